@@ -1,0 +1,29 @@
+# One target each. All but `venv` expect `.venv`, which `make venv` makes.
+BIN := .venv/bin
+
+.PHONY: venv test lint format types imports bench locale check
+
+venv:
+	python3 -m venv .venv
+	CMAKE_ARGS="$${CMAKE_ARGS--DLLAVA_BUILD=OFF}" $(BIN)/pip install -e '.[dev]'
+
+test:
+	$(BIN)/python -m pytest
+
+lint:
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format:
+	$(BIN)/ruff format .
+
+types:
+	$(BIN)/mypy
+
+imports:
+	$(BIN)/lint-imports --no-logo
+
+locale:
+	$(BIN)/python -m qwenchat.locale.update
+
+check: lint types imports test

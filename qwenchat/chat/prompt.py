@@ -1,0 +1,96 @@
+"""Turns become prompt parts, so that nothing anyone wrote can pass for a special token.
+
+Only `Special` parts are tokenised with special tokens recognised, and only this module and the model's own
+template make them. What people, files, system prompts and earlier answers say travels as `Plain` or `Tokens`.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from qwenchat.chat.conversation import Message, Role
+
+DEFAULT_SYSTEM = "You are a helpful assistant."
+"""What Qwen2's template puts where no system prompt is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Special:
+    """Text in which special tokens are recognised."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """Text that can't hold special tokens, whatever it says."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """An earlier answer exactly as it was sampled."""
+
+    ids: tuple[int, ...]
+
+
+Part = Special | Plain | Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One speaker's words as the model gets them; `role` is `system`, `user` or `assistant`."""
+
+    role: str
+    text: str
+    token_ids: tuple[int, ...] = ()
+    """If given, what the model reads in place of `text`."""
+
+    @property
+    def content(self) -> Part:
+        """The words alone."""
+        return Tokens(self.token_ids) if self.token_ids else Plain(self.text)
+
+
+def turns_of(system: str, branch: Iterable[Message]) -> list[Turn]:
+    """Return the turns of a branch, system prompt first, attachments set before the words that came with them."""
+    turns = [Turn("system", system or DEFAULT_SYSTEM)]
+    for message in branch:
+        if message.role is Role.ASSISTANT:
+            turns.append(Turn("assistant", message.text, message.token_ids))
+        else:
+            files = [fenced(attachment.name, attachment.text) for attachment in message.attachments]
+            turns.append(Turn("user", "\n\n".join([*files, message.text] if message.text else files)))
+    return turns
+
+
+def fenced(name: str, text: str) -> str:
+    """Return a file's text below its name, in a fence longer than any inside it."""
+    longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{name}\n{fence}\n{text.rstrip()}\n{fence}"
+
+
+def chatml(turns: Sequence[Turn], *, answer: bool = True, resume: bool = False) -> list[Part]:
+    """Return turns in ChatML, equal token for token to Qwen2's own template.
+
+    With `answer` the prompt ends where an answer begins; with `resume` the last turn is left open to be carried on.
+    """
+    parts: list[Part] = []
+    for turn in turns:
+        parts += turn_parts(turn)
+    if resume:
+        return parts[:-2]
+    if answer:
+        parts += [Special("<|im_start|>"), Plain("assistant\n")]
+    return parts
+
+
+def turn_parts(turn: Turn) -> list[Part]:
+    """Return one turn in ChatML: `<|im_start|>role⏎words<|im_end|>⏎`."""
+    if turn.token_ids:
+        body: list[Part] = [Plain(turn.role + "\n"), Tokens(turn.token_ids)]
+    else:
+        body = [Plain(f"{turn.role}\n{turn.text}")]
+    return [Special("<|im_start|>"), *body, Special("<|im_end|>"), Plain("\n")]

@@ -1,0 +1,67 @@
+"""`qwenchat config`: where the settings are, what they say, and changing one."""
+
+from typing import Any
+
+import click
+import msgspec
+
+from qwenchat import config as settings_file
+from qwenchat.cli.output import Output
+from qwenchat.i18n import _
+from qwenchat.program import Program
+
+
+@click.group()
+def config() -> None:
+    """Show and change settings."""
+
+
+@config.command()
+@click.pass_obj
+def path(program: Program) -> None:
+    """Print where the settings file is, whether or not it exists."""
+    Output.standard().data(str(program.paths.settings))
+
+
+@config.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def show(program: Program, as_json: bool) -> None:
+    """List every setting with its value."""
+    output = Output.standard()
+    if as_json:
+        output.json(msgspec.to_builtins(program.settings))
+        return
+    rows = [(key, _shown(settings_file.get(program.settings, key))) for key in settings_file.names()]
+    output.table([_("setting"), _("value")], rows)
+
+
+@config.command()
+@click.argument("key")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_obj
+def get(program: Program, key: str, as_json: bool) -> None:
+    """Print one setting."""
+    value = settings_file.get(program.settings, key)
+    output = Output.standard()
+    if as_json:
+        output.json(msgspec.to_builtins(value))
+    else:
+        output.data(_shown(value))
+
+
+@config.command(name="set")
+@click.argument("key")
+@click.argument("value")
+@click.pass_obj
+def set_(program: Program, key: str, value: str) -> None:
+    """Change one setting; an empty VALUE returns it to its default."""
+    settings_file.put(program.paths.settings, key, value)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,92 @@
+"""The root of the command line: finds the command, turns every error into words and an exit code.
+
+A command's module is imported when that command is run, not before.
+"""
+
+import importlib
+import inspect
+import sys
+import traceback
+from typing import Any
+
+import click
+
+from qwenchat import __version__
+from qwenchat.cli.output import Output
+from qwenchat.errors import ExitCode, QwenchatError
+from qwenchat.i18n import _, use_language
+from qwenchat.program import Program
+
+_COMMANDS = {
+    "ask": "qwenchat.cli.ask",
+    "config": "qwenchat.cli.config",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands' names."""
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command by its name."""
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
+        return localised(command)
+
+
+def localised(command: click.Command) -> click.Command:
+    """Return the command with its help, and that of all below it, in the person's language.
+
+    Help is written in English in docstrings and decorators; `make locale` finds it there.
+    """
+    command.help = command.help and _(inspect.cleandoc(command.help))
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.help:
+            parameter.help = _(parameter.help)
+    if isinstance(command, click.Group):
+        for inner in command.commands.values():
+            localised(inner)
+    return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="qwenchat", message="%(prog)s %(version)s")
+@click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+@click.pass_context
+def root(context: click.Context, debug: bool) -> None:
+    """Chat with Qwen2 models, offline, on your own machine."""
+    program: Program = context.obj
+    use_language(program.settings.language)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program and return its exit code."""
+    use_language()
+    output = Output.standard()
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        result: Any = localised(root).main(words, prog_name="qwenchat", standalone_mode=False, obj=Program.here())
+    except QwenchatError as error:
+        if "--debug" in words:
+            traceback.print_exc()
+        output.error(error)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show(output.err)
+        return ExitCode.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return ExitCode.DONE
+    except Exception as bug:
+        if "--debug" in words:
+            traceback.print_exc()
+        output.say(_("This is a bug in qwenchat: {what}").format(what=repr(bug)))
+        output.say(_("Run it again with --debug and report what it prints."))
+        return ExitCode.BUG
+    return result if isinstance(result, int) else ExitCode.DONE

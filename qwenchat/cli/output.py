@@ -1,0 +1,89 @@
+"""The one sink: stdout is data, stderr is talk, and an error is one line that says what and one what to do.
+
+Everything that was not written by this program passes through `text.clean` on its way out. Colour and bars are
+for terminals only, and never where NO_COLOR is set.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from qwenchat.errors import QwenchatError
+from qwenchat.i18n import _
+from qwenchat.text import clean, clean_line
+
+
+@dataclass(frozen=True)
+class Output:
+    """Where a command's words go."""
+
+    out: TextIO
+    err: TextIO
+    colour: bool
+    """Whether stderr is a terminal that may be coloured."""
+
+    @classmethod
+    def standard(cls) -> "Output":
+        """Return the sink over the process's own streams; what they can't encode is replaced, never an error."""
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(encoding="utf-8", errors="replace")
+        return cls(sys.stdout, sys.stderr, sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether a person reads stdout."""
+        return self.out.isatty()
+
+    def data(self, text: str) -> None:
+        """Write a line of data."""
+        print(clean(text), file=self.out)
+
+    def piece(self, text: str) -> None:
+        """Write a piece of an answer that is already clean, at once."""
+        self.out.write(text)
+        self.out.flush()
+
+    def json(self, value: object) -> None:
+        """Write one JSON document on one line; control characters come out escaped."""
+        print(json.dumps(value, ensure_ascii=False).translate(_C1), file=self.out, flush=True)
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Write a table: aligned and fitted on a terminal, tab-separated without headings in a pipe."""
+        cells = [[clean_line(cell, 1000) for cell in row] for row in rows]
+        if not self.on_terminal:
+            for row in cells:
+                print("\t".join(row), file=self.out)
+            return
+        from rich.console import Console  # noqa: PLC0415 - only where a person reads
+        from rich.table import Table  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for heading in headings:
+            table.add_column(heading)
+        for row in cells:
+            table.add_row(*(Text(cell) for cell in row))
+        Console(file=self.out).print(table)
+
+    def record(self, fields: Mapping[str, Any]) -> None:
+        """Write names and values, one a line."""
+        for name, value in fields.items():
+            self.data(f"{name}: {clean_line(str(value), 10_000)}")
+
+    def say(self, message: str) -> None:
+        """Tell the person something that is not data."""
+        print(clean(message), file=self.err, flush=True)
+
+    def error(self, error: QwenchatError) -> None:
+        """Say what is wrong and what to do, a line each."""
+        label = _("error:")
+        print(f"\x1b[1;31m{label}\x1b[0m" if self.colour else label, clean_line(error.message, 2000), file=self.err)
+        if error.hint:
+            print(clean_line(error.hint, 2000), file=self.err)
+
+
+_C1 = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}

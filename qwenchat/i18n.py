@@ -1,0 +1,47 @@
+"""The language that a person reads: every string meant for eyes passes through `_` or `ngettext`.
+
+The chosen catalogue lives in a context variable, so that two tests, two threads or two screens can speak
+different languages at once. English is the source and needs no catalogue. Nothing here reads settings.
+"""
+
+import gettext
+import os
+from collections.abc import Mapping
+from contextvars import ContextVar
+from pathlib import Path
+
+LANGUAGES = ("en", "zh_CN")
+_catalogue: ContextVar[gettext.NullTranslations | None] = ContextVar("catalogue", default=None)
+
+
+def _(message: str) -> str:
+    """Return `message` in the chosen language, or as it is where no translation exists."""
+    catalogue = _catalogue.get()
+    return catalogue.gettext(message) if catalogue else message
+
+
+def ngettext(singular: str, plural: str, count: int) -> str:
+    """Return the form of a message that goes with `count` things."""
+    catalogue = _catalogue.get()
+    if catalogue:
+        return catalogue.ngettext(singular, plural, count)
+    return singular if count == 1 else plural
+
+
+def language_of(environ: Mapping[str, str]) -> str:
+    """Return the language that the POSIX locale variables ask for, `en` where they ask for none of ours."""
+    for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
+        for wanted in environ.get(name, "").split(":"):
+            if wanted.lower().startswith("zh"):
+                return "zh_CN"
+            if wanted:
+                return "en"
+    return "en"
+
+
+def use_language(language: str = "") -> str:
+    """Speak `language` (one of LANGUAGES) from here on in this context; the locale's own if empty."""
+    language = language or language_of(os.environ)
+    folder = Path(__file__).parent / "locale"
+    _catalogue.set(gettext.translation("qwenchat", folder, [language], fallback=True))
+    return language

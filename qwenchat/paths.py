@@ -1,0 +1,69 @@
+"""Where qwenchat keeps things. Nothing is made on disk here until someone calls `private_folder`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from qwenchat.errors import FileError
+from qwenchat.i18n import _
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """The four folders; QWENCHAT_HOME puts all of them below one, for a USB stick."""
+
+    config: Path
+    data: Path
+    cache: Path
+    logs: Path
+
+    @classmethod
+    def find(cls, environ: Mapping[str, str]) -> "Paths":
+        """Return the folders that the environment asks for, else the platform's own."""
+        if home := environ.get("QWENCHAT_HOME"):
+            root = Path(home).expanduser().absolute()
+            return cls(root / "config", root / "data", root / "cache", root / "logs")
+        dirs = platformdirs.PlatformDirs("qwenchat", appauthor=False)
+        return cls(dirs.user_config_path, dirs.user_data_path, dirs.user_cache_path, dirs.user_log_path)
+
+    @property
+    def settings(self) -> Path:
+        """The settings file."""
+        return self.config / "config.toml"
+
+    @property
+    def database(self) -> Path:
+        """The conversations' database."""
+        return self.data / "sessions.db"
+
+    @property
+    def models(self) -> Path:
+        """What is known of model files, and the models of sources without a cache layout of their own."""
+        return self.data / "models"
+
+    @property
+    def saved_kv(self) -> Path:
+        """KV caches of sessions, so that a resumed session need not read itself again."""
+        return self.cache / "kv"
+
+    @property
+    def engine_log(self) -> Path:
+        """What llama.cpp says."""
+        return self.logs / "engine.log"
+
+
+def private_folder(folder: Path) -> Path:
+    """Make `folder` if it is missing, readable by its owner alone, and return it.
+
+    Raises FileError when it can't be made.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            _("The folder {folder} can't be made: {reason}.").format(folder=folder, reason=error.strerror),
+            _("Make it writable, or set QWENCHAT_HOME to a folder that is."),
+        ) from error
+    return folder

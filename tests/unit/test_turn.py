@@ -1,0 +1,169 @@
+"""A turn keeps the question before it asks, the answer as it comes, and says how it ended."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from qwenchat.chat.conversation import Attachment, Role, Session, Status
+from qwenchat.chat.events import Delta, Ended, Finished, LeftOut, Saved, TurnEvent
+from qwenchat.chat.memory import MemoryStore
+from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.scripted import ScriptedEngine
+from qwenchat.chat.turn import TurnEvents, Turns
+from qwenchat.errors import EngineDied, PromptTooLong, StoreError
+
+
+def counting(start: int = 0) -> Iterator[int]:
+    while True:
+        start += 1
+        yield start
+
+
+def turns_with(engine: ScriptedEngine, store: MemoryStore | None = None) -> Turns:
+    ids, ticks = counting(), counting(1000)
+    store = store or MemoryStore()
+    store.create(Session("s", created=0, updated=0))
+    return Turns(store, engine, new_id=lambda: f"m{next(ids):03}", clock=lambda: next(ticks))
+
+
+async def run(events: TurnEvents, each: Callable[[TurnEvent], object] = lambda event: None) -> list[TurnEvent]:
+    seen: list[TurnEvent] = []
+    async for event in events:
+        seen.append(event)
+        each(event)
+    return seen
+
+
+async def test_a_turn_keeps_question_and_answer() -> None:
+    turns = turns_with(ScriptedEngine(["Hello there, you."]))
+    seen = await run(turns.send("s", "Hi", [Attachment("a.txt", "text/plain", b"A")]))
+    assert isinstance(seen[0], Saved) and isinstance(seen[-1], Ended)
+    session = turns.store.session("s")
+    question, answer = turns.store.branch(session.leaf)
+    assert (question.text, question.attachments[0].text, session.title) == ("Hi", "A", "Hi")
+    assert (answer.text, answer.status) == ("Hello there, you.", Status.COMPLETE)
+    assert answer == seen[-1].answer
+    assert answer.token_ids == tuple(map(ord, "Hello there, you."))
+    assert answer.sampling is not None and answer.sampling.top_k == 20
+
+
+async def test_the_question_is_kept_before_the_engine_is_asked() -> None:
+    store = MemoryStore()
+    engine = ScriptedEngine(["x"])
+    turns = turns_with(engine, store)
+
+    def check(event: TurnEvent) -> None:
+        if isinstance(event, Saved):
+            assert not engine.requests
+            kept = store.branch(event.answer.id)
+            assert [message.role for message in kept] == [Role.USER, Role.ASSISTANT]
+
+    await run(turns.send("s", "Hi"), check)
+    assert engine.requests
+
+
+async def test_stopping_keeps_the_text() -> None:
+    engine = ScriptedEngine(["one two three four"])
+    turns = turns_with(engine)
+    seen = []
+    async for event in turns.send("s", "Count"):
+        seen.append(event)
+        if isinstance(event, Delta):
+            await engine.cancel()
+    end = seen[-1]
+    assert isinstance(end, Ended) and end.answer.status in (Status.STOPPED, Status.COMPLETE)
+    assert turns.store.branch(end.answer.id)[-1].text == end.answer.text
+
+
+async def test_leaving_the_events_stops_the_turn_and_keeps_the_text() -> None:
+    engine = ScriptedEngine(["one " * 1000], delay_s=0.001)
+    turns = turns_with(engine)
+    events = turns.send("s", "Count")
+    async for event in events:
+        if isinstance(event, Delta):
+            break
+    await events.aclose()
+    answer = turns.store.branch(turns.store.session("s").leaf)[-1]
+    assert answer.status is Status.STOPPED
+    assert answer.text.startswith("one ")
+    await run(turns_again(turns).send("s", "Hi"))
+
+
+def turns_again(turns: Turns) -> Turns:
+    return Turns(turns.store, ScriptedEngine(), turns.new_id, turns.clock)
+
+
+async def test_a_dead_engine_leaves_a_failed_answer_with_its_text() -> None:
+    turns = turns_with(ScriptedEngine(["one two DIE three"], die="DIE"))
+    with pytest.raises(EngineDied):
+        await run(turns.send("s", "Count"))
+    answer = turns.store.branch(turns.store.session("s").leaf)[-1]
+    assert (answer.text, answer.status) == ("one two ", Status.FAILED)
+    assert answer.error
+
+
+async def test_variants_and_continuing() -> None:
+    turns = turns_with(ScriptedEngine(["first", "second", "third", " and on"]))
+    await run(turns.send("s", "Q"))
+    question, first = turns.store.branch(turns.store.session("s").leaf)
+    await run(turns.regenerate(question))
+    await run(turns.edit(question, "Q2"))
+    tree = turns.store.tree("s")
+    assert [m.text for m in tree.variants(first.id)] == ["first", "second"]
+    assert [m.text for m in tree.variants(question.id)] == ["Q", "Q2"]
+    await run(turns.resume(first))
+    carried = turns.store.branch(first.id)[-1]
+    assert carried.text == "first and on"
+    assert carried.token_ids == tuple(map(ord, "first and on"))
+    assert carried.status is Status.COMPLETE
+
+
+async def test_a_session_takes_one_turn_at_a_time() -> None:
+    turns = turns_with(ScriptedEngine())
+    with turns.store.streaming("s"), pytest.raises(StoreError):
+        await run(turns.send("s", "Hi"))
+
+
+async def test_oldest_turns_are_left_out_and_reported() -> None:
+    engine = ScriptedEngine(["a" * 300], n_ctx=2048)
+    turns = turns_with(engine)
+    reports = []
+    for _round in range(8):
+        reports += [e for e in await run(turns.send("s", "q" * 100)) if isinstance(e, LeftOut)]
+    assert reports
+    sent = engine.requests[-1][0]
+    assert sent[0].role == "system" and sent[1].role == "user"
+    assert sum(await engine.count(sent)) <= 2048 - 512
+
+
+async def test_a_message_that_can_not_fit_is_refused_and_kept() -> None:
+    turns = turns_with(ScriptedEngine(n_ctx=1024))
+    with pytest.raises(PromptTooLong, match="5,0"):
+        await run(turns.send("s", "q" * 5000))
+    question, answer = turns.store.branch(turns.store.session("s").leaf)
+    assert len(question.text) == 5000
+    assert answer.status is Status.FAILED
+
+
+async def test_a_slow_reader_does_not_delay_saving() -> None:
+    store = MemoryStore()
+    turns = turns_with(ScriptedEngine(["word " * 20], delay_s=0.001), store)
+    events = turns.send("s", "Hi")
+    saved = await anext(events)
+    assert isinstance(saved, Saved)
+    await anext(events)  # the pump runs from here on; nothing more is read
+    async with asyncio.timeout(10):
+        while store.branch(saved.answer.id)[-1].status is Status.STREAMING:
+            await asyncio.sleep(0)
+    assert store.branch(saved.answer.id)[-1].text == "word " * 20
+    await run(events)
+
+
+async def test_limits_of_the_turn_win_over_the_session() -> None:
+    turns = turns_with(ScriptedEngine(["one two three"]))
+    seen = await run(turns.send("s", "Hi", sampling=Sampling(max_tokens=5)))
+    finished = [event for event in seen if isinstance(event, Finished)]
+    assert finished[0].reason == "length"
+    end = seen[-1]
+    assert isinstance(end, Ended) and end.answer.status is Status.TRUNCATED
