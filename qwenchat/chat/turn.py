@@ -18,7 +18,7 @@ from qwenchat.chat.identity import Clock, NewId
 from qwenchat.chat.ports import Engine, SessionStore
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import UNSET, Sampling
-from qwenchat.errors import QwenchatError, StoreError
+from qwenchat.errors import Interrupted, QwenchatError, StoreError
 
 SAVE_EVERY_S = 0.25
 """Half of what may be lost, so that a slow disk still keeps the promise."""
@@ -158,6 +158,8 @@ class _Run:
                 usage=finished.usage,
                 timings=finished.timings,
             )
+        except Interrupted:
+            raise
         except Exception as failure:
             reason = failure.message if isinstance(failure, QwenchatError) else repr(failure)
             end = replace(self._answer, status=Status.FAILED, error=reason)
@@ -169,7 +171,7 @@ class _Run:
                 self.events.put_nowait(None)
 
     async def _generate(self, saver: asyncio.Task[None]) -> Finished:
-        info = await self._engine.ready()
+        info = await self._engine.ready(self.events.put_nowait)
         sampling = self._sampling.over(info.defaults)
         self._answer = replace(
             self._answer,
