@@ -25,6 +25,7 @@ from qwenchat.errors import ExitCode, NotFound
 from qwenchat.i18n import _
 from qwenchat.planning import Wishes
 from qwenchat.program import Program
+from qwenchat.text import whole
 
 
 @click.command()
@@ -121,7 +122,7 @@ def _session(program: Program, options: dict[str, Any]) -> tuple[SessionStore, S
         )
     now = unix_ms()
     system = program.settings.system if options["system"] is None else options["system"]
-    session = Session(UUIDv7()(), now, now, model=model, system=system)
+    session = Session(UUIDv7()(), now, now, model=model, system=whole(system))
     store = MemoryStore()
     store.create(session)
     return store, session
