@@ -120,11 +120,13 @@ def put(file: Path, key: str, value: str) -> Settings:
     """
     _check_key(key)
     document = _parse(file)
-    _put(document, key, value)
-    settings = _convert(document.unwrap(), _("on the command line"))
-    _take_out(document, key)
-    if value != "":
-        table, name = _place(document, key)
+    wanted = document.unwrap()
+    _put(wanted, key, value)
+    settings = _convert(wanted, _("on the command line"))
+    table, name = _place(document, key)
+    if value == "":
+        table.pop(name, None)
+    else:
         table[name] = msgspec.to_builtins(get(settings, key))
     _write(file, tomlkit.dumps(document))
     return settings
@@ -148,11 +150,6 @@ def _put(document: Any, key: str, value: str) -> None:
         table.pop(name, None)
     else:
         table[name] = [part.strip() for part in value.split(",")] if key == "hub.folders" else value
-
-
-def _take_out(document: Any, key: str) -> None:
-    table, name = _place(document, key)
-    table.pop(name, None)
 
 
 def _parse(file: Path) -> tomlkit.TOMLDocument:
