@@ -5,7 +5,7 @@ file's comments and order. Descriptions here are what the settings reference and
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -96,6 +96,23 @@ def names() -> list[str]:
         else:
             found.append(entry.name)
     return found
+
+
+def description(key: str) -> str:
+    """Return what a setting means, in English; `_` gives it in the person's language."""
+    *sections, name = key.split(".")
+    struct: Any = Settings
+    for section in sections:
+        struct = next(entry.type for entry in msgspec.structs.fields(struct) if entry.name == section)
+    entry = next(entry for entry in msgspec.structs.fields(struct) if entry.name == name)
+    return next((found for found in _descriptions(entry.type) if found), "")
+
+
+def _descriptions(annotated: Any) -> Iterator[str]:
+    for meta in getattr(annotated, "__metadata__", ()):
+        yield meta.description or ""
+    for inner in getattr(annotated, "__args__", ()):
+        yield from _descriptions(inner)
 
 
 def variable(key: str) -> str:

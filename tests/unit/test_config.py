@@ -84,6 +84,7 @@ def test_nothing_is_written_when_the_value_is_wrong(file: Path) -> None:
 
 
 @pytest.mark.parametrize("key", config.names())
-def test_every_setting_can_be_read_and_has_a_variable(key: str) -> None:
+def test_every_setting_can_be_read_and_has_a_variable_and_a_description(key: str) -> None:
+    assert config.description(key)
     config.get(config.Settings(), key)
     assert config.variable(key).isupper()
