@@ -315,3 +315,17 @@ def _finish(writer: GGUFWriter) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def write_lora(path: Path, *, rank: int = 4, shape: Shape | None = None) -> Path:
+    """Write an adapter with random weights for the first block's query matrix."""
+    shape = shape or Shape()
+    rng = np.random.default_rng(1)
+    writer = GGUFWriter(path, "qwen2")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", float(rank))
+    for suffix, rows in (("lora_a", (rank, shape.width)), ("lora_b", (shape.width, rank))):
+        writer.add_tensor(f"blk.0.attn_output.weight.{suffix}", rng.normal(0, 1, rows).astype(np.float32))
+    _finish(writer)
+    return path
