@@ -19,25 +19,18 @@ TREE = "WITH path (n) AS (SELECT n FROM messages WHERE session = ? AND removed I
 
 def load(connection: sqlite3.Connection, path: str, key: object, session_id: str) -> list[Message]:
     """Return the messages of `path`, a WITH clause, parents first."""
-    attached: dict[int, list[Attachment]] = {}
-    for n, name, media_type, data in connection.execute(
-        f"{path} SELECT message, name, media_type, data FROM path "
-        "CROSS JOIN attachments ON attachments.message = path.n JOIN blobs ON blobs.n = attachments.blob "
-        "ORDER BY message, position",
-        (key,),
-    ):
-        attached.setdefault(n, []).append(Attachment(name, media_type, data))
+    columns = rows.MESSAGE_COLUMNS.replace("parent", "messages.parent")
     found = connection.execute(
-        f"{path} SELECT messages.n, {rows.MESSAGE_COLUMNS.replace('parent', 'messages.parent')} FROM path "
-        "CROSS JOIN messages ON messages.n = path.n ORDER BY path.n",
+        f"{path} SELECT path.n, EXISTS (SELECT 1 FROM attachments WHERE message = path.n), {columns} "
+        "FROM path CROSS JOIN messages ON messages.n = path.n ORDER BY path.n",
         (key,),
     ).fetchall()
-    ids = {row[0]: row[1] for row in found}
+    ids = {row[0]: row[2] for row in found}
     messages = []
-    for n, *row in found:
+    for n, attached, *row in found:
+        attachments = _attachments(connection, n) if attached else ()
         pieces = _pieces(connection, n) if row[3] == Status.STREAMING else ()
-        attachments = tuple(attached.get(n, ()))
-        messages.append(rows.message_of(tuple(row), session_id, ids.get(row[1]), attachments, pieces))
+        messages.append(rows.message_of(row, session_id, ids.get(row[1]), attachments, pieces))
     return messages
 
 
@@ -73,6 +66,15 @@ def insert(connection: sqlite3.Connection, message: Message) -> None:
             "SELECT ?, ?, n, ?, ? FROM blobs WHERE sha256 = ?",
             (n, position, rows.storable(attachment.name), rows.storable(attachment.media_type), attachment.digest),
         )
+
+
+def _attachments(connection: sqlite3.Connection, n: int) -> tuple[Attachment, ...]:
+    found = connection.execute(
+        "SELECT name, media_type, data FROM attachments JOIN blobs ON blobs.n = blob WHERE message = ? "
+        "ORDER BY position",
+        (n,),
+    )
+    return tuple(Attachment(*row) for row in found)
 
 
 def _blob(attachment: Attachment) -> tuple[str, bytes]:

@@ -46,8 +46,12 @@ class Query:
     @property
     def narrows(self) -> bool:
         """Whether any filter is given."""
-        filters = (self.roles, self.models, self.tags, self.sessions)
-        return any(filters) or self.before is not None or self.after is not None
+        return self.narrow or bool(self.roles or self.models)
+
+    @property
+    def narrow(self) -> bool:
+        """Whether a filter is given that few sessions or a short time may pass."""
+        return bool(self.tags or self.sessions) or self.before is not None or self.after is not None
 
     @property
     def match(self) -> str:

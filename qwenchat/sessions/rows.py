@@ -12,7 +12,7 @@ import msgspec
 from qwenchat.chat.conversation import Attachment, FinishReason, Message, Role, Session, Status, Timings, Usage
 from qwenchat.chat.sampling import Sampling
 
-Row = tuple[Any, ...]
+Row = Sequence[Any]
 
 SESSION_COLUMNS = "id, created, updated, trashed, pinned, leaf, model, title, tags, sampling, draft, system"
 MESSAGE_COLUMNS = "id, parent, role, status, created, finished, model, model_file, details, text, token_ids"
@@ -28,6 +28,7 @@ class _Details(msgspec.Struct, frozen=True):
     error: str = ""
 
 
+_NONE = _Details()
 _details = msgspec.json.Decoder(_Details)
 _sampling = msgspec.json.Decoder(Sampling)
 _tags = msgspec.json.Decoder(tuple[str, ...])
@@ -96,7 +97,7 @@ def message_of(
     if pieces:
         text, token_ids = joined(text, token_ids, pieces)
     try:
-        more = _details.decode(details)
+        more = _NONE if details == "{}" else _details.decode(details)
         return Message(
             id=message_id,
             session=session,

@@ -83,7 +83,13 @@ class _Messages:
     """Numbers of the messages that `match` finds (all, if empty) and that pass the query's filters."""
 
     def __init__(self, connection: sqlite3.Connection, query: Query, trashed: bool, match: str) -> None:
-        where, values = _filters(query, trashed, time="messages.created")
+        sessions, values = _sessions(query, trashed)
+        where = [*_times(query, "messages.created"), f"messages.session IN ({sessions})"]
+        if query.narrow:
+            # Between the first and the last that can pass, so that the index leaves out the rest by itself.
+            bounds = f"SELECT min(n), max(n) FROM messages WHERE {' AND '.join(where)}"
+            values["first"], values["last"] = connection.execute(bounds, values).fetchone()
+            where.append(f"{'words.rowid' if match else 'messages.n'} BETWEEN :first AND :last")
         where.append("messages.removed IS NULL")
         if query.roles:
             where.append("messages.role IN (SELECT value FROM json_each(:roles))")
@@ -95,7 +101,6 @@ class _Messages:
         self._values = {**values, "match": match}
         self._select = f"""
             SELECT messages.n FROM {"words CROSS JOIN messages ON messages.n = words.rowid" if match else "messages"}
-                CROSS JOIN sessions ON sessions.n = messages.session
             WHERE {"words MATCH :match AND" if match else ""} {" AND ".join(where)}
         """
 
@@ -109,32 +114,32 @@ class _Messages:
         return [n for (n,) in self._connection.execute(statement, values)]
 
 
-def _filters(query: Query, trashed: bool, time: str) -> tuple[list[str], dict[str, Any]]:
-    """Return conditions on `sessions` and on the column `time`, and their values."""
-    where = [f"sessions.trashed IS {'NOT ' if trashed else ''}NULL"]
+def _sessions(query: Query, trashed: bool) -> tuple[str, dict[str, Any]]:
+    """Return the sessions that pass the filters, as a SELECT of their numbers, and all filters' values."""
+    where = [f"trashed IS {'NOT ' if trashed else ''}NULL"]
     values: dict[str, Any] = {"before": query.before, "after": query.after}
-    if query.before is not None:
-        where.append(f"{time} < :before")
-    if query.after is not None:
-        where.append(f"{time} >= :after")
     for number, tag in enumerate(query.tags):
-        tagged = f"SELECT 1 FROM json_each(sessions.tags) WHERE lower(value) = lower(:tag{number})"
-        where.append(f"EXISTS ({tagged})")
+        where.append(f"EXISTS (SELECT 1 FROM json_each(tags) WHERE lower(value) = lower(:tag{number}))")
         values[f"tag{number}"] = tag
     for number, session in enumerate(query.sessions):
-        where.append(f"sessions.id BETWEEN :in{number} AND :in{number} || '\U0010ffff'")
+        where.append(f"id BETWEEN :in{number} AND :in{number} || '\U0010ffff'")
         values[f"in{number}"] = session.lower()
-    return where, values
+    return f"SELECT n FROM sessions WHERE {' AND '.join(where)}", values
+
+
+def _times(query: Query, column: str) -> list[str]:
+    before = [] if query.before is None else [f"{column} < :before"]
+    return before if query.after is None else [*before, f"{column} >= :after"]
 
 
 def _titles(connection: sqlite3.Connection, query: Query, trashed: bool, match: str) -> list[Hit]:
     if not match:
         return []
-    where, values = _filters(query, trashed, time="sessions.updated")
+    sessions, values = _sessions(query, trashed)
+    where = [*_times(query, "updated"), f"sessions.n IN ({sessions})"]
     found = connection.execute(
         f"""
-        SELECT sessions.id, sessions.title, sessions.updated
-        FROM titles CROSS JOIN sessions ON sessions.n = titles.rowid
+        SELECT id, sessions.title, updated FROM titles CROSS JOIN sessions ON sessions.n = titles.rowid
         WHERE titles MATCH :match AND {" AND ".join(where)} ORDER BY titles.rowid DESC LIMIT {_TITLES}
         """,
         {**values, "match": match},

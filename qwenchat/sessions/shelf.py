@@ -38,7 +38,7 @@ class Shelf:
         """
         with self._database.read() as connection:
             found = connection.execute(query, {"tag": tag, "limit": limit, "offset": offset}).fetchall()
-        return [Listed(rows.session_of(tuple(row)), messages) for messages, *row in found]
+        return [Listed(rows.session_of(row), messages) for messages, *row in found]
 
     def count(self, *, trashed: bool = False, tag: str = "") -> int:
         """Return how many sessions `newest` goes through."""

@@ -43,6 +43,7 @@ CREATE TABLE messages (
 ) STRICT;
 
 CREATE INDEX messages_of_session ON messages (session);
+CREATE INDEX messages_by_time ON messages (created);
 CREATE INDEX messages_below ON messages (parent) WHERE parent IS NOT NULL;
 CREATE INDEX messages_streaming ON messages (session) WHERE status = 'streaming';
 CREATE INDEX messages_removed ON messages (removed) WHERE removed IS NOT NULL;
