@@ -7,10 +7,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from qwenchat import config
 from qwenchat.config import Settings
 from qwenchat.paths import Paths
+
+if TYPE_CHECKING:
+    from qwenchat.sessions.store import Store
+
+_DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -33,3 +39,22 @@ class Program:
     def settings(self) -> Settings:
         """The settings. Raises WrongUse or FileError."""
         return config.load(self.paths.settings, self.environ)
+
+    @cached_property
+    def store(self) -> "Store":
+        """The conversations. What was in the trash for longer than the person wants goes now.
+
+        Raises StoreError.
+        """
+        from qwenchat.chat.identity import unix_ms  # noqa: PLC0415 - most commands need no database
+        from qwenchat.sessions.store import Store  # noqa: PLC0415
+
+        store = Store(self.paths.database)
+        if days := self.settings.sessions.empty_trash_after_days:
+            store.trash.empty(unix_ms() - days * _DAY_MS)
+        return store
+
+    def close(self) -> None:
+        """Close what was made. May be called twice."""
+        if "store" in self.__dict__:
+            self.store.close()

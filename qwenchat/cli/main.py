@@ -20,6 +20,7 @@ from qwenchat.program import Program
 _COMMANDS = {
     "ask": "qwenchat.cli.ask",
     "config": "qwenchat.cli.config",
+    "sessions": "qwenchat.cli.sessions",
 }
 
 
@@ -61,6 +62,7 @@ def root(context: click.Context, debug: bool) -> None:
     """Chat with Qwen2 models, offline, on your own machine."""
     program: Program = context.obj
     use_language(program.settings.language)
+    context.call_on_close(program.close)
 
 
 def main(arguments: list[str] | None = None) -> int:

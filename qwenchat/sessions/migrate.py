@@ -105,6 +105,7 @@ def _apply(file: Path, steps: list[str], version: int) -> None:
     connection = connect(file)
     try:
         if version == 0:
+            connection.execute("PRAGMA page_size = 8192")  # an answer with its tokens fits one page
             connection.execute("PRAGMA journal_mode = WAL")
         for number, step in enumerate(steps[version:], version + 1):
             connection.executescript(f"BEGIN IMMEDIATE;\n{step}\nPRAGMA user_version = {number};\nCOMMIT;")

@@ -46,12 +46,13 @@ class Query:
     @property
     def narrows(self) -> bool:
         """Whether any filter is given."""
-        return self.narrow or bool(self.roles or self.models)
+        times = (self.before, self.after)
+        return self.few or bool(self.roles or self.models) or any(time is not None for time in times)
 
     @property
-    def narrow(self) -> bool:
-        """Whether a filter is given that few sessions or a short time may pass."""
-        return bool(self.tags or self.sessions) or self.before is not None or self.after is not None
+    def few(self) -> bool:
+        """Whether a filter is given that few sessions may pass."""
+        return bool(self.tags or self.sessions)
 
     @property
     def match(self) -> str:

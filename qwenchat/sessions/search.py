@@ -84,12 +84,17 @@ class _Messages:
 
     def __init__(self, connection: sqlite3.Connection, query: Query, trashed: bool, match: str) -> None:
         sessions, values = _sessions(query, trashed)
-        where = [*_times(query, "messages.created"), f"messages.session IN ({sessions})"]
-        if query.narrow:
-            # Between the first and the last that can pass, so that the index leaves out the rest by itself.
-            bounds = f"SELECT min(n), max(n) FROM messages WHERE {' AND '.join(where)}"
-            values["first"], values["last"] = connection.execute(bounds, values).fetchone()
-            where.append(f"{'words.rowid' if match else 'messages.n'} BETWEEN :first AND :last")
+        times = _times(query, "messages.created")
+        # One look at each message's session, or all sessions that pass looked up beforehand where they are few.
+        of_session = f"messages.session IN ({sessions})"
+        where = [*times, of_session if query.few else f"EXISTS ({sessions} AND sessions.n = messages.session)"]
+        row = "words.rowid" if match else "messages.n"
+        for name, condition in (("times", " AND ".join(times)), ("sessions", of_session if query.few else "")):
+            if condition:
+                # Between the first and the last that can pass: the index skips all others by itself.
+                bounds = f"SELECT min(n), max(n) FROM messages WHERE {condition}"
+                values[f"{name}_first"], values[f"{name}_last"] = connection.execute(bounds, values).fetchone()
+                where.append(f"{row} BETWEEN :{name}_first AND :{name}_last")
         where.append("messages.removed IS NULL")
         if query.roles:
             where.append("messages.role IN (SELECT value FROM json_each(:roles))")

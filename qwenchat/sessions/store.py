@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from qwenchat.chat.conversation import Message, Role, Session, Status, Tree, title_of
 from qwenchat.chat.identity import Clock, NewId, UUIDv7, unix_ms
@@ -70,6 +71,16 @@ class Store:
             )
             if not changed.rowcount:
                 raise no_such_session(session.id)
+
+    def label(self, session_id: str, **fields: Any) -> Session:
+        """Change some fields of a session (`title`, `tags`, `pinned`, `draft`, `model`...), leave the rest as it is.
+
+        Unlike `update` it can't undo what another program changed meanwhile. Raises NotFound.
+        """
+        with self._database.write():
+            session = replace(self.session(session_id), **fields)
+            self.update(session)
+        return session
 
     def tree(self, session_id: str) -> Tree:
         with self._database.read() as connection:

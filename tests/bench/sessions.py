@@ -61,10 +61,10 @@ class Words:
         return "，".join("".join(drawn[at : at + 7]) for at in range(0, words, 7)) + "。"
 
 
-def fill(database: Database, total: int) -> tuple[int, int]:
-    """Fill the store and return the bytes of raw text and of token ids."""
+def fill(database: Database, total: int) -> None:
+    """Fill an empty store."""
     words = Words()
-    raw = ids = n = 0
+    n = 0
     for session in range(1, SESSIONS + 1):
         title = words.english(6) if session % 2 else words.chinese(6)
         store_row = Session(
@@ -75,12 +75,9 @@ def fill(database: Database, total: int) -> tuple[int, int]:
             count = LONG_BRANCH if session == SESSIONS // 2 else (total - LONG_BRANCH) // (SESSIONS - 1)
             batch = list(_messages(words, session, n + 1, count))
             n += len(batch)
-            raw += sum(len(row[-2].encode()) for row in batch)
-            ids += sum(len(row[-1]) for row in batch)
             connection.executemany(INSERT_MESSAGE, batch)
         if session % 1000 == 0:
             print(f"  {n:,} messages", file=sys.stderr)
-    return raw, ids
 
 
 def _messages(words: Words, session: int, first: int, count: int) -> Iterator[tuple[Any, ...]]:
@@ -111,33 +108,32 @@ def median_ms(action: Callable[[], object], times: int = 7) -> float:
 
 def append_ms(store: Store) -> tuple[float, float]:
     """Return the median and the 99th percentile of appending to a long answer."""
-    store.create(Session("appending", START, START))
-    store.add(Message("q", "appending", None, Role.USER, "?", START))
-    store.add(Message("a", "appending", "q", Role.ASSISTANT, "", START, Status.STREAMING))
+    session, question, answer = (f"appending-{time.time_ns()}-{n}" for n in range(3))
+    store.create(Session(session, START, START))
+    store.add(Message(question, session, None, Role.USER, "?", START))
+    store.add(Message(answer, session, question, Role.ASSISTANT, "", START, Status.STREAMING))
     taken = []
-    with store.streaming("appending"):
+    with store.streaming(session):
         for _n in range(2000):
             start = time.perf_counter()
-            store.append("a", "five more words of text ", (1, 2, 3, 4, 5))
+            store.append(answer, "five more words of text ", (1, 2, 3, 4, 5))
             taken.append((time.perf_counter() - start) * 1000)
     return statistics.median(taken), sorted(taken)[int(len(taken) * 0.99)]
 
 
 def rewrite_ms(folder: Path) -> float:
     """Return the median of the obvious way: one row that is rewritten with all of the text so far."""
-    connection = sqlite3.connect(folder / "peer.db", isolation_level=None)
+    connection = sqlite3.connect(folder / f"peer-{time.time_ns()}.db", isolation_level=None)
     connection.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE t (text); ")
     connection.execute("INSERT INTO t VALUES ('')")
-    step = lambda: connection.execute("UPDATE t SET text = text || 'five more words of text '")  # noqa: E731
-    taken = median_ms(step, 2000)
+    taken = median_ms(lambda: connection.execute("UPDATE t SET text = text || 'five more words of text '"), 2000)
     connection.close()
     return taken
 
 
-def measure(store: Store, file: Path, raw: int, ids: int, built_s: float) -> Iterator[tuple[str, str, str]]:
+def measure(store: Store, file: Path, built_s: float) -> Iterator[tuple[str, str, str]]:
     """Yield what was measured, the target and the number."""
-    long_leaf = store.shelf.newest(1, SESSIONS // 2)[0].session
-    leaf = max(store.tree(long_leaf.id), key=lambda message: message.id).id
+    leaf = max(store.tree(f"{SESSIONS // 2:012x}"), key=lambda message: message.id).id
     assert len(store.branch(leaf)) == LONG_BRANCH
     yield "open the database", "", f"{median_ms(lambda: Store(file).close()):.1f} ms"
     yield "list the newest 50", "20 ms", f"{median_ms(lambda: store.shelf.newest(50)):.1f} ms"
@@ -170,6 +166,9 @@ def measure(store: Store, file: Path, raw: int, ids: int, built_s: float) -> Ite
     yield "append a piece to an answer, median", "2 ms", f"{median:.2f} ms"
     yield "append a piece, 99th percentile", "", f"{slow:.2f} ms"
     yield "the same by rewriting the row, median", "", f"{rewrite_ms(file.parent):.2f} ms"
+    with sqlite3.connect(file) as plain:
+        sizes = "SELECT sum(length(CAST(text AS BLOB))), sum(length(token_ids)) FROM messages"
+        raw, ids = plain.execute(sizes).fetchone()
     size = file.stat().st_size
     yield "raw text", "", f"{raw / 1e6:,.0f} MB"
     yield "token ids of the answers", "", f"{ids / 1e6:,.0f} MB"
@@ -184,16 +183,17 @@ def main() -> None:
     """Build, measure, print."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--messages", type=int, default=1_000_000)
-    options.add_argument("--folder", type=Path, help="build here and keep it")
+    options.add_argument("--folder", type=Path, help="build here and keep it, or measure what is here")
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         file = (chosen.folder or Path(folder)) / "sessions.db"
         store, database = Store(file), Database(file)
         start = time.perf_counter()
-        raw, ids = fill(database, chosen.messages)
+        if not store.shelf.count():
+            fill(database, chosen.messages)
         built_s = time.perf_counter() - start
         print("| sessions | target | measured |\n|---|---:|---:|")
-        for what, target, measured in measure(store, file, raw, ids, built_s):
+        for what, target, measured in measure(store, file, built_s):
             print(f"| {what} | {target} | {measured} |", flush=True)
         database.close()
         store.close()

@@ -30,7 +30,8 @@ CREATE TABLE messages (
     session INTEGER NOT NULL REFERENCES sessions (n) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
     parent INTEGER REFERENCES messages (n) DEFERRABLE INITIALLY DEFERRED,
     role TEXT NOT NULL CHECK (role IN ('user', 'assistant')),
-    status TEXT NOT NULL,
+    status TEXT NOT NULL
+        CHECK (status IN ('streaming', 'complete', 'stopped', 'truncated', 'interrupted', 'failed')),
     created INTEGER NOT NULL,
     finished INTEGER,
     removed INTEGER, -- the message (n) whose removal took this one along
