@@ -22,6 +22,7 @@ _COMMANDS = {
     "ask": "qwenchat.cli.ask",
     "config": "qwenchat.cli.config",
     "models": "qwenchat.cli.models",
+    "sessions": "qwenchat.cli.sessions",
 }
 
 
@@ -63,6 +64,7 @@ def root(context: click.Context, debug: bool) -> None:
     """Chat with Qwen2 models, offline, on your own machine."""
     program: Program = context.obj
     use_language(program.settings.language)
+    context.call_on_close(program.close)
 
 
 def main(arguments: list[str] | None = None) -> int:
