@@ -152,7 +152,7 @@ def _check_sampling(sampling: Sampling) -> None:
     try:
         sampling.check()
     except WrongUse as error:
-        raise BadRecord(error.message) from error
+        raise BadRecord(error.message.rstrip(".")) from error
     _demand((sampling.max_tokens or 0) < 2**53, _("a number is out of range"))
 
 
