@@ -46,7 +46,8 @@ class _Parser(MarkdownIt):
 
 def answers() -> MarkdownIt:
     """Return the parser and renderer for what a model wrote."""
-    markdown = _Parser("commonmark", {"html": False, "highlight": highlighted}).enable(["table", "strikethrough"])
+    options = {"html": False, "xhtmlOut": False, "highlight": highlighted}
+    markdown = _Parser("commonmark", options).enable(["table", "strikethrough"])
     markdown.inline.ruler.at("emphasis", _emphasis)
     markdown.inline.ruler.before("escape", "formula", _formula)
     markdown.add_render_rule("formula", _shown_formula)

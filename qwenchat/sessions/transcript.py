@@ -122,7 +122,7 @@ def attached(attachment: Attachment) -> tuple[str, str]:
     """Return a line that names an attachment, and its text; no text where it is not UTF-8."""
     count = len(attachment.data)
     size = ngettext("{count:,} byte", "{count:,} bytes", count).format(count=count)
-    name = clean_line(f"{attachment.name} · {attachment.media_type} · {size}", 500)
+    name = clean_line(" · ".join(filter(None, (attachment.name, attachment.media_type, size))), 500)
     try:
         return name, clean(attachment.data.decode("utf-8"))
     except UnicodeDecodeError:

@@ -49,7 +49,8 @@ def test_json_follows_its_schema(archive: Archive) -> None:
 def test_the_schema_refuses_what_is_missing_or_unknown() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     validator = jsonschema.Draft202012Validator(SCHEMA)
-    for change in ({"version": 2}, {"surprise": 1}, {"session": {}}):
+    changes: list[dict[str, object]] = [{"version": 2}, {"surprise": 1}, {"session": {}}]
+    for change in changes:
         document = [json.loads(exported("json", branching()))[0] | change]
         assert not validator.is_valid(document), change
 
