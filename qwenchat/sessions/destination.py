@@ -59,24 +59,23 @@ def write(export: Export, place: str | None, out: Callable[[str], object], force
     session; so does a name without a suffix where there are several. Raises FileError when a file is there already
     or can't be written, WrongUse when several sessions can't go into one text.
     """
-    path = None if place is None else Path(place)
-    if path and place and _is_folder(export, path, place):
-        return _folder(export, path, force)
-    if path and path.suffix.lower() == ".zip":
-        return [_zip(export, path, force)]
-    if len(export.sessions) > 1 and not export.form.many:
-        raise WrongUse(
-            _("Each session is a file of its own in the format {name}.").format(name=export.form.name),
-            _("Give a folder (a name that ends in /) or a .zip with -o, or one session."),
-        )
-    if path is None:
+    if place is None:
+        _refuse_joining(export)
         for piece in export.text(export.sessions):
             out(piece)
         return []
-    _refuse_existing([path], force)
-    with _new_file(path) as file:
-        _fill(file, export.text(export.sessions))
-    return [path]
+    path = Path(place)
+    try:
+        if _is_folder(export, path, place):
+            return _folder(export, path, force)
+        if path.suffix.lower() == ".zip":
+            return [_zip(export, path, force)]
+        return [_file(export, path, force)]
+    except OSError as error:
+        raise FileError(
+            _("{path} can't be written: {reason}.").format(path=place, reason=error.strerror or error),
+            _("Choose a place that exists, is writable and has room."),
+        ) from error
 
 
 def _is_folder(export: Export, path: Path, place: str) -> bool:
@@ -84,9 +83,16 @@ def _is_folder(export: Export, path: Path, place: str) -> bool:
     return path.is_dir() or place.endswith(("/", os.sep)) or several
 
 
+def _file(export: Export, path: Path, force: bool) -> Path:
+    _refuse_joining(export)
+    _refuse_existing([path], force)
+    with _new_file(path) as file:
+        _fill(file, export.text(export.sessions))
+    return path
+
+
 def _folder(export: Export, folder: Path, force: bool) -> list[Path]:
-    with _told(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     files = [(folder / name, session) for name, session in export.files()]
     _refuse_existing([path for path, _session in files], force)
     for path, session in files:
@@ -99,7 +105,8 @@ def _zip(export: Export, path: Path, force: bool) -> Path:
     _refuse_existing([path], force)
     with _new_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, session in export.files():
-            member = zipfile.ZipInfo(name, max(moment(session.updated).timetuple()[:6], (1980, 1, 1, 0, 0, 0)))
+            date = moment(session.updated).timetuple()[:6]
+            member = zipfile.ZipInfo(name, min(max(date, (1980, 1, 1, 0, 0, 0)), (2107, 12, 31, 23, 59, 58)))
             member.compress_type = zipfile.ZIP_DEFLATED
             member.create_system = 3  # Unix, wherever it is made
             member.external_attr = 0o600 << 16
@@ -111,6 +118,14 @@ def _zip(export: Export, path: Path, force: bool) -> Path:
 def _fill(file: IO[bytes], pieces: Iterable[str]) -> None:
     for piece in pieces:
         file.write(piece.encode())
+
+
+def _refuse_joining(export: Export) -> None:
+    if len(export.sessions) > 1 and not export.form.many:
+        raise WrongUse(
+            _("Each session is a file of its own in the format {name}.").format(name=export.form.name),
+            _("Give a folder (a name that ends in /) or a .zip with -o, or one session."),
+        )
 
 
 def _refuse_existing(paths: Sequence[Path], force: bool) -> None:
@@ -126,27 +141,15 @@ def _refuse_existing(paths: Sequence[Path], force: bool) -> None:
 @contextmanager
 def _new_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a file that takes its name only when it is whole; a device or a pipe is written directly."""
-    with _told(path):
-        if path.exists() and not path.is_file():
-            with path.open("wb") as file:
-                yield file
-            return
-        handle, name = tempfile.mkstemp(prefix=".qwenchat-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                yield file
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    handle, name = tempfile.mkstemp(prefix=".qwenchat-", dir=path.parent)
     try:
-        yield
-    except OSError as error:
-        raise FileError(
-            _("{path} can't be written: {reason}.").format(path=path, reason=error.strerror or error),
-            _("Choose a place that exists, is writable and has room."),
-        ) from error
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -55,7 +55,9 @@ def records_of(path: Path) -> list[Record]:
     """Return the records of a file. Raises FileError when it can't be read, is too large, or is not JSON."""
     try:
         with path.open("rb") as file:
-            return records_in(file, int(path.stat().st_mtime * 1000))
+            status = path.stat()
+            _check_size(status.st_size, MAX_BYTES)
+            return records_in(file, int(status.st_mtime * 1000))
     except OSError as error:
         raise FileError(
             _("{path} can't be read: {reason}.").format(path=path, reason=error.strerror or error),
@@ -139,12 +141,16 @@ def _utf8(data: bytes) -> bytes:
 
 def _read(file: IO[bytes], limit: int) -> bytes:
     data = file.read(limit + 1)
-    if len(data) > limit:
+    _check_size(len(data), limit)
+    return data
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
         raise FileError(
             _("The file is larger than {limit} MiB.").format(limit=MAX_BYTES // 2**20),
             _("Export fewer conversations into each file."),
         )
-    return data
 
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
