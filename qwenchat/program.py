@@ -5,12 +5,15 @@ Parts are made when first asked for, so that `qwenchat --version` pays for none 
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from qwenchat import config
+from qwenchat.chat.sampling import Sampling
 from qwenchat.config import Settings
 from qwenchat.engine.hardware import this_machine
 from qwenchat.engine.local import LocalEngine, Planned
@@ -50,6 +53,11 @@ class Program:
     def settings(self) -> Settings:
         """The settings. Raises WrongUse or FileError."""
         return config.load(self.paths.settings, self.environ)
+
+    @property
+    def sampling(self) -> Sampling:
+        """What the settings wish for."""
+        return Sampling(**msgspec.structs.asdict(self.settings.sampling))
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -99,7 +107,7 @@ class Program:
         identity = gguf.identity(path)
 
         def planner(devices: Sequence[Device]) -> Planned:
-            return plan(
+            planned = plan(
                 header,
                 identity=identity,
                 name=model,
@@ -108,6 +116,7 @@ class Program:
                 wishes=wishes,
                 settings=self.settings.model,
             )
+            return replace(planned, defaults=self.sampling.over(planned.defaults))
 
         saved = SavedKV(self.paths.saved_kv, round(self.settings.sessions.saved_kv_gb * 2**30))
         return LocalEngine(planner, self.paths.engine_log, saved, complete=wishes.complete)
