@@ -297,6 +297,7 @@ def changed(**fields: object) -> dict[str, Any]:
         {"message_session": "other"},
         {"message_parent": "nowhere"},
         {"message_parent": "s1-1"},
+        {"message_parent": "s1-1", "leaf": "s1-0"},
         {"message_role": "system"},
         {"message_status": "fine"},
         {"message_created": "now"},
