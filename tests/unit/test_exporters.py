@@ -264,3 +264,10 @@ def test_pieces_come_one_message_at_a_time() -> None:
     pieces = exporters.named("jsonl").write(many(), False)
     next(pieces)
     assert read == ["one"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_lone_surrogate_stops_no_export(name: str) -> None:
+    text = exported(name, talk("a\ud800b", "c", title="\udfff", system="\ud800"))
+    assert text.encode()
+    assert "c" in text
