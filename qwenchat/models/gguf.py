@@ -24,7 +24,23 @@ HEADER_LIMIT = 64 << 20
 _TEXT_LIMIT = 1 << 20
 """Bytes of one text that is kept, such as a chat template."""
 _STEP = 1 << 20
-_SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+_U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
+_SCALARS = {
+    kind: struct.Struct(f"<{letter}")
+    for kind, letter in {
+        0: "B",
+        1: "b",
+        2: "H",
+        3: "h",
+        4: "I",
+        5: "i",
+        6: "f",
+        7: "?",
+        10: "Q",
+        11: "q",
+        12: "d",
+    }.items()
+}
 _TEXT, _ARRAY = 8, 9
 _SPLIT_NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 _NOT_FOR_CHAT = re.compile(r".*bert.*|clip|t5encoder|.*embed.*|wavtokenizer.*|.*mmproj.*|siglip.*|whisper")
@@ -361,14 +377,15 @@ class _Cursor:
         self.data += more
         return bool(more)
 
-    def unpack(self, kind: str) -> Value:
+    def unpack(self, form: struct.Struct) -> Value:
         """Return one number or truth value."""
-        value: Value = struct.unpack_from(kind, self.data, self.need(struct.calcsize(kind)))[0]
+        value: Value = form.unpack_from(self.data, self.need(form.size))[0]
         return value
 
-    def count(self, kind: str = "<Q") -> int:
+    def count(self, form: struct.Struct = _U64) -> int:
         """Return an unsigned number that counts or measures something."""
-        return int(self.unpack(kind))
+        value: int = form.unpack_from(self.data, self.need(form.size))[0]
+        return value
 
     def text(self) -> str:
         """Return a length-prefixed text; one longer than _TEXT_LIMIT is passed over and comes out empty."""
@@ -384,7 +401,7 @@ class _Cursor:
         """
         if self.leap and count > 1000 and self._leap(count):
             return
-        data, size = self.data, struct.Struct("<Q")
+        data, size = self.data, _U64
         for _index in range(count):
             at = self.at
             if at + 8 > len(data):
@@ -413,7 +430,7 @@ def _parse(cursor: _Cursor) -> _Part:
     counts: dict[str, int] = {}
     for _index in range(key_count):
         key = cursor.text()
-        kind = cursor.count("<I")
+        kind = cursor.count(_U32)
         if kind == _ARRAY:
             counts[key] = _array(cursor, key, values)
         elif kind == _TEXT:
@@ -437,7 +454,7 @@ def _preamble(cursor: _Cursor) -> tuple[int, int]:
     if not start.startswith(b"gguf") or cursor.data[:4] != b"GGUF":
         raise _Broken(_("it is no GGUF file"))
     cursor.need(4)
-    version = cursor.count("<I")
+    version = cursor.count(_U32)
     if version not in (2, 3):
         raise _Broken(_("it is a GGUF of a version that is not supported"))
     tensor_count, key_count = cursor.count(), cursor.count()
@@ -448,7 +465,7 @@ def _preamble(cursor: _Cursor) -> tuple[int, int]:
 
 def _array(cursor: _Cursor, key: str, values: dict[str, Value]) -> int:
     """Move past an array and return its length; of numbers a layer, such as head counts, keep the largest."""
-    kind, count = cursor.count("<I"), cursor.count()
+    kind, count = cursor.count(_U32), cursor.count()
     if kind == _TEXT:
         if 8 * count > min(cursor.size, HEADER_LIMIT):
             raise _Broken(_("it declares more tensors or keys than it has room for"))
@@ -457,9 +474,9 @@ def _array(cursor: _Cursor, key: str, values: dict[str, Value]) -> int:
     if kind not in _SCALARS:
         raise _Broken(_("its header has a value of an unknown kind"))
     form = _SCALARS[kind]
-    start = cursor.need(count * struct.calcsize(form))
+    start = cursor.need(count * form.size)
     if 0 < count <= 1024 and not key.startswith("tokenizer."):
-        values[key] = max(struct.unpack_from(f"<{count}{form[1]}", cursor.data, start))
+        values[key] = max(struct.unpack_from(f"<{count}{form.format[1:]}", cursor.data, start))
     return count
 
 
@@ -472,7 +489,7 @@ def _tensors(cursor: _Cursor, tensor_count: int, values: dict[str, Value], count
     embedding = output = experts = end = 0
     for _index in range(tensor_count):
         name = cursor.text()
-        dimensions = cursor.count("<I")
+        dimensions = cursor.count(_U32)
         if dimensions >= len(_DIMENSIONS):
             raise _Broken(_("a tensor has too many dimensions"))
         form = _DIMENSIONS[dimensions]
