@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from qwenchat.chat.conversation import Attachment, FinishReason, Session
-from qwenchat.chat.events import Finished
+from qwenchat.chat.events import Ended
 from qwenchat.chat.identity import UUIDv7, unix_ms
 from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.ports import SessionStore
@@ -115,8 +115,9 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
             async with aclosing(events):
                 async for event in events:
                     report.show(event)
-                    if isinstance(event, Finished):
-                        reason = event.reason
+                    if isinstance(event, Ended):
+                        reason = event.answer.finish_reason
+                        program.note_speed(event.answer)
     finally:
         await engine.close()
     return ExitCode.INTERRUPTED if reason is FinishReason.CANCELLED else ExitCode.DONE
