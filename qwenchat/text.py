@@ -18,6 +18,11 @@ def clean(text: str) -> str:
     return _UNSAFE.sub("", _NEWLINES.sub("\n", text))
 
 
+def whole(text: str) -> str:
+    """Return `text` with lone surrogates, which can't be encoded or stored, as U+FFFD; all else stays as it is."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def clean_line(text: str, limit: int = 200) -> str:
     """Return `text` as one short clean line, for a title, a name or an error message."""
     line = " ".join(clean(text).split())
@@ -34,6 +39,15 @@ def safe_name(text: str, limit: int = 80) -> str:
     if not name or re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name):
         return f"_{name}"
     return name
+
+
+def human_size(count: float) -> str:
+    """Return bytes as people and hubs write them, in powers of 1000: `4.68 GB`."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(count) < 999.5 or unit == "TB":
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.3g} {unit}"
 
 
 class StreamCleaner:
