@@ -89,7 +89,7 @@ def _draw(output: Output, session: Session, branch: list[Message]) -> None:
     from rich.text import Text  # noqa: PLC0415
 
     console = Console(file=output.out)
-    console.print(Text(clean_line(session.title), "bold"), "")
+    console.print(Text(f"{clean_line(session.title)}\n", "bold"))
     for message in branch:
         head = Text(clean_line(_speaker(message)), "bold cyan" if message.role is Role.USER else "bold green")
         head.append(f"  {local(message.created)}", "dim not bold")
@@ -99,7 +99,8 @@ def _draw(output: Output, session: Session, branch: list[Message]) -> None:
         for file in message.attachments:
             console.print(Text(_("[file: {name}]").format(name=clean_line(file.name)), "dim"))
         text = clean(message.text)
-        console.print(Text(text) if message.role is Role.USER else Markdown(text, hyperlinks=False), "")
+        console.print(Text(text) if message.role is Role.USER else Markdown(text, hyperlinks=False))
+        console.print()
 
 
 def _draw_hits(program: Program, output: Output, found: Found) -> None:
