@@ -28,7 +28,9 @@ _INSERT_SESSION = f"INSERT INTO sessions ({rows.SESSION_COLUMNS}) VALUES (?,?,?,
 class Store:
     """All conversations. Safe from any thread and beside other programs; every method may raise StoreError."""
 
-    def __init__(self, file: Path, *, clock: Clock = unix_ms, new_id: NewId | None = None, busy_s: float = BUSY_S):
+    def __init__(
+        self, file: Path, *, clock: Clock = unix_ms, new_id: NewId | None = None, busy_s: float = BUSY_S
+    ) -> None:
         migrate(file, busy_s=busy_s)
         self._database = Database(file, busy_s)
         self._locks = SessionLocks(file.parent / "locks")

@@ -21,7 +21,7 @@ from tests.commands import ROOT, environment
 from tests.streaming_child import ANSWER
 
 KILLS = 100
-AT_ONCE = 4
+AT_ONCE = 5
 LATEST_S = 1.0
 MAY_BE_MISSING_S = 0.5
 
