@@ -32,7 +32,9 @@ class Store:
 
     keeps = True
 
-    def __init__(self, file: Path, *, clock: Clock = unix_ms, new_id: NewId | None = None, busy_s: float = BUSY_S):
+    def __init__(
+        self, file: Path, *, clock: Clock = unix_ms, new_id: NewId | None = None, busy_s: float = BUSY_S
+    ) -> None:
         migrate(file, busy_s=busy_s)
         self._database = Database(file, busy_s)
         self._locks = SessionLocks(file.parent / "locks")
