@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qwenchat.models.choice import Wanted
+from qwenchat.models.connection import Timeouts
 from qwenchat.models.hub import HubSource
 from qwenchat.models.place import HubCache, Place
 from qwenchat.models.progress import PullEvent
 from qwenchat.models.pull import Manner, pull
 from qwenchat.models.source import Source
 from qwenchat.models.transfer import Patience
-from qwenchat.models.wire import Timeouts
 from tests.standin_hub import StandIn
 
 REPO = "Qwen/Qwen2-7B-Instruct-GGUF"

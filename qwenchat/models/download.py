@@ -168,6 +168,8 @@ class Download:
         finally:
             self._seen, self._part = part.size, None
             part.close()
+            if not part.size and transfer.size:
+                discard(slot.part)
 
     def _complete(self, sha256: str, commit: str) -> Path:
         path = self._terms.place.publish(self.file, sha256, commit, self._terms.revision)

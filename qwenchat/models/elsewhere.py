@@ -6,6 +6,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from qwenchat.models import wire
+from qwenchat.models.connection import origin
 from qwenchat.models.faults import Fault, WireError
 from qwenchat.models.names import is_safe
 from qwenchat.models.source import Location, RemoteFile
@@ -22,7 +23,7 @@ class UrlSource:
 
     @property
     def name(self) -> str:
-        return wire.origin(self._url)[1]
+        return origin(self._url)[1]
 
     def files(self, repo: str, revision: str) -> list[RemoteFile]:
         name = unquote(urlsplit(self._url).path).rpartition("/")[2]

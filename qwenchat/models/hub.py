@@ -19,9 +19,9 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import ModelInfo
 
+from qwenchat.models.connection import origin, proxy_of
 from qwenchat.models.faults import Fault, WireError, of_exception, of_status
 from qwenchat.models.source import Location, RemoteFile
-from qwenchat.models.wire import origin, proxy_of
 
 HOME = "https://huggingface.co"
 MIRROR = "https://hf-mirror.com"

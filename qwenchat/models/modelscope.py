@@ -5,6 +5,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from qwenchat.models import wire
+from qwenchat.models.connection import origin
 from qwenchat.models.faults import Fault, WireError
 from qwenchat.models.source import Location, RemoteFile
 
@@ -37,7 +38,7 @@ class ModelScopeSource:
         return "modelscope"
 
     def files(self, repo: str, revision: str) -> list[RemoteFile]:
-        host = wire.origin(self._endpoint)[1]
+        host = origin(self._endpoint)[1]
         try:
             answer = wire.get_json(self._url(repo, "repo/files", Revision=_branch(revision), Recursive="True"))
             listed = msgspec.convert(answer, _Answer).data.files

@@ -89,8 +89,7 @@ class HubCache:
         return Slot(self._blobs / f"{name}.incomplete", self._locks / f"{name}.lock")
 
     def stored(self, file: RemoteFile) -> Path | None:
-        blob = self._blobs / file.sha256 if file.sha256 else None
-        return blob if blob and blob.is_file() else None
+        return self._bytes_of(file.sha256) if file.sha256 else None
 
     def finish(self, file: RemoteFile, part: Path, sha256: str) -> None:
         _rename(part, self._blobs / sha256)
@@ -99,7 +98,8 @@ class HubCache:
         snapshot = commit if re.fullmatch("[0-9a-f]{40}", commit) else self._source
         pointer = self._repo / "snapshots" / snapshot / relative(file.name)
         pointer.parent.mkdir(parents=True, exist_ok=True)
-        _link(self._blobs / sha256, pointer)
+        if _lead(pointer, self._bytes_of(sha256) or self._blobs / sha256):
+            _write(self._moved(sha256), pointer.relative_to(self._repo).as_posix())
         revision = revision or DEFAULT_REVISION
         if snapshot == commit and revision != commit and is_safe(revision):
             _write(self._repo / "refs" / relative(revision), commit)
@@ -117,6 +117,16 @@ class HubCache:
     @property
     def _blobs(self) -> Path:
         return self._repo / "blobs"
+
+    def _bytes_of(self, sha256: str) -> Path | None:
+        """Return the blob, or where it went on a disk without links."""
+        places = [self._blobs / sha256]
+        with suppress(OSError):
+            places.append(self._repo / self._moved(sha256).read_text("utf-8"))
+        return next((place for place in places if place.is_file()), None)
+
+    def _moved(self, sha256: str) -> Path:
+        return self._locks / f"{sha256}.moved"
 
 
 class Folder:
@@ -185,22 +195,25 @@ def _rename(part: Path, target: Path) -> None:
             os.close(descriptor)
 
 
-def _link(blob: Path, pointer: Path) -> None:
-    """Make `pointer` lead to `blob`: by a relative link, else a hard link, else by moving the file there."""
+def _lead(pointer: Path, blob: Path) -> bool:
+    """Make `pointer` lead to `blob`, by a relative link, a hard link, or moving it there; say whether it moved."""
     if pointer.exists() and pointer.samefile(blob):
-        return
+        return False
     pointer.unlink(missing_ok=True)
-    try:
-        pointer.symlink_to(os.path.relpath(blob, pointer.parent))
-    except OSError:
-        try:
-            os.link(blob, pointer)
-        except OSError:
-            blob.replace(pointer)
+    for link in (_link_softly, os.link):
+        with suppress(OSError):
+            link(blob, pointer)
+            return False
+    blob.replace(pointer)
+    return True
+
+
+def _link_softly(blob: Path, pointer: Path) -> None:
+    pointer.symlink_to(os.path.relpath(blob, pointer.parent))
 
 
 def _write(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="ascii", dir=file.parent, delete=False) as temporary:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, delete=False) as temporary:
         temporary.write(text)
     Path(temporary.name).replace(file)

@@ -15,6 +15,7 @@ from urllib.request import url2pathname
 from qwenchat.errors import Interrupted
 from qwenchat.i18n import _
 from qwenchat.models import wire
+from qwenchat.models.connection import Timeouts
 from qwenchat.models.elsewhere import FileBody
 from qwenchat.models.faults import PASSING, Fault, WireError, explain
 from qwenchat.models.part import Part
@@ -29,7 +30,7 @@ _MAGIC = b"GGUF"
 class Patience:
     """How long to wait for what, in seconds, and how often to try."""
 
-    timeouts: wire.Timeouts = field(default_factory=wire.Timeouts)
+    timeouts: Timeouts = field(default_factory=Timeouts)
     first_wait_s: float = 0.5
     longest_wait_s: float = 60.0
     longest_retry_after_s: float = 900.0

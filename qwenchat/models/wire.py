@@ -1,41 +1,29 @@
 """One HTTP request at a time, over the standard library: ranges, redirects, proxies, TLS, and a body to read from.
 
 The standard library's client moves bytes to the caller with a fourth of the processor time that the HTTP library
-below huggingface_hub takes (tests/bench/download.md). Certificates are checked against the same store as there.
-Headers that the caller gives go to the first URL's origin and to no other. Nothing here tries again.
+below huggingface_hub takes (tests/bench/download.md). Headers that the caller gives go to the first URL's origin and
+to no other. Nothing here tries again.
 """
 
-import base64
 import email.utils
 import http.client
 import json
 import re
 import socket
-import ssl
 import time
-import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
-
-import httpx2
+from urllib.parse import urljoin, urlsplit
 
 from qwenchat import __version__
+from qwenchat.models.connection import Timeouts, connection_to, origin, proxy_of
 from qwenchat.models.faults import Fault, WireError, of_exception, of_status
 
 MAX_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_JSON = 64 << 20
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds to wait for a connection, and for the next byte of one that stands."""
-
-    connect_s: float = 10.0
-    silence_s: float = 30.0
 
 
 class Body:
@@ -132,22 +120,6 @@ def get_json(url: str, timeouts: Timeouts = Timeouts()) -> Any:
     raise WireError(Fault.LISTING, host)
 
 
-def origin(url: str) -> tuple[str, str, int]:
-    """Return scheme, host and port."""
-    parts = urlsplit(url)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)
-
-
-def proxy_of(url: str) -> SplitResult | None:
-    """Return the proxy that the environment or the system names for a URL."""
-    parts = urlsplit(url)
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all", "")
-    if not proxy or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
-        return None
-    return urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-
-
 def _follow(
     method: str,
     url: str,
@@ -186,7 +158,7 @@ def _send(
         raise WireError(Fault.UNREACHABLE, host, detail=parts.scheme)
     proxy = proxy_of(url)
     try:
-        connection, target = _connection(parts, proxy, headers, timeouts)
+        connection, target = connection_to(parts, proxy, headers, timeouts)
         connection.connect()
         link: socket.socket = connection.sock
         link.settimeout(timeouts.silence_s)
@@ -198,38 +170,6 @@ def _send(
             raise
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise of_exception(error, host, through_proxy=proxy is not None) from error
-
-
-def _connection(
-    parts: SplitResult, proxy: SplitResult | None, headers: dict[str, str], timeouts: Timeouts
-) -> tuple[http.client.HTTPConnection, str]:
-    """Return a connection to open and the request's target on it."""
-    host = parts.hostname or ""
-    target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~") + (f"?{parts.query}" if parts.query else "")
-    via, port = (proxy.hostname or "", proxy.port or 80) if proxy else (host, parts.port)
-    if proxy and proxy.scheme != "http":
-        raise OSError(f"tunnel through a proxy of the kind {proxy.scheme} is not supported")
-    if parts.scheme == "http":
-        if proxy:
-            headers |= _proxy_login(proxy)
-            target = f"http://{parts.netloc.rpartition('@')[2]}{target}"
-        return http.client.HTTPConnection(via, port, timeout=timeouts.connect_s), target
-    connection = http.client.HTTPSConnection(via, port, timeout=timeouts.connect_s, context=_certificates())
-    if proxy:
-        connection.set_tunnel(host, parts.port or 443, _proxy_login(proxy))
-    return connection, target
-
-
-def _certificates() -> ssl.SSLContext:
-    """Return a context that trusts what the system trusts, or the file in SSL_CERT_FILE."""
-    return httpx2.create_ssl_context()
-
-
-def _proxy_login(proxy: SplitResult) -> dict[str, str]:
-    if proxy.username is None:
-        return {}
-    login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
-    return {"Proxy-Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
 
 
 def _start(response: http.client.HTTPResponse, offset: int, host: str) -> int:
