@@ -28,6 +28,12 @@ def ngettext(singular: str, plural: str, count: int) -> str:
     return singular if count == 1 else plural
 
 
+def language() -> str:
+    """Return the language being spoken, one of LANGUAGES."""
+    catalogue = _catalogue.get()
+    return catalogue.info().get("language", "en") if catalogue else "en"
+
+
 def language_of(environ: Mapping[str, str]) -> str:
     """Return the language that the POSIX locale variables ask for, `en` where they ask for none of ours."""
     for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
@@ -39,9 +45,9 @@ def language_of(environ: Mapping[str, str]) -> str:
     return "en"
 
 
-def use_language(language: str = "") -> str:
-    """Speak `language` (one of LANGUAGES) from here on in this context; the locale's own if empty."""
-    language = language or language_of(os.environ)
+def use_language(wanted: str = "") -> str:
+    """Speak `wanted` (one of LANGUAGES) from here on in this context; the locale's own if empty."""
+    wanted = wanted or language_of(os.environ)
     folder = Path(__file__).parent / "locale"
-    _catalogue.set(gettext.translation("qwenchat", folder, [language], fallback=True))
-    return language
+    _catalogue.set(gettext.translation("qwenchat", folder, [wanted], fallback=True))
+    return wanted

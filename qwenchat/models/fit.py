@@ -1,0 +1,212 @@
+"""Does a model fit this machine, and how fast would it be: predictions in bytes and tokens a second.
+
+Plain numbers in, plain numbers out: what the machine has is looked up elsewhere.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+KV_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
+"""Bytes of one element in the KV cache. q8_0 stores 32 elements in 34 bytes."""
+CONTEXT_STEP = 256
+"""llama.cpp pads a context window to a multiple of this many tokens."""
+NATIVE_CONTEXT = 32_768
+"""The largest window, in tokens, that is chosen without being asked for."""
+LEAST_CONTEXT, USUAL_CONTEXT = 4096, 8192
+"""A window for short questions, and one in which a conversation has room."""
+READING_SPEED = 5.0
+"""Tokens a second below which people wait for the text."""
+DISK_RESERVE = 1 << 30
+"""Bytes that a download leaves free."""
+_COMPUTE = 320 << 20
+_GPU_SHARE = 0.9
+"""Of an accelerator's free memory, what a model takes without crowding others."""
+_EFFICIENCY = 0.5
+"""Bytes of weights that decoding gets through, for each byte moved by copying memory on all cores: 0.42 to 0.6 were
+measured with q4_k_m of 0.5B and 1.5B on 2 cores."""
+
+
+class Loadable(Protocol):
+    """What a prediction needs to know of a model; `gguf.Header` has it, and so has `catalog.Published`."""
+
+    @property
+    def file_size(self) -> int:
+        """Bytes of all parts."""
+        ...
+
+    @property
+    def active_bytes(self) -> int:
+        """Bytes that decoding one token reads."""
+        ...
+
+    @property
+    def layers(self) -> int: ...
+
+    @property
+    def kv_heads(self) -> int: ...
+
+    @property
+    def key_length(self) -> int: ...
+
+    @property
+    def value_length(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes that a loaded model takes."""
+
+    weights: int
+    kv: int
+    compute: int
+
+    @property
+    def total(self) -> int:
+        """All together."""
+        return self.weights + self.kv + self.compute
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a machine has, in bytes and bytes a second; 0 for what it lacks or nobody measured."""
+
+    ram_total: int
+    ram_available: int
+    gpu_available: int = 0
+    """Free memory of all accelerators; 0 where they share the RAM, which then counts once."""
+    disk_free: int = 0
+    """Where a download would go."""
+    bandwidth: float = 0.0
+    """Of copying memory on all cores, bytes read and bytes written both counted."""
+    gpu_bandwidth: float = 0.0
+
+    @property
+    def headroom(self) -> int:
+        """RAM that a model leaves to other programs where it sits comfortably."""
+        return max(1 << 30, self.ram_total // 8)
+
+
+class Verdict(StrEnum):
+    """How well a model fits, best first."""
+
+    COMFORTABLE = "comfortable"
+    PARTLY_ON_GPU = "partly on GPU"
+    TIGHT = "tight"
+    TOO_LARGE = "too large"
+
+    @property
+    def rank(self) -> int:
+        """0 for the best."""
+        return list(Verdict).index(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A model with one window on one machine."""
+
+    verdict: Verdict
+    memory: Memory
+    n_ctx: int
+    kv_type: str
+    available: int
+    """Bytes of RAM and accelerators together that the memory has to come from."""
+    gpu_layers: int
+    """Layers that fit the accelerator; all of them where it holds the whole model."""
+    decode_tps: float | None
+    """Predicted tokens a second in a short conversation; None where nothing was measured to tell it from."""
+
+
+def memory_needed(model: Loadable, n_ctx: int, kv_bytes_per_element: float) -> Memory:
+    """Return the memory that a model takes with a window of `n_ctx` tokens.
+
+    Weights take what their files take. What llama.cpp packs anew for the processor (all of q4_0, most of q4_k_m)
+    comes on top only as long as the mapped file stays in memory, which the system may take back. Each token of
+    the window takes one key and one value a layer and KV head. Buffers for computing and the process itself take
+    320 MiB: 300 to 385 MiB were measured with llama-cpp-python 0.3.36 on Qwen2 of 0.5B to 7B with flash attention
+    on CPU, and 38 to 94 MiB with n_outputs_max=1.
+    """
+    per_token = model.layers * model.kv_heads * (model.key_length + model.value_length)
+    return Memory(model.file_size, round(n_ctx * per_token * kv_bytes_per_element), _COMPUTE)
+
+
+def largest_context(model: Loadable, available: int, kv_bytes_per_element: float, limit: int) -> int:
+    """Return the largest window of at most `limit` tokens with which the model takes `available` bytes or less.
+
+    A multiple of CONTEXT_STEP; 0 when not even the smallest fits.
+    """
+    fixed = memory_needed(model, 0, kv_bytes_per_element).total
+    step = memory_needed(model, CONTEXT_STEP, kv_bytes_per_element).kv
+    steps = min((available - fixed) // step if step else limit, limit // CONTEXT_STEP)
+    return max(0, steps) * CONTEXT_STEP
+
+
+def assess(model: Loadable, resources: Resources, n_ctx: int, kv_type: str) -> Fit:
+    """Return how a model with a window of `n_ctx` tokens and a KV cache of `kv_type` fits."""
+    memory = memory_needed(model, n_ctx, KV_BYTES[kv_type])
+    on_gpu = _layers_on_gpu(model, memory, resources)
+    in_ram = memory.total - memory.total * on_gpu // max(1, model.layers)
+    if in_ram <= resources.ram_available - resources.headroom or in_ram == 0:
+        verdict = Verdict.COMFORTABLE if on_gpu in (0, model.layers) else Verdict.PARTLY_ON_GPU
+    else:
+        verdict = Verdict.TIGHT if in_ram <= resources.ram_available else Verdict.TOO_LARGE
+    available = resources.ram_available + resources.gpu_available
+    speed = _decode_tps(model, resources, on_gpu)
+    return Fit(verdict, memory, n_ctx, kv_type, available, on_gpu, speed)
+
+
+def plan(model: Loadable, resources: Resources, limit: int = NATIVE_CONTEXT, kv_type: str = "auto") -> Fit:
+    """Return the fit with the largest window, of `limit` tokens at most, that is comfortable.
+
+    Where no usual window is, the least one is judged. `auto` takes f16, and q8_0 where only that keeps the window.
+    """
+    kinds = list(KV_BYTES) if kv_type == "auto" else [kv_type]
+    windows = [limit, *(n for n in (16_384, USUAL_CONTEXT) if n < limit)]
+    for n_ctx in windows:
+        for kind in kinds:
+            fit = assess(model, resources, n_ctx, kind)
+            if fit.verdict in (Verdict.COMFORTABLE, Verdict.PARTLY_ON_GPU):
+                return fit
+    return assess(model, resources, min(limit, LEAST_CONTEXT), kinds[-1])
+
+
+Some = TypeVar("Some", bound=Loadable)
+
+
+def choose(models: Sequence[Some], resources: Resources, limit: int = NATIVE_CONTEXT) -> Some | None:
+    """Return the largest model that fits comfortably, else the smallest that fits; None where none does."""
+    by_size = sorted(models, key=lambda model: model.file_size)
+    fits = [(model, plan(model, resources, limit).verdict) for model in by_size]
+    comfortable = [model for model, verdict in fits if verdict is Verdict.COMFORTABLE]
+    if comfortable:
+        return comfortable[-1]
+    return next((model for model, verdict in fits if verdict is not Verdict.TOO_LARGE), None)
+
+
+def disk_missing(size: int, resources: Resources) -> int:
+    """Return the bytes that a download of `size` bytes lacks on the disk, a reserve counted in; 0 if it fits."""
+    return max(0, size + DISK_RESERVE - resources.disk_free)
+
+
+def _layers_on_gpu(model: Loadable, memory: Memory, resources: Resources) -> int:
+    room = resources.gpu_available * _GPU_SHARE
+    if memory.total <= room:
+        return model.layers
+    a_layer = (memory.weights + memory.kv) / max(1, model.layers)
+    return min(model.layers - 1, max(0, int((room - memory.compute) / a_layer))) if a_layer else 0
+
+
+def _decode_tps(model: Loadable, resources: Resources, on_gpu: int) -> float | None:
+    """Predict decoding speed: each token reads every active weight once, and memory sets the pace."""
+    share = on_gpu / max(1, model.layers)
+    if (
+        not model.active_bytes
+        or (share < 1 and not resources.bandwidth)
+        or (share == 1 and not resources.gpu_bandwidth)
+    ):
+        return None
+    seconds = (1 - share) * model.active_bytes / (resources.bandwidth or 1)
+    if resources.gpu_bandwidth:
+        seconds += share * model.active_bytes / resources.gpu_bandwidth
+    return _EFFICIENCY / seconds

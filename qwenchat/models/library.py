@@ -1,0 +1,240 @@
+"""The models on this machine: ours and other programs', used where they lie, never moved and never changed.
+
+Headers are cached by path, size and time of change. A file that can't be used is an entry with its reason.
+"""
+
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from qwenchat.errors import QwenchatError
+from qwenchat.models import fit
+from qwenchat.models.catalog import Catalog, quant_label
+from qwenchat.models.catalog import Published as PublishedFile
+from qwenchat.models.gguf import Header, check, part_paths, read_header
+from qwenchat.models.layouts import Found, Places
+from qwenchat.models.reference import Guide, LocalFile, Named, OnHub, Published, Reference, unknown
+from qwenchat.paths import private_folder
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One model on this machine."""
+
+    found: Found
+    reference: str
+    """What to type to use it."""
+    header: Header | None
+    """None where it can't be read."""
+    published: PublishedFile | None
+    """The model of the catalogue that it is, if any."""
+    problem: str
+    """Why it can't be used; empty for a usable one."""
+
+    @property
+    def path(self) -> Path:
+        """The file to load: of a split model the first part."""
+        return self.found.path
+
+
+class Library:
+    """Finds models in known places. `machine` says what there is to choose a default with."""
+
+    def __init__(self, places: Places, cache: Path, catalog: Catalog, machine: Callable[[], fit.Resources]) -> None:
+        self._places, self._catalog, self._machine = places, catalog, machine
+        self._headers = _HeaderCache(cache / "headers.json")
+
+    def entries(self) -> list[Entry]:
+        """Return every model once, in the order of the places."""
+        entries, seen = [], set()
+        for found in self._places.look():
+            parts = part_paths(found.path)
+            if found.path != parts[0] and parts[0].exists():
+                continue
+            stamp = _stamp(parts)
+            if stamp and stamp in seen:
+                continue
+            seen.add(stamp)
+            entries.append(self._entry(found, stamp))
+        self._headers.save()
+        return entries
+
+    def find(self, reference: Reference) -> Path | None:
+        """Return the model's file if it is on this machine; no connection is opened.
+
+        Of several quantisations, where none was asked for, the one that `fit.choose` takes.
+        """
+        match reference:
+            case LocalFile(path):
+                return path if path.exists() else None
+            case Guide():
+                return _guide()
+            case Published(model, quant):
+                entries = [e for e in self.usable() if e.published and e.published.model is model]
+                return self._best([e for e in entries if quant in (None, e.published and e.published.quant)])
+            case OnHub():
+                return self._best([entry for entry in self.usable() if _is_it(entry, reference)])
+            case Named(name):
+                return next((e.path for e in self.entries() if name.lower() in _names(e)), None)
+
+    def locate(self, reference: Reference) -> Path:
+        """Return what `find` does, or raise NotFound with names that come near."""
+        if path := self.find(reference):
+            return path
+        raise unknown(reference, self._catalog, (entry.reference for entry in self.usable()))
+
+    def usable(self) -> list[Entry]:
+        """Return the models that can chat."""
+        return [entry for entry in self.entries() if not entry.problem]
+
+    def _best(self, entries: Sequence[Entry]) -> Path | None:
+        headers = [entry.header for entry in entries if entry.header]
+        if len(headers) < 2:
+            return headers[0].path if headers else None
+        chosen = fit.choose(headers, self._machine()) or min(headers, key=lambda header: header.file_size)
+        return chosen.path
+
+    def _entry(self, found: Found, stamp: str) -> Entry:
+        header, problem = None, found.problem
+        if not problem:
+            try:
+                header = self._headers.get(found.path, stamp)
+                check(header)
+            except QwenchatError as error:
+                problem = error.message
+        published = _published(found, header, self._catalog)
+        if found.origin == "ollama":
+            reference = found.name
+        elif published:
+            reference = published.reference
+        else:
+            reference = f"{found.repo}/{found.name}" if found.repo else str(found.path)
+        return Entry(found, reference, header, published, problem)
+
+
+def _names(entry: Entry) -> set[str]:
+    name = entry.found.name.lower()
+    return {entry.reference.lower(), name, name.removesuffix(":latest"), name.removesuffix(".gguf")}
+
+
+def _is_it(entry: Entry, wanted: OnHub) -> bool:
+    found = entry.found
+    if found.repo.lower() != wanted.repo.lower():
+        return False
+    if wanted.file:
+        return found.name.lower() == wanted.file.lower()
+    return wanted.quant in ("", entry.header.quantisation if entry.header else "", _quant_in(found.name))
+
+
+def _quant_in(name: str) -> str:
+    """Return the quantisation that a file's name ends with."""
+    match = re.search(
+        r"[-._:]((?:i?q\d|f16|f32|bf16|fp16|tq\d|mxfp4)\w*?)(?:-\d{5}-of-\d{5})?(?:\.gguf)?$", name.lower()
+    )
+    return quant_label(match[1]) if match else ""
+
+
+def _published(found: Found, header: Header | None, catalog: Catalog) -> PublishedFile | None:
+    """Return the catalogue's model that a file is: by its sha256, by its name, by what its header says."""
+    named = re.sub(r"[\s_]+", "-", header.name.lower()) if header else ""
+    for model in catalog.models:
+        for quant in model.quantisations:
+            by_hash = found.sha256 and found.sha256 == quant.parts[0].sha256
+            by_name = found.name.rpartition("/")[2].lower() == model.file_names(quant)[0]
+            by_header = (
+                header is not None
+                and header.quantisation == quant.label
+                and (header.layers, header.width) == (model.shape.layers, model.shape.width)
+                and named in (f"qwen2-{model.size}-instruct", model.stem)
+            )
+            if by_hash or by_name or by_header:
+                return PublishedFile(model, quant)
+    return None
+
+
+def _guide() -> Path | None:
+    folder = files(__package__).joinpath("guide")
+    with as_file(folder) as path:
+        return next(iter(sorted(path.glob("*.gguf"))), None)
+
+
+def _stamp(parts: Sequence[Path]) -> str:
+    """Return what changes when any part does: device, inode, size and time of change; empty where none is there."""
+    stamps = []
+    for part in parts:
+        with suppress(OSError):
+            facts = part.stat()
+            stamps.append(f"{facts.st_dev}.{facts.st_ino}.{facts.st_size}.{facts.st_mtime_ns}")
+    return " ".join(stamps)
+
+
+class _Cached(Struct, frozen=True):
+    stamp: str
+    header: Header
+
+
+class _HeaderCache:
+    """Headers that were read before, in one file; without it, or when it is damaged, they are read again."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._used: dict[str, _Cached] = {}
+
+    def get(self, path: Path, stamp: str) -> Header:
+        """Return a file's header. Raises what `read_header` does."""
+        known = self._known.get(str(path))
+        if known is None or known.stamp != stamp:
+            known = _Cached(stamp, read_header(path))
+        self._used[str(path)] = known
+        return known.header
+
+    def save(self) -> None:
+        """Keep the headers that were asked for."""
+        if self._used == self._known:
+            return
+        with suppress(OSError, UnicodeEncodeError, QwenchatError):  # costs time on the next start, nothing more
+            private_folder(self._file.parent)
+            with tempfile.NamedTemporaryFile(dir=self._file.parent, delete=False) as temporary:
+                temporary.write(msgspec.json.encode(self._used, enc_hook=str))
+            Path(temporary.name).replace(self._file)
+            self._known = dict(self._used)
+
+    @cached_property
+    def _known(self) -> dict[str, _Cached]:
+        try:
+            content = self._file.read_bytes()
+            return msgspec.json.decode(content, type=dict[str, _Cached], dec_hook=_path)
+        except (OSError, msgspec.DecodeError):
+            return {}
+
+
+def _path(kind: type, value: str) -> Path:
+    return Path(value)
+
+
+def as_rows(entries: Sequence[Entry]) -> Iterator[dict[str, object]]:
+    """Yield what `models list --json` says of each model."""
+    for entry in entries:
+        header = entry.header
+        yield {
+            "model": entry.reference,
+            "name": header.name if header else entry.found.name,
+            "path": str(entry.path),
+            "from": entry.found.origin,
+            "repo": entry.found.repo,
+            "sha256": entry.found.sha256,
+            "architecture": header.architecture if header else "",
+            "quantisation": header.quantisation if header else "",
+            "bytes": header.file_size if header else 0,
+            "context": header.context_length if header else 0,
+            "parts": [str(part) for part in header.parts] if header else [],
+            "problem": entry.problem,
+        }

@@ -1,0 +1,106 @@
+"""What was measured on this machine: the memory's bandwidth, and how fast models really ran.
+
+One small JSON file in the data folder. A file that is damaged or can't be written costs a measurement, nothing more.
+"""
+
+import ctypes
+import os
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from qwenchat.paths import private_folder
+
+_BUFFER = 64 << 20
+"""Bytes copied at a time, more than any cache holds."""
+_WEIGHT = 0.3
+"""How much the newest run counts in a model's speed."""
+
+
+class Speed(Struct, frozen=True):
+    """How fast a model ran here, in tokens a second; 0 where it was not measured."""
+
+    prefill_tps: float = 0.0
+    decode_tps: float = 0.0
+
+
+class _Figures(Struct, frozen=True):
+    bandwidth: float = 0.0
+    speeds: dict[str, Speed] = field(default_factory=dict)
+
+
+class Measured:
+    """Keeps figures in one file."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def speed(self, identity: str) -> Speed | None:
+        """Return how fast the model with this identity (`gguf.identity`) ran, None if it never did."""
+        return self._read().speeds.get(identity)
+
+    def speeds(self) -> dict[str, Speed]:
+        """Return the speeds of all models by identity."""
+        return self._read().speeds
+
+    def record(self, identity: str, *, prefill_tps: float = 0.0, decode_tps: float = 0.0) -> None:
+        """Keep what a run measured, averaged with earlier ones; give only what was measured over enough tokens."""
+        figures = self._read()
+        before = figures.speeds.get(identity, Speed())
+        speed = Speed(_mean(before.prefill_tps, prefill_tps), _mean(before.decode_tps, decode_tps))
+        self._write(replace(figures, speeds=figures.speeds | {identity: speed}))
+
+    def bandwidth(self, cores: int) -> float:
+        """Return the memory's bandwidth in bytes a second, measured once in half a second and then kept."""
+        figures = self._read()
+        if figures.bandwidth:
+            return figures.bandwidth
+        bandwidth = copy_bandwidth(cores)
+        self._write(replace(figures, bandwidth=bandwidth))
+        return bandwidth
+
+    def _read(self) -> _Figures:
+        try:
+            return msgspec.json.decode(self._file.read_bytes(), type=_Figures)
+        except (OSError, msgspec.DecodeError):
+            return _Figures()
+
+    def _write(self, figures: _Figures) -> None:
+        with suppress(OSError):
+            private_folder(self._file.parent)
+            descriptor, name = tempfile.mkstemp(dir=self._file.parent)
+            with os.fdopen(descriptor, "wb") as temporary:
+                temporary.write(msgspec.json.encode(figures))
+            Path(name).replace(self._file)
+
+
+def copy_bandwidth(cores: int, seconds: float = 0.1, rounds: int = 3) -> float:
+    """Return bytes a second, read and written ones both counted, when all cores copy memory.
+
+    The best of a few rounds of `seconds` each: what else runs can only slow it down.
+    """
+
+    def copy(buffers: tuple[ctypes.Array[ctypes.c_char], ctypes.Array[ctypes.c_char]]) -> float:
+        start, copied, spent = time.perf_counter(), 0, 0.0
+        while spent < seconds:
+            ctypes.memmove(*buffers, _BUFFER)
+            copied += 2 * _BUFFER
+            spent = time.perf_counter() - start
+        return copied / spent
+
+    buffers = [((ctypes.c_char * _BUFFER)(), (ctypes.c_char * _BUFFER)()) for _core in range(cores)]
+    for source, _target in buffers:
+        ctypes.memset(source, 1, _BUFFER)  # pages that were never written all share one
+    with ThreadPoolExecutor(cores) as pool:
+        list(pool.map(copy, buffers))
+        return max(sum(pool.map(copy, buffers)) for _round in range(rounds))
+
+
+def _mean(before: float, now: float) -> float:
+    return before + _WEIGHT * (now - before) if before and now else now or before

@@ -1,0 +1,171 @@
+"""What other programs have is found and used in place; what is damaged is told."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from qwenchat.errors import NotFound
+from qwenchat.models import catalog, fit
+from qwenchat.models.layouts import Places
+from qwenchat.models.library import Entry, Library, as_rows
+from qwenchat.models.reference import parse
+from tests.ggufs import Shape, write_chain, write_model
+
+CATALOG = catalog.load()
+ROOMY = fit.Resources(64 << 30, 60 << 30)
+COMMIT = "c" * 40
+
+
+def library(home: Path, environ: dict[str, str] | None = None, folders: tuple[Path, ...] = ()) -> Library:
+    places = Places.find(environ or {}, (home / "ours",), folders, home)
+    return Library(replace(places, ollama=places.ollama[:1]), home / "cache", CATALOG, lambda: ROOMY)
+
+
+def hf_model(cache: Path, repo: str, name: str, *, sha256: str, seed: int = 0, commit: str = COMMIT) -> Path:
+    folder = cache / ("models--" + repo.replace("/", "--"))
+    blob = folder / "blobs" / sha256
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    write_model(blob, seed=seed)
+    link = folder / "snapshots" / commit / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(os.path.relpath(blob, link.parent))
+    (folder / "refs").mkdir(exist_ok=True)
+    (folder / "refs" / "main").write_text(commit)
+    return link
+
+
+def ollama_model(models: Path, name: str, tag: str, sha256: str, seed: int = 0) -> Path:
+    manifest = models / "manifests/registry.ollama.ai/library" / name / tag
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    layers = [
+        {"mediaType": "application/vnd.ollama.image.template", "digest": "sha256:" + "0" * 64, "size": 3},
+        {"mediaType": "application/vnd.ollama.image.model", "digest": f"sha256:{sha256}", "size": 5},
+    ]
+    manifest.write_text(json.dumps({"schemaVersion": 2, "layers": layers}))
+    (models / "blobs").mkdir(exist_ok=True)
+    return write_model(models / "blobs" / f"sha256-{sha256}", seed=seed, name="Qwen2-7B-Instruct")
+
+
+def origins(entries: list[Entry]) -> dict[str, str]:
+    return {entry.found.origin: entry.reference for entry in entries}
+
+
+def test_every_layout_is_found(tmp_path: Path) -> None:
+    (tmp_path / "ours").mkdir()
+    write_model(tmp_path / "ours" / "mine.gguf", seed=1)
+    hf_model(tmp_path / ".cache/huggingface/hub", "me/my-GGUF", "sub/m-Q6_K.gguf", sha256="1" * 64, seed=2)
+    (tmp_path / ".cache/llama.cpp").mkdir()
+    write_model(tmp_path / ".cache/llama.cpp/me_flat.gguf", seed=3)
+    ollama_model(tmp_path / ".ollama/models", "qwen2", "7b", "2" * 64, seed=4)
+    (tmp_path / ".lmstudio/models/them/theirs").mkdir(parents=True)
+    write_model(tmp_path / ".lmstudio/models/them/theirs/t.gguf", seed=5)
+    (tmp_path / "stick/deep").mkdir(parents=True)
+    write_model(tmp_path / "stick/deep/s.gguf", seed=6)
+    entries = library(tmp_path, folders=(tmp_path / "stick",)).entries()
+    assert not [entry.problem for entry in entries if entry.problem]
+    assert origins(entries) == {
+        "qwenchat": str(tmp_path / "ours/mine.gguf"),
+        "hf": "me/my-GGUF/sub/m-Q6_K.gguf",
+        "llama.cpp": str(tmp_path / ".cache/llama.cpp/me_flat.gguf"),
+        "ollama": "qwen2:7b",
+        "lmstudio": "them/theirs/t.gguf",
+        "folder": str(tmp_path / "stick/deep/s.gguf"),
+    }
+    found = library(tmp_path, folders=(tmp_path / "stick",))
+    for entry in entries:
+        for name in (entry.reference, str(entry.path)):
+            assert found.find(parse(name, CATALOG)) == entry.path
+    assert found.find(parse("me/my-gguf:q6_k", CATALOG)) == entries[1].path
+    assert found.find(parse("s.gguf", CATALOG)) == found.find(parse("s", CATALOG)) == tmp_path / "stick/deep/s.gguf"
+    json.dumps(list(as_rows(entries)))
+
+
+def test_folders_follow_the_environment(tmp_path: Path) -> None:
+    hf_model(tmp_path / "hf/hub", "a/b", "m.gguf", sha256="1" * 64)
+    hf_model(tmp_path / "llama", "a/b", "m.gguf", sha256="2" * 64, seed=1)
+    ollama_model(tmp_path / "ollama", "q", "latest", "3" * 64, seed=2)
+    environ = {
+        "HF_HOME": str(tmp_path / "hf"),
+        "LLAMA_CACHE": str(tmp_path / "llama"),
+        "OLLAMA_MODELS": str(tmp_path / "ollama"),
+    }
+    assert set(origins(library(tmp_path, environ).entries())) == {"hf", "llama.cpp", "ollama"}
+    environ["HF_HUB_CACHE"] = str(tmp_path / "none")
+    assert set(origins(library(tmp_path, environ).entries())) == {"llama.cpp", "ollama"}
+    assert library(tmp_path, environ).find(parse("q", CATALOG))
+
+
+def test_a_model_in_two_places_or_revisions_is_one(tmp_path: Path) -> None:
+    cache = tmp_path / ".cache/huggingface/hub"
+    hf_model(cache, "a/b", "m.gguf", sha256="1" * 64)
+    older = cache / "models--a--b/snapshots" / ("0" * 40) / "m.gguf"
+    older.parent.mkdir()
+    older.symlink_to("../../blobs/" + "1" * 64)
+    entries = library(tmp_path, folders=(cache,)).entries()
+    assert [entry.path.parent.name for entry in entries] == [COMMIT]
+
+
+def test_damage_is_an_entry_with_its_reason(tmp_path: Path) -> None:
+    ours, ollama = tmp_path / "ours", tmp_path / ".ollama/models"
+    ours.mkdir()
+    (ours / "page.gguf").write_text("<html>")
+    (ours / "folder.gguf").mkdir()
+    (ours / "gone.gguf").symlink_to("nowhere")
+    split = write_model(ours / "split.gguf", tensors_per_part=10)
+    (ours / "split-00003-of-00003.gguf").unlink()
+    (ours / "late-00002-of-00003.gguf").write_bytes((ours / "split-00002-of-00003.gguf").read_bytes())
+    ollama_model(ollama, "qwen2", "7b", "2" * 64).unlink()
+    for name, text in {"bad": "{", "evil": json.dumps({"layers": [{"digest": "sha256:../../x"}]}), "odd": "[]"}.items():
+        (ollama / "manifests/registry.ollama.ai/library/qwen2" / name).write_text(text)
+    problems = {entry.found.name: entry.problem for entry in library(tmp_path).entries()}
+    assert "web page" in problems["page.gguf"]
+    assert "00003-of-00003" in problems[split.name]
+    assert "part 2 of 3" in problems["late-00002-of-00003.gguf"]
+    assert "no file" in problems["qwen2:7b"] and "no file" in problems["gone.gguf"]
+    assert "manifest" in problems["qwen2:bad"] and "manifest" in problems["qwen2:odd"]
+    assert len(problems) == 7
+
+
+def test_a_model_of_the_catalogue_is_known_by_hash_name_or_header(tmp_path: Path) -> None:
+    model = CATALOG.get("7b")
+    assert model
+    by_hash = model.quantisations[3].parts[0].sha256
+    hf_model(tmp_path / ".cache/huggingface/hub", "someone/else", "renamed.gguf", sha256=by_hash)
+    (tmp_path / "ours").mkdir()
+    write_model(tmp_path / "ours/Qwen2-7B-Instruct-Q8_0.gguf", seed=1)
+    shape = Shape(layers=24, width=896, heads=14, kv_heads=2, ff=64)
+    write_model(tmp_path / "ours/x.gguf", shape=shape, name="Qwen2 0.5B Instruct", file_type=7)
+    entries = library(tmp_path).entries()
+    assert sorted(entry.reference for entry in entries) == ["0.5b:q8_0", "7b:q4_k_m", "7b:q8_0"]
+    found = library(tmp_path)
+    assert found.find(parse("7b:q4_k_m", CATALOG)) == entries[2].path
+    assert found.find(parse("7b", CATALOG)) in (entries[0].path, entries[2].path)
+    assert found.find(parse("7b:q2_k", CATALOG)) is None
+    with pytest.raises(NotFound, match="7b:q2_k"):
+        found.locate(parse("7b:q2_k", CATALOG))
+
+
+def test_headers_are_cached_until_the_file_changes(tmp_path: Path) -> None:
+    (tmp_path / "ours").mkdir()
+    path = write_chain(tmp_path / "ours/m.gguf", "one two", name="First").path
+    assert next(as_rows(library(tmp_path).entries()))["name"] == "First"
+    cached = tmp_path / "cache/headers.json"
+    assert cached.stat().st_mode & 0o077 == 0
+    cached.write_text(cached.read_text().replace("First", "Cached"))
+    assert next(as_rows(library(tmp_path).entries()))["name"] == "Cached"
+    os.utime(path, ns=(1, 1))
+    assert next(as_rows(library(tmp_path).entries()))["name"] == "First"
+    cached.write_text("{damaged")
+    assert next(as_rows(library(tmp_path).entries()))["name"] == "First"
+
+
+def test_odd_names_and_closed_folders_do_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "ours").mkdir()
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/ours/\xff\x1b[31m.gguf"))
+    write_model(odd)
+    entries = library(tmp_path).entries()
+    assert [entry.path for entry in entries] == [odd] and not entries[0].problem
+    assert library(tmp_path / "nothing").entries() == []

@@ -1,0 +1,82 @@
+"""A reference means one thing, and a wrong one is told with what was probably meant."""
+
+from pathlib import Path
+
+import pytest
+
+from qwenchat.errors import NotFound, WrongUse
+from qwenchat.models import catalog
+from qwenchat.models.reference import Guide, LocalFile, Named, OnHub, Published, parse, unknown
+
+CATALOG = catalog.load()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("7b", "7b"),
+        ("7B:Q4_K_M", "7b:q4_k_m"),
+        (" 57b-a14b:fp16 ", "57b-a14b:f16"),
+        ("qwen2-1.5b-instruct:q8_0", "1.5b:q8_0"),
+        ("Qwen2-0_5B", "0.5b"),
+        ("Qwen/Qwen2-7B-Instruct-GGUF:q5_k_m", "7b:q5_k_m"),
+        ("qwen/qwen2-72b-instruct-gguf/qwen2-72b-instruct-q8_0-00001-of-00002.gguf", "72b:q8_0"),
+        ("https://huggingface.co/Qwen/Qwen2-7B-Instruct-GGUF/resolve/main/qwen2-7b-instruct-q2_k.gguf", "7b:q2_k"),
+    ],
+)
+def test_models_of_the_catalogue(text: str, shown: str) -> None:
+    reference = parse(text, CATALOG)
+    assert isinstance(reference, Published)
+    assert str(reference) == shown
+
+
+def test_other_models_of_a_hub() -> None:
+    assert parse("me/my-GGUF:Q6_K", CATALOG) == OnHub("me/my-GGUF", quant="q6_k")
+    assert parse("me/my-GGUF/sub/m.gguf", CATALOG) == OnHub("me/my-GGUF", file="sub/m.gguf")
+    assert parse("hf.co/me/my-GGUF", CATALOG) == OnHub("me/my-GGUF")
+    assert parse("https://hf.co/me/my/blob/main/m.gguf?download=true", CATALOG) == OnHub("me/my", file="m.gguf")
+
+
+def test_files_names_and_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "7b").write_bytes(b"")
+    for text in ("7b", "./none.gguf", "/none.gguf", "models/none.gguf", "~/m", "C:\\m.gguf", "~nobody-here/m.gguf"):
+        assert isinstance(parse(text, CATALOG), LocalFile), text
+    assert parse("qwen2:7b", CATALOG) == Named("qwen2:7b")
+    assert parse("Guide", CATALOG) == Guide()
+    assert isinstance(parse("x" * 5000, CATALOG), Named)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "  ",
+        "7b\x1b[31m",
+        "7b:",
+        "a/b/../c.gguf",
+        "a/b/c.txt",
+        "a/b:q4/c",
+        "-a/b",
+        "a//b.gguf/",
+        "ftp://x/y",
+    ],
+)
+def test_what_means_nothing(text: str) -> None:
+    with pytest.raises(WrongUse) as error:
+        parse(text, CATALOG)
+    assert error.value.hint
+
+
+def test_a_quantisation_that_is_not_published() -> None:
+    with pytest.raises(NotFound, match="IQ1_S") as error:
+        parse("7b:IQ1_S", CATALOG)
+    assert "q4_k_m" in error.value.hint
+
+
+def test_near_matches() -> None:
+    assert "7b" in unknown(parse("7bb", CATALOG), CATALOG).hint
+    assert "my-model" in unknown(parse("my-modl", CATALOG), CATALOG, ["my-model"]).hint
+    assert "pull 7b:q4_0" in unknown(parse("7b:q4_0", CATALOG), CATALOG).hint
+    assert "no file" in unknown(parse("./x.gguf", CATALOG), CATALOG).message
+    assert "7b:q4_k_m" in unknown(parse("zzzzzz", CATALOG), CATALOG).hint
