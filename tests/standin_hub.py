@@ -14,6 +14,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,6 +85,8 @@ class StandIn:
         self.lie_about: dict[str, str] = {}
         """False sha256, by file name."""
         self.redirects = True
+        self.pace = 0
+        """Bytes a second for files on disk; 0 for as fast as it goes."""
         self.log: list[Request] = []
         self.expired = 0
         """Signatures up to this number are no longer good."""
@@ -322,11 +325,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _send_file(self, file: Path, start: int, end: int) -> None:
         self.wfile.flush()
+        began, first, pace = time.monotonic(), start, self.standin.pace
         with file.open("rb") as stream:
             while start < end:
-                count = os.sendfile(self.connection.fileno(), stream.fileno(), start, min(end - start, 1 << 22))
+                piece = min(end - start, 1 << 18 if pace else 1 << 22)
+                count = os.sendfile(self.connection.fileno(), stream.fileno(), start, piece)
                 self.request_log.sent += count
                 start += count
+                if pace:
+                    self.standin.ending.wait(max(0, (start - first) / pace - (time.monotonic() - began)))
 
     def _json(self, value: object, status: int = 200) -> None:
         self._plain(status, json.dumps(value).encode(), {"Content-Type": "application/json"})

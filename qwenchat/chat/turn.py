@@ -112,7 +112,9 @@ class Turns:
         attachments: tuple[Attachment, ...],
         sampling: Sampling,
     ) -> "_Run":
-        question = Message(self.new_id(), session.id, parent, Role.USER, whole(text), self.clock(), attachments=attachments)
+        question = Message(
+            self.new_id(), session.id, parent, Role.USER, whole(text), self.clock(), attachments=attachments
+        )
         await asyncio.to_thread(self.store.add, question)
         return await self._reply(session, question, sampling)
 

@@ -21,6 +21,9 @@ class Timeouts:
     silence_s: float = 30.0
 
 
+PATIENT = Timeouts()
+
+
 def origin(url: str) -> tuple[str, str, int]:
     """Return scheme, host and port."""
     parts = urlsplit(url)

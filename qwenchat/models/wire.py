@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from qwenchat import __version__
-from qwenchat.models.connection import Timeouts, connection_to, origin, proxy_of
+from qwenchat.models.connection import PATIENT, Timeouts, connection_to, origin, proxy_of
 from qwenchat.models.faults import Fault, WireError, of_exception, of_status
 
 MAX_REDIRECTS = 10
@@ -64,7 +64,7 @@ def get(
     *,
     offset: int = 0,
     if_range: str = "",
-    timeouts: Timeouts = Timeouts(),
+    timeouts: Timeouts = PATIENT,
 ) -> Body:
     """Ask for a file from byte `offset` on and return its body, which may start at 0 all the same. Raises WireError."""
     wanted = {"Range": f"bytes={offset}-"} if offset else {}
@@ -90,7 +90,7 @@ class Head:
     """Where an ETag of this or of the redirecting server is one, as hubs do."""
 
 
-def head(url: str, timeouts: Timeouts = Timeouts()) -> Head:
+def head(url: str, timeouts: Timeouts = PATIENT) -> Head:
     """Ask about a file. Raises WireError."""
     seen: list[http.client.HTTPMessage] = []
     response, link, _host = _follow("HEAD", url, (), {}, timeouts, seen=seen)
@@ -104,7 +104,7 @@ def head(url: str, timeouts: Timeouts = Timeouts()) -> Head:
     )
 
 
-def get_json(url: str, timeouts: Timeouts = Timeouts()) -> Any:
+def get_json(url: str, timeouts: Timeouts = PATIENT) -> Any:
     """Return a JSON document. Raises WireError, for one that is none or is beyond all measure too."""
     response, link, host = _follow("GET", url, (), {}, timeouts)
     try:
