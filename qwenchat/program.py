@@ -15,9 +15,11 @@ from qwenchat.engine.hardware import this_machine
 from qwenchat.engine.local import LocalEngine, Planned
 from qwenchat.engine.protocol import Device
 from qwenchat.engine.saved_kv import SavedKV
-from qwenchat.errors import NotFound
-from qwenchat.i18n import _
-from qwenchat.models import gguf
+from qwenchat.models import catalog, fit, gguf, reference
+from qwenchat.models.catalog import Catalog
+from qwenchat.models.layouts import Places, free_bytes
+from qwenchat.models.library import Library
+from qwenchat.models.measured import Measured
 from qwenchat.paths import Paths
 from qwenchat.planning import Wishes, plan
 
@@ -43,22 +45,50 @@ class Program:
         """The settings. Raises WrongUse or FileError."""
         return config.load(self.paths.settings, self.environ)
 
-    def model_file(self, reference: str) -> Path:
-        """Return the file that a model reference stands for. Raises NotFound."""
-        path = Path(reference).expanduser()
-        if path.suffix == ".gguf" or path.exists():
-            return path
-        raise NotFound(
-            _("There is no model {reference} on this machine.").format(reference=reference),
-            _("Give the path of a .gguf file."),
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The Qwen2 family."""
+        return catalog.load()
+
+    @cached_property
+    def places(self) -> Places:
+        """Where models lie on this machine."""
+        hub = self.settings.hub
+        ours = (self.paths.models, *([Path(hub.folder).expanduser()] if hub.folder else []))
+        folders = tuple(Path(folder).expanduser() for folder in hub.folders)
+        return Places.find(self.environ, ours, folders, Path.home())
+
+    @cached_property
+    def library(self) -> Library:
+        """The models on this machine."""
+        return Library(self.places, self.paths.cache, self.catalog, self.resources)
+
+    @cached_property
+    def measured(self) -> Measured:
+        """How fast this machine and its models are."""
+        return Measured(self.paths.models / "measured.json")
+
+    def resources(self, devices: Sequence[Device] = (), *, measure: bool = False) -> fit.Resources:
+        """Return what the machine has now; with `measure` also its bandwidth, which takes half a second once."""
+        machine = this_machine()
+        return fit.Resources(
+            ram_total=machine.memory_total,
+            ram_available=machine.memory_available,
+            gpu_available=max((device.memory_free for device in devices), default=0),
+            disk_free=free_bytes(self.places.ours[-1] if self.settings.hub.folder else self.places.hf),
+            bandwidth=self.measured.bandwidth(machine.cores) if measure else 0.0,
         )
 
-    def engine(self, reference: str, wishes: Wishes) -> LocalEngine:
+    def model_file(self, name: str) -> Path:
+        """Return the file that a model reference stands for. Raises WrongUse or NotFound."""
+        return self.library.locate(reference.parse(name, self.catalog))
+
+    def engine(self, model: str, wishes: Wishes) -> LocalEngine:
         """Return an engine for a model; it is loaded when it is first asked.
 
         Raises NotFound, FileError or CannotLoad for a file that can't be used.
         """
-        path = self.model_file(reference)
+        path = self.model_file(model)
         header = gguf.check(gguf.read_header(path))
         identity = gguf.identity(path)
 
@@ -66,7 +96,7 @@ class Program:
             return plan(
                 header,
                 identity=identity,
-                name=reference,
+                name=model,
                 machine=this_machine(),
                 devices=devices,
                 wishes=wishes,

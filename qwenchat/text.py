@@ -41,6 +41,15 @@ def safe_name(text: str, limit: int = 80) -> str:
     return name
 
 
+def human_size(count: float) -> str:
+    """Return bytes as people and hubs write them, in powers of 1000: `4.68 GB`."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(count) < 999.5 or unit == "TB":
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.3g} {unit}"
+
+
 class StreamCleaner:
     """`clean` for text that arrives in pieces: a carriage return at a piece's end waits for the next one."""
 

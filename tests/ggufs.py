@@ -158,14 +158,14 @@ def write_model(
     writer = GGUFWriter(path, arch, split_max_tensors=tensors_per_part)
     writer.add_type(kind)
     writer.add_file_type(file_type)
-    _describe(writer, shape, name, vocabulary, chat_template)
+    describe(writer, shape, name, vocabulary, chat_template)
     if weights:
         writer.add_tensor("token_embd.weight", fill((len(vocabulary.tokens), shape.width)))
         if not shape.tied:
             writer.add_tensor("output.weight", fill((len(vocabulary.tokens), shape.width)))
-        for tensor, dims in _blocks(shape):
+        for tensor, dims in blocks(shape):
             writer.add_tensor(tensor, fill(dims, ones="norm" in tensor))
-    _finish(writer)
+    finish(writer)
     if tensors_per_part:
         return min(path.parent.glob(f"{path.stem}-00001-of-*.gguf"))
     return path
@@ -206,12 +206,12 @@ def write_chain(
     for token, after in zip(ids, following, strict=True):
         output[after] += embedding[token] / np.sqrt(width)
     writer = GGUFWriter(path, "qwen2moe" if shape.experts else "qwen2")
-    _describe(writer, shape, name, vocabulary, chat_template)
+    describe(writer, shape, name, vocabulary, chat_template)
     writer.add_tensor("token_embd.weight", embedding)
     writer.add_tensor("output.weight", output * 4)
-    for tensor, dims in _blocks(shape):
+    for tensor, dims in blocks(shape):
         writer.add_tensor(tensor, np.full(dims, "norm" in tensor, np.float32))
-    _finish(writer)
+    finish(writer)
     return Chain(path, tokens, ids)
 
 
@@ -261,7 +261,7 @@ def _shown(token: bytes) -> str:
     return "".join(chr(byte) if byte in plain else chr(256 + others.index(byte)) for byte in token)
 
 
-def _describe(writer: GGUFWriter, shape: Shape, name: str, vocabulary: Vocabulary, chat_template: str | None) -> None:
+def describe(writer: GGUFWriter, shape: Shape, name: str, vocabulary: Vocabulary, chat_template: str | None) -> None:
     writer.add_name(name)
     writer.add_block_count(shape.layers)
     writer.add_context_length(shape.context)
@@ -281,7 +281,7 @@ def _describe(writer: GGUFWriter, shape: Shape, name: str, vocabulary: Vocabular
         writer.add_chat_template(chat_template)
 
 
-def _blocks(shape: Shape) -> Iterable[tuple[str, tuple[int, ...]]]:
+def blocks(shape: Shape) -> Iterable[tuple[str, tuple[int, ...]]]:
     """Return names and sizes of all tensors but embedding and output."""
     width, kv = shape.width, shape.width // shape.heads * shape.kv_heads
     yield "output_norm.weight", (width,)
@@ -310,7 +310,7 @@ def _feed_forward(
     yield f"{block}ffn_down{suffix}.weight", (*experts, width, ff)
 
 
-def _finish(writer: GGUFWriter) -> None:
+def finish(writer: GGUFWriter) -> None:
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -327,5 +327,5 @@ def write_lora(path: Path, *, rank: int = 4, shape: Shape | None = None) -> Path
     writer.add_float32("adapter.lora.alpha", float(rank))
     for suffix, rows in (("lora_a", (rank, shape.width)), ("lora_b", (shape.width, rank))):
         writer.add_tensor(f"blk.0.attn_output.weight.{suffix}", rng.normal(0, 1, rows).astype(np.float32))
-    _finish(writer)
+    finish(writer)
     return path

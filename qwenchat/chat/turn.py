@@ -20,6 +20,7 @@ from qwenchat.chat.ports import Engine, SessionStore
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import UNSET, Sampling
 from qwenchat.errors import Interrupted, QwenchatError, StoreError
+from qwenchat.text import whole
 
 SAVE_EVERY_S = 0.25
 """Half of what may be lost, so that a slow disk still keeps the promise."""

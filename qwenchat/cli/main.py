@@ -20,6 +20,7 @@ from qwenchat.program import Program
 _COMMANDS = {
     "ask": "qwenchat.cli.ask",
     "config": "qwenchat.cli.config",
+    "models": "qwenchat.cli.models",
 }
 
 

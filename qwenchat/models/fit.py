@@ -21,8 +21,10 @@ READING_SPEED = 5.0
 DISK_RESERVE = 1 << 30
 """Bytes that a download leaves free."""
 _COMPUTE = 320 << 20
+COMFORT = 0.8
+"""The share of available RAM that a model may take without crowding other programs."""
 _GPU_SHARE = 0.9
-"""Of an accelerator's free memory, what a model takes without crowding others."""
+"""The same of an accelerator's free memory."""
 _EFFICIENCY = 0.5
 """Bytes of weights that decoding gets through, for each byte moved by copying memory on all cores: 0.42 to 0.6 were
 measured with q4_k_m of 0.5B and 1.5B on 2 cores."""
@@ -83,9 +85,9 @@ class Resources:
     gpu_bandwidth: float = 0.0
 
     @property
-    def headroom(self) -> int:
-        """RAM that a model leaves to other programs where it sits comfortably."""
-        return max(1 << 30, self.ram_total // 8)
+    def comfortable(self) -> int:
+        """Bytes that a model may take without crowding others."""
+        return round(self.ram_available * COMFORT + self.gpu_available * _GPU_SHARE)
 
 
 class Verdict(StrEnum):
@@ -147,7 +149,7 @@ def assess(model: Loadable, resources: Resources, n_ctx: int, kv_type: str) -> F
     memory = memory_needed(model, n_ctx, KV_BYTES[kv_type])
     on_gpu = _layers_on_gpu(model, memory, resources)
     in_ram = memory.total - memory.total * on_gpu // max(1, model.layers)
-    if in_ram <= resources.ram_available - resources.headroom or in_ram == 0:
+    if in_ram <= resources.ram_available * COMFORT:
         verdict = Verdict.COMFORTABLE if on_gpu in (0, model.layers) else Verdict.PARTLY_ON_GPU
     else:
         verdict = Verdict.TIGHT if in_ram <= resources.ram_available else Verdict.TOO_LARGE
@@ -159,16 +161,16 @@ def assess(model: Loadable, resources: Resources, n_ctx: int, kv_type: str) -> F
 def plan(model: Loadable, resources: Resources, limit: int = NATIVE_CONTEXT, kv_type: str = "auto") -> Fit:
     """Return the fit with the largest window, of `limit` tokens at most, that is comfortable.
 
-    Where no usual window is, the least one is judged. `auto` takes f16, and q8_0 where only that keeps the window.
+    `auto` takes f16, and q8_0 where that keeps more of the window. A window that would come out smaller than
+    USUAL_CONTEXT is not worth having: LEAST_CONTEXT is judged instead.
     """
     kinds = list(KV_BYTES) if kv_type == "auto" else [kv_type]
-    windows = [limit, *(n for n in (16_384, USUAL_CONTEXT) if n < limit)]
-    for n_ctx in windows:
-        for kind in kinds:
-            fit = assess(model, resources, n_ctx, kind)
-            if fit.verdict in (Verdict.COMFORTABLE, Verdict.PARTLY_ON_GPU):
-                return fit
-    return assess(model, resources, min(limit, LEAST_CONTEXT), kinds[-1])
+    for kind in kinds:
+        fit = assess(model, resources, limit, kind)
+        if fit.verdict in (Verdict.COMFORTABLE, Verdict.PARTLY_ON_GPU):
+            return fit
+    n_ctx = largest_context(model, resources.comfortable, KV_BYTES[kinds[-1]], limit)
+    return assess(model, resources, n_ctx if n_ctx >= USUAL_CONTEXT else min(limit, LEAST_CONTEXT), kinds[-1])
 
 
 Some = TypeVar("Some", bound=Loadable)

@@ -6,6 +6,7 @@ from manifests are checked before they become paths.
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def hf_cache(cache: Path, origin: str) -> Iterator[Found]:
         for snapshot in snapshots:
             for path in _ggufs(snapshot, _DEPTH):
                 yield Found(
-                    path, origin, path.relative_to(snapshot).as_posix(), name.replace("--", "/", 1), _blob(path)
+                    path, origin, path.relative_to(snapshot).as_posix(), name.replace("--", "/", 1), blob_sha256(path)
                 )
 
 
@@ -158,13 +159,20 @@ def _model_layers(manifest: Path) -> list[str]:
     return [match[1] for digest in wanted if (match := _DIGEST.fullmatch(digest))]
 
 
-def _blob(path: Path) -> str:
+def blob_sha256(path: Path) -> str:
     """Return the sha256 that a link's target is named by, empty for anything else."""
     try:
         target = path.readlink().name
     except OSError:
         return ""
     return target if re.fullmatch(r"[0-9a-f]{64}", target) else ""
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the bytes that can be written below a folder, which may not exist yet."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
 
 
 def _ggufs(folder: Path, depth: int) -> Iterator[Path]:

@@ -4,7 +4,6 @@ Headers are cached by path, size and time of change. A file that can't be used i
 """
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from qwenchat.models.catalog import Published as PublishedFile
 from qwenchat.models.gguf import Header, check, part_paths, read_header
 from qwenchat.models.layouts import Found, Places
 from qwenchat.models.reference import Guide, LocalFile, Named, OnHub, Published, Reference, unknown
-from qwenchat.paths import private_folder
+from qwenchat.models.remembered import remember
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,28 +67,33 @@ class Library:
         return entries
 
     def find(self, reference: Reference) -> Path | None:
-        """Return the model's file if it is on this machine; no connection is opened.
+        """Return the model's file if it is on this machine and usable; no connection is opened.
 
         Of several quantisations, where none was asked for, the one that `fit.choose` takes.
         """
-        match reference:
-            case LocalFile(path):
-                return path if path.exists() else None
-            case Guide():
-                return _guide()
-            case Published(model, quant):
-                entries = [e for e in self.usable() if e.published and e.published.model is model]
-                return self._best([e for e in entries if quant in (None, e.published and e.published.quant)])
-            case OnHub():
-                return self._best([entry for entry in self.usable() if _is_it(entry, reference)])
-            case Named(name):
-                return next((e.path for e in self.entries() if name.lower() in _names(e)), None)
+        if isinstance(reference, LocalFile):
+            return reference.path if reference.path.exists() else None
+        if isinstance(reference, Guide):
+            return _guide()
+        return self._best([entry for entry in self.usable() if _is_it(entry, reference)])
 
     def locate(self, reference: Reference) -> Path:
-        """Return what `find` does, or raise NotFound with names that come near."""
-        if path := self.find(reference):
-            return path
-        raise unknown(reference, self._catalog, (entry.reference for entry in self.usable()))
+        """Return what `find` does, else a damaged file of that name, or raise NotFound with names that come near."""
+        return self.find(reference) or self.entry(reference).path
+
+    def entry(self, reference: Reference) -> Entry:
+        """Return all that is known of a model here, usable or not. Raises NotFound."""
+        entries = self.entries()
+        path = self.find(reference)
+        if path and (known := next((entry for entry in entries if entry.path == path), None)):
+            return known
+        if path:
+            return self._entry(Found(path, "file", path.name), _stamp(part_paths(path)))
+        if not isinstance(reference, LocalFile | Guide):
+            for entry in entries:
+                if _is_it(entry, reference):
+                    return entry
+        raise unknown(reference, self._catalog, (entry.reference for entry in entries if not entry.problem))
 
     def usable(self) -> list[Entry]:
         """Return the models that can chat."""
@@ -125,13 +129,18 @@ def _names(entry: Entry) -> set[str]:
     return {entry.reference.lower(), name, name.removesuffix(":latest"), name.removesuffix(".gguf")}
 
 
-def _is_it(entry: Entry, wanted: OnHub) -> bool:
+def _is_it(entry: Entry, wanted: Published | OnHub | Named) -> bool:
     found = entry.found
-    if found.repo.lower() != wanted.repo.lower():
-        return False
-    if wanted.file:
-        return found.name.lower() == wanted.file.lower()
-    return wanted.quant in ("", entry.header.quantisation if entry.header else "", _quant_in(found.name))
+    match wanted:
+        case Published(model, quant):
+            is_it = entry.published
+            return is_it is not None and is_it.model is model and quant in (None, is_it.quant)
+        case OnHub(repo, file, label):
+            quants = ("", entry.header.quantisation if entry.header else "", _quant_in(found.name))
+            name = file.lower() in ("", found.name.lower())
+            return found.repo.lower() == repo.lower() and name and label in quants
+        case Named(name):
+            return name.lower() in _names(entry)
 
 
 def _quant_in(name: str) -> str:
@@ -200,12 +209,8 @@ class _HeaderCache:
         """Keep the headers that were asked for."""
         if self._used == self._known:
             return
-        with suppress(OSError, UnicodeEncodeError, QwenchatError):  # costs time on the next start, nothing more
-            private_folder(self._file.parent)
-            with tempfile.NamedTemporaryFile(dir=self._file.parent, delete=False) as temporary:
-                temporary.write(msgspec.json.encode(self._used, enc_hook=str))
-            Path(temporary.name).replace(self._file)
-            self._known = dict(self._used)
+        encodable = {path: known for path, known in self._used.items() if path.isprintable()}
+        remember(self._file, msgspec.json.encode(encodable, enc_hook=str))
 
     @cached_property
     def _known(self) -> dict[str, _Cached]:

@@ -35,8 +35,8 @@ def tokens_of(model: Model, parts: list[Part]) -> list[int]:
 
 
 def test_chatml_from_parts_equals_the_template(model: Model) -> None:
-    said = ["system You are helpful", "user 你好, world", "assistant Hello", "user ?"]
-    turns = [Turn(*line.split(maxsplit=1)) for line in said]
+    said = {"system": "You are helpful", "user": "你好, world", "assistant": "Hello"}
+    turns = [*(Turn(role, text) for role, text in said.items()), Turn("user", "?")]
     messages = [{"role": turn.role, "content": turn.text} for turn in turns]
     text = jinja2.Template(ggufs.CHATML).render(messages=messages, add_generation_prompt=True)
     assert tokens_of(model, chatml(turns)) == model.tokenise(text, special=True).tolist()

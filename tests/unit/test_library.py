@@ -13,40 +13,15 @@ from qwenchat.models.layouts import Places
 from qwenchat.models.library import Entry, Library, as_rows
 from qwenchat.models.reference import parse
 from tests.ggufs import Shape, write_chain, write_model
+from tests.places import COMMIT, hf_model, ollama_model
 
 CATALOG = catalog.load()
 ROOMY = fit.Resources(64 << 30, 60 << 30)
-COMMIT = "c" * 40
 
 
 def library(home: Path, environ: dict[str, str] | None = None, folders: tuple[Path, ...] = ()) -> Library:
     places = Places.find(environ or {}, (home / "ours",), folders, home)
     return Library(replace(places, ollama=places.ollama[:1]), home / "cache", CATALOG, lambda: ROOMY)
-
-
-def hf_model(cache: Path, repo: str, name: str, *, sha256: str, seed: int = 0, commit: str = COMMIT) -> Path:
-    folder = cache / ("models--" + repo.replace("/", "--"))
-    blob = folder / "blobs" / sha256
-    blob.parent.mkdir(parents=True, exist_ok=True)
-    write_model(blob, seed=seed)
-    link = folder / "snapshots" / commit / name
-    link.parent.mkdir(parents=True, exist_ok=True)
-    link.symlink_to(os.path.relpath(blob, link.parent))
-    (folder / "refs").mkdir(exist_ok=True)
-    (folder / "refs" / "main").write_text(commit)
-    return link
-
-
-def ollama_model(models: Path, name: str, tag: str, sha256: str, seed: int = 0) -> Path:
-    manifest = models / "manifests/registry.ollama.ai/library" / name / tag
-    manifest.parent.mkdir(parents=True, exist_ok=True)
-    layers = [
-        {"mediaType": "application/vnd.ollama.image.template", "digest": "sha256:" + "0" * 64, "size": 3},
-        {"mediaType": "application/vnd.ollama.image.model", "digest": f"sha256:{sha256}", "size": 5},
-    ]
-    manifest.write_text(json.dumps({"schemaVersion": 2, "layers": layers}))
-    (models / "blobs").mkdir(exist_ok=True)
-    return write_model(models / "blobs" / f"sha256-{sha256}", seed=seed, name="Qwen2-7B-Instruct")
 
 
 def origins(entries: list[Entry]) -> dict[str, str]:

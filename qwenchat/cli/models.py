@@ -1,0 +1,223 @@
+"""`qwenchat models`: what there is, what is here, what fits, and looking after the files."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from qwenchat.cli.models_fit import fit
+from qwenchat.cli.output import Output
+from qwenchat.errors import CannotLoad, ExitCode, WrongUse
+from qwenchat.i18n import _
+from qwenchat.models import bundle, gguf, reference, verify
+from qwenchat.models.catalog import Model
+from qwenchat.models.library import Entry, as_rows
+from qwenchat.models.removal import plan_removal
+from qwenchat.program import Program
+from qwenchat.text import human_size
+
+as_json = click.option("--json", "as_json", is_flag=True, help="As JSON.")
+
+
+@click.group()
+def models() -> None:
+    """Choose, check and look after models."""
+
+
+models.add_command(fit)
+
+
+@models.command(name="list")
+@as_json
+@click.pass_obj
+def list_(program: Program, as_json: bool) -> None:
+    """List the models on this machine, this program's and others'."""
+    output, entries = Output.standard(), program.library.entries()
+    if as_json:
+        output.json(list(as_rows(entries)))
+        return
+    if not entries:
+        output.say(_("No models are here yet. `qwenchat models fit` says which one to take."))
+        return
+    headings = [_("model"), _("quantisation"), _("size"), _("context"), _("where"), ""]
+    output.table(headings, [_listed(entry) for entry in entries])
+
+
+def _listed(entry: Entry) -> list[str]:
+    header = entry.header
+    facts = [header.quantisation, human_size(header.file_size), str(header.context_length)] if header else ["", "", ""]
+    return [entry.reference, *facts, where(entry), entry.problem]
+
+
+def where(entry: Entry) -> str:
+    """Return whose folder a model lies in, in words."""
+    return {
+        "qwenchat": "qwenchat",
+        "hf": _("Hugging Face cache"),
+        "llama.cpp": "llama.cpp",
+        "ollama": "Ollama",
+        "lmstudio": "LM Studio",
+    }.get(entry.found.origin, _("folder"))
+
+
+@models.command()
+@as_json
+@click.pass_obj
+def catalog(program: Program, as_json: bool) -> None:
+    """List the Qwen2 models that can be downloaded."""
+    output = Output.standard()
+    if as_json:
+        output.json([_published(model) for model in program.catalog.models])
+        return
+    rows = []
+    for model in program.catalog.models:
+        window = f"{model.context:,}" + (f" ({model.yarn_context:,} YaRN)" if model.yarn_context else "")
+        for quant in model.quantisations:
+            size = human_size(quant.size) if quant.exact else _("about {size}").format(size=human_size(quant.size))
+            rows.append([f"{model.size}:{quant.label}", size, window, model.licence])
+    output.table([_("model"), _("download"), _("context"), _("licence")], rows)
+    for model in program.catalog.models:
+        output.say(f"{model.size}: {model.advice_here()}")
+
+
+def _published(model: Model) -> dict[str, object]:
+    quants = [
+        {
+            "model": f"{model.size}:{quant.label}",
+            "bytes": quant.size,
+            "exact": quant.exact,
+            "files": [
+                {"name": name, "bytes": part.bytes, "sha256": part.sha256 or None}
+                for name, part in zip(model.file_names(quant), quant.parts, strict=True)
+            ],
+        }
+        for quant in model.quantisations
+    ]
+    names = ("size", "title", "repo", "original", "base", "licence", "licence_url", "must_accept", "context")
+    facts = {name: getattr(model, name) for name in (*names, "yarn_context", "advice")}
+    return {**facts, "parameters": model.shape.parameters, "quantisations": quants}
+
+
+@models.command()
+@click.argument("model")
+@as_json
+@click.pass_obj
+def info(program: Program, model: str, as_json: bool) -> None:
+    """Show what a model's file says of itself."""
+    entry = _entry(program, model)
+    row = next(as_rows([entry]))
+    if (header := entry.header) is not None:
+        row |= {
+            "identity": None if header.missing else gguf.identity(entry.path),
+            "layers": header.layers,
+            "width": header.width,
+            "heads": header.heads,
+            "kv_heads": header.kv_heads,
+            "head": header.key_length,
+            "experts": header.experts,
+            "experts_used": header.experts_used,
+            "vocabulary": header.vocab_size,
+            "tensors": header.tensor_count,
+            "rope_freq_base": header.rope.freq_base,
+            "tokenizer": header.tokenizer,
+            "chat_template": header.chat_template,
+        }
+    output = Output.standard()
+    if as_json:
+        output.json(row)
+        return
+    hidden = ("chat_template", "parts")
+    output.record({key: value for key, value in row.items() if value not in ("", None, []) and key not in hidden})
+    if header and not header.has_chat_template:
+        output.say(_("It has no chat template: it continues text, it does not answer."))
+
+
+@models.command(name="verify")
+@click.argument("model")
+@as_json
+@click.pass_obj
+def verify_(program: Program, model: str, as_json: bool) -> int:
+    """Hash a model's files and compare with what was published."""
+    output, entry = Output.standard(), _entry(program, model)
+    with _progress(output, bundle.size_of(entry)) as report:
+        checked = verify.verify(entry, report)
+    if as_json:
+        rows = [{"path": str(c.path), "sha256": c.sha256, "expected": c.expected, "is": c.verdict} for c in checked]
+        output.json(rows)
+    else:
+        words = {"ok": _("ok"), "damaged": _("damaged"), "unknown": _("nothing to compare with")}
+        output.table(
+            [_("file"), "sha256", ""], [[str(file.path), file.sha256, words[file.verdict]] for file in checked]
+        )
+    if any(file.verdict == "damaged" for file in checked):
+        raise CannotLoad(
+            _("{model} is not what was published.").format(model=entry.reference), _("Remove it and download it again.")
+        )
+    return ExitCode.DONE
+
+
+@models.command()
+@click.argument("model")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--hf-cache", is_flag=True, help="Delete in the Hugging Face cache too, which other programs share.")
+@as_json
+@click.pass_obj
+def remove(program: Program, model: str, yes: bool, hf_cache: bool, as_json: bool) -> None:
+    """Delete a model's files and say what that frees."""
+    output, entry = Output.standard(), _entry(program, model)
+    removal = plan_removal(entry, program.places.ours, hf_cache=program.places.hf if hf_cache else None)
+    for file in removal.files:
+        output.say(str(file))
+    if not yes:
+        _ask(_("Delete this and free {size}?").format(size=human_size(removal.frees)))
+    removal.execute()
+    if as_json:
+        output.json({"model": entry.reference, "files": [str(f) for f in removal.files], "freed": removal.frees})
+    else:
+        output.say(_("Freed {size}.").format(size=human_size(removal.frees)))
+
+
+def _ask(question: str) -> None:
+    """Go on when the answer is yes. Raises WrongUse where nobody can be asked."""
+    if not sys.stdin.isatty():
+        raise WrongUse(_("This asks before it deletes, and there is no terminal to ask on."), _("Add --yes."))
+    click.confirm(question, abort=True, err=True)
+
+
+@models.command()
+@click.argument("model")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@as_json
+@click.pass_obj
+def export(program: Program, model: str, folder: Path, as_json: bool) -> None:
+    """Copy a model into FOLDER with its hashes, for a machine that is never online."""
+    output, entry = Output.standard(), _entry(program, model)
+    if entry.problem:
+        raise CannotLoad(entry.problem, _("Download it again before you export it."))
+    with _progress(output, bundle.size_of(entry)) as report:
+        manifest = bundle.export(entry, folder, report)
+    if as_json:
+        output.json([{"name": f.name, "bytes": f.size, "sha256": f.sha256} for f in manifest.files])
+    else:
+        output.table([_("file"), _("size"), "sha256"], [[f.name, human_size(f.size), f.sha256] for f in manifest.files])
+    output.say(_("On the other machine: qwenchat models pull {model} --from file:FOLDER").format(model=entry.reference))
+
+
+def _entry(program: Program, model: str) -> Entry:
+    return program.library.entry(reference.parse(model, program.catalog))
+
+
+@contextmanager
+def _progress(output: Output, total: int) -> Iterator[Callable[[int], object]]:
+    """Show a bar on a terminal while bytes go by."""
+    if not output.err.isatty():
+        yield lambda count: None
+        return
+    with click.progressbar(length=total, file=output.err) as bar:
+
+        def report(count: int) -> None:
+            bar.update(count)
+
+        yield report

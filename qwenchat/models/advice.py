@@ -1,0 +1,105 @@
+"""Which model to take on this machine: the whole catalogue judged and ordered, best first, with the reason."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qwenchat.i18n import _
+from qwenchat.models import fit
+from qwenchat.models.catalog import Catalog, Published
+from qwenchat.models.fit import Fit, Resources, Verdict
+from qwenchat.models.measured import Speed
+from qwenchat.text import human_size
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One model on this machine."""
+
+    reference: str
+    """What to type to use it."""
+    fit: Fit
+    here: Path | None
+    """The file, where it is on this machine already."""
+    measured: Speed | None
+    disk_missing: int
+    """Bytes that its download lacks on the disk."""
+
+    @property
+    def decode_tps(self) -> float | None:
+        """Tokens a second: measured if they were, else predicted."""
+        return self.measured.decode_tps if self.measured and self.measured.decode_tps else self.fit.decode_tps
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether `decode_tps` was measured."""
+        return bool(self.measured and self.measured.decode_tps)
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether a person would wait for the text."""
+        return self.decode_tps is not None and self.decode_tps < fit.READING_SPEED
+
+    @property
+    def can_run(self) -> bool:
+        """Whether it fits memory, and the disk if it is not here."""
+        return self.fit.verdict is not Verdict.TOO_LARGE and not self.disk_missing
+
+
+def table(
+    catalog: Catalog,
+    resources: Resources,
+    here: Mapping[str, tuple[Path, Speed | None]],
+    limit: int = fit.NATIVE_CONTEXT,
+    kv_type: str = "auto",
+) -> list[Advice]:
+    """Return every published quantisation, best first; `here` says by reference what is on this machine.
+
+    First what can run and is read as fast as it is written, then larger models before smaller ones, what sits
+    comfortably before what does not, larger quantisations before smaller ones. Those that are not worth taking by
+    default (see `Model.offered`) come after the others.
+    """
+    ranked = []
+    for order, model in enumerate(catalog.models):
+        for quant in model.quantisations:
+            published = Published(model, quant)
+            path, speed = here.get(published.reference, (None, None))
+            planned = fit.plan(published, resources, limit, kv_type)
+            missing = 0 if path else fit.disk_missing(quant.size, resources)
+            row = Advice(published.reference, planned, path, speed, missing)
+            offered = quant in model.offered
+            rank = (not row.can_run, not offered, row.is_slow, -order, planned.verdict.rank, -quant.size)
+            ranked.append((rank, row))
+    return [row for _rank, row in sorted(ranked, key=lambda pair: pair[0])]
+
+
+def recommended(rows: Sequence[Advice]) -> Advice | None:
+    """Return the one to take: the first, if it can run at all."""
+    return rows[0] if rows and rows[0].can_run else None
+
+
+def reason(row: Advice) -> str:
+    """Say why a model is the one to take."""
+    fits = _("{verdict}: it takes {needed} of {available} of free memory with a window of {n_ctx:,} tokens").format(
+        verdict=verdict_words(row.fit.verdict),
+        needed=human_size(row.fit.memory.total),
+        available=human_size(row.fit.available),
+        n_ctx=row.fit.n_ctx,
+    )
+    if row.decode_tps is None:
+        speed = _("how fast it is here nobody has measured yet")
+    elif row.is_measured:
+        speed = _("it ran at {speed:.1f} tokens a second here").format(speed=row.decode_tps)
+    else:
+        speed = _("it should give about {speed:.1f} tokens a second (an estimate)").format(speed=row.decode_tps)
+    return f"{fits}; {speed}."
+
+
+def verdict_words(verdict: Verdict) -> str:
+    """Return a verdict in the person's language."""
+    return {
+        Verdict.COMFORTABLE: _("comfortable"),
+        Verdict.PARTLY_ON_GPU: _("partly on GPU"),
+        Verdict.TIGHT: _("tight"),
+        Verdict.TOO_LARGE: _("too large"),
+    }[verdict]

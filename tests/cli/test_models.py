@@ -1,0 +1,215 @@
+"""`qwenchat models` as a person or a script runs it."""
+
+import hashlib
+import io
+import json
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwenchat.cli.main import main
+from tests.ggufs import write_model
+from tests.places import COMMIT, hf_model
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let no model of the machine that runs the tests be found."""
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "LLAMA_CACHE", "OLLAMA_MODELS", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("LLAMA_CACHE", "OLLAMA_MODELS"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def ours(home: Path) -> Path:
+    """The folder of this program's own models."""
+    folder = home / "data" / "models" / "owner" / "repo"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def qwenchat(*words: str | Path) -> Done:
+    """Run a command in this process, which is ten times quicker than in one of its own."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main(list(map(str, words)))
+    return Done(code, out.getvalue(), err.getvalue())
+
+
+def run(*words: str | Path) -> Any:
+    done = qwenchat("models", *words, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_list(ours: Path) -> None:
+    done = qwenchat("models", "list")
+    assert (done.returncode, done.stdout) == (0, "") and "models fit" in done.stderr
+    write_model(ours / "m\x1b[31m.gguf", name="Mine \x07", file_type=15)
+    (ours / "page.gguf").write_text("<!doctype html>")
+    good, bad = run("list")
+    assert (good["quantisation"], good["context"], good["from"], good["problem"]) == ("q4_k_m", 4096, "qwenchat", "")
+    assert "web page" in bad["problem"]
+    table = qwenchat("models", "list").stdout
+    assert len(table.splitlines()) == 2 and "\x1b" not in table and "\x07" not in table
+
+
+def test_catalog() -> None:
+    catalog = run("catalog")
+    assert [model["size"] for model in catalog] == ["0.5b", "1.5b", "7b", "57b-a14b", "72b"]
+    assert catalog[-1]["must_accept"] and catalog[-1]["quantisations"][-1]["files"][0]["bytes"] == 37_605_849_472
+    human = qwenchat("models", "catalog")
+    assert "7b:q4_k_m\t4.68 GB\t32,768 (131,072 YaRN)\tApache-2.0" in human.stdout
+    assert "72b:" in human.stderr
+
+
+def test_fit() -> None:
+    told = run("fit")
+    rows = told["models"]
+    assert len(rows) == 44 and told["machine"]["bandwidth"] > 1e8
+    assert told["recommended"] in (None, rows[0]["model"])
+    human = qwenchat("models", "fit", "7b:q4_k_m")
+    assert human.stdout.startswith("7b:q4_k_m\t") and "~" in human.stdout
+    assert "estimate" in human.stderr
+
+
+def test_fit_of_a_model_that_is_not_of_the_catalogue(ours: Path) -> None:
+    path = write_model(ours / "m.gguf")
+    (row,) = run("fit", path)["models"]
+    assert (row["context"], row["verdict"], row["here"]) == (4096, "comfortable", str(path))
+
+
+def test_info(ours: Path) -> None:
+    path = write_model(ours / "m.gguf", chat_template=None)
+    facts = run("info", "m")
+    assert (facts["layers"], facts["path"], len(facts["identity"])) == (2, str(path), 32)
+    human = qwenchat("models", "info", path)
+    assert "layers: 2" in human.stdout and "continues text" in human.stderr
+
+
+def test_verify(elsewhere: Path, ours: Path) -> None:
+    content = write_model(ours / "m.gguf").read_bytes()
+    (unknown,) = run("verify", "m.gguf")
+    sha256 = hashlib.sha256(content).hexdigest()
+    assert (unknown["is"], unknown["sha256"]) == ("unknown", sha256)
+    path = hf_model(elsewhere / "hf/hub", "a/b", "x.gguf", sha256=sha256)
+    path.resolve().write_bytes(content)
+    assert run("verify", "a/b")[0]["is"] == "ok"
+    path.resolve().write_bytes(content[:-1] + b"\xff")
+    done = qwenchat("models", "verify", "a/b", "--json")
+    assert done.returncode == 5 and json.loads(done.stdout)[0]["is"] == "damaged"
+    assert "download it again" in done.stderr
+
+
+def test_the_catalogue_speaks_for_its_own_names_only(ours: Path) -> None:
+    write_model(ours / "qwen2-7b-instruct-q4_k_m.gguf")
+    assert qwenchat("models", "verify", "7b:q4_k_m").returncode == 5
+    write_model(ours / "Qwen2-7B-Instruct-Q8_0.gguf")
+    assert run("verify", "7b:q8_0")[0]["is"] == "unknown"
+
+
+def test_remove_asks_and_deletes_what_is_ours(ours: Path) -> None:
+    first = write_model(ours / "m.gguf", tensors_per_part=10)
+    other = write_model(ours.parent / "other.gguf")
+    asked = qwenchat("models", "remove", first)
+    assert (asked.returncode, first.exists()) == (2, True) and "--yes" in asked.stderr
+    told = run("remove", first, "--yes")
+    assert len(told["files"]) == 3 and told["freed"] > 100_000
+    assert not ours.exists() and other.exists()
+    assert qwenchat("models", "remove", first, "--yes").returncode == 3
+
+
+def test_remove_in_the_cache_only_when_asked_and_only_that_file(elsewhere: Path) -> None:
+    cache = elsewhere / "hf/hub"
+    path = hf_model(cache, "a/b", "x-q4_0.gguf", sha256="1" * 64)
+    again = hf_model(cache, "a/b", "x-q4_0.gguf", sha256="1" * 64, commit="d" * 40)
+    kept = hf_model(cache, "a/b", "x-q8_0.gguf", sha256="2" * 64, commit=COMMIT)
+    refused = qwenchat("models", "remove", "a/b:q4_0", "--yes")
+    assert refused.returncode == 2 and "--hf-cache" in refused.stderr
+    size = path.stat().st_size
+    assert run("remove", "a/b:q4_0", "--yes", "--hf-cache")["freed"] == size
+    assert not path.is_symlink() and not again.is_symlink() and not (cache / "models--a--b/blobs" / ("1" * 64)).exists()
+    assert kept.exists()
+
+
+def test_other_programs_files_are_never_deleted(elsewhere: Path) -> None:
+    folder = elsewhere / ".lmstudio/models/p/m"
+    folder.mkdir(parents=True)
+    path = write_model(folder / "m.gguf")
+    done = qwenchat("models", "remove", "p/m", "--yes", "--hf-cache")
+    assert done.returncode == 2 and "lmstudio" in done.stderr and path.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the system itself refuses")
+def test_a_model_in_use_is_not_deleted(ours: Path) -> None:
+    path = write_model(ours / "m.gguf")
+    code = (
+        "import mmap, sys; f = open(sys.argv[1], 'rb'); m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ); "
+        "f.close(); print('mapped', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout and holder.stdout.readline() == b"mapped\n"
+        refused = qwenchat("models", "remove", path, "--yes")
+        assert refused.returncode == 8 and str(holder.pid) in refused.stderr and path.exists()
+        holder.communicate()
+    assert qwenchat("models", "remove", path, "--yes").returncode == 0
+
+
+def test_export(elsewhere: Path, ours: Path) -> None:
+    first = write_model(ours / "m.gguf", tensors_per_part=10)
+    stick = elsewhere / "stick"
+    files = run("export", first, stick)
+    assert [file["name"] for file in files] == [f"m-0000{part}-of-00003.gguf" for part in (1, 2, 3)]
+    for file in json.loads((stick / "bundle.json").read_text())["files"]:
+        assert hashlib.sha256((stick / file["name"]).read_bytes()).hexdigest() == file["sha256"]
+    assert sorted(path.name for path in stick.iterdir()) == ["bundle.json", *(file["name"] for file in files)]
+    write_model(ours / "other.gguf")
+    assert len(run("export", "other", stick)) == 4
+    assert len(run("export", "other", stick)) == 4
+    (stick / "other.gguf").write_bytes(b"mine")
+    refused = qwenchat("models", "export", "other", stick)
+    assert refused.returncode == 8 and (stick / "other.gguf").read_bytes() == b"mine"
+
+
+def test_a_damaged_model_is_not_exported(elsewhere: Path) -> None:
+    hf_model(elsewhere / "hf/hub", "a/b", "x.gguf", sha256="1" * 64)
+    done = qwenchat("models", "export", "a/b", elsewhere / "stick")
+    assert done.returncode == 5 and "sha256" in done.stderr
+    assert list((elsewhere / "stick").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["info", "8b"], 3, "Did you mean"),
+        (["info", "7b:q4_k_m"], 3, "models pull 7b:q4_k_m"),
+        (["verify", "7b:q9"], 3, "q8_0"),
+        (["info", "./none.gguf"], 3, "no file"),
+        (["info", "https://example.com/m.gguf"], 2, "models pull"),
+        (["fit", "a/b"], 3, "not on this machine"),
+        (["info", "\x1b[31m"], 2, "control"),
+        (["export", "guide/..", "/proc/nope"], 2, "not a model"),
+    ],
+)
+def test_wrong_use(words: list[str], code: int, told: str) -> None:
+    done = qwenchat("models", *words)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert told in done.stderr and len(done.stderr.splitlines()) == 2
