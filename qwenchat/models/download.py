@@ -19,9 +19,10 @@ from qwenchat.i18n import _
 from qwenchat.models.faults import Fault, WireError
 from qwenchat.models.part import Part, discard, mistrust_tail
 from qwenchat.models.place import Place, Slot
-from qwenchat.models.progress import Checking, Completed, Following, Report, StartedOver, human_size
+from qwenchat.models.progress import Checking, Completed, Following, Report, StartedOver
 from qwenchat.models.source import Location, RemoteFile, Source
 from qwenchat.models.transfer import Patience, Transfer, stopped
+from qwenchat.text import human_size
 
 _POLL_S = 0.2
 _READ = 1 << 20

@@ -7,9 +7,7 @@ that it can be carried on from any source that has the same file.
 import hashlib
 import os
 import re
-import shutil
 import tempfile
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,23 +164,6 @@ class Folder:
 
     def _path(self, name: str) -> Path:
         return self._folder / relative(name)
-
-
-def hub_cache(environ: Mapping[str, str]) -> Path:
-    """Return the Hugging Face cache's folder as huggingface_hub finds it, without importing it."""
-    if cache := environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE"):
-        return Path(cache).expanduser()
-    if home := environ.get("HF_HOME"):
-        return Path(home).expanduser() / "hub"
-    base = environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "huggingface" / "hub"
-
-
-def free_bytes(folder: Path) -> int:
-    """Return the bytes that can be written below a folder, which may not exist yet."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def _rename(part: Path, target: Path) -> None:

@@ -94,15 +94,6 @@ class Meter:
         return (done - before) / (now - since) if now > since else 0.0
 
 
-def human_size(count: float) -> str:
-    """Return bytes as people and hubs write them, in powers of 1000: `4.68 GB`."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(count) < 999.5 or unit == "TB":
-            break
-        count /= 1000
-    return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.3g} {unit}"
-
-
 def human_time(seconds: float) -> str:
     """Return a duration as `1:02:03` or `2:03`."""
     minutes, second = divmod(round(seconds), 60)

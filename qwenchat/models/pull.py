@@ -19,11 +19,13 @@ from qwenchat.i18n import _
 from qwenchat.models.choice import Wanted, choose, split_names
 from qwenchat.models.download import Download, Terms
 from qwenchat.models.faults import Fault, WireError, explain
+from qwenchat.models.layouts import free_bytes
 from qwenchat.models.names import is_safe
-from qwenchat.models.place import Place, free_bytes
-from qwenchat.models.progress import Meter, PartProgress, Progress, PullEvent, Report, Retrying, human_size
+from qwenchat.models.place import Place
+from qwenchat.models.progress import Meter, PartProgress, Progress, PullEvent, Report, Retrying
 from qwenchat.models.source import RemoteFile, Source
 from qwenchat.models.transfer import Patience, stopped
+from qwenchat.text import human_size
 
 SPARE = 512 << 20
 """Bytes that a download leaves free on the disk."""
