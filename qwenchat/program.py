@@ -4,10 +4,12 @@ Parts are made when first asked for, so that `qwenchat --version` pays for none 
 """
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qwenchat import config
 from qwenchat.config import Settings
@@ -22,6 +24,10 @@ from qwenchat.models.library import Library
 from qwenchat.models.measured import Measured
 from qwenchat.paths import Paths
 from qwenchat.planning import Wishes, plan
+
+if TYPE_CHECKING:
+    from qwenchat.models.order import Order
+    from qwenchat.models.progress import Report
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,26 @@ class Program:
             disk_free=free_bytes(self.places.ours[-1] if self.settings.hub.folder else self.places.hf),
             bandwidth=self.measured.bandwidth(machine.cores) if measure else 0.0,
         )
+
+    def order(self, text: str, *, source: str = "", revision: str = "", folder: Path | None = None) -> "Order":
+        """Return the download that a reference or an address orders. Raises WrongUse or NotFound."""
+        from qwenchat.models.order import Desk  # noqa: PLC0415 - what moves bytes is imported when bytes move
+
+        desk = Desk(self.catalog, self.settings.hub, self.environ, self.places.hf, self.paths.models, self.resources())
+        return desk.order(text, source=source, revision=revision, folder=folder)
+
+    def pull(self, order: "Order", report: "Report", stop: threading.Event) -> Path:
+        """Carry out a download and return the model's file. It blocks; `models.pull.pull` says what it raises."""
+        from qwenchat.models.faults import offline  # noqa: PLC0415
+        from qwenchat.models.pull import Manner, pull  # noqa: PLC0415
+
+        if order.source is None:
+            path = self.library.find(order.reference) if order.reference else None
+            if path is None:
+                raise offline(str(order.reference or order.wanted.repo))
+            return path
+        manner = Manner(at_hand=self.library.same_file) if order.anywhere else Manner()
+        return pull(order.wanted, order.source, order.place, report, stop, manner=manner)
 
     def model_file(self, name: str) -> Path:
         """Return the file that a model reference stands for. Raises WrongUse or NotFound."""

@@ -10,8 +10,6 @@ import urllib.request
 from dataclasses import dataclass
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-import httpx2
-
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
@@ -62,6 +60,8 @@ def connection_to(
 
 def _certificates() -> ssl.SSLContext:
     """Return a context that trusts what the system trusts, or the file in SSL_CERT_FILE."""
+    import httpx2  # noqa: PLC0415 - no other part of it is used, and it takes a tenth of a second
+
     return httpx2.create_ssl_context()
 
 

@@ -8,7 +8,7 @@ import errno
 import hashlib
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -140,6 +140,9 @@ class Download:
         try:
             yield
         finally:
+            if not slot.lock_stays:
+                with suppress(OSError):
+                    slot.lock.unlink()
             lock.release()
 
     def _fetch(self, slot: Slot) -> Path:

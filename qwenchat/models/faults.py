@@ -141,6 +141,11 @@ def explain(error: WireError, subject: str) -> QwenchatError:
     return kind(message.format(**fields), hint.format(**fields))
 
 
+def offline(subject: str) -> QwenchatError:
+    """Return the error for something that is not here while no connection may be opened."""
+    return explain(WireError(Fault.OFFLINE), subject)
+
+
 def _words(fault: Fault) -> tuple[str, str]:
     try_later = _("What has arrived is kept: run the same command again, or choose another source with --from.")
     other = _("Choose another source with --from.")

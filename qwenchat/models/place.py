@@ -25,6 +25,8 @@ class Slot:
 
     part: Path
     lock: Path
+    lock_stays: bool
+    """Whether older programs hold this lock too, which don't notice when its file goes."""
 
 
 class Place(Protocol):
@@ -56,10 +58,6 @@ class Place(Protocol):
         """Make a stored file found by its name, and return the path with that name."""
         ...
 
-    def find(self, name: str, revision: str) -> Path | None:
-        """Return the file of that name without asking anyone, None if it was never downloaded."""
-        ...
-
 
 class HubCache:
     """The Hugging Face cache: blobs named by sha256, and a folder of links to them for each commit.
@@ -84,7 +82,7 @@ class HubCache:
         name = file.sha256 or f"unhashed-{hashlib.sha256(file.name.encode()).hexdigest()}"
         self._blobs.mkdir(parents=True, exist_ok=True)
         self._locks.mkdir(parents=True, exist_ok=True)
-        return Slot(self._blobs / f"{name}.incomplete", self._locks / f"{name}.lock")
+        return Slot(self._blobs / f"{name}.incomplete", self._locks / f"{name}.lock", lock_stays=True)
 
     def stored(self, file: RemoteFile) -> Path | None:
         return self._bytes_of(file.sha256) if file.sha256 else None
@@ -102,15 +100,6 @@ class HubCache:
         if snapshot == commit and revision != commit and is_safe(revision):
             _write(self._repo / "refs" / relative(revision), commit)
         return pointer
-
-    def find(self, name: str, revision: str) -> Path | None:
-        snapshots = self._repo / "snapshots"
-        with suppress(OSError):
-            commit = (self._repo / "refs" / relative(revision or DEFAULT_REVISION)).read_text("ascii").strip()
-            if (snapshots / commit / name).is_file():
-                return snapshots / commit / name
-        known = [snapshots / revision, snapshots / self._source] if revision else sorted(snapshots.glob("*"))
-        return next((folder / name for folder in known if (folder / name).is_file()), None)
 
     @property
     def _blobs(self) -> Path:
@@ -146,7 +135,7 @@ class Folder:
         path.parent.mkdir(parents=True, exist_ok=True)
         tag = f".{file.sha256[:16]}" if file.sha256 else ""
         part = path.with_name(f"{path.name}{tag}.part")
-        return Slot(part, part.with_name(f"{part.name}.lock"))
+        return Slot(part, part.with_name(f"{part.name}.lock"), lock_stays=False)
 
     def stored(self, file: RemoteFile) -> Path | None:
         path = self._path(file.name)
@@ -157,10 +146,6 @@ class Folder:
 
     def publish(self, file: RemoteFile, sha256: str, commit: str, revision: str) -> Path:
         return self._path(file.name)
-
-    def find(self, name: str, revision: str) -> Path | None:
-        path = self._path(name)
-        return path if path.is_file() else None
 
     def _path(self, name: str) -> Path:
         return self._folder / relative(name)

@@ -70,7 +70,15 @@ class Completed:
     verified: bool
 
 
-PullEvent = Progress | Retrying | Following | StartedOver | Checking | Completed
+@dataclass(frozen=True, slots=True)
+class AtHand:
+    """Another program has this very file; it is used where it lies and nothing is downloaded."""
+
+    name: str
+    path: Path
+
+
+PullEvent = AtHand | Progress | Retrying | Following | StartedOver | Checking | Completed
 Report = Callable[[PullEvent], None]
 """Called from several threads, one at a time."""
 

@@ -16,13 +16,12 @@ import psutil
 
 from qwenchat.errors import FileError
 from qwenchat.i18n import _
-from qwenchat.models.choice import Wanted, choose, split_names
+from qwenchat.models.choice import Wanted, choose
 from qwenchat.models.download import Download, Terms
 from qwenchat.models.faults import Fault, WireError, explain
 from qwenchat.models.layouts import free_bytes
-from qwenchat.models.names import is_safe
 from qwenchat.models.place import Place
-from qwenchat.models.progress import Meter, PartProgress, Progress, PullEvent, Report, Retrying
+from qwenchat.models.progress import AtHand, Meter, PartProgress, Progress, PullEvent, Report, Retrying
 from qwenchat.models.source import RemoteFile, Source
 from qwenchat.models.transfer import Patience, stopped
 from qwenchat.text import human_size
@@ -43,11 +42,13 @@ class Manner:
     """Between two reports of progress."""
     free: Callable[[Path], int] = free_bytes
     boot_time: Callable[[], float] = psutil.boot_time
+    at_hand: Callable[[RemoteFile], Path | None] = lambda file: None
+    """Finds a file of the same size and sha256 that another program has."""
 
 
 def pull(
     wanted: Wanted,
-    source: Source | None,
+    source: Source,
     place: Place,
     report: Report,
     stop: threading.Event,
@@ -56,21 +57,10 @@ def pull(
 ) -> Path:
     """Bring a model to its place and return the path of its file, the first of several.
 
-    Without a source (offline) only what is there counts, and nothing is asked. `report` is called from several
-    threads, one at a time. Raises NotFound, NetworkError, FileError, and Interrupted after `stop` was set.
+    A file that `Manner.at_hand` knows is used where it lies. `report` is called from several threads, one at a time.
+    Raises NotFound, NetworkError, FileError, and Interrupted after `stop` was set.
     """
-    manner = manner or Manner()
-    if source is None:
-        return _at_hand(wanted, place)
-    return _Pull(wanted, source, place, manner, report=report, stop=stop).run()
-
-
-def _at_hand(wanted: Wanted, place: Place) -> Path:
-    names = split_names(wanted.file) if wanted.file and is_safe(wanted.file) else []
-    found = [place.find(name, wanted.revision) for name in names]
-    if not found or found[0] is None or None in found:
-        raise explain(WireError(Fault.OFFLINE), wanted.file or wanted.repo)
-    return found[0]
+    return _Pull(wanted, source, place, manner or Manner(), report=report, stop=stop).run()
 
 
 class _Pull:
@@ -104,7 +94,11 @@ class _Pull:
         """Do it all."""
         subject = self._wanted.file or self._wanted.repo
         try:
-            downloads = [Download(file, self._terms) for file in choose(self._files(), self._wanted, self._source.name)]
+            files = choose(self._files(), self._wanted, self._source.name)
+            if len(files) == 1 and (path := self._manner.at_hand(files[0])):
+                self._report(AtHand(files[0].name, path))
+                return path
+            downloads = [Download(file, self._terms) for file in files]
             self._check_room(sum(download.missing() for download in downloads))
             return self._bring(downloads)
         except WireError as error:

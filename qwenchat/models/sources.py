@@ -19,7 +19,18 @@ def is_offline(environ: Mapping[str, str], setting: bool) -> bool:
 
 def is_folder(text: str) -> bool:
     """Say whether a source is a folder, which is open offline too."""
-    return text.startswith("file:")
+    return text.startswith("file:") or ("://" not in text and Path(text).expanduser().is_dir())
+
+
+def is_file_address(text: str) -> bool:
+    """Say whether an address is that of one model file."""
+    parts = urlsplit(text)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.path.lower().endswith(".gguf")
+
+
+def is_hub_page(text: str) -> bool:
+    """Say whether an address is of the public hub, where it names a repository rather than one file."""
+    return urlsplit(text).hostname in ("huggingface.co", "www.huggingface.co", "hf.co")
 
 
 def source_named(text: str, environ: Mapping[str, str]) -> Source:
@@ -28,12 +39,11 @@ def source_named(text: str, environ: Mapping[str, str]) -> Source:
     Nothing is asked yet. Raises WrongUse.
     """
     # Each of these brings an HTTP library with it: only the one in use is imported.
-    if is_folder(text) or Path(text).expanduser().is_dir():
+    if is_folder(text):
         from qwenchat.models.elsewhere import FolderSource  # noqa: PLC0415
 
         return FolderSource(_folder(text))
-    parts = urlsplit(text)
-    if parts.scheme in ("http", "https") and parts.hostname and parts.path.lower().endswith(".gguf"):
+    if is_file_address(text):
         from qwenchat.models.elsewhere import UrlSource  # noqa: PLC0415
 
         return UrlSource(text)
@@ -47,6 +57,7 @@ def source_named(text: str, environ: Mapping[str, str]) -> Source:
         return HubSource.home(environ)
     if text == "hf-mirror":
         return HubSource.at(text, MIRROR)
+    parts = urlsplit(text)
     if parts.scheme in ("http", "https") and parts.hostname:
         return HubSource.at(parts.hostname, text)
     raise WrongUse(
