@@ -4,6 +4,7 @@ Parts are made when first asked for, so that `qwenchat --version` pays for none 
 """
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +30,8 @@ from qwenchat.paths import Paths
 from qwenchat.planning import Planning, Wishes
 
 if TYPE_CHECKING:
+    from qwenchat.models.order import Order
+    from qwenchat.models.progress import Report
     from qwenchat.sessions.store import Store
 
 _DAY_MS = 86_400_000
@@ -100,6 +103,26 @@ class Program:
         """Remember how fast a model answered here, for the estimates of `models fit`."""
         if answer.timings and answer.usage and answer.usage.completion_tokens >= _TELLING_TOKENS:
             self.measured.record(answer.model_file, decode_tps=answer.timings.decode_tps)
+
+    def order(self, text: str, *, source: str = "", revision: str = "", folder: Path | None = None) -> "Order":
+        """Return the download that a reference or an address orders. Raises WrongUse or NotFound."""
+        from qwenchat.models.order import Desk  # noqa: PLC0415 - what moves bytes is imported when bytes move
+
+        desk = Desk(self.catalog, self.settings.hub, self.environ, self.places.hf, self.paths.models, self.resources())
+        return desk.order(text, source=source, revision=revision, folder=folder)
+
+    def pull(self, order: "Order", report: "Report", stop: threading.Event) -> Path:
+        """Carry out a download and return the model's file. It blocks; `models.pull.pull` says what it raises."""
+        from qwenchat.models.faults import offline  # noqa: PLC0415
+        from qwenchat.models.pull import Manner, pull  # noqa: PLC0415
+
+        if order.source is None:
+            path = self.library.find(order.reference) if order.reference else None
+            if path is None:
+                raise offline(str(order.reference or order.wanted.repo))
+            return path
+        manner = Manner(at_hand=self.library.same_file) if order.anywhere else Manner()
+        return pull(order.wanted, order.source, order.place, report, stop, manner=manner)
 
     def model_file(self, name: str) -> Path:
         """Return the file that a model reference stands for. Raises WrongUse or NotFound."""

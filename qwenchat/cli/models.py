@@ -10,6 +10,7 @@ import msgspec
 
 from qwenchat.cli.models_fit import fit
 from qwenchat.cli.output import Output
+from qwenchat.cli.pull import pull
 from qwenchat.errors import CannotLoad, ExitCode, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models import bundle, gguf, reference, verify
@@ -28,6 +29,7 @@ def models() -> None:
 
 
 models.add_command(fit)
+models.add_command(pull)
 
 
 @models.command(name="list")

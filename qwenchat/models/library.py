@@ -22,6 +22,7 @@ from qwenchat.models.gguf import Header, check, part_paths, read_header
 from qwenchat.models.layouts import Found, Places
 from qwenchat.models.reference import Guide, LocalFile, Named, OnHub, Published, Reference, unknown
 from qwenchat.models.remembered import remember
+from qwenchat.models.source import RemoteFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,11 @@ class Library:
                 if _is_it(entry, reference):
                     return entry
         raise unknown(reference, self._catalog, (entry.reference for entry in entries if not entry.problem))
+
+    def same_file(self, file: RemoteFile) -> Path | None:
+        """Return a model of one file that any program here has under the same sha256, whole by its size."""
+        known = (e for e in self.usable() if file.sha256 and e.found.sha256 == file.sha256)
+        return next((e.path for e in known if e.path.stat().st_size == file.size), None)
 
     def usable(self) -> list[Entry]:
         """Return the models that can chat."""
