@@ -281,5 +281,5 @@ def _grouped(text: str, product: bool = False) -> str:
     if product:
         simple = not re.search(r"[\s+−=<>,;/]", flat)
     else:
-        simple = bool(re.fullmatch(r"√?(\w?[.′₀-₉⁰-⁹ⁱⁿᵃ-ᶿ∞\u0300-\u036f\u20d7!^_]*|[A-Za-z]+|\d+)", flat))
+        simple = bool(re.fullmatch(r"√?(\w?[.′⁰-ₜᵃ-ᶿⱼⱽ∞\u0300-\u036f\u20d7!^_]*|[A-Za-z]+|\d+)", flat))
     return text if simple else f"({text})"

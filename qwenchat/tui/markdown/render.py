@@ -18,7 +18,7 @@ from qwenchat.tui.markdown.tables import table_lines
 from qwenchat.tui.markdown.wrap import chop, drawable, wrap
 
 _BULLETS = "•◦▪"
-_BOXES = {"[ ] ": "☐ ", "[x] ": "☑ ", "[X] ": "☑ "}
+_BOXES = {"[ ] ": "[ ] ", "[x] ": "[✓] ", "[X] ": "[✓] "}
 _NARROWEST = 8
 """Cells that nested lists and quotes leave for words, however deep they are; nothing is drawn narrower."""
 
