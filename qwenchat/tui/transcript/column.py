@@ -12,8 +12,8 @@ from qwenchat.tui.markdown.line import Line
 from qwenchat.tui.transcript.heights import Heights
 from qwenchat.tui.transcript.shown import Look, Shown
 
-_KEPT = 100
-"""Messages whose layout is kept; others are laid out again when they come back."""
+_KEPT_LINES = 1500
+"""Lines whose layout is kept, more than any terminal shows; others are laid out again when they come back."""
 
 
 class Column:
@@ -25,7 +25,8 @@ class Column:
         self._index: dict[str, int] = {}
         self._heights = Heights()
         self._measured: set[int] = set()
-        self._kept: OrderedDict[int, None] = OrderedDict()
+        self._kept: OrderedDict[int, int] = OrderedDict()
+        self._kept_lines = 0
 
     def __len__(self) -> int:
         return len(self.shown)
@@ -64,6 +65,7 @@ class Column:
         for index in list(self._kept):
             self.shown[index].forget()
         self._kept.clear()
+        self._kept_lines = 0
         if narrowed:
             self._estimate()
 
@@ -91,10 +93,12 @@ class Column:
     def lines(self, index: int) -> list[Line]:
         """Return the lines of a message and keep them for a while."""
         lines = self.shown[index].lay_out(self.look)
-        self._kept[index] = None
-        self._kept.move_to_end(index)
-        while len(self._kept) > _KEPT:
-            self.shown[self._kept.popitem(last=False)[0]].forget()
+        self._kept_lines += len(lines) - self._kept.pop(index, 0)
+        self._kept[index] = len(lines)
+        while self._kept_lines > _KEPT_LINES and len(self._kept) > 1:
+            oldest, count = self._kept.popitem(last=False)
+            self._kept_lines -= count
+            self.shown[oldest].forget()
         return lines
 
     def measure(self, index: int) -> int:
@@ -144,6 +148,7 @@ class Column:
     def _estimate(self) -> None:
         self._measured.clear()
         self._kept.clear()
+        self._kept_lines = 0
         width = self.look.width
         self._heights = Heights(shown.estimate(width) for shown in self.shown)
         for index, shown in enumerate(self.shown):

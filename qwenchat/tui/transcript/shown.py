@@ -185,5 +185,3 @@ class Shown:
     def _foot(self, palette: Palette) -> list[list[Run]]:
         message = self.message
         return [runs for runs in (labels.status(message, palette), labels.stats(message, palette)) if runs]
-
-
