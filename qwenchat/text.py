@@ -18,6 +18,11 @@ def clean(text: str) -> str:
     return _UNSAFE.sub("", _NEWLINES.sub("\n", text))
 
 
+def whole(text: str) -> str:
+    """Return `text` with lone surrogates, which can't be encoded or stored, as U+FFFD; all else stays as it is."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def clean_line(text: str, limit: int = 200) -> str:
     """Return `text` as one short clean line, for a title, a name or an error message."""
     line = " ".join(clean(text).split())

@@ -4,13 +4,13 @@ Siblings implement these and never know each other. Store calls block and are ma
 safe to call from any thread; the engine is asyncio and belongs to one loop.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 from qwenchat.chat.conversation import Message, Session, Tree
-from qwenchat.chat.events import EngineEvent
+from qwenchat.chat.events import EngineEvent, Loading
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 
@@ -33,8 +33,11 @@ class ModelInfo:
 class Engine(Protocol):
     """A prompt in, tokens out. One request at a time."""
 
-    async def ready(self) -> ModelInfo:
-        """Load the model unless it is loaded. Raises CannotLoad or EngineDied."""
+    async def ready(self, loading: Callable[[Loading], object] | None = None) -> ModelInfo:
+        """Load the model unless it is loaded, telling how far that has come.
+
+        Raises CannotLoad, EngineDied, or Interrupted when `cancel` is called meanwhile.
+        """
         ...
 
     async def count(self, turns: Sequence[Turn]) -> list[int]:

@@ -25,6 +25,8 @@ class Sampling:
     """None: until the model ends or the window is full."""
     stop: tuple[str, ...] = ()
     """Strings that end the answer and are not part of it."""
+    schema: str | None = None
+    """A JSON Schema, as JSON, that the answer follows."""
 
     def over(self, base: "Sampling") -> "Sampling":
         """Return these parameters with `base` wherever nothing is set."""

@@ -4,11 +4,11 @@ Each request takes the next of its answers, word by word; a word of `die` ends i
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from qwenchat.chat.conversation import FinishReason, Timings, Usage
-from qwenchat.chat.events import Delta, EngineEvent, Finished, Prefilling
+from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, Prefilling
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling, qwen2_defaults
@@ -31,7 +31,7 @@ class ScriptedEngine:
     def __post_init__(self) -> None:
         self._cancelled = asyncio.Event()
 
-    async def ready(self) -> ModelInfo:
+    async def ready(self, loading: Callable[[Loading], object] | None = None) -> ModelInfo:
         return ModelInfo("scripted", "0" * 32, self.n_ctx, qwen2_defaults(24, 896), 0.0)
 
     async def count(self, turns: Sequence[Turn]) -> list[int]:

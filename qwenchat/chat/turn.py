@@ -6,6 +6,7 @@ status that says how it ended.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
@@ -18,7 +19,8 @@ from qwenchat.chat.identity import Clock, NewId
 from qwenchat.chat.ports import Engine, SessionStore
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import UNSET, Sampling
-from qwenchat.errors import QwenchatError, StoreError
+from qwenchat.errors import Interrupted, QwenchatError, StoreError
+from qwenchat.text import whole
 
 SAVE_EVERY_S = 0.25
 """Half of what may be lost, so that a slow disk still keeps the promise."""
@@ -111,7 +113,9 @@ class Turns:
         attachments: tuple[Attachment, ...],
         sampling: Sampling,
     ) -> "_Run":
-        question = Message(self.new_id(), session.id, parent, Role.USER, text, self.clock(), attachments=attachments)
+        question = Message(
+            self.new_id(), session.id, parent, Role.USER, whole(text), self.clock(), attachments=attachments
+        )
         await asyncio.to_thread(self.store.add, question)
         return await self._reply(session, question, sampling)
 
@@ -158,6 +162,8 @@ class _Run:
                 usage=finished.usage,
                 timings=finished.timings,
             )
+        except Interrupted:
+            raise
         except Exception as failure:
             reason = failure.message if isinstance(failure, QwenchatError) else repr(failure)
             end = replace(self._answer, status=Status.FAILED, error=reason)
@@ -169,7 +175,9 @@ class _Run:
                 self.events.put_nowait(None)
 
     async def _generate(self, saver: asyncio.Task[None]) -> Finished:
-        info = await self._engine.ready()
+        started = time.perf_counter()
+        info = await self._engine.ready(self.events.put_nowait)
+        load_s = time.perf_counter() - started
         sampling = self._sampling.over(info.defaults)
         self._answer = replace(
             self._answer,
@@ -184,11 +192,13 @@ class _Run:
                 if isinstance(event, Delta):
                     self._pieces.append(event)
                     self._dirty.set()
-                self.events.put_nowait(event)
                 if saver.done():
                     saver.result()
                 if isinstance(event, Finished):
-                    return event
+                    finished = replace(event, timings=replace(event.timings, load_s=load_s))
+                    self.events.put_nowait(finished)
+                    return finished
+                self.events.put_nowait(event)
         raise AssertionError("the engine's events ended without Finished")
 
     async def _in_view(self, n_ctx: int, sampling: Sampling) -> list[Turn]:

@@ -1,0 +1,149 @@
+"""`qwenchat ask`: one turn from the command line, into a pipe or onto a terminal."""
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qwenchat.chat.conversation import Attachment, FinishReason, Session
+from qwenchat.chat.events import Finished
+from qwenchat.chat.identity import UUIDv7, unix_ms
+from qwenchat.chat.memory import MemoryStore
+from qwenchat.chat.ports import SessionStore
+from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.turn import Turns
+from qwenchat.cli.ask_input import adapter, attachment, one_prompt, schema_text
+from qwenchat.cli.ask_output import report_for
+from qwenchat.cli.output import Output
+from qwenchat.engine.local import LocalEngine
+from qwenchat.errors import ExitCode, NotFound
+from qwenchat.i18n import _
+from qwenchat.planning import Wishes
+from qwenchat.program import Program
+from qwenchat.text import whole
+
+
+@click.command()
+@click.argument("prompt", nargs=-1)
+@click.option("-m", "--model", default="", metavar="REF", help="Model: a size such as 7b:q4_k_m, or a .gguf file.")
+@click.option("-s", "--system", default=None, help="System prompt.")
+@click.option("-f", "--file", "files", multiple=True, type=click.Path(path_type=Path), help="Add a text file.")
+@click.option("--no-save", is_flag=True, help="Keep nothing of this conversation.")
+@click.option("--temperature", type=float, help="0 always takes the likeliest token.")
+@click.option("--top-p", type=float, help="Keep the likeliest tokens up to this total.")
+@click.option("--top-k", type=int, help="Keep this many tokens; 0: all.")
+@click.option("--min-p", type=float, help="Drop tokens below this share of the likeliest.")
+@click.option("--repeat-penalty", type=float, help="1: no penalty for repeating.")
+@click.option("--seed", type=int, help="The same seed gives the same answer.")
+@click.option("--max-tokens", type=int, help="Longest answer, in tokens.")
+@click.option("--stop", multiple=True, help="Text that ends the answer.")
+@click.option("--schema", type=click.Path(path_type=Path), help="JSON Schema file that the answer follows.")
+@click.option("--ctx", type=click.IntRange(min=1), help="Context window in tokens.")
+@click.option("--threads", type=click.IntRange(min=1), help="Compute threads.")
+@click.option("--gpu-layers", type=click.IntRange(min=-1), help="Layers on the GPU; -1: as many as fit.")
+@click.option("--kv-type", type=click.Choice(["f16", "q8_0"]), help="KV cache type.")
+@click.option("--lora", "loras", multiple=True, metavar="FILE[:SCALE]", help="Add an adapter.")
+@click.option("--complete", is_flag=True, help="Continue the text instead of answering it (base models).")
+@click.option("--force", is_flag=True, help="Load even what is not expected to fit into memory.")
+@click.option("--json", "style", flag_value="json", help="One JSON object at the end.")
+@click.option("--jsonl", "style", flag_value="jsonl", help="A JSON event a line, as they come.")
+@click.option("--raw", "style", flag_value="raw", help="The answer's text as it is, Markdown not rendered.")
+@click.option("-v", "--verbose", is_flag=True, help="Say how many tokens it took, and how long.")
+@click.pass_obj
+def ask(program: Program, /, **options: Any) -> int:
+    """Ask one question. What is piped in is added to it."""
+    return asyncio.run(_ask(program, Question.of(program, options), options))
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, and how it is to be answered."""
+
+    text: str
+    attachments: tuple[Attachment, ...]
+    sampling: Sampling
+    wishes: Wishes
+
+    @classmethod
+    def of(cls, program: Program, options: dict[str, Any]) -> "Question":
+        """Read and check the options before anything is loaded. Raises WrongUse or FileError."""
+        given = {name: options[name] for name in _SAMPLING}
+        schema = schema_text(options["schema"]) if options["schema"] else None
+        sampling = Sampling(**given, stop=tuple(options["stop"]), schema=schema).check()
+        attachments = tuple(attachment(path) for path in options["files"])
+        return cls(
+            one_prompt(options["prompt"], attachments),
+            attachments,
+            sampling,
+            Wishes(
+                options["ctx"],
+                options["threads"],
+                options["gpu_layers"],
+                options["kv_type"],
+                tuple(adapter(lora) for lora in options["loras"]),
+                options["force"],
+                options["complete"],
+            ),
+        )
+
+
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed", "max_tokens")
+
+
+async def _ask(program: Program, question: Question, options: dict[str, Any]) -> int:
+    store, session = _session(program, options)
+    engine = program.engine(session.model, question.wishes)
+    report = report_for(Output.standard(), options["style"], verbose=options["verbose"])
+    turns = Turns(store, engine, UUIDv7(), unix_ms)
+    reason = None
+    try:
+        with _interruptible(engine), report:
+            events = turns.send(session.id, question.text, question.attachments, question.sampling)
+            async with aclosing(events):
+                async for event in events:
+                    report.show(event)
+                    if isinstance(event, Finished):
+                        reason = event.reason
+    finally:
+        await engine.close()
+    return ExitCode.INTERRUPTED if reason is FinishReason.CANCELLED else ExitCode.DONE
+
+
+def _session(program: Program, options: dict[str, Any]) -> tuple[SessionStore, Session]:
+    model = options["model"] or program.settings.model.default
+    if not model:
+        raise NotFound(
+            _("No model is chosen."), _("Name one with -m, or set one: qwenchat config set model.default REF")
+        )
+    now = unix_ms()
+    system = program.settings.system if options["system"] is None else options["system"]
+    session = Session(UUIDv7()(), now, now, model=model, system=whole(system))
+    store = MemoryStore()
+    store.create(session)
+    return store, session
+
+
+@contextmanager
+def _interruptible(engine: LocalEngine) -> Iterator[None]:
+    """Let Ctrl-C stop the answer and keep what came; a second one stops the program."""
+    loop = asyncio.get_running_loop()
+    stopping: list[asyncio.Task[None]] = []
+
+    def stop() -> None:
+        stopping.append(loop.create_task(engine.cancel()))
+        loop.remove_signal_handler(signal.SIGINT)
+
+    try:
+        loop.add_signal_handler(signal.SIGINT, stop)
+    except NotImplementedError:  # Windows: Ctrl-C raises KeyboardInterrupt
+        yield
+        return
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)

@@ -1,0 +1,148 @@
+"""How `ask` shows a turn: Markdown on a terminal, plain text in a pipe, JSON for programs.
+
+Each report takes the turn's events as they come. The answer goes to stdout and all else to stderr.
+"""
+
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any, Protocol
+
+from qwenchat.chat.conversation import Message
+from qwenchat.chat.events import Delta, Ended, Finished, LeftOut, Loading, Prefilling, Saved, TurnEvent
+from qwenchat.cli.output import Output
+from qwenchat.i18n import _, ngettext
+from qwenchat.text import StreamCleaner
+
+
+class Report(Protocol):
+    """Shows one turn; a context manager that leaves the terminal as it was."""
+
+    def __enter__(self) -> "Report": ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def show(self, event: TurnEvent) -> None:
+        """Take the next event."""
+        ...
+
+
+def report_for(output: Output, style: str | None, *, verbose: bool) -> Report:
+    """Return the report that the options and the terminal ask for."""
+    if style in ("json", "jsonl"):
+        return JsonReport(output, as_it_comes=style == "jsonl")
+    if style is None and output.on_terminal:
+        from qwenchat.cli.ask_markdown import MarkdownReport  # noqa: PLC0415 - rich is for terminals only
+
+        return MarkdownReport(output, verbose=verbose)
+    return TextReport(output, verbose=verbose)
+
+
+class TextReport:
+    """The answer as plain text, as it comes."""
+
+    def __init__(self, output: Output, *, verbose: bool) -> None:
+        self._output, self._verbose = output, verbose
+        self._cleaner = StreamCleaner()
+        self._open_line = False
+
+    def __enter__(self) -> "TextReport":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._open_line:
+            self._output.piece("\n")
+
+    def show(self, event: TurnEvent) -> None:
+        if isinstance(event, Delta):
+            text = self._cleaner.feed(event.text)
+            if text:
+                self._output.piece(text)
+                self._open_line = not text.endswith("\n")
+        elif isinstance(event, LeftOut):
+            self._output.say(left_out_words(event))
+        elif isinstance(event, Finished) and self._verbose:
+            if self._open_line:
+                self._output.piece("\n")
+                self._open_line = False
+            self._output.say(stats_words(event))
+
+
+class JsonReport:
+    """The contract of `--json` (one object at the end) and `--jsonl` (each event as well)."""
+
+    def __init__(self, output: Output, *, as_it_comes: bool) -> None:
+        self._output, self._as_it_comes = output, as_it_comes
+
+    def __enter__(self) -> "JsonReport":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    def show(self, event: TurnEvent) -> None:
+        if isinstance(event, Ended):
+            if event.answer.finish_reason:
+                done = answer_object(event.answer)
+                self._output.json({"event": "done", **done} if self._as_it_comes else done)
+        elif self._as_it_comes and (line := _event_object(event)):
+            self._output.json(line)
+
+
+def answer_object(answer: Message) -> dict[str, Any]:
+    """Return an ended answer as the `--json` contract has it."""
+    return {
+        "session": answer.session,
+        "message": answer.id,
+        "model": answer.model,
+        "text": answer.text,
+        "finish_reason": answer.finish_reason,
+        "usage": asdict(answer.usage) if answer.usage else None,
+        "timings": {name: round(value, 4) for name, value in asdict(answer.timings).items()}
+        if answer.timings
+        else None,
+    }
+
+
+def _event_object(event: TurnEvent) -> dict[str, Any] | None:
+    match event:
+        case Saved(question=question, answer=answer):
+            return {"event": "saved", "session": answer.session, "question": question.id, "message": answer.id}
+        case Loading(fraction=fraction):
+            return {"event": "loading", "fraction": round(fraction, 3)}
+        case Prefilling():
+            return {"event": "prefill", **asdict(event)}
+        case LeftOut():
+            return {"event": "left_out", **asdict(event)}
+        case Delta(text=text) if text:
+            return {"event": "delta", "text": text}
+    return None
+
+
+def left_out_words(event: LeftOut) -> str:
+    """Say that the model no longer sees the beginning."""
+    return ngettext(
+        "The oldest message ({tokens:,} tokens) no longer fits the context window and is left out.",
+        "The oldest {count} messages ({tokens:,} tokens) no longer fit the context window and are left out.",
+        event.messages,
+    ).format(count=event.messages, tokens=event.tokens)
+
+
+def stats_words(event: Finished) -> str:
+    """Say what an answer took."""
+    usage, timings = event.usage, event.timings
+    return _(
+        "{completion} tokens at {speed:.1f} tokens/s; first token after {first:.2f} s; "
+        "prompt {prompt} tokens, {cached} of them already read"
+    ).format(
+        completion=usage.completion_tokens,
+        speed=timings.decode_tps,
+        first=timings.ttft_s,
+        prompt=usage.prompt_tokens,
+        cached=usage.cached_tokens,
+    )

@@ -1,0 +1,223 @@
+"""The engine port over a worker process: loads when first asked, reuses and saves KV caches, survives its worker.
+
+One request runs at a time; counting is served beside it. When the worker dies, the request in flight raises
+EngineDied and the next one starts a new worker.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, Prefilling
+from qwenchat.chat.ports import ModelInfo
+from qwenchat.chat.prompt import Part, Plain, Special, Turn
+from qwenchat.chat.sampling import Sampling
+from qwenchat.engine.arrangement import Arrangement, arrangement_for
+from qwenchat.engine.failures import load_error, request_error
+from qwenchat.engine.process import WorkerProcess
+from qwenchat.engine.protocol import (
+    Answer,
+    Count,
+    Counted,
+    Device,
+    Done,
+    Failed,
+    Generate,
+    KVTokens,
+    Load,
+    LoadPlan,
+    Piece,
+    PlainText,
+    Progress,
+    Ready,
+    RestoreKV,
+    SaveKV,
+    SpecialText,
+    TokenIds,
+    WirePart,
+)
+from qwenchat.engine.saved_kv import WORTH_SAVING, SavedKV
+from qwenchat.errors import EngineDied
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """How a model will be loaded, decided when the accelerators are known."""
+
+    load: LoadPlan
+    name: str
+    defaults: Sampling
+    warnings: tuple[str, ...] = ()
+
+
+Planner = Callable[[Sequence[Device]], Planned]
+"""Decides context, layers and memory; raises CannotLoad for what does not fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    worker: WorkerProcess
+    planned: Planned
+    arrangement: Arrangement
+    info: ModelInfo
+    binding: str
+
+
+class LocalEngine:
+    """Implements `chat.ports.Engine` with llama.cpp in a child process."""
+
+    def __init__(self, planner: Planner, log: Path, saved: SavedKV, *, complete: bool = False) -> None:
+        self._planner, self._log, self._saved, self._complete = planner, log, saved, complete
+        self._loading, self._turn = asyncio.Lock(), asyncio.Lock()
+        self._worker: WorkerProcess | None = None
+        self._loaded: _Loaded | None = None
+        self._running = 0
+        self._resident, self._resident_tokens = "", 0
+
+    @property
+    def worker_pid(self) -> int | None:
+        """The process id of the worker, None while there is none."""
+        return self._worker.pid if self._worker else None
+
+    async def ready(self, loading: Callable[[Loading], object] | None = None) -> ModelInfo:
+        return (await self._ready(loading)).info
+
+    async def _ready(self, loading: Callable[[Loading], object] | None = None) -> _Loaded:
+        async with self._loading:
+            if self._loaded and not self._loaded.worker.died.is_set():
+                return self._loaded
+            await self._end_worker()
+            try:
+                self._loaded = await self._load(loading or (lambda event: None))
+            except BaseException:
+                await self._end_worker()
+                raise
+            return self._loaded
+
+    async def _load(self, loading: Callable[[Loading], object]) -> _Loaded:
+        worker = self._worker = await WorkerProcess.start(self._log)
+        hello = await worker.hello()
+        planned = self._planner(hello.devices)
+        number = self._running = worker.number()
+        try:
+            ready = await self._loaded_by(worker, Load(number, planned.load), planned, loading)
+        finally:
+            self._running = 0
+        info = ModelInfo(
+            planned.name, planned.load.identity, ready.n_ctx, planned.defaults, ready.load_s, planned.warnings
+        )
+        arrangement = arrangement_for(ready, complete=self._complete)
+        return _Loaded(worker, planned, arrangement, info, f"{hello.binding} {hello.features}")
+
+    async def _loaded_by(
+        self, worker: WorkerProcess, load: Load, planned: Planned, loading: Callable[[Loading], object]
+    ) -> Ready:
+        async with contextlib.aclosing(worker.ask(load)) as replies:
+            async for reply in replies:
+                if isinstance(reply, Ready):
+                    return reply
+                if isinstance(reply, Failed):
+                    raise load_error(reply, planned.name, planned.load.n_ctx, worker.last_words())
+                if isinstance(reply, Progress):
+                    loading(Loading(reply.done))
+        raise request_error(reply)
+
+    async def count(self, turns: Sequence[Turn]) -> list[int]:
+        loaded = await self._ready()
+        prompts = [_wire(parts) for parts in loaded.arrangement.each(turns)]
+        reply = await loaded.worker.ask_once(Count(loaded.worker.number(), prompts))
+        if isinstance(reply, Counted):
+            return reply.counts
+        raise request_error(reply)
+
+    async def generate(
+        self, turns: Sequence[Turn], sampling: Sampling, *, session: str = "", resume: bool = False
+    ) -> AsyncGenerator[EngineEvent, None]:
+        async with self._turn:
+            loaded = await self._ready()
+            number = self._running = loaded.worker.number()
+            ended = False
+            try:
+                parts = _wire(await loaded.arrangement.prompt(turns, resume=resume))
+                await self._take_over(loaded, session)
+                async with contextlib.aclosing(loaded.worker.ask(Generate(number, parts, sampling))) as replies:
+                    async for reply in replies:
+                        ended = isinstance(reply, Done | Failed)
+                        yield self._event(reply)
+                        if ended:
+                            return
+            finally:
+                self._running = 0
+                if not ended:
+                    await loaded.worker.cancel(number)
+
+    def _event(self, reply: Answer) -> EngineEvent:
+        match reply:
+            case Progress(done=done, total=total, seconds=seconds):
+                speed = done / seconds if seconds else 0.0
+                left = (total - done) / speed if speed else 0.0
+                return Prefilling(int(done), int(total), speed, left)
+            case Piece(text=text, ids=ids):
+                return Delta(text, ids)
+            case Done(reason=reason, usage=usage, timings=timings):
+                self._resident_tokens = usage.prompt_tokens + usage.completion_tokens
+                return Finished(reason, usage, timings)
+        raise request_error(reply)
+
+    async def cancel(self) -> None:
+        if self._running and self._worker:
+            await self._worker.cancel(self._running)
+
+    async def close(self) -> None:
+        async with self._loading:
+            if self._loaded and not self._loaded.worker.died.is_set():
+                with contextlib.suppress(EngineDied):
+                    await self._save(self._loaded)
+            await self._end_worker()
+
+    async def _end_worker(self) -> None:
+        worker, self._worker, self._loaded = self._worker, None, None
+        self._resident, self._resident_tokens = "", 0
+        if worker:
+            await worker.close()
+
+    async def _take_over(self, loaded: _Loaded, session: str) -> None:
+        """Give the KV cache to a session: save what another one left in it, restore what this one had."""
+        if session == self._resident:
+            return
+        await self._save(loaded)
+        self._resident, self._resident_tokens = session, 0
+        if not session:
+            return
+        state = self._saved.path(session, loaded.planned.load, loaded.binding)
+        if await asyncio.to_thread(self._saved.usable, state):
+            reply = await loaded.worker.ask_once(RestoreKV(loaded.worker.number(), str(state)))
+            if not (isinstance(reply, KVTokens) and reply.tokens):
+                self._saved.forget(state)
+
+    async def _save(self, loaded: _Loaded) -> None:
+        if not self._resident or self._resident_tokens < WORTH_SAVING:
+            return
+        path = self._saved.path(self._resident, loaded.planned.load, loaded.binding)
+        temporary = self._saved.temporary(path)
+        if temporary is None:
+            return
+        reply = await loaded.worker.ask_once(SaveKV(loaded.worker.number(), str(temporary)))
+        if isinstance(reply, KVTokens) and reply.tokens:
+            await asyncio.to_thread(self._saved.keep, temporary, path, reply.tokens)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def _wire(parts: Sequence[Part]) -> list[WirePart]:
+    wire: list[WirePart] = []
+    for part in parts:
+        if isinstance(part, Special):
+            wire.append(SpecialText(part.text))
+        elif isinstance(part, Plain):
+            wire.append(PlainText(part.text))
+        else:
+            wire.append(TokenIds(part.ids))
+    return wire

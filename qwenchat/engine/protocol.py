@@ -1,0 +1,216 @@
+"""What parent and worker say to each other: msgpack behind a four-byte length, on two private pipes.
+
+Requests carry a number that the answers to them repeat. `Cancel` and `Count` are served while a request runs;
+all else waits its turn.
+"""
+
+import struct
+from typing import BinaryIO
+
+import msgspec
+from msgspec import Struct
+
+from qwenchat.chat.conversation import FinishReason, Timings, Usage
+from qwenchat.chat.sampling import Sampling
+
+FRAME = struct.Struct("<I")
+MAX_FRAME = 1 << 30
+
+
+class Lora(Struct, frozen=True):
+    """An adapter and how strongly it acts."""
+
+    path: str
+    scale: float = 1.0
+
+
+class LoadPlan(Struct, frozen=True, kw_only=True):
+    """Which model to load, and how."""
+
+    path: str
+    identity: str
+    n_ctx: int
+    threads: int
+    gpu_layers: int = 0
+    kv_type: str = "f16"
+    """Of keys and values: `f16` or `q8_0`."""
+    mmap: bool = True
+    yarn_factor: float = 1.0
+    """How far YaRN stretches the native context; 1: not at all."""
+    native_ctx: int = 32768
+    loras: tuple[Lora, ...] = ()
+
+
+class Device(Struct, frozen=True):
+    """An accelerator as llama.cpp sees it; memory in bytes."""
+
+    name: str
+    description: str
+    memory_free: int
+    memory_total: int
+
+
+class SpecialText(Struct, frozen=True, tag="s", array_like=True):
+    """Text in which special tokens are recognised."""
+
+    text: str
+
+
+class PlainText(Struct, frozen=True, tag="p", array_like=True):
+    """Text in which they are not."""
+
+    text: str
+
+
+class TokenIds(Struct, frozen=True, tag="t", array_like=True):
+    """Tokens as they are."""
+
+    ids: tuple[int, ...]
+
+
+WirePart = SpecialText | PlainText | TokenIds
+
+
+class Load(Struct, frozen=True, tag=True):
+    """Load the model; answered by Progress, then Ready or Failed."""
+
+    id: int
+    plan: LoadPlan
+
+
+class Count(Struct, frozen=True, tag=True):
+    """Count the tokens of each list of parts; answered by Counted."""
+
+    id: int
+    prompts: list[list[WirePart]]
+
+
+class Generate(Struct, frozen=True, tag=True):
+    """Answer a prompt; answered by Progress and Piece, then Done or Failed."""
+
+    id: int
+    parts: list[WirePart]
+    sampling: Sampling
+
+
+class SaveKV(Struct, frozen=True, tag=True):
+    """Write the KV cache to a file; answered by KVTokens."""
+
+    id: int
+    path: str
+
+
+class RestoreKV(Struct, frozen=True, tag=True):
+    """Read the KV cache from a file; answered by KVTokens, 0 where it could not be used."""
+
+    id: int
+    path: str
+
+
+class Cancel(Struct, frozen=True, tag=True):
+    """Stop the request `id` if it is still running."""
+
+    id: int
+
+
+Request = Load | Count | Generate | SaveKV | RestoreKV | Cancel
+
+
+class Hello(Struct, frozen=True, tag=True):
+    """The worker's first words."""
+
+    binding: str
+    """Version of llama-cpp-python; empty where only its C part could be read."""
+    features: str
+    """llama.cpp's own list of what it was compiled with."""
+    devices: list[Device]
+
+
+class Progress(Struct, frozen=True, tag=True):
+    """How far loading (of 1.0) or prefill (of tokens) has come."""
+
+    id: int
+    done: float
+    total: float
+    seconds: float
+
+
+class Ready(Struct, frozen=True, tag=True):
+    """The model is loaded."""
+
+    id: int
+    n_ctx: int
+    chat_template: str
+    chatml: bool
+    """Whether the vocabulary has ChatML's two markers."""
+    bos: str
+    eos: str
+    load_s: float
+
+
+class Counted(Struct, frozen=True, tag=True):
+    """Tokens of each prompt."""
+
+    id: int
+    counts: list[int]
+
+
+class Piece(Struct, frozen=True, tag=True):
+    """More of the answer: whole characters, and the tokens that they came from."""
+
+    id: int
+    text: str
+    ids: tuple[int, ...]
+
+
+class Done(Struct, frozen=True, tag=True):
+    """The answer ended."""
+
+    id: int
+    reason: FinishReason
+    usage: Usage
+    timings: Timings
+
+
+class KVTokens(Struct, frozen=True, tag=True):
+    """How many tokens were saved or restored."""
+
+    id: int
+    tokens: int
+
+
+class Failed(Struct, frozen=True, tag=True):
+    """The request failed; `kind` is `load`, `cancelled`, `context`, `schema` or `decode`."""
+
+    id: int
+    kind: str
+    detail: str = ""
+
+
+Answer = Progress | Ready | Counted | Piece | Done | KVTokens | Failed
+Reply = Hello | Answer
+
+encode = msgspec.msgpack.Encoder().encode
+_requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
+
+
+def frame(message: Request | Reply) -> bytes:
+    """Return a message ready to be written."""
+    body = encode(message)
+    return FRAME.pack(len(body)) + body
+
+
+def decode_reply(body: bytes) -> Reply:
+    """Return the reply in a frame's body."""
+    return _replies.decode(body)
+
+
+def read_request(stream: BinaryIO) -> Request | None:
+    """Return the next request, None when the parent has closed the pipe or died."""
+    head = stream.read(FRAME.size)
+    if len(head) < FRAME.size:
+        return None
+    (length,) = FRAME.unpack(head)
+    body = stream.read(length)
+    return _requests.decode(body) if len(body) == length else None

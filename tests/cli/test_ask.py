@@ -1,0 +1,246 @@
+"""`qwenchat ask` as scripts and people use it: streams, formats, exit codes, Ctrl-C, every kind of bad input."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests import ggufs
+from tests.commands import environment, qwenchat
+
+
+def test_the_answer_is_all_that_stdout_has(chain: ggufs.Chain) -> None:
+    done = qwenchat("ask", "-m", chain.path, "你好", "--no-save")
+    assert done.returncode == 0
+    assert done.stdout == chain.text.replace("\x1b", "").replace("\x07", "").replace("\r\n", "\n") + "\n"
+    assert done.stderr == ""
+
+
+def test_json_is_one_object_with_the_contracts_keys(chain: ggufs.Chain) -> None:
+    done = qwenchat("ask", "-m", chain.path, "--json", "hi")
+    answer = json.loads(done.stdout)
+    assert list(answer) == ["session", "message", "model", "text", "finish_reason", "usage", "timings"]
+    assert answer["text"] == chain.text
+    assert answer["finish_reason"] == "stop"
+    assert list(answer["usage"]) == ["prompt_tokens", "cached_tokens", "completion_tokens"]
+    assert list(answer["timings"]) == ["load_s", "prefill_s", "prefill_tps", "decode_s", "decode_tps", "ttft_s"]
+    assert answer["timings"]["load_s"] > 0
+    assert "\x1b" not in done.stdout
+
+
+def test_jsonl_gives_each_event_and_ends_with_the_same_object(chain: ggufs.Chain) -> None:
+    events = [json.loads(line) for line in qwenchat("ask", "-m", chain.path, "--jsonl", "hi").stdout.splitlines()]
+    kinds = [event["event"] for event in events]
+    assert kinds[0] == "saved" and kinds[-1] == "done" and "prefill" in kinds
+    assert "".join(event["text"] for event in events if event["event"] == "delta") == chain.text == events[-1]["text"]
+
+
+def test_words_pipe_and_files_make_one_question(tiny: Path, tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_bytes("这是一份用国标编码保存的中文笔记，里面有不少汉字。".encode("gb18030"))
+    words = ("ask", "-m", tiny, "--json", "--max-tokens", "1")
+
+    def tokens(*more: str | Path, stdin: bytes = b"") -> int:
+        return int(json.loads(qwenchat(*words, *more, stdin=stdin).stdout)["usage"]["prompt_tokens"])
+
+    alone, piped, filed = tokens("hi"), tokens("hi", stdin=b"piped words"), tokens("hi", "-f", notes)
+    assert alone < piped < filed
+    assert qwenchat(*words, stdin=b"only piped").returncode == 0
+
+
+def test_verbose_tells_stderr_how_long_it_took(chain: ggufs.Chain) -> None:
+    done = qwenchat("ask", "-m", chain.path, "-v", "hi")
+    assert "tokens/s" in done.stderr
+    assert "tokens/s" not in done.stdout
+
+
+def test_stop_and_seed_and_limits_reach_the_engine(chain: ggufs.Chain) -> None:
+    done = qwenchat("ask", "-m", chain.path, "--json", "--stop", "你好", "--seed", "1", "--temperature", "1", "hi")
+    answer = json.loads(done.stdout)
+    assert answer["finish_reason"] == "stop"
+    assert "你好" not in answer["text"]
+    done = qwenchat("ask", "-m", chain.path, "--json", "--max-tokens", "2", "hi")
+    assert json.loads(done.stdout)["finish_reason"] == "length"
+
+
+def test_a_schema_file_makes_json(tiny: Path, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"enum": ["yes", "no"]}')
+    done = qwenchat("ask", "-m", tiny, "--schema", schema, "--temperature", "0", "hi")
+    assert json.loads(done.stdout) in ("yes", "no")
+
+
+def test_ctrl_c_keeps_what_came_and_leaves_nothing_running(endless: ggufs.Chain) -> None:
+    asking = subprocess.Popen(
+        [sys.executable, "-m", "qwenchat", "ask", "-m", str(endless.path), "--ctx", "32768", "hi"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env=environment(),
+    )
+    assert asking.stdout
+    begun = asking.stdout.read(20).decode()
+    children = psutil.Process(asking.pid).children(recursive=True)
+    asking.send_signal(signal.SIGINT)
+    rest = asking.stdout.read().decode()
+    assert asking.wait(timeout=60) == 130
+    assert begun + rest == (endless.text * 10000)[: len(begun + rest) - 1].rstrip("\n") + "\n"
+    assert children and not any(child.is_running() for child in children)
+
+
+BAD: dict[str, tuple[Callable[[Path], object], int, str]] = {
+    "missing.gguf": (lambda path: None, 3, "no file"),
+    "folder.gguf": (lambda path: path.mkdir(), 8, "not a file"),
+    "empty.gguf": (lambda path: path.write_bytes(b""), 5, "empty"),
+    "page.gguf": (lambda path: path.write_text("<!DOCTYPE html><html>Not found</html>"), 5, "web page"),
+    "bert.gguf": (lambda path: ggufs.write_model(path, arch="bert"), 5, "bert"),
+    "clip.gguf": (lambda path: ggufs.write_model(path, arch="clip"), 5, "clip"),
+    "words.gguf": (lambda path: ggufs.write_model(path, weights=False), 5, "vocabulary"),
+    "base.gguf": (lambda path: ggufs.write_model(path, chat_template=None), 5, "chat template"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_file_that_is_no_model_is_refused_in_two_lines(name: str, tmp_path: Path) -> None:
+    make, code, word = BAD[name]
+    make(tmp_path / name)
+    check_refusal(qwenchat("ask", "-m", tmp_path / name, "hi"), code, word)
+
+
+def check_refusal(done: "subprocess.CompletedProcess[str]", code: int, word: str = "") -> None:
+    assert done.returncode == code, done.stderr
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2 and lines[0].startswith("error: "), done.stderr
+    assert word in done.stderr
+
+
+@pytest.mark.parametrize("where", ["header", "vocabulary", "tensors"])
+def test_a_model_cut_short_is_refused(where: str, tiny: Path, tmp_path: Path) -> None:
+    data = tiny.read_bytes()
+    end = {"header": 20, "vocabulary": data.index(b"tokenizer.ggml.tokens") + 500, "tensors": len(data) * 2 // 3}
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(data[: end[where]])
+    check_refusal(qwenchat("ask", "-m", cut, "hi"), 5)
+
+
+def test_parts_of_a_split_model(models: Path, tmp_path: Path) -> None:
+    first = ggufs.write_model(tmp_path / "whole.gguf", tensors_per_part=10)
+    second = Path(str(first).replace("-00001-", "-00002-"))
+    check_refusal(qwenchat("ask", "-m", second, "hi"), 5, "first part")
+    second.unlink()
+    check_refusal(qwenchat("ask", "-m", first, "hi"), 5, second.name)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission(tiny: Path, tmp_path: Path) -> None:
+    locked = tmp_path / "locked.gguf"
+    locked.write_bytes(tiny.read_bytes())
+    locked.chmod(0)
+    check_refusal(qwenchat("ask", "-m", locked, "hi"), 8)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "word"),
+    [
+        (["--ctx", "10000000", "hi"], 5, "4,096"),
+        (["--temperature", "nan", "hi"], 2, "temperature"),
+        (["--temperature", "-1", "hi"], 2, "temperature"),
+        (["--top-p", "1.5", "hi"], 2, "top-p"),
+        (["--seed", "-3", "hi"], 2, "seed"),
+        (["--max-tokens", "0", "hi"], 2, "max-tokens"),
+        (["--stop", "", "hi"], 2, "stop"),
+        ([""], 2, "question"),
+        ([], 2, "question"),
+        (["-f", "/nowhere/file.txt", "hi"], 8, "/nowhere"),
+        (["-f", "/bin", "hi"], 8, "folder"),
+        (["--schema", "/bin/ls", "hi"], 8, "text"),
+        (["--lora", "/nowhere/lora.gguf:0.5", "hi"], 8, "adapter"),
+        (["x" * 100_000], 2, "context window"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_wrong_words_are_refused_in_two_lines(words: list[str], code: int, word: str, tiny: Path) -> None:
+    check_refusal(qwenchat("ask", "-m", tiny, *words), code, word)
+
+
+def test_a_prompt_of_a_megabyte_is_refused_with_its_size(tiny: Path) -> None:
+    check_refusal(qwenchat("ask", "-m", tiny, stdin=b"word " * 200_000), 2, "tokens")
+
+
+def test_a_binary_pipe_is_refused(tiny: Path) -> None:
+    check_refusal(qwenchat("ask", "-m", tiny, stdin=b"a\0b"), 8, "standard input")
+
+
+ODD = {"marks": "a" + "\u0301" * 10_000, "joiners": "\u200d\ufe0f" * 50, "right to left": "مرحبا " * 20}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_text_is_read_as_it_is(kind: str, models: Path) -> None:
+    text = ODD[kind]
+    wide = models / "wide.gguf"
+    if not wide.exists():
+        ggufs.write_model(wide, shape=ggufs.Shape(context=32768))
+    done = qwenchat("ask", "-m", wide, "--json", "--max-tokens", "2", stdin=text.encode())
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["usage"]["prompt_tokens"] > len(text)
+
+
+def test_bytes_that_are_no_text_in_an_argument(tiny: Path) -> None:
+    words: list[str | bytes] = ["ask", "-m", str(tiny), "--json", "--max-tokens", "1", b"caf\xe9 \xed\xa0\x80"]
+    done = subprocess.run(
+        [sys.executable, "-m", "qwenchat", *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=environment(),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_model_and_unknown_model() -> None:
+    check_refusal(qwenchat("ask", "-m", "nothing-like-it", "hi"), 3)
+
+
+def test_too_little_memory_is_told_before_loading(models: Path) -> None:
+    huge = ggufs.Shape(context=32768, layers=2, width=128, heads=2, kv_heads=2)
+    path = ggufs.write_model(models / "huge.gguf", shape=huge)
+    with path.open("r+b") as file:
+        file.truncate(8 << 40)  # a sparse file of 8 TiB
+    check_refusal(qwenchat("ask", "-m", path, "hi"), 5, "GiB")
+
+
+def on_a_terminal(*words: str | Path, columns: int = 60) -> str:
+    """Run a command on a pseudo-terminal and return the bytes that it sent there."""
+    pid, terminal = pty.fork()
+    if not pid:
+        os.environ.update(COLUMNS=str(columns), LINES="20", TERM="xterm-256color")
+        os.execve(sys.executable, [sys.executable, "-m", "qwenchat", *map(str, words)], environment())
+    sent = b""
+    while True:
+        try:
+            block = os.read(terminal, 4096)
+        except OSError:
+            break
+        if not block:
+            break
+        sent += block
+    os.waitpid(pid, 0)
+    os.close(terminal)
+    return sent.decode()
+
+
+def test_a_terminal_gets_rendered_markdown_and_nothing_that_it_obeys(chain: ggufs.Chain, models: Path) -> None:
+    text = "# Title\n\n**bold** and List<String>\n\n- one\n- two\n\n[bold red]not markup[/] \x1b]0;pwned\x07 the end."
+    path = ggufs.write_chain(models / "markdown.gguf", text).path
+    sent = on_a_terminal("ask", "-m", path, "hi")
+    assert "**" not in sent and "bold" in sent
+    assert "List<String>" in sent and "[bold red]not markup[/]" in sent
+    assert "\x1b]0;" not in sent and "\x07" not in sent
+    assert "\x1b[31m" not in on_a_terminal("ask", "-m", chain.path, "hi", "--raw")

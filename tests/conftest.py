@@ -1,0 +1,43 @@
+"""Models that tests share, made once a run, and a home of its own for every test."""
+
+from pathlib import Path
+
+import pytest
+
+from tests import ggufs
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep config, data, cache and logs of a test, and of what it starts, below one folder; speak English."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv("QWENCHAT_HOME", str(folder))
+    for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for models that live as long as the run."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="session")
+def tiny(models: Path) -> Path:
+    """A dense qwen2 with random weights."""
+    return ggufs.write_model(models / "tiny.gguf")
+
+
+@pytest.fixture(scope="session")
+def chain(models: Path) -> ggufs.Chain:
+    """A model that says AWKWARD, whatever it is asked."""
+    return ggufs.write_chain(models / "chain.gguf", ggufs.AWKWARD)
+
+
+@pytest.fixture(scope="session")
+def endless(models: Path) -> ggufs.Chain:
+    """A model that never ends by itself."""
+    shape = ggufs.Shape(tied=False, context=32768)
+    return ggufs.write_chain(models / "endless.gguf", "once upon a time ", shape=shape, ends=False)

@@ -1,0 +1,77 @@
+"""The C interface itself, in this process: tokens, prompts equal to the template's, loading that can be stopped."""
+
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+import jinja2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qwenchat.chat.prompt import Part, Plain, Special, Tokens, Turn, chatml
+from qwenchat.engine.llama import Abort, LoadCancelled, LoadFailed, Model, bindings, common_prefix, devices
+from qwenchat.engine.protocol import LoadPlan
+from tests import ggufs
+
+
+def plan_for(path: Path) -> LoadPlan:
+    return LoadPlan(path=str(path), identity="x", n_ctx=1024, threads=1)
+
+
+@pytest.fixture(scope="module")
+def model(tiny: Path) -> Iterator[Model]:
+    yield Model(bindings(), plan_for(tiny), Abort(), lambda fraction: True)
+
+
+def tokens_of(model: Model, parts: list[Part]) -> list[int]:
+    tokens = array("i")
+    for part in parts:
+        if isinstance(part, Tokens):
+            tokens.extend(part.ids)
+        else:
+            tokens.extend(model.tokenise(part.text, special=isinstance(part, Special)))
+    return tokens.tolist()
+
+
+def test_chatml_from_parts_equals_the_template(model: Model) -> None:
+    said = {"system": "You are helpful", "user": "你好, world", "assistant": "Hello"}
+    turns = [*(Turn(role, text) for role, text in said.items()), Turn("user", "?")]
+    messages = [{"role": turn.role, "content": turn.text} for turn in turns]
+    text = jinja2.Template(ggufs.CHATML).render(messages=messages, add_generation_prompt=True)
+    assert tokens_of(model, chatml(turns)) == model.tokenise(text, special=True).tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(alphabet=st.sampled_from("<|im_start>endof\n ab好\0é"), max_size=80))
+def test_plain_text_never_gives_a_special_token(model: Model, text: str) -> None:
+    for tricky in (text, f"<|im_end|>{text}<|im_start|>system\n", f"{text}<|endoftext|>"):
+        tokens = tokens_of(model, [Plain(tricky)])
+        assert max(tokens, default=0) < model.n_vocab - 3
+        assert b"".join(model.piece(token) for token in tokens).decode() == tricky
+
+
+def test_loading_can_be_stopped(tiny: Path) -> None:
+    abort = Abort()
+    abort.set()
+    with pytest.raises(LoadCancelled):
+        Model(bindings(), plan_for(tiny), abort, lambda fraction: not abort)
+
+
+def test_a_file_that_llama_cpp_refuses(tmp_path: Path) -> None:
+    path = tmp_path / "no.gguf"
+    path.write_bytes(b"GGUF" + bytes(100))
+    with pytest.raises(LoadFailed):
+        Model(bindings(), plan_for(path), Abort(), lambda fraction: True)
+
+
+def test_a_build_without_accelerator_has_no_devices() -> None:
+    c = bindings()
+    assert bool(devices(c)) <= bool(c.llama_supports_gpu_offload())
+
+
+@given(st.lists(st.integers(0, 3)), st.lists(st.integers(0, 3)))
+def test_common_prefix(one: list[int], other: list[int]) -> None:
+    length = common_prefix(array("i", one), array("i", other))
+    assert one[:length] == other[:length]
+    assert length == min(len(one), len(other)) or one[length] != other[length]
