@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -189,7 +189,7 @@ async def idle(typing: bool) -> dict[str, list[float] | float]:
         return {"echoes": echoes, "cpu": (time.process_time() - cpu) / (time.perf_counter() - began)}
 
 
-PARTS: dict[str, Callable[[], Awaitable[object]]] = {
+PARTS: dict[str, Callable[[], Coroutine[object, object, object]]] = {
     "open-1000": lambda: opening(1000),
     "open-10000": lambda: opening(10_000),
     "start-empty": lambda: start(False),
@@ -245,6 +245,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        print(json.dumps(asyncio.run(PARTS[sys.argv[1]]())))  # type: ignore[arg-type]
+        print(json.dumps(asyncio.run(PARTS[sys.argv[1]]())))
     else:
         main()

@@ -35,8 +35,8 @@ class Document:
         """What the next piece may still change."""
         self._cleaner = StreamCleaner()
         self._tail = ""
-        self._fence = ""
-        """The marker of the fence that `_tail` opens and has not closed."""
+        self._fence: re.Match[str] | None = None
+        """The first line of the fence that `_tail` opens and has not closed."""
         self.append(text)
 
     @property
@@ -51,8 +51,8 @@ class Document:
             return
         checked = self._tail.rfind("\n") + 1
         self._tail += piece
-        if self._fence and not self._may_close(self._tail[checked:]):
-            self._lengthen()
+        if self._fence and not _may_close(self._tail[checked:], self._fence.group(1)):
+            self.live = [_open_fence(self._fence, self._tail)]
             return
         stable = self._tail.rfind("\n") + 1
         if stable > checked:
@@ -66,20 +66,19 @@ class Document:
             self.finished += blocks[:-1]
             self._tail = _from_line(self._tail, blocks[-1].line)
         opening = _FENCE.match(self._tail)
-        self._fence = opening.group(1) if opening and not self._may_close(self._tail[opening.end() :], opening) else ""
+        self._fence = opening if opening and not _may_close(self._tail[opening.end() :], opening.group(1)) else None
 
-    def _may_close(self, text: str, opening: re.Match[str] | None = None) -> bool:
-        fence = opening.group(1) if opening else self._fence
-        return any(line.lstrip(" ").startswith(fence) for line in text.split("\n"))
 
-    def _lengthen(self) -> None:
-        """Read the tail as the one open fence that it is."""
-        opening = _FENCE.match(self._tail)
-        assert opening is not None
-        body = self._tail[opening.end() :]
-        token = Token("fence", "code", 0, markup=self._fence, info=opening.group(2), content=body, block=True)
-        token.map = [0, 1 + body.count("\n") + (not body.endswith("\n") and body != "")]
-        self.live = [Block([token], 0)]
+def _may_close(text: str, fence: str) -> bool:
+    return any(line.lstrip(" ").startswith(fence) for line in text.split("\n"))
+
+
+def _open_fence(opening: re.Match[str], text: str) -> Block:
+    """Return text that is one open fence and nothing else as the parser would, without reading all of it again."""
+    body = text[opening.end() :]
+    token = Token("fence", "code", 0, markup=opening.group(1), info=opening.group(2), content=body, block=True)
+    token.map = [0, 1 + body.count("\n") + (not body.endswith("\n") and body != "")]
+    return Block([token], 0)
 
 
 def _blocks(text: str) -> list[Block]:

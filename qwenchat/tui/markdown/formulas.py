@@ -1,4 +1,4 @@
-"""Finds formulas in Markdown: `\\(…\\)` and `$…$` in a line, `\\[…\\]` and `$$…$$` in a line or as a block.
+r"""Finds formulas in Markdown: `\(…\)` and `$…$` in a line, `\[…\]` and `$$…$$` in a line or as a block.
 
 Money is not mathematics: a dollar sign opens and closes a formula only where nothing else makes sense of it.
 A block opens by its first line alone, so that what follows never changes what came before it.

@@ -1,4 +1,4 @@
-"""Mathematics in LaTeX as readable Unicode: `\\frac{a}{b}` is `a/b`, `x^{n+1}` is `xⁿ⁺¹`, a matrix is rows.
+r"""Mathematics in LaTeX as readable Unicode: `\frac{a}{b}` is `a/b`, `x^{n+1}` is `xⁿ⁺¹`, a matrix is rows.
 
 What is not known stays as it was written. No formula raises, however broken: half of one is shown while an answer
 is being written.
@@ -14,6 +14,8 @@ from qwenchat.tui.markdown import symbols
 
 _PIECE = re.compile(r"\\[A-Za-z]+\*?|\\.|[{}^_&~]|\s+|.", re.DOTALL)
 _DEEPEST = 40
+_ROOTS = {"": "√", "2": "√", "3": "∛", "4": "∜"}
+_PLAIN = {"&": " ", "~": " ", "'": "′", "=": " = ", "<": " < ", ">": " > ", "-": "−"}
 
 
 @dataclass(slots=True)
@@ -120,24 +122,16 @@ class _Reader:
 
     def _item(self, piece: str, before: list[str | _Rows]) -> str | _Rows:
         if piece.isspace():
-            return "" if piece.strip(" \t") else " "
+            return " " if not piece.strip(" \t") else ""
         if piece == "{":
             return self._group()
         if piece in "^_":
             return self._script(piece)
-        if piece == "&":
-            return " "
-        if piece == "~":
-            return " "
-        if piece == "'":
-            return "′"
-        if piece in "=<>":
-            return f" {piece} "
+        if piece[0] == "\\" and len(piece) > 1:
+            return self._command(piece[1:].rstrip("*"))
         if piece in "+-" and any(str(part).strip() for part in before):
-            return f" {'−' if piece == '-' else piece} "
-        if piece == "-":
-            return "−"
-        return self._command(piece[1:].rstrip("*")) if piece[0] == "\\" and len(piece) > 1 else piece
+            return f" {_PLAIN.get(piece, piece)} "
+        return _PLAIN.get(piece, piece)
 
     def _group(self) -> str:
         """Read up to the closing brace, the opening one being behind."""
@@ -182,53 +176,51 @@ class _Reader:
         return f"{mark}{close}" if len(close) == 1 else f"{mark}({text})"
 
     def _command(self, name: str) -> str | _Rows:
-        if name in ("\\", "cr", "newline"):
-            return "\n"
-        if name in symbols.LARGE or name in symbols.BINARY or name in symbols.RELATIONS:
-            symbol = symbols.SYMBOLS[name]
-            return symbol if name in symbols.LARGE or name == "cdot" else f" {symbol} "
-        if name in symbols.SYMBOLS:
-            return symbols.SYMBOLS[name]
-        if name in symbols.FUNCTIONS:
-            return f" {name}{' ' if self._next() not in ('^', '_', '(') else ''}"
         if name in symbols.SILENT:
             if self._next() == ".":
                 self._at += 1
             return ""
         if name in symbols.TEXT:
             return self._argument_raw() if name.startswith(("text", "mbox")) else self._argument()
+        if name in symbols.FUNCTIONS:
+            return f" {name}{' ' if self._next() not in ('^', '_', '(') else ''}"
+        if name in symbols.SYMBOLS:
+            symbol = symbols.SYMBOLS[name]
+            spaced = name in symbols.RELATIONS or (name in symbols.BINARY and name != "cdot")
+            return f" {symbol} " if spaced else symbol
         return self._structure(name)
 
     def _structure(self, name: str) -> str | _Rows:
+        text: str | _Rows
         match name:
+            case "\\" | "cr" | "newline":
+                text = "\n"
             case "frac" | "dfrac" | "tfrac" | "cfrac":
-                return f"{_grouped(self._argument(), product=True)}/{_grouped(self._argument())}"
+                text = f"{_grouped(self._argument(), product=True)}/{_grouped(self._argument())}"
             case "binom":
-                return f"C({self._argument()}, {self._argument()})"
+                text = f"C({self._argument()}, {self._argument()})"
             case "sqrt":
-                root = {"": "√", "2": "√", "3": "∛", "4": "∜"}
                 degree = self._optional()
-                sign = root.get(degree) or "".join(symbols.SUPERSCRIPT.get(c, c) for c in degree) + "√"
-                return f"{sign}{_grouped(self._argument())}"
+                raised = "".join(symbols.SUPERSCRIPT.get(c, c) for c in degree)
+                text = f"{_ROOTS.get(degree, f'{raised}√')}{_grouped(self._argument())}"
             case "pmod":
-                return f" (mod {self._argument()})"
+                text = f" (mod {self._argument()})"
             case "overset" | "stackrel" | "underset":
                 script, base = self._argument(), self._argument()
-                return f" {base.strip()}{'_' if name == 'underset' else '^'}({script.strip()}) "
+                text = f" {base.strip()}{'_' if name == 'underset' else '^'}({script.strip()}) "
             case "mathbb":
-                return "".join(symbols.DOUBLE_STRUCK.get(c, c) for c in self._argument())
+                text = "".join(symbols.DOUBLE_STRUCK.get(c, c) for c in self._argument())
             case "begin":
-                return self._environment(self._argument_raw())
+                text = self._environment(self._argument_raw())
             case "end":
-                self._argument_raw()
-                return ""
-        if name in symbols.ACCENTS:
-            return "".join(c + symbols.ACCENTS[name] for c in self._argument().strip())
-        if name in ("{", "}", "$", "%", "&", "#", "_"):
-            return name
-        if name == "|":
-            return "‖"
-        return f"\\{name}{{{self._argument()}}}" if self._next() == "{" else f"\\{name}"
+                text = self._argument_raw()[:0]
+            case "{" | "}" | "$" | "%" | "&" | "#" | "_" | "|":
+                text = "‖" if name == "|" else name
+            case _ if name in symbols.ACCENTS:
+                text = "".join(c + symbols.ACCENTS[name] for c in self._argument().strip())
+            case _:
+                text = f"\\{name}{{{self._argument()}}}" if self._next() == "{" else f"\\{name}"
+        return text
 
     def _environment(self, name: str) -> str | _Rows:
         rows = _Rows(name.rstrip("*"))

@@ -12,7 +12,7 @@ from qwenchat.tui.markdown import latex
 from qwenchat.tui.markdown.code import code_lines, language_of
 from qwenchat.tui.markdown.document import Block, Document
 from qwenchat.tui.markdown.inline import runs_of
-from qwenchat.tui.markdown.line import BLANK, Line, Run, line_of, prefixed
+from qwenchat.tui.markdown.line import BLANK, Line, Run, prefixed
 from qwenchat.tui.markdown.palette import Palette
 from qwenchat.tui.markdown.tables import table_lines
 from qwenchat.tui.markdown.wrap import chop, drawable, wrap
@@ -74,36 +74,34 @@ class _Renderer:
         return lines
 
     def _block(self, tokens: Sequence[Token], width: int, base: Style) -> list[Line]:
-        token = tokens[0]
+        token, palette = tokens[0], self._palette
         match token.type:
             case "paragraph_open":
-                return self._inline(tokens[1], width, base)
+                lines = self._inline(tokens[1], width, base)
             case "heading_open":
-                return self._heading(tokens[1], int(token.tag[1:]), width)
+                lines = self._heading(tokens[1], int(token.tag[1:]), width)
             case "bullet_list_open" | "ordered_list_open":
-                return self._list(tokens, width, base)
+                lines = self._list(tokens, width, base)
             case "blockquote_open":
-                style = base + self._palette.quote
-                bar = ("▎ ", self._palette.muted)
-                return self._behind(bar, bar, tokens[1:-1], width, style)
+                bar = ("▎ ", palette.muted)
+                lines = self._behind(bar, bar, tokens[1:-1], width, base + palette.quote)
             case "fence" | "code_block":
-                self._code += 1
                 closed = token.type == "code_block" or _closed(token)
-                index = self._code - 1
-                return code_lines(token.content, token.info, index, width, self._palette, highlighted=closed)
+                lines = code_lines(token.content, token.info, self._code, width, palette, highlighted=closed)
+                self._code += 1
             case "hr":
-                return [Line((Segment("─" * width, self._palette.muted),), width, width)]
+                lines = [Line((Segment("─" * width, palette.muted),), width, width)]
             case "table_open":
-                return self._table(tokens, width, base)
+                lines = self._table(tokens, width, base)
             case "formula_block":
-                style = base + self._palette.formula
-                rows = [[("  " + drawable(row), style)] for row in latex.display(token.content)]
-                return [line for row in rows for line in chop(row, width)]
-        return wrap([(drawable(token.content), base)], width) if token.content else []
+                rows = [[("  " + drawable(row), base + palette.formula)] for row in latex.display(token.content)]
+                lines = [line for row in rows for line in chop(row, width)]
+            case _:
+                lines = wrap([(drawable(token.content), base)], width) if token.content else []
+        return lines
 
-    def _inline(self, token: Token, width: int, base: Style, limit: int | None = None) -> list[Line]:
-        runs = runs_of(token.children or [], self._palette, base)
-        return [line for row in runs[:limit] for line in wrap(row, width)]
+    def _inline(self, token: Token, width: int, base: Style) -> list[Line]:
+        return [line for row in runs_of(token.children or [], self._palette, base) for line in wrap(row, width)]
 
     def _heading(self, token: Token, level: int, width: int) -> list[Line]:
         lines = self._inline(token, width, self._palette.heading + Style(underline=level == 2 or None))

@@ -27,25 +27,28 @@ otimes ⊗ odot ⊙ bmod mod uplus ⊎ sqcup ⊔ sqcap ⊓ diamond ⋄ bigtriang
 _LARGE = """
 sum ∑ prod ∏ coprod ∐ int ∫ iint ∬ iiint ∭ oint ∮ bigcup ⋃ bigcap ⋂ bigoplus ⨁ bigotimes ⨂ bigvee ⋁ bigwedge ⋀
 """
+_FUNCTIONS = """
+sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh coth log ln lg exp lim limsup liminf max min sup inf arg
+argmax argmin det dim ker deg gcd lcm hom Pr mod tr rank diag span sgn softmax ReLU erf var Var Cov
+"""
+_SILENT = """
+left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle scriptstyle limits
+nolimits nonumber notag boldmath hline middle allowbreak
+"""
+_TEXT = """
+text textbf textit textrm texttt textsf textup mathrm mathbf mathit mathsf mathtt mathcal mathscr mathfrak bm
+boldsymbol pmb operatorname mbox hbox emph underline boxed fbox rm bf cal tag label phantom ensuremath mathop
+mathbin mathrel mathord substack underbrace overbrace smash
+"""
 _SPACES = {",": " ", ":": " ", ";": " ", " ": " ", "!": "", "quad": "  ", "qquad": "    ", "thinspace": " ", "~": " "}
 
-FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh coth log ln lg exp lim limsup liminf max min sup inf "
-    "arg argmax argmin det dim ker deg gcd lcm hom Pr mod tr rank diag span sgn softmax ReLU erf var Var Cov".split()
-)
+FUNCTIONS = frozenset(_FUNCTIONS.split())
 """Shown as their names."""
 
-SILENT = frozenset(
-    "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr displaystyle textstyle scriptstyle "
-    "limits nolimits nonumber notag boldmath hline middle allowbreak".split()
-)
+SILENT = frozenset(_SILENT.split())
 """Say how to set a formula, not what it says."""
 
-TEXT = frozenset(
-    "text textbf textit textrm texttt textsf textup mathrm mathbf mathit mathsf mathtt mathcal mathscr mathfrak bm "
-    "boldsymbol pmb operatorname mbox hbox emph underline boxed fbox rm bf cal tag label phantom ensuremath "
-    "mathop mathbin mathrel mathord substack underbrace overbrace smash".split()
-)
+TEXT = frozenset(_TEXT.split())
 """Commands whose argument is shown as it is."""
 
 ACCENTS = {

@@ -23,19 +23,20 @@ def occurrences(lines: Sequence[Line], words: str) -> list[list[tuple[int, Span]
     wanted = words.casefold()
     if not wanted:
         return []
-    starts, text = [], ""
+    starts: list[int] = []
+    text = ""
     for line in lines:
         starts.append(len(text))
         text += _folded(line.text) + ("\n" if line.glue is None else line.glue)
     starts.append(len(text))
     found = []
-    line = 0
+    number = 0
     at = text.find(wanted)
     while at >= 0:
         end = at + len(wanted)
-        while starts[line + 1] <= at:
-            line += 1
-        found.append(_pieces(lines, starts, line, at, end))
+        while starts[number + 1] <= at:
+            number += 1
+        found.append(_pieces(lines, starts, number, at, end))
         at = text.find(wanted, end)
     return found
 
@@ -79,6 +80,10 @@ class Search:
     def message(self) -> int | None:
         """The message being read."""
         return self.hits[self.at] if self.hits else None
+
+    def to_last(self) -> None:
+        """Go to the last occurrence of all."""
+        self.at, self.occurrence = max(len(self.hits) - 1, 0), -1
 
     def step(self, by: int, count: int) -> None:
         """Go to the next (1) or previous (-1) occurrence; `count` are in the message being read."""

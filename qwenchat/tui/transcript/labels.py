@@ -2,13 +2,14 @@
 
 import time
 
+from rich.style import Style
+
 from qwenchat.chat.conversation import FinishReason, Message, Role, Status
 from qwenchat.i18n import _, ngettext
 from qwenchat.text import clean_line
-from qwenchat.tui.markdown.inline import Run
+from qwenchat.tui.markdown.line import Run
 from qwenchat.tui.markdown.palette import Palette
 from qwenchat.tui.markdown.wrap import drawable
-from rich.style import Style
 
 
 def heading(message: Message, variant: tuple[int, int], palette: Palette) -> list[Run]:
@@ -45,21 +46,24 @@ def attachments(message: Message, palette: Palette) -> list[Run]:
 
 def status(message: Message, palette: Palette) -> list[Run]:
     """Return how an answer ended, where that is not by itself."""
+    style = palette.warning
     match message.status:
+        case Status.COMPLETE:
+            return []
         case Status.STREAMING:
-            return [(_("… answering"), palette.muted)]
+            words, style = _("… answering"), palette.muted
         case Status.STOPPED:
-            return [(_("■ stopped by you"), palette.warning)]
+            words = _("■ stopped by you")
         case Status.TRUNCATED if message.finish_reason is FinishReason.CONTEXT:
-            return [(_("■ cut off: the context window is full"), palette.warning)]
+            words = _("■ cut off: the context window is full")
         case Status.TRUNCATED:
-            return [(_("■ cut off: the limit of tokens is reached"), palette.warning)]
+            words = _("■ cut off: the limit of tokens is reached")
         case Status.INTERRUPTED:
-            return [(_("! interrupted: the program ended in the middle; it can be continued"), palette.warning)]
+            words = _("! interrupted: the program ended in the middle; it can be continued")
         case Status.FAILED:
             reason = drawable(clean_line(message.error, 500)) or _("the engine gave no reason")
-            return [(_("✗ failed: {reason}").format(reason=reason), palette.error)]
-    return []
+            words, style = _("✗ failed: {reason}").format(reason=reason), palette.error
+    return [(words, style)]
 
 
 def stats(message: Message, palette: Palette) -> list[Run]:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from rich.cells import cell_len
-from rich.segment import Segment
 from textual.strip import Strip
 
 from qwenchat.chat.conversation import Message, Role, Status
@@ -179,8 +178,8 @@ class Shown:
             return []
         words = f" {labels.boundary()} "
         side = "╌" * max((look.measure - cell_len(words)) // 2, 0)
-        line = wrap([(f"{side}{words}{side}", look.palette.muted)], look.measure)
-        return [*(Line(l.segments, l.width, len(l.text)) for l in line), BLANK]
+        lines = wrap([(f"{side}{words}{side}", look.palette.muted)], look.measure)
+        return [*(Line(line.segments, line.width, len(line.text)) for line in lines), BLANK]
 
     def _foot(self, palette: Palette) -> list[list[Run]]:
         message = self.message

@@ -113,7 +113,7 @@ class Transcript(Viewport, inherit_bindings=True):
             """The sender."""
             return self.transcript
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - Textual's name
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._selected: str | None = None
         self._search: Search | None = None

@@ -11,7 +11,6 @@ from typing import Any
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
-from textual import events
 from textual.geometry import Region, Size
 from textual.message import Message as Event
 from textual.scroll_view import ScrollView
@@ -53,7 +52,7 @@ class Viewport(ScrollView, can_focus=True):
             """The sender."""
             return self.transcript
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - Textual's name
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.column = Column(Look(80, Palette()))
         self._following = True
@@ -230,7 +229,7 @@ class Viewport(ScrollView, can_focus=True):
             return cached
         palette = self.column.look.palette
         if shown.message.role is Role.USER and shown.above <= number < len(lines) - 1:
-            base = base + palette.question  # noqa: PLR6104
+            base = base + palette.question
         gutter = Segment("▌ ", palette.selected) if self.is_selected(index) else Segment(" " * GUTTER)
         if span is not None:
             style = self.screen.get_component_rich_style("screen--selection")
