@@ -7,6 +7,7 @@ is being written.
 import re
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from unicodedata import normalize
 
 from rich.cells import cell_len
 
@@ -14,6 +15,7 @@ from qwenchat.tui.markdown import symbols
 
 _PIECE = re.compile(r"\\[A-Za-z]+\*?|\\.|[{}^_&~]|\s+|.", re.DOTALL)
 _DEEPEST = 40
+_BEFORE_A_SIGN = "=<>+−×÷·([{,;/|≤≥≠≈∈→⇒"
 _ROOTS = {"": "√", "2": "√", "3": "∛", "4": "∜"}
 _PLAIN = {"&": " ", "~": " ", "'": "′", "=": " = ", "<": " < ", ">": " > ", "-": "−"}
 
@@ -129,7 +131,7 @@ class _Reader:
             return self._script(piece)
         if piece[0] == "\\" and len(piece) > 1:
             return self._command(piece[1:].rstrip("*"))
-        if piece in "+-" and any(str(part).strip() for part in before):
+        if piece in "+-" and _ends_a_term(before):
             return f" {_PLAIN.get(piece, piece)} "
         return _PLAIN.get(piece, piece)
 
@@ -217,7 +219,7 @@ class _Reader:
             case "{" | "}" | "$" | "%" | "&" | "#" | "_" | "|":
                 text = "‖" if name == "|" else name
             case _ if name in symbols.ACCENTS:
-                text = "".join(c + symbols.ACCENTS[name] for c in self._argument().strip())
+                text = normalize("NFC", "".join(c + symbols.ACCENTS[name] for c in self._argument().strip()))
             case _:
                 text = f"\\{name}{{{self._argument()}}}" if self._next() == "{" else f"\\{name}"
         return text
@@ -262,6 +264,12 @@ class _Reader:
 
     def _next(self) -> str:
         return self._pieces[self._at] if self._at < len(self._pieces) else ""
+
+
+def _ends_a_term(parts: list[str | _Rows]) -> bool:
+    """Whether a sign after these parts joins two terms and is not the sign of one."""
+    last = next((part for part in reversed(parts) if not isinstance(part, str) or part.strip()), "")
+    return not isinstance(last, str) or last.rstrip()[-1:] not in _BEFORE_A_SIGN
 
 
 def _grouped(text: str, product: bool = False) -> str:
