@@ -38,9 +38,9 @@ def line_of(runs: Iterable[Run], margin: int = 0, glue: str | None = None) -> Li
 
 
 def prefixed(lines: Iterable[Line], first: Run, rest: Run) -> list[Line]:
-    """Return lines behind a bullet (`first`) and its hanging indent (`rest`), which count as decoration.
+    """Return lines behind a bullet (`first`) and its hanging indent (`rest`).
 
-    The bullet itself is copied; the indent is not.
+    The indent is decoration, as is a bar, which is the same beside every line; a bullet belongs to the words.
     """
     head, tail = Segment(*first), Segment(*rest)
     head_width, tail_width = cell_len(first[0]), cell_len(rest[0])
@@ -50,6 +50,6 @@ def prefixed(lines: Iterable[Line], first: Run, rest: Run) -> list[Line]:
             margin = line.margin + len(rest[0])
             out.append(Line((tail, *line.segments), line.width + tail_width, margin, line.glue))
         else:
-            margin = 0 if first[0].strip() else line.margin + len(first[0])
+            margin = line.margin + len(first[0]) if first == rest else 0
             out.append(Line((head, *line.segments), line.width + head_width, margin, line.glue))
     return out

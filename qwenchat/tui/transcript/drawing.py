@@ -60,7 +60,7 @@ def restyled(segments: Iterable[Segment], highlights: Sequence[Highlight]) -> It
 def copied(lines: Sequence[Line], first: int, last: int, start: int | None, end: int | None) -> str:
     """Return the words of lines `first` to `last`, from character `start` of the first to `end` of the last.
 
-    Characters count the gutter's too. Wrapped lines come back as the paragraph they are.
+    Wrapped lines come back as the paragraph they are.
     """
     text = ""
     for number in range(first, min(last + 1, len(lines))):

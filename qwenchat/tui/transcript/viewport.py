@@ -64,6 +64,11 @@ class Viewport(ScrollView, can_focus=True):
         return self._following
 
     @property
+    def columns(self) -> int:
+        """Cells that a line has, beside the scrollbar."""
+        return max(self.size.width - self.styles.scrollbar_size_vertical, 0)
+
+    @property
     def lines_below(self) -> int:
         """About how many lines lie below what is visible."""
         return max(0, self.column.total - round(self.scroll_y) - self.size.height)
@@ -92,7 +97,7 @@ class Viewport(ScrollView, can_focus=True):
                 top = self.column.settle_end(height)
             else:
                 top = self.column.settle(round(self.scroll_y) if top is None else top, height)
-            self.virtual_size = Size(self.size.width, self.column.total)
+            self.virtual_size = Size(self.columns, self.column.total)
             self.scroll_target_y = self.scroll_y = top
         finally:
             self._settling = False
@@ -143,7 +148,7 @@ class Viewport(ScrollView, can_focus=True):
     def on_resize(self) -> None:
         """Lay out for the new width; the reader stays at the same part of the same message."""
         column = self.column
-        if column.look.width == self.size.width:
+        if column.look.width == self.columns:
             self.settle()
             return
         anchor = None if self._following else self.anchor_of_view()
@@ -153,7 +158,7 @@ class Viewport(ScrollView, can_focus=True):
             index = found
             part = anchor[1] / max(column.height(index), 1)
         self.screen.clear_selection()
-        column.draw_with(Look(self.size.width, column.look.palette))
+        column.draw_with(Look(self.columns, column.look.palette))
         if anchor:
             column.measure(index)
             self.settle(column.start(index) + round(part * column.height(index)))
@@ -179,7 +184,7 @@ class Viewport(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """Return a visible line."""
-        width, base = self.size.width, self.rich_style
+        width, base = self.columns, self.rich_style
         line = round(self.scroll_y) + y
         if line >= self.column.total or not width:
             return Strip.blank(width, base)
@@ -200,8 +205,8 @@ class Viewport(ScrollView, can_focus=True):
         for index in range(first, min(last, len(column) - 1) + 1):
             lines = column.lines(index)
             at_first, at_last = index == first, index == last
-            start = selection.start.x if selection.start and at_first else None
-            end = selection.end.x if selection.end and at_last else None
+            start = selection.start.x - GUTTER if selection.start and at_first else None
+            end = selection.end.x - GUTTER if selection.end and at_last else None
             begin, stop = first_line if at_first else 0, last_line if at_last else len(lines) - 1
             parts.append(copied(lines, begin, stop, start, end))
         return "\n".join(parts), "\n"
@@ -214,7 +219,7 @@ class Viewport(ScrollView, can_focus=True):
         """Whether the pointer is on the mark that leads to the end."""
         if y != self.size.height - 1 or not self.lines_below:
             return False
-        return self.size.width - 1 - self._mark().cell_length <= x < self.size.width - 1
+        return self.columns - 1 - self._mark().cell_length <= x < self.columns - 1
 
     def _strip(self, line: int, width: int, base: Style) -> Strip:
         index = self.column.at(line)
@@ -245,7 +250,7 @@ class Viewport(ScrollView, can_focus=True):
     def _mark(self) -> Strip:
         below = self.lines_below
         text = ngettext(" ↓ {count:,} line below · End ", " ↓ {count:,} lines below · End ", below).format(count=below)
-        if cell_len(text) > self.size.width // 2:
+        if cell_len(text) > self.columns // 2:
             text = _(" ↓ End ")
         return Strip([Segment(text, self.column.look.palette.mark)])
 
