@@ -153,5 +153,8 @@ def _theme(name: str, theme: ThemeFile) -> Theme:
     ansi = theme.interface.background.startswith("ansi_")
     variables = {f"transcript-{key}": value for key, value in msgspec.to_builtins(theme.transcript).items() if value}
     variables |= {f"code-{key}": value for key, value in msgspec.to_builtins(theme.code).items() if value}
+    if ansi:  # Textual's own style sheets need these two and derive them for other themes only
+        black, white = ("ansi_black", "ansi_white") if theme.dark else ("ansi_white", "ansi_black")
+        variables |= {"ansi-background": black, "ansi-foreground": white}
     interface = msgspec.to_builtins(theme.interface)
     return Theme(name=name, dark=theme.dark, ansi=ansi, variables=variables | theme.variables, **interface)

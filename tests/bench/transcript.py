@@ -23,7 +23,7 @@ from textual.widgets import TextArea
 from qwenchat.chat.conversation import Message, Role, Status
 from qwenchat.tui.transcript.view import Transcript
 
-SAMPLE = "\n\n".join([(Path(__file__).parent / "transcript_sample.md").read_text("utf-8")] * 4)
+SAMPLE = "\n\n".join([(Path(__file__).parents[1] / "tui" / "sample.md").read_text("utf-8")] * 4)
 SIZE = (120, 40)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from textual.selection import SELECT_ALL, Selection
 
 from qwenchat.chat.conversation import Attachment, FinishReason, Status, Timings, Usage
 from qwenchat.tui.markdown.palette import Palette
+from qwenchat.tui.themes import load_all
 from qwenchat.tui.transcript.column import Column
 from qwenchat.tui.transcript.drawing import place
 from qwenchat.tui.transcript.shown import Look
@@ -346,6 +348,15 @@ async def test_another_theme_draws_anew() -> None:
         before = app.transcript.column.look.palette
         app.theme = "paper"
         await until(lambda: app.transcript.column.look.palette != before)
+        assert any("Answer 3" in row for row in app.rows)
+
+
+@pytest.mark.parametrize("theme", sorted(load_all(Path("/nowhere")).by_name))
+async def test_every_theme_can_be_worn(theme: str) -> None:
+    app = TranscriptApp(talk(4), theme)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.pause()
+        assert app.current_theme.name == theme
         assert any("Answer 3" in row for row in app.rows)
 
 

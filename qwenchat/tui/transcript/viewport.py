@@ -57,6 +57,8 @@ class Viewport(ScrollView, can_focus=True):
         self.column = Column(Look(80, Palette()))
         self._following = True
         self._settling = False
+        self._base: Style | None = None
+        """The view's own colours while it is being painted: Textual works them out anew whenever it is asked."""
 
     @property
     def following(self) -> bool:
@@ -182,9 +184,17 @@ class Viewport(ScrollView, can_focus=True):
         """Go to the end and follow it."""
         self.follow()
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Return the lines of a part of the view."""
+        self._base = self.rich_style
+        try:
+            return super().render_lines(crop)
+        finally:
+            self._base = None
+
     def render_line(self, y: int) -> Strip:
         """Return a visible line."""
-        width, base = self.columns, self.rich_style
+        width, base = self.columns, self._base or self.rich_style
         line = round(self.scroll_y) + y
         if line >= self.column.total or not width:
             return Strip.blank(width, base)
@@ -233,9 +243,10 @@ class Viewport(ScrollView, can_focus=True):
         if span is None and (cached := shown.strips.get(number)):
             return cached
         palette = self.column.look.palette
-        if shown.message.role is Role.USER and shown.above <= number < len(lines) - 1:
+        own = shown.above <= number < len(lines) - 1
+        if own and shown.message.role is Role.USER:
             base = base + palette.question
-        gutter = Segment("▌ ", palette.selected) if self.is_selected(index) else Segment(" " * GUTTER)
+        gutter = Segment("▌ ", palette.selected) if own and self.is_selected(index) else Segment(" " * GUTTER)
         if span is not None:
             style = self.screen.get_component_rich_style("screen--selection")
             text = sum(len(segment.text) for segment in lines[number].segments)
