@@ -54,17 +54,17 @@ class Document:
         if self._fence and not _may_close(self._tail[checked:], self._fence.group(1)):
             self.live = [_open_fence(self._fence, self._tail)]
             return
+        self.live = _blocks(self._tail)
         stable = self._tail.rfind("\n") + 1
         if stable > checked:
             self._finish(stable)
-        self.live = _blocks(self._tail)
 
     def _finish(self, stable: int) -> None:
         """Move what can't change any more out of the tail, whose first `stable` characters are whole lines."""
-        blocks = _blocks(self._tail[:stable])
-        if len(blocks) > 1:
+        if len(self.live) > 1 and len(blocks := _blocks(self._tail[:stable])) > 1:
             self.finished += blocks[:-1]
             self._tail = _from_line(self._tail, blocks[-1].line)
+            self.live = _blocks(self._tail)
         opening = _FENCE.match(self._tail)
         self._fence = opening if opening and not _may_close(self._tail[opening.end() :], opening.group(1)) else None
 

@@ -10,8 +10,9 @@ from markdown_it import MarkdownIt
 from markdown_it.rules_block import StateBlock
 from markdown_it.rules_inline import StateInline
 
-_BRACKETED = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]|\$\$(.+?)\$\$", re.DOTALL)
-_DOLLARS = re.compile(r"\$(?![\s$])((?:\\.|[^$\\\n])+?)(?<!\s)\$(?![\w$])")
+# A formula in a line is shorter than 1,000 characters, so that a text full of openings is not read again and again.
+_BRACKETED = re.compile(r"\\\((.{1,999}?)\\\)|\\\[(.{1,999}?)\\\]|\$\$(.{1,999}?)\$\$", re.DOTALL)
+_DOLLARS = re.compile(r"\$(?![\s$])((?:\\.|[^$\\\n]){1,999}?)(?<!\s)\$(?![\w$])")
 _LOOKS_MATHEMATICAL = re.compile(r"[\\^_=<>+*/|′']|^.$|^[A-Za-z]{1,2}$|^[A-Za-z]\(.*\)$|^\w+\s*-\s*\w+$|[^\x00-\x7f]")
 _MONEY = re.compile(r"^[\d.,\s]+(?:[-–/+]\s*)?$")
 _CLOSING = {"$$": "$$", "\\[": "\\]"}
