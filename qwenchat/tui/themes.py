@@ -100,6 +100,15 @@ def packed() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[2] / "themes"
 
 
+def suited(wanted: str, *, no_colour: bool, colour_system: str | None) -> str:
+    """Return the name of the theme to use where `wanted` is set: the terminal's own colours where it has no others.
+
+    `colour_system` is Rich's name for what the terminal can show; `no_colour` is whether NO_COLOR is set. An app
+    under NO_COLOR also needs `ansi_color=True` from its start: else Textual draws these colours black on black.
+    """
+    return TERMINAL if no_colour or colour_system in (None, "standard", "windows") else wanted
+
+
 def load_all(own: Path) -> Themes:
     """Return the program's themes and those in the folder `own`, which may be missing; a name of one's own wins.
 

@@ -92,6 +92,19 @@ def test_the_terminals_own_colours_are_named_colours() -> None:
     assert palette.found.color != palette.found.bgcolor
 
 
+@pytest.mark.parametrize(
+    ("no_colour", "system", "name"),
+    [
+        (False, "truecolor", "plum"),
+        (False, "256", "plum"),
+        (False, "standard", "terminal"),
+        (True, "truecolor", "terminal"),
+    ],
+)
+def test_a_terminal_with_few_colours_gets_its_own(no_colour: bool, system: str, name: str) -> None:
+    assert themes.suited("plum", no_colour=no_colour, colour_system=system) == name
+
+
 def test_without_colour_marks_are_reversed() -> None:
     palette = Palette.of(variables_of(coloured()[0]), colour=False)
     assert palette.found.reverse and palette.mark.reverse and palette.inline_code.bold

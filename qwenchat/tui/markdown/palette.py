@@ -124,11 +124,13 @@ def _style(
     front = _colour(variables, name, _BACKGROUNDS.get(name, default))
     if front.ansi is None and front.a < 1:
         front = behind + front if behind.ansi is None else front.with_alpha(1)
-    switches = {attribute: True for attribute, on in attributes.items() if on}
     return Style(
         color=front.rich_color,
         bgcolor=None if background in ("", "background") else behind.rich_color,
-        **switches,  # type: ignore[arg-type]
+        bold=attributes.get("bold") or None,
+        italic=attributes.get("italic") or None,
+        underline=attributes.get("underline") or None,
+        reverse=attributes.get("reverse") or None,
     )
 
 

@@ -119,15 +119,13 @@ class _Renderer:
         )
         numbers = cell_len(f"{number + len(items) - 1}. ")
         lines: list[Line] = []
-        for index, item in enumerate(items):
-            box, item = _task(item)  # noqa: PLW2901
+        for index, (box, item) in enumerate(map(_task, items)):
             bullet = f"{number + index}. ".rjust(numbers) if ordered else f"{_BULLETS[min(item[0].level // 2, 2)]} "
-            mark = box or bullet
-            indent = cell_len(mark)
+            mark = (box or bullet, self._palette.muted)
             if lines and loose:
                 lines.append(BLANK)
-            bullets = (mark, self._palette.muted), (" " * indent, base)
-            lines += self._behind(*bullets, item[1:-1], width, base, tight=not loose)
+            rest = (" " * cell_len(mark[0]), base)
+            lines += self._behind(mark, rest, item[1:-1], width, base, tight=not loose)
         return lines
 
     def _behind(

@@ -34,6 +34,16 @@ _IDLE_SHARE = 8
 """After drawing streamed text, wait at least this many times as long as it took."""
 
 
+@dataclass
+class _Said(Event):
+    transcript: "Transcript"
+
+    @property
+    def control(self) -> "Transcript":
+        """The sender."""
+        return self.transcript
+
+
 class Transcript(Viewport, inherit_bindings=True):
     """All messages of a branch, newest at the bottom."""
 
@@ -50,68 +60,38 @@ class Transcript(Viewport, inherit_bindings=True):
     ]
 
     @dataclass
-    class Selected(Event):
+    class Selected(_Said):
         """Another message is selected, or none."""
 
-        transcript: "Transcript"
         message: Message | None
 
-        @property
-        def control(self) -> "Transcript":
-            """The sender."""
-            return self.transcript
-
     @dataclass
-    class VariantChosen(Event):
+    class VariantChosen(_Said):
         """A person wants the sibling of a message that is `step` away (-1 or 1); it has one there."""
 
-        transcript: "Transcript"
         message: Message
         step: int
 
-        @property
-        def control(self) -> "Transcript":
-            """The sender."""
-            return self.transcript
-
     @dataclass
-    class LinkActivated(Event):
+    class LinkActivated(_Said):
         """A person clicked a link. Nothing was opened; the target is untrusted."""
 
-        transcript: "Transcript"
         target: str
 
-        @property
-        def control(self) -> "Transcript":
-            """The sender."""
-            return self.transcript
-
     @dataclass
-    class CodeActivated(Event):
+    class CodeActivated(_Said):
         """A person clicked the head of a code block: `transcript.code_blocks(message.id)[index]`."""
 
-        transcript: "Transcript"
         message: Message
         index: int
 
-        @property
-        def control(self) -> "Transcript":
-            """The sender."""
-            return self.transcript
-
     @dataclass
-    class Found(Event):
+    class Found(_Said):
         """Where a search stands: the `message`th of `messages` that say the words, counted from 1; 0 of 0 if none."""
 
-        transcript: "Transcript"
         words: str
         message: int
         messages: int
-
-        @property
-        def control(self) -> "Transcript":
-            """The sender."""
-            return self.transcript
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)

@@ -41,7 +41,7 @@ class Viewport(ScrollView, can_focus=True):
     """
 
     @dataclass
-    class Following(Event):
+    class Following(Event, namespace="transcript"):
         """The view began to follow the end, or stopped because the reader left it."""
 
         transcript: "Viewport"
