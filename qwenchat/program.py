@@ -4,15 +4,20 @@ Parts are made when first asked for, so that `qwenchat --version` pays for none 
 """
 
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from qwenchat import config
+from qwenchat.chat.conversation import Message
+from qwenchat.chat.sampling import Sampling
 from qwenchat.config import Settings
-from qwenchat.engine.hardware import this_machine
+from qwenchat.engine.hardware import this_machine, usable_cores
 from qwenchat.engine.local import LocalEngine, Planned
 from qwenchat.engine.protocol import Device
 from qwenchat.engine.saved_kv import SavedKV
@@ -22,12 +27,16 @@ from qwenchat.models.layouts import Places, free_bytes
 from qwenchat.models.library import Library
 from qwenchat.models.measured import Measured
 from qwenchat.paths import Paths
-from qwenchat.planning import Wishes, plan
+from qwenchat.planning import Planning, Wishes
 
 if TYPE_CHECKING:
+    from qwenchat.models.order import Order
+    from qwenchat.models.progress import Report
     from qwenchat.sessions.store import Store
 
 _DAY_MS = 86_400_000
+_TELLING_TOKENS = 64
+"""Answers shorter than this say little about speed."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,11 @@ class Program:
     def settings(self) -> Settings:
         """The settings. Raises WrongUse or FileError."""
         return config.load(self.paths.settings, self.environ)
+
+    @property
+    def sampling(self) -> Sampling:
+        """What the settings wish for."""
+        return Sampling(**msgspec.structs.asdict(self.settings.sampling))
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -85,6 +99,31 @@ class Program:
             bandwidth=self.measured.bandwidth(machine.cores) if measure else 0.0,
         )
 
+    def note_speed(self, answer: Message) -> None:
+        """Remember how fast a model answered here, for the estimates of `models fit`."""
+        if answer.timings and answer.usage and answer.usage.completion_tokens >= _TELLING_TOKENS:
+            self.measured.record(answer.model_file, decode_tps=answer.timings.decode_tps)
+
+    def order(self, text: str, *, source: str = "", revision: str = "", folder: Path | None = None) -> "Order":
+        """Return the download that a reference or an address orders. Raises WrongUse or NotFound."""
+        from qwenchat.models.order import Desk  # noqa: PLC0415 - what moves bytes is imported when bytes move
+
+        desk = Desk(self.catalog, self.settings.hub, self.environ, self.places.hf, self.paths.models, self.resources())
+        return desk.order(text, source=source, revision=revision, folder=folder)
+
+    def pull(self, order: "Order", report: "Report", stop: threading.Event) -> Path:
+        """Carry out a download and return the model's file. It blocks; `models.pull.pull` says what it raises."""
+        from qwenchat.models.faults import offline  # noqa: PLC0415
+        from qwenchat.models.pull import Manner, pull  # noqa: PLC0415
+
+        if order.source is None:
+            path = self.library.find(order.reference) if order.reference else None
+            if path is None:
+                raise offline(str(order.reference or order.wanted.repo))
+            return path
+        manner = Manner(at_hand=self.library.same_file) if order.anywhere else Manner()
+        return pull(order.wanted, order.source, order.place, report, stop, manner=manner)
+
     def model_file(self, name: str) -> Path:
         """Return the file that a model reference stands for. Raises WrongUse or NotFound."""
         return self.library.locate(reference.parse(name, self.catalog))
@@ -99,15 +138,9 @@ class Program:
         identity = gguf.identity(path)
 
         def planner(devices: Sequence[Device]) -> Planned:
-            return plan(
-                header,
-                identity=identity,
-                name=model,
-                machine=this_machine(),
-                devices=devices,
-                wishes=wishes,
-                settings=self.settings.model,
-            )
+            machine = self.resources(devices)
+            planning = Planning(machine, usable_cores(), self.settings.model, self.sampling, self.catalog)
+            return planning.plan(header, identity=identity, name=model, wishes=wishes)
 
         saved = SavedKV(self.paths.saved_kv, round(self.settings.sessions.saved_kv_gb * 2**30))
         return LocalEngine(planner, self.paths.engine_log, saved, complete=wishes.complete)

@@ -4,7 +4,6 @@ Headers are cached by path, size and time of change. A file that can't be used i
 """
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +21,8 @@ from qwenchat.models.catalog import Published as PublishedFile
 from qwenchat.models.gguf import Header, check, part_paths, read_header
 from qwenchat.models.layouts import Found, Places
 from qwenchat.models.reference import Guide, LocalFile, Named, OnHub, Published, Reference, unknown
-from qwenchat.paths import private_folder
+from qwenchat.models.remembered import remember
+from qwenchat.models.source import RemoteFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,11 @@ class Library:
                 if _is_it(entry, reference):
                     return entry
         raise unknown(reference, self._catalog, (entry.reference for entry in entries if not entry.problem))
+
+    def same_file(self, file: RemoteFile) -> Path | None:
+        """Return a model of one file that any program here has under the same sha256, whole by its size."""
+        known = (e for e in self.usable() if file.sha256 and e.found.sha256 == file.sha256)
+        return next((e.path for e in known if e.path.stat().st_size == file.size), None)
 
     def usable(self) -> list[Entry]:
         """Return the models that can chat."""
@@ -210,12 +215,8 @@ class _HeaderCache:
         """Keep the headers that were asked for."""
         if self._used == self._known:
             return
-        with suppress(OSError, UnicodeEncodeError, QwenchatError):  # costs time on the next start, nothing more
-            private_folder(self._file.parent)
-            with tempfile.NamedTemporaryFile(dir=self._file.parent, delete=False) as temporary:
-                temporary.write(msgspec.json.encode(self._used, enc_hook=str))
-            Path(temporary.name).replace(self._file)
-            self._known = dict(self._used)
+        encodable = {path: known for path, known in self._used.items() if path.isprintable()}
+        remember(self._file, msgspec.json.encode(encodable, enc_hook=str))
 
     @cached_property
     def _known(self) -> dict[str, _Cached]:

@@ -4,18 +4,15 @@ One small JSON file in the data folder. A file that is damaged or can't be writt
 """
 
 import ctypes
-import os
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from qwenchat.paths import private_folder
+from qwenchat.models.remembered import remember
 
 _BUFFER = 64 << 20
 """Bytes copied at a time, more than any cache holds."""
@@ -77,12 +74,7 @@ class Measured:
             return _Figures()
 
     def _write(self, figures: _Figures) -> None:
-        with suppress(OSError):
-            private_folder(self._file.parent)
-            descriptor, name = tempfile.mkstemp(dir=self._file.parent)
-            with os.fdopen(descriptor, "wb") as temporary:
-                temporary.write(msgspec.json.encode(figures))
-            Path(name).replace(self._file)
+        remember(self._file, msgspec.json.encode(figures))
 
 
 def copy_bandwidth(cores: int, seconds: float = 0.1, rounds: int = 3) -> float:

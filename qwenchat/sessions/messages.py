@@ -35,6 +35,11 @@ def load(connection: sqlite3.Connection, path: str, key: object, session_id: str
     return messages
 
 
+def is_kept(connection: sqlite3.Connection, message_id: str) -> bool:
+    """Say whether a message with this id is there, deleted or not."""
+    return connection.execute("SELECT 1 FROM messages WHERE id = ?", (message_id,)).fetchone() is not None
+
+
 def insert(connection: sqlite3.Connection, message: Message) -> None:
     """Keep a new message. Raises NotFound for a session or a parent that is not kept."""
     session = connection.execute("SELECT n FROM sessions WHERE id = ?", (message.session,)).fetchone()

@@ -1,16 +1,18 @@
 """`qwenchat models` as a person or a script runs it."""
 
 import hashlib
+import io
 import json
-import mmap
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.commands import qwenchat
+from qwenchat.cli.main import main
 from tests.ggufs import write_model
 from tests.places import COMMIT, hf_model
 
@@ -33,6 +35,21 @@ def ours(home: Path) -> Path:
     folder = home / "data" / "models" / "owner" / "repo"
     folder.mkdir(parents=True)
     return folder
+
+
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def qwenchat(*words: str | Path) -> Done:
+    """Run a command in this process, which is ten times quicker than in one of its own."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main(list(map(str, words)))
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 def run(*words: str | Path) -> Any:
@@ -97,12 +114,15 @@ def test_verify(elsewhere: Path, ours: Path) -> None:
     path.resolve().write_bytes(content[:-1] + b"\xff")
     done = qwenchat("models", "verify", "a/b", "--json")
     assert done.returncode == 5 and json.loads(done.stdout)[0]["is"] == "damaged"
-    assert "download it again" in done.stderr
+    assert "download it again" in done.stderr and json.loads(done.stdout)[0]["recorded"] == sha256
 
 
 def test_the_catalogue_speaks_for_its_own_names_only(ours: Path) -> None:
     write_model(ours / "qwen2-7b-instruct-q4_k_m.gguf")
-    assert qwenchat("models", "verify", "7b:q4_k_m").returncode == 5
+    done = qwenchat("models", "verify", "7b:q4_k_m", "--json")
+    assert done.returncode == 5 and json.loads(done.stdout)[0]["is"] == "differs"
+    assert "replaced it since" in done.stderr
+    assert len(run("export", "7b:q4_k_m", ours.parent / "stick")) == 1  # a table that is wrong blocks nothing
     write_model(ours / "Qwen2-7B-Instruct-Q8_0.gguf")
     assert run("verify", "7b:q8_0")[0]["is"] == "unknown"
 
@@ -146,7 +166,6 @@ def test_a_model_in_use_is_not_deleted(ours: Path) -> None:
         "import mmap, sys; f = open(sys.argv[1], 'rb'); m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ); "
         "f.close(); print('mapped', flush=True); sys.stdin.read()"
     )
-    assert mmap.ACCESS_READ
     with subprocess.Popen(
         [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:

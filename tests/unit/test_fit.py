@@ -1,12 +1,29 @@
-"""Memory is predicted before it is taken."""
+"""Memory and speed are predicted before anything is loaded, and the best model for a machine is named."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from qwenchat.models.fit import KV_BYTES, largest_context, memory_needed
+from qwenchat.models import catalog
+from qwenchat.models.advice import reason, recommended, table
+from qwenchat.models.catalog import Published
+from qwenchat.models.fit import (
+    KV_BYTES,
+    Resources,
+    Verdict,
+    assess,
+    choose,
+    disk_missing,
+    largest_context,
+    memory_needed,
+    plan,
+)
 from qwenchat.models.gguf import Header, read_header
+from qwenchat.models.measured import Measured, Speed
 from tests.ggufs import write_model
+
+CATALOG = catalog.load()
 
 GIB = 1 << 30
 
@@ -40,3 +57,111 @@ def test_the_largest_context_just_fits(header: Header) -> None:
     assert memory_needed(header, n_ctx, 2.0).total <= available < memory_needed(header, n_ctx + 256, 2.0).total
     assert largest_context(header, 100 * GIB, 2.0, 32_768) == 32_768
     assert largest_context(header, header.file_size, 2.0, 32_768) == 0
+
+
+def published(reference: str) -> Published:
+    size, label = reference.split(":")
+    model = CATALOG.get(size)
+    quant = model and model.quantisation(label)
+    assert model and quant
+    return Published(model, quant)
+
+
+def machine(ram: float, gpu: float = 0, bandwidth: float = 40e9) -> Resources:
+    return Resources(round(ram * GIB), round(ram * GIB), round(gpu * GIB), 1000 * GIB, bandwidth)
+
+
+@pytest.mark.parametrize(
+    ("reference", "here", "verdict", "n_ctx", "kv_type"),
+    [
+        ("7b:q4_k_m", machine(12), Verdict.COMFORTABLE, 32_768, "f16"),
+        ("7b:q4_k_m", machine(7.2), Verdict.COMFORTABLE, 32_768, "q8_0"),
+        ("7b:q4_k_m", machine(6.5), Verdict.COMFORTABLE, 18_432, "q8_0"),
+        ("7b:q4_k_m", machine(5), Verdict.TIGHT, 4096, "q8_0"),
+        ("7b:q4_k_m", machine(4), Verdict.TOO_LARGE, 4096, "q8_0"),
+        ("7b:q4_k_m", machine(4, gpu=8), Verdict.COMFORTABLE, 32_768, "f16"),
+        ("7b:q4_k_m", machine(12, gpu=4), Verdict.PARTLY_ON_GPU, 32_768, "f16"),
+        ("72b:q4_k_m", machine(16, gpu=24), Verdict.TOO_LARGE, 4096, "q8_0"),
+    ],
+)
+def test_verdicts(reference: str, here: Resources, verdict: Verdict, n_ctx: int, kv_type: str) -> None:
+    fit = plan(published(reference), here)
+    assert (fit.verdict, fit.n_ctx, fit.kv_type) == (verdict, n_ctx, kv_type)
+
+
+def test_layers_on_an_accelerator() -> None:
+    model = published("7b:q4_k_m")
+    assert assess(model, machine(16, gpu=8), 4096, "f16").gpu_layers == 28
+    partly = assess(model, machine(16, gpu=3), 4096, "f16")
+    assert 10 < partly.gpu_layers < 20
+    assert assess(model, machine(16), 4096, "f16").gpu_layers == 0
+
+
+def test_speed_follows_the_active_weights() -> None:
+    slow, mixture = published("72b:q4_k_m"), published("57b-a14b:q4_k_m")
+    here = machine(128)
+    by_weight = assess(slow, here, 4096, "f16").decode_tps
+    active = assess(mixture, here, 4096, "f16").decode_tps
+    assert by_weight and active
+    assert by_weight == pytest.approx(0.5 * 40e9 / slow.active_bytes)
+    assert active > 5 * by_weight
+    assert assess(slow, machine(128, bandwidth=0), 4096, "f16").decode_tps is None
+    assert assess(published("7b:q4_k_m"), machine(16, gpu=16), 4096, "f16").decode_tps is None
+    half = assess(published("7b:q8_0"), machine(16, gpu=5), 4096, "f16").decode_tps
+    whole = assess(published("7b:q8_0"), machine(16), 4096, "f16").decode_tps
+    assert half and whole and half > 1.5 * whole
+
+
+def test_the_default_quantisation() -> None:
+    model = CATALOG.get("7b")
+    assert model
+    offered = [Published(model, quant) for quant in model.offered]
+
+    def chosen(here: Resources) -> str | None:
+        taken = choose(offered, here)
+        return taken.quant.label if taken else None
+
+    assert chosen(machine(32)) == "q8_0"
+    assert chosen(machine(8)) == "q6_k"
+    assert chosen(machine(3.5)) == "q2_k"
+    assert chosen(machine(2)) is None
+
+
+def test_room_on_the_disk() -> None:
+    here = replace(machine(8), disk_free=5 * GIB)
+    assert disk_missing(4 * GIB, here) == 0
+    assert disk_missing(5 * GIB, here) == GIB
+
+
+def test_advice_takes_the_largest_that_is_quick_enough() -> None:
+    rows = table(CATALOG, machine(16, bandwidth=60e9), {})
+    best = recommended(rows)
+    assert best and best.reference == "7b:q6_k"
+    assert "5.2 tokens" in reason(best) and "estimate" in reason(best) and "32,768" in reason(best)
+    assert [row.reference for row in rows[:3]] == ["7b:q6_k", "7b:q5_k_m", "7b:q5_0"]
+    assert not rows[-1].can_run
+
+
+def test_advice_heeds_measured_speed_disk_and_what_is_here() -> None:
+    here = {"7b:q8_0": (Path("/m.gguf"), Speed(decode_tps=9.0)), "72b:q2_k": (Path("/n.gguf"), None)}
+    cramped = replace(machine(16, bandwidth=60e9), disk_free=2 * GIB)
+    best = recommended(table(CATALOG, cramped, here))
+    assert best and best.reference == "7b:q8_0" and best.is_measured and "9.0 tokens" in reason(best)
+    rows = {row.reference: row for row in table(CATALOG, cramped, here)}
+    assert rows["7b:q4_k_m"].disk_missing and not rows["7b:q4_k_m"].can_run
+    assert not rows["72b:q2_k"].disk_missing and rows["72b:q2_k"].fit.verdict is Verdict.TOO_LARGE
+    assert recommended(table(CATALOG, machine(0.5), {})) is None
+
+
+def test_figures_are_kept_and_averaged(tmp_path: Path) -> None:
+    measured = Measured(tmp_path / "data" / "measured.json")
+    assert measured.speed("a") is None
+    measured.record("a", decode_tps=10.0)
+    measured.record("a", prefill_tps=100.0, decode_tps=20.0)
+    assert Measured(tmp_path / "data" / "measured.json").speed("a") == Speed(100.0, 13.0)
+    first = measured.bandwidth(1)
+    assert first > 1e8 and measured.speed("a")
+    assert measured.bandwidth(1) >= first
+    (tmp_path / "data" / "measured.json").write_text("{")
+    assert measured.speeds() == {}
+    Measured(Path("/proc/nowhere/measured.json")).record("a", decode_tps=1.0)

@@ -1,0 +1,61 @@
+"""`qwenchat models pull`: bring models here, and say how it goes."""
+
+import sys
+import threading
+from pathlib import Path
+
+import click
+
+from qwenchat.cli.output import Output
+from qwenchat.cli.pull_report import reporter
+from qwenchat.errors import WrongUse
+from qwenchat.i18n import _
+from qwenchat.models.catalog import Model
+from qwenchat.program import Program
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option("--from", "source", default="", help="hf, hf-mirror, modelscope, an address, or file:FOLDER.")
+@click.option("--revision", default="", help="Branch, tag or commit of the repository.")
+@click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), help="Put the files there.")
+@click.option("--yes", is_flag=True, help="Accept the model's licence without being asked.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON, an object a line.")
+@click.pass_obj
+def pull(
+    program: Program,
+    *,
+    models: tuple[str, ...],
+    source: str,
+    revision: str,
+    folder: Path | None,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Download models. A download that was interrupted is carried on.
+
+    MODEL is a size such as 7b or 7b:q4_k_m, owner/repo:q4_k_m, owner/repo/file.gguf, or the address of a file.
+    """
+    output = Output.standard()
+    for model in models:
+        order = program.order(model, source=source, revision=revision, folder=folder)
+        if order.model and order.model.must_accept and not yes:
+            _accept(output, order.model)
+        with reporter(output, as_json=as_json) as report:
+            path = program.pull(order, report, threading.Event())
+        if as_json:
+            output.json({"event": "done", "model": str(order.reference or model), "path": str(path)})
+        else:
+            output.data(str(path))
+
+
+def _accept(output: Output, model: Model) -> None:
+    """Show the licence and go on when it is accepted. Raises WrongUse where nobody can be asked."""
+    terms = _("{model} comes under the {licence} licence, which has terms of its own: {url}")
+    output.say(terms.format(model=model.title, licence=model.licence, url=model.licence_url))
+    if not sys.stdin.isatty():
+        raise WrongUse(
+            _("The licence of {model} has to be accepted first.").format(model=model.title),
+            _("Read it at {url}, then add --yes.").format(url=model.licence_url),
+        )
+    click.confirm(_("Do you accept it?"), abort=True, err=True)

@@ -1,0 +1,100 @@
+"""What is downloaded from where to where, out of what a person typed and set. Nothing is asked of anyone yet."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from qwenchat.config import HubSettings
+from qwenchat.errors import NotFound, WrongUse
+from qwenchat.i18n import _
+from qwenchat.models import fit
+from qwenchat.models.catalog import Catalog, Model, Quantisation
+from qwenchat.models.catalog import Published as PublishedFile
+from qwenchat.models.choice import Wanted
+from qwenchat.models.place import Folder, HubCache, Place
+from qwenchat.models.reference import Guide, LocalFile, OnHub, Published, Reference, parse, unknown
+from qwenchat.models.source import Source
+from qwenchat.models.sources import is_file_address, is_folder, is_hub_page, is_offline, source_named
+from qwenchat.text import clean_line
+
+_WEIGHTS = 0.85
+"""The share of the memory for a model that its file may take; the rest is for the KV cache and computing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A download that `pull` can carry out."""
+
+    reference: Reference | None
+    """None for an address."""
+    wanted: Wanted
+    source: Source | None
+    """None: offline."""
+    place: Place
+    model: Model | None
+    """Of the catalogue, whose licence a person may have to accept."""
+    anywhere: bool
+    """Whether a copy that another program has will do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """Takes orders; what it knows stays the same from one to the next."""
+
+    catalog: Catalog
+    settings: HubSettings
+    environ: Mapping[str, str]
+    hub_cache: Path
+    own: Path
+    """Our folder for what belongs to no repository."""
+    resources: fit.Resources
+
+    def order(self, text: str, *, source: str = "", revision: str = "", folder: Path | None = None) -> Order:
+        """Return what `text` orders: a reference, or the address of one file.
+
+        Raises WrongUse or NotFound for what can't be downloaded.
+        """
+        source = source or self.settings.source
+        if text.startswith(("http://", "https://")) and not is_hub_page(text):
+            if not is_file_address(text):
+                raise WrongUse(
+                    _("{address} is not the address of a model file.").format(address=clean_line(text)),
+                    _("Its path has to end in .gguf; for a mirror of a hub, give a model and --from ADDRESS."),
+                )
+            return Order(None, Wanted(""), self._source(text), Folder(folder or self.own), None, anywhere=True)
+        reference = parse(text, self.catalog)
+        wanted, model = self._wanted(reference, revision)
+        chosen = self._source(source)
+        return Order(reference, wanted, chosen, self._place(wanted.repo, chosen, folder), model, anywhere=not folder)
+
+    def _wanted(self, reference: Reference, revision: str) -> tuple[Wanted, Model | None]:
+        match reference:
+            case Published(model, quant):
+                quant = quant or self._fitting(model)
+                return Wanted(model.repo, model.file_names(quant)[0], quant.label, revision), model
+            case OnHub(repo, file, quant):
+                room = round(self.resources.comfortable * _WEIGHTS)
+                return Wanted(repo, file, quant, revision, room), None
+            case LocalFile(path):
+                if path.exists():
+                    raise WrongUse(_("{path} is on this machine already.").format(path=path), _("Use it as it is."))
+                raise NotFound(_("There is no file {path}.").format(path=path), _("Name a model, not a path."))
+            case Guide():
+                raise WrongUse(_("The guide comes with the program."), _("Use it: qwenchat --model guide"))
+        raise unknown(reference, self.catalog)
+
+    def _fitting(self, model: Model) -> Quantisation:
+        """Return the quantisation to take where none is named; the smallest where none fits."""
+        offered = [PublishedFile(model, quant) for quant in model.offered]
+        return (fit.choose(offered, self.resources) or offered[0]).quant
+
+    def _source(self, text: str) -> Source | None:
+        offline = is_offline(self.environ, self.settings.offline) and not is_folder(text)
+        return None if offline else source_named(text, self.environ)
+
+    def _place(self, repo: str, source: Source | None, folder: Path | None) -> Place:
+        if folder:
+            return Folder(folder.expanduser())
+        if self.settings.folder:
+            return Folder(Path(self.settings.folder).expanduser() / repo)
+        return HubCache(self.hub_cache, repo, source.name if source else "hf")

@@ -1,0 +1,203 @@
+"""One HTTP request at a time, over the standard library: ranges, redirects, proxies, TLS, and a body to read from.
+
+The standard library's client moves bytes to the caller with a fourth of the processor time that the HTTP library
+below huggingface_hub takes (tests/bench/download.md). Headers that the caller gives go to the first URL's origin and
+to no other. Nothing here tries again.
+"""
+
+import email.utils
+import http.client
+import json
+import re
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from qwenchat import __version__
+from qwenchat.models.connection import PATIENT, Timeouts, connection_to, origin, proxy_of
+from qwenchat.models.faults import Fault, WireError, of_exception, of_status
+
+MAX_REDIRECTS = 10
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MAX_JSON = 64 << 20
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+
+
+class Body:
+    """The bytes of one response, as they arrive."""
+
+    def __init__(self, response: http.client.HTTPResponse, link: socket.socket, host: str, start: int) -> None:
+        self.host = host
+        self.start = start
+        """The file's offset of the first byte."""
+        self.total = _total(response, start)
+        """The whole file's size as this response tells it; None where it does not."""
+        self.html = response.headers.get_content_type() in ("text/html", "application/xhtml+xml")
+        self.validator = _validator(response)
+        """What `If-Range` takes, empty where the server gives nothing strong."""
+        self._response, self._link = response, link
+
+    def read(self, limit: int) -> bytes:
+        """Return the next bytes, at most `limit`, as soon as there are any; empty at the end. Raises WireError."""
+        try:
+            return self._response.read1(limit)
+        except (OSError, http.client.HTTPException) as error:
+            raise of_exception(error, self.host) from error
+
+    def abort(self) -> None:
+        """End the connection, from any thread: a `read` that waits returns or raises. What it returns is void."""
+        with suppress(OSError):  # it may have ended by itself
+            socket.socket.shutdown(self._link, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._response.close()
+        self._link.close()
+
+
+def get(
+    url: str,
+    headers: tuple[tuple[str, str], ...] = (),
+    *,
+    offset: int = 0,
+    if_range: str = "",
+    timeouts: Timeouts = PATIENT,
+) -> Body:
+    """Ask for a file from byte `offset` on and return its body, which may start at 0 all the same. Raises WireError."""
+    wanted = {"Range": f"bytes={offset}-"} if offset else {}
+    if offset and if_range:
+        wanted["If-Range"] = if_range
+    response, link, host = _follow("GET", url, headers, wanted, timeouts)
+    try:
+        start = _start(response, offset, host)
+        if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
+            raise WireError(Fault.ENCODED, host)
+        return Body(response, link, host, start)
+    except WireError:
+        link.close()
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a server tells of a file without sending it."""
+
+    size: int | None
+    sha256: str | None
+    """Where an ETag of this or of the redirecting server is one, as hubs do."""
+
+
+def head(url: str, timeouts: Timeouts = PATIENT) -> Head:
+    """Ask about a file. Raises WireError."""
+    seen: list[http.client.HTTPMessage] = []
+    response, link, _host = _follow("HEAD", url, (), {}, timeouts, seen=seen)
+    link.close()
+    etags = (message.get(name, "") for message in seen for name in ("X-Linked-Etag", "ETag"))
+    digests = (etag.strip('"').lower() for etag in etags)
+    size = response.headers.get("Content-Length", "")
+    return Head(
+        int(size) if size.isdigit() else None,
+        next((digest for digest in digests if re.fullmatch("[0-9a-f]{64}", digest)), None),
+    )
+
+
+def get_json(url: str, timeouts: Timeouts = PATIENT) -> Any:
+    """Return a JSON document. Raises WireError, for one that is none or is beyond all measure too."""
+    response, link, host = _follow("GET", url, (), {}, timeouts)
+    try:
+        text = response.read(_MAX_JSON + 1)
+        if len(text) <= _MAX_JSON:
+            return json.loads(text)
+    except (OSError, http.client.HTTPException) as error:
+        raise of_exception(error, host) from error
+    except ValueError as error:
+        raise WireError(Fault.LISTING, host) from error
+    finally:
+        link.close()
+    raise WireError(Fault.LISTING, host)
+
+
+def _follow(
+    method: str,
+    url: str,
+    private: tuple[tuple[str, str], ...],
+    wanted: dict[str, str],
+    timeouts: Timeouts,
+    *,
+    seen: list[http.client.HTTPMessage] | None = None,
+) -> tuple[http.client.HTTPResponse, socket.socket, str]:
+    first = origin(url)
+    for _hop in range(MAX_REDIRECTS):
+        host = urlsplit(url).hostname or url
+        headers = {"Accept-Encoding": "identity", "User-Agent": f"qwenchat/{__version__}", **wanted}
+        if origin(url) == first:
+            headers |= dict(private)
+        response, link = _send(method, url, headers, timeouts)
+        if seen is not None:
+            seen.append(response.headers)
+        if response.status in _REDIRECTS and (target := response.headers.get("Location")):
+            link.close()
+            url = urljoin(url, target)
+            continue
+        if response.status >= 300:
+            link.close()
+            raise of_status(response.status, host, _retry_after(response))
+        return response, link, host
+    raise WireError(Fault.REDIRECTS, urlsplit(url).hostname or "")
+
+
+def _send(
+    method: str, url: str, headers: dict[str, str], timeouts: Timeouts
+) -> tuple[http.client.HTTPResponse, socket.socket]:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme not in ("http", "https") or not host:
+        raise WireError(Fault.UNREACHABLE, host, detail=parts.scheme)
+    proxy = proxy_of(url)
+    try:
+        connection, target = connection_to(parts, proxy, headers, timeouts)
+        connection.connect()
+        link: socket.socket = connection.sock
+        link.settimeout(timeouts.silence_s)
+        try:
+            connection.request(method, target, headers=headers)
+            return connection.getresponse(), link
+        except BaseException:
+            link.close()
+            raise
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise of_exception(error, host, through_proxy=proxy is not None) from error
+
+
+def _start(response: http.client.HTTPResponse, offset: int, host: str) -> int:
+    if response.status == 200:
+        return 0
+    found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if response.status != 206 or not found:
+        raise of_status(response.status, host)
+    if int(found[1]) != offset:
+        raise WireError(Fault.LENGTH, host)
+    return offset
+
+
+def _total(response: http.client.HTTPResponse, start: int) -> int | None:
+    found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if response.status == 206 and found and found[3] != "*":
+        return int(found[3])
+    return None if response.length is None else start + response.length
+
+
+def _validator(response: http.client.HTTPResponse) -> str:
+    etag = response.headers.get("ETag", "")
+    return "" if etag.startswith("W/") else etag or response.headers.get("Last-Modified", "")
+
+
+def _retry_after(response: http.client.HTTPResponse) -> float | None:
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isdigit():
+        return float(value)
+    when = email.utils.parsedate_tz(value)
+    return max(0.0, email.utils.mktime_tz(when) - time.time()) if when else None

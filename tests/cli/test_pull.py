@@ -1,0 +1,238 @@
+"""`qwenchat models pull` as a person or a script runs it, from a hub on loopback."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from qwenchat.cli.output import Output
+from qwenchat.cli.pull_report import Lines, figures
+from qwenchat.models.progress import PartProgress, Progress, Retrying
+from tests.commands import environment, qwenchat
+from tests.ggufs import write_model
+from tests.pulling import NAME, REPO, model_bytes
+from tests.standin_hub import COMMIT, StandIn, Trouble
+
+LARGE = "Qwen/Qwen2-72B-Instruct-GGUF"
+TOKEN = "hf_" + "s" * 30
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let no model, proxy or login of the machine that runs the tests be found."""
+    for name in ("HF_HUB_CACHE", "XDG_CACHE_HOME", "HTTP_PROXY", "http_proxy", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("LLAMA_CACHE", "OLLAMA_MODELS"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> bytes:
+    return write_model(tmp_path / "source.gguf").read_bytes()
+
+
+@pytest.fixture
+def standin(monkeypatch: pytest.MonkeyPatch, model: bytes) -> Iterator[StandIn]:
+    with StandIn() as hub:
+        hub.put(REPO, NAME, model)
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        yield hub
+
+
+def test_pull_in_a_pipe(standin: StandIn, model: bytes, elsewhere: Path) -> None:
+    done = qwenchat("models", "pull", "7b:q4_k_m")
+    path = Path(done.stdout.strip())
+    assert path.read_bytes() == model
+    assert path == elsewhere / "hf/hub/models--Qwen--Qwen2-7B-Instruct-GGUF/snapshots" / COMMIT / NAME
+    assert done.returncode == 0
+    assert "\x1b" not in done.stderr and "100%" not in done.stderr
+    assert not [r for r in standin.log if TOKEN in str(r.headers)]  # the endpoint is not the token's hub
+    listed = json.loads(qwenchat("models", "list", "--json").stdout)
+    assert [row["path"] for row in listed] == [str(path)]
+
+
+def test_events_as_json(standin: StandIn, model: bytes) -> None:
+    standin.troubles.append(Trouble(cut=len(model) // 2))
+    done = qwenchat("models", "pull", f"{REPO}:Q4_K_M", "--json")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    kinds = [event["event"] for event in events]
+    assert set(kinds) >= {"retrying", "progress", "checking", "completed", "done"}
+    last = [event for event in events if event["event"] == "progress"][-1]
+    assert (last["done"], last["total"]) == (len(model), len(model))
+    assert last["parts"] == [{"name": NAME, "done": len(model), "size": len(model)}]
+    assert events[-1]["model"] == "7b:q4_k_m" and Path(events[-1]["path"]).read_bytes() == model
+    assert not done.stderr
+
+
+def test_ctrl_c_leaves_a_part_that_the_next_run_carries_on(standin: StandIn, model: bytes, elsewhere: Path) -> None:
+    half = len(model) // 2
+    standin.troubles.append(Trouble(cut=half, stall=True))
+    with subprocess.Popen(
+        [sys.executable, "-m", "qwenchat", "models", "pull", "7b:q4_k_m", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    ) as process:
+        assert process.stdout and process.stderr
+        for line in process.stdout:
+            if json.loads(line).get("done") == half:
+                process.send_signal(signal.SIGINT)
+                break
+        process.stdout.read()
+        talk = process.stderr.read()
+        assert process.wait(20) == 130
+    assert "what has arrived is kept" in talk and "Traceback" not in talk
+    done = qwenchat("models", "pull", "7b:q4_k_m")
+    assert Path(done.stdout.strip()).read_bytes() == model
+    assert standin.bytes_sent() == len(model)
+
+
+def test_a_bar_on_a_terminal(standin: StandIn, model: bytes) -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "qwenchat", "models", "pull", "7b:q4_k_m"],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env=environment(TERM="xterm", COLUMNS="120"),
+    )
+    os.close(theirs)
+    drawn = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        drawn += piece
+    out, _err = process.communicate()
+    os.close(ours)
+    assert Path(out.decode().strip()).read_bytes() == model
+    assert b"100%" in drawn and b"\x1b[" in drawn
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "talk"),
+    [
+        (["9b"], 3, "There is no model 9b"),
+        (["nobody/nothing"], 3, "no repository nobody/nothing"),
+        ([f"{REPO}:q9_9"], 3, "q9_9"),
+        (["7b:q4_k_m", "--revision", "v9"], 3, "no such revision"),
+        (["7b:q4_k_m", "--from", "nonsense"], 2, "nonsense is not a source"),
+        (["7b:q4_k_m", "--from", "file:/no/such/folder"], 4, "can't be read"),
+        (["https://127.0.0.1/page"], 2, "not the address of a model file"),
+        (["guide"], 2, "comes with the program"),
+        (["./missing.gguf"], 3, "There is no file"),
+    ],
+)
+def test_one_line_says_what_is_wrong_and_one_what_to_do(
+    standin: StandIn, words: list[str], exit_code: int, talk: str
+) -> None:
+    done = qwenchat("models", "pull", *words)
+    assert done.returncode == exit_code
+    assert not done.stdout
+    assert talk in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+
+
+def test_a_licence_of_its_own_is_accepted_first(standin: StandIn, model: bytes) -> None:
+    standin.put(LARGE, "qwen2-72b-instruct-q2_k.gguf", model)
+    refused = qwenchat("models", "pull", "72b:q2_k")
+    assert refused.returncode == 2
+    assert "Tongyi Qianwen" in refused.stderr and "--yes" in refused.stderr
+    assert not standin.log
+    accepted = qwenchat("models", "pull", "72b:q2_k", "--yes")
+    assert accepted.returncode == 0 and "Tongyi Qianwen" not in accepted.stderr
+
+
+def test_offline_opens_no_socket(standin: StandIn, model: bytes) -> None:
+    def run(*words: str) -> "subprocess.CompletedProcess[str]":
+        script = (
+            "import sys\n"
+            "def look(name, _):\n"
+            "    if name.startswith('socket.'): raise SystemExit('a socket')\n"
+            "sys.addaudithook(look)\n"
+            "from qwenchat.cli.main import main\n"
+            "sys.exit(main(['models', 'pull', *sys.argv[1:]]))\n"
+        )
+        command = [sys.executable, "-c", script, *words]
+        return subprocess.run(command, env=environment(HF_HUB_OFFLINE="1"), capture_output=True, text=True, check=False)
+
+    refused = run("7b:q4_k_m")
+    assert refused.returncode == 4 and "offline" in refused.stderr
+    path = qwenchat("models", "pull", "7b:q4_k_m").stdout.strip()
+    assert run("7b:q4_k_m").stdout.strip() == path
+    assert run(f"{REPO}/{NAME}").stdout.strip() == path
+
+
+def test_what_another_program_has_is_not_fetched(standin: StandIn, model: bytes, tmp_path: Path) -> None:
+    digest = standin.digest(REPO, NAME)
+    blobs, manifest = tmp_path / "ollama/blobs", tmp_path / "ollama/manifests/registry.ollama.ai/library/qwen2/7b"
+    for folder in (blobs, manifest.parent):
+        folder.mkdir(parents=True)
+    (blobs / f"sha256-{digest}").write_bytes(model)
+    layer = {"mediaType": "application/vnd.ollama.image.model", "digest": f"sha256:{digest}", "size": len(model)}
+    manifest.write_text(json.dumps({"layers": [layer]}))
+    done = qwenchat("models", "pull", "7b:q4_k_m", OLLAMA_MODELS=str(tmp_path / "ollama"))
+    assert done.stdout.strip() == str(blobs / f"sha256-{digest}")
+    assert "already" in done.stderr
+    assert not standin.requests("cdn")
+
+
+def test_from_machine_to_machine_by_stick(standin: StandIn, model: bytes, tmp_path: Path) -> None:
+    stick = tmp_path / "stick"
+    qwenchat("models", "pull", "7b:q4_k_m")
+    assert qwenchat("models", "export", "7b:q4_k_m", stick).returncode == 0
+    pull = ("models", "pull", "7b:q4_k_m", "--from", f"file:{stick}", "--json")
+    done = qwenchat(*pull, HF_HOME=str(tmp_path / "other"), HF_HUB_OFFLINE="1")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [event["verified"] for event in events if event["event"] == "completed"] == [True]
+    assert Path(events[-1]["path"]).read_bytes() == model
+    assert str(tmp_path / "other") in events[-1]["path"]
+
+
+def test_into_a_folder_of_ones_own(standin: StandIn, model: bytes, tmp_path: Path) -> None:
+    done = qwenchat("models", "pull", "7b:q4_k_m", "--to", tmp_path / "mine")
+    assert done.stdout.strip() == str(tmp_path / "mine" / NAME)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == [NAME]
+    by_setting = qwenchat("models", "pull", "7b:q4_k_m", QWENCHAT_HUB_FOLDER=str(tmp_path / "set"))
+    # the same bytes are on this machine, but where the person wants them is asked for
+    assert by_setting.stdout.strip() == str(tmp_path / "set" / REPO / NAME)
+
+
+def test_without_a_quantisation_the_one_that_fits_is_taken(standin: StandIn, model: bytes) -> None:
+    for name, size in (("a-q2_k.gguf", 10_000), ("a-q8_0.gguf", 20_000), ("mmproj-a-f16.gguf", 30_000)):
+        standin.put("someone/a-GGUF", name, model_bytes(size))
+    done = qwenchat("models", "pull", "someone/a-GGUF")
+    assert Path(done.stdout.strip()).name == "a-q8_0.gguf"
+
+
+def test_lines_come_every_few_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    lines = Lines(Output(sys.stdout, sys.stderr, colour=False), every_s=5, clock=lambda: now[0])
+    for second in range(12):
+        now[0] = second
+        done = second * 1_000_000
+        lines(Progress((PartProgress("a\x1b.gguf", done, 50_000_000),), done, 50_000_000, 1e6, 61.0))
+    lines(Retrying("a.gguf", "It broke.", 2.0))
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        "a.gguf: 5 MB of 50 MB  1 MB/s  1:01 left",
+        "a.gguf: 10 MB of 50 MB  1 MB/s  1:01 left",
+        "It broke. Trying again in 2 s.",
+    ]
+
+
+def test_figures_of_unknown_size() -> None:
+    assert figures(Progress((), 1234, None, 0.0, None)) == "1.23 kB  0 B/s"

@@ -1,0 +1,409 @@
+"""What hubs, mirrors, addresses and folders answer, and what each failure tells the person."""
+
+import hashlib
+import json
+import logging
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+
+from qwenchat.errors import FileError, NetworkError, NotFound, QwenchatError
+from qwenchat.models.choice import Wanted
+from qwenchat.models.elsewhere import FolderSource, UrlSource
+from qwenchat.models.faults import WireError, explain
+from qwenchat.models.hub import HubSource
+from qwenchat.models.modelscope import ModelScopeSource
+from qwenchat.models.place import Folder, HubCache
+from qwenchat.models.progress import Completed, Progress, StartedOver
+from qwenchat.models.source import RemoteFile, Source
+from tests.pulling import NAME, REPO, Puller, model_bytes
+from tests.standin_hub import CERTIFICATE, COMMIT, StandIn, Trouble, proxy
+
+CONTENT = model_bytes(200_000)
+TOKEN = "hf_" + "s" * 30
+
+
+@pytest.fixture(autouse=True)
+def no_proxies(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    huggingface_hub.close_session()
+    yield
+    huggingface_hub.close_session()  # it keeps the proxies that it began with
+
+
+@pytest.fixture
+def standin() -> Iterator[StandIn]:
+    with StandIn() as hub:
+        hub.put(REPO, NAME, CONTENT)
+        yield hub
+
+
+def hub(standin: StandIn, token: str | None = None) -> HubSource:
+    return HubSource("hf", standin.endpoint, token)
+
+
+def test_a_listing_has_sizes_and_hashes(standin: StandIn) -> None:
+    file = RemoteFile(NAME, len(CONTENT), standin.digest(REPO, NAME))
+    assert hub(standin).files(REPO, "") == [file]
+    assert hub(standin).files(REPO, COMMIT) == [file]
+    assert ModelScopeSource(standin.endpoint).files(REPO, "main") == [file]
+
+
+def test_a_listing_of_ten_thousand_files(standin: StandIn, tmp_path: Path) -> None:
+    for number in range(10_000):
+        standin.repos[REPO][f"checkpoint-{number}/weights.bin"] = b"x"
+    standin.hashes = False
+    assert len(hub(standin).files(REPO, "")) == 10_001
+    assert Puller.of(standin, tmp_path)().read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words", "exit_code"),
+    [
+        (Wanted("nobody/nothing", NAME), "no repository", 3),
+        (Wanted("not a repo", NAME), "no repository", 3),
+        (Wanted(REPO, NAME, revision="v9"), "no such revision", 3),
+        (Wanted(REPO, "other.gguf"), "no file other.gguf", 3),
+        (Wanted(REPO, quant="q9_9"), "no file q9_9", 3),
+        (Wanted(REPO, "../../.bashrc.gguf"), "leads out", 4),
+    ],
+)
+def test_what_a_hub_does_not_have(standin: StandIn, tmp_path: Path, wanted: Wanted, words: str, exit_code: int) -> None:
+    with pytest.raises(QwenchatError, match=words) as caught:
+        Puller.of(standin, tmp_path)(wanted, Folder(tmp_path / "out"))
+    assert caught.value.exit_code == exit_code
+    assert caught.value.hint
+
+
+def test_a_file_that_went_between_listing_and_download(standin: StandIn, tmp_path: Path) -> None:
+    source = hub(standin)
+    with pytest.raises(WireError) as caught:
+        source.locate(REPO, "", "gone.gguf")
+    assert isinstance(explain(caught.value, "gone.gguf"), NotFound)
+
+
+def test_a_gated_repository(standin: StandIn, tmp_path: Path) -> None:
+    standin.gated.add(REPO)
+    standin.token = TOKEN
+    with pytest.raises(NetworkError, match="logged in and accepted"):
+        Puller.of(standin, tmp_path)()
+    with pytest.raises(NetworkError, match="not open to the account") as caught:
+        Puller.of(standin, tmp_path, "hf_another")()
+    assert "hf_another" not in caught.value.message + caught.value.hint
+    assert Puller.of(standin, tmp_path, TOKEN)().read_bytes() == CONTENT
+
+
+def test_the_token_goes_to_its_hub_alone(
+    standin: StandIn, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    Puller.of(standin, tmp_path / "1", TOKEN)()
+    sent = {(r.origin, r.headers.get("Authorization", r.headers.get("authorization"))) for r in standin.log}
+    assert sent == {("hub", f"Bearer {TOKEN}"), ("cdn", None)}
+    assert TOKEN not in caplog.text
+    monkeypatch.setenv("HF_TOKEN", TOKEN)  # a stored token, which belongs to huggingface.co
+    standin.log.clear()
+    mirror = HubSource.at("mirror", standin.endpoint)
+    Puller(tmp_path / "2", mirror)()
+    Puller(tmp_path / "3", HubSource.home({"HF_ENDPOINT": standin.endpoint}))()
+    Puller(tmp_path / "4", ModelScopeSource(standin.endpoint))()
+    assert standin.log
+    assert not [r for r in standin.log if "authorization" in {name.lower() for name in r.headers}]
+    assert TOKEN not in repr(mirror.locate(REPO, "", NAME))
+
+
+def test_bytes_from_the_hub_itself_come_with_the_token(standin: StandIn, tmp_path: Path) -> None:
+    standin.redirects = False
+    standin.gated.add(REPO)
+    standin.token = TOKEN
+    assert Puller.of(standin, tmp_path, TOKEN)().read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "words"),
+    [
+        (401, {"X-Error-Message": "Invalid credentials in Authorization header"}, "login"),
+        (403, {}, "refuses access"),
+        (404, {}, "404"),
+        (418, {}, "418"),
+        (429, {"Retry-After": "0"}, "too many requests"),
+        (500, {}, "500"),
+        (503, {"Retry-After": "0"}, "503"),
+    ],
+)
+def test_a_hub_with_a_fault(standin: StandIn, tmp_path: Path, status: int, headers: dict[str, str], words: str) -> None:
+    standin.answers.extend([(status, headers)] * 20)
+    with pytest.raises(NetworkError, match=words):
+        Puller.of(standin, tmp_path)()
+    standin.answers.clear()
+    standin.answers.append((503, {}))
+    assert Puller.of(standin, tmp_path)().read_bytes() == CONTENT
+
+
+def test_an_address_that_is_no_hub(standin: StandIn, tmp_path: Path) -> None:
+    standin.answers.append((200, {}))
+    with pytest.raises(NetworkError, match="does not answer like a hub"):
+        Puller.of(standin, tmp_path)()
+    standin.answers.append((200, {}))
+    with pytest.raises(NetworkError, match="does not answer like a hub"):
+        Puller(tmp_path, ModelScopeSource(standin.endpoint))()
+
+
+def nothing_listens() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    "kind", [lambda url: HubSource("hf", url), ModelScopeSource, lambda url: UrlSource(url + "/x.gguf")]
+)
+def test_no_one_there(tmp_path: Path, kind: type[ModelScopeSource]) -> None:
+    with pytest.raises(NetworkError, match="refuses connections"):
+        Puller(tmp_path, kind(nothing_listens()))()
+    with pytest.raises(NetworkError, match=r"nowhere\.invalid can't be resolved"):
+        Puller(tmp_path, kind("http://nowhere.invalid"))()
+
+
+def test_a_certificate_that_no_one_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with StandIn(tls=True) as standin:
+        standin.put(REPO, NAME, CONTENT)
+        for source in (hub(standin), ModelScopeSource(standin.endpoint)):
+            with pytest.raises(NetworkError, match="can't prove who it is"):
+                Puller(tmp_path, source)()
+        monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+        huggingface_hub.close_session()
+        standin.troubles.append(Trouble(cut=100_000))
+        assert Puller(tmp_path, hub(standin))().read_bytes() == CONTENT
+
+
+def test_proxies(standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with proxy() as open_proxy, proxy(refuses=True) as closed_proxy:
+        monkeypatch.setenv("http_proxy", f"http://me:pass%20word@127.0.0.1:{open_proxy.server_port}")
+        huggingface_hub.close_session()
+        assert Puller.of(standin, tmp_path / "1")().read_bytes() == CONTENT
+        assert {login for _method, _host, login in open_proxy.seen} == {"Basic bWU6cGFzcyB3b3Jk"}
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_proxy.server_port}")
+        huggingface_hub.close_session()
+        for source in (hub(standin), ModelScopeSource(standin.endpoint)):
+            with pytest.raises(NetworkError, match="proxy"):
+                Puller(tmp_path / "2", source)()
+        monkeypatch.setenv("http_proxy", nothing_listens())
+        huggingface_hub.close_session()
+        for source in (hub(standin), ModelScopeSource(standin.endpoint)):
+            with pytest.raises(NetworkError, match="proxy"):
+                Puller(tmp_path / "2", source)()
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        huggingface_hub.close_session()
+        assert Puller.of(standin, tmp_path / "3")().read_bytes() == CONTENT
+
+
+def test_a_tunnel_through_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    with StandIn(tls=True) as standin, proxy() as open_proxy, proxy(refuses=True) as closed_proxy:
+        standin.put(REPO, NAME, CONTENT)
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{open_proxy.server_port}")
+        huggingface_hub.close_session()
+        assert Puller.of(standin, tmp_path / "1")().read_bytes() == CONTENT
+        assert {method for method, _host, _login in open_proxy.seen} == {"CONNECT"}
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{closed_proxy.server_port}")
+        huggingface_hub.close_session()
+        for source in (hub(standin), ModelScopeSource(standin.endpoint)):
+            with pytest.raises(NetworkError, match="proxy"):
+                Puller(tmp_path / "2", source)()
+
+
+def test_redirects_without_end(standin: StandIn, tmp_path: Path) -> None:
+    for source in (hub(standin), ModelScopeSource(standin.endpoint)):
+        standin.answers.extend([(302, {"Location": standin.endpoint})] * 200)
+        with pytest.raises(NetworkError, match="in circles"):
+            Puller(tmp_path, source)()
+        standin.answers.clear()
+
+
+def test_modelscope(standin: StandIn, tmp_path: Path) -> None:
+    puller = Puller(tmp_path / "hub", ModelScopeSource(standin.endpoint))
+    standin.troubles.extend([Trouble(cut=100_000), Trouble(status=503)])
+    path = puller()
+    assert path.read_bytes() == CONTENT
+    assert path.parent.name == "modelscope"
+    assert puller.seen(Completed) == [Completed(NAME, path, verified=True)]
+    for wanted, words in (
+        (Wanted("nobody/nothing", NAME), "no repository"),
+        (Wanted(REPO, NAME, revision="v9"), "no such revision"),
+        (Wanted(REPO, "other.gguf"), "no file"),
+    ):
+        with pytest.raises(NotFound, match=words):
+            puller(wanted)
+
+
+def test_half_from_the_hub_and_half_from_modelscope(standin: StandIn, tmp_path: Path) -> None:
+    puller = Puller.of(standin, tmp_path)
+    standin.troubles.extend([Trouble(cut=100_000), Trouble(status=404)])
+    with pytest.raises(NetworkError):
+        puller()
+    assert Puller(tmp_path, ModelScopeSource(standin.endpoint))().read_bytes() == CONTENT
+    assert standin.bytes_sent() == len(CONTENT)
+
+
+def url_puller(standin: StandIn, tmp_path: Path) -> tuple[Puller, Folder]:
+    url = f"{standin.cdn}/{REPO}/{NAME}"
+    return Puller(tmp_path, UrlSource(url)), Folder(tmp_path)
+
+
+def test_one_file_behind_an_address(standin: StandIn, tmp_path: Path) -> None:
+    puller, place = url_puller(standin, tmp_path)
+    standin.troubles.append(Trouble(cut=100_000))
+    assert puller(Wanted(""), place) == tmp_path / NAME
+    assert (tmp_path / NAME).read_bytes() == CONTENT
+    assert standin.bytes_sent() == len(CONTENT)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "home") == [NAME]
+
+
+def test_an_address_tells_the_hash_if_it_is_a_hubs(standin: StandIn, tmp_path: Path) -> None:
+    puller = Puller(tmp_path, UrlSource(f"{standin.endpoint}/{REPO}/resolve/main/{NAME}"))
+    puller(Wanted(""), Folder(tmp_path))
+    assert puller.seen(Completed) == [Completed(NAME, tmp_path / NAME, verified=True)]
+
+
+@pytest.mark.parametrize("etag", ['"v1"', '"v2"'])
+def test_a_later_run_carries_on_only_the_same_version(standin: StandIn, tmp_path: Path, etag: str) -> None:
+    puller, place = url_puller(standin, tmp_path)
+    standin.troubles.extend([Trouble(cut=100_000), Trouble(status=404)])
+    with pytest.raises(NetworkError):
+        puller(Wanted(""), place)
+    standin.troubles.append(Trouble(etag=etag))
+    again, place = url_puller(standin, tmp_path)
+    assert again(Wanted(""), place).read_bytes() == CONTENT
+    assert bool(again.seen(StartedOver)) is (etag == '"v2"')
+    assert standin.bytes_sent() == len(CONTENT) + (100_000 if etag == '"v2"' else 0)
+
+
+def test_an_address_of_unknown_length(standin: StandIn, tmp_path: Path) -> None:
+    puller, place = url_puller(standin, tmp_path)
+    standin.troubles.extend([Trouble(chunked=True, status=0)])
+    assert puller(Wanted(""), place).read_bytes() == CONTENT
+
+
+def bundle(folder: Path, **changes: object) -> Path:
+    folder.mkdir()
+    (folder / NAME).write_bytes(CONTENT)
+    entry = {"name": NAME, "size": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()} | changes
+    (folder / "bundle.json").write_text(json.dumps({"files": [entry]}))
+    return folder
+
+
+def test_a_bundle_on_a_stick(tmp_path: Path) -> None:
+    puller = Puller(tmp_path / "hub", FolderSource(bundle(tmp_path / "stick")))
+    assert puller().read_bytes() == CONTENT
+    assert [event.verified for event in puller.events if isinstance(event, Completed)] == [True]
+
+
+def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
+    folder = bundle(tmp_path / "stick")
+    (folder / "bundle.json").unlink()
+    puller = Puller(tmp_path / "hub", FolderSource(folder))
+    assert puller(Wanted(REPO, quant="q4_k_m")).read_bytes() == CONTENT
+    assert [event.verified for event in puller.events if isinstance(event, Completed)] == [False]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sha256": "0" * 64}, "wrong sha256"),
+        ({"size": 5}, "another length"),
+        ({"name": "missing-q4_k_m.gguf"}, "no file"),
+        ({"name": "../stick/qwen2-7b-instruct-q4_k_m.gguf"}, "no file"),
+        ({"size": "much"}, "can't be read"),
+    ],
+)
+def test_a_bundle_that_is_wrong(tmp_path: Path, changes: dict[str, object], words: str) -> None:
+    puller = Puller(tmp_path / "hub", FolderSource(bundle(tmp_path / "stick", **changes)))
+    with pytest.raises(QwenchatError, match=words):
+        puller(Wanted(REPO, quant="q4_k_m"))
+    assert not puller.parts or words == "another length"
+
+
+def test_a_stick_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(NetworkError, match="can't be read"):
+        Puller(tmp_path / "hub", FolderSource(tmp_path / "gone"))()
+
+
+EVIL = [
+    "../evil.gguf",
+    "/etc/evil.gguf",
+    "a/../../evil.gguf",
+    "C:\\evil.gguf",
+    "CON.gguf",
+    "nul",
+    "a\x1b[2Jb.gguf",
+    "x\u202efugg.gguf",
+]
+
+
+@pytest.mark.parametrize("name", EVIL)
+@pytest.mark.parametrize("scope", [False, True])
+def test_names_never_leave_the_folder(standin: StandIn, tmp_path: Path, name: str, scope: bool) -> None:
+    standin.put(REPO, name, CONTENT)
+    source: Source = ModelScopeSource(standin.endpoint) if scope else hub(standin)
+    for place in (Folder(tmp_path / "out"), HubCache(tmp_path / "hub", REPO, "hf")):
+        with pytest.raises(NetworkError, match="leads out"):
+            Puller(tmp_path / "hub", source)(Wanted(REPO, name), place)
+    assert Puller(tmp_path / "hub", source)(Wanted(REPO, quant="q4_k_m")).read_bytes() == CONTENT
+    assert not [path for path in tmp_path.rglob("*") if "evil" in path.name]
+
+
+def parts_of(standin: StandIn, count: int = 4) -> dict[str, bytes]:
+    files = {f"big-q8_0-{n:05}-of-{count:05}.gguf": model_bytes(50_000, n) for n in range(1, count + 1)}
+    for name, content in files.items():
+        standin.put(REPO, name, content)
+    return files
+
+
+def test_all_parts_of_a_split_model_come(standin: StandIn, tmp_path: Path) -> None:
+    files = parts_of(standin)
+    puller = Puller.of(standin, tmp_path)
+    standin.troubles.extend([Trouble(cut=20_000), Trouble(), Trouble(cut=10, reset=True)])
+    first = puller(Wanted(REPO, quant="Q8_0"))
+    assert first.name == "big-q8_0-00001-of-00004.gguf"
+    assert {path.name: path.read_bytes() for path in first.parent.iterdir()} == files
+    whole = [event for event in puller.events if isinstance(event, Progress)][-1]
+    assert [part.done for part in whole.parts] == [50_000] * 4
+    assert whole.done == whole.total == 200_000
+
+
+def test_a_split_model_with_a_part_missing_is_refused_before_anything_comes(standin: StandIn, tmp_path: Path) -> None:
+    parts_of(standin)
+    del standin.repos[REPO]["big-q8_0-00003-of-00004.gguf"]
+    with pytest.raises(NotFound, match="00003-of-00004"):
+        Puller.of(standin, tmp_path)(Wanted(REPO, "big-q8_0-00001-of-00004.gguf"))
+    assert not standin.requests("cdn")
+
+
+def test_one_part_that_fails_stops_the_others(standin: StandIn, tmp_path: Path) -> None:
+    parts_of(standin)
+    puller = Puller.of(standin, tmp_path)
+    standin.troubles.extend([Trouble(cut=10_000, stall=True), Trouble(status=404), Trouble(cut=10_000, stall=True)])
+    puller.manner = type(puller.manner)(every_s=0.01)  # its patience is long: only the abort can end it
+    with pytest.raises(NetworkError, match="404"):
+        puller(Wanted(REPO, quant="q8_0"))
+    assert puller.parts
+
+
+def test_a_folder_of_ones_own(standin: StandIn, tmp_path: Path) -> None:
+    place = Folder(tmp_path / "mine")
+    standin.put(REPO, f"sub/{NAME}", CONTENT)
+    path = Puller.of(standin, tmp_path)(Wanted(REPO, f"sub/{NAME}"), place)
+    assert path == tmp_path / "mine" / "sub" / NAME
+    sent = standin.bytes_sent()
+    assert Puller.of(standin, tmp_path)(Wanted(REPO, f"sub/{NAME}"), place) == path  # checked, not fetched
+    assert standin.bytes_sent() == sent
+    for other in (b"mine", CONTENT[:-1] + b"?"):
+        path.write_bytes(other)
+        with pytest.raises(FileError, match="is there already"):
+            Puller.of(standin, tmp_path)(Wanted(REPO, f"sub/{NAME}"), place)
+        assert path.read_bytes() == other
