@@ -218,12 +218,13 @@ class _Run:
         self._open = True
 
     async def _in_view(self, n_ctx: int, sampling: Sampling) -> list[Turn]:
-        turns = prompt.turns_of(self._session.system, self._branch, self._answer.model_file)
+        said = [message for message in self._branch if message.role is Role.USER or message.text]
+        turns = prompt.turns_of(self._session.system, said, self._answer.model_file)
         counts = await self._engine.count(turns)
         room = window.reserve(n_ctx, sampling.max_tokens)
         view = window.fit(counts, n_ctx, room, keep=2 if self._resume else 1)
         if view.left_out:
-            first = self._branch[view.start - 1].id
+            first = said[view.start - 1].id
             self.events.put_nowait(LeftOut(view.left_out, view.left_out_tokens, first))
         return [turns[0], *turns[view.start :]]
 

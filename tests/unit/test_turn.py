@@ -149,6 +149,15 @@ async def test_a_continuation_that_can_not_begin_leaves_the_answer_as_it_was() -
     assert turns.store.branch(first.id)[-1] == first
 
 
+async def test_an_answer_that_never_began_is_not_shown_to_the_model() -> None:
+    turns = turns_with(ScriptedEngine(["DIE"], die="DIE"))
+    with pytest.raises(EngineDied):
+        await run(turns.send("s", "Q1"))
+    engine = ScriptedEngine(["fine"])
+    await run(Turns(turns.store, engine, turns.new_id, turns.clock).send("s", "Q2"))
+    assert [turn.text for turn in engine.requests[0][0][1:]] == ["Q1", "Q2"]
+
+
 async def test_a_session_takes_one_turn_at_a_time() -> None:
     turns = turns_with(ScriptedEngine())
     with turns.store.streaming("s"), pytest.raises(StoreError):
