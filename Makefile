@@ -1,7 +1,7 @@
 # One target each. All but `venv` expect `.venv`, which `make venv` makes.
 BIN := .venv/bin
 
-.PHONY: venv test lint format types imports bench locale check
+.PHONY: venv test lint format types imports bench-engine locale check
 
 venv:
 	python3 -m venv .venv
@@ -23,7 +23,10 @@ types:
 imports:
 	$(BIN)/lint-imports --no-logo
 
+bench-engine:
+	$(BIN)/python -m tests.bench.engine
+
 locale:
-	$(BIN)/python -m qwenchat.locale.update
+	$(BIN)/python -m tests.catalogue
 
 check: lint types imports test

@@ -5,7 +5,7 @@ file's comments and order. Descriptions here are what the settings reference and
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -98,6 +98,23 @@ def names() -> list[str]:
     return found
 
 
+def description(key: str) -> str:
+    """Return what a setting means, in English; `_` gives it in the person's language."""
+    *sections, name = key.split(".")
+    struct: Any = Settings
+    for section in sections:
+        struct = next(entry.type for entry in msgspec.structs.fields(struct) if entry.name == section)
+    entry = next(entry for entry in msgspec.structs.fields(struct) if entry.name == name)
+    return next((found for found in _descriptions(entry.type) if found), "")
+
+
+def _descriptions(annotated: Any) -> Iterator[str]:
+    for meta in getattr(annotated, "__metadata__", ()):
+        yield meta.description or ""
+    for inner in getattr(annotated, "__args__", ()):
+        yield from _descriptions(inner)
+
+
 def variable(key: str) -> str:
     """Return the environment variable that wins over a key."""
     return "QWENCHAT_" + key.replace(".", "_").upper()
@@ -120,11 +137,13 @@ def put(file: Path, key: str, value: str) -> Settings:
     """
     _check_key(key)
     document = _parse(file)
-    _put(document, key, value)
-    settings = _convert(document.unwrap(), _("on the command line"))
-    _take_out(document, key)
-    if value != "":
-        table, name = _place(document, key)
+    wanted = document.unwrap()
+    _put(wanted, key, value)
+    settings = _convert(wanted, _("on the command line"))
+    table, name = _place(document, key)
+    if value == "":
+        table.pop(name, None)
+    else:
         table[name] = msgspec.to_builtins(get(settings, key))
     _write(file, tomlkit.dumps(document))
     return settings
@@ -148,11 +167,6 @@ def _put(document: Any, key: str, value: str) -> None:
         table.pop(name, None)
     else:
         table[name] = [part.strip() for part in value.split(",")] if key == "hub.folders" else value
-
-
-def _take_out(document: Any, key: str) -> None:
-    table, name = _place(document, key)
-    table.pop(name, None)
 
 
 def _parse(file: Path) -> tomlkit.TOMLDocument:

@@ -28,6 +28,9 @@ from qwenchat.planning import Wishes, plan
 if TYPE_CHECKING:
     from qwenchat.models.order import Order
     from qwenchat.models.progress import Report
+    from qwenchat.sessions.store import Store
+
+_DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True)
@@ -131,3 +134,22 @@ class Program:
 
         saved = SavedKV(self.paths.saved_kv, round(self.settings.sessions.saved_kv_gb * 2**30))
         return LocalEngine(planner, self.paths.engine_log, saved, complete=wishes.complete)
+
+    @cached_property
+    def store(self) -> "Store":
+        """The conversations. What was in the trash for longer than the person wants goes now.
+
+        Raises StoreError.
+        """
+        from qwenchat.chat.identity import unix_ms  # noqa: PLC0415 - most commands need no database
+        from qwenchat.sessions.store import Store  # noqa: PLC0415
+
+        store = Store(self.paths.database)
+        if days := self.settings.sessions.empty_trash_after_days:
+            store.trash.empty(unix_ms() - days * _DAY_MS)
+        return store
+
+    def close(self) -> None:
+        """Close what was made. May be called twice."""
+        if "store" in self.__dict__:
+            self.store.close()

@@ -61,8 +61,12 @@ def _decoded(data: bytes) -> str | None:
         return chinese
     from charset_normalizer import from_bytes  # noqa: PLC0415 - 20 ms for the few files that need it
 
-    best = from_bytes(data[: 1 << 20]).best()
-    return _strict(data, best.encoding) if best else None
+    guesses = from_bytes(data[: 1 << 20])
+    best = guesses.best()
+    if best is None:
+        return None
+    western = any(guess.encoding == "cp1252" and guess.chaos <= best.chaos for guess in guesses)
+    return _strict(data, "cp1252" if western else best.encoding)
 
 
 def _strict(data: bytes, encoding: str) -> str | None:

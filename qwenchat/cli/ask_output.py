@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from qwenchat.chat.conversation import Message
 from qwenchat.chat.events import Delta, Ended, Finished, LeftOut, Loading, Prefilling, Saved, TurnEvent
-from qwenchat.cli.output import Output
+from qwenchat.cli.output import Output, ReaderGone
 from qwenchat.i18n import _, ngettext
 from qwenchat.text import StreamCleaner
 
@@ -53,7 +53,7 @@ class TextReport:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._open_line:
+        if self._open_line and kind is not ReaderGone:
             self._output.piece("\n")
 
     def show(self, event: TurnEvent) -> None:

@@ -5,6 +5,7 @@ A command's module is imported when that command is run, not before.
 
 import importlib
 import inspect
+import os
 import sys
 import traceback
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import click
 
 from qwenchat import __version__
-from qwenchat.cli.output import Output
+from qwenchat.cli.output import Output, ReaderGone
 from qwenchat.errors import ExitCode, QwenchatError
 from qwenchat.i18n import _, use_language
 from qwenchat.program import Program
@@ -21,6 +22,7 @@ _COMMANDS = {
     "ask": "qwenchat.cli.ask",
     "config": "qwenchat.cli.config",
     "models": "qwenchat.cli.models",
+    "sessions": "qwenchat.cli.sessions",
 }
 
 
@@ -62,6 +64,7 @@ def root(context: click.Context, debug: bool) -> None:
     """Chat with Qwen2 models, offline, on your own machine."""
     program: Program = context.obj
     use_language(program.settings.language)
+    context.call_on_close(program.close)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -81,8 +84,8 @@ def main(arguments: list[str] | None = None) -> int:
         return ExitCode.USAGE
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
+    except ReaderGone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
     except Exception as bug:
         if "--debug" in words:

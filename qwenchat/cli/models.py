@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+import msgspec
 
 from qwenchat.cli.models_fit import fit
 from qwenchat.cli.output import Output
@@ -49,7 +50,9 @@ def list_(program: Program, as_json: bool) -> None:
 
 def _listed(entry: Entry) -> list[str]:
     header = entry.header
-    facts = [header.quantisation, human_size(header.file_size), str(header.context_length)] if header else ["", "", ""]
+    facts = (
+        [header.quantisation, human_size(header.file_size), f"{header.context_length:,}"] if header else ["", "", ""]
+    )
     return [entry.reference, *facts, where(entry), entry.problem]
 
 
@@ -146,16 +149,23 @@ def verify_(program: Program, model: str, as_json: bool) -> int:
     with _progress(output, bundle.size_of(entry)) as report:
         checked = verify.verify(entry, report)
     if as_json:
-        rows = [{"path": str(c.path), "sha256": c.sha256, "expected": c.expected, "is": c.verdict} for c in checked]
-        output.json(rows)
+        output.json([msgspec.to_builtins(file, enc_hook=str) | {"is": file.verdict} for file in checked])
     else:
-        words = {"ok": _("ok"), "damaged": _("damaged"), "unknown": _("nothing to compare with")}
+        words = {
+            "ok": _("ok"),
+            "damaged": _("damaged"),
+            "differs": _("not what the catalogue knows"),
+            "unknown": _("nothing to compare with"),
+        }
         output.table(
             [_("file"), "sha256", ""], [[str(file.path), file.sha256, words[file.verdict]] for file in checked]
         )
     if any(file.verdict == "damaged" for file in checked):
+        raise CannotLoad(_("{model} is damaged.").format(model=entry.reference), _("Remove it and download it again."))
+    if any(file.verdict == "differs" for file in checked):
         raise CannotLoad(
-            _("{model} is not what was published.").format(model=entry.reference), _("Remove it and download it again.")
+            _("{model} is not what the catalogue of this version knows.").format(model=entry.reference),
+            _("It is damaged or altered, or its makers have replaced it since; a new download compares with the hub."),
         )
     return ExitCode.DONE
 

@@ -16,6 +16,10 @@ from qwenchat.i18n import _
 from qwenchat.text import clean, clean_line
 
 
+class ReaderGone(Exception):
+    """Nobody reads stdout any more, as when `head` has seen enough: no failure, and no reason to go on."""
+
+
 @dataclass(frozen=True)
 class Output:
     """Where a command's words go."""
@@ -40,23 +44,25 @@ class Output:
 
     def data(self, text: str) -> None:
         """Write a line of data."""
-        print(clean(text), file=self.out)
+        self.piece(clean(text) + "\n")
 
     def piece(self, text: str) -> None:
-        """Write a piece of an answer that is already clean, at once."""
-        self.out.write(text)
-        self.out.flush()
+        """Write clean text at once. Raises ReaderGone."""
+        try:
+            self.out.write(text)
+            self.out.flush()
+        except BrokenPipeError as error:
+            raise ReaderGone from error
 
     def json(self, value: object) -> None:
         """Write one JSON document on one line; control characters come out escaped."""
-        print(json.dumps(value, ensure_ascii=False).translate(_C1), file=self.out, flush=True)
+        self.piece(json.dumps(value, ensure_ascii=False).translate(_C1) + "\n")
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write a table: aligned and fitted on a terminal, tab-separated without headings in a pipe."""
         cells = [[clean_line(cell, 1000) for cell in row] for row in rows]
         if not self.on_terminal:
-            for row in cells:
-                print("\t".join(row), file=self.out)
+            self.piece("".join("\t".join(row) + "\n" for row in cells))
             return
         from rich.console import Console  # noqa: PLC0415 - only where a person reads
         from rich.table import Table  # noqa: PLC0415

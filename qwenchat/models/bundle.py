@@ -17,7 +17,7 @@ from qwenchat.errors import CannotLoad, FileError, NotFound, QwenchatError
 from qwenchat.i18n import _
 from qwenchat.models.gguf import part_paths
 from qwenchat.models.library import Entry
-from qwenchat.models.verify import expected_sha256, sha256_of, unreadable
+from qwenchat.models.verify import recorded_sha256, sha256_of, unreadable
 from qwenchat.text import clean_line, human_size, safe_name
 
 MANIFEST = "bundle.json"
@@ -53,7 +53,7 @@ def export(entry: Entry, folder: Path, report: Callable[[int], object]) -> Manif
     What is there already with the right hash stays; anything else of that name is not overwritten. Raises NotFound
     for a missing part, CannotLoad when a file is not what it should be, FileError for all that a disk refuses.
     """
-    copies = [_Copy(part, folder / name, expected_sha256(entry, part)) for part, name in _names(entry)]
+    copies = [_Copy(part, folder / name, recorded_sha256(entry, part)) for part, name in _names(entry)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _need_room(copies, folder)

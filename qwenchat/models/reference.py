@@ -104,6 +104,8 @@ def unknown(reference: Reference, catalog: Catalog, local: Iterable[str] = ()) -
             _("{model} is not on this machine.").format(model=clean_line(name)),
             _("Download it: qwenchat models pull {model}").format(model=clean_line(name)),
         )
+    if isinstance(reference, Guide):
+        return NotFound(_("The guide is not part of this installation."), _("Install qwenchat again from its wheel."))
     if isinstance(reference, LocalFile):
         return NotFound(_("There is no file {path}.").format(path=clean_line(name)), _how())
     sizes = [f"{model.size}:{quant.label}" for model in catalog.models for quant in model.quantisations]

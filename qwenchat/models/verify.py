@@ -20,34 +20,43 @@ Report = Callable[[int], object]
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One file's sha256, and the one it should have; empty where nobody says."""
+    """One file's sha256, and those that it should have; empty where nobody says."""
 
     path: Path
     sha256: str
-    expected: str
+    recorded: str
+    """What it was when it was downloaded, which the name of its blob tells."""
+    published: str
+    """What the catalogue says."""
 
     @property
     def verdict(self) -> str:
-        """`ok`, `damaged`, or `unknown` where there is nothing to compare with."""
-        if not self.expected:
-            return "unknown"
-        return "ok" if self.sha256 == self.expected else "damaged"
+        """`ok`, `damaged`, `differs` from the catalogue alone, or `unknown` with nothing to compare with."""
+        if self.recorded:
+            return "ok" if self.sha256 == self.recorded else "damaged"
+        if self.published:
+            return "ok" if self.sha256 == self.published else "differs"
+        return "unknown"
 
 
 def verify(entry: Entry, report: Report) -> list[Checked]:
     """Hash all parts of a model. Raises NotFound or FileError."""
-    parts = part_paths(entry.path)
-    return [Checked(part, sha256_of(part, report), expected_sha256(entry, part)) for part in parts]
+    return [
+        Checked(part, sha256_of(part, report), recorded_sha256(entry, part), _published_sha256(entry, part))
+        for part in part_paths(entry.path)
+    ]
 
 
-def expected_sha256(entry: Entry, part: Path) -> str:
-    """Return the sha256 that a part should have, empty where it is not known.
+def recorded_sha256(entry: Entry, part: Path) -> str:
+    """Return the sha256 that a part had when it was downloaded, empty where nothing tells."""
+    return blob_sha256(part) or (entry.found.sha256 if part == entry.path else "")
 
-    A blob's name was its sha256 when it was downloaded. The catalogue speaks for files with the names of its own
-    repositories only: others make files of the same model that differ.
+
+def _published_sha256(entry: Entry, part: Path) -> str:
+    """Return the catalogue's sha256 for files with the names of its own repositories, which others' files only share.
+
+    It may be out of date: files were replaced on the hub before.
     """
-    if sha256 := blob_sha256(part) or (entry.found.sha256 if part == entry.path else ""):
-        return sha256
     if not entry.published or entry.found.repo not in ("", entry.published.model.repo):
         return ""
     model, quant = entry.published.model, entry.published.quant

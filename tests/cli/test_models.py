@@ -114,12 +114,15 @@ def test_verify(elsewhere: Path, ours: Path) -> None:
     path.resolve().write_bytes(content[:-1] + b"\xff")
     done = qwenchat("models", "verify", "a/b", "--json")
     assert done.returncode == 5 and json.loads(done.stdout)[0]["is"] == "damaged"
-    assert "download it again" in done.stderr
+    assert "download it again" in done.stderr and json.loads(done.stdout)[0]["recorded"] == sha256
 
 
 def test_the_catalogue_speaks_for_its_own_names_only(ours: Path) -> None:
     write_model(ours / "qwen2-7b-instruct-q4_k_m.gguf")
-    assert qwenchat("models", "verify", "7b:q4_k_m").returncode == 5
+    done = qwenchat("models", "verify", "7b:q4_k_m", "--json")
+    assert done.returncode == 5 and json.loads(done.stdout)[0]["is"] == "differs"
+    assert "replaced it since" in done.stderr
+    assert len(run("export", "7b:q4_k_m", ours.parent / "stick")) == 1  # a table that is wrong blocks nothing
     write_model(ours / "Qwen2-7B-Instruct-Q8_0.gguf")
     assert run("verify", "7b:q8_0")[0]["is"] == "unknown"
 

@@ -80,3 +80,4 @@ def test_near_matches() -> None:
     assert "pull 7b:q4_0" in unknown(parse("7b:q4_0", CATALOG), CATALOG).hint
     assert "no file" in unknown(parse("./x.gguf", CATALOG), CATALOG).message
     assert "7b:q4_k_m" in unknown(parse("zzzzzz", CATALOG), CATALOG).hint
+    assert "not part" in unknown(parse("guide", CATALOG), CATALOG).message

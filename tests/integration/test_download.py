@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from huggingface_hub import hf_hub_download, scan_cache_dir, try_to_load_from_ca
 from qwenchat.errors import Interrupted, NetworkError
 from qwenchat.models.hub import HubSource
 from qwenchat.models.progress import Completed, Progress, PullEvent, Retrying, StartedOver
-from tests.pulling import NAME, REPO, Puller, model_bytes
+from tests.pulling import HASTY, NAME, REPO, Puller, model_bytes
 from tests.standin_hub import COMMIT, StandIn, Trouble
 
 SIZE = 3_000_000
@@ -69,6 +70,8 @@ def test_what_is_there_is_not_fetched_again(standin: StandIn, puller: Puller) ->
 )
 def test_a_break_is_carried_on(standin: StandIn, puller: Puller, troubles: list[Trouble]) -> None:
     standin.troubles.extend(troubles)
+    if any(trouble.stall for trouble in troubles):
+        puller.manner = replace(puller.manner, patience=HASTY)
     assert puller().read_bytes() == CONTENT
     assert puller.seen(Retrying)
     assert not puller.seen(StartedOver)
@@ -253,7 +256,13 @@ def test_huggingface_hub_waits_for_us_and_finds_the_file(standin: StandIn, pulle
         theirs.append(hf_hub_download(REPO, NAME, endpoint=standin.endpoint, cache_dir=puller.cache, token=False))
 
     other = threading.Thread(target=fetch)
-    puller.each = lambda event: other.start() if isinstance(event, Progress) and not other.ident else None
+
+    def begin(event: PullEvent) -> None:
+        if isinstance(event, Progress) and event.done and not other.ident:
+            other.start()
+            standin.go_on.set()
+
+    puller.each = begin
     ours.start()
     ours.join(20)
     other.join(20)

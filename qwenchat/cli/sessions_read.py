@@ -1,0 +1,169 @@
+"""`qwenchat sessions show` and `search`: reading conversations and finding words in them.
+
+On a terminal an answer's Markdown is drawn; nothing in a text is taken for the terminal's or rich's own markup.
+"""
+
+import click
+import msgspec
+
+from qwenchat.chat.conversation import Message, Role, Session
+from qwenchat.cli.output import Output
+from qwenchat.cli.times import iso, local
+from qwenchat.i18n import _, ngettext
+from qwenchat.program import Program
+from qwenchat.sessions.search import MANY, Found, Hit
+from qwenchat.text import clean, clean_line
+
+
+@click.command()
+@click.argument("session")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def show(program: Program, session: str, as_json: bool) -> None:
+    """Print a conversation: the branch that was read last."""
+    output, store = Output.standard(), program.store
+    found = store.session(store.shelf.resolve(session))
+    branch = store.branch(found.leaf)
+    if as_json:
+        output.json(_as_json(found, branch))
+    elif output.on_terminal:
+        _draw(output, found, branch)
+    else:
+        output.data(_plain(found, branch))
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True)
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many messages.")
+@click.option("--offset", type=click.IntRange(0), default=0, help="How many messages to skip.")
+@click.option("--trash", is_flag=True, help="Look in the trash instead.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def search(program: Program, *, words: tuple[str, ...], limit: int, offset: int, trash: bool, as_json: bool) -> None:
+    """Find words in all conversations.
+
+    Narrow it with role:user, model:7b, before:2025-03, after:2025-01-31, tag:work and in:SESSION; put an exact
+    phrase in quotes.
+    """
+    output = Output.standard()
+    found = program.store.search.find(_typed(words), limit, offset, trashed=trash)
+    if as_json:
+        output.json(
+            {"messages": found.messages, "ranked": found.ranked, "hits": [_hit_json(hit) for hit in found.hits]}
+        )
+    elif output.on_terminal:
+        _draw_hits(program, output, found)
+    else:
+        rows = [
+            (hit.session, hit.message or "", hit.role or "title", iso(hit.created), hit.excerpt.text)
+            for hit in found.hits
+        ]
+        output.table([], rows)
+    if not found.hits:
+        output.say(_("Nothing was found."))
+    elif found.messages > offset + limit:
+        count = f"{MANY:,}+" if found.messages >= MANY else str(found.messages)
+        output.say(ngettext("{count} message in all.", "{count} messages in all.", found.messages).format(count=count))
+
+
+def _typed(words: tuple[str, ...]) -> str:
+    """Return the words as typed: what the shell took from quotes gets them back."""
+    return " ".join(f'"{word}"' if " " in word and '"' not in word and ":" not in word else word for word in words)
+
+
+def _speaker(message: Message) -> str:
+    return _("You") if message.role is Role.USER else message.model or _("Assistant")
+
+
+def _plain(session: Session, branch: list[Message]) -> str:
+    parts = [session.title] if session.title else []
+    for message in branch:
+        files = [_("[file: {name}]").format(name=clean_line(file.name)) for file in message.attachments]
+        parts.append("\n".join([f"{_speaker(message)}:", *files, message.text.rstrip()]))
+    return clean("\n\n".join(parts))
+
+
+def _draw(output: Output, session: Session, branch: list[Message]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - only where a person reads
+    from rich.markdown import Markdown  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(file=output.out)
+    console.print(Text(clean_line(session.title), "bold"), "")
+    for message in branch:
+        head = Text(clean_line(_speaker(message)), "bold cyan" if message.role is Role.USER else "bold green")
+        head.append(f"  {local(message.created)}", "dim not bold")
+        if message.status != "complete":
+            head.append(f"  {message.status}", "yellow")
+        console.print(head)
+        for file in message.attachments:
+            console.print(Text(_("[file: {name}]").format(name=clean_line(file.name)), "dim"))
+        text = clean(message.text)
+        console.print(Text(text) if message.role is Role.USER else Markdown(text, hyperlinks=False), "")
+
+
+def _draw_hits(program: Program, output: Output, found: Found) -> None:
+    from rich.console import Console  # noqa: PLC0415 - only where a person reads
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(file=output.out)
+    for hit in found.hits:
+        head = Text.assemble(
+            (program.store.shelf.short(hit.session), "cyan"),
+            ("  " + local(hit.created), "dim"),
+            "  ",
+            (clean_line(hit.title), "bold"),
+        )
+        line = Text("  ")
+        line.append(Text(hit.excerpt.text))
+        for start, end in hit.excerpt.marks:
+            line.stylize("bold yellow", start + 2, end + 2)
+        console.print(head)
+        if hit.message:
+            console.print(line)
+
+
+def _as_json(session: Session, branch: list[Message]) -> dict[str, object]:
+    return {
+        "id": session.id,
+        "title": session.title,
+        "created": iso(session.created),
+        "updated": iso(session.updated),
+        "model": session.model,
+        "system": session.system,
+        "tags": list(session.tags),
+        "messages": [_message_json(message) for message in branch],
+    }
+
+
+def _message_json(message: Message) -> dict[str, object]:
+    return {
+        "id": message.id,
+        "parent": message.parent,
+        "role": message.role,
+        "text": message.text,
+        "status": message.status,
+        "created": iso(message.created),
+        "finished": None if message.finished is None else iso(message.finished),
+        "model": message.model,
+        "finish_reason": message.finish_reason,
+        "usage": msgspec.to_builtins(message.usage),
+        "timings": msgspec.to_builtins(message.timings),
+        "attachments": [
+            {"name": file.name, "media_type": file.media_type, "bytes": len(file.data), "sha256": file.digest}
+            for file in message.attachments
+        ],
+        "error": message.error,
+    }
+
+
+def _hit_json(hit: Hit) -> dict[str, object]:
+    return {
+        "session": hit.session,
+        "title": hit.title,
+        "message": hit.message,
+        "role": hit.role,
+        "created": iso(hit.created),
+        "excerpt": hit.excerpt.text,
+        "marks": [list(mark) for mark in hit.excerpt.marks],
+    }

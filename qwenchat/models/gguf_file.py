@@ -1,0 +1,290 @@
+"""One GGUF file's keys, and its tensors added up: the careful reading below `gguf`, which says what they mean.
+
+A header is a stranger's: every length in it is checked before it is believed, nothing beyond HEADER_LIMIT bytes is
+read, and the tensors' data is never touched. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+import stat
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from qwenchat.errors import CannotLoad, FileError, NotFound, QwenchatError
+from qwenchat.i18n import _
+from qwenchat.models.ggml import TENSOR_TYPES
+from qwenchat.text import clean_line
+
+HEADER_LIMIT = 64 << 20
+"""Bytes. The largest headers in use, those of 262,144-token vocabularies, take about 16 MiB."""
+_TEXT_LIMIT = 1 << 20
+"""Bytes of one text that is kept, such as a chat template."""
+_STEP = 1 << 20
+_U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
+_SCALARS = {
+    kind: struct.Struct(f"<{letter}")
+    for kind, letter in {
+        0: "B",
+        1: "b",
+        2: "H",
+        3: "h",
+        4: "I",
+        5: "i",
+        6: "f",
+        7: "?",
+        10: "Q",
+        11: "q",
+        12: "d",
+    }.items()
+}
+_TEXT, _ARRAY = 8, 9
+Value = int | float | bool | str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file's keys, and its tensors added up."""
+
+    values: Mapping[str, Value]
+    counts: Mapping[str, int]
+    """Lengths of arrays."""
+    file_size: int
+    tensor_count: int
+    bytes_by_type: Mapping[int, int]
+    embedding_bytes: int
+    output_bytes: int
+    expert_bytes: int
+
+    def number(self, key: str) -> int:
+        """Return a whole number; 0 where there is none or an absurd one."""
+        value = self.values.get(key, 0)
+        return value if isinstance(value, int) and 0 <= value < 1 << 40 else 0
+
+    def real(self, key: str) -> float:
+        """Return a number; 0 where there is none."""
+        value = self.values.get(key, 0.0)
+        return float(value) if isinstance(value, int | float) else 0.0
+
+    def word(self, key: str) -> str:
+        """Return a text as one clean line; empty where there is none."""
+        value = self.values.get(key, "")
+        return clean_line(value) if isinstance(value, str) else ""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """Open a regular file and yield it with its size. Raises NotFound or FileError, while it is read too."""
+    try:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise FileError(
+                _("{path} is not a file.").format(path=clean_line(str(path))), _("Give the path of a .gguf file.")
+            )
+        with path.open("rb", buffering=0) as file:
+            yield file, facts.st_size
+    except FileNotFoundError:
+        raise NotFound(
+            _("There is no file {path}.").format(path=clean_line(str(path))),
+            _("`qwenchat models list` shows the models on this machine."),
+        ) from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> FileError:
+    reason = (isinstance(error, OSError) and error.strerror) or str(error)
+    return FileError(
+        _("{path} can't be read: {reason}.").format(path=clean_line(str(path)), reason=reason),
+        _("Make it readable, or choose another model."),
+    )
+
+
+def _damaged(path: Path, reason: str) -> QwenchatError:
+    return CannotLoad(
+        _("{name} can't be used: {reason}.").format(name=clean_line(path.name), reason=reason),
+        _("Download it again; `qwenchat models verify` compares a file with what its makers published."),
+    )
+
+
+class _Broken(Exception):
+    """The header breaks off or contradicts itself; the argument says how."""
+
+
+def read_part(path: Path) -> Part:
+    """Return what one file says. Raises NotFound, FileError, or CannotLoad when it is damaged or no GGUF."""
+    with opened(path) as (file, size):
+        try:
+            try:
+                return _parse(_Cursor(file, size, leap=True))
+            except _Broken:
+                file.seek(0)
+                return _parse(_Cursor(file, size, leap=False))
+        except _Broken as broken:
+            raise _damaged(path, str(broken)) from None
+
+
+class _Cursor:
+    """Reads a file's beginning step by step, never more than HEADER_LIMIT, and never past what is there.
+
+    Not a memory map: a file that another program cuts short while it is mapped kills the process.
+    """
+
+    def __init__(self, file: BinaryIO, size: int, *, leap: bool) -> None:
+        self.size, self.leap, self.at = size, leap, 0
+        self._file = file
+        self.data = bytearray(file.read(1 << 16))
+
+    def need(self, count: int) -> int:
+        """Make sure that `count` bytes from here are in `data`; return where they begin and move past them."""
+        start, end = self.at, self.at + count
+        if end > self.size:
+            raise _Broken(_("it ends in the middle of its header"))
+        if end > HEADER_LIMIT:
+            raise _Broken(_("its header is unreasonably long"))
+        while end > len(self.data):
+            if not self.grow():
+                raise _Broken(_("it ends in the middle of its header"))
+        self.at = end
+        return start
+
+    def grow(self) -> bool:
+        """Read one step more; False at the end."""
+        more = self._file.read(_STEP) if len(self.data) < HEADER_LIMIT else b""
+        self.data += more
+        return bool(more)
+
+    def unpack(self, form: struct.Struct) -> Value:
+        """Return one number or truth value."""
+        value: Value = form.unpack_from(self.data, self.need(form.size))[0]
+        return value
+
+    def count(self, form: struct.Struct = _U64) -> int:
+        """Return an unsigned number that counts or measures something."""
+        value: int = form.unpack_from(self.data, self.need(form.size))[0]
+        return value
+
+    def text(self) -> str:
+        """Return a length-prefixed text; one longer than _TEXT_LIMIT is passed over and comes out empty."""
+        size = self.count()
+        start = self.need(size)
+        return self.data[start : self.at].decode("utf-8", "replace") if size <= _TEXT_LIMIT else ""
+
+    def skip_texts(self, count: int) -> None:
+        """Move past an array of texts: by a leap to the next key of the tokenizer, else one by one.
+
+        The 300,000 texts of a vocabulary take 50 ms to walk through and 1 ms to leap over. A leap that was wrong leaves
+        a header that does not add up, and it is then read again without.
+        """
+        if self.leap and count > 1000 and self._leap(count):
+            return
+        data, size = self.data, _U64
+        for _index in range(count):
+            at = self.at
+            if at + 8 > len(data):
+                self.need(8)
+            self.at = at + 8 + size.unpack_from(data, at)[0]
+            if self.at > len(data):
+                self.at, ahead = at, self.at - at
+                self.need(ahead)
+
+    def _leap(self, count: int) -> bool:
+        searched, farthest = self.at + 8 * count, self.at + 48 * count
+        while searched < farthest:
+            found = self.data.find(b"\0\0\0\0\0\0\0tokenizer.", searched)
+            if found > 0:
+                self.at = found - 1
+                return True
+            searched = max(searched, len(self.data) - 32)
+            if not self.grow():
+                break
+        return False
+
+
+def _parse(cursor: _Cursor) -> Part:
+    tensor_count, key_count = _preamble(cursor)
+    values: dict[str, Value] = {}
+    counts: dict[str, int] = {}
+    for _index in range(key_count):
+        key = cursor.text()
+        kind = cursor.count(_U32)
+        if kind == _ARRAY:
+            counts[key] = _array(cursor, key, values)
+        elif kind == _TEXT:
+            values[key] = cursor.text()
+        elif kind in _SCALARS:
+            values[key] = cursor.unpack(_SCALARS[kind])
+        else:
+            raise _Broken(_("its header has a value of an unknown kind"))
+    return _tensors(cursor, tensor_count, values, counts)
+
+
+def _preamble(cursor: _Cursor) -> tuple[int, int]:
+    """Read magic and version; return the counts of tensors and keys."""
+    start = bytes(cursor.data[:512]).lstrip().lower()
+    if not cursor.size:
+        raise _Broken(_("it is empty"))
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise _Broken(_("it is a web page, not a model"))
+    if start.startswith(b"version https://git-lfs"):
+        raise _Broken(_("it is a Git LFS pointer, not the model itself"))
+    if not start.startswith(b"gguf") or cursor.data[:4] != b"GGUF":
+        raise _Broken(_("it is no GGUF file"))
+    cursor.need(4)
+    version = cursor.count(_U32)
+    if version not in (2, 3):
+        raise _Broken(_("it is a GGUF of a version that is not supported"))
+    tensor_count, key_count = cursor.count(), cursor.count()
+    if 24 * tensor_count + 12 * key_count > min(cursor.size, HEADER_LIMIT):
+        raise _Broken(_("it declares more tensors or keys than it has room for"))
+    return tensor_count, key_count
+
+
+def _array(cursor: _Cursor, key: str, values: dict[str, Value]) -> int:
+    """Move past an array and return its length; of numbers a layer, such as head counts, keep the largest."""
+    kind, count = cursor.count(_U32), cursor.count()
+    if kind == _TEXT:
+        if 8 * count > min(cursor.size, HEADER_LIMIT):
+            raise _Broken(_("it declares more tensors or keys than it has room for"))
+        cursor.skip_texts(count)
+        return count
+    if kind not in _SCALARS:
+        raise _Broken(_("its header has a value of an unknown kind"))
+    form = _SCALARS[kind]
+    start = cursor.need(count * form.size)
+    if 0 < count <= 1024 and not key.startswith("tokenizer."):
+        values[key] = max(struct.unpack_from(f"<{count}{form.format[1:]}", cursor.data, start))
+    return count
+
+
+_DIMENSIONS = [struct.Struct(f"<{count}QIQ") for count in range(5)]
+
+
+def _tensors(cursor: _Cursor, tensor_count: int, values: dict[str, Value], counts: dict[str, int]) -> Part:
+    """Add up the tensors and make sure that the file is long enough for all of them."""
+    sizes: dict[int, int] = {}
+    embedding = output = experts = end = 0
+    for _index in range(tensor_count):
+        name = cursor.text()
+        dimensions = cursor.count(_U32)
+        if dimensions >= len(_DIMENSIONS):
+            raise _Broken(_("a tensor has too many dimensions"))
+        form = _DIMENSIONS[dimensions]
+        *shape, kind, offset = form.unpack_from(cursor.data, cursor.need(form.size))
+        if kind not in TENSOR_TYPES:
+            raise _Broken(_("a tensor has a type that is not known here"))
+        size = TENSOR_TYPES[kind].bytes_of(shape)
+        sizes[kind] = sizes.get(kind, 0) + size
+        end = max(end, offset + size)
+        if name == "token_embd.weight":
+            embedding = size
+        elif name == "output.weight":
+            output = size
+        elif "_exps." in name:
+            experts += size
+    alignment = values.get("general.alignment", 32)
+    alignment = alignment if isinstance(alignment, int) and 0 < alignment <= 1 << 20 else 32
+    if tensor_count and -(-cursor.at // alignment) * alignment + end > cursor.size:
+        raise _Broken(_("it ends before its last tensor: the download was cut short"))
+    return Part(values, counts, cursor.size, tensor_count, sizes, embedding, output, experts)

@@ -1,0 +1,165 @@
+"""A whole conversation as one value: what exporters read, importers make, and the store gives and takes.
+
+Every archive that leaves or enters passes through `normal`, and what comes from a file through `check` as well,
+so that the same conversation is always the same bytes and nothing reaches the store that it can't hold.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
+from typing import Protocol
+
+import msgspec
+
+from qwenchat.chat.conversation import Attachment, Message, Session, Status, Tree
+from qwenchat.chat.sampling import Sampling
+from qwenchat.errors import FileError, WrongUse
+from qwenchat.i18n import _
+from qwenchat.text import clean_line
+
+MAX_TIME = 253_402_300_800_000
+"""Unix milliseconds at which the year 10000 begins; no calendar of ours goes further."""
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_ESCAPED = {
+    code: f"\\u{code:04x}"
+    for code in (*range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFFFE, 0xFFFF)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A session with all its messages."""
+
+    session: Session
+    messages: tuple[Message, ...]
+
+    @property
+    def tree(self) -> Tree:
+        """The messages as a tree."""
+        return Tree(self.messages)
+
+
+class ArchiveStore(Protocol):
+    """What export and import need of the store."""
+
+    def archive(self, session_id: str) -> Archive:
+        """Return a session, given by its full id, with all its messages. Raises NotFound."""
+        ...
+
+    def add_archives(self, archives: Sequence[Archive]) -> int:
+        """Keep sessions in one transaction and return how many were new or got new messages.
+
+        Messages and sessions whose ids are there already stay as they are.
+        """
+        ...
+
+
+class BadRecord(FileError):
+    """One conversation of a file makes no sense; the others can still go in."""
+
+
+def normal(archive: Archive) -> Archive:
+    """Return the archive in the one form that is written and read.
+
+    Parents come before what follows them and older siblings first; no text holds a lone surrogate; titles, tags
+    and names are one clean line; an answer still streaming counts as interrupted, as it is cut off here.
+    """
+    session = archive.session
+    session = replace(
+        session,
+        title=clean_line(session.title),
+        model=clean_line(session.model),
+        system=storable(session.system),
+        draft=storable(session.draft),
+        tags=tuple(clean_line(tag) for tag in session.tags),
+        sampling=_storable_sampling(session.sampling),
+    )
+    return Archive(session, tuple(_normal_message(message) for message in _parents_first(archive.messages)))
+
+
+def check(archive: Archive) -> Archive:
+    """Return the archive, or raise BadRecord where its ids, links, times or numbers make no sense."""
+    session, known = archive.session, {message.id for message in archive.messages}
+    for name in (session.id, *(message.id for message in archive.messages)):
+        _demand(_ID.fullmatch(name), _("the id {id} is not one").format(id=clean_line(repr(name), 80)))
+    _demand(len(known) == len(archive.messages), _("two messages have the same id"))
+    _demand(len(_parents_first(archive.messages)) == len(known), _("messages follow each other in a circle"))
+    _demand(session.leaf is None or session.leaf in known, _("the branch being read does not exist"))
+    _demand(all(_fits(time) for time in (session.created, session.updated, session.trashed or 0)), _("a time is wrong"))
+    _check_sampling(session.sampling)
+    for message in archive.messages:
+        _check_message(message, session.id, known)
+    return archive
+
+
+def storable(text: str) -> str:
+    """Return `text` without lone surrogates, which no file and no database can hold."""
+    return _SURROGATES.sub("", text)
+
+
+def json_text(value: object) -> str:
+    """Return a value as JSON on one line that is safe to print: every control character in it is escaped."""
+    return msgspec.json.encode(value).decode().translate(_ESCAPED)
+
+
+def _normal_message(message: Message) -> Message:
+    return replace(
+        message,
+        text=storable(message.text),
+        error=storable(message.error),
+        model=clean_line(message.model),
+        model_file=clean_line(message.model_file),
+        status=Status.INTERRUPTED if message.status is Status.STREAMING else message.status,
+        sampling=message.sampling and _storable_sampling(message.sampling),
+        attachments=tuple(
+            Attachment(clean_line(each.name), clean_line(each.media_type), each.data) for each in message.attachments
+        ),
+    )
+
+
+def _storable_sampling(sampling: Sampling) -> Sampling:
+    return replace(sampling, stop=tuple(storable(stop) for stop in sampling.stop))
+
+
+def _parents_first(messages: Sequence[Message]) -> list[Message]:
+    """Return the messages depth first; those of a circle are left out."""
+    tree = Tree(messages)
+    known = {message.id for message in messages}
+    roots = {message.parent for message in messages if message.parent not in known}
+    waiting = [child for root in sorted(roots, key=str) for child in tree.children(root)][::-1]
+    ordered: list[Message] = []
+    while waiting:
+        message = waiting.pop()
+        ordered.append(message)
+        waiting += reversed(tree.children(message.id))
+    return ordered
+
+
+def _check_message(message: Message, session_id: str, known: set[str]) -> None:
+    _demand(message.session == session_id, _("a message belongs to another session"))
+    _demand(message.parent is None or message.parent in known, _("a message follows one that is not there"))
+    _demand(_fits(message.created) and _fits(message.finished or 0), _("a time is wrong"))
+    _demand(all(0 <= token < 2**31 for token in message.token_ids), _("a token id is wrong"))
+    numbers = [number for part in (message.usage, message.timings) if part for number in astuple(part)]
+    _demand(all(math.isfinite(number) and abs(number) < 2**53 for number in numbers), _("a number is out of range"))
+    if message.sampling:
+        _check_sampling(message.sampling)
+
+
+def _check_sampling(sampling: Sampling) -> None:
+    try:
+        sampling.check()
+    except WrongUse as error:
+        raise BadRecord(error.message.rstrip(".")) from error
+    _demand((sampling.max_tokens or 0) < 2**53, _("a number is out of range"))
+
+
+def _fits(time: int) -> bool:
+    return 0 <= time < MAX_TIME
+
+
+def _demand(condition: object, reason: str) -> None:
+    if not condition:
+        raise BadRecord(reason)

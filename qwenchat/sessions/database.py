@@ -1,0 +1,181 @@
+"""The database file: opening it, transactions on it, and every failure of it in words.
+
+All that touches `sqlite3` goes through `read` and `write` here, so that a full disk, a busy or a damaged file is a
+StoreError wherever it shows. Knows nothing of sessions and messages.
+"""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from qwenchat.errors import FileError, StoreError
+from qwenchat.i18n import _
+from qwenchat.paths import private_folder
+from qwenchat.sessions.words import index_text
+
+BUSY_S = 5.0
+"""How long a writer waits for another one before it gives up."""
+
+
+class Database:
+    """Connections to one file, safe from any thread: many readers, one writer at a time.
+
+    A connection is lent to one `with` block at a time and kept for the next. Every method raises StoreError.
+    """
+
+    def __init__(self, file: Path, busy_s: float = BUSY_S) -> None:
+        self.file = file
+        self._busy_s = busy_s
+        self._idle: list[sqlite3.Connection] = []
+        self._writing = threading.Lock()
+        self._own = threading.local()
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Read from one moment's state of the database, inside `write` from what was written there."""
+        if joined := self._joined():
+            yield joined
+            return
+        with explained(self.file), self._lent() as connection:
+            connection.execute("BEGIN")
+            yield connection
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Write all of the block or, when it raises, nothing. On disk when the block ends.
+
+        A block inside a block of the same thread is part of the outer one.
+        """
+        if joined := self._joined():
+            yield joined
+            return
+        if not self._writing.acquire(timeout=self._busy_s):
+            raise _busy(self.file)
+        try:
+            with explained(self.file), self._lent() as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                self._own.connection = connection
+                yield connection
+                connection.execute("COMMIT")
+        finally:
+            self._own.connection = None
+            self._writing.release()
+
+    def close(self) -> None:
+        """Close the connections that nobody uses. May be called twice."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _joined(self) -> sqlite3.Connection | None:
+        connection: sqlite3.Connection | None = getattr(self._own, "connection", None)
+        return connection
+
+    @contextmanager
+    def _lent(self) -> Iterator[sqlite3.Connection]:
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = connect(self.file, self._busy_s)
+        try:
+            yield connection
+        except BaseException:
+            connection.close()  # which rolls back
+            raise
+        self._idle.append(connection)
+
+
+def connect(file: Path, busy_s: float = BUSY_S, *, mode: str = "rw") -> sqlite3.Connection:
+    """Open an existing file with what every connection needs set; `mode` is `rw` or `ro`."""
+    connection = sqlite3.connect(
+        f"{file.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=busy_s,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    connection.create_function("index_text", 1, index_text, deterministic=True)
+    for pragma in (
+        "foreign_keys = ON",
+        "synchronous = FULL",  # each commit is on the disk, not only with the system
+        "secure_delete = ON",  # what is deleted forever is overwritten
+        "temp_store = MEMORY",
+        "cache_size = -8000",  # KiB
+        f"journal_size_limit = {64 << 20}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def make_private(file: Path) -> None:
+    """Make an empty file that its owner alone can read, unless it exists; SQLite's files beside it follow its mode.
+
+    Raises StoreError.
+    """
+    try:
+        private_folder(file.parent)
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+    except FileError as error:
+        raise StoreError(error.message, error.hint) from error
+    except OSError as error:
+        raise unwritable(file, error.strerror or str(error)) from error
+
+
+@contextmanager
+def explained(file: Path) -> Iterator[None]:
+    """Turn SQLite's errors into StoreErrors that say what to do. A wrong statement of ours stays what it is."""
+    try:
+        yield
+    except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
+        raise
+    except sqlite3.DatabaseError as error:
+        raise _in_words(file, error) from error
+
+
+def _in_words(file: Path, error: sqlite3.DatabaseError) -> Exception:
+    code = getattr(error, "sqlite_errorcode", None)
+    match code and code & 0xFF:
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return _busy(file)
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
+            return unwritable(file, str(error))
+        case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR if code != sqlite3.SQLITE_IOERR_SHORT_READ:
+            return StoreError(
+                _("Reading or writing {file} failed: {reason}.").format(file=file, reason=error),
+                _("See whether the disk is full or failing; nothing that was kept before is lost."),
+            )
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_IOERR | None:
+            return damaged(file, str(error))
+        case sqlite3.SQLITE_CONSTRAINT:
+            return StoreError(
+                _("This does not fit what is kept: {reason}.").format(reason=error),
+                _("It may have been kept already by another program."),
+            )
+        case _:
+            return error
+
+
+def damaged(file: Path, reason: str) -> StoreError:
+    """Return the error for a file that is no whole database any more."""
+    return StoreError(
+        _("The conversations' database {file} is damaged: {reason}.").format(file=file, reason=reason),
+        _("Run `qwenchat sessions recover`: it keeps the damaged file and saves all that can be read."),
+    )
+
+
+def _busy(file: Path) -> StoreError:
+    return StoreError(
+        _("Another program has been writing to {file} for too long.").format(file=file),
+        _("Try again when it is done, or end it."),
+    )
+
+
+def unwritable(file: Path, reason: str) -> StoreError:
+    """Return the error for a file that can't be opened or made."""
+    return StoreError(
+        _("{file} can't be opened for writing: {reason}.").format(file=file, reason=reason),
+        _("Make the file and its folder writable, or set QWENCHAT_HOME to a folder that is."),
+    )

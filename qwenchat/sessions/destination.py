@@ -1,0 +1,155 @@
+"""Where exported text goes: standard output, a file, a folder or a zip.
+
+A file is written below a temporary name and renamed when it is whole, so that none is ever half there. What is there
+already stays unless `force` is given. Names are made from titles and never leave their folder. The same sessions give
+the same zip, byte for byte.
+"""
+
+import os
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from qwenchat.chat.conversation import Session
+from qwenchat.errors import FileError, WrongUse
+from qwenchat.i18n import _
+from qwenchat.sessions.archive import ArchiveStore, normal
+from qwenchat.sessions.exporters import Format
+from qwenchat.sessions.transcript import moment
+from qwenchat.text import safe_name
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """What is to be written, and how."""
+
+    store: ArchiveStore
+    sessions: Sequence[Session]
+    form: Format
+    all_branches: bool = False
+
+    def text(self, sessions: Sequence[Session]) -> Iterator[str]:
+        """Yield sessions as text, each read from the store when its turn comes."""
+        return self.form.write((normal(self.store.archive(each.id)) for each in sessions), self.all_branches)
+
+    def files(self) -> list[tuple[str, Session]]:
+        """Return a file name for each session, no two the same on any system."""
+        taken: set[str] = set()
+        count: Counter[str] = Counter()
+        named = []
+        for session in self.sessions:
+            stem = name = safe_name(session.title or session.id)
+            while name.casefold() in taken:
+                count[stem] += 1
+                name = f"{stem} ({count[stem] + 1})"
+            taken.add(name.casefold())
+            named.append((name + self.form.suffix, session))
+        return named
+
+
+def write(export: Export, place: str | None, out: Callable[[str], object], force: bool = False) -> list[Path]:
+    """Write an export to `place` (None: to `out`, piece by piece) and return the files made.
+
+    A name that ends in `.zip` makes a zip. An existing folder, or a name that ends in a slash, gets a file for each
+    session; so does a name without a suffix where there are several. Raises FileError when a file is there already
+    or can't be written, WrongUse when several sessions can't go into one text.
+    """
+    if place is None:
+        _refuse_joining(export)
+        for piece in export.text(export.sessions):
+            out(piece)
+        return []
+    path = Path(place)
+    try:
+        if _is_folder(export, path, place):
+            return _folder(export, path, force)
+        if path.suffix.lower() == ".zip":
+            return [_zip(export, path, force)]
+        return [_file(export, path, force)]
+    except OSError as error:
+        raise FileError(
+            _("{path} can't be written: {reason}.").format(path=place, reason=error.strerror or error),
+            _("Choose a place that exists, is writable and has room."),
+        ) from error
+
+
+def _is_folder(export: Export, path: Path, place: str) -> bool:
+    several = len(export.sessions) > 1 and not path.suffix and not path.exists()
+    return path.is_dir() or place.endswith(("/", os.sep)) or several
+
+
+def _file(export: Export, path: Path, force: bool) -> Path:
+    _refuse_joining(export)
+    _refuse_existing([path], force)
+    with _new_file(path) as file:
+        _fill(file, export.text(export.sessions))
+    return path
+
+
+def _folder(export: Export, folder: Path, force: bool) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [(folder / name, session) for name, session in export.files()]
+    _refuse_existing([path for path, _session in files], force)
+    for path, session in files:
+        with _new_file(path) as file:
+            _fill(file, export.text([session]))
+    return [path for path, _session in files]
+
+
+def _zip(export: Export, path: Path, force: bool) -> Path:
+    _refuse_existing([path], force)
+    with _new_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, session in export.files():
+            date = moment(session.updated).timetuple()[:6]
+            member = zipfile.ZipInfo(name, min(max(date, (1980, 1, 1, 0, 0, 0)), (2107, 12, 31, 23, 59, 58)))
+            member.compress_type = zipfile.ZIP_DEFLATED
+            member.create_system = 3  # Unix, wherever it is made
+            member.external_attr = 0o600 << 16
+            with archive.open(member, "w") as inside:
+                _fill(inside, export.text([session]))
+    return path
+
+
+def _fill(file: IO[bytes], pieces: Iterable[str]) -> None:
+    for piece in pieces:
+        file.write(piece.encode())
+
+
+def _refuse_joining(export: Export) -> None:
+    if len(export.sessions) > 1 and not export.form.many:
+        raise WrongUse(
+            _("Each session is a file of its own in the format {name}.").format(name=export.form.name),
+            _("Give a folder (a name that ends in /) or a .zip with -o, or one session."),
+        )
+
+
+def _refuse_existing(paths: Sequence[Path], force: bool) -> None:
+    for path in paths:
+        if path.is_dir():
+            raise FileError(_("{path} is a folder.").format(path=path), _("Give another name."))
+        if path.is_file() and not force:
+            raise FileError(
+                _("{path} is there already.").format(path=path), _("Give another name, or --force to replace it.")
+            )
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that takes its name only when it is whole; a device or a pipe is written directly."""
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    handle, name = tempfile.mkstemp(prefix=".qwenchat-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,43 @@
+"""The formats that conversations are written in, one file each: to add one, copy a file and change it.
+
+A format is the `FORMAT` of its module. It turns archives into pieces of text, reads nothing but the archives, and
+knows nothing of files: where the text goes is `sessions.destination`'s.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from qwenchat.errors import WrongUse
+from qwenchat.i18n import _
+from qwenchat.sessions.archive import Archive
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A way to write conversations."""
+
+    name: str
+    suffix: str
+    """Of a file's name, with its dot."""
+    many: bool
+    """Whether several conversations can stand in one text."""
+    write: Callable[[Iterable[Archive], bool], Iterator[str]]
+    """Archives in `normal` form -> pieces of text; True asks for all branches, not only the one being read."""
+
+
+def names() -> list[str]:
+    """Return every format's name."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def named(name: str) -> Format:
+    """Return a format. Raises WrongUse for an unknown one."""
+    if name not in names():
+        raise WrongUse(
+            _("There is no format {name}.").format(name=name),
+            _("Choose one of {names}.").format(names=", ".join(names())),
+        )
+    found: Format = importlib.import_module(f"{__name__}.{name}").FORMAT
+    return found

@@ -1,0 +1,107 @@
+"""Markdown for notes and wikis: front matter, a heading for each turn, words as they are but for what would leak.
+
+Whatever a message holds, it stays below its own heading: headings inside it go two levels down, so that none passes
+for a turn, and a fence or an HTML block that it leaves open is closed or disarmed before the next turn.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from qwenchat.i18n import _
+from qwenchat.sessions.archive import Archive, json_text
+from qwenchat.sessions.exporters import Format
+from qwenchat.sessions.transcript import attached, entries, model_of, moment, notes, speaker, title_of
+from qwenchat.text import clean
+
+_ACTIVE = re.compile(r"([\\`*_\[\]<>&~$|]|#+$)")
+"""What could be mark-up within one line."""
+_OPENER = re.compile(r"^([ \t>]*)<(?=[!?]|script|pre|style|textarea)", re.IGNORECASE | re.MULTILINE)
+"""The HTML blocks that a blank line does not end (CommonMark 4.6, start conditions 1 to 5)."""
+
+
+def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
+    """Yield each conversation, a message at a time."""
+    blocks = MarkdownIt("commonmark").disable("inline")
+    for archive in archives:
+        yield _front_matter(archive)
+        yield f"\n# {_plain(title_of(archive))}\n"
+        if archive.session.system:
+            yield f"\n## {_plain(_('System prompt'))}\n\n{contained(archive.session.system, blocks)}\n"
+        for entry in entries(archive, all_branches):
+            yield f"\n## {_plain(speaker(entry))}\n\n*{_plain(notes(entry))}*\n"
+            for attachment in entry.message.attachments:
+                name, text = attached(attachment)
+                yield f"\n**{_plain(_('Attached:'))}** {_plain(name)}\n"
+                yield f"\n{fenced(text)}\n" if text else ""
+            if entry.message.text:
+                yield f"\n{contained(entry.message.text, blocks)}\n"
+
+
+def contained(text: str, blocks: MarkdownIt) -> str:
+    """Return Markdown that says the same and neither holds a heading of level 1 or 2 nor leaves a block open.
+
+    `blocks` parses CommonMark's blocks.
+    """
+    text = clean(text).strip("\n")
+    for _attempt in range(3):
+        lines = text.split("\n")
+        tokens = blocks.parse(f"{text}\n\n## end")
+        if tokens[-1].type == "heading_close" and tokens[-1].level == 0:
+            return _lower_headings(lines, tokens[:-3])
+        text = _closed(lines, [token for token in tokens if token.level == 0][-1])
+    return fenced(text)
+
+
+def fenced(text: str) -> str:
+    """Return text in a fence longer than any inside it."""
+    longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}\n{text.rstrip()}\n{fence}"
+
+
+def _closed(lines: list[str], last: Token) -> str:
+    """Return the text with the block that it leaves open closed, or no longer opened."""
+    text = "\n".join(lines)
+    if last.type == "fence":
+        return f"{text}\n{last.markup}"
+    start = last.map[0] if last.map else 0
+    return "\n".join([*lines[:start], _OPENER.sub(r"\1\\<", "\n".join(lines[start:]))])
+
+
+def _lower_headings(lines: list[str], tokens: list[Token]) -> str:
+    """Return the text with its headings two levels down, underlined ones rewritten with number signs."""
+    for opening, inline in pairwise(tokens):
+        if opening.type != "heading_open" or opening.level or not opening.map:
+            continue
+        first, end = opening.map
+        words = " ".join(inline.content.split())
+        if opening.markup in "=-":
+            words = re.sub("#+$", r"\\\g<0>", words)
+        sign = "#" * min(int(opening.tag[1]) + 2, 6)
+        lines[first:end] = [f"{sign} {words}".rstrip(), *[""] * (end - first - 1)]
+    return "\n".join(lines).rstrip()
+
+
+def _front_matter(archive: Archive) -> str:
+    """Return YAML; JSON's strings and arrays are YAML's too."""
+    session = archive.session
+    fields = {
+        "title": json_text(title_of(archive)),
+        "id": json_text(session.id),
+        "model": json_text(model_of(archive)),
+        "created": f"{moment(session.created):%Y-%m-%dT%H:%M:%SZ}",
+        "updated": f"{moment(session.updated):%Y-%m-%dT%H:%M:%SZ}",
+        "tags": json_text(session.tags),
+    }
+    return "\n".join(["---", *(f"{name}: {value}" for name, value in fields.items()), "---", ""])
+
+
+def _plain(line: str) -> str:
+    return _ACTIVE.sub(lambda found: "\\" + found[0], line)
+
+
+FORMAT = Format("md", ".md", many=False, write=write)

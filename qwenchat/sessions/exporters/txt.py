@@ -1,0 +1,34 @@
+"""Plain text for any reader: who speaks between two lines, words as they are, no mark-up."""
+
+from collections.abc import Iterable, Iterator
+from textwrap import indent
+
+from qwenchat.i18n import _
+from qwenchat.sessions.archive import Archive
+from qwenchat.sessions.exporters import Format
+from qwenchat.sessions.transcript import attached, entries, model_of, notes, speaker, title_of, when
+from qwenchat.text import clean, clean_line
+
+_RULE = "─" * 72
+
+
+def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
+    """Yield each conversation, a message at a time."""
+    for archive in archives:
+        session = archive.session
+        facts = (f"{when(session.created)} – {when(session.updated)}", model_of(archive), ", ".join(session.tags))
+        yield f"{title_of(archive)}\n{clean_line(' · '.join(filter(None, facts)), 1000)}\n"
+        if session.system:
+            yield _block(_("System prompt"), session.system)
+        for entry in entries(archive, all_branches):
+            yield _block(f"{speaker(entry)} · {notes(entry)}", entry.message.text)
+            for attachment in entry.message.attachments:
+                name, text = attached(attachment)
+                yield f"\n[{name}]\n\n{indent(text.rstrip(), '    ')}\n"
+
+
+def _block(heading: str, text: str) -> str:
+    return f"\n{_RULE}\n{heading}\n{_RULE}\n\n{clean(text).strip(chr(10))}\n"
+
+
+FORMAT = Format("txt", ".txt", many=False, write=write)

@@ -1,0 +1,104 @@
+"""The formats that conversations are read from, one file each: to add one, copy a file and change it.
+
+A format is the `FORMAT` of its module. It knows its records when it sees them, whatever the file is called, and makes
+an archive of each. What it can't make sense of it says of that record alone: the rest of the file goes in.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from qwenchat.errors import FileError
+from qwenchat.i18n import _
+from qwenchat.sessions.archive import Archive, BadRecord, check, normal
+from qwenchat.sessions.records import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A way to read conversations."""
+
+    name: str
+    """As people know it."""
+    knows: Callable[[dict[str, Any]], bool]
+    """Whether a record is of this format; no two formats know the same record."""
+    read: Callable[[dict[str, Any], int], Archive | None]
+    """A record and its file's time (Unix ms) -> an archive; None where nothing was said. Raises BadRecord."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A record that was left out."""
+
+    place: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a file holds."""
+
+    archives: tuple[Archive, ...]
+    problems: tuple[Problem, ...]
+    formats: tuple[str, ...]
+    """Names of the formats met."""
+    empty: int
+    """Conversations without a word."""
+
+
+def formats() -> list[Format]:
+    """Return every format."""
+    modules = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return [importlib.import_module(f"{__name__}.{name}").FORMAT for name in modules]
+
+
+def read(records: Iterable[Record]) -> Reading:
+    """Make archives of a file's records. Raises FileError where not one of them is a conversation."""
+    known = formats()
+    archives: list[Archive] = []
+    owners: dict[str, str] = {}
+    problems: list[Problem] = []
+    met: dict[str, None] = {}
+    empty = 0
+    for record in records:
+        try:
+            form, archive = _read_one(record, known)
+            _check_owners(archive, owners)
+        except BadRecord as error:
+            problems.append(Problem(record.place, error.message))
+            continue
+        met[form.name] = None
+        if archive is None:
+            empty += 1
+        else:
+            archives.append(archive)
+    if problems and not met:
+        first = problems[0]
+        raise FileError(
+            _("It holds no conversation; {place}: {reason}.").format(place=first.place, reason=first.reason),
+            _("Formats known: {names}.").format(names=", ".join(form.name for form in known)),
+        )
+    return Reading(tuple(archives), tuple(problems), tuple(met), empty)
+
+
+def _check_owners(archive: Archive | None, owners: dict[str, str]) -> None:
+    """Note which session each message belongs to. Raises BadRecord when another one has it already."""
+    for message in archive.messages if archive else ():
+        if owners.setdefault(message.id, message.session) != message.session:
+            raise BadRecord(_("a message of another conversation has the same id"))
+
+
+def _read_one(record: Record, known: list[Format]) -> tuple[Format, Archive | None]:
+    value = record.value()
+    form = next((form for form in known if isinstance(value, dict) and form.knows(value)), None)
+    if form is None:
+        raise BadRecord(_("it is not a conversation in a known format"))
+    try:
+        archive = form.read(value, record.modified)
+        return form, archive and check(normal(archive))
+    except msgspec.ValidationError as error:
+        raise BadRecord(str(error)) from error

@@ -1,0 +1,107 @@
+"""ChatGPT's own export: `conversations.json`, alone or in its zip, with every branch.
+
+Hidden nodes, tools, the model's notes to itself and its calls of tools are passed over. A picture leaves its kind in
+brackets.
+"""
+
+from typing import Any
+
+import msgspec
+
+from qwenchat.sessions.archive import Archive
+from qwenchat.sessions.foreign import Conversation, Node, archive_of, role_of, unix_ms, words
+from qwenchat.sessions.importers import Format
+
+_SPOKEN = ("text", "multimodal_text", "code")
+"""Kinds of content that a person reads as an answer; `code` only where it is addressed to the person."""
+
+
+class _Author(msgspec.Struct):
+    role: str
+
+
+class _Content(msgspec.Struct):
+    content_type: str = "text"
+    parts: list[Any] | None = None
+    text: str | None = None
+
+
+class _Message(msgspec.Struct):
+    author: _Author
+    content: _Content | None = None
+    create_time: Any = None
+    recipient: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class _Node(msgspec.Struct):
+    message: _Message | None = None
+    parent: str | None = None
+
+
+class _Conversation(msgspec.Struct):
+    mapping: dict[str, _Node]
+    title: str | None = None
+    create_time: Any = None
+    update_time: Any = None
+    current_node: str | None = None
+    conversation_id: str | None = None
+    id: str | None = None
+    is_starred: bool | None = None
+
+
+def knows(record: dict[str, Any]) -> bool:
+    """Tell it by `mapping`."""
+    return isinstance(record.get("mapping"), dict)
+
+
+def read(record: dict[str, Any], modified: int) -> Archive | None:
+    """Return the archive with all branches."""
+    found = msgspec.convert(record, _Conversation)
+    key = found.conversation_id or found.id or next(iter(found.mapping), "")
+    return archive_of(
+        Conversation(
+            "chatgpt",
+            key,
+            {name: _node(node) for name, node in found.mapping.items()},
+            modified,
+            title=found.title or "",
+            system="\n\n".join(filter(None, (_system(node.message) for node in found.mapping.values()))),
+            created=unix_ms(found.create_time),
+            updated=unix_ms(found.update_time),
+            current=found.current_node,
+            pinned=bool(found.is_starred),
+        )
+    )
+
+
+def _node(node: _Node) -> Node:
+    message = node.message
+    if message is None or not _is_spoken(message):
+        return Node(node.parent, None, "")
+    model = (message.metadata or {}).get("model_slug")
+    return Node(
+        node.parent,
+        role_of(message.author.role),
+        _text(message),
+        unix_ms(message.create_time),
+        model if isinstance(model, str) else "",
+    )
+
+
+def _is_spoken(message: _Message) -> bool:
+    hidden = (message.metadata or {}).get("is_visually_hidden_from_conversation")
+    kind = message.content.content_type if message.content else ""
+    return not hidden and kind in _SPOKEN and message.recipient in (None, "all")
+
+
+def _system(message: _Message | None) -> str:
+    return _text(message) if message and message.author.role == "system" and _is_spoken(message) else ""
+
+
+def _text(message: _Message) -> str:
+    content = message.content
+    return "" if content is None else words(content.parts) or content.text or ""
+
+
+FORMAT = Format("ChatGPT", knows, read)

@@ -1,0 +1,104 @@
+"""Messages in the database: written with their attachments and pieces, read back as branches and trees."""
+
+import sqlite3
+
+from qwenchat.chat.conversation import Attachment, Message, Status
+from qwenchat.chat.memory import no_such_session
+from qwenchat.errors import NotFound
+from qwenchat.i18n import _
+from qwenchat.sessions import rows
+
+BRANCH = """
+WITH RECURSIVE path (n, parent) AS (
+    SELECT n, parent FROM messages WHERE id = ? AND removed IS NULL
+    UNION ALL
+    SELECT messages.n, messages.parent FROM path JOIN messages ON messages.n = path.parent
+)"""
+TREE = "WITH path (n) AS (SELECT n FROM messages WHERE session = ? AND removed IS NULL)"
+
+
+def load(connection: sqlite3.Connection, path: str, key: object, session_id: str) -> list[Message]:
+    """Return the messages of `path`, a WITH clause, parents first."""
+    columns = rows.MESSAGE_COLUMNS.replace("parent", "messages.parent")
+    found = connection.execute(
+        f"{path} SELECT path.n, EXISTS (SELECT 1 FROM attachments WHERE message = path.n), {columns} "
+        "FROM path CROSS JOIN messages ON messages.n = path.n ORDER BY path.n",
+        (key,),
+    ).fetchall()
+    ids = {row[0]: row[2] for row in found}
+    messages = []
+    for n, attached, *row in found:
+        attachments = _attachments(connection, n) if attached else ()
+        pieces = _pieces(connection, n) if row[3] == Status.STREAMING else ()
+        messages.append(rows.message_of(row, session_id, ids.get(row[1]), attachments, pieces))
+    return messages
+
+
+def insert(connection: sqlite3.Connection, message: Message) -> None:
+    """Keep a new message. Raises NotFound for a session or a parent that is not kept."""
+    session = connection.execute("SELECT n FROM sessions WHERE id = ?", (message.session,)).fetchone()
+    if session is None:
+        raise no_such_session(message.session)
+    parent = connection.execute("SELECT n FROM messages WHERE id = ?", (message.parent,)).fetchone()
+    if parent is None and message.parent is not None:
+        raise no_such_message(message.parent)
+    n = connection.execute(
+        f"INSERT INTO messages (session, {rows.MESSAGE_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+        (
+            session[0],
+            message.id,
+            parent and parent[0],
+            message.role,
+            message.status,
+            message.created,
+            message.finished,
+            rows.storable(message.model),
+            rows.storable(message.model_file),
+            rows.details_json(message),
+            rows.storable(message.text),
+            rows.packed(message.token_ids),
+        ),
+    ).lastrowid
+    for position, attachment in enumerate(message.attachments):
+        connection.execute("INSERT OR IGNORE INTO blobs (sha256, data) VALUES (?, ?)", _blob(attachment))
+        connection.execute(
+            "INSERT INTO attachments (message, position, blob, name, media_type) "
+            "SELECT ?, ?, n, ?, ? FROM blobs WHERE sha256 = ?",
+            (n, position, rows.storable(attachment.name), rows.storable(attachment.media_type), attachment.digest),
+        )
+
+
+def _attachments(connection: sqlite3.Connection, n: int) -> tuple[Attachment, ...]:
+    found = connection.execute(
+        "SELECT name, media_type, data FROM attachments JOIN blobs ON blobs.n = blob WHERE message = ? "
+        "ORDER BY position",
+        (n,),
+    )
+    return tuple(Attachment(*row) for row in found)
+
+
+def _blob(attachment: Attachment) -> tuple[str, bytes]:
+    return attachment.digest, attachment.data
+
+
+def _pieces(connection: sqlite3.Connection, n: int) -> list[tuple[str, bytes]]:
+    return connection.execute("SELECT text, token_ids FROM pieces WHERE message = ? ORDER BY n", (n,)).fetchall()
+
+
+def fold(connection: sqlite3.Connection, message_id: str) -> None:
+    """Make an answer's pieces part of its text, which puts it into the search index."""
+    n, text, token_ids = connection.execute(
+        "SELECT n, text, token_ids FROM messages WHERE id = ?", (message_id,)
+    ).fetchone()
+    if pieces := _pieces(connection, n):
+        whole = rows.joined(text, token_ids, pieces)
+        connection.execute("UPDATE messages SET text = ?, token_ids = ? WHERE n = ?", (*whole, n))
+        connection.execute("DELETE FROM pieces WHERE message = ?", (n,))
+
+
+def no_such_message(message_id: str) -> NotFound:
+    """Return the error for an id that no message has."""
+    return NotFound(
+        _("There is no message {id}, or it is written no longer.").format(id=message_id),
+        _("It may have been deleted, perhaps by another program."),
+    )

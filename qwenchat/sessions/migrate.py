@@ -1,0 +1,115 @@
+"""Brings a database to the newest schema, from nothing or from any older one, with a safety copy before.
+
+Migrations are the files of `migrations/` in the order of their names; `PRAGMA user_version` counts those applied.
+Each is one transaction. A database of a newer program, or one that is not ours, is refused and not touched.
+"""
+
+import os
+import sqlite3
+from importlib import resources
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from qwenchat.errors import StoreError
+from qwenchat.i18n import _
+from qwenchat.sessions.database import BUSY_S, connect, explained, make_private, unwritable
+
+APPLICATION_ID = 0x5157454E
+"""`QWEN` in the header marks our databases."""
+_COPIES = 2
+"""Safety copies that are kept; the oldest goes first."""
+
+
+def migrations() -> list[str]:
+    """Return the text of every migration, oldest first."""
+    folder = resources.files("qwenchat.sessions") / "migrations"
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
+    return [file.read_text("utf-8") for file in files]
+
+
+def migrate(file: Path, *, upto: int | None = None, busy_s: float = BUSY_S) -> None:
+    """Make `file` a database of the newest schema (`upto` that many migrations, for tests). Raises StoreError."""
+    steps = migrations()[:upto]
+    if _version(file, len(steps)) == len(steps):
+        return
+    make_private(file)
+    try:
+        with FileLock(f"{file}.lock", timeout=max(busy_s, 60.0), mode=0o600):
+            version = _version(file, len(steps))
+            if 0 < version < len(steps):
+                safety_copy(file, f"schema-{version}")
+            with explained(file):
+                _apply(file, steps, version)
+    except Timeout as error:
+        raise StoreError(
+            _("Another program is bringing {file} up to date.").format(file=file),
+            _("Wait until it is done, then try again."),
+        ) from error
+    except OSError as error:
+        raise unwritable(file, error.strerror or str(error)) from error
+
+
+def safety_copy(file: Path, why: str) -> Path:
+    """Copy a database into the folder `copies` beside it, keep the newest copies only, return the copy."""
+    copy = file.parent / "copies" / f"{file.stem}-{_next_number(file):04}-{why}.db"
+    make_private(copy)
+    with explained(copy):
+        source, target = connect(file), connect(copy)
+        try:
+            source.backup(target)
+        finally:
+            source.close()
+            target.close()
+    for old in safety_copies(file)[:-_COPIES]:
+        old.unlink(missing_ok=True)
+    return copy
+
+
+def safety_copies(file: Path) -> list[Path]:
+    """Return the copies of a database that are kept, oldest first."""
+    return sorted((file.parent / "copies").glob(f"{file.stem}-[0-9]*.db"))
+
+
+def _next_number(file: Path) -> int:
+    kept = safety_copies(file)
+    return int(kept[-1].name.removeprefix(f"{file.stem}-")[:4]) + 1 if kept else 1
+
+
+def _version(file: Path, newest: int) -> int:
+    """Return how many migrations a file has seen, reading only. Raises StoreError for one that is not for us."""
+    if not file.exists() or not os.path.getsize(file):  # noqa: PTH202 - one call for an OSError to come from
+        return 0
+    with explained(file):
+        connection = connect(file, mode="ro")
+        try:
+            version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+            mark: int = connection.execute("PRAGMA application_id").fetchone()[0]
+            tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        finally:
+            connection.close()
+    if tables and mark != APPLICATION_ID:
+        raise StoreError(
+            _("{file} is a database of another program.").format(file=file),
+            _("Move it away, or set QWENCHAT_HOME to another folder."),
+        )
+    if version > newest:
+        raise StoreError(
+            _("{file} was written by a newer qwenchat.").format(file=file),
+            _("Update this one; the file was not touched."),
+        )
+    return version
+
+
+def _apply(file: Path, steps: list[str], version: int) -> None:
+    connection = connect(file)
+    try:
+        if version == 0:
+            connection.execute("PRAGMA page_size = 8192")  # an answer with its tokens fits one page
+            connection.execute("PRAGMA journal_mode = WAL")
+        for number, step in enumerate(steps[version:], version + 1):
+            connection.executescript(f"BEGIN IMMEDIATE;\n{step}\nPRAGMA user_version = {number};\nCOMMIT;")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    connection.close()

@@ -1,0 +1,164 @@
+"""Files of other programs as records: one conversation each, with its place, read within limits.
+
+Takes JSON (an array of records, or one), JSON lines, and zips of these. What the records mean is the importers'
+business. Nothing here trusts a file: not its size, not what a zip says of its members, not its nesting.
+"""
+
+import lzma
+import re
+import zipfile
+import zlib
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from qwenchat.errors import FileError
+from qwenchat.i18n import _
+from qwenchat.sessions.archive import BadRecord
+from qwenchat.text import clean_line
+
+MAX_BYTES = 512 * 2**20
+"""Of one file, and of all that a zip holds, unpacked."""
+_CHATGPT = re.compile(r"(.*/)?conversations(-\d+)?\.json")
+"""What holds the conversations in ChatGPT's own export, beside files that are no conversations."""
+_LONE_ESCAPE = re.compile(
+    rb"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\[^u]|\\u(?![dD][89a-fA-F]))|\\u[0-9a-fA-F]{4}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One JSON value of a file that may be a conversation."""
+
+    place: str
+    """Where it stands, in words."""
+    data: bytes | msgspec.Raw
+    modified: int
+    """When its file was written, Unix milliseconds, for what bears no date."""
+    broken: str = ""
+    """Why it can't be read, where that is known already."""
+
+    def value(self) -> Any:
+        """Return the value, decoded. Raises BadRecord."""
+        if self.broken:
+            raise BadRecord(self.broken)
+        try:
+            return _decode(self.data, Any)
+        except _UNREADABLE as error:
+            raise BadRecord(_reason(error)) from error
+
+
+def records_of(path: Path) -> list[Record]:
+    """Return the records of a file. Raises FileError when it can't be read, is too large, or is not JSON."""
+    try:
+        with path.open("rb") as file:
+            status = path.stat()
+            _check_size(status.st_size, MAX_BYTES)
+            return records_in(file, int(status.st_mtime * 1000))
+    except OSError as error:
+        raise FileError(
+            _("{path} can't be read: {reason}.").format(path=path, reason=error.strerror or error),
+            _("Check the name and who may read it."),
+        ) from error
+
+
+def records_in(file: IO[bytes], modified: int) -> list[Record]:
+    """Return the records of an open file, or of a pipe; `modified` is Unix milliseconds. Raises as `records_of`."""
+    data = _read(file, MAX_BYTES)
+    if not data.startswith(b"PK\x03\x04"):
+        return _records(data, modified)
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
+            return _records_of_zip(archive, modified)
+    except _BAD_ZIP as error:
+        raise FileError(
+            _("The zip can't be read: {reason}.").format(reason=clean_line(str(error))),
+            _("Fetch it again; if it has a password, unpack it first."),
+        ) from error
+
+
+def _records_of_zip(archive: zipfile.ZipFile, modified: int) -> list[Record]:
+    members = [member for member in archive.infolist() if member.filename.lower().endswith((".json", ".jsonl"))]
+    members = [member for member in members if _CHATGPT.fullmatch(member.filename)] or members
+    left = MAX_BYTES
+    found: list[Record] = []
+    for member in members:
+        name = clean_line(member.filename)
+        try:
+            with archive.open(member) as inside:
+                data = _read(inside, left)
+            left -= len(data)
+            found += _records(data, modified, name + ", ")
+        except (BadRecord, *_BAD_ZIP) as error:
+            found.append(Record(name, b"", modified, _reason(error)))
+    return found
+
+
+def _records(data: bytes, modified: int, within: str = "") -> list[Record]:
+    data = _utf8(data)
+    array = data.lstrip()[:1] == b"["
+    try:
+        whole = _decode(data, list[msgspec.Raw] if array else msgspec.Raw)
+    except _UNREADABLE as error:
+        lines = [] if array else data.splitlines()
+        if len(lines) > 1 and any(_is_object(line) for line in lines):
+            numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+            return [Record(within + _("line {number}").format(number=n), line, modified) for n, line in numbered]
+        raise BadRecord(
+            _("This is not JSON: {reason}.").format(reason=_reason(error)),
+            _("Give a file that a chat program exported as .json, .jsonl or .zip."),
+        ) from error
+    values = enumerate(whole if isinstance(whole, list) else [whole], 1)
+    return [Record(within + _("record {number}").format(number=n), value, modified) for n, value in values]
+
+
+def _decode(data: bytes | msgspec.Raw, kind: Any) -> Any:
+    """Decode JSON, lone surrogates left out: no text can hold them and some programs write them."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError:
+        repaired = _LONE_ESCAPE.sub(rb"\1", bytes(data)) if b"\\u" in bytes(data) else b""
+        if repaired == bytes(data) or not repaired:
+            raise
+        return msgspec.json.decode(repaired, type=kind)
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(_decode(line, Any), dict)
+    except _UNREADABLE:
+        return False
+
+
+def _utf8(data: bytes) -> bytes:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", "replace").encode("utf-8", "replace")
+    return data.removeprefix(b"\xef\xbb\xbf")
+
+
+def _read(file: IO[bytes], limit: int) -> bytes:
+    data = file.read(limit + 1)
+    _check_size(len(data), limit)
+    return data
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise FileError(
+            _("The file is larger than {limit} MiB.").format(limit=MAX_BYTES // 2**20),
+            _("Export fewer conversations into each file."),
+        )
+
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_BAD_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError)
+
+
+def _reason(error: Exception) -> str:
+    """Return why something can't be read, without a full stop."""
+    if isinstance(error, RecursionError):
+        return _("it is nested too deeply")
+    return clean_line(str(error)).rstrip(".")

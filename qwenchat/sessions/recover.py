@@ -1,0 +1,184 @@
+"""`qwenchat sessions recover`: a new database from what can be read of a damaged one.
+
+The damaged file is never changed, only renamed, and only when the new one is complete. What lost its other half is
+made to fit: messages without a session get one, a lost parent is replaced by the message before it.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from qwenchat.chat.conversation import Message
+from qwenchat.errors import StoreError
+from qwenchat.i18n import _
+from qwenchat.sessions import rows
+from qwenchat.sessions.database import connect, explained, unwritable
+from qwenchat.sessions.migrate import migrate
+from qwenchat.sessions.salvage import Value, salvage
+
+_TABLES = {
+    "sessions": "-tiiIiTtttttt",
+    "messages": "-tiIttiIIIttttb",
+    "pieces": "-ibt",
+    "blobs": "-tb",
+    "attachments": "-iiitt",
+}
+"""The kinds of each table's columns: text, integer, blob; capitals may be NULL. No two tables look alike."""
+_KINDS: dict[str, tuple[type, ...]] = {"-": (), "t": (str,), "i": (int,), "b": (bytes,), "T": (str,), "I": (int,)}
+_MAY_BE_NULL = "-TI"
+
+_MADE_TO_FIT = """
+INSERT INTO sessions (n, id, created, updated, pinned, model, title, tags, sampling, draft, system)
+    SELECT session, 'recovered-' || session, min(created), max(created), 0, '', :title, '[]', '{}', '', ''
+    FROM messages WHERE session NOT IN (SELECT n FROM sessions) GROUP BY session;
+UPDATE messages SET parent = (
+        SELECT max(before.n) FROM messages AS before
+        WHERE before.session = messages.session AND before.n < messages.n AND before.removed IS NULL
+    ) WHERE parent IS NOT NULL AND parent NOT IN (SELECT n FROM messages);
+UPDATE sessions SET leaf = (SELECT id FROM messages WHERE session = sessions.n AND removed IS NULL ORDER BY n DESC)
+    WHERE leaf IS NULL OR leaf NOT IN (SELECT id FROM messages);
+DELETE FROM pieces WHERE message NOT IN (SELECT n FROM messages);
+DELETE FROM attachments WHERE message NOT IN (SELECT n FROM messages) OR blob NOT IN (SELECT n FROM blobs);
+DELETE FROM blobs WHERE n NOT IN (SELECT blob FROM attachments)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a recovery saved."""
+
+    sessions: int
+    messages: int
+    attachments: int
+    damaged: Path
+    """Where the damaged database is now."""
+
+
+def recover(file: Path) -> Recovered | None:
+    """Replace a damaged database by one with all that can be read of it; None when it is not damaged.
+
+    No other program may have it open. Raises StoreError, and then everything is as it was.
+    """
+    if not file.exists() or is_whole(file):
+        return None
+    new = file.with_name(file.name + ".recovering")
+    try:
+        _remove(new)
+        migrate(new)
+        sessions, messages, attachments = _rebuild(file, new)
+        aside = _set_aside(file)
+        new.rename(file)
+    except OSError as error:
+        raise unwritable(file, error.strerror or str(error)) from error
+    finally:
+        _remove(new)
+    return Recovered(sessions, messages, attachments, aside)
+
+
+def is_whole(file: Path) -> bool:
+    """Whether SQLite finds nothing wrong. Reads everything. Raises StoreError for a file that can't be opened."""
+    with explained(file):
+        try:
+            connection = connect(file)
+        except sqlite3.OperationalError:
+            raise
+        except sqlite3.DatabaseError:
+            return False
+        try:
+            found: str = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            for index in ("words", "titles"):
+                connection.execute(f"INSERT INTO {index} ({index}) VALUES ('integrity-check')")
+        except sqlite3.OperationalError as error:
+            if "no such table" in str(error):
+                return True
+            raise
+        except sqlite3.DatabaseError:
+            return False
+        finally:
+            connection.close()
+    return found == "ok"
+
+
+def _rebuild(file: Path, new: Path) -> tuple[int, int, int]:
+    """Fill `new` and return its numbers of sessions, messages and attachments."""
+    with explained(new):
+        connection = connect(new)
+        try:
+            connection.execute("PRAGMA foreign_keys = OFF")
+            connection.execute("BEGIN")
+            for table, row in _readable(file):
+                marks = ",".join("?" * len(row))
+                connection.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)
+            _mend(connection)
+            for statement in _MADE_TO_FIT.split(";"):
+                connection.execute(statement, {"title": _("Recovered")} if ":title" in statement else {})
+            connection.execute("COMMIT")
+            if connection.execute("PRAGMA foreign_key_check").fetchone():
+                raise StoreError(_("What was read does not fit together."), _("Please report this."))
+            tables = ("sessions", "messages", "attachments")
+            counts = [connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables]
+        finally:
+            connection.close()
+    return counts[0], counts[1], counts[2]
+
+
+def _readable(file: Path) -> Iterator[tuple[str, tuple[Value, ...]]]:
+    """Yield the name of the table and the values of every row that is worth keeping."""
+    for saved in salvage(file):
+        for table, shape in _TABLES.items():
+            if len(saved.values) == len(shape) and all(map(_fits, saved.values, shape)):
+                row = (saved.n, *saved.values[1:])
+                if saved.whole and (table != "blobs" or _is_blob(row)):
+                    yield table, row
+                elif table == "messages":
+                    yield table, (*row[:-1], b"")  # tokens that end before the text would mislead the model
+
+
+def _fits(value: Value, kind: str) -> bool:
+    return kind in _MAY_BE_NULL if value is None else isinstance(value, _KINDS[kind])
+
+
+def _is_blob(row: tuple[Value, ...]) -> bool:
+    return isinstance(row[2], bytes) and sha256(row[2]).hexdigest() == row[1]
+
+
+def _mend(connection: sqlite3.Connection) -> None:
+    """Blank what can't be read in rows whose text can."""
+    for table, columns, read, blank in (
+        ("sessions", rows.SESSION_COLUMNS, rows.session_of, "tags = '[]', sampling = '{}'"),
+        ("messages", rows.MESSAGE_COLUMNS, _message, "details = '{}', token_ids = x''"),
+    ):
+        found = connection.execute(f"SELECT n, {columns} FROM {table}")
+        torn = [(n,) for n, *row in found if not _reads(read, row)]
+        connection.executemany(f"UPDATE {table} SET {blank} WHERE n = ?", torn)
+
+
+def _message(row: rows.Row) -> Message:
+    return rows.message_of(row, "", None)
+
+
+def _reads(read: Callable[[rows.Row], object], row: rows.Row) -> bool:
+    try:
+        read(row)
+    except sqlite3.DatabaseError:
+        return False
+    return True
+
+
+def _set_aside(file: Path) -> Path:
+    """Rename a database and the files beside it, and return its new name."""
+    aside = file.with_name(f"{file.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
+    file.rename(aside)
+    wal = file.with_name(file.name + "-wal")
+    if wal.exists():
+        wal.rename(aside.with_name(aside.name + "-wal"))
+    file.with_name(file.name + "-shm").unlink(missing_ok=True)
+    return aside
+
+
+def _remove(file: Path) -> None:
+    for suffix in ("", "-wal", "-shm", ".lock"):
+        file.with_name(file.name + suffix).unlink(missing_ok=True)

@@ -1,0 +1,169 @@
+"""Finding messages and titles by words, in English, Chinese and anything mixed.
+
+Few matches are ranked by BM25; where very many match, the newest come first, which costs the same however many
+there are. A last word that finds little is tried as the beginning of a word.
+"""
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+
+from qwenchat.chat.conversation import Role
+from qwenchat.sessions.database import Database
+from qwenchat.sessions.excerpt import Excerpt, excerpts
+from qwenchat.sessions.query import Query, understand
+
+MANY = 1000
+"""More matches than this are not ranked and not counted."""
+_FEW = 20
+"""Fewer matches than this are widened to beginnings of words."""
+_TITLES = 10
+"""Titles that are shown before the messages at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A message, or a session's title where `message` is None."""
+
+    session: str
+    title: str
+    message: str | None
+    role: Role | None
+    created: int
+    """The message's time, or when the session was last written to; Unix milliseconds."""
+    excerpt: Excerpt
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A page of what was found."""
+
+    hits: tuple[Hit, ...]
+    messages: int
+    """How many messages match; MANY when it is that many or more."""
+    ranked: bool
+    """Whether the best come first; if not, the newest."""
+
+
+class Search:
+    """Searches everything outside the trash. Every method may raise StoreError; what is typed is never wrong."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def find(self, typed: str, limit: int = 50, offset: int = 0, *, trashed: bool = False) -> Found:
+        """Return matching titles (on the first page) and a page of messages; nothing for an empty query.
+
+        `trashed` looks in the trash instead.
+        """
+        query = understand(typed)
+        match = query.match
+        if not match and (query.items or not query.narrows):
+            return Found((), 0, True)
+        with self._database.read() as connection:
+            newest = _Messages(connection, query, trashed, match)
+            first = newest.page(MANY, 0)
+            if len(first) < _FEW and query.wider:
+                match = query.wider
+                newest = _Messages(connection, query, trashed, match)
+                first = newest.page(MANY, 0)
+            ranked = bool(match) and len(first) < MANY
+            if ranked:
+                page = newest.page(limit, offset, ranked=True)
+            elif offset + limit <= len(first):
+                page = first[offset : offset + limit]
+            else:
+                page = newest.page(limit, offset)
+            titles = [] if offset or query.roles or query.models else _titles(connection, query, trashed, match)
+            return Found((*titles, *_hits(connection, page, match)), len(first), ranked)
+
+
+class _Messages:
+    """Numbers of the messages that `match` finds (all, if empty) and that pass the query's filters."""
+
+    def __init__(self, connection: sqlite3.Connection, query: Query, trashed: bool, match: str) -> None:
+        sessions, values = _sessions(query, trashed)
+        times = _times(query, "messages.created")
+        # One look at each message's session, or all sessions that pass looked up beforehand where they are few.
+        of_session = f"messages.session IN ({sessions})"
+        where = [*times, of_session if query.few else f"EXISTS ({sessions} AND sessions.n = messages.session)"]
+        row = "words.rowid" if match else "messages.n"
+        for name, condition in (("times", " AND ".join(times)), ("sessions", of_session if query.few else "")):
+            if condition:
+                # Between the first and the last that can pass: the index skips all others by itself.
+                bounds = f"SELECT min(n), max(n) FROM messages WHERE {condition}"
+                values[f"{name}_first"], values[f"{name}_last"] = connection.execute(bounds, values).fetchone()
+                where.append(f"{row} BETWEEN :{name}_first AND :{name}_last")
+        where.append("messages.removed IS NULL")
+        if query.roles:
+            where.append("messages.role IN (SELECT value FROM json_each(:roles))")
+            values["roles"] = json.dumps(sorted(query.roles))
+        for number, model in enumerate(query.models):
+            where.append(f"instr(lower(messages.model), lower(:model{number}))")
+            values[f"model{number}"] = model
+        self._connection, self._matched = connection, bool(match)
+        self._values = {**values, "match": match}
+        self._select = f"""
+            SELECT messages.n FROM {"words CROSS JOIN messages ON messages.n = words.rowid" if match else "messages"}
+            WHERE {"words MATCH :match AND" if match else ""} {" AND ".join(where)}
+        """
+
+    def page(self, limit: int, offset: int, *, ranked: bool = False) -> list[int]:
+        """Return a page, the last that were kept first; `ranked`, the best first, the newer of two as good."""
+        order = "words.rowid DESC" if self._matched else "messages.n DESC"
+        if ranked:
+            order = f"round(words.rank, 1), {order}"
+        statement = f"{self._select} ORDER BY {order} LIMIT :limit OFFSET :offset"
+        values = {**self._values, "limit": limit, "offset": offset}
+        return [n for (n,) in self._connection.execute(statement, values)]
+
+
+def _sessions(query: Query, trashed: bool) -> tuple[str, dict[str, Any]]:
+    """Return the sessions that pass the filters, as a SELECT of their numbers, and all filters' values."""
+    where = [f"trashed IS {'NOT ' if trashed else ''}NULL"]
+    values: dict[str, Any] = {"before": query.before, "after": query.after}
+    for number, tag in enumerate(query.tags):
+        where.append(f"EXISTS (SELECT 1 FROM json_each(tags) WHERE lower(value) = lower(:tag{number}))")
+        values[f"tag{number}"] = tag
+    for number, session in enumerate(query.sessions):
+        where.append(f"id BETWEEN :in{number} AND :in{number} || '\U0010ffff'")
+        values[f"in{number}"] = session.lower()
+    return f"SELECT n FROM sessions WHERE {' AND '.join(where)}", values
+
+
+def _times(query: Query, column: str) -> list[str]:
+    before = [] if query.before is None else [f"{column} < :before"]
+    return before if query.after is None else [*before, f"{column} >= :after"]
+
+
+def _titles(connection: sqlite3.Connection, query: Query, trashed: bool, match: str) -> list[Hit]:
+    if not match:
+        return []
+    sessions, values = _sessions(query, trashed)
+    where = [*_times(query, "updated"), f"sessions.n IN ({sessions})"]
+    found = connection.execute(
+        f"""
+        SELECT id, sessions.title, updated FROM titles CROSS JOIN sessions ON sessions.n = titles.rowid
+        WHERE titles MATCH :match AND {" AND ".join(where)} ORDER BY titles.rowid DESC LIMIT {_TITLES}
+        """,
+        {**values, "match": match},
+    ).fetchall()
+    parts = excerpts([title for _id, title, _updated in found], match)
+    return [
+        Hit(session, title, None, None, updated, excerpt)
+        for (session, title, updated), excerpt in zip(found, parts, strict=True)
+    ]
+
+
+def _hits(connection: sqlite3.Connection, page: list[int], match: str) -> list[Hit]:
+    query = """
+        SELECT sessions.id, sessions.title, messages.id, role, messages.created, text
+        FROM messages JOIN sessions ON sessions.n = messages.session WHERE messages.n = ?
+    """
+    found = [connection.execute(query, (n,)).fetchone() for n in page]
+    parts = excerpts([row[-1] for row in found], match)
+    return [
+        Hit(session, title, message, Role(role), created, excerpt)
+        for (session, title, message, role, created, _text), excerpt in zip(found, parts, strict=True)
+    ]

@@ -1,0 +1,197 @@
+"""Conversations on disk: implements `chat.ports.SessionStore` over one SQLite database.
+
+A streaming answer grows by short rows (`pieces`) and becomes one text when it ends, so that saving a piece costs the
+same however long the answer is. Which sessions there are is `shelf`, finding words is `search`, deleting is `trash`.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from qwenchat.chat.conversation import Message, Role, Session, Status, Tree, title_of
+from qwenchat.chat.identity import Clock, NewId, UUIDv7, unix_ms
+from qwenchat.chat.memory import no_such_session
+from qwenchat.i18n import _
+from qwenchat.sessions import messages, rows
+from qwenchat.sessions.database import BUSY_S, Database
+from qwenchat.sessions.locks import SessionLocks
+from qwenchat.sessions.migrate import migrate
+from qwenchat.sessions.search import Search
+from qwenchat.sessions.shelf import Shelf
+from qwenchat.sessions.trash import Trash
+
+_INSERT_SESSION = f"INSERT INTO sessions ({rows.SESSION_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+
+
+class Store:
+    """All conversations. Safe from any thread and beside other programs; every method may raise StoreError."""
+
+    def __init__(self, file: Path, *, clock: Clock = unix_ms, new_id: NewId | None = None, busy_s: float = BUSY_S):
+        migrate(file, busy_s=busy_s)
+        self._database = Database(file, busy_s)
+        self._locks = SessionLocks(file.parent / "locks")
+        self._clock, self._new_id = clock, new_id or UUIDv7(clock)
+        self.shelf = Shelf(self._database)
+        self.search = Search(self._database)
+        self.trash = Trash(self._database, self._locks, clock)
+        self.settle()
+
+    def close(self) -> None:
+        """Close the database. May be called twice."""
+        self._database.close()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Make all that this thread writes in the block one transaction: everything is kept or nothing is."""
+        with self._database.write():
+            yield
+
+    def create(self, session: Session) -> None:
+        with self._database.write() as connection:
+            connection.execute(_INSERT_SESSION, rows.session_row(session))
+
+    def session(self, session_id: str) -> Session:
+        with self._database.read() as connection:
+            found = connection.execute(
+                f"SELECT {rows.SESSION_COLUMNS} FROM sessions WHERE id = ?",
+                (session_id,),
+            ).fetchone()
+        if found is None:
+            raise no_such_session(session_id)
+        return rows.session_of(found)
+
+    def update(self, session: Session) -> None:
+        columns = rows.SESSION_COLUMNS.replace(",", " = ?,") + " = ?"
+        with self._database.write() as connection:
+            changed = connection.execute(
+                f"UPDATE sessions SET {columns} WHERE id = ?",
+                (*rows.session_row(session), session.id),
+            )
+            if not changed.rowcount:
+                raise no_such_session(session.id)
+
+    def label(self, session_id: str, **fields: Any) -> Session:
+        """Change some fields of a session (`title`, `tags`, `pinned`, `draft`, `model`...), leave the rest as it is.
+
+        Unlike `update` it can't undo what another program changed meanwhile. Raises NotFound.
+        """
+        with self._database.write():
+            session = replace(self.session(session_id), **fields)
+            self.update(session)
+        return session
+
+    def tree(self, session_id: str) -> Tree:
+        with self._database.read() as connection:
+            found = connection.execute("SELECT n FROM sessions WHERE id = ?", (session_id,)).fetchone()
+            return Tree(messages.load(connection, messages.TREE, found[0], session_id) if found else ())
+
+    def branch(self, leaf: str | None) -> list[Message]:
+        with self._database.read() as connection:
+            found = connection.execute(
+                "SELECT sessions.id FROM messages JOIN sessions ON sessions.n = messages.session WHERE messages.id = ?",
+                (leaf,),
+            ).fetchone()
+            return messages.load(connection, messages.BRANCH, leaf, found[0]) if found else []
+
+    def add(self, *new: Message) -> None:
+        """Keep new messages in one transaction and make the last one their session's leaf.
+
+        A message comes after its parent. Raises NotFound for an unknown session or parent.
+        """
+        with self._database.write() as connection:
+            for message in new:
+                messages.insert(connection, message)
+            for session_id in dict.fromkeys(message.session for message in new):
+                own = [message for message in new if message.session == session_id]
+                self.update(_written_to(self.session(session_id), own))
+
+    def append(self, message_id: str, text: str, token_ids: Sequence[int]) -> None:
+        with self._database.write() as connection:
+            added = connection.execute(
+                "INSERT INTO pieces (message, token_ids, text) "
+                "SELECT n, ?, ? FROM messages WHERE id = ? AND status = 'streaming'",
+                (rows.packed(token_ids), rows.storable(text), message_id),
+            )
+            if not added.rowcount:
+                raise messages.no_such_message(message_id)
+
+    def amend(self, answer: Message) -> None:
+        with self._database.write() as connection:
+            changed = connection.execute(
+                "UPDATE messages SET status = ?, finished = ?, model = ?, model_file = ?, details = ? WHERE id = ?",
+                (
+                    answer.status,
+                    answer.finished,
+                    rows.storable(answer.model),
+                    rows.storable(answer.model_file),
+                    rows.details_json(answer),
+                    answer.id,
+                ),
+            )
+            if not changed.rowcount:
+                raise messages.no_such_message(answer.id)
+            if answer.status is not Status.STREAMING:
+                messages.fold(connection, answer.id)
+
+    def streaming(self, session_id: str) -> AbstractContextManager[None]:
+        return self._locks.hold(session_id)
+
+    def settle(self) -> int:
+        """Mark answers as interrupted whose program is gone, and return how many there were.
+
+        A living program holds its session's lock for as long as it streams.
+        """
+        with self._database.read() as connection:
+            sessions = connection.execute(
+                "SELECT DISTINCT sessions.id FROM messages JOIN sessions ON sessions.n = messages.session "
+                "WHERE messages.status = 'streaming'"
+            ).fetchall()
+        return sum(self._interrupt(session_id) for (session_id,) in sessions)
+
+    def duplicate(self, session_id: str) -> Session:
+        """Copy a session with all its messages and return the copy. Raises NotFound."""
+        with self._database.write() as connection:
+            original, now = self.session(session_id), self._clock()
+            copy = replace(
+                original,
+                id=self._new_id(),
+                created=now,
+                updated=now,
+                title=_("{title} (copy)").format(title=original.title) if original.title else "",
+                pinned=False,
+                draft="",
+                trashed=None,
+            )
+            self.create(copy)
+            ids: dict[str | None, str | None] = {None: None}
+            for message in self.tree(session_id):
+                ids[message.id] = self._new_id()
+                status = Status.INTERRUPTED if message.status is Status.STREAMING else message.status
+                twin = replace(message, id=ids[message.id] or "", session=copy.id, parent=ids[message.parent])
+                messages.insert(connection, replace(twin, status=status))
+            copy = replace(copy, leaf=ids.get(original.leaf))
+            self.update(copy)
+        return copy
+
+    def _interrupt(self, session_id: str) -> int:
+        with self._locks.hold_if_free(session_id) as held:
+            if not held:
+                return 0
+            with self._database.write() as connection:
+                found = connection.execute(
+                    "SELECT messages.id FROM messages JOIN sessions ON sessions.n = messages.session "
+                    "WHERE sessions.id = ? AND messages.status = 'streaming'",
+                    (session_id,),
+                ).fetchall()
+                for (message_id,) in found:
+                    connection.execute("UPDATE messages SET status = 'interrupted' WHERE id = ?", (message_id,))
+                    messages.fold(connection, message_id)
+                return len(found)
+
+
+def _written_to(session: Session, new: Sequence[Message]) -> Session:
+    question = next((message.text for message in new if message.role is Role.USER), "")
+    last = new[-1]
+    return replace(session, leaf=last.id, updated=last.created, title=session.title or title_of(question))

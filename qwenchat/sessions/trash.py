@@ -1,0 +1,129 @@
+"""Deleting: into the trash and back, one message and back, and forever.
+
+What goes forever takes its attached files along when nothing else has them. Before many sessions go at once, the
+database is copied; `migrate.safety_copies` lists what is kept.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from qwenchat.chat.conversation import Tree
+from qwenchat.chat.identity import Clock
+from qwenchat.chat.memory import no_such_session
+from qwenchat.sessions.database import Database
+from qwenchat.sessions.locks import SessionLocks
+from qwenchat.sessions.messages import TREE, load, no_such_message
+from qwenchat.sessions.migrate import safety_copy
+
+MANY = 10
+"""From this number of sessions on, deleting forever makes a safety copy first."""
+_BELOW = """
+WITH RECURSIVE below (n) AS (
+    SELECT n FROM messages WHERE id = ? AND removed IS NULL
+    UNION ALL
+    SELECT messages.n FROM below JOIN messages ON messages.parent = below.n AND messages.removed IS NULL
+)"""
+
+
+class Trash:
+    """Every method may raise StoreError, and NotFound for an id that is not there."""
+
+    def __init__(self, database: Database, locks: SessionLocks, clock: Clock) -> None:
+        self._database, self._locks, self._clock = database, locks, clock
+
+    def put(self, *session_ids: str) -> None:
+        """Move sessions to the trash."""
+        self._mark(session_ids, self._clock())
+
+    def restore(self, *session_ids: str) -> None:
+        """Take sessions out of the trash."""
+        self._mark(session_ids, None)
+
+    def delete_forever(self, *session_ids: str) -> None:
+        """Delete sessions, in the trash or not. Raises StoreError when another program writes into one."""
+        if len(session_ids) >= MANY:
+            safety_copy(self._database.file, "deleting")
+        with self._database.write() as connection, ExitStack() as held:
+            for session_id in _streaming(connection).intersection(session_ids):
+                held.enter_context(self._locks.hold(session_id))
+            for session_id in session_ids:
+                gone = connection.execute("DELETE FROM sessions WHERE id = ?", (session_id,))
+                if not gone.rowcount:
+                    raise no_such_session(session_id)
+            _drop_blobs(connection)
+
+    def older_than(self, before: int) -> list[str]:
+        """Return the ids of sessions that went to the trash before a time (Unix milliseconds)."""
+        with self._database.read() as connection:
+            found = connection.execute("SELECT id FROM sessions WHERE trashed < ? ORDER BY trashed", (before,))
+            return [session_id for (session_id,) in found]
+
+    def empty(self, before: int) -> int:
+        """Delete forever the sessions and single messages that were deleted before a time; return the sessions."""
+        gone = self.older_than(before)
+        if gone:
+            self.delete_forever(*gone)
+        with self._database.write() as connection:
+            connection.execute("DELETE FROM messages WHERE removed_at < ?", (before,))
+            _drop_blobs(connection)
+        return len(gone)
+
+    def remove_message(self, message_id: str) -> str | None:
+        """Delete a message and all below it, and return the session's new leaf.
+
+        Where that took the branch being read, the newest variant beside it is read now, or what it followed.
+        """
+        with self._database.write() as connection:
+            found = connection.execute(
+                "SELECT sessions.n, sessions.id, leaf FROM messages JOIN sessions ON sessions.n = messages.session "
+                "WHERE messages.id = ? AND removed IS NULL",
+                (message_id,),
+            ).fetchone()
+            if found is None:
+                raise no_such_message(message_id)
+            session, session_id = found[:2]
+            leaf: str | None = found[2]
+            tree = Tree(load(connection, TREE, session, session_id))
+            connection.execute(
+                f"{_BELOW} UPDATE messages SET removed_at = ?, "
+                "removed = (SELECT n FROM messages WHERE id = ?) WHERE n IN below",
+                (message_id, self._clock(), message_id),
+            )
+            if message_id in {message.id for message in tree.branch(leaf)}:
+                leaf = _leaf_beside(tree, message_id)
+                connection.execute("UPDATE sessions SET leaf = ? WHERE n = ?", (leaf, session))
+        return leaf
+
+    def restore_message(self, message_id: str) -> None:
+        """Take back one `remove_message`: the message and what went with it. What it followed has to be there."""
+        with self._database.write() as connection:
+            back = connection.execute(
+                "UPDATE messages SET removed = NULL, removed_at = NULL "
+                "WHERE removed = (SELECT n FROM messages AS root WHERE id = ? AND removed = n AND NOT EXISTS "
+                "(SELECT 1 FROM messages AS above WHERE above.n = root.parent AND above.removed IS NOT NULL))",
+                (message_id,),
+            )
+            if not back.rowcount:
+                raise no_such_message(message_id)
+
+    def _mark(self, session_ids: Sequence[str], when: int | None) -> None:
+        with self._database.write() as connection:
+            for session_id in session_ids:
+                marked = connection.execute("UPDATE sessions SET trashed = ? WHERE id = ?", (when, session_id))
+                if not marked.rowcount:
+                    raise no_such_session(session_id)
+
+
+def _streaming(connection: sqlite3.Connection) -> set[str]:
+    query = "SELECT id FROM sessions WHERE n IN (SELECT session FROM messages WHERE status = 'streaming')"
+    return {session_id for (session_id,) in connection.execute(query)}
+
+
+def _drop_blobs(connection: sqlite3.Connection) -> None:
+    connection.execute("DELETE FROM blobs WHERE n NOT IN (SELECT blob FROM attachments)")
+
+
+def _leaf_beside(tree: Tree, message_id: str) -> str | None:
+    others = [variant.id for variant in tree.variants(message_id) if variant.id != message_id]
+    return tree.leaf_below(others[-1]) if others else tree[message_id].parent

@@ -1,0 +1,189 @@
+"""Conversations for the tests of export and import: made by hand, made at random, and a store that keeps them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hypothesis import strategies as st
+
+from qwenchat.chat.conversation import Attachment, FinishReason, Message, Role, Session, Status, Timings, Usage
+from qwenchat.chat.memory import no_such_session
+from qwenchat.chat.sampling import Sampling
+from qwenchat.sessions import exporters
+from qwenchat.sessions.archive import MAX_TIME, Archive, normal
+
+NASTY = (
+    "\0",
+    "\x1b[31m\x1b]52;c;aGk=\x07",
+    "\u202egnp.exe\u202c",
+    "مرحبا",
+    "👩‍👩‍👧‍👦🇨🇳",
+    "你好,**注意:**请看",
+    "```python\nprint(1)",
+    "~~~~\n```\n# not a turn",
+    "\n---\n",
+    "\n...\n",
+    "\n# You\n",
+    "\nYou\n===\n",
+    "<script>alert(1)</script>",
+    "<!-- ",
+    "<pre>",
+    "</style></title>",
+    "[x](javascript:alert(1))",
+    "![x](http://example.com/x.png)",
+    "<img src=x onerror=alert(1)>",
+    "&lt;&#0;",
+    "\r\n\x85\u2028\x7f\ufffe",
+    "{{ x }} %s \\u0041 \\",
+    '"quoted"',
+    "'; DROP TABLE messages; --",
+    "$x_1$ \\(a_b\\) $5",
+    "\ttab   ",
+    "> quoted\n> ```",
+    "- a\n  - b\n\n    ```\n",
+    "huge " * 400,
+)
+
+
+def texts() -> st.SearchStrategy[str]:
+    """Any text, nasty pieces among it; no lone surrogates, which no store can keep."""
+    piece = st.one_of(st.sampled_from(NASTY), st.text(max_size=12))
+    return st.lists(piece, max_size=5).map("".join)
+
+
+def optional(values: st.SearchStrategy[int]) -> st.SearchStrategy[int | None]:
+    return st.one_of(st.none(), values)
+
+
+TIMES = st.integers(0, MAX_TIME - 1)
+COUNTS = st.integers(0, 2**40)
+SECONDS = st.floats(0, 1e6, allow_nan=False)
+
+
+@st.composite
+def samplings(draw: st.DrawFn) -> Sampling:
+    return Sampling(
+        temperature=draw(st.one_of(st.none(), st.floats(0, 2))),
+        top_p=draw(st.one_of(st.none(), st.floats(0, 1))),
+        top_k=draw(optional(st.integers(0, 1000))),
+        seed=draw(optional(st.integers(0, 2**32 - 2))),
+        max_tokens=draw(optional(st.integers(1, 2**31))),
+        stop=tuple(draw(st.lists(texts().filter(bool), max_size=2))),
+    )
+
+
+@st.composite
+def messages(draw: st.DrawFn, number: int, session: str) -> Message:
+    role = draw(st.sampled_from(Role))
+    attachment = st.builds(Attachment, texts(), texts(), st.binary(max_size=40))
+    return Message(
+        f"{session}-{number}",
+        session,
+        draw(st.sampled_from([None, *(f"{session}-{before}" for before in range(number))])),
+        role,
+        draw(texts()),
+        draw(TIMES),
+        draw(st.sampled_from(Status)),
+        draw(optional(TIMES)),
+        draw(texts()),
+        draw(texts()),
+        draw(st.one_of(st.none(), samplings())),
+        tuple(draw(st.lists(st.integers(0, 151_935), max_size=5))),
+        draw(st.one_of(st.none(), st.sampled_from(FinishReason))),
+        draw(st.one_of(st.none(), st.builds(Usage, COUNTS, COUNTS, COUNTS))),
+        draw(st.one_of(st.none(), st.builds(Timings, *[SECONDS] * 6))),
+        tuple(draw(st.lists(attachment, max_size=2))),
+        draw(texts()),
+    )
+
+
+@st.composite
+def archives(draw: st.DrawFn, name: str = "s") -> Archive:
+    """Any conversation that the program can make: any tree, any text, any leaf."""
+    made = [draw(messages(number, name)) for number in range(draw(st.integers(0, 6)))]
+    session = Session(
+        name,
+        draw(TIMES),
+        draw(TIMES),
+        draw(texts()),
+        draw(texts()),
+        draw(texts()),
+        draw(samplings()),
+        draw(st.sampled_from([None, *(message.id for message in made)])),
+        draw(st.booleans()),
+        tuple(draw(st.lists(texts(), max_size=2))),
+        draw(texts()),
+        draw(optional(TIMES)),
+    )
+    return Archive(session, tuple(made))
+
+
+def talk(*words: str, session: str = "s1", title: str = "Talk", system: str = "") -> Archive:
+    """A conversation without branches: questions and answers in turn."""
+    made: list[Message] = []
+    for number, text in enumerate(words):
+        role = Role.ASSISTANT if number % 2 else Role.USER
+        model = "7b:q4_k_m" if number % 2 else ""
+        parent = made[-1].id if made else None
+        made.append(
+            Message(f"{session}-{number}", session, parent, role, text, 1_750_000_000_000 + number, model=model)
+        )
+    leaf = made[-1].id if made else None
+    return Archive(Session(session, 1_750_000_000_000, 1_750_000_060_000, title, system=system, leaf=leaf), tuple(made))
+
+
+def branching() -> Archive:
+    """A question answered twice, then asked in other words; the second answer of the first is being read."""
+    first = talk("Q one", "A one", title="Tree")
+    question, answer = first.messages
+    again = replace(answer, id="s1-again", text="A two", created=answer.created + 1, status=Status.STOPPED)
+    edited = replace(question, id="s1-edit", text="Q two", created=question.created + 9)
+    below = replace(answer, id="s1-below", parent=edited.id, text="A three", created=question.created + 10)
+    session = replace(first.session, leaf=again.id)
+    return Archive(session, (question, answer, again, edited, below))
+
+
+def with_file(archive: Archive, name: str, data: bytes, media_type: str = "text/plain") -> Archive:
+    """The conversation with a file attached to its first question."""
+    first, *others = archive.messages
+    return replace(archive, messages=(replace(first, attachments=(Attachment(name, media_type, data),)), *others))
+
+
+def exported(name: str, *given: Archive, all_branches: bool = False) -> str:
+    """What a format writes for these conversations."""
+    return "".join(exporters.named(name).write(map(normal, given), all_branches))
+
+
+class Kept:
+    """A store as export and import see it: `archive.ArchiveStore` and the look-ups of the command line."""
+
+    def __init__(self, *archives: Archive) -> None:
+        self.kept: dict[str, Archive] = {}
+        self.add_archives(archives)
+
+    def archive(self, session_id: str) -> Archive:
+        try:
+            return self.kept[session_id]
+        except KeyError:
+            raise no_such_session(session_id) from None
+
+    def add_archives(self, archives: Sequence[Archive]) -> int:
+        changed = 0
+        for archive in archives:
+            there = self.kept.get(archive.session.id)
+            known = {message.id for message in there.messages} if there else set()
+            new = tuple(message for message in archive.messages if message.id not in known)
+            if there is None or new:
+                session = there.session if there else archive.session
+                before = there.messages if there else ()
+                self.kept[session.id] = Archive(session, (*before, *new))
+                changed += 1
+        return changed
+
+    def find(self, prefix: str) -> Session:
+        found = [archive.session for name, archive in self.kept.items() if name.startswith(prefix)]
+        if len(found) != 1:
+            raise no_such_session(prefix)
+        return found[0]
+
+    def sessions(self) -> list[Session]:
+        return [archive.session for archive in self.kept.values() if archive.session.trashed is None]

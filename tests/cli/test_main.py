@@ -1,0 +1,86 @@
+"""The root: quick, light, honest about bugs, and the same two-line errors everywhere."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qwenchat import __version__
+from tests import ggufs
+from tests.commands import environment, qwenchat
+
+HEAVY = ("textual", "llama_cpp", "huggingface_hub", "rich", "jinja2")
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["ask", "--help"], ["config", "show"]])
+def test_light_commands_import_nothing_heavy(words: list[str]) -> None:
+    script = (
+        "import sys\nfrom qwenchat.cli.main import main\n"
+        f"code = main({words!r})\nprint([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)\nsys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment(), check=False
+    )
+    assert done.returncode == 0
+    assert done.stderr.strip() == "[]"
+
+
+def test_version() -> None:
+    assert qwenchat("--version").stdout == f"qwenchat {__version__}\n"
+
+
+def test_nothing_is_made_on_disk_until_it_is_needed(home: Path) -> None:
+    for words in (["--version"], ["--help"], ["config", "path"], ["config", "show"]):
+        assert qwenchat(*words).returncode == 0
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("words", [["nonsense"], ["ask", "--nonsense"], ["ask", "--ctx", "x", "hi"], ["config", "get"]])
+def test_wrong_use_exits_with_2(words: list[str]) -> None:
+    done = qwenchat(*words)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Error:" in done.stderr
+
+
+def test_config_round_trip(home: Path) -> None:
+    path = Path(qwenchat("config", "path").stdout.strip())
+    assert path.is_relative_to(home)
+    assert qwenchat("config", "set", "model.context", "8192").returncode == 0
+    assert qwenchat("config", "get", "model.context").stdout == "8192\n"
+    assert json.loads(qwenchat("config", "show", "--json").stdout)["model"]["context"] == 8192
+    assert path.stat().st_mode & 0o077 == 0 and path.parent.stat().st_mode & 0o077 == 0
+    done = qwenchat("config", "set", "model.context", "many")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 2)
+    assert qwenchat("config", "get", "no.such").returncode == 2
+
+
+def test_a_bug_says_so_and_debug_shows_where(tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom qwenchat.cli import main\nfrom qwenchat.program import Program\n"
+        "Program.here = classmethod(lambda cls: 1 / 0)\nsys.exit(main.main(sys.argv[1:]))"
+    )
+    for words, trace in ((["config", "path"], False), (["--debug", "config", "path"], True)):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *words], capture_output=True, text=True, env=environment(), check=False
+        )
+        assert done.returncode == 1
+        assert "bug" in done.stderr
+        assert ("Traceback" in done.stderr) is trace
+
+
+def test_a_closed_pipe_is_no_error(endless: ggufs.Chain) -> None:
+    asking = subprocess.Popen(
+        [sys.executable, "-m", "qwenchat", "ask", "-m", str(endless.path), "hi"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    assert asking.stdout and asking.stderr
+    asking.stdout.read(10)
+    asking.stdout.close()
+    assert asking.stderr.read() == b""
+    assert asking.wait(timeout=60) == 0

@@ -1,0 +1,372 @@
+"""Other programs' files as conversations: trees, missing fields, wrong types, and nothing twice."""
+
+import json
+import zipfile
+from io import BytesIO
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwenchat.chat.conversation import Message, Role, Session, Tree
+from qwenchat.errors import FileError
+from qwenchat.sessions import importers, records
+from qwenchat.sessions.archive import Archive
+from tests.archives import Kept, branching, exported, talk
+
+WRITTEN = 1_700_000_000_000
+
+
+def read_bytes(data: bytes) -> importers.Reading:
+    return importers.read(records.records_in(BytesIO(data), WRITTEN))
+
+
+def read(*documents: object) -> importers.Reading:
+    return read_bytes(json.dumps(documents).encode())
+
+
+def read_lines(*documents: object) -> importers.Reading:
+    lines = [each if isinstance(each, str) else json.dumps(each) for each in documents]
+    return read_bytes("\n".join(lines).encode())
+
+
+def branch(archive: Archive) -> list[tuple[str, str]]:
+    return [(message.role.value, message.text) for message in Tree(archive.messages).branch(archive.session.leaf)]
+
+
+def chatgpt_node(
+    name: str, parent: str | None, role: str, *parts: object, kind: str = "text", **message: object
+) -> dict[str, Any]:
+    content = {"content_type": kind, "parts": list(parts)}
+    body = {"id": name, "author": {"role": role}, "content": content, "metadata": {}, "recipient": "all"} | message
+    return {"id": name, "parent": parent, "children": [], "message": body}
+
+
+def chatgpt(*nodes: dict[str, Any], **fields: object) -> dict[str, Any]:
+    root = {"id": "root", "message": None, "parent": None, "children": [nodes[0]["id"]]}
+    return {
+        "title": "Python help",
+        "create_time": 1_697_000_000.25,
+        "update_time": 1_697_000_900.0,
+        "mapping": {node["id"]: node for node in (root, *nodes)},
+        "current_node": nodes[-1]["id"],
+        "conversation_id": "conv-1",
+    } | fields
+
+
+CHATGPT = chatgpt(
+    chatgpt_node("sys", "root", "system", "", metadata={"is_visually_hidden_from_conversation": True}),
+    chatgpt_node("u1", "sys", "user", "How?", create_time=1_697_000_001.5),
+    chatgpt_node("a1", "u1", "assistant", "Like so.", create_time=1_697_000_002, metadata={"model_slug": "gpt-4"}),
+    chatgpt_node("u2", "a1", "user", "And then?", create_time=1_697_000_003),
+    chatgpt_node("a2", "u1", "assistant", "Or so.", create_time=1_697_000_004, metadata={"model_slug": "gpt-4o"}),
+    chatgpt_node("u3", "a2", "user", {"content_type": "image_asset_pointer", "asset_pointer": "x"}, "What is it?",
+                 kind="multimodal_text", create_time=1_697_000_005),
+    chatgpt_node("call", "u3", "assistant", "look()", kind="code", recipient="python"),
+    chatgpt_node("tool", "call", "tool", "a cat"),
+    chatgpt_node("think", "tool", "assistant", "hm", kind="thoughts"),
+    chatgpt_node("a3", "think", "assistant", "A cat.", create_time=1_697_000_009),
+)  # fmt: skip
+
+
+def test_chatgpt_with_its_branches() -> None:
+    (archive,) = read(CHATGPT).archives
+    assert branch(archive) == [
+        ("user", "How?"),
+        ("assistant", "Or so."),
+        ("user", "[image_asset_pointer]\nWhat is it?"),
+        ("assistant", "A cat."),
+    ]
+    tree = Tree(archive.messages)
+    first = tree.children(None)[0]
+    assert [(message.text, message.model) for message in tree.children(first.id)] == [
+        ("Like so.", "gpt-4"),
+        ("Or so.", "gpt-4o"),
+    ]
+    assert (first.created, archive.session.created) == (1_697_000_001_500, 1_697_000_000_250)
+    assert (archive.session.title, archive.session.model, archive.session.system) == ("Python help", "", "")
+
+
+def test_chatgpt_in_its_zip_beside_files_that_are_none() -> None:
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w") as file:
+        file.writestr("user.json", '{"id": "user-1", "email": "a@b.c"}')
+        file.writestr("message_feedback.json", "[]")
+        file.writestr("conversations.json", json.dumps([CHATGPT]))
+        file.writestr("chat.html", "<html>")
+    reading = read_bytes(packed.getvalue())
+    assert len(reading.archives) == 1
+    assert (reading.formats, reading.problems) == (("ChatGPT",), ())
+
+
+def test_chatgpt_with_little_in_it() -> None:
+    bare = {"mapping": {"a": {"message": {"author": {"role": "user"}, "content": {"parts": ["Hi"]}}}}}
+    (archive,) = read(bare).archives
+    assert branch(archive) == [("user", "Hi")]
+    assert (archive.session.title, archive.session.updated) == ("Hi", WRITTEN)
+    reading = read(chatgpt(chatgpt_node("x", "root", "assistant", "")), {"mapping": {}}, bare)
+    assert (len(reading.archives), reading.empty, reading.problems) == (1, 2, ())
+
+
+def test_answers_in_a_row_are_one() -> None:
+    made = chatgpt(
+        chatgpt_node("u", "root", "user", "Q"),
+        chatgpt_node("a", "u", "assistant", "Let me look."),
+        chatgpt_node("t", "a", "tool", "found"),
+        chatgpt_node("b", "t", "assistant", "Here it is."),
+        current_node="a",
+    )
+    (archive,) = read(made).archives
+    assert branch(archive) == [("user", "Q"), ("assistant", "Let me look.\n\nHere it is.")]
+
+
+def openwebui(**chat: object) -> dict[str, Any]:
+    def message(name: str, parent: str | None, role: str, content: object, time: object, **more: object) -> Any:
+        return {
+            "id": name,
+            "parentId": parent,
+            "childrenIds": [],
+            "role": role,
+            "content": content,
+            "timestamp": time,
+        } | more
+
+    messages = [
+        message("u1", None, "user", "你好", 1_75_000_000, models=["qwen2:7b"]),
+        message("a1", "u1", "assistant", "你好！", 1_75_000_001, model="qwen2:7b", done=True),
+        message("a2", "u1", "assistant", "您好！", 1_75_000_002, model="qwen2:72b"),
+        message("u2", "a1", "user", [{"type": "text", "text": "Look"}, {"type": "image_url", "image_url": {}}], None),
+        message("a3", "u2", "assistant", "", 1_75_000_005, error={"content": "no"}),
+    ]
+    return {
+        "id": "chat-1",
+        "user_id": "someone",
+        "title": "Greeting\x1b[31m",
+        "chat": {
+            "title": "inner",
+            "models": ["qwen2:7b"],
+            "params": {"system": "Be kind."},
+            "history": {"messages": {each["id"]: each for each in messages}, "currentId": "a3"},
+            "messages": messages[:2],
+        }
+        | chat,
+        "created_at": 1_75_000_000,
+        "updated_at": 1_75_000_100,
+        "archived": False,
+        "pinned": True,
+        "meta": {"tags": ["greeting", "中文"]},
+    }
+
+
+def test_open_webui_with_its_branches() -> None:
+    (archive,) = read(openwebui()).archives
+    assert branch(archive) == [("user", "你好"), ("assistant", "你好！"), ("user", "Look\n[image_url]")]
+    assert [message.text for message in Tree(archive.messages).variants(archive.messages[1].id)] == ["你好！", "您好！"]
+    session = archive.session
+    assert (session.title, session.system, session.pinned) == ("Greeting[31m", "Be kind.", True)
+    assert (session.tags, session.created, session.updated) == (
+        ("greeting", "中文"),
+        1_75_000_000_000,
+        1_75_000_100_000,
+    )
+
+
+def test_open_webui_of_old_and_the_chat_alone() -> None:
+    plain = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}
+    old = {"chat": {"title": "Old", "messages": plain, "timestamp": 1_700_000_000_000}}
+    alone = openwebui()["chat"]
+    reading = read(old, alone)
+    assert [branch(archive)[0][1] for archive in reading.archives] == ["Hi", "你好"]
+    assert reading.archives[0].session.created == 1_700_000_000_000
+
+
+def test_openai_lines_and_what_is_passed_over() -> None:
+    reading = read_lines(
+        {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Q"}]},
+        "",
+        {
+            "messages": [
+                {"role": "developer", "content": "Hm."},
+                {"role": "user", "content": [{"type": "text", "text": "Sum?"}]},
+                {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+                {"role": "tool", "content": "4", "tool_call_id": "1"},
+                {"role": "assistant", "content": "Four."},
+            ],
+            "title": "Sums",
+        },
+    )
+    assert [archive.session.system for archive in reading.archives] == ["Be brief.", "Hm."]
+    assert branch(reading.archives[1]) == [("user", "Sum?"), ("assistant", "Four.")]
+    assert [archive.session.title for archive in reading.archives] == ["Q", "Sums"]
+
+
+def test_sharegpt_in_both_its_dialects() -> None:
+    reading = read(
+        {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}], "system": "S"},
+        {"id": 7, "conversations": [{"role": "system", "content": "S2"}, {"role": "user", "content": "Q2"}]},
+        {"conversations": [{"from": "human", "value": "Q3"}, {"from": "function_call", "value": "{}"},
+                           {"from": "observation", "value": "1"}, {"from": "gpt", "value": "One"}], "system": None},
+    )  # fmt: skip
+    assert [archive.session.system for archive in reading.archives] == ["S", "S2", ""]
+    assert branch(reading.archives[2]) == [("user", "Q3"), ("assistant", "One")]
+
+
+FOREIGN = [CHATGPT, openwebui(), {"messages": [{"role": "user", "content": "Q"}]},
+           {"conversations": [{"from": "human", "value": "Q"}]}]  # fmt: skip
+
+
+@pytest.mark.parametrize("document", FOREIGN)
+def test_the_same_file_twice_makes_nothing_new(document: object) -> None:
+    store = Kept()
+    assert store.add_archives(read(document).archives) == 1
+    before = dict(store.kept)
+    assert store.add_archives(read(document).archives) == 0
+    assert store.kept == before
+
+
+def test_formats_do_not_claim_each_others_records() -> None:
+    documents = [*FOREIGN, json.loads(exported("json", branching()))[0]]
+    for document in documents:
+        assert sum(form.knows(document) for form in importers.formats()) == 1
+    assert len(read(*documents).formats) == len(importers.formats()) == 5
+
+
+def test_a_conversation_that_grew_keeps_what_was_there() -> None:
+    more = json.loads(json.dumps(CHATGPT))
+    more["mapping"]["u4"] = chatgpt_node("u4", "a3", "user", "Thanks", create_time=1_697_000_100)
+    store = Kept(*read(CHATGPT).archives)
+    before = len(next(iter(store.kept.values())).messages)
+    assert store.add_archives(read(more).archives) == 1
+    assert len(store.kept) == 1
+    assert len(next(iter(store.kept.values())).messages) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (7, "known format"),
+        ({}, "known format"),
+        ({"messages": "x"}, "known format"),
+        ({"messages": [{"content": "no role"}]}, "missing required field `role`"),
+        ({"messages": [{"role": "user", "content": 5}]}, "neither text nor a list"),
+        ({"conversations": [3]}, "Expected `object`, got `int`"),
+        ({"mapping": {"a": {"parent": 5}}}, r"Expected `str \| null`, got `int`"),
+        ({"mapping": {"a": {"message": {"author": "me"}}}}, "Expected `object`, got `str`"),
+        ({"chat": {"history": {"messages": []}}}, "Expected `object`, got `array`"),
+        (chatgpt(chatgpt_node("a", "b", "user", "x"), chatgpt_node("b", "a", "user", "y")), "circle"),
+        ({"format": "qwenchat", "version": 2}, "later qwenchat"),
+        ({"format": "qwenchat", "version": "x"}, "later qwenchat"),
+        ({"format": "qwenchat", "version": 1}, "missing required field `session`"),
+    ],
+)
+def test_a_bad_record_is_named_and_the_rest_goes_in(bad: object, reason: str) -> None:
+    good = {"messages": [{"role": "user", "content": "Q"}]}
+    reading = read(good, bad, good | {"title": "again"})
+    assert [problem.place for problem in reading.problems] == ["record 2"]
+    assert len(reading.archives) == 2
+    with pytest.raises(AssertionError, match=reason):
+        raise AssertionError(reading.problems[0].reason)
+
+
+def changed(**fields: object) -> dict[str, Any]:
+    """Our own format with a field of the session or (with `message_`) of the last message changed."""
+    document: dict[str, Any] = json.loads(exported("json", talk("Q", "A")))[0]
+    for name, value in fields.items():
+        part = document["messages"][-1] if name.startswith("message_") else document["session"]
+        part[name.removeprefix("message_")] = value
+    return document
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"id": "../../etc"},
+        {"id": ""},
+        {"id": "x" * 65},
+        {"id": "a\x1b[31m"},
+        {"leaf": "nowhere"},
+        {"created": -1},
+        {"updated": 10**18},
+        {"trashed": 10**30},
+        {"title": 5},
+        {"sampling": {"temperature": 1e300}},
+        {"sampling": {"max_tokens": 2**60}},
+        {"message_id": "s1-0"},
+        {"message_id": "/"},
+        {"message_session": "other"},
+        {"message_parent": "nowhere"},
+        {"message_parent": "s1-1"},
+        {"message_role": "system"},
+        {"message_status": "fine"},
+        {"message_created": "now"},
+        {"message_finished": -5},
+        {"message_token_ids": [-1]},
+        {"message_token_ids": [2**40]},
+        {"message_attachments": [{"name": "a", "media_type": "b", "data": "!"}]},
+        {"message_usage": {"prompt_tokens": 2**60}},
+        {"message_timings": {"load_s": 1e30}},
+    ],
+)
+def test_our_own_format_takes_nothing_that_makes_no_sense(fields: dict[str, object]) -> None:
+    reading = read(changed(), changed(**fields))
+    assert len(reading.archives) == 1
+    assert [problem.place for problem in reading.problems] == ["record 2"]
+
+
+def test_fields_that_a_later_version_adds_are_passed_over() -> None:
+    assert read(changed() | {"new": 1}).archives == read(changed()).archives
+
+
+def test_a_message_id_belongs_to_one_conversation() -> None:
+    other = changed(id="s2", leaf=None)
+    for message in other["messages"]:
+        message["session"] = "s2"
+    assert [problem.reason for problem in read(changed(), other).problems] == [
+        "a message of another conversation has the same id"
+    ]
+
+
+def test_hostile_titles_and_names_are_cleaned_and_words_kept() -> None:
+    document = changed(title="a\nb\x1b]0;x\x07", tags=["x\n\x1b"], message_text="\x1b[2J\0", model="m\r\n")
+    (archive,) = read(document).archives
+    assert (archive.session.title, archive.session.tags, archive.session.model) == ("a b]0;x", ("x",), "m")
+    assert archive.messages[-1].text == "\x1b[2J\0"
+
+
+def test_lone_surrogates_are_left_out() -> None:
+    (archive,) = read_bytes(rb'[{"messages":[{"role":"user","content":"a\ud83d b\ud83d\ude00 \\ud83d"}]}]').archives
+    assert archive.messages[0].text == "a b😀 \\ud83d"
+
+
+def test_deep_and_wide_trees_are_read_without_recursion() -> None:
+    names = [f"n{number}" for number in range(5_000)]
+    roles = {name: "assistant" if number % 2 else "user" for number, name in enumerate(names)}
+    deep = [chatgpt_node(name, above, roles[name], name) for above, name in pairwise(["root", *names])]
+    wide = [chatgpt_node(name, "root", "user", name) for name in names]
+    reading = read(chatgpt(*deep), chatgpt(*wide, conversation_id="wide"))
+    assert [len(archive.messages) for archive in reading.archives] == [5_000, 5_000]
+    assert not reading.problems
+    assert branch(reading.archives[0])[-1] == ("assistant", "n4999")
+
+
+def test_siblings_without_dates_keep_their_order() -> None:
+    nodes = [chatgpt_node(f"n{number}", "root", "user", str(number)) for number in range(50)]
+    (archive,) = read(chatgpt(*nodes)).archives
+    assert [message.text for message in Tree(archive.messages).children(None)] == [str(n) for n in range(50)]
+
+
+def test_a_session_of_ours_keeps_its_ids() -> None:
+    (archive,) = read_bytes(exported("json", branching()).encode()).archives
+    assert archive.session == branching().session
+    assert isinstance(archive.session, Session)
+    assert {message.id for message in archive.messages} == {message.id for message in branching().messages}
+    assert all(isinstance(message, Message) and message.role in Role for message in archive.messages)
+
+
+def test_a_file_without_conversations_says_what_it_knows(tmp_path: Path) -> None:
+    for text in ('{"a": 1}', "[1, 2]", '"text"'):
+        with pytest.raises(FileError, match="no conversation") as caught:
+            read_bytes(text.encode())
+        assert "ChatGPT" in caught.value.hint
+    assert read_bytes(b"[]").archives == ()

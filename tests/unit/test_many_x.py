@@ -1,0 +1,254 @@
+"""What each format says, and that no text breaks out of its place in it."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given, settings
+from markdown_it import MarkdownIt
+
+from qwenchat.chat.conversation import Status
+from qwenchat.errors import WrongUse
+from qwenchat.sessions import exporters
+from qwenchat.sessions.archive import Archive, normal
+from qwenchat.sessions.exporters.md import contained
+from qwenchat.sessions.markdown import answers, to_html
+from qwenchat.sessions.transcript import entries
+from tests.archives import NASTY, archives, branching, exported, talk, with_file
+
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+FORMATS = ["html", "json", "jsonl", "md", "sharegpt", "txt"]
+
+
+def test_every_format_is_found_by_its_name() -> None:
+    assert exporters.names() == FORMATS
+    assert all(exporters.named(name).name == name for name in FORMATS)
+    with pytest.raises(WrongUse, match="docx"):
+        exporters.named("docx")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@settings(max_examples=1500, deadline=None)
+@given(archive=archives())
+def test_nothing_written_holds_a_control_character(name: str, archive: Archive) -> None:
+    assert not CONTROL.search(exported(name, archive, all_branches=True))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_empty_session_can_be_written(name: str) -> None:
+    assert exported(name, talk()).isprintable() or "\n" in exported(name, talk())
+    assert exported(name, talk(), all_branches=True) == exported(name, talk())
+
+
+def test_the_branch_being_read_is_told_and_all_if_asked() -> None:
+    tree = branching()
+    assert [entry.message.text for entry in entries(tree, False)] == ["Q one", "A two"]
+    told = entries(tree, True)
+    assert [entry.message.text for entry in told] == ["Q one", "A one", "A two", "Q two", "A three"]
+    assert [(entry.variant, entry.variants, entry.follows) for entry in told] == [
+        (1, 2, 0),
+        (1, 2, 0),
+        (2, 2, 1),
+        (2, 2, 0),
+        (1, 1, 0),
+    ]
+    assert len(exported("jsonl", tree).splitlines()) == 1
+    assert len(exported("jsonl", tree, all_branches=True).splitlines()) == 3
+
+
+def test_jsonl_is_what_fine_tuning_reads() -> None:
+    (line,) = exported("jsonl", talk("Q", "A", system="Be brief.")).splitlines()
+    assert json.loads(line) == {
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Q"},
+            {"role": "assistant", "content": "A"},
+        ]
+    }
+
+
+def test_sharegpt_is_what_llama_factory_reads() -> None:
+    found = json.loads(exported("sharegpt", talk("Q", "A", "left out"), talk("only a question"), talk("X", "Y")))
+    assert [sorted(each) for each in found] == [["conversations", "system"]] * 2
+    assert found[0]["conversations"] == [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
+
+
+def test_plain_text_reads_as_it_was_said() -> None:
+    text = exported("txt", with_file(branching(), "a.txt", b"one\ntwo\n"), all_branches=True)
+    assert text.startswith("Tree\n2025-06-15 15:06 UTC – 2025-06-15 15:07 UTC · 7b:q4_k_m\n")
+    assert "3. Assistant (2/2) · after no. 1 · 2025-06-15 15:06 UTC · 7b:q4_k_m · stopped" in text
+    assert "[a.txt · text/plain · 8 bytes]\n\n    one\n    two\n" in text
+
+
+def headings(markdown: str) -> list[str]:
+    """The page's own headings: those of level 1 and 2 outside lists and quotes."""
+    tokens = MarkdownIt("commonmark").parse(markdown)
+    return [
+        tokens[index + 1].content
+        for index, token in enumerate(tokens)
+        if token.type == "heading_open" and token.level == 0 and token.tag in ("h1", "h2")
+    ]
+
+
+@settings(max_examples=1500, deadline=None)
+@given(archives())
+def test_in_markdown_only_turns_are_headings(archive: Archive) -> None:
+    markdown = exported("md", archive, all_branches=True)
+    front, page = markdown.split("\n---\n", 1)
+    assert front.startswith("---\n")
+    assert all(re.fullmatch(r"\w+: .+", line) for line in front.splitlines()[1:])
+    wanted = 1 + bool(archive.session.system) + len(archive.messages)
+    assert len(headings(page)) == wanted
+    assert len([line for line in headings(page) if re.match(r"(\d+\. )?(You|Assistant)", line)]) >= len(
+        archive.messages
+    )
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_markdown_holds_what_is_said_after_a_nasty_text(text: str) -> None:
+    said = exported("md", talk(text, f"{text}\n{text}", "the end"))
+    assert len(headings(said.split("\n---\n", 1)[1])) == 4
+    assert MarkdownIt("commonmark").parse(said)[-2].content == "the end"
+
+
+def test_markdown_leaves_harmless_text_as_it_is() -> None:
+    blocks = MarkdownIt("commonmark").disable("inline")
+    text = "A *list*:\n\n1. one\n2. two\n\n```py\n# comment\nx = 1\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n<b>x</b>"
+    assert contained(text, blocks) == text
+    assert contained("# One\n\nTwo\n---\ntext", blocks) == "### One\n\n#### Two\n\ntext"
+    assert contained("```py\nx = 1", blocks) == "```py\nx = 1\n```"
+
+
+def test_front_matter_quotes_its_title() -> None:
+    lines = exported("md", talk("Q", title='---\nmodel: "x" # \x1b[31m')).splitlines()
+    assert lines[1] == 'title: "--- model: \\"x\\" # [31m"'
+    assert lines[3] == 'model: ""'
+    assert lines[4] == "created: 2025-06-15T15:06:40Z"
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.open: list[str] = []
+        self.words = ""
+        self.style = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in ("meta", "br", "hr"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] == ["style"]:
+            self.style += data
+        else:
+            self.words += data
+
+
+ALLOWED_TAGS = re.compile(
+    "html|head|meta|title|style|body|main|header|article|h[1-6]|p|div|span|a|details|summary|pre|code|em|strong|s|ul|ol|"
+    "li|blockquote|table|thead|tbody|tr|th|td|br|hr"
+)
+ALLOWED_ATTRIBUTES = {
+    "charset",
+    "http-equiv",
+    "content",
+    "name",
+    "dir",
+    "class",
+    "id",
+    "href",
+    "open",
+    "start",
+    "style",
+}
+
+
+def check_page(page: str) -> Page:
+    found = Page(page)
+    assert not found.open
+    assert all(ALLOWED_TAGS.fullmatch(tag) for tag in found.tags)
+    assert {name for name, _value in found.attributes} <= ALLOWED_ATTRIBUTES | {"title"}
+    for name, value in found.attributes:
+        assert name != "href" or re.match(r"https?:|mailto:|#m\d+$", value, re.IGNORECASE)
+        assert name != "style" or re.fullmatch(r"text-align:(left|right|center)", value)
+    assert not re.search(r"@import|url\(|expression|</", found.style)
+    assert found.tags.count("style") == found.tags.count("title") == 1
+    return found
+
+
+@settings(max_examples=1500, deadline=None)
+@given(archives())
+def test_a_page_holds_no_script_and_loads_nothing(archive: Archive) -> None:
+    page = check_page(exported("html", archive, all_branches=True))
+    assert page.tags.count("article") == len(archive.messages) + bool(archive.session.system)
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_a_page_shows_nasty_text_as_text(text: str) -> None:
+    page = check_page(exported("html", with_file(talk(text, text, title=text), text, text.encode())))
+    for word in ("<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "javascript:alert(1)"):
+        assert page.words.count(word) >= 3 * (word in text)
+
+
+def test_a_page_follows_the_reader_and_colours_code() -> None:
+    page = exported("html", talk("Write it", "```python\ndef f(): return 'x'\n```"))
+    assert "prefers-color-scheme: dark" in page
+    assert "@media print" in page
+    assert "default-src 'none'" in page
+    assert '<span class="k">def</span>' in page
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("**注意：**请看", "<p><strong>注意：</strong>请看</p>\n"),
+        ("这是**“重点”**吗", "<p>这是<strong>“重点”</strong>吗</p>\n"),
+        ("2 * 3 * 4", "<p>2 * 3 * 4</p>\n"),
+        ("snake_case_name", "<p>snake_case_name</p>\n"),
+        (r"\(a_b\) costs $5 or $6", '<p><span class="formula">\\(a_b\\)</span> costs $5 or $6</p>\n'),
+        ("List<String> x", "<p>List&lt;String&gt; x</p>\n"),
+        ("<think>hm</think>", "<p>&lt;think&gt;hm&lt;/think&gt;</p>\n"),
+        ("![a](http://x.y/z.png)", '<p><span class="image">a ‹http://x.y/z.png›</span></p>\n'),
+        ("[a](javascript:x)", "<p>[a](javascript:x)</p>\n"),
+        ("[a](https://x.y)", '<p><a href="https://x.y">a</a></p>\n'),
+    ],
+)
+def test_markdown_as_html(text: str, html: str) -> None:
+    assert to_html(text, answers()) == html
+
+
+def test_how_an_answer_ended_is_said() -> None:
+    for status in Status:
+        archive = talk("Q", "A")
+        question, answer = archive.messages
+        ended = Archive(archive.session, (question, replace(answer, status=status, error="no memory")))
+        said = exported("txt", ended)
+        assert ("interrupted" in said) == (status in (Status.STREAMING, Status.INTERRUPTED))
+        assert ("failed: no memory" in said) == (status is Status.FAILED)
+
+
+def test_pieces_come_one_message_at_a_time() -> None:
+    read: list[str] = []
+
+    def many() -> Iterator[Archive]:
+        for name in ("one", "two"):
+            read.append(name)
+            yield normal(talk("Q", "A", session=name))
+
+    pieces = exporters.named("jsonl").write(many(), False)
+    next(pieces)
+    assert read == ["one"]

@@ -1,0 +1,92 @@
+"""A model is loaded with the window, KV type and layers that fit, or refused with numbers before it is loaded."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from qwenchat.config import ModelSettings
+from qwenchat.engine.hardware import Machine
+from qwenchat.engine.local import Planned
+from qwenchat.engine.protocol import Device
+from qwenchat.errors import CannotLoad
+from qwenchat.models.gguf import Header, read_header
+from qwenchat.planning import Wishes, plan
+from tests import ggufs
+
+GIB = 2**30
+
+
+@pytest.fixture(scope="session")
+def header(models: Path) -> Header:
+    """Return a header of 7B's shape with 4.36 GiB of weights."""
+    made = read_header(ggufs.write_model(models / "for-planning.gguf", shape=ggufs.Shape(context=32768)))
+    shaped = replace(made, layers=28, width=3584, heads=28, kv_heads=4, key_length=128, value_length=128)
+    return replace(shaped, file_size=4_683_071_264)
+
+
+def planned(
+    header: Header,
+    free_gib: float,
+    wishes: Wishes | None = None,
+    devices: Sequence[Device] = (),
+    settings: ModelSettings | None = None,
+) -> Planned:
+    return plan(
+        header,
+        identity="x",
+        name="7b",
+        machine=Machine(8, 64 * GIB, round(free_gib * GIB)),
+        devices=devices,
+        wishes=wishes or Wishes(),
+        settings=settings or ModelSettings(),
+    )
+
+
+def test_much_memory_takes_the_native_window_in_f16(header: Header) -> None:
+    load = planned(header, 32).load
+    assert (load.n_ctx, load.kv_type, load.gpu_layers, load.threads, load.yarn_factor) == (32768, "f16", 0, 8, 1)
+
+
+def test_less_memory_takes_a_smaller_kv_type_then_a_smaller_window(header: Header) -> None:
+    assert planned(header, 7.5).load.kv_type == "q8_0"
+    assert planned(header, 7.5).load.n_ctx == 32768
+    assert 512 <= planned(header, 6.4).load.n_ctx < 32768
+
+
+def test_too_little_memory_is_refused_with_numbers_and_a_way_out(header: Header) -> None:
+    with pytest.raises(CannotLoad, match=r"needs \d\.\d GiB .* 3\.0 GiB") as caught:
+        planned(header, 3)
+    assert "--force" in caught.value.hint
+    with pytest.raises(CannotLoad) as caught:
+        planned(header, 5.5, Wishes(ctx=32768))
+    assert "--ctx" in caught.value.hint
+    assert planned(header, 3, Wishes(force=True)).load.n_ctx >= 512
+
+
+def test_yarn_begins_beyond_the_native_window_with_a_warning(header: Header) -> None:
+    stretched = planned(header, 64, Wishes(ctx=131072))
+    assert stretched.load.yarn_factor == 4
+    assert "YaRN" in stretched.warnings[0]
+    assert not planned(header, 64, Wishes(ctx=32768)).warnings
+    with pytest.raises(CannotLoad, match="131,072"):
+        planned(header, 64, Wishes(ctx=200_000))
+    with pytest.raises(CannotLoad, match="32,768"):
+        planned(replace(header, width=1536), 64, Wishes(ctx=40_000))
+
+
+def test_a_setting_larger_than_the_model_allows_is_cut_down(header: Header) -> None:
+    small = replace(header, width=896)
+    assert planned(small, 64, settings=ModelSettings(context=131072)).load.n_ctx == 32768
+
+
+def test_layers_go_to_the_accelerator_as_far_as_they_fit(header: Header) -> None:
+    def layers(free_gib: float, gpu_layers: int | None = None) -> int:
+        device = Device("CUDA0", "Test", round(free_gib * GIB), round(free_gib * GIB))
+        return planned(header, 16, Wishes(gpu_layers=gpu_layers), [device]).load.gpu_layers
+
+    assert layers(24) == 29
+    assert 0 < layers(4) < 29
+    assert layers(24, gpu_layers=0) == 0
+    assert layers(0.2) == 0
