@@ -1,7 +1,7 @@
 # One target each. All but `venv` expect `.venv`, which `make venv` makes.
 BIN := .venv/bin
 
-.PHONY: venv test lint format types imports bench-engine locale check
+.PHONY: venv test lint format types imports bench-engine locale lock check
 
 venv:
 	python3 -m venv .venv
@@ -28,5 +28,10 @@ bench-engine:
 
 locale:
 	$(BIN)/python -m tests.catalogue
+
+lock:
+	(echo "# The exact versions that the project was last tested with. Made by: make lock"; \
+	uv pip compile -q --extra dev --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
+	pyproject.toml) > requirements-dev.lock
 
 check: lint types imports test

@@ -4,23 +4,19 @@ What would not fit is refused here, before llama.cpp meets the operating system'
 of `models.fit`; the person's `--force` overrides them.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qwenchat.chat.sampling import qwen2_defaults
+from qwenchat.chat.sampling import Sampling, qwen2_defaults
 from qwenchat.config import ModelSettings
-from qwenchat.engine.hardware import Machine
 from qwenchat.engine.local import Planned
-from qwenchat.engine.protocol import Device, LoadPlan, Lora
+from qwenchat.engine.protocol import LoadPlan, Lora
 from qwenchat.errors import CannotLoad
 from qwenchat.i18n import _
-from qwenchat.models.fit import KV_BYTES, NATIVE_CONTEXT, Memory, largest_context, memory_needed
+from qwenchat.models import fit
+from qwenchat.models.catalog import Catalog
+from qwenchat.models.fit import KV_BYTES, NATIVE_CONTEXT, Fit, Resources, Verdict
 from qwenchat.models.gguf import Header
-
-COMFORT = 0.8
-"""The share of free memory that a model may take unasked."""
-LEAST_CONTEXT = 512
-_GPU_SHARE = 0.9
+from qwenchat.text import human_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,81 +32,72 @@ class Wishes:
     complete: bool = False
 
 
-def plan(
-    header: Header,
-    *,
-    identity: str,
-    name: str,
-    machine: Machine,
-    devices: Sequence[Device],
-    wishes: Wishes,
-    settings: ModelSettings,
-) -> Planned:
-    """Return how to load a model. Raises CannotLoad when it does not fit, with the numbers."""
-    gpu = max((device.memory_free for device in devices), default=0)
-    free = machine.memory_available + gpu
-    native, limit = context_limits(header)
-    asked = wishes.ctx or min(settings.context, limit)
-    if asked > limit:
-        raise CannotLoad(
-            _("{name} has a context window of at most {limit:,} tokens; {asked:,} were asked for.").format(
-                name=name, limit=limit, asked=asked
-            ),
-            _("Use --ctx {limit} or less.").format(limit=limit),
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Context windows of a model in tokens: what it was trained on, and the most with YaRN."""
+
+    native: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Planning:
+    """What stays the same for every model on a machine."""
+
+    resources: Resources
+    cores: int
+    settings: ModelSettings
+    sampling: Sampling
+    """What the person's settings wish for; the rest follows the model's makers."""
+    catalog: Catalog
+
+    def plan(self, header: Header, *, identity: str, name: str, wishes: Wishes) -> Planned:
+        """Return how to load a model. Raises CannotLoad when it does not fit, with the numbers."""
+        window = window_of(header, self.catalog)
+        if wishes.ctx and wishes.ctx > window.limit:
+            raise _beyond(name, wishes.ctx, window.limit)
+        asked = wishes.ctx or min(self.settings.context, window.limit)
+        fits = self._fit(header, asked, window.native, wishes.kv_type or self.settings.kv_type)
+        if fits.verdict is Verdict.TOO_LARGE and not wishes.force:
+            raise _too_large(header, name, fits)
+        layers = self.settings.gpu_layers if wishes.gpu_layers is None else wishes.gpu_layers
+        whole = fits.gpu_layers == header.layers  # then the output matrix goes along
+        load = LoadPlan(
+            path=str(header.path),
+            identity=identity,
+            n_ctx=fits.n_ctx,
+            threads=wishes.threads or self.settings.threads or self.cores,
+            gpu_layers=fits.gpu_layers + whole if layers < 0 else layers,
+            kv_type=fits.kv_type,
+            mmap=self.settings.mmap,
+            yarn_factor=max(1.0, fits.n_ctx / window.native),
+            native_ctx=window.native,
+            loras=wishes.loras,
         )
-    wanted = wishes.kv_type or settings.kv_type
-    kv_type, n_ctx = _context(header, asked, native, wanted, round(free * COMFORT))
-    memory = memory_needed(header, max(n_ctx, LEAST_CONTEXT), KV_BYTES[kv_type])
-    if memory.total > free and not wishes.force:
-        raise _too_large(header, name, memory, free, asked)
-    n_ctx = max(n_ctx, LEAST_CONTEXT) if not asked else n_ctx
-    layers = wishes.gpu_layers if wishes.gpu_layers is not None else settings.gpu_layers
-    load = LoadPlan(
-        path=str(header.path),
-        identity=identity,
-        n_ctx=n_ctx,
-        threads=wishes.threads or settings.threads or machine.cores,
-        gpu_layers=_gpu_layers(header, memory, gpu) if layers < 0 else layers,
-        kv_type=kv_type,
-        mmap=settings.mmap,
-        yarn_factor=max(1.0, n_ctx / native),
-        native_ctx=native,
-        loras=wishes.loras,
-    )
-    return Planned(load, name, qwen2_defaults(header.layers, header.width), _warnings(load))
+        defaults = self.sampling.over(qwen2_defaults(header.layers, header.width))
+        return Planned(load, name, defaults, _warnings(load))
+
+    def _fit(self, header: Header, asked: int, native: int, kv_type: str) -> Fit:
+        """Return the fit with the window asked for, else with the largest comfortable one up to the native."""
+        if not asked:
+            return fit.plan(header, self.resources, min(native, NATIVE_CONTEXT), kv_type)
+        kinds = list(KV_BYTES) if kv_type == "auto" else [kv_type]
+        fits = [fit.assess(header, self.resources, asked, kind) for kind in kinds]
+        return min(fits, key=lambda one: one.verdict.rank)
 
 
-def context_limits(header: Header) -> tuple[int, int]:
-    """Return the native window and the largest one, YaRN included, in tokens.
+def window_of(header: Header, catalog: Catalog) -> Window:
+    """Return a model's windows; YaRN only for the sizes of the catalogue whose makers advise it.
 
-    YaRN factors as Qwen2's makers published them: 7B and 72B reach 131,072, 57B-A14B 65,536, the small ones none.
+    A Qwen2 file that is none of the catalogue's shapes, and every other architecture, has what its header says.
     """
-    native = min(header.context_length or NATIVE_CONTEXT, NATIVE_CONTEXT)
-    if not header.architecture.startswith("qwen2"):
-        return header.context_length or native, header.context_length or native
-    if header.width < 3584 or native < NATIVE_CONTEXT:
-        return native, native
-    return native, native * (2 if header.experts else 4)
-
-
-def _context(header: Header, asked: int, native: int, wanted: str, comfortable: int) -> tuple[str, int]:
-    """Return KV type and window: as asked, else the most that fits comfortably up to the native window."""
-    types = ["f16", "q8_0"] if wanted == "auto" else [wanted]
-    full = asked or min(native, NATIVE_CONTEXT)
-    for kv_type in types:
-        if memory_needed(header, full, KV_BYTES[kv_type]).total <= comfortable:
-            return kv_type, full
-    smallest = types[-1]
-    return smallest, asked or largest_context(header, comfortable, KV_BYTES[smallest], full)
-
-
-def _gpu_layers(header: Header, memory: Memory, gpu: int) -> int:
-    """Return how many layers fit the accelerator with their KV cache; all of them (and the output) where possible."""
-    if not gpu:
-        return 0
-    room = gpu * _GPU_SHARE - memory.compute
-    per_layer = (memory.weights + memory.kv) / (header.layers + 1)
-    return max(0, min(header.layers + 1, int(room / per_layer)))
+    stated = header.context_length or NATIVE_CONTEXT
+    for model in catalog.models:
+        shape = model.shape
+        if (shape.layers, shape.width, bool(shape.experts)) == (header.layers, header.width, bool(header.experts)):
+            native = min(stated, model.context)
+            return Window(native, max(native, model.yarn_context))
+    return Window(stated, stated)
 
 
 def _warnings(load: LoadPlan) -> tuple[str, ...]:
@@ -123,12 +110,21 @@ def _warnings(load: LoadPlan) -> tuple[str, ...]:
     )
 
 
-def _too_large(header: Header, name: str, memory: Memory, free: int, asked: int) -> CannotLoad:
-    message = _("{name} needs {needed:.1f} GiB of memory and {free:.1f} GiB are free.").format(
-        name=name, needed=memory.total / 2**30, free=free / 2**30
+def _beyond(name: str, asked: int, limit: int) -> CannotLoad:
+    return CannotLoad(
+        _("{name} has a context window of at most {limit:,} tokens; {asked:,} were asked for.").format(
+            name=name, limit=limit, asked=asked
+        ),
+        _("Use --ctx {limit} or less.").format(limit=limit),
     )
-    fits = largest_context(header, free, KV_BYTES["q8_0"], asked or NATIVE_CONTEXT)
-    if fits >= LEAST_CONTEXT:
-        hint = _("Use --ctx {fits} --kv-type q8_0 or less, a smaller quantisation, or --force to try all the same.")
-        return CannotLoad(message, hint.format(fits=fits))
+
+
+def _too_large(header: Header, name: str, fits: Fit) -> CannotLoad:
+    message = _("{name} needs {needed} of memory and {free} are free.").format(
+        name=name, needed=human_size(fits.memory.total), free=human_size(fits.available)
+    )
+    largest = fit.largest_context(header, fits.available, KV_BYTES["q8_0"], fits.n_ctx)
+    if largest:
+        hint = _("Use --ctx {largest} --kv-type q8_0 or less, a smaller quantisation, or --force to try all the same.")
+        return CannotLoad(message, hint.format(largest=largest))
     return CannotLoad(message, _("Use a smaller model or quantisation, or --force to try all the same."))

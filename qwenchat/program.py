@@ -11,9 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from qwenchat import config
+from qwenchat.chat.conversation import Message
+from qwenchat.chat.sampling import Sampling
 from qwenchat.config import Settings
-from qwenchat.engine.hardware import this_machine
+from qwenchat.engine.hardware import this_machine, usable_cores
 from qwenchat.engine.local import LocalEngine, Planned
 from qwenchat.engine.protocol import Device
 from qwenchat.engine.saved_kv import SavedKV
@@ -23,7 +27,7 @@ from qwenchat.models.layouts import Places, free_bytes
 from qwenchat.models.library import Library
 from qwenchat.models.measured import Measured
 from qwenchat.paths import Paths
-from qwenchat.planning import Wishes, plan
+from qwenchat.planning import Planning, Wishes
 
 if TYPE_CHECKING:
     from qwenchat.models.order import Order
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
     from qwenchat.sessions.store import Store
 
 _DAY_MS = 86_400_000
+_TELLING_TOKENS = 64
+"""Answers shorter than this say little about speed."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,11 @@ class Program:
     def settings(self) -> Settings:
         """The settings. Raises WrongUse or FileError."""
         return config.load(self.paths.settings, self.environ)
+
+    @property
+    def sampling(self) -> Sampling:
+        """What the settings wish for."""
+        return Sampling(**msgspec.structs.asdict(self.settings.sampling))
 
     @cached_property
     def catalog(self) -> Catalog:
@@ -88,6 +99,11 @@ class Program:
             bandwidth=self.measured.bandwidth(machine.cores) if measure else 0.0,
         )
 
+    def note_speed(self, answer: Message) -> None:
+        """Remember how fast a model answered here, for the estimates of `models fit`."""
+        if answer.timings and answer.usage and answer.usage.completion_tokens >= _TELLING_TOKENS:
+            self.measured.record(answer.model_file, decode_tps=answer.timings.decode_tps)
+
     def order(self, text: str, *, source: str = "", revision: str = "", folder: Path | None = None) -> "Order":
         """Return the download that a reference or an address orders. Raises WrongUse or NotFound."""
         from qwenchat.models.order import Desk  # noqa: PLC0415 - what moves bytes is imported when bytes move
@@ -122,15 +138,9 @@ class Program:
         identity = gguf.identity(path)
 
         def planner(devices: Sequence[Device]) -> Planned:
-            return plan(
-                header,
-                identity=identity,
-                name=model,
-                machine=this_machine(),
-                devices=devices,
-                wishes=wishes,
-                settings=self.settings.model,
-            )
+            machine = self.resources(devices)
+            planning = Planning(machine, usable_cores(), self.settings.model, self.sampling, self.catalog)
+            return planning.plan(header, identity=identity, name=model, wishes=wishes)
 
         saved = SavedKV(self.paths.saved_kv, round(self.settings.sessions.saved_kv_gb * 2**30))
         return LocalEngine(planner, self.paths.engine_log, saved, complete=wishes.complete)

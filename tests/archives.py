@@ -68,6 +68,7 @@ def samplings(draw: st.DrawFn) -> Sampling:
         seed=draw(optional(st.integers(0, 2**32 - 2))),
         max_tokens=draw(optional(st.integers(1, 2**31))),
         stop=tuple(draw(st.lists(texts().filter(bool), max_size=2))),
+        schema=draw(st.one_of(st.none(), texts())),
     )
 
 

@@ -13,6 +13,8 @@ from qwenchat.i18n import _
 class MemoryStore:
     """Implements `ports.SessionStore` with two dictionaries."""
 
+    keeps = False
+
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
         self._messages: dict[str, Message] = {}

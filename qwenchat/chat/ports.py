@@ -65,6 +65,9 @@ class Engine(Protocol):
 class SessionStore(Protocol):
     """Keeps sessions and their trees. What a method was given is on disk when it returns."""
 
+    keeps: bool
+    """False for a store that forgets: nothing of its sessions may be written anywhere, KV caches included."""
+
     def create(self, session: Session) -> None:
         """Keep a new session."""
         ...

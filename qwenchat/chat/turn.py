@@ -186,7 +186,8 @@ class _Run:
             sampling=sampling,
         )
         turns = await self._in_view(info.n_ctx, sampling)
-        stream = self._engine.generate(turns, sampling, session=self._session.id, resume=self._resume)
+        key = self._session.id if self._store.keeps else ""
+        stream = self._engine.generate(turns, sampling, session=key, resume=self._resume)
         async with aclosing(stream) as events:
             async for event in events:
                 if isinstance(event, Delta):

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from qwenchat.chat.conversation import Attachment, FinishReason, Session
-from qwenchat.chat.events import Finished
+from qwenchat.chat.events import Ended
 from qwenchat.chat.identity import UUIDv7, unix_ms
 from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.ports import SessionStore
@@ -21,10 +21,11 @@ from qwenchat.cli.ask_input import adapter, attachment, one_prompt, schema_text
 from qwenchat.cli.ask_output import report_for
 from qwenchat.cli.output import Output
 from qwenchat.engine.local import LocalEngine
-from qwenchat.errors import ExitCode, NotFound
+from qwenchat.errors import ExitCode, NotFound, WrongUse
 from qwenchat.i18n import _
 from qwenchat.planning import Wishes
 from qwenchat.program import Program
+from qwenchat.sessions.store import Store
 from qwenchat.text import whole
 
 
@@ -33,6 +34,8 @@ from qwenchat.text import whole
 @click.option("-m", "--model", default="", metavar="REF", help="Model: a size such as 7b:q4_k_m, or a .gguf file.")
 @click.option("-s", "--system", default=None, help="System prompt.")
 @click.option("-f", "--file", "files", multiple=True, type=click.Path(path_type=Path), help="Add a text file.")
+@click.option("--session", default="", metavar="ID", help="Go on with this session.")
+@click.option("-c", "--continue", "continue_", is_flag=True, help="Go on with the session that was written to last.")
 @click.option("--no-save", is_flag=True, help="Keep nothing of this conversation.")
 @click.option("--temperature", type=float, help="0 always takes the likeliest token.")
 @click.option("--top-p", type=float, help="Keep the likeliest tokens up to this total.")
@@ -57,6 +60,11 @@ from qwenchat.text import whole
 @click.pass_obj
 def ask(program: Program, /, **options: Any) -> int:
     """Ask one question. What is piped in is added to it."""
+    if bool(options["session"]) + options["continue_"] + options["no_save"] > 1:
+        raise WrongUse(
+            _("--session, --continue and --no-save exclude each other."),
+            _("Give one of them, or none for a new session."),
+        )
     return asyncio.run(_ask(program, Question.of(program, options), options))
 
 
@@ -107,25 +115,39 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
             async with aclosing(events):
                 async for event in events:
                     report.show(event)
-                    if isinstance(event, Finished):
-                        reason = event.reason
+                    if isinstance(event, Ended):
+                        reason = event.answer.finish_reason
+                        program.note_speed(event.answer)
     finally:
         await engine.close()
     return ExitCode.INTERRUPTED if reason is FinishReason.CANCELLED else ExitCode.DONE
 
 
 def _session(program: Program, options: dict[str, Any]) -> tuple[SessionStore, Session]:
-    model = options["model"] or program.settings.model.default
+    """Return the session to ask in, new or continued, and the store that keeps or forgets it."""
+    earlier = _earlier(program.store, options) if options["session"] or options["continue_"] else None
+    model = options["model"] or (earlier.model if earlier else "") or program.settings.model.default
     if not model:
         raise NotFound(
             _("No model is chosen."), _("Name one with -m, or set one: qwenchat config set model.default REF")
         )
-    now = unix_ms()
+    if earlier:
+        system = earlier.system if options["system"] is None else whole(options["system"])
+        return program.store, program.store.label(earlier.id, model=model, system=system)
     system = program.settings.system if options["system"] is None else options["system"]
+    store: SessionStore = MemoryStore() if options["no_save"] else program.store
+    now = unix_ms()
     session = Session(UUIDv7()(), now, now, model=model, system=whole(system))
-    store = MemoryStore()
     store.create(session)
     return store, session
+
+
+def _earlier(store: Store, options: dict[str, Any]) -> Session:
+    if options["session"]:
+        return store.find(options["session"])
+    if (latest := store.shelf.latest()) is None:
+        raise NotFound(_("There is no session to continue."), _("Ask without -c to begin one."))
+    return latest
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """`qwenchat sessions`: which conversations there are, their names and tags, and mending their database.
 
-A file of its own each: reading them (`sessions_read`), deleting them (`sessions_delete`). A command that lives
-elsewhere is added to the tuple at the end.
+A file of its own each: reading them (`sessions_read`), deleting them (`sessions_delete`), in and out of files
+(`transfer`). A command that lives elsewhere is added to the tuple at the end.
 """
 
 import click
@@ -11,6 +11,7 @@ from qwenchat.cli.output import Output
 from qwenchat.cli.sessions_delete import delete, restore
 from qwenchat.cli.sessions_read import search, show
 from qwenchat.cli.times import iso, local
+from qwenchat.cli.transfer import export, import_
 from qwenchat.i18n import _, ngettext
 from qwenchat.program import Program
 from qwenchat.sessions.recover import recover as recover_database
@@ -133,5 +134,5 @@ def _labels(session: Session) -> dict[str, object]:
     }
 
 
-for _command in (list_, show, search, rename, tags, delete, restore, recover):
+for _command in (list_, show, search, rename, tags, delete, restore, export, import_, recover):
     sessions.add_command(_command)

@@ -89,7 +89,7 @@ def _draw(output: Output, session: Session, branch: list[Message]) -> None:
     from rich.text import Text  # noqa: PLC0415
 
     console = Console(file=output.out)
-    console.print(Text(clean_line(session.title), "bold"), "")
+    console.print(Text(f"{clean_line(session.title)}\n", "bold"))
     for message in branch:
         head = Text(clean_line(_speaker(message)), "bold cyan" if message.role is Role.USER else "bold green")
         head.append(f"  {local(message.created)}", "dim not bold")
@@ -99,28 +99,26 @@ def _draw(output: Output, session: Session, branch: list[Message]) -> None:
         for file in message.attachments:
             console.print(Text(_("[file: {name}]").format(name=clean_line(file.name)), "dim"))
         text = clean(message.text)
-        console.print(Text(text) if message.role is Role.USER else Markdown(text, hyperlinks=False), "")
+        console.print(Text(text) if message.role is Role.USER else Markdown(text, hyperlinks=False))
+        console.print()
 
 
 def _draw_hits(program: Program, output: Output, found: Found) -> None:
     from rich.console import Console  # noqa: PLC0415 - only where a person reads
     from rich.text import Text  # noqa: PLC0415
 
-    console = Console(file=output.out)
+    console, above = Console(file=output.out), ""
     for hit in found.hits:
-        head = Text.assemble(
-            (program.store.shelf.short(hit.session), "cyan"),
-            ("  " + local(hit.created), "dim"),
-            "  ",
-            (clean_line(hit.title), "bold"),
-        )
-        line = Text("  ")
-        line.append(Text(hit.excerpt.text))
+        line = Text(hit.excerpt.text)
         for start, end in hit.excerpt.marks:
-            line.stylize("bold yellow", start + 2, end + 2)
-        console.print(head)
+            line.stylize("bold yellow", start, end)
+        if hit.session != above:
+            title = Text(clean_line(hit.title)) if hit.message else line
+            title.stylize("bold")
+            console.print(Text.assemble((program.store.shelf.short(hit.session), "cyan"), "  ", title))
+            above = hit.session
         if hit.message:
-            console.print(line)
+            console.print(Text.assemble((f"  {local(hit.created)}  ", "dim"), line))
 
 
 def _as_json(session: Session, branch: list[Message]) -> dict[str, object]:

@@ -16,12 +16,11 @@ from qwenchat.chat.conversation import Attachment, Message, Session, Status, Tre
 from qwenchat.chat.sampling import Sampling
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.i18n import _
-from qwenchat.text import clean_line
+from qwenchat.text import clean_line, whole
 
 MAX_TIME = 253_402_300_800_000
 """Unix milliseconds at which the year 10000 begins; no calendar of ours goes further."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_SURROGATES = re.compile("[\ud800-\udfff]")
 _ESCAPED = {
     code: f"\\u{code:04x}"
     for code in (*range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFFFE, 0xFFFF)
@@ -71,8 +70,8 @@ def normal(archive: Archive) -> Archive:
         session,
         title=clean_line(session.title),
         model=clean_line(session.model),
-        system=storable(session.system),
-        draft=storable(session.draft),
+        system=whole(session.system),
+        draft=whole(session.draft),
         tags=tuple(clean_line(tag) for tag in session.tags),
         sampling=_storable_sampling(session.sampling),
     )
@@ -94,11 +93,6 @@ def check(archive: Archive) -> Archive:
     return archive
 
 
-def storable(text: str) -> str:
-    """Return `text` without lone surrogates, which no file and no database can hold."""
-    return _SURROGATES.sub("", text)
-
-
 def json_text(value: object) -> str:
     """Return a value as JSON on one line that is safe to print: every control character in it is escaped."""
     return msgspec.json.encode(value).decode().translate(_ESCAPED)
@@ -107,8 +101,8 @@ def json_text(value: object) -> str:
 def _normal_message(message: Message) -> Message:
     return replace(
         message,
-        text=storable(message.text),
-        error=storable(message.error),
+        text=whole(message.text),
+        error=whole(message.error),
         model=clean_line(message.model),
         model_file=clean_line(message.model_file),
         status=Status.INTERRUPTED if message.status is Status.STREAMING else message.status,
@@ -120,7 +114,9 @@ def _normal_message(message: Message) -> Message:
 
 
 def _storable_sampling(sampling: Sampling) -> Sampling:
-    return replace(sampling, stop=tuple(storable(stop) for stop in sampling.stop))
+    return replace(
+        sampling, stop=tuple(whole(stop) for stop in sampling.stop), schema=sampling.schema and whole(sampling.schema)
+    )
 
 
 def _parents_first(messages: Sequence[Message]) -> list[Message]:

@@ -16,8 +16,8 @@ from qwenchat.i18n import _
 from qwenchat.paths import private_folder
 from qwenchat.sessions.words import index_text
 
-BUSY_S = 5.0
-"""How long a writer waits for another one before it gives up."""
+BUSY_S = 30.0
+"""How long a writer waits for another one before it gives up; a large import is one long transaction."""
 
 
 class Database:
@@ -103,7 +103,7 @@ def connect(file: Path, busy_s: float = BUSY_S, *, mode: str = "rw") -> sqlite3.
         "synchronous = FULL",  # each commit is on the disk, not only with the system
         "secure_delete = ON",  # what is deleted forever is overwritten
         "temp_store = MEMORY",
-        "cache_size = -8000",  # KiB
+        "cache_size = -16000",  # KiB
         f"journal_size_limit = {64 << 20}",
     ):
         connection.execute(f"PRAGMA {pragma}")

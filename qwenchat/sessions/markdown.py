@@ -23,9 +23,9 @@ from qwenchat.text import clean
 
 LIGHT, DARK = "default", "github-dark"
 """The names of pygments' styles."""
-LONGEST = 200_000
-"""Characters. A longer message is shown as it was typed, a longer code block without colours: a parser's time may
-grow faster than its text."""
+LONGEST, LONGEST_LINE = 200_000, 2_000
+"""Characters. A longer message is shown as it was typed, and code with longer lines without colours: a parser's time
+may grow faster than its text."""
 
 _LIVE_LINK = re.compile(r"(https?|mailto):", re.IGNORECASE)
 _FORMULA = re.compile(
@@ -56,14 +56,33 @@ def answers() -> MarkdownIt:
 
 
 def questions() -> MarkdownIt:
-    """Return the parser and renderer for what a person typed: fenced code, and all else as it was typed."""
+    """Return the parser and renderer for what a person typed, where only fenced code is mark-up."""
     return _Parser("zero", {"html": False, "highlight": highlighted}).enable("fence")
 
 
-def to_html(text: str, markdown: MarkdownIt) -> str:
-    """Return a message as HTML."""
+def answer_html(text: str, markdown: MarkdownIt) -> str:
+    """Return an answer as HTML; `markdown` is from `answers`."""
     text = clean(text)
-    return f"<pre>{escape(text)}</pre>\n" if len(text) > LONGEST else str(markdown.render(text))
+    return _as_typed(text) if len(text) > LONGEST else str(markdown.render(text))
+
+
+def question_html(text: str, markdown: MarkdownIt) -> str:
+    """Return a question as HTML, its fences as code and all else as it was typed; `markdown` is from `questions`."""
+    text = clean(text)
+    if len(text) > LONGEST:
+        return _as_typed(text)
+    lines, done, parts = text.split("\n"), 0, []
+    for token in markdown.parse(text):
+        if token.type == "fence" and token.map:
+            code = markdown.renderer.render([token], markdown.options, {})
+            parts += [_as_typed("\n".join(lines[done : token.map[0]])), str(code)]
+            done = token.map[1]
+    return "".join([*parts, _as_typed("\n".join(lines[done:]))])
+
+
+def _as_typed(text: str) -> str:
+    text = text.strip("\n")
+    return f'<p class="typed">{escape(text)}</p>\n' if text.strip() else ""
 
 
 def highlighted(code: str, language: str, _attributes: str = "") -> str:
@@ -72,7 +91,9 @@ def highlighted(code: str, language: str, _attributes: str = "") -> str:
         lexer = get_lexer_by_name(language, stripnl=False)
     except ClassNotFound:
         return escape(code)
-    return escape(code) if len(code) > LONGEST else str(highlight(code, lexer, HtmlFormatter(nowrap=True)))
+    if any(len(line) > LONGEST_LINE for line in code.splitlines()):
+        return escape(code)
+    return str(highlight(code, lexer, HtmlFormatter(nowrap=True)))
 
 
 def highlighting_css() -> str:

@@ -7,6 +7,7 @@ from qwenchat.chat.memory import no_such_session
 from qwenchat.errors import NotFound
 from qwenchat.i18n import _
 from qwenchat.sessions import rows
+from qwenchat.text import whole
 
 BRANCH = """
 WITH RECURSIVE path (n, parent) AS (
@@ -34,6 +35,11 @@ def load(connection: sqlite3.Connection, path: str, key: object, session_id: str
     return messages
 
 
+def is_kept(connection: sqlite3.Connection, message_id: str) -> bool:
+    """Say whether a message with this id is there, deleted or not."""
+    return connection.execute("SELECT 1 FROM messages WHERE id = ?", (message_id,)).fetchone() is not None
+
+
 def insert(connection: sqlite3.Connection, message: Message) -> None:
     """Keep a new message. Raises NotFound for a session or a parent that is not kept."""
     session = connection.execute("SELECT n FROM sessions WHERE id = ?", (message.session,)).fetchone()
@@ -52,10 +58,10 @@ def insert(connection: sqlite3.Connection, message: Message) -> None:
             message.status,
             message.created,
             message.finished,
-            rows.storable(message.model),
-            rows.storable(message.model_file),
+            whole(message.model),
+            whole(message.model_file),
             rows.details_json(message),
-            rows.storable(message.text),
+            whole(message.text),
             rows.packed(message.token_ids),
         ),
     ).lastrowid
@@ -64,7 +70,7 @@ def insert(connection: sqlite3.Connection, message: Message) -> None:
         connection.execute(
             "INSERT INTO attachments (message, position, blob, name, media_type) "
             "SELECT ?, ?, n, ?, ? FROM blobs WHERE sha256 = ?",
-            (n, position, rows.storable(attachment.name), rows.storable(attachment.media_type), attachment.digest),
+            (n, position, whole(attachment.name), whole(attachment.media_type), attachment.digest),
         )
 
 

@@ -116,11 +116,11 @@ def _records(data: bytes, modified: int, within: str = "") -> list[Record]:
 
 
 def _decode(data: bytes | msgspec.Raw, kind: Any) -> Any:
-    """Decode JSON, lone surrogates left out: no text can hold them and some programs write them."""
+    """Decode JSON, lone surrogates as U+FFFD: no text can hold them and some programs write them."""
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.DecodeError:
-        repaired = _LONE_ESCAPE.sub(rb"\1", bytes(data)) if b"\\u" in bytes(data) else b""
+        repaired = _LONE_ESCAPE.sub(lambda found: found[1] or rb"\ufffd", bytes(data)) if b"\\u" in bytes(data) else b""
         if repaired == bytes(data) or not repaired:
             raise
         return msgspec.json.decode(repaired, type=kind)

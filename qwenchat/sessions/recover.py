@@ -89,11 +89,10 @@ def is_whole(file: Path) -> bool:
             return False
         try:
             found: str = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
-            for index in ("words", "titles"):
+            indexes = connection.execute("SELECT name FROM sqlite_schema WHERE sql LIKE 'CREATE VIRTUAL TABLE%'")
+            for (index,) in indexes.fetchall():
                 connection.execute(f"INSERT INTO {index} ({index}) VALUES ('integrity-check')")
-        except sqlite3.OperationalError as error:
-            if "no such table" in str(error):
-                return True
+        except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError:
             return False

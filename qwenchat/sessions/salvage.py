@@ -59,6 +59,8 @@ class _Pages:
         """Return a page; shorter than a page, or empty, where the file ends."""
         if number in self._in_wal:
             return self._in_wal[number]
+        if number > self._count:
+            return b""
         self._file.seek((number - 1) * self.size)
         return self._file.read(self.size)
 

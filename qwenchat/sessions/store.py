@@ -4,6 +4,7 @@ A streaming answer grows by short rows (`pieces`) and becomes one text when it e
 same however long the answer is. Which sessions there are is `shelf`, finding words is `search`, deleting is `trash`.
 """
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -15,12 +16,14 @@ from qwenchat.chat.identity import Clock, NewId, UUIDv7, unix_ms
 from qwenchat.chat.memory import no_such_session
 from qwenchat.i18n import _
 from qwenchat.sessions import messages, rows
+from qwenchat.sessions.archive import Archive
 from qwenchat.sessions.database import BUSY_S, Database
 from qwenchat.sessions.locks import SessionLocks
 from qwenchat.sessions.migrate import migrate
 from qwenchat.sessions.search import Search
 from qwenchat.sessions.shelf import Shelf
 from qwenchat.sessions.trash import Trash
+from qwenchat.text import whole
 
 _INSERT_SESSION = f"INSERT INTO sessions ({rows.SESSION_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
 
@@ -28,7 +31,11 @@ _INSERT_SESSION = f"INSERT INTO sessions ({rows.SESSION_COLUMNS}) VALUES (?,?,?,
 class Store:
     """All conversations. Safe from any thread and beside other programs; every method may raise StoreError."""
 
-    def __init__(self, file: Path, *, clock: Clock = unix_ms, new_id: NewId | None = None, busy_s: float = BUSY_S):
+    keeps = True
+
+    def __init__(
+        self, file: Path, *, clock: Clock = unix_ms, new_id: NewId | None = None, busy_s: float = BUSY_S
+    ) -> None:
         migrate(file, busy_s=busy_s)
         self._database = Database(file, busy_s)
         self._locks = SessionLocks(file.parent / "locks")
@@ -112,7 +119,7 @@ class Store:
             added = connection.execute(
                 "INSERT INTO pieces (message, token_ids, text) "
                 "SELECT n, ?, ? FROM messages WHERE id = ? AND status = 'streaming'",
-                (rows.packed(token_ids), rows.storable(text), message_id),
+                (rows.packed(token_ids), whole(text), message_id),
             )
             if not added.rowcount:
                 raise messages.no_such_message(message_id)
@@ -124,8 +131,8 @@ class Store:
                 (
                     answer.status,
                     answer.finished,
-                    rows.storable(answer.model),
-                    rows.storable(answer.model_file),
+                    whole(answer.model),
+                    whole(answer.model_file),
                     rows.details_json(answer),
                     answer.id,
                 ),
@@ -149,6 +156,37 @@ class Store:
                 "WHERE messages.status = 'streaming'"
             ).fetchall()
         return sum(self._interrupt(session_id) for (session_id,) in sessions)
+
+    def find(self, prefix: str) -> Session:
+        """Return the session whose id begins with `prefix`. Raises NotFound, or WrongUse where several do."""
+        return self.session(self.shelf.resolve(prefix))
+
+    def sessions(self) -> list[Session]:
+        """Return every session that is not in the trash, pinned ones first, then the newest."""
+        return [listed.session for listed in self.shelf.newest(limit=-1)]
+
+    def archive(self, session_id: str) -> Archive:
+        """Return a session with all its messages, as one value. Raises NotFound."""
+        with self._database.read():
+            return Archive(self.session(session_id), tuple(self.tree(session_id)))
+
+    def add_archives(self, archives: Sequence[Archive]) -> int:
+        """Keep sessions in one transaction and return how many were new or got new messages.
+
+        Sessions and messages whose ids are there already, deleted ones too, stay as they are.
+        """
+        with self._database.write() as connection:
+            return sum(self._add_archive(connection, archive) for archive in archives)
+
+    def _add_archive(self, connection: sqlite3.Connection, archive: Archive) -> bool:
+        session = archive.session
+        is_new = not connection.execute("SELECT 1 FROM sessions WHERE id = ?", (session.id,)).fetchone()
+        if is_new:
+            self.create(session)
+        missing = [message for message in archive.messages if not messages.is_kept(connection, message.id)]
+        for message in missing:
+            messages.insert(connection, message)
+        return is_new or bool(missing)
 
     def duplicate(self, session_id: str) -> Session:
         """Copy a session with all its messages and return the copy. Raises NotFound."""

@@ -213,7 +213,7 @@ def test_too_little_memory_is_told_before_loading(models: Path) -> None:
     path = ggufs.write_model(models / "huge.gguf", shape=huge)
     with path.open("r+b") as file:
         file.truncate(8 << 40)  # a sparse file of 8 TiB
-    check_refusal(qwenchat("ask", "-m", path, "hi"), 5, "GiB")
+    check_refusal(qwenchat("ask", "-m", path, "hi"), 5, "TB")
 
 
 def on_a_terminal(*words: str | Path, columns: int = 60) -> str:

@@ -15,7 +15,7 @@ from qwenchat.errors import WrongUse
 from qwenchat.sessions import exporters
 from qwenchat.sessions.archive import Archive, normal
 from qwenchat.sessions.exporters.md import contained
-from qwenchat.sessions.markdown import answers, to_html
+from qwenchat.sessions.markdown import LONGEST, answer_html, answers, question_html, questions
 from qwenchat.sessions.transcript import entries
 from tests.archives import NASTY, archives, branching, exported, talk, with_file
 
@@ -228,7 +228,19 @@ def test_a_page_follows_the_reader_and_colours_code() -> None:
     ],
 )
 def test_markdown_as_html(text: str, html: str) -> None:
-    assert to_html(text, answers()) == html
+    assert answer_html(text, answers()) == html
+
+
+def test_a_question_is_shown_as_it_was_typed_but_for_fenced_code() -> None:
+    html = question_html("#include <x>\n\n\n   *y*\n```c\nint x;\n```\nend\n", questions())
+    assert html.startswith('<p class="typed">#include &lt;x&gt;\n\n\n   *y*</p>\n<pre><code class="language-c">')
+    assert html.endswith('</code></pre>\n<p class="typed">end</p>\n')
+
+
+def test_text_that_a_parser_could_choke_on_is_shown_plain() -> None:
+    for html in (answer_html("[" * (LONGEST + 1), answers()), question_html("`" * (LONGEST + 1), questions())):
+        assert html.startswith('<p class="typed">')
+    assert "<span" not in answer_html(f"```makefile\n{'(' * 10_000}\n```", answers())
 
 
 def test_how_an_answer_ended_is_said() -> None:
@@ -252,3 +264,10 @@ def test_pieces_come_one_message_at_a_time() -> None:
     pieces = exporters.named("jsonl").write(many(), False)
     next(pieces)
     assert read == ["one"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_lone_surrogate_stops_no_export(name: str) -> None:
+    text = exported(name, talk("a\ud800b", "c", title="\udfff", system="\ud800"))
+    assert text.encode()
+    assert "c" in text

@@ -297,6 +297,7 @@ def changed(**fields: object) -> dict[str, Any]:
         {"message_session": "other"},
         {"message_parent": "nowhere"},
         {"message_parent": "s1-1"},
+        {"message_parent": "s1-1", "leaf": "s1-0"},
         {"message_role": "system"},
         {"message_status": "fine"},
         {"message_created": "now"},
@@ -334,9 +335,9 @@ def test_hostile_titles_and_names_are_cleaned_and_words_kept() -> None:
     assert archive.messages[-1].text == "\x1b[2J\0"
 
 
-def test_lone_surrogates_are_left_out() -> None:
+def test_lone_surrogates_are_replaced() -> None:
     (archive,) = read_bytes(rb'[{"messages":[{"role":"user","content":"a\ud83d b\ud83d\ude00 \\ud83d"}]}]').archives
-    assert archive.messages[0].text == "a b😀 \\ud83d"
+    assert archive.messages[0].text == "a\ufffd b😀 \\ud83d"
 
 
 def test_deep_and_wide_trees_are_read_without_recursion() -> None:

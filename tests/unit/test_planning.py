@@ -1,18 +1,18 @@
 """A model is loaded with the window, KV type and layers that fit, or refused with numbers before it is loaded."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from qwenchat.chat.sampling import Sampling
 from qwenchat.config import ModelSettings
-from qwenchat.engine.hardware import Machine
 from qwenchat.engine.local import Planned
-from qwenchat.engine.protocol import Device
 from qwenchat.errors import CannotLoad
+from qwenchat.models import catalog
+from qwenchat.models.fit import Resources
 from qwenchat.models.gguf import Header, read_header
-from qwenchat.planning import Wishes, plan
+from qwenchat.planning import Planning, Wishes
 from tests import ggufs
 
 GIB = 2**30
@@ -30,18 +30,12 @@ def planned(
     header: Header,
     free_gib: float,
     wishes: Wishes | None = None,
-    devices: Sequence[Device] = (),
+    gpu_gib: float = 0,
     settings: ModelSettings | None = None,
 ) -> Planned:
-    return plan(
-        header,
-        identity="x",
-        name="7b",
-        machine=Machine(8, 64 * GIB, round(free_gib * GIB)),
-        devices=devices,
-        wishes=wishes or Wishes(),
-        settings=settings or ModelSettings(),
-    )
+    machine = Resources(64 * GIB, round(free_gib * GIB), gpu_available=round(gpu_gib * GIB))
+    planning = Planning(machine, 8, settings or ModelSettings(), Sampling(top_k=7), catalog.load())
+    return planning.plan(header, identity="x", name="7b", wishes=wishes or Wishes())
 
 
 def test_much_memory_takes_the_native_window_in_f16(header: Header) -> None:
@@ -56,7 +50,7 @@ def test_less_memory_takes_a_smaller_kv_type_then_a_smaller_window(header: Heade
 
 
 def test_too_little_memory_is_refused_with_numbers_and_a_way_out(header: Header) -> None:
-    with pytest.raises(CannotLoad, match=r"needs \d\.\d GiB .* 3\.0 GiB") as caught:
+    with pytest.raises(CannotLoad, match=r"needs 5\.1\d GB .* 3\.22 GB") as caught:
         planned(header, 3)
     assert "--force" in caught.value.hint
     with pytest.raises(CannotLoad) as caught:
@@ -76,15 +70,19 @@ def test_yarn_begins_beyond_the_native_window_with_a_warning(header: Header) -> 
         planned(replace(header, width=1536), 64, Wishes(ctx=40_000))
 
 
+def test_settings_of_sampling_stand_over_the_makers(header: Header) -> None:
+    defaults = planned(header, 32).defaults
+    assert (defaults.top_k, defaults.top_p, defaults.repeat_penalty) == (7, 0.8, 1.05)
+
+
 def test_a_setting_larger_than_the_model_allows_is_cut_down(header: Header) -> None:
     small = replace(header, width=896)
     assert planned(small, 64, settings=ModelSettings(context=131072)).load.n_ctx == 32768
 
 
 def test_layers_go_to_the_accelerator_as_far_as_they_fit(header: Header) -> None:
-    def layers(free_gib: float, gpu_layers: int | None = None) -> int:
-        device = Device("CUDA0", "Test", round(free_gib * GIB), round(free_gib * GIB))
-        return planned(header, 16, Wishes(gpu_layers=gpu_layers), [device]).load.gpu_layers
+    def layers(gpu_gib: float, gpu_layers: int | None = None) -> int:
+        return planned(header, 16, Wishes(gpu_layers=gpu_layers), gpu_gib).load.gpu_layers
 
     assert layers(24) == 29
     assert 0 < layers(4) < 29

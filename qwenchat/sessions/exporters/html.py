@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from importlib.resources import files
 
-from markdown_it import MarkdownIt
-
 from qwenchat.chat.conversation import Attachment, Role
 from qwenchat.i18n import _
 from qwenchat.sessions import markdown
@@ -22,14 +20,18 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-
 
 def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
     """Yield each conversation as a page, a message at a time."""
-    parsers = {Role.USER: markdown.questions(), Role.ASSISTANT: markdown.answers()}
+    asked, answered = markdown.questions(), markdown.answers()
     for archive in archives:
         yield _head(archive)
         if archive.session.system:
-            words = markdown.to_html(archive.session.system, parsers[Role.USER])
+            words = markdown.question_html(archive.session.system, asked)
             yield _article("system", "system", escape(_("System prompt")), words)
         for place, entry in enumerate(entries(archive, all_branches), 1):
-            yield _message(place, entry, parsers[entry.message.role])
+            if entry.message.role is Role.USER:
+                words = markdown.question_html(entry.message.text, asked)
+            else:
+                words = markdown.answer_html(entry.message.text, answered)
+            yield _message(place, entry, words)
         yield "</main>\n</body>\n</html>\n"
 
 
@@ -49,11 +51,10 @@ def _head(archive: Archive) -> str:
     )
 
 
-def _message(place: int, entry: Entry, parser: MarkdownIt) -> str:
+def _message(place: int, entry: Entry, words: str) -> str:
     heading = f'{escape(speaker(entry))}<span class="notes">{escape(notes(entry))}</span>'
     if entry.follows:
         heading = f'<a href="#m{entry.follows}">↑</a> {heading}'
-    words = markdown.to_html(entry.message.text, parser) if entry.message.text else ""
     files_above = "".join(_attachment(attachment) for attachment in entry.message.attachments)
     return _article(f"m{place}", entry.message.role, heading, words, files_above)
 

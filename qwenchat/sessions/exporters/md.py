@@ -17,7 +17,7 @@ from qwenchat.sessions.exporters import Format
 from qwenchat.sessions.transcript import attached, entries, model_of, moment, notes, speaker, title_of
 from qwenchat.text import clean
 
-_ACTIVE = re.compile(r"([\\`*_\[\]<>&~$|]|#+$)")
+_ACTIVE = re.compile(r"[\\`*\[\]<>&~$|]|(?<!\w)_|_(?!\w)|#+$")
 """What could be mark-up within one line."""
 _OPENER = re.compile(r"^([ \t>]*)<(?=[!?]|script|pre|style|textarea)", re.IGNORECASE | re.MULTILINE)
 """The HTML blocks that a blank line does not end (CommonMark 4.6, start conditions 1 to 5)."""

@@ -99,6 +99,6 @@ def _read_one(record: Record, known: list[Format]) -> tuple[Format, Archive | No
         raise BadRecord(_("it is not a conversation in a known format"))
     try:
         archive = form.read(value, record.modified)
-        return form, archive and check(normal(archive))
+        return form, archive and normal(check(archive))
     except msgspec.ValidationError as error:
         raise BadRecord(str(error)) from error

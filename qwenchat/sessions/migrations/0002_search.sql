@@ -15,12 +15,10 @@ CREATE TRIGGER words_out AFTER DELETE ON messages WHEN old.text <> '' BEGIN
     INSERT INTO words (words, rowid, text) VALUES ('delete', old.n, index_text(old.text));
 END;
 
-CREATE TRIGGER words_changed_out AFTER UPDATE OF text ON messages WHEN old.text <> new.text AND old.text <> '' BEGIN
-    INSERT INTO words (words, rowid, text) VALUES ('delete', old.n, index_text(old.text));
-END;
-
-CREATE TRIGGER words_changed_in AFTER UPDATE OF text ON messages WHEN old.text <> new.text AND new.text <> '' BEGIN
-    INSERT INTO words (rowid, text) VALUES (new.n, index_text(new.text));
+-- One trigger for out and in: SQLite promises no order among triggers.
+CREATE TRIGGER words_changed AFTER UPDATE OF text ON messages WHEN old.text <> new.text BEGIN
+    INSERT INTO words (words, rowid, text) SELECT 'delete', old.n, index_text(old.text) WHERE old.text <> '';
+    INSERT INTO words (rowid, text) SELECT new.n, index_text(new.text) WHERE new.text <> '';
 END;
 
 CREATE TRIGGER titles_in AFTER INSERT ON sessions WHEN new.title <> '' BEGIN
@@ -31,10 +29,7 @@ CREATE TRIGGER titles_out AFTER DELETE ON sessions WHEN old.title <> '' BEGIN
     INSERT INTO titles (titles, rowid, title) VALUES ('delete', old.n, index_text(old.title));
 END;
 
-CREATE TRIGGER titles_changed_out AFTER UPDATE OF title ON sessions WHEN old.title <> new.title AND old.title <> '' BEGIN
-    INSERT INTO titles (titles, rowid, title) VALUES ('delete', old.n, index_text(old.title));
-END;
-
-CREATE TRIGGER titles_changed_in AFTER UPDATE OF title ON sessions WHEN old.title <> new.title AND new.title <> '' BEGIN
-    INSERT INTO titles (rowid, title) VALUES (new.n, index_text(new.title));
+CREATE TRIGGER titles_changed AFTER UPDATE OF title ON sessions WHEN old.title <> new.title BEGIN
+    INSERT INTO titles (titles, rowid, title) SELECT 'delete', old.n, index_text(old.title) WHERE old.title <> '';
+    INSERT INTO titles (rowid, title) SELECT new.n, index_text(new.title) WHERE new.title <> '';
 END;

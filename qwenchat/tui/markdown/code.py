@@ -1,0 +1,90 @@
+"""Code blocks: a line that names the language, then the code, coloured once it is complete.
+
+While a fence is open its code is drawn plain: colouring it again for every token would cost more than the model.
+"""
+
+from functools import cache
+
+from pygments.lexer import Lexer
+from pygments.lexers import get_lexer_by_name
+from pygments.util import ClassNotFound
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+from rich.style import Style
+
+from qwenchat.i18n import _
+from qwenchat.tui.markdown.line import Line, Run
+from qwenchat.tui.markdown.palette import Palette
+from qwenchat.tui.markdown.wrap import chop, drawable
+
+_MOST = 100_000
+"""Characters; longer code stays plain (Pygments takes about 0.3 s for a megabyte of it)."""
+
+
+def language_of(info: str) -> str:
+    """Return the language that a fence's info string names, such as `python` of `python title="x"`."""
+    word = info.strip().split(maxsplit=1)[0] if info.strip() else ""
+    return word.strip("{}.").partition("{")[0][:30]
+
+
+def code_lines(code: str, info: str, index: int, width: int, palette: Palette, *, highlighted: bool) -> list[Line]:
+    """Return a code block `width` cells wide; a click on its first line names it by `index` in its message."""
+    language = drawable(language_of(info))
+    lines = [_frame(language, index, width, palette)]
+    code = drawable(code.rstrip("\n"))
+    coloured = _coloured(code, language, palette) if highlighted and len(code) <= _MOST else None
+    for runs in coloured or ([(line, palette.code)] for line in code.split("\n")):
+        for line in chop(runs, width - 2):
+            fill = " " * (width - 1 - line.width)
+            segments = (Segment(" ", palette.code), *line.segments, Segment(fill, palette.code))
+            lines.append(Line(segments, width, 1, line.glue))
+    return lines
+
+
+def _frame(language: str, index: int, width: int, palette: Palette) -> Line:
+    click = palette.code_frame + Style.from_meta({"code": index})
+    name = f" {language or _('code')} "
+    button = f" {_('copy')} "
+    rule = width - cell_len(name) - cell_len(button) - 2
+    if rule < 1:
+        text = set_cell_size(name, width)
+        return Line((Segment(text, click),), width, len(text))
+    text = f"─{name}{'─' * rule}{button}─"
+    return Line(
+        (
+            Segment("─", click),
+            Segment(name, click + Style(bold=True)),
+            Segment("─" * rule, click),
+            Segment(button, click + Style(underline=False)),
+            Segment("─", click),
+        ),
+        width,
+        len(text),
+    )
+
+
+def _coloured(code: str, language: str, palette: Palette) -> list[list[Run]] | None:
+    lexer = _lexer(language.lower())
+    if lexer is None:
+        return None
+    lines: list[list[Run]] = [[]]
+    for kind, text in lexer.get_tokens(code):
+        style = palette.token(str(kind).removeprefix("Token."))
+        first, *rest = text.split("\n")
+        if first:
+            lines[-1].append((first, style))
+        for piece in rest:
+            lines.append([(piece, style)] if piece else [])
+    while len(lines) > 1 and not lines[-1]:
+        lines.pop()
+    wanted = code.count("\n") + 1
+    return [*lines, *[[] for _ in range(wanted - len(lines))]]
+
+
+@cache
+def _lexer(language: str) -> Lexer | None:
+    """Return Pygments' lexer for a language, None where it knows none."""
+    try:
+        return get_lexer_by_name(language, stripnl=False, ensurenl=False) if language else None
+    except ClassNotFound:
+        return None

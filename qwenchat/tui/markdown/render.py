@@ -1,0 +1,192 @@
+"""Blocks to lines at a width."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markdown_it.token import Token
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+
+from qwenchat.tui.markdown import latex
+from qwenchat.tui.markdown.code import code_lines, language_of
+from qwenchat.tui.markdown.document import Block, Document
+from qwenchat.tui.markdown.inline import runs_of
+from qwenchat.tui.markdown.line import BLANK, Line, Run, prefixed
+from qwenchat.tui.markdown.palette import Palette
+from qwenchat.tui.markdown.tables import table_lines
+from qwenchat.tui.markdown.wrap import chop, drawable, wrap
+
+_BULLETS = "•◦▪"
+_BOXES = {"[ ] ": "[ ] ", "[x] ": "[✓] ", "[X] ": "[✓] "}
+_NARROWEST = 8
+"""Cells that nested lists and quotes leave for words, however deep they are; nothing is drawn narrower."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodeBlock:
+    """Code as a model wrote it, to copy or save."""
+
+    language: str
+    text: str
+
+
+def render(text: str, width: int, palette: Palette) -> list[Line]:
+    """Return the lines of a whole text."""
+    lines: list[Line] = []
+    code = 0
+    for block in Document(text).blocks:
+        lines += [BLANK] * bool(lines) + render_block(block, width, palette, code)
+        code += len(code_in(block))
+    return lines
+
+
+def render_block(block: Block, width: int, palette: Palette, code: int = 0) -> list[Line]:
+    """Return one block's lines; `code` code blocks came before it in the message."""
+    return _Renderer(palette, code).blocks(block.tokens, max(width, _NARROWEST), palette.text)
+
+
+def code_in(block: Block) -> list[CodeBlock]:
+    """Return the code blocks of a block, nested ones too."""
+    return [
+        CodeBlock(language_of(token.info), token.content)
+        for token in block.tokens
+        if token.type in ("fence", "code_block")
+    ]
+
+
+class _Renderer:
+    def __init__(self, palette: Palette, code: int) -> None:
+        self._palette = palette
+        self._code = code
+
+    def blocks(self, tokens: Sequence[Token], width: int, base: Style, *, tight: bool = False) -> list[Line]:
+        """Return the lines of sibling blocks."""
+        lines: list[Line] = []
+        at = 0
+        while at < len(tokens):
+            end = _end(tokens, at)
+            block = self._block(tokens[at:end], width, base)
+            if lines and block and not tight:
+                lines.append(BLANK)
+            lines += block
+            at = end
+        return lines
+
+    def _block(self, tokens: Sequence[Token], width: int, base: Style) -> list[Line]:
+        token, palette = tokens[0], self._palette
+        match token.type:
+            case "paragraph_open":
+                lines = self._inline(tokens[1], width, base)
+            case "heading_open":
+                lines = self._heading(tokens[1], int(token.tag[1:]), width)
+            case "bullet_list_open" | "ordered_list_open":
+                lines = self._list(tokens, width, base)
+            case "blockquote_open":
+                bar = ("▎ ", palette.muted)
+                lines = self._behind(bar, bar, tokens[1:-1], width, base + palette.quote)
+            case "fence" | "code_block":
+                closed = token.type == "code_block" or _closed(token)
+                lines = code_lines(token.content, token.info, self._code, width, palette, highlighted=closed)
+                self._code += 1
+            case "hr":
+                lines = [Line((Segment("─" * width, palette.muted),), width, width)]
+            case "table_open":
+                lines = self._table(tokens, width, base)
+            case "formula_block":
+                rows = [[("  " + drawable(row), base + palette.formula)] for row in latex.display(token.content)]
+                lines = [line for row in rows for line in chop(row, width)]
+            case _:
+                lines = wrap([(drawable(token.content), base)], width) if token.content else []
+        return lines
+
+    def _inline(self, token: Token, width: int, base: Style) -> list[Line]:
+        return [line for row in runs_of(token.children or [], self._palette, base) for line in wrap(row, width)]
+
+    def _heading(self, token: Token, level: int, width: int) -> list[Line]:
+        lines = self._inline(token, width, self._palette.heading + Style(underline=level == 2 or None))
+        if level == 1:
+            rule = max(line.width for line in lines)
+            lines.append(Line((Segment("━" * rule, self._palette.heading),), rule, rule))
+        return lines
+
+    def _list(self, tokens: Sequence[Token], width: int, base: Style) -> list[Line]:
+        ordered = tokens[0].type == "ordered_list_open"
+        number = int(tokens[0].attrs.get("start", 1)) if ordered else 0
+        items = _children(tokens)
+        loose = any(
+            not t.hidden for item in items for t in item if t.type == "paragraph_open" and t.level == item[0].level + 1
+        )
+        numbers = cell_len(f"{number + len(items) - 1}. ")
+        lines: list[Line] = []
+        for index, (box, item) in enumerate(map(_task, items)):
+            bullet = f"{number + index}. ".rjust(numbers) if ordered else f"{_BULLETS[min(item[0].level // 2, 2)]} "
+            mark = (box or bullet, self._palette.muted)
+            if lines and loose:
+                lines.append(BLANK)
+            rest = (" " * cell_len(mark[0]), base)
+            lines += self._behind(mark, rest, item[1:-1], width, base, tight=not loose)
+        return lines
+
+    def _behind(
+        self, first: Run, rest: Run, tokens: Sequence[Token], width: int, base: Style, *, tight: bool = False
+    ) -> list[Line]:
+        """Return blocks behind a bullet or bar; below it where beside it no words fit."""
+        room = width - cell_len(first[0])
+        if room >= _NARROWEST:
+            return prefixed(self.blocks(tokens, room, base, tight=tight) or [BLANK], first, rest)
+        return [*wrap([first], width), *self.blocks(tokens, width, base, tight=tight)]
+
+    def _table(self, tokens: Sequence[Token], width: int, base: Style) -> list[Line]:
+        rows: list[list[list[Run]]] = []
+        aligns: list[str] = []
+        for index, token in enumerate(tokens):
+            if token.type == "tr_open":
+                rows.append([])
+            elif token.type in ("th_open", "td_open"):
+                heading = token.type == "th_open"
+                style = base + (self._palette.heading if heading else Style.null())
+                cell = runs_of(tokens[index + 1].children or [], self._palette, style)
+                rows[-1].append([run for line in cell for run in line])
+                if heading:
+                    aligns.append(str(token.attrs.get("style", "")).removeprefix("text-align:"))
+        return table_lines(rows, aligns, width, self._palette)
+
+
+def _end(tokens: Sequence[Token], start: int) -> int:
+    """Return the index after the block that begins at `start`."""
+    depth = 0
+    for index in range(start, len(tokens)):
+        depth += tokens[index].nesting
+        if depth <= 0:
+            return index + 1
+    return len(tokens)
+
+
+def _children(tokens: Sequence[Token]) -> list[Sequence[Token]]:
+    """Return the blocks directly inside a container, each with its opening and closing token."""
+    out: list[Sequence[Token]] = []
+    at = 1
+    while at < len(tokens) - 1:
+        end = _end(tokens, at)
+        out.append(tokens[at:end])
+        at = end
+    return out
+
+
+def _task(item: Sequence[Token]) -> tuple[str, Sequence[Token]]:
+    """Return the box of a task list's item and the item without it; no box for any other item."""
+    inline = item[2] if len(item) > 2 and item[2].type == "inline" else None
+    box = _BOXES.get(inline.content[:4]) if inline else None
+    if not inline or not inline.children or not box or not inline.children[0].content.startswith(inline.content[:4]):
+        return "", item
+    first, *others = inline.children
+    words = inline.copy(children=[first.copy(content=first.content[4:]), *others])
+    return box, [*item[:2], words, *item[3:]]
+
+
+def _closed(fence: Token) -> bool:
+    """Whether a fence's end was written."""
+    first, end = fence.map or (0, 0)
+    lines = fence.content.count("\n") + (not fence.content.endswith("\n") and fence.content != "")
+    return end - first > lines + 1

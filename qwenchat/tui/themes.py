@@ -1,0 +1,169 @@
+"""Themes as files: ours beside the program, a person's own in the settings folder. Every colour has a name.
+
+A file is TOML with strict keys; `[interface]` is required, `[transcript]` and `[code]` may leave out what should
+follow the interface. Colours are `#rrggbb`, or `ansi_…` names for a theme that uses the terminal's own colours.
+"""
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+from textual.color import Color, ColorParseError
+from textual.theme import Theme
+
+from qwenchat.errors import FileError, QwenchatError, WrongUse
+from qwenchat.i18n import _
+
+DEFAULT = "ink"
+"""The theme where nothing is set."""
+TERMINAL = "terminal"
+"""The theme of the terminal's own 16 colours, for terminals that have no more."""
+
+
+class Interface(Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+    """What Textual derives all of its widgets' colours from."""
+
+    primary: str
+    secondary: str
+    accent: str
+    foreground: str
+    background: str
+    surface: str
+    panel: str
+    success: str
+    warning: str
+    error: str
+
+
+class TranscriptColours(Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+    """Words, by what they are; what is empty follows the interface."""
+
+    muted: str = ""
+    heading: str = ""
+    link: str = ""
+    quote: str = ""
+    formula: str = ""
+    inline_code: str = ""
+    you: str = ""
+    model: str = ""
+    question_background: str = ""
+    found: str = ""
+    found_background: str = ""
+    found_current_background: str = ""
+    mark: str = ""
+    mark_background: str = ""
+
+
+class CodeColours(Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+    """Code, by what it is; what is empty follows the interface."""
+
+    background: str = ""
+    foreground: str = ""
+    comment: str = ""
+    keyword: str = ""
+    type: str = ""
+    function: str = ""
+    string: str = ""
+    number: str = ""
+    operator: str = ""
+    deleted: str = ""
+
+
+class ThemeFile(Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+    """One theme."""
+
+    title: str
+    """The name that a person reads, in English."""
+    dark: bool
+    interface: Interface
+    transcript: TranscriptColours = TranscriptColours()
+    code: CodeColours = CodeColours()
+    variables: dict[str, str] = {}
+    """Any of Textual's own variables, such as `footer-key-foreground`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Themes:
+    """All themes by name, and what was wrong with those that can't be used."""
+
+    by_name: dict[str, Theme]
+    titles: dict[str, str]
+    problems: tuple[QwenchatError, ...]
+
+
+def packed() -> Path:
+    """Return the folder of the themes that come with the program."""
+    installed = Path(__file__).parents[1] / "themes"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "themes"
+
+
+def suited(wanted: str, *, no_colour: bool, colour_system: str | None) -> str:
+    """Return the name of the theme to use where `wanted` is set: the terminal's own colours where it has no others.
+
+    `colour_system` is Rich's name for what the terminal can show; `no_colour` is whether NO_COLOR is set. An app
+    under NO_COLOR also needs `ansi_color=True` from its start: else Textual draws these colours black on black.
+    """
+    return TERMINAL if no_colour or colour_system in (None, "standard", "windows") else wanted
+
+
+def load_all(own: Path) -> Themes:
+    """Return the program's themes and those in the folder `own`, which may be missing; a name of one's own wins.
+
+    A theme of one's own that is wrong is left out and named in `problems`; the program goes on with the others.
+    """
+    by_name: dict[str, Theme] = {}
+    titles: dict[str, str] = {}
+    problems: list[QwenchatError] = []
+    for file in [*_files(packed()), *_files(own)]:
+        try:
+            title, theme = load(file)
+        except (WrongUse, FileError) as problem:
+            problems.append(problem)
+        else:
+            by_name[theme.name], titles[theme.name] = theme, title
+    return Themes(by_name, titles, tuple(problems))
+
+
+def load(file: Path) -> tuple[str, Theme]:
+    """Return a theme's title and the theme; its name is the file's. Raises WrongUse or FileError naming the file."""
+    try:
+        theme = msgspec.convert(tomllib.loads(file.read_text("utf-8")), ThemeFile)
+        _check(theme)
+    except OSError as error:
+        raise FileError(
+            _("The theme {file} can't be read: {reason}.").format(file=file, reason=error.strerror),
+            _("Make it readable, or move it away."),
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError, ColorParseError) as error:
+        reason = str(error).replace(" - at `$.", " - `").splitlines()[0]
+        raise WrongUse(
+            _("The theme {file} is wrong: {reason}.").format(file=file, reason=reason.rstrip(".")),
+            _("Correct it, or move it away; the themes that come with qwenchat show what is allowed."),
+        ) from error
+    return theme.title, _theme(file.stem, theme)
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    return sorted(folder.glob("*.toml"))
+
+
+def _check(theme: ThemeFile) -> None:
+    """Raise ColorParseError for the first colour that is none."""
+    for section in (theme.interface, theme.transcript, theme.code):
+        for colour in msgspec.structs.astuple(section):
+            if colour:
+                Color.parse(colour)
+
+
+def _theme(name: str, theme: ThemeFile) -> Theme:
+    ansi = theme.interface.background.startswith("ansi_")
+    variables = {f"transcript-{key}": value for key, value in msgspec.to_builtins(theme.transcript).items() if value}
+    variables |= {f"code-{key}": value for key, value in msgspec.to_builtins(theme.code).items() if value}
+    if ansi:  # Textual's own style sheets need these two and derive them for other themes only
+        black, white = ("ansi_black", "ansi_white") if theme.dark else ("ansi_white", "ansi_black")
+        variables |= {"ansi-background": black, "ansi-foreground": white}
+    interface = msgspec.to_builtins(theme.interface)
+    return Theme(name=name, dark=theme.dark, ansi=ansi, variables=variables | theme.variables, **interface)

@@ -1,0 +1,95 @@
+"""Finds words in messages as they are read on the screen: across wrapped lines, without regard to case."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from qwenchat.tui.markdown.line import Line
+
+Span = tuple[int, int]
+"""First and end character in a line, decoration counted."""
+
+_MARKUP = re.compile(r"[*_`~\\]")
+
+
+def mentions(text: str, words: str) -> bool:
+    """Whether a message's source says the words, with or without its markup. Quick, and right but for rare cases."""
+    folded, wanted = text.casefold(), words.casefold()
+    return wanted in folded or wanted in _MARKUP.sub("", folded)
+
+
+def occurrences(lines: Sequence[Line], words: str) -> list[list[tuple[int, Span]]]:
+    """Return where the words stand: for each occurrence its pieces, as a line's number and a span in it."""
+    wanted = words.casefold()
+    if not wanted:
+        return []
+    starts: list[int] = []
+    text = ""
+    for line in lines:
+        starts.append(len(text))
+        text += _folded(line.text) + ("\n" if line.glue is None else line.glue)
+    starts.append(len(text))
+    found = []
+    number = 0
+    at = text.find(wanted)
+    while at >= 0:
+        end = at + len(wanted)
+        while starts[number + 1] <= at:
+            number += 1
+        found.append(_pieces(lines, starts, number, at, end))
+        at = text.find(wanted, end)
+    return found
+
+
+def _pieces(lines: Sequence[Line], starts: Sequence[int], line: int, at: int, end: int) -> list[tuple[int, Span]]:
+    pieces = []
+    while line < len(lines) and starts[line] < end:
+        first, last = max(at - starts[line], 0), min(end - starts[line], len(lines[line].text))
+        if last > first:
+            margin = lines[line].margin
+            pieces.append((line, (margin + first, margin + last)))
+        line += 1
+    return pieces
+
+
+def _folded(text: str) -> str:
+    """Return text case-folded, each character by itself and of unchanged length, so that positions stay."""
+    folded = text.casefold()
+    return folded if len(folded) == len(text) else "".join(f if len(f := c.casefold()) == 1 else c for c in text)
+
+
+@dataclass(slots=True)
+class Search:
+    """Where a search for words stands: the messages that say them, and the one being read."""
+
+    words: str
+    hits: list[int] = field(default_factory=list)
+    """Messages, in order."""
+    at: int = 0
+    """The hit being read."""
+    occurrence: int = 0
+    """The occurrence being read within it."""
+
+    @classmethod
+    def through(cls, texts: Iterable[str], words: str) -> "Search":
+        """Search the sources of all messages."""
+        hits = [index for index, text in enumerate(texts) if mentions(text, words)] if words.strip() else []
+        return cls(words, hits)
+
+    @property
+    def message(self) -> int | None:
+        """The message being read."""
+        return self.hits[self.at] if self.hits else None
+
+    def to_last(self) -> None:
+        """Go to the last occurrence of all."""
+        self.at, self.occurrence = max(len(self.hits) - 1, 0), -1
+
+    def step(self, by: int, count: int) -> None:
+        """Go to the next (1) or previous (-1) occurrence; `count` are in the message being read."""
+        occurrence = self.occurrence + by
+        if 0 <= occurrence < count:
+            self.occurrence = occurrence
+        elif self.hits:
+            self.at = (self.at + by) % len(self.hits)
+            self.occurrence = 0 if by > 0 else -1

@@ -1,0 +1,84 @@
+"""The words around a message: who, which variant, how it ended, how fast it was. Never by colour alone."""
+
+import time
+
+from rich.style import Style
+
+from qwenchat.chat.conversation import FinishReason, Message, Role, Status
+from qwenchat.i18n import _, ngettext
+from qwenchat.text import clean_line
+from qwenchat.tui.markdown.line import Run
+from qwenchat.tui.markdown.palette import Palette
+from qwenchat.tui.markdown.wrap import drawable
+
+
+def heading(message: Message, variant: tuple[int, int], palette: Palette) -> list[Run]:
+    """Return `❯ You` or `✦ 7b:q4_k_m`, with `‹2/3›` where there are variants and the time of a question."""
+    if message.role is Role.USER:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(message.created / 1000))
+        return [(f"❯ {_('You')}", palette.you), *variant_mark(variant, palette), (f"  {when}", palette.muted)]
+    name = drawable(clean_line(message.model, 60)) or "Qwen2"
+    return [(f"✦ {name}", palette.model), *variant_mark(variant, palette)]
+
+
+def variant_mark(variant: tuple[int, int], palette: Palette) -> list[Run]:
+    """Return `‹2/3›`, whose ends can be clicked; nothing for an only child."""
+    number, count = variant
+    if count < 2:
+        return []
+    return [
+        ("  ", palette.text),
+        ("‹ ", palette.link + Style(underline=False) + Style.from_meta({"variant": -1})),
+        (f"{number}/{count}", palette.text),
+        (" ›", palette.link + Style(underline=False) + Style.from_meta({"variant": 1})),
+    ]
+
+
+def attachments(message: Message, palette: Palette) -> list[Run]:
+    """Return the names and sizes of the files that came with a question."""
+    runs: list[Run] = []
+    for attachment in message.attachments:
+        name = drawable(clean_line(attachment.name, 60))
+        size = ngettext("{count:,} byte", "{count:,} bytes", len(attachment.data)).format(count=len(attachment.data))
+        runs += [("  " if runs else "", palette.text), (f"[{name}]", palette.inline_code), (f" {size}", palette.muted)]
+    return runs
+
+
+def status(message: Message, palette: Palette) -> list[Run]:
+    """Return how an answer ended, where that is not by itself."""
+    style = palette.warning
+    match message.status:
+        case Status.COMPLETE:
+            return []
+        case Status.STREAMING:
+            words, style = _("… answering"), palette.muted
+        case Status.STOPPED:
+            words = _("■ stopped by you")
+        case Status.TRUNCATED if message.finish_reason is FinishReason.CONTEXT:
+            words = _("■ cut off: the context window is full")
+        case Status.TRUNCATED:
+            words = _("■ cut off: the limit of tokens is reached")
+        case Status.INTERRUPTED:
+            words = _("! interrupted: the program ended in the middle; it can be continued")
+        case Status.FAILED:
+            reason = drawable(clean_line(message.error, 500)) or _("the engine gave no reason")
+            words, style = _("✗ failed: {reason}").format(reason=reason), palette.error
+    return [(words, style)]
+
+
+def stats(message: Message, palette: Palette) -> list[Run]:
+    """Return tokens, speed and time to first token; nothing where the engine told nothing."""
+    if message.usage is None or message.timings is None:
+        return []
+    tokens = message.usage.completion_tokens
+    words = [ngettext("{count:,} token", "{count:,} tokens", tokens).format(count=tokens)]
+    if message.timings.decode_tps:
+        words.append(_("{speed:.1f} tokens/s").format(speed=message.timings.decode_tps))
+    if message.timings.ttft_s:
+        words.append(_("first after {seconds:.1f} s").format(seconds=message.timings.ttft_s))
+    return [(" · ".join(words), palette.muted)]
+
+
+def boundary() -> str:
+    """Return the words of the line above which the model sees nothing any more."""
+    return _("the model no longer sees what is above")

@@ -1,0 +1,75 @@
+"""`ask` keeps what was said, goes on where one left off, and forgets when told to."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests import ggufs
+from tests.commands import environment, qwenchat
+
+
+def asked(*words: str | Path) -> dict[str, object]:
+    done = qwenchat("ask", "--json", "--max-tokens", "6", *words)
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, object] = json.loads(done.stdout)
+    return answer
+
+
+def listed() -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(qwenchat("sessions", "list", "--json").stdout)["sessions"]
+    return found
+
+
+def test_a_question_makes_a_session_and_continuing_adds_to_it(tiny: Path) -> None:
+    first = asked("-m", tiny, "Hello there")
+    second = asked("-c", "And then?")  # the model is the session's
+    third = asked("--session", str(first["session"])[:18], "-s", "Be brief", "At last?")
+    assert first["session"] == second["session"] == third["session"]
+    (session,) = listed()
+    assert (session["title"], session["messages"]) == ("Hello there", 6)
+    shown = qwenchat("sessions", "show", str(first["session"])).stdout
+    assert shown.index("Hello there") < shown.index("And then?") < shown.index("At last?")
+
+
+def test_the_next_process_reads_only_what_is_new(tiny: Path) -> None:
+    asked("-m", tiny, "word " * 300)
+    second = asked("-c", "more")
+    usage = second["usage"]
+    assert isinstance(usage, dict)
+    assert usage["cached_tokens"] > 900
+    assert usage["prompt_tokens"] - usage["cached_tokens"] < 40
+
+
+def test_nothing_is_written_of_a_conversation_that_is_not_to_be_kept(tiny: Path, home: Path) -> None:
+    asked("-m", tiny, "--no-save", "a secret " * 100)
+    assert listed() == []
+    kept = [file for file in home.rglob("*") if file.is_file() and b"secret" in file.read_bytes()]
+    assert kept == []
+    assert not list(home.rglob("*.kv"))
+
+
+def test_a_killed_ask_leaves_an_interrupted_answer(endless: ggufs.Chain) -> None:
+    asking = subprocess.Popen(
+        [sys.executable, "-m", "qwenchat", "ask", "-m", str(endless.path), "--ctx", "32768", "Tell me"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env=environment(),
+    )
+    assert asking.stdout
+    asking.stdout.read(2000)  # more than the first piece, which is saved at once
+    asking.send_signal(signal.SIGKILL)
+    asking.wait()
+    (session,) = listed()
+    exported = json.loads(qwenchat("sessions", "export", str(session["id"]), "-f", "json").stdout)
+    question, answer = exported[0]["messages"]
+    assert question["text"] == "Tell me"
+    assert answer["status"] == "interrupted"
+    assert answer["text"].startswith("once upon a time")
+
+
+def test_wrong_sessions(tiny: Path) -> None:
+    assert qwenchat("ask", "-m", tiny, "-c", "hi").returncode == 3
+    assert qwenchat("ask", "-m", tiny, "--session", "nothing", "hi").returncode == 3
+    assert qwenchat("ask", "-m", tiny, "-c", "--no-save", "hi").returncode == 2

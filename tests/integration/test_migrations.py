@@ -1,0 +1,106 @@
+"""Every older database becomes a new one, with a copy of the old beside it; a newer one is left alone."""
+
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from qwenchat.chat.conversation import Status
+from qwenchat.errors import StoreError
+from qwenchat.sessions import migrate
+from tests.stores import database_in, filled, full_answer, full_session, store_in
+
+SCHEMAS = Path(__file__).parent / "schemas"
+NEWEST = len(migrate.migrations())
+
+
+def old_database(folder: Path, schema: str) -> Path:
+    file = database_in(folder)
+    file.parent.mkdir(mode=0o700)
+    with sqlite3.connect(file) as plain:
+        plain.executescript((SCHEMAS / schema).read_text("utf-8"))
+    plain.close()
+    return file
+
+
+def schema_of(file: Path) -> list[tuple[str, str]]:
+    with sqlite3.connect(file) as plain:
+        return plain.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()
+
+
+def test_there_is_a_fixture_of_every_older_schema() -> None:
+    assert [path.name for path in sorted(SCHEMAS.iterdir())] == [f"{n:04}.sql" for n in range(1, NEWEST)]
+
+
+@pytest.mark.parametrize("schema", [path.name for path in sorted(SCHEMAS.iterdir())])
+def test_from_an_older_schema(tmp_path: Path, schema: str) -> None:
+    file = old_database(tmp_path, schema)
+    store = store_in(tmp_path)
+    assert store.session("s") == replace(full_session(), leaf="q2", updated=5)
+    assert store.branch("a2")[1] == full_answer("a2", "It has templates.", "q1")
+    assert store.branch("a2")[0].attachments[0].data == b"\x00\xffnotes"
+    begun = store.branch("t2")[-1]
+    assert (begun.text, begun.token_ids, begun.status) == ("It began", (1, 2, 3), Status.INTERRUPTED)
+    assert [hit.message for hit in store.search.find("北京").hits] == ["q1"]
+    assert [hit.message for hit in store.search.find("template").hits] == ["a2"]
+    assert [hit.message for hit in store.search.find("began").hits] == ["t2"]
+    assert [hit.session for hit in store.search.find("标题").hits] == ["s"]
+    assert not store.search.find("classes").hits  # that one was removed
+    store.close()
+    blank = tmp_path / "blank.db"
+    migrate.migrate(blank)
+    assert schema_of(file) == schema_of(blank)
+    (copy,) = migrate.safety_copies(file)
+    assert copy.stat().st_mode & 0o777 == 0o600
+    with sqlite3.connect(copy) as plain:
+        assert plain.execute("PRAGMA user_version").fetchone() == (int(schema[:4]),)
+        assert plain.execute("SELECT count(*) FROM messages").fetchone() == (6,)
+
+
+def test_nothing_happens_twice(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    filled(store)
+    store.close()
+    before = database_in(tmp_path).read_bytes()
+    migrate.migrate(database_in(tmp_path))
+    assert database_in(tmp_path).read_bytes() == before
+    assert not migrate.safety_copies(database_in(tmp_path))
+
+
+def test_a_newer_database_is_not_touched(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    filled(store)
+    store.close()
+    file = database_in(tmp_path)
+    with sqlite3.connect(file) as plain:
+        plain.execute(f"PRAGMA user_version = {NEWEST + 1}")
+    plain.close()
+    before = file.read_bytes(), file.stat().st_mtime_ns
+    with pytest.raises(StoreError, match="newer"):
+        store_in(tmp_path)
+    assert (file.read_bytes(), file.stat().st_mtime_ns) == before
+
+
+def test_a_database_of_another_program_is_not_touched(tmp_path: Path) -> None:
+    file = database_in(tmp_path)
+    file.parent.mkdir()
+    with sqlite3.connect(file) as plain:
+        plain.execute("CREATE TABLE recipes (text)")
+    plain.close()
+    before = file.read_bytes()
+    with pytest.raises(StoreError, match="another program"):
+        store_in(tmp_path)
+    assert file.read_bytes() == before
+
+
+def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = old_database(tmp_path, "0001.sql")
+    before = schema_of(file)
+    steps = [*migrate.migrations()[:1], "CREATE TABLE half (n); INSERT INTO nowhere VALUES (1);"]
+    monkeypatch.setattr(migrate, "migrations", lambda: steps)
+    with pytest.raises(sqlite3.OperationalError, match="nowhere"):
+        migrate.migrate(file)
+    assert schema_of(file) == before
+    with sqlite3.connect(file) as plain:
+        assert plain.execute("PRAGMA user_version").fetchone() == (1,)

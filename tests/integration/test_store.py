@@ -1,0 +1,277 @@
+"""What is given to the store comes back from the disk as it was."""
+
+import stat
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from qwenchat.chat.conversation import Attachment, FinishReason, Message, Role, Session, Status, Timings, Usage
+from qwenchat.chat.memory import MemoryStore
+from qwenchat.chat.ports import SessionStore
+from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.scripted import ScriptedEngine
+from qwenchat.chat.turn import Turns
+from qwenchat.errors import NotFound, StoreError, WrongUse
+from qwenchat.sessions.store import Store
+from tests.stores import database_in, fake_clock, filled, full_answer, full_session, question, store_in
+
+
+def test_everything_is_kept(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    filled(store)
+    store.close()
+    store = store_in(tmp_path)
+    assert store.session("s") == replace(full_session(), leaf="q2", updated=5)
+    asked, answer, thanks = store.branch("q2")
+    assert asked.attachments[0] == Attachment("notes.txt", "text/plain", b"\x00\xffnotes")
+    assert answer == full_answer("a2", "It has templates.", "q1")
+    assert thanks == question("q2", "Thanks", "a2", created=5)
+    assert [message.id for message in store.tree("s").variants("a2")] == ["a1", "a2"]
+    assert store.tree("s")["q1"].attachments == asked.attachments
+    assert store.branch(None) == store.branch("unknown") == []
+    store.close()
+
+
+texts = st.text(st.characters(codec="utf-8"), max_size=30)
+times = st.integers(0, 2**53)
+seconds = st.floats(0, 1e9, allow_nan=False)
+samplings = st.builds(
+    Sampling,
+    temperature=st.none() | st.floats(0, 2),
+    top_k=st.none() | st.integers(0, 100),
+    seed=st.none() | st.integers(0, 2**32 - 2),
+    stop=st.lists(texts, max_size=2).map(tuple),
+    schema=st.none() | texts,
+)
+messages = st.builds(
+    Message,
+    id=st.just("m"),
+    session=st.just("s"),
+    parent=st.none(),
+    role=st.sampled_from(Role),
+    text=texts,
+    created=times,
+    status=st.sampled_from([status for status in Status if status is not Status.STREAMING]),
+    finished=st.none() | times,
+    model=texts,
+    model_file=texts,
+    sampling=st.none() | samplings,
+    token_ids=st.lists(st.integers(0, 2**32 - 1), max_size=20).map(tuple),
+    finish_reason=st.none() | st.sampled_from(FinishReason),
+    usage=st.none() | st.builds(Usage, times, times, times),
+    timings=st.none() | st.builds(Timings, seconds, seconds, seconds),
+    attachments=st.lists(st.builds(Attachment, texts, texts, st.binary(max_size=50)), max_size=3).map(tuple),
+    error=texts,
+)
+sessions = st.builds(
+    Session,
+    id=st.just("s"),
+    created=times,
+    updated=times,
+    title=texts,
+    model=texts,
+    system=texts,
+    sampling=samplings,
+    leaf=st.none() | texts,
+    pinned=st.booleans(),
+    tags=st.lists(texts, max_size=3).map(tuple),
+    draft=texts,
+    trashed=st.none() | times,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(session=sessions, message=messages)
+def test_any_session_and_message_come_back_equal(tmp_path: Path, session: Session, message: Message) -> None:
+    store = store_in(tmp_path)
+    store.create(session)
+    assert store.session("s") == session
+    store.add(message)
+    assert store.branch("m") == [message] == list(store.tree("s"))
+    store.trash.delete_forever("s")
+    with pytest.raises(NotFound):
+        store.session("s")
+    store.close()
+
+
+def test_what_utf8_can_not_hold_is_replaced(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    store.create(Session("s", 1, 1, title="a\ud800b"))
+    store.add(question("q", "x\udc00\0y"))
+    assert store.session("s").title == "a\ufffdb"
+    assert store.branch("q")[0].text == "x\ufffd\0y"
+
+
+def test_an_answer_grows_and_is_searched_when_it_ends(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    store.create(Session("s", 1, 1))
+    answer = Message("a", "s", "q", Role.ASSISTANT, "", 2, Status.STREAMING)
+    store.add(question("q", "Say something"), answer)
+    store.append("a", "marvel", [1, 2])
+    store.append("a", "lous", [3])
+    assert store.branch("a")[-1] == replace(answer, text="marvellous", token_ids=(1, 2, 3))
+    assert not store.search.find("marvellous").hits
+    store.amend(replace(answer, status=Status.STOPPED))
+    assert store.search.find("marvellous").hits
+    store.amend(replace(answer, status=Status.STREAMING))
+    store.append("a", " indeed", [4])
+    store.amend(replace(answer, status=Status.COMPLETE, finished=9))
+    assert store.branch("a")[-1].text == "marvellous indeed"
+    assert store.branch("a")[-1].token_ids == (1, 2, 3, 4)
+    assert [hit.message for hit in store.search.find('"marvellous indeed"').hits] == ["a"]
+    with pytest.raises(NotFound):
+        store.append("a", "too late", [5])
+
+
+def test_the_first_question_gives_the_title(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    store.create(Session("s", 1, 1))
+    store.add(question("q", "\nWhy  is it so?\nTell me", created=7))
+    assert (store.session("s").title, store.session("s").updated) == ("Why is it so?", 7)
+    store.label("s", title="Mine")
+    store.add(question("q2", "Another", "q"))
+    assert store.session("s").title == "Mine"
+    assert [hit.title for hit in store.search.find("mine").hits] == ["Mine"]
+    assert not [hit for hit in store.search.find("why").hits if hit.message is None]
+
+
+def test_a_message_needs_its_session_and_its_parent(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    with pytest.raises(NotFound):
+        store.add(question("q", "Hi"))
+    store.create(Session("s", 1, 1))
+    with pytest.raises(NotFound):
+        store.add(question("q", "Hi"), question("r", "Hi", "nowhere"))
+    assert len(store.tree("s")) == 0
+    with pytest.raises(StoreError):
+        store.create(Session("s", 1, 1))
+    with pytest.raises(NotFound):
+        store.update(Session("t", 1, 1))
+
+
+def test_together_is_all_or_nothing(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    with pytest.raises(RuntimeError), store.together():
+        store.create(Session("s", 1, 1))
+        store.add(question("q", "Hi"))
+        assert len(store.tree("s")) == 1
+        raise RuntimeError
+    assert store.shelf.count() == 0
+    with store.together():
+        store.create(Session("s", 1, 1))
+        store.add(question("q", "Hi"))
+    assert store.shelf.newest()[0].messages == 1
+
+
+async def test_turns_run_the_same_as_in_memory(tmp_path: Path) -> None:
+    async def play(store: SessionStore) -> list[Message]:
+        ids = iter(f"m{n:02}" for n in range(100))
+        store.create(Session("s", 0, 0))
+        turns = Turns(store, ScriptedEngine(["one two", "three", "four", " five"]), lambda: next(ids), fake_clock())
+        for _round in range(2):
+            async for _event in turns.send("s", "Hi", [Attachment("a", "b", b"c")]):
+                pass
+        asked, answer = store.branch("m01")
+        async for _event in turns.regenerate(asked):
+            pass
+        async for _event in turns.resume(answer):
+            pass
+        return [replace(message, timings=None) for message in store.tree("s")]
+
+    assert await play(store_in(tmp_path)) == await play(MemoryStore())
+
+
+def test_the_newest_come_first_by_pages(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    for n in range(7):
+        tags = ("even",) if n % 2 == 0 else ()
+        store.create(Session(f"s{n}", n, n, pinned=n == 2, tags=tags, title=str(n)))
+    store.trash.put("s5")
+    assert [entry.session.id for entry in store.shelf.newest(3)] == ["s2", "s6", "s4"]
+    assert [entry.session.id for entry in store.shelf.newest(3, 3)] == ["s3", "s1", "s0"]
+    assert [entry.session.id for entry in store.shelf.newest(trashed=True)] == ["s5"]
+    assert [entry.session.id for entry in store.shelf.newest(tag="even")] == ["s2", "s6", "s4", "s0"]
+    assert (store.shelf.count(), store.shelf.count(trashed=True), store.shelf.count(tag="even")) == (6, 1, 4)
+    assert store.shelf.tags() == {"even": 4}
+    latest = store.shelf.latest()
+    assert latest is not None and latest.id == "s6"
+
+
+def test_ids_by_prefix(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    assert store.shelf.latest() is None
+    for session_id in ("0198aaaa-1111", "0198aaaa-1122", "0198bbbb-2222", "0198bbbb"):
+        store.create(Session(session_id, 1, 1))
+    assert store.shelf.resolve("0198AAAA-112") == "0198aaaa-1122"
+    assert store.shelf.resolve("0198bbbb") == "0198bbbb"
+    with pytest.raises(WrongUse, match="0198aaaa-1122"):
+        store.shelf.resolve("0198aaaa")
+    for unknown in ("7", "", "%", "0198aaaa-1111-9", "'"):
+        with pytest.raises(NotFound):
+            store.shelf.resolve(unknown)
+    assert store.shelf.short("0198aaaa-1111") == "0198aaaa-111"
+    assert store.shelf.short("0198bbbb-2222") == "0198bbbb-"
+
+
+def test_duplicate_shares_files_and_nothing_else(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    filled(store)
+    copy = store.duplicate("s")
+    assert store.session(copy.id) == copy
+    assert [message.text for message in store.branch(copy.leaf)] == [message.text for message in store.branch("q2")]
+    assert len(store.tree(copy.id)) == 4 and copy.leaf != "q2"
+    assert store.branch(copy.leaf)[0].attachments == store.branch("q2")[0].attachments
+    store.trash.delete_forever("s")
+    assert store.branch(copy.leaf)[0].attachments[0].data == b"\x00\xffnotes"
+    assert {hit.session for hit in store.search.find("templates").hits} == {copy.id}
+
+
+def test_only_the_owner_can_read(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    filled(store)
+    with store.streaming("s"):
+        for path in (tmp_path / "data").rglob("*"):
+            assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+
+
+def test_threads_read_and_write_at_once(tmp_path: Path) -> None:
+    store = store_in(tmp_path, busy_s=30)
+    store.create(Session("s", 1, 1))
+    failures: list[Exception] = []
+
+    def work(n: int) -> None:
+        try:
+            for round_ in range(15):
+                store.add(question(f"m{n}-{round_}", f"words {n}"))
+                assert store.branch(f"m{n}-{round_}") and store.search.find("words").hits
+        except Exception as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert len(store.tree("s")) == 90
+    store.close()
+    store.close()
+
+
+def test_one_turn_a_session(tmp_path: Path) -> None:
+    store, other = store_in(tmp_path), Store(database_in(tmp_path))
+    store.create(Session("../s", 1, 1))
+    with store.streaming("../s"):
+        for second in (store, other):
+            with pytest.raises(StoreError), second.streaming("../s"):
+                pass
+        with other.streaming("t"):
+            pass
+    with other.streaming("../s"):
+        pass
+    assert not list((tmp_path / "data" / "locks").iterdir())

@@ -1,0 +1,255 @@
+"""A full disk, a folder that can't be written, a busy, a cut and a noisy file: one clear error, nothing lost."""
+
+import os
+import random
+import resource
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from qwenchat.chat.conversation import Attachment, Message, Role, Session, Status
+from qwenchat.errors import StoreError
+from qwenchat.sessions.recover import recover
+from qwenchat.sessions.salvage import salvage
+from qwenchat.sessions.store import Store
+from tests.commands import ROOT, environment
+from tests.stores import database_in, filled, full_answer, question, store_in
+
+FILLER = """
+import resource, sys
+from pathlib import Path
+from qwenchat.chat.conversation import Message, Role
+from qwenchat.errors import StoreError
+from qwenchat.sessions.store import Store
+store = Store(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, resource.RLIM_INFINITY))
+kept = 0
+try:
+    for n in range(1000):
+        store.add(Message(f"m{n:04}", "s", "q2" if n == 0 else f"m{n - 1:04}", Role.USER, f"{n} " * 2000, n))
+        kept += 1
+except StoreError as error:
+    print(kept, len(store.tree("s")), error.message)
+"""
+
+
+def test_disk_full(tmp_path: Path) -> None:
+    """The limit on a file's size stands for the disk's; the child sets it for itself alone."""
+    store = store_in(tmp_path)
+    filled(store)
+    store.close()
+    done = subprocess.run(
+        [sys.executable, "-c", FILLER, database_in(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+        check=True,
+    )
+    kept, seen, message = done.stdout.split(" ", 2)
+    assert int(kept) > 2 and "sessions.db failed" in message
+    assert int(seen) == int(kept) + 4
+    store = store_in(tmp_path)
+    assert len(store.tree("s")) == int(kept) + 4
+    store.add(question("after", "There is room again", "q2"))
+    assert [hit.message for hit in store.search.find('"room again"').hits] == ["after"]
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+def test_database_full(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    filled(store)
+    with store._database.write() as connection:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages + 3}")
+    with pytest.raises(StoreError, match="full"):
+        store.add(question("big", "x y z " * 20_000, "q2"))
+    assert len(store.tree("s")) == 4
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Be a user whom the file system can refuse: the tests may run as root."""
+    own = os.geteuid()
+    if own == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(own)
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder that any user can reach."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        if os.geteuid() == 0:
+            os.chown(folder, 65534, -1)
+        yield folder
+        folder.chmod(0o755)
+
+
+def test_read_only_folder(reachable: Path) -> None:
+    with nobody():
+        reachable.chmod(0o555)
+        with pytest.raises(StoreError) as none_yet:
+            store_in(reachable)
+        reachable.chmod(0o755)
+        store = store_in(reachable)
+        filled(store)
+        store.close()
+        database_in(reachable).chmod(0o400)
+        (reachable / "data").chmod(0o500)
+        with pytest.raises(StoreError) as no_more:
+            store_in(reachable)
+        (reachable / "data").chmod(0o700)
+        database_in(reachable).chmod(0o600)
+        assert len(store_in(reachable).tree("s")) == 4
+    for error in (none_yet.value, no_more.value):
+        assert "QWENCHAT_HOME" in error.hint
+
+
+def test_another_writer_is_waited_for_and_reported(tmp_path: Path) -> None:
+    store = store_in(tmp_path, busy_s=0.1)
+    filled(store)
+    other = sqlite3.connect(database_in(tmp_path), isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError, match="Another program"):
+        store.add(question("late", "?", "q2"))
+    assert len(store.tree("s")) == 4
+    other.execute("COMMIT")
+    store.add(question("late", "?", "q2"))
+    assert len(store.tree("s")) == 5
+    other.close()
+
+
+def large(folder: Path) -> Store:
+    """Return a store of some 400 messages, long ones and one with a file among them."""
+    store = store_in(folder)
+    for session in range(20):
+        store.create(Session(f"s{session}", session, session, title=f"Title {session}", tags=("t",)))
+        parent = None
+        for n in range(0, 20, 2):
+            asked, answer = f"q{session}-{n}", f"a{session}-{n}"
+            file = (Attachment("f", "text/plain", b"file" * 5000),) if n == 4 else ()
+            store.add(
+                Message(asked, f"s{session}", parent, Role.USER, f"asked {n} " * 50, n, attachments=file),
+                full_answer(answer, f"answered {n} 回答 " * (2000 if n == 8 else 40), asked, session=f"s{session}"),
+            )
+            parent = answer
+    return store
+
+
+def noise(data: bytearray, start: int, end: int, seed: int = 1) -> None:
+    data[start:end] = random.Random(seed).randbytes(end - start)
+
+
+def cut_in_half(data: bytearray) -> None:
+    del data[len(data) // 2 :]
+
+
+def lose_the_header(data: bytearray) -> None:
+    noise(data, 0, 8192)
+
+
+def scatter_noise(data: bytearray) -> None:
+    for n, place in enumerate(random.Random(7).sample(range(len(data) - 3000), 10)):
+        noise(data, place, place + 3000, n)
+
+
+def lose_everything(data: bytearray) -> None:
+    noise(data, 0, len(data))
+
+
+@pytest.mark.parametrize(
+    ("damage", "sessions", "messages"),
+    [(cut_in_half, 8, 150), (lose_the_header, 20, 400), (scatter_noise, 15, 300), (lose_everything, 0, 0)],
+)
+def test_damage_is_reported_and_recovered(
+    tmp_path: Path, damage: Callable[[bytearray], None], sessions: int, messages: int
+) -> None:
+    whole = large(tmp_path)
+    before = {message.id: message for n in range(20) for message in whole.tree(f"s{n}")}
+    whole.close()
+    file = database_in(tmp_path)
+    data = bytearray(file.read_bytes())
+    damage(data)
+    file.write_bytes(data)
+    with pytest.raises(StoreError) as failure:
+        store = store_in(tmp_path)
+        for n in range(20):
+            store.tree(f"s{n}")
+            store.session(f"s{n}")
+        store.search.find("answered")
+    assert "qwenchat sessions recover" in failure.value.hint
+
+    result = recover(file)
+    assert result is not None
+    assert result.damaged.read_bytes() == data
+    assert (result.sessions, result.messages) >= (sessions, messages)
+    assert file.stat().st_mode & 0o777 == 0o600
+    store = store_in(tmp_path)
+    assert store.shelf.count() == result.sessions
+    equal = 0
+    for entry in store.shelf.newest(100):
+        for message in store.tree(entry.session.id):
+            assert message.id in before
+            equal += message == before[message.id]
+        assert store.branch(entry.session.leaf) or not entry.messages
+    assert equal >= messages * 0.8
+    assert bool(store.search.find("asked").hits) == bool(messages)
+    assert recover(file) is None
+    store.close()
+
+
+def test_a_whole_database_is_left_alone(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    filled(store)
+    store.close()
+    before = database_in(tmp_path).read_bytes()
+    assert recover(database_in(tmp_path)) is None
+    assert recover(tmp_path / "nothing.db") is None
+    assert database_in(tmp_path).read_bytes() == before
+
+
+def test_salvage_reads_every_row_of_a_whole_database(tmp_path: Path) -> None:
+    """Also what only the WAL has, values of every kind, and rows that go on over many pages."""
+    file = tmp_path / "any.db"
+    plain = sqlite3.connect(file, isolation_level=None)
+    plain.executescript(
+        "PRAGMA page_size = 1024; PRAGMA journal_mode = WAL; CREATE TABLE t (n INTEGER PRIMARY KEY, v, w)"
+    )
+    chance = random.Random(3)
+    values = [None, 0, 1, -1, 127, -32768, 1 << 20, 1 << 30, -(1 << 40), 1 << 60, 0.5, "", "字" * 500, b"", b"x" * 9000]
+    for n in range(1, 400):
+        plain.execute("INSERT INTO t VALUES (?, ?, ?)", (n * n, chance.choice(values), chance.choice(values)))
+    plain.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    plain.execute("UPDATE t SET v = 'changed' WHERE n % 2")
+    wanted = {n: (v, w) for n, v, w in plain.execute("SELECT * FROM t")}
+    saved = {row.n: row.values[1:] for row in salvage(file) if len(row.values) == 3 and row.whole}
+    assert saved == wanted
+    plain.close()
+
+
+def test_an_answer_that_was_streaming_is_recovered(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    store.create(Session("s", 1, 1))
+    store.add(question("q", "?"), Message("a", "s", "q", Role.ASSISTANT, "", 2, Status.STREAMING))
+    store.append("a", "half an ", [1])
+    store.append("a", "answer", [2])
+    store.close()
+    file = database_in(tmp_path)
+    data = bytearray(file.read_bytes())
+    lose_the_header(data)
+    file.write_bytes(data)
+    assert recover(file)
+    answer = store_in(tmp_path).branch("a")[-1]
+    assert (answer.text, answer.token_ids, answer.status) == ("half an answer", (1, 2), Status.INTERRUPTED)

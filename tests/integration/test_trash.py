@@ -1,0 +1,121 @@
+"""What is deleted can be taken back until it is deleted forever, and then nothing of it is left."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from qwenchat.chat.conversation import Message, Role, Session, Status
+from qwenchat.errors import NotFound, StoreError
+from qwenchat.sessions.migrate import safety_copies
+from qwenchat.sessions.store import Store
+from tests.stores import database_in, fake_clock, filled, question, store_in
+
+
+def test_trash_and_back(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    filled(store)
+    store.trash.put("s")
+    assert store.session("s").trashed is not None
+    assert not store.shelf.newest() and not store.search.find("templates").hits
+    assert store.search.find("templates", trashed=True).hits
+    store.trash.restore("s")
+    assert store.session("s").trashed is None
+    assert store.search.find("templates").hits
+    for action in (store.trash.put, store.trash.restore, store.trash.delete_forever):
+        with pytest.raises(NotFound):
+            action("unknown")
+
+
+def test_forever_leaves_nothing(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    filled(store)
+    store.create(Session("t", 1, 1))
+    store.add(question("t1", "Keep templates", session="t"))
+    store.trash.delete_forever("s")
+    assert [hit.session for hit in store.search.find("templates").hits if hit.message] == ["t"]
+    store.close()
+    with sqlite3.connect(database_in(tmp_path)) as plain:
+        assert (
+            plain.execute("SELECT n FROM attachments UNION SELECT n FROM blobs UNION SELECT n FROM pieces").fetchall()
+            == []
+        )
+        assert plain.execute("SELECT count(*) FROM messages").fetchone() == (1,)
+        plain.execute("INSERT INTO words (words) VALUES ('integrity-check')")
+    data = database_in(tmp_path).read_bytes()
+    assert b"It has classes." not in data and b"\x00\xffnotes" not in data
+    assert b"Keep templates" in data
+
+
+def test_many_are_copied_before(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    for n in range(12):
+        store.create(Session(f"s{n}", n, n))
+    store.trash.delete_forever("s0")
+    assert not safety_copies(database_in(tmp_path))
+    for _round in range(3):
+        store.trash.delete_forever(*(entry.session.id for entry in store.shelf.newest()))
+        for n in range(12):
+            store.create(Session(f"s{n}", n, n))
+    copies = safety_copies(database_in(tmp_path))
+    assert len(copies) == 2
+    with sqlite3.connect(copies[-1]) as plain:
+        assert plain.execute("SELECT count(*) FROM sessions").fetchone() == (12,)
+
+
+def test_one_message_and_what_hangs_below(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    filled(store)
+    assert store.trash.remove_message("a2") == "a1"
+    assert [message.id for message in store.tree("s")] == ["q1", "a1"]
+    assert store.branch("q2") == [] and store.session("s").leaf == "a1"
+    assert not store.search.find("thanks").hits
+    assert store.shelf.newest()[0].messages == 2
+    store.trash.restore_message("a2")
+    assert len(store.tree("s")) == 4 and len(store.branch("q2")) == 3
+    assert store.trash.remove_message("q2") is not None
+    assert store.trash.remove_message("a1") == store.session("s").leaf
+    assert store.trash.remove_message("q1") is None
+    with pytest.raises(NotFound):
+        store.trash.remove_message("q1")
+    with pytest.raises(NotFound):
+        store.trash.restore_message("a1")  # what it followed is gone
+    store.trash.restore_message("q1")
+    store.trash.restore_message("a1")
+    assert [message.id for message in store.tree("s")] == ["q1", "a1", "a2"]
+
+
+def test_emptying_after_a_time(tmp_path: Path) -> None:
+    store = Store(database_in(tmp_path), clock=fake_clock(100))
+    filled(store)
+    store.create(Session("old", 1, 1))
+    store.create(Session("new", 1, 1))
+    store.trash.remove_message("a2")
+    store.trash.put("old")
+    store.trash.put("new")
+    assert store.trash.empty(100) == 0
+    assert store.trash.empty(102) == 1
+    assert [entry.session.id for entry in store.shelf.newest(trashed=True)] == ["new"]
+    with pytest.raises(NotFound):
+        store.trash.restore_message("a2")
+    assert [message.id for message in store.tree("s")] == ["q1", "a1"]
+
+
+def test_not_under_a_turn(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    store.create(Session("s", 1, 1))
+    with store.streaming("s"):
+        store.add(question("q", "?"), Message("a", "s", "q", Role.ASSISTANT, "", 1, Status.STREAMING))
+        with pytest.raises(StoreError):
+            store.trash.delete_forever("s")
+    store.trash.delete_forever("s")
+
+
+def test_a_long_conversation_goes_too(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    store.create(Session("s", 1, 1))
+    store.add(*(question(f"m{n:05}", "x", f"m{n - 1:05}" if n else None) for n in range(3000)))
+    assert len(store.branch("m02999")) == 3000
+    assert store.trash.remove_message("m00001") == "m00000"
+    store.trash.delete_forever("s")
+    assert store.shelf.count() == 0

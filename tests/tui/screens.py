@@ -1,0 +1,88 @@
+"""A program that shows a transcript and nothing else, and waiting for states."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from textual.app import App, ComposeResult
+from textual.message import Message as Event
+
+from qwenchat.chat.conversation import Attachment, Message, Role, Status
+from qwenchat.i18n import use_language
+from qwenchat.tui.themes import load_all
+from qwenchat.tui.transcript.view import Transcript
+
+Said = TypeVar("Said", bound=Event)
+
+
+class TranscriptApp(App[None]):
+    """Shows messages and keeps what the transcript says."""
+
+    def __init__(self, branch: list[Message] | None = None, theme: str = "ink", language: str = "en") -> None:
+        super().__init__()
+        use_language(language)
+        self.said: list[Event] = []
+        self._branch = branch or []
+        self._wanted = theme
+
+    def compose(self) -> ComposeResult:
+        yield Transcript()
+
+    def on_mount(self) -> None:
+        for theme in load_all(Path("/nowhere")).by_name.values():
+            self.register_theme(theme)
+        self.theme = self._wanted
+        self.transcript.load(self._branch)
+        self.transcript.focus()
+
+    @property
+    def transcript(self) -> Transcript:
+        return self.query_one(Transcript)
+
+    @property
+    def rows(self) -> list[str]:
+        """The visible lines as text."""
+        view = self.transcript
+        return [view.render_line(y).text.rstrip() for y in range(view.size.height)]
+
+    def heard(self, kind: type[Said]) -> list[Said]:
+        return [said for said in self.said if isinstance(said, kind)]
+
+    def on_transcript_selected(self, event: Transcript.Selected) -> None:
+        self.said.append(event)
+
+    def on_transcript_variant_chosen(self, event: Transcript.VariantChosen) -> None:
+        self.said.append(event)
+
+    def on_transcript_link_activated(self, event: Transcript.LinkActivated) -> None:
+        self.said.append(event)
+
+    def on_transcript_code_activated(self, event: Transcript.CodeActivated) -> None:
+        self.said.append(event)
+
+    def on_transcript_found(self, event: Transcript.Found) -> None:
+        self.said.append(event)
+
+
+def question(number: int, text: str = "", attachments: tuple[Attachment, ...] = ()) -> Message:
+    text = text or f"Question {number}"
+    return Message(f"m{number}", "s", None, Role.USER, text, 1_760_000_000_000 + number, attachments=attachments)
+
+
+def answer(number: int, text: str = "", status: Status = Status.COMPLETE) -> Message:
+    text = text if text or status is Status.STREAMING else f"Answer {number}.\n\n- with a list\n- of two"
+    return Message(f"m{number}", "s", None, Role.ASSISTANT, text, number, status, model="7b")
+
+
+def talk(count: int) -> list[Message]:
+    return [answer(number) if number % 2 else question(number) for number in range(count)]
+
+
+async def until(state: Callable[[], object], seconds: float = 10) -> None:
+    """Wait for a state; fail when it does not come."""
+    end = time.monotonic() + seconds
+    while not state():
+        assert time.monotonic() < end, "the state did not come"
+        await asyncio.sleep(0.01)

@@ -1,0 +1,47 @@
+"""Pictures of the transcript, so that a change of its looks is seen. `pytest --snapshot-update` takes new ones."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from qwenchat.chat.conversation import Attachment, Message, Status, Timings, Usage
+from tests.tui.screens import TranscriptApp, answer, question
+
+SAMPLE = (Path(__file__).parent / "sample.md").read_text("utf-8")
+CHINESE = (Path(__file__).parent / "sample_zh.md").read_text("utf-8")
+
+
+@pytest.fixture(autouse=True)
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def branch(text: str, ask: str) -> list[Message]:
+    asked = question(0, ask, (Attachment("notes.txt", "text/plain", b"x" * 1234),))
+    measured = Timings(decode_tps=42.31, ttft_s=0.42)
+    told = replace(answer(1, text), usage=Usage(100, 20, 312), timings=measured)
+    return [question(8, "Hi"), asked, told, replace(answer(3, "…"), status=Status.INTERRUPTED)]
+
+
+@pytest.mark.parametrize("width", [46, 100], ids=["narrow", "wide"])
+@pytest.mark.parametrize("theme", ["ink", "paper"])
+@pytest.mark.parametrize("language", ["en", "zh_CN"])
+def test_picture(snap_compare: Callable[..., bool], language: str, theme: str, width: int) -> None:
+    ask = "用中文说一遍：\n```sh\nls\n```" if language == "zh_CN" else "Please explain attention.\n```sh\nls\n```"
+    app = TranscriptApp([], theme, language)
+
+    async def show(pilot: object) -> None:
+        messages = branch(CHINESE if language == "zh_CN" else SAMPLE, ask)
+        app.transcript.load(messages, {"m1": (2, 3)}, boundary="m0", show="m8")
+        app.transcript.select("m0")
+        app.transcript.find("attention" if language == "en" else "注意力")
+        app.transcript.go_to(0)
+
+    assert snap_compare(app, terminal_size=(width, 60), run_before=show)

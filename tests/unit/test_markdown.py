@@ -1,0 +1,159 @@
+"""What a person sees of the Markdown that models write."""
+
+import pytest
+from rich.cells import cell_len
+from rich.style import Style
+
+from qwenchat.tui.markdown.document import Document
+from qwenchat.tui.markdown.line import Line
+from qwenchat.tui.markdown.palette import Palette
+from qwenchat.tui.markdown.render import CodeBlock, code_in, render
+
+PALETTE = Palette(link=Style(underline=True, color="blue"), tokens={"Keyword": Style(color="magenta")})
+
+
+def shown(text: str, width: int = 60) -> list[str]:
+    return [drawn(line).rstrip() for line in render(text, width, PALETTE)]
+
+
+def drawn(line: Line) -> str:
+    return "".join(segment.text for segment in line.segments)
+
+
+def styled(text: str, word: str) -> Style:
+    """Return the style of the run that says the word."""
+    return next(
+        segment.style or Style()
+        for line in render(text, 200, PALETTE)
+        for segment in line.segments
+        if word in segment.text
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("**注意：**请看", "注意："),
+        ("中文**“引号”**中文", "“引号”"),
+        ("这是**重点（注）**的内容", "重点（注）"),
+        ("**Note:** plain", "Note:"),
+        ("说**`code`**吧", "code"),
+        ("**한국어(조사)**는", "한국어(조사)"),
+    ],
+)
+def test_emphasis_beside_chinese_is_bold(text: str, word: str) -> None:
+    assert styled(text, word).bold
+    assert "*" not in "".join(shown(text))
+
+
+def test_markers_that_are_no_emphasis_stay() -> None:
+    assert shown("2 * 3 * 4 and snake_case_name and **open") == ["2 * 3 * 4 and snake_case_name and **open"]
+
+
+def test_inline_styles() -> None:
+    assert styled("*a* b", "a").italic
+    assert styled("~~gone~~", "gone").strike
+    assert styled("[t](http://x.y)", "t").underline
+
+
+@pytest.mark.parametrize("text", ["List<String> x", "<think>hm</think> yes", "[bold red]no[/] markup", "&lt;", "a\\"])
+def test_html_and_markup_are_text(text: str) -> None:
+    assert shown(text) == [text.replace("&lt;", "<")]
+
+
+def test_a_link_shows_its_target_and_carries_it() -> None:
+    assert shown("[here](https://example.com/a) and <https://b.c>") == ["here (https://example.com/a) and https://b.c"]
+    assert styled("[here](https://example.com/a)", "here").meta == {"link": "https://example.com/a"}
+    assert styled("see https://b.c/d.", "b.c").meta == {"link": "https://b.c/d"}
+    assert shown("[x](javascript:alert(1))") == ["[x](javascript:alert(1))"]
+    assert shown("![a cat](cat.png)") == ["[image: a cat] (cat.png)"]
+
+
+def test_a_newline_is_a_line_break() -> None:
+    assert shown("one\ntwo  \nthree") == ["one", "two", "three"]
+
+
+def test_lists() -> None:
+    text = "9. nine\n10. ten\n    - inner\n        - deep\n\n- [ ] open\n- [x] done"
+    assert shown(text) == [" 9. nine", "10. ten", "    ◦ inner", "      ▪ deep", "", "[ ] open", "[✓] done"]
+
+
+def test_a_list_item_hangs_behind_its_bullet() -> None:
+    assert shown("- one two three four", 12) == ["• one two", "  three four"]
+
+
+def test_headings_quotes_and_rules() -> None:
+    assert shown("# 标题\n\n> quoted\n> again\n\n---", 10) == ["标题", "━━━━", "", "▎ quoted", "▎ again", "", "─" * 10]
+
+
+def test_code_names_its_language_and_keeps_its_lines() -> None:
+    first, *code = shown("```python\ndef f():\n\treturn 1\n```", 40)
+    assert "python" in first and "copy" in first and cell_len(first) == 40
+    assert code == [" def f():", "     return 1"]
+
+
+def test_an_open_fence_is_plain_until_it_closes() -> None:
+    assert styled("```python\ndef f(): pass\n", "def").color is None
+    assert styled("```python\ndef f(): pass\n```", "def").color is not None
+    assert styled("```nonsense\ndef f(): pass\n```", "def").color is None
+
+
+def test_long_code_is_cut_and_copied_whole() -> None:
+    lines = render("```\n" + "x" * 50 + "\n```", 22, PALETTE)[1:]
+    assert [line.width for line in lines] == [22, 22, 22]
+    assert [line.glue for line in lines] == ["", "", None]
+
+
+def test_code_blocks_are_found_wherever_they_are() -> None:
+    text = "```sh\nls\n```\n- item\n\n  ```\n  inner\n  ```"
+    blocks = [code for block in Document(text).blocks for code in code_in(block)]
+    assert blocks == [CodeBlock("sh", "ls\n"), CodeBlock("", "inner\n")]
+
+
+def test_a_table_is_aligned_by_display_width() -> None:
+    text = "| 名称 | n |\n|:--|--:|\n| 一 | 1 |\n| three | 22 |"
+    assert shown(text) == ["名称  │  n", "━━━━━━┿━━━", "一    │  1", "three │ 22"]
+
+
+def test_a_table_is_fitted_by_wrapping_cells() -> None:
+    text = "| a | b |\n|--|--|\n| short | " + "long words here " * 5 + "|\n| x | y |"
+    lines = shown(text, 40)
+    assert all(cell_len(line) <= 40 for line in lines)
+    assert lines[2].startswith("short │ long words") and lines[3].startswith("      │ ")
+    assert any(set(line) <= set("─┼") for line in lines[3:])
+
+
+def test_a_table_that_fits_nowhere_becomes_records() -> None:
+    text = "|" + "name|" * 6 + "\n|" + "-|" * 6 + "\n|" + "value|" * 6
+    assert shown(text, 20) == ["name: value"] * 6
+
+
+def test_mathematics_is_readable_and_money_is_money() -> None:
+    assert shown("Euler: $e^{i\\pi}=-1$ and \\(a_b\\)") == ["Euler: e^(iπ) = −1 and a_b"]
+    assert shown("it costs $5 and $6, or US$7/$8") == ["it costs $5 and $6, or US$7/$8"]
+    assert shown("$HOME/bin:$PATH and $x$") == ["$HOME/bin:$PATH and x"]
+    assert shown("$$\nx^2\n$$") == ["  x²"]
+    assert shown("\\[ \\frac{1}{2} \\]") == ["  1/2"]
+    assert shown("so \\[1\\] is") == ["so 1 is"]
+    assert shown("`$x^2$`") == ["$x^2$"]
+
+
+def test_lines_break_where_chinese_may() -> None:
+    assert shown("最后一段：这里需要换行，标点不在行首。", 20) == ["最后一段：这里需要换", "行，标点不在行首。"]
+    assert shown("abcdef（中文）", 8) == ["abcdef", "（中文）"]
+
+
+def test_words_wider_than_the_line_are_cut_between_graphemes() -> None:
+    family = "👨‍👩‍👧"
+    assert shown(family * 6, 8) == [family * 4, family * 2]
+    assert [cell_len(line) for line in shown("x" * 20, 8)] == [8, 8, 4]
+
+
+def test_wrapped_lines_know_how_they_were_one() -> None:
+    lines = render("some words here 中文中文", 10, PALETTE)
+    assert "".join(line.text + (line.glue or "") for line in lines) == "some words here 中文中文"
+
+
+def test_control_characters_never_get_through() -> None:
+    hostile = "a\x1b]52;c;Zm9v\x07b \x9b31m `\x1b[2J` [\x1bx](http://a.b/\x1b) \u202etxt\r\n```\x1b\n\x07\n```"
+    assert not any(ord(c) < 32 or 127 <= ord(c) < 160 or c == "\u202e" for line in shown(hostile) for c in line)
