@@ -187,6 +187,7 @@ class _Run:
             model_file=info.file,
             sampling=sampling,
         )
+        await asyncio.to_thread(self._store.amend, self._answer)  # whoever continues it must know whose tokens they are
         turns = await self._in_view(info.n_ctx, sampling)
         key = self._session.id if self._store.keeps else ""
         stream = self._engine.generate(turns, sampling, session=key, resume=self._resume)
@@ -208,7 +209,6 @@ class _Run:
         earlier = self._branch[-1]
         if earlier.model_file == info.file:
             self._answer = replace(earlier, status=Status.STREAMING, finished=None, error="")
-            await asyncio.to_thread(self._store.amend, self._answer)
         else:  # its tokens mean nothing to this model, and what it was stays as it is
             ids = self._turns.new_id(), earlier.session, earlier.parent
             self._answer = Message(*ids, Role.ASSISTANT, earlier.text, self._turns.clock(), Status.STREAMING)
