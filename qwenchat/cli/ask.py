@@ -104,8 +104,10 @@ _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed",
 
 
 async def _ask(program: Program, question: Question, options: dict[str, Any]) -> int:
-    store, session = _session(program, options)
-    engine = program.engine(session.model, question.wishes)
+    earlier = _earlier(program.store, options) if options["session"] or options["continue_"] else None
+    model = _model(program, options, earlier)
+    engine = program.engine(model, question.wishes)  # a wrong name is refused before the store is touched
+    store, session = _session(program, options, earlier, model)
     report = report_for(Output.standard(), options["style"], verbose=options["verbose"])
     turns = Turns(store, engine, UUIDv7(), unix_ms)
     reason = None
@@ -123,14 +125,20 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
     return ExitCode.INTERRUPTED if reason is FinishReason.CANCELLED else ExitCode.DONE
 
 
-def _session(program: Program, options: dict[str, Any]) -> tuple[SessionStore, Session]:
-    """Return the session to ask in, new or continued, and the store that keeps or forgets it."""
-    earlier = _earlier(program.store, options) if options["session"] or options["continue_"] else None
-    model = options["model"] or (earlier.model if earlier else "") or program.settings.model.default
+def _model(program: Program, options: dict[str, Any], earlier: Session | None) -> str:
+    """Return the reference of the model to ask: the one named, else the session's, else the settings'."""
+    model: str = options["model"] or (earlier.model if earlier else "") or program.settings.model.default
     if not model:
         raise NotFound(
             _("No model is chosen."), _("Name one with -m, or set one: qwenchat config set model.default REF")
         )
+    return model
+
+
+def _session(
+    program: Program, options: dict[str, Any], earlier: Session | None, model: str
+) -> tuple[SessionStore, Session]:
+    """Return the session to ask in, new or continued, and the store that keeps or forgets it."""
     if earlier:
         system = earlier.system if options["system"] is None else whole(options["system"])
         return program.store, program.store.label(earlier.id, model=model, system=system)
