@@ -100,6 +100,7 @@ class Question:
         )
 
 
+_CANCEL_AGAIN_S = 0.02
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed", "max_tokens")
 
 
@@ -160,12 +161,20 @@ def _earlier(store: Store, options: dict[str, Any]) -> Session:
 
 @contextmanager
 def _interruptible(engine: LocalEngine) -> Iterator[None]:
-    """Let Ctrl-C stop the answer and keep what came; a second one stops the program."""
+    """Let Ctrl-C stop the answer and keep what came; a second one stops the program.
+
+    The engine is told until the turn is over: between two of its requests nothing is there to be stopped.
+    """
     loop = asyncio.get_running_loop()
     stopping: list[asyncio.Task[None]] = []
 
+    async def keep_cancelling() -> None:
+        while True:
+            await engine.cancel()
+            await asyncio.sleep(_CANCEL_AGAIN_S)
+
     def stop() -> None:
-        stopping.append(loop.create_task(engine.cancel()))
+        stopping.append(loop.create_task(keep_cancelling()))
         loop.remove_signal_handler(signal.SIGINT)
 
     try:
@@ -177,3 +186,5 @@ def _interruptible(engine: LocalEngine) -> Iterator[None]:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGINT)
+        for task in stopping:
+            task.cancel()

@@ -94,6 +94,23 @@ def test_ctrl_c_keeps_what_came_and_leaves_nothing_running(endless: ggufs.Chain)
     assert children and not any(child.is_running() for child in children)
 
 
+def test_ctrl_c_before_the_model_is_loaded_is_heard(endless: ggufs.Chain, home: Path) -> None:
+    words = ["ask", "-m", str(endless.path), "--ctx", "32768", "--max-tokens", "20000", "--jsonl", "hi"]
+    asking = subprocess.Popen(
+        [sys.executable, "-m", "qwenchat", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    assert asking.stdout
+    assert json.loads(asking.stdout.readline())["event"] == "saved"  # and no worker yet
+    asking.send_signal(signal.SIGINT)
+    out, _err = asking.communicate(timeout=60)
+    assert asking.returncode == 130
+    assert b'"delta"' not in out
+
+
 BAD: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "missing.gguf": (lambda path: None, 3, "no file"),
     "folder.gguf": (lambda path: path.mkdir(), 8, "not a file"),

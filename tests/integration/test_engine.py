@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from qwenchat.chat.events import Delta
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engine.protocol import Lora
-from qwenchat.errors import CannotLoad, EngineDied, PromptTooLong, WrongUse
+from qwenchat.errors import CannotLoad, EngineDied, Interrupted, PromptTooLong, WrongUse
 from tests import ggufs
 from tests.engines import GREEDY, SYSTEM, answer, engine, questions
 
@@ -135,6 +136,42 @@ async def test_a_slow_reader_loses_nothing_and_gets_more_at_once(endless: ggufs.
     assert whole.startswith(text)
     assert len(text) > 3000
     assert deltas < 3000
+
+
+async def test_cancel_stops_a_load_at_every_step(tiny: Path, tmp_path: Path) -> None:
+    async with engine(tiny, tmp_path) as made:
+
+        async def stop(when: Callable[[], object]) -> None:
+            loading = asyncio.create_task(made.ready(lambda event: None))
+            async with asyncio.timeout(30):
+                while not when():
+                    await asyncio.sleep(0)
+            await made.cancel()
+            with pytest.raises(Interrupted):
+                await loading
+            assert made.worker_pid is None
+
+        await stop(made._loading.locked)  # the worker is not there yet
+        await stop(lambda: made.worker_pid)  # it has not said hello
+        await stop(lambda: made._running)  # it loads
+        assert (await made.ready()).n_ctx == 4096
+
+
+async def test_close_ends_a_load(tiny: Path, tmp_path: Path) -> None:
+    async with engine(tiny, tmp_path) as made:
+        loading = asyncio.create_task(made.ready())
+        while made.worker_pid is None:
+            await asyncio.sleep(0)
+        await made.close()
+        with pytest.raises(Interrupted):
+            await loading
+
+
+async def test_ctrl_c_in_a_terminal_does_not_reach_the_worker(tiny: Path, tmp_path: Path) -> None:
+    async with engine(tiny, tmp_path) as made:
+        await made.ready()
+        assert made.worker_pid
+        assert os.getpgid(made.worker_pid) != os.getpgrp()
 
 
 async def test_stop_strings_end_the_answer(chain: ggufs.Chain, tmp_path: Path) -> None:
