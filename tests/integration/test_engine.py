@@ -100,7 +100,7 @@ async def test_cancel_stops_decoding_and_the_cache_stays_usable(endless: ggufs.C
             if isinstance(event, Delta):
                 text += event.text
                 await made.cancel()
-        assert text.startswith("once upon")
+        assert text and (endless.text * 10_000).startswith(text)
         again = await answer(made, questions("Go"), Sampling(temperature=0.0, max_tokens=9))
     assert again.usage.cached_tokens == again.usage.prompt_tokens - 1
     assert (endless.text * 3).startswith(again.text)
