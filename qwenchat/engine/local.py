@@ -38,7 +38,7 @@ from qwenchat.engine.protocol import (
     TokenIds,
     WirePart,
 )
-from qwenchat.engine.saved_kv import WORTH_SAVING, SavedKV
+from qwenchat.engine.saved_kv import WORTH_SAVING, SavedKV, discard
 from qwenchat.errors import EngineDied
 
 
@@ -219,7 +219,7 @@ class LocalEngine:
         if isinstance(reply, KVTokens) and reply.tokens:
             await asyncio.to_thread(self._saved.keep, temporary, path, reply.tokens)
         else:
-            temporary.unlink(missing_ok=True)
+            discard(temporary)
 
 
 def _wire(parts: Sequence[Part]) -> list[WirePart]:
