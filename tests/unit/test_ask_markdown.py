@@ -2,11 +2,11 @@
 
 import io
 import re
+import time
 
 import pytest
 
 from qwenchat.chat.events import Delta
-from qwenchat.cli import ask_markdown
 from qwenchat.cli.ask_markdown import MarkdownReport
 from qwenchat.cli.output import Output
 
@@ -38,7 +38,7 @@ def test_the_longer_an_open_block_the_more_seldom_it_is_drawn(monkeypatch: pytes
         nonlocal now, drawn
         now, drawn = now + 0.5, drawn + 1
 
-    monkeypatch.setattr(ask_markdown.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     monkeypatch.setattr(MarkdownReport, "_print_complete", draw_slowly)
     output = Output(Terminal(), Terminal(), colour=False)
     with MarkdownReport(output, verbose=False) as report:
