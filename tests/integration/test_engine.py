@@ -17,7 +17,7 @@ import pytest
 from qwenchat.chat.events import Delta
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.engine.protocol import Lora
+from qwenchat.engine.protocol import FRAME, Count, Lora
 from qwenchat.errors import CannotLoad, EngineDied, Interrupted, PromptTooLong, WrongUse
 from tests import ggufs
 from tests.engines import GREEDY, SYSTEM, answer, engine, questions
@@ -325,6 +325,18 @@ async def test_an_answer_can_be_carried_on(chain: ggufs.Chain, tmp_path: Path) -
         rest = await answer(made, turns, resume=True)
     assert begun.text + rest.text == chain.text
     assert begun.ids + rest.ids == chain.ids
+
+
+async def test_a_thread_that_fails_ends_the_worker(tiny: Path, tmp_path: Path) -> None:
+    async with engine(tiny, tmp_path) as made:
+        await made.ready()
+        assert made._worker and made._worker._child.stdin
+        made._worker._child.stdin.write(FRAME.pack(1) + b"?")  # no request
+        with pytest.raises(EngineDied) as caught:
+            async with asyncio.timeout(30):
+                await made._worker.ask_once(Count(made._worker.number(), []))
+        assert "Traceback" in caught.value.log
+        assert len(await made.count(questions("Hello"))) == 2
 
 
 async def test_counting_is_served_while_an_answer_streams(endless: ggufs.Chain, tmp_path: Path) -> None:
