@@ -21,6 +21,7 @@ from qwenchat.cli.ask_input import adapter, attachment, one_prompt, schema_text
 from qwenchat.cli.ask_output import report_for
 from qwenchat.cli.output import Output
 from qwenchat.engine.local import LocalEngine
+from qwenchat.engine.protocol import MAX_THREADS
 from qwenchat.errors import ExitCode, NotFound, WrongUse
 from qwenchat.i18n import _
 from qwenchat.planning import Wishes
@@ -47,8 +48,8 @@ from qwenchat.text import whole
 @click.option("--stop", multiple=True, help="Text that ends the answer.")
 @click.option("--schema", type=click.Path(path_type=Path), help="JSON Schema file that the answer follows.")
 @click.option("--ctx", type=click.IntRange(min=1), help="Context window in tokens.")
-@click.option("--threads", type=click.IntRange(min=1), help="Compute threads.")
-@click.option("--gpu-layers", type=click.IntRange(min=-1), help="Layers on the GPU; -1: as many as fit.")
+@click.option("--threads", type=click.IntRange(1, MAX_THREADS), help="Compute threads.")
+@click.option("--gpu-layers", type=click.IntRange(-1, 2**31 - 1), help="Layers on the GPU; -1: as many as fit.")
 @click.option("--kv-type", type=click.Choice(["f16", "q8_0"]), help="KV cache type.")
 @click.option("--lora", "loras", multiple=True, metavar="FILE[:SCALE]", help="Add an adapter.")
 @click.option("--complete", is_flag=True, help="Continue the text instead of answering it (base models).")
@@ -82,7 +83,7 @@ class Question:
         """Read and check the options before anything is loaded. Raises WrongUse or FileError."""
         given = {name: options[name] for name in _SAMPLING}
         schema = schema_text(options["schema"]) if options["schema"] else None
-        sampling = Sampling(**given, stop=tuple(options["stop"]), schema=schema).check()
+        sampling = Sampling(**given, stop=tuple(map(whole, options["stop"])), schema=schema).check()
         attachments = tuple(attachment(path) for path in options["files"])
         return cls(
             one_prompt(options["prompt"], attachments),

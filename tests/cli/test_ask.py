@@ -172,6 +172,7 @@ def test_a_file_without_permission(tiny: Path, tmp_path: Path) -> None:
         (["--top-p", "1.5", "hi"], 2, "top-p"),
         (["--seed", "-3", "hi"], 2, "seed"),
         (["--max-tokens", "0", "hi"], 2, "max-tokens"),
+        (["--max-tokens", "9" * 30, "hi"], 2, "max-tokens"),
         (["--stop", "", "hi"], 2, "stop"),
         ([""], 2, "question"),
         ([], 2, "question"),
@@ -210,7 +211,17 @@ def test_odd_text_is_read_as_it_is(kind: str, models: Path) -> None:
 
 
 def test_bytes_that_are_no_text_in_an_argument(tiny: Path) -> None:
-    words: list[str | bytes] = ["ask", "-m", str(tiny), "--json", "--max-tokens", "1", b"caf\xe9 \xed\xa0\x80"]
+    words: list[str | bytes] = [
+        "ask",
+        "-m",
+        str(tiny),
+        "--json",
+        "--max-tokens",
+        "1",
+        "--stop",
+        b"\xff",
+        b"caf\xe9 \xed\xa0\x80",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "qwenchat", *words],
         stdin=subprocess.DEVNULL,
