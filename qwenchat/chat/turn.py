@@ -218,7 +218,8 @@ class _Run:
         self._open = True
 
     async def _in_view(self, n_ctx: int, sampling: Sampling) -> list[Turn]:
-        said = [message for message in self._branch if message.role is Role.USER or message.text]
+        *before, last = self._branch
+        said = [*(message for message in before if message.role is Role.USER or message.text), last]
         turns = prompt.turns_of(self._session.system, said, self._answer.model_file)
         counts = await self._engine.count(turns)
         room = window.reserve(n_ctx, sampling.max_tokens)

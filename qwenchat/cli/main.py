@@ -14,7 +14,7 @@ import click
 
 from qwenchat import __version__
 from qwenchat.cli.output import Output, ReaderGone
-from qwenchat.errors import ExitCode, QwenchatError
+from qwenchat.errors import ExitCode, FileError, QwenchatError
 from qwenchat.i18n import _, use_language
 from qwenchat.program import Program
 
@@ -78,6 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
         if "--debug" in words:
             traceback.print_exc()
         output.error(error)
+        if isinstance(error, FileError):
+            _let_go_of_stdout()
         return error.exit_code
     except click.ClickException as error:
         error.show(output.err)
@@ -85,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
     except ReaderGone:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_stdout()
         return ExitCode.DONE
     except Exception as bug:
         if "--debug" in words:
@@ -94,3 +96,9 @@ def main(arguments: list[str] | None = None) -> int:
         output.say(_("Run it again with --debug and report what it prints."))
         return ExitCode.BUG
     return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _let_go_of_stdout() -> None:
+    """Let what stdout could not take go nowhere, instead of failing once more when the process ends."""
+    if sys.stdout:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -69,6 +69,16 @@ def test_a_killed_ask_leaves_an_interrupted_answer(endless: ggufs.Chain) -> None
     assert answer["text"].startswith("once upon a time")
 
 
+def test_a_model_that_is_not_there_leaves_no_trace(tiny: Path) -> None:
+    assert qwenchat("ask", "-m", "nonsense", "hi").returncode == 3
+    assert listed() == []
+    asked("-m", tiny, "Hello")
+    assert qwenchat("ask", "-c", "-m", tiny.with_name("gone.gguf"), "hi").returncode == 3
+    asked("-c", "Still the model that answered before")
+    (session,) = listed()
+    assert session["messages"] == 4
+
+
 def test_wrong_sessions(tiny: Path) -> None:
     assert qwenchat("ask", "-m", tiny, "-c", "hi").returncode == 3
     assert qwenchat("ask", "-m", tiny, "--session", "nothing", "hi").returncode == 3

@@ -149,6 +149,17 @@ async def test_a_continuation_that_can_not_begin_leaves_the_answer_as_it_was() -
     assert turns.store.branch(first.id)[-1] == first
 
 
+async def test_an_answer_that_never_began_can_be_carried_on() -> None:
+    turns = turns_with(ScriptedEngine(["DIE"], die="DIE"))
+    with pytest.raises(EngineDied):
+        await run(turns.send("s", "Q"))
+    empty = turns.store.branch(turns.store.session("s").leaf)[-1]
+    engine = ScriptedEngine(["begun"])
+    await run(Turns(turns.store, engine, turns.new_id, turns.clock).resume(empty))
+    assert [turn.role for turn in engine.requests[0][0]] == ["system", "user", "assistant"]  # not the question's end
+    assert turns.store.branch(empty.id)[-1].text == "begun"
+
+
 async def test_an_answer_that_never_began_is_not_shown_to_the_model() -> None:
     turns = turns_with(ScriptedEngine(["DIE"], die="DIE"))
     with pytest.raises(EngineDied):
