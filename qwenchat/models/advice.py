@@ -92,7 +92,7 @@ def reason(row: Advice) -> str:
         speed = _("it ran at {speed:.1f} tokens a second here").format(speed=row.decode_tps)
     else:
         speed = _("it should give about {speed:.1f} tokens a second (an estimate)").format(speed=row.decode_tps)
-    return f"{fits}; {speed}."
+    return _("{fits}; {speed}.").format(fits=fits, speed=speed)
 
 
 def verdict_words(verdict: Verdict) -> str:
