@@ -3,11 +3,13 @@
 A command's module is imported when that command is run, not before.
 """
 
+import gettext
 import importlib
 import inspect
 import os
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -15,7 +17,7 @@ import click
 from qwenchat import __version__
 from qwenchat.cli.output import Output, ReaderGone
 from qwenchat.errors import ExitCode, FileError, QwenchatError
-from qwenchat.i18n import _, use_language
+from qwenchat.i18n import CATALOGUES, _, language, use_language
 from qwenchat.program import Program
 
 _COMMANDS = {
@@ -67,13 +69,24 @@ def root(context: click.Context, debug: bool) -> None:
     context.call_on_close(program.close)
 
 
+def _speak(program: Program) -> None:
+    """Take the language of the settings before any help is written, for click's own words too."""
+    with suppress(QwenchatError):  # `root` reads the settings again and tells; help and version do without them
+        use_language(program.settings.language)
+    os.environ["LANGUAGE"] = language()  # where click's gettext looks
+    gettext.bindtextdomain("qwenchat", CATALOGUES)
+    gettext.textdomain("qwenchat")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
     use_language()
     output = Output.standard()
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        result: Any = localised(root).main(words, prog_name="qwenchat", standalone_mode=False, obj=Program.here())
+        program = Program.here()
+        _speak(program)
+        result: Any = localised(root).main(words, prog_name="qwenchat", standalone_mode=False, obj=program)
     except QwenchatError as error:
         if "--debug" in words:
             traceback.print_exc()
