@@ -15,8 +15,8 @@ from typing import Any
 import click
 
 from qwenchat import __version__
-from qwenchat.cli.output import Output, ReaderGone
-from qwenchat.errors import ExitCode, FileError, QwenchatError
+from qwenchat.cli.output import Output, OutputLost, ReaderGone
+from qwenchat.errors import ExitCode, QwenchatError
 from qwenchat.i18n import CATALOGUES, _, language, use_language
 from qwenchat.program import Program
 
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
         if "--debug" in words:
             traceback.print_exc()
         output.error(error)
-        if isinstance(error, FileError):
+        if isinstance(error, OutputLost):
             _let_go_of_stdout()
         return error.exit_code
     except click.ClickException as error:

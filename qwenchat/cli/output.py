@@ -21,6 +21,10 @@ class ReaderGone(Exception):
     """Nobody reads stdout any more, as when `head` has seen enough: no failure, and no reason to go on."""
 
 
+class OutputLost(FileError):
+    """Stdout goes to a file that takes no more."""
+
+
 @dataclass(frozen=True)
 class Output:
     """Where a command's words go."""
@@ -49,14 +53,14 @@ class Output:
         self.piece(clean(text) + "\n")
 
     def piece(self, text: str) -> None:
-        """Write clean text at once. Raises ReaderGone, FileError where a disk is full."""
+        """Write clean text at once. Raises ReaderGone, or OutputLost where a disk is full."""
         try:
             self.out.write(text)
             self.out.flush()
         except BrokenPipeError as error:
             raise ReaderGone from error
         except OSError as error:
-            raise FileError(
+            raise OutputLost(
                 _("Standard output can't be written: {reason}.").format(reason=error.strerror),
                 _("Make room, or send it somewhere else."),
             ) from error
