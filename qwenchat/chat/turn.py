@@ -98,10 +98,7 @@ class Turns:
                     yield event
                 await task
             finally:
-                if not task.done():
-                    task.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await task
+                await _end(task)
 
     async def _ask(
         self,
@@ -264,3 +261,20 @@ class _Run:
         if self._answer.text and not self._answer.token_ids:
             return text, ()
         return text, tuple(chain(*(piece.token_ids for piece in pieces)))
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait until it has kept what it has, however often the one who waits is cancelled meanwhile."""
+    cancelled_again: asyncio.CancelledError | None = None
+    left_early = not task.done()
+    task.cancel()
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as again:
+            cancelled_again = again
+    failure = None if task.cancelled() else task.exception()
+    if cancelled_again:
+        raise cancelled_again
+    if failure and left_early:
+        raise failure
