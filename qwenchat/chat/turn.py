@@ -220,7 +220,8 @@ class _Run:
         turns = prompt.turns_of(self._session.system, said, self._answer.model_file)
         counts = await self._engine.count(turns)
         room = window.reserve(n_ctx, sampling.max_tokens)
-        view = window.fit(counts, n_ctx, room, keep=2 if self._resume else 1)
+        answers = {i for i, turn in enumerate(turns) if turn.role == Role.ASSISTANT}
+        view = window.fit(counts, n_ctx, room, keep=2 if self._resume else 1, answers=answers)
         if view.left_out:
             first = said[view.start - 1].id
             self.events.put_nowait(LeftOut(view.left_out, view.left_out_tokens, first))
