@@ -28,8 +28,8 @@ class ModelSettings(_Section, frozen=True):
 
     default: Annotated[str, Meta(description="Model used where none is named, such as 7b:q4_k_m")] = ""
     context: Annotated[int, Meta(ge=0, description="Context window in tokens; 0: what fits, up to 32,768")] = 0
-    threads: Annotated[int, Meta(ge=0, description="Compute threads; 0: the physical cores")] = 0
-    gpu_layers: Annotated[int, Meta(ge=-1, description="Layers on the GPU; -1: as many as fit")] = -1
+    threads: Annotated[int, Meta(ge=0, le=512, description="Compute threads; 0: the physical cores")] = 0
+    gpu_layers: Annotated[int, Meta(ge=-1, le=2**31 - 1, description="Layers on the GPU; -1: as many as fit")] = -1
     kv_type: Annotated[
         Literal["auto", "f16", "q8_0"], Meta(description="KV cache type; auto: f16, or q8_0 where that fits more")
     ] = "auto"
@@ -60,7 +60,9 @@ class SessionSettings(_Section, frozen=True):
     """How conversations are kept."""
 
     empty_trash_after_days: Annotated[int, Meta(ge=0, description="Delete trashed sessions; 0: never")] = 0
-    saved_kv_gb: Annotated[float, Meta(ge=0, description="Disk for resuming without rereading, in GiB; 0: none")] = 4.0
+    saved_kv_gb: Annotated[
+        float, Meta(ge=0, le=1e6, description="Disk for resuming without rereading, in GiB; 0: none")
+    ] = 4.0
 
 
 class Settings(_Section, frozen=True):

@@ -62,8 +62,8 @@ class Program:
 
     @property
     def sampling(self) -> Sampling:
-        """What the settings wish for."""
-        return Sampling(**msgspec.structs.asdict(self.settings.sampling))
+        """What the settings wish for. Raises WrongUse for a number that makes no sense."""
+        return Sampling(**msgspec.structs.asdict(self.settings.sampling)).check()
 
     @cached_property
     def catalog(self) -> Catalog:

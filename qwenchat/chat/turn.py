@@ -98,10 +98,7 @@ class Turns:
                     yield event
                 await task
             finally:
-                if not task.done():
-                    task.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await task
+                await _end(task)
 
     async def _ask(
         self,
@@ -223,7 +220,8 @@ class _Run:
         turns = prompt.turns_of(self._session.system, said, self._answer.model_file)
         counts = await self._engine.count(turns)
         room = window.reserve(n_ctx, sampling.max_tokens)
-        view = window.fit(counts, n_ctx, room, keep=2 if self._resume else 1)
+        answers = {i for i, turn in enumerate(turns) if turn.role == Role.ASSISTANT}
+        view = window.fit(counts, n_ctx, room, keep=2 if self._resume else 1, answers=answers)
         if view.left_out:
             first = said[view.start - 1].id
             self.events.put_nowait(LeftOut(view.left_out, view.left_out_tokens, first))
@@ -264,3 +262,20 @@ class _Run:
         if self._answer.text and not self._answer.token_ids:
             return text, ()
         return text, tuple(chain(*(piece.token_ids for piece in pieces)))
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait until it has kept what it has, however often the one who waits is cancelled meanwhile."""
+    cancelled_again: asyncio.CancelledError | None = None
+    left_early = not task.done()
+    task.cancel()
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as again:
+            cancelled_again = again
+    failure = None if task.cancelled() else task.exception()
+    if cancelled_again:
+        raise cancelled_again
+    if failure and left_early:
+        raise failure

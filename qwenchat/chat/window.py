@@ -4,7 +4,7 @@ Whole oldest turns are left out, in steps of about a quarter window, so that the
 the KV cache, stays the same for many turns. The system prompt and the last question always stay.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from qwenchat.errors import PromptTooLong
@@ -31,11 +31,12 @@ def reserve(n_ctx: int, max_tokens: int | None) -> int:
     return min(max_tokens or ANSWER_RESERVE, n_ctx // 4)
 
 
-def fit(counts: Sequence[int], n_ctx: int, room: int, keep: int = 1) -> Window:
-    """Return the window for turns of `counts` tokens: system first, then questions and answers in turn.
+def fit(counts: Sequence[int], n_ctx: int, room: int, keep: int = 1, answers: Collection[int] | None = None) -> Window:
+    """Return the window for turns of `counts` tokens, the system prompt first.
 
-    `room` tokens of `n_ctx` stay free for the answer and the last `keep` turns stay in. What is left out begins
-    with the first question and ends before another one. Raises PromptTooLong when the turns that must stay do not
+    `room` tokens of `n_ctx` stay free for the answer and the last `keep` turns stay in. `answers` are the places in
+    `counts` of what the model said; without it questions and answers take turns. What is left out begins with the
+    first question and ends before another one. Raises PromptTooLong when the turns that must stay do not
     fit by themselves.
     """
     limit = n_ctx - room
@@ -51,8 +52,10 @@ def fit(counts: Sequence[int], n_ctx: int, room: int, keep: int = 1) -> Window:
     total = sum(counts)
     step = max(1, n_ctx // 4)
     drop = -(-max(0, total - limit) // step) * step
+    if answers is None:
+        answers = range(2, len(counts), 2)
     index = dropped = 0
-    while index < len(turns) - keep and (dropped < drop or index % 2):
+    while index < len(turns) - keep and (dropped < drop or index + 1 in answers):
         dropped += turns[index]
         index += 1
     return Window(1 + index, total - dropped, index, dropped)

@@ -110,7 +110,8 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
     model = _model(program, options, earlier)
     engine = program.engine(model, question.wishes)  # a wrong name is refused before the store is touched
     store, session = _session(program, options, earlier, model)
-    report = report_for(Output.standard(), options["style"], verbose=options["verbose"])
+    output = Output.standard()
+    report = report_for(output, options["style"], verbose=options["verbose"])
     turns = Turns(store, engine, UUIDv7(), unix_ms)
     reason = None
     try:
@@ -122,6 +123,8 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
                     if isinstance(event, Ended):
                         reason = event.answer.finish_reason
                         program.note_speed(event.answer)
+        for warning in engine.warnings:
+            output.say(warning)
     finally:
         await engine.close()
     return ExitCode.INTERRUPTED if reason is FinishReason.CANCELLED else ExitCode.DONE

@@ -108,6 +108,7 @@ class Model:
         self.ctx = self._context(plan)
         self._memory = c.llama_get_memory(self.ctx)
         self.n_ctx: int = c.llama_n_ctx(self.ctx)
+        self._step: int = min(CHUNK, c.llama_n_batch(self.ctx))  # a larger batch than the context's own aborts
         self._add_loras(plan)
         c.llama_set_abort_callback(self.ctx, ctypes.cast(abort.callback, c.ggml_abort_callback), abort.data)
         self.cached = array("i")
@@ -128,7 +129,7 @@ class Model:
     def _context(self, plan: LoadPlan) -> Any:
         params = self.c.llama_context_default_params()
         params.n_ctx = plan.n_ctx
-        params.n_batch = params.n_ubatch = min(CHUNK, plan.n_ctx)
+        params.n_batch = params.n_ubatch = CHUNK
         params.n_outputs_max = 1
         params.n_threads = params.n_threads_batch = plan.threads
         params.type_k = params.type_v = _KV_TYPES[plan.kv_type]
@@ -207,7 +208,7 @@ class Model:
     def prefill(self, tokens: "array[int]", start: int) -> Iterator[int]:
         """Decode `tokens[start:]` in chunks, yielding how many tokens the cache then holds; ends early if aborted."""
         while start < len(tokens) and not self.abort:
-            chunk = tokens[start : start + CHUNK]
+            chunk = tokens[start : start + self._step]
             if not self.decode(chunk):
                 return
             start += len(chunk)

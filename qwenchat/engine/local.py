@@ -83,6 +83,11 @@ class LocalEngine:
         """The process id of the worker, None while there is none."""
         return self._worker.pid if self._worker else None
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know about how the model was loaded; nothing while there is none."""
+        return self._loaded.info.warnings if self._loaded else ()
+
     async def ready(self, loading: Callable[[Loading], object] | None = None) -> ModelInfo:
         return (await self._ready(loading)).info
 

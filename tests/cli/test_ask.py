@@ -61,6 +61,28 @@ def test_verbose_tells_stderr_how_long_it_took(chain: ggufs.Chain) -> None:
     assert "tokens/s" not in done.stdout
 
 
+def test_warnings_about_the_model_go_to_stderr(chain: ggufs.Chain) -> None:
+    script = (
+        "import sys\nfrom qwenchat import planning\nfrom qwenchat.cli.main import main\n"
+        "planning._warnings = lambda load: ('YaRN is on',)\nsys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "ask", "-m", str(chain.path), "--json", "hi"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    assert done.stderr == "YaRN is on\n"
+    assert json.loads(done.stdout)["text"] == chain.text
+
+
+def test_sampling_of_the_settings_is_checked(tiny: Path) -> None:
+    for name in ("QWENCHAT_SAMPLING_TEMPERATURE", "QWENCHAT_SESSIONS_SAVED_KV_GB", "QWENCHAT_MODEL_THREADS"):
+        check_refusal(qwenchat("ask", "-m", tiny, "hi", stdin=b"", **{name: "1e12"}), 2)
+
+
 def test_stop_and_seed_and_limits_reach_the_engine(chain: ggufs.Chain) -> None:
     done = qwenchat("ask", "-m", chain.path, "--json", "--stop", "你好", "--seed", "1", "--temperature", "1", "hi")
     answer = json.loads(done.stdout)

@@ -124,6 +124,14 @@ async def test_an_answer_that_reaches_the_window_says_so(endless: ggufs.Chain, t
             await answer(made, questions(LONG))
 
 
+@pytest.mark.parametrize("n_ctx", [1, 100, 300])
+async def test_a_window_smaller_than_a_batch(n_ctx: int, tiny: Path, tmp_path: Path) -> None:
+    async with engine(tiny, tmp_path, n_ctx=n_ctx) as made:
+        said = await answer(made, questions("word " * 40), Sampling(temperature=0.0, max_tokens=3))
+    assert said.usage.prompt_tokens > 100
+    assert said.usage.completion_tokens == 3
+
+
 async def test_a_slow_reader_loses_nothing_and_gets_more_at_once(endless: ggufs.Chain, tmp_path: Path) -> None:
     limit = Sampling(temperature=0.0, max_tokens=3000)
     async with engine(endless.path, tmp_path, n_ctx=4096) as made:

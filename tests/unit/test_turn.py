@@ -1,7 +1,9 @@
 """A turn keeps the question before it asks, the answer as it comes, and says how it ended."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+import gc
+import threading
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -93,6 +95,50 @@ async def test_leaving_the_events_stops_the_turn_and_keeps_the_text() -> None:
 
 def turns_again(turns: Turns) -> Turns:
     return Turns(turns.store, ScriptedEngine(), turns.new_id, turns.clock)
+
+
+async def test_being_cancelled_twice_still_keeps_the_answer() -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    class SlowStore(MemoryStore):
+        def append(self, message_id: str, text: str, token_ids: Sequence[int]) -> None:
+            began.set()
+            assert go_on.wait(10)
+            super().append(message_id, text, token_ids)
+
+    store = SlowStore()
+    turns = turns_with(ScriptedEngine(["one " * 1000], delay_s=0.001), store)
+    reading = asyncio.create_task(run(turns.send("s", "Count")))
+    await asyncio.to_thread(began.wait, 10)
+    for _again in range(2):
+        reading.cancel()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    answer = store.branch(store.session("s").leaf)[-1]
+    assert answer.status is Status.STOPPED
+    assert answer.text.startswith("one ")
+
+
+async def test_leaving_a_turn_that_has_failed_is_quiet() -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+    turns = turns_with(ScriptedEngine(["one DIE"], die="DIE"))
+    events = turns.send("s", "Count")
+    saved = await anext(events)
+    assert isinstance(saved, Saved)
+    await anext(events)
+    async with asyncio.timeout(10):
+        while turns.store.branch(saved.answer.id)[-1].status is Status.STREAMING:
+            await asyncio.sleep(0)
+    for _step in range(5):
+        await asyncio.sleep(0)
+    await events.aclose()
+    del events
+    gc.collect()
+    assert complaints == []
 
 
 async def test_a_dead_engine_leaves_a_failed_answer_with_its_text() -> None:

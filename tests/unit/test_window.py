@@ -20,6 +20,11 @@ def test_questions_and_answers_go_in_pairs() -> None:
     assert view.tokens <= 170
 
 
+def test_a_question_without_answer_does_not_shift_the_pairs() -> None:
+    view = window.fit([10, 100, 100, 300, 100, 300, 100], 1000, 200, answers={3, 5})
+    assert view.start == 4  # a question
+
+
 def test_what_must_stay_and_does_not_fit_is_refused_with_numbers() -> None:
     with pytest.raises(PromptTooLong, match=r"1,010 tokens.*room for 800"):
         window.fit([10, 1000], 1000, 200)
