@@ -142,8 +142,7 @@ class Program:
             planning = Planning(machine, usable_cores(), self.settings.model, self.sampling, self.catalog)
             return planning.plan(header, identity=identity, name=model, wishes=wishes)
 
-        saved = SavedKV(self.paths.saved_kv, round(self.settings.sessions.saved_kv_gb * 2**30))
-        return LocalEngine(planner, self.paths.engine_log, saved, complete=wishes.complete)
+        return LocalEngine(planner, self.paths.engine_log, self.saved_kv, complete=wishes.complete)
 
     @cached_property
     def store(self) -> "Store":
@@ -156,8 +155,25 @@ class Program:
 
         store = Store(self.paths.database)
         if days := self.settings.sessions.empty_trash_after_days:
-            store.trash.empty(unix_ms() - days * _DAY_MS)
+            before = unix_ms() - days * _DAY_MS
+            gone = store.trash.older_than(before)
+            store.trash.empty(before)
+            self._forget_states(gone)
         return store
+
+    @cached_property
+    def saved_kv(self) -> SavedKV:
+        """KV caches of sessions."""
+        return SavedKV(self.paths.saved_kv, round(self.settings.sessions.saved_kv_gb * 2**30))
+
+    def delete_forever(self, session_ids: Sequence[str]) -> None:
+        """Delete sessions and what is kept of them elsewhere. Raises NotFound and StoreError."""
+        self.store.trash.delete_forever(*session_ids)
+        self._forget_states(session_ids)
+
+    def _forget_states(self, session_ids: Sequence[str]) -> None:
+        for session_id in session_ids:
+            self.saved_kv.forget_session(session_id)
 
     def close(self) -> None:
         """Close what was made. May be called twice."""

@@ -39,7 +39,7 @@ def delete(program: Program, session_ids: tuple[str, ...], forever: bool, trash:
         output.say(_("In the trash; `qwenchat sessions restore` takes it back."))
     else:
         _confirm(ngettext("Delete {count} session forever?", "Delete {count} sessions forever?", count), count, yes)
-        store.trash.delete_forever(*chosen)
+        program.delete_forever(chosen)
         output.say(ngettext("{count} session deleted.", "{count} sessions deleted.", count).format(count=count))
         if count >= MANY:
             copy = safety_copies(program.paths.database)[-1]

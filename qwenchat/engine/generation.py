@@ -5,7 +5,7 @@ from array import array
 
 from qwenchat.chat.conversation import FinishReason, Timings, Usage
 from qwenchat.engine.answer import AnswerText
-from qwenchat.engine.llama import Model
+from qwenchat.engine.llama import DecodeFailed, Model
 from qwenchat.engine.outbox import Outbox
 from qwenchat.engine.protocol import Done, Failed, Generate, Piece, Progress
 from qwenchat.engine.sampler import Sampler
@@ -36,6 +36,9 @@ class Generation:
             complete = self._prefill(cached)
             prefill_s = time.perf_counter() - self._started
             reason, count = self._decode(sampler) if complete else (FinishReason.CANCELLED, 0)
+        except DecodeFailed:
+            self._last_piece()  # what was held back is still the person's
+            raise
         finally:
             sampler.close()
         decode_s = time.perf_counter() - self._started - prefill_s
@@ -59,6 +62,7 @@ class Generation:
     def _prefill(self, cached: int) -> bool:
         """Decode the prompt behind the `cached` tokens; say whether it was completed."""
         done = cached
+        self._outbox.put(Progress(self._id, 0, len(self._prompt) - cached, 0.0))
         for done in self._model.prefill(self._prompt, cached):
             seconds = time.perf_counter() - self._started
             self._outbox.put(Progress(self._id, done - cached, len(self._prompt) - cached, seconds))

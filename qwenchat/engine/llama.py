@@ -8,6 +8,7 @@ import ctypes
 import importlib.util
 import os
 import sys
+import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from qwenchat.engine.protocol import Device, LoadPlan
 
 CHUNK = 512
 """Tokens of a prefill step: llama.cpp's own physical batch, so that a larger one would not be quicker."""
+FIRST_CHUNK = 32
+"""Tokens of the first step and the least of the others."""
 _KV_TYPES = {"f16": 1, "q8_0": 8}
 _FLASH_AUTO = -1
 _YARN = 2
@@ -206,13 +209,20 @@ class Model:
         return shared
 
     def prefill(self, tokens: "array[int]", start: int) -> Iterator[int]:
-        """Decode `tokens[start:]` in chunks, yielding how many tokens the cache then holds; ends early if aborted."""
+        """Decode `tokens[start:]` in chunks, yielding how many tokens the cache then holds; ends early if aborted.
+
+        Chunks take about a second, so that progress shows on slow machines too: a short one first, to see how fast
+        it goes, then as many tokens as fit a second, CHUNK at most.
+        """
+        size = min(FIRST_CHUNK, self._step)
         while start < len(tokens) and not self.abort:
-            chunk = tokens[start : start + self._step]
+            chunk, began = tokens[start : start + size], time.perf_counter()
             if not self.decode(chunk):
                 return
             start += len(chunk)
             yield start
+            a_second = int(len(chunk) / (time.perf_counter() - began))
+            size = min(self._step, max(FIRST_CHUNK, a_second // FIRST_CHUNK * FIRST_CHUNK))
 
     def decode(self, tokens: "array[int]") -> bool:
         """Decode tokens behind those in the cache; False when aborted. Raises DecodeFailed."""

@@ -209,9 +209,13 @@ class LocalEngine:
             return
         state = self._saved.path(session, loaded.planned.load, loaded.binding)
         if await asyncio.to_thread(self._saved.usable, state):
-            reply = await loaded.worker.ask_once(RestoreKV(loaded.worker.number(), str(state)))
-            if not (isinstance(reply, KVTokens) and reply.tokens):
-                self._saved.forget(state)
+            restored = False
+            try:
+                reply = await loaded.worker.ask_once(RestoreKV(loaded.worker.number(), str(state)))
+                restored = isinstance(reply, KVTokens) and reply.tokens > 0
+            finally:
+                if not restored:
+                    self._saved.forget(state)
 
     async def _save(self, loaded: _Loaded) -> None:
         if not self._resident or self._resident_tokens < WORTH_SAVING:

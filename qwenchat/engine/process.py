@@ -153,7 +153,8 @@ class WorkerProcess:
     def _death(self) -> EngineDied:
         code, lines = self._child.returncode, self._log.last_lines()
         if code is not None and code < 0:
-            how = _("by signal {number}").format(number=signal.Signals(-code).name)
+            names = {number.value: number.name for number in signal.Signals}
+            how = _("by signal {number}").format(number=names.get(-code, str(-code)))
         else:
             how = _("with exit code {code}").format(code=code)
         last = lines[-1] if lines else _("nothing")

@@ -27,11 +27,11 @@ class Sampler:
 
     def __init__(self, model: Model, sampling: Sampling) -> None:
         self._model, self._c = model, model.c
+        self._grammar = self._make_grammar(sampling.schema) if sampling.schema else None
         self._penalty = self._c.llama_sampler_init_penalties(
             model.n_vocab, PENALTY_TOKENS, sampling.repeat_penalty or 1.0, 0.0, 0.0
         )
         self._chain = self._make_chain(sampling)
-        self._grammar = self._make_grammar(sampling.schema) if sampling.schema else None
         self._accepted: list[int] = []
 
     def _make_chain(self, sampling: Sampling) -> Any:

@@ -43,9 +43,13 @@ class SavedKV:
     def path(self, session: str, plan: LoadPlan, binding: str) -> Path:
         """Return where the state of a session lies for this model loaded in this way."""
         loras = [(lora.path, _stamp(lora.path), lora.scale) for lora in plan.loras]
-        valid_for = (session, plan.identity, loras, plan.yarn_factor, plan.native_ctx, plan.kv_type, binding)
-        name = blake2b(msgspec.json.encode(valid_for), digest_size=16).hexdigest()
-        return self.folder / f"{name}.kv"
+        valid_for = (plan.identity, loras, plan.yarn_factor, plan.native_ctx, plan.kv_type, binding)
+        return self.folder / f"{_digest(session)}-{_digest(valid_for)}.kv"
+
+    def forget_session(self, session: str) -> None:
+        """Remove all states of a session, as when it is deleted forever: they hold its words as tokens."""
+        for file in self.folder.glob(f"{_digest(session)}-*"):
+            discard(file)
 
     def temporary(self, path: Path) -> Path | None:
         """Return where a state may be written before `keep`, None where none can be kept."""
@@ -111,6 +115,10 @@ def discard(file: Path) -> None:
     """Remove a file if that can be done."""
     with suppress(OSError):
         file.unlink(missing_ok=True)
+
+
+def _digest(value: object) -> str:
+    return blake2b(msgspec.json.encode(value), digest_size=16).hexdigest()
 
 
 def _crc32(path: Path) -> int:

@@ -42,6 +42,13 @@ def test_the_next_process_reads_only_what_is_new(tiny: Path) -> None:
     assert usage["prompt_tokens"] - usage["cached_tokens"] < 40
 
 
+def test_deleting_forever_takes_the_kv_cache_along(tiny: Path, home: Path) -> None:
+    first = asked("-m", tiny, "word " * 300)
+    assert list(home.rglob("*.kv"))
+    assert qwenchat("sessions", "delete", str(first["session"]), "--forever", "--yes").returncode == 0
+    assert not list(home.rglob("*.kv"))
+
+
 def test_nothing_is_written_of_a_conversation_that_is_not_to_be_kept(tiny: Path, home: Path) -> None:
     asked("-m", tiny, "--no-save", "a secret " * 100)
     assert listed() == []

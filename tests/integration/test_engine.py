@@ -14,7 +14,7 @@ import jsonschema
 import psutil
 import pytest
 
-from qwenchat.chat.events import Delta
+from qwenchat.chat.events import Delta, Prefilling
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engine.protocol import FRAME, Count, Lora
@@ -83,8 +83,9 @@ async def test_nothing_said_can_pass_for_a_special_token(tiny: Path, tmp_path: P
 async def test_prefill_is_reported_and_can_be_cancelled(tiny: Path, tmp_path: Path) -> None:
     turns = questions("word " * 700)
     async with engine(tiny, tmp_path, n_ctx=8192) as made:
-        async for _event in made.generate(turns, GREEDY):
-            await made.cancel()
+        async for event in made.generate(turns, GREEDY):
+            if isinstance(event, Prefilling) and event.done:
+                await made.cancel()
         cancelled = await answer(made, turns, Sampling(temperature=0.0, max_tokens=3))
         fresh = await answer(made, turns, Sampling(temperature=0.0, max_tokens=3))
     assert cancelled.usage.cached_tokens > 0
