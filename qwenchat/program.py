@@ -124,6 +124,11 @@ class Program:
         manner = Manner(at_hand=self.library.same_file) if order.anywhere else Manner()
         return pull(order.wanted, order.source, order.place, report, stop, manner=manner)
 
+    def lasting(self, model: str) -> str:
+        """Return a model reference that means the same from any folder. Raises WrongUse."""
+        parsed = reference.parse(model, self.catalog)
+        return str(parsed.path.absolute()) if isinstance(parsed, reference.LocalFile) else model
+
     def model_file(self, name: str) -> Path:
         """Return the file that a model reference stands for. Raises WrongUse or NotFound."""
         return self.library.locate(reference.parse(name, self.catalog))

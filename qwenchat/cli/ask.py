@@ -132,7 +132,11 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
 
 def _model(program: Program, options: dict[str, Any], earlier: Session | None) -> str:
     """Return the reference of the model to ask: the one named, else the session's, else the settings'."""
-    model: str = options["model"] or (earlier.model if earlier else "") or program.settings.model.default
+    model: str = (
+        (options["model"] and program.lasting(options["model"]))
+        or (earlier.model if earlier else "")
+        or program.settings.model.default
+    )
     if not model:
         raise NotFound(
             _("No model is chosen."), _("Name one with -m, or set one: qwenchat config set model.default REF")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from qwenchat.chat.prompt import Part, Plain, Turn, chatml, turn_parts
+from qwenchat.chat.prompt import DEFAULT_SYSTEM, Part, Plain, Turn, chatml, turn_parts
 from qwenchat.engine import template
 from qwenchat.engine.protocol import Ready
 from qwenchat.errors import CannotLoad
@@ -43,16 +43,34 @@ class PlainText:
 
 
 class OwnTemplate:
-    """The model's Jinja template, rendered in its sandbox. Counts of single turns take ChatML's markers as theirs."""
+    """The model's Jinja template, rendered in its sandbox.
+
+    What single turns add is estimated: the words exactly, the template's markers as about those of most templates.
+    A template that refuses a system prompt gets it in front of the first question; the default one it does not get.
+    """
 
     def __init__(self, source: str, bos: str, eos: str) -> None:
         self._source, self._bos, self._eos = source, bos, eos
 
     async def prompt(self, turns: Sequence[Turn], *, resume: bool) -> list[Part]:
+        try:
+            return await self._render(turns, resume)
+        except CannotLoad:
+            if turns[0].role != "system":
+                raise
+            return await self._render(_without_system(turns), resume)
+
+    async def _render(self, turns: Sequence[Turn], resume: bool) -> list[Part]:
         return await template.render(self._source, turns, bos=self._bos, eos=self._eos, resume=resume)
 
     def each(self, turns: Sequence[Turn]) -> list[list[Part]]:
         return [[Plain(f"<|{turn.role}|>\n"), turn.content, Plain("<|end|>\n")] for turn in turns]
+
+
+def _without_system(turns: Sequence[Turn]) -> list[Turn]:
+    system, first, *rest = turns
+    words = first.text if system.text == DEFAULT_SYSTEM else f"{system.text}\n\n{first.text}"
+    return [Turn(first.role, words), *rest]
 
 
 def arrangement_for(ready: Ready, *, complete: bool) -> Arrangement:

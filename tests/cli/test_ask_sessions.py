@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests import ggufs
 from tests.commands import environment, qwenchat
 
@@ -40,6 +42,15 @@ def test_the_next_process_reads_only_what_is_new(tiny: Path) -> None:
     assert isinstance(usage, dict)
     assert usage["cached_tokens"] > 900
     assert usage["prompt_tokens"] - usage["cached_tokens"] < 40
+
+
+def test_a_model_named_from_one_folder_is_found_from_another(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny.parent)
+    asked("-m", f"./{tiny.name}", "Hello")
+    monkeypatch.chdir(tmp_path)
+    asked("-c", "and on")
 
 
 def test_deleting_forever_takes_the_kv_cache_along(tiny: Path, home: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.chat.prompt import Plain, Special, Tokens, Turn
+from qwenchat.chat.prompt import DEFAULT_SYSTEM, Plain, Special, Tokens, Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engine.template import render
 from qwenchat.errors import CannotLoad
@@ -83,3 +83,13 @@ async def test_a_model_with_a_template_of_its_own_answers(models: Path, tmp_path
         second = await answer(made, turns, limit)
     assert first.usage.completion_tokens == 6
     assert second.usage.cached_tokens >= first.usage.prompt_tokens + 5
+
+
+async def test_a_template_without_a_system_role_gets_the_prompt_with_the_question(models: Path, tmp_path: Path) -> None:
+    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + LLAMA
+    path = ggufs.write_model(models / "no-system.gguf", chat_template=refusing)
+    limit = Sampling(temperature=0.0, max_tokens=2)
+    async with engine(path, tmp_path) as made:
+        default = await answer(made, [Turn("system", DEFAULT_SYSTEM), Turn("user", "Hello")], limit)
+        own = await answer(made, [Turn("system", "You are helpful"), Turn("user", "Hello")], limit)
+    assert own.usage.prompt_tokens > default.usage.prompt_tokens
