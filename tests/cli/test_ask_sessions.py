@@ -84,7 +84,8 @@ def test_a_killed_ask_leaves_an_interrupted_answer(endless: ggufs.Chain) -> None
     question, answer = exported[0]["messages"]
     assert question["text"] == "Tell me"
     assert answer["status"] == "interrupted"
-    assert answer["text"].startswith("once upon a time")
+    assert answer["text"].startswith("once")
+    assert (endless.text * 2000).startswith(answer["text"])
 
 
 def test_a_model_that_is_not_there_leaves_no_trace(tiny: Path) -> None:
