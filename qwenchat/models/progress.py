@@ -136,11 +136,14 @@ def words(event: PullEvent) -> str:
     return ""
 
 
+def arrived(event: Progress) -> str:
+    """Return how many bytes are here, and of how many."""
+    done = human_size(event.done)
+    return done if event.total is None else _("{done} of {total}").format(done=done, total=human_size(event.total))
+
+
 def figures(event: Progress) -> str:
     """Return bytes, speed and time left in a few words."""
-    done = human_size(event.done)
-    if event.total is not None:
-        done = _("{done} of {total}").format(done=done, total=human_size(event.total))
     speed = _("{speed}/s").format(speed=human_size(event.bytes_per_second))
     left = _("{time} left").format(time=human_time(event.seconds_left)) if event.seconds_left else ""
-    return "  ".join(part for part in (done, speed, left) if part)
+    return "  ".join(part for part in (arrived(event), speed, left) if part)
