@@ -6,6 +6,7 @@ from a thread.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from qwenchat.errors import NotFound
 from qwenchat.i18n import _
@@ -49,11 +50,8 @@ class Offer:
     @property
     def name(self) -> str:
         """What it is called, for people."""
-        return clean_line(str(self.entry.path.name if self.reference == self._path else self.reference))
-
-    @property
-    def _path(self) -> str:
-        return str(self.entry.path) if self.entry else ""
+        is_path = self.entry is not None and self.reference == str(self.entry.path)
+        return clean_line(Path(self.reference).name if is_path else self.reference)
 
     @property
     def size(self) -> int:
@@ -65,7 +63,7 @@ class Offer:
     def row(self) -> list[str]:
         """Return the columns of a list, the most telling first."""
         mark = "★" if self.recommended else "✗" if self.problem else " "
-        place = _owner(self.entry) if self.entry else human_size(self.size)
+        place = _owner(self.entry) if self.entry else human_size(self.size) if self.size else ""
         if self.advice is None:
             return [f"{mark} {self.name}", _("can't be used") if self.problem else "", "", "", place]
         row = self.advice
@@ -88,6 +86,10 @@ class Offer:
         if self.entry:
             lines.append(_("It lies in {place}: {path}").format(place=_owner(self.entry), path=self.entry.path))
         return [clean_line(line, 600) for line in lines if line]
+
+    def answers_to(self, name: str) -> bool:
+        """Say whether a reference or a path is this model's."""
+        return name == self.reference or (self.entry is not None and name == str(self.entry.path))
 
     def matches(self, words: Sequence[str]) -> bool:
         """Say whether all of the words, in lower case, are in what is shown of it."""
@@ -143,7 +145,8 @@ def survey(program: Program) -> Survey:
         advice = by_reference.get(entry.published.reference) if entry.published else None
         if advice is None and not entry.problem:
             advice = _advice(entry, resources, kv_type, speeds.get(identity(entry.path)) if speeds else None)
-        offers.append(Offer(entry.reference, entry, entry.published, None if entry.problem else advice))
+        fits, is_best = None if entry.problem else advice, advice is not None and advice is best
+        offers.append(Offer(entry.reference, entry, entry.published, fits, recommended=is_best))
     known, sizes = {offer.reference for offer in offers if not offer.problem}, set()
     guide = _guide(program)
     for advice in advices:
@@ -154,7 +157,7 @@ def survey(program: Program) -> Survey:
         sizes.add(size)
         if model and quant and advice.reference not in known:
             offers.append(Offer(advice.reference, None, Published(model, quant), advice, first, advice is best))
-    return Survey(resources, tuple([*guide, *offers]))
+    return Survey(resources, (*guide, *offers))
 
 
 def _advice(entry: Entry, resources: fit.Resources, kv_type: str, speed: Speed | None) -> Advice | None:

@@ -2,6 +2,7 @@
 
 from textual import on
 from textual.app import ComposeResult
+from textual.suggester import Suggester
 from textual.widgets import Button, Input
 
 from qwenchat.i18n import _
@@ -12,15 +13,15 @@ from qwenchat.tui.screens.dialog import Dialog, button, buttons
 class TextScreen(Dialog[str | None]):
     """One field; Enter gives what is in it, as one clean line, Esc gives None."""
 
-    def __init__(self, title: str, value: str = "") -> None:
+    def __init__(self, title: str, value: str = "", suggester: Suggester | None = None) -> None:
         super().__init__()
-        self._title, self._value = title, value
+        self._title, self._value, self._suggester = title, value, suggester
 
     def heading(self) -> str:
         return self._title
 
     def body(self) -> ComposeResult:
-        yield Input(clean_line(self._value))
+        yield Input(clean_line(self._value), suggester=self._suggester)
         yield buttons([button(_("OK"), "ok", main=True), button(_("Cancel"), "cancel")])
 
     @on(Input.Submitted)
