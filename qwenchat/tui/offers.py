@@ -20,6 +20,9 @@ from qwenchat.models.reference import Guide
 from qwenchat.program import Program
 from qwenchat.text import clean_line, human_size
 
+_NO_MARK = "\N{NO-BREAK SPACE}"
+"""As wide as a mark; plain spaces at a line's start are dropped when it is drawn."""
+
 
 @dataclass(frozen=True, slots=True)
 class Offer:
@@ -62,7 +65,7 @@ class Offer:
 
     def row(self) -> list[str]:
         """Return the columns of a list, the most telling first."""
-        mark = "★" if self.recommended else "✗" if self.problem else " "
+        mark = "★" if self.recommended else "✗" if self.problem else _NO_MARK
         place = _owner(self.entry) if self.entry else human_size(self.size) if self.size else ""
         if self.advice is None:
             return [f"{mark} {self.name}", _("can't be used") if self.problem else "", "", "", place]
@@ -113,6 +116,11 @@ class Offer:
         return self.published.model.advice_here() if self.published else ""
 
 
+def headings(title: str, place: str) -> list[str]:
+    """Return what stands above the columns of `Offer.row`, for a group of models and what its last column is."""
+    return [title, _("fits"), _("memory"), _("speed"), place]
+
+
 @dataclass(frozen=True, slots=True)
 class Survey:
     """What this machine has, and the models that it can choose from."""
@@ -141,7 +149,7 @@ def survey(program: Program) -> Survey:
     by_reference = {advice.reference: advice for advice in advices}
     best = recommended(advices)
     offers = []
-    for entry in entries:
+    for entry in sorted(entries, key=lambda entry: bool(entry.problem)):
         advice = by_reference.get(entry.published.reference) if entry.published else None
         if advice is None and not entry.problem:
             advice = _advice(entry, resources, kv_type, speeds.get(identity(entry.path)) if speeds else None)

@@ -95,6 +95,12 @@ def button(label: str, id: str, *, main: bool = False) -> Button:
     return Button(Content(clean_line(label)), id=id, compact=True, variant="primary" if main else "default")
 
 
+def relabel(button: Button, label: str) -> None:
+    """Give a button another label, and the room that it takes."""
+    button.label = Content(clean_line(label))
+    button.refresh(layout=True)
+
+
 def buttons(row: Iterable[Button]) -> Horizontal:
     """Return buttons side by side, below one another where there is no room."""
     return Horizontal(*row, classes="buttons")

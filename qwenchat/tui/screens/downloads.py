@@ -14,7 +14,7 @@ from qwenchat.i18n import _
 from qwenchat.text import clean_line
 from qwenchat.tui.downloads import Download, Downloads, State, state_words
 from qwenchat.tui.screens.confirm import ConfirmScreen
-from qwenchat.tui.screens.dialog import Dialog, button, plain
+from qwenchat.tui.screens.dialog import Dialog, button, plain, relabel
 
 _BAR = 20
 
@@ -43,7 +43,7 @@ class DownloadRow(Horizontal):
         self.query_one(".bar", Static).update(_bar(download))
         self.query_one(".state", Static).update(clean_line(state_words(download), 300))
         running, turn = download.state is State.RUNNING, self.query_one("#turn", Button)
-        turn.label = Content(_("Pause") if running else _("Resume"))
+        relabel(turn, _("Pause") if running else _("Resume"))
         turn.display = self.query_one("#cancel").display = download.state is not State.DONE
 
 

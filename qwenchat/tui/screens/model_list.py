@@ -19,11 +19,11 @@ from qwenchat.models.reference import LocalFile, OnHub, Published, parse
 from qwenchat.program import Program
 from qwenchat.text import human_size
 from qwenchat.tui.downloads import Downloads, State
-from qwenchat.tui.offers import Offer, Survey, survey
+from qwenchat.tui.offers import Offer, Survey, headings, survey
 from qwenchat.tui.screens.ask_text import TextScreen
 from qwenchat.tui.screens.columns import aligned
 from qwenchat.tui.screens.confirm import ConfirmScreen
-from qwenchat.tui.screens.dialog import Complaint, button, buttons, plain
+from qwenchat.tui.screens.dialog import Complaint, button, buttons, plain, relabel
 from qwenchat.tui.screens.downloads import DownloadList
 from qwenchat.tui.screens.filtering import Filter
 from qwenchat.tui.screens.paths import PathSuggester
@@ -52,6 +52,8 @@ class ModelList(Vertical):
         self._survey: Survey | None = None
         self._shown: list[Offer | None] = []
         """What each line of the list offers; None for headings."""
+        self._width = 0
+        self._described: Offer | None = None
         self._wanted = current
         """What to highlight when the list is made anew."""
 
@@ -97,15 +99,21 @@ class ModelList(Vertical):
         here = [offer for offer in self._survey.here if offer.matches(words)]
         others = [o for o in self._survey.catalogue if o.matches(words) and (words or self._every or o.best_of_size)]
         named = [] if here or others else self._named(typed)
-        groups = [(_("On this machine"), here), (_("To download"), others), (_("By its name"), named)]
+        groups = [
+            (headings(_("On this machine"), _("where")), here),
+            (headings(_("To download"), _("download")), others),
+            (headings(_("By its name"), ""), named),
+        ]
+        rows: list[tuple[list[str], Offer | None]] = []
+        for titles, offers in groups:
+            rows += [(titles, None), *((self._row(offer), offer) for offer in offers)] if offers else []
+        self._shown = [offer for _row, offer in rows]
+        lines = aligned([row for row, _offer in rows], max(10, self.size.width - 2))
         listed = self.query_one(OptionList)
-        self._shown = [line for _title, offers in groups if offers for line in (None, *offers)]
-        lines = aligned([self._row(offer) for offer in self._shown if offer], max(10, self.size.width - 2))
-        rows, titles = iter(lines), iter(title for title, offers in groups if offers)
         listed.clear_options()
         listed.add_options(
-            Option(next(rows)) if offer else Option(Content.styled(next(titles), "bold"), disabled=True)
-            for offer in self._shown
+            Option(line) if offer else Option(Content.styled(line, "bold"), disabled=True)
+            for line, offer in zip(lines, self._shown, strict=True)
         )
         listed.highlighted = self._place()
         if not self._shown:
@@ -143,6 +151,9 @@ class ModelList(Vertical):
 
     @on(events.Resize)
     def _fit(self) -> None:
+        if self.size.width == self._width:
+            return
+        self._width = self.size.width
         if self.highlighted:
             self._wanted = self.highlighted.reference
         self._show()
@@ -152,13 +163,15 @@ class ModelList(Vertical):
         self._describe(self.highlighted)
 
     def _describe(self, offer: Offer | None) -> None:
-        self.query_one(Complaint).show(None)
+        if offer != self._described:
+            self.query_one(Complaint).show(None)
+        self._described = offer
         details = self.query_one(".details", Static)
         details.update("\n".join(offer.details()) if offer else _("Nothing here is called that."))
         do = self.query_one("#do", Button)
         do.display = offer is not None and not offer.problem
         if offer is not None:
-            do.label = Content(self._action(offer))
+            relabel(do, self._action(offer))
 
     def _action(self, offer: Offer) -> str:
         if offer.entry or self._is_file(offer):
@@ -235,7 +248,7 @@ class ModelList(Vertical):
             self._wanted = str(download.path)
             self._look()
         elif (offer := self.highlighted) and offer.reference == download.reference:
-            self.query_one("#do", Button).label = Content(self._action(offer))
+            relabel(self.query_one("#do", Button), self._action(offer))
 
 
 def _absolute(path: str) -> Path:
