@@ -57,6 +57,8 @@ class SettingsScreen(Dialog[bool]):
         super().__init__()
         self._program = program
         self._changed = False
+        self._one_at_a_time = asyncio.Lock()
+        """Writing a setting reads the file first: two at once would lose one."""
 
     def heading(self) -> str:
         return _("Settings")
@@ -103,7 +105,8 @@ class SettingsScreen(Dialog[bool]):
             complaint.show(None)
             return
         try:
-            await asyncio.to_thread(config.put, self._program.paths.settings, row.key, value)
+            async with self._one_at_a_time:
+                await asyncio.to_thread(config.put, self._program.paths.settings, row.key, value)
         except QwenchatError as error:
             complaint.show(error.message)
             return
