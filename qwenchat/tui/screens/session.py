@@ -50,6 +50,7 @@ class SessionScreen(Dialog[Session | None]):
         yield from _field(_("Model"), "model", clean_line(session.model), self._program.settings.model.default)
         yield plain(_("System prompt"), classes="label")
         yield TextArea(clean(session.system), id="system", placeholder=_("empty: Qwen2's own"))
+        yield plain(_("The library of prompts; Enter takes one"), classes="label", id="library")
         yield OptionList(id="prompts", markup=False)
         keep, delete = button(_("Save as…"), "save"), button(_("Delete from the library"), "delete")
         yield buttons([keep, delete])
@@ -77,7 +78,8 @@ class SessionScreen(Dialog[Session | None]):
         listed = self.query_one("#prompts", OptionList)
         listed.clear_options()
         listed.add_options(Option(Content(f"{each.name}: {clean_line(each.text, 60)}")) for each in self._listed)
-        listed.display = self.query_one("#delete").display = bool(self._listed)
+        for widget in (listed, self.query_one("#library"), self.query_one("#delete")):
+            widget.display = bool(self._listed)
 
     @on(OptionList.OptionSelected, "#prompts")
     def _choose_prompt(self, event: OptionList.OptionSelected) -> None:
