@@ -51,7 +51,7 @@ class SettingRow(Vertical):
 class SettingsScreen(Dialog[bool]):
     """Gives whether anything was changed in the settings file."""
 
-    CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "session.tcss", "settings.tcss"]
+    CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "settings.tcss"]
 
     def __init__(self, program: Program) -> None:
         super().__init__()
