@@ -1,0 +1,1 @@
+"""Dialogs over the chat, one file each with its style sheet beside it."""
