@@ -148,14 +148,19 @@ class ChatScreen(MessageActions, SessionActions):
         session_id = self.session.id
         try:
             question = await self.chats.send(session_id, text, event.attachments)
-            if self.session.draft:
-                await self.chats.change(session_id, draft="")
         except QwenchatError:
             self.prompt.write(text)
             raise
         if session_id == self.session.id:
-            self.transcript.add(question)
+            if self.branched:
+                self.branched = False
+                await self.reread()
+            else:
+                self.transcript.add(question)
             self.transcript.follow()
+        if self.session.draft:
+            await self.chats.change(session_id, draft="")
+        if session_id == self.session.id:
             self.session = await self.chats.labels(session_id)
             self.show_header()
         self.sidebar.reload()

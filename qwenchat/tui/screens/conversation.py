@@ -73,6 +73,10 @@ class Conversation(Screen[None]):
         self.undone: list[Undo] = []
         self.queue = Queue("", ())
         self._offers: tuple[Offer, ...] = ()
+        self._warning = ""
+        """What is odd about the last answer."""
+        self.branched = False
+        """Whether the next question gets siblings."""
         self._tokens, self._since, self._shown_at = 0, 0.0, 0.0
         self._streaming, self._length = "", 0
         """The id of the answer that streams here, and how many characters of it are shown."""
@@ -153,7 +157,7 @@ class Conversation(Screen[None]):
         self.transcript.load(opened.branch, opened.variants, show=at)
         self.prompt.area.earlier = [message.text for message in opened.branch if message.role is Role.USER]
         if other:
-            self._offers = ()
+            self._offers, self._warning = (), ""
             self.gauge.activity, self.gauge.fraction, self.gauge.fill = "", None, None
             await self.show_queue()
         if at:
@@ -216,14 +220,14 @@ class Conversation(Screen[None]):
             ).format(count=ahead)
             await self.notice.say(words)
         else:
-            await self.notice.say("")
+            await self.notice.say(self._warning, warning=True)
 
     async def _show_turn(self, event: TurnEvent, at: int) -> None:
         view = self.transcript
         match event:
             case Saved(question, answer):
                 self._tokens, self._since = 0, 0.0
-                self._offers = ()
+                self._offers, self._warning = (), ""
                 await self.show_queue()
                 await self._show_begun(question, answer)
             case Loading():
@@ -280,7 +284,8 @@ class Conversation(Screen[None]):
         if fault:
             what = _("This answer repeats itself.") if fault is Fault.LOOP else _("This answer looks like noise.")
             todo = _("Answer again (Ctrl+R), raise the repeat penalty, or choose a larger model or quantisation.")
-            await self.notice.say(f"⚠ {what} {todo}", warning=True)
+            self._warning = f"⚠ {what} {todo}"
+            await self.show_queue()
         self.session = await self.chats.labels(self.session.id)
         self.show_header()
         self.sidebar.reload()

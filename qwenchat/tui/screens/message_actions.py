@@ -61,6 +61,7 @@ class MessageActions(Conversation):
 
     async def _branch(self, message: Message) -> None:
         await self.show(await self.chats.branch_at(message))
+        self.branched = True
         self.prompt.area.focus()
         self.tell(_("The next question follows this message."))
 

@@ -28,7 +28,7 @@ class Gauge(Widget):
         """Return the line, shortened to the room there is."""
         width = self.size.width
         left, right = self._window(width), self._activity(width)
-        hint = Content.styled(self.hint, "$text-muted")
+        hint = Content.styled(self.hint, "$foreground-muted")
         used = left.cell_length + right.cell_length
         if used + 2 > width:
             left = Content("") if self.activity else left
@@ -50,7 +50,7 @@ class Gauge(Widget):
         )
         if width < 60:
             numbers = f"{fill.used:,}/{fill.n_ctx:,}"
-        style = "$text-error" if fill.too_long else "$text-warning" if share > _NEARLY else "$text-muted"
+        style = "$text-error" if fill.too_long else "$text-warning" if share > _NEARLY else "$foreground-muted"
         mark = _("too long: ") if fill.too_long else ""
         parts = [Content.styled(mark + numbers, style)]
         if width >= 80:

@@ -163,7 +163,7 @@ class Sidebar(Vertical):
             group = group_of(session, time.time())
             if group != self._group:
                 self._group = group
-                yield Option(Content.styled(group, "$text-muted bold"), disabled=True)
+                yield Option(Content.styled(group, "$foreground-muted bold"), disabled=True)
             yield Option(self._line(session), id=session.id)
 
     def _line(self, session: Session) -> Content:
@@ -171,7 +171,7 @@ class Sidebar(Vertical):
         title = clean_line(session.title or session.draft, 80) or _("New chat")
         tags = "".join(f" #{clean_line(tag, 20)}" for tag in session.tags)
         style = "bold" if session.id == self._current else ""
-        return Content.assemble(mark, Content.styled(title, style), Content.styled(tags, "$text-muted"))
+        return Content.assemble(mark, Content.styled(title, style), Content.styled(tags, "$foreground-muted"))
 
     def _search(self, typed: str | None = None) -> None:
         now = self.query_one(Input).value
@@ -193,7 +193,7 @@ class Sidebar(Vertical):
         view = self.list
         view.clear_options()
         if not found.hits:
-            view.add_option(Option(Content.styled(_("Nothing found"), "$text-muted"), disabled=True))
+            view.add_option(Option(Content.styled(_("Nothing found"), "$foreground-muted"), disabled=True))
         seen: set[str] = set()
         for hit in found.hits:
             name = hit.session if hit.message is None else f"{hit.session} {hit.message}"
@@ -229,4 +229,4 @@ def _found_line(hit: Hit) -> Content:
     content = Content(hit.excerpt.text)
     for begin, end in hit.excerpt.marks:
         content = content.stylize("bold $text-accent", begin, end)
-    return Content.assemble(Content.styled(title, "$text-muted"), "\n  ", content)
+    return Content.assemble(Content.styled(title, "$foreground-muted"), "\n  ", content)
