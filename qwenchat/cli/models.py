@@ -15,7 +15,7 @@ from qwenchat.errors import CannotLoad, ExitCode, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models import bundle, gguf, reference, verify
 from qwenchat.models.catalog import Model
-from qwenchat.models.library import Entry, as_rows
+from qwenchat.models.library import Entry, as_rows, owner
 from qwenchat.models.removal import plan_removal
 from qwenchat.program import Program
 from qwenchat.text import human_size
@@ -53,18 +53,7 @@ def _listed(entry: Entry) -> list[str]:
     facts = (
         [header.quantisation, human_size(header.file_size), f"{header.context_length:,}"] if header else ["", "", ""]
     )
-    return [entry.reference, *facts, where(entry), entry.problem]
-
-
-def where(entry: Entry) -> str:
-    """Return whose folder a model lies in, in words."""
-    return {
-        "qwenchat": "qwenchat",
-        "hf": _("Hugging Face cache"),
-        "llama.cpp": "llama.cpp",
-        "ollama": "Ollama",
-        "lmstudio": "LM Studio",
-    }.get(entry.found.origin, _("folder"))
+    return [entry.reference, *facts, owner(entry), entry.problem]
 
 
 @models.command()

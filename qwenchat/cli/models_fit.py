@@ -1,19 +1,15 @@
 """`qwenchat models fit`: which models this machine can run, how fast, and which one to take."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
 from qwenchat.cli.output import Output
 from qwenchat.errors import CannotLoad
 from qwenchat.i18n import _
-from qwenchat.models.advice import Advice, reason, recommended, table, verdict_words
+from qwenchat.models.advice import Advice, here, reason, recommended, table, verdict_words
 from qwenchat.models.fit import NATIVE_CONTEXT, Resources, plan
 from qwenchat.models.gguf import identity
-from qwenchat.models.library import Entry
-from qwenchat.models.measured import Speed
 from qwenchat.models.reference import Published, parse
 from qwenchat.program import Program
 from qwenchat.text import human_size
@@ -61,7 +57,7 @@ def _rows(program: Program, resources: Resources, model: str | None, ctx: int, k
     wanted = parse(model, program.catalog) if model else None
     speeds = program.measured.speeds()
     if wanted is None or isinstance(wanted, Published):
-        rows = table(program.catalog, resources, _here(program.library.usable(), speeds), ctx, kv_type)
+        rows = table(program.catalog, resources, here(program.library.usable(), speeds), ctx, kv_type)
         if wanted is None:
             return rows
         return [row for row in rows if str(wanted) in (row.reference, row.reference.partition(":")[0])]
@@ -71,15 +67,6 @@ def _rows(program: Program, resources: Resources, model: str | None, ctx: int, k
     limit = min(ctx, entry.header.context_length or ctx)
     planned = plan(entry.header, resources, limit, kv_type)
     return [Advice(entry.reference, planned, entry.path, speeds.get(identity(entry.path)), 0)]
-
-
-def _here(entries: Sequence[Entry], speeds: Mapping[str, Speed]) -> dict[str, tuple[Path, Speed | None]]:
-    """Return the models of the catalogue that are here; of two the first."""
-    return {
-        entry.published.reference: (entry.path, speeds.get(identity(entry.path)) if speeds else None)
-        for entry in reversed(entries)
-        if entry.published
-    }
 
 
 def _shown(row: Advice) -> list[str]:

@@ -8,18 +8,7 @@ from typing import TYPE_CHECKING
 
 from qwenchat.cli.output import Output
 from qwenchat.i18n import _
-from qwenchat.models.progress import (
-    AtHand,
-    Checking,
-    Completed,
-    Following,
-    Progress,
-    PullEvent,
-    Report,
-    Retrying,
-    StartedOver,
-    human_time,
-)
+from qwenchat.models.progress import Checking, Progress, PullEvent, Report, figures, words
 from qwenchat.text import clean_line, human_size
 
 if TYPE_CHECKING:
@@ -47,32 +36,6 @@ def as_record(event: PullEvent) -> dict[str, object]:
     kind = "".join(f"_{char.lower()}" if char.isupper() else char for char in type(event).__name__).lstrip("_")
     fields = {name: str(value) if name == "path" else value for name, value in asdict(event).items()}
     return {"event": kind, **fields}
-
-
-def words(event: PullEvent) -> str:
-    """Return what a person should know of an event besides bytes; empty for nothing."""
-    match event:
-        case Retrying(_name, reason, wait_s):
-            return _("{reason} Trying again in {seconds:.0f} s.").format(reason=reason, seconds=wait_s)
-        case Following(name):
-            return _("Another program is downloading {name}; waiting for it.").format(name=name)
-        case StartedOver(name):
-            return _("{name} has to be downloaded from its start again.").format(name=name)
-        case AtHand(name, path):
-            return _("{name} is on this machine already: {path}").format(name=name, path=path)
-        case Completed(name, _path, False):
-            return _("{name} is here. The source gives no sha256 to check it with.").format(name=name)
-    return ""
-
-
-def figures(event: Progress) -> str:
-    """Return bytes, speed and time left in a few words."""
-    done = human_size(event.done)
-    if event.total is not None:
-        done = _("{done} of {total}").format(done=done, total=human_size(event.total))
-    speed = _("{speed}/s").format(speed=human_size(event.bytes_per_second))
-    left = _("{time} left").format(time=human_time(event.seconds_left)) if event.seconds_left else ""
-    return "  ".join(part for part in (done, speed, left) if part)
 
 
 class Lines:

@@ -8,6 +8,8 @@ from qwenchat.i18n import _
 from qwenchat.models import fit
 from qwenchat.models.catalog import Catalog, Published
 from qwenchat.models.fit import Fit, Resources, Verdict
+from qwenchat.models.gguf import identity
+from qwenchat.models.library import Entry
 from qwenchat.models.measured import Speed
 from qwenchat.text import human_size
 
@@ -71,6 +73,15 @@ def table(
             rank = (not row.can_run, not offered, row.is_slow, -order, planned.verdict.rank, -quant.size)
             ranked.append((rank, row))
     return [row for _rank, row in sorted(ranked, key=lambda pair: pair[0])]
+
+
+def here(entries: Sequence[Entry], speeds: Mapping[str, Speed]) -> dict[str, tuple[Path, Speed | None]]:
+    """Return what `table` takes of the catalogue's models on this machine; of two files of one model the first."""
+    return {
+        entry.published.reference: (entry.path, speeds.get(identity(entry.path)) if speeds else None)
+        for entry in reversed(entries)
+        if entry.published
+    }
 
 
 def recommended(rows: Sequence[Advice]) -> Advice | None:

@@ -19,7 +19,7 @@ from qwenchat.i18n import _
 from qwenchat.models.faults import Fault, WireError
 from qwenchat.models.part import Part, discard, mistrust_tail
 from qwenchat.models.place import Place, Slot
-from qwenchat.models.progress import Checking, Completed, Following, Report, StartedOver
+from qwenchat.models.progress import Arriving, Checking, Completed, Following, Report, StartedOver
 from qwenchat.models.source import Location, RemoteFile, Source
 from qwenchat.models.transfer import Patience, Transfer, stopped
 from qwenchat.text import human_size
@@ -149,6 +149,7 @@ class Download:
         if damaged := self._terms.place.stored(self.file):
             damaged.replace(slot.part)  # too short or too long for its name: what there is may serve yet
         mistrust_tail(slot.part, self._terms.started)
+        self._terms.report(Arriving(self.file.name, slot.part))
         while True:
             transfer = self._transfer = self._new_transfer()
             digest = self._filled(transfer, slot)

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from qwenchat.errors import QwenchatError
+from qwenchat.i18n import _
 from qwenchat.models import fit
 from qwenchat.models.catalog import Catalog, quant_label
 from qwenchat.models.catalog import Published as PublishedFile
@@ -229,6 +230,17 @@ class _HeaderCache:
 
 def _path(kind: type, value: str) -> Path:
     return Path(value)
+
+
+def owner(entry: Entry) -> str:
+    """Return whose folder a model lies in, in words."""
+    return {
+        "qwenchat": "qwenchat",
+        "hf": _("Hugging Face cache"),
+        "llama.cpp": "llama.cpp",
+        "ollama": "Ollama",
+        "lmstudio": "LM Studio",
+    }.get(entry.found.origin, _("folder"))
 
 
 def as_rows(entries: Sequence[Entry]) -> Iterator[dict[str, object]]:

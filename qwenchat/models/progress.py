@@ -1,10 +1,13 @@
-"""What a download reports while it runs, as values that a bar, a log line or JSON can be made of."""
+"""What a download reports while it runs, as values that a bar, a log line or JSON can be made of, and in words."""
 
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from qwenchat.i18n import _
+from qwenchat.text import human_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,14 @@ class StartedOver:
 
 
 @dataclass(frozen=True, slots=True)
+class Arriving:
+    """A file's bytes go to this part, which is what a download that is given up leaves behind."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Checking:
     """All bytes are here and the sha256 is being finished."""
 
@@ -78,7 +89,7 @@ class AtHand:
     path: Path
 
 
-PullEvent = AtHand | Progress | Retrying | Following | StartedOver | Checking | Completed
+PullEvent = Arriving | AtHand | Progress | Retrying | Following | StartedOver | Checking | Completed
 Report = Callable[[PullEvent], None]
 """Called from several threads, one at a time."""
 
@@ -107,3 +118,32 @@ def human_time(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def words(event: PullEvent) -> str:
+    """Return what a person should know of an event besides bytes; empty for nothing."""
+    match event:
+        case Retrying(_name, reason, wait_s):
+            return _("{reason} Trying again in {seconds:.0f} s.").format(reason=reason, seconds=wait_s)
+        case Following(name):
+            return _("Another program is downloading {name}; waiting for it.").format(name=name)
+        case StartedOver(name):
+            return _("{name} has to be downloaded from its start again.").format(name=name)
+        case AtHand(name, path):
+            return _("{name} is on this machine already: {path}").format(name=name, path=path)
+        case Completed(name, _path, False):
+            return _("{name} is here. The source gives no sha256 to check it with.").format(name=name)
+    return ""
+
+
+def arrived(event: Progress) -> str:
+    """Return how many bytes are here, and of how many."""
+    done = human_size(event.done)
+    return done if event.total is None else _("{done} of {total}").format(done=done, total=human_size(event.total))
+
+
+def figures(event: Progress) -> str:
+    """Return bytes, speed and time left in a few words."""
+    speed = _("{speed}/s").format(speed=human_size(event.bytes_per_second))
+    left = _("{time} left").format(time=human_time(event.seconds_left)) if event.seconds_left else ""
+    return "  ".join(part for part in (arrived(event), speed, left) if part)

@@ -10,6 +10,7 @@ from functools import partial
 from textual.app import App, SystemCommand
 from textual.screen import Screen
 
+from qwenchat import config
 from qwenchat.errors import QwenchatError
 from qwenchat.program import Program
 from qwenchat.text import clean_line
@@ -82,7 +83,7 @@ class QwenchatApp(App[None]):
 
     def action_change_theme(self) -> None:
         """Choose a theme."""
-        self.chat.ask(screens.themes(), self._take_theme)
+        self.chat.ask(screens.themes(self._themes.titles), self._take_theme)
 
     async def action_quit(self) -> None:
         """End the program when all is kept."""
@@ -94,8 +95,10 @@ class QwenchatApp(App[None]):
                 self.exit()
 
     def _take_theme(self, name: str | None) -> None:
-        if name in self.available_themes:
-            self.theme = name or themes.DEFAULT
+        if name and name in self.available_themes:
+            self.theme = name
+            config.put(self.program.paths.settings, "theme", name)
+            self.program.reread_settings()
 
     def _use_themes(self) -> None:
         self._themes = themes.load_all(self.program.paths.config / "themes")

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from qwenchat.cli.output import Output
-from qwenchat.cli.pull_report import Lines, figures
-from qwenchat.models.progress import PartProgress, Progress, Retrying
+from qwenchat.cli.pull_report import Lines
+from qwenchat.models.progress import PartProgress, Progress, Retrying, figures
 from tests.commands import environment, qwenchat
 from tests.ggufs import write_model
 from tests.pulling import NAME, REPO, model_bytes

@@ -404,3 +404,43 @@ async def test_the_end_of_an_answer_that_loops_warns() -> None:
     async with chatting("the same words again. " * 30) as it:
         await it.ask("A")
         await until(lambda: "repeats itself" in it.notice)
+
+
+@pytest.mark.parametrize(
+    ("action", "screen"),
+    [
+        ("help", "HelpScreen"),
+        ("models", "ModelScreen"),
+        ("session_settings", "SessionScreen"),
+        ("themes", "ThemeScreen"),
+        ("settings", "SettingsScreen"),
+        ("export", "ExportScreen"),
+        ("rename", "TextScreen"),
+    ],
+)
+async def test_dialogs_open_and_escape_leads_back(action: str, screen: str) -> None:
+    async with chatting() as it:
+        await it.ask("A")
+        await it.do(action)
+        await until(lambda: type(it.app.screen).__name__ == screen)
+        await it.pilot.press("escape")
+        await until(lambda: it.app.screen is it.chat)
+
+
+async def test_without_a_model_the_first_question_leads_to_the_welcome_and_is_kept() -> None:
+    async with chatting(start=Start()) as it:
+        await it.pilot.press(*"Hello", "enter")
+        await until(lambda: type(it.app.screen).__name__ == "WelcomeScreen")
+        await it.pilot.press("escape")
+        await until(lambda: it.app.screen is it.chat)
+        assert it.chat.prompt.text == "Hello"
+
+
+async def test_a_chat_gets_another_title() -> None:
+    async with chatting() as it:
+        await it.ask("A")
+        await it.do("rename")
+        await until(lambda: it.app.screen is not it.chat)
+        await it.pilot.press(*"BC", "enter")
+        await until(lambda: it.chat.session.title != "A")
+        assert "BC" in it.app.program.store.session(it.chat.session.id).title

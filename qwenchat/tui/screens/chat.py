@@ -108,6 +108,7 @@ class ChatScreen(MessageActions, SessionActions):
         try:
             await self.save_draft()
         finally:
+            self.downloads.close()
             await self.chats.close()
 
     # Asking
@@ -182,7 +183,7 @@ class ChatScreen(MessageActions, SessionActions):
             if reference:
                 self.use_model(reference)
 
-        self.ask(screens.welcome(self.program), chosen)
+        self.ask(screens.welcome(self.program, self.downloads), chosen)
 
     # Drafts, counts, files
 
@@ -332,11 +333,17 @@ class ChatScreen(MessageActions, SessionActions):
 
     def action_help(self) -> None:
         """Show all keys and commands."""
-        self.ask(screens.help_for(self.actions), void)
+        self.ask(screens.help_for(self.actions, self.program.settings.keys, slash.commands()), void)
 
     def action_settings(self) -> None:
         """Change the settings."""
-        self.ask(screens.settings(self.program), lambda changed: self.show_header() if changed else None)
+        self.ask(screens.settings(self.program), lambda changed: self._use_settings() if changed else None)
+
+    def _use_settings(self) -> None:
+        """Follow the changed settings; language and keys follow at the next start."""
+        self.program.reread_settings()
+        self.show_header()
+        self.tell(_("Language, theme and keys change at the next start; all else from now on."))
 
     def action_themes(self) -> None:
         """Choose a theme."""

@@ -33,6 +33,7 @@ from qwenchat.tui.chats import (
     Opened,
     Queue,
 )
+from qwenchat.tui.downloads import Downloads
 from qwenchat.tui.transcript.view import Transcript
 from qwenchat.tui.widgets.gauge import Gauge
 from qwenchat.tui.widgets.notice import Notice
@@ -69,6 +70,7 @@ class Conversation(Screen[None]):
         super().__init__()
         self.program = program
         self.chats = Chats(program, lambda event: self.post_message(self.Heard(event)), new_engine)
+        self.downloads = Downloads(program)
         self.session: Session = self.chats.new()
         self.undone: list[Undo] = []
         self.queue = Queue("", ())

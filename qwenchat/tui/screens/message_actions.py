@@ -9,8 +9,8 @@ from qwenchat.chat.conversation import Message, Role, Status
 from qwenchat.errors import FileError
 from qwenchat.i18n import _
 from qwenchat.text import clean, safe_name
+from qwenchat.tui.screens import open as screens
 from qwenchat.tui.screens.conversation import Conversation, Undo
-from qwenchat.tui.screens.line import LineScreen
 from qwenchat.tui.transcript.view import Transcript
 
 
@@ -120,7 +120,9 @@ class MessageActions(Conversation):
         if (found := self._code()) is not None:
             language, code = found
             name = f"code.{safe_name(language) if language else 'txt'}"
-            self.ask(LineScreen(_("Save the code to"), name), lambda typed: self._save(typed, code) if typed else None)
+            self.ask(
+                screens.line(_("Save the code to"), name), lambda typed: self._save(typed, code) if typed else None
+            )
 
     @on(Transcript.CodeActivated)
     def copy_clicked_code(self, event: Transcript.CodeActivated) -> None:

@@ -9,7 +9,6 @@ from qwenchat.chat.conversation import Session
 from qwenchat.i18n import _
 from qwenchat.tui.screens import open as screens
 from qwenchat.tui.screens.conversation import Conversation, Undo, void
-from qwenchat.tui.screens.line import LineScreen
 from qwenchat.tui.widgets.sidebar import Sidebar
 
 
@@ -49,7 +48,7 @@ class SessionActions(Conversation):
 
     def action_models(self) -> None:
         """Choose a model for the open chat."""
-        screen = screens.models(self.program, self.session.model)
+        screen = screens.models(self.program, self.session.model, self.downloads)
         self.ask(screen, lambda reference: self.use_model(reference) if reference else None)
 
     def use_model(self, reference: str) -> None:
@@ -103,7 +102,7 @@ class SessionActions(Conversation):
             if title is not None:
                 self.attempt(self._label(session, title=" ".join(title.split())))
 
-        self.ask(LineScreen(_("Title"), session.title), named)
+        self.ask(screens.line(_("Title"), session.title), named)
 
     def action_tag(self) -> None:
         """Change a chat's tags."""
@@ -114,7 +113,7 @@ class SessionActions(Conversation):
                 tags = tuple(dict.fromkeys(words.replace(",", " ").replace("#", " ").split()))
                 self.attempt(self._label(session, tags=tags))
 
-        self.ask(LineScreen(_("Tags, with spaces between"), " ".join(session.tags)), tagged)
+        self.ask(screens.line(_("Tags, with spaces between"), " ".join(session.tags)), tagged)
 
     def action_pin(self) -> None:
         """Pin a chat, or no longer."""

@@ -1,0 +1,237 @@
+"""The welcome and the model picker, as a person uses them; downloads come from a hub on loopback."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from textual.widgets import Input, OptionList
+
+from qwenchat.models import library as library_module
+from qwenchat.tui.downloads import Downloads, State
+from qwenchat.tui.offers import survey
+from qwenchat.tui.screens.confirm import ConfirmScreen
+from qwenchat.tui.screens.dialog import Complaint
+from qwenchat.tui.screens.downloads import DownloadRow, DownloadsScreen
+from qwenchat.tui.screens.model import ModelScreen
+from qwenchat.tui.screens.model_list import ModelList
+from qwenchat.tui.screens.welcome import WelcomeScreen
+from tests.ggufs import write_model
+from tests.pulling import NAME, REPO
+from tests.standin_hub import StandIn, Trouble
+from tests.tui.dialogs import DialogApp, StillProgram, program_in
+from tests.tui.screens import until
+
+LARGE = "Qwen/Qwen2-72B-Instruct-GGUF"
+
+
+@pytest.fixture
+def standin(tmp_path: Path) -> Iterator[StandIn]:
+    with StandIn() as hub:
+        hub.put(REPO, NAME, write_model(tmp_path / "source.gguf").read_bytes())
+        yield hub
+
+
+@pytest.fixture
+def program(tmp_path: Path, standin: StandIn) -> StillProgram:
+    return program_in(tmp_path / "home", {"HF_ENDPOINT": standin.endpoint, "HF_HOME": str(tmp_path / "hf")})
+
+
+@pytest.fixture
+def downloads(program: StillProgram) -> Iterator[Downloads]:
+    downloads = Downloads(program)
+    yield downloads
+    downloads.close()
+
+
+def ours(program: StillProgram, name: str, seed: int = 1) -> Path:
+    program.paths.models.mkdir(parents=True, exist_ok=True)
+    return write_model(program.paths.models / name, seed=seed)
+
+
+def reference_of(app: DialogApp) -> str:
+    offer = app.screen.query_one(ModelList).highlighted
+    return offer.reference if offer else ""
+
+
+def said(app: DialogApp) -> str:
+    return app.screen.query_one(Complaint).text
+
+
+async def test_a_welcome_recommends_and_asks_nothing_of_the_network(
+    program: StillProgram, downloads: Downloads, standin: StandIn
+) -> None:
+    app = DialogApp(WelcomeScreen(program, downloads))
+    async with app.run_test(size=(100, 40)) as pilot:
+        await until(lambda: reference_of(app) == "7b:q2_k")
+        await until(lambda: "★ 7b:q2_k" in app.words)
+        assert "comfortable" in app.words and "too large" in app.words and "10.7 GB of memory" in app.words
+        assert "tokens/s" in app.words and "Download 7b:q2_k (3.02 GB)" in app.words
+        await pilot.press("escape")
+        await until(lambda: app.closed)
+        assert app.result is None and not standin.log
+
+
+async def test_what_is_here_comes_first_and_is_used(program: StillProgram, downloads: Downloads) -> None:
+    path = ours(program, "mine [b].gguf")
+    (program.paths.models / "broken.gguf").write_bytes(b"GGUF nothing")
+    app = DialogApp(ModelScreen(program, str(path), downloads))
+    async with app.run_test(size=(100, 40)) as pilot:
+        await until(lambda: reference_of(app) == str(path))
+        words = app.words
+        assert words.index("On this machine") < words.index("mine [b].gguf") < words.index("To download")
+        assert "can't be used" in words
+        await pilot.press(*"broken", "enter")
+        await until(lambda: "not supported" in said(app))
+        assert not app.closed
+        await pilot.press("ctrl+u")
+        await until(lambda: "mine" in reference_of(app))
+        await pilot.press("enter")
+        await until(lambda: app.result == str(path))
+
+
+async def test_the_filter(program: StillProgram, downloads: Downloads) -> None:
+    app = DialogApp(ModelScreen(program, "", downloads))
+    async with app.run_test(size=(100, 40)) as pilot:
+        await until(lambda: reference_of(app))
+        await pilot.press(*"1.5b q4")
+        await until(lambda: reference_of(app).startswith("1.5b:q4"))
+        first = reference_of(app)
+        assert "72b" not in app.words
+        await pilot.press("down")
+        await until(lambda: reference_of(app) not in ("", first))
+        await pilot.press("ctrl+u", *"nothing-like-it")
+        await until(lambda: "Nothing here is called that." in app.words)
+
+
+async def test_a_download_from_the_first_screen_to_its_use(
+    program: StillProgram, downloads: Downloads, standin: StandIn
+) -> None:
+    content = standin.repos[REPO][NAME]
+    assert isinstance(content, bytes)
+    size = len(content)
+    standin.troubles.append(Trouble(cut=size // 2, stall=True))
+    app = DialogApp(WelcomeScreen(program, downloads))
+    async with app.run_test(size=(100, 40)) as pilot:
+        await until(lambda: reference_of(app))
+        await pilot.press(*"7b:q4_k_m", "enter")
+        await until(lambda: (d := downloads.get("7b:q4_k_m")) and d.share == 0.5)
+        await until(lambda: "50%" in app.words and "Downloading…" in app.words)
+        await pilot.click("#turn")
+        await until(lambda: "paused" in app.words and "Resume" in app.words)
+        await pilot.click("#turn")
+        await until(lambda: "On this machine" in app.words)
+        await until(lambda: "Use 7b:q4_k_m" in app.words)
+        await pilot.press("enter")
+        await until(lambda: app.result == "7b:q4_k_m")
+    assert standin.bytes_sent() == size
+
+
+async def test_giving_a_download_up_is_asked_first(
+    program: StillProgram, downloads: Downloads, standin: StandIn
+) -> None:
+    standin.troubles.append(Trouble(cut=1000, stall=True))
+    downloads.start("7b:q4_k_m")
+    app = DialogApp(DownloadsScreen(downloads))
+    async with app.run_test() as pilot:
+        await until(lambda: app.screen.query(DownloadRow))
+        await pilot.click("#cancel")
+        await until(lambda: isinstance(app.screen, ConfirmScreen))
+        await pilot.click("#yes")
+        await until(lambda: not downloads.all())
+        await until(lambda: not app.screen.query(DownloadRow))
+
+
+async def test_a_licence_is_accepted_before_a_download(
+    program: StillProgram, downloads: Downloads, standin: StandIn
+) -> None:
+    app = DialogApp(ModelScreen(program, "", downloads))
+    async with app.run_test(size=(100, 40)) as pilot:
+        await until(lambda: reference_of(app))
+        await pilot.press(*"72b:q2_k", "enter")
+        await until(lambda: isinstance(app.screen, ConfirmScreen))
+        await until(lambda: "licence, which has terms of its own" in app.words and "https://" in app.words)
+        await pilot.press("escape")
+        await until(lambda: isinstance(app.screen, ModelScreen))
+        assert not downloads.all() and not standin.log
+        await pilot.press("enter")
+        await until(lambda: isinstance(app.screen, ConfirmScreen))
+        await pilot.click("#yes")
+        await until(lambda: (d := downloads.get("72b:q2_k")) and d.state is State.FAILED)
+        await until(lambda: said(app))
+
+
+async def test_what_does_not_fit_is_asked_about(program: StillProgram, downloads: Downloads) -> None:
+    app = DialogApp(ModelScreen(program, "", downloads))
+    async with app.run_test(size=(100, 40)) as pilot:
+        await until(lambda: reference_of(app))
+        await pilot.press(*"57b-a14b:q8", "enter")
+        await until(lambda: isinstance(app.screen, ConfirmScreen))
+        await until(lambda: "does not fit this machine" in app.words)
+        await pilot.press("enter")
+        await until(lambda: isinstance(app.screen, ModelScreen))
+        assert not downloads.all()
+
+
+async def test_any_repository_by_its_name(program: StillProgram, downloads: Downloads) -> None:
+    app = DialogApp(ModelScreen(program, "", downloads))
+    async with app.run_test(size=(100, 40)) as pilot:
+        await until(lambda: reference_of(app))
+        await pilot.press(*"no/where:q4_0")
+        await until(lambda: "Download no/where:q4_0" in app.words)
+        await pilot.press("enter")
+        await until(lambda: (d := downloads.get("no/where:q4_0")) and d.state is State.FAILED)
+        await until(lambda: "no/where" in said(app))
+
+
+async def test_a_file_on_the_disk(program: StillProgram, downloads: Downloads, tmp_path: Path) -> None:
+    path = write_model(tmp_path / "模型.gguf")
+    app = DialogApp(ModelScreen(program, "", downloads))
+    async with app.run_test(size=(100, 40)) as pilot:
+        await until(lambda: reference_of(app))
+        await pilot.click("#file")
+        await until(lambda: not isinstance(app.screen, ModelScreen))
+        app.screen.query_one(Input).value = str(tmp_path / "none.gguf")
+        await pilot.press("enter")
+        await until(lambda: isinstance(app.screen, ModelScreen) and "none.gguf" in said(app))
+        await pilot.click("#file")
+        await until(lambda: not isinstance(app.screen, ModelScreen))
+        field = app.screen.query_one(Input)
+        field.value = str(tmp_path / "模")
+        field.cursor_position = len(field.value)
+        await until(lambda: field._suggestion)
+        await pilot.press("right", "enter")
+        await until(lambda: app.result == str(path))
+
+
+async def test_the_guide_is_offered_where_there_is_one(
+    program: StillProgram, downloads: Downloads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = write_model(tmp_path / "guide.gguf")
+    monkeypatch.setattr(library_module, "_guide", lambda: guide)
+    app = DialogApp(WelcomeScreen(program, downloads))
+    async with app.run_test(size=(100, 40)) as pilot:
+        await until(lambda: "built in" in app.words)
+        await pilot.press(*"guide")
+        await until(lambda: reference_of(app) == "guide")
+        await pilot.press("enter")
+        await until(lambda: app.result == "guide")
+
+
+@pytest.mark.parametrize("size", [(20, 5), (400, 100)])
+async def test_every_size(program: StillProgram, downloads: Downloads, size: tuple[int, int]) -> None:
+    app = DialogApp(ModelScreen(program, "", downloads))
+    async with app.run_test(size=size) as pilot:
+        await until(lambda: app.screen.query_one(OptionList).option_count)
+        await pilot.press(*"1.5b:q8_0", "tab")
+        await until(lambda: "1.5b:q8_0" in app.words)
+        assert all(len(line) <= size[0] for line in app.words.splitlines())
+
+
+def test_a_survey_says_the_same_as_models_fit(program: StillProgram) -> None:
+    ours(program, "qwen2-7b-instruct-q4_k_m.gguf")
+    found = survey(program)
+    assert [offer.reference for offer in found.here] == ["7b:q4_k_m"]
+    assert "7b:q4_k_m" not in [offer.reference for offer in found.catalogue]
+    assert sum(offer.recommended for offer in found.offers) == 1
+    references = [offer.reference for offer in found.catalogue]
+    assert len(references) == len(set(references)) > 30

@@ -1,0 +1,174 @@
+"""Downloads in the background, from a hub on loopback."""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from qwenchat.errors import NetworkError
+from qwenchat.models.choice import Wanted
+from qwenchat.models.hub import HubSource
+from qwenchat.models.order import Order
+from qwenchat.models.place import HubCache
+from qwenchat.models.progress import Report
+from qwenchat.models.pull import Manner, pull
+from qwenchat.tui.downloads import Download, Downloads, State, state_words
+from tests.pulling import QUICK, model_bytes
+from tests.standin_hub import StandIn, Trouble
+
+SIZE = 400_000
+REPO = "some/models-GGUF"
+
+
+class Hub:
+    """Pulls `some/models-GGUF/NAME.gguf` from the stand-in, as the program would."""
+
+    def __init__(self, standin: StandIn, cache: Path) -> None:
+        self.standin, self.cache = standin, cache
+
+    def order(self, text: str) -> Order:
+        source = HubSource("hf", self.standin.endpoint, None)
+        return Order(None, Wanted(REPO, text), source, HubCache(self.cache, REPO, "hf"), None, anywhere=False)
+
+    def pull(self, order: Order, report: Report, stop: threading.Event) -> Path:
+        assert order.source
+        manner = Manner(patience=QUICK, every_s=0.01)
+        return pull(order.wanted, order.source, order.place, report, stop, manner=manner)
+
+    @property
+    def parts(self) -> list[Path]:
+        return [path for path in self.cache.rglob("*") if path.name.endswith(".incomplete")]
+
+
+@pytest.fixture
+def standin() -> Iterator[StandIn]:
+    with StandIn() as hub:
+        for number, name in enumerate(("a.gguf", "b.gguf")):
+            hub.put(REPO, name, model_bytes(SIZE, number))
+        yield hub
+
+
+@pytest.fixture
+def hub(standin: StandIn, tmp_path: Path) -> Hub:
+    return Hub(standin, tmp_path / "hub")
+
+
+class Watched(Downloads):
+    """Waits for states, told by the listener."""
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__(hub)
+        self.told: queue.Queue[Download] = queue.Queue()
+        self.listen(self.told.put)
+
+    def until(self, state: State, reference: str = "a.gguf", arrived: int = 0) -> Download:
+        end = time.monotonic() + 10
+        while True:
+            told = self.told.get(timeout=max(0.01, end - time.monotonic()))
+            done = told.progress.done if told.progress else 0
+            if (told.reference, told.state) == (reference, state) and done >= arrived:
+                return told
+
+
+@pytest.fixture
+def downloads(hub: Hub) -> Iterator[Watched]:
+    watched = Watched(hub)
+    yield watched
+    watched.close()
+
+
+def test_several_at_once(downloads: Watched, hub: Hub) -> None:
+    assert not hub.standin.log
+    hub.standin.troubles.extend([Trouble(cut=SIZE // 2, stall=True)] * 2)
+    for name in ("a.gguf", "b.gguf"):
+        downloads.start(name)
+    for name in ("a.gguf", "b.gguf"):
+        while (told := downloads.get(name)) and told.state is State.RUNNING:
+            downloads.told.get(timeout=10)
+    for number, download in enumerate(downloads.all()):
+        assert download.path and download.path.read_bytes() == model_bytes(SIZE, number)
+        assert download.share == 1 and state_words(download) == "here"
+
+
+def test_a_pause_keeps_the_part_and_resuming_fetches_the_rest(downloads: Watched, hub: Hub) -> None:
+    hub.standin.troubles.append(Trouble(cut=SIZE // 2, stall=True))
+    downloads.start("a.gguf")
+    downloads.until(State.RUNNING, arrived=SIZE // 2)
+    downloads.pause("a.gguf")
+    paused = downloads.until(State.PAUSED)
+    assert paused.share == 0.5
+    assert state_words(paused) == "paused: 200 kB of 400 kB"
+    downloads.start("a.gguf")
+    assert downloads.until(State.DONE).path
+    assert hub.standin.bytes_sent() == SIZE
+
+
+@pytest.mark.parametrize("paused_before", [False, True])
+def test_giving_up_deletes_the_part(downloads: Watched, hub: Hub, paused_before: bool) -> None:
+    hub.standin.troubles.append(Trouble(cut=SIZE // 2, stall=True))
+    downloads.start("a.gguf")
+    downloads.until(State.RUNNING, arrived=SIZE // 2)
+    assert hub.parts
+    if paused_before:
+        downloads.close()
+        assert hub.parts, "leaving keeps the part"
+    downloads.cancel("a.gguf")
+    assert not downloads.all()
+    downloads.close()
+    assert not hub.parts
+    downloads.start("a.gguf")
+    downloads.until(State.DONE)
+    assert hub.standin.bytes_sent() == SIZE // 2 + SIZE
+
+
+def test_a_failure_says_why_and_can_be_tried_again(downloads: Watched, hub: Hub) -> None:
+    hub.standin.answers.append((404, {"X-Error-Code": "RepoNotFound"}))
+    downloads.start("a.gguf")
+    failed = downloads.until(State.FAILED)
+    assert failed.error and state_words(failed) == failed.error.message
+    downloads.start("a.gguf")
+    downloads.until(State.DONE)
+
+
+def test_what_is_done_is_not_fetched_again(downloads: Watched, hub: Hub) -> None:
+    downloads.start("a.gguf")
+    downloads.until(State.DONE)
+    asked = len(hub.standin.log)
+    downloads.start("a.gguf")
+    downloads.pause("a.gguf")
+    assert [download.state for download in downloads.all()] == [State.DONE]
+    assert len(hub.standin.log) == asked
+
+
+def test_a_listener_may_leave(hub: Hub) -> None:
+    downloads, told = Downloads(hub), list[Download]()
+    leave = downloads.listen(told.append)
+    leave()
+    downloads.start("a.gguf")
+    downloads.close()
+    assert not told
+
+
+def test_a_bug_is_not_taken_for_work(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    raised: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    monkeypatch.setattr(hub, "order", lambda text: 1 / 0)
+    downloads = Watched(hub)
+    downloads.start("a.gguf")
+    assert downloads.until(State.FAILED).error is None
+    downloads.close()
+    assert raised
+
+
+def test_offline_is_an_error_with_a_hint(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(text: str) -> Order:
+        raise NetworkError("No connection.", "Go online.")
+
+    monkeypatch.setattr(hub, "order", refuse)
+    downloads = Watched(hub)
+    downloads.start("a.gguf")
+    failed = downloads.until(State.FAILED)
+    assert failed.error and failed.error.hint == "Go online."

@@ -1,0 +1,143 @@
+"""A session's settings, as a person changes them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from textual.widgets import Button, Input, OptionList, TextArea
+
+from qwenchat.chat.conversation import Session
+from qwenchat.chat.sampling import Sampling
+from qwenchat.errors import WrongUse
+from qwenchat.tui.prompts import Prompts
+from qwenchat.tui.screens.ask_text import TextScreen
+from qwenchat.tui.screens.confirm import ConfirmScreen
+from qwenchat.tui.screens.dialog import Complaint
+from qwenchat.tui.screens.session import SessionScreen
+from tests.stores import full_session
+from tests.tui.dialogs import DialogApp, StillProgram, program_in
+from tests.tui.screens import until
+
+WIDE = (100, 60)
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> StillProgram:
+    return program_in(tmp_path)
+
+
+def put(app: DialogApp, name: str, text: str) -> None:
+    app.screen.query_one(f"#{name}", Input).value = text
+
+
+def keep(app: DialogApp) -> None:
+    app.screen.query_one("#keep", Button).press()
+
+
+async def test_nothing_changed_gives_the_same_session(program: StillProgram) -> None:
+    session = replace(full_session(), sampling=Sampling(temperature=0.5, top_k=0, seed=7, stop=("a, b", " \n\\n")))
+    app = DialogApp(SessionScreen(program, session))
+    async with app.run_test(size=WIDE) as pilot:
+        await until(lambda: app.focused)
+        await pilot.press("enter")
+        await until(lambda: app.closed)
+        assert app.result == session
+
+
+async def test_everything_changed(program: StillProgram) -> None:
+    app = DialogApp(SessionScreen(program, Session("s", 1, 2)))
+    async with app.run_test(size=WIDE):
+        await until(lambda: app.focused)
+        put(app, "title", "[b]新[/b] title")
+        put(app, "tags", "one, 二 ,one,,")
+        put(app, "model", "7b:q4_k_m")
+        app.screen.query_one("#system", TextArea).text = "Be brief.\nAlways."
+        put(app, "temperature", "0.2")
+        put(app, "max_tokens", "100")
+        keep(app)
+        await until(lambda: app.closed)
+        assert app.result == Session(
+            "s",
+            1,
+            2,
+            "[b]新[/b] title",
+            "7b:q4_k_m",
+            "Be brief.\nAlways.",
+            Sampling(temperature=0.2, max_tokens=100),
+            tags=("one", "二"),
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("temperature", "hot", "is not a number"),
+        ("temperature", "nan", "not between"),
+        ("top_p", "1.5", "not between 0 and 1"),
+        ("top_k", "1.5", "not a whole number"),
+        ("max_tokens", "0", "not between 1"),
+    ],
+)
+async def test_what_is_wrong_is_told_in_its_place(program: StillProgram, name: str, text: str, says: str) -> None:
+    app = DialogApp(SessionScreen(program, full_session()))
+    async with app.run_test(size=WIDE) as pilot:
+        await until(lambda: app.focused)
+        complaint = app.screen.query_one(f"#about-{name}", Complaint)
+        put(app, name, text)
+        await until(lambda: says in complaint.text)
+        keep(app)
+        await until(lambda: app.focused is app.screen.query_one(f"#{name}"))
+        assert not app.closed
+        put(app, name, "")
+        await until(lambda: not complaint.text)
+        await pilot.press("escape")
+        await until(lambda: app.closed)
+        assert app.result is None
+
+
+async def test_system_prompts_are_kept_chosen_and_deleted(program: StillProgram) -> None:
+    prompts = Prompts(program.paths.config / "prompts")
+    prompts.save("Pirate", "Speak like a pirate.")
+    app = DialogApp(SessionScreen(program, full_session()))
+    async with app.run_test(size=WIDE) as pilot:
+        listed = app.screen.query_one("#prompts", OptionList)
+        await until(lambda: listed.option_count == 1)
+        listed.focus()
+        await pilot.press("home", "enter")
+        await until(lambda: app.screen.query_one("#system", TextArea).text == "Speak like a pirate.")
+        app.screen.query_one("#save", Button).press()
+        await until(lambda: isinstance(app.screen, TextScreen))
+        await pilot.press(*"Corsair", "enter")
+        await until(lambda: listed.option_count == 2)
+        assert [(each.name, each.text) for each in prompts.all()] == [
+            ("Corsair", "Speak like a pirate."),
+            ("Pirate", "Speak like a pirate."),
+        ]
+        listed.focus()
+        await pilot.press("home")
+        app.screen.query_one("#delete", Button).press()
+        await until(lambda: isinstance(app.screen, ConfirmScreen) and "Corsair" in app.words)
+        await pilot.press("tab", "enter")
+        await until(lambda: [each.name for each in prompts.all()] == ["Pirate"])
+        await until(lambda: listed.option_count == 1)
+
+
+def test_prompts_on_disk(tmp_path: Path) -> None:
+    prompts = Prompts(tmp_path / "prompts")
+    assert prompts.all() == []
+    prompts.save("../../evil", 'Say "hi".\n\x1b[31m')
+    prompts.save("译者", "翻译。")
+    assert {file.parent for file in (tmp_path / "prompts").rglob("*")} == {tmp_path / "prompts"}
+    (tmp_path / "prompts" / "bad.toml").write_text("text = [")
+    (tmp_path / "prompts" / "none.toml").write_text("name = 'x'")
+    (tmp_path / "prompts" / "by hand.toml").write_text('text = "Mine."')
+    assert [(each.name, each.text) for each in prompts.all()] == [
+        ("../../evil", 'Say "hi".\n[31m'),
+        ("by hand", "Mine."),
+        ("译者", "翻译。"),
+    ]
+    for each in prompts.all():
+        prompts.delete(each)
+    assert prompts.all() == []
+    with pytest.raises(WrongUse):
+        prompts.save(" ", "text")
