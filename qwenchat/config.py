@@ -4,10 +4,11 @@ A variable `QWENCHAT_MODEL_CONTEXT` wins over `context` in the section `[model]`
 file's comments and order. Descriptions here are what the settings reference and the settings screen show.
 """
 
+import inspect
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 import tomlkit
@@ -103,12 +104,29 @@ def names() -> list[str]:
 
 def description(key: str) -> str:
     """Return what a setting means, in English; `_` gives it in the person's language."""
+    return next((found for found in _descriptions(_type(key)) if found), "")
+
+
+def choices(key: str) -> tuple[str, ...]:
+    """Return the only values that a setting can have, as a person types them; empty where there are many."""
+    kind = _type(key)
+    kind = getattr(kind, "__origin__", kind) if hasattr(kind, "__metadata__") else kind
+    return ("true", "false") if kind is bool else get_args(kind) if get_origin(kind) is Literal else ()
+
+
+def section(key: str) -> str:
+    """Return what a setting's section is about, in English; empty where it is in none."""
+    name = key.rpartition(".")[0]
+    entry = next((entry for entry in msgspec.structs.fields(Settings) if entry.name == name), None)
+    return inspect.getdoc(entry.type) or "" if entry else ""
+
+
+def _type(key: str) -> Any:
     *sections, name = key.split(".")
     struct: Any = Settings
-    for section in sections:
-        struct = next(entry.type for entry in msgspec.structs.fields(struct) if entry.name == section)
-    entry = next(entry for entry in msgspec.structs.fields(struct) if entry.name == name)
-    return next((found for found in _descriptions(entry.type) if found), "")
+    for each in sections:
+        struct = next(entry.type for entry in msgspec.structs.fields(struct) if entry.name == each)
+    return next(entry for entry in msgspec.structs.fields(struct) if entry.name == name).type
 
 
 def _descriptions(annotated: Any) -> Iterator[str]:
@@ -142,7 +160,7 @@ def put(file: Path, key: str, value: str) -> Settings:
     document = _parse(file)
     wanted = document.unwrap()
     _put(wanted, key, value)
-    settings = _convert(wanted, _("on the command line"))
+    settings = _convert(wanted, _("given here"))
     table, name = _place(document, key)
     if value == "":
         table.pop(name, None)

@@ -118,6 +118,7 @@ async def test_a_download_from_the_first_screen_to_its_use(
         await until(lambda: "50%" in app.words and "Downloading…" in app.words)
         await pilot.click("#turn")
         await until(lambda: "paused" in app.words and "Resume" in app.words)
+        await until(lambda: not app.screen.query_one("#turn").has_class("-active"))
         await pilot.click("#turn")
         await until(lambda: "On this machine" in app.words)
         await until(lambda: "Use 7b:q4_k_m" in app.words)
@@ -149,7 +150,7 @@ async def test_a_licence_is_accepted_before_a_download(
         await until(lambda: reference_of(app))
         await pilot.press(*"72b:q2_k", "enter")
         await until(lambda: isinstance(app.screen, ConfirmScreen))
-        await until(lambda: "licence, which has terms of its own" in app.words and "https://" in app.words)
+        await until(lambda: "Tongyi Qianwen licence" in app.words and "https://" in app.words)
         await pilot.press("escape")
         await until(lambda: isinstance(app.screen, ModelScreen))
         assert not downloads.all() and not standin.log

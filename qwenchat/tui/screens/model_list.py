@@ -246,6 +246,7 @@ class ModelList(Vertical):
             self.query_one(Complaint).show(download.error or _("The download failed."))
         if download.state is State.DONE:
             self._wanted = str(download.path)
+            self.query_one(Filter).focus()  # Enter uses it
             self._look()
         elif (offer := self.highlighted) and offer.reference == download.reference:
             relabel(self.query_one("#do", Button), self._action(offer))

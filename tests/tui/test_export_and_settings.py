@@ -1,0 +1,180 @@
+"""Exporting and the settings, as a person uses them."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from textual.widgets import Button, Checkbox, Input, Select, Static
+
+from qwenchat import config
+from qwenchat.chat.conversation import Session
+from qwenchat.sessions import exporters
+from qwenchat.tui.screens.confirm import ConfirmScreen
+from qwenchat.tui.screens.dialog import Complaint
+from qwenchat.tui.screens.export import ExportScreen
+from qwenchat.tui.screens.settings import SettingRow, SettingsScreen
+from tests.stores import filled
+from tests.tui.dialogs import DialogApp, StillProgram, program_in
+from tests.tui.screens import until
+
+WIDE = (100, 60)
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StillProgram]:
+    monkeypatch.chdir(tmp_path)
+    program = program_in(tmp_path / "home", {"QWENCHAT_MODEL_THREADS": "3"})
+    filled(program.store)
+    yield program
+    program.close()
+
+
+def preview(app: DialogApp) -> str:
+    return str(app.screen.query_one("#preview", Static).content)
+
+
+def place(app: DialogApp) -> Input:
+    return app.screen.query_one(Input)
+
+
+def complaint(app: DialogApp) -> str:
+    return app.screen.query_one(Complaint).text
+
+
+def complains(app: DialogApp, says: str) -> bool:
+    return says in complaint(app)
+
+
+async def test_export_with_what_is_suggested(program: StillProgram, tmp_path: Path) -> None:
+    app = DialogApp(ExportScreen(program, ["s"]))
+    async with app.run_test(size=WIDE):
+        await until(lambda: "# A title 标题" in preview(app))
+        assert place(app).value == str(tmp_path / "A title 标题.md")
+        assert "It has classes." not in preview(app)
+        app.screen.query_one(Checkbox).toggle()
+        await until(lambda: "It has classes." in preview(app))
+        app.screen.query_one("#write", Button).press()
+        await until(lambda: app.closed)
+        assert "It has classes." in (tmp_path / "A title 标题.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", exporters.names())
+async def test_every_format(program: StillProgram, tmp_path: Path, name: str) -> None:
+    app = DialogApp(ExportScreen(program, ["s"]))
+    async with app.run_test(size=WIDE) as pilot:
+        await until(lambda: place(app).value)
+        app.screen.query_one(Select).value = name
+        await until(lambda: place(app).value.endswith(exporters.named(name).suffix))
+        place(app).focus()
+        await pilot.press("enter")
+        await until(lambda: app.closed)
+        assert len([path for path in tmp_path.iterdir() if path.name.endswith(exporters.named(name).suffix)]) == 1
+
+
+async def test_a_file_that_is_there_is_asked_about(program: StillProgram, tmp_path: Path) -> None:
+    there = tmp_path / "there.md"
+    there.write_text("mine")
+    app = DialogApp(ExportScreen(program, ["s"]))
+    async with app.run_test(size=WIDE) as pilot:
+        await until(lambda: place(app).value)
+        place(app).value = str(there)
+        place(app).focus()
+        await pilot.press("enter")
+        await until(lambda: isinstance(app.screen, ConfirmScreen))
+        await pilot.press("escape")
+        await until(lambda: isinstance(app.screen, ExportScreen) and "there already" in complaint(app))
+        assert there.read_text() == "mine"
+        await pilot.press("enter")
+        await until(lambda: isinstance(app.screen, ConfirmScreen))
+        await pilot.click("#yes")
+        await until(lambda: app.closed)
+        assert "标题" in there.read_text("utf-8")
+
+
+async def test_errors_are_told_in_place(program: StillProgram, tmp_path: Path) -> None:
+    app = DialogApp(ExportScreen(program, ["s"]))
+    async with app.run_test(size=WIDE) as pilot:
+        await until(lambda: place(app).value)
+        place(app).focus()
+        for value, says in (("", "no place"), ("/nowhere/at/all.md", "can't be written")):
+            place(app).value = value
+            await pilot.press("enter")
+            await until(partial(complains, app, says))
+        assert not app.closed
+
+
+async def test_several_go_into_a_folder(program: StillProgram, tmp_path: Path) -> None:
+    program.store.create(Session("t", 1, 2, "Other"))
+    app = DialogApp(ExportScreen(program, ["s", "t"]))
+    async with app.run_test(size=WIDE) as pilot:
+        await until(lambda: place(app).value.endswith("qwenchat-md.zip"))
+        place(app).value = f"{tmp_path}/out/"
+        place(app).focus()
+        await pilot.press("enter")
+        await until(lambda: app.closed)
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["A title 标题.md", "Other.md"]
+
+
+async def test_a_session_that_is_gone(program: StillProgram) -> None:
+    app = DialogApp(ExportScreen(program, ["gone"]))
+    async with app.run_test(size=WIDE):
+        await until(lambda: "gone" in complaint(app))
+
+
+def row(app: DialogApp, key: str) -> SettingRow:
+    return next(row for row in app.screen.query(SettingRow) if row.key == key)
+
+
+async def test_every_setting_has_a_row_with_its_meaning(program: StillProgram) -> None:
+    app = DialogApp(SettingsScreen(program))
+    async with app.run_test(size=(100, 300)) as pilot:
+        await until(lambda: len(app.screen.query(SettingRow)) == len(config.names()))
+        await until(lambda: all(config.description(key)[:40] in app.words for key in config.names()))
+        assert "The environment overrides it: QWENCHAT_MODEL_THREADS=3" in app.words
+        await pilot.press("escape")
+        await until(lambda: app.closed)
+        assert app.result is False
+        assert not program.paths.settings.exists()
+
+
+async def test_settings_are_changed_by_their_type(program: StillProgram) -> None:
+    app = DialogApp(SettingsScreen(program))
+    async with app.run_test(size=(100, 300)) as pilot:
+        await until(lambda: len(app.screen.query(SettingRow)) == len(config.names()))
+        row(app, "model.mmap").query_one(Select).value = "false"
+        row(app, "model.kv_type").query_one(Select).value = "q8_0"
+        field = row(app, "model.context").query_one(Input)
+        field.focus()
+        field.value = "many"
+        await pilot.press("enter")
+        await until(lambda: "Expected `int`" in row(app, "model.context").query_one(Complaint).text)
+        field.value = "4096"
+        await pilot.press("enter")
+        await until(lambda: not row(app, "model.context").query_one(Complaint).display)
+        folders = row(app, "hub.folders").query_one(Input)
+        folders.focus()
+        folders.value = "/a, /b"
+        await pilot.press("escape")
+        await until(lambda: app.result is True)
+    saved = config.load(program.paths.settings, {})
+    assert (saved.model.mmap, saved.model.kv_type, saved.model.context) == (False, "q8_0", 4096)
+    assert saved.hub.folders == ("/a", "/b")
+
+
+async def test_a_damaged_settings_file_is_told(program: StillProgram) -> None:
+    program.paths.settings.parent.mkdir(parents=True)
+    program.paths.settings.write_text("[model")
+    app = DialogApp(SettingsScreen(program))
+    async with app.run_test() as pilot:
+        await until(lambda: "not valid TOML" in app.screen.query_one("#about-file", Complaint).text)
+        await pilot.press("escape")
+        await until(lambda: app.result is False)
+
+
+def test_choices_of_settings() -> None:
+    assert config.choices("model.kv_type") == ("auto", "f16", "q8_0")
+    assert config.choices("model.mmap") == ("true", "false")
+    assert config.choices("language") == ("", "en", "zh_CN")
+    assert config.choices("model.context") == config.choices("sampling.top_p") == ()
+    assert config.section("model.context") == "How models are loaded." and config.section("language") == ""
