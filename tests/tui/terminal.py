@@ -67,6 +67,13 @@ class Terminal:
     def shows(self, words: str, seconds: float = 30) -> str:
         return self.until(lambda text: words in text, seconds)
 
+    def drain(self, seconds: float) -> None:
+        """Read and throw away for so long, which costs next to nothing; what is shown is unknown afterwards."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if select.select([self._master], [], [], left)[0]:
+                os.read(self._master, 1 << 16)
+
     def end(self, seconds: float = 30) -> int:
         """Read until the program has ended and return its exit code."""
         limit = time.monotonic() + seconds

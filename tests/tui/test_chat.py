@@ -423,6 +423,7 @@ async def test_dialogs_open_and_escape_leads_back(action: str, screen: str) -> N
         await it.ask("A")
         await it.do(action)
         await until(lambda: type(it.app.screen).__name__ == screen)
+        await it.pilot.pause()
         await it.pilot.press("escape")
         await until(lambda: it.app.screen is it.chat)
 
