@@ -81,8 +81,8 @@ def _screen(program: Program, options: dict[str, Any]) -> int:
         )
     from qwenchat.tui.app import Start, run  # noqa: PLC0415 - no command but this one pays for the screen
 
-    start = Start(options["model"], options["session"], options["continue_"], options["theme"])
-    return run(program, start, inline=options["inline"])
+    start = Start(options["model"], options["session"], options["theme"])
+    return run(program, start, continue_=options["continue_"], inline=options["inline"])
 
 
 def main(arguments: list[str] | None = None) -> int:

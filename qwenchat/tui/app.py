@@ -4,14 +4,13 @@ import asyncio
 import signal
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from textual.app import App, SystemCommand
 from textual.screen import Screen
 
 from qwenchat import config
-from qwenchat.errors import QwenchatError
 from qwenchat.program import Program
 from qwenchat.text import clean_line
 from qwenchat.tui import themes
@@ -27,9 +26,7 @@ class Start:
 
     model: str = ""
     session: str = ""
-    """The id, or its beginning."""
-    continue_: bool = False
-    """Open the session that was written to last."""
+    """The id."""
     theme: str = ""
 
 
@@ -53,13 +50,18 @@ class QwenchatApp(App[None]):
         keymap = dict(self.program.settings.keys)
         problems = clashes(self.actions, keymap)
         self.set_keymap({name: key for name, key in keymap.items() if key})
-        chat = ChatScreen(self.program, self.actions, session=self._first_session(), new_engine=self._new_engine)
+        chat = ChatScreen(self.program, self.actions, session=self._start.session, new_engine=self._new_engine)
         if self._start.model:
             chat.session = chat.chats.new(self._start.model)
         await self.push_screen(chat)
         for problem in (*problems, *self._themes.problems):
             self.notify(problem.hint, title=clean_line(problem.message, 300), severity="warning", markup=False)
         self._listen_to_signals()
+
+    def watch_title(self, title: str) -> None:
+        """Name the terminal's window after the chat."""
+        if self._driver and not self.is_headless:
+            self._driver.write(f"\x1b]2;{clean_line(title, 80)}\x07")
 
     @property
     def chat(self) -> ChatScreen:
@@ -108,14 +110,6 @@ class QwenchatApp(App[None]):
         name = themes.suited(wanted, no_colour=self._no_colour, colour_system=self.console.color_system)
         self.theme = name if name in self.available_themes else themes.DEFAULT
 
-    def _first_session(self) -> str:
-        start = self._start
-        if start.session:
-            return self.program.store.shelf.resolve(start.session)
-        if start.continue_ and (latest := self.program.store.shelf.latest()):
-            return latest.id
-        return ""
-
     def _listen_to_signals(self) -> None:
         """Keep everything and leave when the terminal closes or the machine goes down."""
         if sys.platform == "win32":
@@ -125,11 +119,16 @@ class QwenchatApp(App[None]):
             loop.add_signal_handler(number, lambda: self.run_worker(self.action_quit(), name="leave"))
 
 
-def run(program: Program, start: Start, *, inline: bool = False) -> int:
-    """Run the screen and return the exit code. Raises QwenchatError."""
+def run(program: Program, start: Start, *, continue_: bool = False, inline: bool = False) -> int:
+    """Run the screen and return the exit code.
+
+    `start.session` may be the beginning of an id; `continue_` opens the session that was written to last. Raises
+    NotFound, WrongUse or StoreError before anything is drawn.
+    """
+    if start.session:
+        start = replace(start, session=program.store.shelf.resolve(start.session))
+    elif continue_ and (latest := program.store.shelf.latest()):
+        start = replace(start, session=latest.id)
     app = QwenchatApp(program, start)
     app.run(inline=inline)
-    failure = app._exception
-    if isinstance(failure, QwenchatError):
-        raise failure
     return app.return_code or 0

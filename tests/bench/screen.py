@@ -119,8 +119,9 @@ def while_streaming(home: Path, model: Path, rounds: int) -> list[tuple[str, ...
 
 def ask(home: Path, model: Path) -> float:
     """Return the decode speed without a screen."""
-    more = {"QWENCHAT_HOME": str(home), "QWENCHAT_SAMPLING_MAX_TOKENS": ANSWER_TOKENS}
-    done = qwenchat("ask", "-m", model, "--json", QUESTION, **more)
+    done = qwenchat(
+        "ask", "-m", model, "--json", QUESTION, QWENCHAT_HOME=str(home), QWENCHAT_SAMPLING_MAX_TOKENS=ANSWER_TOKENS
+    )
     speed: float = json.loads(done.stdout)["timings"]["decode_tps"]
     return speed
 

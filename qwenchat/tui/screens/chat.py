@@ -63,7 +63,8 @@ class ChatScreen(MessageActions, SessionActions):
         self._first = session
         self._draft_timer: Timer | None = None
         self._count_timer: Timer | None = None
-        self._drafted = ""
+        self._warmed = ""
+        """The model that was loaded because a person began to write."""
         self._bindings = BindingsMap.merge([self._bindings, bindings(actions, Where.ANYWHERE)])
 
     def compose(self) -> ComposeResult:
@@ -108,7 +109,8 @@ class ChatScreen(MessageActions, SessionActions):
         try:
             await self.save_draft()
         finally:
-            self.downloads.close()
+            if "downloads" in self.__dict__:
+                self.downloads.close()
             await self.chats.close()
 
     # Asking
@@ -138,7 +140,6 @@ class ChatScreen(MessageActions, SessionActions):
         question, self.editing = self.editing, None
         self.prompt.clear()
         self.leave_editing()
-        self._drafted = ""
         self.prompt.area.earlier.append(text)
         if question:
             self.attempt(self._edit(question.id, text), "ask")
@@ -194,6 +195,15 @@ class ChatScreen(MessageActions, SessionActions):
             self._draft_timer.stop()
         self._draft_timer = self.set_timer(_DRAFT_AFTER_S, lambda: self.attempt(self.save_draft(), "draft"))
         self.recount()
+        self._warm()
+
+    def _warm(self) -> None:
+        """Load the model while the first question is being written."""
+        model, text = self.session.model, self.prompt.text
+        begun = bool(text.strip()) and not text.startswith("/") and text != self.session.draft
+        if begun and model and model != self._warmed and not self.queue.running and not self.chats.loaded(self.session):
+            self._warmed = model
+            self.attempt(self.chats.load(self.session), "warm")
 
     async def save_draft(self) -> None:
         """Keep what stands in the prompt with its session, if that changed."""

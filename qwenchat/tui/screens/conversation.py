@@ -6,7 +6,8 @@ Actions on messages and on sessions are in `message_actions` and `session_action
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
 
 from textual import on
 from textual.content import Content
@@ -33,12 +34,14 @@ from qwenchat.tui.chats import (
     Opened,
     Queue,
 )
-from qwenchat.tui.downloads import Downloads
 from qwenchat.tui.transcript.view import Transcript
 from qwenchat.tui.widgets.gauge import Gauge
 from qwenchat.tui.widgets.notice import Notice
 from qwenchat.tui.widgets.prompt import Prompt
 from qwenchat.tui.widgets.sidebar import Sidebar
+
+if TYPE_CHECKING:
+    from qwenchat.tui.downloads import Downloads
 
 _SPEED_EVERY_S = 0.25
 Result = TypeVar("Result")
@@ -70,7 +73,6 @@ class Conversation(Screen[None]):
         super().__init__()
         self.program = program
         self.chats = Chats(program, lambda event: self.post_message(self.Heard(event)), new_engine)
-        self.downloads = Downloads(program)
         self.session: Session = self.chats.new()
         self.undone: list[Undo] = []
         self.queue = Queue("", ())
@@ -84,6 +86,13 @@ class Conversation(Screen[None]):
         """The id of the answer that streams here, and how many characters of it are shown."""
 
     # Parts
+
+    @cached_property
+    def downloads(self) -> "Downloads":
+        """What is being downloaded in the background."""
+        from qwenchat.tui.downloads import Downloads  # noqa: PLC0415 - the chat opens without it
+
+        return Downloads(self.program)
 
     @property
     def transcript(self) -> Transcript:
@@ -179,7 +188,7 @@ class Conversation(Screen[None]):
         if self.chats.is_private(self.session.id):
             parts.insert(0, Content.styled(_("PRIVATE") + " ", "bold $text-warning"))
         self.query_one("#header", Static).update(Content.assemble(*parts))
-        self.app.title = title if not self.chats.is_private(self.session.id) else "qwenchat"
+        self.app.title = "qwenchat" if self.chats.is_private(self.session.id) else title
         self.set_class(not len(self.transcript.column), "empty")
 
     def recount(self) -> None:

@@ -3,6 +3,7 @@
 # ruff: noqa: PLC0415
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from textual.screen import ModalScreen
 
@@ -10,17 +11,19 @@ from qwenchat.chat.conversation import Session
 from qwenchat.i18n import _
 from qwenchat.program import Program
 from qwenchat.tui.actions import Action, Where
-from qwenchat.tui.downloads import Downloads
+
+if TYPE_CHECKING:
+    from qwenchat.tui.downloads import Downloads
 
 
-def welcome(program: Program, downloads: Downloads) -> ModalScreen[str | None]:
+def welcome(program: Program, downloads: "Downloads") -> ModalScreen[str | None]:
     """Return the screen of the first run; it gives a model reference."""
     from qwenchat.tui.screens.welcome import WelcomeScreen
 
     return WelcomeScreen(program, downloads)
 
 
-def models(program: Program, current: str, downloads: Downloads) -> ModalScreen[str | None]:
+def models(program: Program, current: str, downloads: "Downloads") -> ModalScreen[str | None]:
     """Return the model picker; it gives a model reference."""
     from qwenchat.tui.screens.model import ModelScreen
 

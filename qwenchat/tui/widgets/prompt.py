@@ -55,6 +55,9 @@ class PromptArea(TextArea):
         elif event.key in ("ctrl+j", "shift+enter", "alt+enter"):
             self._consume(event)
             self._replace_via_keyboard("\n", *self.selection)
+        elif event.key == "ctrl+d" and not self.text:
+            self._consume(event)
+            await self.run_action("screen.quit")
         elif event.key == "tab" and slash.completions(self.text):
             self._consume(event)
             self.post_message(self.Completed())
