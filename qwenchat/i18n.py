@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 LANGUAGES = ("en", "zh_CN")
+CATALOGUES = Path(__file__).parent / "locale"
 _catalogue: ContextVar[gettext.NullTranslations | None] = ContextVar("catalogue", default=None)
 
 
@@ -48,6 +49,5 @@ def language_of(environ: Mapping[str, str]) -> str:
 def use_language(wanted: str = "") -> str:
     """Speak `wanted` (one of LANGUAGES) from here on in this context; the locale's own if empty."""
     wanted = wanted or language_of(os.environ)
-    folder = Path(__file__).parent / "locale"
-    _catalogue.set(gettext.translation("qwenchat", folder, [wanted], fallback=True))
+    _catalogue.set(gettext.translation("qwenchat", CATALOGUES, [wanted], fallback=True))
     return wanted

@@ -1,11 +1,16 @@
 """Collects every string that a person reads into the Chinese catalogue, and compiles it: `make locale`.
 
-Three sources: calls of `_` and `ngettext` in the package, the help of click's commands and options, and the
-descriptions of settings.
+Four sources: calls of `_` and `ngettext` in the package, the help of click's commands and options, the
+descriptions of settings, and those of click's own words that a person of this program can meet.
+
+To translate new strings, write them into a JSON file, {"English": "Chinese"} (the singular where there are two
+forms), and run `python -m tests.catalogue FILE`.
 """
 
 import inspect
-from collections.abc import Iterator
+import json
+import sys
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 
@@ -22,6 +27,37 @@ from qwenchat.cli.main import root
 PACKAGE = Path(config.__file__).parent
 PO = PACKAGE / "locale" / "zh_CN" / "LC_MESSAGES" / "qwenchat.po"
 
+CLICK: tuple[str | tuple[str, str], ...] = (
+    "Usage:",
+    "Options",
+    "Commands",
+    "Positional arguments",
+    "Show this message and exit.",
+    "default: {default}",
+    "required",
+    "Error: {message}",
+    "Error: invalid input",
+    "Try '{command} {option}' for help.",
+    "Missing command.",
+    "Missing argument",
+    "Missing option",
+    "Invalid value: {message}",
+    "Invalid value for {param_hint}: {message}",
+    "No such option {name!r}.",
+    "No such command {name!r}.",
+    "Option {name!r} does not take a value.",
+    "Choose from:\n\t{choices}",
+    "{value!r} is not a valid {number_type}.",
+    "{value} is not in the range {range}.",
+    "{name} {filename!r} does not exist.",
+    "{name} {filename!r} is a file.",
+    ("Got unexpected extra argument ({args})", "Got unexpected extra arguments ({args})"),
+    ("Did you mean {possibility}?", "(Did you mean one of: {possibilities}?)"),
+    ("Option {name!r} requires an argument.", "Option {name!r} requires {nargs} arguments."),
+    ("{value!r} is not {choice}.", "{value!r} is not one of {choices}."),
+)
+"""Click looks these up in the catalogue that `cli.main` binds; a click that words them otherwise stays English."""
+
 
 def collected() -> Catalog:
     """Return all strings, untranslated."""
@@ -29,7 +65,7 @@ def collected() -> Catalog:
     found = extract_from_dir(PACKAGE, [("**.py", "python")], keywords={"_": None, "ngettext": (1, 2)})
     for file, _line, message, _comments, _context in found:
         catalog.add(message, locations=[(file, 1)])
-    for message in (*_helps(root), *_descriptions()):
+    for message in (*_helps(root), *_descriptions(), *CLICK):
         catalog.add(message)
     return catalog
 
@@ -38,7 +74,7 @@ def updated() -> Catalog:
     """Return the Chinese catalogue with exactly the strings of today; new ones have no translation yet."""
     with PO.open("rb") as file:
         catalog = read_po(file, locale="zh_CN")
-    catalog.update(collected(), no_fuzzy_matching=True, update_header_comment=False)
+    catalog.update(collected(), no_fuzzy_matching=True, update_header_comment=False, update_creation_date=False)
     catalog.obsolete.clear()
     return catalog
 
@@ -82,13 +118,23 @@ def _descriptions() -> Iterator[str]:
     for name in config.names():
         yield config.description(name)
     for section in msgspec.structs.fields(config.Settings):
-        if doc := inspect.getdoc(section.type):
+        if isinstance(section.type, type) and (doc := inspect.getdoc(section.type)):
             yield doc
 
 
+def translate(catalog: Catalog, words: Mapping[str, str]) -> None:
+    """Put Chinese into a catalogue. Raises KeyError for English that is not in it."""
+    for original, translation in words.items():
+        if (message := catalog.get(original)) is None:
+            raise KeyError(original)
+        message.string = (translation,) if message.pluralizable else translation
+
+
 def main() -> None:
-    """Write the catalogue and its compiled form, and say what is missing."""
+    """Write the catalogue and its compiled form, with new translations if a file gives some; say what is missing."""
     catalog = updated()
+    for words in sys.argv[1:]:
+        translate(catalog, json.loads(Path(words).read_text("utf-8")))
     with PO.open("wb") as file:
         write_po(file, catalog, width=110, omit_header=False, no_location=True, sort_output=True)
     PO.with_suffix(".mo").write_bytes(compiled(catalog))

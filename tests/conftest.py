@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from qwenchat.i18n import use_language
 from tests import ggufs
 
 
@@ -15,6 +16,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LANG", "C.UTF-8")
+    use_language("en")  # whatever an earlier test chose in this context
     return folder
 
 

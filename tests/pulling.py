@@ -3,7 +3,7 @@
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from qwenchat.models.choice import Wanted
@@ -18,7 +18,10 @@ from tests.standin_hub import StandIn
 
 REPO = "Qwen/Qwen2-7B-Instruct-GGUF"
 NAME = "qwen2-7b-instruct-q4_k_m.gguf"
-QUICK = Patience(Timeouts(connect_s=2.0, silence_s=0.3), first_wait_s=0.001, longest_wait_s=0.01)
+QUICK = Patience(first_wait_s=0.001, longest_wait_s=0.01)
+"""Tries again at once. A server that holds back is waited for: tests let it go on (`StandIn.go_on`)."""
+HASTY = replace(QUICK, timeouts=Timeouts(silence_s=0.5))
+"""Gives up a silent server soon."""
 
 
 def model_bytes(size: int, seed: int = 0) -> bytes:

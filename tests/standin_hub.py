@@ -43,7 +43,7 @@ class Trouble:
     reset: bool = False
     """Close with a TCP reset instead."""
     stall: bool = False
-    """Go silent instead of closing, until the stand-in ends."""
+    """Go silent before closing, until `StandIn.go_on` is set."""
     ignore_range: bool = False
     declared: int | None = None
     """A false Content-Length."""
@@ -91,7 +91,7 @@ class StandIn:
         self.expired = 0
         """Signatures up to this number are no longer good."""
         self.signed = 0
-        self.ending = threading.Event()
+        self.go_on = threading.Event()
         self._digests: dict[tuple[str, str], str] = {}
         self._hub, self._cdn = (_Server(self, name, tls=tls) for name in ("hub", "cdn"))
         self.endpoint, self.cdn = self._hub.url, self._cdn.url
@@ -104,7 +104,7 @@ class StandIn:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.ending.set()
+        self.go_on.set()
         self._hub.end()
         self._cdn.end()
 
@@ -318,7 +318,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(data + trouble.extra)
             self.request_log.sent += end - start
         if trouble.stall:
-            self.standin.ending.wait()
+            self.standin.go_on.wait()
         if trouble.reset:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
@@ -333,7 +333,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.request_log.sent += count
                 start += count
                 if pace:
-                    self.standin.ending.wait(max(0, (start - first) / pace - (time.monotonic() - began)))
+                    time.sleep(max(0, (start - first) / pace - (time.monotonic() - began)))
 
     def _json(self, value: object, status: int = 200) -> None:
         self._plain(status, json.dumps(value).encode(), {"Content-Type": "application/json"})

@@ -53,12 +53,17 @@ class Turn:
         return Tokens(self.token_ids) if self.token_ids else Plain(self.text)
 
 
-def turns_of(system: str, branch: Iterable[Message]) -> list[Turn]:
-    """Return the turns of a branch, system prompt first, attachments set before the words that came with them."""
+def turns_of(system: str, branch: Iterable[Message], model_file: str = "") -> list[Turn]:
+    """Return the turns of a branch, system prompt first, attachments set before the words that came with them.
+
+    Tokens stand for an answer only before `model_file`, the very file that sampled them: to another model they mean
+    other words.
+    """
     turns = [Turn("system", system or DEFAULT_SYSTEM)]
     for message in branch:
         if message.role is Role.ASSISTANT:
-            turns.append(Turn("assistant", message.text, message.token_ids))
+            ids = message.token_ids if message.model_file == model_file else ()
+            turns.append(Turn("assistant", message.text, ids))
         else:
             files = [fenced(attachment.name, attachment.text) for attachment in message.attachments]
             turns.append(Turn("user", "\n\n".join([*files, message.text] if message.text else files)))

@@ -1,6 +1,5 @@
 """How the next token is chosen: the person's wishes over the session's over the model's own defaults."""
 
-import math
 from dataclasses import dataclass, fields, replace
 
 from qwenchat.errors import WrongUse
@@ -54,7 +53,7 @@ UNSET = Sampling()
 
 
 def _number(value: float) -> str:
-    return "∞" if math.isinf(value) else f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
 _RANGES: dict[str, tuple[float, float]] = {
@@ -64,7 +63,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "min_p": (0.0, 1.0),
     "repeat_penalty": (0.01, 10.0),
     "seed": (0, 2**32 - 2),
-    "max_tokens": (1, math.inf),
+    "max_tokens": (1, 2**31 - 1),
 }
 
 

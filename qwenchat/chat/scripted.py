@@ -25,6 +25,7 @@ class ScriptedEngine:
     die: str = ""
     """The word at which the process dies."""
     n_ctx: int = 4096
+    file: str = "0" * 32
     requests: list[tuple[list[Turn], Sampling]] = field(default_factory=list)
     """What was asked, for a test to look at."""
 
@@ -32,7 +33,7 @@ class ScriptedEngine:
         self._cancelled = asyncio.Event()
 
     async def ready(self, loading: Callable[[Loading], object] | None = None) -> ModelInfo:
-        return ModelInfo("scripted", "0" * 32, self.n_ctx, qwen2_defaults(24, 896), 0.0)
+        return ModelInfo("scripted", self.file, self.n_ctx, qwen2_defaults(24, 896), 0.0)
 
     async def count(self, turns: Sequence[Turn]) -> list[int]:
         return [len(turn.text) + 4 for turn in turns]

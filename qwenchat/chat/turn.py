@@ -16,7 +16,7 @@ from qwenchat.chat import prompt, window
 from qwenchat.chat.conversation import Attachment, FinishReason, Message, Role, Session, Status
 from qwenchat.chat.events import Delta, Ended, Finished, LeftOut, Saved, TurnEvent
 from qwenchat.chat.identity import Clock, NewId
-from qwenchat.chat.ports import Engine, SessionStore
+from qwenchat.chat.ports import Engine, ModelInfo, SessionStore
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import UNSET, Sampling
 from qwenchat.errors import Interrupted, QwenchatError, StoreError
@@ -81,13 +81,11 @@ class Turns:
         return self._turn(question.session, begin)
 
     def resume(self, answer: Message, sampling: Sampling = UNSET) -> TurnEvents:
-        """Carry an ended answer on where it stopped."""
+        """Carry an ended answer on where it stopped; as a variant beside it where another model answers now."""
 
         async def begin(session: Session) -> _Run:
             branch = await asyncio.to_thread(self.store.branch, answer.id)
-            reopened = replace(branch[-1], status=Status.STREAMING, finished=None, error="")
-            await asyncio.to_thread(self.store.amend, reopened)
-            return _Run(self, session, branch, reopened, sampling, resume=True)
+            return _Run(self, session, branch, branch[-1], sampling, resume=True)
 
         return self._turn(answer.session, begin)
 
@@ -140,10 +138,12 @@ class _Run:
         resume: bool = False,
     ) -> None:
         self.events: asyncio.Queue[TurnEvent | None] = asyncio.Queue()
-        self._store, self._engine, self._clock = turns.store, turns.engine, turns.clock
+        self._turns, self._store, self._engine = turns, turns.store, turns.engine
         self._session, self._branch, self._answer = session, branch, answer
         self._sampling = sampling.over(session.sampling)
         self._resume = resume
+        self._open = not resume
+        """Whether the store knows that the answer is being written."""
         self._pieces: list[Delta] = []
         self._saved = 0
         self._dirty, self._over = asyncio.Event(), asyncio.Event()
@@ -178,6 +178,8 @@ class _Run:
         started = time.perf_counter()
         info = await self._engine.ready(self.events.put_nowait)
         load_s = time.perf_counter() - started
+        if self._resume:
+            await self._reopen(info)
         sampling = self._sampling.over(info.defaults)
         self._answer = replace(
             self._answer,
@@ -185,6 +187,7 @@ class _Run:
             model_file=info.file,
             sampling=sampling,
         )
+        await asyncio.to_thread(self._store.amend, self._answer)  # whoever continues it must know whose tokens they are
         turns = await self._in_view(info.n_ctx, sampling)
         key = self._session.id if self._store.keeps else ""
         stream = self._engine.generate(turns, sampling, session=key, resume=self._resume)
@@ -202,13 +205,27 @@ class _Run:
                 self.events.put_nowait(event)
         raise AssertionError("the engine's events ended without Finished")
 
+    async def _reopen(self, info: ModelInfo) -> None:
+        earlier = self._branch[-1]
+        if earlier.model_file == info.file:
+            self._answer = replace(earlier, status=Status.STREAMING, finished=None, error="")
+        else:  # its tokens mean nothing to this model, and what it was stays as it is
+            ids = self._turns.new_id(), earlier.session, earlier.parent
+            self._answer = Message(*ids, Role.ASSISTANT, earlier.text, self._turns.clock(), Status.STREAMING)
+            await asyncio.to_thread(self._store.add, self._answer)
+            self._branch = [*self._branch[:-1], self._answer]
+            self.events.put_nowait(Saved(self._branch[-2], self._answer))
+        self._open = True
+
     async def _in_view(self, n_ctx: int, sampling: Sampling) -> list[Turn]:
-        turns = prompt.turns_of(self._session.system, self._branch)
+        *before, last = self._branch
+        said = [*(message for message in before if message.role is Role.USER or message.text), last]
+        turns = prompt.turns_of(self._session.system, said, self._answer.model_file)
         counts = await self._engine.count(turns)
         room = window.reserve(n_ctx, sampling.max_tokens)
         view = window.fit(counts, n_ctx, room, keep=2 if self._resume else 1)
         if view.left_out:
-            first = self._branch[view.start - 1].id
+            first = said[view.start - 1].id
             self.events.put_nowait(LeftOut(view.left_out, view.left_out_tokens, first))
         return [turns[0], *turns[view.start :]]
 
@@ -223,7 +240,7 @@ class _Run:
     async def _save(self) -> None:
         pieces = self._pieces[self._saved :]
         if pieces:
-            text, ids = _joined(pieces)
+            text, ids = self._joined(pieces)
             await asyncio.to_thread(self._store.append, self._answer.id, text, ids)
             self._saved += len(pieces)
 
@@ -232,12 +249,18 @@ class _Run:
         self._dirty.set()
         with suppress(StoreError):
             await saver
+        if not self._open:
+            self.events.put_nowait(Ended(self._branch[-1]))
+            return
         await self._save()
-        text, ids = _joined(self._pieces)
-        end = replace(end, text=end.text + text, token_ids=end.token_ids + ids, finished=self._clock())
+        text, ids = self._joined(self._pieces)
+        end = replace(end, text=end.text + text, token_ids=end.token_ids + ids, finished=self._turns.clock())
         await asyncio.to_thread(self._store.amend, end)
         self.events.put_nowait(Ended(end))
 
-
-def _joined(pieces: Sequence[Delta]) -> tuple[str, tuple[int, ...]]:
-    return "".join(piece.text for piece in pieces), tuple(chain(*(piece.token_ids for piece in pieces)))
+    def _joined(self, pieces: Sequence[Delta]) -> tuple[str, tuple[int, ...]]:
+        """Return text and tokens of pieces; no tokens where the text before them has none, as they stand for all."""
+        text = "".join(piece.text for piece in pieces)
+        if self._answer.text and not self._answer.token_ids:
+            return text, ()
+        return text, tuple(chain(*(piece.token_ids for piece in pieces)))

@@ -21,6 +21,7 @@ from qwenchat.cli.ask_input import adapter, attachment, one_prompt, schema_text
 from qwenchat.cli.ask_output import report_for
 from qwenchat.cli.output import Output
 from qwenchat.engine.local import LocalEngine
+from qwenchat.engine.protocol import MAX_THREADS
 from qwenchat.errors import ExitCode, NotFound, WrongUse
 from qwenchat.i18n import _
 from qwenchat.planning import Wishes
@@ -47,8 +48,8 @@ from qwenchat.text import whole
 @click.option("--stop", multiple=True, help="Text that ends the answer.")
 @click.option("--schema", type=click.Path(path_type=Path), help="JSON Schema file that the answer follows.")
 @click.option("--ctx", type=click.IntRange(min=1), help="Context window in tokens.")
-@click.option("--threads", type=click.IntRange(min=1), help="Compute threads.")
-@click.option("--gpu-layers", type=click.IntRange(min=-1), help="Layers on the GPU; -1: as many as fit.")
+@click.option("--threads", type=click.IntRange(1, MAX_THREADS), help="Compute threads.")
+@click.option("--gpu-layers", type=click.IntRange(-1, 2**31 - 1), help="Layers on the GPU; -1: as many as fit.")
 @click.option("--kv-type", type=click.Choice(["f16", "q8_0"]), help="KV cache type.")
 @click.option("--lora", "loras", multiple=True, metavar="FILE[:SCALE]", help="Add an adapter.")
 @click.option("--complete", is_flag=True, help="Continue the text instead of answering it (base models).")
@@ -82,7 +83,7 @@ class Question:
         """Read and check the options before anything is loaded. Raises WrongUse or FileError."""
         given = {name: options[name] for name in _SAMPLING}
         schema = schema_text(options["schema"]) if options["schema"] else None
-        sampling = Sampling(**given, stop=tuple(options["stop"]), schema=schema).check()
+        sampling = Sampling(**given, stop=tuple(map(whole, options["stop"])), schema=schema).check()
         attachments = tuple(attachment(path) for path in options["files"])
         return cls(
             one_prompt(options["prompt"], attachments),
@@ -100,12 +101,15 @@ class Question:
         )
 
 
+_CANCEL_AGAIN_S = 0.02
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed", "max_tokens")
 
 
 async def _ask(program: Program, question: Question, options: dict[str, Any]) -> int:
-    store, session = _session(program, options)
-    engine = program.engine(session.model, question.wishes)
+    earlier = _earlier(program.store, options) if options["session"] or options["continue_"] else None
+    model = _model(program, options, earlier)
+    engine = program.engine(model, question.wishes)  # a wrong name is refused before the store is touched
+    store, session = _session(program, options, earlier, model)
     report = report_for(Output.standard(), options["style"], verbose=options["verbose"])
     turns = Turns(store, engine, UUIDv7(), unix_ms)
     reason = None
@@ -123,14 +127,20 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
     return ExitCode.INTERRUPTED if reason is FinishReason.CANCELLED else ExitCode.DONE
 
 
-def _session(program: Program, options: dict[str, Any]) -> tuple[SessionStore, Session]:
-    """Return the session to ask in, new or continued, and the store that keeps or forgets it."""
-    earlier = _earlier(program.store, options) if options["session"] or options["continue_"] else None
-    model = options["model"] or (earlier.model if earlier else "") or program.settings.model.default
+def _model(program: Program, options: dict[str, Any], earlier: Session | None) -> str:
+    """Return the reference of the model to ask: the one named, else the session's, else the settings'."""
+    model: str = options["model"] or (earlier.model if earlier else "") or program.settings.model.default
     if not model:
         raise NotFound(
             _("No model is chosen."), _("Name one with -m, or set one: qwenchat config set model.default REF")
         )
+    return model
+
+
+def _session(
+    program: Program, options: dict[str, Any], earlier: Session | None, model: str
+) -> tuple[SessionStore, Session]:
+    """Return the session to ask in, new or continued, and the store that keeps or forgets it."""
     if earlier:
         system = earlier.system if options["system"] is None else whole(options["system"])
         return program.store, program.store.label(earlier.id, model=model, system=system)
@@ -152,12 +162,20 @@ def _earlier(store: Store, options: dict[str, Any]) -> Session:
 
 @contextmanager
 def _interruptible(engine: LocalEngine) -> Iterator[None]:
-    """Let Ctrl-C stop the answer and keep what came; a second one stops the program."""
+    """Let Ctrl-C stop the answer and keep what came; a second one stops the program.
+
+    The engine is told until the turn is over: between two of its requests nothing is there to be stopped.
+    """
     loop = asyncio.get_running_loop()
     stopping: list[asyncio.Task[None]] = []
 
+    async def keep_cancelling() -> None:
+        while True:
+            await engine.cancel()
+            await asyncio.sleep(_CANCEL_AGAIN_S)
+
     def stop() -> None:
-        stopping.append(loop.create_task(engine.cancel()))
+        stopping.append(loop.create_task(keep_cancelling()))
         loop.remove_signal_handler(signal.SIGINT)
 
     try:
@@ -169,3 +187,5 @@ def _interruptible(engine: LocalEngine) -> Iterator[None]:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGINT)
+        for task in stopping:
+            task.cancel()

@@ -19,9 +19,11 @@ from qwenchat.chat.events import Delta, Finished, LeftOut, Loading, Prefilling, 
 from qwenchat.cli.ask_output import left_out_words, stats_words
 from qwenchat.cli.output import Output
 from qwenchat.i18n import _
-from qwenchat.text import StreamCleaner
+from qwenchat.text import StreamCleaner, clean
 
 REDRAW_S = 1 / 12
+SHARE = 4
+"""Drawing may take one part in this many of the time: a long open block is redrawn more seldom."""
 
 
 def parser() -> MarkdownIt:
@@ -33,6 +35,9 @@ def rendered(text: str) -> Markdown:
     """Return clean Markdown text ready to be printed by rich."""
     markdown = Markdown("", hyperlinks=False)
     markdown.markup, markdown.parsed = text, parser().parse(text)
+    for token in markdown.parsed:
+        for part in token.children or ():
+            part.content = clean(part.content)  # `&#x202e;` was clean until it was parsed
     return markdown
 
 
@@ -66,7 +71,7 @@ class MarkdownReport:
         self._cleaner = StreamCleaner()
         self._open = ""
         self._printed_any = False
-        self._drawn = 0.0
+        self._next_draw = 0.0
 
     def __enter__(self) -> "MarkdownReport":
         self._live.start()
@@ -84,8 +89,7 @@ class MarkdownReport:
         match event:
             case Delta(text=text):
                 self._open += self._cleaner.feed(text)
-                self._print_complete()
-                self._draw(_Tail(self._open))
+                self._draw_open()
             case Loading(fraction=fraction):
                 self._draw(Text(_("Loading the model: {percent:.0%}").format(percent=fraction), style="dim"))
             case Prefilling(done=done, total=total, seconds_left=left) if done < total:
@@ -112,8 +116,21 @@ class MarkdownReport:
         self._live.console.print(rendered(text.strip("\n")))
         self._printed_any = True
 
-    def _draw(self, what: Text | _Tail) -> None:
+    def _draw_open(self) -> None:
+        """Print the blocks that are complete and redraw the open one, if it is time."""
+        if self._due():
+            started = time.monotonic()
+            self._print_complete()
+            self._show(_Tail(self._open), started)
+
+    def _draw(self, what: Text) -> None:
+        if self._due():
+            self._show(what, time.monotonic())
+
+    def _due(self) -> bool:
+        return time.monotonic() >= self._next_draw
+
+    def _show(self, what: Text | _Tail, started: float) -> None:
+        self._live.update(what, refresh=True)
         now = time.monotonic()
-        if now - self._drawn >= REDRAW_S:
-            self._drawn = now
-            self._live.update(what, refresh=True)
+        self._next_draw = started + max(REDRAW_S, SHARE * (now - started))

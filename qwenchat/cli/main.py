@@ -3,19 +3,21 @@
 A command's module is imported when that command is run, not before.
 """
 
+import gettext
 import importlib
 import inspect
 import os
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any
 
 import click
 
 from qwenchat import __version__
-from qwenchat.cli.output import Output, ReaderGone
+from qwenchat.cli.output import Output, OutputLost, ReaderGone
 from qwenchat.errors import ExitCode, QwenchatError, WrongUse
-from qwenchat.i18n import _, use_language
+from qwenchat.i18n import CATALOGUES, _, language, use_language
 from qwenchat.program import Program
 
 _COMMANDS = {
@@ -85,17 +87,30 @@ def _screen(program: Program, options: dict[str, Any]) -> int:
     return run(program, start, continue_=options["continue_"], inline=options["inline"])
 
 
+def _speak(program: Program) -> None:
+    """Take the language of the settings before any help is written, for click's own words too."""
+    with suppress(QwenchatError):  # `root` reads the settings again and tells; help and version do without them
+        use_language(program.settings.language)
+    os.environ["LANGUAGE"] = language()  # where click's gettext looks
+    gettext.bindtextdomain("qwenchat", CATALOGUES)
+    gettext.textdomain("qwenchat")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
     use_language()
     output = Output.standard()
     words = sys.argv[1:] if arguments is None else arguments
     try:
-        result: Any = localised(root).main(words, prog_name="qwenchat", standalone_mode=False, obj=Program.here())
+        program = Program.here()
+        _speak(program)
+        result: Any = localised(root).main(words, prog_name="qwenchat", standalone_mode=False, obj=program)
     except QwenchatError as error:
         if "--debug" in words:
             traceback.print_exc()
         output.error(error)
+        if isinstance(error, OutputLost):
+            _let_go_of_stdout()
         return error.exit_code
     except click.ClickException as error:
         error.show(output.err)
@@ -103,7 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
     except ReaderGone:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_stdout()
         return ExitCode.DONE
     except Exception as bug:
         if "--debug" in words:
@@ -112,3 +127,9 @@ def main(arguments: list[str] | None = None) -> int:
         output.say(_("Run it again with --debug and report what it prints."))
         return ExitCode.BUG
     return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _let_go_of_stdout() -> None:
+    """Let what stdout could not take go nowhere, instead of failing once more when the process ends."""
+    if sys.stdout:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

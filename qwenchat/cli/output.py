@@ -4,6 +4,7 @@ Everything that was not written by this program passes through `text.clean` on i
 for terminals only, and never where NO_COLOR is set.
 """
 
+import io
 import json
 import os
 import sys
@@ -11,13 +12,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from qwenchat.errors import QwenchatError
+from qwenchat.errors import FileError, QwenchatError
 from qwenchat.i18n import _
 from qwenchat.text import clean, clean_line
 
 
 class ReaderGone(Exception):
     """Nobody reads stdout any more, as when `head` has seen enough: no failure, and no reason to go on."""
+
+
+class OutputLost(FileError):
+    """Stdout goes to a file that takes no more."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,8 @@ class Output:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(encoding="utf-8", errors="replace")
-        return cls(sys.stdout, sys.stderr, sys.stderr.isatty() and not os.environ.get("NO_COLOR"))
+        out, err = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()  # None where the shell closed them
+        return cls(out, err, err.isatty() and not os.environ.get("NO_COLOR"))
 
     @property
     def on_terminal(self) -> bool:
@@ -47,12 +53,17 @@ class Output:
         self.piece(clean(text) + "\n")
 
     def piece(self, text: str) -> None:
-        """Write clean text at once. Raises ReaderGone."""
+        """Write clean text at once. Raises ReaderGone, or OutputLost where a disk is full."""
         try:
             self.out.write(text)
             self.out.flush()
         except BrokenPipeError as error:
             raise ReaderGone from error
+        except OSError as error:
+            raise OutputLost(
+                _("Standard output can't be written: {reason}.").format(reason=error.strerror),
+                _("Make room, or send it somewhere else."),
+            ) from error
 
     def json(self, value: object) -> None:
         """Write one JSON document on one line; control characters come out escaped."""

@@ -75,12 +75,13 @@ class _Board:
     def __init__(self, bars: "Bars") -> None:
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
+        self._checking: set[str] = set()
 
     def __call__(self, event: PullEvent) -> None:
         if isinstance(event, Progress):
             self._draw(event)
         elif isinstance(event, Checking):
-            self._show(event.name, figures=_("checking its sha256"))
+            self._checking.add(event.name)
         elif text := words(event):
             self._bars.console.print(clean_line(text, 500), markup=False)
 
@@ -88,6 +89,8 @@ class _Board:
         several = len(event.parts) > 1
         for part in event.parts:
             text = human_size(part.done) if several else figures(event)
+            if part.name in self._checking:
+                text = _("checking its sha256") if part.done == part.size else text
             self._show(part.name, completed=part.done, total=part.size, figures=text)
         if several:
             self._show(_("all parts"), completed=event.done, total=event.total, figures=figures(event))

@@ -10,7 +10,7 @@ from qwenchat.i18n import _
 def load_error(reply: Failed, name: str, n_ctx: int, log: Sequence[str]) -> QwenchatError:
     """Return the error for a model that was not loaded; llama.cpp gives its reason only in the log."""
     if reply.kind == "cancelled":
-        return Interrupted(_("Loading was stopped."))
+        return loading_stopped()
     marks = ("error loading model", "failed to load", "error")
     reasons = [line for mark in marks for line in reversed(log) if mark in line]
     reason = reasons[0].rpartition("error loading model: ")[2].rpartition(": ")[2] if reasons else reply.detail
@@ -28,6 +28,11 @@ def load_error(reply: Failed, name: str, n_ctx: int, log: Sequence[str]) -> Qwen
         _("llama.cpp can't load {name}: {reason}.").format(name=name, reason=reason),
         _("The file may be damaged: `qwenchat models verify` checks it."),
     )
+
+
+def loading_stopped() -> Interrupted:
+    """Return the error for a load that was cancelled."""
+    return Interrupted(_("Loading was stopped."))
 
 
 def request_error(reply: Answer) -> QwenchatError:

@@ -9,7 +9,7 @@ import importlib.util
 import os
 import sys
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +169,18 @@ class Model:
         if count < 0:
             raise DecodeFailed("tokenise")
         return array("i", memoryview(tokens)[:count].tobytes())
+
+    def harmless(self, ids: Sequence[int]) -> "array[int]":
+        """Return the tokens of an earlier answer without those that could end it or open another speaker's turn.
+
+        An answer as it was sampled hardly holds any; one from an imported file may hold what someone put there.
+        """
+        allowed = {
+            token
+            for token in set(ids)
+            if 0 <= token < self.n_vocab and not self.c.llama_vocab_is_control(self.vocab, token)
+        }
+        return array("i", (token for token in ids if token in allowed))
 
     def piece(self, token: int) -> bytes:
         """Return a token's bytes, however many; control tokens have none."""

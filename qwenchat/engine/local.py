@@ -15,7 +15,7 @@ from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.prompt import Part, Plain, Special, Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engine.arrangement import Arrangement, arrangement_for
-from qwenchat.engine.failures import load_error, request_error
+from qwenchat.engine.failures import load_error, loading_stopped, request_error
 from qwenchat.engine.process import WorkerProcess
 from qwenchat.engine.protocol import (
     Answer,
@@ -38,7 +38,7 @@ from qwenchat.engine.protocol import (
     TokenIds,
     WirePart,
 )
-from qwenchat.engine.saved_kv import WORTH_SAVING, SavedKV
+from qwenchat.engine.saved_kv import WORTH_SAVING, SavedKV, discard
 from qwenchat.errors import EngineDied
 
 
@@ -74,6 +74,8 @@ class LocalEngine:
         self._worker: WorkerProcess | None = None
         self._loaded: _Loaded | None = None
         self._running = 0
+        self._stopped = False
+        """Whether the load under way is to end; it hears of it at its next step."""
         self._resident, self._resident_tokens = "", 0
 
     @property
@@ -86,6 +88,7 @@ class LocalEngine:
 
     async def _ready(self, loading: Callable[[Loading], object] | None = None) -> _Loaded:
         async with self._loading:
+            self._stopped = False
             if self._loaded and not self._loaded.worker.died.is_set():
                 return self._loaded
             await self._end_worker()
@@ -100,16 +103,22 @@ class LocalEngine:
         worker = self._worker = await WorkerProcess.start(self._log)
         hello = await worker.hello()
         planned = self._planner(hello.devices)
+        self._check_stopped()
         number = self._running = worker.number()
         try:
             ready = await self._loaded_by(worker, Load(number, planned.load), planned, loading)
         finally:
             self._running = 0
+        self._check_stopped()
         info = ModelInfo(
             planned.name, planned.load.identity, ready.n_ctx, planned.defaults, ready.load_s, planned.warnings
         )
         arrangement = arrangement_for(ready, complete=self._complete)
         return _Loaded(worker, planned, arrangement, info, f"{hello.binding} {hello.features}")
+
+    def _check_stopped(self) -> None:
+        if self._stopped:
+            raise loading_stopped()
 
     async def _loaded_by(
         self, worker: WorkerProcess, load: Load, planned: Planned, loading: Callable[[Loading], object]
@@ -167,10 +176,12 @@ class LocalEngine:
         raise request_error(reply)
 
     async def cancel(self) -> None:
+        self._stopped = self._loading.locked()
         if self._running and self._worker:
             await self._worker.cancel(self._running)
 
     async def close(self) -> None:
+        await self.cancel()
         async with self._loading:
             if self._loaded and not self._loaded.worker.died.is_set():
                 with contextlib.suppress(EngineDied):
@@ -208,7 +219,7 @@ class LocalEngine:
         if isinstance(reply, KVTokens) and reply.tokens:
             await asyncio.to_thread(self._saved.keep, temporary, path, reply.tokens)
         else:
-            temporary.unlink(missing_ok=True)
+            discard(temporary)
 
 
 def _wire(parts: Sequence[Part]) -> list[WirePart]:

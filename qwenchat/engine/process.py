@@ -51,6 +51,7 @@ class WorkerProcess:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log.descriptor,
                 env=child_environment(),
+                process_group=0,  # Ctrl-C in a terminal is for the parent, from the child's first moment on
             )
         finally:
             log.close()

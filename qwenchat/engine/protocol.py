@@ -14,7 +14,8 @@ from qwenchat.chat.conversation import FinishReason, Timings, Usage
 from qwenchat.chat.sampling import Sampling
 
 FRAME = struct.Struct("<I")
-MAX_FRAME = 1 << 30
+MAX_THREADS = 512
+"""As many as ggml can be given (GGML_MAX_N_THREADS)."""
 
 
 class Lora(Struct, frozen=True):

@@ -14,6 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 import msgspec
+import psutil
 
 from qwenchat.engine.protocol import LoadPlan
 from qwenchat.errors import FileError
@@ -54,6 +55,7 @@ class SavedKV:
             private_folder(self.folder)
         except FileError:
             return None
+        self._sweep()
         return path.with_suffix(f".{os.getpid()}.part")
 
     def keep(self, temporary: Path, path: Path, tokens: int) -> None:
@@ -66,29 +68,35 @@ class SavedKV:
             described.replace(path.with_suffix(".json"))
             temporary.replace(path)
         except OSError:
-            temporary.unlink(missing_ok=True)
-        self._evict()
+            discard(temporary)
+        with suppress(OSError):  # another program may be clearing up, too
+            self._evict()
 
     def usable(self, path: Path) -> bool:
         """Say whether a state is whole; a damaged one is removed."""
         try:
             sidecar = msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=Sidecar)
             whole = path.stat().st_size == sidecar.size and _crc32(path) == sidecar.crc32
+            os.utime(path)
         except FileNotFoundError:
             return False
         except (OSError, msgspec.MsgspecError):
             whole = False
-        if whole:
-            os.utime(path)
-        else:
+        if not whole:
             self.forget(path)
         return whole
 
     def forget(self, path: Path) -> None:
         """Remove a state."""
-        for file in (path, path.with_suffix(".json")):
-            with suppress(OSError):
-                file.unlink(missing_ok=True)
+        discard(path)
+        discard(path.with_suffix(".json"))
+
+    def _sweep(self) -> None:
+        """Remove what programs that died while they saved have left behind."""
+        for unfinished in self.folder.glob("*.part"):
+            pid = unfinished.suffixes[-2].lstrip(".") if len(unfinished.suffixes) > 1 else ""
+            if not (pid.isdigit() and psutil.pid_exists(int(pid))):
+                discard(unfinished)
 
     def _evict(self) -> None:
         states = sorted(self.folder.glob("*.kv"), key=lambda file: file.stat().st_mtime, reverse=True)
@@ -97,6 +105,12 @@ class SavedKV:
             room -= state.stat().st_size
             if room < 0:
                 self.forget(state)
+
+
+def discard(file: Path) -> None:
+    """Remove a file if that can be done."""
+    with suppress(OSError):
+        file.unlink(missing_ok=True)
 
 
 def _crc32(path: Path) -> int:

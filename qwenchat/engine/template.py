@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from qwenchat.chat.prompt import Part, Special, Turn
+from qwenchat.engine.process import child_environment
 from qwenchat.errors import CannotLoad
 from qwenchat.i18n import _
 from qwenchat.text import clean_line
@@ -23,6 +24,8 @@ from qwenchat.text import clean_line
 TIME_LIMIT_S = 5.0
 MEMORY_LIMIT = 512 << 20
 OUTPUT_LIMIT = 1 << 20
+MARKS_PER_TURN = 4
+"""How often, on average, a template may place what was said: each time costs the memory of the whole text."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -50,7 +53,10 @@ async def render(template: str, turns: Sequence[Turn], *, bos: str, eos: str, re
         raise _unusable(_("it does not pass the last message on whole"))
     if resume:
         text = text[: text.index(last) + len(last)]
-    return _parts(text, contents)
+    parts = _parts(text, contents)
+    if len(parts) > MARKS_PER_TURN * 2 * len(turns) + 1:
+        raise _unusable(_("it repeats what was said too often"))
+    return parts
 
 
 def _parts(text: str, contents: Mapping[str, Turn]) -> list[Part]:
@@ -61,11 +67,14 @@ def _parts(text: str, contents: Mapping[str, Turn]) -> list[Part]:
 async def _ask_child(job: Job) -> str:
     child = await asyncio.create_subprocess_exec(
         sys.executable,
+        "-P",  # the working folder is no place to import from
         "-m",
         "qwenchat.engine.template",
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        env=child_environment(),
+        process_group=0,  # Ctrl-C in a terminal is for the parent
     )
     try:
         async with asyncio.timeout(TIME_LIMIT_S):

@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from array import array
 from collections.abc import Sequence
 from typing import Any, BinaryIO
@@ -166,7 +167,7 @@ class Worker:
         if known is not None:
             return known
         if isinstance(part, TokenIds):
-            return array("i", part.ids)
+            return self._ready().harmless(part.ids)
         return self._ready().tokenise(part.text, special=isinstance(part, SpecialText))
 
     def _prompt(self, parts: Sequence[WirePart]) -> "array[int]":
@@ -178,8 +179,6 @@ class Worker:
             bos = model.c.llama_vocab_bos(model.vocab)
             if not tokens or tokens[0] != bos:
                 tokens.insert(0, bos)
-        if any(not 0 <= token < model.n_vocab for token in tokens):
-            raise DecodeFailed("a token is outside the vocabulary")
         return tokens
 
 
@@ -189,9 +188,17 @@ def _version() -> str:
     return version("llama-cpp-python")
 
 
+def _end_process(failure: threading.ExceptHookArgs) -> None:
+    """End the process with a thread that failed: a worker that is deaf or can't count would be waited for for ever."""
+    traceback.print_exception(failure.exc_type, failure.exc_value, failure.exc_traceback)
+    sys.stderr.flush()
+    os._exit(1)
+
+
 def main() -> None:
     """Take the protocol's descriptors, then serve."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.excepthook = _end_process
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)

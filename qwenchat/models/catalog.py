@@ -83,6 +83,11 @@ class Quantisation(Struct, frozen=True, forbid_unknown_fields=True):
         return sum(known) if self.exact else round(self.about_gb * 1e9)
 
     @property
+    def rough(self) -> bool:
+        """Whether it has fewer than four bits a weight, which people notice in the answers."""
+        return self.label.startswith(_ROUGH)
+
+    @property
     def exact(self) -> bool:
         """Whether every part's size is known."""
         return all(part.bytes is not None for part in self.parts)
@@ -126,7 +131,7 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
         """
         quants = [q for q in self.quantisations if q.label != "f16"]
         if self.shape.width % 256:
-            quants = [q for q in quants if not q.label.startswith(_ROUGH)]
+            quants = [q for q in quants if not q.rough]
         return sorted(quants, key=lambda quant: quant.size)
 
     def file_names(self, quant: Quantisation) -> list[str]:

@@ -20,12 +20,17 @@ class Timeouts:
 
 
 PATIENT = Timeouts()
+_ENCODED = "/%:@!$&'()*+,;=~?"
+"""What stays as it is in an address that is encoded already."""
 
 
 def origin(url: str) -> tuple[str, str, int]:
-    """Return scheme, host and port."""
-    parts = urlsplit(url)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)
+    """Return scheme, host and port; nothing of an address that makes no sense."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        return "", "", 0
 
 
 def proxy_of(url: str) -> SplitResult | None:
@@ -43,7 +48,8 @@ def connection_to(
 ) -> tuple[http.client.HTTPConnection, str]:
     """Return a connection to open and the request's target on it."""
     host = parts.hostname or ""
-    target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~") + (f"?{parts.query}" if parts.query else "")
+    query = f"?{quote(parts.query, safe=_ENCODED)}" if parts.query else ""
+    target = quote(parts.path or "/", safe=_ENCODED) + query
     via, port = (proxy.hostname or "", proxy.port or 80) if proxy else (host, parts.port)
     if proxy and proxy.scheme != "http":
         raise OSError(f"tunnel through a proxy of the kind {proxy.scheme} is not supported")

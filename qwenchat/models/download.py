@@ -80,11 +80,11 @@ class Download:
         """
         with self._disk():
             if self._is_there():
-                return self._complete(self.file.sha256 or "", self._locate().commit)
+                return self._complete(self.file.sha256 or "")
             slot = self._terms.place.slot(self.file)
             with self._alone(slot):
                 if self._is_there():  # another program had the lock until now
-                    return self._complete(self.file.sha256 or "", self._locate().commit)
+                    return self._complete(self.file.sha256 or "")
                 return self._fetch(slot)
 
     def abort(self) -> None:
@@ -176,7 +176,8 @@ class Download:
             if not part.size and transfer.size:
                 discard(slot.part)
 
-    def _complete(self, sha256: str, commit: str) -> Path:
+    def _complete(self, sha256: str, commit: str = "") -> Path:
+        commit = commit or self._locate().commit
         path = self._terms.place.publish(self.file, sha256, commit, self._terms.revision)
         self._seen = path.stat().st_size
         self._terms.report(Completed(self.file.name, path, self.file.sha256 is not None))

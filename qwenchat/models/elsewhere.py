@@ -68,7 +68,7 @@ class FolderSource:
     def locate(self, repo: str, revision: str, name: str) -> Location:
         if not is_safe(name):
             raise WireError(Fault.UNSAFE_NAME, str(self._folder))
-        return Location((self._folder / name).as_uri())
+        return Location("", path=self._folder / name)
 
     def _found(self) -> list[RemoteFile]:
         try:

@@ -220,7 +220,7 @@ def _words(fault: Fault) -> tuple[str, str]:
             _("{subject} was replaced on {host} while it was being downloaded."),
             _("Run the same command again to get the new one."),
         ),
-        Fault.REDIRECTS: (_("{host} sends this program round in circles."), other),
+        Fault.REDIRECTS: (_("{host} sends this program round in circles or nowhere."), other),
         Fault.LISTING: (_("{host} does not answer like a hub."), _("Check the address of the source.")),
         Fault.UNSAFE_NAME: (
             _("{host} names a file in a way that leads out of its folder or that a disk can't take: {subject}"),

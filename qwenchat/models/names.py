@@ -5,7 +5,6 @@ from pathlib import PurePosixPath
 
 _COMPONENT = re.compile(r'[^<>:"/\\|?*\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]{1,255}')
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?")
-_REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 
 
 def is_safe(name: str) -> bool:
@@ -23,11 +22,6 @@ def is_safe(name: str) -> bool:
         and not _RESERVED.fullmatch(part)
         for part in parts
     )
-
-
-def is_repo(name: str) -> bool:
-    """Say whether `name` is `owner/repo` as hubs write it."""
-    return bool(_REPO.fullmatch(name)) and ".." not in name and "--" not in name
 
 
 def relative(name: str) -> PurePosixPath:

@@ -74,7 +74,7 @@ class Desk:
                 return Wanted(model.repo, model.file_names(quant)[0], quant.label, revision), model
             case OnHub(repo, file, quant):
                 room = round(self.resources.comfortable * _WEIGHTS)
-                return Wanted(repo, file, quant, revision, room), None
+                return Wanted(repo, file, quant, revision, room), self.catalog.by_repo(repo)
             case LocalFile(path):
                 if path.exists():
                     raise WrongUse(_("{path} is on this machine already.").format(path=path), _("Use it as it is."))

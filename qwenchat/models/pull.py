@@ -196,5 +196,10 @@ class _Pull:
         self._report(Progress(parts, done, total, speed, left))
 
     def _report(self, event: PullEvent) -> None:
+        """Tell the listener; one that fails (its pipe is closed) ends the download, whichever thread told it."""
         with self._one_at_a_time:
-            self._listener(event)
+            try:
+                self._listener(event)
+            except Exception as failure:
+                self._failures.append(failure)
+                self._halt.set()

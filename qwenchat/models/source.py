@@ -4,6 +4,7 @@ A source lists and locates; it moves no bytes (`transfer` does) and knows nothin
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 
@@ -24,12 +25,15 @@ class Location:
     """Where one file's bytes are right now. Signed URLs expire, so it is asked for anew on each attempt."""
 
     url: str = field(repr=False)
+    """Of http or https; what a server calls `file:` is never opened."""
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """For the URL's own origin and for no other."""
     size: int | None = None
     sha256: str | None = None
     commit: str = ""
     """The revision's full id, where the source has one."""
+    path: Path | None = None
+    """A file on this machine, in place of a URL."""
 
 
 class Source(Protocol):

@@ -6,6 +6,7 @@ from urllib.parse import unquote, urlsplit
 
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
+from qwenchat.models.connection import origin
 from qwenchat.models.source import Source
 
 _TRUE = frozenset({"1", "on", "yes", "true"})
@@ -19,18 +20,19 @@ def is_offline(environ: Mapping[str, str], setting: bool) -> bool:
 
 def is_folder(text: str) -> bool:
     """Say whether a source is a folder, which is open offline too."""
-    return text.startswith("file:") or ("://" not in text and Path(text).expanduser().is_dir())
+    spelt = "://" not in text and ("/" in text or "\\" in text)
+    return text.startswith("file:") or (spelt and Path(text).expanduser().is_dir())
 
 
 def is_file_address(text: str) -> bool:
     """Say whether an address is that of one model file."""
-    parts = urlsplit(text)
-    return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.path.lower().endswith(".gguf")
+    scheme, host, _port = origin(text)
+    return scheme in ("http", "https") and bool(host) and urlsplit(text).path.lower().endswith(".gguf")
 
 
 def is_hub_page(text: str) -> bool:
     """Say whether an address is of the public hub, where it names a repository rather than one file."""
-    return urlsplit(text).hostname in ("huggingface.co", "www.huggingface.co", "hf.co")
+    return origin(text)[1] in ("huggingface.co", "www.huggingface.co", "hf.co")
 
 
 def source_named(text: str, environ: Mapping[str, str]) -> Source:
@@ -57,9 +59,9 @@ def source_named(text: str, environ: Mapping[str, str]) -> Source:
         return HubSource.home(environ)
     if text == "hf-mirror":
         return HubSource.at(text, MIRROR)
-    parts = urlsplit(text)
-    if parts.scheme in ("http", "https") and parts.hostname:
-        return HubSource.at(parts.hostname, text)
+    scheme, host, _port = origin(text)
+    if scheme in ("http", "https") and host:
+        return HubSource.at(host, text)
     raise WrongUse(
         _("{source} is not a source.").format(source=text),
         _("Give hf, hf-mirror, modelscope, an address that begins with https://, or file:FOLDER."),

@@ -8,14 +8,11 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from qwenchat.errors import Interrupted
 from qwenchat.i18n import _
 from qwenchat.models import wire
-from qwenchat.models.connection import Timeouts
+from qwenchat.models.connection import Timeouts, origin
 from qwenchat.models.elsewhere import FileBody
 from qwenchat.models.faults import PASSING, Fault, WireError, explain
 from qwenchat.models.part import Part
@@ -156,13 +153,12 @@ class Transfer:
         self.commit = location.commit or self.commit
         for known, told in ((self._file.sha256, location.sha256), (self._file.size, location.size)):
             if known is not None and told is not None and known != told:
-                raise WireError(Fault.CHANGED, urlsplit(location.url).hostname or "")
+                raise WireError(Fault.CHANGED, origin(location.url)[1])
         return location
 
     def _open(self, location: Location, offset: int) -> wire.Body | FileBody:
-        parts = urlsplit(location.url)
-        if parts.scheme == "file":
-            return FileBody(Path(url2pathname(parts.path)), offset, self._validator)
+        if location.path:
+            return FileBody(location.path, offset, self._validator)
         timeouts = self._patience.timeouts
         return wire.get(location.url, location.headers, offset=offset, if_range=self._validator, timeouts=timeouts)
 

@@ -7,6 +7,7 @@ from qwenchat.chat.memory import no_such_session
 from qwenchat.errors import NotFound
 from qwenchat.i18n import _
 from qwenchat.sessions import rows
+from qwenchat.text import whole
 
 BRANCH = """
 WITH RECURSIVE path (n, parent) AS (
@@ -57,10 +58,10 @@ def insert(connection: sqlite3.Connection, message: Message) -> None:
             message.status,
             message.created,
             message.finished,
-            rows.storable(message.model),
-            rows.storable(message.model_file),
+            whole(message.model),
+            whole(message.model_file),
             rows.details_json(message),
-            rows.storable(message.text),
+            whole(message.text),
             rows.packed(message.token_ids),
         ),
     ).lastrowid
@@ -69,7 +70,7 @@ def insert(connection: sqlite3.Connection, message: Message) -> None:
         connection.execute(
             "INSERT INTO attachments (message, position, blob, name, media_type) "
             "SELECT ?, ?, n, ?, ? FROM blobs WHERE sha256 = ?",
-            (n, position, rows.storable(attachment.name), rows.storable(attachment.media_type), attachment.digest),
+            (n, position, whole(attachment.name), whole(attachment.media_type), attachment.digest),
         )
 
 

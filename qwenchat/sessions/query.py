@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from qwenchat.chat.conversation import Role
-from qwenchat.sessions.rows import storable
 from qwenchat.sessions.words import fold, phrase, quoted, tokens, unspaced
+from qwenchat.text import whole
 
 _ITEM = re.compile(
     r"""(?:(?P<filter>role|model|before|after|tag|in)[:：])?(?:["“](?P<exact>[^"”]*)["”]?|(?P<word>\S+))"""
@@ -82,7 +82,7 @@ def understand(typed: str) -> Query:
     roles: set[Role] = set()
     values: dict[str, list[str]] = {"model": [], "tag": [], "in": []}
     times: dict[str, int] = {}
-    for found in _ITEM.finditer(storable(typed[:_LONGEST])):
+    for found in _ITEM.finditer(whole(typed[:_LONGEST])):
         name, value = found["filter"], found["exact"] if found["word"] is None else found["word"]
         if name in values and value:
             values[name].append(value)

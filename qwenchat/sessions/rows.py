@@ -11,6 +11,7 @@ import msgspec
 
 from qwenchat.chat.conversation import Attachment, FinishReason, Message, Role, Session, Status, Timings, Usage
 from qwenchat.chat.sampling import Sampling
+from qwenchat.text import whole
 
 Row = Sequence[Any]
 
@@ -36,15 +37,6 @@ _ROLES = {role.value: role for role in Role}
 _STATUSES = {status.value: status for status in Status}
 
 
-def storable(text: str) -> str:
-    """Return `text` as UTF-8 can hold it: a lone surrogate becomes a replacement character."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
-
-
 def session_row(session: Session) -> Row:
     """Return the values of SESSION_COLUMNS."""
     return (
@@ -54,12 +46,12 @@ def session_row(session: Session) -> Row:
         session.trashed,
         int(session.pinned),
         session.leaf,
-        storable(session.model),
-        storable(session.title),
-        _json([storable(tag) for tag in session.tags]),
+        whole(session.model),
+        whole(session.title),
+        _json([whole(tag) for tag in session.tags]),
         _json(_set_fields(session.sampling)),
-        storable(session.draft),
-        storable(session.system),
+        whole(session.draft),
+        whole(session.system),
     )
 
 
@@ -128,7 +120,7 @@ def details_json(message: Message) -> str:
         "finish_reason": message.finish_reason,
         "usage": message.usage,
         "timings": None if message.timings is None else _finite(message.timings),
-        "error": storable(message.error) or None,
+        "error": whole(message.error) or None,
     }
     return _json({name: value for name, value in details.items() if value is not None})
 
@@ -149,7 +141,9 @@ def joined(text: str, token_ids: bytes, pieces: Sequence[tuple[str, bytes]]) -> 
 
 
 def _set_fields(sampling: Sampling) -> dict[str, object]:
-    chosen: dict[str, object] = {**asdict(sampling), "stop": [storable(stop) for stop in sampling.stop]}
+    chosen: dict[str, object] = {**asdict(sampling), "stop": [whole(stop) for stop in sampling.stop]}
+    if sampling.schema is not None:
+        chosen["schema"] = whole(sampling.schema)
     return {name: value for name, value in chosen.items() if value not in (None, []) and not _endless(value)}
 
 

@@ -23,6 +23,7 @@ from qwenchat.sessions.migrate import migrate
 from qwenchat.sessions.search import Search
 from qwenchat.sessions.shelf import Shelf
 from qwenchat.sessions.trash import Trash
+from qwenchat.text import whole
 
 _INSERT_SESSION = f"INSERT INTO sessions ({rows.SESSION_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
 
@@ -118,7 +119,7 @@ class Store:
             added = connection.execute(
                 "INSERT INTO pieces (message, token_ids, text) "
                 "SELECT n, ?, ? FROM messages WHERE id = ? AND status = 'streaming'",
-                (rows.packed(token_ids), rows.storable(text), message_id),
+                (rows.packed(token_ids), whole(text), message_id),
             )
             if not added.rowcount:
                 raise messages.no_such_message(message_id)
@@ -130,8 +131,8 @@ class Store:
                 (
                     answer.status,
                     answer.finished,
-                    rows.storable(answer.model),
-                    rows.storable(answer.model_file),
+                    whole(answer.model),
+                    whole(answer.model_file),
                     rows.details_json(answer),
                     answer.id,
                 ),

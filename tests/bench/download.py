@@ -78,10 +78,11 @@ def write_file(path: Path, size: int) -> Path:
 def clients(standin: StandIn, out: Path) -> dict[str, list[str]]:
     """Return the commands to compare, writing below `out`."""
     url = f"{standin.endpoint}/{REPO}/resolve/main/{NAME}"
-    both = f"curl -sfL -C - -o {out}/file '{url}' && sha256sum {out}/file"
+    curl = f"curl -sfL -C - -o {out}/file '{url}'"
     return {
         "qwenchat, sha256 checked": [sys.executable, "-m", "tests.pull_child", standin.endpoint, str(out)],
-        "`curl -C -`, then `sha256sum`": ["sh", "-c", both],
+        "`curl -C -`, then `sha256sum`": ["sh", "-c", f"{curl} && sha256sum {out}/file"],
+        "`curl -C -`, then `openssl dgst -sha256`": ["sh", "-c", f"{curl} && openssl dgst -sha256 {out}/file"],
         "`hf_hub_download`, nothing checked": [sys.executable, "-c", _HF, REPO, NAME, standin.endpoint, str(out)],
     }
 
@@ -119,7 +120,7 @@ def peak_mb(pid: int) -> float:
         process = psutil.Process(pid)
         pids = [pid, *(below.pid for below in process.children(recursive=True))]
         texts = [Path(f"/proc/{each}/status").read_text("ascii") for each in pids]
-        return max(int(found[1]) for text in texts if (found := re.search(r"VmHWM:\s+(\d+)", text))) / 1024
+        return max((int(found[1]) for text in texts if (found := re.search(r"VmHWM:\s+(\d+)", text))), default=0) / 1024
     return 0.0
 
 

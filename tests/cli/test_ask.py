@@ -94,6 +94,23 @@ def test_ctrl_c_keeps_what_came_and_leaves_nothing_running(endless: ggufs.Chain)
     assert children and not any(child.is_running() for child in children)
 
 
+def test_ctrl_c_before_the_model_is_loaded_is_heard(endless: ggufs.Chain, home: Path) -> None:
+    words = ["ask", "-m", str(endless.path), "--ctx", "32768", "--max-tokens", "20000", "--jsonl", "hi"]
+    asking = subprocess.Popen(
+        [sys.executable, "-m", "qwenchat", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    assert asking.stdout
+    assert json.loads(asking.stdout.readline())["event"] == "saved"  # and no worker yet
+    asking.send_signal(signal.SIGINT)
+    out, _err = asking.communicate(timeout=60)
+    assert asking.returncode == 130
+    assert b'"delta"' not in out
+
+
 BAD: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "missing.gguf": (lambda path: None, 3, "no file"),
     "folder.gguf": (lambda path: path.mkdir(), 8, "not a file"),
@@ -155,6 +172,7 @@ def test_a_file_without_permission(tiny: Path, tmp_path: Path) -> None:
         (["--top-p", "1.5", "hi"], 2, "top-p"),
         (["--seed", "-3", "hi"], 2, "seed"),
         (["--max-tokens", "0", "hi"], 2, "max-tokens"),
+        (["--max-tokens", "9" * 30, "hi"], 2, "max-tokens"),
         (["--stop", "", "hi"], 2, "stop"),
         ([""], 2, "question"),
         ([], 2, "question"),
@@ -193,7 +211,17 @@ def test_odd_text_is_read_as_it_is(kind: str, models: Path) -> None:
 
 
 def test_bytes_that_are_no_text_in_an_argument(tiny: Path) -> None:
-    words: list[str | bytes] = ["ask", "-m", str(tiny), "--json", "--max-tokens", "1", b"caf\xe9 \xed\xa0\x80"]
+    words: list[str | bytes] = [
+        "ask",
+        "-m",
+        str(tiny),
+        "--json",
+        "--max-tokens",
+        "1",
+        "--stop",
+        b"\xff",
+        b"caf\xe9 \xed\xa0\x80",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "qwenchat", *words],
         stdin=subprocess.DEVNULL,

@@ -37,7 +37,17 @@ def test_nothing_is_made_on_disk_until_it_is_needed(home: Path) -> None:
     assert not home.exists()
 
 
-@pytest.mark.parametrize("words", [["nonsense"], ["ask", "--nonsense"], ["ask", "--ctx", "x", "hi"], ["config", "get"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nonsense"],
+        ["ask", "--nonsense"],
+        ["ask", "--ctx", "x", "hi"],
+        ["config", "get"],
+        ["ask", "--threads", "5000", "hi"],
+        ["ask", "--gpu-layers", "9" * 30, "hi"],
+    ],
+)
 def test_wrong_use_exits_with_2(words: list[str]) -> None:
     done = qwenchat(*words)
     assert done.returncode == 2
@@ -69,6 +79,16 @@ def test_a_bug_says_so_and_debug_shows_where(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert "bug" in done.stderr
         assert ("Traceback" in done.stderr) is trace
+
+
+@pytest.mark.parametrize(
+    ("streams", "code"), [(">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 0), (">/dev/full", 8), ("<&- 2>&-", 0)]
+)
+def test_streams_that_take_nothing(streams: str, code: int) -> None:
+    shell = ["sh", "-c", f'exec "$0" -m qwenchat config show {streams}', sys.executable]
+    done = subprocess.run(shell, capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == code
+    assert len(done.stderr.splitlines()) == (2 if code else 0)
 
 
 def test_a_closed_pipe_is_no_error(endless: ggufs.Chain) -> None:

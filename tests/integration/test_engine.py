@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
 
@@ -16,8 +17,8 @@ import pytest
 from qwenchat.chat.events import Delta
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.engine.protocol import Lora
-from qwenchat.errors import CannotLoad, EngineDied, PromptTooLong, WrongUse
+from qwenchat.engine.protocol import FRAME, Count, Lora
+from qwenchat.errors import CannotLoad, EngineDied, Interrupted, PromptTooLong, WrongUse
 from tests import ggufs
 from tests.engines import GREEDY, SYSTEM, answer, engine, questions
 
@@ -99,7 +100,7 @@ async def test_cancel_stops_decoding_and_the_cache_stays_usable(endless: ggufs.C
             if isinstance(event, Delta):
                 text += event.text
                 await made.cancel()
-        assert text.startswith("once upon")
+        assert text and (endless.text * 10_000).startswith(text)
         again = await answer(made, questions("Go"), Sampling(temperature=0.0, max_tokens=9))
     assert again.usage.cached_tokens == again.usage.prompt_tokens - 1
     assert (endless.text * 3).startswith(again.text)
@@ -135,6 +136,42 @@ async def test_a_slow_reader_loses_nothing_and_gets_more_at_once(endless: ggufs.
     assert whole.startswith(text)
     assert len(text) > 3000
     assert deltas < 3000
+
+
+async def test_cancel_stops_a_load_at_every_step(tiny: Path, tmp_path: Path) -> None:
+    async with engine(tiny, tmp_path) as made:
+
+        async def stop(when: Callable[[], object]) -> None:
+            loading = asyncio.create_task(made.ready(lambda event: None))
+            async with asyncio.timeout(30):
+                while not when():
+                    await asyncio.sleep(0)
+            await made.cancel()
+            with pytest.raises(Interrupted):
+                await loading
+            assert made.worker_pid is None
+
+        await stop(made._loading.locked)  # the worker is not there yet
+        await stop(lambda: made.worker_pid)  # it has not said hello
+        await stop(lambda: made._running)  # it loads
+        assert (await made.ready()).n_ctx == 4096
+
+
+async def test_close_ends_a_load(tiny: Path, tmp_path: Path) -> None:
+    async with engine(tiny, tmp_path) as made:
+        loading = asyncio.create_task(made.ready())
+        while made.worker_pid is None:
+            await asyncio.sleep(0)
+        await made.close()
+        with pytest.raises(Interrupted):
+            await loading
+
+
+async def test_ctrl_c_in_a_terminal_does_not_reach_the_worker(tiny: Path, tmp_path: Path) -> None:
+    async with engine(tiny, tmp_path) as made:
+        await made.ready()
+        assert made.worker_pid
+        assert os.getpgid(made.worker_pid) != os.getpgrp()
 
 
 async def test_stop_strings_end_the_answer(chain: ggufs.Chain, tmp_path: Path) -> None:
@@ -288,6 +325,18 @@ async def test_an_answer_can_be_carried_on(chain: ggufs.Chain, tmp_path: Path) -
         rest = await answer(made, turns, resume=True)
     assert begun.text + rest.text == chain.text
     assert begun.ids + rest.ids == chain.ids
+
+
+async def test_a_thread_that_fails_ends_the_worker(tiny: Path, tmp_path: Path) -> None:
+    async with engine(tiny, tmp_path) as made:
+        await made.ready()
+        assert made._worker and made._worker._child.stdin
+        made._worker._child.stdin.write(FRAME.pack(1) + b"?")  # no request
+        with pytest.raises(EngineDied) as caught:
+            async with asyncio.timeout(30):
+                await made._worker.ask_once(Count(made._worker.number(), []))
+        assert "Traceback" in caught.value.log
+        assert len(await made.count(questions("Hello"))) == 2
 
 
 async def test_counting_is_served_while_an_answer_streams(endless: ggufs.Chain, tmp_path: Path) -> None:

@@ -51,6 +51,12 @@ def test_plain_text_never_gives_a_special_token(model: Model, text: str) -> None
         assert b"".join(model.piece(token) for token in tokens).decode() == tricky
 
 
+def test_tokens_of_an_answer_can_not_be_special_ones(model: Model) -> None:
+    said = model.tokenise("Hello", special=False).tolist()
+    end = model.tokenise("<|im_end|>", special=True).tolist()
+    assert model.harmless([*said, *end, model.n_vocab, -1, 2**40, *said]).tolist() == said * 2
+
+
 def test_loading_can_be_stopped(tiny: Path) -> None:
     abort = Abort()
     abort.set()

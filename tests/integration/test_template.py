@@ -61,6 +61,19 @@ async def test_a_hostile_or_broken_template_is_refused(template: str) -> None:
         await render(template, TURNS, bos="", eos="")
 
 
+async def test_a_template_can_not_multiply_what_was_said() -> None:
+    often = "{% for i in range(40000) %}{{ messages[0].content }}{% endfor %}{{ messages[-1].content }}"
+    with pytest.raises(CannotLoad, match="too often"):
+        await render(often, TURNS, bos="", eos="")
+
+
+async def test_nothing_is_imported_from_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("jinja2.py", "msgspec.py"):
+        (tmp_path / name).write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    assert await render("{{ messages[-1].content }}", TURNS, bos="", eos="") == [Plain("?")]
+
+
 async def test_a_model_with_a_template_of_its_own_answers(models: Path, tmp_path: Path) -> None:
     path = ggufs.write_model(models / "own-template.gguf", chat_template=LLAMA)
     limit = Sampling(temperature=0.0, max_tokens=6)

@@ -8,10 +8,11 @@ import pytest
 from qwenchat.chat.conversation import Attachment, Role, Session, Status
 from qwenchat.chat.events import Delta, Ended, Finished, LeftOut, Saved, TurnEvent
 from qwenchat.chat.memory import MemoryStore
+from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.scripted import ScriptedEngine
 from qwenchat.chat.turn import TurnEvents, Turns
-from qwenchat.errors import EngineDied, PromptTooLong, StoreError
+from qwenchat.errors import CannotLoad, EngineDied, PromptTooLong, StoreError
 
 
 def counting(start: int = 0) -> Iterator[int]:
@@ -117,6 +118,55 @@ async def test_variants_and_continuing() -> None:
     assert carried.text == "first and on"
     assert carried.token_ids == tuple(map(ord, "first and on"))
     assert carried.status is Status.COMPLETE
+
+
+async def test_another_model_gets_words_for_tokens_and_continues_beside() -> None:
+    turns = turns_with(ScriptedEngine(["first"]))
+    await run(turns.send("s", "Q"))
+    first = turns.store.branch(turns.store.session("s").leaf)[-1]
+    other = ScriptedEngine([" and on"], file="1" * 32)
+    others = Turns(turns.store, other, turns.new_id, turns.clock)
+    seen = await run(others.resume(first))
+    assert other.requests[0][0][-1].token_ids == ()
+    assert turns.store.branch(first.id)[-1] == first
+    end = seen[-1]
+    assert isinstance(end, Ended) and end.answer.id != first.id
+    assert turns.store.branch(end.answer.id)[-1].text == "first and on"
+    assert end.answer.token_ids == turns.store.branch(end.answer.id)[-1].token_ids == ()
+
+
+async def test_a_continuation_that_can_not_begin_leaves_the_answer_as_it_was() -> None:
+    turns = turns_with(ScriptedEngine(["first"]))
+    await run(turns.send("s", "Q"))
+    first = turns.store.branch(turns.store.session("s").leaf)[-1]
+
+    class Broken(ScriptedEngine):
+        async def ready(self, loading: object = None) -> ModelInfo:
+            raise CannotLoad("no")
+
+    with pytest.raises(CannotLoad):
+        await run(Turns(turns.store, Broken(), turns.new_id, turns.clock).resume(first))
+    assert turns.store.branch(first.id)[-1] == first
+
+
+async def test_an_answer_that_never_began_can_be_carried_on() -> None:
+    turns = turns_with(ScriptedEngine(["DIE"], die="DIE"))
+    with pytest.raises(EngineDied):
+        await run(turns.send("s", "Q"))
+    empty = turns.store.branch(turns.store.session("s").leaf)[-1]
+    engine = ScriptedEngine(["begun"])
+    await run(Turns(turns.store, engine, turns.new_id, turns.clock).resume(empty))
+    assert [turn.role for turn in engine.requests[0][0]] == ["system", "user", "assistant"]  # not the question's end
+    assert turns.store.branch(empty.id)[-1].text == "begun"
+
+
+async def test_an_answer_that_never_began_is_not_shown_to_the_model() -> None:
+    turns = turns_with(ScriptedEngine(["DIE"], die="DIE"))
+    with pytest.raises(EngineDied):
+        await run(turns.send("s", "Q1"))
+    engine = ScriptedEngine(["fine"])
+    await run(Turns(turns.store, engine, turns.new_id, turns.clock).send("s", "Q2"))
+    assert [turn.text for turn in engine.requests[0][0][1:]] == ["Q1", "Q2"]
 
 
 async def test_a_session_takes_one_turn_at_a_time() -> None:

@@ -1,15 +1,17 @@
 """A download over real HTTP survives every break, and nothing wrong ever gets the file's name."""
 
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from huggingface_hub import scan_cache_dir, try_to_load_from_cache
+from huggingface_hub import hf_hub_download, scan_cache_dir, try_to_load_from_cache
 
 from qwenchat.errors import Interrupted, NetworkError
 from qwenchat.models.hub import HubSource
 from qwenchat.models.progress import Completed, Progress, PullEvent, Retrying, StartedOver
-from tests.pulling import NAME, REPO, Puller, model_bytes
+from tests.pulling import HASTY, NAME, REPO, Puller, model_bytes
 from tests.standin_hub import COMMIT, StandIn, Trouble
 
 SIZE = 3_000_000
@@ -68,6 +70,8 @@ def test_what_is_there_is_not_fetched_again(standin: StandIn, puller: Puller) ->
 )
 def test_a_break_is_carried_on(standin: StandIn, puller: Puller, troubles: list[Trouble]) -> None:
     standin.troubles.extend(troubles)
+    if any(trouble.stall for trouble in troubles):
+        puller.manner = replace(puller.manner, patience=HASTY)
     assert puller().read_bytes() == CONTENT
     assert puller.seen(Retrying)
     assert not puller.seen(StartedOver)
@@ -97,7 +101,8 @@ def test_a_part_as_long_as_the_file_needs_no_request_for_bytes(standin: StandIn,
     part = puller.cache / "models--Qwen--Qwen2-7B-Instruct-GGUF/blobs" / f"{standin.digest(REPO, NAME)}.incomplete"
     part.parent.mkdir(parents=True)
     part.write_bytes(CONTENT)
-    assert puller().read_bytes() == CONTENT
+    path = puller()
+    assert path.read_bytes() == CONTENT and path.parent.name == COMMIT
     assert not standin.requests("cdn")
 
 
@@ -230,3 +235,36 @@ def test_a_small_file_in_one_piece_without_redirect(standin: StandIn, puller: Pu
     standin.redirects = False
     standin.put(REPO, NAME, b"GGUF")
     assert puller().read_bytes() == b"GGUF"
+
+
+def test_a_listener_that_fails_ends_the_download(standin: StandIn, puller: Puller) -> None:
+    def closed(event: PullEvent) -> None:
+        raise BrokenPipeError
+
+    puller.each = closed
+    standin.troubles.append(Trouble(cut=1_000_000, stall=True))
+    with pytest.raises(BrokenPipeError):
+        puller()
+
+
+def test_huggingface_hub_waits_for_us_and_finds_the_file(standin: StandIn, puller: Puller) -> None:
+    standin.troubles.append(Trouble(cut=1_000_000, stall=True))
+    ours = threading.Thread(target=puller)
+    theirs: list[str] = []
+
+    def fetch() -> None:
+        theirs.append(hf_hub_download(REPO, NAME, endpoint=standin.endpoint, cache_dir=puller.cache, token=False))
+
+    other = threading.Thread(target=fetch)
+
+    def begin(event: PullEvent) -> None:
+        if isinstance(event, Progress) and event.done and not other.ident:
+            other.start()
+            standin.go_on.set()
+
+    puller.each = begin
+    ours.start()
+    ours.join(20)
+    other.join(20)
+    assert Path(theirs[0]).read_bytes() == CONTENT
+    assert standin.bytes_sent() == SIZE

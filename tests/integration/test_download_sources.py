@@ -225,6 +225,27 @@ def test_redirects_without_end(standin: StandIn, tmp_path: Path) -> None:
         standin.answers.clear()
 
 
+@pytest.mark.parametrize("where", ["file:///etc/passwd", "http://[", "http://host:99999/x", "ftp://host/x"])
+def test_redirects_to_what_is_no_server(standin: StandIn, tmp_path: Path, where: str) -> None:
+    standin.hashes = False
+    for source in (hub(standin), ModelScopeSource(standin.endpoint)):
+        source.files(REPO, "")
+        standin.answers.append((302, {"Location": where, "X-Repo-Commit": COMMIT}))
+        with pytest.raises(NetworkError, match=r"nowhere|like a hub"):
+            Puller(tmp_path, Listed(source))()
+    assert not list(tmp_path.rglob("*.gguf"))
+
+
+class Listed:
+    """A source that lists without asking, so that the first answer is that to the request for bytes."""
+
+    name = "listed"
+
+    def __init__(self, source: Source) -> None:
+        self.files = lambda repo, revision: [RemoteFile(NAME, None, None)]
+        self.locate = source.locate
+
+
 def test_modelscope(standin: StandIn, tmp_path: Path) -> None:
     puller = Puller(tmp_path / "hub", ModelScopeSource(standin.endpoint))
     standin.troubles.extend([Trouble(cut=100_000), Trouble(status=503)])

@@ -1,0 +1,50 @@
+"""An answer drawn on a terminal: complete, clean, and never so busy drawing that nothing else is done."""
+
+import io
+import re
+import time
+
+import pytest
+
+from qwenchat.chat.events import Delta
+from qwenchat.cli.ask_markdown import MarkdownReport
+from qwenchat.cli.output import Output
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(text: str, size: int = 7) -> str:
+    output = Output(Terminal(), Terminal(), colour=False)
+    with MarkdownReport(output, verbose=False) as report:
+        for i in range(0, len(text), size):
+            report.show(Delta(text[i : i + size]))
+    assert isinstance(output.out, Terminal)
+    return output.out.getvalue()
+
+
+def test_a_character_written_as_an_entity_is_cleaned_too() -> None:
+    sent = shown("a &#x202e;b &#27;]0;c&#7; &#x9b;d &amp; e\n")
+    assert "\u202e" not in sent and "\x1b]" not in sent and "\x9b" not in sent and "\x07" not in sent
+    assert "& e" in sent
+
+
+def test_the_longer_an_open_block_the_more_seldom_it_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, drawn = 0.0, 0
+
+    def draw_slowly(report: MarkdownReport) -> None:
+        nonlocal now, drawn
+        now, drawn = now + 0.5, drawn + 1
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(MarkdownReport, "_print_complete", draw_slowly)
+    output = Output(Terminal(), Terminal(), colour=False)
+    with MarkdownReport(output, verbose=False) as report:
+        for _piece in range(1000):
+            now += 0.01
+            report.show(Delta("word\n"))
+    assert drawn * 0.5 <= now / 3
+    assert isinstance(output.out, Terminal)
+    assert len(re.findall("word", output.out.getvalue())) >= 1000

@@ -1,0 +1,188 @@
+"""The parts of a download that need no server: names, choices, patience, speed."""
+
+import hashlib
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwenchat.config import HubSettings
+from qwenchat.errors import NetworkError, NotFound, WrongUse
+from qwenchat.models import catalog, fit
+from qwenchat.models.checksum import RunningHash
+from qwenchat.models.choice import Wanted, choose, split_names
+from qwenchat.models.elsewhere import FolderSource, UrlSource
+from qwenchat.models.faults import Fault, WireError, explain
+from qwenchat.models.hub import HubSource
+from qwenchat.models.modelscope import ModelScopeSource
+from qwenchat.models.names import is_safe, relative
+from qwenchat.models.order import Desk
+from qwenchat.models.place import Folder, HubCache
+from qwenchat.models.progress import Meter, human_time
+from qwenchat.models.source import RemoteFile
+from qwenchat.models.sources import is_offline, source_named
+from qwenchat.models.transfer import Patience
+
+UNSAFE = [
+    "", ".", "..", "../a", "a/../b", "a//b", "/a", "a/", "a\\b", "C:a", "C:/a", "//host/share", "a\0b", "a\nb",
+    "a\x1b[0m", "con", "CON.gguf", "x/nul", "lpt1.txt", "com¹", "a.", "a ", "a?", "a*", "a|b", "a<b", "\u202egpj.gguf",
+    "\ud800",     "x" * 256, "é" * 128, "a/" * 600 + "a",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_unsafe_names(name: str) -> None:
+    assert not is_safe(name)
+    with pytest.raises(ValueError, match="unsafe"):
+        relative(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.gguf", "q4/a-00001-of-00002.gguf", "千问.gguf", ".hidden", "a b", "console.gguf", "..a"]
+)
+def test_safe_names(name: str) -> None:
+    assert is_safe(name)
+
+
+@given(st.text(alphabet=st.sampled_from("./\\:aC \0\n"), max_size=12))
+def test_a_safe_name_stays_below_its_folder(name: str) -> None:
+    if is_safe(name):
+        folder = Path("/folder")
+        path = Path(*(folder / relative(name)).parts)
+        assert path.is_relative_to(folder) and path != folder and ".." not in path.parts
+
+
+def files(*names: str) -> list[RemoteFile]:
+    return [RemoteFile(name, 100 * (index + 1), None) for index, name in enumerate(names)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "chosen"),
+    [
+        (Wanted("r", "m-q8_0.gguf"), "m-q8_0.gguf"),
+        (Wanted("r", quant="q4_k_m"), "m.Q4_K_M.gguf"),
+        (Wanted("r", quant="f16"), "m-fp16.gguf"),
+        (Wanted("r", "gone.gguf", "q8_0"), "m-q8_0.gguf"),
+        (Wanted("r", quant="k_m"), ""),
+        (Wanted("r", "gone.gguf"), ""),
+        (Wanted("r", room=350), "m-fp16.gguf"),
+        (Wanted("r", room=250), "m-q8_0.gguf"),
+        (Wanted("r", room=50), "m.Q4_K_M.gguf"),
+    ],
+)
+def test_choosing(wanted: Wanted, chosen: str) -> None:
+    listed = files("m.Q4_K_M.gguf", "m-q8_0.gguf", "m-fp16.gguf", "mmproj-f32.gguf", "README.md", "../evil-q2_k.gguf")
+    if chosen:
+        assert [file.name for file in choose(listed, wanted, "hf")] == [chosen]
+    else:
+        with pytest.raises(NotFound) as caught:
+            choose(listed, wanted, "hf")
+        assert "m-q8_0.gguf" in caught.value.hint and "evil" not in caught.value.hint
+
+
+def test_parts_come_in_order() -> None:
+    names = [f"m-q8_0-{part:05}-of-00003.gguf" for part in (1, 2, 3)]
+    shuffled = random.Random(1).sample(files(*names), 3)
+    assert [file.name for file in choose(shuffled, Wanted("r", quant="q8_0"), "hf")] == names
+    assert split_names(names[1]) == names
+    assert [file.name for file in choose(shuffled, Wanted("r", names[0]), "hf")] == names
+
+
+def test_patience() -> None:
+    patience = Patience()
+    dropped, forbidden = WireError(Fault.DROPPED), WireError(Fault.FORBIDDEN)
+    assert patience.allows(dropped, 3, moved=False) and not patience.allows(dropped, 4, moved=False)
+    assert patience.allows(dropped, 11, moved=True) and not patience.allows(dropped, 12, moved=True)
+    assert patience.allows(forbidden, 2, moved=True) and not patience.allows(forbidden, 3, moved=True)
+    assert not patience.allows(WireError(Fault.TLS), 1, moved=True)
+    assert not patience.allows(WireError(Fault.BUSY, retry_after=3600), 1, moved=True)
+    assert patience.wait_s(WireError(Fault.BUSY, retry_after=7), 1) == 7
+    assert all(0.3 < patience.wait_s(dropped, 1) < 0.7 for _round in range(20))
+    assert all(patience.wait_s(dropped, 50) <= 75 for _round in range(20))
+
+
+@pytest.mark.parametrize("fault", Fault)
+def test_every_fault_has_words(fault: Fault) -> None:
+    error = explain(WireError(fault, "a.host", status=599, detail="reason"), "a/subject")
+    assert error.message and error.hint and "{" not in error.message + error.hint
+    assert error.exit_code in (3, 4)
+    assert isinstance(error, NotFound | NetworkError)
+
+
+def test_speed_over_a_window() -> None:
+    now = [0.0]
+    meter = Meter(10, lambda: now[0])
+    assert meter.speed(1000) == 0  # what was there before is no speed
+    for second in range(1, 31):
+        now[0] = second
+        speed = meter.speed(1000 + 100 * second if second <= 15 else 2500 + 10 * (second - 15))
+    assert speed == pytest.approx(10)
+    now[0] = 31
+    assert meter.speed(0) == 0  # started over
+
+
+def test_durations() -> None:
+    assert [human_time(seconds) for seconds in (0, 59.6, 61, 3600 * 5 + 61)] == ["0:00", "1:00", "1:01", "5:01:01"]
+
+
+def test_a_running_hash_starts_over(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"first")
+    running = RunningHash(file)
+    running.grow(5)
+    while not running.caught_up(1):
+        pass
+    assert running.hexdigest() == hashlib.sha256(b"first").hexdigest()
+    running.restart()
+    file.write_bytes(b"other")
+    running.grow(3)
+    running.grow(5)
+    while not running.caught_up(1):
+        pass
+    assert running.hexdigest() == hashlib.sha256(b"other").hexdigest()
+    running.close()
+
+
+def test_sources_by_name(tmp_path: Path) -> None:
+    def kind(text: str) -> type:
+        return type(source_named(text, {}))
+
+    assert [kind(text) for text in ("", "hf", "hf-mirror", "https://hub.example")] == [HubSource] * 4
+    assert kind("modelscope") is ModelScopeSource
+    assert kind("https://host.example/m.GGUF") is UrlSource
+    assert [kind(f"file:{tmp_path}"), kind(str(tmp_path)), kind(f"file://{tmp_path}")] == [FolderSource] * 3
+    for text in ("nonsense", "ftp://host/x.gguf", "https://", "http://host:99999", "http://["):
+        with pytest.raises(WrongUse):
+            source_named(text, {})
+
+
+def test_offline() -> None:
+    assert is_offline({"HF_HUB_OFFLINE": "1"}, False) and is_offline({}, True)
+    assert not is_offline({"HF_HUB_OFFLINE": "0"}, False)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    resources = fit.Resources(ram_total=16 << 30, ram_available=12 << 30)
+    return Desk(catalog.load(), HubSettings(), {}, tmp_path / "hub", tmp_path / "own", resources)
+
+
+def test_orders(desk: Desk, tmp_path: Path) -> None:
+    order = desk.order("7b:q4_k_m")
+    assert order.wanted == Wanted("Qwen/Qwen2-7B-Instruct-GGUF", "qwen2-7b-instruct-q4_k_m.gguf", "q4_k_m")
+    assert isinstance(order.place, HubCache) and order.anywhere
+    assert desk.order("7b").wanted.quant in ("q6_k", "q8_0", "q5_k_m")
+    assert isinstance(desk.order("7b", folder=tmp_path).place, Folder)
+    for text in ("72b", "Qwen/Qwen2-72B-Instruct-GGUF", "Qwen/Qwen2-72B-Instruct-GGUF:q2_k"):
+        model = desk.order(text).model
+        assert model and model.must_accept
+    page = desk.order("https://huggingface.co/someone/m-GGUF/blob/main/m-q8_0.gguf")
+    assert (page.wanted.repo, page.wanted.file) == ("someone/m-GGUF", "m-q8_0.gguf")
+    assert desk.order("https://host.example/m.gguf").wanted == Wanted("")
+    with pytest.raises(WrongUse):
+        desk.order("https://host.example/m.bin")
+    offline = Desk(desk.catalog, HubSettings(offline=True), {}, desk.hub_cache, desk.own, desk.resources)
+    assert offline.order("7b").source is None
+    assert offline.order("7b", source=f"file:{tmp_path}").source is not None

@@ -1,0 +1,87 @@
+"""Chinese is complete, committed in both forms, and spoken: by the locale, by the setting, and by click."""
+
+from io import BytesIO
+
+import pytest
+from babel.messages.catalog import Catalog
+from babel.messages.mofile import read_mo
+from babel.messages.pofile import read_po
+
+from tests import catalogue
+from tests.commands import qwenchat
+
+
+@pytest.fixture(scope="module")
+def committed() -> Catalog:
+    """The .po as it is in the repository."""
+    with catalogue.PO.open("rb") as file:
+        return read_po(file, locale="zh_CN")
+
+
+@pytest.fixture(scope="module")
+def today() -> Catalog:
+    """The strings of today with the translations that there are."""
+    return catalogue.updated()
+
+
+def _words(mo: bytes) -> dict[str, object]:
+    """Return Chinese by English; of two English forms, by both."""
+    return {str(message.id): message.string for message in read_mo(BytesIO(mo)) if message.id}
+
+
+def test_every_string_has_chinese_with_fields_of_the_english(today: Catalog) -> None:
+    assert catalogue.untranslated(today) == []
+
+
+def test_the_catalogue_holds_exactly_the_strings_of_today(committed: Catalog, today: Catalog) -> None:
+    assert {message.id for message in committed} == {message.id for message in today}
+
+
+def test_the_compiled_catalogue_is_the_committed_one(committed: Catalog) -> None:
+    mo = _words(catalogue.PO.with_suffix(".mo").read_bytes())
+    assert mo == _words(catalogue.compiled(committed))
+    assert mo["No model is chosen."] == "没有选择模型。"
+
+
+def test_translations_are_put_in_by_their_english() -> None:
+    catalog = Catalog(locale="zh_CN")
+    catalog.add("size")
+    catalog.add(("{count} file", "{count} files"))
+    assert catalogue.untranslated(catalog) == ["size", "('{count} file', '{count} files')"]
+    catalogue.translate(catalog, {"size": "大小", "{count} file": "{count} 个文件"})
+    assert catalogue.untranslated(catalog) == []
+    with pytest.raises(KeyError, match="no such string"):
+        catalogue.translate(catalog, {"no such string": "无"})
+
+
+@pytest.mark.parametrize(("locale", "setting"), [("zh_CN.UTF-8", ""), ("C.UTF-8", "zh_CN"), ("en_US", "zh_CN")])
+def test_help_is_chinese_and_so_are_the_words_of_click(locale: str, setting: str) -> None:
+    shown = qwenchat("sessions", "--help", LANG=locale, QWENCHAT_LANGUAGE=setting).stdout
+    assert "查找、阅读、命名和删除对话。" in shown
+    assert shown.startswith("用法: qwenchat sessions")
+    assert "显示帮助并退出。" in shown
+
+
+def test_an_error_is_chinese_by_the_locale() -> None:
+    done = qwenchat("ask", "hello", LANG="zh_CN.UTF-8")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (3, "错误: 没有选择模型。")
+
+
+def test_wrong_use_is_chinese() -> None:
+    done = qwenchat("nothing", LANG="zh_CN.UTF-8")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "错误: 没有命令 'nothing'。"
+
+
+def test_the_setting_wins_over_the_locale() -> None:
+    assert qwenchat("config", "set", "language", "en", LANG="zh_CN.UTF-8").returncode == 0
+    done = qwenchat("sessions", "show", "abc", LANG="zh_CN.UTF-8")
+    assert done.stderr.startswith("error: There is no session abc.")
+    assert qwenchat("sessions", "--help", LANG="zh_CN.UTF-8").stdout.startswith("Usage:")
+
+
+def test_help_is_there_where_the_settings_are_wrong() -> None:
+    shown = qwenchat("--help", LANG="zh_CN.UTF-8", QWENCHAT_LANGUAGE="tlh").stdout
+    assert shown.startswith("用法:")
+    refused = qwenchat("models", "list", LANG="zh_CN.UTF-8", QWENCHAT_LANGUAGE="tlh")
+    assert refused.stderr.startswith("错误: 环境变量中有一项设置不正确：")
