@@ -127,6 +127,18 @@ async def test_a_download_from_the_first_screen_to_its_use(
     assert standin.bytes_sent() == size
 
 
+async def test_a_click_looks_and_a_double_click_takes(program: StillProgram, downloads: Downloads) -> None:
+    app = DialogApp(WelcomeScreen(program, downloads))
+    async with app.run_test(size=(100, 40)) as pilot:
+        await until(lambda: reference_of(app) == "7b:q2_k")
+        await pilot.click(OptionList, offset=(4, 0))
+        await pilot.click(OptionList, offset=(4, 3))
+        await until(lambda: reference_of(app) == "0.5b:q8_0")
+        assert not downloads.all()
+        await pilot.double_click(OptionList, offset=(4, 2))
+        await until(lambda: [download.reference for download in downloads.all()] == ["1.5b:q8_0"])
+
+
 async def test_giving_a_download_up_is_asked_first(
     program: StillProgram, downloads: Downloads, standin: StandIn
 ) -> None:

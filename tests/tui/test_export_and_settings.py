@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from textual.widgets import Button, Checkbox, Input, Select, Static
+from textual.widgets import Button, Input, Select, Static
 
 from qwenchat import config
 from qwenchat.chat.conversation import Session
@@ -52,7 +52,7 @@ async def test_export_with_what_is_suggested(program: StillProgram, tmp_path: Pa
         await until(lambda: "# A title 标题" in preview(app))
         assert place(app).value == str(tmp_path / "A title 标题.md")
         assert "It has classes." not in preview(app)
-        app.screen.query_one(Checkbox).toggle()
+        app.screen.query_one("#branches", Select).value = True
         await until(lambda: "It has classes." in preview(app))
         app.screen.query_one("#write", Button).press()
         await until(lambda: app.closed)
@@ -64,7 +64,7 @@ async def test_every_format(program: StillProgram, tmp_path: Path, name: str) ->
     app = DialogApp(ExportScreen(program, ["s"]))
     async with app.run_test(size=WIDE) as pilot:
         await until(lambda: place(app).value)
-        app.screen.query_one(Select).value = name
+        app.screen.query_one("#format", Select).value = name
         await until(lambda: place(app).value.endswith(exporters.named(name).suffix))
         place(app).focus()
         await pilot.press("enter")

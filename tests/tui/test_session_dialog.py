@@ -76,6 +76,7 @@ async def test_everything_changed(program: StillProgram) -> None:
         ("top_p", "1.5", "not between 0 and 1"),
         ("top_k", "1.5", "not a whole number"),
         ("max_tokens", "0", "not between 1"),
+        ("model", "7b:q9", "is not published as q9"),
     ],
 )
 async def test_what_is_wrong_is_told_in_its_place(program: StillProgram, name: str, text: str, says: str) -> None:
@@ -105,6 +106,10 @@ async def test_system_prompts_are_kept_chosen_and_deleted(program: StillProgram)
         listed.focus()
         await pilot.press("home", "enter")
         await until(lambda: app.screen.query_one("#system", TextArea).text == "Speak like a pirate.")
+        area = app.screen.query_one("#system", TextArea)
+        area.undo()
+        await until(lambda: area.text == "Be brief.")
+        area.redo()
         app.screen.query_one("#save", Button).press()
         await until(lambda: isinstance(app.screen, TextScreen))
         await pilot.press(*"Corsair", "enter")

@@ -16,7 +16,9 @@ from qwenchat.tui.downloads import Download, Downloads, State, state_words
 from qwenchat.tui.screens.confirm import ConfirmScreen
 from qwenchat.tui.screens.dialog import Dialog, button, plain, relabel
 
-_BAR = 20
+_NAME = 18
+"""Cells of a name; what is longer is cut, and told whole when it is asked about."""
+_BAR = 16
 
 
 class DownloadRow(Horizontal):
@@ -128,7 +130,7 @@ def _row_of(widget: Button) -> DownloadRow:
 
 
 def _bar(download: Download) -> Content:
-    name = set_cell_size(clean_line(download.reference, 60), min(24, max(12, len(download.reference))))
+    name = set_cell_size(clean_line(download.reference, 60), _NAME)
     if download.share is None:
         return Content(name)
     full = round(download.share * _BAR)

@@ -9,7 +9,7 @@ from typing import ClassVar
 from textual import on, work
 from textual.app import ComposeResult
 from textual.types import CSSPathType
-from textual.widgets import Button, Checkbox, Input, Select, Static
+from textual.widgets import Button, Input, Select, Static
 
 from qwenchat.chat.conversation import Session
 from qwenchat.errors import QwenchatError, WrongUse
@@ -54,8 +54,9 @@ class ExportScreen(Dialog[None]):
         }
         names = sorted(exporters.names(), key=lambda name: [*words, name].index(name))
         options = [(f"{name}: {words[name]}" if name in words else name, name) for name in names]
-        yield Select(options, value=names[0], allow_blank=False, compact=True)
-        yield Checkbox(_("All branches, not only the one being read"), compact=True)
+        yield Select(options, value=names[0], allow_blank=False, compact=True, id="format")
+        branches = [(_("the branch being read"), False), (_("all branches"), True)]
+        yield Select(branches, value=False, allow_blank=False, compact=True, id="branches")
         yield plain(_("To a file, a folder (a name that ends in /) or a .zip"), classes="label")
         yield Input(suggester=PathSuggester())
         yield Complaint()
@@ -65,7 +66,7 @@ class ExportScreen(Dialog[None]):
 
     def on_mount(self) -> None:
         """Read the sessions, off the loop."""
-        self.query_one(Select).focus()
+        self.query_one("#format").focus()
         self._open()
 
     @work(exclusive=True, group="open")
@@ -82,8 +83,9 @@ class ExportScreen(Dialog[None]):
 
     @property
     def _export(self) -> Export:
-        form = exporters.named(str(self.query_one(Select).value))
-        return Export(self._program.store, self._sessions, form, self.query_one(Checkbox).value)
+        form = exporters.named(str(self.query_one("#format", Select).value))
+        every = self.query_one("#branches", Select).value is True
+        return Export(self._program.store, self._sessions, form, every)
 
     @on(Select.Changed)
     def _format_chosen(self) -> None:
@@ -96,16 +98,8 @@ class ExportScreen(Dialog[None]):
             self._suggested = place.value = str(Path.cwd() / name)
         self._preview()
 
-    @on(Checkbox.Changed)
-    @work(exclusive=True, group="preview")
-    async def _preview_branches(self) -> None:
-        await self._show_beginning()
-
     @work(exclusive=True, group="preview")
     async def _preview(self) -> None:
-        await self._show_beginning()
-
-    async def _show_beginning(self) -> None:
         preview = self.query_one("#preview", Static)
         try:
             preview.update(await asyncio.to_thread(_beginning, self._export))

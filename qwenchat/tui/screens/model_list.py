@@ -25,7 +25,7 @@ from qwenchat.tui.screens.columns import aligned
 from qwenchat.tui.screens.confirm import ConfirmScreen
 from qwenchat.tui.screens.dialog import Complaint, button, buttons, plain, relabel
 from qwenchat.tui.screens.downloads import DownloadList
-from qwenchat.tui.screens.filtering import Filter
+from qwenchat.tui.screens.filtering import CarefulList, Filter
 from qwenchat.tui.screens.paths import PathSuggester
 
 
@@ -59,7 +59,7 @@ class ModelList(Vertical):
 
     def compose(self) -> ComposeResult:
         yield Filter(placeholder=_("type to filter, or owner/repo:quant, or a path"))
-        yield OptionList(markup=False)
+        yield CarefulList(markup=False)
         yield Complaint()
         yield plain(_("Looking at this machine…"), classes="details muted")
         yield buttons([button(_("Use it"), "do", main=True), button(_("A file on this disk…"), "file")])

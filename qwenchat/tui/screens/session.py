@@ -16,8 +16,9 @@ from textual.widgets.option_list import Option
 
 from qwenchat.chat.conversation import Session
 from qwenchat.chat.sampling import Sampling
-from qwenchat.errors import QwenchatError, WrongUse
+from qwenchat.errors import NotFound, QwenchatError, WrongUse
 from qwenchat.i18n import _
+from qwenchat.models import reference
 from qwenchat.program import Program
 from qwenchat.text import clean, clean_line
 from qwenchat.tui.prompts import NamedPrompt, Prompts
@@ -48,8 +49,10 @@ class SessionScreen(Dialog[Session | None]):
         yield from _field(_("Title"), "title", clean_line(session.title), _("the first question gives it"))
         yield from _field(_("Tags"), "tags", ", ".join(map(clean_line, session.tags)), _("with commas between"))
         yield from _field(_("Model"), "model", clean_line(session.model), self._program.settings.model.default)
+        yield Complaint("about-model")
         yield plain(_("System prompt"), classes="label")
         yield TextArea(clean(session.system), id="system", placeholder=_("empty: Qwen2's own"))
+        yield plain(_("The library of prompts; Enter takes one"), classes="label", id="library")
         yield OptionList(id="prompts", markup=False)
         keep, delete = button(_("Save as…"), "save"), button(_("Delete from the library"), "delete")
         yield buttons([keep, delete])
@@ -77,11 +80,13 @@ class SessionScreen(Dialog[Session | None]):
         listed = self.query_one("#prompts", OptionList)
         listed.clear_options()
         listed.add_options(Option(Content(f"{each.name}: {clean_line(each.text, 60)}")) for each in self._listed)
-        listed.display = self.query_one("#delete").display = bool(self._listed)
+        for widget in (listed, self.query_one("#library"), self.query_one("#delete")):
+            widget.display = bool(self._listed)
 
     @on(OptionList.OptionSelected, "#prompts")
     def _choose_prompt(self, event: OptionList.OptionSelected) -> None:
-        self.query_one("#system", TextArea).text = self._listed[event.option_index].text
+        area = self.query_one("#system", TextArea)
+        area.replace(self._listed[event.option_index].text, area.document.start, area.document.end)  # can be undone
 
     @on(Button.Pressed, "#save")
     @work(exclusive=True, group="prompts")
@@ -117,19 +122,20 @@ class SessionScreen(Dialog[Session | None]):
 
     @on(Input.Changed)
     def _check(self, event: Input.Changed) -> None:
-        if event.input.id in _NUMBERS:
+        if event.input.id in (*_NUMBERS, "model"):
             self._value(event.input.id)
 
     @on(Button.Pressed, "#keep")
     @on(Input.Submitted)
     def _keep(self) -> None:
         values: dict[str, Any] = {}
-        for name in _NUMBERS:
+        for name in (*_NUMBERS, "model"):
             value, wrong = self._value(name)
             if wrong:
                 self.query_one(f"#{name}").focus()
                 return
             values[name] = value
+        model = values.pop("model")
         stop = self.query_one("#stop", TextArea).text.split("\n")
         values["stop"] = tuple(_unescaped(clean(line)) for line in stop if line)
         tags = (clean_line(tag) for tag in self.query_one("#tags", Input).value.split(","))
@@ -137,7 +143,7 @@ class SessionScreen(Dialog[Session | None]):
             self._session,
             title=clean_line(self.query_one("#title", Input).value),
             tags=tuple(dict.fromkeys(tag for tag in tags if tag)),
-            model=clean_line(self.query_one("#model", Input).value),
+            model=model,
             system=clean(self.query_one("#system", TextArea).text).strip(),
             sampling=replace(self._session.sampling, **values),
         )
@@ -152,12 +158,18 @@ class SessionScreen(Dialog[Session | None]):
         text = self.query_one(f"#{name}", Input).value.strip()
         complaint = self.query_one(f"#about-{name}", Complaint)
         try:
-            value = _parsed(name, text)
-        except WrongUse as error:
+            value = self._model(text) if name == "model" else _parsed(name, text)
+        except (WrongUse, NotFound) as error:
             complaint.show(error)
             return None, True
         complaint.show(None)
         return value, False
+
+    def _model(self, text: str) -> str:
+        """Return a model's reference as it was typed. Raises WrongUse or NotFound where it can mean nothing."""
+        if text:
+            reference.parse(text, self._program.catalog)
+        return clean_line(text)
 
 
 def _field(label: str, name: str, value: str, placeholder: str) -> ComposeResult:

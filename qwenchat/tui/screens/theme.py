@@ -36,12 +36,9 @@ class ThemeScreen(Dialog[str | None]):
         self._before = self.app.theme
         themes = self.app.available_themes
         titles = self._titles or {name: name for name in themes}
-        kinds = {True: _("dark"), False: _("light")}
         names = [name for name in titles if name in themes]
         listed = self.query_one(OptionList)
-        listed.add_options(
-            Option(f"{clean_line(titles[name])} · {kinds[themes[name].dark]}", id=name) for name in names
-        )
+        listed.add_options(Option(_labelled(titles[name], themes[name].dark), id=name) for name in names)
         if self._before in names:
             listed.highlighted = names.index(self._before)
         listed.focus()
@@ -59,3 +56,12 @@ class ThemeScreen(Dialog[str | None]):
     @on(OptionList.OptionSelected)
     def _keep(self, event: OptionList.OptionSelected) -> None:
         self.answer(event.option_id)
+
+
+def _labelled(title: str, dark: bool) -> str:
+    """Return a title with whether the theme is dark or light, where it does not say that itself."""
+    title = clean_line(title)
+    if title.endswith(("dark", "light")):
+        return title
+    kind = _("dark") if dark else _("light")
+    return f"{title} · {kind}"
