@@ -32,7 +32,7 @@ class Empty(App):
         yield Footer()
 Empty().run()
 """
-ANSWER_TOKENS = "256"
+ANSWER_TOKENS = "128"
 QUESTION = "Tell me about the sea"
 
 
