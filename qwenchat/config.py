@@ -70,11 +70,14 @@ class Settings(_Section, frozen=True):
     """All that a person can set."""
 
     language: Annotated[Literal["", "en", "zh_CN"], Meta(description="Language; empty: the system's")] = ""
+    theme: Annotated[str, Meta(description="Theme of the screen; empty: ink")] = ""
     system: Annotated[str, Meta(description="System prompt of new sessions; empty: Qwen2's own")] = ""
     model: ModelSettings = field(default_factory=ModelSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     hub: HubSettings = field(default_factory=HubSettings)
     sessions: SessionSettings = field(default_factory=SessionSettings)
+    keys: dict[str, str] = field(default_factory=dict)
+    """Keys of the screen's actions, by the action's id; `tui.actions` names them. Not set by name: a file's part."""
 
 
 def load(file: Path, environ: Mapping[str, str]) -> Settings:
@@ -96,7 +99,7 @@ def names() -> list[str]:
     for entry in msgspec.structs.fields(Settings):
         if isinstance(entry.type, type) and issubclass(entry.type, _Section):
             found += [f"{entry.name}.{inner.name}" for inner in msgspec.structs.fields(entry.type)]
-        else:
+        elif entry.name != "keys":
             found.append(entry.name)
     return found
 

@@ -60,6 +60,10 @@ class Program:
         """The settings. Raises WrongUse or FileError."""
         return config.load(self.paths.settings, self.environ)
 
+    def reread_settings(self) -> None:
+        """Read the settings anew when they are next asked for."""
+        self.__dict__.pop("settings", None)
+
     @property
     def sampling(self) -> Sampling:
         """What the settings wish for. Raises WrongUse for a number that makes no sense."""

@@ -16,7 +16,7 @@ import click
 
 from qwenchat import __version__
 from qwenchat.cli.output import Output, OutputLost, ReaderGone
-from qwenchat.errors import ExitCode, QwenchatError
+from qwenchat.errors import ExitCode, QwenchatError, WrongUse
 from qwenchat.i18n import CATALOGUES, _, language, use_language
 from qwenchat.program import Program
 
@@ -58,15 +58,33 @@ def localised(command: click.Command) -> click.Command:
     return command
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="qwenchat", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+@click.option("-m", "--model", default="", metavar="REF", help="Begin with this model.")
+@click.option("--session", default="", metavar="ID", help="Open this session.")
+@click.option("-c", "--continue", "continue_", is_flag=True, help="Open the session that was written to last.")
+@click.option("--theme", default="", metavar="NAME", help="Use this theme.")
+@click.option("--inline", is_flag=True, help="Draw below the shell's prompt instead of on the whole screen.")
 @click.pass_context
-def root(context: click.Context, debug: bool) -> None:
-    """Chat with Qwen2 models, offline, on your own machine."""
+def root(context: click.Context, /, **options: Any) -> int:
+    """Chat with Qwen2 models, offline, on your own machine. Without a command: in a screen of its own."""
     program: Program = context.obj
     use_language(program.settings.language)
     context.call_on_close(program.close)
+    return ExitCode.DONE if context.invoked_subcommand else _screen(program, options)
+
+
+def _screen(program: Program, options: dict[str, Any]) -> int:
+    """Open the screen. Raises WrongUse where there is no terminal to draw it on."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise WrongUse(
+            _("The screen needs a terminal."), _("Ask from a script with `qwenchat ask`; `qwenchat -h` shows the rest.")
+        )
+    from qwenchat.tui.app import Start, run  # noqa: PLC0415 - no command but this one pays for the screen
+
+    start = Start(options["model"], options["session"], options["theme"])
+    return run(program, start, continue_=options["continue_"], inline=options["inline"])
 
 
 def _speak(program: Program) -> None:

@@ -1,1 +1,1 @@
-"""Dialogs over the chat, one file each with its style sheet beside it."""
+"""The chat, which stays, and dialogs over it, one file each with its style sheet beside it."""

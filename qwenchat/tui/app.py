@@ -1,0 +1,134 @@
+"""The program on the screen: themes, language, keymap, palette, signals. What a chat is lives in `screens.chat`."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from textual.app import App, SystemCommand
+from textual.screen import Screen
+
+from qwenchat import config
+from qwenchat.program import Program
+from qwenchat.text import clean_line
+from qwenchat.tui import themes
+from qwenchat.tui.actions import Where, actions, clashes
+from qwenchat.tui.chats import EngineFactory
+from qwenchat.tui.screens import open as screens
+from qwenchat.tui.screens.chat import ChatScreen
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What the screen begins with."""
+
+    model: str = ""
+    session: str = ""
+    """The id."""
+    theme: str = ""
+
+
+class QwenchatApp(App[None]):
+    """The Textual program."""
+
+    ENABLE_COMMAND_PALETTE = True
+    TITLE = "qwenchat"
+
+    def __init__(self, program: Program, start: Start, new_engine: EngineFactory | None = None) -> None:
+        no_colour = bool(program.environ.get("NO_COLOR"))
+        super().__init__(ansi_color=no_colour)
+        self.program = program
+        self.actions = actions()
+        self._start, self._new_engine, self._no_colour = start, new_engine, no_colour
+        self._leaving = False
+
+    async def on_mount(self) -> None:
+        """Take the theme and the keys, and show the chat."""
+        self._use_themes()
+        keymap = dict(self.program.settings.keys)
+        problems = clashes(self.actions, keymap)
+        self.set_keymap({name: key for name, key in keymap.items() if key})
+        chat = ChatScreen(self.program, self.actions, session=self._start.session, new_engine=self._new_engine)
+        if self._start.model:
+            chat.session = chat.chats.new(self._start.model)
+        await self.push_screen(chat)
+        for problem in (*problems, *self._themes.problems):
+            self.notify(problem.hint, title=clean_line(problem.message, 300), severity="warning", markup=False)
+        self._listen_to_signals()
+
+    def watch_title(self, title: str) -> None:
+        """Name the terminal's window after the chat."""
+        if self._driver and not self.is_headless:
+            self._driver.write(f"\x1b]2;{clean_line(title, 80)}\x07")
+
+    @property
+    def chat(self) -> ChatScreen:
+        """The chat, below whatever screen is open."""
+        return next(screen for screen in self.screen_stack if isinstance(screen, ChatScreen))
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Yield what the palette offers: every action, with its key."""
+        if not isinstance(screen, ChatScreen):
+            return
+        seen: set[str] = set()
+        for action in self.actions:
+            if action.label not in seen and action.id not in ("escape",):
+                seen.add(action.label)
+                key = f"  [{action.keys.split(',')[0]}]" if action.keys else ""
+                words = action.help + (key if action.where is Where.ANYWHERE else "")
+                yield SystemCommand(action.label, words, partial(self._carry_out, action.id))
+
+    async def _carry_out(self, action: str) -> None:
+        await self.chat.run_action(f"screen.{action}")
+
+    def action_change_theme(self) -> None:
+        """Choose a theme."""
+        self.chat.ask(screens.themes(self._themes.titles), self._take_theme)
+
+    async def action_quit(self) -> None:
+        """End the program when all is kept."""
+        if not self._leaving:
+            self._leaving = True
+            try:
+                await self.chat.leave()
+            finally:
+                self.exit()
+
+    def _take_theme(self, name: str | None) -> None:
+        if name and name in self.available_themes:
+            self.theme = name
+            config.put(self.program.paths.settings, "theme", name)
+            self.program.reread_settings()
+
+    def _use_themes(self) -> None:
+        self._themes = themes.load_all(self.program.paths.config / "themes")
+        for theme in self._themes.by_name.values():
+            self.register_theme(theme)
+        wanted = self._start.theme or self.program.settings.theme or themes.DEFAULT
+        name = themes.suited(wanted, no_colour=self._no_colour, colour_system=self.console.color_system)
+        self.theme = name if name in self.available_themes else themes.DEFAULT
+
+    def _listen_to_signals(self) -> None:
+        """Keep everything and leave when the terminal closes or the machine goes down."""
+        if sys.platform == "win32":
+            return
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, lambda: self.run_worker(self.action_quit(), name="leave"))
+
+
+def run(program: Program, start: Start, *, continue_: bool = False, inline: bool = False) -> int:
+    """Run the screen and return the exit code.
+
+    `start.session` may be the beginning of an id; `continue_` opens the session that was written to last. Raises
+    NotFound, WrongUse or StoreError before anything is drawn.
+    """
+    if start.session:
+        start = replace(start, session=program.store.shelf.resolve(start.session))
+    elif continue_ and (latest := program.store.shelf.latest()):
+        start = replace(start, session=latest.id)
+    app = QwenchatApp(program, start)
+    app.run(inline=inline)
+    return app.return_code or 0

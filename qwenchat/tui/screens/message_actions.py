@@ -1,0 +1,191 @@
+"""What can be done with a message: the selected one, else the last one that the action fits."""
+
+import asyncio
+from pathlib import Path
+
+from textual import on
+
+from qwenchat.chat.conversation import Message, Role, Status
+from qwenchat.errors import FileError
+from qwenchat.i18n import _
+from qwenchat.text import clean, safe_name
+from qwenchat.tui.screens import open as screens
+from qwenchat.tui.screens.conversation import Conversation, Undo
+from qwenchat.tui.transcript.view import Transcript
+
+
+class MessageActions(Conversation):
+    """Actions on messages."""
+
+    editing: Message | None = None
+    """The question that is being edited in the prompt."""
+
+    def action_regenerate(self) -> None:
+        """Answer the selected question, or that of the selected answer, once more."""
+        if question := self._question():
+            self.chats.regenerate(question)
+
+    def action_retry(self) -> None:
+        """Answer once more."""
+        self.action_regenerate()
+
+    def action_carry_on(self) -> None:
+        """Carry an answer on where it ended."""
+        answer = self._last(Role.ASSISTANT)
+        if answer and answer.status is not Status.STREAMING:
+            self.chats.resume(answer) if answer.text else self.action_regenerate()
+
+    def action_edit(self) -> None:
+        """Take a question into the prompt, to ask it again in other words."""
+        if question := self._question():
+            self.editing = question
+            self.prompt.write(question.text)
+            self.prompt.area.focus()
+            self.prompt.border_title = _("Edit and resend · Esc: leave as it was")
+            self.prompt.add_class("editing")
+
+    def leave_editing(self) -> None:
+        """Leave the question as it was."""
+        self.editing = None
+        self.prompt.border_title = ""
+        self.prompt.remove_class("editing")
+
+    def action_branch(self) -> None:
+        """Let the next question follow the selected message; what follows it now stays beside."""
+        if not (message := self.transcript.selected):
+            self.tell(_("Select a message first: F6, then the arrow keys with Alt."))
+        elif message.role is Role.USER:
+            self.action_edit()
+        else:
+            self.attempt(self._branch(message))
+
+    async def _branch(self, message: Message) -> None:
+        await self.show(await self.chats.branch_at(message))
+        self.branched = True
+        self.prompt.area.focus()
+        self.tell(_("The next question follows this message."))
+
+    @on(Transcript.VariantChosen)
+    def choose_variant(self, event: Transcript.VariantChosen) -> None:
+        """Read another variant."""
+        self.attempt(self._variant(event.message, event.step))
+
+    async def _variant(self, message: Message, step: int) -> None:
+        place = [shown.id for shown in self.transcript.messages].index(message.id)
+        opened = await self.chats.variant(message, step)
+        await self.show(opened)
+        self.transcript.select(opened.branch[place].id)
+
+    def action_delete(self) -> None:
+        """Delete the selected message and all below it; it can be taken back."""
+        if not (message := self.transcript.selected):
+            self.tell(_("Select a message first: F6, then the arrow keys with Alt."))
+        elif self.chats.is_private(message.session):
+            self.tell(_("A private chat keeps nothing: leave it, and all of it is gone."))
+        elif self.answering:
+            self.tell(_("Stop the answer first (Esc)."))
+        else:
+            self.attempt(self._delete(message))
+
+    async def _delete(self, message: Message) -> None:
+        await asyncio.to_thread(self.program.store.trash.remove_message, message.id)
+
+        async def back() -> None:
+            await asyncio.to_thread(self.program.store.trash.restore_message, message.id)
+            await self.show(await self.chats.show(message), at=message.id)
+
+        self.undone.append(Undo(_("The message is back."), back))
+        await self.reread()
+        self.tell(_("Deleted. F8 takes it back."))
+
+    def action_copy(self) -> None:
+        """Copy the selected message, else the last answer, as Markdown."""
+        message = self.transcript.selected or self._last(Role.ASSISTANT)
+        if message:
+            self.copy_text(message.text)
+
+    def action_copy_chat(self) -> None:
+        """Copy the whole branch as Markdown."""
+        names = {Role.USER: _("You"), Role.ASSISTANT: "Qwen2"}
+        parts = [f"**{names[message.role]}**\n\n{message.text}" for message in self.transcript.messages]
+        self.copy_text("\n\n---\n\n".join(parts))
+
+    def action_copy_code(self) -> None:
+        """Copy the last code block."""
+        if (found := self._code()) is not None:
+            self.copy_text(found[1])
+
+    def action_save_code(self) -> None:
+        """Save the last code block to a file that a person names."""
+        if (found := self._code()) is not None:
+            language, code = found
+            name = f"code.{safe_name(language) if language else 'txt'}"
+            self.ask(
+                screens.line(_("Save the code to"), name), lambda typed: self._save(typed, code) if typed else None
+            )
+
+    @on(Transcript.CodeActivated)
+    def copy_clicked_code(self, event: Transcript.CodeActivated) -> None:
+        """Copy the code block whose head was clicked."""
+        self.copy_text(self.transcript.code_blocks(event.message.id)[event.index].text)
+
+    @on(Transcript.LinkActivated)
+    def copy_link(self, event: Transcript.LinkActivated) -> None:
+        """Copy a link: nothing is ever opened by itself."""
+        self.copy_text(event.target)
+
+    def action_quote(self) -> None:
+        """Quote the selected message, or the text that is selected with the mouse, in the prompt."""
+        message = self.transcript.selected or self._last(Role.ASSISTANT)
+        text = self.get_selected_text() or (message.text if message else "")
+        if text.strip():
+            quoted = "\n".join(f"> {line}" for line in clean(text).strip().splitlines())
+            before = self.prompt.text.rstrip()
+            self.prompt.write(f"{before}\n\n{quoted}\n\n".lstrip("\n"))
+            self.prompt.area.focus()
+
+    def copy_text(self, text: str) -> None:
+        """Copy clean text and say how."""
+        self.app.copy_to_clipboard(clean(text))
+        self.tell(_("Copied {count:,} characters through the terminal (OSC 52).").format(count=len(text)))
+
+    def _save(self, typed: str, code: str) -> None:
+        path = Path(typed).expanduser()
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(clean(code))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            self.tell_error(
+                FileError(
+                    _("{file} can't be written: {reason}.").format(file=path, reason=reason), _("Give another name.")
+                )
+            )
+        else:
+            self.tell(_("Saved as {file}.").format(file=path.absolute()))
+
+    def _code(self) -> tuple[str, str] | None:
+        """Return language and text of the last code block of the selected message, else of the last that has one."""
+        selected = self.transcript.selected
+        messages = [selected] if selected else self.transcript.messages
+        for message in reversed(messages):
+            if blocks := self.transcript.code_blocks(message.id):
+                return blocks[-1].language, blocks[-1].text
+        self.tell(_("There is no code here."))
+        return None
+
+    def _question(self) -> Message | None:
+        """Return the selected question, that of the selected answer, or the last one."""
+        selected = self.transcript.selected
+        messages = self.transcript.messages
+        if selected and selected.role is Role.USER:
+            return selected
+        if selected:
+            return next((message for message in messages if message.id == selected.parent), None)
+        return self._last(Role.USER)
+
+    def _last(self, role: Role) -> Message | None:
+        selected = self.transcript.selected
+        if selected and selected.role is role:
+            return selected
+        return next((message for message in reversed(self.transcript.messages) if message.role is role), None)

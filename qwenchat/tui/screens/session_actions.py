@@ -1,0 +1,186 @@
+"""What can be done with sessions: opening, making, labelling, deleting; their model, settings and export."""
+
+import asyncio
+from dataclasses import replace
+
+from textual import on
+
+from qwenchat.chat.conversation import Session
+from qwenchat.i18n import _
+from qwenchat.tui.screens import open as screens
+from qwenchat.tui.screens.conversation import Conversation, Undo, void
+from qwenchat.tui.widgets.sidebar import Sidebar
+
+
+class SessionActions(Conversation):
+    """Actions on sessions: the one in the list where the list has the focus, else the open one."""
+
+    async def save_draft(self) -> None:
+        """Keep what stands in the prompt."""
+
+    @on(Sidebar.Chosen)
+    def open_chosen(self, event: Sidebar.Chosen) -> None:
+        """Open what was chosen in the list."""
+        self.attempt(self.open_session(event.session, event.message), "open", alone=True)
+
+    async def open_session(self, session_id: str, message_id: str | None = None) -> None:
+        """Open a session, at a message if one is given; the draft of the one before is kept."""
+        await self.save_draft()
+        opened = await self.chats.open(session_id)
+        if message_id and all(message.id != message_id for message in opened.branch):
+            tree = await asyncio.to_thread(self.program.store.tree, session_id)
+            opened = await self.chats.show(tree[message_id])
+        await self.show(opened, at=message_id)
+        self.prompt.clear()
+        self.prompt.write(opened.session.draft)
+        self.sidebar.mark(session_id, (self.queue.running, *self.queue.waiting))
+        self.prompt.area.focus()
+        if self.has_class("narrow"):
+            self.remove_class("sidebar")
+
+    def action_new(self) -> None:
+        """Begin a new chat."""
+        self.attempt(self.open_session(self.chats.new(self.session.model).id), "open", alone=True)
+
+    def action_new_private(self) -> None:
+        """Begin a chat that is written nowhere."""
+        self.attempt(self.open_session(self.chats.new(self.session.model, private=True).id), "open", alone=True)
+
+    def action_models(self) -> None:
+        """Choose a model for the open chat."""
+        screen = screens.models(self.program, self.session.model, self.downloads)
+        self.ask(screen, lambda reference: self.use_model(reference) if reference else None)
+
+    def use_model(self, reference: str) -> None:
+        """Load a model and use it here. Where it can't be loaded, the chat keeps the one it has."""
+        self.attempt(self._use_model(reference), "load", alone=True)
+
+    async def _use_model(self, reference: str) -> None:
+        wanted = replace(self.session, model=reference)
+        if not self.queue.running:
+            await self.chats.load(wanted)
+        self.session = await self.chats.change(wanted.id, model=reference)
+        self.show_header()
+        self.recount()
+
+    def action_session_settings(self) -> None:
+        """Change model, system prompt and sampling of the open chat."""
+
+        def changed(session: Session | None) -> None:
+            if session:
+                self.attempt(self._change(session))
+
+        self.ask(screens.session(self.program, self.session), changed)
+
+    async def _change(self, wanted: Session) -> None:
+        model = wanted.model if wanted.model != self.session.model else ""
+        self.session = await self.chats.change(
+            wanted.id, system=wanted.system, sampling=wanted.sampling, title=wanted.title, tags=wanted.tags
+        )
+        self.show_header()
+        self.recount()
+        if model:
+            self.use_model(model)
+
+    def action_export(self) -> None:
+        """Export the open chat."""
+        if self.chats.is_private(self.session.id) or self.chats.is_new(self.session.id):
+            self.tell(_("There is nothing to export: this chat is private or empty. Copy it from the palette."))
+        else:
+            self.ask(screens.export(self.program, [self.session.id]), void)
+
+    def action_export_listed(self) -> None:
+        """Export the chat under the cursor."""
+        if session_id := self.sidebar.list.session_id:
+            self.ask(screens.export(self.program, [session_id]), void)
+
+    def action_rename(self) -> None:
+        """Give a chat another title."""
+        session = self._named()
+
+        def named(title: str | None) -> None:
+            if title is not None:
+                self.attempt(self._label(session, title=" ".join(title.split())))
+
+        self.ask(screens.line(_("Title"), session.title), named)
+
+    def action_tag(self) -> None:
+        """Change a chat's tags."""
+        session = self._named()
+
+        def tagged(words: str | None) -> None:
+            if words is not None:
+                tags = tuple(dict.fromkeys(words.replace(",", " ").replace("#", " ").split()))
+                self.attempt(self._label(session, tags=tags))
+
+        self.ask(screens.line(_("Tags, with spaces between"), " ".join(session.tags)), tagged)
+
+    def action_pin(self) -> None:
+        """Pin a chat, or no longer."""
+        session = self._named()
+        self.attempt(self._label(session, pinned=not session.pinned))
+
+    async def _label(self, session: Session, **fields: object) -> None:
+        changed = await self.chats.change(session.id, **fields)
+        if changed.id == self.session.id:
+            self.session = changed
+            self.show_header()
+        self.sidebar.reload()
+
+    def action_duplicate(self) -> None:
+        """Copy a chat and open the copy."""
+        self.attempt(self._duplicate(self._named()))
+
+    async def _duplicate(self, session: Session) -> None:
+        if self.chats.is_private(session.id) or self.chats.is_new(session.id):
+            return
+        copy = await asyncio.to_thread(self.program.store.duplicate, session.id)
+        await self.open_session(copy.id)
+        self.sidebar.reload()
+
+    def action_trash(self) -> None:
+        """Move a chat to the trash; it can be taken back."""
+        self.attempt(self._trash(self._named()))
+
+    async def _trash(self, session: Session) -> None:
+        if self.chats.is_private(session.id) or self.chats.is_new(session.id):
+            self.action_new()
+            return
+        await self.chats.stop(session.id)
+        await asyncio.to_thread(self.program.store.trash.put, session.id)
+
+        async def back() -> None:
+            await asyncio.to_thread(self.program.store.trash.restore, session.id)
+            self.sidebar.reload()
+
+        self.undone.append(Undo(_("The chat is back."), back))
+        if session.id == self.session.id:
+            await self.open_session(self.chats.new(session.model).id)
+        self.sidebar.reload()
+        self.tell(_("In the trash. F8 takes it back."))
+
+    def action_undo(self) -> None:
+        """Take the last deletion back."""
+        if self.undone:
+            self.attempt(self._undo(self.undone.pop()))
+        else:
+            self.tell(_("There is nothing to take back."))
+
+    async def _undo(self, undo: Undo) -> None:
+        await undo.back()
+        self.tell(undo.words)
+
+    def action_undo_list(self) -> None:
+        """Take the last deletion back."""
+        self.action_undo()
+
+    def action_undo_message(self) -> None:
+        """Take the last deletion back."""
+        self.action_undo()
+
+    def _named(self) -> Session:
+        """Return the session under the cursor where the list has the focus, else the open one."""
+        listed = self.sidebar.list
+        if listed.has_focus and listed.session_id and (found := self.sidebar.session(listed.session_id)):
+            return found
+        return self.session

@@ -1,0 +1,91 @@
+"""Slash commands: what a line that begins with `/` means, and what a half-typed one may become. Nothing is done here.
+
+`//` at the beginning stands for one `/` and sends the rest. A path such as `/etc/hosts` and text below the first
+line are no commands.
+"""
+
+import re
+from dataclasses import dataclass
+
+from qwenchat.i18n import _
+
+ALIASES = {
+    "bye": "quit",
+    "exit": "quit",
+    "q": "quit",
+    "clear": "new",
+    "reset": "new",
+    "load": "model",
+    "show": "stats",
+    "info": "stats",
+    "regen": "retry",
+    "regenerate": "retry",
+    "read": "attach",
+    "file": "attach",
+    "save": "export",
+    "search": "find",
+    "?": "help",
+}
+"""Names that people know from ollama and llama-cli, and what they mean here."""
+_COMMAND = re.compile(r"/([a-zA-Z?]+)(?:[ \t]+(.*))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Text to send."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command of `commands` and what follows it."""
+
+    name: str
+    rest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A command that there is not."""
+
+    name: str
+
+
+def commands() -> dict[str, str]:
+    """Return every command with what it does, in the person's language."""
+    return {
+        "new": _("new chat; /new private: one that is kept nowhere"),
+        "model": _("choose a model, or name one"),
+        "system": _("set the system prompt"),
+        "set": _("set a sampling parameter, such as temperature 0.7"),
+        "attach": _("add a text file to the question"),
+        "export": _("export this chat"),
+        "retry": _("answer again"),
+        "edit": _("edit the last question"),
+        "branch": _("go on from the selected message"),
+        "find": _("find words in this chat"),
+        "stats": _("tokens and speed of this chat"),
+        "help": _("keys and commands"),
+        "quit": _("end the program"),
+    }
+
+
+def parse(typed: str) -> Say | Command | Unknown:
+    """Return what a person means by what they typed."""
+    if typed.startswith("//"):
+        return Say(typed[1:])
+    found = _COMMAND.fullmatch(typed.strip())
+    if not typed.startswith("/") or not found:
+        return Say(typed)
+    name = found[1].lower()
+    name = ALIASES.get(name, name)
+    return Command(name, (found[2] or "").strip()) if name in commands() else Unknown(found[1])
+
+
+def completions(typed: str) -> list[str]:
+    """Return the commands, aliases last, that what is typed may become; nothing once there is more than a name."""
+    if not re.fullmatch(r"/[a-zA-Z]*", typed):
+        return []
+    begun = typed[1:].lower()
+    return [name for name in (*commands(), *ALIASES) if name.startswith(begun) and (begun or name not in ALIASES)]

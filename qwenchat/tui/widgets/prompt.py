@@ -1,0 +1,258 @@
+"""Where a question is written: many lines, earlier questions, files as chips, slash commands as they are typed."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.message import Message as Event
+from textual.widgets import Static, TextArea
+
+from qwenchat import textfile
+from qwenchat.chat.conversation import Attachment
+from qwenchat.errors import FileError
+from qwenchat.i18n import _, ngettext
+from qwenchat.text import clean, clean_line
+from qwenchat.tui import slash
+
+_MOST_PATHS = 20
+_LONGEST_PATHS = 4000
+
+
+class PromptArea(TextArea):
+    """The text itself. Enter sends; Ctrl+J and Shift+Enter begin a new line."""
+
+    @dataclass
+    class Sent(Event):
+        """Enter was pressed."""
+
+    @dataclass
+    class FilesGiven(Event):
+        """Paths of files were pasted or dropped."""
+
+        paths: list[Path]
+
+    @dataclass
+    class Completed(Event):
+        """Tab was pressed behind a half-typed command."""
+
+    def __init__(self) -> None:
+        super().__init__(soft_wrap=True, show_line_numbers=False, tab_behavior="focus", highlight_cursor_line=False)
+        self.earlier: list[str] = []
+        """Earlier questions, oldest first."""
+        self._at: int | None = None
+        self._written = ""
+
+    async def _on_key(self, event: events.Key) -> None:
+        if event.key == "enter":
+            self._consume(event)
+            self.post_message(self.Sent())
+        elif event.key in ("ctrl+j", "shift+enter", "alt+enter"):
+            self._consume(event)
+            self._replace_via_keyboard("\n", *self.selection)
+        elif event.key == "ctrl+d" and not self.text:
+            self._consume(event)
+            await self.run_action("screen.quit")
+        elif event.key == "tab" and slash.completions(self.text):
+            self._consume(event)
+            self.post_message(self.Completed())
+        else:
+            await super()._on_key(event)
+
+    async def _on_paste(self, event: events.Paste) -> None:
+        event.stop()
+        event.prevent_default()
+        if paths := paths_in(event.text):
+            self.post_message(self.FilesGiven(paths))
+            return
+        pasted = clean(event.text.replace("\r\n", "\n").replace("\r", "\n"))
+        if result := self._replace_via_keyboard(pasted, *self.selection):
+            self.move_cursor(result.end_location)
+
+    def action_cursor_up(self, select: bool = False) -> None:
+        """Go up, from the first line to the question before."""
+        if not select and self.navigator.is_first_wrapped_line(self.cursor_location) and self._go(-1):
+            return
+        super().action_cursor_up(select)
+
+    def action_cursor_down(self, select: bool = False) -> None:
+        """Go down, from the last line to the question after."""
+        if not select and self.navigator.is_last_wrapped_line(self.cursor_location) and self._go(1):
+            return
+        super().action_cursor_down(select)
+
+    def write(self, text: str) -> None:
+        """Put another text in place of what stands there, the cursor behind it."""
+        self._at = None
+        self.load_text(text)
+        self.move_cursor(self.document.end)
+
+    def _go(self, step: int) -> bool:
+        """Show the question before or after; False where there is none."""
+        at = len(self.earlier) if self._at is None else self._at
+        if self._at is None:
+            self._written = self.text
+        if not 0 <= at + step <= len(self.earlier) or not self.earlier:
+            return False
+        at += step
+        self.write(self._written if at == len(self.earlier) else self.earlier[at])
+        self._at = None if at == len(self.earlier) else at
+        return True
+
+    @staticmethod
+    def _consume(event: events.Key) -> None:
+        event.stop()
+        event.prevent_default()
+
+
+class Prompt(Vertical):
+    """The prompt with its chips and suggestions."""
+
+    @dataclass
+    class Submitted(Event):
+        """A person sends a question, or a slash command."""
+
+        text: str
+        attachments: tuple[Attachment, ...]
+
+    @dataclass
+    class Edited(Event):
+        """The text or the files changed."""
+
+    @dataclass
+    class Refused(Event):
+        """A file can't be added."""
+
+        error: FileError
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.attachments: tuple[Attachment, ...] = ()
+        self._tokens: dict[str, int] = {}
+
+    def compose(self) -> ComposeResult:
+        """Lay out suggestions, chips, text."""
+        yield Static(id="suggestions", markup=False)
+        yield Static(id="chips", markup=False)
+        yield PromptArea()
+
+    @property
+    def area(self) -> PromptArea:
+        """The text widget."""
+        return self.query_one(PromptArea)
+
+    @property
+    def text(self) -> str:
+        """What stands there."""
+        return self.area.text
+
+    def write(self, text: str) -> None:
+        """Put a text there."""
+        self.area.write(text)
+
+    def clear(self) -> None:
+        """Empty it, files too."""
+        self.area.write("")
+        self.attachments = ()
+        self._show_chips()
+
+    def attach(self, paths: Sequence[Path]) -> None:
+        """Add text files as chips; what is no text file is refused by a message."""
+        self.run_worker(lambda: self._read(list(paths)), thread=True, group="attach", exit_on_error=False)
+
+    def show_tokens(self, tokens: dict[str, int]) -> None:
+        """Show how many tokens files take, by their digest."""
+        self._tokens = tokens
+        self._show_chips()
+
+    def add(self, attachment: Attachment) -> None:
+        """Add a file that was read."""
+        if attachment not in self.attachments:
+            self.attachments = (*self.attachments, attachment)
+        self._show_chips()
+        self.post_message(self.Edited())
+
+    def action_detach(self, index: int) -> None:
+        """Take a file away."""
+        self.attachments = (*self.attachments[:index], *self.attachments[index + 1 :])
+        self._show_chips()
+        self.post_message(self.Edited())
+
+    def on_prompt_area_sent(self) -> None:
+        """Send, unless there is nothing to send."""
+        if self.text.strip() or self.attachments:
+            self.post_message(self.Submitted(self.text.strip("\n"), self.attachments))
+
+    def on_prompt_area_files_given(self, event: PromptArea.FilesGiven) -> None:
+        """Add the files."""
+        self.attach(event.paths)
+
+    def on_prompt_area_completed(self) -> None:
+        """Complete a command to the first that fits."""
+        found = slash.completions(self.text)
+        if found:
+            self.write(f"/{found[0]} ")
+
+    def on_text_area_changed(self) -> None:
+        """Show what a half-typed command may become."""
+        found, known = slash.completions(self.text), slash.commands()
+        view = self.query_one("#suggestions", Static)
+        lines = [f"/{name:<9} {known.get(name) or '→ /' + slash.ALIASES[name]}" for name in found[: self._room()]]
+        view.update(Content("\n".join(lines)))
+        view.set_class(bool(lines), "shown")
+        self.post_message(self.Edited())
+
+    def _room(self) -> int:
+        return max(1, min(13, self.screen.size.height // 2 - 3))
+
+    def _read(self, paths: list[Path]) -> None:
+        for path in paths:
+            try:
+                file = textfile.read(path.expanduser())
+            except FileError as error:
+                self.post_message(self.Refused(error))
+            else:
+                attachment = Attachment(file.name, "text/plain", file.text.encode())
+                self.app.call_from_thread(self.add, attachment)
+
+    def _show_chips(self) -> None:
+        parts: list[Content] = []
+        for index, attachment in enumerate(self.attachments):
+            count = self._tokens.get(attachment.digest)
+            size = (
+                ngettext("{count:,} byte", "{count:,} bytes", len(attachment.data)).format(count=len(attachment.data))
+                if count is None
+                else ngettext("{count:,} token", "{count:,} tokens", count).format(count=count)
+            )
+            words = f" {clean_line(attachment.name, 40)} · {size} "
+            close = f"@click=detach({index})"
+            parts += [
+                Content.styled(words, "$foreground on $panel"),
+                Content.styled("✕ ", f"$foreground on $panel {close}"),
+            ]
+            parts.append(Content(" "))
+        view = self.query_one("#chips", Static)
+        view.update(Content.assemble(*parts))
+        view.set_class(bool(parts), "shown")
+        view.tooltip = _("✕ takes a file away") if parts else None
+
+
+def paths_in(pasted: str) -> list[Path]:
+    """Return the files that a paste consists of, as terminals write dropped ones; nothing for any other text."""
+    if not pasted.strip() or len(pasted) > _LONGEST_PATHS or "\0" in pasted:
+        return []
+    try:
+        words = shlex.split(pasted)
+    except ValueError:
+        return []
+    paths = [Path(unquote(urlsplit(word).path) if word.startswith("file://") else word) for word in words]
+    try:
+        whole = all(path.is_absolute() and path.is_file() for path in paths)
+    except OSError:
+        return []
+    return paths if 0 < len(paths) <= _MOST_PATHS and whole else []

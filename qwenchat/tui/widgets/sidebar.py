@@ -1,0 +1,232 @@
+"""The list of chats, by date and in pages, and what a search over all text finds."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.content import Content
+from textual.message import Message as Event
+from textual.widgets import Input, OptionList
+from textual.widgets.option_list import Option
+
+from qwenchat.chat.conversation import Session
+from qwenchat.i18n import _
+from qwenchat.sessions.search import Found, Hit
+from qwenchat.sessions.shelf import Listed
+from qwenchat.text import clean_line
+
+PAGE = 100
+_NEAR_END = 20
+_DAY_S = 86_400
+_SEARCH_AFTER_S = 0.15
+Newest = Callable[[int, int], Sequence[Listed]]
+"""Returns a page of sessions for (limit, offset); may block."""
+Find = Callable[[str], Found]
+"""Searches all text; may block."""
+
+
+class SessionList(OptionList):
+    """The lines; which session a line stands for is kept beside them."""
+
+    @property
+    def session_id(self) -> str | None:
+        """The id of the session under the cursor."""
+        option = self.highlighted_option
+        return option.id.split(" ")[0] if option and option.id else None
+
+
+class Sidebar(Vertical):
+    """Search on top, sessions below."""
+
+    @dataclass
+    class Chosen(Event):
+        """A person wants to see a session, at a message if one is named."""
+
+        session: str
+        message: str | None
+
+    def __init__(self, newest: Newest, find: Find, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._newest, self._find = newest, find
+        self._loaded = 0
+        self._all_loaded = False
+        self._group = ""
+        self._current = ""
+        self._busy: frozenset[str] = frozenset()
+        self._sessions: dict[str, Session] = {}
+
+    def compose(self) -> ComposeResult:
+        """Lay out the search and the list."""
+        yield Input(placeholder=_("Search all chats"), id="session-search", compact=True)
+        yield SessionList(id="sessions", markup=False, compact=True)
+
+    @property
+    def list(self) -> SessionList:
+        """The list."""
+        return self.query_one(SessionList)
+
+    @property
+    def searching(self) -> bool:
+        """Whether the list shows what a search found."""
+        return bool(self.query_one(Input).value.strip())
+
+    def session(self, session_id: str) -> Session | None:
+        """Return a listed session."""
+        return self._sessions.get(session_id)
+
+    def reload(self) -> None:
+        """Read the list anew, from its beginning as far as it was read."""
+        if self.searching:
+            self._search()
+        else:
+            count = max(self._loaded, PAGE)
+            self.run_worker(lambda: self._fetch(0, count), thread=True, group="list", exclusive=True)
+
+    def mark(self, current: str, busy: Sequence[str]) -> None:
+        """Mark the session that is open and those that are answered or wait."""
+        before = {self._current, *self._busy}
+        self._current, self._busy = current, frozenset(busy)
+        for session_id in {*before, current, *busy} - {""}:
+            if not self.searching and (session := self._sessions.get(session_id)):
+                self.list.replace_option_prompt(session_id, self._line(session))
+
+    def focus_search(self) -> None:
+        """Go to the search."""
+        self.query_one(Input).focus()
+
+    def clear_search(self) -> bool:
+        """End a search; False where there was none."""
+        searching = self.searching
+        self.query_one(Input).value = ""
+        return searching
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Search as it is typed."""
+        event.stop()
+        self.set_timer(_SEARCH_AFTER_S, lambda: self._search(event.value))
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Go to what was found."""
+        event.stop()
+        self.list.focus()
+        self.list.action_first()
+
+    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        """Read the next page before its end is reached."""
+        event.stop()
+        if not self.searching and event.option_index > self.list.option_count - _NEAR_END:
+            self._more()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Say what was chosen."""
+        event.stop()
+        session, _space, message = (event.option_id or "").partition(" ")
+        self.post_message(self.Chosen(session, message or None))
+
+    def on_mouse_scroll_down(self) -> None:
+        """Read the next page before its end is reached."""
+        if self.list.max_scroll_y - self.list.scroll_y < _NEAR_END * 2:
+            self._more()
+
+    def _more(self) -> None:
+        if not self._all_loaded and not self.searching:
+            at = self._loaded
+            self.run_worker(lambda: self._fetch(at, PAGE), thread=True, group="list", exclusive=True)
+
+    def _fetch(self, offset: int, limit: int) -> None:
+        page = self._newest(limit, offset)
+        self.app.call_from_thread(self._show_page, page, offset, limit)
+
+    def _show_page(self, page: Sequence[Listed], offset: int, limit: int) -> None:
+        if self.searching or offset not in (0, self._loaded):
+            return
+        view = self.list
+        at = view.session_id
+        if offset == 0:
+            self._group, self._sessions = "", {}
+            view.clear_options()
+        view.add_options(self._options(page))
+        self._loaded = offset + len(page)
+        self._all_loaded = len(page) < limit
+        wanted = at if at in self._sessions else self._current
+        if offset == 0 and wanted in self._sessions:
+            view.highlighted = view.get_option_index(wanted)
+
+    def _options(self, page: Sequence[Listed]) -> Iterator[Option]:
+        for listed in page:
+            session = listed.session
+            if session.id in self._sessions:
+                continue
+            self._sessions[session.id] = session
+            group = group_of(session, time.time())
+            if group != self._group:
+                self._group = group
+                yield Option(Content.styled(group, "$foreground-muted bold"), disabled=True)
+            yield Option(self._line(session), id=session.id)
+
+    def _line(self, session: Session) -> Content:
+        mark = "✎ " if session.id in self._busy else "● " if session.id == self._current else "  "
+        title = clean_line(session.title or session.draft, 80) or _("New chat")
+        tags = "".join(f" #{clean_line(tag, 20)}" for tag in session.tags)
+        style = "bold" if session.id == self._current else ""
+        return Content.assemble(mark, Content.styled(title, style), Content.styled(tags, "$foreground-muted"))
+
+    def _search(self, typed: str | None = None) -> None:
+        now = self.query_one(Input).value
+        if typed is not None and typed != now:
+            return
+        if not now.strip():
+            self._loaded = 0
+            self.reload()
+            return
+        self.run_worker(lambda: self._look_up(now), thread=True, group="list", exclusive=True)
+
+    def _look_up(self, typed: str) -> None:
+        found = self._find(typed)
+        self.app.call_from_thread(self._show_found, typed, found)
+
+    def _show_found(self, typed: str, found: Found) -> None:
+        if typed != self.query_one(Input).value:
+            return
+        view = self.list
+        view.clear_options()
+        if not found.hits:
+            view.add_option(Option(Content.styled(_("Nothing found"), "$foreground-muted"), disabled=True))
+        seen: set[str] = set()
+        for hit in found.hits:
+            name = hit.session if hit.message is None else f"{hit.session} {hit.message}"
+            if name not in seen:
+                seen.add(name)
+                view.add_option(Option(_found_line(hit), id=name))
+
+
+def group_of(session: Session, now: float) -> str:
+    """Return the heading that a session belongs below; `now` in Unix seconds."""
+    if session.pinned:
+        return _("Pinned")
+    then = time.localtime(session.updated / 1000)
+    days = (_midnight(now) - _midnight(session.updated / 1000)) / _DAY_S
+    if days < 0.5:
+        return _("Today")
+    if days < 1.5:
+        return _("Yesterday")
+    if days < 7.5:
+        return _("Last 7 days")
+    return time.strftime("%Y-%m", then)
+
+
+def _midnight(when: float) -> float:
+    day = time.localtime(when)
+    return time.mktime((day.tm_year, day.tm_mon, day.tm_mday, 0, 0, 0, 0, 0, -1))
+
+
+def _found_line(hit: Hit) -> Content:
+    title = clean_line(hit.title, 60) or _("New chat")
+    if hit.message is None:
+        return Content.assemble(Content.styled("▪ " + title, "bold"))
+    content = Content(hit.excerpt.text)
+    for begin, end in hit.excerpt.marks:
+        content = content.stylize("bold $text-accent", begin, end)
+    return Content.assemble(Content.styled(title, "$foreground-muted"), "\n  ", content)

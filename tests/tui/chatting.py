@@ -1,0 +1,104 @@
+"""The whole screen over a scripted engine and a store on disk, and waiting for what it shows."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from textual.pilot import Pilot
+
+from qwenchat.chat.conversation import Message, Session, Status
+from qwenchat.chat.identity import UUIDv7, unix_ms
+from qwenchat.chat.scripted import ScriptedEngine
+from qwenchat.program import Program
+from qwenchat.tui.app import QwenchatApp, Start
+from qwenchat.tui.screens.chat import ChatScreen
+from qwenchat.tui.transcript.view import Transcript
+from tests.tui.screens import until
+
+
+@dataclass
+class Chatting:
+    """A running screen."""
+
+    app: QwenchatApp
+    pilot: Pilot[None]
+    engine: ScriptedEngine
+
+    @property
+    def chat(self) -> ChatScreen:
+        return self.app.chat
+
+    @property
+    def transcript(self) -> Transcript:
+        return self.chat.transcript
+
+    @property
+    def messages(self) -> list[Message]:
+        return self.transcript.messages
+
+    @property
+    def texts(self) -> list[str]:
+        return [message.text for message in self.messages]
+
+    @property
+    def said(self) -> list[str]:
+        """What the notices that passed say."""
+        return [f"{note.title} {note.message}" for note in self.app._notifications]
+
+    @property
+    def notice(self) -> str:
+        """The line above the prompt."""
+        return str(self.chat.query_one("#notice-words").render())
+
+    async def ask(self, text: str) -> None:
+        """Write a question and wait for the end of its answer."""
+        before = len(self.engine.requests)
+        self.write(text)
+        await self.pilot.press("enter")
+        await until(lambda: len(self.engine.requests) > before)
+        await self.idle()
+
+    def write(self, text: str) -> None:
+        self.chat.prompt.write(text)
+        self.chat.prompt.area.focus()
+
+    async def idle(self) -> None:
+        """Wait until nothing streams and the transcript shows the end of it."""
+        await until(lambda: not self.chat.chats.running and not self.chat.queue.running)
+        await until(lambda: all(message.status is not Status.STREAMING for message in self.messages))
+        await self.pilot.pause()
+
+    async def do(self, action: str) -> None:
+        await self.chat.run_action(f"screen.{action}")
+
+    def kept(self) -> list[Message]:
+        """The branch of the open session as it is on disk."""
+        return self.app.program.store.branch(self.app.program.store.session(self.chat.session.id).leaf)
+
+
+@asynccontextmanager
+async def chatting(
+    *answers: str, size: tuple[int, int] = (100, 30), start: Start | None = None, **engine: Any
+) -> AsyncIterator[Chatting]:
+    """Run the screen; it is left as a person leaves it."""
+    scripted = ScriptedEngine(answers or ("Hello.",), **engine)
+    app = QwenchatApp(Program.here(), start or Start(model="guide"), lambda _reference, _wishes: scripted)
+    try:
+        async with app.run_test(size=size) as pilot:
+            await until(lambda: any(isinstance(screen, ChatScreen) for screen in app.screen_stack))
+            await until(lambda: "store" in app.program.__dict__)
+            yield Chatting(app, pilot, scripted)
+            await app.chat.leave()
+    finally:
+        app.program.close()
+
+
+def kept_session(program: Program, title: str, *messages: Message, **fields: Any) -> Session:
+    """Keep a session on disk before the screen opens."""
+    now = unix_ms()
+    session = Session(UUIDv7()(), now, now, title=title, model="guide", **fields)
+    program.store.create(session)
+    for message in messages:
+        program.store.add(message)
+    return session

@@ -1,0 +1,114 @@
+"""The program in a real terminal: a pseudo-terminal with an emulator behind it, and keys as a terminal sends them."""
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pyte
+
+from tests.commands import ROOT, environment
+
+PASTE, PASTED = "\x1b[200~", "\x1b[201~"
+CTRL_Q, ESCAPE, ENTER = "\x11", "\x1b", "\r"
+
+
+class Terminal:
+    """A program that runs in an emulated terminal."""
+
+    def __init__(self, words: list[str], columns: int, rows: int, env: dict[str, str]) -> None:
+        self._master, slave = pty.openpty()
+        self._emulated = pyte.Screen(columns, rows)
+        self._stream = pyte.ByteStream(self._emulated)
+        self._resize(columns, rows)
+        self.process = subprocess.Popen(
+            words, stdin=slave, stdout=slave, stderr=slave, env=env, start_new_session=True, cwd=ROOT
+        )
+        os.close(slave)
+
+    @property
+    def lines(self) -> list[str]:
+        """What the terminal shows."""
+        return [line.rstrip() for line in self._emulated.display]
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    def send(self, keys: str) -> None:
+        os.write(self._master, keys.encode())
+
+    def paste(self, text: str) -> None:
+        self.send(PASTE + text + PASTED)
+
+    def resize(self, columns: int, rows: int) -> None:
+        self._emulated.resize(rows, columns)
+        self._resize(columns, rows)
+        os.killpg(self.process.pid, signal.SIGWINCH)
+
+    def until(self, state: Callable[[str], bool], seconds: float = 30) -> str:
+        """Read until the screen is in a state; fail with what it shows when that does not come."""
+        end = time.monotonic() + seconds
+        while not state(self.text):
+            assert time.monotonic() < end, f"the state did not come; the terminal shows:\n{self.text}"
+            self._read(0.1)
+        return self.text
+
+    def shows(self, words: str, seconds: float = 30) -> str:
+        return self.until(lambda text: words in text, seconds)
+
+    def drain(self, seconds: float) -> None:
+        """Read and throw away for so long, which costs next to nothing; what is shown is unknown afterwards."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if select.select([self._master], [], [], left)[0]:
+                os.read(self._master, 1 << 16)
+
+    def end(self, seconds: float = 30) -> int:
+        """Read until the program has ended and return its exit code."""
+        limit = time.monotonic() + seconds
+        while self.process.poll() is None:
+            assert time.monotonic() < limit, f"it did not end; the terminal shows:\n{self.text}"
+            self._read(0.1)
+        return self.process.returncode
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            children = psutil.Process(self.process.pid).children(recursive=True)
+            self.process.kill()
+            self.process.wait()
+            psutil.wait_procs(children, 10)
+        os.close(self._master)
+
+    def _read(self, seconds: float) -> None:
+        ready, _, _ = select.select([self._master], [], [], seconds)
+        if ready:
+            try:
+                self._stream.feed(os.read(self._master, 1 << 16))
+            except OSError:  # the program has closed its side
+                time.sleep(0.01)
+
+    def _resize(self, columns: int, rows: int) -> None:
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+@contextmanager
+def qwenchat_in_terminal(*words: str | Path, columns: int = 100, rows: int = 30, **more: str) -> Iterator[Terminal]:
+    """Run the program with the home of the test."""
+    env = environment(TERM="xterm-256color", COLORTERM="truecolor", **more)
+    env.pop("NO_COLOR", None)
+    terminal = Terminal([sys.executable, "-m", "qwenchat", *map(str, words)], columns, rows, env)
+    try:
+        yield terminal
+    finally:
+        terminal.close()
