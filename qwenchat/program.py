@@ -128,6 +128,13 @@ class Program:
         manner = Manner(at_hand=self.library.same_file) if order.anywhere else Manner()
         return pull(order.wanted, order.source, order.place, report, stop, manner=manner)
 
+    def usual_model(self) -> str:
+        """Return the model to use where none is named: the settings', else the best that is here; empty without any."""
+        if self.settings.model.default:
+            return self.settings.model.default
+        best = self.library.best()
+        return best.reference if best else ""
+
     def lasting(self, model: str) -> str:
         """Return a model reference that means the same from any folder. Raises WrongUse."""
         parsed = reference.parse(model, self.catalog)

@@ -135,11 +135,11 @@ def _model(program: Program, options: dict[str, Any], earlier: Session | None) -
     model: str = (
         (options["model"] and program.lasting(options["model"]))
         or (earlier.model if earlier else "")
-        or program.settings.model.default
+        or program.usual_model()
     )
     if not model:
         raise NotFound(
-            _("No model is chosen."), _("Name one with -m, or set one: qwenchat config set model.default REF")
+            _("No model is chosen and none is here."), _("`qwenchat models fit` says which one to take, and how.")
         )
     return model
 

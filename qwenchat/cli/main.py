@@ -83,7 +83,8 @@ def _screen(program: Program, options: dict[str, Any]) -> int:
         )
     from qwenchat.tui.app import Start, run  # noqa: PLC0415 - no command but this one pays for the screen
 
-    start = Start(options["model"], options["session"], options["theme"])
+    model = options["model"] and program.lasting(options["model"])
+    start = Start(model, options["session"], options["theme"])
     return run(program, start, continue_=options["continue_"], inline=options["inline"])
 
 

@@ -106,6 +106,12 @@ class Library:
         """Return the models that can chat."""
         return [entry for entry in self.entries() if not entry.problem]
 
+    def best(self) -> Entry | None:
+        """Return the model to take where none was named: the largest that is comfortable here; None without any."""
+        entries = self.usable()
+        path = self._best(entries)
+        return next((entry for entry in entries if entry.header and entry.header.path == path), None)
+
     def _best(self, entries: Sequence[Entry]) -> Path | None:
         headers = [entry.header for entry in entries if entry.header]
         if len(headers) < 2:

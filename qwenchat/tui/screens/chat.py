@@ -94,6 +94,17 @@ class ChatScreen(MessageActions, SessionActions):
         self.sidebar.reload()
         if self._first:
             await self.open_session(self._first)
+        if not self.session.model:
+            await self._begin_with_a_model()
+
+    async def _begin_with_a_model(self) -> None:
+        """Take the model that is here; welcome a person who has none."""
+        usual = await asyncio.to_thread(self.program.usual_model)
+        if not usual:
+            self.choose_first_model()
+        elif not self.session.model:
+            self.session = await self.chats.change(self.session.id, model=usual)
+            self.show_header()
 
     def on_resize(self, event: events.Resize) -> None:
         """Hide what there is no room for."""

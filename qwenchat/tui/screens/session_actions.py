@@ -56,6 +56,7 @@ class SessionActions(Conversation):
         self.attempt(self._use_model(reference), "load", alone=True)
 
     async def _use_model(self, reference: str) -> None:
+        reference = self.program.lasting(reference)
         wanted = replace(self.session, model=reference)
         if not self.queue.running:
             await self.chats.load(wanted)
