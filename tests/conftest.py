@@ -13,7 +13,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep config, data, cache and logs of a test, and of what it starts, below one folder; speak English."""
     folder = tmp_path / "home"
     monkeypatch.setenv("QWENCHAT_HOME", str(folder))
-    for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES"):
+    monkeypatch.setenv("HOME", str(tmp_path / "person"))  # whose folders hold no models
+    for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "OLLAMA_MODELS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LANG", "C.UTF-8")
     use_language("en")  # whatever an earlier test chose in this context

@@ -428,12 +428,14 @@ async def test_dialogs_open_and_escape_leads_back(action: str, screen: str) -> N
         await until(lambda: it.app.screen is it.chat)
 
 
-async def test_without_a_model_the_first_question_leads_to_the_welcome_and_is_kept() -> None:
+async def test_without_a_model_there_is_a_welcome_and_the_first_question_is_kept() -> None:
     async with chatting(start=Start()) as it:
-        await it.pilot.press(*"Hello", "enter")
-        await until(lambda: type(it.app.screen).__name__ == "WelcomeScreen")
-        await it.pilot.press("escape")
-        await until(lambda: it.app.screen is it.chat)
+        for _time in range(2):  # at the start, and again at the first question
+            await until(lambda: type(it.app.screen).__name__ == "WelcomeScreen")
+            await it.pilot.press("escape")
+            await until(lambda: it.app.screen is it.chat)
+            if not it.chat.prompt.text:
+                await it.pilot.press(*"Hello", "enter")
         assert it.chat.prompt.text == "Hello"
 
 

@@ -35,7 +35,8 @@ def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
             yield f"\n## {_plain(speaker(entry))}\n\n*{_plain(notes(entry))}*\n"
             for attachment in entry.message.attachments:
                 name, text = attached(attachment)
-                yield f"\n**{_plain(_('Attached:'))}** {_plain(name)}\n"
+                label = _("Attached:")
+                yield f"\n**{_plain(label)}** {_plain(name)}\n"
                 yield f"\n{fenced(text)}\n" if text else ""
             if entry.message.text:
                 yield f"\n{contained(entry.message.text, blocks)}\n"

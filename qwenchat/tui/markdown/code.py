@@ -43,8 +43,8 @@ def code_lines(code: str, info: str, index: int, width: int, palette: Palette, *
 
 def _frame(language: str, index: int, width: int, palette: Palette) -> Line:
     click = palette.code_frame + Style.from_meta({"code": index})
-    name = f" {language or _('code')} "
-    button = f" {_('copy')} "
+    label, copy = language or _("code"), _("copy")
+    name, button = f" {label} ", f" {copy} "
     rule = width - cell_len(name) - cell_len(button) - 2
     if rule < 1:
         text = set_cell_size(name, width)

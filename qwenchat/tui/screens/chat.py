@@ -3,6 +3,7 @@
 Nothing here blocks: the store is read in threads, and tokens are counted a moment after the last key.
 """
 
+import asyncio
 import shlex
 import subprocess
 import tempfile

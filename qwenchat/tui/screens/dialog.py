@@ -77,8 +77,7 @@ class Dialog(ModalScreen[Result]):
 
     def answer(self, result: Result | None) -> None:
         """Close with a result."""
-        # After the next refresh: rows that are still being made must be whole before they can be taken away.
-        self.call_after_refresh(self.dismiss, result)
+        _closing = self.dismiss(result)  # whoever waits for the end of it waits elsewhere
 
     @on(events.Click)
     def _leave(self, event: events.Click) -> None:

@@ -41,7 +41,8 @@ class WelcomeScreen(Dialog[str | None]):
             told = _("Free here: {ram} of memory, {gpu} on accelerators, {disk} on the disk.")
         sizes = {"ram": has.ram_available, "gpu": has.gpu_available, "disk": has.disk_free}
         said = told.format(**{name: human_size(size) for name, size in sizes.items()})
-        self.query_one("#machine", Static).update(f"{said} {_('~ marks an estimate.')}")
+        estimate = _("~ marks an estimate.")
+        self.query_one("#machine", Static).update(f"{said} {estimate}")
 
     @on(ModelList.Chosen)
     def _take(self, event: ModelList.Chosen) -> None:

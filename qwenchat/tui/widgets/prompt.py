@@ -1,5 +1,6 @@
 """Where a question is written: many lines, earlier questions, files as chips, slash commands as they are typed."""
 
+import asyncio
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -163,7 +164,7 @@ class Prompt(Vertical):
 
     def attach(self, paths: Sequence[Path]) -> None:
         """Add text files as chips; what is no text file is refused by a message."""
-        self.run_worker(lambda: self._read(list(paths)), thread=True, group="attach", exit_on_error=False)
+        self.run_worker(self._read(list(paths)), group="attach", exit_on_error=False)
 
     def show_tokens(self, tokens: dict[str, int]) -> None:
         """Show how many tokens files take, by their digest."""
@@ -210,15 +211,15 @@ class Prompt(Vertical):
     def _room(self) -> int:
         return max(1, min(13, self.screen.size.height // 2 - 3))
 
-    def _read(self, paths: list[Path]) -> None:
+    async def _read(self, paths: list[Path]) -> None:
         for path in paths:
             try:
-                file = textfile.read(path.expanduser())
+                file = await asyncio.to_thread(textfile.read, path.expanduser())
             except FileError as error:
                 self.post_message(self.Refused(error))
             else:
                 attachment = Attachment(file.name, "text/plain", file.text.encode())
-                self.app.call_from_thread(self.add, attachment)
+                self.add(attachment)
 
     def _show_chips(self) -> None:
         parts: list[Content] = []

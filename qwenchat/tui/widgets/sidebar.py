@@ -1,5 +1,6 @@
 """The list of chats, by date and in pages, and what a search over all text finds."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ class Sidebar(Vertical):
             self._search()
         else:
             count = max(self._loaded, PAGE)
-            self.run_worker(lambda: self._fetch(0, count), thread=True, group="list", exclusive=True)
+            self.run_worker(self._fetch(0, count), group="list", exclusive=True)
 
     def mark(self, current: str, busy: Sequence[str]) -> None:
         """Mark the session that is open and those that are answered or wait."""
@@ -133,11 +134,11 @@ class Sidebar(Vertical):
     def _more(self) -> None:
         if not self._all_loaded and not self.searching:
             at = self._loaded
-            self.run_worker(lambda: self._fetch(at, PAGE), thread=True, group="list", exclusive=True)
+            self.run_worker(self._fetch(at, PAGE), group="list", exclusive=True)
 
-    def _fetch(self, offset: int, limit: int) -> None:
-        page = self._newest(limit, offset)
-        self.app.call_from_thread(self._show_page, page, offset, limit)
+    async def _fetch(self, offset: int, limit: int) -> None:
+        page = await asyncio.to_thread(self._newest, limit, offset)
+        self._show_page(page, offset, limit)
 
     def _show_page(self, page: Sequence[Listed], offset: int, limit: int) -> None:
         if self.searching or offset not in (0, self._loaded):
@@ -181,11 +182,11 @@ class Sidebar(Vertical):
             self._loaded = 0
             self.reload()
             return
-        self.run_worker(lambda: self._look_up(now), thread=True, group="list", exclusive=True)
+        self.run_worker(self._look_up(now), group="list", exclusive=True)
 
-    def _look_up(self, typed: str) -> None:
-        found = self._find(typed)
-        self.app.call_from_thread(self._show_found, typed, found)
+    async def _look_up(self, typed: str) -> None:
+        found = await asyncio.to_thread(self._find, typed)
+        self._show_found(typed, found)
 
     def _show_found(self, typed: str, found: Found) -> None:
         if typed != self.query_one(Input).value:
