@@ -59,7 +59,7 @@ def table(
 
     First what can run and is read as fast as it is written, then larger models before smaller ones, what sits
     comfortably before what does not, larger quantisations before smaller ones. Those that are not worth taking by
-    default (see `Model.offered`), or have fewer than four bits a weight, come after the others.
+    default (see `Model.offered`) come after the others.
     """
     ranked = []
     for order, model in enumerate(catalog.models):
@@ -69,7 +69,7 @@ def table(
             planned = fit.plan(published, resources, limit, kv_type)
             missing = 0 if path else fit.disk_missing(quant.size, resources)
             row = Advice(published.reference, planned, path, speed, missing)
-            offered = quant in model.offered and not quant.rough
+            offered = quant in model.offered
             rank = (not row.can_run, not offered, row.is_slow, -order, planned.verdict.rank, -quant.size)
             ranked.append((rank, row))
     return [row for _rank, row in sorted(ranked, key=lambda pair: pair[0])]
