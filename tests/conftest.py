@@ -1,11 +1,17 @@
 """Models that tests share, made once a run, and a home of its own for every test."""
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from qwenchat.i18n import use_language
 from tests import ggufs
+
+settings.register_profile("ci", derandomize=True)  # a new counterexample is for a developer, not for a landing
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @pytest.fixture(autouse=True)

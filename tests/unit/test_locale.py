@@ -40,7 +40,7 @@ def test_the_catalogue_holds_exactly_the_strings_of_today(committed: Catalog, to
 def test_the_compiled_catalogue_is_the_committed_one(committed: Catalog) -> None:
     mo = _words(catalogue.PO.with_suffix(".mo").read_bytes())
     assert mo == _words(catalogue.compiled(committed))
-    assert mo["No model is chosen."] == "没有选择模型。"
+    assert mo["No model is chosen and none is here."] == "没有选择模型，本机也没有模型。"
 
 
 def test_translations_are_put_in_by_their_english() -> None:
@@ -64,7 +64,7 @@ def test_help_is_chinese_and_so_are_the_words_of_click(locale: str, setting: str
 
 def test_an_error_is_chinese_by_the_locale() -> None:
     done = qwenchat("ask", "hello", LANG="zh_CN.UTF-8")
-    assert (done.returncode, done.stderr.splitlines()[0]) == (3, "错误: 没有选择模型。")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (3, "错误: 没有选择模型，本机也没有模型。")
 
 
 def test_wrong_use_is_chinese() -> None:
