@@ -66,7 +66,7 @@ def ask(program: Program, /, **options: Any) -> int:
             _("--session, --continue and --no-save exclude each other."),
             _("Give one of them, or none for a new session."),
         )
-    return asyncio.run(_ask(program, Question.of(program, options), options))
+    return asyncio.run(_ask(program, Question.of(options), options))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Question:
     wishes: Wishes
 
     @classmethod
-    def of(cls, program: Program, options: dict[str, Any]) -> "Question":
+    def of(cls, options: dict[str, Any]) -> "Question":
         """Read and check the options before anything is loaded. Raises WrongUse or FileError."""
         given = {name: options[name] for name in _SAMPLING}
         schema = schema_text(options["schema"]) if options["schema"] else None
@@ -131,7 +131,7 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
 
 
 def _model(program: Program, options: dict[str, Any], earlier: Session | None) -> str:
-    """Return the reference of the model to ask: the one named, else the session's, else the settings'."""
+    """Return the reference of the model to ask: the one named, else the session's, else the usual one."""
     model: str = (
         (options["model"] and program.lasting(options["model"]))
         or (earlier.model if earlier else "")
