@@ -81,7 +81,7 @@ class Turns:
         return self._turn(question.session, begin)
 
     def resume(self, answer: Message, sampling: Sampling = UNSET) -> TurnEvents:
-        """Carry an ended answer on where it stopped; as a variant beside it where another model answers now."""
+        """Carry an ended answer on where it stopped; as a variant beside it where another model's words are there."""
 
         async def begin(session: Session) -> _Run:
             branch = await asyncio.to_thread(self.store.branch, answer.id)
@@ -204,7 +204,7 @@ class _Run:
 
     async def _reopen(self, info: ModelInfo) -> None:
         earlier = self._branch[-1]
-        if earlier.model_file == info.file:
+        if earlier.model_file == info.file or not earlier.text:
             self._answer = replace(earlier, status=Status.STREAMING, finished=None, error="")
         else:  # its tokens mean nothing to this model, and what it was stays as it is
             ids = self._turns.new_id(), earlier.session, earlier.parent

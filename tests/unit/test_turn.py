@@ -200,7 +200,7 @@ async def test_an_answer_that_never_began_can_be_carried_on() -> None:
     with pytest.raises(EngineDied):
         await run(turns.send("s", "Q"))
     empty = turns.store.branch(turns.store.session("s").leaf)[-1]
-    engine = ScriptedEngine(["begun"])
+    engine = ScriptedEngine(["begun"], file="1" * 32)  # not a word came, so any model may
     await run(Turns(turns.store, engine, turns.new_id, turns.clock).resume(empty))
     assert [turn.role for turn in engine.requests[0][0]] == ["system", "user", "assistant"]  # not the question's end
     assert turns.store.branch(empty.id)[-1].text == "begun"
