@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from qwenchat import config
-from qwenchat.chat.conversation import Message
+from qwenchat.chat.conversation import Message, Session
 from qwenchat.chat.sampling import Sampling
 from qwenchat.config import Settings
 from qwenchat.engine.hardware import this_machine, usable_cores
 from qwenchat.engine.local import LocalEngine, Planned
 from qwenchat.engine.protocol import Device
 from qwenchat.engine.saved_kv import SavedKV
+from qwenchat.errors import NotFound
+from qwenchat.i18n import _
 from qwenchat.models import catalog, fit, gguf, reference
 from qwenchat.models.catalog import Catalog
 from qwenchat.models.layouts import Places, free_bytes
@@ -134,6 +136,18 @@ class Program:
             return self.settings.model.default
         best = self.library.best()
         return best.reference if best else ""
+
+    def model_to_ask(self, named: str, session: Session | None) -> str:
+        """Return the model to ask: the one that a person named, else the session's, else the usual one.
+
+        Raises WrongUse, and NotFound where there is none at all.
+        """
+        model = (named and self.lasting(named)) or (session.model if session else "") or self.usual_model()
+        if not model:
+            raise NotFound(
+                _("No model is chosen and none is here."), _("`qwenchat models fit` says which one to take, and how.")
+            )
+        return model
 
     def lasting(self, model: str) -> str:
         """Return a model reference that means the same from any folder. Raises WrongUse."""

@@ -107,7 +107,7 @@ _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed",
 
 async def _ask(program: Program, question: Question, options: dict[str, Any]) -> int:
     earlier = _earlier(program.store, options) if options["session"] or options["continue_"] else None
-    model = _model(program, options, earlier)
+    model = program.model_to_ask(options["model"], earlier)
     engine = program.engine(model, question.wishes)  # a wrong name is refused before the store is touched
     store, session = _session(program, options, earlier, model)
     output = Output.standard()
@@ -128,20 +128,6 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
     finally:
         await engine.close()
     return ExitCode.INTERRUPTED if reason is FinishReason.CANCELLED else ExitCode.DONE
-
-
-def _model(program: Program, options: dict[str, Any], earlier: Session | None) -> str:
-    """Return the reference of the model to ask: the one named, else the session's, else the usual one."""
-    model: str = (
-        (options["model"] and program.lasting(options["model"]))
-        or (earlier.model if earlier else "")
-        or program.usual_model()
-    )
-    if not model:
-        raise NotFound(
-            _("No model is chosen and none is here."), _("`qwenchat models fit` says which one to take, and how.")
-        )
-    return model
 
 
 def _session(

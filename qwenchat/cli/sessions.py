@@ -1,7 +1,7 @@
 """`qwenchat sessions`: which conversations there are, their names and tags, and mending their database.
 
-A file of its own each: reading them (`sessions_read`), deleting them (`sessions_delete`), in and out of files
-(`transfer`). A command that lives elsewhere is added to the tuple at the end.
+A file of its own each: reading them (`sessions_read`), naming them (`sessions_rename`), deleting them
+(`sessions_delete`), in and out of files (`transfer`). A command that lives elsewhere is added to the tuple at the end.
 """
 
 import click
@@ -10,6 +10,7 @@ from qwenchat.chat.conversation import Session
 from qwenchat.cli.output import Output
 from qwenchat.cli.sessions_delete import delete, restore
 from qwenchat.cli.sessions_read import search, show
+from qwenchat.cli.sessions_rename import rename
 from qwenchat.cli.times import iso, local
 from qwenchat.cli.transfer import export, import_
 from qwenchat.i18n import _, ngettext
@@ -53,16 +54,6 @@ def list_(program: Program, *, limit: int, offset: int, tag: str, trash: bool, a
         rest = total - offset - len(listed)
         more = ngettext("{count} more; see --limit and --offset.", "{count} more; see --limit and --offset.", rest)
         output.say(more.format(count=f"{rest:,}"))
-
-
-@click.command()
-@click.argument("session")
-@click.argument("title", nargs=-1, required=True)
-@click.pass_obj
-def rename(program: Program, session: str, title: tuple[str, ...]) -> None:
-    """Give a conversation another title."""
-    shelf = program.store.shelf
-    program.store.label(shelf.resolve(session), title=" ".join(title))
 
 
 @click.command()

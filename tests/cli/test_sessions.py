@@ -12,6 +12,7 @@ import pytest
 from qwenchat.chat.conversation import Attachment, Message, Role, Session
 from qwenchat.paths import Paths
 from qwenchat.sessions.store import Store
+from tests import ggufs
 from tests.commands import ROOT, environment, qwenchat
 
 FIRST, SECOND = "01980000-aaaa-7000-8000-000000000001", "01980000-bbbb-7000-8000-000000000002"
@@ -116,6 +117,21 @@ def test_rename_and_tags(kept: Path) -> None:
     assert done.stdout == "play\n中文\n"
     assert json.loads(qwenchat("sessions", "tags", "--json").stdout) == {"play": 1, "中文": 1}
     assert qwenchat("sessions", "tags", "--add", "x").returncode == 2
+
+
+def test_a_model_finds_the_title(kept: Path, models: Path) -> None:
+    model = ggufs.write_chain(models / "title.gguf", '"Travels in China".\nsaid.').path
+    shown = qwenchat("sessions", "show", SECOND, "--json").stdout
+    done = qwenchat("sessions", "rename", "01980000-b", "--suggest", "-m", model)
+    assert (done.returncode, done.stdout) == (0, "Travels in China\n"), done.stderr
+    assert json.loads(qwenchat("sessions", "show", SECOND, "--json").stdout) == json.loads(shown) | {
+        "title": "Travels in China"
+    }
+    assert not list(kept.rglob("*.kv"))
+    for words in ((), ("A title", "--suggest"), ("A title", "-m", model)):
+        assert qwenchat("sessions", "rename", SECOND, *words).returncode == 2
+    lost = qwenchat("sessions", "rename", SECOND, "--suggest")
+    assert lost.returncode == 3 and "No model" in lost.stderr
 
 
 def test_delete_and_restore(kept: Path) -> None:

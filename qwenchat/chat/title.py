@@ -1,0 +1,82 @@
+"""A session's title in the model's own words: what it is asked, and one short line out of whatever it replies.
+
+The exchange is kept nowhere and belongs to no session. A model that has no title to give costs nothing: the first
+question then is the title, as for every new session. Saving it is the caller's.
+"""
+
+import re
+from collections.abc import Sequence
+from contextlib import aclosing
+
+from qwenchat.chat.conversation import FinishReason, Message, Role, title_of
+from qwenchat.chat.events import Delta, Finished
+from qwenchat.chat.ports import Engine
+from qwenchat.chat.prompt import DEFAULT_SYSTEM, Turn
+from qwenchat.chat.sampling import Sampling
+from qwenchat.errors import Interrupted
+from qwenchat.i18n import _
+from qwenchat.text import clean_line, whole
+
+_LONGEST = Sampling(temperature=0.0, max_tokens=48)
+"""The likeliest title, and tokens enough for one in any language."""
+_TURNS = 4
+"""Messages from the beginning that the model sees; what follows seldom changes what a conversation is about."""
+_EXCERPTS = (1500, 400, 100)
+"""Characters of each message, the most that fits the window."""
+_CHINESE = re.compile("[\u4e00-\u9fff]")
+_LABEL = re.compile(r"^(?:title|标题|題目|题目)\s*[:：]\s*", re.IGNORECASE)
+_MARKS = " \t#*_`'\"“”‘’「」『』《》<>"
+_STOPS = ".。,，;；:："
+
+
+async def suggest(engine: Engine, branch: Sequence[Message]) -> str:
+    """Return a title for the conversation of a branch, empty only where nothing was asked.
+
+    Raises CannotLoad, EngineDied, and Interrupted where `engine.cancel` was called meanwhile.
+    """
+    questions = [message.text for message in branch if message.role is Role.USER]
+    fallback = title_of(next((text for text in questions if text.strip()), ""))
+    if not fallback:
+        return ""
+    info = await engine.ready()
+    turns = await _fitting(engine, branch, info.n_ctx - (_LONGEST.max_tokens or 0))
+    if not turns:
+        return fallback
+    reply = ""
+    async with aclosing(engine.generate(turns, _LONGEST.over(info.defaults))) as events:
+        async for event in events:
+            if isinstance(event, Delta):
+                reply += event.text
+            elif isinstance(event, Finished) and event.reason is FinishReason.CANCELLED:
+                raise Interrupted(_("No title was made."))
+    return title_in(reply) or fallback
+
+
+def title_in(reply: str) -> str:
+    """Return the title in a model's reply as one clean line, without the marks and labels that models put around it."""
+    for line in whole(reply).splitlines():
+        title = _LABEL.sub("", clean_line(line, 1000).strip(_MARKS)).strip(_MARKS).rstrip(_STOPS).strip(_MARKS)
+        if title:
+            return title_of(title)
+    return ""
+
+
+async def _fitting(engine: Engine, branch: Sequence[Message], room: int) -> list[Turn]:
+    """Return the turns that ask for a title, with excerpts as long as there is room for; none where there is not."""
+    for length in _EXCERPTS:
+        turns = _asking(branch[:_TURNS], length)
+        if sum(await engine.count(turns)) <= room:
+            return turns
+    return []
+
+
+def _asking(messages: Sequence[Message], length: int) -> list[Turn]:
+    said = [f"{message.role.value}: {message.text.strip()[:length]}" for message in messages if message.text.strip()]
+    conversation = "\n\n".join(said)
+    if _CHINESE.search(conversation[:200]):
+        wish = "请给上面的对话起一个不超过十五个字的标题，说明它是关于什么的。只回复标题本身。"
+    else:
+        wish = (
+            "Give the conversation above a title of at most seven words on what it is about. Reply with the title only."
+        )
+    return [Turn("system", DEFAULT_SYSTEM), Turn("user", f"{conversation}\n\n---\n{wish}")]

@@ -1,0 +1,45 @@
+"""`qwenchat sessions rename`: a conversation's title, by the person or on request by a model."""
+
+import asyncio
+from collections.abc import Sequence
+
+import click
+
+from qwenchat.chat.conversation import Message
+from qwenchat.chat.title import suggest
+from qwenchat.cli.output import Output
+from qwenchat.errors import WrongUse
+from qwenchat.i18n import _
+from qwenchat.planning import Wishes
+from qwenchat.program import Program
+from qwenchat.text import whole
+
+
+@click.command()
+@click.argument("session")
+@click.argument("title", nargs=-1)
+@click.option("--suggest", "by_model", is_flag=True, help="Let a model find the title, and print it.")
+@click.option("-m", "--model", default="", metavar="REF", help="With --suggest: the model to ask.")
+@click.pass_obj
+def rename(program: Program, session: str, title: tuple[str, ...], by_model: bool, model: str) -> None:
+    """Give a conversation another title."""
+    if bool(title) == by_model or (model and not by_model):
+        raise click.UsageError(_("Give a title, or --suggest."))
+    store = program.store
+    found = store.session(store.shelf.resolve(session))
+    words = whole(" ".join(title))
+    if by_model:
+        words = asyncio.run(_suggested(program, program.model_to_ask(model, found), store.branch(found.leaf)))
+        if not words:
+            raise WrongUse(_("Nothing was asked in this conversation yet."), _("Give it a title yourself."))
+    store.label(found.id, title=words)
+    if by_model:
+        Output.standard().data(words)
+
+
+async def _suggested(program: Program, model: str, branch: Sequence[Message]) -> str:
+    engine = program.engine(model, Wishes())
+    try:
+        return await suggest(engine, branch)
+    finally:
+        await engine.close()
