@@ -1,11 +1,13 @@
 """How a loaded model wants its turns arranged: ChatML, its own template, or as plain text to be continued."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from qwenchat.chat.prompt import DEFAULT_SYSTEM, Part, Plain, Turn, chatml, turn_parts
 from qwenchat.engine import template
 from qwenchat.engine.protocol import Ready
+from qwenchat.engine.template import Rendered
 from qwenchat.errors import CannotLoad
 from qwenchat.i18n import _
 
@@ -17,7 +19,7 @@ class Arrangement(Protocol):
         """Return a whole prompt, ending where the answer begins."""
         ...
 
-    def each(self, turns: Sequence[Turn]) -> list[list[Part]]:
+    async def each(self, turns: Sequence[Turn]) -> list[list[Part]]:
         """Return what each turn adds to a prompt."""
         ...
 
@@ -28,7 +30,7 @@ class ChatML:
     async def prompt(self, turns: Sequence[Turn], *, resume: bool) -> list[Part]:
         return chatml(turns, resume=resume)
 
-    def each(self, turns: Sequence[Turn]) -> list[list[Part]]:
+    async def each(self, turns: Sequence[Turn]) -> list[list[Part]]:
         return [turn_parts(turn) for turn in turns]
 
 
@@ -36,35 +38,50 @@ class PlainText:
     """No arrangement: a base model carries on what stands there. The system prompt is left out."""
 
     async def prompt(self, turns: Sequence[Turn], *, resume: bool) -> list[Part]:
-        return [part for parts in self.each(turns) for part in parts]
+        return [part for parts in await self.each(turns) for part in parts]
 
-    def each(self, turns: Sequence[Turn]) -> list[list[Part]]:
+    async def each(self, turns: Sequence[Turn]) -> list[list[Part]]:
         return [[] if turn.role == "system" else [turn.content] for turn in turns]
 
 
 class OwnTemplate:
     """The model's Jinja template, rendered in its sandbox.
 
-    What single turns add is estimated: the words exactly, the template's markers as about those of most templates.
     A template that refuses a system prompt gets it in front of the first question; the default one it does not get.
+    What each turn of a conversation adds is what the template really writes for it. Turns that are no conversation by
+    themselves it may refuse, and those are counted by the markers that most templates have.
     """
 
     def __init__(self, source: str, bos: str, eos: str) -> None:
         self._source, self._bos, self._eos = source, bos, eos
+        self._last: tuple[list[Turn], bool, Rendered] | None = None
 
     async def prompt(self, turns: Sequence[Turn], *, resume: bool) -> list[Part]:
+        rendered, _shift = await self._rendered(turns, resume=resume)
+        return rendered.parts
+
+    async def each(self, turns: Sequence[Turn]) -> list[list[Part]]:
+        if [turn.role for turn in turns[:2]] == ["system", "user"]:
+            with suppress(CannotLoad):  # `prompt` tells it
+                rendered, shift = await self._rendered(turns, resume=turns[-1].role == "assistant")
+                return [rendered.of_turn(place - shift) for place in range(len(turns))]
+        return [[Plain(f"<|{turn.role}|>\n"), turn.content, Plain("<|end|>\n")] for turn in turns]
+
+    async def _rendered(self, turns: Sequence[Turn], *, resume: bool) -> tuple[Rendered, int]:
+        """Return the prompt, and by how many places its turns come before those of `turns`."""
         try:
-            return await self._render(turns, resume)
+            return await self._render(turns, resume), 0
         except CannotLoad:
             if turns[0].role != "system":
                 raise
-            return await self._render(_without_system(turns), resume)
+            return await self._render(_without_system(turns), resume), 1
 
-    async def _render(self, turns: Sequence[Turn], resume: bool) -> list[Part]:
-        return await template.render(self._source, turns, bos=self._bos, eos=self._eos, resume=resume)
-
-    def each(self, turns: Sequence[Turn]) -> list[list[Part]]:
-        return [[Plain(f"<|{turn.role}|>\n"), turn.content, Plain("<|end|>\n")] for turn in turns]
+    async def _render(self, turns: Sequence[Turn], resume: bool) -> Rendered:
+        """Return the prompt; it is counted before it is sent, and the second time it is known."""
+        if self._last is None or self._last[:2] != (list(turns), resume):
+            rendered = await template.render(self._source, turns, bos=self._bos, eos=self._eos, resume=resume)
+            self._last = list(turns), resume, rendered
+        return self._last[2]
 
 
 def _without_system(turns: Sequence[Turn]) -> list[Turn]:

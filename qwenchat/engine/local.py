@@ -140,7 +140,7 @@ class LocalEngine:
 
     async def count(self, turns: Sequence[Turn]) -> list[int]:
         loaded = await self._ready()
-        prompts = [_wire(parts) for parts in loaded.arrangement.each(turns)]
+        prompts = [_wire(parts) for parts in await loaded.arrangement.each(turns)]
         reply = await loaded.worker.ask_once(Count(loaded.worker.number(), prompts))
         if isinstance(reply, Counted):
             return reply.counts

@@ -11,7 +11,9 @@ import asyncio
 import re
 import secrets
 import sys
+from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
@@ -38,7 +40,21 @@ class Job(msgspec.Struct, frozen=True):
     eos: str
 
 
-async def render(template: str, turns: Sequence[Turn], *, bos: str, eos: str, resume: bool = False) -> list[Part]:
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A prompt as a template arranges it."""
+
+    parts: list[Part]
+    turns: list[int]
+    """Of each part, the place of the turn that it belongs to; the template's own words belong to the turn after them,
+    at the end to the last."""
+
+    def of_turn(self, place: int) -> list[Part]:
+        """Return what one turn adds to the prompt."""
+        return [part for part, turn in zip(self.parts, self.turns, strict=True) if turn == place]
+
+
+async def render(template: str, turns: Sequence[Turn], *, bos: str, eos: str, resume: bool = False) -> Rendered:
     """Return turns as the template arranges them, ending where an answer begins.
 
     With `resume` the last turn is left open to be carried on. Raises CannotLoad when the template fails, takes too
@@ -53,15 +69,20 @@ async def render(template: str, turns: Sequence[Turn], *, bos: str, eos: str, re
         raise _unusable(_("it does not pass the last message on whole"))
     if resume:
         text = text[: text.index(last) + len(last)]
-    parts = _parts(text, contents)
-    if len(parts) > MARKS_PER_TURN * 2 * len(turns) + 1:
+    rendered = _rendered(text, contents)
+    if len(rendered.parts) > MARKS_PER_TURN * 2 * len(turns) + 1:
         raise _unusable(_("it repeats what was said too often"))
-    return parts
+    return rendered
 
 
-def _parts(text: str, contents: Mapping[str, Turn]) -> list[Part]:
-    pieces = re.split("(" + "|".join(contents) + ")", text)
-    return [contents[piece].content if piece in contents else Special(piece) for piece in pieces if piece]
+def _rendered(text: str, contents: Mapping[str, Turn]) -> Rendered:
+    pieces = [piece for piece in re.split("(" + "|".join(contents) + ")", text) if piece]
+    places = {mark: place for place, mark in enumerate(contents)}
+    place, turns = len(contents) - 1, deque[int]()
+    for piece in reversed(pieces):
+        place = places.get(piece, place)
+        turns.appendleft(place)
+    return Rendered([contents[piece].content if piece in contents else Special(piece) for piece in pieces], list(turns))
 
 
 async def _ask_child(job: Job) -> str:
