@@ -77,3 +77,14 @@ def test_any_split_gives_the_same_text(text: str, sizes: list[int], stops: list[
         assert len(found) <= first_end
     shown = b"".join(pieces[token] for token in tokens).decode()
     assert shown == "".join(texts)
+
+
+def test_what_a_long_stop_string_holds_back_moves_on_token_by_token() -> None:
+    held, count = 20_000, 60_000  # a look at all that is held at each token would take minutes
+    answer, given = AnswerText(lambda token: b"a", ["a" * held + "b"]), 0
+    for token in range(count):
+        assert not answer.feed(token)
+        text, ids = answer.take()
+        assert len(text) == len(ids) == (token >= held)
+        given += len(text)
+    assert answer.finish() == ("a" * held, tuple(range(given, count)), "")
