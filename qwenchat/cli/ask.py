@@ -155,7 +155,7 @@ def _earlier(store: Store, options: dict[str, Any]) -> Session:
 
 @contextmanager
 def _interruptible(engine: LocalEngine) -> Iterator[None]:
-    """Let Ctrl-C stop the answer and keep what came; a second one stops the program.
+    """Let Ctrl-C and SIGTERM stop the answer and keep what came; a second Ctrl-C stops the program.
 
     The engine is told until the turn is over: between two of its requests nothing is there to be stopped.
     """
@@ -172,13 +172,15 @@ def _interruptible(engine: LocalEngine) -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGINT)
 
     try:
-        loop.add_signal_handler(signal.SIGINT, stop)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop)
     except NotImplementedError:  # Windows: Ctrl-C raises KeyboardInterrupt
         yield
         return
     try:
         yield
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
         for task in stopping:
             task.cancel()

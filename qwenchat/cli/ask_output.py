@@ -87,7 +87,7 @@ class JsonReport:
 
     def show(self, event: TurnEvent) -> None:
         if isinstance(event, Ended):
-            if event.answer.finish_reason:
+            if event.answer.finish_reason or event.answer.text:  # a dead engine gave no reason, and what came is kept
                 done = answer_object(event.answer)
                 self._output.json({"event": "done", **done} if self._as_it_comes else done)
         elif self._as_it_comes and (line := _event_object(event)):
@@ -95,7 +95,7 @@ class JsonReport:
 
 
 def answer_object(answer: Message) -> dict[str, Any]:
-    """Return an ended answer as the `--json` contract has it."""
+    """Return an ended answer as the `--json` contract has it; without a finish reason where the engine failed."""
     return {
         "session": answer.session,
         "message": answer.id,

@@ -195,9 +195,18 @@ def _end_process(failure: threading.ExceptHookArgs) -> None:
     os._exit(1)
 
 
+def _leave_no_core() -> None:
+    """Let a crash write no core file: it would take as many bytes as the model, and hold what people said."""
+    if sys.platform != "win32":
+        import resource  # noqa: PLC0415 - not on Windows
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def main() -> None:
     """Take the protocol's descriptors, then serve."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _leave_no_core()
     threading.excepthook = _end_process
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
     null = os.open(os.devnull, os.O_RDONLY)
