@@ -18,6 +18,7 @@ from msgspec import Meta, Struct, field
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.i18n import _
 from qwenchat.paths import private_folder
+from qwenchat.text import whole
 
 
 class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -159,6 +160,11 @@ def put(file: Path, key: str, value: str) -> Settings:
     key out of the file. Nothing is written when the result would not be valid.
     """
     _check_key(key)
+    if whole(value) != value:
+        raise WrongUse(
+            _("The value for {key} is not UTF-8.").format(key=key),
+            _("Write the other bytes of a model's path as in file:///a%FF.gguf."),
+        )
     document = _parse(file)
     wanted = document.unwrap()
     _put(wanted, key, value)

@@ -4,6 +4,7 @@ What would not fit is refused here, before llama.cpp meets the operating system'
 of `models.fit`; the person's `--force` overrides them.
 """
 
+import os
 from dataclasses import dataclass
 
 from qwenchat.chat.sampling import Sampling, qwen2_defaults
@@ -63,7 +64,7 @@ class Planning:
         layers = self.settings.gpu_layers if wishes.gpu_layers is None else wishes.gpu_layers
         whole = fits.gpu_layers == header.layers  # then the output matrix goes along
         load = LoadPlan(
-            path=str(header.path),
+            path=os.fsencode(header.path),
             identity=identity,
             n_ctx=fits.n_ctx,
             threads=wishes.threads or self.settings.threads or self.cores,

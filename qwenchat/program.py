@@ -152,7 +152,9 @@ class Program:
     def lasting(self, model: str) -> str:
         """Return a model reference that means the same from any folder. Raises WrongUse."""
         parsed = reference.parse(model, self.catalog)
-        return str(parsed.path.absolute()) if isinstance(parsed, reference.LocalFile) else model
+        if isinstance(parsed, reference.LocalFile):
+            return reference.path_reference(parsed.path.absolute())
+        return model
 
     def model_file(self, name: str) -> Path:
         """Return the file that a model reference stands for. Raises WrongUse or NotFound."""

@@ -1,5 +1,6 @@
 """Real engines for tests: llama.cpp in its worker, on models that the tests made."""
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ async def engine(
     path: Path, folder: Path, *, complete: bool = False, kv_limit: int = 1 << 30, **plan: Any
 ) -> AsyncIterator[LocalEngine]:
     """Run an engine; its log and saved KV lie in `folder`. `plan` changes how the model is loaded."""
-    load = LoadPlan(**{"path": str(path), "identity": path.name, "n_ctx": 4096, "threads": 2, **plan})
+    load = LoadPlan(**{"path": os.fsencode(path), "identity": path.name, "n_ctx": 4096, "threads": 2, **plan})
     planned = Planned(load, path.name, Sampling(temperature=0.7, top_k=20, top_p=0.8, repeat_penalty=1.0))
     made = LocalEngine(
         lambda devices: planned, folder / "engine.log", SavedKV(folder / "kv", kv_limit), complete=complete

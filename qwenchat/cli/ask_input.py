@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,4 +67,4 @@ def adapter(words: str) -> Lora:
         raise FileError(
             _("There is no adapter {file}.").format(file=clean_line(str(path))), _("Check the path given to --lora.")
         )
-    return Lora(str(path), factor)
+    return Lora(os.fsencode(path), factor)

@@ -124,7 +124,7 @@ class Model:
         params.load_mode = _MMAP if plan.mmap else 0
         self._progress = self.c.llama_progress_callback(lambda fraction, _data: progress(fraction))
         params.progress_callback = self._progress
-        model = self.c.llama_model_load_from_file(os.fsencode(plan.path), params)
+        model = self.c.llama_model_load_from_file(plan.path, params)
         if not model:
             raise LoadCancelled if self.abort else LoadFailed("model")
         return model
@@ -150,7 +150,7 @@ class Model:
     def _add_loras(self, plan: LoadPlan) -> None:
         if not plan.loras:
             return
-        adapters = [self.c.llama_adapter_lora_init(self._model, os.fsencode(lora.path)) for lora in plan.loras]
+        adapters = [self.c.llama_adapter_lora_init(self._model, lora.path) for lora in plan.loras]
         if not all(adapters):
             raise LoadFailed("adapter")
         handles = (self.c.llama_adapter_lora_p_ctypes * len(adapters))(*adapters)
@@ -246,17 +246,17 @@ class Model:
             length = 0
         del self.cached[length:]
 
-    def save(self, path: str) -> int:
+    def save(self, path: bytes) -> int:
         """Write the KV cache to a file and return its tokens, 0 where it could not be written."""
         tokens = (ctypes.c_int32 * len(self.cached))(*self.cached)
-        saved = self.c.llama_state_save_file(self.ctx, os.fsencode(path), tokens, len(tokens))
+        saved = self.c.llama_state_save_file(self.ctx, path, tokens, len(tokens))
         return len(tokens) if saved else 0
 
-    def restore(self, path: str) -> int:
+    def restore(self, path: bytes) -> int:
         """Read the KV cache from a file and return its tokens, 0 where it could not be used."""
         tokens, count = (ctypes.c_int32 * self.n_ctx)(), ctypes.c_size_t()
         self._truncate(0)
-        if not self.c.llama_state_load_file(self.ctx, os.fsencode(path), tokens, self.n_ctx, ctypes.byref(count)):
+        if not self.c.llama_state_load_file(self.ctx, path, tokens, self.n_ctx, ctypes.byref(count)):
             self.c.llama_memory_clear(self._memory, True)
             return 0
         self.cached = array("i", memoryview(tokens)[: count.value].tobytes())

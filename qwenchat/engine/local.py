@@ -6,6 +6,7 @@ EngineDied and the next one starts a new worker.
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,7 +212,7 @@ class LocalEngine:
         if await asyncio.to_thread(self._saved.usable, state):
             restored = False
             try:
-                reply = await loaded.worker.ask_once(RestoreKV(loaded.worker.number(), str(state)))
+                reply = await loaded.worker.ask_once(RestoreKV(loaded.worker.number(), os.fsencode(state)))
                 restored = isinstance(reply, KVTokens) and reply.tokens > 0
             finally:
                 if not restored:
@@ -224,7 +225,7 @@ class LocalEngine:
         temporary = self._saved.temporary(path)
         if temporary is None:
             return
-        reply = await loaded.worker.ask_once(SaveKV(loaded.worker.number(), str(temporary)))
+        reply = await loaded.worker.ask_once(SaveKV(loaded.worker.number(), os.fsencode(temporary)))
         if isinstance(reply, KVTokens) and reply.tokens:
             await asyncio.to_thread(self._saved.keep, temporary, path, reply.tokens)
         else:

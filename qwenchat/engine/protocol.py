@@ -21,14 +21,16 @@ MAX_THREADS = 512
 class Lora(Struct, frozen=True):
     """An adapter and how strongly it acts."""
 
-    path: str
+    path: bytes
+    """As the operating system has it (`os.fsencode`): names of files need not be text."""
     scale: float = 1.0
 
 
 class LoadPlan(Struct, frozen=True, kw_only=True):
     """Which model to load, and how."""
 
-    path: str
+    path: bytes
+    """As the operating system has it."""
     identity: str
     n_ctx: int
     threads: int
@@ -98,14 +100,14 @@ class SaveKV(Struct, frozen=True, tag=True):
     """Write the KV cache to a file; answered by KVTokens."""
 
     id: int
-    path: str
+    path: bytes
 
 
 class RestoreKV(Struct, frozen=True, tag=True):
     """Read the KV cache from a file; answered by KVTokens, 0 where it could not be used."""
 
     id: int
-    path: str
+    path: bytes
 
 
 class Cancel(Struct, frozen=True, tag=True):

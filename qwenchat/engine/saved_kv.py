@@ -129,9 +129,9 @@ def _crc32(path: Path) -> int:
     return checksum
 
 
-def _stamp(path: str) -> tuple[int, int]:
+def _stamp(path: bytes) -> tuple[int, int]:
     try:
-        status = Path(path).stat()
+        status = Path(os.fsdecode(path)).stat()
     except OSError:
         return (0, 0)
     return status.st_size, status.st_mtime_ns

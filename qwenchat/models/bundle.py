@@ -17,6 +17,7 @@ from qwenchat.errors import CannotLoad, FileError, NotFound, QwenchatError
 from qwenchat.i18n import _
 from qwenchat.models.gguf import part_paths
 from qwenchat.models.library import Entry
+from qwenchat.models.reference import is_text
 from qwenchat.models.verify import recorded_sha256, sha256_of, unreadable
 from qwenchat.text import clean_line, human_size, safe_name
 
@@ -83,7 +84,7 @@ def _names(entry: Entry) -> list[tuple[Path, str]]:
                 _("There is no file {path}.").format(path=clean_line(str(part))), _("Download the missing part first.")
             )
     if entry.path.suffix.lower() == ".gguf":
-        return [(part, part.name) for part in parts]
+        return [(part, part.name if is_text(part.name) else safe_name(part.name)) for part in parts]
     if entry.published:
         return [(entry.path, entry.published.model.file_names(entry.published.quant)[0])]
     return [(entry.path, safe_name(entry.found.name) + ".gguf")]

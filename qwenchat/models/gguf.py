@@ -184,7 +184,7 @@ def _header(
         path=path,
         architecture=arch,
         kind=first.word("general.type"),
-        name=first.word("general.name") or path.stem,
+        name=first.word("general.name") or clean_line(path.stem),
         quantisation=_quantisation(read),
         layers=number("block_count"),
         width=width,

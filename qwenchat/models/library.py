@@ -21,7 +21,17 @@ from qwenchat.models.catalog import Catalog, quant_label
 from qwenchat.models.catalog import Published as PublishedFile
 from qwenchat.models.gguf import Header, check, part_paths, read_header
 from qwenchat.models.layouts import Found, Places
-from qwenchat.models.reference import Guide, LocalFile, Named, OnHub, Published, Reference, unknown
+from qwenchat.models.reference import (
+    Guide,
+    LocalFile,
+    Named,
+    OnHub,
+    Published,
+    Reference,
+    is_text,
+    path_reference,
+    unknown,
+)
 from qwenchat.models.remembered import remember
 from qwenchat.models.source import RemoteFile
 
@@ -133,7 +143,9 @@ class Library:
         elif published:
             reference = published.reference
         else:
-            reference = f"{found.repo}/{found.name}" if found.repo else str(found.path)
+            reference = f"{found.repo}/{found.name}" if found.repo else path_reference(found.path)
+        if not is_text(reference):
+            reference = path_reference(found.path)
         return Entry(found, reference, header, published, problem)
 
 

@@ -4,10 +4,12 @@ Parsing only: whether the model is on this machine is asked of the library, whet
 """
 
 import difflib
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 from qwenchat.errors import NotFound, WrongUse
 from qwenchat.i18n import _
@@ -17,6 +19,8 @@ from qwenchat.text import clean_line
 _ON_HUB = re.compile(r"(?:https?://)?(?:hf\.co|(?:www\.)?huggingface\.co)/(.+?)(?:\?.*)?", re.IGNORECASE)
 _REVISION = re.compile(r"^([^/]+/[^/]+)/(?:resolve|blob)/[^/]+/(.+)$")
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+_RAW_BYTES = frozenset(map(chr, range(0xDC80, 0xDD00)))
+"""What stands in a path for bytes that are not UTF-8 (`os.fsdecode`)."""
 _QUANT = re.compile(r"\w{2,16}", re.ASCII)
 
 
@@ -50,7 +54,7 @@ class LocalFile:
     path: Path
 
     def __str__(self) -> str:
-        return str(self.path)
+        return path_reference(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +84,14 @@ def parse(text: str, catalog: Catalog) -> Reference:
     Raises WrongUse when it can mean nothing, NotFound when the catalogue lacks the quantisation.
     """
     text = text.strip()
-    if not text or any(not char.isprintable() for char in text):
+    if not text or not all(char.isprintable() or char in _RAW_BYTES for char in text):
         raise WrongUse(_("The model's name is empty or has control characters."), _how())
     if text.lower() == "guide":
         return Guide()
     if file := _local(text):
         return LocalFile(file)
+    if not is_text(text):
+        raise WrongUse(_("{model} is not a model's name.").format(model=clean_line(text)), _how())
     if match := _ON_HUB.fullmatch(text):
         text = _REVISION.sub(r"\1/\2", match[1].rstrip("/"))
     elif "://" in text:
@@ -121,8 +127,20 @@ def _how() -> str:
     return _("Give a size such as 7b or 7b:q4_k_m, owner/repo:q4_k_m, or the path of a .gguf file.")
 
 
+def is_text(text: str) -> bool:
+    """Say whether a name can be written as UTF-8: that of a file need not."""
+    return not any(char in _RAW_BYTES for char in text)
+
+
+def path_reference(path: Path) -> str:
+    """Return what to type, to show and to keep for a file: its path, as an address where that is no text."""
+    return str(path) if is_text(str(path)) else path.absolute().as_uri()
+
+
 def _local(text: str) -> Path | None:
     """Return the path if this names a file: one that is there, or one spelt as only paths are."""
+    if text.startswith("file:///"):
+        return Path(os.fsdecode(unquote_to_bytes(text.removeprefix("file:///" if os.name == "nt" else "file://"))))
     path = Path(text)
     try:
         path = path.expanduser()

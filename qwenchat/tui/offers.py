@@ -16,7 +16,7 @@ from qwenchat.models.catalog import Published
 from qwenchat.models.gguf import identity
 from qwenchat.models.library import Entry, owner
 from qwenchat.models.measured import Speed
-from qwenchat.models.reference import Guide
+from qwenchat.models.reference import Guide, path_reference
 from qwenchat.program import Program
 from qwenchat.text import clean_line, human_size
 
@@ -53,7 +53,7 @@ class Offer:
     @property
     def name(self) -> str:
         """What it is called, for people."""
-        is_path = self.entry is not None and self.reference == str(self.entry.path)
+        is_path = self.entry is not None and self.reference == path_reference(self.entry.path)
         return clean_line(Path(self.reference).name if is_path else self.reference)
 
     @property

@@ -188,7 +188,8 @@ import json, sys
 from qwenchat.chat.prompt import Special, Turn, chatml
 from qwenchat.engine.llama import Abort, Model, bindings
 from qwenchat.engine.protocol import LoadPlan
-model = Model(bindings(), LoadPlan(path=sys.argv[1], identity="", n_ctx=256, threads=1), Abort(), lambda f: True)
+plan = LoadPlan(path=sys.argv[1].encode(), identity="", n_ctx=256, threads=1)
+model = Model(bindings(), plan, Abort(), lambda fraction: True)
 tokens = []
 for part in chatml([Turn("user", sys.argv[2])]):
     tokens += model.tokenise(part.text, special=isinstance(part, Special))

@@ -133,6 +133,47 @@ def test_ctrl_c_before_the_model_is_loaded_is_heard(endless: ggufs.Chain, home: 
     assert b'"delta"' not in out
 
 
+def test_a_termination_keeps_what_came_and_shows_the_cursor_again(endless: ggufs.Chain, home: Path) -> None:
+    words = ["ask", "-m", str(endless.path), "--ctx", "32768", "hi"]
+    pid, terminal = pty.fork()
+    if not pid:
+        os.environ.update(COLUMNS="60", LINES="20", TERM="xterm-256color")
+        os.execve(sys.executable, [sys.executable, "-m", "qwenchat", *words], environment())
+    sent = b""
+    while b"once upon" not in sent:
+        sent += os.read(terminal, 4096)
+    assert b"\x1b[?25l" in sent
+    os.kill(pid, signal.SIGTERM)
+    sent += rest_of(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+    assert sent.rindex(b"\x1b[?25h") > sent.rindex(b"\x1b[?25l")
+    (session,) = json.loads(qwenchat("sessions", "list", "--json").stdout)["sessions"]
+    kept = json.loads(qwenchat("sessions", "show", session["id"], "--json").stdout)["messages"][1]
+    assert kept["status"] == "stopped" and kept["text"].startswith("once upon")
+
+
+def test_what_came_of_an_answer_is_printed_when_the_engine_dies(endless: ggufs.Chain, home: Path) -> None:
+    words = ["ask", "-m", str(endless.path), "--ctx", "32768", "--no-save", "--jsonl", "hi"]
+    asking = subprocess.Popen(
+        [sys.executable, "-m", "qwenchat", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    )
+    assert asking.stdout
+    while json.loads(asking.stdout.readline())["event"] != "delta":
+        pass
+    for worker in psutil.Process(asking.pid).children():
+        worker.kill()
+    out, err = asking.communicate(timeout=60)
+    assert asking.returncode == 6, err
+    answer = json.loads(out.splitlines()[-1])
+    assert answer["event"] == "done" and (endless.text * 10_000).startswith(answer["text"]) and answer["text"]
+    assert (answer["finish_reason"], answer["usage"]) == (None, None)
+    assert b"SIGKILL" in err
+
+
 BAD: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "missing.gguf": (lambda path: None, 3, "no file"),
     "folder.gguf": (lambda path: path.mkdir(), 8, "not a file"),
@@ -254,6 +295,18 @@ def test_bytes_that_are_no_text_in_an_argument(tiny: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="there every name is text")
+def test_a_model_and_an_adapter_whose_names_are_not_text(chain: ggufs.Chain, tmp_path: Path) -> None:
+    model, lora = tmp_path / os.fsdecode(b"\xe9.gguf"), tmp_path / os.fsdecode(b"\xff.gguf")
+    model.write_bytes(chain.path.read_bytes())
+    ggufs.write_lora(tmp_path / "lora.gguf").rename(lora)
+    for words in (["-m", model], ["-c"], ["-c", "--lora", lora]):
+        done = qwenchat("ask", *words, "--json", "hi")
+        assert done.returncode == 0, done.stderr
+        answer = json.loads(done.stdout)
+        assert (answer["text"], answer["model"]) == (chain.text, f"{tmp_path.as_uri()}/%E9.gguf")
+
+
 def test_no_model_and_unknown_model() -> None:
     check_refusal(qwenchat("ask", "-m", "nothing-like-it", "hi"), 3)
 
@@ -272,6 +325,13 @@ def on_a_terminal(*words: str | Path, columns: int = 60) -> str:
     if not pid:
         os.environ.update(COLUMNS=str(columns), LINES="20", TERM="xterm-256color")
         os.execve(sys.executable, [sys.executable, "-m", "qwenchat", *map(str, words)], environment())
+    sent = rest_of(terminal)
+    os.waitpid(pid, 0)
+    return sent.decode()
+
+
+def rest_of(terminal: int) -> bytes:
+    """Return all that is written to a terminal until its last program ends, and close it."""
     sent = b""
     while True:
         try:
@@ -281,9 +341,8 @@ def on_a_terminal(*words: str | Path, columns: int = 60) -> str:
         if not block:
             break
         sent += block
-    os.waitpid(pid, 0)
     os.close(terminal)
-    return sent.decode()
+    return sent
 
 
 def test_a_terminal_gets_rendered_markdown_and_nothing_that_it_obeys(chain: ggufs.Chain, models: Path) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -157,6 +158,24 @@ def test_other_programs_files_are_never_deleted(elsewhere: Path) -> None:
     path = write_model(folder / "m.gguf")
     done = qwenchat("models", "remove", "p/m", "--yes", "--hf-cache")
     assert done.returncode == 2 and "lmstudio" in done.stderr and path.exists()
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="there every name is text")
+def test_a_name_that_is_not_text(ours: Path, tmp_path: Path) -> None:
+    path = write_model(ours / "plain.gguf").rename(ours / os.fsdecode(b"caf\xe9.gguf"))
+    (row,) = run("list")
+    assert row["model"] == f"{ours.as_uri()}/caf%E9.gguf" and not row["problem"]
+    for name in (row["model"], str(path)):
+        assert run("info", name)["model"] == row["model"]
+        assert run("fit", name)["models"][0]["model"] == row["model"]
+        assert run("verify", name)[0]["is"] == "unknown"
+    assert "caf.gguf" in qwenchat("models", "info", path).stdout
+    assert [file["name"] for file in run("export", path, tmp_path / "stick")] == ["caf.gguf"]
+    assert qwenchat("config", "set", "model.default", str(path)).returncode == 2
+    assert qwenchat("config", "set", "model.default", row["model"]).returncode == 0
+    assert qwenchat("models", "remove", row["model"], "--yes").returncode == 0 and not path.exists()
+    gone = qwenchat("models", "info", path)
+    assert gone.returncode == 3 and "caf%E9" in gone.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there the system itself refuses")

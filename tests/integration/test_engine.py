@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import psutil
@@ -239,6 +240,7 @@ async def test_an_aborting_worker_leaves_its_last_words(endless: ggufs.Chain, tm
 _PARENT = """
 import asyncio, sys
 from pathlib import Path
+from typing import Any
 from qwenchat.chat.events import Prefilling
 from tests.engines import GREEDY, engine, questions
 
@@ -303,17 +305,73 @@ async def test_a_damaged_saved_session_is_ignored_and_removed(damage: str, tiny:
     assert not list((tmp_path / "kv").iterdir())
 
 
+@pytest.mark.parametrize(
+    ("changed", "fits"),
+    [
+        ({"n_ctx": 8192}, True),
+        ({"n_ctx": 1024}, True),
+        ({"n_ctx": 512}, False),
+        ({"yarn_factor": 2.0, "native_ctx": 2048}, False),
+        ({"kv_type": "q8_0"}, False),
+        ({"loras": True}, False),
+        ({"loras": True, "scale": 2.0}, False),
+    ],
+    ids=str,
+)
+async def test_a_saved_session_is_only_read_where_it_fits(
+    changed: dict[str, Any], fits: bool, tiny: Path, models: Path, tmp_path: Path
+) -> None:
+    """A state that fits is read; what would change a single number in it is never read, and the answer is right."""
+    plan = dict(changed)
+    if plan.pop("loras", False):
+        lora = ggufs.write_lora(models / "kv-lora.gguf")
+        plan["loras"] = (Lora(os.fsencode(lora), plan.pop("scale", 1.0)),)
+    turns, limit = questions("word " * 100), Sampling(temperature=0.0, max_tokens=10)
+    long = [*turns, Turn("assistant", "Hello " * 150), Turn("user", "again")]
+    async with engine(tiny, tmp_path / "a", n_ctx=4096) as made:
+        first = await answer(made, turns, limit, session="s1")
+        if "n_ctx" in changed:
+            await answer(made, long, limit, session="s1")
+        used = first.usage.prompt_tokens
+    async with engine(tiny, tmp_path / "a", **plan) as made:
+        resumed = await answer(made, turns, limit, session="s1")
+    async with engine(tiny, tmp_path / "b", **plan) as made:
+        fresh = await answer(made, turns, limit)
+    assert resumed.usage.cached_tokens == (used - 1 if fits else 0)
+    assert (resumed.text, resumed.ids) == (fresh.text, fresh.ids)
+
+
+async def test_names_that_are_not_text(tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9 \xff")
+    folder.mkdir()
+    model, lora = folder / os.fsdecode(b"\xfe.gguf"), folder / os.fsdecode(b"\xfd lora.gguf")
+    model.write_bytes(tiny.read_bytes())
+    ggufs.write_lora(tmp_path / "lora.gguf").rename(lora)
+    turns, limit = questions("word " * 300), Sampling(temperature=0.0, max_tokens=5)
+    for cached in (False, True):
+        async with engine(model, folder, loras=(Lora(os.fsencode(lora)),), identity="m") as made:
+            said = await answer(made, turns, limit, session="s")
+        assert bool(said.usage.cached_tokens) is cached
+
+
+@pytest.mark.skipif(not hasattr(psutil, "RLIMIT_CORE"), reason="this system has no such limit")
+async def test_a_crash_leaves_no_core_file(tiny: Path, tmp_path: Path) -> None:
+    async with engine(tiny, tmp_path) as made:
+        await made.ready()
+        assert psutil.Process(made.worker_pid).rlimit(psutil.RLIMIT_CORE) == (0, 0)
+
+
 async def test_an_adapter_changes_the_answer(tiny: Path, models: Path, tmp_path: Path) -> None:
     lora = ggufs.write_lora(models / "lora.gguf")
     limit = Sampling(temperature=0.0, max_tokens=12)
     said = []
     for scale in (0.0, 4.0):
-        async with engine(tiny, tmp_path, loras=(Lora(str(lora), scale),)) as made:
+        async with engine(tiny, tmp_path, loras=(Lora(os.fsencode(lora), scale),)) as made:
             said.append((await answer(made, questions("Hi"), limit)).ids)
     async with engine(tiny, tmp_path) as made:
         assert (await answer(made, questions("Hi"), limit)).ids == said[0] != said[1]
     with pytest.raises(CannotLoad, match="adapter"):
-        async with engine(tiny, tmp_path, loras=(Lora(str(tiny)),)) as made:
+        async with engine(tiny, tmp_path, loras=(Lora(os.fsencode(tiny)),)) as made:
             await made.ready()
 
 

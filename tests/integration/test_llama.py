@@ -1,5 +1,6 @@
 """The C interface itself, in this process: tokens, prompts equal to the template's, loading that can be stopped."""
 
+import os
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests import ggufs
 
 
 def plan_for(path: Path) -> LoadPlan:
-    return LoadPlan(path=str(path), identity="x", n_ctx=1024, threads=1)
+    return LoadPlan(path=os.fsencode(path), identity="x", n_ctx=1024, threads=1)
 
 
 @pytest.fixture(scope="module")

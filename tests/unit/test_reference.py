@@ -1,5 +1,6 @@
 """A reference means one thing, and a wrong one is told with what was probably meant."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,15 @@ def test_files_names_and_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert isinstance(parse("x" * 5000, CATALOG), Named)
 
 
+def test_a_path_that_is_not_text_has_an_address_that_is(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9 50% #1.gguf")
+    reference = parse(str(path), CATALOG)
+    assert reference == LocalFile(path)
+    assert str(reference) == f"{tmp_path.as_uri()}/caf%E9%2050%25%20%231.gguf"
+    assert parse(str(reference), CATALOG) == reference
+    assert str(parse("./plain.gguf", CATALOG)) == "plain.gguf"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -60,6 +70,9 @@ def test_files_names_and_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "-a/b",
         "a//b.gguf/",
         "ftp://x/y",
+        "7b\udce9",
+        "me/model/caf\udce9.gguf",
+        "me/\ud800.gguf",
     ],
 )
 def test_what_means_nothing(text: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from qwenchat.engine.protocol import LoadPlan
 from qwenchat.engine.saved_kv import SavedKV
 
-PLAN = LoadPlan(path="m", identity="i", n_ctx=512, threads=1)
+PLAN = LoadPlan(path=b"m", identity="i", n_ctx=512, threads=1)
 
 
 def keep(saved: SavedKV, session: str, size: int) -> Path:
