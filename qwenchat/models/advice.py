@@ -58,21 +58,34 @@ def table(
     """Return every published quantisation, best first; `here` says by reference what is on this machine.
 
     First what can run and is read as fast as it is written, then larger models before smaller ones, what sits
-    comfortably before what does not, larger quantisations before smaller ones. Those that are not worth taking by
-    default (see `Model.offered`) come after the others.
+    comfortably before what does not, larger quantisations before smaller ones. Fewer than four bits a weight come
+    after all that, where anything better is comfortable: a smaller model answers better than one so rough. Those
+    that are not worth taking by default (see `Model.offered`) come after the others.
     """
-    ranked = []
-    for order, model in enumerate(catalog.models):
+    rows = []
+    for model in catalog.models:
         for quant in model.quantisations:
             published = Published(model, quant)
             path, speed = here.get(published.reference, (None, None))
             planned = fit.plan(published, resources, limit, kv_type)
             missing = 0 if path else fit.disk_missing(quant.size, resources)
-            row = Advice(published.reference, planned, path, speed, missing)
-            offered = quant in model.offered
-            rank = (not row.can_run, not offered, row.is_slow, -order, planned.verdict.rank, -quant.size)
-            ranked.append((rank, row))
-    return [row for _rank, row in sorted(ranked, key=lambda pair: pair[0])]
+            rows.append((published, Advice(published.reference, planned, path, speed, missing)))
+    better = any(_is_good(published, row) for published, row in rows)
+
+    def rank(pair: tuple[Published, Advice]) -> tuple[bool | int, ...]:
+        (model, quant), row = (pair[0].model, pair[0].quant), pair[1]
+        offered, rough = quant in model.offered, better and quant.rough
+        size = catalog.models.index(model)
+        return not row.can_run, not offered, row.is_slow, rough, -size, row.fit.verdict.rank, -quant.size
+
+    return [row for _published, row in sorted(rows, key=rank)]
+
+
+def _is_good(published: Published, row: Advice) -> bool:
+    """Say whether a row is worth more than a larger model with fewer than four bits a weight."""
+    comfortable = row.fit.verdict in (Verdict.COMFORTABLE, Verdict.PARTLY_ON_GPU)
+    offered = published.quant in published.model.offered and not published.quant.rough
+    return offered and comfortable and row.can_run and not row.is_slow
 
 
 def here(entries: Sequence[Entry], speeds: Mapping[str, Speed]) -> dict[str, tuple[Path, Speed | None]]:

@@ -62,10 +62,10 @@ async def test_a_welcome_recommends_and_asks_nothing_of_the_network(
 ) -> None:
     app = DialogApp(WelcomeScreen(program, downloads))
     async with app.run_test(size=(100, 40)) as pilot:
-        await until(lambda: reference_of(app) == "7b:q2_k")
-        await until(lambda: "★ 7b:q2_k" in app.words)
+        await until(lambda: reference_of(app) == "1.5b:q8_0")
+        await until(lambda: "★ 1.5b:q8_0" in app.words)
         assert "comfortable" in app.words and "too large" in app.words and "10.7 GB of memory" in app.words
-        assert "tokens/s" in app.words and "Download 7b:q2_k (3.02 GB)" in app.words
+        assert "tokens/s" in app.words and "Download 1.5b:q8_0 (1.65 GB)" in app.words
         await pilot.press("escape")
         await until(lambda: app.closed)
         assert app.result is None and not standin.log
@@ -130,13 +130,13 @@ async def test_a_download_from_the_first_screen_to_its_use(
 async def test_a_click_looks_and_a_double_click_takes(program: StillProgram, downloads: Downloads) -> None:
     app = DialogApp(WelcomeScreen(program, downloads))
     async with app.run_test(size=(100, 40)) as pilot:
-        await until(lambda: reference_of(app) == "7b:q2_k")
+        await until(lambda: reference_of(app) == "1.5b:q8_0")
         await pilot.click(OptionList, offset=(4, 0))
         await pilot.click(OptionList, offset=(4, 3))
-        await until(lambda: reference_of(app) == "0.5b:q8_0")
+        await until(lambda: reference_of(app) == "7b:q2_k")
         assert not downloads.all()
         await pilot.double_click(OptionList, offset=(4, 2))
-        await until(lambda: [download.reference for download in downloads.all()] == ["1.5b:q8_0"])
+        await until(lambda: [download.reference for download in downloads.all()] == ["0.5b:q8_0"])
 
 
 async def test_giving_a_download_up_is_asked_first(

@@ -142,6 +142,24 @@ def test_advice_takes_the_largest_that_is_quick_enough() -> None:
     assert not rows[-1].can_run
 
 
+@pytest.mark.parametrize(
+    ("ram", "bandwidth", "reference"),
+    [
+        (16, 32e9, "1.5b:q8_0"),  # 7b:q2_k would be quick enough, 7b:q4_k_m not
+        (3, 60e9, "1.5b:q8_0"),
+        (16, 42e9, "7b:q4_0"),
+        (1.2, 60e9, "0.5b:q8_0"),
+    ],
+)
+def test_advice_takes_four_bits_of_a_smaller_model_before_fewer_of_a_larger(
+    ram: float, bandwidth: float, reference: str
+) -> None:
+    rows = table(CATALOG, machine(ram, bandwidth=bandwidth), {})
+    best = recommended(rows)
+    assert best and best.reference == reference
+    assert len(rows) == 44
+
+
 def test_advice_heeds_measured_speed_disk_and_what_is_here() -> None:
     here = {"7b:q8_0": (Path("/m.gguf"), Speed(decode_tps=9.0)), "72b:q2_k": (Path("/n.gguf"), None)}
     cramped = replace(machine(16, bandwidth=60e9), disk_free=2 * GIB)
