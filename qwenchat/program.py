@@ -17,6 +17,7 @@ from qwenchat import config
 from qwenchat.chat.conversation import Message, Session
 from qwenchat.chat.sampling import Sampling
 from qwenchat.config import Settings
+from qwenchat.engine import devices
 from qwenchat.engine.hardware import this_machine, usable_cores
 from qwenchat.engine.local import LocalEngine, Planned
 from qwenchat.engine.protocol import Device
@@ -94,13 +95,34 @@ class Program:
         """How fast this machine and its models are."""
         return Measured(self.paths.models / "measured.json")
 
-    def resources(self, devices: Sequence[Device] = (), *, measure: bool = False) -> fit.Resources:
-        """Return what the machine has now; with `measure` also its bandwidth, which takes half a second once."""
-        machine = this_machine()
+    @cached_property
+    def devices(self) -> tuple[Device, ...]:
+        """The accelerators as a worker saw them when they were first asked for.
+
+        An installation that can use none is asked once and remembered; others are asked by each process, as a
+        graphics card may come, go, and be full.
+        """
+        build = devices.build()
+        if self.measured.uses_no_accelerator(build):
+            return ()
+        hello = devices.ask()
+        if hello and not hello.offload:
+            self.measured.note_no_accelerator(build)
+        return tuple(hello.devices) if hello else ()
+
+    def resources(self, found: Sequence[Device] | None = None, *, measure: bool = False) -> fit.Resources:
+        """Return what the machine has now, with the accelerators `found` if they were asked for already.
+
+        With `measure` also its bandwidth, which takes half a second once.
+        """
+        machine, found = this_machine(), self.devices if found is None else found
+        own = [device.memory_free for device in found if not device.shares_ram]
+        shared = [device.memory_free for device in found if device.shares_ram and not own]
         return fit.Resources(
             ram_total=machine.memory_total,
             ram_available=machine.memory_available,
-            gpu_available=max((device.memory_free for device in devices), default=0),
+            gpu_available=sum(own),
+            gpu_of_ram=max(shared, default=0),
             disk_free=free_bytes(self.places.ours[-1] if self.settings.hub.folder else self.places.hf),
             bandwidth=self.measured.bandwidth(machine.cores) if measure else 0.0,
         )
@@ -114,7 +136,7 @@ class Program:
         """Return the download that a reference or an address orders. Raises WrongUse or NotFound."""
         from qwenchat.models.order import Desk  # noqa: PLC0415 - what moves bytes is imported when bytes move
 
-        desk = Desk(self.catalog, self.settings.hub, self.environ, self.places.hf, self.paths.models, self.resources())
+        desk = Desk(self.catalog, self.settings.hub, self.environ, self.places.hf, self.paths.models, self.resources)
         return desk.order(text, source=source, revision=revision, folder=folder)
 
     def pull(self, order: "Order", report: "Report", stop: threading.Event) -> Path:
@@ -169,8 +191,8 @@ class Program:
         header = gguf.check(gguf.read_header(path))
         identity = gguf.identity(path)
 
-        def planner(devices: Sequence[Device]) -> Planned:
-            machine = self.resources(devices)
+        def planner(found: Sequence[Device]) -> Planned:
+            machine = self.resources(found)
             planning = Planning(machine, usable_cores(), self.settings.model, self.sampling, self.catalog)
             return planning.plan(header, identity=identity, name=model, wishes=wishes)
 

@@ -1,17 +1,23 @@
 """Models that tests share, made once a run, and a home of its own for every test."""
 
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from qwenchat.engine import devices
 from qwenchat.i18n import use_language
 from tests import ggufs
 
 settings.register_profile("ci", derandomize=True)  # a new counterexample is for a developer, not for a landing
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+_asked = cache(devices.ask)
+"""A worker is asked for its accelerators once for all tests."""
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +29,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "OLLAMA_MODELS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LANG", "C.UTF-8")
+    monkeypatch.setattr(devices, "ask", _asked)
     use_language("en")  # whatever an earlier test chose in this context
     return folder
 

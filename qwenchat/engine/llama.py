@@ -23,7 +23,7 @@ FIRST_CHUNK = 32
 _KV_TYPES = {"f16": 1, "q8_0": 8}
 _FLASH_AUTO = -1
 _YARN = 2
-_GPU_TYPES = (1, 2)
+_GPU, _INTEGRATED_GPU = 1, 2
 """GGML_BACKEND_DEVICE_TYPE_GPU and _IGPU."""
 _ABORTED = 2
 _MMAP = 1
@@ -67,11 +67,13 @@ def devices(c: Any) -> list[Device]:
     found = []
     for i in range(registry.ggml_backend_dev_count()):
         device = ctypes.c_void_p(registry.ggml_backend_dev_get(ctypes.c_size_t(i)))
-        if base.ggml_backend_dev_type(device) in _GPU_TYPES:
+        kind = base.ggml_backend_dev_type(device)
+        if kind in (_GPU, _INTEGRATED_GPU):
             free, total = ctypes.c_size_t(), ctypes.c_size_t()
             base.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
             name, description = base.ggml_backend_dev_name(device), base.ggml_backend_dev_description(device)
-            found.append(Device(name.decode(), description.decode(), free.value, total.value))
+            shared = kind == _INTEGRATED_GPU or sys.platform == "darwin"
+            found.append(Device(name.decode(), description.decode(), free.value, total.value, shared))
     return found
 
 

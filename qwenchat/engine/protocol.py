@@ -5,7 +5,7 @@ all else waits its turn.
 """
 
 import struct
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import msgspec
 from msgspec import Struct
@@ -51,6 +51,8 @@ class Device(Struct, frozen=True):
     description: str
     memory_free: int
     memory_total: int
+    shares_ram: bool = False
+    """Whether its memory is the RAM, as in most laptops without a graphics card and in Macs."""
 
 
 class SpecialText(Struct, frozen=True, tag="s", array_like=True):
@@ -127,6 +129,8 @@ class Hello(Struct, frozen=True, tag=True):
     features: str
     """llama.cpp's own list of what it was compiled with."""
     devices: list[Device]
+    offload: bool = False
+    """Whether this build can use accelerators at all, here or elsewhere."""
 
 
 class Progress(Struct, frozen=True, tag=True):
@@ -209,11 +213,22 @@ def decode_reply(body: bytes) -> Reply:
     return _replies.decode(body)
 
 
+def read_reply(stream: IO[bytes]) -> Reply | None:
+    """Return the next reply, None when the worker has ended."""
+    body = _read_frame(stream)
+    return None if body is None else _replies.decode(body)
+
+
 def read_request(stream: BinaryIO) -> Request | None:
     """Return the next request, None when the parent has closed the pipe or died."""
+    body = _read_frame(stream)
+    return None if body is None else _requests.decode(body)
+
+
+def _read_frame(stream: IO[bytes]) -> bytes | None:
     head = stream.read(FRAME.size)
     if len(head) < FRAME.size:
         return None
     (length,) = FRAME.unpack(head)
     body = stream.read(length)
-    return _requests.decode(body) if len(body) == length else None
+    return body if len(body) == length else None

@@ -68,7 +68,8 @@ class Worker:
 
     def run(self) -> None:
         """Serve until the parent goes away."""
-        self._outbox.put(Hello(_version(), self._c.llama_print_system_info().decode(), devices(self._c)))
+        offload = bool(self._c.llama_supports_gpu_offload())
+        self._outbox.put(Hello(_version(), self._c.llama_print_system_info().decode(), devices(self._c), offload))
         threading.Thread(target=self._read, daemon=True).start()
         threading.Thread(target=self._count, daemon=True).start()
         while True:

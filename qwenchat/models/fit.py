@@ -77,12 +77,14 @@ class Resources:
     ram_total: int
     ram_available: int
     gpu_available: int = 0
-    """Free memory of all accelerators; 0 where they share the RAM, which then counts once."""
+    """Free memory of all accelerators that have their own: llama.cpp spreads a model over them."""
     disk_free: int = 0
     """Where a download would go."""
     bandwidth: float = 0.0
     """Of copying memory on all cores, bytes read and bytes written both counted."""
     gpu_bandwidth: float = 0.0
+    gpu_of_ram: int = 0
+    """RAM that an accelerator without memory of its own may take; it counts once, as RAM."""
 
     @property
     def comfortable(self) -> int:
@@ -148,7 +150,7 @@ def assess(model: Loadable, resources: Resources, n_ctx: int, kv_type: str) -> F
     """Return how a model with a window of `n_ctx` tokens and a KV cache of `kv_type` fits."""
     memory = memory_needed(model, n_ctx, KV_BYTES[kv_type])
     on_gpu = _layers_on_gpu(model, memory, resources)
-    in_ram = memory.total - memory.total * on_gpu // max(1, model.layers)
+    in_ram = memory.total - (memory.total * on_gpu // max(1, model.layers) if resources.gpu_available else 0)
     if in_ram <= resources.ram_available * COMFORT:
         verdict = Verdict.COMFORTABLE if on_gpu in (0, model.layers) else Verdict.PARTLY_ON_GPU
     else:
@@ -192,7 +194,7 @@ def disk_missing(size: int, resources: Resources) -> int:
 
 
 def _layers_on_gpu(model: Loadable, memory: Memory, resources: Resources) -> int:
-    room = resources.gpu_available * _GPU_SHARE
+    room = (resources.gpu_available or resources.gpu_of_ram) * _GPU_SHARE
     if memory.total <= room:
         return model.layers
     a_layer = (memory.weights + memory.kv) / max(1, model.layers)
@@ -201,7 +203,7 @@ def _layers_on_gpu(model: Loadable, memory: Memory, resources: Resources) -> int
 
 def _decode_tps(model: Loadable, resources: Resources, on_gpu: int) -> float | None:
     """Predict decoding speed: each token reads every active weight once, and memory sets the pace."""
-    share = on_gpu / max(1, model.layers)
+    share = on_gpu / max(1, model.layers) if resources.gpu_available else 0.0
     if (
         not model.active_bytes
         or (share < 1 and not resources.bandwidth)

@@ -1,4 +1,4 @@
-"""What was measured on this machine: the memory's bandwidth, and how fast models really ran.
+"""What was found out about this machine: the memory's bandwidth, how fast models ran, whether they ran on a CPU alone.
 
 One small JSON file in the data folder. A file that is damaged or can't be written costs a measurement, nothing more.
 """
@@ -32,6 +32,8 @@ class _Figures(Struct, frozen=True):
     bandwidth: float = 0.0
     bandwidth_runs: int = 0
     speeds: dict[str, Speed] = field(default_factory=dict)
+    build: str = ""
+    """Of llama.cpp, the last one that can use no accelerator."""
 
 
 class Measured:
@@ -66,6 +68,14 @@ class Measured:
             figures = replace(figures, bandwidth=best, bandwidth_runs=figures.bandwidth_runs + 1)
             self._write(figures)
         return figures.bandwidth
+
+    def uses_no_accelerator(self, build: str) -> bool:
+        """Say whether a build of llama.cpp is known to be one that can use none, so that none need be looked for."""
+        return bool(build) and self._read().build == build
+
+    def note_no_accelerator(self, build: str) -> None:
+        """Remember that a build can use none."""
+        self._write(replace(self._read(), build=build))
 
     def _read(self) -> _Figures:
         try:

@@ -1,6 +1,6 @@
 """What is downloaded from where to where, out of what a person typed and set. Nothing is asked of anyone yet."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,8 @@ class Desk:
     hub_cache: Path
     own: Path
     """Our folder for what belongs to no repository."""
-    resources: fit.Resources
+    machine: Callable[[], fit.Resources]
+    """What there is to choose a quantisation with, where none is named."""
 
     def order(self, text: str, *, source: str = "", revision: str = "", folder: Path | None = None) -> Order:
         """Return what `text` orders: a reference, or the address of one file.
@@ -73,7 +74,7 @@ class Desk:
                 quant = quant or self._fitting(model)
                 return Wanted(model.repo, model.file_names(quant)[0], quant.label, revision), model
             case OnHub(repo, file, quant):
-                room = round(self.resources.comfortable * _WEIGHTS)
+                room = 0 if file or quant else round(self.machine().comfortable * _WEIGHTS)
                 return Wanted(repo, file, quant, revision, room), self.catalog.by_repo(repo)
             case LocalFile(path):
                 if path.exists():
@@ -86,7 +87,7 @@ class Desk:
     def _fitting(self, model: Model) -> Quantisation:
         """Return the quantisation to take where none is named; the smallest where none fits."""
         offered = [PublishedFile(model, quant) for quant in model.offered]
-        return (fit.choose(offered, self.resources) or offered[0]).quant
+        return (fit.choose(offered, self.machine()) or offered[0]).quant
 
     def _source(self, text: str) -> Source | None:
         offline = is_offline(self.environ, self.settings.offline) and not is_folder(text)

@@ -64,7 +64,7 @@ class StillProgram(Program):
         hf = self.paths.data / "hf"
         return Places(ours=(self.paths.models,), folders=none, hf=hf, llama_cpp=none, ollama=none, lmstudio=none)
 
-    def resources(self, devices: Sequence[Device] = (), *, measure: bool = False) -> fit.Resources:
+    def resources(self, found: Sequence[Device] | None = None, *, measure: bool = False) -> fit.Resources:
         return MACHINE
 
 

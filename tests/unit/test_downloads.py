@@ -166,7 +166,7 @@ def test_offline() -> None:
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
     resources = fit.Resources(ram_total=16 << 30, ram_available=12 << 30)
-    return Desk(catalog.load(), HubSettings(), {}, tmp_path / "hub", tmp_path / "own", resources)
+    return Desk(catalog.load(), HubSettings(), {}, tmp_path / "hub", tmp_path / "own", lambda: resources)
 
 
 def test_orders(desk: Desk, tmp_path: Path) -> None:
@@ -183,6 +183,6 @@ def test_orders(desk: Desk, tmp_path: Path) -> None:
     assert desk.order("https://host.example/m.gguf").wanted == Wanted("")
     with pytest.raises(WrongUse):
         desk.order("https://host.example/m.bin")
-    offline = Desk(desk.catalog, HubSettings(offline=True), {}, desk.hub_cache, desk.own, desk.resources)
+    offline = Desk(desk.catalog, HubSettings(offline=True), {}, desk.hub_cache, desk.own, desk.machine)
     assert offline.order("7b").source is None
     assert offline.order("7b", source=f"file:{tmp_path}").source is not None

@@ -97,6 +97,16 @@ def test_layers_on_an_accelerator() -> None:
     assert assess(model, machine(16), 4096, "f16").gpu_layers == 0
 
 
+def test_an_accelerator_that_shares_the_ram_takes_all_layers_and_adds_no_memory() -> None:
+    model = published("7b:q4_k_m")
+    shared = replace(machine(16), gpu_of_ram=12 * GIB)
+    alone, helped = (assess(model, here, 4096, "f16") for here in (machine(16), shared))
+    assert (helped.gpu_layers, alone.gpu_layers) == (28, 0)
+    assert replace(helped, gpu_layers=0) == alone
+    assert 0 < assess(model, replace(shared, gpu_of_ram=3 * GIB), 4096, "f16").gpu_layers < 28
+    assert assess(model, replace(machine(4), gpu_of_ram=12 * GIB), 4096, "f16").verdict is Verdict.TOO_LARGE
+
+
 def test_speed_follows_the_active_weights() -> None:
     slow, mixture = published("72b:q4_k_m"), published("57b-a14b:q4_k_m")
     here = machine(128)

@@ -1,0 +1,64 @@
+"""Accelerators are looked for by a child, once, and the memory of all of them counts."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qwenchat.engine import devices
+from qwenchat.engine.llama import bindings
+from qwenchat.engine.protocol import Device, Hello
+from qwenchat.program import Program
+from tests.commands import ROOT, environment
+
+GIB = 1 << 30
+CARDS = (Device("CUDA0", "card", 10 * GIB, 12 * GIB), Device("CUDA1", "card", 5 * GIB, 6 * GIB))
+SHARED = Device("Vulkan1", "integrated", 8 * GIB, 12 * GIB, shares_ram=True)
+
+
+def test_a_worker_tells_what_this_build_can_use() -> None:
+    hello = devices.ask()
+    assert hello and hello.binding
+    assert hello.offload == bool(bindings().llama_supports_gpu_offload())
+    assert hello.offload or not hello.devices
+
+
+def test_a_broken_installation_has_no_accelerator(tmp_path: Path) -> None:
+    (tmp_path / "llama_cpp.py").write_text("")
+    code = "from qwenchat.engine import devices; print(devices.ask())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(PYTHONPATH=f"{tmp_path}:{ROOT}"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "None\n"
+
+
+def test_an_installation_without_accelerators_is_asked_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [Hello("1", "", [], offload=False)]
+    monkeypatch.setattr(devices, "ask", answers.pop)
+    for _start in range(2):
+        assert Program.here().devices == ()
+    assert answers == []
+    monkeypatch.setattr(devices, "build", lambda: "another")
+    with pytest.raises(IndexError):  # it is asked again
+        _ = Program.here().devices
+
+
+def test_one_with_accelerators_is_asked_by_each_process_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [Hello("1", "", list(CARDS), offload=True), Hello("1", "", [], offload=True)]
+    monkeypatch.setattr(devices, "ask", answers.pop)
+    assert Program.here().resources().gpu_available == 0
+    program = Program.here()
+    assert [program.resources().gpu_available for _look in range(2)] == [15 * GIB, 15 * GIB]
+
+
+@pytest.mark.parametrize(
+    ("found", "own", "shared"), [((), 0, 0), (CARDS, 15, 0), ((SHARED,), 0, 8), ((SHARED, *CARDS), 15, 0)]
+)
+def test_memory_counts_once(found: tuple[Device, ...], own: int, shared: int) -> None:
+    resources = Program.here().resources(found)
+    assert (resources.gpu_available, resources.gpu_of_ram) == (own * GIB, shared * GIB)
