@@ -108,6 +108,7 @@ class Model:
         self.c, self.abort = c, abort
         c.llama_backend_init()
         self._model = self._load(plan, progress)
+        os.open(plan.path, os.O_RDONLY)  # for as long as this process lives: a model in use is seen to be, unmapped too
         self.vocab = c.llama_model_get_vocab(self._model)
         self.n_vocab: int = c.llama_vocab_n_tokens(self.vocab)
         self.ctx = self._context(plan)

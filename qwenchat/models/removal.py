@@ -4,9 +4,10 @@ In the Hugging Face cache huggingface_hub deletes, so that blobs which other rev
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -16,6 +17,9 @@ from qwenchat.models.gguf import part_paths
 from qwenchat.models.library import Entry
 from qwenchat.models.verify import unreadable
 from qwenchat.text import clean_line
+
+_ENGINE = "qwenchat.engine.worker"
+"""How a process of ours that has a model loaded was started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ def refuse_while_used(files: Sequence[Path]) -> None:
     Only processes that we may look into are seen. One that read the whole file and closed it can lose it.
     """
     wanted = {str(file.resolve()) for file in files}
-    for process in psutil.process_iter(["name"]):
+    for process in psutil.process_iter(["name", "cmdline"]):
         if process.pid == os.getpid():
             continue
         try:
@@ -71,11 +75,16 @@ def refuse_while_used(files: Sequence[Path]) -> None:
             continue
         if wanted & used:
             raise FileError(
-                _("{name} (process {pid}) is using the model.").format(
-                    name=clean_line(process.info["name"] or "?"), pid=process.pid
-                ),
-                _("End that program first."),
+                _("{name} (process {pid}) is using the model.").format(name=_name(process.info), pid=process.pid),
+                _("End that program first, or let it use another model."),
             )
+
+
+def _name(process: Mapping[str, Any]) -> str:
+    """Return what a person calls a program; our engine's own name is that of the interpreter."""
+    if _ENGINE in (process["cmdline"] or ()):
+        return "qwenchat"
+    return clean_line(process["name"] or "?")
 
 
 def _from_ours(parts: tuple[Path, ...], ours: Sequence[Path]) -> Removal:

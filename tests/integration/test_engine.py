@@ -19,7 +19,8 @@ from qwenchat.chat.events import Delta, Prefilling
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engine.protocol import FRAME, Count, Lora
-from qwenchat.errors import CannotLoad, EngineDied, Interrupted, PromptTooLong, WrongUse
+from qwenchat.errors import CannotLoad, EngineDied, FileError, Interrupted, PromptTooLong, WrongUse
+from qwenchat.models.removal import refuse_while_used
 from tests import ggufs
 from tests.engines import GREEDY, SYSTEM, answer, engine, questions
 
@@ -339,6 +340,17 @@ async def test_a_saved_session_is_only_read_where_it_fits(
         fresh = await answer(made, turns, limit)
     assert resumed.usage.cached_tokens == (used - 1 if fits else 0)
     assert (resumed.text, resumed.ids) == (fresh.text, fresh.ids)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the system itself refuses")
+@pytest.mark.parametrize("mmap", [True, False], ids=["mapped", "read"])
+async def test_a_model_that_is_loaded_is_not_deleted(mmap: bool, tiny: Path, tmp_path: Path) -> None:
+    async with engine(tiny, tmp_path, mmap=mmap) as made:
+        refuse_while_used([tiny])
+        await made.ready()
+        with pytest.raises(FileError, match=f"qwenchat .process {made.worker_pid}. is using"):
+            refuse_while_used([tiny])
+    refuse_while_used([tiny])
 
 
 async def test_names_that_are_not_text(tiny: Path, tmp_path: Path) -> None:
