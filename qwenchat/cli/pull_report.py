@@ -34,7 +34,7 @@ def reporter(output: Output, *, as_json: bool) -> Iterator[Report]:
 def as_record(event: PullEvent) -> dict[str, object]:
     """Return an event as JSON takes it: its kind and its fields."""
     kind = "".join(f"_{char.lower()}" if char.isupper() else char for char in type(event).__name__).lstrip("_")
-    fields = {name: str(value) if name == "path" else value for name, value in asdict(event).items()}
+    fields = {name: str(value) if name == "path" else value for name, value in asdict(event).items() if name != "slot"}
     return {"event": kind, **fields}
 
 

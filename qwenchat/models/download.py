@@ -28,6 +28,18 @@ _POLL_S = 0.2
 _READ = 1 << 20
 
 
+def give_up(arrived: Arriving) -> None:
+    """Delete what has arrived of a file, for good: call it when the download has ended.
+
+    What another program is bringing stays, and so does what the disk does not let go: it serves the next download.
+    """
+    slot = arrived.slot
+    with suppress(OSError), filelock.FileLock(slot.lock, timeout=0, mode=0o664):
+        discard(slot.part)
+        if not slot.lock_stays:
+            slot.lock.unlink(missing_ok=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What all files of one download share."""
@@ -149,7 +161,7 @@ class Download:
         if damaged := self._terms.place.stored(self.file):
             damaged.replace(slot.part)  # too short or too long for its name: what there is may serve yet
         mistrust_tail(slot.part, self._terms.started)
-        self._terms.report(Arriving(self.file.name, slot.part))
+        self._terms.report(Arriving(self.file.name, slot.part, slot))
         while True:
             transfer = self._transfer = self._new_transfer()
             digest = self._filled(transfer, slot)

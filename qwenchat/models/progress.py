@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwenchat.i18n import _
+from qwenchat.models.place import Slot
 from qwenchat.text import human_size
 
 
@@ -59,10 +60,12 @@ class StartedOver:
 
 @dataclass(frozen=True, slots=True)
 class Arriving:
-    """A file's bytes go to this part, which is what a download that is given up leaves behind."""
+    """A file's bytes go to this part; `download.give_up` takes it away again."""
 
     name: str
     path: Path
+    slot: Slot
+    """The part with its lock."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ the screen's to show.
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -16,8 +15,8 @@ from typing import Protocol
 
 from qwenchat.errors import Interrupted, QwenchatError
 from qwenchat.i18n import _
+from qwenchat.models.download import give_up
 from qwenchat.models.order import Order
-from qwenchat.models.part import discard
 from qwenchat.models.progress import Arriving, Checking, Progress, PullEvent, Report, arrived, figures, words
 from qwenchat.text import clean_line
 
@@ -81,7 +80,7 @@ class _Job:
     shown: Download
     before: "_Job | None"
     """The same download before it was paused."""
-    parts: dict[str, Path]
+    parts: dict[str, Arriving]
     stop: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
     ended: bool = False
@@ -173,7 +172,7 @@ class Downloads:
         with self._lock:
             shown = job.shown
             if isinstance(event, Arriving):
-                job.parts[event.name] = event.path
+                job.parts[event.name] = event
             if shown.state is not State.RUNNING:
                 return
             if isinstance(event, Progress):
@@ -204,8 +203,7 @@ class Downloads:
     @staticmethod
     def _discard(job: _Job) -> None:
         for part in job.parts.values():
-            with suppress(OSError):  # what can't be deleted serves the next download
-                discard(part)
+            give_up(part)
 
 
 def state_words(download: Download) -> str:

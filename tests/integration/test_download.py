@@ -6,11 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from huggingface_hub import hf_hub_download, scan_cache_dir, try_to_load_from_cache
 
 from qwenchat.errors import Interrupted, NetworkError
+from qwenchat.models.download import give_up
 from qwenchat.models.hub import HubSource
-from qwenchat.models.progress import Completed, Progress, PullEvent, Retrying, StartedOver
+from qwenchat.models.place import Folder
+from qwenchat.models.progress import Arriving, Completed, Progress, PullEvent, Retrying, StartedOver
 from tests.pulling import HASTY, NAME, REPO, Puller, model_bytes
 from tests.standin_hub import COMMIT, StandIn, Trouble
 
@@ -268,3 +271,23 @@ def test_huggingface_hub_waits_for_us_and_finds_the_file(standin: StandIn, pulle
     other.join(20)
     assert Path(theirs[0]).read_bytes() == CONTENT
     assert standin.bytes_sent() == SIZE
+
+
+@pytest.mark.parametrize("in_a_folder", [False, True])
+def test_giving_up_deletes_the_part_unless_another_program_fills_it(
+    in_a_folder: bool, standin: StandIn, puller: Puller, tmp_path: Path
+) -> None:
+    standin.troubles.append(Trouble(cut=1_000_000, stall=True))
+    puller.each = lambda event: puller.stop.set() if isinstance(event, Progress) and event.done else None
+    place = Folder(tmp_path / "mine") if in_a_folder else None
+    with pytest.raises(Interrupted):
+        puller(place=place)
+    [arriving] = puller.seen(Arriving)
+    assert isinstance(arriving, Arriving) and arriving.path.stat().st_size == 1_000_000
+    with FileLock(arriving.slot.lock):
+        give_up(arriving)
+        assert arriving.path.exists()
+    give_up(arriving)
+    assert not arriving.path.exists()
+    assert not in_a_folder or not list((tmp_path / "mine").iterdir())
+    give_up(arriving)
