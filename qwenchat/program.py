@@ -209,10 +209,7 @@ class Program:
 
         store = Store(self.paths.database)
         if days := self.settings.sessions.empty_trash_after_days:
-            before = unix_ms() - days * _DAY_MS
-            gone = store.trash.older_than(before)
-            store.trash.empty(before)
-            self._forget_states(gone)
+            self._forget_states(store.trash.empty(unix_ms() - days * _DAY_MS))
         return store
 
     @cached_property

@@ -70,7 +70,7 @@ def localised(command: click.Command) -> click.Command:
 def root(context: click.Context, /, **options: Any) -> int:
     """Chat with Qwen2 models, offline, on your own machine. Without a command: in a screen of its own."""
     program: Program = context.obj
-    use_language(program.settings.language)
+    _settings = program.settings  # raises where they are wrong: until here it was done without
     context.call_on_close(program.close)
     return ExitCode.DONE if context.invoked_subcommand else _screen(program, options)
 
@@ -90,7 +90,7 @@ def _screen(program: Program, options: dict[str, Any]) -> int:
 
 def _speak(program: Program) -> None:
     """Take the language of the settings before any help is written, for click's own words too."""
-    with suppress(QwenchatError):  # `root` reads the settings again and tells; help and version do without them
+    with suppress(QwenchatError):  # `root` tells it; help and version do without settings
         use_language(program.settings.language)
     os.environ["LANGUAGE"] = language()  # where click's gettext looks
     gettext.bindtextdomain("qwenchat", CATALOGUES)

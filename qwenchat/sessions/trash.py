@@ -53,21 +53,21 @@ class Trash:
                     raise no_such_session(session_id)
             _drop_blobs(connection)
 
-    def older_than(self, before: int) -> list[str]:
+    def _older_than(self, before: int) -> list[str]:
         """Return the ids of sessions that went to the trash before a time (Unix milliseconds)."""
         with self._database.read() as connection:
             found = connection.execute("SELECT id FROM sessions WHERE trashed < ? ORDER BY trashed", (before,))
             return [session_id for (session_id,) in found]
 
-    def empty(self, before: int) -> int:
-        """Delete forever the sessions and single messages that were deleted before a time; return the sessions."""
-        gone = self.older_than(before)
+    def empty(self, before: int) -> list[str]:
+        """Delete forever the sessions and single messages that were deleted before a time; return the sessions' ids."""
+        gone = self._older_than(before)
         if gone:
             self.delete_forever(*gone)
         with self._database.write() as connection:
             connection.execute("DELETE FROM messages WHERE removed_at < ?", (before,))
             _drop_blobs(connection)
-        return len(gone)
+        return gone
 
     def remove_message(self, message_id: str) -> str | None:
         """Delete a message and all below it, and return the session's new leaf.

@@ -93,8 +93,8 @@ def test_emptying_after_a_time(tmp_path: Path) -> None:
     store.trash.remove_message("a2")
     store.trash.put("old")
     store.trash.put("new")
-    assert store.trash.empty(100) == 0
-    assert store.trash.empty(102) == 1
+    assert store.trash.empty(100) == []
+    assert store.trash.empty(102) == ["old"]
     assert [entry.session.id for entry in store.shelf.newest(trashed=True)] == ["new"]
     with pytest.raises(NotFound):
         store.trash.restore_message("a2")

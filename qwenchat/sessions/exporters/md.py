@@ -30,7 +30,8 @@ def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
         yield _front_matter(archive)
         yield f"\n# {_plain(title_of(archive))}\n"
         if archive.session.system:
-            yield f"\n## {_plain(_('System prompt'))}\n\n{contained(archive.session.system, blocks)}\n"
+            label = _("System prompt")
+            yield f"\n## {_plain(label)}\n\n{contained(archive.session.system, blocks)}\n"
         for entry in entries(archive, all_branches):
             yield f"\n## {_plain(speaker(entry))}\n\n*{_plain(notes(entry))}*\n"
             for attachment in entry.message.attachments:

@@ -16,7 +16,8 @@ def heading(message: Message, variant: tuple[int, int], palette: Palette) -> lis
     """Return `❯ You` or `✦ 7b:q4_k_m`, with `‹2/3›` where there are variants and the time of a question."""
     if message.role is Role.USER:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(message.created / 1000))
-        return [(f"❯ {_('You')}", palette.you), *variant_mark(variant, palette), (f"  {when}", palette.muted)]
+        you = _("You")
+        return [(f"❯ {you}", palette.you), *variant_mark(variant, palette), (f"  {when}", palette.muted)]
     name = drawable(clean_line(message.model, 60)) or "Qwen2"
     return [(f"✦ {name}", palette.model), *variant_mark(variant, palette)]
 
