@@ -21,7 +21,7 @@ HEADER_LIMIT = 64 << 20
 """Bytes. The largest headers in use, those of 262,144-token vocabularies, take about 16 MiB."""
 _TEXT_LIMIT = 1 << 20
 """Bytes of one text that is kept, such as a chat template."""
-_STEP = 1 << 20
+_STEP = 1 << 18
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 _SCALARS = {
     kind: struct.Struct(f"<{letter}")
@@ -134,24 +134,44 @@ class _Cursor:
     def __init__(self, file: BinaryIO, size: int, *, leap: bool) -> None:
         self.size, self.leap, self.at = size, leap, 0
         self._file = file
+        self._before = 0
+        """Bytes of the file before `data`, which were passed over."""
         self.data = bytearray(file.read(1 << 16))
+
+    @property
+    def place(self) -> int:
+        """Where in the file this is."""
+        return self._before + self.at
 
     def need(self, count: int) -> int:
         """Make sure that `count` bytes from here are in `data`; return where they begin and move past them."""
         start, end = self.at, self.at + count
-        if end > self.size:
-            raise _Broken(_("it ends in the middle of its header"))
-        if end > HEADER_LIMIT:
-            raise _Broken(_("its header is unreasonably long"))
+        self._check(count)
         while end > len(self.data):
             if not self.grow():
                 raise _Broken(_("it ends in the middle of its header"))
         self.at = end
         return start
 
+    def skip(self, count: int) -> None:
+        """Move past bytes that nobody looks at; those that were not read yet are not."""
+        self._check(count)
+        beyond = self.at + count - len(self.data)
+        if beyond <= 0:
+            self.at += count
+            return
+        self._before = self._file.seek(self._before + len(self.data) + beyond)
+        self.data, self.at = bytearray(), 0
+
+    def _check(self, count: int) -> None:
+        if self.place + count > self.size:
+            raise _Broken(_("it ends in the middle of its header"))
+        if self.place + count > HEADER_LIMIT:
+            raise _Broken(_("its header is unreasonably long"))
+
     def grow(self) -> bool:
         """Read one step more; False at the end."""
-        more = self._file.read(_STEP) if len(self.data) < HEADER_LIMIT else b""
+        more = self._file.read(_STEP) if self._before + len(self.data) < HEADER_LIMIT else b""
         self.data += more
         return bool(more)
 
@@ -190,15 +210,22 @@ class _Cursor:
                 self.need(ahead)
 
     def _leap(self, count: int) -> bool:
-        searched, farthest = self.at + 8 * count, self.at + 48 * count
-        while searched < farthest:
-            found = self.data.find(b"\0\0\0\0\0\0\0tokenizer.", searched)
-            if found > 0:
-                self.at = found - 1
-                return True
-            searched = max(searched, len(self.data) - 32)
-            if not self.grow():
-                break
+        """Look for the key behind `count` texts, beginning where they can't have ended yet; stay where it is not."""
+        here, before, data = self.at, self._before, self.data
+        farthest = self.place + 48 * count
+        if self.place + 9 * count < min(self.size, HEADER_LIMIT):
+            self.skip(9 * count)
+            searched = self.at
+            while self._before + searched < farthest:
+                found = self.data.find(b"\0\0\0\0\0\0\0tokenizer.", searched)
+                if found > 0:
+                    self.at = found - 1
+                    return True
+                searched = max(searched, len(self.data) - 32)
+                if not self.grow():
+                    break
+        self.at, self._before, self.data = here, before, data
+        self._file.seek(before + len(data))
         return False
 
 
@@ -252,9 +279,11 @@ def _array(cursor: _Cursor, key: str, values: dict[str, Value]) -> int:
     if kind not in _SCALARS:
         raise _Broken(_("its header has a value of an unknown kind"))
     form = _SCALARS[kind]
-    start = cursor.need(count * form.size)
     if 0 < count <= 1024 and not key.startswith("tokenizer."):
+        start = cursor.need(count * form.size)
         values[key] = max(struct.unpack_from(f"<{count}{form.format[1:]}", cursor.data, start))
+    else:
+        cursor.skip(count * form.size)
     return count
 
 
@@ -285,6 +314,6 @@ def _tensors(cursor: _Cursor, tensor_count: int, values: dict[str, Value], count
             experts += size
     alignment = values.get("general.alignment", 32)
     alignment = alignment if isinstance(alignment, int) and 0 < alignment <= 1 << 20 else 32
-    if tensor_count and -(-cursor.at // alignment) * alignment + end > cursor.size:
+    if tensor_count and -(-cursor.place // alignment) * alignment + end > cursor.size:
         raise _Broken(_("it ends before its last tensor: the download was cut short"))
     return Part(values, counts, cursor.size, tensor_count, sizes, embedding, output, experts)

@@ -4,7 +4,8 @@ Headers are cached by path, size and time of change. A file that can't be used i
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,6 +35,9 @@ from qwenchat.models.reference import (
 )
 from qwenchat.models.remembered import remember
 from qwenchat.models.source import RemoteFile
+
+_AT_ONCE = 4
+"""Headers that are read side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ class Library:
 
     def entries(self) -> list[Entry]:
         """Return every model once, in the order of the places."""
-        entries, seen = [], set()
+        models, seen = [], set()
         for found in self._places.look():
             parts = part_paths(found.path)
             if found.path != parts[0] and parts[0].exists():
@@ -74,7 +78,9 @@ class Library:
             if stamp and stamp in seen:
                 continue
             seen.add(stamp)
-            entries.append(self._entry(found, stamp))
+            models.append((found, stamp))
+        self._headers.read_ahead((found.path, stamp) for found, stamp in models if not found.problem)
+        entries = [self._entry(found, stamp) for found, stamp in models]
         self._headers.save()
         return entries
 
@@ -221,14 +227,32 @@ class _HeaderCache:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._used: dict[str, _Cached] = {}
+        self._fresh: dict[str, _Cached] = {}
 
     def get(self, path: Path, stamp: str) -> Header:
         """Return a file's header. Raises what `read_header` does."""
-        known = self._known.get(str(path))
-        if known is None or known.stamp != stamp:
-            known = _Cached(stamp, read_header(path))
+        if not self._knows(path, stamp):
+            self._fresh[str(path)] = _Cached(stamp, read_header(path))
+        known = self._fresh.get(str(path)) or self._known[str(path)]
         self._used[str(path)] = known
         return known.header
+
+    def _knows(self, path: Path, stamp: str) -> bool:
+        known = self._fresh.get(str(path)) or self._known.get(str(path))
+        return known is not None and known.stamp == stamp
+
+    def read_ahead(self, files: Iterable[tuple[Path, str]]) -> None:
+        """Read what is not known yet, several files at once: a disk has much to wait for. Failures are told later."""
+        unknown = [(path, stamp) for path, stamp in files if not self._knows(path, stamp)]
+        if len(unknown) < 2:
+            return
+
+        def read(file: tuple[Path, str]) -> None:
+            with suppress(QwenchatError):
+                self.get(*file)
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(read, unknown))
 
     def save(self) -> None:
         """Keep the headers that were asked for."""

@@ -141,6 +141,20 @@ def test_a_vocabulary_that_looks_like_keys_is_walked_through(tmp_path: Path) -> 
     assert (facts.vocab_size, facts.chat_template) == (2000, "hi")
 
 
+@pytest.mark.parametrize("length", [0, 1, 3, 40, 90])
+@pytest.mark.parametrize("count", [1001, 150_000])
+def test_vocabularies_of_any_length_are_passed_over(tmp_path: Path, length: int, count: int) -> None:
+    """Short texts end before the leap does, long ones after it is given up: both are then walked through."""
+    texts = struct.pack("<IQ", 8, count) + word("x" * length) * count
+    kinds = struct.pack("<IQ", 5, count) + bytes(4 * count)
+    body = [entry("tokenizer.ggml.tokens", 9, texts), entry("tokenizer.ggml.token_type", 9, kinds)]
+    body += [entry("tokenizer.ggml.merges", 9, texts), entry("tokenizer.chat_template", 8, word("hi"))]
+    path = tmp_path / "m.gguf"
+    path.write_bytes(header(body=[*body, entry("general.name", 8, word("Last"))]))
+    facts = read_header(path)
+    assert (facts.vocab_size, facts.chat_template, facts.name) == (count, "hi", "Last")
+
+
 def test_what_is_no_readable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NotFound):
         read_header(tmp_path / "none.gguf")
