@@ -24,7 +24,7 @@ from qwenchat.engine.protocol import Device
 from qwenchat.engine.saved_kv import SavedKV
 from qwenchat.errors import NotFound
 from qwenchat.i18n import _
-from qwenchat.models import catalog, fit, gguf, reference
+from qwenchat.models import advice, catalog, fit, gguf, reference
 from qwenchat.models.catalog import Catalog
 from qwenchat.models.layouts import Places, free_bytes
 from qwenchat.models.library import Library
@@ -162,14 +162,14 @@ class Program:
     def model_to_ask(self, named: str, session: Session | None) -> str:
         """Return the model to ask: the one that a person named, else the session's, else the usual one.
 
-        Raises WrongUse, and NotFound where there is none at all.
+        Empty where there is none but the guide. Raises WrongUse.
         """
-        model = (named and self.lasting(named)) or (session.model if session else "") or self.usual_model()
-        if not model:
-            raise NotFound(
-                _("No model is chosen and none is here."), _("`qwenchat models fit` says which one to take, and how.")
-            )
-        return model
+        return (named and self.lasting(named)) or (session.model if session else "") or self.usual_model()
+
+    def advised_model(self) -> str:
+        """Return the model of the catalogue to take on this machine; the smallest where none fits now."""
+        best = advice.recommended(advice.table(self.catalog, self.resources(), {}))
+        return best.reference if best else self.catalog.models[0].size
 
     def lasting(self, model: str) -> str:
         """Return a model reference that means the same from any folder. Raises WrongUse."""
@@ -230,3 +230,10 @@ class Program:
         """Close what was made. May be called twice."""
         if "store" in self.__dict__:
             self.store.close()
+
+
+def no_model() -> NotFound:
+    """Return the error for a question that no model is there to answer."""
+    return NotFound(
+        _("No model is chosen and none is here."), _("`qwenchat models fit` says which one to take, and how.")
+    )

@@ -24,8 +24,9 @@ from qwenchat.engine.local import LocalEngine
 from qwenchat.engine.protocol import MAX_THREADS
 from qwenchat.errors import ExitCode, NotFound, WrongUse
 from qwenchat.i18n import _
+from qwenchat.models.reference import Guide
 from qwenchat.planning import Wishes
-from qwenchat.program import Program
+from qwenchat.program import Program, no_model
 from qwenchat.sessions.store import Store
 from qwenchat.text import whole
 
@@ -107,10 +108,14 @@ _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed",
 
 async def _ask(program: Program, question: Question, options: dict[str, Any]) -> int:
     earlier = _earlier(program.store, options) if options["session"] or options["continue_"] else None
-    model = program.model_to_ask(options["model"], earlier)
-    engine = program.engine(model, question.wishes)  # a wrong name is refused before the store is touched
-    store, session = _session(program, options, earlier, model)
     output = Output.standard()
+    model = program.model_to_ask(options["model"], earlier)
+    if not model:
+        _introduce_guide(program, output)
+    engine = program.engine(
+        model or str(Guide()), question.wishes
+    )  # a wrong name is refused before the store is touched
+    store, session = _session(program, options, earlier, model)
     report = report_for(output, options["style"], verbose=options["verbose"])
     turns = Turns(store, engine, UUIDv7(), unix_ms)
     reason = None
@@ -128,6 +133,14 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
     finally:
         await engine.close()
     return ExitCode.INTERRUPTED if reason is FinishReason.CANCELLED else ExitCode.DONE
+
+
+def _introduce_guide(program: Program, output: Output) -> None:
+    """Say that the guide answers for now: the session is not bound to it. Raises NotFound where it is not there."""
+    if not program.library.find(Guide()):
+        raise no_model()
+    output.say(_("No model is here yet, so the built-in guide answers. It knows this program and nothing else."))
+    output.say(_("A real one: {command}").format(command=f"qwenchat models pull {program.advised_model()}"))
 
 
 def _session(

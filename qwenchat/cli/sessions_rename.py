@@ -11,7 +11,7 @@ from qwenchat.cli.output import Output
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
 from qwenchat.planning import Wishes
-from qwenchat.program import Program
+from qwenchat.program import Program, no_model
 from qwenchat.text import whole
 
 
@@ -29,7 +29,10 @@ def rename(program: Program, session: str, title: tuple[str, ...], by_model: boo
     found = store.session(store.shelf.resolve(session))
     words = whole(" ".join(title))
     if by_model:
-        words = asyncio.run(_suggested(program, program.model_to_ask(model, found), store.branch(found.leaf)))
+        asked = program.model_to_ask(model, found)
+        if not asked:
+            raise no_model()
+        words = asyncio.run(_suggested(program, asked, store.branch(found.leaf)))
         if not words:
             raise WrongUse(_("Nothing was asked in this conversation yet."), _("Give it a title yourself."))
     store.label(found.id, title=words)
