@@ -54,6 +54,12 @@ class Paths:
         return self.logs / "engine.log"
 
 
+def packed_themes() -> Path:
+    """Return the folder of the themes that come with the program: beside it in a checkout, within it installed."""
+    installed = Path(__file__).parent / "themes"
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "themes"
+
+
 def private_folder(folder: Path) -> Path:
     """Make `folder` if it is missing, readable by its owner alone, and return it.
 

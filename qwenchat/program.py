@@ -18,7 +18,7 @@ from qwenchat.chat.conversation import Message
 from qwenchat.chat.sampling import Sampling
 from qwenchat.config import Settings
 from qwenchat.engine.hardware import this_machine, usable_cores
-from qwenchat.engine.local import LocalEngine, Planned
+from qwenchat.engine.local import LocalEngine, Planned, Planner
 from qwenchat.engine.protocol import Device
 from qwenchat.engine.saved_kv import SavedKV
 from qwenchat.models import catalog, fit, gguf, reference
@@ -149,6 +149,10 @@ class Program:
 
         Raises NotFound, FileError or CannotLoad for a file that can't be used.
         """
+        return LocalEngine(self.planner(model, wishes), self.paths.engine_log, self.saved_kv, complete=wishes.complete)
+
+    def planner(self, model: str, wishes: Wishes) -> Planner:
+        """Return what decides how a model is loaded. Raises what `engine` does."""
         path = self.model_file(model)
         header = gguf.check(gguf.read_header(path))
         identity = gguf.identity(path)
@@ -158,7 +162,7 @@ class Program:
             planning = Planning(machine, usable_cores(), self.settings.model, self.sampling, self.catalog)
             return planning.plan(header, identity=identity, name=model, wishes=wishes)
 
-        return LocalEngine(planner, self.paths.engine_log, self.saved_kv, complete=wishes.complete)
+        return planner
 
     @cached_property
     def store(self) -> "Store":
