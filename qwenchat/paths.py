@@ -34,6 +34,11 @@ class Paths:
         return self.config / "config.toml"
 
     @property
+    def theme_folders(self) -> tuple[Path, ...]:
+        """Where themes lie: those that come with the program, then the person's own."""
+        return (packed_themes(), self.config / "themes")
+
+    @property
     def database(self) -> Path:
         """The conversations' database."""
         return self.data / "sessions.db"

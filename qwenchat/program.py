@@ -60,6 +60,12 @@ class Program:
         """The settings. Raises WrongUse or FileError."""
         return config.load(self.paths.settings, self.environ)
 
+    def without_settings(self) -> "Program":
+        """Return the program as it would be with nothing set, for what has to work where the settings are wrong."""
+        plain = Program(self.environ)
+        plain.__dict__["settings"] = Settings()
+        return plain
+
     def reread_settings(self) -> None:
         """Read the settings anew when they are next asked for."""
         self.__dict__.pop("settings", None)

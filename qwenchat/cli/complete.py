@@ -12,7 +12,6 @@ from click.shell_completion import CompletionItem
 
 from qwenchat import config
 from qwenchat.errors import QwenchatError
-from qwenchat.paths import packed_themes
 from qwenchat.program import Program
 from qwenchat.text import clean_line
 
@@ -106,7 +105,7 @@ def themes(program: Program, _context: click.Context) -> Iterator[tuple[str, str
 
 
 def _themes(program: Program) -> Iterator[tuple[str, str]]:
-    for folder in (packed_themes(), program.paths.config / "themes"):
+    for folder in program.paths.theme_folders:
         for file in sorted(folder.glob("*.toml")):
             yield file.stem, ""
 

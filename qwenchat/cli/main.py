@@ -26,6 +26,7 @@ _COMMANDS = {
     "bench": "qwenchat.cli.bench",
     "completion": "qwenchat.cli.completion",
     "config": "qwenchat.cli.config",
+    "doctor": "qwenchat.cli.doctor",
     "models": "qwenchat.cli.models",
     "sessions": "qwenchat.cli.sessions",
 }
@@ -73,7 +74,8 @@ def localised(command: click.Command) -> click.Command:
 def root(context: click.Context, /, **options: Any) -> int:
     """Chat with Qwen2 models, offline, on your own machine. Without a command: in a screen of its own."""
     program: Program = context.obj
-    use_language(program.settings.language)
+    if context.invoked_subcommand != "doctor":  # which tells itself what is wrong with the settings
+        use_language(program.settings.language)
     context.call_on_close(program.close)
     return ExitCode.DONE if context.invoked_subcommand else _screen(program, options)
 
