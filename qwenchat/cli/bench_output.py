@@ -4,8 +4,9 @@ Column widths, units and field names are llama-bench's own, so that lines and ob
 """
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from unicodedata import east_asian_width
 
 from qwenchat.cli.output import Output
 from qwenchat.engine.bench import Facts, Result, deviation
@@ -69,7 +70,7 @@ class BenchOutput:
             self._output.json({"results": self._results, **waits})
             return
         self._output.piece("\n")
-        self._head(_WAITS)
+        self._head(_WAITS, {"wait": _("wait")})
         self._row(_WAITS, {"wait": _("load"), "s": f"{self._facts.ready.load_s:.2f}"})
         if firsts:
             self._row(_WAITS, {"wait": _("first token, {count} tokens").format(count=prompt), "s": _mean(firsts)})
@@ -77,18 +78,16 @@ class BenchOutput:
             what = _("first token, resumed at {count} tokens").format(count=held)
             self._row(_WAITS, {"wait": what, "s": f"{again:.2f}"})
 
-    def _head(self, columns: dict[str, int]) -> None:
-        self._row(columns, {name: name for name in columns})
+    def _head(self, columns: dict[str, int], shown: Mapping[str, str] | None = None) -> None:
+        self._row(columns, {name: name for name in columns} | dict(shown or {}))
         self._row(columns, {name: "-" * (abs(width) - 1) + "-:"[width > 0] for name, width in columns.items()})
 
     def _row(self, columns: dict[str, int], values: dict[str, str]) -> None:
         if self._as_json:
             return
         self._clear()
-        cells = [
-            values[name].rjust(width) if width > 0 else values[name].ljust(-width) for name, width in columns.items()
-        ]
-        self._output.piece(f"| {' | '.join(cells)} |\n")
+        cells = " | ".join(_padded(values[name], width) for name, width in columns.items())
+        self._output.piece(f"| {cells} |\n")
 
     def _clear(self) -> None:
         if self._live:
@@ -133,6 +132,12 @@ def _wait(tokens: int, seconds: Sequence[float]) -> dict[str, object] | None:
     if not seconds:
         return None
     return {"n_tokens": tokens, "avg_s": statistics.fmean(seconds), "stddev_s": deviation(seconds)}
+
+
+def _padded(text: str, width: int) -> str:
+    """Return text with spaces up to a width in terminal columns, on its left where the width is positive."""
+    spaces = " " * (abs(width) - len(text) - sum(east_asian_width(character) in "WF" for character in text))
+    return spaces + text if width > 0 else text + spaces
 
 
 def _mean(values: Sequence[float]) -> str:

@@ -59,7 +59,8 @@ def _build(hello: Hello) -> Finding:
     if sys.platform == "linux":
         wanted.append("OPENMP")
     shown = _NAMES if platform.machine().lower() in ("x86_64", "amd64") else {"OPENMP": "OpenMP"}
-    words = ", ".join(f"{name} {_('yes') if flag in flags else _('no')}" for flag, name in shown.items())
+    yes, no = _("yes"), _("no")
+    words = ", ".join(f"{name} {yes if flag in flags else no}" for flag, name in shown.items())
     others = " ".join(sorted(flags - set(shown)))
     words += f" ({others})" if others else ""
     missing = [_NAMES[name] for name in wanted if name not in flags]

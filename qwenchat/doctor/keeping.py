@@ -5,15 +5,11 @@ import shlex
 import stat
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from qwenchat.doctor.finding import Finding, failed, ok, warning
-from qwenchat.engine.hardware import usable_cores
 from qwenchat.errors import ExitCode, NotFound, WrongUse
 from qwenchat.i18n import _, ngettext
-from qwenchat.models.advice import recommended, table
-from qwenchat.models.measured import copy_bandwidth
 from qwenchat.models.reference import parse
 from qwenchat.program import Program
 from qwenchat.sessions.database import connect, explained
@@ -110,10 +106,7 @@ def models(program: Program) -> Iterator[Finding]:
     words = ngettext("{count} is here", "{count} are here", len(usable)).format(count=len(usable))
     words += f": {', '.join(known)}" if known else ""
     if not usable:
-        machine = replace(program.resources(), bandwidth=copy_bandwidth(usable_cores()))
-        best = recommended(table(program.catalog, machine, {}))
-        then = f"qwenchat models pull {best.reference}" if best else "qwenchat models fit"
-        yield warning("models", title, _("none is here"), then)
+        yield warning("models", title, _("none is here"), "qwenchat models fit")
         return
     if broken := len(entries) - len(usable):
         words += "; " + _("files that can't be used: {count}").format(count=broken)

@@ -8,6 +8,7 @@ import os
 import re
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +24,13 @@ class Private:
     @classmethod
     def here(cls) -> "Private":
         """Return what this person's and this machine's names are."""
-        home = Path.home()
-        try:
+        homes: list[str] = []
+        user = ""
+        with suppress(RuntimeError):  # a user id without a home
+            homes = [str(Path.home()), os.path.realpath(Path.home())]
+        with suppress(OSError, KeyError):  # or without a name
             user = getpass.getuser()
-        except (OSError, KeyError):  # a user id without a name
-            user = ""
-        return cls(tuple(dict.fromkeys((str(home), os.path.realpath(home)))), user, socket.gethostname())
+        return cls(homes, user, socket.gethostname().partition(".")[0])
 
     def hide(self, text: str) -> str:
         """Return a text with home folders as `~`, and the user's and the machine's name as variables of a shell."""

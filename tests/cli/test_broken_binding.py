@@ -2,11 +2,14 @@
 
 import json
 import os
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
-from tests.commands import ROOT, qwenchat
+from tests.commands import ROOT, environment, qwenchat
 from tests.tui.terminal import CTRL_Q, ENTER, qwenchat_in_terminal
 
 BROKEN = {
@@ -44,6 +47,24 @@ def test_models_and_conversations_work(tiny: Path, tmp_path: Path) -> None:
     assert "kept though not answered" in qwenchat("sessions", "export", "--all", "-f", "md", PYTHONPATH=path).stdout
     for words in (["models", "info", tiny], ["models", "fit", tiny], ["models", "list"], ["config", "show"]):
         assert qwenchat(*words, PYTHONPATH=path).returncode == 0
+
+
+@pytest.mark.skipif(sys.prefix == sys.base_prefix, reason="needs a virtual environment to leave the binding out of")
+def test_where_it_was_never_installed(tiny: Path, tmp_path: Path) -> None:
+    everything_else = tmp_path / "packages"
+    everything_else.mkdir()
+    for package in Path(sysconfig.get_path("purelib")).iterdir():
+        if not package.name.startswith("llama_cpp"):
+            (everything_else / package.name).symlink_to(package)
+    python = Path(sys.base_prefix) / "bin" / "python3"
+    env = environment(PYTHONPATH=f"{ROOT}{os.pathsep}{everything_else}")
+    done = subprocess.run(
+        [python, "-m", "qwenchat", "ask", "-m", tiny, "hello"], capture_output=True, text=True, env=env, check=False
+    )
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        5,
+        "error: llama-cpp-python can't be used: llama-cpp-python is not installed.",
+    )
 
 
 def test_the_screen_says_what_to_run(tiny: Path, tmp_path: Path) -> None:

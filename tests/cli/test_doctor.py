@@ -96,7 +96,7 @@ def test_every_line_on_a_machine_where_all_is_well(home: Path) -> None:
 def test_looking_makes_nothing(home: Path) -> None:
     found = examined()
     assert not home.exists()
-    assert found["models"]["next"].startswith("qwenchat models pull ")
+    assert found["models"]["next"] == "qwenchat models fit"
 
 
 def test_anyone_may_read_it(home: Path, tmp_path: Path) -> None:
