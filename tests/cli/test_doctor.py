@@ -178,6 +178,15 @@ def test_a_file_in_place_of_a_folder(home: Path) -> None:
     assert examined()["folders"]["state"] == "ok"
 
 
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_can_not_be_written(home: Path) -> None:
+    with_session(home)
+    (home / "data").chmod(0o500)
+    found = examined(code=8)
+    carry_out(found["folders"]["next"])
+    assert examined()["folders"]["state"] == "ok"
+
+
 def test_a_broken_binding(tmp_path: Path) -> None:
     found = examined(code=5, PYTHONPATH=broken("no library", tmp_path))
     assert LINE in found["llama.cpp"]["next"]
