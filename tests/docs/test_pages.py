@@ -71,6 +71,16 @@ def test_links_lead_somewhere(page: Page) -> None:
 
 
 @each_page
+def test_files_that_are_named_exist(page: Page) -> None:
+    """Of the repository; a page for contributors leaves `qwenchat/` out."""
+    named = [code for code in page.words_in_code if re.fullmatch(r"[\w-]+/[\w./-]*\w+(\.\w+|/)", code)]
+    places = (pages.ROOT, pages.ROOT / "qwenchat")
+    foreign = ("owner/", "dist/", "site/")
+    absent = [name for name in named if not any((place / name).exists() for place in places)]
+    assert [name for name in absent if not name.startswith(foreign)] == []
+
+
+@each_page
 def test_samples_in_toml_are_valid(page: Page, tmp_path: Path) -> None:
     for number, sample in enumerate(page.blocks("toml")):
         file = tmp_path / f"sample{number}.toml"
