@@ -149,6 +149,12 @@ def test_every_format_and_exit_code_is_described(language: str) -> None:
     assert [code for code in ExitCode if f"| {code.value} |" not in trouble.text] == []
 
 
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "docs/en/architecture.md", "docs/zh/architecture.md"])
+def test_the_house_has_no_room_that_is_not_described(name: str) -> None:
+    rooms = {f"qwenchat/{file.parent.name}/" for file in (pages.ROOT / "qwenchat").glob("*/__init__.py")}
+    assert rooms <= set(Page(pages.ROOT / name).words_in_code)
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_messages_that_are_explained_are_said(language: str) -> None:
     with catalogue.PO.open("rb") as file:
