@@ -6,6 +6,7 @@ files of their own. Nothing is measured and no network is asked.
 
 import json
 import re
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import copy_context
 from pathlib import Path
@@ -213,6 +214,14 @@ def _needed(model: fit.Loadable, n_ctx: int) -> str:
     return " / ".join(human_size(fit.memory_needed(model, n_ctx, fit.KV_BYTES[kind]).total) for kind in fit.KV_BYTES)
 
 
+def _without() -> str:
+    """Return the commands that install everything but the binding."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    needed = [re.split(r"[<>=]", dependency)[0] for dependency in project["dependencies"]]
+    rest = " ".join(name for name in needed if name != "llama-cpp-python")
+    return f"```sh\npip install --no-deps .\npip install {rest}\n```"
+
+
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines: Iterator[Sequence[str]] = iter(([_word(heading) for heading in headings], ["---"] * len(headings), *rows))
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
@@ -230,6 +239,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "themes": _themes,
     "models": _models,
     "memory": _memory,
+    "without": _without,
 }
 
 
