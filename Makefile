@@ -1,7 +1,7 @@
 # One target each. All but `venv` expect `.venv`, which `make venv` makes.
 BIN := .venv/bin
 
-.PHONY: venv test lint format types imports bench-engine locale lock pages picture docs check
+.PHONY: venv test lint format types imports bench-engine locale man pages picture docs lock check
 
 venv:
 	python3 -m venv .venv
@@ -28,6 +28,9 @@ bench-engine:
 
 locale:
 	$(BIN)/python -m tests.catalogue
+
+man:
+	$(BIN)/python -m qwenchat.cli.manpage > man/qwenchat.1
 
 pages:
 	$(BIN)/python -m tests.pages

@@ -33,7 +33,7 @@ def parse(arguments: list[str], *, whole: bool) -> None:
     command: click.Command | None = root
     name, parent = "qwenchat", None
     while isinstance(command, click.Group):
-        with click.Context(command) as bare:
+        with click.Context(command, parent, **command.context_settings) as bare:
             rest = command.make_parser(bare).parse_args(list(arguments))[1]
         parent = command.make_context(name, list(arguments), parent=parent)
         if not rest:

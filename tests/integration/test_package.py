@@ -20,7 +20,7 @@ from tests.commands import ROOT
 PACKAGE = ROOT / "qwenchat"
 GUIDE = PACKAGE / "models" / "guide"
 SUFFIXES = {".py", ".toml", ".mo", ".tcss", ".css", ".sql", ".json", ".typed"}
-ABOUT = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "LICENSE"}
+BESIDE = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "LICENSE", "qwenchat.1"}
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +78,8 @@ def test_the_wheel_holds_what_runs_and_nothing_else(wheel: Path) -> None:
     odd = [n for n in rest if n.parts[0] == "qwenchat" and n.suffix not in SUFFIXES]
     assert odd == []
     beside = {name for name in rest if name.parts[0] != "qwenchat"}
-    assert {name.name for name in beside} == ABOUT
-    assert {name.parts[0] for name in beside} == {f"qwenchat-{__version__}.dist-info"}
+    assert {name.name for name in beside} == BESIDE
+    assert {name.parts[0] for name in beside} == {f"qwenchat-{__version__}.{end}" for end in ("dist-info", "data")}
 
 
 def test_the_wheel_lacks_nothing_that_runs(wheel: Path) -> None:
@@ -112,7 +112,14 @@ def test_the_source_package_can_be_worked_on(built: Path) -> None:
         "pyproject.toml",
         "Makefile",
     ]
-    wanted += ["mkdocs.yml", "docs/en/index.md", "docs/screen.svg", "themes/ink.toml", "tests/conftest.py"]
+    wanted += [
+        "man/qwenchat.1",
+        "mkdocs.yml",
+        "docs/en/index.md",
+        "docs/screen.svg",
+        "themes/ink.toml",
+        "tests/conftest.py",
+    ]
     wanted += [path.relative_to(ROOT).as_posix() for path in (GUIDE / "corpus").iterdir()]
     assert [name for name in wanted if name not in there] == []
     tops = {name.split("/")[0] for name in there}
@@ -126,6 +133,7 @@ def test_it_runs_where_nothing_else_of_it_is(installed: Path, tmp_path: Path) ->
     assert "7b:q4_k_m" in catalogue
     where = run(installed.with_name("python"), "-c", "import qwenchat; print(qwenchat.__file__)", **home)
     assert Path(where.strip()).is_relative_to(installed.parents[1])
+    assert (installed.parents[1] / "share" / "man" / "man1" / "qwenchat.1").is_file()
 
 
 @pytest.mark.skipif(not (GUIDE / "guide.gguf").exists(), reason="the guide is not trained yet")
