@@ -176,4 +176,5 @@ def _forms(text: object) -> tuple[object, ...]:
 
 
 def _pattern(heading: str) -> re.Pattern[str]:
-    return re.compile(r"\{[^}]*\}".join(map(re.escape, heading.split("…"))), re.DOTALL)
+    """Return what a message is that a heading stands for: `…` for what differs, the full stop left out."""
+    return re.compile(r"\{[^}]*\}".join(map(re.escape, heading.split("…"))) + "[.。]?", re.DOTALL)

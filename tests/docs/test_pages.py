@@ -35,9 +35,17 @@ def test_the_pages_are_there_in_both_languages() -> None:
     assert {str(page) for page in PAGES} >= set(AT_THE_ROOT)
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in (pages.DOCS / "en").glob("*.md")))
-def test_both_languages_give_the_same_examples(name: str) -> None:
-    english, chinese = (Page(pages.DOCS / language / name) for language in LANGUAGES)
+def pairs() -> list[tuple[Page, Page]]:
+    """Return each page in both languages."""
+    english = sorted((pages.DOCS / "en").glob("*.md"))
+    both = [(page, pages.DOCS / "zh" / page.name) for page in english]
+    return [
+        (Page(one), Page(other)) for one, other in (*both, (pages.ROOT / "README.md", pages.ROOT / "README.zh-CN.md"))
+    ]
+
+
+@pytest.mark.parametrize(("english", "chinese"), pairs(), ids=str)
+def test_both_languages_give_the_same_examples(english: Page, chinese: Page) -> None:
     assert [gist(words) for words in chinese.shell_lines] == [gist(words) for words in english.shell_lines]
     assert len(chinese.headings) == len(english.headings)
 
