@@ -19,7 +19,7 @@ from qwenchat.chat.sampling import Sampling
 from qwenchat.config import Settings
 from qwenchat.engine import devices
 from qwenchat.engine.hardware import this_machine, usable_cores
-from qwenchat.engine.local import LocalEngine, Planned
+from qwenchat.engine.local import LocalEngine, Planned, Planner
 from qwenchat.engine.protocol import Device
 from qwenchat.engine.saved_kv import SavedKV
 from qwenchat.errors import NotFound
@@ -62,6 +62,12 @@ class Program:
     def settings(self) -> Settings:
         """The settings. Raises WrongUse or FileError."""
         return config.load(self.paths.settings, self.environ)
+
+    def without_settings(self) -> "Program":
+        """Return the program as it would be with nothing set, for what has to work where the settings are wrong."""
+        plain = Program(self.environ)
+        plain.__dict__["settings"] = Settings()
+        return plain
 
     def reread_settings(self) -> None:
         """Read the settings anew when they are next asked for."""
@@ -187,6 +193,10 @@ class Program:
 
         Raises NotFound, FileError or CannotLoad for a file that can't be used.
         """
+        return LocalEngine(self.planner(model, wishes), self.paths.engine_log, self.saved_kv, complete=wishes.complete)
+
+    def planner(self, model: str, wishes: Wishes) -> Planner:
+        """Return what decides how a model is loaded. Raises what `engine` does."""
         path = self.model_file(model)
         header = gguf.check(gguf.read_header(path))
         identity = gguf.identity(path)
@@ -196,7 +206,7 @@ class Program:
             planning = Planning(machine, usable_cores(), self.settings.model, self.sampling, self.catalog)
             return planning.plan(header, identity=identity, name=model, wishes=wishes)
 
-        return LocalEngine(planner, self.paths.engine_log, self.saved_kv, complete=wishes.complete)
+        return planner
 
     @cached_property
     def store(self) -> "Store":

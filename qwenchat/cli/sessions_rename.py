@@ -7,6 +7,7 @@ import click
 
 from qwenchat.chat.conversation import Message
 from qwenchat.chat.title import suggest
+from qwenchat.cli import complete
 from qwenchat.cli.output import Output
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
@@ -16,10 +17,12 @@ from qwenchat.text import whole
 
 
 @click.command()
-@click.argument("session")
+@click.argument("session", shell_complete=complete.sessions)
 @click.argument("title", nargs=-1)
 @click.option("--suggest", "by_model", is_flag=True, help="Let a model find the title, and print it.")
-@click.option("-m", "--model", default="", metavar="REF", help="With --suggest: the model to ask.")
+@click.option(
+    "-m", "--model", default="", metavar="REF", shell_complete=complete.models, help="With --suggest: the model to ask."
+)
 @click.pass_obj
 def rename(program: Program, session: str, title: tuple[str, ...], by_model: bool, model: str) -> None:
     """Give a conversation another title."""
