@@ -3,6 +3,7 @@
 Column widths, units and field names are llama-bench's own, so that lines and objects compare with its.
 """
 
+import os
 import statistics
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -104,7 +105,7 @@ def _fields(facts: Facts, result: Result) -> dict[str, object]:
         "cpu_info": processor(),
         "gpu_info": ", ".join(device.description for device in facts.hello.devices),
         "backends": facts.backend,
-        "model_filename": plan.path,
+        "model_filename": os.fsdecode(plan.path),
         "model_type": ready.description,
         "model_size": ready.tensor_bytes,
         "model_n_params": ready.parameters,
