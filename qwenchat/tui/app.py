@@ -15,7 +15,7 @@ from qwenchat.program import Program
 from qwenchat.text import clean_line
 from qwenchat.tui import themes
 from qwenchat.tui.actions import Where, actions, clashes
-from qwenchat.tui.chats import EngineFactory
+from qwenchat.tui.running.model import EngineFactory
 from qwenchat.tui.screens import open as screens
 from qwenchat.tui.screens.chat import ChatScreen
 
@@ -52,7 +52,7 @@ class QwenchatApp(App[None]):
         self.set_keymap({name: key for name, key in keymap.items() if key})
         chat = ChatScreen(self.program, self.actions, session=self._start.session, new_engine=self._new_engine)
         if self._start.model:
-            chat.session = chat.chats.new(self._start.model)
+            chat.session = chat.chats.sessions.new(self._start.model)
         await self.push_screen(chat)
         for problem in (*problems, *self._themes.problems):
             self.notify(problem.hint, title=clean_line(problem.message, 300), severity="warning", markup=False)

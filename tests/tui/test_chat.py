@@ -136,7 +136,7 @@ async def test_coming_back_in_mid_answer_misses_nothing() -> None:
         await it.pilot.press("enter")
         await until(lambda: "w5" in it.texts[-1])
         first = it.chat.session.id
-        await it.chat.open_session(it.chat.chats.new().id)
+        await it.chat.open_session(it.chat.chats.sessions.new().id)
         await it.chat.open_session(first)
         await until(lambda: "w40 " in it.texts[-1])
         assert words.startswith(it.texts[-1])
@@ -163,17 +163,17 @@ async def test_a_dead_engine_keeps_the_answer_and_offers_to_go_on() -> None:
 async def test_a_model_that_fails_to_load_leaves_the_chat_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     async with chatting("One.") as it:
         await it.ask("A")
-        good = it.chat.chats._new_engine
+        good = it.chat.chats.model._new_engine
 
         def fails(reference: str, wishes: object) -> object:
             raise CannotLoad("It is damaged.", "Take another.")
 
-        monkeypatch.setattr(it.chat.chats, "_new_engine", fails)
+        monkeypatch.setattr(it.chat.chats.model, "_new_engine", fails)
         it.chat.use_model("7b")
         await until(lambda: any("It is damaged." in said for said in it.said))
         assert it.chat.session.model == "guide"
         assert it.texts == ["A", "One."]
-        monkeypatch.setattr(it.chat.chats, "_new_engine", good)
+        monkeypatch.setattr(it.chat.chats.model, "_new_engine", good)
         await it.ask("B")
         assert it.texts[-1] == "One."
 
@@ -181,7 +181,7 @@ async def test_a_model_that_fails_to_load_leaves_the_chat_as_it_was(monkeypatch:
 async def test_a_private_chat_is_written_nowhere(home: Path) -> None:
     async with chatting("Secret answer.") as it:
         await it.pilot.press("f7")
-        await until(lambda: it.chat.chats.is_private(it.chat.session.id))
+        await until(lambda: it.chat.chats.sessions.is_private(it.chat.session.id))
         assert "PRIVATE" in str(it.chat.query_one("#header").render())
         await it.ask("Very secret question")
         it.write("a secret draft")

@@ -1,0 +1,127 @@
+"""The one model that is loaded: getting it ready, loading it anew with less, counting with it. It keeps no session."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from qwenchat.chat import prompt, window
+from qwenchat.chat.conversation import Attachment, Message, Role, Session, Status
+from qwenchat.chat.events import Loading
+from qwenchat.chat.ports import Engine, ModelInfo
+from qwenchat.errors import CannotLoad, EngineDied, NotFound, QwenchatError
+from qwenchat.i18n import _
+from qwenchat.planning import Wishes
+from qwenchat.tui.running.told import Fill, Listener, Loaded, LoadingModel, Offer
+
+_LEAST_CONTEXT = 512
+EngineFactory = Callable[[str, Wishes], Engine]
+"""Makes an engine for a model reference; may block and raise NotFound, FileError or CannotLoad."""
+
+
+class LoadedModel:
+    """Loads the model of whichever session asks; `listener` hears of it on the loop."""
+
+    def __init__(self, new_engine: EngineFactory, listener: Listener) -> None:
+        self.engine: Engine | None = None
+        self.info: ModelInfo | None = None
+        """Of the model that is ready, None while there is none."""
+        self._new_engine, self._listener = new_engine, listener
+        self._reference = ""
+        self._wishes: dict[str, Wishes] = {}
+        self._lock = asyncio.Lock()
+        self._counts: dict[tuple[str, int], int] = {}
+
+    def is_for(self, session: Session) -> bool:
+        """Whether the model of a session is the one that is ready."""
+        return self.info is not None and self._reference == session.model
+
+    async def load(self, session: Session) -> Engine:
+        """Get the model of a session ready. Raises what the engine raises; the session stays as it is."""
+        reference = session.model
+        if not reference:
+            raise NotFound(_("No model is chosen."), _("Choose one with /model."))
+        async with self._lock:
+            if self.engine is None or reference != self._reference:
+                await self._unload()
+                wishes = self._wishes.get(reference, Wishes())
+                self.engine = await asyncio.to_thread(self._new_engine, reference, wishes)
+                self._reference = reference
+
+            def loading(event: Loading) -> None:
+                self._listener(LoadingModel(reference, event.fraction))
+
+            known, self.info = self.info, None
+            self.info = await self.engine.ready(loading)
+            if self.info is not known:
+                self._listener(Loaded(reference, self.info))
+            return self.engine
+
+    async def unload(self) -> None:
+        """End the engine."""
+        async with self._lock:
+            await self._unload()
+
+    def offers(self, error: QwenchatError) -> tuple[Offer, ...]:
+        """Return what can be done about an error of the engine."""
+        if isinstance(error, EngineDied):
+            self.info = None
+            return (Offer.AGAIN, Offer.SMALLER_CONTEXT, Offer.WITHOUT_GPU)
+        if isinstance(error, CannotLoad):
+            return (Offer.SMALLER_CONTEXT, Offer.WITHOUT_GPU, Offer.OTHER_MODEL)
+        return (Offer.OTHER_MODEL,) if isinstance(error, NotFound) else ()
+
+    async def take(self, offer: Offer, session: Session) -> None:
+        """Unload the model; it is loaded as offered when it is next asked."""
+        wishes = self._wishes.get(session.model, Wishes())
+        if offer is Offer.SMALLER_CONTEXT:
+            before = self.info.n_ctx if self.info else wishes.ctx or window.ANSWER_RESERVE * 16
+            wishes = replace(wishes, ctx=max(_LEAST_CONTEXT, before // 2))
+        elif offer is Offer.WITHOUT_GPU:
+            wishes = replace(wishes, gpu_layers=0)
+        self._wishes[session.model] = wishes
+        await self.unload()
+
+    async def count(
+        self, session: Session, branch: Sequence[Message], text: str, attachments: Sequence[Attachment] = ()
+    ) -> Fill | None:
+        """Return how full the window is with a question after a branch; None while the model is not loaded."""
+        engine, info = self.engine, self.info
+        if not self.is_for(session) or not engine or not info:
+            return None
+        question = Message("", session.id, None, Role.USER, text, 0, attachments=tuple(attachments))
+        *said, _question = prompt.said_in([*branch, question])
+        counts = await self._count(engine, info, session.system, said)
+        if text or attachments:
+            counts += await engine.count(prompt.turns_of("", [question])[1:])
+        reserve = window.reserve(info.n_ctx, session.sampling.over(info.defaults).max_tokens)
+        answers = {place for place, message in enumerate(said, 1) if message.role is Role.ASSISTANT}
+        try:
+            view = window.fit(counts, info.n_ctx, reserve, answers=answers)
+        except QwenchatError:
+            return Fill(counts[0] + sum(counts[-1:]), reserve, info.n_ctx, None, too_long=True)
+        first = said[view.start - 1].id if view.left_out and view.start <= len(said) else None
+        return Fill(view.tokens, reserve, info.n_ctx, first)
+
+    async def count_file(self, attachment: Attachment) -> int | None:
+        """Return the tokens that a file takes in a prompt; None while no model is loaded."""
+        if not self.engine or not self.info:
+            return None
+        [count] = await self.engine.count([prompt.Turn("user", prompt.fenced(attachment.name, attachment.text))])
+        return count
+
+    async def _unload(self) -> None:
+        engine, self.engine, self._reference, self.info = self.engine, None, "", None
+        self._counts.clear()
+        if engine:
+            await engine.close()
+
+    async def _count(self, engine: Engine, info: ModelInfo, system: str, said: Sequence[Message]) -> list[int]:
+        """Return the tokens of the system prompt and of each message, counting each only once."""
+        keys = [(message.id, len(message.text)) for message in said]
+        missing = [message for message, key in zip(said, keys, strict=True) if key not in self._counts]
+        counts = await engine.count(prompt.turns_of(system, missing, info.file))
+        settled = {m.id for m in missing if m.status is not Status.STREAMING}
+        fresh = dict(zip(((m.id, len(m.text)) for m in missing), counts[1:], strict=True))
+        found = [fresh[key] if key in fresh else self._counts[key] for key in keys]
+        self._counts.update((key, count) for key, count in fresh.items() if key[0] in settled)
+        return [counts[0], *found]
