@@ -124,6 +124,8 @@ class Session:
     """The system prompt; Qwen2's own default where empty."""
     sampling: Sampling = field(default_factory=Sampling)
     """What differs from the model's defaults; unset fields follow them."""
+    context: int | None = None
+    """Tokens of the context window to load the model with; None follows the settings."""
     leaf: str | None = None
     """The last message of the branch being read."""
     pinned: bool = False

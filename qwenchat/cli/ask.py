@@ -4,7 +4,7 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,10 @@ _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed",
 async def _ask(program: Program, question: Question, options: dict[str, Any]) -> int:
     earlier = _earlier(program.store, options) if options["session"] or options["continue_"] else None
     model = _model(program, options, earlier)
-    engine = program.engine(model, question.wishes)  # a wrong name is refused before the store is touched
+    wishes = question.wishes
+    if earlier and wishes.ctx is None:
+        wishes = replace(wishes, ctx=earlier.context)
+    engine = program.engine(model, wishes)  # a wrong name is refused before the store is touched
     store, session = _session(program, options, earlier, model)
     output = Output.standard()
     report = report_for(output, options["style"], verbose=options["verbose"])

@@ -70,7 +70,11 @@ class Chats:
     async def retry(self, session_id: str, offer: Offer) -> None:
         """Load the model anew, as offered, and go on with the answer that failed."""
         opened = await self.sessions.open(session_id)
-        await self.model.take(offer, opened.session)
+        if offer is Offer.SMALLER_CONTEXT:
+            await self.sessions.change(session_id, context=self.model.smaller_context(opened.session))
+        elif offer in (Offer.FEWER_LAYERS, Offer.WITHOUT_GPU):
+            self.model.take_layers(offer, opened.session)
+        await self.model.unload()
         if not opened.branch:
             return
         last = opened.branch[-1]

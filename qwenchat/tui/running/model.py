@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from qwenchat.chat import prompt, window
 from qwenchat.chat.conversation import Attachment, Message, Role, Session, Status
@@ -14,6 +13,7 @@ from qwenchat.planning import Wishes
 from qwenchat.tui.running.told import Fill, Listener, Loaded, LoadingModel, Offer
 
 _LEAST_CONTEXT = 512
+_USUAL_CONTEXT = 8192
 EngineFactory = Callable[[str, Wishes], Engine]
 """Makes an engine for a model reference; may block and raise NotFound, FileError or CannotLoad."""
 
@@ -26,14 +26,17 @@ class LoadedModel:
         self.info: ModelInfo | None = None
         """Of the model that is ready, None while there is none."""
         self._new_engine, self._listener = new_engine, listener
-        self._reference = ""
-        self._wishes: dict[str, Wishes] = {}
+        self._loaded_for: tuple[str, Wishes] | None = None
+        self._layers: dict[str, int] = {}
+        """Layers that a model may have on the GPU, where it failed with more."""
+        self._n_ctx = self._gpu_layers = 0
+        """What was last loaded, or was tried."""
         self._lock = asyncio.Lock()
         self._counts: dict[tuple[str, int], int] = {}
 
     def is_for(self, session: Session) -> bool:
         """Whether the model of a session is the one that is ready."""
-        return self.info is not None and self._reference == session.model
+        return self.info is not None and self._loaded_for == self._wanted(session)
 
     async def load(self, session: Session) -> Engine:
         """Get the model of a session ready. Raises what the engine raises; the session stays as it is."""
@@ -41,17 +44,18 @@ class LoadedModel:
         if not reference:
             raise NotFound(_("No model is chosen."), _("Choose one with /model."))
         async with self._lock:
-            if self.engine is None or reference != self._reference:
+            wanted = self._wanted(session)
+            if self.engine is None or wanted != self._loaded_for:
                 await self._unload()
-                wishes = self._wishes.get(reference, Wishes())
-                self.engine = await asyncio.to_thread(self._new_engine, reference, wishes)
-                self._reference = reference
+                self.engine = await asyncio.to_thread(self._new_engine, *wanted)
+                self._loaded_for = wanted
 
             def loading(event: Loading) -> None:
                 self._listener(LoadingModel(reference, event.fraction))
 
             known, self.info = self.info, None
             self.info = await self.engine.ready(loading)
+            self._n_ctx, self._gpu_layers = self.info.n_ctx, self.info.gpu_layers
             if self.info is not known:
                 self._listener(Loaded(reference, self.info))
             return self.engine
@@ -63,23 +67,25 @@ class LoadedModel:
 
     def offers(self, error: QwenchatError) -> tuple[Offer, ...]:
         """Return what can be done about an error of the engine."""
+        if isinstance(error, NotFound):
+            return (Offer.OTHER_MODEL,)
+        if not isinstance(error, EngineDied | CannotLoad):
+            return ()
+        self.info = None
+        self._gpu_layers = error.gpu_layers or self._gpu_layers
+        fewer = [Offer.FEWER_LAYERS] if self._gpu_layers > 1 else []
+        without = [Offer.WITHOUT_GPU] if self._gpu_layers else []
         if isinstance(error, EngineDied):
-            self.info = None
-            return (Offer.AGAIN, Offer.SMALLER_CONTEXT, Offer.WITHOUT_GPU)
-        if isinstance(error, CannotLoad):
-            return (Offer.SMALLER_CONTEXT, Offer.WITHOUT_GPU, Offer.OTHER_MODEL)
-        return (Offer.OTHER_MODEL,) if isinstance(error, NotFound) else ()
+            return (Offer.AGAIN, Offer.SMALLER_CONTEXT, *fewer, *without)
+        return (Offer.SMALLER_CONTEXT, *fewer, *without, Offer.OTHER_MODEL)
 
-    async def take(self, offer: Offer, session: Session) -> None:
-        """Unload the model; it is loaded as offered when it is next asked."""
-        wishes = self._wishes.get(session.model, Wishes())
-        if offer is Offer.SMALLER_CONTEXT:
-            before = self.info.n_ctx if self.info else wishes.ctx or window.ANSWER_RESERVE * 16
-            wishes = replace(wishes, ctx=max(_LEAST_CONTEXT, before // 2))
-        elif offer is Offer.WITHOUT_GPU:
-            wishes = replace(wishes, gpu_layers=0)
-        self._wishes[session.model] = wishes
-        await self.unload()
+    def smaller_context(self, session: Session) -> int:
+        """Return half of the context window that a session's model had, or was to have."""
+        return max(_LEAST_CONTEXT, (self._n_ctx or session.context or _USUAL_CONTEXT) // 2)
+
+    def take_layers(self, offer: Offer, session: Session) -> None:
+        """Put fewer layers of a session's model on the GPU, or none, when it is next loaded."""
+        self._layers[session.model] = 0 if offer is Offer.WITHOUT_GPU else self._gpu_layers // 2
 
     async def count(
         self, session: Session, branch: Sequence[Message], text: str, attachments: Sequence[Attachment] = ()
@@ -109,8 +115,12 @@ class LoadedModel:
         [count] = await self.engine.count([prompt.Turn("user", prompt.fenced(attachment.name, attachment.text))])
         return count
 
+    def _wanted(self, session: Session) -> tuple[str, Wishes]:
+        return session.model, Wishes(ctx=session.context, gpu_layers=self._layers.get(session.model))
+
     async def _unload(self) -> None:
-        engine, self.engine, self._reference, self.info = self.engine, None, "", None
+        engine, self.engine, self._loaded_for, self.info = self.engine, None, None, None
+        self._n_ctx = self._gpu_layers = 0
         self._counts.clear()
         if engine:
             await engine.close()

@@ -15,6 +15,8 @@ class Offer(Enum):
 
     AGAIN = auto()
     SMALLER_CONTEXT = auto()
+    FEWER_LAYERS = auto()
+    """On the GPU."""
     WITHOUT_GPU = auto()
     OTHER_MODEL = auto()
 

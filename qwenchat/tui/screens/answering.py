@@ -166,6 +166,7 @@ class Answering(Conversation):
         names = {
             Offer.AGAIN: _("Start again"),
             Offer.SMALLER_CONTEXT: _("Smaller context"),
+            Offer.FEWER_LAYERS: _("Fewer layers on the GPU"),
             Offer.WITHOUT_GPU: _("Without the GPU"),
             Offer.OTHER_MODEL: _("Other model"),
         }

@@ -2,15 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from textual import on
 from textual.widgets import Input
 
-from qwenchat.chat.sampling import Sampling
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
 from qwenchat.tui import slash
+from qwenchat.tui.parameters import with_one_set
 from qwenchat.tui.screens.finding import Finding
 from qwenchat.tui.screens.writing import Writing
 from qwenchat.tui.widgets.prompt import Prompt
@@ -65,24 +64,11 @@ class Commands(Writing, Finding):
                 self.run_worker(self.run_action(f"screen.{name}"))
 
     def _set(self, words: str) -> None:
-        """Set one sampling parameter of this chat, such as `temperature 0.7`; without a value it follows the model."""
-        name, _space, value = words.removeprefix("parameter ").replace("=", " ").partition(" ")
-        name = name.replace("-", "_")
-        kinds = {"top_k": int, "seed": int, "max_tokens": int}
-        known = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed", "max_tokens")
+        """Set one parameter of this chat, such as `temperature 0.7`; without a value it follows the model."""
         try:
-            if name not in known:
-                raise WrongUse(
-                    _("There is no parameter {name}.").format(name=name),
-                    _("There are: {names}.").format(names=", ".join(known)),
-                )
-            number = kinds.get(name, float)(value) if value.strip() else None
-            wished: dict[str, Any] = {name: number}
-            sampling: Sampling = replace(self.session.sampling, **wished).check()
-        except ValueError:
-            self.tell_error(WrongUse(_("{value} is no number.").format(value=value), _("Write /set temperature 0.7.")))
+            changed, name, value = with_one_set(self.session, words)
         except WrongUse as error:
             self.tell_error(error)
         else:
-            self.attempt(self._change(replace(self.session, sampling=sampling)))
-            self.tell(_("{name}: {value}").format(name=name, value=_("the model's own") if number is None else number))
+            self.attempt(self._change(changed))
+            self.tell(_("{name}: {value}").format(name=name, value=_("the model's own") if value is None else value))

@@ -79,7 +79,12 @@ class SessionActions(Answering):
     async def _change(self, wanted: Session) -> None:
         model = wanted.model if wanted.model != self.session.model else ""
         self.session = await self.chats.sessions.change(
-            wanted.id, system=wanted.system, sampling=wanted.sampling, title=wanted.title, tags=wanted.tags
+            wanted.id,
+            system=wanted.system,
+            sampling=wanted.sampling,
+            context=wanted.context,
+            title=wanted.title,
+            tags=wanted.tags,
         )
         self.show_header()
         self.recount()
