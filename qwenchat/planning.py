@@ -74,7 +74,7 @@ class Planning:
             native_ctx=window.native,
             loras=wishes.loras,
         )
-        defaults = self.sampling.over(qwen2_defaults(header.layers, header.width))
+        defaults = self.sampling.over(header.advised).over(qwen2_defaults(header.layers, header.width))
         return Planned(load, name, defaults, _warnings(load))
 
     def _fit(self, header: Header, asked: int, native: int, kv_type: str) -> Fit:

@@ -21,7 +21,7 @@ from qwenchat.engine.hardware import this_machine, usable_cores
 from qwenchat.engine.local import LocalEngine, Planned
 from qwenchat.engine.protocol import Device
 from qwenchat.engine.saved_kv import SavedKV
-from qwenchat.models import catalog, fit, gguf, reference
+from qwenchat.models import advice, catalog, fit, gguf, reference
 from qwenchat.models.catalog import Catalog
 from qwenchat.models.layouts import Places, free_bytes
 from qwenchat.models.library import Library
@@ -134,6 +134,11 @@ class Program:
             return self.settings.model.default
         best = self.library.best()
         return best.reference if best else ""
+
+    def advised_model(self) -> str:
+        """Return the model of the catalogue to take on this machine; the smallest where none fits now."""
+        best = advice.recommended(advice.table(self.catalog, self.resources(), {}))
+        return best.reference if best else self.catalog.models[0].size
 
     def lasting(self, model: str) -> str:
         """Return a model reference that means the same from any folder. Raises WrongUse."""

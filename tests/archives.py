@@ -66,7 +66,7 @@ def samplings(draw: st.DrawFn) -> Sampling:
         top_p=draw(st.one_of(st.none(), st.floats(0, 1))),
         top_k=draw(optional(st.integers(0, 1000))),
         seed=draw(optional(st.integers(0, 2**32 - 2))),
-        max_tokens=draw(optional(st.integers(1, 2**31))),
+        max_tokens=draw(optional(st.integers(1, 2**31 - 1))),
         stop=tuple(draw(st.lists(texts().filter(bool), max_size=2))),
         schema=draw(st.one_of(st.none(), texts())),
     )

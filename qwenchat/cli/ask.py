@@ -24,6 +24,7 @@ from qwenchat.engine.local import LocalEngine
 from qwenchat.engine.protocol import MAX_THREADS
 from qwenchat.errors import ExitCode, NotFound, WrongUse
 from qwenchat.i18n import _
+from qwenchat.models.reference import Guide
 from qwenchat.planning import Wishes
 from qwenchat.program import Program
 from qwenchat.sessions.store import Store
@@ -107,13 +108,15 @@ _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed",
 
 async def _ask(program: Program, question: Question, options: dict[str, Any]) -> int:
     earlier = _earlier(program.store, options) if options["session"] or options["continue_"] else None
+    output = Output.standard()
     model = _model(program, options, earlier)
+    if not model:
+        _introduce_guide(program, output)
     wishes = question.wishes
     if earlier and wishes.ctx is None:
         wishes = replace(wishes, ctx=earlier.context)
-    engine = program.engine(model, wishes)  # a wrong name is refused before the store is touched
+    engine = program.engine(model or str(Guide()), wishes)  # a wrong name is refused before the store is touched
     store, session = _session(program, options, earlier, model)
-    output = Output.standard()
     report = report_for(output, options["style"], verbose=options["verbose"])
     turns = Turns(store, engine, UUIDv7(), unix_ms)
     reason = None
@@ -134,17 +137,26 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
 
 
 def _model(program: Program, options: dict[str, Any], earlier: Session | None) -> str:
-    """Return the reference of the model to ask: the one named, else the session's, else the usual one."""
+    """Return the reference of the model to ask: the one named, else the session's, else the usual one.
+
+    Empty where there is none but the guide, which then answers for now: the session is not bound to it. Raises NotFound
+    where even that is not there.
+    """
     model: str = (
         (options["model"] and program.lasting(options["model"]))
         or (earlier.model if earlier else "")
         or program.usual_model()
     )
-    if not model:
+    if not model and not program.library.find(Guide()):
         raise NotFound(
             _("No model is chosen and none is here."), _("`qwenchat models fit` says which one to take, and how.")
         )
     return model
+
+
+def _introduce_guide(program: Program, output: Output) -> None:
+    output.say(_("No model is here yet, so the built-in guide answers. It knows this program and nothing else."))
+    output.say(_("A real one: {command}").format(command=f"qwenchat models pull {program.advised_model()}"))
 
 
 def _session(

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
-from qwenchat.errors import CannotLoad
+import msgspec
+
+from qwenchat.chat.sampling import Sampling
+from qwenchat.errors import CannotLoad, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.ggml import FILE_TYPES, TENSOR_TYPES
 from qwenchat.models.gguf_file import Part, opened, read_part
@@ -59,6 +62,8 @@ class Header:
     vocab_size: int
     rope: Rope
     tokenizer: str
+    advised: Sampling
+    """Sampling that the model's makers wrote into the file; unset where they are silent or make no sense."""
     chat_template: str = field(repr=False)
     """Jinja, uncleaned: a stranger's code, for a sandbox only."""
     split_no: int
@@ -206,6 +211,7 @@ def _header(
             number("rope.scaling.original_context_length"),
         ),
         tokenizer=first.word("tokenizer.ggml.model"),
+        advised=_advised(first),
         chat_template=template if isinstance(template, str) else "",
         split_no=split[0],
         split_count=split[1],
@@ -216,6 +222,17 @@ def _header(
         parts=parts,
         missing=missing,
     )
+
+
+def _advised(first: Part) -> Sampling:
+    """Return what `general.sampling.*` says."""
+    names = {"temp": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
+    names["penalty_repeat"] = "repeat_penalty"
+    said = {name: first.values.get(f"general.sampling.{key}") for key, name in names.items()}
+    try:
+        return msgspec.convert(said, Sampling).check()
+    except (msgspec.ValidationError, WrongUse):
+        return Sampling()
 
 
 def _quantisation(read: list[Part]) -> str:

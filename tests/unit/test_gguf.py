@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from qwenchat.chat.sampling import Sampling
 from qwenchat.errors import CannotLoad, FileError, NotFound, QwenchatError
 from qwenchat.models.gguf import check, identity, read_header
 from tests.ggufs import CHATML, Experts, Shape, Vocabulary, entry, header, word, write_model
@@ -28,6 +29,17 @@ def test_the_facts_of_a_dense_model(tmp_path: Path) -> None:
 
 def _block_elements() -> int:
     return 128 * 128 * 2 + 128 + 2 * (64 * 128 + 64) + 2 * 128 + 3 * 128 * 256
+
+
+@pytest.mark.parametrize(("temp", "advised"), [(0.25, Sampling(temperature=0.25, top_k=3)), (-1.0, Sampling())])
+def test_sampling_that_the_makers_advise(tmp_path: Path, temp: float, advised: Sampling) -> None:
+    keys = (
+        entry("general.sampling.temp", 6, struct.pack("<f", temp)),
+        entry("general.sampling.top_k", 4, struct.pack("<I", 3)),
+    )
+    path = tmp_path / "m.gguf"
+    path.write_bytes(header(body=keys))
+    assert read_header(path).advised == advised
 
 
 def test_only_the_experts_in_use_count_as_active(tmp_path: Path) -> None:

@@ -43,6 +43,11 @@ def test_much_memory_takes_the_native_window_in_f16(header: Header) -> None:
     assert (load.n_ctx, load.kv_type, load.gpu_layers, load.threads, load.yarn_factor) == (32768, "f16", 0, 8, 1)
 
 
+def test_the_file_s_advice_on_sampling_comes_before_qwen2_s(header: Header) -> None:
+    made = planned(replace(header, advised=Sampling(temperature=0.25, top_k=3)), 32)
+    assert (made.defaults.temperature, made.defaults.top_k, made.defaults.top_p) == (0.25, 7, 0.8)
+
+
 def test_less_memory_takes_a_smaller_kv_type_then_a_smaller_window(header: Header) -> None:
     assert planned(header, 7.5).load.kv_type == "q8_0"
     assert planned(header, 7.5).load.n_ctx == 32768
