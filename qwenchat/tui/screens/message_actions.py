@@ -5,6 +5,7 @@ from pathlib import Path
 
 from textual import on
 
+from qwenchat import clipboard
 from qwenchat.chat.conversation import Message, Role, Status
 from qwenchat.errors import FileError
 from qwenchat.i18n import _
@@ -146,9 +147,18 @@ class MessageActions(Answering):
             self.prompt.area.focus()
 
     def copy_text(self, text: str) -> None:
-        """Copy clean text and say how."""
-        self.app.copy_to_clipboard(clean(text))
-        self.tell(_("Copied {count:,} characters through the terminal (OSC 52).").format(count=len(text)))
+        """Copy clean text through the terminal and, where there is a tool for it, to the system's clipboard."""
+        text = clean(text)
+        self.app.copy_to_clipboard(text)
+        self.attempt(self._copy(text), "copy")
+
+    async def _copy(self, text: str) -> None:
+        tool = await clipboard.put(text, self.program.environ)
+        if tool:
+            words = _("Copied {count:,} characters ({tool}, and through the terminal).")
+        else:
+            words = _("Copied {count:,} characters through the terminal (OSC 52).")
+        self.tell(words.format(count=len(text), tool=tool))
 
     def _save(self, typed: str, code: str) -> None:
         path = Path(typed).expanduser()
