@@ -1,5 +1,6 @@
 """The chat as a person uses it, over a scripted engine."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from qwenchat.chat.conversation import Message, Role, Status
 from qwenchat.errors import CannotLoad
 from qwenchat.program import Program
 from qwenchat.tui.app import Start
+from qwenchat.tui.palette import Palette
 from tests.tui.chatting import chatting, kept_session
 from tests.tui.screens import until
 
@@ -447,3 +449,12 @@ async def test_a_chat_gets_another_title() -> None:
         await it.pilot.press(*"BC", "enter")
         await until(lambda: it.chat.session.title != "A")
         assert "BC" in it.app.program.store.session(it.chat.session.id).title
+
+
+async def test_the_palette_knows_pinyin_initials_and_english_names() -> None:
+    async with chatting() as it:
+        named = {"New chat": "新建对话", "Models": "模型"}
+        it.app.actions = tuple(replace(each, label=named.get(each.label, each.label)) for each in it.app.actions)
+        for typed, title in (("xjdh", "新建对话"), ("model", "模型"), ("新建", "新建对话")):
+            palette = Palette(it.chat)
+            assert title in [str(hit.prompt) async for hit in palette.search(typed)]
