@@ -3,21 +3,27 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.screen import Screen
 
 from qwenchat import config
+from qwenchat.errors import QwenchatError
 from qwenchat.program import Program
 from qwenchat.text import clean_line
 from qwenchat.tui import themes
 from qwenchat.tui.actions import Where, actions, clashes
+from qwenchat.tui.live_theme import EVERY_S, LiveTheme
 from qwenchat.tui.running.model import EngineFactory
 from qwenchat.tui.screens import open as screens
 from qwenchat.tui.screens.chat import ChatScreen
+
+if TYPE_CHECKING:
+    from textual.command import Provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +36,17 @@ class Start:
     theme: str = ""
 
 
+def _palette() -> type["Provider"]:
+    from qwenchat.tui.palette import Palette  # noqa: PLC0415 - the chat opens without it
+
+    return Palette
+
+
 class QwenchatApp(App[None]):
     """The Textual program."""
 
     ENABLE_COMMAND_PALETTE = True
+    COMMANDS: ClassVar[set["type[Provider] | Callable[[], type[Provider]]"]] = {_palette}
     TITLE = "qwenchat"
 
     def __init__(self, program: Program, start: Start, new_engine: EngineFactory | None = None) -> None:
@@ -42,6 +55,7 @@ class QwenchatApp(App[None]):
         self.program = program
         self.actions = actions()
         self._start, self._new_engine, self._no_colour = start, new_engine, no_colour
+        self._live_theme = LiveTheme(program.paths.config / "themes")
         self._leaving = False
 
     async def on_mount(self) -> None:
@@ -55,7 +69,8 @@ class QwenchatApp(App[None]):
             chat.session = chat.chats.sessions.new(self._start.model)
         await self.push_screen(chat)
         for problem in (*problems, *self._themes.problems):
-            self.notify(problem.hint, title=clean_line(problem.message, 300), severity="warning", markup=False)
+            self._warn(problem)
+        self.set_interval(EVERY_S, self._follow_theme)
         self._listen_to_signals()
 
     def watch_title(self, title: str) -> None:
@@ -78,7 +93,7 @@ class QwenchatApp(App[None]):
                 seen.add(action.label)
                 key = f"  [{action.keys.split(',')[0]}]" if action.keys else ""
                 words = action.help + (key if action.where is Where.ANYWHERE else "")
-                yield SystemCommand(action.label, words, partial(self._carry_out, action.id))
+                yield SystemCommand(action.label, words, partial(self._carry_out, action=action.id))
 
     async def _carry_out(self, action: str) -> None:
         await self.chat.run_action(f"screen.{action}")
@@ -109,6 +124,21 @@ class QwenchatApp(App[None]):
         wanted = self._start.theme or self.program.settings.theme or themes.DEFAULT
         name = themes.suited(wanted, no_colour=self._no_colour, colour_system=self.console.color_system)
         self.theme = name if name in self.available_themes else themes.DEFAULT
+
+    def _follow_theme(self) -> None:
+        """Show what was written into the file of the theme in use; where it is wrong, the old one stays."""
+        try:
+            theme = self._live_theme.changed(self.theme)
+        except QwenchatError as problem:
+            self._warn(problem)
+            return
+        if theme:
+            self.register_theme(theme)
+            self.mutate_reactive(QwenchatApp.theme)
+
+    def _warn(self, problem: QwenchatError) -> None:
+        words = clean_line(problem.hint, 500)
+        self.notify(words, title=clean_line(problem.message, 300), severity="warning", markup=False)
 
     def _listen_to_signals(self) -> None:
         """Keep everything and leave when the terminal closes or the machine goes down."""
