@@ -93,7 +93,8 @@ class Turns(Means):
         return await self._reply(session, question, sampling)
 
     async def _reply(self, session: Session, question: Message, sampling: Sampling) -> Run:
-        answer = Message(self.new_id(), session.id, question.id, Role.ASSISTANT, "", self.clock(), Status.STREAMING)
+        ids = self.new_id(), session.id, question.id
+        answer = Message(*ids, Role.ASSISTANT, "", self.clock(), Status.STREAMING, model=session.model)
         branch = await asyncio.to_thread(self.store.branch, question.id)
         await asyncio.to_thread(self.store.add, answer)
         return Run(self, session, branch, answer, sampling)

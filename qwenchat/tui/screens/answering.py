@@ -101,7 +101,7 @@ class Answering(Conversation):
             case LeftOut(first_kept=first):
                 view.show_boundary(first)
             case Prefilling(done, total, speed, left):
-                words = _("reading {done:,} of {total:,} tokens · {speed:.0f}/s · {left:.0f} s left").format(
+                words = _("reading {done:,} of {total:,} tokens · {left:.0f} s left · {speed:.0f}/s").format(
                     done=done, total=total, speed=speed, left=left
                 )
                 self._show_activity(words, done / total if total else 1.0)
