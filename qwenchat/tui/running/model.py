@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from qwenchat.chat import prompt, window
 from qwenchat.chat.conversation import Attachment, Message, Role, Session, Status
@@ -9,12 +10,14 @@ from qwenchat.chat.events import Loading
 from qwenchat.chat.ports import Engine, ModelInfo
 from qwenchat.errors import CannotLoad, EngineDied, NotFound, QwenchatError
 from qwenchat.i18n import _
-from qwenchat.planning import Wishes
 from qwenchat.tui.running.told import Fill, Listener, Loaded, LoadingModel, Offer
+
+if TYPE_CHECKING:
+    from qwenchat.planning import Wishes
 
 _LEAST_CONTEXT = 512
 _USUAL_CONTEXT = 8192
-EngineFactory = Callable[[str, Wishes], Engine]
+EngineFactory = Callable[[str, "Wishes"], Engine]
 """Makes an engine for a model reference; may block and raise NotFound, FileError or CannotLoad."""
 
 
@@ -115,7 +118,9 @@ class LoadedModel:
         [count] = await self.engine.count([prompt.Turn("user", prompt.fenced(attachment.name, attachment.text))])
         return count
 
-    def _wanted(self, session: Session) -> tuple[str, Wishes]:
+    def _wanted(self, session: Session) -> "tuple[str, Wishes]":
+        from qwenchat.planning import Wishes  # noqa: PLC0415 - the screen is there before planning is
+
         return session.model, Wishes(ctx=session.context, gpu_layers=self._layers.get(session.model))
 
     async def _unload(self) -> None:

@@ -3,6 +3,8 @@
 Nothing here blocks: the store is read in threads. What can be done with messages, sessions and the prompt is beside.
 """
 
+from typing import TYPE_CHECKING
+
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingsMap
@@ -11,8 +13,6 @@ from textual.widgets import Input, Static
 
 from qwenchat.i18n import _, ngettext
 from qwenchat.program import Program
-from qwenchat.sessions.search import Found
-from qwenchat.sessions.shelf import Listed
 from qwenchat.tui import slash
 from qwenchat.tui.actions import Action, Where, bindings
 from qwenchat.tui.running.model import EngineFactory
@@ -25,6 +25,10 @@ from qwenchat.tui.widgets.notice import Notice
 from qwenchat.tui.widgets.prompt import Prompt
 from qwenchat.tui.widgets.sidebar import Sidebar
 
+if TYPE_CHECKING:
+    from qwenchat.sessions.search import Found
+    from qwenchat.sessions.shelf import Listed
+
 _NARROW = 76
 """Columns below which the sidebar hides itself."""
 _LOW = 16
@@ -32,9 +36,8 @@ _LOW = 16
 
 
 class ChatScreen(Commands):
-    """The screen that stays."""
+    """The screen that stays. Its style sheet is the program's."""
 
-    CSS_PATH = "chat.tcss"
     AUTO_FOCUS = "PromptArea"
 
     def __init__(
@@ -43,9 +46,12 @@ class ChatScreen(Commands):
         actions: tuple[Action, ...],
         *,
         session: str = "",
+        model: str = "",
         new_engine: EngineFactory | None = None,
     ) -> None:
         super().__init__(program, new_engine)
+        if model:
+            self.session = self.chats.sessions.new(model)
         self.actions = actions
         self._first = session
         self._bindings = BindingsMap.merge([self._bindings, bindings(actions, Where.ANYWHERE)])
@@ -70,9 +76,10 @@ class ChatScreen(Commands):
         self.gauge.hint = _("F1 help · Ctrl+P commands")
         self.set_class(self.size.width >= _NARROW, "sidebar")
         self.show_header()
-        self.attempt(self._start())
+        self.call_after_refresh(lambda: self.attempt(self._start()))
 
     async def _start(self) -> None:
+        """Read the disk, once the first frame is shown."""
         await self.chats.sessions.recover()
         self.sidebar.reload()
         if self._first:
@@ -195,10 +202,10 @@ class ChatScreen(Commands):
 
     # What the sidebar reads; in threads
 
-    def _newest(self, limit: int, offset: int) -> list[Listed]:
+    def _newest(self, limit: int, offset: int) -> "list[Listed]":
         return self.program.store.shelf.newest(limit, offset)
 
-    def _search(self, typed: str) -> Found:
+    def _search(self, typed: str) -> "Found":
         return self.program.store.search.find(typed)
 
 

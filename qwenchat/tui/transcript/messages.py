@@ -6,12 +6,15 @@ about an eighth of the time.
 
 from collections.abc import Mapping, Sequence
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from textual.timer import Timer
 
 from qwenchat.chat.conversation import Message
-from qwenchat.tui.markdown.render import CodeBlock
 from qwenchat.tui.transcript.viewport import Viewport
+
+if TYPE_CHECKING:
+    from qwenchat.tui.markdown.render import CodeBlock
 
 _REPAINT_S = 0.05
 _IDLE_SHARE = 8
@@ -90,7 +93,7 @@ class Messages(Viewport):
         """The messages shown, with the text that has streamed so far."""
         return [shown.message for shown in self.column.shown]
 
-    def code_blocks(self, message_id: str) -> list[CodeBlock]:
+    def code_blocks(self, message_id: str) -> "list[CodeBlock]":
         """Return the code blocks of a message, in order. Raises KeyError for an unknown one."""
         return self.column.shown[self.index_of(message_id)].code_blocks
 
