@@ -1,6 +1,7 @@
 """The program on the screen: themes, language, keymap, palette, signals. What a chat is lives in `screens.chat`."""
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Callable, Iterable
@@ -18,13 +19,14 @@ from qwenchat.text import clean_line
 from qwenchat.tui import themes
 from qwenchat.tui.actions import Where, actions, clashes
 from qwenchat.tui.live_theme import EVERY_S, LiveTheme
-from qwenchat.tui.running.model import EngineFactory
 from qwenchat.tui.screens import open as screens
 from qwenchat.tui.screens.chat import ChatScreen
 from qwenchat.tui.themes import Themes
 
 if TYPE_CHECKING:
     from textual.command import Provider
+
+    from qwenchat.tui.running.model import EngineFactory
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class QwenchatApp(App[None]):
     CSS_PATH = "screens/chat.tcss"
     TITLE = "qwenchat"
 
-    def __init__(self, program: Program, start: Start, new_engine: EngineFactory | None = None) -> None:
+    def __init__(self, program: Program, start: Start, new_engine: "EngineFactory | None" = None) -> None:
         no_colour = bool(program.environ.get("NO_COLOR"))
         super().__init__(ansi_color=no_colour)
         self.program = program
@@ -79,6 +81,9 @@ class QwenchatApp(App[None]):
 
     def _settle_in(self) -> None:
         """Read all themes, and say what is wrong with them and with the keys."""
+        gc.enable()
+        if not self.is_headless:
+            gc.freeze()  # what is there now stays to the end: no need to look through it again and again
         self._themes = themes.load_all(self.program.paths.config / "themes")
         for theme in self._themes.by_name.values():
             if theme.name not in self.available_themes:

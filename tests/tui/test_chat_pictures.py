@@ -23,7 +23,6 @@ from qwenchat.program import Program
 from qwenchat.tui import chats
 from qwenchat.tui.app import QwenchatApp, Start
 from qwenchat.tui.running import sessions
-from qwenchat.tui.screens.chat import ChatScreen
 from tests.tui.screens import until
 
 JANUARY = 1_768_000_000_000
@@ -116,7 +115,7 @@ def test_picture(snap_compare: Callable[..., bool], program: Program, picture: t
     app = QwenchatApp(program, start, lambda _reference, _wishes: engine)
 
     async def show(pilot: Pilot[None]) -> None:
-        await until(lambda: any(isinstance(screen, ChatScreen) for screen in app.screen_stack))
+        await until(lambda: theme in app.available_themes)
         chat = app.chat
         app.theme = theme
         chat.prompt.area.cursor_blink = False

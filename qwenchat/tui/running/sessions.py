@@ -127,7 +127,7 @@ class Sessions:
 
     async def _shown(self, opened: Opened) -> Opened:
         branch = [self._latest(message) for message in opened.branch]
-        return replace(opened, session=await self._with_model(opened.session), branch=branch)
+        return opened._replace(session=await self._with_model(opened.session), branch=branch)
 
     async def _with_model(self, session: Session) -> Session:
         if session.model:

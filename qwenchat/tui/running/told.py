@@ -1,8 +1,8 @@
 """What the running side tells the screen: values, and nothing that acts."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 from qwenchat.chat.conversation import Message, Session
 from qwenchat.chat.events import TurnEvent
@@ -21,8 +21,7 @@ class Offer(Enum):
     OTHER_MODEL = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Happened:
+class Happened(NamedTuple):
     """A turn of a session reports."""
 
     session: str
@@ -31,16 +30,14 @@ class Happened:
     """Characters of the answer before this event."""
 
 
-@dataclass(frozen=True, slots=True)
-class Queue:
+class Queue(NamedTuple):
     """Another session is answering now, empty for none; `waiting` in their order."""
 
     running: str
     waiting: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(NamedTuple):
     """A turn of a session ended with an error; what it said so far is kept."""
 
     session: str
@@ -48,16 +45,14 @@ class Failed:
     offers: tuple[Offer, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """A model is ready."""
 
     reference: str
     info: ModelInfo
 
 
-@dataclass(frozen=True, slots=True)
-class LoadingModel:
+class LoadingModel(NamedTuple):
     """A model is being read."""
 
     reference: str
@@ -68,8 +63,7 @@ ChatEvent = Happened | Queue | Failed | Loaded | LoadingModel
 Listener = Callable[[ChatEvent], object]
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """A session and the branch being read."""
 
     session: Session
@@ -78,8 +72,7 @@ class Opened:
     """(number, count) of messages with siblings."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fill:
+class Fill(NamedTuple):
     """How full the context window would be, in tokens."""
 
     used: int

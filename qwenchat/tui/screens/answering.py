@@ -1,6 +1,7 @@
 """What happens in the open session and in the others, as the running side tells it: text, speed, errors, who waits."""
 
 import time
+from typing import TYPE_CHECKING
 
 from textual import on
 
@@ -10,10 +11,12 @@ from qwenchat.chat.quality import Fault, fault_of
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _, ngettext
 from qwenchat.program import Program
-from qwenchat.tui.running.model import EngineFactory
 from qwenchat.tui.running.told import Failed, Happened, Loaded, LoadingModel, Offer, Opened, Queue
 from qwenchat.tui.screens.conversation import Conversation
 from qwenchat.tui.widgets.notice import Notice
+
+if TYPE_CHECKING:
+    from qwenchat.tui.running.model import EngineFactory
 
 _SPEED_EVERY_S = 0.25
 
@@ -21,8 +24,8 @@ _SPEED_EVERY_S = 0.25
 class Answering(Conversation):
     """Shows a session, and what is answered in it."""
 
-    def __init__(self, program: Program, new_engine: EngineFactory | None = None) -> None:
-        super().__init__(program, new_engine)
+    def __init__(self, program: Program, new_engine: "EngineFactory | None" = None, model: str = "") -> None:
+        super().__init__(program, new_engine, model)
         self._offers: tuple[Offer, ...] = ()
         self._warning = ""
         """What is odd about the last answer."""

@@ -9,13 +9,13 @@ from textual import events
 from textual.app import ComposeResult
 from textual.binding import BindingsMap
 from textual.containers import Horizontal, Vertical
-from textual.widgets import Input, Static
+from textual.geometry import Size
+from textual.widgets import Static
 
 from qwenchat.i18n import _, ngettext
 from qwenchat.program import Program
 from qwenchat.tui import slash
 from qwenchat.tui.actions import Action, Where, bindings
-from qwenchat.tui.running.model import EngineFactory
 from qwenchat.tui.screens import open as screens
 from qwenchat.tui.screens.commands import Commands
 from qwenchat.tui.screens.conversation import void
@@ -28,9 +28,11 @@ from qwenchat.tui.widgets.sidebar import Sidebar
 if TYPE_CHECKING:
     from qwenchat.sessions.search import Found
     from qwenchat.sessions.shelf import Listed
+    from qwenchat.tui.running.model import EngineFactory
 
 _NARROW = 76
 """Columns below which the sidebar hides itself."""
+_THIN = 40
 _LOW = 16
 """Rows below which frames and the empty chat's words go."""
 
@@ -47,24 +49,24 @@ class ChatScreen(Commands):
         *,
         session: str = "",
         model: str = "",
-        new_engine: EngineFactory | None = None,
+        new_engine: "EngineFactory | None" = None,
     ) -> None:
-        super().__init__(program, new_engine)
-        if model:
-            self.session = self.chats.sessions.new(model)
+        super().__init__(program, new_engine, model)
         self.actions = actions
         self._first = session
         self._bindings = BindingsMap.merge([self._bindings, bindings(actions, Where.ANYWHERE)])
 
     def compose(self) -> ComposeResult:
-        """Lay out the parts."""
+        """Lay out the parts, with the classes that the first frame needs: each later one styles everything anew."""
+        self.set_class(self.app.size.width >= _NARROW, "sidebar", update=False)
+        self.add_class("empty", update=False)
+        self._fit(self.app.size, update=False)
         with Horizontal():
             yield Sidebar(self._newest, self._search, id="sidebar")
             with Vertical(id="chat"):
-                yield Static(id="header", markup=False)
+                yield Static(_("New chat"), id="header", markup=False)
                 yield Transcript(id="transcript")
                 yield Static(_welcome(), id="empty", markup=False)
-                yield Input(placeholder=_("Find in this chat"), id="find", compact=True)
                 yield Notice(id="notice")
                 yield Prompt(id="prompt")
                 yield Gauge(id="gauge")
@@ -74,12 +76,11 @@ class ChatScreen(Commands):
         for part, where in ((self.transcript, Where.MESSAGE), (self.sidebar.list, Where.LIST)):
             part._bindings = BindingsMap.merge([part._bindings, bindings(self.actions, where)])
         self.gauge.hint = _("F1 help · Ctrl+P commands")
-        self.set_class(self.size.width >= _NARROW, "sidebar")
-        self.show_header()
         self.call_after_refresh(lambda: self.attempt(self._start()))
 
     async def _start(self) -> None:
         """Read the disk, once the first frame is shown."""
+        self.show_header()
         await self.chats.sessions.recover()
         self.sidebar.reload()
         if self._first:
@@ -89,12 +90,14 @@ class ChatScreen(Commands):
 
     def on_resize(self, event: events.Resize) -> None:
         """Hide what there is no room for."""
-        narrow = event.size.width < _NARROW
-        if narrow != self.has_class("narrow"):
-            self.set_class(narrow, "narrow")
-            self.set_class(not narrow, "sidebar")
-        self.set_class(event.size.height < _LOW, "low")
-        self.set_class(event.size.width < 40, "thin")
+        if (event.size.width < _NARROW) != self.has_class("narrow"):
+            self.set_class(event.size.width >= _NARROW, "sidebar")
+        self._fit(event.size)
+
+    def _fit(self, size: Size, *, update: bool = True) -> None:
+        self.set_class(size.width < _NARROW, "narrow", update=update)
+        self.set_class(size.height < _LOW, "low", update=update)
+        self.set_class(size.width < _THIN, "thin", update=update)
 
     async def leave(self) -> None:
         """Keep the draft, stop what runs and end the engine."""

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from textual import on
-from textual.widgets import Input
 
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
@@ -59,7 +58,7 @@ class Commands(Writing, Finding):
                 self.tell_error(WrongUse(_("No file is named."), _("Write /attach and a path, or drop a file here.")))
             case "find":
                 self.action_find()
-                self.query_one("#find", Input).value = rest
+                self.find_line.value = rest
             case name:
                 self.run_worker(self.run_action(f"screen.{name}"))
 

@@ -19,8 +19,6 @@ from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.program import Program
 from qwenchat.text import clean_line
-from qwenchat.tui.chats import Chats
-from qwenchat.tui.running.model import EngineFactory
 from qwenchat.tui.running.told import ChatEvent, Queue
 from qwenchat.tui.transcript.view import Transcript
 from qwenchat.tui.widgets.gauge import Gauge
@@ -29,7 +27,9 @@ from qwenchat.tui.widgets.prompt import Prompt
 from qwenchat.tui.widgets.sidebar import Sidebar
 
 if TYPE_CHECKING:
+    from qwenchat.tui.chats import Chats
     from qwenchat.tui.downloads import Downloads
+    from qwenchat.tui.running.model import EngineFactory
 
 Result = TypeVar("Result")
 
@@ -56,17 +56,28 @@ class Conversation(Screen[None]):
 
         event: ChatEvent
 
-    def __init__(self, program: Program, new_engine: EngineFactory | None = None) -> None:
+    def __init__(self, program: Program, new_engine: "EngineFactory | None" = None, model: str = "") -> None:
         super().__init__()
         self.program = program
-        self.chats = Chats(program, lambda event: self.post_message(self.Heard(event)), new_engine)
-        self.session: Session = self.chats.sessions.new()
+        self._new_engine, self._model = new_engine, model
         self.undone: list[Undo] = []
         self.queue = Queue("", ())
         self.branched = False
         """Whether the next question gets siblings."""
 
     # Parts
+
+    @cached_property
+    def chats(self) -> "Chats":
+        """What runs behind the screen; made after the first frame, by who asks first."""
+        from qwenchat.tui.chats import Chats  # noqa: PLC0415
+
+        return Chats(self.program, lambda event: self.post_message(self.Heard(event)), self._new_engine)
+
+    @cached_property
+    def session(self) -> Session:
+        """The session that is open; at first a new one."""
+        return self.chats.sessions.new(self._model)
 
     @cached_property
     def downloads(self) -> "Downloads":

@@ -11,10 +11,18 @@ from qwenchat.tui.transcript.view import Transcript
 class Finding(Conversation):
     """The search within the chat that is open."""
 
+    @property
+    def find_line(self) -> Input:
+        """Where the words are typed; it is made when it is first wanted."""
+        if not self.query("#find"):
+            line = Input(placeholder=_("Find in this chat"), id="find", compact=True)
+            _mounting = self.query_one("#chat").mount(line, before=self.notice)
+        return self.query_one("#find", Input)
+
     def action_find(self) -> None:
         """Find words in this chat."""
         self.add_class("finding")
-        self.query_one("#find", Input).focus()
+        self.find_line.focus()
 
     @on(Input.Changed, "#find")
     def find_typed(self, event: Input.Changed) -> None:
@@ -29,7 +37,7 @@ class Finding(Conversation):
     @on(Transcript.Found)
     def show_found(self, event: Transcript.Found) -> None:
         """Say where the search stands."""
-        self.query_one("#find", Input).border_subtitle = f"{event.message}/{event.messages}"
+        self.find_line.border_subtitle = f"{event.message}/{event.messages}"
         self.gauge.activity = _("{number} of {count} messages · Enter: the one before · Esc: end").format(
             number=event.message, count=event.messages
         )
@@ -37,7 +45,7 @@ class Finding(Conversation):
     def end_finding(self) -> None:
         """Take the line and the marks away."""
         self.remove_class("finding")
-        self.query_one("#find", Input).value = ""
+        self.find_line.value = ""
         self.transcript.find("")
         self.gauge.activity = ""
         self.prompt.area.focus()

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual import on
 from textual.timer import Timer
@@ -15,11 +16,13 @@ from textual.timer import Timer
 from qwenchat.errors import QwenchatError, WrongUse
 from qwenchat.i18n import _
 from qwenchat.program import Program
-from qwenchat.tui.running.model import EngineFactory
 from qwenchat.tui.screens import open as screens
 from qwenchat.tui.screens.message_actions import MessageActions
 from qwenchat.tui.screens.session_actions import SessionActions
 from qwenchat.tui.widgets.prompt import Prompt
+
+if TYPE_CHECKING:
+    from qwenchat.tui.running.model import EngineFactory
 
 _DRAFT_AFTER_S = 0.8
 _COUNT_AFTER_S = 0.25
@@ -28,8 +31,8 @@ _COUNT_AFTER_S = 0.25
 class Writing(MessageActions, SessionActions):
     """What happens between the first key and a question that is asked."""
 
-    def __init__(self, program: Program, new_engine: EngineFactory | None = None) -> None:
-        super().__init__(program, new_engine)
+    def __init__(self, program: Program, new_engine: "EngineFactory | None" = None, model: str = "") -> None:
+        super().__init__(program, new_engine, model)
         self._draft_timer: Timer | None = None
         self._count_timer: Timer | None = None
         self._warmed = ""
