@@ -6,7 +6,7 @@ from pathlib import Path
 from textual import on
 
 from qwenchat.errors import WrongUse
-from qwenchat.i18n import _
+from qwenchat.i18n import _, labelled
 from qwenchat.tui import slash
 from qwenchat.tui.parameters import with_one_set
 from qwenchat.tui.screens.finding import Finding
@@ -70,4 +70,4 @@ class Commands(Writing, Finding):
             self.tell_error(error)
         else:
             self.attempt(self._change(changed))
-            self.tell(_("{name}: {value}").format(name=name, value=_("the model's own") if value is None else value))
+            self.tell(labelled(name, _("the model's own") if value is None else value))

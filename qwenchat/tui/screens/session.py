@@ -16,7 +16,7 @@ from textual.widgets.option_list import Option
 
 from qwenchat.chat.conversation import Session
 from qwenchat.errors import NotFound, QwenchatError, WrongUse
-from qwenchat.i18n import _
+from qwenchat.i18n import _, labelled
 from qwenchat.models import reference
 from qwenchat.program import Program
 from qwenchat.text import clean, clean_line
@@ -82,7 +82,7 @@ class SessionScreen(Dialog[Session | None]):
         self._listed = await asyncio.to_thread(self._prompts.all)
         listed = self.query_one("#prompts", OptionList)
         listed.clear_options()
-        listed.add_options(Option(Content(f"{each.name}: {clean_line(each.text, 60)}")) for each in self._listed)
+        listed.add_options(Option(Content(labelled(each.name, clean_line(each.text, 60)))) for each in self._listed)
         for widget in (listed, self.query_one("#library"), self.query_one("#delete")):
             widget.display = bool(self._listed)
 
