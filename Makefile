@@ -1,7 +1,7 @@
 # One target each. All but `venv` expect `.venv`, which `make venv` makes.
 BIN := .venv/bin
 
-.PHONY: venv test lint format types imports bench-engine locale lock check
+.PHONY: venv test lint format types imports bench-engine locale man pages picture docs lock check
 
 venv:
 	python3 -m venv .venv
@@ -28,6 +28,19 @@ bench-engine:
 
 locale:
 	$(BIN)/python -m tests.catalogue
+
+man:
+	$(BIN)/python -m qwenchat.cli.manpage > man/qwenchat.1
+
+pages:
+	$(BIN)/python -m tests.pages
+
+picture:
+	$(BIN)/python -m tests.picture
+
+docs: pages
+	$(BIN)/pip install -q -e '.[docs]'
+	$(BIN)/zensical build --clean --strict
 
 lock:
 	(echo "# The exact versions that the project was last tested with. Made by: make lock"; \

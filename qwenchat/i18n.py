@@ -44,10 +44,8 @@ def language_of(environ: Mapping[str, str]) -> str:
     """Return the language that the POSIX locale variables ask for, `en` where they ask for none of ours."""
     for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
         for wanted in environ.get(name, "").split(":"):
-            if wanted.lower().startswith("zh"):
-                return "zh_CN"
             if wanted:
-                return "en"
+                return next((known for known in LANGUAGES if known[:2] == wanted[:2].lower()), "en")
     return "en"
 
 

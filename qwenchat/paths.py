@@ -34,6 +34,11 @@ class Paths:
         return self.config / "config.toml"
 
     @property
+    def theme_folders(self) -> tuple[Path, ...]:
+        """Where themes lie: those that come with the program, then the person's own."""
+        return (packed_themes(), self.config / "themes")
+
+    @property
     def database(self) -> Path:
         """The conversations' database."""
         return self.data / "sessions.db"
@@ -52,6 +57,12 @@ class Paths:
     def engine_log(self) -> Path:
         """What llama.cpp says."""
         return self.logs / "engine.log"
+
+
+def packed_themes() -> Path:
+    """Return the folder of the themes that come with the program: beside it in a checkout, within it installed."""
+    installed = Path(__file__).parent / "themes"
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "themes"
 
 
 def private_folder(folder: Path) -> Path:

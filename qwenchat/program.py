@@ -23,7 +23,7 @@ from qwenchat.config import Settings
 from qwenchat.paths import Paths
 
 if TYPE_CHECKING:
-    from qwenchat.engine.local import LocalEngine, Planned
+    from qwenchat.engine.local import LocalEngine, Planned, Planner
     from qwenchat.engine.protocol import Device
     from qwenchat.engine.saved_kv import SavedKV
     from qwenchat.models.catalog import Catalog
@@ -61,6 +61,12 @@ class Program:
     def settings(self) -> Settings:
         """The settings. Raises WrongUse or FileError."""
         return config.load(self.paths.settings, self.environ)
+
+    def without_settings(self) -> "Program":
+        """Return the program as it would be with nothing set, for what has to work where the settings are wrong."""
+        plain = Program(self.environ)
+        plain.__dict__["settings"] = Settings()
+        return plain
 
     def reread_settings(self) -> None:
         """Read the settings anew when they are next asked for."""
@@ -174,8 +180,13 @@ class Program:
 
         Raises NotFound, FileError or CannotLoad for a file that can't be used.
         """
-        from qwenchat.engine.hardware import usable_cores
         from qwenchat.engine.local import LocalEngine
+
+        return LocalEngine(self.planner(model, wishes), self.paths.engine_log, self.saved_kv, complete=wishes.complete)
+
+    def planner(self, model: str, wishes: "Wishes") -> "Planner":
+        """Return what decides how a model is loaded. Raises what `engine` does."""
+        from qwenchat.engine.hardware import usable_cores
         from qwenchat.models import gguf
         from qwenchat.planning import Planning
 
@@ -188,7 +199,7 @@ class Program:
             planning = Planning(machine, usable_cores(), self.settings.model, self.sampling, self.catalog)
             return planning.plan(header, identity=identity, name=model, wishes=wishes)
 
-        return LocalEngine(planner, self.paths.engine_log, self.saved_kv, complete=wishes.complete)
+        return planner
 
     @cached_property
     def store(self) -> "Store":

@@ -1,4 +1,4 @@
-"""Collects every string that a person reads into the Chinese catalogue, and compiles it: `make locale`.
+"""Collects every string that a person reads into each language's catalogue, and compiles it: `make locale`.
 
 Four sources: calls of `_` and `ngettext` in the package, the help of click's commands and options, the
 descriptions of settings, and those of click's own words that a person of this program can meet.
@@ -70,10 +70,15 @@ def collected() -> Catalog:
     return catalog
 
 
-def updated() -> Catalog:
-    """Return the Chinese catalogue with exactly the strings of today; new ones have no translation yet."""
-    with PO.open("rb") as file:
-        catalog = read_po(file, locale="zh_CN")
+def files() -> list[Path]:
+    """Return the catalogue of every language but English."""
+    return sorted((PACKAGE / "locale").glob("*/LC_MESSAGES/qwenchat.po"))
+
+
+def updated(po: Path = PO) -> Catalog:
+    """Return a catalogue with exactly the strings of today; new ones have no translation yet."""
+    with po.open("rb") as file:
+        catalog = read_po(file, locale=po.parts[-3])
     catalog.update(collected(), no_fuzzy_matching=True, update_header_comment=False, update_creation_date=False)
     catalog.obsolete.clear()
     return catalog
@@ -87,7 +92,7 @@ def compiled(catalog: Catalog) -> bytes:
 
 
 def untranslated(catalog: Catalog) -> list[str]:
-    """Return the strings that have no Chinese, or whose named fields differ from the English ones."""
+    """Return the strings that have no translation, or whose named fields differ from the English ones."""
     return [str(message.id) for message in catalog if message.id and not _complete(message.id, message.string)]
 
 
@@ -131,17 +136,18 @@ def translate(catalog: Catalog, words: Mapping[str, str]) -> None:
 
 
 def main() -> None:
-    """Write the catalogue and its compiled form, with new translations if a file gives some; say what is missing."""
-    catalog = updated()
-    for words in sys.argv[1:]:
-        translate(catalog, json.loads(Path(words).read_text("utf-8")))
-    with PO.open("wb") as file:
-        write_po(file, catalog, width=110, omit_header=False, no_location=True, sort_output=True)
-    PO.with_suffix(".mo").write_bytes(compiled(catalog))
-    missing = untranslated(catalog)
-    print(f"{len(list(catalog))} strings, {len(missing)} without Chinese")
-    for text in missing:
-        print("  ", text)
+    """Write each catalogue and its compiled form, the Chinese with what files give; say what is missing."""
+    for po in files():
+        catalog = updated(po)
+        for words in sys.argv[1:] if po == PO else ():
+            translate(catalog, json.loads(Path(words).read_text("utf-8")))
+        with po.open("wb") as file:
+            write_po(file, catalog, width=110, omit_header=False, no_location=True, sort_output=True)
+        po.with_suffix(".mo").write_bytes(compiled(catalog))
+        missing = untranslated(catalog)
+        print(f"{po.parts[-3]}: {len(list(catalog))} strings, {len(missing)} without a translation")
+        for text in missing:
+            print("  ", text)
 
 
 if __name__ == "__main__":

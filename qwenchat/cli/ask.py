@@ -17,6 +17,7 @@ from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.ports import SessionStore
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.turn import Turns
+from qwenchat.cli import complete
 from qwenchat.cli.ask_input import adapter, attachment, one_prompt, schema_text
 from qwenchat.cli.ask_output import report_for
 from qwenchat.cli.output import Output
@@ -33,10 +34,17 @@ from qwenchat.text import whole
 
 @click.command()
 @click.argument("prompt", nargs=-1)
-@click.option("-m", "--model", default="", metavar="REF", help="Model: a size such as 7b:q4_k_m, or a .gguf file.")
+@click.option(
+    "-m",
+    "--model",
+    default="",
+    metavar="REF",
+    shell_complete=complete.models,
+    help="Model: a size such as 7b:q4_k_m, or a .gguf file.",
+)
 @click.option("-s", "--system", default=None, help="System prompt.")
 @click.option("-f", "--file", "files", multiple=True, type=click.Path(path_type=Path), help="Add a text file.")
-@click.option("--session", default="", metavar="ID", help="Go on with this session.")
+@click.option("--session", default="", metavar="ID", shell_complete=complete.sessions, help="Go on with this session.")
 @click.option("-c", "--continue", "continue_", is_flag=True, help="Go on with the session that was written to last.")
 @click.option("--no-save", is_flag=True, help="Keep nothing of this conversation.")
 @click.option("--temperature", type=float, help="0 always takes the likeliest token.")

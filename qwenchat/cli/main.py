@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from qwenchat import __version__
+from qwenchat.cli import complete
 from qwenchat.cli.output import Output, OutputLost, ReaderGone
 from qwenchat.errors import ExitCode, QwenchatError, WrongUse
 from qwenchat.i18n import CATALOGUES, _, language, use_language
@@ -23,7 +24,10 @@ from qwenchat.program import Program
 
 _COMMANDS = {
     "ask": "qwenchat.cli.ask",
+    "bench": "qwenchat.cli.bench",
+    "completion": "qwenchat.cli.completion",
     "config": "qwenchat.cli.config",
+    "doctor": "qwenchat.cli.doctor",
     "models": "qwenchat.cli.models",
     "sessions": "qwenchat.cli.sessions",
 }
@@ -62,16 +66,17 @@ def localised(command: click.Command) -> click.Command:
 @click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="qwenchat", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
-@click.option("-m", "--model", default="", metavar="REF", help="Begin with this model.")
-@click.option("--session", default="", metavar="ID", help="Open this session.")
+@click.option("-m", "--model", default="", metavar="REF", shell_complete=complete.models, help="Begin with this model.")
+@click.option("--session", default="", metavar="ID", shell_complete=complete.sessions, help="Open this session.")
 @click.option("-c", "--continue", "continue_", is_flag=True, help="Open the session that was written to last.")
-@click.option("--theme", default="", metavar="NAME", help="Use this theme.")
+@click.option("--theme", default="", metavar="NAME", shell_complete=complete.themes, help="Use this theme.")
 @click.option("--inline", is_flag=True, help="Draw below the shell's prompt instead of on the whole screen.")
 @click.pass_context
 def root(context: click.Context, /, **options: Any) -> int:
     """Chat with Qwen2 models, offline, on your own machine. Without a command: in a screen of its own."""
     program: Program = context.obj
-    use_language(program.settings.language)
+    if context.invoked_subcommand != "doctor":  # which tells itself what is wrong with the settings
+        use_language(program.settings.language)
     context.call_on_close(program.close)
     return ExitCode.DONE if context.invoked_subcommand else _screen(program, options)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from qwenchat.cli import complete
 from qwenchat.cli.models_fit import fit
 from qwenchat.cli.output import Output
 from qwenchat.cli.pull import pull
@@ -95,7 +96,7 @@ def _published(model: Model) -> dict[str, object]:
 
 
 @models.command()
-@click.argument("model")
+@click.argument("model", shell_complete=complete.models)
 @as_json
 @click.pass_obj
 def info(program: Program, model: str, as_json: bool) -> None:
@@ -129,7 +130,7 @@ def info(program: Program, model: str, as_json: bool) -> None:
 
 
 @models.command(name="verify")
-@click.argument("model")
+@click.argument("model", shell_complete=complete.models)
 @as_json
 @click.pass_obj
 def verify_(program: Program, model: str, as_json: bool) -> int:
@@ -160,7 +161,7 @@ def verify_(program: Program, model: str, as_json: bool) -> int:
 
 
 @models.command()
-@click.argument("model")
+@click.argument("model", shell_complete=complete.models)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--hf-cache", is_flag=True, help="Delete in the Hugging Face cache too, which other programs share.")
 @as_json
@@ -188,7 +189,7 @@ def _ask(question: str) -> None:
 
 
 @models.command()
-@click.argument("model")
+@click.argument("model", shell_complete=complete.models)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @as_json
 @click.pass_obj

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import click
 
+from qwenchat.cli import complete
 from qwenchat.cli.output import Output
 from qwenchat.errors import CannotLoad
 from qwenchat.i18n import _
@@ -16,7 +17,7 @@ from qwenchat.text import human_size
 
 
 @click.command()
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=complete.models)
 @click.option("--ctx", type=click.IntRange(min=256), default=NATIVE_CONTEXT, help="Largest context window, in tokens.")
 @click.option("--kv-type", type=click.Choice(["auto", "f16", "q8_0"]), help="KV cache type.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from qwenchat.cli import complete
 from qwenchat.cli.output import Output
 from qwenchat.cli.pull_report import reporter
 from qwenchat.errors import WrongUse
@@ -15,8 +16,14 @@ from qwenchat.program import Program
 
 
 @click.command()
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@click.option("--from", "source", default="", help="hf, hf-mirror, modelscope, an address, or file:FOLDER.")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...", shell_complete=complete.models)
+@click.option(
+    "--from",
+    "source",
+    default="",
+    shell_complete=complete.sources,
+    help="hf, hf-mirror, modelscope, an address, or file:FOLDER.",
+)
 @click.option("--revision", default="", help="Branch, tag or commit of the repository.")
 @click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), help="Put the files there.")
 @click.option("--yes", is_flag=True, help="Accept the model's licence without being asked.")

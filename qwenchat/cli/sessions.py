@@ -7,6 +7,7 @@ A file of its own each: reading them (`sessions_read`), deleting them (`sessions
 import click
 
 from qwenchat.chat.conversation import Session
+from qwenchat.cli import complete
 from qwenchat.cli.output import Output
 from qwenchat.cli.sessions_delete import delete, restore
 from qwenchat.cli.sessions_read import search, show
@@ -56,7 +57,7 @@ def list_(program: Program, *, limit: int, offset: int, tag: str, trash: bool, a
 
 
 @click.command()
-@click.argument("session")
+@click.argument("session", shell_complete=complete.sessions)
 @click.argument("title", nargs=-1, required=True)
 @click.pass_obj
 def rename(program: Program, session: str, title: tuple[str, ...]) -> None:
@@ -66,7 +67,7 @@ def rename(program: Program, session: str, title: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.argument("session", required=False)
+@click.argument("session", required=False, shell_complete=complete.sessions)
 @click.option("--add", multiple=True, metavar="TAG", help="Add this tag; may be repeated.")
 @click.option("--remove", multiple=True, metavar="TAG", help="Take this tag away; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")

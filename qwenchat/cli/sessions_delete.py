@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from qwenchat.cli import complete
 from qwenchat.cli.output import Output
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _, ngettext
@@ -13,7 +14,7 @@ from qwenchat.sessions.trash import MANY
 
 
 @click.command()
-@click.argument("session_ids", metavar="SESSION...", nargs=-1)
+@click.argument("session_ids", metavar="SESSION...", nargs=-1, shell_complete=complete.sessions)
 @click.option("--forever", is_flag=True, help="Delete for good instead of into the trash.")
 @click.option("--trash", is_flag=True, help="With --forever: everything in the trash.")
 @click.option("--yes", "-y", is_flag=True, help="Ask nothing.")
@@ -47,7 +48,7 @@ def delete(program: Program, session_ids: tuple[str, ...], forever: bool, trash:
 
 
 @click.command()
-@click.argument("session_ids", metavar="SESSION...", nargs=-1, required=True)
+@click.argument("session_ids", metavar="SESSION...", nargs=-1, required=True, shell_complete=complete.trashed_sessions)
 @click.pass_obj
 def restore(program: Program, session_ids: tuple[str, ...]) -> None:
     """Take conversations out of the trash."""

@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from qwenchat.chat.conversation import Message, Role, Session
+from qwenchat.cli import complete
 from qwenchat.cli.output import Output
 from qwenchat.cli.times import iso, local
 from qwenchat.i18n import _, ngettext
@@ -16,7 +17,7 @@ from qwenchat.text import clean, clean_line
 
 
 @click.command()
-@click.argument("session")
+@click.argument("session", shell_complete=complete.sessions)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def show(program: Program, session: str, as_json: bool) -> None:

@@ -3,6 +3,9 @@ only the worker, which has llama.cpp, knows those.
 """
 
 import os
+import platform
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,16 +33,27 @@ def this_machine() -> Machine:
     return Machine(usable_cores(), total, available)
 
 
+def processor() -> str:
+    """Return the processor's name as its maker writes it, else its kind."""
+    if sys.platform == "darwin":
+        asked = subprocess.run(
+            ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
+        )
+        return asked.stdout.strip() or platform.machine()
+    lines = (line.partition(":") for line in _read("/proc/cpuinfo").splitlines())
+    return next((value.strip() for name, _colon, value in lines if name.strip() == "model name"), platform.machine())
+
+
 def usable_cores() -> int:
     """Return the physical cores within the affinity mask and the cgroup's quota, at least 1."""
     logical = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     per_core = max(1, (psutil.cpu_count() or 1) // (psutil.cpu_count(logical=False) or psutil.cpu_count() or 1))
     cores = max(1, logical // per_core)
-    quota = _cgroup_cores()
+    quota = cgroup_cores()
     return max(1, min(cores, int(quota))) if quota else cores
 
 
-def _cgroup_cores() -> float | None:
+def cgroup_cores() -> float | None:
     """Return the cores that cgroup v2 (`cpu.max`: quota and period in µs) or v1 grants, None without a limit."""
     words = _read("/sys/fs/cgroup/cpu.max").split()
     if len(words) == 2 and words[0].isdigit():

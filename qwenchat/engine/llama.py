@@ -14,10 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from qwenchat.engine.protocol import Device, LoadPlan
+from qwenchat.engine.protocol import CHUNK, Device, LoadPlan
 
-CHUNK = 512
-"""Tokens of a prefill step: llama.cpp's own physical batch, so that a larger one would not be quicker."""
 FIRST_CHUNK = 32
 """Tokens of the first step and the least of the others."""
 _KV_TYPES = {"f16": 1, "q8_0": 8}
@@ -159,6 +157,23 @@ class Model:
             raise LoadFailed("adapter")
 
     @property
+    def description(self) -> str:
+        """What llama.cpp calls the model."""
+        buffer = ctypes.create_string_buffer(128)
+        self.c.llama_model_desc(self._model, buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace")
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Bytes of all tensors."""
+        return int(self.c.llama_model_size(self._model))
+
+    @property
+    def parameters(self) -> int:
+        """The number of weights."""
+        return int(self.c.llama_model_n_params(self._model))
+
+    @property
     def chat_template(self) -> str:
         """The model's own Jinja template, empty where it has none."""
         template = self.c.llama_model_chat_template(self._model, None)
@@ -207,6 +222,16 @@ class Model:
         shared = min(common_prefix(self.cached, tokens), len(tokens) - 1)
         self._truncate(shared)
         return shared
+
+    def hold(self, tokens: "array[int]") -> bool:
+        """Make the KV cache hold just these tokens; False when aborted. Raises DecodeFailed."""
+        self._truncate(common_prefix(self.cached, tokens))
+        return self.read(tokens[len(self.cached) :])
+
+    def read(self, tokens: "array[int]") -> bool:
+        """Decode any number of tokens behind those in the cache; False when aborted. Raises DecodeFailed."""
+        steps = range(0, len(tokens), self._step)
+        return all(self.decode(tokens[start : start + self._step]) for start in steps)
 
     def prefill(self, tokens: "array[int]", start: int) -> Iterator[int]:
         """Decode `tokens[start:]` in chunks, yielding how many tokens the cache then holds; ends early if aborted.

@@ -25,6 +25,7 @@ from qwenchat.engine.protocol import (
     Done,
     Failed,
     Generate,
+    Hello,
     KVTokens,
     Load,
     LoadPlan,
@@ -62,7 +63,8 @@ class _Loaded:
     planned: Planned
     arrangement: Arrangement
     info: ModelInfo
-    binding: str
+    hello: Hello
+    ready: Ready
 
 
 class LocalEngine:
@@ -129,7 +131,7 @@ class LocalEngine:
             load.gpu_layers if hello.devices else 0,
         )
         arrangement = arrangement_for(ready, complete=self._complete)
-        return _Loaded(worker, planned, arrangement, info, f"{hello.binding} {hello.features}")
+        return _Loaded(worker, planned, arrangement, info, hello, ready)
 
     def _check_stopped(self) -> None:
         if self._stopped:
@@ -217,7 +219,7 @@ class LocalEngine:
         self._resident, self._resident_tokens = session, 0
         if not session:
             return
-        state = self._saved.path(session, loaded.planned.load, loaded.binding)
+        state = self._state(loaded, session)
         if await asyncio.to_thread(self._saved.usable, state):
             restored = False
             try:
@@ -227,10 +229,14 @@ class LocalEngine:
                 if not restored:
                     self._saved.forget(state)
 
+    def _state(self, loaded: _Loaded, session: str) -> Path:
+        binding = f"{loaded.hello.binding} {loaded.hello.features}"
+        return self._saved.path(session, loaded.planned.load, binding)
+
     async def _save(self, loaded: _Loaded) -> None:
         if not self._resident or self._resident_tokens < WORTH_SAVING:
             return
-        path = self._saved.path(self._resident, loaded.planned.load, loaded.binding)
+        path = self._state(loaded, self._resident)
         temporary = self._saved.temporary(path)
         if temporary is None:
             return

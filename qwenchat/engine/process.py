@@ -14,11 +14,12 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from qwenchat.engine import protocol
+from qwenchat.engine.binding import install_line
 from qwenchat.engine.protocol import FRAME, Answer, Cancel, Failed, Hello, Request
-from qwenchat.errors import CannotLoad, EngineDied, FileError
+from qwenchat.errors import CannotLoad, EngineDied, FileError, QwenchatError
 from qwenchat.i18n import _
 from qwenchat.paths import private_folder
-from qwenchat.text import clean
+from qwenchat.text import clean, clean_line
 
 LOG_LIMIT = 1 << 20
 LAST_LINES = 12
@@ -133,7 +134,7 @@ class WorkerProcess:
         finally:
             self.died.set()
             if not self._hello.done():
-                self._hello.set_exception(self._death())
+                self._hello.set_exception(self._stillborn())
             for replies in self._waiting.values():
                 replies.put_nowait(None)
 
@@ -150,13 +151,25 @@ class WorkerProcess:
         """Return the last lines of the log."""
         return self._log.last_lines()
 
+    def _stillborn(self) -> QwenchatError:
+        """Return the error for a worker that ended before its first words: the binding's fault, unless it was killed.
+
+        A binding that was compiled for another processor ends so, by SIGILL.
+        """
+        if self._child.returncode in (-signal.SIGKILL, -signal.SIGTERM):
+            return self._death()
+        lines = self._log.last_lines()
+        return binding_missing(lines[-1] if lines else _("its process ended {how}").format(how=self._how_it_ended()))
+
+    def _how_it_ended(self) -> str:
+        code = self._child.returncode
+        if code is None or code >= 0:
+            return _("with exit code {code}").format(code=code)
+        names = {number.value: number.name for number in signal.Signals}
+        return _("by signal {number}").format(number=names.get(-code, str(-code)))
+
     def _death(self) -> EngineDied:
-        code, lines = self._child.returncode, self._log.last_lines()
-        if code is not None and code < 0:
-            names = {number.value: number.name for number in signal.Signals}
-            how = _("by signal {number}").format(number=names.get(-code, str(-code)))
-        else:
-            how = _("with exit code {code}").format(code=code)
+        code, lines, how = self._child.returncode, self._log.last_lines(), self._how_it_ended()
         last = lines[-1] if lines else _("nothing")
         hint = _("Ask again to start a new one. Its last words: {last}").format(last=last)
         if code == -signal.SIGKILL:
@@ -207,6 +220,6 @@ def child_environment() -> dict[str, str]:
 def binding_missing(detail: str) -> CannotLoad:
     """Return the error for an installation in which llama-cpp-python does not work."""
     return CannotLoad(
-        _("llama-cpp-python can't be used: {detail}.").format(detail=detail),
-        _("Install it again: pip install --force-reinstall --no-cache-dir llama-cpp-python"),
+        _("llama-cpp-python can't be used: {detail}.").format(detail=clean_line(detail, 500).rstrip(".")),
+        _("Install it again: {command}").format(command=install_line()),
     )

@@ -14,6 +14,8 @@ from qwenchat.chat.conversation import FinishReason, Timings, Usage
 from qwenchat.chat.sampling import Sampling
 
 FRAME = struct.Struct("<I")
+CHUNK = 512
+"""Tokens of a prefill step: llama.cpp's own physical batch, so that a larger one would not be quicker."""
 MAX_THREADS = 512
 """As many as ggml can be given (GGML_MAX_N_THREADS)."""
 
@@ -108,13 +110,25 @@ class RestoreKV(Struct, frozen=True, tag=True):
     path: str
 
 
+class Measure(Struct, frozen=True, tag=True):
+    """Time the decoding of random tokens behind `depth` others; answered by Measured or Failed.
+
+    `prompt` tokens are read as a prompt is, then `generate` tokens one by one. Nothing is sampled.
+    """
+
+    id: int
+    depth: int
+    prompt: int
+    generate: int
+
+
 class Cancel(Struct, frozen=True, tag=True):
     """Stop the request `id` if it is still running."""
 
     id: int
 
 
-Request = Load | Count | Generate | SaveKV | RestoreKV | Cancel
+Request = Load | Count | Generate | SaveKV | RestoreKV | Measure | Cancel
 
 
 class Hello(Struct, frozen=True, tag=True):
@@ -147,6 +161,10 @@ class Ready(Struct, frozen=True, tag=True):
     bos: str
     eos: str
     load_s: float
+    description: str
+    """What llama.cpp calls the model, such as `qwen2 1.5B Q4_K - Medium`."""
+    tensor_bytes: int
+    parameters: int
 
 
 class Counted(Struct, frozen=True, tag=True):
@@ -180,15 +198,22 @@ class KVTokens(Struct, frozen=True, tag=True):
     tokens: int
 
 
+class Measured(Struct, frozen=True, tag=True):
+    """How long a measured run took."""
+
+    id: int
+    nanoseconds: int
+
+
 class Failed(Struct, frozen=True, tag=True):
-    """The request failed; `kind` is `load`, `cancelled`, `context`, `schema` or `decode`."""
+    """The request failed; `kind` is `load`, `cancelled`, `context`, `schema` or `decode`; `binding` fails all."""
 
     id: int
     kind: str
     detail: str = ""
 
 
-Answer = Progress | Ready | Counted | Piece | Done | KVTokens | Failed
+Answer = Progress | Ready | Counted | Piece | Done | KVTokens | Measured | Failed
 Reply = Hello | Answer
 
 encode = msgspec.msgpack.Encoder().encode

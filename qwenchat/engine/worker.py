@@ -30,6 +30,7 @@ from qwenchat.engine.llama import (
     bindings,
     devices,
 )
+from qwenchat.engine.measuring import measured
 from qwenchat.engine.outbox import Outbox
 from qwenchat.engine.protocol import (
     Cancel,
@@ -40,6 +41,7 @@ from qwenchat.engine.protocol import (
     Hello,
     KVTokens,
     Load,
+    Measure,
     Progress,
     Ready,
     RestoreKV,
@@ -107,6 +109,8 @@ class Worker:
                 self._outbox.put(KVTokens(request.id, self._ready().save(request.path)))
             elif isinstance(request, RestoreKV):
                 self._outbox.put(KVTokens(request.id, self._ready().restore(request.path)))
+            elif isinstance(request, Measure):
+                self._outbox.put(measured(self._ready(), request))
         except LoadCancelled:
             self._outbox.put(Failed(request.id, "cancelled"))
         except LoadFailed as error:
@@ -146,6 +150,9 @@ class Worker:
                 bos=model.special(self._c.llama_vocab_bos(vocab)),
                 eos=model.special(self._c.llama_vocab_eos(vocab)),
                 load_s=time.perf_counter() - started,
+                description=model.description,
+                tensor_bytes=model.tensor_bytes,
+                parameters=model.parameters,
             )
         )
 
@@ -205,9 +212,9 @@ def main() -> None:
     os.dup2(2, 1)
     try:
         c = bindings()
-    except (ImportError, OSError, RuntimeError) as error:
-        print(f"llama-cpp-python can't be used: {error}", file=sys.stderr, flush=True)
-        replies.write(protocol.frame(Failed(0, "binding", str(error))))
+    except Exception as error:  # whatever a binding that is half there does when it is imported
+        traceback.print_exc()
+        replies.write(protocol.frame(Failed(0, "binding", str(error) or repr(error))))
         return
     Worker(c, requests, replies).run()
 

@@ -31,12 +31,12 @@ def migrations() -> list[str]:
 def migrate(file: Path, *, upto: int | None = None, busy_s: float = BUSY_S) -> None:
     """Make `file` a database of the newest schema (`upto` that many migrations, for tests). Raises StoreError."""
     steps = migrations()[:upto]
-    if _version(file, len(steps)) == len(steps):
+    if version_of(file, len(steps)) == len(steps):
         return
     make_private(file)
     try:
         with FileLock(f"{file}.lock", timeout=max(busy_s, 60.0), mode=0o600):
-            version = _version(file, len(steps))
+            version = version_of(file, len(steps))
             if 0 < version < len(steps):
                 safety_copy(file, f"schema-{version}")
             with explained(file):
@@ -76,7 +76,7 @@ def _next_number(file: Path) -> int:
     return int(kept[-1].name.removeprefix(f"{file.stem}-")[:4]) + 1 if kept else 1
 
 
-def _version(file: Path, newest: int) -> int:
+def version_of(file: Path, newest: int) -> int:
     """Return how many migrations a file has seen, reading only. Raises StoreError for one that is not for us."""
     if not file.exists() or not os.path.getsize(file):  # noqa: PTH202 - one call for an OSError to come from
         return 0

@@ -17,6 +17,7 @@ from textual.theme import Theme
 
 from qwenchat.errors import FileError, QwenchatError, WrongUse
 from qwenchat.i18n import _
+from qwenchat.paths import packed_themes
 
 DEFAULT = "ink"
 """The theme where nothing is set."""
@@ -95,12 +96,6 @@ class Themes:
     problems: tuple[QwenchatError, ...]
 
 
-def packed() -> Path:
-    """Return the folder of the themes that come with the program."""
-    installed = Path(__file__).parents[1] / "themes"
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "themes"
-
-
 def suited(wanted: str, *, no_colour: bool, colour_system: str | None) -> str:
     """Return the name of the theme to use where `wanted` is set: the terminal's own colours where it has no others.
 
@@ -127,7 +122,7 @@ def load_all(own: Path) -> Themes:
     by_name: dict[str, Theme] = {}
     titles: dict[str, str] = {}
     problems: list[QwenchatError] = []
-    for file in [*_files(packed()), *_files(own)]:
+    for file in [*_files(packed_themes()), *_files(own)]:
         try:
             title, theme = load(file)
         except (WrongUse, FileError) as problem:

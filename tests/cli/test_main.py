@@ -14,7 +14,18 @@ from tests.commands import environment, qwenchat
 HEAVY = ("textual", "llama_cpp", "huggingface_hub", "rich", "jinja2")
 
 
-@pytest.mark.parametrize("words", [["--version"], ["--help"], ["ask", "--help"], ["config", "show"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--version"],
+        ["--help"],
+        ["ask", "--help"],
+        ["bench", "--help"],
+        ["doctor", "--help"],
+        ["completion", "zsh"],
+        ["config", "show"],
+    ],
+)
 def test_light_commands_import_nothing_heavy(words: list[str]) -> None:
     script = (
         "import sys\nfrom qwenchat.cli.main import main\n"

@@ -9,6 +9,7 @@ from textual.color import Color
 from textual.theme import Theme
 
 from qwenchat.errors import WrongUse
+from qwenchat.paths import packed_themes
 from qwenchat.tui import themes
 from qwenchat.tui.markdown.palette import Palette
 
@@ -126,7 +127,7 @@ def test_another_theme_of_textuals_serves_too() -> None:
 )
 def test_a_wrong_theme_is_named(tmp_path: Path, written: str | None, says: str) -> None:
     file = tmp_path / "mine.toml"
-    ink = (themes.packed() / "ink.toml").read_text("utf-8")
+    ink = (packed_themes() / "ink.toml").read_text("utf-8")
     file.write_text(ink.replace("#7aa2f7", "not-a-colour") if written is None else written, "utf-8")
     with pytest.raises(WrongUse) as wrong:
         themes.load(file)
@@ -136,6 +137,6 @@ def test_a_wrong_theme_is_named(tmp_path: Path, written: str | None, says: str) 
 
 
 def test_a_theme_of_ones_own_wins(tmp_path: Path) -> None:
-    ink = (themes.packed() / "ink.toml").read_text("utf-8")
+    ink = (packed_themes() / "ink.toml").read_text("utf-8")
     (tmp_path / "ink.toml").write_text(ink.replace('"Ink"', '"Mine"'), "utf-8")
     assert themes.load_all(tmp_path).titles["ink"] == "Mine"

@@ -14,7 +14,7 @@ OUTSIDE_SHARE = 0.36
 """How often a question is one that must be refused; the trial had too few."""
 _HERE = re.compile("qwenchat|program|app|here|程序|软件|这里|工具|应用")
 """Frames that speak of this program make no question an outside one."""
-LATER_TURN_SHARE = 0.25
+LATER_TURN_SHARE = 0.15
 OTHER_SYSTEM_SHARE = 0.3
 FRAMED_SHARE, WRAPPED_SHARE = 0.85, 0.12
 

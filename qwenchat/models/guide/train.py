@@ -26,14 +26,14 @@ from qwenchat.models.guide.write import write
 
 Batch = tuple[Tensor, Tensor]
 """Ids, and which of them are learnt, both (conversations, tokens)."""
-CUT = 14
+CUT = 6
 """Tokens of an answer within which the choice between all answers has been made."""
-WHOLE_SHARE = 0.15
-BATCH_TOKENS = 2048
+WHOLE_SHARE = 0.12
+BATCH_TOKENS = 1024
 BPE_DROPOUT = 0.1
 HELD_OUT = 40
 """One line in so many tells how the training goes."""
-AVERAGED_OVER = 400
+AVERAGED_OVER = 600
 """Steps over which the weights that are kept are averaged."""
 
 

@@ -1,0 +1,166 @@
+"""`qwenchat bench`: llama-bench's figures for a model on this machine, in its table's format, and the waits besides.
+
+The figures come from the same engine process that answers; they are kept for the estimates of `models fit`.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from qwenchat.cli import complete
+from qwenchat.cli.bench_output import BenchOutput
+from qwenchat.cli.output import Output
+from qwenchat.engine.bench import BenchEngine, Result, Run, random_tokens, runs
+from qwenchat.engine.local import Planner
+from qwenchat.engine.protocol import MAX_THREADS
+from qwenchat.engine.saved_kv import WORTH_SAVING, SavedKV
+from qwenchat.errors import NotFound, WrongUse
+from qwenchat.i18n import _
+from qwenchat.models import gguf
+from qwenchat.paths import private_folder
+from qwenchat.planning import Wishes, window_of
+from qwenchat.program import Program
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_MARGIN = 64
+"""Tokens of the window beyond those of the longest run."""
+_TELLING_TOKENS = 64
+"""Shorter runs say little about speed."""
+_FOLLOW_UP = 16
+"""Tokens of the question that a resumed conversation is asked."""
+
+
+class Counts(click.ParamType[tuple[int, ...]]):
+    """Numbers of tokens with commas between, as llama-bench takes them."""
+
+    name = "counts"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Return the numbers."""
+        words = [word.strip() for word in str(value).split(",")]
+        if not all(word.isascii() and word.isdigit() and len(word) < 8 for word in words):
+            self.fail(_("{value} is not a list of numbers such as 0,4096.").format(value=value), param, ctx)
+        return tuple(map(int, words))
+
+
+def _counts(name: str, long: str, default: str, text: str) -> Callable[[Command], Command]:
+    return click.option(name, long, type=Counts(), default=default, metavar="N,...", show_default=True, help=text)
+
+
+@click.command()
+@click.option("-m", "--model", default="", metavar="REF", shell_complete=complete.models, help="Model to measure.")
+@_counts("-p", "--prompt", "512", "Tokens of the prompt; 0: do not measure that.")
+@_counts("-n", "--generate", "128", "Tokens to generate; 0: do not measure that.")
+@_counts("-d", "--depth", "0", "Tokens that lie before them.")
+@click.option("-r", "--repetitions", type=click.IntRange(1, 1000), default=5, show_default=True, help="Runs of each.")
+@click.option("--threads", type=click.IntRange(1, MAX_THREADS), help="Compute threads.")
+@click.option("--gpu-layers", type=click.IntRange(-1, 2**31 - 1), help="Layers on the GPU; -1: as many as fit.")
+@click.option("--kv-type", type=click.Choice(["f16", "q8_0"]), help="KV cache type.")
+@click.option("--force", is_flag=True, help="Load even what is not expected to fit into memory.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def bench(program: Program, /, **options: Any) -> None:
+    """Measure how fast a model runs on this machine.
+
+    Prints llama-bench's table, in tokens a second: ppN reads a prompt of N tokens, tgN generates N, "@ dN" behind N
+    tokens that lie before. Each is run once without counting, then as often as -r says. Below it come the seconds
+    to load the model, to the first token of an answer to a new prompt, and to that in a conversation that is taken
+    up again in a new process. --json has llama-bench's field names in "results".
+
+    The speeds are kept for `qwenchat models fit`. Let nothing else run meanwhile.
+    """
+    model = options["model"] or program.usual_model()
+    if not model:
+        raise NotFound(
+            _("No model is chosen and none is here."), _("`qwenchat models fit` says which one to take, and how.")
+        )
+    lengths = (options["prompt"], options["generate"], options["depth"])
+    header = gguf.check(gguf.read_header(program.model_file(model)))
+    window = _window(model, window_of(header, program.catalog).limit, *lengths)
+    given = {name: options[name] for name in ("threads", "gpu_layers", "kv_type")}
+    planner = program.planner(model, Wishes(ctx=window, force=options["force"], complete=True, **given))
+    output = BenchOutput(Output.standard(), as_json=options["as_json"])
+    results = asyncio.run(_Bench(program, planner, output, header.vocab_size).run(*lengths, options["repetitions"]))
+    if not any(value is not None for value in given.values()):  # what is not the usual way is no estimate
+        _keep(program, gguf.identity(header.path), results)
+
+
+def _window(model: str, limit: int, prompts: Sequence[int], generates: Sequence[int], depths: Sequence[int]) -> int:
+    """Return the window that the longest run needs. Raises WrongUse where the model has none so large."""
+    longest = max(*prompts, *generates)
+    if not longest:
+        raise WrongUse(_("There is nothing to measure."), _("Give --prompt or --generate a number above 0."))
+    window = max(depths) + longest + _MARGIN
+    if window > limit:
+        raise WrongUse(
+            _("{name} has a context window of at most {limit:,} tokens; {asked:,} were asked for.").format(
+                name=model, limit=limit, asked=window
+            ),
+            _("Use a smaller --depth, --prompt or --generate."),
+        )
+    return window
+
+
+class _Bench:
+    """The measures, one after the other, written as they come."""
+
+    def __init__(self, program: Program, planner: Planner, output: BenchOutput, vocabulary: int) -> None:
+        self._program, self._planner, self._output, self._vocabulary = program, planner, output, vocabulary
+
+    async def run(
+        self, prompts: Sequence[int], generates: Sequence[int], depths: Sequence[int], repetitions: int
+    ) -> list[Result]:
+        """Measure, and return the figures."""
+        output, results = self._output, []
+        new, old = max(prompts), max(depths) or max(prompts)
+        with tempfile.TemporaryDirectory(dir=private_folder(self._program.paths.cache)) as folder:
+            states = SavedKV(Path(folder), 1 << 50)
+            async with self._engine(states) as engine:
+                output.begin(await engine.facts())
+                for run in runs(prompts, generates, depths):
+                    output.doing(run.name)
+                    results.append(await engine.measure(run, repetitions))
+                    output.result(results[-1])
+                output.doing(_("first token"))
+                waits = [await engine.first_token(self._tokens(new, seed)) for seed in range(repetitions) if new]
+                if old >= WORTH_SAVING:
+                    await engine.first_token(self._tokens(old, repetitions), "bench")
+            resumed = await self._resumed(states, self._tokens(old, repetitions)) if old >= WORTH_SAVING else None
+        output.end((new, waits), (old, resumed))
+        return results
+
+    async def _resumed(self, states: SavedKV, tokens: list[int]) -> float:
+        """Return the seconds to the first token in a new process that finds the tokens in a saved KV cache."""
+        async with self._engine(states) as engine:
+            await engine.ready()
+            return await engine.first_token([*tokens, *self._tokens(_FOLLOW_UP, 0)], "bench")
+
+    def _tokens(self, count: int, seed: int) -> list[int]:
+        return random_tokens(self._vocabulary, count, seed)
+
+    @asynccontextmanager
+    async def _engine(self, states: SavedKV) -> AsyncIterator[BenchEngine]:
+        engine = BenchEngine(self._planner, self._program.paths.engine_log, states, complete=True)
+        try:
+            yield engine
+        finally:
+            await engine.close()
+
+
+def _keep(program: Program, identity: str, results: Sequence[Result]) -> None:
+    """Remember the speeds without anything before, of the longest run each."""
+    speeds = {"prefill": 0.0, "decode": 0.0}
+    for result in sorted(results, key=lambda result: _length(result.run)):
+        if not result.run.depth and _length(result.run) >= _TELLING_TOKENS:
+            speeds["prefill" if result.run.prompt else "decode"] = result.mean
+    if any(speeds.values()):
+        program.measured.record(identity, prefill_tps=speeds["prefill"], decode_tps=speeds["decode"])
+
+
+def _length(run: Run) -> int:
+    return run.prompt + run.generate

@@ -1,0 +1,64 @@
+"""`qwenchat doctor`: a line for each thing that has to work, how it is, and what to do about it."""
+
+import os
+from collections.abc import Sequence
+
+import click
+
+from qwenchat import __version__
+from qwenchat.cli.output import Output
+from qwenchat.doctor.examination import examine
+from qwenchat.doctor.finding import Finding, State
+from qwenchat.errors import ExitCode
+from qwenchat.i18n import _
+from qwenchat.program import Program
+from qwenchat.text import clean
+
+_COLOURS = {State.OK: "32", State.WARNING: "33", State.FAILED: "1;31"}
+
+
+@click.command()
+@click.option("--online", is_flag=True, help="Ask the hub, too; without it nothing is sent anywhere.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def doctor(program: Program, online: bool, as_json: bool) -> int:
+    """Say what this machine has and what works, with the exact next command.
+
+    The report holds no names, titles, tokens or private addresses: it can be pasted in public. The exit code is 0
+    unless a line says "failed"; then it is that of the first such line: 2 settings, 4 hub, 5 llama.cpp,
+    7 conversations, 8 folders and files.
+    """
+    output = Output.standard()
+    findings: list[Finding] = []
+    if not as_json:
+        output.data(f"qwenchat {__version__}")
+    for finding in examine(program, online=online):
+        findings.append(finding)
+        if not as_json:
+            _write(output, finding)
+    if as_json:
+        output.json({"version": __version__, "state": _worst(findings), "checks": [_record(f) for f in findings]})
+    return next((finding.exit_code for finding in findings if finding.state is State.FAILED), ExitCode.DONE)
+
+
+def _write(output: Output, finding: Finding) -> None:
+    words = {State.OK: _("ok"), State.WARNING: _("warning"), State.FAILED: _("failed")}
+    label = words[finding.state].ljust(max(map(len, words.values())))
+    if output.on_terminal and not os.environ.get("NO_COLOR"):
+        label = f"\x1b[{_COLOURS[finding.state]}m{label}\x1b[0m"
+    output.piece(f"{label}  {clean(f'{finding.title}: {finding.words}')}\n")
+    if finding.next:
+        output.data(f"    -> {finding.next}")
+
+
+def _record(finding: Finding) -> dict[str, str | None]:
+    return {
+        "check": finding.check,
+        "state": finding.state.value,
+        "found": finding.words,
+        "next": finding.next or None,
+    }
+
+
+def _worst(findings: Sequence[Finding]) -> str:
+    return max((finding.state for finding in findings), key=list(State).index, default=State.OK).value

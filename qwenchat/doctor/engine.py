@@ -1,0 +1,131 @@
+"""llama.cpp as it is installed: whether it loads, what it was compiled for, which accelerators it can use.
+
+It is asked in a process of its own, the one that answers: only that may load it, and it may die of it.
+"""
+
+import asyncio
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from qwenchat.doctor.finding import Finding, failed, ok, warning
+from qwenchat.engine.binding import install_line
+from qwenchat.engine.process import WorkerProcess
+from qwenchat.engine.protocol import Hello
+from qwenchat.errors import ExitCode, QwenchatError
+from qwenchat.i18n import _
+from qwenchat.program import Program
+from qwenchat.text import human_size
+
+_PATIENCE_S = 60.0
+_NAMES = {"AVX2": "AVX2", "AVX512": "AVX-512", "OPENMP": "OpenMP"}
+"""What makes a difference, as llama.cpp calls it and as people do."""
+_CPU_FLAGS = {"AVX2": "avx2", "AVX512": "avx512f"}
+"""What the processor's flag is called in /proc/cpuinfo."""
+
+
+def engine(program: Program) -> Iterator[Finding]:
+    """Ask llama.cpp."""
+    try:
+        hello = asyncio.run(_hello())
+    except (QwenchatError, TimeoutError) as error:
+        words = error.message if isinstance(error, QwenchatError) else _("it does not answer")
+        yield failed("llama.cpp", "llama.cpp", words, install_line(), ExitCode.CANNOT_LOAD)
+        return
+    yield ok("llama.cpp", "llama.cpp", _("it loads: llama-cpp-python {version}").format(version=hello.binding))
+    yield _build(hello)
+    yield _accelerator(program, hello)
+
+
+async def _hello() -> Hello:
+    with tempfile.TemporaryDirectory() as folder:
+        worker = await WorkerProcess.start(Path(folder) / "engine.log")
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                return await worker.hello()
+        finally:
+            await worker.close()
+
+
+def _build(hello: Hello) -> Finding:
+    """Compare what llama.cpp was compiled for with what the processor can do."""
+    title, flags = _("compiled for"), features(hello.features)
+    wanted = [name for name, flag in _CPU_FLAGS.items() if flag in _processor_flags()]
+    if sys.platform == "linux":
+        wanted.append("OPENMP")
+    shown = _NAMES if platform.machine().lower() in ("x86_64", "amd64") else {"OPENMP": "OpenMP"}
+    yes, no = _("yes"), _("no")
+    words = ", ".join(f"{name} {yes if flag in flags else no}" for flag, name in shown.items())
+    others = " ".join(sorted(flags - set(shown)))
+    words += f" ({others})" if others else ""
+    missing = [_NAMES[name] for name in wanted if name not in flags]
+    if not missing:
+        return ok("build", title, words)
+    words += "; " + _("this processor would be faster with {names}").format(names=", ".join(missing))
+    return warning("build", title, words, install_line("-DGGML_NATIVE=on"))
+
+
+def features(text: str) -> set[str]:
+    """Return what is on in llama.cpp's own list, such as `CPU : AVX2 = 1 | OPENMP = 1 | `."""
+    return {name for name, value in re.findall(r"(\w+) = (\w+)", text) if value != "0"}
+
+
+def _processor_flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return set()
+    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """An accelerator that the system shows, whether or not llama.cpp can use it."""
+
+    name: str
+    option: str
+    """What makes CMake build for it."""
+    mark: str
+    """How llama.cpp's list begins when it was."""
+
+
+def _accelerator(program: Program, hello: Hello) -> Finding:
+    """Compare the accelerators that llama.cpp can use with those that the system shows."""
+    check, title, seen = "accelerator", _("accelerator"), _seen()
+    if hello.devices:
+        words = "; ".join(
+            _("{name}: {what}, {free} free of {total}").format(
+                name=device.name,
+                what=device.description,
+                free=human_size(device.memory_free),
+                total=human_size(device.memory_total),
+            )
+            for device in hello.devices
+        )
+        if program.settings.model.gpu_layers == 0:
+            words += "; " + _("not used, because model.gpu_layers is 0")
+            return warning(check, title, words, 'qwenchat config set model.gpu_layers ""')
+        return ok(check, title, words)
+    if seen is None:
+        return ok(check, title, _("none is here; the processor computes"))
+    if seen.mark in hello.features:
+        words = _("{name} is here and llama.cpp was built for it, but finds none").format(name=seen.name)
+        return warning(check, title, words, _("See whether its driver works (nvidia-smi, vulkaninfo)."))
+    words = _("{name} is here, and the installed llama.cpp was built without it").format(name=seen.name)
+    return warning(check, title, words, install_line(seen.option))
+
+
+def _seen() -> _Seen | None:
+    """Return the accelerator whose driver the system has loaded."""
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        return _Seen(_("Apple's GPU"), "-DGGML_METAL=on", "Metal")
+    if Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi"):
+        return _Seen(_("an NVIDIA GPU"), "-DGGML_CUDA=on", "CUDA")
+    if Path("/dev/kfd").exists():
+        return _Seen(_("an AMD GPU"), "-DGGML_VULKAN=on", "Vulkan")
+    return None

@@ -1,0 +1,76 @@
+"""Python, cores, memory and disk, as far as this process may use them."""
+
+import os
+import platform
+import struct
+from collections.abc import Iterator
+
+import psutil
+
+from qwenchat.doctor.finding import Finding, ok, warning
+from qwenchat.engine.hardware import cgroup_cores, processor, this_machine, usable_cores
+from qwenchat.i18n import _
+from qwenchat.models.fit import DISK_RESERVE
+from qwenchat.models.layouts import free_bytes
+from qwenchat.program import Program
+from qwenchat.text import human_size
+
+_LITTLE_MEMORY = 1 << 30
+"""Bytes in which the smallest model of the catalogue hardly fits."""
+
+
+def python(_program: Program) -> Iterator[Finding]:
+    """Which Python on which system."""
+    bits = 8 * struct.calcsize("P")
+    words = f"{platform.python_implementation()} {platform.python_version()}, {bits} bit, {platform.platform()}"
+    if bits < 64:
+        yield warning("python", "Python", words, _("Install a 64-bit Python: models larger than 2 GB need it."))
+    else:
+        yield ok("python", "Python", words)
+
+
+def cores(program: Program) -> Iterator[Finding]:
+    """Cores, and who limits them."""
+    usable, logical = usable_cores(), psutil.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
+    words = _("{cores} to compute with; {logical} logical, {allowed} of them by affinity; {name}").format(
+        cores=usable, logical=logical, allowed=allowed, name=processor()
+    )
+    if quota := cgroup_cores():
+        words += "; " + _("the cgroup grants {quota:.1f}").format(quota=quota)
+    threads = program.settings.model.threads
+    if threads > usable:
+        words += "; " + _("model.threads is {threads}, which is slower than {cores}").format(
+            threads=threads, cores=usable
+        )
+        yield warning("cores", _("cores"), words, 'qwenchat config set model.threads ""')
+    else:
+        yield ok("cores", _("cores"), words)
+
+
+def memory(_program: Program) -> Iterator[Finding]:
+    """Memory, and whether a cgroup gives less than the machine has."""
+    machine, installed = this_machine(), psutil.virtual_memory().total
+    words = _("{free} free of {total}").format(
+        free=human_size(machine.memory_available), total=human_size(machine.memory_total)
+    )
+    if machine.memory_total < installed:
+        words += "; " + _("the machine has {size}, the cgroup grants less").format(size=human_size(installed))
+    if machine.memory_available < _LITTLE_MEMORY:
+        yield warning("memory", _("memory"), words, _("Close other programs; `qwenchat models fit` says what fits."))
+    else:
+        yield ok("memory", _("memory"), words)
+
+
+def disk(program: Program) -> Iterator[Finding]:
+    """Room for conversations and for downloads."""
+    places = {
+        program.paths.data: _("for conversations in {folder}"),
+        program.places.ours[-1] if program.settings.hub.folder else program.places.hf: _("for models in {folder}"),
+    }
+    free = {folder: free_bytes(folder) for folder in places}
+    words = "; ".join(f"{human_size(free[folder])} {what.format(folder=folder)}" for folder, what in places.items())
+    if min(free.values()) < DISK_RESERVE:
+        yield warning("disk", _("disk"), words, "qwenchat models list")
+    else:
+        yield ok("disk", _("disk"), words)

@@ -1,0 +1,157 @@
+"""Shells complete commands, options and values, quickly and without a trace; the manual page is that of today."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qwenchat import __version__
+from qwenchat.chat.conversation import Session
+from qwenchat.cli.manpage import page
+from qwenchat.paths import Paths
+from qwenchat.sessions.store import Store
+from tests.commands import ROOT, environment, qwenchat
+
+KEPT, TRASHED = "01980000-aaaa-7000-8000-000000000001", "01980000-bbbb-7000-8000-000000000002"
+HEAVY = ("textual", "llama_cpp", "huggingface_hub", "rich", "jinja2", "httpx2")
+
+
+@pytest.fixture
+def kept(home: Path) -> None:
+    store = Store(Paths.find({"QWENCHAT_HOME": str(home)}).database)
+    store.create(Session(KEPT, 1, 1, title="Rain,\x1b[31m\nsnow: $(touch x) `y`"))
+    store.create(Session(TRASHED, 2, 2, title="Gone", trashed=3))
+    store.close()
+
+
+def offered(line: str) -> dict[str, str]:
+    """Return what is offered, with explanations, where the cursor stands at the end of a line."""
+    script = (
+        "import json, sys\nfrom qwenchat.cli.main import main\n"
+        "try:\n    main()\nfinally:\n"
+        f"    print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]), file=sys.stderr)"
+    )
+    words = shlex.split(line) + ([""] if line.endswith(" ") else [])
+    asked = environment(_QWENCHAT_COMPLETE="zsh_complete", COMP_WORDS=line, COMP_CWORD=str(len(words) - 1))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=asked, check=False)
+    assert (done.returncode, json.loads(done.stderr)) == (0, [])
+    lines = done.stdout.splitlines()
+    return {value.replace("\\:", ":"): text for value, text in zip(lines[1::3], lines[2::3], strict=True)}
+
+
+def test_commands_and_options_with_their_help(home: Path) -> None:
+    commands = offered("qwenchat ")
+    assert list(commands) == ["ask", "bench", "completion", "config", "doctor", "models", "sessions"]
+    assert commands["sessions"] == "Find, read, name and delete conversations."
+    assert offered("qwenchat ask --no") == {"--no-save": "Keep nothing of this conversation."}
+    assert set(offered("qwenchat sessions r")) == {"recover", "rename", "restore"}
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("qwenchat ask -m 5", {"57b-a14b"}),
+        ("qwenchat models pull 7b:q4", {"7b:q4_0", "7b:q4_k_m"}),
+        ("qwenchat models pull --from h", {"hf", "hf-mirror"}),
+        ("qwenchat --theme p", {"paper", "plum"}),
+        ("qwenchat config get sampling.top", {"sampling.top_p", "sampling.top_k"}),
+        ("qwenchat config set model.kv_type ", {"auto", "f16", "q8_0"}),
+        ("qwenchat config set theme m", {"mist"}),
+        ("qwenchat config set no.such ", set()),
+        ("qwenchat completion ", {"bash", "zsh", "fish"}),
+        ("qwenchat sessions show ", set()),
+    ],
+)
+def test_values(line: str, wanted: set[str], home: Path) -> None:
+    assert set(offered(line)) == wanted
+    assert not home.exists()
+
+
+def test_sessions_with_clean_titles(kept: None) -> None:
+    title = "Rain,[31m snow: $(touch x) `y`"
+    for line in ("qwenchat sessions show ", "qwenchat ask --session 0198", "qwenchat --session "):
+        assert offered(line) == {KEPT: title}
+    assert offered("qwenchat sessions restore ") == {TRASHED: "Gone"}
+    assert offered("qwenchat sessions show x") == {}
+
+
+def test_a_damaged_database_and_wrong_settings_offer_nothing(home: Path) -> None:
+    paths = Paths.find({"QWENCHAT_HOME": str(home)})
+    for file in (paths.database, paths.settings):
+        file.parent.mkdir(parents=True)
+        file.write_text("neither a database nor settings = ")
+    assert offered("qwenchat sessions show ") == {}
+    assert "7b" in offered("qwenchat ask -m ")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_script_says_where_to_put_it(shell: str) -> None:
+    done = qwenchat("completion", shell)
+    assert (done.returncode, done.stderr) == (0, "")
+    head = [line for line in done.stdout.splitlines()[:3] if line.startswith("#")]
+    assert any(f"qwenchat completion {shell} > " in line for line in head)
+    assert shell != "zsh" or head[0] == "#compdef qwenchat"
+    assert qwenchat("completion", "tcsh").returncode == 2
+
+
+ASK = {
+    "bash": """
+        source ./script
+        COMP_WORDS=(qwenchat sess) COMP_CWORD=1
+        _qwenchat_completion qwenchat
+        printf '%s\\n' "${COMPREPLY[@]}" """,
+    "zsh": """
+        compdef() { }  # what only a line editor can do says here what it was given
+        _describe() { print -l ${completions_with_descriptions%%:*} }
+        source ./script
+        words=(qwenchat sess) CURRENT=2
+        _qwenchat_completion""",
+    "fish": """
+        source ./script
+        complete --do-complete 'qwenchat sess' | string split --fields 1 \\t""",
+}
+
+
+@pytest.mark.parametrize("shell", ASK)
+def test_the_script_works_in_its_shell(shell: str, tmp_path: Path) -> None:
+    if not (found := shutil.which(shell)):
+        pytest.skip(f"{shell} is not installed")
+    command = tmp_path / "bin" / "qwenchat"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m qwenchat "$@"\n')
+    command.chmod(0o755)
+    (tmp_path / "script").write_text(qwenchat("completion", shell).stdout)
+    env = environment(PATH=f"{command.parent}{os.pathsep}{os.environ['PATH']}")
+    done = subprocess.run([found, "-c", ASK[shell]], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert (done.stdout.split(), done.stderr) == (["sessions"], "")
+
+
+def test_the_manual_page_is_that_of_today() -> None:
+    committed = (ROOT / "man" / "qwenchat.1").read_text("utf-8")
+    assert committed == page(), "run `make man`"
+    assert f"qwenchat {__version__}" in committed
+    for command in ("ask", "models pull", "sessions export", "doctor", "bench", "completion"):
+        assert f".SS qwenchat {command}" in committed
+
+
+@pytest.mark.skipif(not shutil.which("man"), reason="man is not installed")
+def test_man_reads_the_page_without_a_complaint() -> None:
+    done = subprocess.run(
+        ["man", "--warnings=w", "-l", ROOT / "man" / "qwenchat.1"],
+        capture_output=True,
+        text=True,
+        env=environment(MANWIDTH="80", PAGER="cat"),
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "owner/repo:q4_k_m" in done.stdout
+
+
+def test_the_module_runs_as_a_program() -> None:
+    assert qwenchat("--version").stdout == f"qwenchat {__version__}\n"

@@ -1,0 +1,270 @@
+"""`qwenchat doctor`: every line is true, what it says to run mends it, and anyone may read the report."""
+
+import json
+import os
+import re
+import select
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyte
+import pytest
+
+from qwenchat.chat.conversation import Session
+from qwenchat.doctor.asking import read_answers
+from qwenchat.doctor.engine import features
+from qwenchat.doctor.public import Private
+from qwenchat.paths import Paths
+from qwenchat.sessions.store import Store
+from tests.cli.test_broken_binding import LINE, broken
+from tests.commands import ROOT, environment, qwenchat
+from tests.ggufs import write_model
+from tests.standin_hub import StandIn
+
+CHECKS = [
+    "python",
+    "terminal",
+    "encoding",
+    "widths",
+    "clipboard",
+    "shift-enter",
+    "cores",
+    "memory",
+    "disk",
+    "llama.cpp",
+    "build",
+    "accelerator",
+    "folders",
+    "settings",
+    "store",
+    "models",
+    "hub",
+]
+TITLE = "A title that nobody else may read"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no model of the machine that runs the tests be found."""
+    for name in ("LLAMA_CACHE", "OLLAMA_MODELS"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+
+
+def examined(*words: str, code: int = 0, **env: Any) -> dict[str, dict[str, Any]]:
+    """Return what a doctor found, by check."""
+    done = qwenchat("doctor", "--json", *words, **env)
+    assert (done.returncode, done.stderr) == (code, "")
+    return {found["check"]: found for found in json.loads(done.stdout)["checks"]}
+
+
+def carry_out(command: str) -> None:
+    """Run what the doctor said, as a person would."""
+    shim = f'qwenchat() {{ "{sys.executable}" -m qwenchat "$@"; }}\n'
+    subprocess.run(["sh", "-c", shim + command], check=True, cwd=ROOT, env=environment(), capture_output=True)
+
+
+def with_model(home: Path) -> None:
+    folder = home / "data" / "models"
+    folder.mkdir(parents=True, mode=0o700)
+    home.joinpath("data").chmod(0o700)
+    write_model(folder / "my-secret-plan.gguf")
+
+
+def with_session(home: Path) -> Path:
+    file = Paths.find({"QWENCHAT_HOME": str(home)}).database
+    store = Store(file)
+    store.create(Session("s", 1, 1, title=TITLE))
+    store.close()
+    return file
+
+
+def test_every_line_on_a_machine_where_all_is_well(home: Path) -> None:
+    with_model(home)
+    with_session(home)
+    found = examined()
+    assert list(found) == CHECKS
+    assert {check for check, line in found.items() if line["state"] == "failed"} == set()
+    assert found["store"]["found"].endswith("sessions: 1, messages: 0")
+    assert found["models"]["found"] == "1 is here"
+    assert re.search(r"AVX2|OpenMP", found["build"]["found"])
+    assert all(bool(line["next"]) == (line["state"] != "ok") for line in found.values())
+
+
+def test_looking_makes_nothing(home: Path) -> None:
+    found = examined()
+    assert not home.exists()
+    assert found["models"]["next"] == "qwenchat models fit"
+
+
+def test_anyone_may_read_it(home: Path, tmp_path: Path) -> None:
+    person = tmp_path / "person" / "ada"
+    person.mkdir(parents=True)
+    with_model(home)
+    with_session(home)
+    private: dict[str, Any] = {
+        "HOME": str(person),
+        "LOGNAME": "ada",
+        "QWENCHAT_HUB_SOURCE": "https://mirror.internal.example/ada",
+        "HF_TOKEN": "hf_" + "s" * 30,
+    }
+    for place in (str(home), str(person / "stick"), "/media/ada/stick"):
+        done = qwenchat("doctor", QWENCHAT_HOME=place, **private)
+        for secret in ("ada/", str(person), "internal", "hf_s", TITLE, "secret", socket.gethostname()):
+            assert secret not in done.stdout, secret
+    assert "$USER/stick" in done.stdout
+    assert done.stdout.startswith("qwenchat ") and "\x1b" not in done.stdout
+
+
+def test_names_are_hidden_and_words_are_not() -> None:
+    private = Private(("/home/python", "/data/home/python"), "python", "box")
+    assert private.hide("/home/python/.venv/bin/python -m x") == "~/.venv/bin/$USER -m x"
+    assert private.hide("python at /home/python, /home/pythonic, box, boxes, box.lan") == (
+        "python at ~, /home/pythonic, $HOSTNAME, boxes, $HOSTNAME.lan"
+    )
+    assert Private(("/",), "", "localhost").hide("/tmp/localhost") == "/tmp/localhost"
+
+
+@pytest.mark.parametrize("text", ["[model]\ncontext = 'many'\n", "[mode]\n", "not TOML"])
+def test_wrong_settings_are_a_line_and_the_rest_is_looked_at(text: str, home: Path) -> None:
+    file = Paths.find({"QWENCHAT_HOME": str(home)}).settings
+    file.parent.mkdir(parents=True, mode=0o700)
+    file.write_text(text)
+    found = examined(code=2)
+    assert list(found) == CHECKS
+    assert found["settings"]["state"] == "failed" and found["settings"]["next"]
+    assert found["llama.cpp"]["state"] == "ok"
+
+
+def test_a_theme_and_a_model_that_are_not_there(home: Path) -> None:
+    with_model(home)
+    for setting, value in (("theme", "nosuch"), ("model.default", "72b"), ("model.threads", "512")):
+        assert qwenchat("config", "set", setting, value).returncode == 0
+    found = examined()
+    for check in ("settings", "models", "cores"):
+        assert found[check]["state"] == "warning"
+        carry_out(found[check]["next"])
+    assert {examined()[check]["state"] for check in ("settings", "models", "cores")} == {"ok"}
+
+
+def test_a_damaged_database_and_the_command_that_mends_it(home: Path) -> None:
+    file = with_session(home)
+    data = bytearray(file.read_bytes())
+    data[8192:16384] = b"\xff" * 8192
+    file.write_bytes(data)
+    found = examined(code=7)
+    assert found["store"]["next"] == "qwenchat sessions recover"
+    carry_out(found["store"]["next"])
+    assert examined()["store"]["state"] == "ok"
+
+
+def test_open_folders_and_the_command_that_closes_them(home: Path) -> None:
+    with_session(home)
+    (home / "data").chmod(0o755)
+    found = examined()
+    assert found["folders"]["state"] == "warning"
+    carry_out(found["folders"]["next"])
+    assert examined()["folders"]["state"] == "ok"
+
+
+def test_a_file_in_place_of_a_folder(home: Path) -> None:
+    home.mkdir()
+    (home / "cache").write_text("")
+    found = examined(code=8)
+    assert found["folders"]["state"] == "failed"
+    carry_out(found["folders"]["next"])
+    assert examined()["folders"]["state"] == "ok"
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_can_not_be_written(home: Path) -> None:
+    with_session(home)
+    (home / "data").chmod(0o500)
+    found = examined(code=8)
+    carry_out(found["folders"]["next"])
+    assert examined()["folders"]["state"] == "ok"
+
+
+def test_a_broken_binding(tmp_path: Path) -> None:
+    found = examined(code=5, PYTHONPATH=broken("no library", tmp_path))
+    assert LINE in found["llama.cpp"]["next"]
+    assert "cannot open shared object file" in found["llama.cpp"]["found"]
+    assert found["hub"]["state"] == "ok"
+
+
+def test_what_a_build_can_do_is_read_from_llama_cpps_list() -> None:
+    text = "CUDA : ARCHS = 890 | USE_GRAPHS = 1 | CPU : SSE3 = 1 | AVX2 = 1 | AVX512 = 0 | OPENMP = 1 | "
+    assert features(text) == {"ARCHS", "USE_GRAPHS", "SSE3", "AVX2", "OPENMP"}
+
+
+def test_the_hub_is_asked_only_when_that_is_wished(monkeypatch: pytest.MonkeyPatch) -> None:
+    with StandIn() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        hub.put("Qwen/Qwen2-0.5B-Instruct-GGUF", "x.gguf", b"x")
+        assert examined()["hub"]["state"] == "ok" and hub.log == []
+        assert examined("--online", HF_HUB_OFFLINE="1")["hub"]["state"] == "ok" and hub.log == []
+        assert "with 1 files" in examined("--online")["hub"]["found"] and hub.log
+    line = examined("--online", code=4)["hub"]
+    assert line["state"] == "failed" and line["next"] and "127.0.0.1" not in line["found"] + line["next"]
+
+
+class Emulated:
+    """A doctor in a terminal, which answers as an emulator does or not at all."""
+
+    def __init__(self, *, answers: bool, **env: str) -> None:
+        ours, theirs = os.openpty()
+        screen = _Answering(120, 40, ours) if answers else pyte.Screen(120, 40)
+        stream = pyte.ByteStream(screen)
+        words = [sys.executable, "-m", "qwenchat", "doctor"]
+        with subprocess.Popen(
+            words, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, env=environment(**env), cwd=ROOT
+        ) as child:
+            os.close(theirs)
+            while True:
+                try:
+                    assert select.select([ours], [], [], 60)[0], "nothing comes"
+                    piece = os.read(ours, 65536)
+                except OSError:  # the other side is closed
+                    break
+                if not piece:
+                    break
+                stream.feed(piece)
+        os.close(ours)
+        self.lines = [line.rstrip() for line in screen.display]
+        self.code = child.returncode
+
+    def line(self, title: str) -> str:
+        return next(line for line in self.lines if f"  {title}: " in line)
+
+
+class _Answering(pyte.Screen):
+    def __init__(self, columns: int, lines: int, master: int) -> None:
+        self._master = master
+        super().__init__(columns, lines)
+
+    def write_process_input(self, data: str) -> None:
+        os.write(self._master, data.encode())
+
+
+def test_a_terminal_says_how_wide_it_draws() -> None:
+    shown = Emulated(answers=True, TERM="xterm-256color", COLORTERM="")
+    assert shown.code == 0 and shown.lines[0].startswith("qwenchat ")
+    assert shown.line("widths").replace(" ", "").endswith("widths:中2,🐼2,─1")
+    assert shown.line("Shift+Enter").startswith("warning")
+    assert shown.line("terminal").endswith("colours: 256")
+
+
+def test_a_terminal_that_says_nothing_is_not_waited_for() -> None:
+    shown = Emulated(answers=False, TERM="dumb", COLORTERM="")
+    assert shown.line("widths").endswith("unknown: only a terminal can say")
+    assert shown.line("terminal").startswith("warning")
+
+
+def test_answers_of_terminals() -> None:
+    said = read_answers(b"\x1b[1;3R\x1b[1;3R\x1b[1;2R\x1b[?1u\x1b[?62;4;52c")
+    assert said and said.widths == {"中": 2, "🐼": 2, "─": 1} and said.tells_keys_apart and said.clipboard
+    plain = read_answers(b"\x1b[1;3R\x1b[?6c")
+    assert plain and plain.widths == {} and not plain.tells_keys_apart and not plain.clipboard
+    assert read_answers(b"typed meanwhile") is None

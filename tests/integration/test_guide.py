@@ -1,0 +1,76 @@
+"""The committed guide, through real llama.cpp: it still knows what its card says, stops by itself, and is small."""
+
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+from qwenchat.chat.prompt import DEFAULT_SYSTEM, Turn
+from qwenchat.models.gguf import check, read_header
+from qwenchat.models.guide import corpus
+from tests import guide
+from tests.engines import GREEDY, answer
+from tests.guide import Question
+
+SAMPLE = 60
+MAY_DIFFER = 0.08
+"""By how much a fixed sample's score may lie below that of the whole set."""
+
+
+def committed(label: str, language: str) -> float:
+    """Return a score that the guide's card states, from 0 to 1."""
+    card = (corpus.JUDGED.with_name("README.md")).read_text("utf-8")
+    (row,) = re.findall(rf"^\| {re.escape(label)}[^|]*\|([^|]*)\|([^|]*)\|", card, re.MULTILINE)
+    shown: str = row[corpus.LANGUAGES.index(language)]
+    return float(shown.split("%", maxsplit=1)[0]) / 100
+
+
+@pytest.mark.parametrize("language", corpus.LANGUAGES)
+@pytest.mark.parametrize(("label", "name"), [("(a)", "hand"), ("(b)", "frames"), ("(c)", "outside")])
+async def test_it_knows_what_its_card_says(tmp_path: Path, label: str, name: str, language: str) -> None:
+    asked = guide.framed(language) if name == "frames" else guide.written(name, language)
+    sample = random.Random(2).sample(asked, SAMPLE)
+    async with guide.guide(tmp_path) as made:
+        said = await guide.put(made, sample)
+    assert guide.share(said) >= committed(label, language) - MAY_DIFFER
+    assert sum(one.ended for one in said) >= SAMPLE - 1
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "topic"),
+    [
+        ("en", "How do I export a session as HTML?", "export"),
+        ("zh", "怎么删除一个会话？", "delete"),
+        ("en", "Which model fits my computer?", "fit"),
+        ("zh", "你是谁", "who"),
+        ("en", "What is the capital of France?", "outside"),
+    ],
+)
+async def test_what_everyone_asks(tmp_path: Path, language: str, text: str, topic: str) -> None:
+    async with guide.guide(tmp_path) as made:
+        (said,) = await guide.put(made, [Question(language, (topic,), text)])
+    assert said.topic == topic
+
+
+async def test_it_keeps_its_manners_in_a_long_chat(tmp_path: Path) -> None:
+    """Later questions are answered as first ones are, and every answer ends by itself."""
+    asked = [Question("en", ("export",), "how do i export a chat"), Question("zh", ("delete",), "怎么删除会话")] * 5
+    turns, right = [Turn("system", DEFAULT_SYSTEM)], 0
+    known = corpus.answers()
+    async with guide.guide(tmp_path) as made:
+        for question in asked:
+            turns.append(Turn("user", question.text))
+            given = await answer(made, turns[:1] + turns[-7:], GREEDY)
+            turns.append(Turn("assistant", given.text, given.ids))
+            assert given.finished.reason == "stop"
+            right += given.text == known[question.topics[0]][question.language]
+    assert right >= 8  # of 10
+
+
+def test_the_file_says_what_it_is() -> None:
+    header = check(read_header(guide.MODEL))
+    assert (header.architecture, header.name, header.quantisation) == ("qwen2", "guide", "q8_0")
+    assert header.kv_heads < header.heads
+    assert header.advised.temperature == 0
+    assert guide.MODEL.stat().st_size <= 6_000_000
