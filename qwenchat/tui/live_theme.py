@@ -8,6 +8,7 @@ from pathlib import Path
 
 from textual.theme import Theme
 
+from qwenchat.paths import packed_themes
 from qwenchat.tui import themes
 
 EVERY_S = 0.3
@@ -19,7 +20,7 @@ class LiveTheme:
     """Follows the file behind a theme's name: a person's own in the folder `own`, else the one that is packed."""
 
     def __init__(self, own: Path) -> None:
-        self._folders = (own, themes.packed())
+        self._folders = (own, packed_themes())
         self._since = time.time_ns()
         """When all themes were read."""
         self._shown: _Stamp | None = None

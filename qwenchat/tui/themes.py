@@ -107,11 +107,11 @@ def suited(wanted: str, *, no_colour: bool, colour_system: str | None) -> str:
 
 def named(name: str, own: Path) -> Theme:
     """Return the theme of a name, one's own first; the default one where there is none, or it is wrong."""
-    for file in (own / f"{name}.toml", packed() / f"{name}.toml"):
+    for file in (own / f"{name}.toml", packed_themes() / f"{name}.toml"):
         if file.exists():
             with suppress(WrongUse, FileError):
                 return load(file)[1]
-    return load(packed() / f"{DEFAULT}.toml")[1]
+    return load(packed_themes() / f"{DEFAULT}.toml")[1]
 
 
 def load_all(own: Path) -> Themes:

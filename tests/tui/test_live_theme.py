@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from qwenchat.tui.themes import packed
+from qwenchat.paths import packed_themes
 from tests.tui.chatting import Chatting, chatting
 from tests.tui.screens import until
 
-INK = (packed() / "ink.toml").read_text("utf-8")
+INK = (packed_themes() / "ink.toml").read_text("utf-8")
 
 
 def colour(it: Chatting) -> str:
