@@ -15,11 +15,11 @@ class Shape:
     """Sizes of the network."""
 
     vocabulary: int
-    width: int = 192
+    width: int = 128
     layers: int = 4
-    heads: int = 6
+    heads: int = 4
     kv_heads: int = 2
-    ff: int = 512
+    ff: int = 384
     context: int = 2048
     rope_base: float = 1e6
     eps: float = 1e-6
@@ -33,9 +33,9 @@ class Shape:
 class Block(nn.Module):
     """Attention and feed-forward, each with its norm before it."""
 
-    def __init__(self, shape: Shape, dropout: float) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.shape, self.dropout = shape, dropout
+        self.shape, self.dropout = shape, 0.0
         self.attn_norm = nn.RMSNorm(shape.width, shape.eps)
         self.attn_q = nn.Linear(shape.width, shape.heads * shape.head)
         self.attn_k = nn.Linear(shape.width, shape.kv_heads * shape.head)
@@ -72,18 +72,24 @@ class Block(nn.Module):
 class Qwen2(nn.Module):
     """The whole network; input and output embedding are one matrix."""
 
-    def __init__(self, shape: Shape, dropout: float = 0.0) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.shape, self.dropout = shape, dropout
+        self.shape, self.dropout = shape, 0.0
         self.token_embd = nn.Embedding(shape.vocabulary, shape.width)
-        self.blk = nn.ModuleList(Block(shape, dropout) for _layer in range(shape.layers))
+        self.blk = nn.ModuleList(Block(shape) for _layer in range(shape.layers))
         self.output_norm = nn.RMSNorm(shape.width, shape.eps)
         for name, weight in self.named_parameters():
-            if weight.dim() == 2:
-                deep = name.endswith(("attn_output.weight", "ffn_down.weight"))
-                nn.init.normal_(weight, std=0.02 / (2 * shape.layers) ** 0.5 if deep else 0.02)
+            if name == "token_embd.weight":
+                nn.init.normal_(weight, std=0.05)
+            elif weight.dim() == 2:
+                nn.init.normal_(weight, std=weight.shape[1] ** -0.5)  # the usual 0.02 is for far wider networks
             elif name.endswith("bias"):
                 nn.init.zeros_(weight)
+
+    def set_dropout(self, dropout: float) -> None:
+        """Change the dropout of every part."""
+        for part in (self, *self.blk):
+            part.dropout = dropout
 
     def forward(self, ids: Tensor, wanted: Tensor) -> Tensor:
         """Return the logits, (wanted tokens, vocabulary), after those of ids, (batch, tokens), that `wanted` marks."""
