@@ -6,13 +6,12 @@ file's comments and order. Descriptions here are what the settings reference and
 
 import inspect
 import tempfile
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
-import tomlkit
-import tomlkit.exceptions
 from msgspec import Meta, Struct, field
 
 from qwenchat.errors import FileError, WrongUse
@@ -86,7 +85,7 @@ def load(file: Path, environ: Mapping[str, str]) -> Settings:
 
     A missing file means defaults. Raises WrongUse naming file and key, FileError when it can't be read.
     """
-    document = _parse(file).unwrap()
+    document = _parse(file)
     settings = _convert(document, _("in {file}").format(file=file))
     wanted = {key: environ[name] for key in names() if (name := variable(key)) in environ}
     for key, value in wanted.items():
@@ -159,14 +158,16 @@ def put(file: Path, key: str, value: str) -> Settings:
     `value` is what a person types: text, a number, `true`, several folders with commas between; empty takes the
     key out of the file. Nothing is written when the result would not be valid.
     """
+    import tomlkit  # noqa: PLC0415 - only who writes needs to keep comments
+
     _check_key(key)
     if whole(value) != value:
         raise WrongUse(
             _("The value for {key} is not UTF-8.").format(key=key),
             _("Write the other bytes of a model's path as in file:///a%FF.gguf."),
         )
-    document = _parse(file)
-    wanted = document.unwrap()
+    wanted = _parse(file)
+    document = tomlkit.parse(_read(file))
     _put(wanted, key, value)
     settings = _convert(wanted, _("given here"))
     table, name = _place(document, key)
@@ -198,17 +199,22 @@ def _put(document: Any, key: str, value: str) -> None:
         table[name] = [part.strip() for part in value.split(",")] if key == "hub.folders" else value
 
 
-def _parse(file: Path) -> tomlkit.TOMLDocument:
+def _read(file: Path) -> str:
     try:
-        return tomlkit.parse(file.read_text("utf-8"))
+        return file.read_text("utf-8")
     except FileNotFoundError:
-        return tomlkit.document()
+        return ""
+
+
+def _parse(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(_read(file))
     except OSError as error:
         raise FileError(
             _("The settings {file} can't be read: {reason}.").format(file=file, reason=error.strerror),
             _("Make it readable, or move it away to start from the defaults."),
         ) from error
-    except (UnicodeDecodeError, tomlkit.exceptions.ParseError) as error:
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise WrongUse(
             _("The settings {file} are not valid TOML: {reason}.").format(file=file, reason=error),
             _("Correct that line, or move the file away to start from the defaults."),

@@ -57,6 +57,8 @@ class CannotLoad(QwenchatError):
     """The model is damaged, unsupported, or does not fit this machine."""
 
     exit_code = ExitCode.CANNOT_LOAD
+    gpu_layers = 0
+    """Layers that were to lie on a GPU, 0 where it was not tried."""
 
 
 class PromptTooLong(WrongUse):
@@ -70,6 +72,8 @@ class EngineDied(QwenchatError):
 
     def __init__(self, message: str, hint: str = "", log: str = "") -> None:
         super().__init__(message, hint)
+        self.gpu_layers = 0
+        """Layers that were to lie on a GPU, where it ended while the model was loaded."""
         self.log = log
         """The last lines that the process wrote, cleaned for a terminal."""
 

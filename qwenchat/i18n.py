@@ -29,6 +29,11 @@ def ngettext(singular: str, plural: str, count: int) -> str:
     return singular if count == 1 else plural
 
 
+def labelled(name: object, value: object) -> str:
+    """Return a name and what it stands for as one line, with the colon of the language."""
+    return _("{name}: {value}").format(name=name, value=value)
+
+
 def language() -> str:
     """Return the language being spoken, one of LANGUAGES."""
     catalogue = _catalogue.get()

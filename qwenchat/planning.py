@@ -68,7 +68,7 @@ class Planning:
             identity=identity,
             n_ctx=fits.n_ctx,
             threads=wishes.threads or self.settings.threads or self.cores,
-            gpu_layers=fits.gpu_layers + whole if layers < 0 else layers,
+            gpu_layers=fits.gpu_layers + whole if layers < 0 else min(layers, header.layers + 1),
             kv_type=fits.kv_type,
             mmap=self.settings.mmap,
             yarn_factor=max(1.0, fits.n_ctx / window.native),

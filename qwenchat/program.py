@@ -1,7 +1,10 @@
 """The one place where the parts meet: settings, folders, store, engine, models.
 
-Parts are made when first asked for, so that `qwenchat --version` pays for none of them.
+Parts are imported and made when first asked for, so that `qwenchat --version` pays for none of them, and the screen is
+there before models and engine are.
 """
+
+# ruff: noqa: PLC0415
 
 import os
 import threading
@@ -17,24 +20,22 @@ from qwenchat import config
 from qwenchat.chat.conversation import Message, Session
 from qwenchat.chat.sampling import Sampling
 from qwenchat.config import Settings
-from qwenchat.engine import devices
-from qwenchat.engine.hardware import this_machine, usable_cores
-from qwenchat.engine.local import LocalEngine, Planned, Planner
-from qwenchat.engine.protocol import Device
-from qwenchat.engine.saved_kv import SavedKV
 from qwenchat.errors import NotFound
 from qwenchat.i18n import _
-from qwenchat.models import advice, catalog, fit, gguf, reference
-from qwenchat.models.catalog import Catalog
-from qwenchat.models.layouts import Places, free_bytes
-from qwenchat.models.library import Library
-from qwenchat.models.measured import Measured
 from qwenchat.paths import Paths
-from qwenchat.planning import Planning, Wishes
 
 if TYPE_CHECKING:
+    from qwenchat.engine.local import LocalEngine, Planned, Planner
+    from qwenchat.engine.protocol import Device
+    from qwenchat.engine.saved_kv import SavedKV
+    from qwenchat.models.catalog import Catalog
+    from qwenchat.models.fit import Resources
+    from qwenchat.models.layouts import Places
+    from qwenchat.models.library import Library
+    from qwenchat.models.measured import Measured
     from qwenchat.models.order import Order
     from qwenchat.models.progress import Report
+    from qwenchat.planning import Wishes
     from qwenchat.sessions.store import Store
 
 _DAY_MS = 86_400_000
@@ -79,35 +80,45 @@ class Program:
         return Sampling(**msgspec.structs.asdict(self.settings.sampling)).check()
 
     @cached_property
-    def catalog(self) -> Catalog:
+    def catalog(self) -> "Catalog":
         """The Qwen2 family."""
+        from qwenchat.models import catalog
+
         return catalog.load()
 
     @cached_property
-    def places(self) -> Places:
+    def places(self) -> "Places":
         """Where models lie on this machine."""
+        from qwenchat.models.layouts import Places
+
         hub = self.settings.hub
         ours = (self.paths.models, *([Path(hub.folder).expanduser()] if hub.folder else []))
         folders = tuple(Path(folder).expanduser() for folder in hub.folders)
         return Places.find(self.environ, ours, folders, Path.home())
 
     @cached_property
-    def library(self) -> Library:
+    def library(self) -> "Library":
         """The models on this machine."""
+        from qwenchat.models.library import Library
+
         return Library(self.places, self.paths.cache, self.catalog, self.resources)
 
     @cached_property
-    def measured(self) -> Measured:
+    def measured(self) -> "Measured":
         """How fast this machine and its models are."""
+        from qwenchat.models.measured import Measured
+
         return Measured(self.paths.models / "measured.json")
 
     @cached_property
-    def devices(self) -> tuple[Device, ...]:
+    def devices(self) -> "tuple[Device, ...]":
         """The accelerators as a worker saw them when they were first asked for.
 
         An installation that can use none is asked once and remembered; others are asked by each process, as a
         graphics card may come, go, and be full.
         """
+        from qwenchat.engine import devices
+
         build = devices.build()
         if self.measured.uses_no_accelerator(build):
             return ()
@@ -116,15 +127,19 @@ class Program:
             self.measured.note_no_accelerator(build)
         return tuple(hello.devices) if hello else ()
 
-    def resources(self, found: Sequence[Device] | None = None, *, measure: bool = False) -> fit.Resources:
+    def resources(self, found: "Sequence[Device] | None" = None, *, measure: bool = False) -> "Resources":
         """Return what the machine has now, with the accelerators `found` if they were asked for already.
 
         With `measure` also its bandwidth, which takes half a second once.
         """
+        from qwenchat.engine.hardware import this_machine
+        from qwenchat.models.fit import Resources
+        from qwenchat.models.layouts import free_bytes
+
         machine, found = this_machine(), self.devices if found is None else found
         own = [device.memory_free for device in found if not device.shares_ram]
         shared = [device.memory_free for device in found if device.shares_ram and not own]
-        return fit.Resources(
+        return Resources(
             ram_total=machine.memory_total,
             ram_available=machine.memory_available,
             gpu_available=sum(own),
@@ -140,15 +155,15 @@ class Program:
 
     def order(self, text: str, *, source: str = "", revision: str = "", folder: Path | None = None) -> "Order":
         """Return the download that a reference or an address orders. Raises WrongUse or NotFound."""
-        from qwenchat.models.order import Desk  # noqa: PLC0415 - what moves bytes is imported when bytes move
+        from qwenchat.models.order import Desk
 
         desk = Desk(self.catalog, self.settings.hub, self.environ, self.places.hf, self.paths.models, self.resources)
         return desk.order(text, source=source, revision=revision, folder=folder)
 
     def pull(self, order: "Order", report: "Report", stop: threading.Event) -> Path:
         """Carry out a download and return the model's file. It blocks; `models.pull.pull` says what it raises."""
-        from qwenchat.models.faults import offline  # noqa: PLC0415
-        from qwenchat.models.pull import Manner, pull  # noqa: PLC0415
+        from qwenchat.models.faults import offline
+        from qwenchat.models.pull import Manner, pull
 
         if order.source is None:
             path = self.library.find(order.reference) if order.reference else None
@@ -174,11 +189,15 @@ class Program:
 
     def advised_model(self) -> str:
         """Return the model of the catalogue to take on this machine; the smallest where none fits now."""
+        from qwenchat.models import advice
+
         best = advice.recommended(advice.table(self.catalog, self.resources(), {}))
         return best.reference if best else self.catalog.models[0].size
 
     def lasting(self, model: str) -> str:
         """Return a model reference that means the same from any folder. Raises WrongUse."""
+        from qwenchat.models import reference
+
         parsed = reference.parse(model, self.catalog)
         if isinstance(parsed, reference.LocalFile):
             return reference.path_reference(parsed.path.absolute())
@@ -186,22 +205,30 @@ class Program:
 
     def model_file(self, name: str) -> Path:
         """Return the file that a model reference stands for. Raises WrongUse or NotFound."""
+        from qwenchat.models import reference
+
         return self.library.locate(reference.parse(name, self.catalog))
 
-    def engine(self, model: str, wishes: Wishes) -> LocalEngine:
+    def engine(self, model: str, wishes: "Wishes") -> "LocalEngine":
         """Return an engine for a model; it is loaded when it is first asked.
 
         Raises NotFound, FileError or CannotLoad for a file that can't be used.
         """
+        from qwenchat.engine.local import LocalEngine
+
         return LocalEngine(self.planner(model, wishes), self.paths.engine_log, self.saved_kv, complete=wishes.complete)
 
-    def planner(self, model: str, wishes: Wishes) -> Planner:
+    def planner(self, model: str, wishes: "Wishes") -> "Planner":
         """Return what decides how a model is loaded. Raises what `engine` does."""
+        from qwenchat.engine.hardware import usable_cores
+        from qwenchat.models import gguf
+        from qwenchat.planning import Planning
+
         path = self.model_file(model)
         header = gguf.check(gguf.read_header(path))
         identity = gguf.identity(path)
 
-        def planner(found: Sequence[Device]) -> Planned:
+        def planner(found: "Sequence[Device]") -> "Planned":
             machine = self.resources(found)
             planning = Planning(machine, usable_cores(), self.settings.model, self.sampling, self.catalog)
             return planning.plan(header, identity=identity, name=model, wishes=wishes)
@@ -214,8 +241,8 @@ class Program:
 
         Raises StoreError.
         """
-        from qwenchat.chat.identity import unix_ms  # noqa: PLC0415 - most commands need no database
-        from qwenchat.sessions.store import Store  # noqa: PLC0415
+        from qwenchat.chat.identity import unix_ms
+        from qwenchat.sessions.store import Store
 
         store = Store(self.paths.database)
         if days := self.settings.sessions.empty_trash_after_days:
@@ -223,8 +250,10 @@ class Program:
         return store
 
     @cached_property
-    def saved_kv(self) -> SavedKV:
+    def saved_kv(self) -> "SavedKV":
         """KV caches of sessions."""
+        from qwenchat.engine.saved_kv import SavedKV
+
         return SavedKV(self.paths.saved_kv, round(self.settings.sessions.saved_kv_gb * 2**30))
 
     def delete_forever(self, session_ids: Sequence[str]) -> None:

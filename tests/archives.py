@@ -109,6 +109,7 @@ def archives(draw: st.DrawFn, name: str = "s") -> Archive:
         draw(texts()),
         draw(texts()),
         draw(samplings()),
+        draw(optional(st.integers(1, 2**31 - 1))),
         draw(st.sampled_from([None, *(message.id for message in made)])),
         draw(st.booleans()),
         tuple(draw(st.lists(texts(), max_size=2))),

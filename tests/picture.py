@@ -160,7 +160,7 @@ async def taken(scene: Scene) -> str:
         app = QwenchatApp(program, start, lambda _model, _wishes: Reciting(n_ctx=32_768))
         async with app.run_test(size=SIZE) as pilot:
             await until(lambda: app.chat.transcript.messages)
-            await app.chat.chats.load(app.chat.session)
+            await app.chat.chats.model.load(app.chat.session)
             app.chat.recount()
             await until(lambda: app.chat.gauge.fill)
             await until(lambda: app.chat.sidebar.list.option_count > len(scene.others))

@@ -55,6 +55,7 @@ def full_session(session_id: str = "s") -> Session:
         model="7b",
         system="Be brief.",
         sampling=Sampling(top_p=0.5),
+        context=8192,
         pinned=True,
         tags=("work", "中文"),
         draft="half a que",

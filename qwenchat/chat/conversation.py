@@ -7,7 +7,6 @@ No I/O here and no knowledge of how messages are kept; times and ids come from w
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from hashlib import sha256
 
 from qwenchat.chat.sampling import Sampling
 
@@ -76,6 +75,8 @@ class Attachment:
     @property
     def digest(self) -> str:
         """The sha256 of the contents, in hex."""
+        from hashlib import sha256  # noqa: PLC0415 - it loads a library that few sessions need
+
         return sha256(self.data).hexdigest()
 
     @property
@@ -124,6 +125,8 @@ class Session:
     """The system prompt; Qwen2's own default where empty."""
     sampling: Sampling = field(default_factory=Sampling)
     """What differs from the model's defaults; unset fields follow them."""
+    context: int | None = None
+    """Tokens of the context window to load the model with; None follows the settings."""
     leaf: str | None = None
     """The last message of the branch being read."""
     pinned: bool = False

@@ -28,6 +28,8 @@ class ModelInfo:
     load_s: float
     warnings: tuple[str, ...] = ()
     """What a person should know, such as that YaRN is on."""
+    gpu_layers: int = 0
+    """Layers of it that lie on a GPU."""
 
 
 class Engine(Protocol):

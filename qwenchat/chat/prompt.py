@@ -70,6 +70,15 @@ def turns_of(system: str, branch: Iterable[Message], model_file: str = "") -> li
     return turns
 
 
+def said_in(branch: Sequence[Message]) -> list[Message]:
+    """Return the messages of a branch that the model reads: all but answers of which not a word came.
+
+    The last message always stays: it is what is to be answered, or carried on.
+    """
+    *before, last = branch
+    return [*(message for message in before if message.role is Role.USER or message.text), last]
+
+
 def fenced(name: str, text: str) -> str:
     """Return a file's text below its name, in a fence longer than any inside it."""
     longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)

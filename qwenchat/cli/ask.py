@@ -4,7 +4,7 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +120,10 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
     model = program.model_to_ask(options["model"], earlier)
     if not model:
         _introduce_guide(program, output)
-    engine = program.engine(
-        model or str(Guide()), question.wishes
-    )  # a wrong name is refused before the store is touched
+    wishes = question.wishes
+    if earlier and wishes.ctx is None:
+        wishes = replace(wishes, ctx=earlier.context)
+    engine = program.engine(model or str(Guide()), wishes)  # a wrong name is refused before the store is touched
     store, session = _session(program, options, earlier, model)
     report = report_for(output, options["style"], verbose=options["verbose"])
     turns = Turns(store, engine, UUIDv7(), unix_ms)

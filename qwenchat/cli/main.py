@@ -3,6 +3,7 @@
 A command's module is imported when that command is run, not before.
 """
 
+import gc
 import gettext
 import importlib
 import inspect
@@ -86,6 +87,7 @@ def _screen(program: Program, options: dict[str, Any]) -> int:
         raise WrongUse(
             _("The screen needs a terminal."), _("Ask from a script with `qwenchat ask`; `qwenchat -h` shows the rest.")
         )
+    gc.disable()  # until the first frame is there, nothing is thrown away
     from qwenchat.tui.app import Start, run  # noqa: PLC0415 - no command but this one pays for the screen
 
     model = options["model"] and program.lasting(options["model"])

@@ -13,7 +13,7 @@ from qwenchat.cli.models_fit import fit
 from qwenchat.cli.output import Output
 from qwenchat.cli.pull import pull
 from qwenchat.errors import CannotLoad, ExitCode, WrongUse
-from qwenchat.i18n import _
+from qwenchat.i18n import _, labelled
 from qwenchat.models import bundle, gguf, reference, verify
 from qwenchat.models.catalog import Model
 from qwenchat.models.library import Entry, as_rows, owner
@@ -74,7 +74,7 @@ def catalog(program: Program, as_json: bool) -> None:
             rows.append([f"{model.size}:{quant.label}", size, window, model.licence])
     output.table([_("model"), _("download"), _("context"), _("licence")], rows)
     for model in program.catalog.models:
-        output.say(f"{model.size}: {model.advice_here()}")
+        output.say(labelled(model.size, model.advice_here()))
 
 
 def _published(model: Model) -> dict[str, object]:

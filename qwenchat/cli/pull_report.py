@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from qwenchat.cli.output import Output
-from qwenchat.i18n import _
+from qwenchat.i18n import _, labelled
 from qwenchat.models.progress import Checking, Progress, PullEvent, Report, figures, words
 from qwenchat.text import clean_line, human_size
 
@@ -52,7 +52,7 @@ class Lines:
         elif isinstance(event, Progress):
             complete = event.done == event.total
             if self._clock() - self._said >= self._every_s or complete:
-                self._output.say(f"{clean_line(event.parts[0].name)}: {figures(event)}")
+                self._output.say(labelled(clean_line(event.parts[0].name), figures(event)))
                 self._said = float("inf") if complete else self._clock()
 
 

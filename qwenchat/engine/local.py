@@ -41,7 +41,7 @@ from qwenchat.engine.protocol import (
     WirePart,
 )
 from qwenchat.engine.saved_kv import WORTH_SAVING, SavedKV, discard
-from qwenchat.errors import EngineDied
+from qwenchat.errors import CannotLoad, EngineDied
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +115,21 @@ class LocalEngine:
         number = self._running = worker.number()
         try:
             ready = await self._loaded_by(worker, Load(number, planned.load), planned, loading)
+        except (CannotLoad, EngineDied) as error:
+            error.gpu_layers = planned.load.gpu_layers
+            raise
         finally:
             self._running = 0
         self._check_stopped()
+        load = planned.load
         info = ModelInfo(
-            planned.name, planned.load.identity, ready.n_ctx, planned.defaults, ready.load_s, planned.warnings
+            planned.name,
+            load.identity,
+            ready.n_ctx,
+            planned.defaults,
+            ready.load_s,
+            planned.warnings,
+            load.gpu_layers if hello.devices else 0,
         )
         arrangement = arrangement_for(ready, complete=self._complete)
         return _Loaded(worker, planned, arrangement, info, hello, ready)

@@ -87,6 +87,7 @@ def check(archive: Archive) -> Archive:
     _demand(len(_parents_first(archive.messages)) == len(known), _("messages follow each other in a circle"))
     _demand(session.leaf is None or session.leaf in known, _("the branch being read does not exist"))
     _demand(all(_fits(time) for time in (session.created, session.updated, session.trashed or 0)), _("a time is wrong"))
+    _demand(session.context is None or 0 < session.context < 2**31, _("a number is out of range"))
     _check_sampling(session.sampling)
     for message in archive.messages:
         _check_message(message, session.id, known)

@@ -17,6 +17,7 @@ _ITEM = re.compile(
 )
 _DATE = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?")
 _SHORTEST_PREFIX = 3
+_MOST_INITIALS = 12
 _LONGEST = 1000
 """Characters that are read of what was typed."""
 _MOST = 32
@@ -53,6 +54,12 @@ class Query:
     def few(self) -> bool:
         """Whether a filter is given that few sessions may pass."""
         return bool(self.tags or self.sessions)
+
+    @property
+    def initials(self) -> str:
+        """The one word that is looked for, if it may stand for the pinyin initials of several Chinese characters."""
+        word = self.items[0].lower() if self.open and len(self.items) == 1 else ""
+        return word if 2 <= len(word) <= _MOST_INITIALS and word.isascii() and word.isalpha() else ""
 
     @property
     def match(self) -> str:

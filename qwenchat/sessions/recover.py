@@ -20,13 +20,15 @@ from qwenchat.sessions.migrate import migrate
 from qwenchat.sessions.salvage import Value, salvage
 
 _TABLES = {
-    "sessions": "-tiiIiTtttttt",
+    "sessions": "-tiiIiTttttttI",
     "messages": "-tiIttiIIIttttb",
     "pieces": "-ibt",
     "blobs": "-tb",
     "attachments": "-iiitt",
 }
 """The kinds of each table's columns: text, integer, blob; capitals may be NULL. No two tables look alike."""
+_ADDED = {"sessions": 1}
+"""How many of the last columns came later: rows that were written before are shorter."""
 _KINDS: dict[str, tuple[type, ...]] = {"-": (), "t": (str,), "i": (int,), "b": (bytes,), "T": (str,), "I": (int,)}
 _MAY_BE_NULL = "-TI"
 
@@ -128,8 +130,10 @@ def _readable(file: Path) -> Iterator[tuple[str, tuple[Value, ...]]]:
     """Yield the name of the table and the values of every row that is worth keeping."""
     for saved in salvage(file):
         for table, shape in _TABLES.items():
-            if len(saved.values) == len(shape) and all(map(_fits, saved.values, shape)):
-                row = (saved.n, *saved.values[1:])
+            missing = len(shape) - len(saved.values)
+            values = (*saved.values, *[None] * missing) if 0 <= missing <= _ADDED.get(table, 0) else ()
+            if values and all(map(_fits, values, shape)):
+                row = (saved.n, *values[1:])
                 if saved.whole and (table != "blobs" or _is_blob(row)):
                     yield table, row
                 elif table == "messages":

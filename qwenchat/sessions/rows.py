@@ -15,7 +15,7 @@ from qwenchat.text import whole
 
 Row = Sequence[Any]
 
-SESSION_COLUMNS = "id, created, updated, trashed, pinned, leaf, model, title, tags, sampling, draft, system"
+SESSION_COLUMNS = "id, created, updated, trashed, pinned, leaf, model, title, tags, sampling, draft, system, context"
 MESSAGE_COLUMNS = "id, parent, role, status, created, finished, model, model_file, details, text, token_ids"
 
 
@@ -52,12 +52,13 @@ def session_row(session: Session) -> Row:
         _json(_set_fields(session.sampling)),
         whole(session.draft),
         whole(session.system),
+        session.context,
     )
 
 
 def session_of(row: Row) -> Session:
     """Return a session from SESSION_COLUMNS. Raises sqlite3.DatabaseError for values that can't be."""
-    session_id, created, updated, trashed, pinned, leaf, model, title, tags, sampling, draft, system = row
+    session_id, created, updated, trashed, pinned, leaf, model, title, tags, sampling, draft, system, context = row
     try:
         return Session(
             id=session_id,
@@ -67,6 +68,7 @@ def session_of(row: Row) -> Session:
             model=model,
             system=system,
             sampling=_sampling.decode(sampling),
+            context=context,
             leaf=leaf,
             pinned=bool(pinned),
             tags=_tags.decode(tags),

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwenchat.chat.conversation import Role
+from qwenchat.pinyin import initials
 from qwenchat.sessions.database import Database
 from qwenchat.sessions.excerpt import Excerpt, excerpts
 from qwenchat.sessions.query import Query, understand
+from qwenchat.text import clean_line
 
 MANY = 1000
 """More matches than this are not ranked and not counted."""
@@ -75,8 +77,12 @@ class Search:
                 page = first[offset : offset + limit]
             else:
                 page = newest.page(limit, offset)
-            titles = [] if offset or query.roles or query.models else _titles(connection, query, trashed, match)
-            return Found((*titles, *_hits(connection, page, match)), len(first), ranked)
+            titles: list[Hit] = []
+            if not (offset or query.roles or query.models):
+                titles = _titles(connection, query, trashed, match)
+                known = {hit.session for hit in titles}
+                titles += [hit for hit in _read_titles(connection, query, trashed) if hit.session not in known]
+            return Found((*titles[:_TITLES], *_hits(connection, page, match)), len(first), ranked)
 
 
 class _Messages:
@@ -154,6 +160,25 @@ def _titles(connection: sqlite3.Connection, query: Query, trashed: bool, match: 
         Hit(session, title, None, None, updated, excerpt)
         for (session, title, updated), excerpt in zip(found, parts, strict=True)
     ]
+
+
+def _read_titles(connection: sqlite3.Connection, query: Query, trashed: bool) -> list[Hit]:
+    """Return the newest titles with Chinese words whose pinyin initials are the one word that is looked for."""
+    letters = query.initials
+    if not letters:
+        return []
+    sessions, values = _sessions(query, trashed)
+    where = [*_times(query, "updated"), f"n IN ({sessions})", "title GLOB '*[一-鿿]*'"]
+    found: list[Hit] = []
+    statement = f"SELECT id, title, updated FROM sessions WHERE {' AND '.join(where)} ORDER BY updated DESC"
+    for session, title, updated in connection.execute(statement, values):
+        line = clean_line(title)
+        at = initials(line.lower()).find(letters)
+        if at >= 0:
+            found.append(Hit(session, title, None, None, updated, Excerpt(line, ((at, at + len(letters)),))))
+            if len(found) == _TITLES:
+                break
+    return found
 
 
 def _hits(connection: sqlite3.Connection, page: list[int], match: str) -> list[Hit]:

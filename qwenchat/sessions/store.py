@@ -25,7 +25,7 @@ from qwenchat.sessions.shelf import Shelf
 from qwenchat.sessions.trash import Trash
 from qwenchat.text import whole
 
-_INSERT_SESSION = f"INSERT INTO sessions ({rows.SESSION_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+_INSERT_SESSION = f"INSERT INTO sessions ({rows.SESSION_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
 
 
 class Store:

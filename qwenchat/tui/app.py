@@ -1,23 +1,32 @@
 """The program on the screen: themes, language, keymap, palette, signals. What a chat is lives in `screens.chat`."""
 
 import asyncio
+import gc
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.screen import Screen
 
 from qwenchat import config
+from qwenchat.errors import QwenchatError
 from qwenchat.program import Program
 from qwenchat.text import clean_line
 from qwenchat.tui import themes
 from qwenchat.tui.actions import Where, actions, clashes
-from qwenchat.tui.chats import EngineFactory
+from qwenchat.tui.live_theme import EVERY_S, LiveTheme
 from qwenchat.tui.screens import open as screens
 from qwenchat.tui.screens.chat import ChatScreen
+from qwenchat.tui.themes import Themes
+
+if TYPE_CHECKING:
+    from textual.command import Provider
+
+    from qwenchat.tui.running.model import EngineFactory
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,33 +39,58 @@ class Start:
     theme: str = ""
 
 
+def _palette() -> type["Provider"]:
+    from qwenchat.tui.palette import Palette  # noqa: PLC0415 - the chat opens without it
+
+    return Palette
+
+
 class QwenchatApp(App[None]):
     """The Textual program."""
 
     ENABLE_COMMAND_PALETTE = True
+    COMMANDS: ClassVar[set["type[Provider] | Callable[[], type[Provider]]"]] = {_palette}
+    CSS_PATH = "screens/chat.tcss"
     TITLE = "qwenchat"
 
-    def __init__(self, program: Program, start: Start, new_engine: EngineFactory | None = None) -> None:
+    def __init__(self, program: Program, start: Start, new_engine: "EngineFactory | None" = None) -> None:
         no_colour = bool(program.environ.get("NO_COLOR"))
         super().__init__(ansi_color=no_colour)
         self.program = program
         self.actions = actions()
         self._start, self._new_engine, self._no_colour = start, new_engine, no_colour
+        self._themes = Themes({}, {}, ())
+        self._begin_with_theme()
+        self._live_theme = LiveTheme(program.paths.config / "themes")
         self._leaving = False
 
-    async def on_mount(self) -> None:
-        """Take the theme and the keys, and show the chat."""
-        self._use_themes()
-        keymap = dict(self.program.settings.keys)
-        problems = clashes(self.actions, keymap)
-        self.set_keymap({name: key for name, key in keymap.items() if key})
-        chat = ChatScreen(self.program, self.actions, session=self._start.session, new_engine=self._new_engine)
-        if self._start.model:
-            chat.session = chat.chats.new(self._start.model)
-        await self.push_screen(chat)
-        for problem in (*problems, *self._themes.problems):
-            self.notify(problem.hint, title=clean_line(problem.message, 300), severity="warning", markup=False)
+    def get_default_screen(self) -> ChatScreen:
+        """Return the chat: it is there from the first frame on, and stays below whatever opens."""
+        start = self._start
+        return ChatScreen(
+            self.program, self.actions, session=start.session, model=start.model, new_engine=self._new_engine
+        )
+
+    def on_mount(self) -> None:
+        """Take the keys; what the first frame does not need comes after it."""
+        keymap = {name: key for name, key in self.program.settings.keys.items() if key}
+        if keymap:
+            self.set_keymap(keymap)
         self._listen_to_signals()
+        self.call_after_refresh(self._settle_in)
+
+    def _settle_in(self) -> None:
+        """Read all themes, and say what is wrong with them and with the keys."""
+        gc.enable()
+        if not self.is_headless:
+            gc.freeze()  # what is there now stays to the end: no need to look through it again and again
+        self._themes = themes.load_all(self.program.paths.config / "themes")
+        for theme in self._themes.by_name.values():
+            if theme.name not in self.available_themes:
+                self.register_theme(theme)
+        for problem in (*clashes(self.actions, self.program.settings.keys), *self._themes.problems):
+            self._warn(problem)
+        self.set_interval(EVERY_S, self._follow_theme)
 
     def watch_title(self, title: str) -> None:
         """Name the terminal's window after the chat."""
@@ -78,7 +112,7 @@ class QwenchatApp(App[None]):
                 seen.add(action.label)
                 key = f"  [{action.keys.split(',')[0]}]" if action.keys else ""
                 words = action.help + (key if action.where is Where.ANYWHERE else "")
-                yield SystemCommand(action.label, words, partial(self._carry_out, action.id))
+                yield SystemCommand(action.label, words, partial(self._carry_out, action=action.id))
 
     async def _carry_out(self, action: str) -> None:
         await self.chat.run_action(f"screen.{action}")
@@ -102,13 +136,29 @@ class QwenchatApp(App[None]):
             config.put(self.program.paths.settings, "theme", name)
             self.program.reread_settings()
 
-    def _use_themes(self) -> None:
-        self._themes = themes.load_all(self.program.paths.config / "themes")
-        for theme in self._themes.by_name.values():
-            self.register_theme(theme)
+    def _begin_with_theme(self) -> None:
+        """Take the theme before anything is drawn, so that nothing is drawn twice."""
         wanted = self._start.theme or self.program.settings.theme or themes.DEFAULT
         name = themes.suited(wanted, no_colour=self._no_colour, colour_system=self.console.color_system)
-        self.theme = name if name in self.available_themes else themes.DEFAULT
+        theme = themes.named(name, self.program.paths.config / "themes")
+        self.register_theme(theme)
+        self.set_reactive(QwenchatApp.theme, theme.name)
+        self.stylesheet.set_variables(self.get_css_variables())
+
+    def _follow_theme(self) -> None:
+        """Show what was written into the file of the theme in use; where it is wrong, the old one stays."""
+        try:
+            theme = self._live_theme.changed(self.theme)
+        except QwenchatError as problem:
+            self._warn(problem)
+            return
+        if theme:
+            self.register_theme(theme)
+            self.mutate_reactive(QwenchatApp.theme)
+
+    def _warn(self, problem: QwenchatError) -> None:
+        words = clean_line(problem.hint, 500)
+        self.notify(words, title=clean_line(problem.message, 300), severity="warning", markup=False)
 
     def _listen_to_signals(self) -> None:
         """Keep everything and leave when the terminal closes or the machine goes down."""

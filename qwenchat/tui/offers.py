@@ -17,6 +17,7 @@ from qwenchat.models.gguf import identity
 from qwenchat.models.library import Entry, owner
 from qwenchat.models.measured import Speed
 from qwenchat.models.reference import Guide, path_reference
+from qwenchat.pinyin import initials
 from qwenchat.program import Program
 from qwenchat.text import clean_line, human_size
 
@@ -95,9 +96,10 @@ class Offer:
         return name == self.reference or (self.entry is not None and name == str(self.entry.path))
 
     def matches(self, words: Sequence[str]) -> bool:
-        """Say whether all of the words, in lower case, are in what is shown of it."""
+        """Say whether all of the words, in lower case, are in what is shown of it, or its pinyin initials."""
         shown = " ".join([*self.row(), self._facts()]).casefold()
-        return all(word in shown for word in words)
+        read = initials(shown)
+        return all(word in shown or word in read for word in words)
 
     def _facts(self) -> str:
         header = self.entry.header if self.entry else None

@@ -6,6 +6,7 @@ follow the interface. Colours are `#rrggbb`, or `ansi_…` names for a theme tha
 
 import tomllib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,6 +103,15 @@ def suited(wanted: str, *, no_colour: bool, colour_system: str | None) -> str:
     under NO_COLOR also needs `ansi_color=True` from its start: else Textual draws these colours black on black.
     """
     return TERMINAL if no_colour or colour_system in (None, "standard", "windows") else wanted
+
+
+def named(name: str, own: Path) -> Theme:
+    """Return the theme of a name, one's own first; the default one where there is none, or it is wrong."""
+    for file in (own / f"{name}.toml", packed_themes() / f"{name}.toml"):
+        if file.exists():
+            with suppress(WrongUse, FileError):
+                return load(file)[1]
+    return load(packed_themes() / f"{DEFAULT}.toml")[1]
 
 
 def load_all(own: Path) -> Themes:

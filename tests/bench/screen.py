@@ -165,7 +165,9 @@ def wait(terminal: Terminal, state: Callable[[], bool], seconds: float = 120) ->
 def env(home: Path) -> dict[str, str]:
     """Return the environment of a program in the terminal."""
     more = {"QWENCHAT_HOME": str(home), "QWENCHAT_SAMPLING_MAX_TOKENS": ANSWER_TOKENS}
-    return environment(TERM="xterm-256color", COLORTERM="truecolor", **more)
+    found = environment(TERM="xterm-256color", COLORTERM="truecolor", **more)
+    found.pop("PYTHONDONTWRITEBYTECODE", None)  # nobody compiles a program anew at each start
+    return found
 
 
 if __name__ == "__main__":

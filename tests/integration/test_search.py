@@ -11,7 +11,7 @@ from qwenchat.sessions import search
 from qwenchat.sessions.query import understand
 from qwenchat.sessions.search import Found
 from qwenchat.sessions.store import Store
-from tests.stores import full_answer, question, store_in
+from tests.stores import filled, full_answer, question, store_in
 
 DAY_MS = 86_400_000
 TEXTS = {
@@ -191,3 +191,13 @@ def test_a_query_is_understood() -> None:
     assert (query.models, query.tags, query.sessions) == (("7b",), ("a", "b c"), ("01",))
     assert query.after is not None and query.before is None
     assert not understand('"hal"').open
+
+
+def test_titles_are_found_by_pinyin_initials(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    filled(store)
+    (hit,) = store.search.find("bt").hits
+    assert (hit.session, hit.message, hit.excerpt.text) == ("s", None, "A title 标题")
+    assert [hit.excerpt.text[begin:end] for begin, end in hit.excerpt.marks] == ["标题"]
+    assert not store.search.find('"bt"').hits
+    assert not store.search.find("tb").hits

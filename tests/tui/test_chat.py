@@ -1,5 +1,6 @@
 """The chat as a person uses it, over a scripted engine."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from qwenchat.chat.conversation import Message, Role, Status
 from qwenchat.errors import CannotLoad
 from qwenchat.program import Program
 from qwenchat.tui.app import Start
+from qwenchat.tui.palette import Palette
 from tests.tui.chatting import chatting, kept_session
 from tests.tui.screens import until
 
@@ -136,7 +138,7 @@ async def test_coming_back_in_mid_answer_misses_nothing() -> None:
         await it.pilot.press("enter")
         await until(lambda: "w5" in it.texts[-1])
         first = it.chat.session.id
-        await it.chat.open_session(it.chat.chats.new().id)
+        await it.chat.open_session(it.chat.chats.sessions.new().id)
         await it.chat.open_session(first)
         await until(lambda: "w40 " in it.texts[-1])
         assert words.startswith(it.texts[-1])
@@ -163,17 +165,17 @@ async def test_a_dead_engine_keeps_the_answer_and_offers_to_go_on() -> None:
 async def test_a_model_that_fails_to_load_leaves_the_chat_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     async with chatting("One.") as it:
         await it.ask("A")
-        good = it.chat.chats._new_engine
+        good = it.chat.chats.model._new_engine
 
         def fails(reference: str, wishes: object) -> object:
             raise CannotLoad("It is damaged.", "Take another.")
 
-        monkeypatch.setattr(it.chat.chats, "_new_engine", fails)
+        monkeypatch.setattr(it.chat.chats.model, "_new_engine", fails)
         it.chat.use_model("7b")
         await until(lambda: any("It is damaged." in said for said in it.said))
         assert it.chat.session.model == "guide"
         assert it.texts == ["A", "One."]
-        monkeypatch.setattr(it.chat.chats, "_new_engine", good)
+        monkeypatch.setattr(it.chat.chats.model, "_new_engine", good)
         await it.ask("B")
         assert it.texts[-1] == "One."
 
@@ -181,7 +183,7 @@ async def test_a_model_that_fails_to_load_leaves_the_chat_as_it_was(monkeypatch:
 async def test_a_private_chat_is_written_nowhere(home: Path) -> None:
     async with chatting("Secret answer.") as it:
         await it.pilot.press("f7")
-        await until(lambda: it.chat.chats.is_private(it.chat.session.id))
+        await until(lambda: it.chat.chats.sessions.is_private(it.chat.session.id))
         assert "PRIVATE" in str(it.chat.query_one("#header").render())
         await it.ask("Very secret question")
         it.write("a secret draft")
@@ -447,3 +449,12 @@ async def test_a_chat_gets_another_title() -> None:
         await it.pilot.press(*"BC", "enter")
         await until(lambda: it.chat.session.title != "A")
         assert "BC" in it.app.program.store.session(it.chat.session.id).title
+
+
+async def test_the_palette_knows_pinyin_initials_and_english_names() -> None:
+    async with chatting() as it:
+        named = {"New chat": "新建对话", "Models": "模型"}
+        it.app.actions = tuple(replace(each, label=named.get(each.label, each.label)) for each in it.app.actions)
+        for typed, title in (("xjdh", "新建对话"), ("model", "模型"), ("新建", "新建对话")):
+            palette = Palette(it.chat)
+            assert title in [str(hit.prompt) async for hit in palette.search(typed)]

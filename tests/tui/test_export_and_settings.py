@@ -162,6 +162,18 @@ async def test_settings_are_changed_by_their_type(program: StillProgram) -> None
     assert saved.hub.folders == ("/a", "/b")
 
 
+async def test_escape_while_the_rows_still_come(program: StillProgram) -> None:
+    app = DialogApp()
+    async with app.run_test(size=WIDE):
+        for _time in range(10):
+            screen = SettingsScreen(program)
+            opening = app.push_screen(screen)
+            await until(lambda: len(app.screen_stack) > 1)
+            app.simulate_key("escape")
+            await until(lambda: len(app.screen_stack) == 1)
+            await opening
+
+
 async def test_a_damaged_settings_file_is_told(program: StillProgram) -> None:
     program.paths.settings.parent.mkdir(parents=True)
     program.paths.settings.write_text("[model")

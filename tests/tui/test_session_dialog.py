@@ -54,6 +54,7 @@ async def test_everything_changed(program: StillProgram) -> None:
         app.screen.query_one("#system", TextArea).text = "Be brief.\nAlways."
         put(app, "temperature", "0.2")
         put(app, "max_tokens", "100")
+        put(app, "context", "4096")
         keep(app)
         await until(lambda: app.closed)
         assert app.result == Session(
@@ -64,6 +65,7 @@ async def test_everything_changed(program: StillProgram) -> None:
             "7b:q4_k_m",
             "Be brief.\nAlways.",
             Sampling(temperature=0.2, max_tokens=100),
+            context=4096,
             tags=("one", "二"),
         )
 
@@ -76,6 +78,8 @@ async def test_everything_changed(program: StillProgram) -> None:
         ("top_p", "1.5", "not between 0 and 1"),
         ("top_k", "1.5", "not a whole number"),
         ("max_tokens", "0", "not between 1"),
+        ("context", "100", "makes no sense"),
+        ("context", "much", "not a whole number"),
         ("model", "7b:q9", "is not published as q9"),
     ],
 )

@@ -15,7 +15,7 @@ from qwenchat.tui.markdown.palette import Palette
 from qwenchat.tui.themes import load_all
 from qwenchat.tui.transcript.column import Column
 from qwenchat.tui.transcript.drawing import place
-from qwenchat.tui.transcript.shown import Look
+from qwenchat.tui.transcript.look import Look
 from qwenchat.tui.transcript.view import Transcript
 from tests.tui.screens import TranscriptApp, answer, question, talk, until
 

@@ -13,7 +13,7 @@ from textual.widgets import Button, Input, Select, Static
 
 from qwenchat.chat.conversation import Session
 from qwenchat.errors import QwenchatError, WrongUse
-from qwenchat.i18n import _, ngettext
+from qwenchat.i18n import _, labelled, ngettext
 from qwenchat.program import Program
 from qwenchat.sessions import destination, exporters
 from qwenchat.sessions.destination import Export
@@ -53,7 +53,7 @@ class ExportScreen(Dialog[None]):
             "sharegpt": _("ShareGPT, for training tools"),
         }
         names = sorted(exporters.names(), key=lambda name: [*words, name].index(name))
-        options = [(f"{name}: {words[name]}" if name in words else name, name) for name in names]
+        options = [(labelled(name, words[name]) if name in words else name, name) for name in names]
         yield Select(options, value=names[0], allow_blank=False, compact=True, id="format")
         branches = [(_("the branch being read"), False), (_("all branches"), True)]
         yield Select(branches, value=False, allow_blank=False, compact=True, id="branches")

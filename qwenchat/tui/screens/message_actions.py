@@ -5,16 +5,18 @@ from pathlib import Path
 
 from textual import on
 
+from qwenchat import clipboard
 from qwenchat.chat.conversation import Message, Role, Status
 from qwenchat.errors import FileError
 from qwenchat.i18n import _
 from qwenchat.text import clean, safe_name
 from qwenchat.tui.screens import open as screens
-from qwenchat.tui.screens.conversation import Conversation, Undo
+from qwenchat.tui.screens.answering import Answering
+from qwenchat.tui.screens.conversation import Undo
 from qwenchat.tui.transcript.view import Transcript
 
 
-class MessageActions(Conversation):
+class MessageActions(Answering):
     """Actions on messages."""
 
     editing: Message | None = None
@@ -60,7 +62,7 @@ class MessageActions(Conversation):
             self.attempt(self._branch(message))
 
     async def _branch(self, message: Message) -> None:
-        await self.show(await self.chats.branch_at(message))
+        await self.show(await self.chats.sessions.branch_at(message))
         self.branched = True
         self.prompt.area.focus()
         self.tell(_("The next question follows this message."))
@@ -72,7 +74,7 @@ class MessageActions(Conversation):
 
     async def _variant(self, message: Message, step: int) -> None:
         place = [shown.id for shown in self.transcript.messages].index(message.id)
-        opened = await self.chats.variant(message, step)
+        opened = await self.chats.sessions.variant(message, step)
         await self.show(opened)
         self.transcript.select(opened.branch[place].id)
 
@@ -80,7 +82,7 @@ class MessageActions(Conversation):
         """Delete the selected message and all below it; it can be taken back."""
         if not (message := self.transcript.selected):
             self.tell(_("Select a message first: F6, then the arrow keys with Alt."))
-        elif self.chats.is_private(message.session):
+        elif self.chats.sessions.is_private(message.session):
             self.tell(_("A private chat keeps nothing: leave it, and all of it is gone."))
         elif self.answering:
             self.tell(_("Stop the answer first (Esc)."))
@@ -92,7 +94,7 @@ class MessageActions(Conversation):
 
         async def back() -> None:
             await asyncio.to_thread(self.program.store.trash.restore_message, message.id)
-            await self.show(await self.chats.show(message), at=message.id)
+            await self.show(await self.chats.sessions.show(message), at=message.id)
 
         self.undone.append(Undo(_("The message is back."), back))
         await self.reread()
@@ -145,9 +147,18 @@ class MessageActions(Conversation):
             self.prompt.area.focus()
 
     def copy_text(self, text: str) -> None:
-        """Copy clean text and say how."""
-        self.app.copy_to_clipboard(clean(text))
-        self.tell(_("Copied {count:,} characters through the terminal (OSC 52).").format(count=len(text)))
+        """Copy clean text through the terminal and, where there is a tool for it, to the system's clipboard."""
+        text = clean(text)
+        self.app.copy_to_clipboard(text)
+        self.attempt(self._copy(text), "copy")
+
+    async def _copy(self, text: str) -> None:
+        tool = await clipboard.put(text, self.program.environ)
+        if tool:
+            words = _("Copied {count:,} characters ({tool}, and through the terminal).")
+        else:
+            words = _("Copied {count:,} characters through the terminal (OSC 52).")
+        self.tell(words.format(count=len(text), tool=tool))
 
     def _save(self, typed: str, code: str) -> None:
         path = Path(typed).expanduser()

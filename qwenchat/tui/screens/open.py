@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from textual.screen import ModalScreen
 
 from qwenchat.chat.conversation import Session
-from qwenchat.i18n import _
+from qwenchat.i18n import _, labelled
 from qwenchat.program import Program
 from qwenchat.tui.actions import Action, Where
 
@@ -64,7 +64,11 @@ def help_for(actions: Sequence[Action], keymap: Mapping[str, str], commands: Map
 
     groups = {Where.ANYWHERE: _("Anywhere"), Where.MESSAGE: _("On a message"), Where.LIST: _("In the list of chats")}
     rows = [
-        (groups[action.where], keymap.get(action.id, action.keys).replace(",", ", "), f"{action.label}: {action.help}")
+        (
+            groups[action.where],
+            keymap.get(action.id, action.keys).replace(",", ", "),
+            labelled(action.label, action.help),
+        )
         for action in actions
     ]
     return HelpScreen([*rows, *((_("Commands"), f"/{name}", words) for name, words in commands.items())])

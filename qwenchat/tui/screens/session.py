@@ -15,19 +15,18 @@ from textual.widgets import Button, Input, OptionList, TextArea
 from textual.widgets.option_list import Option
 
 from qwenchat.chat.conversation import Session
-from qwenchat.chat.sampling import Sampling
 from qwenchat.errors import NotFound, QwenchatError, WrongUse
-from qwenchat.i18n import _
+from qwenchat.i18n import _, labelled
 from qwenchat.models import reference
 from qwenchat.program import Program
 from qwenchat.text import clean, clean_line
+from qwenchat.tui.parameters import CONTEXT, NUMBERS, parsed
 from qwenchat.tui.prompts import NamedPrompt, Prompts
 from qwenchat.tui.screens.ask_text import TextScreen
 from qwenchat.tui.screens.confirm import ConfirmScreen
 from qwenchat.tui.screens.dialog import Complaint, Dialog, button, buttons, plain
 
-_WHOLE = ("top_k", "seed", "max_tokens")
-_NUMBERS = ("temperature", "top_p", "min_p", "repeat_penalty", *_WHOLE)
+_CHECKED = (*NUMBERS, "model", CONTEXT)
 
 
 class SessionScreen(Dialog[Session | None]):
@@ -50,6 +49,10 @@ class SessionScreen(Dialog[Session | None]):
         yield from _field(_("Tags"), "tags", ", ".join(map(clean_line, session.tags)), _("with commas between"))
         yield from _field(_("Model"), "model", clean_line(session.model), self._program.settings.model.default)
         yield Complaint("about-model")
+        usual = self._program.settings.model.context
+        tokens = f"{usual}" if usual else _("as large as fits")
+        yield from _field(_("Context"), "context", f"{session.context or ''}", tokens)
+        yield Complaint("about-context")
         yield plain(_("System prompt"), classes="label")
         yield TextArea(clean(session.system), id="system", placeholder=_("empty: Qwen2's own"))
         yield plain(_("The library of prompts; Enter takes one"), classes="label", id="library")
@@ -58,7 +61,7 @@ class SessionScreen(Dialog[Session | None]):
         yield buttons([keep, delete])
         yield Complaint("about-prompts")
         yield plain(_("Sampling; what is empty follows the settings and the model"), classes="label")
-        for name in _NUMBERS:
+        for name in NUMBERS:
             value = getattr(session.sampling, name)
             default = getattr(self._program.sampling, name, None)
             with Horizontal(classes="row"):
@@ -79,7 +82,7 @@ class SessionScreen(Dialog[Session | None]):
         self._listed = await asyncio.to_thread(self._prompts.all)
         listed = self.query_one("#prompts", OptionList)
         listed.clear_options()
-        listed.add_options(Option(Content(f"{each.name}: {clean_line(each.text, 60)}")) for each in self._listed)
+        listed.add_options(Option(Content(labelled(each.name, clean_line(each.text, 60)))) for each in self._listed)
         for widget in (listed, self.query_one("#library"), self.query_one("#delete")):
             widget.display = bool(self._listed)
 
@@ -122,20 +125,20 @@ class SessionScreen(Dialog[Session | None]):
 
     @on(Input.Changed)
     def _check(self, event: Input.Changed) -> None:
-        if event.input.id in (*_NUMBERS, "model"):
+        if event.input.id in _CHECKED:
             self._value(event.input.id)
 
     @on(Button.Pressed, "#keep")
     @on(Input.Submitted)
     def _keep(self) -> None:
         values: dict[str, Any] = {}
-        for name in (*_NUMBERS, "model"):
+        for name in _CHECKED:
             value, wrong = self._value(name)
             if wrong:
                 self.query_one(f"#{name}").focus()
                 return
             values[name] = value
-        model = values.pop("model")
+        model, context = values.pop("model"), values.pop(CONTEXT)
         stop = self.query_one("#stop", TextArea).text.split("\n")
         values["stop"] = tuple(_unescaped(clean(line)) for line in stop if line)
         tags = (clean_line(tag) for tag in self.query_one("#tags", Input).value.split(","))
@@ -144,6 +147,7 @@ class SessionScreen(Dialog[Session | None]):
             title=clean_line(self.query_one("#title", Input).value),
             tags=tuple(dict.fromkeys(tag for tag in tags if tag)),
             model=model,
+            context=context,
             system=clean(self.query_one("#system", TextArea).text).strip(),
             sampling=replace(self._session.sampling, **values),
         )
@@ -158,7 +162,7 @@ class SessionScreen(Dialog[Session | None]):
         text = self.query_one(f"#{name}", Input).value.strip()
         complaint = self.query_one(f"#about-{name}", Complaint)
         try:
-            value = self._model(text) if name == "model" else _parsed(name, text)
+            value = self._model(text) if name == "model" else parsed(name, text)
         except (WrongUse, NotFound) as error:
             complaint.show(error)
             return None, True
@@ -176,19 +180,6 @@ def _field(label: str, name: str, value: str, placeholder: str) -> ComposeResult
     with Horizontal(classes="row"):
         yield plain(label, classes="name")
         yield Input(value, placeholder, id=name)
-
-
-def _parsed(name: str, text: str) -> object:
-    """Return a sampling parameter as its type. Raises WrongUse."""
-    if not text:
-        return None
-    try:
-        value: dict[str, Any] = {name: int(text) if name in _WHOLE else float(text)}
-    except ValueError:
-        kind = _("{text} is not a whole number.") if name in _WHOLE else _("{text} is not a number.")
-        raise WrongUse(kind.format(text=clean_line(text, 40)), _("Leave it empty for the model's own.")) from None
-    Sampling(**value).check()
-    return value[name]
 
 
 def _shown(default: object) -> str:

@@ -8,11 +8,12 @@ from textual import on
 from qwenchat.chat.conversation import Session
 from qwenchat.i18n import _
 from qwenchat.tui.screens import open as screens
-from qwenchat.tui.screens.conversation import Conversation, Undo, void
+from qwenchat.tui.screens.answering import Answering
+from qwenchat.tui.screens.conversation import Undo, void
 from qwenchat.tui.widgets.sidebar import Sidebar
 
 
-class SessionActions(Conversation):
+class SessionActions(Answering):
     """Actions on sessions: the one in the list where the list has the focus, else the open one."""
 
     async def save_draft(self) -> None:
@@ -26,10 +27,10 @@ class SessionActions(Conversation):
     async def open_session(self, session_id: str, message_id: str | None = None) -> None:
         """Open a session, at a message if one is given; the draft of the one before is kept."""
         await self.save_draft()
-        opened = await self.chats.open(session_id)
+        opened = await self.chats.sessions.open(session_id)
         if message_id and all(message.id != message_id for message in opened.branch):
             tree = await asyncio.to_thread(self.program.store.tree, session_id)
-            opened = await self.chats.show(tree[message_id])
+            opened = await self.chats.sessions.show(tree[message_id])
         await self.show(opened, at=message_id)
         self.prompt.clear()
         self.prompt.write(opened.session.draft)
@@ -40,11 +41,13 @@ class SessionActions(Conversation):
 
     def action_new(self) -> None:
         """Begin a new chat."""
-        self.attempt(self.open_session(self.chats.new(self.session.model).id), "open", alone=True)
+        self.attempt(self.open_session(self.chats.sessions.new(self.session.model).id), "open", alone=True)
 
     def action_new_private(self) -> None:
         """Begin a chat that is written nowhere."""
-        self.attempt(self.open_session(self.chats.new(self.session.model, private=True).id), "open", alone=True)
+        self.attempt(
+            self.open_session(self.chats.sessions.new(self.session.model, private=True).id), "open", alone=True
+        )
 
     def action_models(self) -> None:
         """Choose a model for the open chat."""
@@ -59,8 +62,8 @@ class SessionActions(Conversation):
         reference = self.program.lasting(reference)
         wanted = replace(self.session, model=reference)
         if not self.queue.running:
-            await self.chats.load(wanted)
-        self.session = await self.chats.change(wanted.id, model=reference)
+            await self.chats.model.load(wanted)
+        self.session = await self.chats.sessions.change(wanted.id, model=reference)
         self.show_header()
         self.recount()
 
@@ -75,8 +78,13 @@ class SessionActions(Conversation):
 
     async def _change(self, wanted: Session) -> None:
         model = wanted.model if wanted.model != self.session.model else ""
-        self.session = await self.chats.change(
-            wanted.id, system=wanted.system, sampling=wanted.sampling, title=wanted.title, tags=wanted.tags
+        self.session = await self.chats.sessions.change(
+            wanted.id,
+            system=wanted.system,
+            sampling=wanted.sampling,
+            context=wanted.context,
+            title=wanted.title,
+            tags=wanted.tags,
         )
         self.show_header()
         self.recount()
@@ -85,7 +93,7 @@ class SessionActions(Conversation):
 
     def action_export(self) -> None:
         """Export the open chat."""
-        if self.chats.is_private(self.session.id) or self.chats.is_new(self.session.id):
+        if self.chats.sessions.is_private(self.session.id) or self.chats.sessions.is_new(self.session.id):
             self.tell(_("There is nothing to export: this chat is private or empty. Copy it from the palette."))
         else:
             self.ask(screens.export(self.program, [self.session.id]), void)
@@ -122,7 +130,7 @@ class SessionActions(Conversation):
         self.attempt(self._label(session, pinned=not session.pinned))
 
     async def _label(self, session: Session, **fields: object) -> None:
-        changed = await self.chats.change(session.id, **fields)
+        changed = await self.chats.sessions.change(session.id, **fields)
         if changed.id == self.session.id:
             self.session = changed
             self.show_header()
@@ -133,7 +141,7 @@ class SessionActions(Conversation):
         self.attempt(self._duplicate(self._named()))
 
     async def _duplicate(self, session: Session) -> None:
-        if self.chats.is_private(session.id) or self.chats.is_new(session.id):
+        if self.chats.sessions.is_private(session.id) or self.chats.sessions.is_new(session.id):
             return
         copy = await asyncio.to_thread(self.program.store.duplicate, session.id)
         await self.open_session(copy.id)
@@ -144,7 +152,7 @@ class SessionActions(Conversation):
         self.attempt(self._trash(self._named()))
 
     async def _trash(self, session: Session) -> None:
-        if self.chats.is_private(session.id) or self.chats.is_new(session.id):
+        if self.chats.sessions.is_private(session.id) or self.chats.sessions.is_new(session.id):
             self.action_new()
             return
         await self.chats.stop(session.id)
@@ -156,7 +164,7 @@ class SessionActions(Conversation):
 
         self.undone.append(Undo(_("The chat is back."), back))
         if session.id == self.session.id:
-            await self.open_session(self.chats.new(session.model).id)
+            await self.open_session(self.chats.sessions.new(session.model).id)
         self.sidebar.reload()
         self.tell(_("In the trash. F8 takes it back."))
 

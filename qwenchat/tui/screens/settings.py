@@ -121,8 +121,8 @@ class SettingsScreen(Dialog[bool]):
     async def _finish(self) -> None:
         if isinstance(self.focused, Input):
             self._keep(_row_of(self.focused), self.focused.value.strip())
-        for keeping in [worker for worker in self.workers if worker.group == "keep"]:
-            await keeping.wait()
+        for busy in [worker for worker in self.workers if worker.group in ("open", "keep")]:
+            await busy.wait()  # Textual's Select can't be taken away while it is still being put in
         self.answer(self._changed)
 
 

@@ -6,11 +6,15 @@ is measured and what the reader was looking at stays where it was. No widget her
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from qwenchat.chat.conversation import Message
 from qwenchat.tui.markdown.line import Line
 from qwenchat.tui.transcript.heights import Heights
-from qwenchat.tui.transcript.shown import Look, Shown
+from qwenchat.tui.transcript.look import Look
+
+if TYPE_CHECKING:
+    from qwenchat.tui.transcript.shown import Shown
 
 _KEPT_LINES = 1500
 """Lines whose layout is kept, more than any terminal shows; others are laid out again when they come back."""
@@ -39,7 +43,7 @@ class Column:
             variant = variants.get(message.id, (1, 1))
             old = before.get(message.id)
             if old is None or (old.message, old.variant, old.boundary) != (message, variant, False):
-                old = Shown(message, variant)
+                old = _shown(message, variant)
             self.shown.append(old)
         self._index = {message.id: at for at, message in enumerate(branch)}
         self._estimate()
@@ -47,7 +51,7 @@ class Column:
     def add(self, message: Message, variant: tuple[int, int]) -> None:
         """Add a message at the end."""
         self._index[message.id] = len(self.shown)
-        self.shown.append(Shown(message, variant))
+        self.shown.append(_shown(message, variant))
         self._heights.append(self.shown[-1].estimate(self.look.width))
 
     def mark_boundary(self, message_id: str | None) -> None:
@@ -154,3 +158,9 @@ class Column:
         for index, shown in enumerate(self.shown):
             if shown.lines is not None:
                 self.measure(index)
+
+
+def _shown(message: Message, variant: tuple[int, int]) -> "Shown":
+    from qwenchat.tui.transcript.shown import Shown  # noqa: PLC0415 - an empty chat needs no Markdown
+
+    return Shown(message, variant)

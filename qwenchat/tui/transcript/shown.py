@@ -6,7 +6,7 @@ anew with each piece. A question is shown as it was typed; only its fenced code 
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from rich.cells import cell_len
 from textual.strip import Strip
@@ -20,26 +20,9 @@ from qwenchat.tui.markdown.palette import Palette
 from qwenchat.tui.markdown.render import CodeBlock, code_in, render_block
 from qwenchat.tui.markdown.wrap import drawable, wrap
 from qwenchat.tui.transcript import labels
+from qwenchat.tui.transcript.look import GUTTER, WIDEST, Look
 
-GUTTER = 2
-"""Cells left of every line, for the mark of the selected message."""
-_WIDEST = 120
-"""Cells beyond which lines of prose are hard to read."""
 _FENCED = re.compile(r"^(`{3,}|~{3,})([^`\n]*)\n(.*?)(?:^\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Look:
-    """What all messages are drawn with. Another width or theme is another look."""
-
-    width: int
-    """Of the view, in cells."""
-    palette: Palette
-
-    @property
-    def measure(self) -> int:
-        """The width of the words."""
-        return min(self.width - GUTTER - 1, _WIDEST)
 
 
 class Shown:
@@ -82,7 +65,7 @@ class Shown:
     def estimate(self, width: int) -> int:
         """Return about how many lines it takes, without reading it."""
         text = self.message.text
-        measure = max(min(width - GUTTER - 1, _WIDEST), 8)
+        measure = max(min(width - GUTTER - 1, WIDEST), 8)
         cells = len(text) if text.isascii() else len(text) * cell_len(text[:200]) // max(len(text[:200]), 1)
         return 4 + text.count("\n") + cells // measure
 

@@ -9,29 +9,21 @@ It knows messages and nothing else: no store, no engine, no prompt. Whoever owns
 and handles its messages `Selected`, `VariantChosen`, `LinkActivated`, `CodeActivated`, `Following`, `Found`.
 
 Only what is visible is read and laid out. All other heights are estimates, corrected as they come into view
-without moving what is being read. Streamed text is drawn at most 20 times a second, less often where drawing is
-slow, so that it never takes more than about an eighth of the time.
+without moving what is being read.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from time import monotonic
 from typing import ClassVar
 
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message as Event
-from textual.timer import Timer
 
 from qwenchat.chat.conversation import Message
-from qwenchat.tui.markdown.render import CodeBlock
 from qwenchat.tui.transcript.drawing import Highlight
 from qwenchat.tui.transcript.find import Search, occurrences
-from qwenchat.tui.transcript.viewport import Viewport
-
-_REPAINT_S = 0.05
-_IDLE_SHARE = 8
-"""After drawing streamed text, wait at least this many times as long as it took."""
+from qwenchat.tui.transcript.messages import Messages
 
 
 @dataclass
@@ -44,7 +36,7 @@ class _Said(Event):
         return self.transcript
 
 
-class Transcript(Viewport, inherit_bindings=True):
+class Transcript(Messages, inherit_bindings=True):
     """All messages of a branch, newest at the bottom."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -97,9 +89,6 @@ class Transcript(Viewport, inherit_bindings=True):
         super().__init__(id=id, classes=classes)
         self._selected: str | None = None
         self._search: Search | None = None
-        self._pieces: dict[str, list[str]] = {}
-        self._flush_timer: Timer | None = None
-        self._flush_after = 0.0
 
     def load(
         self,
@@ -109,63 +98,10 @@ class Transcript(Viewport, inherit_bindings=True):
         boundary: str | None = None,
         show: str | None = None,
     ) -> None:
-        """Show a branch, oldest first.
-
-        `variants` gives (number, count) for messages with siblings; `boundary` is the id of the oldest message that
-        the model sees; `show` the id of a message to go to. Without it the reader stays with the message at the
-        top where that is still there, else goes to the end.
-        """
-        column = self.column
-        anchor = None if self.following else self.anchor_of_view()
-        self._pieces.clear()
         self._search = None
-        self.screen.clear_selection()
-        column.load(branch, variants or {})
-        column.mark_boundary(boundary)
-        if self._selected and column.position(self._selected) is None:
+        super().load(branch, variants, boundary=boundary, show=show)
+        if self._selected and self.column.position(self._selected) is None:
             self._choose(None)
-        if show is not None and (index := column.position(show)) is not None:
-            self.go_to(column.start(index))
-        elif anchor and (index := column.position(anchor[0])) is not None:
-            column.measure(index)
-            self.go_to(column.start(index) + anchor[1])
-        else:
-            self.follow()
-
-    def add(self, message: Message, variant: tuple[int, int] = (1, 1)) -> None:
-        """Add a message at the end, such as a question that was sent or an answer that begins."""
-        self.column.add(message, variant)
-        self.settle()
-        self.refresh()
-
-    def replace(self, message: Message, variant: tuple[int, int] | None = None) -> None:
-        """Show another state of a message, such as an answer that has ended. Raises KeyError for an unknown one."""
-        index = self._position(message.id)
-        self._flush()
-        shown = self.column.shown[index]
-        shown.variant = variant or shown.variant
-        shown.replace(message)
-        shown.strips.clear()
-        self._changed(index)
-        self.refresh_message(index)
-
-    def append(self, message_id: str, text: str) -> None:
-        """Add a piece of an answer as it streams; it is drawn soon. Raises KeyError for an unknown message."""
-        self._position(message_id)
-        self._pieces.setdefault(message_id, []).append(text)
-        if self._flush_timer is None:
-            self._flush_timer = self.set_timer(max(self._flush_after - monotonic(), 0.0001), self._flush)
-
-    def show_boundary(self, message_id: str | None) -> None:
-        """Draw a line above the oldest message that the model sees; None where it sees all."""
-        self.column.mark_boundary(message_id)
-        self.settle()
-        self.refresh()
-
-    @property
-    def messages(self) -> list[Message]:
-        """The messages shown, with the text that has streamed so far."""
-        return [shown.message for shown in self.column.shown]
 
     @property
     def selected(self) -> Message | None:
@@ -173,16 +109,12 @@ class Transcript(Viewport, inherit_bindings=True):
         index = self.column.position(self._selected) if self._selected else None
         return None if index is None else self.column.shown[index].message
 
-    def code_blocks(self, message_id: str) -> list[CodeBlock]:
-        """Return the code blocks of a message, in order. Raises KeyError for an unknown one."""
-        return self.column.shown[self._position(message_id)].code_blocks
-
     def select(self, message_id: str | None) -> None:
         """Select a message and bring it into view; None selects nothing. Raises KeyError for an unknown one."""
         if message_id is None:
             self._choose(None)
             return
-        index = self._position(message_id)
+        index = self.index_of(message_id)
         self._choose(index)
         column, height = self.column, self.size.height
         column.measure(index)
@@ -231,7 +163,7 @@ class Transcript(Viewport, inherit_bindings=True):
     def action_variant(self, step: int) -> None:
         """Ask for a sibling of the selected message."""
         if message := self.selected:
-            self._want_variant(self._position(message.id), step)
+            self._want_variant(self.index_of(message.id), step)
 
     def on_click(self, event: events.Click) -> None:
         """Select the message under the pointer, or do what is written there."""
@@ -304,37 +236,3 @@ class Transcript(Viewport, inherit_bindings=True):
             if changed is not None:
                 self.redraw(changed)
         self.post_message(self.Selected(self, chosen))
-
-    def _position(self, message_id: str) -> int:
-        index = self.column.position(message_id)
-        if index is None:
-            raise KeyError(message_id)
-        return index
-
-    def _flush(self) -> None:
-        """Draw what has streamed since the last time."""
-        if self._flush_timer is not None:
-            self._flush_timer.stop()
-            self._flush_timer = None
-        if not self._pieces:
-            return
-        began = monotonic()
-        for message_id, pieces in self._pieces.items():
-            index = self._position(message_id)
-            shown = self.column.shown[index]
-            shown.append("".join(pieces))
-            self._changed(index)
-            self.refresh_message(index, shown.unchanged)
-        self._pieces.clear()
-        now = monotonic()
-        self._flush_after = began + max(_REPAINT_S, _IDLE_SHARE * (now - began))
-
-    def _changed(self, index: int) -> None:
-        """Take in a message whose lines have changed."""
-        column = self.column
-        bottom = round(self.scroll_y) + self.size.height
-        if self.following or column.start(index) < bottom:
-            column.measure(index)
-        else:
-            column.guess(index)
-        self.settle()

@@ -23,7 +23,7 @@ from qwenchat.i18n import _, ngettext
 from qwenchat.tui.markdown.palette import Palette
 from qwenchat.tui.transcript.column import Column
 from qwenchat.tui.transcript.drawing import Highlight, copied, place, placed, strip_of
-from qwenchat.tui.transcript.shown import GUTTER, Look
+from qwenchat.tui.transcript.look import GUTTER, Look
 
 
 class Viewport(ScrollView, can_focus=True):

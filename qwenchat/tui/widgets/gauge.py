@@ -6,7 +6,7 @@ from textual.widget import Widget
 
 from qwenchat.i18n import _
 from qwenchat.text import clean_line
-from qwenchat.tui.chats import Fill
+from qwenchat.tui.running.told import Fill
 
 _BAR = 10
 _NEARLY = 0.85

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message as Event
@@ -21,13 +20,12 @@ class Notice(Vertical):
 
         number: int
 
-    def compose(self) -> ComposeResult:
-        """Lay out words and offers."""
-        yield Static(id="notice-words", markup=False)
-        yield Horizontal(id="notice-offers")
-
     async def say(self, words: str, offers: Sequence[str] = (), *, warning: bool = False) -> None:
         """Show words, as untrusted as they are, and buttons; empty words hide the notice."""
+        if not self.children:
+            if not words:
+                return
+            await self.mount(Static(id="notice-words", markup=False), Horizontal(id="notice-offers"))
         self.query_one("#notice-words", Static).update(Content(clean_line(words, 1000)))
         row = self.query_one("#notice-offers", Horizontal)
         await row.remove_children()

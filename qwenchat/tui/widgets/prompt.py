@@ -28,7 +28,6 @@ _LONGEST_PATHS = 4000
 class PromptArea(TextArea):
     """The text itself. Enter sends; Ctrl+J and Shift+Enter begin a new line."""
 
-    @dataclass
     class Sent(Event):
         """Enter was pressed."""
 
@@ -38,7 +37,6 @@ class PromptArea(TextArea):
 
         paths: list[Path]
 
-    @dataclass
     class Completed(Event):
         """Tab was pressed behind a half-typed command."""
 
@@ -121,7 +119,6 @@ class Prompt(Vertical):
         text: str
         attachments: tuple[Attachment, ...]
 
-    @dataclass
     class Edited(Event):
         """The text or the files changed."""
 

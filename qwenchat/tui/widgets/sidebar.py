@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -14,17 +15,19 @@ from textual.widgets.option_list import Option
 
 from qwenchat.chat.conversation import Session
 from qwenchat.i18n import _
-from qwenchat.sessions.search import Found, Hit
-from qwenchat.sessions.shelf import Listed
 from qwenchat.text import clean_line
+
+if TYPE_CHECKING:
+    from qwenchat.sessions.search import Found, Hit
+    from qwenchat.sessions.shelf import Listed
 
 PAGE = 100
 _NEAR_END = 20
 _DAY_S = 86_400
 _SEARCH_AFTER_S = 0.15
-Newest = Callable[[int, int], Sequence[Listed]]
+Newest = Callable[[int, int], "Sequence[Listed]"]
 """Returns a page of sessions for (limit, offset); may block."""
-Find = Callable[[str], Found]
+Find = Callable[[str], "Found"]
 """Searches all text; may block."""
 
 
@@ -140,7 +143,7 @@ class Sidebar(Vertical):
         page = await asyncio.to_thread(self._newest, limit, offset)
         self._show_page(page, offset, limit)
 
-    def _show_page(self, page: Sequence[Listed], offset: int, limit: int) -> None:
+    def _show_page(self, page: "Sequence[Listed]", offset: int, limit: int) -> None:
         if self.searching or offset not in (0, self._loaded):
             return
         view = self.list
@@ -155,7 +158,7 @@ class Sidebar(Vertical):
         if offset == 0 and wanted in self._sessions:
             view.highlighted = view.get_option_index(wanted)
 
-    def _options(self, page: Sequence[Listed]) -> Iterator[Option]:
+    def _options(self, page: "Sequence[Listed]") -> Iterator[Option]:
         for listed in page:
             session = listed.session
             if session.id in self._sessions:
@@ -188,7 +191,7 @@ class Sidebar(Vertical):
         found = await asyncio.to_thread(self._find, typed)
         self._show_found(typed, found)
 
-    def _show_found(self, typed: str, found: Found) -> None:
+    def _show_found(self, typed: str, found: "Found") -> None:
         if typed != self.query_one(Input).value:
             return
         view = self.list
@@ -223,7 +226,7 @@ def _midnight(when: float) -> float:
     return time.mktime((day.tm_year, day.tm_mon, day.tm_mday, 0, 0, 0, 0, 0, -1))
 
 
-def _found_line(hit: Hit) -> Content:
+def _found_line(hit: "Hit") -> Content:
     title = clean_line(hit.title, 60) or _("New chat")
     if hit.message is None:
         return Content.assemble(Content.styled("▪ " + title, "bold"))

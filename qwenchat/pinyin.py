@@ -1,0 +1,34 @@
+"""First letters of Chinese words as they are read, so that `xjhh` finds 新建会话.
+
+GB2312 lists its 3,755 common characters in the order of their pinyin, so the first letter follows from where a
+character stands there, without a dictionary. The 3,008 rarer ones (its second level), traditional forms, and other
+readings of a character with several are not covered.
+"""
+
+from bisect import bisect_right
+
+_FIRST = (
+    (0xB0A1, "a"), (0xB0C5, "b"), (0xB2C1, "c"), (0xB4EE, "d"), (0xB6EA, "e"), (0xB7A2, "f"), (0xB8C1, "g"),
+    (0xB9FE, "h"), (0xBBF7, "j"), (0xBFA6, "k"), (0xC0AC, "l"), (0xC2E8, "m"), (0xC4C3, "n"), (0xC5B6, "o"),
+    (0xC5BE, "p"), (0xC6DA, "q"), (0xC8BB, "r"), (0xC8F6, "s"), (0xCBFA, "t"), (0xCDDA, "w"), (0xCEF4, "x"),
+    (0xD1B9, "y"), (0xD4D1, "z"),
+)  # fmt: skip
+"""The code of the first character that is read with each letter."""
+_CODES = tuple(code for code, _letter in _FIRST)
+_END = 0xD7FA
+"""The code after the last of the common characters."""
+
+
+def initials(text: str) -> str:
+    """Return a text of the same length with the first letter of each common Chinese character in its place."""
+    return text if text.isascii() else "".join(map(_initial, text))
+
+
+def _initial(character: str) -> str:
+    if not "\u4e00" <= character <= "\u9fff":
+        return character
+    try:
+        code = int.from_bytes(character.encode("gb2312"))
+    except UnicodeEncodeError:
+        return character
+    return _FIRST[bisect_right(_CODES, code) - 1][1] if _CODES[0] <= code < _END else character

@@ -1,0 +1,1 @@
+"""What runs behind the screen, in parts: `chats.Chats` puts them together. No Textual here."""

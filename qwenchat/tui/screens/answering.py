@@ -1,0 +1,191 @@
+"""What happens in the open session and in the others, as the running side tells it: text, speed, errors, who waits."""
+
+import time
+from typing import TYPE_CHECKING
+
+from textual import on
+
+from qwenchat.chat.conversation import Message, Role, Status
+from qwenchat.chat.events import Delta, Ended, LeftOut, Loading, Prefilling, Saved, TurnEvent
+from qwenchat.chat.quality import Fault, fault_of
+from qwenchat.errors import QwenchatError
+from qwenchat.i18n import _, ngettext
+from qwenchat.program import Program
+from qwenchat.tui.running.told import Failed, Happened, Loaded, LoadingModel, Offer, Opened, Queue
+from qwenchat.tui.screens.conversation import Conversation
+from qwenchat.tui.widgets.notice import Notice
+
+if TYPE_CHECKING:
+    from qwenchat.tui.running.model import EngineFactory
+
+_SPEED_EVERY_S = 0.25
+
+
+class Answering(Conversation):
+    """Shows a session, and what is answered in it."""
+
+    def __init__(self, program: Program, new_engine: "EngineFactory | None" = None, model: str = "") -> None:
+        super().__init__(program, new_engine, model)
+        self._offers: tuple[Offer, ...] = ()
+        self._warning = ""
+        """What is odd about the last answer."""
+        self._tokens, self._since, self._shown_at = 0, 0.0, 0.0
+        self._streaming, self._length = "", 0
+        """The id of the answer that streams here, and how many characters of it are shown."""
+
+    async def show(self, opened: Opened, *, at: str | None = None) -> None:
+        """Show a session as it was read."""
+        other = opened.session.id != self.session.id
+        self.session = opened.session
+        streaming = next((one for one in opened.branch if one.status is Status.STREAMING), None)
+        self._streaming, self._length = (streaming.id, len(streaming.text)) if streaming else ("", 0)
+        self.transcript.load(opened.branch, opened.variants, show=at)
+        self.prompt.area.earlier = [message.text for message in opened.branch if message.role is Role.USER]
+        if other:
+            self._offers, self._warning = (), ""
+            self.gauge.activity, self.gauge.fraction, self.gauge.fill = "", None, None
+            await self.show_queue()
+        if at:
+            self.transcript.select(at)
+        self.show_header()
+        self.recount()
+
+    async def reread(self) -> None:
+        """Show the session as it is now."""
+        await self.show(await self.chats.sessions.open(self.session.id))
+
+    async def on_conversation_heard(self, heard: Conversation.Heard) -> None:
+        """Show what happened, if it happened here."""
+        match heard.event:
+            case Happened(session, event, at) if session == self.session.id:
+                await self._show_turn(event, at)
+            case Happened(session, Ended()):
+                self.tell(_("An answer in another chat is ready."))
+                self.sidebar.reload()
+            case LoadingModel(reference, fraction):
+                self._show_activity(_("loading {model}").format(model=reference), fraction)
+            case Loaded(reference, info):
+                self._show_activity("")
+                for warning in info.warnings:
+                    self.tell(warning, warning=True)
+                self.recount()
+            case Queue() as queue:
+                self.queue = queue
+                self.sidebar.mark(self.session.id, (queue.running, *queue.waiting))
+                await self.show_queue()
+                if not queue.running:
+                    self._show_activity("")
+            case Failed(session, error, offers):
+                await self._show_failure(session, error, offers)
+
+    async def show_queue(self) -> None:
+        """Say who waits, unless an error waits for its answer."""
+        if self._offers:
+            return
+        if self.session.id in self.queue.waiting and self.queue.running != self.session.id:
+            ahead = self.queue.waiting.index(self.session.id) + 1
+            words = ngettext(
+                "Waits for {count} answer in another chat.", "Waits for {count} answers in other chats.", ahead
+            ).format(count=ahead)
+            await self.notice.say(words)
+        else:
+            await self.notice.say(self._warning, warning=True)
+
+    async def _show_turn(self, event: TurnEvent, at: int) -> None:
+        view = self.transcript
+        match event:
+            case Saved(question, answer):
+                self._tokens, self._since = 0, 0.0
+                self._offers, self._warning = (), ""
+                await self.show_queue()
+                await self._show_begun(question, answer)
+            case Loading():
+                pass
+            case LeftOut(first_kept=first):
+                view.show_boundary(first)
+            case Prefilling(done, total, speed, left):
+                words = _("reading {done:,} of {total:,} tokens · {left:.0f} s left · {speed:.0f}/s").format(
+                    done=done, total=total, speed=speed, left=left
+                )
+                self._show_activity(words, done / total if total else 1.0)
+            case Delta(text, token_ids):
+                self._append(text, at)
+                self._show_speed(len(token_ids))
+            case Ended(answer):
+                await self._show_ended(answer)
+
+    async def _show_begun(self, question: Message, answer: Message) -> None:
+        shown = self.transcript.messages
+        if shown and shown[-1].id == question.id:  # the usual case, whatever the length of the chat
+            self.transcript.add(answer)
+            self._streaming, self._length = answer.id, len(answer.text)
+        else:
+            await self.reread()
+        self.transcript.follow()
+        self.session = await self.chats.sessions.labels(self.session.id)
+        self.show_header()
+        self.sidebar.reload()
+
+    def _append(self, text: str, at: int) -> None:
+        """Add what is not shown yet to the answer that streams, if it is in the branch being read."""
+        if self._streaming and at + len(text) > self._length:
+            new = text[max(self._length - at, 0) :]
+            self.transcript.append(self._streaming, new)
+            self._length = at + len(text)
+
+    def _show_speed(self, tokens: int) -> None:
+        now = time.monotonic()
+        if not self._since:
+            self._since, self._tokens = now, 0
+        self._tokens += tokens
+        if now - self._shown_at >= _SPEED_EVERY_S:
+            self._shown_at = now
+            speed = self._tokens / (now - self._since) if now > self._since else 0.0
+            words = ngettext("{count:,} token", "{count:,} tokens", self._tokens).format(count=self._tokens)
+            self._show_activity(words + (" · " + _("{speed:.1f} tokens/s").format(speed=speed) if speed else ""))
+
+    async def _show_ended(self, answer: Message) -> None:
+        if any(shown.id == answer.id for shown in self.transcript.messages):
+            self.transcript.replace(answer)
+        self._streaming = ""
+        self._show_activity("")
+        fault = fault_of(answer.text)
+        if fault:
+            what = _("This answer repeats itself.") if fault is Fault.LOOP else _("This answer looks like noise.")
+            todo = _("Answer again (Ctrl+R), raise the repeat penalty, or choose a larger model or quantisation.")
+            self._warning = f"⚠ {what} {todo}"
+            await self.show_queue()
+        self.session = await self.chats.sessions.labels(self.session.id)
+        self.show_header()
+        self.sidebar.reload()
+        self.recount()
+
+    async def _show_failure(self, session: str, error: QwenchatError, offers: tuple[Offer, ...]) -> None:
+        self._show_activity("")
+        if session != self.session.id:
+            self.tell_error(error)
+            return
+        self._offers = offers
+        names = {
+            Offer.AGAIN: _("Start again"),
+            Offer.SMALLER_CONTEXT: _("Smaller context"),
+            Offer.FEWER_LAYERS: _("Fewer layers on the GPU"),
+            Offer.WITHOUT_GPU: _("Without the GPU"),
+            Offer.OTHER_MODEL: _("Other model"),
+        }
+        await self.notice.say(f"✗ {error.message} {error.hint}", [names[offer] for offer in offers], warning=True)
+        await self.reread()
+
+    def _show_activity(self, words: str, fraction: float | None = None) -> None:
+        self.gauge.activity, self.gauge.fraction = words, fraction
+
+    @on(Notice.Chosen)
+    async def take_offer(self, event: Notice.Chosen) -> None:
+        """Do what a person chose about an error."""
+        offer, self._offers = self._offers[event.number], ()
+        await self.show_queue()
+        self.prompt.area.focus()
+        if offer is Offer.OTHER_MODEL:
+            await self.run_action("screen.models")
+        else:
+            self.attempt(self.chats.retry(self.session.id, offer))

@@ -1,0 +1,186 @@
+"""Writing and asking: drafts, attached files, the exact count of tokens, the person's own editor.
+
+Nothing here blocks: tokens are counted, and drafts kept, a moment after the last key.
+"""
+
+import shlex
+import subprocess
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textual import on
+from textual.timer import Timer
+
+from qwenchat.errors import QwenchatError, WrongUse
+from qwenchat.i18n import _
+from qwenchat.program import Program
+from qwenchat.tui.screens import open as screens
+from qwenchat.tui.screens.message_actions import MessageActions
+from qwenchat.tui.screens.session_actions import SessionActions
+from qwenchat.tui.widgets.prompt import Prompt
+
+if TYPE_CHECKING:
+    from qwenchat.tui.running.model import EngineFactory
+
+_DRAFT_AFTER_S = 0.8
+_COUNT_AFTER_S = 0.25
+
+
+class Writing(MessageActions, SessionActions):
+    """What happens between the first key and a question that is asked."""
+
+    def __init__(self, program: Program, new_engine: "EngineFactory | None" = None, model: str = "") -> None:
+        super().__init__(program, new_engine, model)
+        self._draft_timer: Timer | None = None
+        self._count_timer: Timer | None = None
+        self._warmed = ""
+        """The model that was loaded because a person began to write."""
+
+    def ask_for(self, text: str, event: Prompt.Submitted) -> None:
+        """Ask what was written, once there is a model to answer it."""
+        if not self.session.model:
+            self.attempt(self._ask_first(text, event), "ask")
+            return
+        question, self.editing = self.editing, None
+        self.prompt.clear()
+        self.leave_editing()
+        self.prompt.area.earlier.append(text)
+        if question:
+            self.attempt(self._edit(question.id, text), "ask")
+        else:
+            self.attempt(self._send(text, event), "ask")
+
+    async def _ask_first(self, text: str, event: Prompt.Submitted) -> None:
+        await self.begin_with_a_model()
+        if self.session.model:
+            self.ask_for(text, event)
+
+    async def begin_with_a_model(self) -> None:
+        """Take the model that is here; welcome a person who has none."""
+        model = (await self.chats.sessions.labels(self.session.id)).model
+        if not model:
+            self.choose_first_model()
+        elif not self.session.model:
+            self.session = await self.chats.sessions.change(self.session.id, model=model)
+            self.show_header()
+
+    async def _send(self, text: str, event: Prompt.Submitted) -> None:
+        session_id = self.session.id
+        try:
+            question = await self.chats.send(session_id, text, event.attachments)
+        except QwenchatError:
+            self.prompt.write(text)
+            raise
+        if session_id == self.session.id:
+            if self.branched:
+                self.branched = False
+                await self.reread()
+            else:
+                self.transcript.add(question)
+            self.transcript.follow()
+        if self.session.draft:
+            await self.chats.sessions.change(session_id, draft="")
+        if session_id == self.session.id:
+            self.session = await self.chats.sessions.labels(session_id)
+            self.show_header()
+        self.sidebar.reload()
+
+    async def _edit(self, question_id: str, text: str) -> None:
+        question = next(message for message in self.transcript.messages if message.id == question_id)
+        try:
+            await self.chats.edit(question, text)
+        except QwenchatError:
+            self.prompt.write(text)
+            raise
+        await self.reread()
+        self.transcript.follow()
+
+    def choose_first_model(self) -> None:
+        """Welcome a person who has no model yet; what is in the prompt stays."""
+
+        def chosen(reference: str | None) -> None:
+            if reference:
+                self.use_model(reference)
+
+        self.ask(screens.welcome(self.program, self.downloads), chosen)
+
+    # Drafts, counts, files
+
+    @on(Prompt.Edited)
+    def note_edit(self) -> None:
+        """Keep the draft and count tokens a moment after the last key."""
+        if self._draft_timer:
+            self._draft_timer.stop()
+        self._draft_timer = self.set_timer(_DRAFT_AFTER_S, lambda: self.attempt(self.save_draft(), "draft"))
+        self.recount()
+        self._warm()
+
+    def _warm(self) -> None:
+        """Load the model while the first question is being written."""
+        model, text = self.session.model, self.prompt.text
+        begun = bool(text.strip()) and not text.startswith("/") and text != self.session.draft
+        if (
+            begun
+            and model
+            and model != self._warmed
+            and not self.queue.running
+            and not self.chats.model.is_for(self.session)
+        ):
+            self._warmed = model
+            self.attempt(self.chats.model.load(self.session), "warm")
+
+    async def save_draft(self) -> None:
+        """Keep what stands in the prompt with its session, if that changed."""
+        text = "" if self.editing else self.prompt.text
+        if text == self.session.draft or (self.chats.sessions.is_new(self.session.id) and not text.strip()):
+            return
+        self.session = replace(self.session, draft=text)
+        await self.chats.sessions.change(self.session.id, draft=text)
+
+    def recount(self) -> None:
+        """Count tokens a moment after the last key."""
+        if self._count_timer:
+            self._count_timer.stop()
+        self._count_timer = self.set_timer(_COUNT_AFTER_S, lambda: self.attempt(self._count(), "count", alone=True))
+
+    async def _count(self) -> None:
+        branch = self.transcript.messages
+        attachments = self.prompt.attachments
+        text = "" if self.prompt.text.startswith("/") else self.prompt.text
+        if self.editing:
+            at = [message.id for message in branch].index(self.editing.id)
+            branch, attachments = branch[:at], self.editing.attachments
+        fill = await self.chats.model.count(self.session, branch, text, attachments)
+        self.gauge.fill = fill
+        if fill and not fill.too_long and not self.editing:
+            self.transcript.show_boundary(fill.first_seen)
+        if attachments:
+            counts = {one.digest: await self.chats.model.count_file(one) for one in attachments}
+            self.prompt.show_tokens({digest: count for digest, count in counts.items() if count is not None})
+
+    @on(Prompt.Refused)
+    def refuse_file(self, event: Prompt.Refused) -> None:
+        """Say why a file can't be added."""
+        self.tell_error(event.error)
+
+    def action_editor(self) -> None:
+        """Write the question in the person's own editor."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "question.md"
+            file.write_text(self.prompt.text, "utf-8")
+            command = shlex.split(self.program.environ.get("VISUAL") or self.program.environ.get("EDITOR") or "vi")
+            try:
+                with self.app.suspend():
+                    subprocess.run([*command, file], check=False)
+                self.prompt.write(file.read_text("utf-8", errors="replace").rstrip("\n"))
+            except OSError as error:
+                self.tell_error(
+                    WrongUse(
+                        _("The editor {name} can't be started: {reason}.").format(
+                            name=command[0], reason=error.strerror
+                        ),
+                        _("Set EDITOR to one that can."),
+                    )
+                )

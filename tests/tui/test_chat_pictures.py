@@ -1,0 +1,142 @@
+"""Pictures of the whole chat screen, so that a change of its looks is seen. `pytest --snapshot-update` takes new ones.
+
+Not every combination: each state in both languages, both kinds of theme and both widths, among all pictures.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from qwenchat.chat.conversation import Message, Role, Session, Status, Timings, Usage
+from qwenchat.chat.events import Delta, EngineEvent, Prefilling
+from qwenchat.chat.prompt import Turn
+from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.scripted import ScriptedEngine
+from qwenchat.errors import EngineDied
+from qwenchat.i18n import use_language
+from qwenchat.program import Program
+from qwenchat.tui import chats
+from qwenchat.tui.app import QwenchatApp, Start
+from qwenchat.tui.running import sessions
+from tests.tui.screens import until
+
+JANUARY = 1_768_000_000_000
+MONTH = 30 * 86_400_000
+SAMPLE = {
+    "en": (Path(__file__).parent / "sample.md").read_text("utf-8"),
+    "zh_CN": (Path(__file__).parent / "sample_zh.md").read_text("utf-8"),
+}
+ASKED = {"en": "Please explain attention.", "zh_CN": "请用中文讲讲注意力机制。"}
+TITLES = {
+    "en": ("Attention, explained", "A trip to Yunnan", "Rust lifetimes [b]and[/b] borrows", "量子计算入门"),
+    "zh_CN": ("注意力机制", "云南旅行计划", "Rust lifetimes", "一封很长很长的求职信，写给一家很远很远的公司"),
+}
+PICTURES = [
+    ("empty", "en", "paper", "narrow"),
+    ("empty", "zh_CN", "ink", "wide"),
+    ("talk", "en", "ink", "wide"),
+    ("talk", "zh_CN", "paper", "wide"),
+    ("talk", "zh_CN", "ink", "narrow"),
+    ("reading", "zh_CN", "paper", "narrow"),
+    ("streaming", "en", "paper", "wide"),
+    ("streaming", "zh_CN", "ink", "narrow"),
+    ("notice", "en", "ink", "narrow"),
+    ("notice", "zh_CN", "paper", "wide"),
+    ("sidebar", "en", "paper", "narrow"),
+]
+"""State, language, theme, size."""
+SIZES = {"narrow": (50, 20), "wide": (140, 40)}
+
+
+@dataclass
+class Still(ScriptedEngine):
+    """Stands still in the middle of an answer, or while it reads, or dies."""
+
+    state: str = ""
+
+    async def generate(
+        self, turns: Sequence[Turn], sampling: Sampling, *, session: str = "", resume: bool = False
+    ) -> AsyncGenerator[EngineEvent, None]:
+        self.requests.append((list(turns), sampling))
+        yield Prefilling(1200, 3400, 412.0, 5.3)
+        if self.state == "reading":
+            await asyncio.Event().wait()
+        half = self.answers[0][:400]
+        yield Delta(half, tuple(map(ord, half)))
+        if self.state == "notice":
+            raise EngineDied("The engine process ended (signal 9).", "Not enough memory is the usual reason.")
+        await asyncio.Event().wait()
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    for module in (sessions, chats):
+        monkeypatch.setattr(module, "unix_ms", lambda: JANUARY + 60_000)
+    program = Program.here()
+    yield program
+    program.close()
+    monkeypatch.undo()
+    time.tzset()
+
+
+def fill(program: Program, language: str) -> None:
+    """Keep four sessions; the newest has a conversation."""
+    for number, title in enumerate(TITLES[language]):
+        when = JANUARY - number * MONTH
+        tags = ("work", "读书") if number == 1 else ()
+        session = Session(f"s{number}", when, when, title, "7b:q4_k_m", pinned=number == 2, tags=tags)
+        program.store.create(session)
+        if number == 0:
+            program.store.add(*talk(language))
+
+
+def talk(language: str) -> list[Message]:
+    asked = Message("q", "s0", None, Role.USER, ASKED[language], JANUARY)
+    told = Message("a", "s0", "q", Role.ASSISTANT, SAMPLE[language], JANUARY + 9000, model="7b:q4_k_m")
+    told = replace(told, usage=Usage(100, 20, 312), timings=Timings(decode_tps=42.31, ttft_s=0.42))
+    other = replace(told, id="b", text="…", created=JANUARY + 1, status=Status.STOPPED)
+    return [asked, other, told]
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids="-".join)
+def test_picture(snap_compare: Callable[..., bool], program: Program, picture: tuple[str, str, str, str]) -> None:
+    state, language, theme, size = picture
+    use_language(language)
+    fill(program, language)
+    engine = Still((SAMPLE[language],), state=state)
+    start = Start(model="7b:q4_k_m") if state == "empty" else Start(session="s0")
+    app = QwenchatApp(program, start, lambda _reference, _wishes: engine)
+
+    async def show(pilot: Pilot[None]) -> None:
+        await until(lambda: theme in app.available_themes)
+        chat = app.chat
+        app.theme = theme
+        chat.prompt.area.cursor_blink = False
+        await until(lambda: chat.sidebar.list.option_count > 4)
+        if state != "empty":
+            await until(lambda: chat.session.id == "s0" and len(chat.transcript.column) == 2)
+            await chat.chats.model.load(chat.session)
+            await until(lambda: chat.gauge.fill)
+        if state in ("reading", "streaming", "notice"):
+            chat.prompt.write(ASKED[language])
+            await pilot.press("enter")
+            await until(
+                lambda: chat.gauge.fraction if state == "reading" else len(chat.transcript.messages[-1].text) > 99
+            )
+        if state == "notice":
+            await until(lambda: chat.notice.has_class("shown"))
+        if state == "talk":
+            chat.prompt.write("Two lines,\n还有一行")
+            chat.transcript.select("q")
+        if state == "sidebar":
+            await chat.run_action("screen.sidebar")
+        await pilot.pause(0.5)
+
+    assert snap_compare(app, terminal_size=SIZES[size], run_before=show)

@@ -1,0 +1,45 @@
+"""A theme that is being written is seen at once; a wrong one is told and changes nothing."""
+
+from pathlib import Path
+
+from qwenchat.paths import packed_themes
+from tests.tui.chatting import Chatting, chatting
+from tests.tui.screens import until
+
+INK = (packed_themes() / "ink.toml").read_text("utf-8")
+
+
+def colour(it: Chatting) -> str:
+    return it.app.current_theme.primary
+
+
+async def test_a_theme_of_ones_own_is_followed(home: Path) -> None:
+    own = home / "config" / "themes" / "mine.toml"
+    own.parent.mkdir(parents=True)
+    own.write_text(INK, "utf-8")
+    was = next(line for line in INK.splitlines() if line.startswith("primary"))
+    async with chatting() as it:
+        it.app.theme = "mine"
+        before = colour(it)
+        palette = it.transcript.column.look.palette
+        own.write_text(INK.replace(was, 'primary = "#123456"'), "utf-8")
+        await until(lambda: colour(it) == "#123456")
+        await until(lambda: it.transcript.column.look.palette is not palette)
+        own.write_text("title = [", "utf-8")
+        await until(lambda: any("mine.toml is wrong" in said for said in it.said))
+        assert colour(it) == "#123456"
+        own.write_text(INK, "utf-8")
+        await until(lambda: colour(it) == before)
+
+
+async def test_ones_own_theme_of_a_packed_name_takes_over_while_it_runs(home: Path) -> None:
+    was = next(line for line in INK.splitlines() if line.startswith("primary"))
+    async with chatting() as it:
+        it.app.theme = "ink"
+        before = colour(it)
+        own = it.app.program.paths.config / "themes" / "ink.toml"
+        own.parent.mkdir(parents=True)
+        own.write_text(INK.replace(was, 'primary = "#123456"'), "utf-8")
+        await until(lambda: colour(it) == "#123456")
+        own.unlink()
+        await until(lambda: colour(it) == before)
