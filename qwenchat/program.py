@@ -191,7 +191,7 @@ class Program:
         """Return the model of the catalogue to take on this machine; the smallest where none fits now."""
         from qwenchat.models import advice
 
-        best = advice.recommended(advice.table(self.catalog, self.resources(), {}))
+        best = advice.recommended(advice.table(self.catalog, self.resources(measure=True), {}))
         return best.reference if best else self.catalog.models[0].size
 
     def lasting(self, model: str) -> str:

@@ -58,9 +58,10 @@ def table(
     """Return every published quantisation, best first; `here` says by reference what is on this machine.
 
     First what can run and is read as fast as it is written, then larger models before smaller ones, what sits
-    comfortably before what does not, larger quantisations before smaller ones. Fewer than four bits a weight come
-    after all that, where anything better is comfortable: a smaller model answers better than one so rough. Those
-    that are not worth taking by default (see `Model.offered`) come after the others.
+    comfortably before what does not, larger quantisations before smaller ones; where all are slower than that, the
+    smaller first. Fewer than four bits a weight come after all that, where anything better is comfortable: a smaller
+    model answers better than one so rough. Those that are not worth taking by default (see `Model.offered`) come
+    after the others.
     """
     rows = []
     for model in catalog.models:
@@ -74,9 +75,10 @@ def table(
 
     def rank(pair: tuple[Published, Advice]) -> tuple[bool | int, ...]:
         (model, quant), row = (pair[0].model, pair[0].quant), pair[1]
-        offered, rough = quant in model.offered, better and quant.rough
-        size = catalog.models.index(model)
-        return not row.can_run, not offered, row.is_slow, rough, -size, row.fit.verdict.rank, -quant.size
+        offered, rough = quant in model.offered, quant.rough and (better or row.is_slow)
+        sign = 1 if row.is_slow else -1
+        size, file_size = sign * catalog.models.index(model), sign * quant.size
+        return not row.can_run, not offered, row.is_slow, rough, size, row.fit.verdict.rank, file_size
 
     return [row for _published, row in sorted(rows, key=rank)]
 

@@ -159,6 +159,7 @@ def test_advice_takes_the_largest_that_is_quick_enough() -> None:
         (3, 60e9, "1.5b:q8_0"),
         (16, 42e9, "7b:q4_0"),
         (1.2, 60e9, "0.5b:q8_0"),
+        (16, 1e9, "0.5b:q4_0"),  # all are slow: the quickest that is not rough
     ],
 )
 def test_advice_takes_four_bits_of_a_smaller_model_before_fewer_of_a_larger(
