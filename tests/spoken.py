@@ -44,6 +44,7 @@ KEYS = {
     "F2": "settings",
     "Ctrl+T": "session_settings",
     "r": "rename",
+    "R": "suggest_title",
     "t": "tag",
     "p": "pin",
     "Delete": "trash",

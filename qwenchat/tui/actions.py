@@ -86,6 +86,7 @@ def actions() -> tuple[Action, ...]:
     )
     sessions = (
         Action("rename", "r", _("Rename chat"), _("Give the chat another title")),
+        Action("suggest_title", "R", _("Suggest a title"), _("Let the model find a title for the chat")),
         Action("tag", "t", _("Tags"), _("Change the tags of the chat")),
         Action("pin", "p", _("Pin"), _("Keep the chat at the top, or no longer")),
         Action("duplicate", "d", _("Duplicate chat"), _("Make a copy of the chat")),

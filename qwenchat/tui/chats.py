@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from qwenchat.chat.conversation import Attachment, Message, Role
 from qwenchat.chat.events import Ended
 from qwenchat.chat.identity import unix_ms
+from qwenchat.chat.title import suggest
 from qwenchat.chat.turn import TurnEvents, Turns
 from qwenchat.errors import Interrupted, QwenchatError
 from qwenchat.program import Program
@@ -39,6 +40,7 @@ class Chats:
         self._queue: deque[_Asked] = deque()
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._asking = asyncio.Lock()
 
     async def send(self, session_id: str, text: str, attachments: Sequence[Attachment] = ()) -> Message:
         """Keep a question at the end of the branch and have it answered when its turn comes; return it."""
@@ -85,6 +87,12 @@ class Chats:
         else:
             self.regenerate(opened.branch[-2])
 
+    async def title(self, session_id: str) -> str:
+        """Return a title by the session's model, when it has nothing else to do; empty where nothing was asked."""
+        opened = await self.sessions.open(session_id)
+        async with self._asking:
+            return await suggest(await self.model.load(opened.session), opened.branch)
+
     async def close(self) -> None:
         """Stop what runs, keep it, and end the engine."""
         self._queue.clear()
@@ -113,7 +121,8 @@ class Chats:
             self.running, self._stopping = asked.session, False
             self._tell_queue()
             try:
-                await self._run(asked)
+                async with self._asking:
+                    await self._run(asked)
             except Interrupted:
                 pass
             except QwenchatError as error:

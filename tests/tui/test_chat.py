@@ -451,6 +451,17 @@ async def test_a_chat_gets_another_title() -> None:
         assert "BC" in it.app.program.store.session(it.chat.session.id).title
 
 
+async def test_the_model_finds_a_title_once_it_has_nothing_else_to_do() -> None:
+    async with chatting("Washing rice") as it:
+        await it.do("suggest_title")
+        await until(lambda: "Nothing was asked" in " ".join(it.said))
+        await it.ask("How often must rice be washed?")
+        await it.do("suggest_title")
+        await until(lambda: it.chat.session.title == "Washing rice")
+        assert it.app.program.store.session(it.chat.session.id).title == "Washing rice"
+        assert [message.text for message in it.kept()] == ["How often must rice be washed?", "Washing rice"]
+
+
 async def test_the_palette_knows_pinyin_initials_and_english_names() -> None:
     async with chatting() as it:
         named = {"New chat": "新建对话", "Models": "模型"}

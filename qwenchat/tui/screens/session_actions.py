@@ -113,6 +113,17 @@ class SessionActions(Answering):
 
         self.ask(screens.line(_("Title"), session.title), named)
 
+    def action_suggest_title(self) -> None:
+        """Let the model find a title for a chat."""
+        self.attempt(self._suggest_title(self._named()), "title", alone=True)
+
+    async def _suggest_title(self, session: Session) -> None:
+        if title := await self.chats.title(session.id):
+            await self._label(session, title=title)
+            self.tell(_("The title now: {title}").format(title=title))
+        else:
+            self.tell(_("Nothing was asked in this chat yet."))
+
     def action_tag(self) -> None:
         """Change a chat's tags."""
         session = self._named()
