@@ -10,7 +10,7 @@ from qwenchat.chat.prompt import DEFAULT_SYSTEM, Turn
 from qwenchat.models.guide.corpus import FOLDER, LANGUAGES, OUTSIDE, Wording, answers, framed, frames, plain
 from qwenchat.models.guide.noise import noisy
 
-OUTSIDE_SHARE = 0.36
+OUTSIDE_SHARE = 0.4
 """How often a question is one that must be refused; the trial had too few."""
 _HERE = re.compile("qwenchat|program|app|here|程序|软件|这里|工具|应用")
 """Frames that speak of this program make no question an outside one."""

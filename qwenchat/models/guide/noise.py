@@ -1,6 +1,7 @@
-"""How people really type: case, punctuation, slips of the finger. A question keeps its meaning."""
+"""How people really type: other words for the same, case, punctuation, slips of the finger. The meaning stays."""
 
 import random
+import re
 from collections.abc import Callable
 
 _NEIGHBOURS = {
@@ -13,13 +14,45 @@ _HOMOPHONES = {
     "模型": "模形", "怎么": "咋么", "下载": "下栽", "删除": "山除", "导出": "倒出", "它": "他", "哪": "那", "啊": "阿",
 }  # fmt: skip
 
+_SAME = {
+    "en": (
+        "chat|conversation|session|discussion|dialogue", "delete|remove|erase|get rid of|wipe", "answer|reply|response",
+        "chats|conversations|sessions|discussions", "deleted|removed|erased|wiped", "folder|directory", "find|locate",
+        "laptop|computer|machine|pc", "stop|cancel|abort|interrupt|halt", "quit|exit|close|leave", "save|store|keep",
+        "program|app|application|software|tool", "settings|preferences|options|configuration", "show|display",
+        "key|shortcut|hotkey", "change|modify|alter", "slow|sluggish", "fast|quick", "memory|ram", "download|fetch",
+        "big|large|huge", "small|little|tiny", "colours|colors", "picture|image", "error|failure", "start|launch",
+        "continue|go on|carry on|resume", "copy|duplicate", "undo|take back|revert", "i want to|i'd like to|i need to",
+    ),
+    "zh": (
+        "会话|对话|聊天", "删除|删掉|移除|清除", "回答|回复|答案", "文件夹|目录", "电脑|机器|笔记本", "退出|关闭",
+        "停止|中断|打断|停下", "修改|更改|改变", "查找|搜索|找到", "保存|存下", "快捷键|按键|热键", "设置|配置|选项",
+        "程序|软件|应用", "报错|出错", "重命名|改名", "显示|查看", "继续|接着", "撤销|撤回|恢复", "图片|图像",
+        "复制|拷贝", "想要|需要|希望", "怎么|如何|怎样|咋", "速度慢|很慢|卡", "提问|问题", "历史|记录",
+    ),
+}  # fmt: skip
+"""Words that may stand for one another in a question about the program, or about anything else."""
+_WORDS = {"en": re.compile(r"\b(" + "|".join(_SAME["en"]) + r")\b"), "zh": re.compile("|".join(_SAME["zh"]))}
+
 
 def noisy(text: str, language: str, chance: random.Random) -> str:
     """Return a question as someone in a hurry, or on a phone, may type it; most stay as they are."""
+    if chance.random() < 0.2:
+        text = _in_other_words(text, language, chance)
     if chance.random() < 0.25:
         text = _slipped(text, chance) if language == "en" else _misspelt(text, chance)
     text = _cased(text, chance)
     return text + _ending(text, language, chance)
+
+
+def _in_other_words(text: str, language: str, chance: random.Random) -> str:
+    """Put another word of its group in the place of one word."""
+    found = list(_WORDS[language].finditer(text))
+    if not found:
+        return text
+    at = chance.choice(found)
+    group = next(words for group in _SAME[language] if at[0] in (words := group.split("|")))
+    return text[: at.start()] + chance.choice([word for word in group if word != at[0]]) + text[at.end() :]
 
 
 def _slipped(text: str, chance: random.Random) -> str:
