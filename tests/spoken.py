@@ -4,6 +4,7 @@ import re
 import shlex
 
 import click
+from click.exceptions import Exit, NoArgsIsHelpError
 
 from qwenchat import config
 from qwenchat.cli.main import root
@@ -65,7 +66,7 @@ def problem(span: str) -> str:
     if "qwenchat" in span.split():
         return command_problem(span[span.index("qwenchat") :])
     if span.startswith("--"):
-        return "" if span.split(maxsplit=1)[0] in _all_options(root) else f"no command has {span.split(maxsplit=1)[0]}"
+        return "" if span.split(maxsplit=1)[0] in options_of(root) else f"no command has {span.split(maxsplit=1)[0]}"
     if re.fullmatch(r"/[a-z]+( .*)?", span):
         return "" if span[1:].split(maxsplit=1)[0] in slash.commands() else f"no slash command {span}"
     if re.fullmatch(r"[a-z]+\.[a-z_]+", span) and span.partition(".")[0] in _sections():
@@ -76,27 +77,46 @@ def problem(span: str) -> str:
 def command_problem(line: str) -> str:
     """Return what is wrong with a command line: an unknown command, option or setting."""
     words = shlex.split(line.split(" | ", maxsplit=1)[0])[1:]
-    command: click.Command = root
-    path = ["qwenchat"]
-    takes_value = _options(root)
-    is_value = False
-    for word in words:
-        if is_value:
-            is_value = False
-        elif word.startswith("-") and word != "-":
-            name, equals, _value = word.partition("=")
-            if name not in takes_value and name not in ("-h", "--help"):
-                return f"{' '.join(path)} has no {name}"
-            is_value = not equals and takes_value.get(name, False)
-        elif isinstance(command, click.Group):
-            found = command.get_command(click.Context(command), word)
-            if found is None:
-                return f"{' '.join(path)} has no {word}"
-            command, takes_value = found, _options(found)
-            path.append(word)
-        elif path[1:] in (["config", "set"], ["config", "get"]) and word == words[2] and word.islower():
-            return "" if word in config.names() else f"no setting {word}"
+    if words[:2] in (["config", "set"], ["config", "get"]) and words[2:] and words[2].islower():
+        return "" if words[2] in config.names() else f"no setting {words[2]}"
+    try:
+        parse(words, whole=False)
+    except (Exit, NoArgsIsHelpError):
+        return ""
+    except click.UsageError as error:
+        return f"{line}: {error.message}"
     return ""
+
+
+def parse(arguments: list[str], *, whole: bool) -> None:
+    """Let click read a command without running it; `whole` asks for its arguments too. Raises click.UsageError."""
+    command: click.Command | None = root
+    name, parent = "qwenchat", None
+    while isinstance(command, click.Group):
+        with click.Context(command, parent, **command.context_settings) as bare:
+            rest = command.make_parser(bare).parse_args(list(arguments))[1]
+        parent = command.make_context(name, list(arguments), parent=parent)
+        if not rest:
+            return
+        name, *arguments = rest
+        command = command.get_command(parent, name)
+    if command is None:
+        raise click.UsageError(f"There is no command {name}.")
+    try:
+        command.make_context(name, list(arguments), parent=parent)
+    except click.MissingParameter:
+        if whole:
+            raise
+
+
+def options_of(command: click.Command) -> set[str]:
+    """Return the options of a command and of all below it."""
+    found = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    if isinstance(command, click.Group):
+        with click.Context(command) as context:
+            for name in command.list_commands(context):
+                found |= options_of(command.get_command(context, name) or command)
+    return found
 
 
 def key_problem(key: str) -> str:
@@ -126,19 +146,3 @@ def key_clashes() -> list[str]:
 
 def _sections() -> set[str]:
     return {name.partition(".")[0] for name in config.names() if "." in name}
-
-
-def _options(command: click.Command) -> dict[str, bool]:
-    """Return the options, and of each whether a value follows it."""
-    options = [one for one in command.params if isinstance(one, click.Option)]
-    return {name: not one.is_flag for one in options for name in (*one.opts, *one.secondary_opts)}
-
-
-def _all_options(command: click.Command) -> set[str]:
-    found = set(_options(command))
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        for name in command.list_commands(context):
-            inner = command.get_command(context, name)
-            found |= _all_options(inner) if inner else set()
-    return found

@@ -20,43 +20,13 @@ from qwenchat.tui.transcript.view import Transcript
 from qwenchat.tui.widgets import prompt
 from tests import catalogue, pages
 from tests.documents import Page, all_pages, of_qwenchat
+from tests.spoken import options_of, parse
 
 PAGES = all_pages()
 LANGUAGES = ("en", "zh")
 FOREIGN = {"--no-isolation", "--snapshot-update"}
 """Options of other programs that a sentence names."""
 each_page = pytest.mark.parametrize("page", PAGES, ids=str)
-
-
-def parse(arguments: list[str], *, whole: bool) -> None:
-    """Let click read a command without running it; `whole` asks for its arguments too. Raises click.UsageError."""
-    command: click.Command | None = root
-    name, parent = "qwenchat", None
-    while isinstance(command, click.Group):
-        with click.Context(command, parent, **command.context_settings) as bare:
-            rest = command.make_parser(bare).parse_args(list(arguments))[1]
-        parent = command.make_context(name, list(arguments), parent=parent)
-        if not rest:
-            return
-        name, *arguments = rest
-        command = command.get_command(parent, name)
-    if command is None:
-        raise click.UsageError(f"There is no command {name}.")
-    try:
-        command.make_context(name, list(arguments), parent=parent)
-    except click.MissingParameter:
-        if whole:
-            raise
-
-
-def options_of(command: click.Command) -> set[str]:
-    """Return the options of a command and of all below it."""
-    found = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    if isinstance(command, click.Group):
-        with click.Context(command) as context:
-            for name in command.list_commands(context):
-                found |= options_of(command.get_command(context, name) or command)
-    return found
 
 
 def refused(commands: list[list[str]], *, whole: bool) -> list[str]:
