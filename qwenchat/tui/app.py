@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ from qwenchat.program import Program
 from qwenchat.text import clean_line
 from qwenchat.tui import themes
 from qwenchat.tui.actions import Where, actions, clashes
+from qwenchat.tui.hangup import hung_up
 from qwenchat.tui.live_theme import EVERY_S, LiveTheme
 from qwenchat.tui.screens import open as screens
 from qwenchat.tui.screens.chat import ChatScreen
@@ -91,6 +93,8 @@ class QwenchatApp(App[None]):
         for problem in (*clashes(self.actions, self.program.settings.keys), *self._themes.problems):
             self._warn(problem)
         self.set_interval(EVERY_S, self._follow_theme)
+        if not self.is_headless:
+            self.set_interval(EVERY_S, self._follow_terminal)
 
     def watch_title(self, title: str) -> None:
         """Name the terminal's window after the chat."""
@@ -128,6 +132,9 @@ class QwenchatApp(App[None]):
             try:
                 await self.chat.leave()
             finally:
+                if not self.is_headless and hung_up():
+                    self.program.close()
+                    os._exit(0)  # all is kept and the engine ended; Textual's own end would write, and wait for ever
                 self.exit()
 
     def _take_theme(self, name: str | None) -> None:
@@ -155,6 +162,11 @@ class QwenchatApp(App[None]):
         if theme:
             self.register_theme(theme)
             self.mutate_reactive(QwenchatApp.theme)
+
+    def _follow_terminal(self) -> None:
+        """Keep everything and leave when the terminal has gone without a word."""
+        if not self._leaving and hung_up():
+            self.run_worker(self.action_quit(), name="leave")
 
     def _warn(self, problem: QwenchatError) -> None:
         words = clean_line(problem.hint, 500)

@@ -28,6 +28,7 @@ class Terminal:
 
     def __init__(self, words: list[str], columns: int, rows: int, env: dict[str, str]) -> None:
         self._master, slave = pty.openpty()
+        self._gone = False
         self._emulated = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._emulated)
         self._resize(columns, rows)
@@ -82,13 +83,19 @@ class Terminal:
             self._read(0.1)
         return self.process.returncode
 
+    def hang_up(self) -> None:
+        """Be gone, as a window that is closed: the program has no controlling terminal, so no signal tells it."""
+        self._gone = True
+        os.close(self._master)
+
     def close(self) -> None:
         if self.process.poll() is None:
             children = psutil.Process(self.process.pid).children(recursive=True)
             self.process.kill()
             self.process.wait()
             psutil.wait_procs(children, 10)
-        os.close(self._master)
+        if not self._gone:
+            os.close(self._master)
 
     def _read(self, seconds: float) -> None:
         ready, _, _ = select.select([self._master], [], [], seconds)

@@ -5,6 +5,7 @@ import signal
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from qwenchat.chat.conversation import Status
@@ -56,13 +57,20 @@ def test_killed_in_mid_answer_nothing_is_lost(endless: ggufs.Chain) -> None:
     assert answer.text.count("once upon a time") > 15
 
 
-def test_the_terminal_closes_in_mid_answer_and_the_answer_is_kept(endless: ggufs.Chain) -> None:
+@pytest.mark.parametrize("told", [True, False])
+def test_the_terminal_closes_in_mid_answer_and_the_answer_is_kept(endless: ggufs.Chain, *, told: bool) -> None:
     with qwenchat_in_terminal("--model", endless.path) as terminal:
         terminal.shows(READY)
         terminal.send("Tell me a story" + ENTER)
         terminal.until(lambda text: text.count("once upon a time") > 20)
-        terminal.process.send_signal(signal.SIGHUP)
-        assert terminal.end() == 0
+        if told:
+            terminal.process.send_signal(signal.SIGHUP)
+            assert terminal.end() == 0
+        else:
+            engines = psutil.Process(terminal.process.pid).children()
+            terminal.hang_up()
+            assert terminal.process.wait(30) == 0
+            assert psutil.wait_procs(engines, 10)[1] == []
     program = Program.here()
     session = program.store.shelf.latest()
     assert session

@@ -32,6 +32,7 @@ class Shown:
         "_body",
         "_code",
         "_document",
+        "_earlier",
         "_laid",
         "_look",
         "above",
@@ -60,6 +61,7 @@ class Shown:
         self._look: Look | None = None
         self._document: Document | None = None
         self._body: list[Line] = []
+        self._earlier: list[Line] = []
         self._laid = self._code = 0
 
     def estimate(self, width: int) -> int:
@@ -96,10 +98,11 @@ class Shown:
         head = [*above, *wrap(labels.heading(self.message, self.variant, palette), measure)]
         if self.message.attachments:
             head += wrap(labels.attachments(self.message, palette), measure)
-        self.unchanged = len(head) + len(self._body)
         body = list(self._question(look)) if self.message.role is Role.USER else self._answer(look)
         foot = [line for runs in self._foot(palette) for line in wrap(runs, measure)]
         self.lines = [*head, *body, *([BLANK] * bool(body and foot)), *foot, BLANK]
+        self.unchanged = _alike(self._earlier, self.lines)
+        self._earlier = self.lines
         for number in [number for number in self.strips if number >= self.unchanged]:
             del self.strips[number]
         return self.lines
@@ -124,7 +127,7 @@ class Shown:
         return self._document
 
     def _start_over(self) -> None:
-        self._body, self._laid, self._code = [], 0, 0
+        self._body, self._earlier, self._laid, self._code = [], [], 0, 0
         self.strips.clear()
         self.lines = None
 
@@ -167,3 +170,9 @@ class Shown:
     def _foot(self, palette: Palette) -> list[list[Run]]:
         message = self.message
         return [runs for runs in (labels.status(message, palette), labels.stats(message, palette)) if runs]
+
+
+def _alike(earlier: list[Line], lines: list[Line]) -> int:
+    """Return how many lines at the top are the same in both; the last one of before is no longer the last."""
+    same = (number for number, (before, now) in enumerate(zip(earlier[:-1], lines, strict=False)) if before != now)
+    return next(same, min(max(len(earlier) - 1, 0), len(lines)))
