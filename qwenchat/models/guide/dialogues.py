@@ -12,7 +12,9 @@ from qwenchat.models.guide.noise import noisy
 
 OUTSIDE_SHARE = 0.4
 """How often a question is one that must be refused; the trial had too few."""
-_HERE = re.compile("qwenchat|program|app|here|程序|软件|这里|工具|应用")
+_HERE = re.compile(
+    r"qwenchat|program|app|here|\bkey|command|button|menu|flag|程序|软件|这里|工具|应用|命令|按键|按哪|哪个键|菜单|设置"
+)
 """Frames that speak of this program make no question an outside one."""
 LATER_TURN_SHARE = 0.15
 OTHER_SYSTEM_SHARE = 0.3

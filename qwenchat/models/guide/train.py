@@ -1,7 +1,7 @@
 """Trains the guide from its corpus: `python -m qwenchat.models.guide.train`, with the extra `guide` installed.
 
-One core takes less than an hour. The same seed, libraries and machine give the same file. The sets in `judged/` are
-read only to keep their questions out: wordings held out of the corpus tell how the training goes, and
+One core takes little more than an hour. The same seed, libraries and machine give the same file. The sets in `judged/`
+are read only to keep their questions out: wordings held out of the corpus tell how the training goes, and
 `python -m tests.bench.guide` judges the result.
 """
 
@@ -50,8 +50,8 @@ class Phase:
 
 
 PHASES = (
-    Phase(0.45, brief=True, cut=2, whole=0.0, dropout=0.0, bpe_dropout=0.0),
-    Phase(0.55, brief=False, cut=3, whole=0.12, dropout=0.05, bpe_dropout=0.03),
+    Phase(0.5, brief=True, cut=2, whole=0.0, dropout=0.0, bpe_dropout=0.0),
+    Phase(0.5, brief=False, cut=3, whole=0.12, dropout=0.05, bpe_dropout=0.03),
 )
 """First what belongs to which words, then the manners: system prompts, later turns, whole answers, unusual spellings.
 
@@ -79,7 +79,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("guide.gguf"))
-    parser.add_argument("--steps", type=int, default=30_000)
+    parser.add_argument("--steps", type=int, default=42_000)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1, help="One is as fast as two: the matrices are small.")
     parser.add_argument("--rate", type=float, default=3e-3)

@@ -57,6 +57,8 @@ class Viewport(ScrollView, can_focus=True):
         self.column = Column(Look(80, Palette()))
         self._following = True
         self._settling = False
+        self._end = 0
+        """The most lines that there were since the last repaint of a part."""
         self._base: Style | None = None
         """The view's own colours while it is being painted: Textual works them out anew whenever it is asked."""
 
@@ -100,6 +102,7 @@ class Viewport(ScrollView, can_focus=True):
             else:
                 top = self.column.settle(round(self.scroll_y) if top is None else top, height)
             self.virtual_size = Size(self.columns, self.column.total)
+            self._end = max(self._end, self.column.total)
             self.scroll_target_y = self.scroll_y = top
         finally:
             self._settling = False
@@ -124,11 +127,13 @@ class Viewport(ScrollView, can_focus=True):
         self.refresh()
 
     def refresh_message(self, index: int, first: int = 0) -> None:
-        """Repaint a message from its line `first` on, and all below it."""
-        y = self.column.start(index) + first - round(self.scroll_y)
-        if y < self.size.height:
-            y = max(y, 0)
-            self.refresh(Region(0, y, self.size.width, self.size.height - y))
+        """Repaint a message from its line `first` on, and what is or was below it."""
+        scrolled = round(self.scroll_y)
+        y = max(self.column.start(index) + first - scrolled, 0)
+        end = min(self._end - scrolled, self.size.height)
+        self._end = self.column.total
+        if y < end:
+            self.refresh(Region(0, y, self.size.width, end - y))
 
     # For classes below to say
 
