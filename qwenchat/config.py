@@ -229,7 +229,7 @@ def _convert(document: object, where: str) -> Settings:
             _("A setting {where} is wrong: {reason}.").format(
                 where=where, reason=str(error).replace(" - at `$.", " - `")
             ),
-            _("`qwenchat config show` lists every setting with its value."),
+            _("Correct it, or take it out."),
         ) from error
 
 

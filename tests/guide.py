@@ -1,10 +1,11 @@
 """The guide's examination: questions written before it was trained, put to it through llama.cpp."""
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from qwenchat.chat.prompt import DEFAULT_SYSTEM, Turn
 from qwenchat.chat.sampling import Sampling
@@ -12,7 +13,10 @@ from qwenchat.engine.local import LocalEngine
 from qwenchat.models.guide import corpus
 from tests.engines import GREEDY, answer, engine
 
+Drawn = TypeVar("Drawn")
 MODEL = corpus.JUDGED.with_name("guide.gguf")
+SAMPLE = 60
+"""Questions of each set that the test suite asks."""
 LONGEST = 200
 """Tokens within which an answer is to end by itself."""
 
@@ -60,6 +64,19 @@ def framed(language: str, count: int = 200) -> list[Question]:
     frames = corpus.frames("frames", language, corpus.JUDGED)
     drawn = ((chance.choice(inside), chance.choice(frames)) for _draw in range(count))
     return [Question(language, (one.topic,), corpus.framed(frame, one.drawn(chance))) for one, frame in drawn]
+
+
+SETS: dict[str, Callable[[str], list[Question]]] = {
+    "(a) by hand": lambda language: written("hand", language),
+    "(b) unseen frames": framed,
+    "(c) outside its knowledge, refused": lambda language: written("outside", language),
+}
+"""The sets, as the guide's card names them."""
+
+
+def sampled(said: Sequence[Drawn]) -> list[Drawn]:
+    """Return the fixed sample of a set."""
+    return random.Random(2).sample(said, SAMPLE)
 
 
 @asynccontextmanager

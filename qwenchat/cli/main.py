@@ -75,7 +75,7 @@ def localised(command: click.Command) -> click.Command:
 def root(context: click.Context, /, **options: Any) -> int:
     """Chat with Qwen2 models, offline, on your own machine. Without a command: in a screen of its own."""
     program: Program = context.obj
-    if context.invoked_subcommand != "doctor":  # which tells itself what is wrong with the settings
+    if context.invoked_subcommand not in ("config", "doctor"):  # which help where the settings are wrong
         _settings = program.settings  # raises where they are wrong: until here it was done without
     context.call_on_close(program.close)
     return ExitCode.DONE if context.invoked_subcommand else _screen(program, options)

@@ -158,7 +158,7 @@ def survey(program: Program) -> Survey:
         fits, is_best = None if entry.problem else advice, advice is not None and advice is best
         offers.append(Offer(entry.reference, entry, entry.published, fits, recommended=is_best))
     known, sizes = {offer.reference for offer in offers if not offer.problem}, set()
-    guide = _guide(program)
+    offers += _guide(program)
     for advice in advices:
         size, _colon, label = advice.reference.partition(":")
         model = program.catalog.get(size)
@@ -167,7 +167,7 @@ def survey(program: Program) -> Survey:
         sizes.add(size)
         if model and quant and advice.reference not in known:
             offers.append(Offer(advice.reference, None, Published(model, quant), advice, first, advice is best))
-    return Survey(resources, (*guide, *offers))
+    return Survey(resources, tuple(offers))
 
 
 def _advice(entry: Entry, resources: fit.Resources, kv_type: str, speed: Speed | None) -> Advice | None:

@@ -32,14 +32,12 @@ async def examine(model: Path, show_wrong: bool) -> None:
             )
             print("| set, greedy | en | zh |\n|---|---|---|")
             everything = []
-            for name, label in (("hand", "(a) by hand"), ("frames", "(b) unseen frames"), ("outside", "(c) refused")):
-                cells = []
-                for language in corpus.LANGUAGES:
-                    asked = guide.framed(language) if name == "frames" else guide.written(name, language)
-                    said = await guide.put(made, asked)
-                    everything += said
-                    cells.append(f"{guide.share(said):.1%} of {len(said)}")
-                print(f"| {label} | {' | '.join(cells)} |")
+            for label, questions_of in guide.SETS.items():
+                said = [await guide.put(made, questions_of(language)) for language in corpus.LANGUAGES]
+                everything += [one for each in said for one in each]
+                print(f"| {label} | {' | '.join(f'{guide.share(each):.1%} of {len(each)}' for each in said)} |")
+                samples = [guide.share(guide.sampled(each)) for each in said]
+                print(f"| {label}, the tests' sample | {' | '.join(f'{one:.1%}' for one in samples)} |")
             _rest(everything)
             await _at(made, everything, Sampling(temperature=0.7, top_p=0.8, top_k=20, repeat_penalty=1.1))
     if show_wrong:

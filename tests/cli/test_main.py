@@ -78,6 +78,19 @@ def test_config_round_trip(home: Path) -> None:
     assert qwenchat("config", "get", "no.such").returncode == 2
 
 
+def test_wrong_settings_can_be_found_and_mended() -> None:
+    path = Path(qwenchat("config", "path").stdout.strip())
+    path.parent.mkdir(parents=True)
+    path.write_text('theme = "ink"\n[model]\ncontext = "many"\n', "utf-8")
+    for words in (["sessions", "list"], ["config", "show"], ["config", "set", "theme", "paper"]):
+        done = qwenchat(*words)
+        assert done.returncode == 2
+        assert "model.context" in done.stderr
+    assert qwenchat("config", "path").stdout.strip() == str(path)
+    assert qwenchat("config", "set", "model.context", "4096").returncode == 0
+    assert qwenchat("sessions", "list").returncode == 0
+
+
 def test_a_bug_says_so_and_debug_shows_where(tmp_path: Path) -> None:
     script = (
         "import sys\nfrom qwenchat.cli import main\nfrom qwenchat.program import Program\n"

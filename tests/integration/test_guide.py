@@ -1,6 +1,5 @@
 """The committed guide, through real llama.cpp: it still knows what its card says, stops by itself, and is small."""
 
-import random
 import re
 from pathlib import Path
 
@@ -13,28 +12,25 @@ from tests import guide
 from tests.engines import GREEDY, answer
 from tests.guide import Question
 
-SAMPLE = 60
-MAY_DIFFER = 0.08
-"""By how much a fixed sample's score may lie below that of the whole set."""
+MAY_DIFFER = 0.04
+"""By how much a score may lie below the card's: another processor rounds differently, and decides a close call so."""
 
 
 def committed(label: str, language: str) -> float:
-    """Return a score that the guide's card states, from 0 to 1."""
+    """Return a score of the tests' sample that the guide's card states, from 0 to 1."""
     card = (corpus.JUDGED.with_name("README.md")).read_text("utf-8")
-    (row,) = re.findall(rf"^\| {re.escape(label)}[^|]*\|([^|]*)\|([^|]*)\|", card, re.MULTILINE)
+    (row,) = re.findall(rf"^\| {re.escape(label)}, the tests' sample \|([^|]*)\|([^|]*)\|", card, re.MULTILINE)
     shown: str = row[corpus.LANGUAGES.index(language)]
     return float(shown.split("%", maxsplit=1)[0]) / 100
 
 
 @pytest.mark.parametrize("language", corpus.LANGUAGES)
-@pytest.mark.parametrize(("label", "name"), [("(a)", "hand"), ("(b)", "frames"), ("(c)", "outside")])
-async def test_it_knows_what_its_card_says(tmp_path: Path, label: str, name: str, language: str) -> None:
-    asked = guide.framed(language) if name == "frames" else guide.written(name, language)
-    sample = random.Random(2).sample(asked, SAMPLE)
+@pytest.mark.parametrize("label", guide.SETS)
+async def test_it_knows_what_its_card_says(tmp_path: Path, label: str, language: str) -> None:
     async with guide.guide(tmp_path) as made:
-        said = await guide.put(made, sample)
+        said = await guide.put(made, guide.sampled(guide.SETS[label](language)))
     assert guide.share(said) >= committed(label, language) - MAY_DIFFER
-    assert sum(one.ended for one in said) >= SAMPLE - 1
+    assert sum(one.ended for one in said) >= guide.SAMPLE - 1
 
 
 @pytest.mark.parametrize(

@@ -91,8 +91,9 @@ def test_help_is_chinese_and_so_are_the_words_of_click(locale: str, setting: str
 
 
 def test_an_error_is_chinese_by_the_locale() -> None:
-    done = qwenchat("ask", "hello", LANG="zh_CN.UTF-8")
-    assert (done.returncode, done.stderr.splitlines()[0]) == (3, "错误: 没有选择模型，本机也没有模型。")
+    done = qwenchat("ask", "-m", "/none.gguf", "hello", LANG="zh_CN.UTF-8")
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[0] == "错误: 没有文件 /none.gguf。"
 
 
 def test_wrong_use_is_chinese() -> None:
