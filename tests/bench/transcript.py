@@ -1,6 +1,6 @@
 """What the transcript costs: opening, streaming, typing beside it, memory, resizing. Prints a Markdown table.
 
-Run by hand: `python tests/bench/transcript.py`. Each figure comes from a fresh process with a headless terminal of
+Run by hand: `python -m tests.bench.transcript`. Each figure comes from a fresh process with a headless terminal of
 120x40; a Textual program that is empty but for a TextArea is measured in the same run.
 """
 
