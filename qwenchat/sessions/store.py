@@ -13,7 +13,7 @@ from typing import Any
 
 from qwenchat.chat.conversation import Message, Role, Session, Status, Tree, title_of
 from qwenchat.chat.identity import Clock, NewId, UUIDv7, unix_ms
-from qwenchat.chat.memory import no_such_session
+from qwenchat.chat.memory import no_such_message, no_such_session
 from qwenchat.i18n import _
 from qwenchat.sessions import messages, rows
 from qwenchat.sessions.archive import Archive
@@ -105,7 +105,8 @@ class Store:
     def add(self, *new: Message) -> None:
         """Keep new messages in one transaction and make the last one their session's leaf.
 
-        A message comes after its parent. Raises NotFound for an unknown session or parent.
+        A message comes after its parent. Raises NotFound for an unknown session and for a parent that
+        is unknown or deleted.
         """
         with self._database.write() as connection:
             for message in new:
@@ -122,7 +123,7 @@ class Store:
                 (rows.packed(token_ids), whole(text), message_id),
             )
             if not added.rowcount:
-                raise messages.no_such_message(message_id)
+                raise no_such_message(message_id)
 
     def amend(self, answer: Message) -> None:
         with self._database.write() as connection:
@@ -138,7 +139,7 @@ class Store:
                 ),
             )
             if not changed.rowcount:
-                raise messages.no_such_message(answer.id)
+                raise no_such_message(answer.id)
             if answer.status is not Status.STREAMING:
                 messages.fold(connection, answer.id)
 
@@ -185,7 +186,7 @@ class Store:
             self.create(session)
         missing = [message for message in archive.messages if not messages.is_kept(connection, message.id)]
         for message in missing:
-            messages.insert(connection, message)
+            messages.insert(connection, message, below_deleted=True)
         return is_new or bool(missing)
 
     def duplicate(self, session_id: str) -> Session:

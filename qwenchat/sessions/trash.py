@@ -10,10 +10,10 @@ from contextlib import ExitStack
 
 from qwenchat.chat.conversation import Tree
 from qwenchat.chat.identity import Clock
-from qwenchat.chat.memory import no_such_session
+from qwenchat.chat.memory import no_such_message, no_such_session
 from qwenchat.sessions.database import Database
 from qwenchat.sessions.locks import SessionLocks
-from qwenchat.sessions.messages import TREE, load, no_such_message
+from qwenchat.sessions.messages import TREE, load
 from qwenchat.sessions.migrate import safety_copy
 
 MANY = 10
@@ -24,6 +24,12 @@ WITH RECURSIVE below (n) AS (
     UNION ALL
     SELECT messages.n FROM below JOIN messages ON messages.parent = below.n AND messages.removed IS NULL
 )"""
+
+_FREE = """
+UPDATE messages SET parent = NULL
+    WHERE parent IN (SELECT n FROM messages WHERE removed IS NOT NULL AND removed_at < :before)
+    AND (removed IS NULL OR removed_at >= :before)
+"""
 
 
 class Trash:
@@ -60,12 +66,16 @@ class Trash:
             return [session_id for (session_id,) in found]
 
     def empty(self, before: int) -> list[str]:
-        """Delete forever the sessions and single messages that were deleted before a time; return the sessions' ids."""
+        """Delete forever the sessions and single messages that were deleted before a time; return the sessions' ids.
+
+        What follows such a message and was not deleted stays, as the first of its branch.
+        """
         gone = self._older_than(before)
         if gone:
             self.delete_forever(*gone)
         with self._database.write() as connection:
-            connection.execute("DELETE FROM messages WHERE removed_at < ?", (before,))
+            connection.execute(_FREE, {"before": before})
+            connection.execute("DELETE FROM messages WHERE removed IS NOT NULL AND removed_at < ?", (before,))
             _drop_blobs(connection)
         return gone
 
