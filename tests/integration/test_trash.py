@@ -10,7 +10,9 @@ from qwenchat.chat.events import Saved
 from qwenchat.chat.scripted import ScriptedEngine
 from qwenchat.chat.turn import Turns
 from qwenchat.errors import NotFound, StoreError
-from qwenchat.sessions.migrate import safety_copies
+from qwenchat.program import Program
+from qwenchat.sessions import trash
+from qwenchat.sessions.migrate import safety_copies, safety_copy
 from qwenchat.sessions.store import Store
 from tests.archives import talk
 from tests.stores import database_in, fake_clock, filled, question, store_in
@@ -103,6 +105,55 @@ def test_emptying_after_a_time(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         store.trash.restore_message("a2")
     assert [message.id for message in store.tree("s")] == ["q1", "a1"]
+
+
+@pytest.mark.parametrize("restored", [True, False])
+def test_emptying_while_another_program_has_the_trash_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restored: bool
+) -> None:
+    """The other program comes while the safety copy is made."""
+    store, other = store_in(tmp_path), Store(database_in(tmp_path))
+    for n in range(12):
+        store.create(Session(f"s{n}", n, n, trashed=n))
+
+    def meanwhile(file: Path, why: str) -> Path:
+        if restored:
+            other.trash.restore("s3", "s4")
+        else:
+            for n in range(12):
+                other.trash.delete_forever(f"s{n}")
+        return safety_copy(file, why)
+
+    monkeypatch.setattr(trash, "safety_copy", meanwhile)
+    gone = store.trash.empty(100)
+    assert gone == ([f"s{n}" for n in range(12) if n not in (3, 4)] if restored else [])
+    assert {session.id for session in store.sessions()} == ({"s3", "s4"} if restored else set())
+    assert not store.shelf.count(trashed=True)
+
+
+def test_what_streams_is_emptied_another_time(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    for name in ("s", "t"):
+        store.create(Session(name, 1, 1))
+    with store.streaming("s"):
+        store.add(question("q", "?"), Message("a", "s", "q", Role.ASSISTANT, "", 1, Status.STREAMING))
+        for name in ("s", "t"):
+            store.label(name, trashed=5)
+        assert store.trash.empty(100) == ["t"]
+        store.append("a", "still here", [1])
+    assert store.trash.empty(100) == ["s"]
+
+
+def test_the_store_opens_where_the_trash_can_not_be_emptied(tmp_path: Path) -> None:
+    store = store_in(tmp_path / "home")
+    for n in range(12):
+        store.create(Session(f"s{n}", n, n, trashed=n))
+    store.close()
+    (tmp_path / "home" / "data" / "copies").write_text("in the place of the folder for copies")
+    for days in ("30", str(10**15)):
+        program = Program({"QWENCHAT_HOME": str(tmp_path / "home"), "QWENCHAT_SESSIONS_EMPTY_TRASH_AFTER_DAYS": days})
+        assert program.store.shelf.count(trashed=True) == 12
+        program.close()
 
 
 def test_not_under_a_turn(tmp_path: Path) -> None:
