@@ -14,6 +14,7 @@ from typing import Any
 from qwenchat.chat.conversation import Message, Role, Session, Status, Tree, title_of
 from qwenchat.chat.identity import Clock, NewId, UUIDv7, unix_ms
 from qwenchat.chat.memory import no_such_message, no_such_session
+from qwenchat.errors import NotFound
 from qwenchat.i18n import _
 from qwenchat.sessions import messages, rows
 from qwenchat.sessions.archive import Archive
@@ -161,6 +162,16 @@ class Store:
     def find(self, prefix: str) -> Session:
         """Return the session whose id begins with `prefix`. Raises NotFound, or WrongUse where several do."""
         return self.session(self.shelf.resolve(prefix))
+
+    def find_to_go_on(self, prefix: str) -> Session:
+        """Return what `find` does. Raises NotFound for a session in the trash too: it may go any day."""
+        session = self.find(prefix)
+        if session.trashed is not None:
+            raise NotFound(
+                _("The session {id} is in the trash.").format(id=session.id),
+                _("`qwenchat sessions restore {id}` takes it back.").format(id=session.id),
+            )
+        return session
 
     def sessions(self) -> list[Session]:
         """Return every session that is not in the trash, pinned ones first, then the newest."""
