@@ -1,0 +1,84 @@
+"""The running side without a screen: sessions that begin, questions that wait, engines that end."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from qwenchat.chat.conversation import Session
+from qwenchat.errors import StoreError
+from qwenchat.program import Program
+from qwenchat.sessions.store import Store
+from qwenchat.tui.running.sessions import Sessions
+
+
+@pytest.fixture
+def program(home: Path) -> Iterator[Program]:
+    """A program over an empty home."""
+    program = Program.here()
+    yield program
+    program.close()
+
+
+class SlowDisk:
+    """Holds new sessions back until it is told to go on; refuses as many as `full` says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, full: int = 0) -> None:
+        self.go_on, self.asked = threading.Event(), threading.Event()
+        create = Store.create
+
+        def slowly(store: Store, session: Session) -> None:
+            nonlocal full
+            self.asked.set()
+            assert self.go_on.wait(10)
+            if full:
+                full -= 1
+                raise StoreError("The disk is full.")
+            create(store, session)
+
+        monkeypatch.setattr(Store, "create", slowly)
+
+
+async def test_a_draft_and_a_question_may_come_while_the_session_is_being_kept(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions, disk = Sessions(program), SlowDisk(monkeypatch)
+    session = sessions.new("guide").id
+    draft = asyncio.create_task(sessions.change(session, draft="Hel"))
+    await asyncio.to_thread(disk.asked.wait, 10)
+    title = asyncio.create_task(sessions.change(session, title="Mine"))
+    kept = asyncio.create_task(sessions.keep(session))
+    assert (await sessions.labels(session)).model == "guide"
+    disk.go_on.set()
+    await asyncio.gather(draft, title, kept)
+    on_disk = program.store.session(session)
+    assert (on_disk.draft, on_disk.title, on_disk.model) == ("Hel", "Mine", "guide")
+    assert not sessions.is_new(session)
+
+
+async def test_a_session_that_could_not_be_kept_is_kept_the_next_time(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions, disk = Sessions(program), SlowDisk(monkeypatch, full=1)
+    disk.go_on.set()
+    session = sessions.new("guide").id
+    with pytest.raises(StoreError):
+        await sessions.keep(session)
+    await sessions.keep(session)
+    assert program.store.session(session).id == session
+
+
+async def test_a_session_is_kept_once_though_nobody_waits_for_it_any_more(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions, disk = Sessions(program), SlowDisk(monkeypatch)
+    session = sessions.new("guide").id
+    leaving = asyncio.create_task(sessions.keep(session))
+    await asyncio.to_thread(disk.asked.wait, 10)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    disk.go_on.set()
+    await sessions.keep(session)
+    assert program.store.session(session).id == session
