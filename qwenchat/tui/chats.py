@@ -26,6 +26,8 @@ from qwenchat.tui.running.told import Failed, Happened, Listener, Offer, Queue
 class _Asked:
     session: str
     begin: Callable[[Turns], TurnEvents]
+    anew: bool = False
+    """Whether the model is loaded anew for it."""
 
 
 class Chats:
@@ -52,13 +54,13 @@ class Chats:
         """Ask a question again in other words, as a variant beside it."""
         return await self._ask(question.session, question.parent, text, question.attachments)
 
-    def regenerate(self, question: Message) -> None:
-        """Answer a question once more."""
-        self._enqueue(_Asked(question.session, lambda turns: turns.regenerate(question)))
+    def regenerate(self, question: Message, *, anew: bool = False) -> None:
+        """Answer a question once more, with the model loaded `anew`."""
+        self._enqueue(_Asked(question.session, lambda turns: turns.regenerate(question), anew))
 
-    def resume(self, answer: Message) -> None:
-        """Carry an ended answer on."""
-        self._enqueue(_Asked(answer.session, lambda turns: turns.resume(answer)))
+    def resume(self, answer: Message, *, anew: bool = False) -> None:
+        """Carry an ended answer on, with the model loaded `anew`."""
+        self._enqueue(_Asked(answer.session, lambda turns: turns.resume(answer), anew))
 
     async def stop(self, session_id: str) -> None:
         """Stop the answer of a session, and forget what waits there; questions stay."""
@@ -70,22 +72,21 @@ class Chats:
         self._tell_queue()
 
     async def retry(self, session_id: str, offer: Offer) -> None:
-        """Load the model anew, as offered, and go on with the answer that failed."""
+        """Load the model anew, as offered, and go on with the answer that failed; both when its turn comes."""
         opened = await self.sessions.open(session_id)
         if offer is Offer.SMALLER_CONTEXT:
             await self.sessions.change(session_id, context=self.model.smaller_context(opened.session))
         elif offer in (Offer.FEWER_LAYERS, Offer.WITHOUT_GPU):
             self.model.take_layers(offer, opened.session)
-        await self.model.unload()
         if not opened.branch:
             return
         last = opened.branch[-1]
         if last.role is Role.USER:
-            self.regenerate(last)
+            self.regenerate(last, anew=True)
         elif last.text:
-            self.resume(last)
+            self.resume(last, anew=True)
         else:
-            self.regenerate(opened.branch[-2])
+            self.regenerate(opened.branch[-2], anew=True)
 
     async def title(self, session_id: str) -> str:
         """Return a title by the session's model, when it has nothing else to do; empty where nothing was asked."""
@@ -132,6 +133,8 @@ class Chats:
         self._tell_queue()
 
     async def _run(self, asked: _Asked) -> None:
+        if asked.anew:
+            await self.model.unload()
         engine = await self.model.load(await self.sessions.labels(asked.session))
         if self._is_stopping():
             return

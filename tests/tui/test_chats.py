@@ -2,16 +2,23 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from qwenchat.chat.conversation import Session
+from qwenchat.chat.conversation import Session, Status
+from qwenchat.chat.events import Delta
+from qwenchat.chat.scripted import ScriptedEngine
 from qwenchat.errors import StoreError
 from qwenchat.program import Program
 from qwenchat.sessions.store import Store
+from qwenchat.tui.chats import Chats
+from qwenchat.tui.running.model import EngineFactory
 from qwenchat.tui.running.sessions import Sessions
+from qwenchat.tui.running.told import ChatEvent, Failed, Happened, Offer, Queue
+from tests.tui.screens import until
 
 
 @pytest.fixture
@@ -82,3 +89,28 @@ async def test_a_session_is_kept_once_though_nobody_waits_for_it_any_more(
     disk.go_on.set()
     await sessions.keep(session)
     assert program.store.session(session).id == session
+
+
+@asynccontextmanager
+async def running(program: Program, new_engine: EngineFactory) -> AsyncIterator[tuple[Chats, list[ChatEvent]]]:
+    """What runs behind a screen, and what it tells."""
+    told: list[ChatEvent] = []
+    chats = Chats(program, told.append, new_engine)
+    yield chats, told
+    await asyncio.wait_for(chats.close(), 10)
+
+
+async def test_starting_again_in_one_chat_leaves_the_answer_of_another(program: Program) -> None:
+    engine = ScriptedEngine(("one die", "slow " * 40, "two."), delay_s=0.01, die="die")
+    async with running(program, lambda _reference, _wishes: engine) as (chats, told):
+        failed, other = chats.sessions.new("guide").id, chats.sessions.new("guide").id
+        await chats.send(failed, "Count")
+        await until(lambda: any(isinstance(event, Failed) for event in told))
+        await chats.send(other, "Go on")
+        await until(lambda: any(isinstance(event, Happened) and isinstance(event.event, Delta) for event in told[-1:]))
+        await chats.retry(failed, Offer.AGAIN)
+        assert chats.running == other
+        await until(lambda: told[-1] == Queue("", ()))
+        store = program.store
+        assert store.branch(store.session(other).leaf)[-1].status is Status.COMPLETE
+        assert store.branch(store.session(failed).leaf)[-1].text == "one two."
