@@ -100,7 +100,7 @@ class Chats:
         if self._task and not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task])
-        await self.model.unload()
+        await self.model.close()
 
     async def _ask(
         self, session_id: str, parent: str | None, text: str, attachments: tuple[Attachment, ...]

@@ -2,16 +2,19 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from qwenchat.chat.conversation import Session, Status
-from qwenchat.chat.events import Delta
+from qwenchat.chat.events import Delta, Loading
+from qwenchat.chat.ports import Engine, ModelInfo
 from qwenchat.chat.scripted import ScriptedEngine
-from qwenchat.errors import StoreError
+from qwenchat.errors import Interrupted, StoreError
+from qwenchat.planning import Wishes
 from qwenchat.program import Program
 from qwenchat.sessions.store import Store
 from qwenchat.tui.chats import Chats
@@ -114,3 +117,44 @@ async def test_starting_again_in_one_chat_leaves_the_answer_of_another(program: 
         store = program.store
         assert store.branch(store.session(other).leaf)[-1].status is Status.COMPLETE
         assert store.branch(store.session(failed).leaf)[-1].text == "one two."
+
+
+@dataclass
+class Loads(ScriptedEngine):
+    """Takes as long to load as nobody cancels it."""
+
+    loading: bool = False
+
+    async def ready(self, loading: Callable[[Loading], object] | None = None) -> ModelInfo:
+        self._cancelled.clear()
+        self.loading = True
+        await self._cancelled.wait()
+        raise Interrupted("Loading was stopped.")
+
+
+async def test_leaving_ends_a_load_that_no_question_asked_for(program: Program) -> None:
+    engine = Loads()
+    async with running(program, lambda _reference, _wishes: engine) as (chats, _told):
+        warming = [asyncio.create_task(chats.model.load(Session("s", 1, 1, model=name))) for name in ("a", "b")]
+        await until(lambda: engine.loading)
+    for each in await asyncio.gather(*warming, return_exceptions=True):
+        assert isinstance(each, Interrupted)
+
+
+async def test_leaving_ends_a_load_whose_engine_is_still_being_made(program: Program) -> None:
+    made, go_on = threading.Event(), threading.Event()
+
+    def slowly(_reference: str, _wishes: Wishes) -> Engine:
+        made.set()
+        assert go_on.wait(10)
+        return Loads()
+
+    async with running(program, slowly) as (chats, _told):
+        warming = asyncio.create_task(chats.model.load(Session("s", 1, 1, model="a")))
+        await asyncio.to_thread(made.wait, 10)
+        closing = asyncio.create_task(chats.close())
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.wait_for(closing, 10)
+    with pytest.raises(Interrupted):
+        await warming
