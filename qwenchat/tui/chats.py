@@ -8,10 +8,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qwenchat.chat.conversation import Attachment, Message, Role
-from qwenchat.chat.events import Ended
+from qwenchat.chat.events import Ended, Saved
 from qwenchat.chat.identity import unix_ms
 from qwenchat.chat.title import suggest
 from qwenchat.chat.turn import TurnEvents, Turns
@@ -28,6 +28,8 @@ class _Asked:
     begin: Callable[[Turns], TurnEvents]
     anew: bool = False
     """Whether the model is loaded anew for it."""
+    question: Message | None = None
+    """The question, as it was asked, where this is its first answer."""
 
 
 class Chats:
@@ -43,16 +45,20 @@ class Chats:
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._asking = asyncio.Lock()
+        self._placing = asyncio.Lock()
+        """Held while a message finds its place in the tree."""
 
     async def send(self, session_id: str, text: str, attachments: Sequence[Attachment] = ()) -> Message:
         """Keep a question at the end of the branch and have it answered when its turn comes; return it."""
-        await self.sessions.keep(session_id)
-        session = await self.sessions.labels(session_id)
-        return await self._ask(session_id, session.leaf, text, tuple(attachments))
+        async with self._placing:
+            await self.sessions.keep(session_id)
+            session = await self.sessions.labels(session_id)
+            return await self._ask(session_id, session.leaf, text, tuple(attachments))
 
     async def edit(self, question: Message, text: str) -> Message:
         """Ask a question again in other words, as a variant beside it."""
-        return await self._ask(question.session, question.parent, text, question.attachments)
+        async with self._placing:
+            return await self._ask(question.session, question.parent, text, question.attachments)
 
     def regenerate(self, question: Message, *, anew: bool = False) -> None:
         """Answer a question once more, with the model loaded `anew`."""
@@ -106,7 +112,7 @@ class Chats:
         self, session_id: str, parent: str | None, text: str, attachments: tuple[Attachment, ...]
     ) -> Message:
         question = await self.sessions.add_question(session_id, parent, text, attachments)
-        self.regenerate(question)
+        self._enqueue(_Asked(session_id, lambda turns: turns.regenerate(question), question=question))
         return question
 
     def _enqueue(self, asked: _Asked) -> None:
@@ -142,11 +148,25 @@ class Chats:
         async with aclosing(asked.begin(Turns(store, engine, self.sessions.new_id, unix_ms))) as events:
             async for event in events:
                 at = self.sessions.follow(event)
+                if isinstance(event, Saved):
+                    await self._let_follow(event)
                 if isinstance(event, Ended) and not self.sessions.is_private(asked.session):
                     await asyncio.to_thread(self._program.note_speed, event.answer)
                 self._listener(Happened(asked.session, event, at))
                 if self._is_stopping():
                     await engine.cancel()
+
+    async def _let_follow(self, begun: Saved) -> None:
+        """Put the questions that wait below the one that is being answered below its answer."""
+        async with self._placing:
+            moved: dict[str | None, Message] = {}
+            for question in (asked.question for asked in self._queue):
+                if question and question.parent == begun.question.id:
+                    moved[question.id] = replace(question, parent=begun.answer.id)
+                elif question and question.parent in moved:
+                    moved[question.id] = question
+            if moved:
+                await asyncio.to_thread(self.sessions.store(begun.answer.session).move, *moved.values())
 
     def _is_stopping(self) -> bool:
         return self._stopping

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.chat.conversation import Session, Status
+from qwenchat.chat.conversation import Attachment, Session, Status
 from qwenchat.chat.events import Delta, Loading
 from qwenchat.chat.ports import Engine, ModelInfo
 from qwenchat.chat.scripted import ScriptedEngine
@@ -158,3 +158,53 @@ async def test_leaving_ends_a_load_whose_engine_is_still_being_made(program: Pro
         await asyncio.wait_for(closing, 10)
     with pytest.raises(Interrupted):
         await warming
+
+
+@dataclass
+class LoadsLater(ScriptedEngine):
+    """Is loaded when a test says so."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.loaded = asyncio.Event()
+
+    async def ready(self, loading: Callable[[Loading], object] | None = None) -> ModelInfo:
+        await self.loaded.wait()
+        return await super().ready(loading)
+
+
+def texts(chats: Chats, session: str) -> list[str]:
+    store = chats.sessions.store(session)
+    return [message.text for message in store.branch(store.session(session).leaf)]
+
+
+@pytest.mark.parametrize("private", [False, True])
+async def test_questions_that_are_asked_during_a_load_follow_the_answers_to_come(
+    program: Program, private: bool
+) -> None:
+    engine = LoadsLater(("A1", "A2", "A3"))
+    file = Attachment("notes.txt", "text/plain", b"notes")
+    async with running(program, lambda _reference, _wishes: engine) as (chats, told):
+        session = chats.sessions.new("guide", private=private).id
+        await asyncio.gather(chats.send(session, "first"), chats.send(session, "second", [file]))
+        await chats.send(session, "third")
+        assert texts(chats, session) == ["first", "second", "third"]
+        engine.loaded.set()
+        await until(lambda: told[-1] == Queue("", ()))
+        assert texts(chats, session) == ["first", "A1", "second", "A2", "third", "A3"]
+        *_earlier, last = [[turn.text for turn in turns[1:]] for turns, _sampling in engine.requests]
+        assert [turn.splitlines()[-1] for turn in last] == ["first", "A1", "second", "A2", "third"]
+        assert "notes" in last[2]
+
+
+async def test_a_waiting_question_stays_where_it_is_when_the_one_before_is_stopped(program: Program) -> None:
+    engine = LoadsLater(("A1",))
+    async with running(program, lambda _reference, _wishes: engine) as (chats, told):
+        session = chats.sessions.new("guide").id
+        await chats.send(session, "first")
+        await chats.send(session, "second")
+        await chats.stop(session)
+        engine.loaded.set()
+        await until(lambda: told[-1] == Queue("", ()))
+        assert texts(chats, session) == ["first", "second"]
+        assert engine.requests == []
