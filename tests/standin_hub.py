@@ -74,10 +74,14 @@ class StandIn:
 
     def __init__(self, *, tls: bool = False) -> None:
         self.repos: dict[str, dict[str, bytes | Path]] = {}
+        self.commit = COMMIT
+        """What `main` stands for."""
         self.troubles: deque[Trouble] = deque()
         """For the requests for bytes, one each, in turn."""
         self.answers: deque[tuple[int, dict[str, str]]] = deque()
         """Statuses and headers for the hub's other answers, one each, in place of the real ones."""
+        self.tags: set[str] = set()
+        """More names of the revision that there is."""
         self.gated: set[str] = set()
         self.token = ""
         """The one that opens gated repositories."""
@@ -200,7 +204,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if not self._open(repo, revision, ""):
             return
         siblings = [{"rfilename": name, **self._facts(repo, name)} for name in self.standin.repos[repo]]
-        self._json({"id": repo, "modelId": repo, "sha": COMMIT, "siblings": siblings, "tags": [], "private": False})
+        self._json(
+            {
+                "id": repo,
+                "modelId": repo,
+                "sha": self.standin.commit,
+                "siblings": siblings,
+                "tags": [],
+                "private": False,
+            }
+        )
 
     def _facts(self, repo: str, name: str) -> dict[str, Any]:
         size = _size(self.standin.repos[repo][name])
@@ -213,7 +226,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         error = ""
         if repo not in self.standin.repos:
             error, status = "RepoNotFound", 404
-        elif revision not in ("main", COMMIT):
+        elif revision not in ("main", COMMIT, self.standin.commit, *self.standin.tags):
             error, status = "RevisionNotFound", 404
         elif name and name not in self.standin.repos[repo]:
             error, status = "EntryNotFound", 404
@@ -229,7 +242,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if not self._open(repo, revision, name):
             return
         content = self.standin.repos[repo][name]
-        headers = {"X-Repo-Commit": COMMIT}
+        headers = {"X-Repo-Commit": self.standin.commit}
         if self.standin.hashes:
             headers["X-Linked-Etag"] = f'"{self.standin.told(repo, name)}"'
         if self.standin.redirects:

@@ -5,6 +5,7 @@ import json
 import logging
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
@@ -17,7 +18,7 @@ from qwenchat.models.faults import WireError, explain
 from qwenchat.models.hub import HubSource
 from qwenchat.models.modelscope import ModelScopeSource
 from qwenchat.models.place import Folder, HubCache
-from qwenchat.models.progress import Completed, Progress, StartedOver
+from qwenchat.models.progress import Completed, Progress, PullEvent, StartedOver
 from qwenchat.models.source import RemoteFile, Source
 from tests.pulling import NAME, REPO, Puller, model_bytes
 from tests.standin_hub import CERTIFICATE, COMMIT, StandIn, Trouble, proxy
@@ -395,6 +396,42 @@ def test_all_parts_of_a_split_model_come(standin: StandIn, tmp_path: Path) -> No
     whole = [event for event in puller.events if isinstance(event, Progress)][-1]
     assert [part.done for part in whole.parts] == [50_000] * 4
     assert whole.done == whole.total == 200_000
+
+
+def commits(standin: StandIn, puller: Puller) -> None:
+    """Let the repository get a new commit whenever a file is complete; the files stay as they are."""
+
+    def commit(event: PullEvent) -> None:
+        if isinstance(event, Completed):
+            standin.commit = hashlib.sha1(standin.commit.encode(), usedforsecurity=False).hexdigest()
+
+    puller.each = commit
+    puller.manner = replace(puller.manner, at_once=1)
+
+
+def test_commits_during_a_download_do_not_part_a_split_model(standin: StandIn, tmp_path: Path) -> None:
+    files = parts_of(standin)
+    puller = Puller.of(standin, tmp_path)
+    commits(standin, puller)
+    first = puller(Wanted(REPO, quant="q8_0"))
+    assert {path.name: path.read_bytes() for path in first.parent.iterdir()} == files
+    assert {path.parent for path in tmp_path.rglob("big-*")} == {first.parent}
+
+
+def test_a_split_model_half_from_one_hub_and_half_from_another(standin: StandIn, tmp_path: Path) -> None:
+    files = parts_of(standin)
+    puller = Puller.of(standin, tmp_path / "hub")
+    commits(standin, puller)
+    standin.troubles.extend([Trouble(), Trouble(), Trouble(cut=10_000), Trouble(status=404)])
+    with pytest.raises(NetworkError, match="404"):
+        puller(Wanted(REPO, quant="q8_0"))
+    with StandIn() as mirror:
+        parts_of(mirror)
+        mirror.commit = "d" * 40
+        for source in (HubSource("mirror", mirror.endpoint), ModelScopeSource(mirror.endpoint)):
+            first = Puller(tmp_path / "hub", source)(Wanted(REPO, quant="q8_0"))
+            assert {path.name: path.read_bytes() for path in first.parent.iterdir()} == files
+        assert mirror.bytes_sent() == 90_000
 
 
 def test_a_split_model_with_a_part_missing_is_refused_before_anything_comes(standin: StandIn, tmp_path: Path) -> None:
