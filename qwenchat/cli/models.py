@@ -169,7 +169,7 @@ def verify_(program: Program, model: str, as_json: bool) -> int:
 def remove(program: Program, model: str, yes: bool, hf_cache: bool, as_json: bool) -> None:
     """Delete a model's files and say what that frees."""
     output, entry = Output.standard(), _entry(program, model)
-    removal = plan_removal(entry, program.places.ours, hf_cache=program.places.hf if hf_cache else None)
+    removal = plan_removal(entry, program.places, hf_cache=hf_cache)
     for file in removal.files:
         output.say(str(file))
     if not yes:

@@ -8,6 +8,7 @@ from qwenchat.config import HubSettings
 from qwenchat.errors import NotFound, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models import fit
+from qwenchat.models.brought import Brought
 from qwenchat.models.catalog import Catalog, Model, Quantisation
 from qwenchat.models.catalog import Published as PublishedFile
 from qwenchat.models.choice import Wanted
@@ -62,7 +63,7 @@ class Desk:
                     _("{address} is not the address of a model file.").format(address=clean_line(text)),
                     _("Its path has to end in .gguf; for a mirror of a hub, give a model and --from ADDRESS."),
                 )
-            return Order(None, Wanted(""), self._source(text), Folder(folder or self.own), None, anywhere=True)
+            return Order(None, Wanted(""), self._source(text), self._folder(folder), None, anywhere=True)
         reference = parse(text, self.catalog)
         wanted, model = self._wanted(reference, revision)
         chosen = self._source(source)
@@ -94,8 +95,11 @@ class Desk:
         return None if offline else source_named(text, self.environ)
 
     def _place(self, repo: str, source: Source | None, folder: Path | None) -> Place:
+        if not folder and self.settings.folder:
+            folder = Path(self.settings.folder) / repo
         if folder:
-            return Folder(folder.expanduser())
-        if self.settings.folder:
-            return Folder(Path(self.settings.folder).expanduser() / repo)
+            return self._folder(folder)
         return HubCache(self.hub_cache, repo, source.name if source else "hf")
+
+    def _folder(self, folder: Path | None) -> Folder:
+        return Folder(folder.expanduser(), Brought(self.own)) if folder else Folder(self.own)

@@ -211,6 +211,28 @@ def test_into_a_folder_of_ones_own(standin: StandIn, model: bytes, tmp_path: Pat
     assert by_setting.stdout.strip() == str(tmp_path / "set" / REPO / NAME)
 
 
+def test_in_a_folder_of_ones_own_only_what_a_download_brought_is_removed(
+    standin: StandIn, model: bytes, tmp_path: Path
+) -> None:
+    def run(*words: str | Path) -> "subprocess.CompletedProcess[str]":
+        return qwenchat("models", *words, QWENCHAT_HUB_FOLDER=str(tmp_path / "set"))
+
+    standin.put(REPO, "qwen2-7b-instruct-q8_0.gguf", model_bytes(5000))
+    (tmp_path / "set" / REPO).mkdir(parents=True)
+    mine = write_model(tmp_path / "set" / REPO / "mine.gguf", seed=7)
+    same = tmp_path / "set" / REPO / "qwen2-7b-instruct-q8_0.gguf"
+    same.write_bytes(model_bytes(5000))
+    assert run("pull", "7b:q8_0").stdout.strip() == str(same)  # it was there
+    path = Path(run("pull", "7b:q4_k_m").stdout.strip())
+    assert json.loads(run("info", path, "--json").stdout)["from"] == "qwenchat"
+    for kept in (mine, same):
+        refused = run("remove", kept, "--yes", "--json")
+        assert refused.returncode == 2 and "not downloaded by this program" in refused.stderr and kept.exists()
+    assert run("remove", "7b:q4_k_m", "--yes").returncode == 0 and not path.exists()
+    path.write_bytes(model)
+    assert run("remove", "7b:q4_k_m", "--yes").returncode == 2 and path.exists()
+
+
 def test_without_a_quantisation_the_one_that_fits_is_taken(standin: StandIn, model: bytes) -> None:
     for name, size in (("a-q2_k.gguf", 10_000), ("a-q8_0.gguf", 20_000), ("mmproj-a-f16.gguf", 30_000)):
         standin.put("someone/a-GGUF", name, model_bytes(size))
