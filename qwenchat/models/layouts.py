@@ -108,9 +108,12 @@ class Places:
             yield from below(folder, "folder")
 
     def _in_chosen(self, folder: Path) -> Iterator[Found]:
+        """Yield the models of `OWNER/REPO/file.gguf`, where downloads put them, and whatever else there is."""
         for found in below(folder, "folder"):
             ours = self.brought is not None and self.brought.has(found.path)
-            yield replace(found, origin="qwenchat") if ours else found
+            owner, *inside = found.path.relative_to(folder).parts
+            repo, name = (f"{owner}/{inside[0]}", "/".join(inside[1:])) if len(inside) > 1 else ("", found.name)
+            yield replace(found, origin="qwenchat" if ours else "folder", name=name, repo=repo)
 
 
 def _hf_cache(environ: Mapping[str, str], cache: Path) -> Path:

@@ -132,6 +132,11 @@ def is_text(text: str) -> bool:
     return not any(char in _RAW_BYTES for char in text)
 
 
+def is_repo(text: str) -> bool:
+    """Say whether this can be `owner/repo` on a hub: two folders on a disk need not."""
+    return _REPO.fullmatch(text) is not None
+
+
 def path_reference(path: Path) -> str:
     """Return what to type, to show and to keep for a file: its path, as an address where that is no text."""
     return str(path) if is_text(str(path)) else path.absolute().as_uri()
@@ -160,7 +165,7 @@ def _in_repo(text: str, catalog: Catalog) -> Reference:
     repo, _colon, quant = f"{owner}/{name}".partition(":")
     file = "/".join(inside)
     if (
-        not _REPO.fullmatch(repo)
+        not is_repo(repo)
         or (file and (quant or not file.lower().endswith(".gguf") or ".." in inside or "" in inside))
         or (quant and not _QUANT.fullmatch(quant))
     ):

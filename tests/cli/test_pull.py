@@ -233,6 +233,27 @@ def test_in_a_folder_of_ones_own_only_what_a_download_brought_is_removed(
     assert run("remove", "7b:q4_k_m", "--yes").returncode == 2 and path.exists()
 
 
+def test_what_came_into_a_folder_of_ones_own_is_found_by_its_name_on_the_hub(
+    standin: StandIn, model: bytes, tmp_path: Path
+) -> None:
+    def run(*words: str) -> "subprocess.CompletedProcess[str]":
+        return qwenchat("models", *words, QWENCHAT_HUB_FOLDER=str(tmp_path / "set"))
+
+    def path_of(name: str) -> str:
+        return str(json.loads(run("info", name, "--json").stdout)["path"])
+
+    standin.put("acme/tiny", "sub/tiny-q8_0.gguf", model)
+    path = run("pull", "acme/tiny:q8_0").stdout.strip()
+    assert path == str(tmp_path / "set/acme/tiny/sub/tiny-q8_0.gguf")
+    (tmp_path / "set/my models/old").mkdir(parents=True)
+    mine = write_model(tmp_path / "set/my models/old/mine.gguf", seed=7)
+    loose = write_model(tmp_path / "set/loose.gguf", seed=8)
+    names = [row["model"] for row in json.loads(run("list", "--json").stdout)]
+    assert names == [str(loose), "acme/tiny/sub/tiny-q8_0.gguf", str(mine)]
+    assert [path_of(name) for name in names] == [str(loose), path, str(mine)]
+    assert path_of("acme/tiny:q8_0") == path_of("acme/tiny") == path
+
+
 def test_without_a_quantisation_the_one_that_fits_is_taken(standin: StandIn, model: bytes) -> None:
     for name, size in (("a-q2_k.gguf", 10_000), ("a-q8_0.gguf", 20_000), ("mmproj-a-f16.gguf", 30_000)):
         standin.put("someone/a-GGUF", name, model_bytes(size))
