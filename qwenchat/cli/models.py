@@ -1,5 +1,6 @@
 """`qwenchat models`: what there is, what is here, what fits, and looking after the files."""
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -204,7 +205,8 @@ def export(program: Program, model: str, folder: Path, as_json: bool) -> None:
         output.json([{"name": f.name, "bytes": f.size, "sha256": f.sha256} for f in manifest.files])
     else:
         output.table([_("file"), _("size"), "sha256"], [[f.name, human_size(f.size), f.sha256] for f in manifest.files])
-    output.say(_("On the other machine: qwenchat models pull {model} --from file:FOLDER").format(model=entry.reference))
+    name = shlex.quote(bundle.name_to_pull(entry))
+    output.say(_("On the other machine: qwenchat models pull {model} --from file:FOLDER").format(model=name))
 
 
 def _entry(program: Program, model: str) -> Entry:

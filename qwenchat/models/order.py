@@ -12,8 +12,9 @@ from qwenchat.models.brought import Brought
 from qwenchat.models.catalog import Catalog, Model, Quantisation
 from qwenchat.models.catalog import Published as PublishedFile
 from qwenchat.models.choice import Wanted
+from qwenchat.models.names import is_safe
 from qwenchat.models.place import Folder, HubCache, Place
-from qwenchat.models.reference import Guide, LocalFile, OnHub, Published, Reference, parse, unknown
+from qwenchat.models.reference import Guide, LocalFile, Named, OnHub, Published, Reference, parse, unknown
 from qwenchat.models.source import Source
 from qwenchat.models.sources import is_file_address, is_folder, is_hub_page, is_offline, source_named
 from qwenchat.text import clean_line
@@ -52,7 +53,7 @@ class Desk:
     """What there is to choose a quantisation with, where none is named."""
 
     def order(self, text: str, *, source: str = "", revision: str = "", folder: Path | None = None) -> Order:
-        """Return what `text` orders: a reference, or the address of one file.
+        """Return what `text` orders: a reference, the address of one file, or the name of one in the folder `source`.
 
         Raises WrongUse or NotFound for what can't be downloaded.
         """
@@ -64,6 +65,8 @@ class Desk:
                     _("Its path has to end in .gguf; for a mirror of a hub, give a model and --from ADDRESS."),
                 )
             return Order(None, Wanted(""), self._source(text), self._folder(folder), None, anywhere=True)
+        if is_folder(source) and is_safe(text) and text.lower().endswith(".gguf") and "/" not in text:
+            return Order(Named(text), Wanted("", text), self._source(source), self._folder(folder), None, anywhere=True)
         reference = parse(text, self.catalog)
         wanted, model = self._wanted(reference, revision)
         chosen = self._source(source)

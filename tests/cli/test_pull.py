@@ -1,8 +1,10 @@
 """`qwenchat models pull` as a person or a script runs it, from a hub on loopback."""
 
+import hashlib
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from qwenchat.cli.pull_report import Lines
 from qwenchat.models.progress import PartProgress, Progress, Retrying, figures
 from tests.commands import environment, qwenchat
 from tests.ggufs import write_model
+from tests.places import ollama_model
 from tests.pulling import NAME, REPO, model_bytes
 from tests.standin_hub import COMMIT, StandIn, Trouble
 
@@ -200,6 +203,49 @@ def test_from_machine_to_machine_by_stick(standin: StandIn, model: bytes, tmp_pa
     assert [event["verified"] for event in events if event["event"] == "completed"] == [True]
     assert Path(events[-1]["path"]).read_bytes() == model
     assert str(tmp_path / "other") in events[-1]["path"]
+
+
+def exported(*words: str | Path, stick: Path, model: bytes) -> tuple[str, Path]:
+    """Export a model, run the line that this prints as on another machine, and return its model and where it lies."""
+    said = qwenchat("models", "export", *words, stick).stderr.splitlines()[-1]
+    line = shlex.split(said.partition(": qwenchat ")[2].replace("FOLDER", str(stick)))
+    assert line[:2] == ["models", "pull"], said
+    with pytest.MonkeyPatch.context() as other:
+        other.setenv("HF_HUB_OFFLINE", "1")
+        other.setenv("OLLAMA_MODELS", str(stick))
+        for name in ("HF_HOME", "QWENCHAT_HOME"):
+            other.setenv(name, str(stick.parent / "other" / name))
+        done = qwenchat(*line)
+        path = Path(done.stdout.strip())
+        assert path.read_bytes() == model, done.stderr
+        assert stick.parent / "other" in path.parents
+        assert json.loads(qwenchat("models", "list", "--json").stdout)[0]["path"] == str(path)
+    return line[2], path
+
+
+def test_the_line_after_an_export_works_on_another_machine(standin: StandIn, model: bytes, tmp_path: Path) -> None:
+    qwenchat("models", "pull", "7b:q4_k_m")
+    assert exported("7b:q4_k_m", stick=tmp_path / "1/stick", model=model)[0] == "7b:q4_k_m"
+    standin.put("acme/tiny", "sub/tiny-q8_0.gguf", model + b"1")
+    qwenchat("models", "pull", "acme/tiny:q8_0")
+    assert exported("acme/tiny:q8_0", stick=tmp_path / "2/stick", model=model + b"1")[0] == "tiny-q8_0.gguf"
+
+
+@pytest.mark.parametrize("name", ["mine.gguf", "my own model.GGUF", "a:b.gguf"])
+def test_the_line_after_an_export_of_a_local_file_works(model: bytes, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(model)
+    told, path = exported(tmp_path / name, stick=tmp_path / "there/stick", model=model)
+    assert told == path.name == name.replace(":", "-")
+
+
+def test_the_line_after_an_export_from_ollama_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
+    blob = ollama_model(tmp_path / "ollama", "tiny", "latest", "5" * 64)
+    sha256 = hashlib.sha256(blob.read_bytes()).hexdigest()
+    blob.unlink()
+    blob = ollama_model(tmp_path / "ollama", "tiny", "latest", sha256)
+    told, _path = exported("tiny", stick=tmp_path / "there/stick", model=blob.read_bytes())
+    assert told == "tiny-latest.gguf"
 
 
 def test_into_a_folder_of_ones_own(standin: StandIn, model: bytes, tmp_path: Path) -> None:
