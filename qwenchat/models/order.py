@@ -1,8 +1,10 @@
 """What is downloaded from where to where, out of what a person typed and set. Nothing is asked of anyone yet."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from qwenchat.config import HubSettings
 from qwenchat.errors import NotFound, WrongUse
@@ -12,12 +14,13 @@ from qwenchat.models.brought import Brought
 from qwenchat.models.catalog import Catalog, Model, Quantisation
 from qwenchat.models.catalog import Published as PublishedFile
 from qwenchat.models.choice import Wanted
+from qwenchat.models.connection import origin
 from qwenchat.models.names import is_safe
 from qwenchat.models.place import Folder, HubCache, Place
 from qwenchat.models.reference import Guide, LocalFile, Named, OnHub, Published, Reference, parse, unknown
 from qwenchat.models.source import Source
 from qwenchat.models.sources import is_file_address, is_folder, is_hub_page, is_offline, source_named
-from qwenchat.text import clean_line
+from qwenchat.text import clean_line, safe_name
 
 _WEIGHTS = 0.85
 """The share of the memory for a model that its file may take; the rest is for the KV cache and computing."""
@@ -64,7 +67,8 @@ class Desk:
                     _("{address} is not the address of a model file.").format(address=clean_line(text)),
                     _("Its path has to end in .gguf; for a mirror of a hub, give a model and --from ADDRESS."),
                 )
-            return Order(None, Wanted(""), self._source(text), self._folder(folder), None, anywhere=True)
+            place = self._folder(folder) if folder else Folder(self.own / _folder_of(text))
+            return Order(None, Wanted(""), self._source(text), place, None, anywhere=True)
         if is_folder(source) and is_safe(text) and text.lower().endswith(".gguf") and "/" not in text:
             return Order(Named(text), Wanted("", text), self._source(source), self._folder(folder), None, anywhere=True)
         reference = parse(text, self.catalog)
@@ -106,3 +110,10 @@ class Desk:
 
     def _folder(self, folder: Path | None) -> Folder:
         return Folder(folder.expanduser(), Brought(self.own)) if folder else Folder(self.own)
+
+
+def _folder_of(address: str) -> str:
+    """Return a name for the folder that a file lies in on its server, which has one file of each name."""
+    _scheme, host, port = origin(address)
+    where = f"{host}:{port}{urlsplit(address).path.rpartition('/')[0]}"
+    return f"{safe_name(host)}-{hashlib.sha256(where.encode()).hexdigest()[:8]}"

@@ -248,6 +248,21 @@ def test_the_line_after_an_export_from_ollama_works(tmp_path: Path, monkeypatch:
     assert told == "tiny-latest.gguf"
 
 
+def test_files_of_one_name_from_two_addresses_are_two_files(standin: StandIn, model: bytes, home: Path) -> None:
+    standin.hashes = False
+    for repo in ("acme/a", "acme/b"):
+        standin.put(repo, "model.gguf", model + repo.encode())
+    for repo in ("acme/a", "acme/b"):
+        path = Path(qwenchat("models", "pull", f"{standin.cdn}/{repo}/model.gguf").stdout.strip())
+        assert path.read_bytes() == model + repo.encode()
+        assert (path.name, path.parents[1]) == ("model.gguf", home / "data/models")
+    sent = standin.bytes_sent()
+    assert qwenchat("models", "pull", f"{standin.cdn}/{repo}/model.gguf").stdout.strip() == str(path)
+    assert standin.bytes_sent() == sent
+    assert qwenchat("models", "remove", path, "--yes").returncode == 0
+    assert not path.parent.exists() and len(list((home / "data/models").rglob("model.gguf"))) == 1
+
+
 def test_into_a_folder_of_ones_own(standin: StandIn, model: bytes, tmp_path: Path) -> None:
     done = qwenchat("models", "pull", "7b:q4_k_m", "--to", tmp_path / "mine")
     assert done.stdout.strip() == str(tmp_path / "mine" / NAME)
