@@ -185,7 +185,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.standin = self.server.standin
         self.request_log = Request(self.server.name, self.command, self.path, dict(self.headers.items()))
         self.standin.log.append(self.request_log)
-        path = unquote(urlsplit(self.path).path)
+        raw = urlsplit(self.path).path
+        path = unquote(raw)
         if self.server.name == "cdn":
             self._signed_bytes(path)
         elif self.standin.answers:
@@ -193,10 +194,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._plain(status, b"", headers)
         elif found := _SCOPE.fullmatch(path):
             self._scope(found[1], listing=bool(found[2]))
-        elif found := _MODEL.fullmatch(path):
-            self._model(found[1], found[2] or "main")
-        elif found := _RESOLVE.fullmatch(path):
-            self._resolve(*found.groups())
+        elif found := _MODEL.fullmatch(raw):
+            self._model(unquote(found[1]), unquote(found[2] or "main"))
+        elif found := _RESOLVE.fullmatch(raw):
+            self._resolve(*map(unquote, found.groups()))
         else:
             self._plain(404, b"")
 

@@ -17,7 +17,7 @@ from qwenchat.models.choice import Wanted
 from qwenchat.models.connection import origin
 from qwenchat.models.names import is_safe
 from qwenchat.models.place import Folder, HubCache, Place
-from qwenchat.models.reference import Guide, LocalFile, Named, OnHub, Published, Reference, parse, unknown
+from qwenchat.models.reference import Guide, LocalFile, Named, OnHub, Published, Reference, parse, revision_in, unknown
 from qwenchat.models.source import Source
 from qwenchat.models.sources import is_file_address, is_folder, is_hub_page, is_offline, source_named
 from qwenchat.text import clean_line, safe_name
@@ -72,7 +72,7 @@ class Desk:
         if is_folder(source) and is_safe(text) and text.lower().endswith(".gguf") and "/" not in text:
             return Order(Named(text), Wanted("", text), self._source(source), self._folder(folder), None, anywhere=True)
         reference = parse(text, self.catalog)
-        wanted, model = self._wanted(reference, revision)
+        wanted, model = self._wanted(reference, revision or revision_in(text))
         chosen = self._source(source)
         return Order(reference, wanted, chosen, self._place(wanted.repo, chosen, folder), model, anywhere=not folder)
 

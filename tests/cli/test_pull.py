@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -261,6 +262,26 @@ def test_files_of_one_name_from_two_addresses_are_two_files(standin: StandIn, mo
     assert standin.bytes_sent() == sent
     assert qwenchat("models", "remove", path, "--yes").returncode == 0
     assert not path.parent.exists() and len(list((home / "data/models").rglob("model.gguf"))) == 1
+
+
+def test_the_revision_in_an_address_is_the_one_that_comes(standin: StandIn, elsewhere: Path) -> None:
+    standin.tags |= {"v1.0", "refs/pr/1", "v2"}
+
+    def asked(*words: str) -> str:
+        standin.log.clear()
+        done = qwenchat("models", "pull", *words)
+        assert done.returncode == 0, done.stderr
+        (listing,) = (urlsplit(r.path).path for r in standin.log if r.path.startswith("/api/models/"))
+        return unquote(listing.partition("/revision/")[2])
+
+    address = f"https://huggingface.co/{REPO}/{{}}/{NAME}"
+    assert asked(address.format("resolve/v1.0")) == "v1.0"
+    assert asked(address.format("blob/refs%2Fpr%2F1") + "?download=true") == "refs/pr/1"
+    assert asked(address.format("resolve/v1.0"), "--revision", "v2") == "v2"
+    assert asked(f"{REPO}/{NAME}") == ""
+    assert (elsewhere / "hf/hub/models--Qwen--Qwen2-7B-Instruct-GGUF/refs/v1.0").read_text() == COMMIT
+    missing = qwenchat("models", "pull", address.format("resolve/v9"))
+    assert missing.returncode == 3 and "no such revision" in missing.stderr
 
 
 def test_into_a_folder_of_ones_own(standin: StandIn, model: bytes, tmp_path: Path) -> None:
