@@ -14,11 +14,11 @@ import pytest
 from qwenchat.errors import FileError, NetworkError, NotFound, QwenchatError
 from qwenchat.models.choice import Wanted
 from qwenchat.models.elsewhere import FolderSource, UrlSource
-from qwenchat.models.faults import WireError, explain
+from qwenchat.models.faults import Fault, WireError, explain
 from qwenchat.models.hub import HubSource
 from qwenchat.models.modelscope import ModelScopeSource
 from qwenchat.models.place import Folder, HubCache
-from qwenchat.models.progress import Completed, Progress, PullEvent, StartedOver
+from qwenchat.models.progress import Completed, Progress, PullEvent, Retrying, StartedOver
 from qwenchat.models.source import RemoteFile, Source
 from tests.pulling import NAME, REPO, Puller, model_bytes
 from tests.standin_hub import CERTIFICATE, COMMIT, StandIn, Trouble, proxy
@@ -180,6 +180,27 @@ def test_a_certificate_that_no_one_signed(tmp_path: Path, monkeypatch: pytest.Mo
         huggingface_hub.close_session()
         standin.troubles.append(Trouble(cut=100_000))
         assert Puller(tmp_path, hub(standin))().read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("found", [None, b"no certificate"])
+def test_certificates_that_can_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: bytes | None
+) -> None:
+    certificates = tmp_path / "company.pem"
+    if found:
+        certificates.write_bytes(found)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates))
+    with StandIn(tls=True) as standin:
+        standin.put(REPO, NAME, CONTENT)
+        for source in (hub(standin), ModelScopeSource(standin.endpoint), UrlSource(f"{standin.cdn}/{REPO}/{NAME}")):
+            huggingface_hub.close_session()
+            puller = Puller(tmp_path, source)
+            with pytest.raises(NetworkError, match="can't prove who it is: SSL_CERT_FILE") as caught:
+                puller()
+            assert "SSL_CERT_FILE" in caught.value.hint and not puller.seen(Retrying)
+        with pytest.raises(WireError) as asked:
+            hub(standin).locate(REPO, "", NAME)
+        assert asked.value.fault is Fault.TLS
 
 
 def test_proxies(standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
