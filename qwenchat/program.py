@@ -93,9 +93,9 @@ class Program:
         from qwenchat.models.layouts import Places
 
         hub = self.settings.hub
-        ours = (self.paths.models, *([Path(hub.folder).expanduser()] if hub.folder else []))
+        chosen = Path(hub.folder).expanduser() if hub.folder else None
         folders = tuple(Path(folder).expanduser() for folder in hub.folders)
-        return Places.find(self.environ, ours, folders, Path.home())
+        return Places.find(self.environ, (self.paths.models,), folders, Path.home(), chosen)
 
     @cached_property
     def library(self) -> "Library":
@@ -145,7 +145,7 @@ class Program:
             ram_available=machine.memory_available,
             gpu_available=sum(own),
             gpu_of_ram=max(shared, default=0),
-            disk_free=free_bytes(self.places.ours[-1] if self.settings.hub.folder else self.places.hf),
+            disk_free=free_bytes(self.places.downloads),
             bandwidth=self.measured.bandwidth(machine.cores) if measure else 0.0,
         )
 

@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import ModelInfo
 
-from qwenchat.models.connection import origin, proxy_of
+from qwenchat.models.connection import no_certificates, origin, proxy_of
 from qwenchat.models.faults import Fault, WireError, of_exception, of_status
 from qwenchat.models.source import Location, RemoteFile
 
@@ -99,6 +99,8 @@ class HubSource:
             return of_exception(error, host, through_proxy=proxy_of(self._endpoint) is not None)
         if isinstance(error, (ValueError, TypeError, KeyError, AttributeError)):
             return WireError(Fault.LISTING, host)
+        if isinstance(error, OSError):  # raised where the HTTP client is made, which reads its certificates
+            return of_exception(no_certificates(error), host)
         raise error
 
 
