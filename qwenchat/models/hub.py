@@ -7,7 +7,7 @@ huggingface_hub would send it the stored token.
 from collections.abc import Mapping
 
 import httpx2
-from huggingface_hub import HfApi, get_hf_file_metadata, get_token, hf_hub_url
+from huggingface_hub import HfApi, constants, get_hf_file_metadata, get_token, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -34,6 +34,7 @@ class HubSource:
     def __init__(self, name: str, endpoint: str, token: str | None = None) -> None:
         self._name, self._endpoint = name, endpoint.rstrip("/")
         self._token: str | bool = token or False
+        constants.HF_HUB_DISABLE_TELEMETRY = True  # else it asks the public hub, too, what it should tell about us
 
     @classmethod
     def at(cls, name: str, endpoint: str) -> "HubSource":

@@ -57,6 +57,7 @@ def test_pull_in_a_pipe(standin: StandIn, model: bytes, elsewhere: Path) -> None
     done = qwenchat("models", "pull", "7b:q4_k_m")
     path = Path(done.stdout.strip())
     assert path.read_bytes() == model
+    assert all(REPO in request.path for request in standin.requests())  # nothing else is asked, or told, by the way
     assert path == elsewhere / "hf/hub/models--Qwen--Qwen2-7B-Instruct-GGUF/snapshots" / COMMIT / NAME
     assert done.returncode == 0
     assert "\x1b" not in done.stderr and "100%" not in done.stderr
