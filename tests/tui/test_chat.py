@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from textual import events
-from textual.widgets import Button
+from textual.widgets import Button, Input
 
 from qwenchat.chat.conversation import Message, Role, Status
 from qwenchat.errors import CannotLoad
@@ -268,6 +268,23 @@ async def test_a_paste_of_many_lines_stays_whole_and_loses_control_characters() 
         assert it.messages == []
 
 
+async def test_an_imported_chat_sends_the_terminal_nothing_through_the_prompt() -> None:
+    program = Program.here()
+    session = kept_session(program, "Imported", draft="a\x1b]52;c;x\x07\n\tb")
+    asked = Message("q1", session.id, None, Role.USER, "red\x1b[31m\n\tend", 5)
+    program.store.add(asked, Message("a1", session.id, "q1", Role.ASSISTANT, "Fine.", 6))
+    program.store.label(session.id, leaf="a1")
+    program.close()
+    async with chatting(start=Start(session=session.id)) as it:
+        await until(lambda: it.chat.prompt.text == "a]52;c;x\n\tb")
+        it.chat.prompt.area.move_cursor((0, 0))
+        await it.pilot.press("up")
+        assert it.chat.prompt.text == "red[31m\n\tend"
+        it.write("")
+        await it.do("edit")
+        await until(lambda: it.chat.prompt.text == "red[31m\n\tend")
+
+
 async def test_a_dropped_file_becomes_a_chip_and_goes_along(tmp_path: Path) -> None:
     file = tmp_path / "my notes.txt"
     file.write_text("remember the milk")
@@ -315,6 +332,22 @@ async def test_search_finds_text_and_jumps_to_the_message() -> None:
         await it.pilot.press("enter", "enter")
         await until(lambda: it.transcript.selected is not None)
         assert it.transcript.selected and it.transcript.selected.id == "q1"
+
+
+async def test_the_list_is_marked_while_it_still_shows_what_a_search_found() -> None:
+    program = Program.here()
+    session = kept_session(program, "Animals").id
+    program.store.add(Message("q1", session, None, Role.USER, "What does a pangolin eat?", 5))
+    program.close()
+    async with chatting() as it:
+        sidebar = it.chat.sidebar
+        await until(lambda: sidebar.session(session))
+        await it.pilot.press("f4", *"pangolin")
+        await until(lambda: [option.id for option in sidebar.list.options] == [f"{session} q1"])
+        sidebar.query_one(Input).value = ""
+        sidebar.mark(session, (session,))  # as when an answer begins before the list is read anew
+        await until(lambda: any(option.id == session for option in sidebar.list.options))
+        assert "✎" in str(sidebar.list.get_option(session).prompt)
 
 
 async def test_the_sidebar_groups_pins_and_pages() -> None:

@@ -86,9 +86,9 @@ class PromptArea(TextArea):
         super().action_cursor_down(select)
 
     def write(self, text: str) -> None:
-        """Put another text in place of what stands there, the cursor behind it."""
+        """Put another text in place of what stands there, the cursor behind it; it may come from an imported chat."""
         self._at = None
-        self.load_text(text)
+        self.load_text(clean(text))
         self.move_cursor(self.document.end)
 
     def _go(self, step: int) -> bool:
