@@ -415,6 +415,26 @@ async def test_copying_says_so_and_copies_clean_text() -> None:
         await until(lambda: any("OSC 52" in said for said in it.said))
 
 
+async def test_code_is_saved_and_a_home_that_nobody_has_is_told(tmp_path: Path) -> None:
+    async with chatting("```python\nprint(1)\n```") as it:
+        await it.ask("A")
+        for name in ("~nobody-of-that-name/x.py", str(tmp_path / "x.py")):
+            await it.do("save_code")
+            await until(lambda: it.app.screen is not it.chat and it.app.screen.query(Input))
+            it.app.screen.query_one(Input).value = name
+            await it.pilot.press("enter")
+            await until(lambda: it.app.screen is it.chat)
+        await until(lambda: any("~nobody-of-that-name" in said for said in it.said))
+        assert (tmp_path / "x.py").read_text() == "print(1)\n"
+
+
+async def test_a_file_in_a_home_that_nobody_has_is_refused_with_words() -> None:
+    async with chatting() as it:
+        it.write("/attach ~nobody-of-that-name/x.txt")
+        await it.pilot.press("enter")
+        await until(lambda: any("~nobody-of-that-name" in said for said in it.said))
+
+
 async def test_keys_can_be_changed_and_clashes_are_told(home: Path) -> None:
     (home / "config").mkdir(parents=True)
     (home / "config" / "config.toml").write_text('[keys]\nnew = "f9"\nhelp = "f9"\n')

@@ -1,7 +1,6 @@
 """What can be done with a message: the selected one, else the last one that the action fits."""
 
 import asyncio
-from pathlib import Path
 
 from textual import on
 
@@ -9,6 +8,7 @@ from qwenchat import clipboard
 from qwenchat.chat.conversation import Message, Role, Status
 from qwenchat.errors import FileError
 from qwenchat.i18n import _
+from qwenchat.paths import at_home
 from qwenchat.text import clean, safe_name
 from qwenchat.tui.screens import open as screens
 from qwenchat.tui.screens.answering import Answering
@@ -161,10 +161,12 @@ class MessageActions(Answering):
         self.tell(words.format(count=len(text), tool=tool))
 
     def _save(self, typed: str, code: str) -> None:
-        path = Path(typed).expanduser()
         try:
+            path = at_home(typed)
             with path.open("x", encoding="utf-8") as file:
                 file.write(clean(code))
+        except FileError as error:
+            self.tell_error(error)
         except OSError as error:
             reason = error.strerror or str(error)
             self.tell_error(

@@ -18,6 +18,7 @@ from qwenchat import textfile
 from qwenchat.chat.conversation import Attachment
 from qwenchat.errors import FileError
 from qwenchat.i18n import _, ngettext
+from qwenchat.paths import at_home
 from qwenchat.text import clean, clean_line
 from qwenchat.tui import slash
 
@@ -211,7 +212,7 @@ class Prompt(Vertical):
     async def _read(self, paths: list[Path]) -> None:
         for path in paths:
             try:
-                file = await asyncio.to_thread(textfile.read, path.expanduser())
+                file = await asyncio.to_thread(textfile.read, at_home(path))
             except FileError as error:
                 self.post_message(self.Refused(error))
             else:
