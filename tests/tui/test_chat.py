@@ -18,6 +18,25 @@ from tests.tui.screens import until
 SLOW = 0.02
 
 
+async def test_a_bug_is_told_and_takes_no_words_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with chatting(bugs=True) as it:
+        await it.ask("A")
+        session = it.chat.session.id
+
+        async def fails(session_id: str) -> None:
+            raise ValueError(session_id)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(it.chat.chats.sessions, "open", fails)
+            await it.pilot.press(*"half", "ctrl+n")
+            await until(lambda: any("This is a bug" in said and "test_chat.py:" in said for said in it.said))
+        await it.pilot.press(*" more")
+        assert it.chat.prompt.text == "half more"
+    program = Program.here()
+    assert program.store.session(session).draft == "half more"
+    program.close()
+
+
 async def test_a_question_is_answered_and_kept() -> None:
     async with chatting("It is **blue**.") as it:
         await it.ask("What colour is the sky?")

@@ -4,9 +4,11 @@ What the running side tells is in `answering`, actions in `message_actions` and 
 the layout is in `chat`.
 """
 
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from textual.content import Content
@@ -119,13 +121,15 @@ class Conversation(Screen[None]):
     # Doing things
 
     def attempt(self, doing: Coroutine[object, object, object], group: str = "doing", *, alone: bool = False) -> None:
-        """Do something that waits; an error becomes a notice."""
+        """Do something that waits; an error becomes a notice, and so does a bug: the screen stays with its words."""
 
         async def guarded() -> None:
             try:
                 await doing
             except QwenchatError as error:
                 self.tell_error(error)
+            except Exception as bug:
+                self.tell_bug(bug)
 
         self.run_worker(guarded(), group=group, exclusive=alone)
 
@@ -148,6 +152,18 @@ class Conversation(Screen[None]):
             title=clean_line(error.message, 500),
             severity="error",
             timeout=10,
+            markup=False,
+        )
+
+    def tell_bug(self, bug: Exception) -> None:
+        """Say that the program went wrong, and where; nothing else ends with it."""
+        *_callers, place = traceback.extract_tb(bug.__traceback__)
+        words = _("What you wrote is still here. Please report this, with the place: {place}.")
+        self.notify(
+            clean_line(words.format(place=f"{Path(place.filename).name}:{place.lineno}"), 500),
+            title=clean_line(_("This is a bug in qwenchat: {what}").format(what=repr(bug)), 500),
+            severity="error",
+            timeout=60,
             markup=False,
         )
 
