@@ -91,7 +91,7 @@ async def test_editing_a_question_keeps_the_old_one_beside() -> None:
     async with chatting("First.", "Second.") as it:
         await it.ask("Old")
         await it.do("edit")
-        assert it.chat.prompt.text == "Old"
+        await until(lambda: it.chat.prompt.text == "Old")
         await it.ask("New")
         assert it.texts == ["New", "Second."]
         assert it.transcript.column.shown[0].variant == (2, 2)
@@ -101,9 +101,65 @@ async def test_escape_leaves_an_edited_question_as_it_was() -> None:
     async with chatting() as it:
         await it.ask("Old")
         await it.do("edit")
+        await until(lambda: it.chat.editing)
         await it.pilot.press("escape")
         assert it.chat.prompt.text == ""
         assert it.chat.editing is None
+
+
+async def test_a_draft_waits_while_a_question_is_edited() -> None:
+    async with chatting("One.", "Two.") as it:
+        await it.ask("Old")
+        session = it.chat.session.id
+        await it.pilot.press(*"half")
+        await it.do("edit")
+        await until(lambda: it.chat.prompt.text == "Old")
+        await it.pilot.press("escape")
+        assert it.chat.prompt.text == "half"
+        await it.do("edit")
+        await until(lambda: it.chat.prompt.text == "Old")
+        await it.pilot.press("!", "enter")
+        await until(lambda: it.texts == ["Old!", "Two."])
+        assert it.chat.prompt.text == "half"
+        await it.do("edit")
+        await until(lambda: it.chat.prompt.text == "Old!")
+    program = Program.here()
+    assert program.store.session(session).draft == "half"
+    program.close()
+
+
+async def test_another_chat_is_no_place_to_edit_the_question() -> None:
+    async with chatting() as it:
+        await it.ask("Old")
+        first = it.chat.session.id
+        await it.pilot.press(*"half")
+        await it.do("edit")
+        await until(lambda: it.chat.editing)
+        await it.pilot.press("ctrl+n")
+        await until(lambda: it.chat.session.id != first)
+        assert it.chat.editing is None
+        assert not it.chat.prompt.has_class("editing")
+        assert it.chat.prompt.text == ""
+        await until(lambda: it.chat.gauge.fill)  # counted without the question
+        await it.chat.open_session(first)
+        assert it.chat.prompt.text == "half"
+
+
+async def test_deleting_the_question_that_is_edited_ends_that() -> None:
+    async with chatting() as it:
+        await it.ask("A")
+        await it.ask("B")
+        await it.pilot.press(*"half")
+        it.transcript.select(it.messages[2].id)
+        await it.do("edit")
+        await until(lambda: it.chat.editing)
+        await it.do("delete")
+        await until(lambda: it.texts == ["A", "Hello."])
+        assert it.chat.editing is None
+        assert it.chat.prompt.text == "half"
+        it.chat.gauge.fill = None
+        it.chat.recount()
+        await until(lambda: it.chat.gauge.fill)
 
 
 async def test_branching_lets_the_next_question_follow_the_message() -> None:

@@ -1,6 +1,7 @@
 """What happens in the open session and in the others, as the running side tells it: text, speed, errors, who waits."""
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from textual import on
@@ -36,7 +37,9 @@ class Answering(Conversation):
     async def show(self, opened: Opened, *, at: str | None = None) -> None:
         """Show a session as it was read."""
         other = opened.session.id != self.session.id
-        self.session = opened.session
+        self.session = opened.session if other else replace(opened.session, draft=self.session.draft)
+        if self.editing and all(message.id != self.editing.id for message in opened.branch):
+            self.leave_editing()
         streaming = next((one for one in opened.branch if one.status is Status.STREAMING), None)
         self._streaming, self._length = (streaming.id, len(streaming.text)) if streaming else ("", 0)
         self.transcript.load(opened.branch, opened.variants, show=at)
@@ -49,6 +52,13 @@ class Answering(Conversation):
             self.transcript.select(at)
         self.show_header()
         self.recount()
+
+    def leave_editing(self) -> None:
+        """Leave the question that was being edited as it was, and go back to the draft."""
+        self.editing = None
+        self.prompt.write(self.session.draft)
+        self.prompt.border_title = ""
+        self.prompt.remove_class("editing")
 
     async def reread(self) -> None:
         """Show the session as it is now."""

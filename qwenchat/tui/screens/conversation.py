@@ -16,7 +16,7 @@ from textual.message import Message as Event
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
-from qwenchat.chat.conversation import Session
+from qwenchat.chat.conversation import Message, Session
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.program import Program
@@ -66,6 +66,8 @@ class Conversation(Screen[None]):
         self.queue = Queue("", ())
         self.branched = False
         """Whether the next question gets siblings."""
+        self.editing: Message | None = None
+        """The question that is being edited in the prompt."""
 
     # Parts
 

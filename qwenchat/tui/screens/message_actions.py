@@ -11,16 +11,13 @@ from qwenchat.i18n import _
 from qwenchat.paths import at_home
 from qwenchat.text import clean, safe_name
 from qwenchat.tui.screens import open as screens
-from qwenchat.tui.screens.answering import Answering
 from qwenchat.tui.screens.conversation import Undo
+from qwenchat.tui.screens.session_actions import SessionActions
 from qwenchat.tui.transcript.view import Transcript
 
 
-class MessageActions(Answering):
+class MessageActions(SessionActions):
     """Actions on messages."""
-
-    editing: Message | None = None
-    """The question that is being edited in the prompt."""
 
     def action_regenerate(self) -> None:
         """Answer the selected question, or that of the selected answer, once more."""
@@ -40,17 +37,16 @@ class MessageActions(Answering):
     def action_edit(self) -> None:
         """Take a question into the prompt, to ask it again in other words."""
         if question := self._question():
+            self.attempt(self._take_up(question), "edit", alone=True)
+
+    async def _take_up(self, question: Message) -> None:
+        await self.save_draft()
+        if question != self.editing and any(message.id == question.id for message in self.transcript.messages):
             self.editing = question
             self.prompt.write(question.text)
-            self.prompt.area.focus()
             self.prompt.border_title = _("Edit and resend · Esc: leave as it was")
             self.prompt.add_class("editing")
-
-    def leave_editing(self) -> None:
-        """Leave the question as it was."""
-        self.editing = None
-        self.prompt.border_title = ""
-        self.prompt.remove_class("editing")
+        self.prompt.area.focus()
 
     def action_branch(self) -> None:
         """Let the next question follow the selected message; what follows it now stays beside."""

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from textual import on
 from textual.timer import Timer
 
+from qwenchat.chat.conversation import Message
 from qwenchat.errors import QwenchatError, WrongUse
 from qwenchat.i18n import _
 from qwenchat.program import Program
 from qwenchat.tui.screens import open as screens
 from qwenchat.tui.screens.message_actions import MessageActions
-from qwenchat.tui.screens.session_actions import SessionActions
 from qwenchat.tui.widgets.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _DRAFT_AFTER_S = 0.8
 _COUNT_AFTER_S = 0.25
 
 
-class Writing(MessageActions, SessionActions):
+class Writing(MessageActions):
     """What happens between the first key and a question that is asked."""
 
     def __init__(self, program: Program, new_engine: "EngineFactory | None" = None, model: str = "") -> None:
@@ -43,13 +43,12 @@ class Writing(MessageActions, SessionActions):
         if not self.session.model:
             self.attempt(self._ask_first(text, event), "ask")
             return
-        question, self.editing = self.editing, None
-        self.prompt.clear()
-        self.leave_editing()
         self.prompt.area.earlier.append(text)
-        if question:
-            self.attempt(self._edit(question.id, text), "ask")
+        if question := self.editing:
+            self.leave_editing()
+            self.attempt(self._edit(question, text), "ask")
         else:
+            self.prompt.clear()
             self.attempt(self._send(text, event), "ask")
 
     async def _ask_first(self, text: str, event: Prompt.Submitted) -> None:
@@ -87,8 +86,7 @@ class Writing(MessageActions, SessionActions):
             self.show_header()
         self.sidebar.reload()
 
-    async def _edit(self, question_id: str, text: str) -> None:
-        question = next(message for message in self.transcript.messages if message.id == question_id)
+    async def _edit(self, question: Message, text: str) -> None:
         try:
             await self.chats.edit(question, text)
         except QwenchatError:
@@ -132,9 +130,13 @@ class Writing(MessageActions, SessionActions):
             self.attempt(self.chats.model.load(self.session), "warm")
 
     async def save_draft(self) -> None:
-        """Keep what stands in the prompt with its session, if that changed."""
-        text = "" if self.editing else self.prompt.text
-        if text == self.session.draft or (self.chats.sessions.is_new(self.session.id) and not text.strip()):
+        """Keep what stands in the prompt with its session, if that changed and is no question being edited."""
+        text = self.prompt.text
+        if (
+            self.editing
+            or text == self.session.draft
+            or (self.chats.sessions.is_new(self.session.id) and not text.strip())
+        ):
             return
         self.session = replace(self.session, draft=text)
         await self.chats.sessions.change(self.session.id, draft=text)
