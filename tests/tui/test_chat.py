@@ -185,6 +185,25 @@ async def test_a_deleted_message_can_be_taken_back() -> None:
         await until(lambda: it.texts == ["A", "One.", "B", "Two."])
 
 
+async def test_a_message_that_comes_back_in_another_chat_brings_that_chats_draft() -> None:
+    async with chatting("One.", "Two.") as it:
+        await it.ask("A")
+        await it.ask("B")
+        first = it.chat.session.id
+        await it.pilot.press(*"first")
+        it.transcript.select(it.messages[2].id)
+        await it.do("delete")
+        await until(lambda: it.texts == ["A", "One."])
+        await it.pilot.press("ctrl+n")
+        await until(lambda: it.chat.session.id != first)
+        await it.pilot.press(*"second", "f8")
+        await until(lambda: it.texts == ["A", "One.", "B", "Two."])
+        assert it.chat.session.id == first
+        assert it.chat.prompt.text == "first"
+        drafts = [listed.session.draft for listed in it.app.program.store.shelf.newest()]
+        assert sorted(drafts) == ["first", "second"]
+
+
 async def test_other_chats_wait_their_turn_and_typing_stays_possible() -> None:
     async with chatting("slow " * 100, "Quick.", delay_s=SLOW) as it:
         it.write("First")
@@ -370,6 +389,30 @@ async def test_a_dropped_file_becomes_a_chip_and_goes_along(tmp_path: Path) -> N
         assert it.messages[0].attachments[0].text == "remember the milk"
         assert "remember the milk" in it.engine.requests[0][0][-1].text
         assert it.chat.prompt.attachments == ()
+
+
+async def test_files_wait_in_the_prompt_of_their_chat(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("remember the milk")
+    async with chatting() as it:
+
+        def names() -> list[str]:
+            return [attachment.name for attachment in it.chat.prompt.attachments]
+
+        await it.ask("A")
+        first = it.chat.session.id
+        it.chat.prompt.attach([file])
+        await until(names)
+        await it.pilot.press("ctrl+n")
+        await until(lambda: it.chat.session.id != first)
+        assert names() == []
+        await it.chat.open_session(first)
+        assert names() == ["notes.txt"]
+        assert "notes.txt" in str(it.chat.query_one("#chips").render())
+        await it.ask("What is in it?")
+        await it.chat.open_session(it.chat.chats.sessions.new().id)
+        await it.chat.open_session(first)
+        assert names() == []
 
 
 async def test_up_and_down_go_through_earlier_questions() -> None:

@@ -35,11 +35,14 @@ class Answering(Conversation):
         """The id of the answer that streams here, and how many characters of it are shown."""
 
     async def show(self, opened: Opened, *, at: str | None = None) -> None:
-        """Show a session as it was read."""
-        other = opened.session.id != self.session.id
+        """Show a session as it was read; where it was not the open one, draft and files are exchanged too."""
+        before, other = self.session.id, opened.session.id != self.session.id
         self.session = opened.session if other else replace(opened.session, draft=self.session.draft)
         if self.editing and all(message.id != self.editing.id for message in opened.branch):
             self.leave_editing()
+        if other:
+            self.attached[before] = self.prompt.attachments
+            self.prompt.fill(self.session.draft, self.attached.pop(self.session.id, ()))
         streaming = next((one for one in opened.branch if one.status is Status.STREAMING), None)
         self._streaming, self._length = (streaming.id, len(streaming.text)) if streaming else ("", 0)
         self.transcript.load(opened.branch, opened.variants, show=at)
@@ -47,11 +50,12 @@ class Answering(Conversation):
         if other:
             self._offers, self._warning = (), ""
             self.gauge.activity, self.gauge.fraction, self.gauge.fill = "", None, None
-            await self.show_queue()
         if at:
             self.transcript.select(at)
         self.show_header()
         self.recount()
+        if other:
+            await self.show_queue()
 
     def leave_editing(self) -> None:
         """Leave the question that was being edited as it was, and go back to the draft."""

@@ -16,7 +16,7 @@ from textual.message import Message as Event
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
-from qwenchat.chat.conversation import Message, Session
+from qwenchat.chat.conversation import Attachment, Message, Session
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.program import Program
@@ -64,6 +64,8 @@ class Conversation(Screen[None]):
         self._new_engine, self._model = new_engine, model
         self.undone: list[Undo] = []
         self.queue = Queue("", ())
+        self.attached: dict[str, tuple[Attachment, ...]] = {}
+        """Files that wait in the prompts of other sessions."""
         self.branched = False
         """Whether the next question gets siblings."""
         self.editing: Message | None = None

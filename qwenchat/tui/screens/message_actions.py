@@ -90,7 +90,10 @@ class MessageActions(SessionActions):
 
         async def back() -> None:
             await asyncio.to_thread(self.program.store.trash.restore_message, message.id)
-            await self.show(await self.chats.sessions.show(message), at=message.id)
+            if message.session == self.session.id:
+                await self.show(await self.chats.sessions.show(message), at=message.id)
+            else:
+                await self.open_session(message.session, message.id)
 
         self.undone.append(Undo(_("The message is back."), back))
         await self.reread()

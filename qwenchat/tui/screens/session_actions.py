@@ -32,8 +32,6 @@ class SessionActions(Answering):
             tree = await asyncio.to_thread(self.program.store.tree, session_id)
             opened = await self.chats.sessions.show(tree[message_id])
         await self.show(opened, at=message_id)
-        self.prompt.clear()
-        self.prompt.write(opened.session.draft)
         self.sidebar.mark(session_id, (self.queue.running, *self.queue.waiting))
         self.prompt.area.focus()
         if self.has_class("narrow"):

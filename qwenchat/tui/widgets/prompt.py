@@ -154,11 +154,15 @@ class Prompt(Vertical):
         """Put a text there."""
         self.area.write(text)
 
+    def fill(self, text: str, attachments: tuple[Attachment, ...]) -> None:
+        """Put a text and files there, in place of all that was there."""
+        self.area.write(text)
+        self.attachments = attachments
+        self._show_chips()
+
     def clear(self) -> None:
         """Empty it, files too."""
-        self.area.write("")
-        self.attachments = ()
-        self._show_chips()
+        self.fill("", ())
 
     def attach(self, paths: Sequence[Path]) -> None:
         """Add text files as chips; what is no text file is refused by a message."""
