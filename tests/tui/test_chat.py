@@ -1,5 +1,6 @@
 """The chat as a person uses it, over a scripted engine."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,8 +8,8 @@ import pytest
 from textual import events
 from textual.widgets import Button, Input
 
-from qwenchat.chat.conversation import Message, Role, Status
-from qwenchat.errors import CannotLoad
+from qwenchat.chat.conversation import Message, Role, Session, Status
+from qwenchat.errors import CannotLoad, StoreError
 from qwenchat.program import Program
 from qwenchat.tui.app import Start
 from qwenchat.tui.palette import Palette
@@ -389,6 +390,89 @@ async def test_a_dropped_file_becomes_a_chip_and_goes_along(tmp_path: Path) -> N
         assert it.messages[0].attachments[0].text == "remember the milk"
         assert "remember the milk" in it.engine.requests[0][0][-1].text
         assert it.chat.prompt.attachments == ()
+
+
+async def test_what_can_not_be_kept_comes_back_to_the_prompt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("remember the milk")
+    async with chatting() as it:
+        it.chat.prompt.attach([file])
+        await until(lambda: it.chat.prompt.attachments)
+
+        async def full(*_message: object) -> None:
+            raise StoreError("The disk is full.", "Make room.")
+
+        monkeypatch.setattr(it.chat.chats.sessions, "add_question", full)
+        await it.pilot.press(*"Hi", "enter")
+        await until(lambda: any("disk is full" in said for said in it.said))
+        assert it.chat.prompt.text == "Hi"
+        assert [attachment.name for attachment in it.chat.prompt.attachments] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("waits", ["variant", "branch_at", "change", "load"])
+async def test_what_ends_after_the_chat_was_left_does_not_bring_it_back(
+    waits: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with chatting("One.", "Two.") as it:
+        await it.ask("A")
+        await it.ask("B")
+        first, go, waiting = it.chat.session.id, asyncio.Event(), asyncio.Event()
+        owner = it.chat.chats.model if waits == "load" else it.chat.chats.sessions
+        real = getattr(owner, waits)
+
+        async def held(*given: object, **fields: object) -> object:
+            result = await real(*given, **fields)
+            waiting.set()
+            await go.wait()
+            return result
+
+        monkeypatch.setattr(owner, waits, held)
+        message = it.messages[1]
+        it.transcript.select(message.id)
+        match waits:
+            case "variant":
+                it.transcript.post_message(it.transcript.VariantChosen(it.transcript, message, 1))
+            case "branch_at":
+                await it.do("branch")
+            case "change":
+                it.write("/set temperature 0.2")
+                await it.pilot.press("enter")
+            case "load":
+                it.chat.use_model("guide")
+        await waiting.wait()
+        await it.pilot.press("ctrl+n")
+        await until(lambda: it.chat.session.id != first)
+        second = it.chat.session.id
+        go.set()
+        await until(lambda: not [worker for worker in it.app.workers if worker.group in ("doing", "load")])
+        assert it.chat.session.id == second
+        assert it.texts == []
+        assert "New chat" in str(it.chat.query_one("#header").render())
+
+
+async def test_the_end_of_an_answer_does_not_bring_a_chat_back_that_was_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with chatting("word " * 30, delay_s=SLOW) as it:
+        it.write("A")
+        await it.pilot.press("enter")
+        await until(lambda: "word" in it.texts[-1] and it.chat.session.title)
+        first, go, waiting = it.chat.session.id, asyncio.Event(), asyncio.Event()
+        real = it.chat.chats.sessions.labels
+
+        async def held(session_id: str) -> Session:
+            if session_id == first:
+                waiting.set()
+                await go.wait()
+            return await real(session_id)
+
+        monkeypatch.setattr(it.chat.chats.sessions, "labels", held)
+        await waiting.wait()
+        second = it.chat.chats.sessions.new("guide").id
+        it.chat.attempt(it.chat.open_session(second))
+        await until(lambda: it.chat.session.id == second)
+        go.set()
+        await it.idle()
+        assert it.chat.session.id == second
+        assert it.texts == []
 
 
 async def test_files_wait_in_the_prompt_of_their_chat(tmp_path: Path) -> None:

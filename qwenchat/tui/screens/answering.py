@@ -66,7 +66,14 @@ class Answering(Conversation):
 
     async def reread(self) -> None:
         """Show the session as it is now."""
-        await self.show(await self.chats.sessions.open(self.session.id))
+        await self.reshow(await self.chats.sessions.open(self.session.id))
+
+    async def reshow(self, opened: Opened, *, at: str | None = None) -> bool:
+        """Show a session as it was read, if it is still the open one."""
+        still = opened.session.id == self.session.id
+        if still:
+            await self.show(opened, at=at)
+        return still
 
     async def on_conversation_heard(self, heard: Conversation.Heard) -> None:
         """Show what happened, if it happened here."""
@@ -129,6 +136,8 @@ class Answering(Conversation):
                 await self._show_ended(answer)
 
     async def _show_begun(self, question: Message, answer: Message) -> None:
+        if question.session != self.session.id:
+            return
         shown = self.transcript.messages
         if shown and shown[-1].id == question.id:  # the usual case, whatever the length of the chat
             self.transcript.add(answer)
@@ -136,8 +145,7 @@ class Answering(Conversation):
         else:
             await self.reread()
         self.transcript.follow()
-        self.session = await self.chats.sessions.labels(self.session.id)
-        self.show_header()
+        self.take(await self.chats.sessions.labels(question.session))
         self.sidebar.reload()
 
     def _append(self, text: str, at: int) -> None:
@@ -169,8 +177,7 @@ class Answering(Conversation):
             todo = _("Answer again (Ctrl+R), raise the repeat penalty, or choose a larger model or quantisation.")
             self._warning = f"⚠ {what} {todo}"
             await self.show_queue()
-        self.session = await self.chats.sessions.labels(self.session.id)
-        self.show_header()
+        self.take(await self.chats.sessions.labels(answer.session))
         self.sidebar.reload()
         self.recount()
 
@@ -196,10 +203,12 @@ class Answering(Conversation):
     @on(Notice.Chosen)
     async def take_offer(self, event: Notice.Chosen) -> None:
         """Do what a person chose about an error."""
-        offer, self._offers = self._offers[event.number], ()
+        if event.number >= len(self._offers):  # it was taken already, or another chat was opened
+            return
+        session, offer, self._offers = self.session.id, self._offers[event.number], ()
         await self.show_queue()
         self.prompt.area.focus()
         if offer is Offer.OTHER_MODEL:
             await self.run_action("screen.models")
         else:
-            self.attempt(self.chats.retry(self.session.id, offer))
+            self.attempt(self.chats.retry(session, offer))

@@ -6,7 +6,7 @@ the layout is in `chat`.
 
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -181,6 +181,12 @@ class Conversation(Screen[None]):
         self.query_one("#header", Static).update(Content.assemble(*parts))
         self.app.title = "qwenchat" if self.chats.sessions.is_private(self.session.id) else title
         self.set_class(not len(self.transcript.column), "empty")
+
+    def take(self, session: Session) -> None:
+        """Follow what changed of a session, if it is still the open one; its draft is what the prompt holds."""
+        if session.id == self.session.id:
+            self.session = replace(session, draft=self.session.draft)
+            self.show_header()
 
     def recount(self) -> None:
         """Count tokens anew, soon."""

@@ -58,10 +58,10 @@ class MessageActions(SessionActions):
             self.attempt(self._branch(message))
 
     async def _branch(self, message: Message) -> None:
-        await self.show(await self.chats.sessions.branch_at(message))
-        self.branched = True
-        self.prompt.area.focus()
-        self.tell(_("The next question follows this message."))
+        if await self.reshow(await self.chats.sessions.branch_at(message)):
+            self.branched = True
+            self.prompt.area.focus()
+            self.tell(_("The next question follows this message."))
 
     @on(Transcript.VariantChosen)
     def choose_variant(self, event: Transcript.VariantChosen) -> None:
@@ -69,10 +69,10 @@ class MessageActions(SessionActions):
         self.attempt(self._variant(event.message, event.step))
 
     async def _variant(self, message: Message, step: int) -> None:
-        place = [shown.id for shown in self.transcript.messages].index(message.id)
+        place = self.transcript.column.position(message.id)
         opened = await self.chats.sessions.variant(message, step)
-        await self.show(opened)
-        self.transcript.select(opened.branch[place].id)
+        if place is not None and await self.reshow(opened):
+            self.transcript.select(opened.branch[place].id)
 
     def action_delete(self) -> None:
         """Delete the selected message and all below it; it can be taken back."""
@@ -91,7 +91,7 @@ class MessageActions(SessionActions):
         async def back() -> None:
             await asyncio.to_thread(self.program.store.trash.restore_message, message.id)
             if message.session == self.session.id:
-                await self.show(await self.chats.sessions.show(message), at=message.id)
+                await self.reshow(await self.chats.sessions.show(message), at=message.id)
             else:
                 await self.open_session(message.session, message.id)
 

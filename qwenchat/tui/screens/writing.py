@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from textual import on
 from textual.timer import Timer
 
-from qwenchat.chat.conversation import Message
+from qwenchat.chat.conversation import Attachment, Message
 from qwenchat.errors import QwenchatError, WrongUse
 from qwenchat.i18n import _
 from qwenchat.program import Program
@@ -49,28 +49,30 @@ class Writing(MessageActions):
             self.attempt(self._edit(question, text), "ask")
         else:
             self.prompt.clear()
-            self.attempt(self._send(text, event), "ask")
+            self.attempt(self._send(self.session.id, text, event), "ask")
 
     async def _ask_first(self, text: str, event: Prompt.Submitted) -> None:
+        session_id = self.session.id
         await self.begin_with_a_model()
-        if self.session.model:
+        if self.session.model and session_id == self.session.id:
             self.ask_for(text, event)
 
     async def begin_with_a_model(self) -> None:
         """Take the model that is here; welcome a person who has none."""
-        model = (await self.chats.sessions.labels(self.session.id)).model
+        session_id = self.session.id
+        model = (await self.chats.sessions.labels(session_id)).model
+        if session_id != self.session.id:
+            return
         if not model:
             self.choose_first_model()
         elif not self.session.model:
-            self.session = await self.chats.sessions.change(self.session.id, model=model)
-            self.show_header()
+            self.take(await self.chats.sessions.change(session_id, model=model))
 
-    async def _send(self, text: str, event: Prompt.Submitted) -> None:
-        session_id = self.session.id
+    async def _send(self, session_id: str, text: str, event: Prompt.Submitted) -> None:
         try:
             question = await self.chats.send(session_id, text, event.attachments)
         except QwenchatError:
-            self.prompt.write(text)
+            await self._give_back(session_id, text, event.attachments)
             raise
         if session_id == self.session.id:
             if self.branched:
@@ -79,21 +81,28 @@ class Writing(MessageActions):
             else:
                 self.transcript.add(question)
             self.transcript.follow()
-        if self.session.draft:
-            await self.chats.sessions.change(session_id, draft="")
-        if session_id == self.session.id:
-            self.session = await self.chats.sessions.labels(session_id)
-            self.show_header()
+            await self.save_draft()
+            self.take(await self.chats.sessions.labels(session_id))
         self.sidebar.reload()
 
     async def _edit(self, question: Message, text: str) -> None:
         try:
             await self.chats.edit(question, text)
         except QwenchatError:
-            self.prompt.write(text)
+            await self._give_back(question.session, text)
             raise
-        await self.reread()
-        self.transcript.follow()
+        if question.session == self.session.id:
+            await self.reread()
+            self.transcript.follow()
+
+    async def _give_back(self, session_id: str, text: str, files: tuple[Attachment, ...] = ()) -> None:
+        """Put what could not be asked back where it was written, before what was written there since."""
+        if session_id == self.session.id:
+            self.prompt.fill(_joined(text, self.prompt.text), (*files, *self.prompt.attachments))
+        else:
+            self.attached[session_id] = (*files, *self.attached.get(session_id, ()))
+            draft = (await self.chats.sessions.labels(session_id)).draft
+            await self.chats.sessions.change(session_id, draft=_joined(text, draft))
 
     def choose_first_model(self) -> None:
         """Welcome a person who has no model yet; what is in the prompt stays."""
@@ -186,3 +195,7 @@ class Writing(MessageActions):
                         _("Set EDITOR to one that can."),
                     )
                 )
+
+
+def _joined(*texts: str) -> str:
+    return "\n\n".join(text for text in texts if text)
