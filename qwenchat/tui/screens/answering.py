@@ -139,7 +139,7 @@ class Answering(Conversation):
         if question.session != self.session.id:
             return
         shown = self.transcript.messages
-        if shown and shown[-1].id == question.id:  # the usual case, whatever the length of the chat
+        if shown and shown[-1].id == question.id != answer.id:  # the usual case, whatever the length of the chat
             self.transcript.add(answer)
             self._streaming, self._length = answer.id, len(answer.text)
         else:
