@@ -558,6 +558,24 @@ async def test_search_finds_text_and_jumps_to_the_message() -> None:
         assert it.transcript.selected and it.transcript.selected.id == "q1"
 
 
+async def test_a_hit_that_no_page_has_shown_is_what_an_action_means() -> None:
+    program = Program.here()
+    with program.store.together():
+        first = kept_session(program, "Animals")
+        program.store.add(Message("q1", first.id, None, Role.USER, "What does a pangolin eat?", 5))
+        for number in range(150):
+            kept_session(program, f"Chat {number}")
+    program.close()
+    async with chatting() as it:
+        await it.ask("Open here")
+        await it.pilot.press("f4", *"pangolin")
+        await until(lambda: [option.id for option in it.chat.sidebar.list.options] == [f"{first.id} q1"])
+        await it.pilot.press("enter")
+        await it.do("trash")
+        await until(lambda: it.app.program.store.session(first.id).trashed)
+        assert it.app.program.store.session(it.chat.session.id).trashed is None
+
+
 async def test_the_list_is_marked_while_it_still_shows_what_a_search_found() -> None:
     program = Program.here()
     session = kept_session(program, "Animals").id
@@ -565,7 +583,7 @@ async def test_the_list_is_marked_while_it_still_shows_what_a_search_found() -> 
     program.close()
     async with chatting() as it:
         sidebar = it.chat.sidebar
-        await until(lambda: sidebar.session(session))
+        await until(lambda: any(option.id == session for option in sidebar.list.options))
         await it.pilot.press("f4", *"pangolin")
         await until(lambda: [option.id for option in sidebar.list.options] == [f"{session} q1"])
         sidebar.query_one(Input).value = ""

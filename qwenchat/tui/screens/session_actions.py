@@ -102,7 +102,10 @@ class SessionActions(Answering):
 
     def action_rename(self) -> None:
         """Give a chat another title."""
-        session = self._named()
+        self.attempt(self._rename(self._named()))
+
+    async def _rename(self, session_id: str) -> None:
+        session = await self.chats.sessions.labels(session_id)
 
         def named(title: str | None) -> None:
             if title is not None:
@@ -114,7 +117,8 @@ class SessionActions(Answering):
         """Let the model find a title for a chat."""
         self.attempt(self._suggest_title(self._named()), "title", alone=True)
 
-    async def _suggest_title(self, session: Session) -> None:
+    async def _suggest_title(self, session_id: str) -> None:
+        session = await self.chats.sessions.labels(session_id)
         if title := await self.chats.title(session.id):
             await self._label(session, title=title)
             self.tell(_("The title now: {title}").format(title=title))
@@ -123,7 +127,10 @@ class SessionActions(Answering):
 
     def action_tag(self) -> None:
         """Change a chat's tags."""
-        session = self._named()
+        self.attempt(self._tag(self._named()))
+
+    async def _tag(self, session_id: str) -> None:
+        session = await self.chats.sessions.labels(session_id)
 
         def tagged(words: str | None) -> None:
             if words is not None:
@@ -134,8 +141,11 @@ class SessionActions(Answering):
 
     def action_pin(self) -> None:
         """Pin a chat, or no longer."""
-        session = self._named()
-        self.attempt(self._label(session, pinned=not session.pinned))
+        self.attempt(self._pin(self._named()))
+
+    async def _pin(self, session_id: str) -> None:
+        session = await self.chats.sessions.labels(session_id)
+        await self._label(session, pinned=not session.pinned)
 
     async def _label(self, session: Session, **fields: object) -> None:
         changed = await self.chats.sessions.change(session.id, **fields)
@@ -146,7 +156,8 @@ class SessionActions(Answering):
         """Copy a chat and open the copy."""
         self.attempt(self._duplicate(self._named()))
 
-    async def _duplicate(self, session: Session) -> None:
+    async def _duplicate(self, session_id: str) -> None:
+        session = await self.chats.sessions.labels(session_id)
         if self.chats.sessions.is_private(session.id) or self.chats.sessions.is_new(session.id):
             return
         copy = await asyncio.to_thread(self.program.store.duplicate, session.id)
@@ -157,7 +168,8 @@ class SessionActions(Answering):
         """Move a chat to the trash; it can be taken back."""
         self.attempt(self._trash(self._named()))
 
-    async def _trash(self, session: Session) -> None:
+    async def _trash(self, session_id: str) -> None:
+        session = await self.chats.sessions.labels(session_id)
         if self.chats.sessions.is_private(session.id) or self.chats.sessions.is_new(session.id):
             self.action_new()
             return
@@ -193,9 +205,7 @@ class SessionActions(Answering):
         """Take the last deletion back."""
         self.action_undo()
 
-    def _named(self) -> Session:
-        """Return the session under the cursor where the list has the focus, else the open one."""
+    def _named(self) -> str:
+        """Return the id of the session under the cursor where the list has the focus, else of the open one."""
         listed = self.sidebar.list
-        if listed.has_focus and listed.session_id and (found := self.sidebar.session(listed.session_id)):
-            return found
-        return self.session
+        return (listed.has_focus and listed.session_id) or self.session.id

@@ -78,10 +78,6 @@ class Sidebar(Vertical):
         """Whether a search is typed."""
         return bool(self.query_one(Input).value.strip())
 
-    def session(self, session_id: str) -> Session | None:
-        """Return a listed session."""
-        return self._sessions.get(session_id)
-
     def reload(self) -> None:
         """Read the list anew, from its beginning as far as it was read."""
         if self.searching:
