@@ -68,23 +68,20 @@ class Run:
     async def pump(self) -> None:
         """Run the turn to its end and keep it, whatever happens."""
         saver = asyncio.create_task(self._save_as_it_comes())
-        end = replace(self._answer, status=Status.STOPPED)
+        finished: Finished | None = None
+        status, error = Status.STOPPED, ""
         try:
             finished = await self._generate(saver)
-            end = replace(
-                self._answer,
-                status=_STATUS[finished.reason],
-                finish_reason=finished.reason,
-                usage=finished.usage,
-                timings=finished.timings,
-            )
+            status = _STATUS[finished.reason]
         except Interrupted:
             raise
         except Exception as failure:
-            reason = failure.message if isinstance(failure, QwenchatError) else repr(failure)
-            end = replace(self._answer, status=Status.FAILED, error=reason)
+            status, error = Status.FAILED, failure.message if isinstance(failure, QwenchatError) else repr(failure)
             raise
         finally:
+            end = replace(self._answer, status=status, error=error)  # with the model and the id that it has by now
+            if finished is not None:
+                end = replace(end, finish_reason=finished.reason, usage=finished.usage, timings=finished.timings)
             try:
                 await self._finish(saver, end)
             finally:

@@ -11,10 +11,11 @@ from qwenchat.chat.conversation import Attachment, Role, Session, Status
 from qwenchat.chat.events import Delta, Ended, Finished, LeftOut, Saved, TurnEvent
 from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.ports import ModelInfo
+from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.scripted import ScriptedEngine
 from qwenchat.chat.turn import TurnEvents, Turns
-from qwenchat.errors import CannotLoad, EngineDied, PromptTooLong, StoreError
+from qwenchat.errors import CannotLoad, EngineDied, Interrupted, PromptTooLong, StoreError
 
 
 def counting(start: int = 0) -> Iterator[int]:
@@ -91,6 +92,49 @@ async def test_leaving_the_events_stops_the_turn_and_keeps_the_text() -> None:
     assert answer.status is Status.STOPPED
     assert answer.text.startswith("one ")
     await run(turns_again(turns).send("s", "Hi"))
+
+
+async def until_text(events: TurnEvents) -> None:
+    """Read up to the first words and leave."""
+    async for event in events:
+        if isinstance(event, Delta):
+            break
+    await events.aclose()
+
+
+async def test_an_answer_cut_short_keeps_whose_words_they_are() -> None:
+    turns = turns_with(ScriptedEngine(["one " * 1000, " and on", "fine"], delay_s=0.001))
+    await until_text(turns.send("s", "Count"))
+    cut = turns.store.branch(turns.store.session("s").leaf)[-1]
+    assert (cut.status, cut.model, cut.model_file) == (Status.STOPPED, "scripted", "0" * 32)
+    assert cut.sampling is not None and cut.sampling.top_k == 20
+    await run(turns.resume(cut))  # the same model: no variant beside it
+    assert turns.store.branch(cut.id)[-1].text == cut.text + " and on"
+    assert turns.store.tree("s").variants(cut.id) == [turns.store.branch(cut.id)[-1]]
+
+
+async def test_a_variant_cut_short_is_stopped_and_what_it_carries_on_stays() -> None:
+    turns = turns_with(ScriptedEngine(["first"]))
+    await run(turns.send("s", "Q"))
+    first = turns.store.branch(turns.store.session("s").leaf)[-1]
+    other = ScriptedEngine(["more " * 1000], file="1" * 32, delay_s=0.001)
+    await until_text(Turns(turns.store, other, turns.new_id, turns.clock).resume(first))
+    kept, variant = turns.store.tree("s").variants(first.id)
+    assert kept == first
+    assert (variant.status, variant.model_file) == (Status.STOPPED, "1" * 32)
+    assert variant.text.startswith("firstmore")
+
+
+async def test_an_answer_interrupted_before_its_first_word_keeps_its_model() -> None:
+    class Interrupting(ScriptedEngine):
+        async def count(self, turns: Sequence[Turn]) -> list[int]:
+            raise Interrupted("stopped")
+
+    turns = turns_with(Interrupting())
+    with pytest.raises(Interrupted):
+        await run(turns.send("s", "Q"))
+    answer = turns.store.branch(turns.store.session("s").leaf)[-1]
+    assert (answer.status, answer.model_file) == (Status.STOPPED, "0" * 32)
 
 
 def turns_again(turns: Turns) -> Turns:
