@@ -6,10 +6,11 @@ Whatever ends it, the answer so far is kept, with the status that says how it en
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import TypeVar
 
 from qwenchat.chat import prompt, window
 from qwenchat.chat.conversation import FinishReason, Message, Role, Session, Status
@@ -28,6 +29,8 @@ _STATUS = {
     FinishReason.CONTEXT: Status.TRUNCATED,
     FinishReason.CANCELLED: Status.STOPPED,
 }
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ class Run:
             if finished is not None:
                 end = replace(end, finish_reason=finished.reason, usage=finished.usage, timings=finished.timings)
             try:
-                await self._finish(saver, end)
+                await _whole(self._finish(saver, end))
             finally:
                 self.events.put_nowait(None)
 
@@ -100,7 +103,7 @@ class Run:
             model_file=info.file,
             sampling=sampling,
         )
-        await asyncio.to_thread(self._store.amend, self._answer)  # whoever continues it must know whose tokens they are
+        await _whole(asyncio.to_thread(self._store.amend, self._answer))  # later turns must know whose tokens they are
         turns = await self._in_view(info.n_ctx, sampling)
         key = self._session.id if self._store.keeps else ""
         stream = self._engine.generate(turns, sampling, session=key, resume=self._resume)
@@ -125,9 +128,13 @@ class Run:
         else:  # its tokens mean nothing to this model, and what it was stays as it is
             ids = self._means.new_id(), earlier.session, earlier.parent
             self._answer = Message(*ids, Role.ASSISTANT, earlier.text, self._means.clock(), Status.STREAMING)
-            await asyncio.to_thread(self._store.add, self._answer)
+            await _whole(asyncio.to_thread(self._add))
             self._branch = [*self._branch[:-1], self._answer]
             self.events.put_nowait(Saved(self._branch[-2], self._answer))
+        self._open = True
+
+    def _add(self) -> None:
+        self._store.add(self._answer)
         self._open = True
 
     async def _in_view(self, n_ctx: int, sampling: Sampling) -> list[Turn]:
@@ -177,3 +184,18 @@ class Run:
         if self._answer.text and not self._answer.token_ids:
             return text, ()
         return text, tuple(chain(*(piece.token_ids for piece in pieces)))
+
+
+async def _whole(work: Coroutine[object, object, Result]) -> Result:
+    """Do work to its end, however often the one who waits is cancelled meanwhile; that is heard afterwards."""
+    task = asyncio.create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as again:
+            cancelled = again
+    result = task.result()
+    if cancelled:
+        raise cancelled
+    return result

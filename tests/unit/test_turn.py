@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from qwenchat.chat.conversation import Attachment, Role, Session, Status
+from qwenchat.chat.conversation import Attachment, Message, Role, Session, Status
 from qwenchat.chat.events import Delta, Ended, Finished, LeftOut, Saved, TurnEvent
 from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.ports import ModelInfo
@@ -164,6 +164,72 @@ async def test_being_cancelled_twice_still_keeps_the_answer() -> None:
     answer = store.branch(store.session("s").leaf)[-1]
     assert answer.status is Status.STOPPED
     assert answer.text.startswith("one ")
+
+
+async def test_being_cancelled_while_the_end_is_kept_loses_nothing() -> None:
+    ending, go_on = asyncio.Event(), threading.Event()
+
+    class SlowStore(MemoryStore):
+        def append(self, message_id: str, text: str, token_ids: Sequence[int]) -> None:
+            assert go_on.wait(10)
+            super().append(message_id, text, token_ids)
+
+    store = SlowStore()
+    turns = turns_with(ScriptedEngine(["one two three"]), store)
+
+    def look(event: TurnEvent) -> None:
+        if isinstance(event, Finished):
+            ending.set()
+
+    reading = asyncio.create_task(run(turns.send("s", "Count"), look))
+    await ending.wait()
+    reading.cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    answer = store.branch(store.session("s").leaf)[-1]
+    assert (answer.text, answer.status) == ("one two three", Status.COMPLETE)
+
+
+async def test_leaving_before_the_engine_is_asked_ends_the_answer() -> None:
+    turns = turns_with(ScriptedEngine())
+    events = turns.send("s", "Count")
+    assert isinstance(await anext(events), Saved)
+    await events.aclose()
+    answer = turns.store.branch(turns.store.session("s").leaf)[-1]
+    assert (answer.text, answer.status) == ("", Status.STOPPED)
+
+
+async def test_being_cancelled_while_a_variant_is_added_still_ends_it() -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    class SlowStore(MemoryStore):
+        slow = False
+
+        def add(self, *messages: Message) -> None:
+            if self.slow:
+                began.set()
+                assert go_on.wait(10)
+            super().add(*messages)
+
+    store = SlowStore()
+    turns = turns_with(ScriptedEngine(["first"]), store)
+    await run(turns.send("s", "Q"))
+    first = store.branch(store.session("s").leaf)[-1]
+    store.slow = True
+    other = Turns(store, ScriptedEngine(file="1" * 32), turns.new_id, turns.clock)
+    reading = asyncio.create_task(run(other.resume(first)))
+    await asyncio.to_thread(began.wait, 10)
+    reading.cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    kept, variant = store.tree("s").variants(first.id)
+    assert (kept, variant.text, variant.status) == (first, "first", Status.STOPPED)
 
 
 async def test_leaving_a_turn_that_has_failed_is_quiet() -> None:
