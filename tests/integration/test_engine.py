@@ -209,8 +209,9 @@ async def test_a_schema_is_followed_even_by_noise(tiny: Path, tmp_path: Path) ->
                 jsonschema.validate(json.loads(said.text), schema)
             else:
                 assert said.text.startswith("{")
-        with pytest.raises(WrongUse, match="schema"):
-            await answer(made, questions("Hi"), Sampling(schema='{"$ref": "#/nowhere"}'))
+        for bad in ('{"$ref": "#/nowhere"}', r'{"type": "string", "pattern": "^\udfff$"}'):
+            with pytest.raises(WrongUse, match="schema"):
+                await answer(made, questions("Hi"), Sampling(schema=bad))
         assert (await answer(made, questions("Hi"), Sampling(temperature=0.0, max_tokens=2))).ids
 
 
