@@ -421,9 +421,22 @@ async def test_a_thread_that_fails_ends_the_worker(tiny: Path, tmp_path: Path) -
 
 async def test_counting_is_served_while_an_answer_streams(endless: ggufs.Chain, tmp_path: Path) -> None:
     async with engine(endless.path, tmp_path, n_ctx=32768) as made:
-        counts: list[int] = []
+        counting: asyncio.Task[list[int]] | None = None
         async for event in made.generate(questions("Go"), GREEDY):
-            if isinstance(event, Delta) and not counts:
-                counts = await made.count(questions("Hello world"))
-                await made.cancel()
-    assert len(counts) == 2
+            if isinstance(event, Delta) and not counting:
+                counting = asyncio.create_task(made.count(questions(LONG)))
+                await asyncio.sleep(0)
+                await made.cancel()  # it is the answer that is stopped
+        assert counting and len(await counting) == 2
+
+
+async def test_cancel_ends_a_count(tiny: Path, tmp_path: Path) -> None:
+    async with engine(tiny, tmp_path) as made:
+        await made.ready()
+        counting = asyncio.create_task(made.count(questions(LONG * 100)))
+        while not counting.done():
+            await made.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(Interrupted):
+            await counting
+        assert len(await made.count(questions("Hello"))) == 2
