@@ -52,6 +52,15 @@ class MemoryStore:
                 self._messages[message.id] = message
                 self.update(replace(session, leaf=message.id, updated=message.created, title=title))
 
+    def move(self, *questions: Message) -> None:
+        ids = {question.id for question in questions}
+        with self._lock:
+            below = {message.id for message in self._messages.values() if message.parent in ids}
+            if ids <= self._messages.keys() and below <= ids:
+                for message_id in ids:
+                    del self._messages[message_id]
+                self.add(*questions)
+
     def append(self, message_id: str, text: str, token_ids: Sequence[int]) -> None:
         with self._lock:
             kept = self._messages[message_id]

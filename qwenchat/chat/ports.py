@@ -100,6 +100,13 @@ class SessionStore(Protocol):
         """
         ...
 
+    def move(self, *questions: Message) -> None:
+        """Put questions that are kept below the parents that they name now, as if they came last.
+
+        Where one of them is gone, or something else follows one by now, all stay where they are.
+        """
+        ...
+
     def append(self, message_id: str, text: str, token_ids: Sequence[int]) -> None:
         """Add a piece to an answer that is streaming."""
         ...

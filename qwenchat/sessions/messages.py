@@ -1,6 +1,8 @@
 """Messages in the database: written with their attachments and pieces, read back as branches and trees."""
 
+import json
 import sqlite3
+from collections.abc import Collection
 
 from qwenchat.chat.conversation import Attachment, Message, Status
 from qwenchat.chat.memory import no_such_session
@@ -72,6 +74,18 @@ def insert(connection: sqlite3.Connection, message: Message) -> None:
             "SELECT ?, ?, n, ?, ? FROM blobs WHERE sha256 = ?",
             (n, position, whole(attachment.name), whole(attachment.media_type), attachment.digest),
         )
+
+
+def take_out(connection: sqlite3.Connection, ids: Collection[str]) -> bool:
+    """Delete the rows of messages; none of them where one is not there or anything else follows one."""
+    wanted = json.dumps([*ids])
+    listed = "SELECT n FROM messages WHERE removed IS NULL AND id IN (SELECT value FROM json_each(?))"
+    found = {n for (n,) in connection.execute(listed, (wanted,))}
+    below = {n for (n,) in connection.execute(f"SELECT n FROM messages WHERE parent IN ({listed})", (wanted,))}
+    if len(found) < len(ids) or not below <= found:
+        return False
+    connection.execute(f"DELETE FROM messages WHERE n IN ({listed})", (wanted,))
+    return True
 
 
 def _attachments(connection: sqlite3.Connection, n: int) -> tuple[Attachment, ...]:

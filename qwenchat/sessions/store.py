@@ -114,6 +114,11 @@ class Store:
                 own = [message for message in new if message.session == session_id]
                 self.update(_written_to(self.session(session_id), own))
 
+    def move(self, *questions: Message) -> None:
+        with self._database.write() as connection:
+            if messages.take_out(connection, {question.id for question in questions}):
+                self.add(*questions)  # in new rows, as a message comes after its parent
+
     def append(self, message_id: str, text: str, token_ids: Sequence[int]) -> None:
         with self._database.write() as connection:
             added = connection.execute(

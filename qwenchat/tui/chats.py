@@ -8,10 +8,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qwenchat.chat.conversation import Attachment, Message, Role
-from qwenchat.chat.events import Ended
+from qwenchat.chat.events import Ended, Saved
 from qwenchat.chat.identity import unix_ms
 from qwenchat.chat.title import suggest
 from qwenchat.chat.turn import TurnEvents, Turns
@@ -26,6 +26,10 @@ from qwenchat.tui.running.told import Failed, Happened, Listener, Offer, Queue
 class _Asked:
     session: str
     begin: Callable[[Turns], TurnEvents]
+    anew: bool = False
+    """Whether the model is loaded anew for it."""
+    question: Message | None = None
+    """The question, as it was asked, where this is its first answer."""
 
 
 class Chats:
@@ -41,24 +45,28 @@ class Chats:
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._asking = asyncio.Lock()
+        self._placing = asyncio.Lock()
+        """Held while a message finds its place in the tree."""
 
     async def send(self, session_id: str, text: str, attachments: Sequence[Attachment] = ()) -> Message:
         """Keep a question at the end of the branch and have it answered when its turn comes; return it."""
-        await self.sessions.keep(session_id)
-        session = await self.sessions.labels(session_id)
-        return await self._ask(session_id, session.leaf, text, tuple(attachments))
+        async with self._placing:
+            await self.sessions.keep(session_id)
+            session = await self.sessions.labels(session_id)
+            return await self._ask(session_id, session.leaf, text, tuple(attachments))
 
     async def edit(self, question: Message, text: str) -> Message:
         """Ask a question again in other words, as a variant beside it."""
-        return await self._ask(question.session, question.parent, text, question.attachments)
+        async with self._placing:
+            return await self._ask(question.session, question.parent, text, question.attachments)
 
-    def regenerate(self, question: Message) -> None:
-        """Answer a question once more."""
-        self._enqueue(_Asked(question.session, lambda turns: turns.regenerate(question)))
+    def regenerate(self, question: Message, *, anew: bool = False) -> None:
+        """Answer a question once more, with the model loaded `anew`."""
+        self._enqueue(_Asked(question.session, lambda turns: turns.regenerate(question), anew))
 
-    def resume(self, answer: Message) -> None:
-        """Carry an ended answer on."""
-        self._enqueue(_Asked(answer.session, lambda turns: turns.resume(answer)))
+    def resume(self, answer: Message, *, anew: bool = False) -> None:
+        """Carry an ended answer on, with the model loaded `anew`."""
+        self._enqueue(_Asked(answer.session, lambda turns: turns.resume(answer), anew))
 
     async def stop(self, session_id: str) -> None:
         """Stop the answer of a session, and forget what waits there; questions stay."""
@@ -70,22 +78,21 @@ class Chats:
         self._tell_queue()
 
     async def retry(self, session_id: str, offer: Offer) -> None:
-        """Load the model anew, as offered, and go on with the answer that failed."""
+        """Load the model anew, as offered, and go on with the answer that failed; both when its turn comes."""
         opened = await self.sessions.open(session_id)
         if offer is Offer.SMALLER_CONTEXT:
             await self.sessions.change(session_id, context=self.model.smaller_context(opened.session))
         elif offer in (Offer.FEWER_LAYERS, Offer.WITHOUT_GPU):
             self.model.take_layers(offer, opened.session)
-        await self.model.unload()
         if not opened.branch:
             return
         last = opened.branch[-1]
         if last.role is Role.USER:
-            self.regenerate(last)
+            self.regenerate(last, anew=True)
         elif last.text:
-            self.resume(last)
+            self.resume(last, anew=True)
         else:
-            self.regenerate(opened.branch[-2])
+            self.regenerate(opened.branch[-2], anew=True)
 
     async def title(self, session_id: str) -> str:
         """Return a title by the session's model, when it has nothing else to do; empty where nothing was asked."""
@@ -99,13 +106,13 @@ class Chats:
         if self._task and not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task])
-        await self.model.unload()
+        await self.model.close()
 
     async def _ask(
         self, session_id: str, parent: str | None, text: str, attachments: tuple[Attachment, ...]
     ) -> Message:
         question = await self.sessions.add_question(session_id, parent, text, attachments)
-        self.regenerate(question)
+        self._enqueue(_Asked(session_id, lambda turns: turns.regenerate(question), question=question))
         return question
 
     def _enqueue(self, asked: _Asked) -> None:
@@ -132,6 +139,8 @@ class Chats:
         self._tell_queue()
 
     async def _run(self, asked: _Asked) -> None:
+        if asked.anew:
+            await self.model.unload()
         engine = await self.model.load(await self.sessions.labels(asked.session))
         if self._is_stopping():
             return
@@ -139,11 +148,25 @@ class Chats:
         async with aclosing(asked.begin(Turns(store, engine, self.sessions.new_id, unix_ms))) as events:
             async for event in events:
                 at = self.sessions.follow(event)
+                if isinstance(event, Saved):
+                    await self._let_follow(event)
                 if isinstance(event, Ended) and not self.sessions.is_private(asked.session):
                     await asyncio.to_thread(self._program.note_speed, event.answer)
                 self._listener(Happened(asked.session, event, at))
                 if self._is_stopping():
                     await engine.cancel()
+
+    async def _let_follow(self, begun: Saved) -> None:
+        """Put the questions that wait below the one that is being answered below its answer."""
+        async with self._placing:
+            moved: dict[str | None, Message] = {}
+            for question in (asked.question for asked in self._queue):
+                if question and question.parent == begun.question.id:
+                    moved[question.id] = replace(question, parent=begun.answer.id)
+                elif question and question.parent in moved:
+                    moved[question.id] = question
+            if moved:
+                await asyncio.to_thread(self.sessions.store(begun.answer.session).move, *moved.values())
 
     def _is_stopping(self) -> bool:
         return self._stopping

@@ -185,6 +185,36 @@ async def test_turns_run_the_same_as_in_memory(tmp_path: Path) -> None:
     assert await play(store_in(tmp_path)) == await play(MemoryStore())
 
 
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_questions_move_below_an_answer_until_they_are_answered(tmp_path: Path, on_disk: bool) -> None:
+    store: SessionStore = store_in(tmp_path) if on_disk else MemoryStore()
+    store.create(Session("s", 0, 0))
+    file = Attachment("notes.txt", "text/plain", b"notes")
+    waits = replace(question("q2", "And why?", "q1"), attachments=(file,))
+    store.add(question("q1", "What?"), waits, question("q3", "Really?", "q2"))
+    store.add(full_answer("a1", "That.", "q1"))
+    moved = replace(waits, parent="a1"), question("q3", "Really?", "q2")
+    store.move(*moved)
+    assert store.session("s").leaf == "q3"
+    assert store.branch("q3") == [question("q1", "What?"), full_answer("a1", "That.", "q1"), *moved]
+    assert [message.id for message in store.tree("s")] == ["q1", "a1", "q2", "q3"]
+    store.add(full_answer("a2", "Because.", "q2"))
+    store.move(waits, question("q3", "Really?", "q2"))
+    store.move(question("unknown", "Who?"))
+    assert store.tree("s")["q2"].parent == "a1"
+    assert store.session("s").leaf == "a2"
+
+
+def test_a_moved_question_is_found_once(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    filled(store)
+    store.move(question("q2", "Thanks", "a1"))
+    assert [hit.message for hit in store.search.find("thanks").hits] == ["q2"]
+    store.trash.remove_message("q2")
+    store.move(question("q2", "Thanks", "a2"))
+    assert "q2" not in {message.id for message in store.tree("s")}
+
+
 def test_the_newest_come_first_by_pages(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     for n in range(7):

@@ -131,6 +131,28 @@ async def test_other_chats_wait_their_turn_and_typing_stays_possible() -> None:
         assert it.messages[1].status is Status.STOPPED
 
 
+async def test_a_question_that_waits_follows_the_answer_to_the_one_before() -> None:
+    async with chatting("slow " * 100, "A1.", "A2.", delay_s=SLOW) as it:
+        it.write("Elsewhere")
+        await it.pilot.press("enter")
+        await until(lambda: "slow" in it.texts[-1])
+        elsewhere = it.chat.session.id
+        await it.pilot.press("ctrl+n")
+        await until(lambda: it.chat.session.id != elsewhere)
+        it.write("First")
+        await it.pilot.press("enter")
+        await until(lambda: it.texts == ["First"])
+        it.write("Second")
+        await it.pilot.press("enter")
+        await until(lambda: it.texts == ["First", "Second"])
+        assert [message.text for message in it.kept()] == it.texts
+        await it.chat.chats.stop(elsewhere)
+        await until(lambda: it.texts == ["First", "A1.", "Second", "A2."])
+        await it.idle()
+        assert [message.text for message in it.kept()] == it.texts
+        assert [turn.text for turn in it.engine.requests[-1][0][1:]] == ["First", "A1.", "Second"]
+
+
 async def test_coming_back_in_mid_answer_misses_nothing() -> None:
     words = " ".join(f"w{number}" for number in range(120))
     async with chatting(words, delay_s=0.01) as it:

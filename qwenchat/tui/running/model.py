@@ -8,7 +8,7 @@ from qwenchat.chat import prompt, window
 from qwenchat.chat.conversation import Attachment, Message, Role, Session, Status
 from qwenchat.chat.events import Loading
 from qwenchat.chat.ports import Engine, ModelInfo
-from qwenchat.errors import CannotLoad, EngineDied, NotFound, QwenchatError
+from qwenchat.errors import CannotLoad, EngineDied, Interrupted, NotFound, QwenchatError
 from qwenchat.i18n import _
 from qwenchat.tui.running.told import Fill, Listener, Loaded, LoadingModel, Offer
 
@@ -35,6 +35,7 @@ class LoadedModel:
         self._n_ctx = self._gpu_layers = 0
         """What was last loaded, or was tried."""
         self._lock = asyncio.Lock()
+        self._closed = False
         self._counts: dict[tuple[str, int], int] = {}
 
     def is_for(self, session: Session) -> bool:
@@ -47,11 +48,13 @@ class LoadedModel:
         if not reference:
             raise NotFound(_("No model is chosen."), _("Choose one with /model."))
         async with self._lock:
+            self._check_open()
             wanted = self._wanted(session)
             if self.engine is None or wanted != self._loaded_for:
                 await self._unload()
                 self.engine = await asyncio.to_thread(self._new_engine, *wanted)
                 self._loaded_for = wanted
+                self._check_open()
 
             def loading(event: Loading) -> None:
                 self._listener(LoadingModel(reference, event.fraction))
@@ -64,9 +67,16 @@ class LoadedModel:
             return self.engine
 
     async def unload(self) -> None:
-        """End the engine."""
+        """End the engine, once no load is under way."""
         async with self._lock:
             await self._unload()
+
+    async def close(self) -> None:
+        """End the engine for good; loads that are under way or wait raise Interrupted."""
+        self._closed = True
+        if self.engine:
+            await self.engine.cancel()
+        await self.unload()
 
     def offers(self, error: QwenchatError) -> tuple[Offer, ...]:
         """Return what can be done about an error of the engine."""
@@ -117,6 +127,10 @@ class LoadedModel:
             return None
         [count] = await self.engine.count([prompt.Turn("user", prompt.fenced(attachment.name, attachment.text))])
         return count
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Interrupted(_("Loading was stopped."))
 
     def _wanted(self, session: Session) -> "tuple[str, Wishes]":
         from qwenchat.planning import Wishes  # noqa: PLC0415 - the screen is there before planning is

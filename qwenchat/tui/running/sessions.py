@@ -29,6 +29,8 @@ class Sessions:
         self._private = MemoryStore()
         self._private_ids: set[str] = set()
         self._unsaved: dict[str, Session] = {}
+        self._keeping = asyncio.Lock()
+        """Held by whoever changes or keeps one of those."""
         self._answer: Message | None = None
         self._said: list[str] = []
 
@@ -67,8 +69,7 @@ class Sessions:
 
     async def change(self, session_id: str, **fields: Any) -> Session:
         """Change some of a session's fields, such as `title`, `model`, `sampling`, `draft`."""
-        if session_id in self._unsaved:
-            self._unsaved[session_id] = replace(self._unsaved[session_id], **fields)
+        if await self._change_unsaved(session_id, fields):
             if fields.get("draft") and not self.is_private(session_id):
                 await self.keep(session_id)
             return await self.labels(session_id)
@@ -94,9 +95,9 @@ class Sessions:
         await asyncio.to_thread(lambda: self._program.store)
 
     async def keep(self, session_id: str) -> None:
-        """Keep a session that was only begun."""
-        if session := self._unsaved.pop(session_id, None):
-            await asyncio.to_thread(self.store(session_id).create, session)
+        """Keep a session that was only begun; it goes on to be one where that fails."""
+        if session_id in self._unsaved:
+            await asyncio.shield(self._keep(session_id))  # a thread writes on, whoever leaves
 
     async def add_question(
         self, session_id: str, parent: str | None, text: str, attachments: tuple[Attachment, ...]
@@ -118,6 +119,21 @@ class Sessions:
         elif isinstance(event, Ended):
             self._answer, self._said = None, []
         return at
+
+    async def _keep(self, session_id: str) -> None:
+        async with self._keeping:
+            if session := self._unsaved.get(session_id):
+                await asyncio.to_thread(self.store(session_id).create, session)
+                del self._unsaved[session_id]
+
+    async def _change_unsaved(self, session_id: str, fields: dict[str, Any]) -> bool:
+        """Change a session that was only begun, if it still is."""
+        if session_id not in self._unsaved:
+            return False
+        async with self._keeping:
+            if session := self._unsaved.get(session_id):
+                self._unsaved[session_id] = replace(session, **fields)
+            return session is not None
 
     def _latest(self, message: Message) -> Message:
         """Return a message with all that was said of it, if it is the answer that streams."""

@@ -1,0 +1,210 @@
+"""The running side without a screen: sessions that begin, questions that wait, engines that end."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from qwenchat.chat.conversation import Attachment, Session, Status
+from qwenchat.chat.events import Delta, Loading
+from qwenchat.chat.ports import Engine, ModelInfo
+from qwenchat.chat.scripted import ScriptedEngine
+from qwenchat.errors import Interrupted, StoreError
+from qwenchat.planning import Wishes
+from qwenchat.program import Program
+from qwenchat.sessions.store import Store
+from qwenchat.tui.chats import Chats
+from qwenchat.tui.running.model import EngineFactory
+from qwenchat.tui.running.sessions import Sessions
+from qwenchat.tui.running.told import ChatEvent, Failed, Happened, Offer, Queue
+from tests.tui.screens import until
+
+
+@pytest.fixture
+def program(home: Path) -> Iterator[Program]:
+    """A program over an empty home."""
+    program = Program.here()
+    yield program
+    program.close()
+
+
+class SlowDisk:
+    """Holds new sessions back until it is told to go on; refuses as many as `full` says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, full: int = 0) -> None:
+        self.go_on, self.asked = threading.Event(), threading.Event()
+        create = Store.create
+
+        def slowly(store: Store, session: Session) -> None:
+            nonlocal full
+            self.asked.set()
+            assert self.go_on.wait(10)
+            if full:
+                full -= 1
+                raise StoreError("The disk is full.")
+            create(store, session)
+
+        monkeypatch.setattr(Store, "create", slowly)
+
+
+async def test_a_draft_and_a_question_may_come_while_the_session_is_being_kept(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions, disk = Sessions(program), SlowDisk(monkeypatch)
+    session = sessions.new("guide").id
+    draft = asyncio.create_task(sessions.change(session, draft="Hel"))
+    await asyncio.to_thread(disk.asked.wait, 10)
+    title = asyncio.create_task(sessions.change(session, title="Mine"))
+    kept = asyncio.create_task(sessions.keep(session))
+    assert (await sessions.labels(session)).model == "guide"
+    disk.go_on.set()
+    await asyncio.gather(draft, title, kept)
+    on_disk = program.store.session(session)
+    assert (on_disk.draft, on_disk.title, on_disk.model) == ("Hel", "Mine", "guide")
+    assert not sessions.is_new(session)
+
+
+async def test_a_session_that_could_not_be_kept_is_kept_the_next_time(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions, disk = Sessions(program), SlowDisk(monkeypatch, full=1)
+    disk.go_on.set()
+    session = sessions.new("guide").id
+    with pytest.raises(StoreError):
+        await sessions.keep(session)
+    await sessions.keep(session)
+    assert program.store.session(session).id == session
+
+
+async def test_a_session_is_kept_once_though_nobody_waits_for_it_any_more(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions, disk = Sessions(program), SlowDisk(monkeypatch)
+    session = sessions.new("guide").id
+    leaving = asyncio.create_task(sessions.keep(session))
+    await asyncio.to_thread(disk.asked.wait, 10)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    disk.go_on.set()
+    await sessions.keep(session)
+    assert program.store.session(session).id == session
+
+
+@asynccontextmanager
+async def running(program: Program, new_engine: EngineFactory) -> AsyncIterator[tuple[Chats, list[ChatEvent]]]:
+    """What runs behind a screen, and what it tells."""
+    told: list[ChatEvent] = []
+    chats = Chats(program, told.append, new_engine)
+    yield chats, told
+    await asyncio.wait_for(chats.close(), 10)
+
+
+async def test_starting_again_in_one_chat_leaves_the_answer_of_another(program: Program) -> None:
+    engine = ScriptedEngine(("one die", "slow " * 40, "two."), delay_s=0.01, die="die")
+    async with running(program, lambda _reference, _wishes: engine) as (chats, told):
+        failed, other = chats.sessions.new("guide").id, chats.sessions.new("guide").id
+        await chats.send(failed, "Count")
+        await until(lambda: any(isinstance(event, Failed) for event in told))
+        await chats.send(other, "Go on")
+        await until(lambda: any(isinstance(event, Happened) and isinstance(event.event, Delta) for event in told[-1:]))
+        await chats.retry(failed, Offer.AGAIN)
+        assert chats.running == other
+        await until(lambda: told[-1] == Queue("", ()))
+        store = program.store
+        assert store.branch(store.session(other).leaf)[-1].status is Status.COMPLETE
+        assert store.branch(store.session(failed).leaf)[-1].text == "one two."
+
+
+@dataclass
+class Loads(ScriptedEngine):
+    """Takes as long to load as nobody cancels it."""
+
+    loading: bool = False
+
+    async def ready(self, loading: Callable[[Loading], object] | None = None) -> ModelInfo:
+        self._cancelled.clear()
+        self.loading = True
+        await self._cancelled.wait()
+        raise Interrupted("Loading was stopped.")
+
+
+async def test_leaving_ends_a_load_that_no_question_asked_for(program: Program) -> None:
+    engine = Loads()
+    async with running(program, lambda _reference, _wishes: engine) as (chats, _told):
+        warming = [asyncio.create_task(chats.model.load(Session("s", 1, 1, model=name))) for name in ("a", "b")]
+        await until(lambda: engine.loading)
+    for each in await asyncio.gather(*warming, return_exceptions=True):
+        assert isinstance(each, Interrupted)
+
+
+async def test_leaving_ends_a_load_whose_engine_is_still_being_made(program: Program) -> None:
+    made, go_on = threading.Event(), threading.Event()
+
+    def slowly(_reference: str, _wishes: Wishes) -> Engine:
+        made.set()
+        assert go_on.wait(10)
+        return Loads()
+
+    async with running(program, slowly) as (chats, _told):
+        warming = asyncio.create_task(chats.model.load(Session("s", 1, 1, model="a")))
+        await asyncio.to_thread(made.wait, 10)
+        closing = asyncio.create_task(chats.close())
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.wait_for(closing, 10)
+    with pytest.raises(Interrupted):
+        await warming
+
+
+@dataclass
+class LoadsLater(ScriptedEngine):
+    """Is loaded when a test says so."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.loaded = asyncio.Event()
+
+    async def ready(self, loading: Callable[[Loading], object] | None = None) -> ModelInfo:
+        await self.loaded.wait()
+        return await super().ready(loading)
+
+
+def texts(chats: Chats, session: str) -> list[str]:
+    store = chats.sessions.store(session)
+    return [message.text for message in store.branch(store.session(session).leaf)]
+
+
+@pytest.mark.parametrize("private", [False, True])
+async def test_questions_that_are_asked_during_a_load_follow_the_answers_to_come(
+    program: Program, private: bool
+) -> None:
+    engine = LoadsLater(("A1", "A2", "A3"))
+    file = Attachment("notes.txt", "text/plain", b"notes")
+    async with running(program, lambda _reference, _wishes: engine) as (chats, told):
+        session = chats.sessions.new("guide", private=private).id
+        await asyncio.gather(chats.send(session, "first"), chats.send(session, "second", [file]))
+        await chats.send(session, "third")
+        assert texts(chats, session) == ["first", "second", "third"]
+        engine.loaded.set()
+        await until(lambda: told[-1] == Queue("", ()))
+        assert texts(chats, session) == ["first", "A1", "second", "A2", "third", "A3"]
+        *_earlier, last = [[turn.text for turn in turns[1:]] for turns, _sampling in engine.requests]
+        assert [turn.splitlines()[-1] for turn in last] == ["first", "A1", "second", "A2", "third"]
+        assert "notes" in last[2]
+
+
+async def test_a_waiting_question_stays_where_it_is_when_the_one_before_is_stopped(program: Program) -> None:
+    engine = LoadsLater(("A1",))
+    async with running(program, lambda _reference, _wishes: engine) as (chats, told):
+        session = chats.sessions.new("guide").id
+        await chats.send(session, "first")
+        await chats.send(session, "second")
+        await chats.stop(session)
+        engine.loaded.set()
+        await until(lambda: told[-1] == Queue("", ()))
+        assert texts(chats, session) == ["first", "second"]
+        assert engine.requests == []
