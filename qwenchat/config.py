@@ -7,7 +7,7 @@ file's comments and order. Descriptions here are what the settings reference and
 import inspect
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -188,6 +188,11 @@ def _place(document: Any, key: str) -> tuple[Any, str]:
     *sections, name = key.split(".")
     for section in sections:
         document = document.setdefault(section, {})
+        if not isinstance(document, MutableMapping):
+            raise WrongUse(
+                _("The settings have a value for {section}, which is a section.").format(section=section),
+                _("Take it out of the file that `qwenchat config path` names."),
+            )
     return document, name
 
 

@@ -8,6 +8,7 @@ import platformdirs
 
 from qwenchat.errors import FileError
 from qwenchat.i18n import _
+from qwenchat.text import clean_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,17 @@ def packed_themes() -> Path:
     """Return the folder of the themes that come with the program: beside it in a checkout, within it installed."""
     installed = Path(__file__).parent / "themes"
     return installed if installed.is_dir() else Path(__file__).parents[1] / "themes"
+
+
+def at_home(path: str | Path) -> Path:
+    """Return a path as a person typed it, with `~` resolved. Raises FileError where that is nobody's home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise FileError(
+            _("The home folder in {path} can't be found.").format(path=clean_line(str(path))),
+            _("Write the whole path, without ~."),
+        ) from error
 
 
 def private_folder(folder: Path) -> Path:

@@ -9,6 +9,7 @@ there before models and engine are.
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from qwenchat import config
 from qwenchat.chat.conversation import Message, Session
 from qwenchat.chat.sampling import Sampling
 from qwenchat.config import Settings
-from qwenchat.errors import NotFound
+from qwenchat.errors import NotFound, StoreError
 from qwenchat.i18n import _
 from qwenchat.paths import Paths
 
@@ -92,9 +93,9 @@ class Program:
         from qwenchat.models.layouts import Places
 
         hub = self.settings.hub
-        ours = (self.paths.models, *([Path(hub.folder).expanduser()] if hub.folder else []))
+        chosen = Path(hub.folder).expanduser() if hub.folder else None
         folders = tuple(Path(folder).expanduser() for folder in hub.folders)
-        return Places.find(self.environ, ours, folders, Path.home())
+        return Places.find(self.environ, (self.paths.models,), folders, Path.home(), chosen)
 
     @cached_property
     def library(self) -> "Library":
@@ -144,7 +145,7 @@ class Program:
             ram_available=machine.memory_available,
             gpu_available=sum(own),
             gpu_of_ram=max(shared, default=0),
-            disk_free=free_bytes(self.places.ours[-1] if self.settings.hub.folder else self.places.hf),
+            disk_free=free_bytes(self.places.downloads),
             bandwidth=self.measured.bandwidth(machine.cores) if measure else 0.0,
         )
 
@@ -237,7 +238,7 @@ class Program:
 
     @cached_property
     def store(self) -> "Store":
-        """The conversations. What was in the trash for longer than the person wants goes now.
+        """The conversations. What was in the trash for longer than the person wants goes now, or another time.
 
         Raises StoreError.
         """
@@ -246,7 +247,8 @@ class Program:
 
         store = Store(self.paths.database)
         if days := self.settings.sessions.empty_trash_after_days:
-            self._forget_states(store.trash.empty(unix_ms() - days * _DAY_MS))
+            with suppress(StoreError, OSError):  # who opens the store came for something else
+                self._forget_states(store.trash.empty(max(0, unix_ms() - days * _DAY_MS)))
         return store
 
     @cached_property

@@ -74,10 +74,14 @@ class StandIn:
 
     def __init__(self, *, tls: bool = False) -> None:
         self.repos: dict[str, dict[str, bytes | Path]] = {}
+        self.commit = COMMIT
+        """What `main` stands for."""
         self.troubles: deque[Trouble] = deque()
         """For the requests for bytes, one each, in turn."""
         self.answers: deque[tuple[int, dict[str, str]]] = deque()
         """Statuses and headers for the hub's other answers, one each, in place of the real ones."""
+        self.tags: set[str] = set()
+        """More names of the revision that there is."""
         self.gated: set[str] = set()
         self.token = ""
         """The one that opens gated repositories."""
@@ -181,7 +185,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.standin = self.server.standin
         self.request_log = Request(self.server.name, self.command, self.path, dict(self.headers.items()))
         self.standin.log.append(self.request_log)
-        path = unquote(urlsplit(self.path).path)
+        raw = urlsplit(self.path).path
+        path = unquote(raw)
         if self.server.name == "cdn":
             self._signed_bytes(path)
         elif self.standin.answers:
@@ -189,10 +194,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self._plain(status, b"", headers)
         elif found := _SCOPE.fullmatch(path):
             self._scope(found[1], listing=bool(found[2]))
-        elif found := _MODEL.fullmatch(path):
-            self._model(found[1], found[2] or "main")
-        elif found := _RESOLVE.fullmatch(path):
-            self._resolve(*found.groups())
+        elif found := _MODEL.fullmatch(raw):
+            self._model(unquote(found[1]), unquote(found[2] or "main"))
+        elif found := _RESOLVE.fullmatch(raw):
+            self._resolve(*map(unquote, found.groups()))
         else:
             self._plain(404, b"")
 
@@ -200,7 +205,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if not self._open(repo, revision, ""):
             return
         siblings = [{"rfilename": name, **self._facts(repo, name)} for name in self.standin.repos[repo]]
-        self._json({"id": repo, "modelId": repo, "sha": COMMIT, "siblings": siblings, "tags": [], "private": False})
+        self._json(
+            {
+                "id": repo,
+                "modelId": repo,
+                "sha": self.standin.commit,
+                "siblings": siblings,
+                "tags": [],
+                "private": False,
+            }
+        )
 
     def _facts(self, repo: str, name: str) -> dict[str, Any]:
         size = _size(self.standin.repos[repo][name])
@@ -213,7 +227,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         error = ""
         if repo not in self.standin.repos:
             error, status = "RepoNotFound", 404
-        elif revision not in ("main", COMMIT):
+        elif revision not in ("main", COMMIT, self.standin.commit, *self.standin.tags):
             error, status = "RevisionNotFound", 404
         elif name and name not in self.standin.repos[repo]:
             error, status = "EntryNotFound", 404
@@ -229,7 +243,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if not self._open(repo, revision, name):
             return
         content = self.standin.repos[repo][name]
-        headers = {"X-Repo-Commit": COMMIT}
+        headers = {"X-Repo-Commit": self.standin.commit}
         if self.standin.hashes:
             headers["X-Linked-Etag"] = f'"{self.standin.told(repo, name)}"'
         if self.standin.redirects:

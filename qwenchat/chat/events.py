@@ -44,7 +44,10 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """Question and empty answer are on disk; what follows belongs to `answer`."""
+    """Question and empty answer are on disk; what follows belongs to `answer`.
+
+    An answer that is carried on and has no question any more stands for it.
+    """
 
     question: Message
     answer: Message

@@ -89,6 +89,14 @@ def no_such_session(session_id: str) -> NotFound:
     return NotFound(_("There is no session {id}.").format(id=session_id), _("`qwenchat sessions list` shows them all."))
 
 
+def no_such_message(message_id: str) -> NotFound:
+    """Return the error for an id that no message has."""
+    return NotFound(
+        _("There is no message {id}, or it is written no longer.").format(id=message_id),
+        _("It may have been deleted, perhaps by another program."),
+    )
+
+
 def session_busy() -> StoreError:
     """Return the error for a session into which another turn is streaming."""
     return StoreError(

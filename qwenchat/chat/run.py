@@ -66,7 +66,7 @@ class Run:
         self._pieces: list[Delta] = []
         self._saved = 0
         self._dirty, self._over = asyncio.Event(), asyncio.Event()
-        self.events.put_nowait(Saved(branch[-2] if resume else branch[-1], answer))
+        self.events.put_nowait(Saved(_followed(branch) if resume else branch[-1], answer))
 
     async def pump(self) -> None:
         """Run the turn to its end and keep it, whatever happens."""
@@ -130,7 +130,7 @@ class Run:
             self._answer = Message(*ids, Role.ASSISTANT, earlier.text, self._means.clock(), Status.STREAMING)
             await _whole(asyncio.to_thread(self._add))
             self._branch = [*self._branch[:-1], self._answer]
-            self.events.put_nowait(Saved(self._branch[-2], self._answer))
+            self.events.put_nowait(Saved(_followed(self._branch), self._answer))
         self._open = True
 
     def _add(self) -> None:
@@ -184,6 +184,11 @@ class Run:
         if self._answer.text and not self._answer.token_ids:
             return text, ()
         return text, tuple(chain(*(piece.token_ids for piece in pieces)))
+
+
+def _followed(branch: Sequence[Message]) -> Message:
+    """Return what the last message follows; where nothing is before it any more, that message itself."""
+    return branch[-2:][0]
 
 
 async def _whole(work: Coroutine[object, object, Result]) -> Result:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from qwenchat.chat.conversation import Attachment, Message, Role, Session, Status
 from qwenchat.chat.events import TurnEvent
+from qwenchat.chat.memory import no_such_message
 from qwenchat.chat.run import Means, Run
 from qwenchat.chat.sampling import UNSET, Sampling
 from qwenchat.text import whole
@@ -24,7 +25,7 @@ class Turns(Means):
     """Runs turns in the sessions of one store with one engine.
 
     `sampling` is for the one turn; what it leaves open comes from the session, then from the model. Every method
-    raises NotFound for an unknown session and StoreError when another program is writing into it or the disk
+    raises NotFound for an unknown session or message, StoreError when another program is writing into it or the disk
     fails, PromptTooLong, CannotLoad and EngineDied; by then all that came is kept.
     """
 
@@ -62,7 +63,7 @@ class Turns(Means):
         """Carry an ended answer on where it stopped; as a variant beside it where another model's words are there."""
 
         async def begin(session: Session) -> Run:
-            branch = await asyncio.to_thread(self.store.branch, answer.id)
+            branch = await self._branch(answer)
             return Run(self, session, branch, branch[-1], sampling, resume=True)
 
         return self._turn(answer.session, begin)
@@ -96,9 +97,16 @@ class Turns(Means):
     async def _reply(self, session: Session, question: Message, sampling: Sampling) -> Run:
         ids = self.new_id(), session.id, question.id
         answer = Message(*ids, Role.ASSISTANT, "", self.clock(), Status.STREAMING, model=session.model)
-        branch = await asyncio.to_thread(self.store.branch, question.id)
+        branch = await self._branch(question)
         await asyncio.to_thread(self.store.add, answer)
         return Run(self, session, branch, answer, sampling)
+
+    async def _branch(self, last: Message) -> list[Message]:
+        """Return the branch that ends with a message. Raises NotFound when another program has deleted it."""
+        branch = await asyncio.to_thread(self.store.branch, last.id)
+        if not branch:
+            raise no_such_message(last.id)
+        return branch
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -1,5 +1,6 @@
 """`qwenchat models`: what there is, what is here, what fits, and looking after the files."""
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -169,7 +170,7 @@ def verify_(program: Program, model: str, as_json: bool) -> int:
 def remove(program: Program, model: str, yes: bool, hf_cache: bool, as_json: bool) -> None:
     """Delete a model's files and say what that frees."""
     output, entry = Output.standard(), _entry(program, model)
-    removal = plan_removal(entry, program.places.ours, hf_cache=program.places.hf if hf_cache else None)
+    removal = plan_removal(entry, program.places, hf_cache=hf_cache)
     for file in removal.files:
         output.say(str(file))
     if not yes:
@@ -204,7 +205,8 @@ def export(program: Program, model: str, folder: Path, as_json: bool) -> None:
         output.json([{"name": f.name, "bytes": f.size, "sha256": f.sha256} for f in manifest.files])
     else:
         output.table([_("file"), _("size"), "sha256"], [[f.name, human_size(f.size), f.sha256] for f in manifest.files])
-    output.say(_("On the other machine: qwenchat models pull {model} --from file:FOLDER").format(model=entry.reference))
+    name = shlex.quote(bundle.name_to_pull(entry))
+    output.say(_("On the other machine: qwenchat models pull {model} --from file:FOLDER").format(model=name))
 
 
 def _entry(program: Program, model: str) -> Entry:

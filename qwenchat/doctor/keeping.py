@@ -73,11 +73,11 @@ def settings(program: Program) -> Iterator[Finding]:
 def store(program: Program) -> Iterator[Finding]:
     """Whether the conversations' database is whole. Reads all of it. Raises StoreError."""
     title, file = _("conversations"), program.paths.database
+    newest = len(migrations())
+    version = version_of(file, newest)
     if not file.exists():
         yield ok("store", title, _("none yet"))
         return
-    newest = len(migrations())
-    version = version_of(file, newest)
     if not is_whole(file):
         words = _("the database is damaged")
         yield failed("store", title, words, "qwenchat sessions recover", ExitCode.STORE)

@@ -66,7 +66,7 @@ def disk(program: Program) -> Iterator[Finding]:
     """Room for conversations and for downloads."""
     places = {
         program.paths.data: _("for conversations in {folder}"),
-        program.places.ours[-1] if program.settings.hub.folder else program.places.hf: _("for models in {folder}"),
+        program.places.downloads: _("for models in {folder}"),
     }
     free = {folder: free_bytes(folder) for folder in places}
     words = "; ".join(f"{human_size(free[folder])} {what.format(folder=folder)}" for folder, what in places.items())

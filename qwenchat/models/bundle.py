@@ -17,7 +17,7 @@ from qwenchat.errors import CannotLoad, FileError, NotFound, QwenchatError
 from qwenchat.i18n import _
 from qwenchat.models.gguf import part_paths
 from qwenchat.models.library import Entry
-from qwenchat.models.reference import is_text
+from qwenchat.models.names import is_safe
 from qwenchat.models.verify import recorded_sha256, sha256_of, unreadable
 from qwenchat.text import clean_line, human_size, safe_name
 
@@ -70,6 +70,16 @@ def export(entry: Entry, folder: Path, report: Callable[[int], object]) -> Manif
     return manifest
 
 
+def name_to_pull(entry: Entry) -> str:
+    """Return what `models pull --from file:FOLDER` takes for an exported model: its reference where that names its file
+    anywhere, else the file's name in the bundle.
+    """
+    name = _names(entry)[0][1]
+    if entry.published and name == entry.published.model.file_names(entry.published.quant)[0]:
+        return entry.published.reference
+    return entry.reference if entry.reference == f"{entry.found.repo}/{name}" else name
+
+
 def size_of(entry: Entry) -> int:
     """Return the bytes to copy."""
     return sum(part.stat().st_size for part in part_paths(entry.path) if part.exists())
@@ -84,7 +94,7 @@ def _names(entry: Entry) -> list[tuple[Path, str]]:
                 _("There is no file {path}.").format(path=clean_line(str(part))), _("Download the missing part first.")
             )
     if entry.path.suffix.lower() == ".gguf":
-        return [(part, part.name if is_text(part.name) else safe_name(part.name)) for part in parts]
+        return [(part, part.name if is_safe(part.name) else safe_name(part.name)) for part in parts]
     if entry.published:
         return [(entry.path, entry.published.model.file_names(entry.published.quant)[0])]
     return [(entry.path, safe_name(entry.found.name) + ".gguf")]

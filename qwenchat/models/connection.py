@@ -68,7 +68,15 @@ def _certificates() -> ssl.SSLContext:
     """Return a context that trusts what the system trusts, or the file in SSL_CERT_FILE."""
     import httpx2  # noqa: PLC0415 - no other part of it is used, and it takes a tenth of a second
 
-    return httpx2.create_ssl_context()
+    try:
+        return httpx2.create_ssl_context()
+    except OSError as error:
+        raise no_certificates(error) from error
+
+
+def no_certificates(error: OSError) -> ssl.SSLError:
+    """Return the error of an encrypted connection for certificates that can't be read: no server was asked yet."""
+    return ssl.SSLError(error.errno or 0, f"SSL_CERT_FILE: {error.strerror or error}")
 
 
 def _proxy_login(proxy: SplitResult) -> dict[str, str]:

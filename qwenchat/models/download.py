@@ -53,6 +53,26 @@ class Terms:
     stop: threading.Event
     started: float
     """When this machine did (Unix time)."""
+    commit: "Agreed"
+
+
+class Agreed:
+    """The commit that all files of one download are published under: the first that any of them saw.
+
+    A repository can get new commits while a split model comes; its parts have to lie side by side all the same. Sizes
+    and hashes that change with a commit end the download (`transfer`).
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._commit: str | None = None
+
+    def on(self, commit: str) -> str:
+        """Return the commit that counts, which is `commit` where none was seen yet."""
+        with self._lock:
+            if self._commit is None:
+                self._commit = commit
+            return self._commit
 
 
 class Download:
@@ -189,7 +209,7 @@ class Download:
                 discard(slot.part)
 
     def _complete(self, sha256: str, commit: str = "") -> Path:
-        commit = commit or self._locate().commit
+        commit = self._terms.commit.on(commit or self._locate().commit)
         path = self._terms.place.publish(self.file, sha256, commit, self._terms.revision)
         self._seen = path.stat().st_size
         self._terms.report(Completed(self.file.name, path, self.file.sha256 is not None))

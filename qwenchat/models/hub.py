@@ -7,7 +7,7 @@ huggingface_hub would send it the stored token.
 from collections.abc import Mapping
 
 import httpx2
-from huggingface_hub import HfApi, get_hf_file_metadata, get_token, hf_hub_url
+from huggingface_hub import HfApi, constants, get_hf_file_metadata, get_token, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import ModelInfo
 
-from qwenchat.models.connection import origin, proxy_of
+from qwenchat.models.connection import no_certificates, origin, proxy_of
 from qwenchat.models.faults import Fault, WireError, of_exception, of_status
 from qwenchat.models.source import Location, RemoteFile
 
@@ -34,6 +34,7 @@ class HubSource:
     def __init__(self, name: str, endpoint: str, token: str | None = None) -> None:
         self._name, self._endpoint = name, endpoint.rstrip("/")
         self._token: str | bool = token or False
+        constants.HF_HUB_DISABLE_TELEMETRY = True  # else it asks the public hub, too, what it should tell about us
 
     @classmethod
     def at(cls, name: str, endpoint: str) -> "HubSource":
@@ -99,6 +100,8 @@ class HubSource:
             return of_exception(error, host, through_proxy=proxy_of(self._endpoint) is not None)
         if isinstance(error, (ValueError, TypeError, KeyError, AttributeError)):
             return WireError(Fault.LISTING, host)
+        if isinstance(error, OSError):  # raised where the HTTP client is made, which reads its certificates
+            return of_exception(no_certificates(error), host)
         raise error
 
 

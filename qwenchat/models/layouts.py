@@ -9,13 +9,14 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct, field
 
 from qwenchat.i18n import _
+from qwenchat.models.brought import Brought
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _DEPTH = 6
@@ -44,17 +45,30 @@ class Places:
     """The folders to look in."""
 
     ours: tuple[Path, ...]
+    """Where all is ours."""
     folders: tuple[Path, ...]
     hf: Path
     llama_cpp: tuple[Path, ...]
     ollama: tuple[Path, ...]
     lmstudio: tuple[Path, ...]
+    chosen: Path | None = None
+    """The person's folder that downloads go to in place of the Hugging Face cache."""
+    brought: Brought | None = None
+    """Which files there are ours."""
 
     @classmethod
     def find(
-        cls, environ: Mapping[str, str], ours: tuple[Path, ...], folders: tuple[Path, ...], home: Path
+        cls,
+        environ: Mapping[str, str],
+        ours: tuple[Path, ...],
+        folders: tuple[Path, ...],
+        home: Path,
+        chosen: Path | None = None,
     ) -> "Places":
-        """Return where the programs' own documentation says they keep models, by environment and platform."""
+        """Return where the programs' own documentation says they keep models, by environment and platform.
+
+        The first of `ours` keeps what is known of the files in `chosen`.
+        """
         cache = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
         local = Path(environ.get("LOCALAPPDATA") or home / "AppData/Local")
         older = {"darwin": home / "Library/Caches", "win32": local}.get(sys.platform, cache) / "llama.cpp"
@@ -67,12 +81,21 @@ class Places:
             llama_cpp=(Path(llama_cpp), older) if llama_cpp else (older,),
             ollama=(Path(ollama),) if ollama else (home / ".ollama/models", Path("/usr/share/ollama/.ollama/models")),
             lmstudio=(home / ".lmstudio/models", home / ".cache/lm-studio/models"),
+            chosen=chosen,
+            brought=Brought(ours[0]),
         )
+
+    @property
+    def downloads(self) -> Path:
+        """Where downloads go."""
+        return self.chosen or self.hf
 
     def look(self) -> Iterator[Found]:
         """Yield what lies in all of them; a file in two of them comes twice."""
         for folder in self.ours:
             yield from below(folder, "qwenchat")
+        if self.chosen:
+            yield from self._in_chosen(self.chosen)
         yield from hf_cache(self.hf, "hf")
         for folder in self.llama_cpp:
             yield from hf_cache(folder, "llama.cpp")
@@ -83,6 +106,14 @@ class Places:
             yield from lmstudio(folder)
         for folder in self.folders:
             yield from below(folder, "folder")
+
+    def _in_chosen(self, folder: Path) -> Iterator[Found]:
+        """Yield the models of `OWNER/REPO/file.gguf`, where downloads put them, and whatever else there is."""
+        for found in below(folder, "folder"):
+            ours = self.brought is not None and self.brought.has(found.path)
+            owner, *inside = found.path.relative_to(folder).parts
+            repo, name = (f"{owner}/{inside[0]}", "/".join(inside[1:])) if len(inside) > 1 else ("", found.name)
+            yield replace(found, origin="qwenchat" if ours else "folder", name=name, repo=repo)
 
 
 def _hf_cache(environ: Mapping[str, str], cache: Path) -> Path:

@@ -29,6 +29,7 @@ from qwenchat.models.reference import (
     OnHub,
     Published,
     Reference,
+    is_repo,
     is_text,
     path_reference,
     unknown,
@@ -149,7 +150,7 @@ class Library:
         elif published:
             reference = published.reference
         else:
-            reference = f"{found.repo}/{found.name}" if found.repo else path_reference(found.path)
+            reference = f"{found.repo}/{found.name}" if is_repo(found.repo) else path_reference(found.path)
         if not is_text(reference):
             reference = path_reference(found.path)
         return Entry(found, reference, header, published, problem)

@@ -1,21 +1,26 @@
 """What is downloaded from where to where, out of what a person typed and set. Nothing is asked of anyone yet."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from qwenchat.config import HubSettings
 from qwenchat.errors import NotFound, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models import fit
+from qwenchat.models.brought import Brought
 from qwenchat.models.catalog import Catalog, Model, Quantisation
 from qwenchat.models.catalog import Published as PublishedFile
 from qwenchat.models.choice import Wanted
+from qwenchat.models.connection import origin
+from qwenchat.models.names import is_safe
 from qwenchat.models.place import Folder, HubCache, Place
-from qwenchat.models.reference import Guide, LocalFile, OnHub, Published, Reference, parse, unknown
+from qwenchat.models.reference import Guide, LocalFile, Named, OnHub, Published, Reference, parse, revision_in, unknown
 from qwenchat.models.source import Source
 from qwenchat.models.sources import is_file_address, is_folder, is_hub_page, is_offline, source_named
-from qwenchat.text import clean_line
+from qwenchat.text import clean_line, safe_name
 
 _WEIGHTS = 0.85
 """The share of the memory for a model that its file may take; the rest is for the KV cache and computing."""
@@ -51,7 +56,7 @@ class Desk:
     """What there is to choose a quantisation with, where none is named."""
 
     def order(self, text: str, *, source: str = "", revision: str = "", folder: Path | None = None) -> Order:
-        """Return what `text` orders: a reference, or the address of one file.
+        """Return what `text` orders: a reference, the address of one file, or the name of one in the folder `source`.
 
         Raises WrongUse or NotFound for what can't be downloaded.
         """
@@ -62,9 +67,12 @@ class Desk:
                     _("{address} is not the address of a model file.").format(address=clean_line(text)),
                     _("Its path has to end in .gguf; for a mirror of a hub, give a model and --from ADDRESS."),
                 )
-            return Order(None, Wanted(""), self._source(text), Folder(folder or self.own), None, anywhere=True)
+            place = self._folder(folder) if folder else Folder(self.own / _folder_of(text))
+            return Order(None, Wanted(""), self._source(text), place, None, anywhere=True)
+        if is_folder(source) and is_safe(text) and text.lower().endswith(".gguf") and "/" not in text:
+            return Order(Named(text), Wanted("", text), self._source(source), self._folder(folder), None, anywhere=True)
         reference = parse(text, self.catalog)
-        wanted, model = self._wanted(reference, revision)
+        wanted, model = self._wanted(reference, revision or revision_in(text))
         chosen = self._source(source)
         return Order(reference, wanted, chosen, self._place(wanted.repo, chosen, folder), model, anywhere=not folder)
 
@@ -94,8 +102,18 @@ class Desk:
         return None if offline else source_named(text, self.environ)
 
     def _place(self, repo: str, source: Source | None, folder: Path | None) -> Place:
+        if not folder and self.settings.folder:
+            folder = Path(self.settings.folder) / repo
         if folder:
-            return Folder(folder.expanduser())
-        if self.settings.folder:
-            return Folder(Path(self.settings.folder).expanduser() / repo)
+            return self._folder(folder)
         return HubCache(self.hub_cache, repo, source.name if source else "hf")
+
+    def _folder(self, folder: Path | None) -> Folder:
+        return Folder(folder.expanduser(), Brought(self.own)) if folder else Folder(self.own)
+
+
+def _folder_of(address: str) -> str:
+    """Return a name for the folder that a file lies in on its server, which has one file of each name."""
+    _scheme, host, port = origin(address)
+    where = f"{host}:{port}{urlsplit(address).path.rpartition('/')[0]}"
+    return f"{safe_name(host)}-{hashlib.sha256(where.encode()).hexdigest()[:8]}"

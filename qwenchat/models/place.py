@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from qwenchat.models.brought import Brought
 from qwenchat.models.names import is_safe, relative
 from qwenchat.models.source import RemoteFile
 
@@ -117,10 +118,13 @@ class HubCache:
 
 
 class Folder:
-    """A folder of the person's own: files by their names, parts beside them."""
+    """A folder of the person's own, or ours: files by their names, parts beside them.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    `brought` is told of each file that a download finishes among the person's own.
+    """
+
+    def __init__(self, folder: Path, brought: Brought | None = None) -> None:
+        self._folder, self._brought = folder, brought
 
     @property
     def root(self) -> Path:
@@ -143,6 +147,8 @@ class Folder:
 
     def finish(self, file: RemoteFile, part: Path, sha256: str) -> None:
         _rename(part, self._path(file.name))
+        if self._brought:
+            self._brought.add(self._path(file.name))
 
     def publish(self, file: RemoteFile, sha256: str, commit: str, revision: str) -> Path:
         return self._path(file.name)

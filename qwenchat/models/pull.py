@@ -17,7 +17,7 @@ import psutil
 from qwenchat.errors import FileError
 from qwenchat.i18n import _
 from qwenchat.models.choice import Wanted, choose
-from qwenchat.models.download import Download, Terms
+from qwenchat.models.download import Agreed, Download, Terms
 from qwenchat.models.faults import Fault, WireError, explain
 from qwenchat.models.layouts import free_bytes
 from qwenchat.models.place import Place
@@ -88,6 +88,7 @@ class _Pull:
             self._report,
             self._halt,
             manner.boot_time(),
+            Agreed(),
         )
 
     def run(self) -> Path:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from qwenchat.errors import NotFound, WrongUse
 from qwenchat.i18n import _
@@ -17,7 +17,7 @@ from qwenchat.models.catalog import Catalog, Model, Quantisation, quant_label
 from qwenchat.text import clean_line
 
 _ON_HUB = re.compile(r"(?:https?://)?(?:hf\.co|(?:www\.)?huggingface\.co)/(.+?)(?:\?.*)?", re.IGNORECASE)
-_REVISION = re.compile(r"^([^/]+/[^/]+)/(?:resolve|blob)/[^/]+/(.+)$")
+_REVISION = re.compile(r"^([^/]+/[^/]+)/(?:resolve|blob)/([^/]+)/(.+)$")
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _RAW_BYTES = frozenset(map(chr, range(0xDC80, 0xDD00)))
 """What stands in a path for bytes that are not UTF-8 (`os.fsdecode`)."""
@@ -93,13 +93,20 @@ def parse(text: str, catalog: Catalog) -> Reference:
     if not is_text(text):
         raise WrongUse(_("{model} is not a model's name.").format(model=clean_line(text)), _how())
     if match := _ON_HUB.fullmatch(text):
-        text = _REVISION.sub(r"\1/\2", match[1].rstrip("/"))
+        text = _REVISION.sub(r"\1/\3", match[1].rstrip("/"))
     elif "://" in text:
         raise WrongUse(
             _("{url} is an address, not a model on this machine.").format(url=clean_line(text)),
             _("Download it first: qwenchat models pull {url}").format(url=clean_line(text)),
         )
     return _in_repo(text, catalog) if "/" in text else _by_name(text, catalog)
+
+
+def revision_in(text: str) -> str:
+    """Return the revision that a hub's address names, empty for any other text."""
+    address = _ON_HUB.fullmatch(text.strip())
+    match = _REVISION.fullmatch(address[1]) if address else None
+    return unquote(match[2]) if match else ""
 
 
 def unknown(reference: Reference, catalog: Catalog, local: Iterable[str] = ()) -> NotFound:
@@ -132,6 +139,11 @@ def is_text(text: str) -> bool:
     return not any(char in _RAW_BYTES for char in text)
 
 
+def is_repo(text: str) -> bool:
+    """Say whether this can be `owner/repo` on a hub: two folders on a disk need not."""
+    return _REPO.fullmatch(text) is not None
+
+
 def path_reference(path: Path) -> str:
     """Return what to type, to show and to keep for a file: its path, as an address where that is no text."""
     return str(path) if is_text(str(path)) else path.absolute().as_uri()
@@ -160,7 +172,7 @@ def _in_repo(text: str, catalog: Catalog) -> Reference:
     repo, _colon, quant = f"{owner}/{name}".partition(":")
     file = "/".join(inside)
     if (
-        not _REPO.fullmatch(repo)
+        not is_repo(repo)
         or (file and (quant or not file.lower().endswith(".gguf") or ".." in inside or "" in inside))
         or (quant and not _QUANT.fullmatch(quant))
     ):

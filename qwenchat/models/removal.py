@@ -14,6 +14,7 @@ import psutil
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.gguf import part_paths
+from qwenchat.models.layouts import Places
 from qwenchat.models.library import Entry
 from qwenchat.models.verify import unreadable
 from qwenchat.text import clean_line
@@ -33,12 +34,12 @@ class Removal:
     """Does it. Raises FileError."""
 
 
-def plan_removal(entry: Entry, ours: Sequence[Path], *, hf_cache: Path | None = None) -> Removal:
-    """Return what removing a model would delete; `hf_cache` is given where a person asked to delete there too.
+def plan_removal(entry: Entry, places: Places, *, hf_cache: bool = False) -> Removal:
+    """Return what removing a model would delete; `hf_cache` says that a person asked to delete there too.
 
     Raises WrongUse for a file that is not ours, FileError while a program uses it.
     """
-    if entry.found.origin == "hf" and hf_cache is None:
+    if entry.found.origin == "hf" and not hf_cache:
         raise WrongUse(
             _("{model} lies in the Hugging Face cache, where other programs may use it too.").format(
                 model=clean_line(entry.reference)
@@ -56,7 +57,7 @@ def plan_removal(entry: Entry, ours: Sequence[Path], *, hf_cache: Path | None = 
         )
     parts = tuple(part for part in part_paths(entry.path) if part.exists() or part.is_symlink())
     refuse_while_used(parts)
-    return _from_cache(parts, hf_cache) if hf_cache and entry.found.origin == "hf" else _from_ours(parts, ours)
+    return _from_cache(parts, places.hf) if entry.found.origin == "hf" else _from_ours(parts, places)
 
 
 def refuse_while_used(files: Sequence[Path]) -> None:
@@ -87,13 +88,17 @@ def _name(process: Mapping[str, Any]) -> str:
     return clean_line(process["name"] or "?")
 
 
-def _from_ours(parts: tuple[Path, ...], ours: Sequence[Path]) -> Removal:
+def _from_ours(parts: tuple[Path, ...], places: Places) -> Removal:
+    roots = (*places.ours, *([places.chosen] if places.chosen else []))
+
     def execute() -> None:
         for part in parts:
             try:
                 part.unlink(missing_ok=True)
+                if places.brought:
+                    places.brought.forget(part)
                 folder = part.parent
-                while any(root in folder.parents for root in ours) and not any(folder.iterdir()):
+                while any(root in folder.parents for root in roots) and not any(folder.iterdir()):
                     folder.rmdir()
                     folder = folder.parent
             except OSError as error:

@@ -5,9 +5,7 @@ import sqlite3
 from collections.abc import Collection
 
 from qwenchat.chat.conversation import Attachment, Message, Status
-from qwenchat.chat.memory import no_such_session
-from qwenchat.errors import NotFound
-from qwenchat.i18n import _
+from qwenchat.chat.memory import no_such_message, no_such_session
 from qwenchat.sessions import rows
 from qwenchat.text import whole
 
@@ -15,7 +13,7 @@ BRANCH = """
 WITH RECURSIVE path (n, parent) AS (
     SELECT n, parent FROM messages WHERE id = ? AND removed IS NULL
     UNION ALL
-    SELECT messages.n, messages.parent FROM path JOIN messages ON messages.n = path.parent
+    SELECT messages.n, messages.parent FROM path JOIN messages ON messages.n = path.parent AND messages.removed IS NULL
 )"""
 TREE = "WITH path (n) AS (SELECT n FROM messages WHERE session = ? AND removed IS NULL)"
 
@@ -42,12 +40,17 @@ def is_kept(connection: sqlite3.Connection, message_id: str) -> bool:
     return connection.execute("SELECT 1 FROM messages WHERE id = ?", (message_id,)).fetchone() is not None
 
 
-def insert(connection: sqlite3.Connection, message: Message) -> None:
-    """Keep a new message. Raises NotFound for a session or a parent that is not kept."""
+def insert(connection: sqlite3.Connection, message: Message, *, below_deleted: bool = False) -> None:
+    """Keep a new message. Raises NotFound for a session or a parent that is not kept, or deleted unless that may be.
+
+    What follows a deleted message is read as the first of its branch.
+    """
     session = connection.execute("SELECT n FROM sessions WHERE id = ?", (message.session,)).fetchone()
     if session is None:
         raise no_such_session(message.session)
-    parent = connection.execute("SELECT n FROM messages WHERE id = ?", (message.parent,)).fetchone()
+    parent = connection.execute(
+        "SELECT n FROM messages WHERE id = ? AND (removed IS NULL OR ?)", (message.parent, below_deleted)
+    ).fetchone()
     if parent is None and message.parent is not None:
         raise no_such_message(message.parent)
     n = connection.execute(
@@ -114,11 +117,3 @@ def fold(connection: sqlite3.Connection, message_id: str) -> None:
         whole = rows.joined(text, token_ids, pieces)
         connection.execute("UPDATE messages SET text = ?, token_ids = ? WHERE n = ?", (*whole, n))
         connection.execute("DELETE FROM pieces WHERE message = ?", (n,))
-
-
-def no_such_message(message_id: str) -> NotFound:
-    """Return the error for an id that no message has."""
-    return NotFound(
-        _("There is no message {id}, or it is written no longer.").format(id=message_id),
-        _("It may have been deleted, perhaps by another program."),
-    )

@@ -4,7 +4,6 @@ Migrations are the files of `migrations/` in the order of their names; `PRAGMA u
 Each is one transaction. A database of a newer program, or one that is not ours, is refused and not touched.
 """
 
-import os
 import sqlite3
 from importlib import resources
 from pathlib import Path
@@ -13,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from qwenchat.errors import StoreError
 from qwenchat.i18n import _
-from qwenchat.sessions.database import BUSY_S, connect, explained, make_private, unwritable
+from qwenchat.sessions.database import BUSY_S, connect, damaged, explained, make_private, unwritable
 
 APPLICATION_ID = 0x5157454E
 """`QWEN` in the header marks our databases."""
@@ -78,7 +77,9 @@ def _next_number(file: Path) -> int:
 
 def version_of(file: Path, newest: int) -> int:
     """Return how many migrations a file has seen, reading only. Raises StoreError for one that is not for us."""
-    if not file.exists() or not os.path.getsize(file):  # noqa: PTH202 - one call for an OSError to come from
+    if lost_its_beginning(file):
+        raise damaged(file, _("it is empty, and changes that belong to it lie beside it"))
+    if not _size(file):
         return 0
     with explained(file):
         connection = connect(file, mode="ro")
@@ -99,6 +100,20 @@ def version_of(file: Path, newest: int) -> int:
             _("Update this one; the file was not touched."),
         )
     return version
+
+
+def lost_its_beginning(file: Path) -> bool:
+    """Whether a database is empty or gone and its WAL is not: SQLite would take it for a new one and delete the WAL."""
+    has_changes = _size(file.with_name(file.name + "-wal")) > 0  # first: who makes a database begins with the file
+    return has_changes and not _size(file)
+
+
+def _size(file: Path) -> int:
+    """Return the bytes of a file, 0 where there is none."""
+    try:
+        return file.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 def _apply(file: Path, steps: list[str], version: int) -> None:

@@ -15,8 +15,8 @@ from qwenchat.chat.conversation import Message
 from qwenchat.errors import StoreError
 from qwenchat.i18n import _
 from qwenchat.sessions import rows
-from qwenchat.sessions.database import connect, explained, unwritable
-from qwenchat.sessions.migrate import migrate
+from qwenchat.sessions.database import connect, explained, make_private, unwritable
+from qwenchat.sessions.migrate import lost_its_beginning, migrate
 from qwenchat.sessions.salvage import Value, salvage
 
 _TABLES = {
@@ -64,7 +64,9 @@ def recover(file: Path) -> Recovered | None:
 
     No other program may have it open. Raises StoreError, and then everything is as it was.
     """
-    if not file.exists() or is_whole(file):
+    if lost_its_beginning(file):
+        make_private(file)
+    elif not file.exists() or is_whole(file):
         return None
     new = file.with_name(file.name + ".recovering")
     try:
@@ -82,6 +84,8 @@ def recover(file: Path) -> Recovered | None:
 
 def is_whole(file: Path) -> bool:
     """Whether SQLite finds nothing wrong. Reads everything. Raises StoreError for a file that can't be opened."""
+    if lost_its_beginning(file):
+        return False
     with explained(file):
         try:
             connection = connect(file)

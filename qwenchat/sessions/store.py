@@ -13,7 +13,8 @@ from typing import Any
 
 from qwenchat.chat.conversation import Message, Role, Session, Status, Tree, title_of
 from qwenchat.chat.identity import Clock, NewId, UUIDv7, unix_ms
-from qwenchat.chat.memory import no_such_session
+from qwenchat.chat.memory import no_such_message, no_such_session
+from qwenchat.errors import NotFound
 from qwenchat.i18n import _
 from qwenchat.sessions import messages, rows
 from qwenchat.sessions.archive import Archive
@@ -105,7 +106,8 @@ class Store:
     def add(self, *new: Message) -> None:
         """Keep new messages in one transaction and make the last one their session's leaf.
 
-        A message comes after its parent. Raises NotFound for an unknown session or parent.
+        A message comes after its parent. Raises NotFound for an unknown session and for a parent that
+        is unknown or deleted.
         """
         with self._database.write() as connection:
             for message in new:
@@ -127,7 +129,7 @@ class Store:
                 (rows.packed(token_ids), whole(text), message_id),
             )
             if not added.rowcount:
-                raise messages.no_such_message(message_id)
+                raise no_such_message(message_id)
 
     def amend(self, answer: Message) -> None:
         with self._database.write() as connection:
@@ -143,7 +145,7 @@ class Store:
                 ),
             )
             if not changed.rowcount:
-                raise messages.no_such_message(answer.id)
+                raise no_such_message(answer.id)
             if answer.status is not Status.STREAMING:
                 messages.fold(connection, answer.id)
 
@@ -165,6 +167,16 @@ class Store:
     def find(self, prefix: str) -> Session:
         """Return the session whose id begins with `prefix`. Raises NotFound, or WrongUse where several do."""
         return self.session(self.shelf.resolve(prefix))
+
+    def find_to_go_on(self, prefix: str) -> Session:
+        """Return what `find` does. Raises NotFound for a session in the trash too: it may go any day."""
+        session = self.find(prefix)
+        if session.trashed is not None:
+            raise NotFound(
+                _("The session {id} is in the trash.").format(id=session.id),
+                _("`qwenchat sessions restore {id}` takes it back.").format(id=session.id),
+            )
+        return session
 
     def sessions(self) -> list[Session]:
         """Return every session that is not in the trash, pinned ones first, then the newest."""
@@ -190,7 +202,7 @@ class Store:
             self.create(session)
         missing = [message for message in archive.messages if not messages.is_kept(connection, message.id)]
         for message in missing:
-            messages.insert(connection, message)
+            messages.insert(connection, message, below_deleted=True)
         return is_new or bool(missing)
 
     def duplicate(self, session_id: str) -> Session:

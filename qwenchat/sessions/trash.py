@@ -10,10 +10,10 @@ from contextlib import ExitStack
 
 from qwenchat.chat.conversation import Tree
 from qwenchat.chat.identity import Clock
-from qwenchat.chat.memory import no_such_session
+from qwenchat.chat.memory import no_such_message, no_such_session
 from qwenchat.sessions.database import Database
 from qwenchat.sessions.locks import SessionLocks
-from qwenchat.sessions.messages import TREE, load, no_such_message
+from qwenchat.sessions.messages import TREE, load
 from qwenchat.sessions.migrate import safety_copy
 
 MANY = 10
@@ -24,6 +24,7 @@ WITH RECURSIVE below (n) AS (
     UNION ALL
     SELECT messages.n FROM below JOIN messages ON messages.parent = below.n AND messages.removed IS NULL
 )"""
+_OLD_MESSAGES = "SELECT n FROM messages WHERE removed IS NOT NULL AND removed_at < ?"
 
 
 class Trash:
@@ -53,19 +54,31 @@ class Trash:
                     raise no_such_session(session_id)
             _drop_blobs(connection)
 
-    def _older_than(self, before: int) -> list[str]:
-        """Return the ids of sessions that went to the trash before a time (Unix milliseconds)."""
-        with self._database.read() as connection:
-            found = connection.execute("SELECT id FROM sessions WHERE trashed < ? ORDER BY trashed", (before,))
-            return [session_id for (session_id,) in found]
-
     def empty(self, before: int) -> list[str]:
-        """Delete forever the sessions and single messages that were deleted before a time; return the sessions' ids."""
-        gone = self._older_than(before)
-        if gone:
-            self.delete_forever(*gone)
-        with self._database.write() as connection:
-            connection.execute("DELETE FROM messages WHERE removed_at < ?", (before,))
+        """Delete forever the sessions and single messages that were deleted before a time; return the sessions' ids.
+
+        A session that another program writes into stays for now. What follows a deleted message and was not deleted
+        itself stays, as the first of its branch.
+        """
+        with self._database.read() as connection:
+            many = len(_older_than(connection, before))
+            if not many and not connection.execute(f"{_OLD_MESSAGES} LIMIT 1", (before,)).fetchone():
+                return []
+        if many >= MANY:
+            safety_copy(self._database.file, "emptying")
+        with self._database.write() as connection, ExitStack() as held:
+            streaming = _streaming(connection)
+            gone = [
+                session_id
+                for session_id in _older_than(connection, before)
+                if session_id not in streaming or held.enter_context(self._locks.hold_if_free(session_id))
+            ]
+            connection.executemany("DELETE FROM sessions WHERE id = ?", [(session_id,) for session_id in gone])
+            connection.execute(
+                f"UPDATE messages SET parent = NULL WHERE parent IN ({_OLD_MESSAGES}) AND n NOT IN ({_OLD_MESSAGES})",
+                (before, before),
+            )
+            connection.execute(f"DELETE FROM messages WHERE n IN ({_OLD_MESSAGES})", (before,))
             _drop_blobs(connection)
         return gone
 
@@ -118,6 +131,12 @@ class Trash:
 def _streaming(connection: sqlite3.Connection) -> set[str]:
     query = "SELECT id FROM sessions WHERE n IN (SELECT session FROM messages WHERE status = 'streaming')"
     return {session_id for (session_id,) in connection.execute(query)}
+
+
+def _older_than(connection: sqlite3.Connection, before: int) -> list[str]:
+    """Return the ids of sessions that went to the trash before a time (Unix milliseconds)."""
+    found = connection.execute("SELECT id FROM sessions WHERE trashed < ? ORDER BY trashed", (before,))
+    return [session_id for (session_id,) in found]
 
 
 def _drop_blobs(connection: sqlite3.Connection) -> None:

@@ -102,3 +102,14 @@ def test_wrong_sessions(tiny: Path) -> None:
     assert qwenchat("ask", "-m", tiny, "-c", "hi").returncode == 3
     assert qwenchat("ask", "-m", tiny, "--session", "nothing", "hi").returncode == 3
     assert qwenchat("ask", "-m", tiny, "-c", "--no-save", "hi").returncode == 2
+
+
+def test_a_session_in_the_trash_is_not_written_into(tiny: Path) -> None:
+    session = str(asked("-m", tiny, "Hello")["session"])
+    assert qwenchat("sessions", "delete", session).returncode == 0
+    refused = qwenchat("ask", "--session", session[:18], "And then?")
+    assert refused.returncode == 3 and f"qwenchat sessions restore {session}" in refused.stderr
+    shown = qwenchat("sessions", "show", session).stdout
+    assert "Hello" in shown and "And then?" not in shown
+    assert qwenchat("sessions", "restore", session).returncode == 0
+    asked("--session", session, "And then?")

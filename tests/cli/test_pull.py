@@ -1,13 +1,16 @@
 """`qwenchat models pull` as a person or a script runs it, from a hub on loopback."""
 
+import hashlib
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -16,6 +19,7 @@ from qwenchat.cli.pull_report import Lines
 from qwenchat.models.progress import PartProgress, Progress, Retrying, figures
 from tests.commands import environment, qwenchat
 from tests.ggufs import write_model
+from tests.places import ollama_model
 from tests.pulling import NAME, REPO, model_bytes
 from tests.standin_hub import COMMIT, StandIn, Trouble
 
@@ -53,6 +57,7 @@ def test_pull_in_a_pipe(standin: StandIn, model: bytes, elsewhere: Path) -> None
     done = qwenchat("models", "pull", "7b:q4_k_m")
     path = Path(done.stdout.strip())
     assert path.read_bytes() == model
+    assert all(REPO in request.path for request in standin.requests())  # nothing else is asked, or told, by the way
     assert path == elsewhere / "hf/hub/models--Qwen--Qwen2-7B-Instruct-GGUF/snapshots" / COMMIT / NAME
     assert done.returncode == 0
     assert "\x1b" not in done.stderr and "100%" not in done.stderr
@@ -202,6 +207,84 @@ def test_from_machine_to_machine_by_stick(standin: StandIn, model: bytes, tmp_pa
     assert str(tmp_path / "other") in events[-1]["path"]
 
 
+def exported(*words: str | Path, stick: Path, model: bytes) -> tuple[str, Path]:
+    """Export a model, run the line that this prints as on another machine, and return its model and where it lies."""
+    said = qwenchat("models", "export", *words, stick).stderr.splitlines()[-1]
+    line = shlex.split(said.partition(": qwenchat ")[2].replace("FOLDER", str(stick)))
+    assert line[:2] == ["models", "pull"], said
+    with pytest.MonkeyPatch.context() as other:
+        other.setenv("HF_HUB_OFFLINE", "1")
+        other.setenv("OLLAMA_MODELS", str(stick))
+        for name in ("HF_HOME", "QWENCHAT_HOME"):
+            other.setenv(name, str(stick.parent / "other" / name))
+        done = qwenchat(*line)
+        path = Path(done.stdout.strip())
+        assert path.read_bytes() == model, done.stderr
+        assert stick.parent / "other" in path.parents
+        assert json.loads(qwenchat("models", "list", "--json").stdout)[0]["path"] == str(path)
+    return line[2], path
+
+
+def test_the_line_after_an_export_works_on_another_machine(standin: StandIn, model: bytes, tmp_path: Path) -> None:
+    qwenchat("models", "pull", "7b:q4_k_m")
+    assert exported("7b:q4_k_m", stick=tmp_path / "1/stick", model=model)[0] == "7b:q4_k_m"
+    standin.put("acme/tiny", "sub/tiny-q8_0.gguf", model + b"1")
+    qwenchat("models", "pull", "acme/tiny:q8_0")
+    assert exported("acme/tiny:q8_0", stick=tmp_path / "2/stick", model=model + b"1")[0] == "tiny-q8_0.gguf"
+
+
+@pytest.mark.parametrize("name", ["mine.gguf", "my own model.GGUF", "a:b.gguf"])
+def test_the_line_after_an_export_of_a_local_file_works(model: bytes, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(model)
+    told, path = exported(tmp_path / name, stick=tmp_path / "there/stick", model=model)
+    assert told == path.name == name.replace(":", "-")
+
+
+def test_the_line_after_an_export_from_ollama_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
+    blob = ollama_model(tmp_path / "ollama", "tiny", "latest", "5" * 64)
+    sha256 = hashlib.sha256(blob.read_bytes()).hexdigest()
+    blob.unlink()
+    blob = ollama_model(tmp_path / "ollama", "tiny", "latest", sha256)
+    told, _path = exported("tiny", stick=tmp_path / "there/stick", model=blob.read_bytes())
+    assert told == "tiny-latest.gguf"
+
+
+def test_files_of_one_name_from_two_addresses_are_two_files(standin: StandIn, model: bytes, home: Path) -> None:
+    standin.hashes = False
+    for repo in ("acme/a", "acme/b"):
+        standin.put(repo, "model.gguf", model + repo.encode())
+    for repo in ("acme/a", "acme/b"):
+        path = Path(qwenchat("models", "pull", f"{standin.cdn}/{repo}/model.gguf").stdout.strip())
+        assert path.read_bytes() == model + repo.encode()
+        assert (path.name, path.parents[1]) == ("model.gguf", home / "data/models")
+    sent = standin.bytes_sent()
+    assert qwenchat("models", "pull", f"{standin.cdn}/{repo}/model.gguf").stdout.strip() == str(path)
+    assert standin.bytes_sent() == sent
+    assert qwenchat("models", "remove", path, "--yes").returncode == 0
+    assert not path.parent.exists() and len(list((home / "data/models").rglob("model.gguf"))) == 1
+
+
+def test_the_revision_in_an_address_is_the_one_that_comes(standin: StandIn, elsewhere: Path) -> None:
+    standin.tags |= {"v1.0", "refs/pr/1", "v2"}
+
+    def asked(*words: str) -> str:
+        standin.log.clear()
+        done = qwenchat("models", "pull", *words)
+        assert done.returncode == 0, done.stderr
+        (listing,) = (urlsplit(r.path).path for r in standin.log if r.path.startswith("/api/models/"))
+        return unquote(listing.partition("/revision/")[2])
+
+    address = f"https://huggingface.co/{REPO}/{{}}/{NAME}"
+    assert asked(address.format("resolve/v1.0")) == "v1.0"
+    assert asked(address.format("blob/refs%2Fpr%2F1") + "?download=true") == "refs/pr/1"
+    assert asked(address.format("resolve/v1.0"), "--revision", "v2") == "v2"
+    assert asked(f"{REPO}/{NAME}") == ""
+    assert (elsewhere / "hf/hub/models--Qwen--Qwen2-7B-Instruct-GGUF/refs/v1.0").read_text() == COMMIT
+    missing = qwenchat("models", "pull", address.format("resolve/v9"))
+    assert missing.returncode == 3 and "no such revision" in missing.stderr
+
+
 def test_into_a_folder_of_ones_own(standin: StandIn, model: bytes, tmp_path: Path) -> None:
     done = qwenchat("models", "pull", "7b:q4_k_m", "--to", tmp_path / "mine")
     assert done.stdout.strip() == str(tmp_path / "mine" / NAME)
@@ -209,6 +292,49 @@ def test_into_a_folder_of_ones_own(standin: StandIn, model: bytes, tmp_path: Pat
     by_setting = qwenchat("models", "pull", "7b:q4_k_m", QWENCHAT_HUB_FOLDER=str(tmp_path / "set"))
     # the same bytes are on this machine, but where the person wants them is asked for
     assert by_setting.stdout.strip() == str(tmp_path / "set" / REPO / NAME)
+
+
+def test_in_a_folder_of_ones_own_only_what_a_download_brought_is_removed(
+    standin: StandIn, model: bytes, tmp_path: Path
+) -> None:
+    def run(*words: str | Path) -> "subprocess.CompletedProcess[str]":
+        return qwenchat("models", *words, QWENCHAT_HUB_FOLDER=str(tmp_path / "set"))
+
+    standin.put(REPO, "qwen2-7b-instruct-q8_0.gguf", model_bytes(5000))
+    (tmp_path / "set" / REPO).mkdir(parents=True)
+    mine = write_model(tmp_path / "set" / REPO / "mine.gguf", seed=7)
+    same = tmp_path / "set" / REPO / "qwen2-7b-instruct-q8_0.gguf"
+    same.write_bytes(model_bytes(5000))
+    assert run("pull", "7b:q8_0").stdout.strip() == str(same)  # it was there
+    path = Path(run("pull", "7b:q4_k_m").stdout.strip())
+    assert json.loads(run("info", path, "--json").stdout)["from"] == "qwenchat"
+    for kept in (mine, same):
+        refused = run("remove", kept, "--yes", "--json")
+        assert refused.returncode == 2 and "not downloaded by this program" in refused.stderr and kept.exists()
+    assert run("remove", "7b:q4_k_m", "--yes").returncode == 0 and not path.exists()
+    path.write_bytes(model)
+    assert run("remove", "7b:q4_k_m", "--yes").returncode == 2 and path.exists()
+
+
+def test_what_came_into_a_folder_of_ones_own_is_found_by_its_name_on_the_hub(
+    standin: StandIn, model: bytes, tmp_path: Path
+) -> None:
+    def run(*words: str) -> "subprocess.CompletedProcess[str]":
+        return qwenchat("models", *words, QWENCHAT_HUB_FOLDER=str(tmp_path / "set"))
+
+    def path_of(name: str) -> str:
+        return str(json.loads(run("info", name, "--json").stdout)["path"])
+
+    standin.put("acme/tiny", "sub/tiny-q8_0.gguf", model)
+    path = run("pull", "acme/tiny:q8_0").stdout.strip()
+    assert path == str(tmp_path / "set/acme/tiny/sub/tiny-q8_0.gguf")
+    (tmp_path / "set/my models/old").mkdir(parents=True)
+    mine = write_model(tmp_path / "set/my models/old/mine.gguf", seed=7)
+    loose = write_model(tmp_path / "set/loose.gguf", seed=8)
+    names = [row["model"] for row in json.loads(run("list", "--json").stdout)]
+    assert names == [str(loose), "acme/tiny/sub/tiny-q8_0.gguf", str(mine)]
+    assert [path_of(name) for name in names] == [str(loose), path, str(mine)]
+    assert path_of("acme/tiny:q8_0") == path_of("acme/tiny") == path
 
 
 def test_without_a_quantisation_the_one_that_fits_is_taken(standin: StandIn, model: bytes) -> None:

@@ -5,6 +5,7 @@ import json
 import logging
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
@@ -13,11 +14,11 @@ import pytest
 from qwenchat.errors import FileError, NetworkError, NotFound, QwenchatError
 from qwenchat.models.choice import Wanted
 from qwenchat.models.elsewhere import FolderSource, UrlSource
-from qwenchat.models.faults import WireError, explain
+from qwenchat.models.faults import Fault, WireError, explain
 from qwenchat.models.hub import HubSource
 from qwenchat.models.modelscope import ModelScopeSource
 from qwenchat.models.place import Folder, HubCache
-from qwenchat.models.progress import Completed, Progress, StartedOver
+from qwenchat.models.progress import Completed, Progress, PullEvent, Retrying, StartedOver
 from qwenchat.models.source import RemoteFile, Source
 from tests.pulling import NAME, REPO, Puller, model_bytes
 from tests.standin_hub import CERTIFICATE, COMMIT, StandIn, Trouble, proxy
@@ -179,6 +180,27 @@ def test_a_certificate_that_no_one_signed(tmp_path: Path, monkeypatch: pytest.Mo
         huggingface_hub.close_session()
         standin.troubles.append(Trouble(cut=100_000))
         assert Puller(tmp_path, hub(standin))().read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("found", [None, b"no certificate"])
+def test_certificates_that_can_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: bytes | None
+) -> None:
+    certificates = tmp_path / "company.pem"
+    if found:
+        certificates.write_bytes(found)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates))
+    with StandIn(tls=True) as standin:
+        standin.put(REPO, NAME, CONTENT)
+        for source in (hub(standin), ModelScopeSource(standin.endpoint), UrlSource(f"{standin.cdn}/{REPO}/{NAME}")):
+            huggingface_hub.close_session()
+            puller = Puller(tmp_path, source)
+            with pytest.raises(NetworkError, match="can't prove who it is: SSL_CERT_FILE") as caught:
+                puller()
+            assert "SSL_CERT_FILE" in caught.value.hint and not puller.seen(Retrying)
+        with pytest.raises(WireError) as asked:
+            hub(standin).locate(REPO, "", NAME)
+        assert asked.value.fault is Fault.TLS
 
 
 def test_proxies(standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,6 +417,42 @@ def test_all_parts_of_a_split_model_come(standin: StandIn, tmp_path: Path) -> No
     whole = [event for event in puller.events if isinstance(event, Progress)][-1]
     assert [part.done for part in whole.parts] == [50_000] * 4
     assert whole.done == whole.total == 200_000
+
+
+def commits(standin: StandIn, puller: Puller) -> None:
+    """Let the repository get a new commit whenever a file is complete; the files stay as they are."""
+
+    def commit(event: PullEvent) -> None:
+        if isinstance(event, Completed):
+            standin.commit = hashlib.sha1(standin.commit.encode(), usedforsecurity=False).hexdigest()
+
+    puller.each = commit
+    puller.manner = replace(puller.manner, at_once=1)
+
+
+def test_commits_during_a_download_do_not_part_a_split_model(standin: StandIn, tmp_path: Path) -> None:
+    files = parts_of(standin)
+    puller = Puller.of(standin, tmp_path)
+    commits(standin, puller)
+    first = puller(Wanted(REPO, quant="q8_0"))
+    assert {path.name: path.read_bytes() for path in first.parent.iterdir()} == files
+    assert {path.parent for path in tmp_path.rglob("big-*")} == {first.parent}
+
+
+def test_a_split_model_half_from_one_hub_and_half_from_another(standin: StandIn, tmp_path: Path) -> None:
+    files = parts_of(standin)
+    puller = Puller.of(standin, tmp_path / "hub")
+    commits(standin, puller)
+    standin.troubles.extend([Trouble(), Trouble(), Trouble(cut=10_000), Trouble(status=404)])
+    with pytest.raises(NetworkError, match="404"):
+        puller(Wanted(REPO, quant="q8_0"))
+    with StandIn() as mirror:
+        parts_of(mirror)
+        mirror.commit = "d" * 40
+        for source in (HubSource("mirror", mirror.endpoint), ModelScopeSource(mirror.endpoint)):
+            first = Puller(tmp_path / "hub", source)(Wanted(REPO, quant="q8_0"))
+            assert {path.name: path.read_bytes() for path in first.parent.iterdir()} == files
+        assert mirror.bytes_sent() == 90_000
 
 
 def test_a_split_model_with_a_part_missing_is_refused_before_anything_comes(standin: StandIn, tmp_path: Path) -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from qwenchat.chat.conversation import Attachment, Message, Role, Session, Status
+from qwenchat.doctor.keeping import store as doctor_store
 from qwenchat.errors import StoreError
+from qwenchat.program import Program
 from qwenchat.sessions.recover import recover
 from qwenchat.sessions.salvage import salvage
 from qwenchat.sessions.store import Store
@@ -25,7 +27,9 @@ FILLER = """
 import resource, sys
 from pathlib import Path
 from qwenchat.chat.conversation import Message, Role
+from qwenchat.doctor.keeping import store as doctor_store
 from qwenchat.errors import StoreError
+from qwenchat.program import Program
 from qwenchat.sessions.store import Store
 store = Store(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, resource.RLIM_INFINITY))
@@ -253,3 +257,29 @@ def test_an_answer_that_was_streaming_is_recovered(tmp_path: Path) -> None:
     assert recover(file)
     answer = store_in(tmp_path).branch("a")[-1]
     assert (answer.text, answer.token_ids, answer.status) == ("half an answer", (1, 2), Status.INTERRUPTED)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_changes_beside_an_empty_database_are_recovered(tmp_path: Path, gone: bool) -> None:
+    store = store_in(tmp_path)
+    filled(store)
+    file = database_in(tmp_path)
+    beside = file.with_name(file.name + "-wal")
+    changes = beside.read_bytes()
+    store.close()
+    file.write_bytes(b"")
+    if gone:
+        file.unlink()
+    beside.write_bytes(changes)
+    for _round in range(2):
+        with pytest.raises(StoreError, match="damaged") as failure:
+            store_in(tmp_path)
+        assert "qwenchat sessions recover" in failure.value.hint
+        with pytest.raises(StoreError, match="damaged"):
+            list(doctor_store(Program({"QWENCHAT_HOME": str(tmp_path)})))
+    assert beside.read_bytes() == changes
+    result = recover(file)
+    assert result is not None and (result.sessions, result.messages, result.attachments) == (1, 4, 2)
+    assert result.damaged.read_bytes() == b""
+    assert result.damaged.with_name(result.damaged.name + "-wal").read_bytes() == changes
+    assert [message.id for message in store_in(tmp_path).branch("q2")] == ["q1", "a2", "q2"]

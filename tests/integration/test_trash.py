@@ -6,9 +6,15 @@ from pathlib import Path
 import pytest
 
 from qwenchat.chat.conversation import Message, Role, Session, Status
+from qwenchat.chat.events import Saved
+from qwenchat.chat.scripted import ScriptedEngine
+from qwenchat.chat.turn import Turns
 from qwenchat.errors import NotFound, StoreError
-from qwenchat.sessions.migrate import safety_copies
+from qwenchat.program import Program
+from qwenchat.sessions import trash
+from qwenchat.sessions.migrate import safety_copies, safety_copy
 from qwenchat.sessions.store import Store
+from tests.archives import talk
 from tests.stores import database_in, fake_clock, filled, question, store_in
 
 
@@ -101,6 +107,55 @@ def test_emptying_after_a_time(tmp_path: Path) -> None:
     assert [message.id for message in store.tree("s")] == ["q1", "a1"]
 
 
+@pytest.mark.parametrize("restored", [True, False])
+def test_emptying_while_another_program_has_the_trash_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restored: bool
+) -> None:
+    """The other program comes while the safety copy is made."""
+    store, other = store_in(tmp_path), Store(database_in(tmp_path))
+    for n in range(12):
+        store.create(Session(f"s{n}", n, n, trashed=n))
+
+    def meanwhile(file: Path, why: str) -> Path:
+        if restored:
+            other.trash.restore("s3", "s4")
+        else:
+            for n in range(12):
+                other.trash.delete_forever(f"s{n}")
+        return safety_copy(file, why)
+
+    monkeypatch.setattr(trash, "safety_copy", meanwhile)
+    gone = store.trash.empty(100)
+    assert gone == ([f"s{n}" for n in range(12) if n not in (3, 4)] if restored else [])
+    assert {session.id for session in store.sessions()} == ({"s3", "s4"} if restored else set())
+    assert not store.shelf.count(trashed=True)
+
+
+def test_what_streams_is_emptied_another_time(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    for name in ("s", "t"):
+        store.create(Session(name, 1, 1))
+    with store.streaming("s"):
+        store.add(question("q", "?"), Message("a", "s", "q", Role.ASSISTANT, "", 1, Status.STREAMING))
+        for name in ("s", "t"):
+            store.label(name, trashed=5)
+        assert store.trash.empty(100) == ["t"]
+        store.append("a", "still here", [1])
+    assert store.trash.empty(100) == ["s"]
+
+
+def test_the_store_opens_where_the_trash_can_not_be_emptied(tmp_path: Path) -> None:
+    store = store_in(tmp_path / "home")
+    for n in range(12):
+        store.create(Session(f"s{n}", n, n, trashed=n))
+    store.close()
+    (tmp_path / "home" / "data" / "copies").write_text("in the place of the folder for copies")
+    for days in ("30", str(10**15)):
+        program = Program({"QWENCHAT_HOME": str(tmp_path / "home"), "QWENCHAT_SESSIONS_EMPTY_TRASH_AFTER_DAYS": days})
+        assert program.store.shelf.count(trashed=True) == 12
+        program.close()
+
+
 def test_not_under_a_turn(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     store.create(Session("s", 1, 1))
@@ -119,3 +174,58 @@ def test_a_long_conversation_goes_too(tmp_path: Path) -> None:
     assert store.trash.remove_message("m00001") == "m00000"
     store.trash.delete_forever("s")
     assert store.shelf.count() == 0
+
+
+def grown_below_a_deleted_message(folder: Path) -> Store:
+    """Return a store in which a message was deleted, and an import then brought what follows it."""
+    store = Store(database_in(folder), clock=fake_clock(100))
+    store.add_archives([talk("One", "Two")])
+    assert store.trash.remove_message("s1-1") == "s1-0"
+    assert store.add_archives([talk("One", "Two", "Three", "Four")]) == 1
+    return store
+
+
+def test_what_came_below_a_deleted_message_outlives_it(tmp_path: Path) -> None:
+    store = grown_below_a_deleted_message(tmp_path)
+    for _round in range(2):
+        assert [message.id for message in store.tree("s1")] == ["s1-0", "s1-2", "s1-3"]
+        assert [message.id for message in store.branch("s1-3")] == ["s1-2", "s1-3"]
+        assert store.trash.empty(1000) == []
+    with pytest.raises(NotFound):
+        store.trash.restore_message("s1-1")
+
+
+def test_what_came_below_a_deleted_message_is_in_its_place_when_that_is_back(tmp_path: Path) -> None:
+    store = grown_below_a_deleted_message(tmp_path)
+    assert store.trash.empty(50) == []
+    store.trash.restore_message("s1-1")
+    assert [message.id for message in store.branch("s1-3")] == ["s1-0", "s1-1", "s1-2", "s1-3"]
+
+
+async def test_no_turn_begins_below_a_deleted_message(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    filled(store)
+    asked, answer, later = store.branch("q2")
+    store.trash.remove_message("q1")
+    before = store.session("s")
+    turns = Turns(store, ScriptedEngine(["never"]), lambda: "new", fake_clock())
+    for events in (turns.regenerate(asked), turns.resume(answer), turns.edit(later, "Thank you")):
+        with pytest.raises(NotFound):
+            await anext(events)
+    with pytest.raises(NotFound):
+        store.add(question("new", "?", "a2"))
+    assert not len(store.tree("s")) and store.session("s") == before
+
+
+@pytest.mark.parametrize("file", ["", "another model"])
+async def test_an_answer_whose_question_is_gone_is_carried_on(tmp_path: Path, file: str) -> None:
+    store = store_in(tmp_path)
+    store.add_archives([talk("One")])
+    store.trash.remove_message("s1-0")
+    store.add_archives([talk("One", "Two")])
+    (alone,) = store.branch("s1-1")
+    turns = Turns(store, ScriptedEngine([" and a half"], file=file), lambda: "beside", fake_clock())
+    seen = [event async for event in turns.resume(alone)]
+    assert isinstance(seen[0], Saved) and seen[0].question == alone
+    (carried,) = store.branch("beside" if file else "s1-1")
+    assert (carried.text, carried.status) == ("Two and a half", Status.COMPLETE)

@@ -79,16 +79,18 @@ class Chatting:
 
 @asynccontextmanager
 async def chatting(
-    *answers: str, size: tuple[int, int] = (100, 30), start: Start | None = None, **engine: Any
+    *answers: str, size: tuple[int, int] = (100, 30), start: Start | None = None, bugs: bool = False, **engine: Any
 ) -> AsyncIterator[Chatting]:
-    """Run the screen; it is left as a person leaves it."""
+    """Run the screen; it is left as a person leaves it. A bug that it tells fails the test, unless `bugs` wants one."""
     scripted = ScriptedEngine(answers or ("Hello.",), **engine)
     app = QwenchatApp(Program.here(), start or Start(model="guide"), lambda _reference, _wishes: scripted)
     try:
         async with app.run_test(size=size) as pilot:
             await until(lambda: any(isinstance(screen, ChatScreen) for screen in app.screen_stack))
             await until(lambda: "store" in app.program.__dict__)
-            yield Chatting(app, pilot, scripted)
+            it = Chatting(app, pilot, scripted)
+            yield it
+            assert bugs == any("This is a bug" in said for said in it.said)
             await app.chat.leave()
     finally:
         app.program.close()

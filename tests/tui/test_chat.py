@@ -1,14 +1,15 @@
 """The chat as a person uses it, over a scripted engine."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from textual import events
-from textual.widgets import Button
+from textual.widgets import Button, Input
 
-from qwenchat.chat.conversation import Message, Role, Status
-from qwenchat.errors import CannotLoad
+from qwenchat.chat.conversation import Message, Role, Session, Status
+from qwenchat.errors import CannotLoad, StoreError
 from qwenchat.program import Program
 from qwenchat.tui.app import Start
 from qwenchat.tui.palette import Palette
@@ -16,6 +17,25 @@ from tests.tui.chatting import chatting, kept_session
 from tests.tui.screens import until
 
 SLOW = 0.02
+
+
+async def test_a_bug_is_told_and_takes_no_words_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with chatting(bugs=True) as it:
+        await it.ask("A")
+        session = it.chat.session.id
+
+        async def fails(session_id: str) -> None:
+            raise ValueError(session_id)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(it.chat.chats.sessions, "open", fails)
+            await it.pilot.press(*"half", "ctrl+n")
+            await until(lambda: any("This is a bug" in said and "test_chat.py:" in said for said in it.said))
+        await it.pilot.press(*" more")
+        assert it.chat.prompt.text == "half more"
+    program = Program.here()
+    assert program.store.session(session).draft == "half more"
+    program.close()
 
 
 async def test_a_question_is_answered_and_kept() -> None:
@@ -72,7 +92,7 @@ async def test_editing_a_question_keeps_the_old_one_beside() -> None:
     async with chatting("First.", "Second.") as it:
         await it.ask("Old")
         await it.do("edit")
-        assert it.chat.prompt.text == "Old"
+        await until(lambda: it.chat.prompt.text == "Old")
         await it.ask("New")
         assert it.texts == ["New", "Second."]
         assert it.transcript.column.shown[0].variant == (2, 2)
@@ -82,9 +102,65 @@ async def test_escape_leaves_an_edited_question_as_it_was() -> None:
     async with chatting() as it:
         await it.ask("Old")
         await it.do("edit")
+        await until(lambda: it.chat.editing)
         await it.pilot.press("escape")
         assert it.chat.prompt.text == ""
         assert it.chat.editing is None
+
+
+async def test_a_draft_waits_while_a_question_is_edited() -> None:
+    async with chatting("One.", "Two.") as it:
+        await it.ask("Old")
+        session = it.chat.session.id
+        await it.pilot.press(*"half")
+        await it.do("edit")
+        await until(lambda: it.chat.prompt.text == "Old")
+        await it.pilot.press("escape")
+        assert it.chat.prompt.text == "half"
+        await it.do("edit")
+        await until(lambda: it.chat.prompt.text == "Old")
+        await it.pilot.press("!", "enter")
+        await until(lambda: it.texts == ["Old!", "Two."])
+        assert it.chat.prompt.text == "half"
+        await it.do("edit")
+        await until(lambda: it.chat.prompt.text == "Old!")
+    program = Program.here()
+    assert program.store.session(session).draft == "half"
+    program.close()
+
+
+async def test_another_chat_is_no_place_to_edit_the_question() -> None:
+    async with chatting() as it:
+        await it.ask("Old")
+        first = it.chat.session.id
+        await it.pilot.press(*"half")
+        await it.do("edit")
+        await until(lambda: it.chat.editing)
+        await it.pilot.press("ctrl+n")
+        await until(lambda: it.chat.session.id != first)
+        assert it.chat.editing is None
+        assert not it.chat.prompt.has_class("editing")
+        assert it.chat.prompt.text == ""
+        await until(lambda: it.chat.gauge.fill)  # counted without the question
+        await it.chat.open_session(first)
+        assert it.chat.prompt.text == "half"
+
+
+async def test_deleting_the_question_that_is_edited_ends_that() -> None:
+    async with chatting() as it:
+        await it.ask("A")
+        await it.ask("B")
+        await it.pilot.press(*"half")
+        it.transcript.select(it.messages[2].id)
+        await it.do("edit")
+        await until(lambda: it.chat.editing)
+        await it.do("delete")
+        await until(lambda: it.texts == ["A", "Hello."])
+        assert it.chat.editing is None
+        assert it.chat.prompt.text == "half"
+        it.chat.gauge.fill = None
+        it.chat.recount()
+        await until(lambda: it.chat.gauge.fill)
 
 
 async def test_branching_lets_the_next_question_follow_the_message() -> None:
@@ -108,6 +184,25 @@ async def test_a_deleted_message_can_be_taken_back() -> None:
         await until(lambda: it.texts == ["A", "One."])
         await it.pilot.press("f8")
         await until(lambda: it.texts == ["A", "One.", "B", "Two."])
+
+
+async def test_a_message_that_comes_back_in_another_chat_brings_that_chats_draft() -> None:
+    async with chatting("One.", "Two.") as it:
+        await it.ask("A")
+        await it.ask("B")
+        first = it.chat.session.id
+        await it.pilot.press(*"first")
+        it.transcript.select(it.messages[2].id)
+        await it.do("delete")
+        await until(lambda: it.texts == ["A", "One."])
+        await it.pilot.press("ctrl+n")
+        await until(lambda: it.chat.session.id != first)
+        await it.pilot.press(*"second", "f8")
+        await until(lambda: it.texts == ["A", "One.", "B", "Two."])
+        assert it.chat.session.id == first
+        assert it.chat.prompt.text == "first"
+        drafts = [listed.session.draft for listed in it.app.program.store.shelf.newest()]
+        assert sorted(drafts) == ["first", "second"]
 
 
 async def test_other_chats_wait_their_turn_and_typing_stays_possible() -> None:
@@ -290,6 +385,23 @@ async def test_a_paste_of_many_lines_stays_whole_and_loses_control_characters() 
         assert it.messages == []
 
 
+async def test_an_imported_chat_sends_the_terminal_nothing_through_the_prompt() -> None:
+    program = Program.here()
+    session = kept_session(program, "Imported", draft="a\x1b]52;c;x\x07\n\tb")
+    asked = Message("q1", session.id, None, Role.USER, "red\x1b[31m\n\tend", 5)
+    program.store.add(asked, Message("a1", session.id, "q1", Role.ASSISTANT, "Fine.", 6))
+    program.store.label(session.id, leaf="a1")
+    program.close()
+    async with chatting(start=Start(session=session.id)) as it:
+        await until(lambda: it.chat.prompt.text == "a]52;c;x\n\tb")
+        it.chat.prompt.area.move_cursor((0, 0))
+        await it.pilot.press("up")
+        assert it.chat.prompt.text == "red[31m\n\tend"
+        it.write("")
+        await it.do("edit")
+        await until(lambda: it.chat.prompt.text == "red[31m\n\tend")
+
+
 async def test_a_dropped_file_becomes_a_chip_and_goes_along(tmp_path: Path) -> None:
     file = tmp_path / "my notes.txt"
     file.write_text("remember the milk")
@@ -300,6 +412,113 @@ async def test_a_dropped_file_becomes_a_chip_and_goes_along(tmp_path: Path) -> N
         assert it.messages[0].attachments[0].text == "remember the milk"
         assert "remember the milk" in it.engine.requests[0][0][-1].text
         assert it.chat.prompt.attachments == ()
+
+
+async def test_what_can_not_be_kept_comes_back_to_the_prompt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("remember the milk")
+    async with chatting() as it:
+        it.chat.prompt.attach([file])
+        await until(lambda: it.chat.prompt.attachments)
+
+        async def full(*_message: object) -> None:
+            raise StoreError("The disk is full.", "Make room.")
+
+        monkeypatch.setattr(it.chat.chats.sessions, "add_question", full)
+        await it.pilot.press(*"Hi", "enter")
+        await until(lambda: any("disk is full" in said for said in it.said))
+        assert it.chat.prompt.text == "Hi"
+        assert [attachment.name for attachment in it.chat.prompt.attachments] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("waits", ["variant", "branch_at", "change", "load"])
+async def test_what_ends_after_the_chat_was_left_does_not_bring_it_back(
+    waits: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with chatting("One.", "Two.") as it:
+        await it.ask("A")
+        await it.ask("B")
+        first, go, waiting = it.chat.session.id, asyncio.Event(), asyncio.Event()
+        owner = it.chat.chats.model if waits == "load" else it.chat.chats.sessions
+        real = getattr(owner, waits)
+
+        async def held(*given: object, **fields: object) -> object:
+            result = await real(*given, **fields)
+            waiting.set()
+            await go.wait()
+            return result
+
+        monkeypatch.setattr(owner, waits, held)
+        message = it.messages[1]
+        it.transcript.select(message.id)
+        match waits:
+            case "variant":
+                it.transcript.post_message(it.transcript.VariantChosen(it.transcript, message, 1))
+            case "branch_at":
+                await it.do("branch")
+            case "change":
+                it.write("/set temperature 0.2")
+                await it.pilot.press("enter")
+            case "load":
+                it.chat.use_model("guide")
+        await waiting.wait()
+        await it.pilot.press("ctrl+n")
+        await until(lambda: it.chat.session.id != first)
+        second = it.chat.session.id
+        go.set()
+        await until(lambda: not [worker for worker in it.app.workers if worker.group in ("doing", "load")])
+        assert it.chat.session.id == second
+        assert it.texts == []
+        assert "New chat" in str(it.chat.query_one("#header").render())
+
+
+async def test_the_end_of_an_answer_does_not_bring_a_chat_back_that_was_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with chatting("word " * 30, delay_s=SLOW) as it:
+        it.write("A")
+        await it.pilot.press("enter")
+        await until(lambda: "word" in it.texts[-1] and it.chat.session.title)
+        first, go, waiting = it.chat.session.id, asyncio.Event(), asyncio.Event()
+        real = it.chat.chats.sessions.labels
+
+        async def held(session_id: str) -> Session:
+            if session_id == first:
+                waiting.set()
+                await go.wait()
+            return await real(session_id)
+
+        monkeypatch.setattr(it.chat.chats.sessions, "labels", held)
+        await waiting.wait()
+        second = it.chat.chats.sessions.new("guide").id
+        it.chat.attempt(it.chat.open_session(second))
+        await until(lambda: it.chat.session.id == second)
+        go.set()
+        await it.idle()
+        assert it.chat.session.id == second
+        assert it.texts == []
+
+
+async def test_files_wait_in_the_prompt_of_their_chat(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("remember the milk")
+    async with chatting() as it:
+
+        def names() -> list[str]:
+            return [attachment.name for attachment in it.chat.prompt.attachments]
+
+        await it.ask("A")
+        first = it.chat.session.id
+        it.chat.prompt.attach([file])
+        await until(names)
+        await it.pilot.press("ctrl+n")
+        await until(lambda: it.chat.session.id != first)
+        assert names() == []
+        await it.chat.open_session(first)
+        assert names() == ["notes.txt"]
+        assert "notes.txt" in str(it.chat.query_one("#chips").render())
+        await it.ask("What is in it?")
+        await it.chat.open_session(it.chat.chats.sessions.new().id)
+        await it.chat.open_session(first)
+        assert names() == []
 
 
 async def test_up_and_down_go_through_earlier_questions() -> None:
@@ -337,6 +556,22 @@ async def test_search_finds_text_and_jumps_to_the_message() -> None:
         await it.pilot.press("enter", "enter")
         await until(lambda: it.transcript.selected is not None)
         assert it.transcript.selected and it.transcript.selected.id == "q1"
+
+
+async def test_the_list_is_marked_while_it_still_shows_what_a_search_found() -> None:
+    program = Program.here()
+    session = kept_session(program, "Animals").id
+    program.store.add(Message("q1", session, None, Role.USER, "What does a pangolin eat?", 5))
+    program.close()
+    async with chatting() as it:
+        sidebar = it.chat.sidebar
+        await until(lambda: sidebar.session(session))
+        await it.pilot.press("f4", *"pangolin")
+        await until(lambda: [option.id for option in sidebar.list.options] == [f"{session} q1"])
+        sidebar.query_one(Input).value = ""
+        sidebar.mark(session, (session,))  # as when an answer begins before the list is read anew
+        await until(lambda: any(option.id == session for option in sidebar.list.options))
+        assert "✎" in str(sidebar.list.get_option(session).prompt)
 
 
 async def test_the_sidebar_groups_pins_and_pages() -> None:
@@ -402,6 +637,26 @@ async def test_copying_says_so_and_copies_clean_text() -> None:
         await it.do("copy")
         assert "\x1b" not in it.app.clipboard
         await until(lambda: any("OSC 52" in said for said in it.said))
+
+
+async def test_code_is_saved_and_a_home_that_nobody_has_is_told(tmp_path: Path) -> None:
+    async with chatting("```python\nprint(1)\n```") as it:
+        await it.ask("A")
+        for name in ("~nobody-of-that-name/x.py", str(tmp_path / "x.py")):
+            await it.do("save_code")
+            await until(lambda: it.app.screen is not it.chat and it.app.screen.query(Input))
+            it.app.screen.query_one(Input).value = name
+            await it.pilot.press("enter")
+            await until(lambda: it.app.screen is it.chat)
+        await until(lambda: any("~nobody-of-that-name" in said for said in it.said))
+        assert (tmp_path / "x.py").read_text() == "print(1)\n"
+
+
+async def test_a_file_in_a_home_that_nobody_has_is_refused_with_words() -> None:
+    async with chatting() as it:
+        it.write("/attach ~nobody-of-that-name/x.txt")
+        await it.pilot.press("enter")
+        await until(lambda: any("~nobody-of-that-name" in said for said in it.said))
 
 
 async def test_keys_can_be_changed_and_clashes_are_told(home: Path) -> None:

@@ -1,6 +1,7 @@
 """The welcome and the model picker, as a person uses them; downloads come from a hub on loopback."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,10 @@ def reference_of(app: DialogApp) -> str:
 
 def said(app: DialogApp) -> str:
     return app.screen.query_one(Complaint).text
+
+
+def complains(app: DialogApp, words: str) -> bool:
+    return isinstance(app.screen, ModelScreen) and words in said(app)
 
 
 async def test_a_welcome_recommends_and_asks_nothing_of_the_network(
@@ -203,11 +208,12 @@ async def test_a_file_on_the_disk(program: StillProgram, downloads: Downloads, t
         await until(lambda: reference_of(app))
         await pilot.click("#file")
         await until(lambda: not isinstance(app.screen, ModelScreen))
-        app.screen.query_one(Input).value = str(tmp_path / "none.gguf")
-        await pilot.press("enter")
-        await until(lambda: isinstance(app.screen, ModelScreen) and "none.gguf" in said(app))
-        await pilot.click("#file")
-        await until(lambda: not isinstance(app.screen, ModelScreen))
+        for name, says in (("~nobody-here/x.gguf", "~nobody-here"), (str(tmp_path / "none.gguf"), "none.gguf")):
+            app.screen.query_one(Input).value = name
+            await pilot.press("enter")
+            await until(partial(complains, app, says))
+            await pilot.click("#file")
+            await until(lambda: not isinstance(app.screen, ModelScreen))
         field = app.screen.query_one(Input)
         field.value = str(tmp_path / "模")
         field.cursor_position = len(field.value)

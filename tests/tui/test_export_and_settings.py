@@ -97,7 +97,11 @@ async def test_errors_are_told_in_place(program: StillProgram, tmp_path: Path) -
     async with app.run_test(size=WIDE) as pilot:
         await until(lambda: place(app).value)
         place(app).focus()
-        for value, says in (("", "no place"), ("/nowhere/at/all.md", "can't be written")):
+        for value, says in (
+            ("", "no place"),
+            ("/nowhere/at/all.md", "can't be written"),
+            ("~nobody-here/x.md", "home"),
+        ):
             place(app).value = value
             await pilot.press("enter")
             await until(partial(complains, app, says))

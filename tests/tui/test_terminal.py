@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qwenchat.chat.conversation import Status
+from qwenchat.chat.conversation import Session, Status
 from qwenchat.program import Program
 from tests import ggufs
 from tests.commands import qwenchat
@@ -132,3 +132,12 @@ def test_without_a_terminal_it_says_what_to_do() -> None:
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 2
     assert "qwenchat ask" in done.stderr
+
+
+def test_a_session_in_the_trash_does_not_open() -> None:
+    store = Program.here().store
+    store.create(Session("s", 1, 1, trashed=2))
+    store.close()
+    with qwenchat_in_terminal("--session", "s") as terminal:
+        assert terminal.end() == 3
+        terminal.shows("qwenchat sessions restore s")

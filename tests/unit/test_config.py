@@ -83,6 +83,15 @@ def test_nothing_is_written_when_the_value_is_wrong(file: Path) -> None:
     assert file.read_text() == "[model]\ncontext = 1024\n"
 
 
+@pytest.mark.parametrize("text", ["model = '7b'\n", "model = ['7b']\n", "[[model]]\ndefault = '7b'\n"])
+@pytest.mark.parametrize("value", ["7b", ""])
+def test_a_value_in_the_place_of_a_section_is_named_and_stays(text: str, value: str, file: Path) -> None:
+    write(file, text)
+    with pytest.raises(WrongUse, match="value for model"):
+        config.put(file, "model.default", value)
+    assert file.read_text() == text
+
+
 @pytest.mark.parametrize("key", config.names())
 def test_every_setting_can_be_read_and_has_a_variable_and_a_description(key: str) -> None:
     assert config.description(key)

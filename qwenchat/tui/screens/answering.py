@@ -1,6 +1,7 @@
 """What happens in the open session and in the others, as the running side tells it: text, speed, errors, who waits."""
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from textual import on
@@ -34,9 +35,14 @@ class Answering(Conversation):
         """The id of the answer that streams here, and how many characters of it are shown."""
 
     async def show(self, opened: Opened, *, at: str | None = None) -> None:
-        """Show a session as it was read."""
-        other = opened.session.id != self.session.id
-        self.session = opened.session
+        """Show a session as it was read; where it was not the open one, draft and files are exchanged too."""
+        before, other = self.session.id, opened.session.id != self.session.id
+        self.session = opened.session if other else replace(opened.session, draft=self.session.draft)
+        if self.editing and all(message.id != self.editing.id for message in opened.branch):
+            self.leave_editing()
+        if other:
+            self.attached[before] = self.prompt.attachments
+            self.prompt.fill(self.session.draft, self.attached.pop(self.session.id, ()))
         streaming = next((one for one in opened.branch if one.status is Status.STREAMING), None)
         self._streaming, self._length = (streaming.id, len(streaming.text)) if streaming else ("", 0)
         self.transcript.load(opened.branch, opened.variants, show=at)
@@ -44,15 +50,30 @@ class Answering(Conversation):
         if other:
             self._offers, self._warning = (), ""
             self.gauge.activity, self.gauge.fraction, self.gauge.fill = "", None, None
-            await self.show_queue()
         if at:
             self.transcript.select(at)
         self.show_header()
         self.recount()
+        if other:
+            await self.show_queue()
+
+    def leave_editing(self) -> None:
+        """Leave the question that was being edited as it was, and go back to the draft."""
+        self.editing = None
+        self.prompt.write(self.session.draft)
+        self.prompt.border_title = ""
+        self.prompt.remove_class("editing")
 
     async def reread(self) -> None:
         """Show the session as it is now."""
-        await self.show(await self.chats.sessions.open(self.session.id))
+        await self.reshow(await self.chats.sessions.open(self.session.id))
+
+    async def reshow(self, opened: Opened, *, at: str | None = None) -> bool:
+        """Show a session as it was read, if it is still the open one."""
+        still = opened.session.id == self.session.id
+        if still:
+            await self.show(opened, at=at)
+        return still
 
     async def on_conversation_heard(self, heard: Conversation.Heard) -> None:
         """Show what happened, if it happened here."""
@@ -115,15 +136,16 @@ class Answering(Conversation):
                 await self._show_ended(answer)
 
     async def _show_begun(self, question: Message, answer: Message) -> None:
+        if question.session != self.session.id:
+            return
         shown = self.transcript.messages
-        if shown and shown[-1].id == question.id:  # the usual case, whatever the length of the chat
+        if shown and shown[-1].id == question.id != answer.id:  # the usual case, whatever the length of the chat
             self.transcript.add(answer)
             self._streaming, self._length = answer.id, len(answer.text)
         else:
             await self.reread()
         self.transcript.follow()
-        self.session = await self.chats.sessions.labels(self.session.id)
-        self.show_header()
+        self.take(await self.chats.sessions.labels(question.session))
         self.sidebar.reload()
 
     def _append(self, text: str, at: int) -> None:
@@ -155,8 +177,7 @@ class Answering(Conversation):
             todo = _("Answer again (Ctrl+R), raise the repeat penalty, or choose a larger model or quantisation.")
             self._warning = f"⚠ {what} {todo}"
             await self.show_queue()
-        self.session = await self.chats.sessions.labels(self.session.id)
-        self.show_header()
+        self.take(await self.chats.sessions.labels(answer.session))
         self.sidebar.reload()
         self.recount()
 
@@ -182,10 +203,12 @@ class Answering(Conversation):
     @on(Notice.Chosen)
     async def take_offer(self, event: Notice.Chosen) -> None:
         """Do what a person chose about an error."""
-        offer, self._offers = self._offers[event.number], ()
+        if event.number >= len(self._offers):  # it was taken already, or another chat was opened
+            return
+        session, offer, self._offers = self.session.id, self._offers[event.number], ()
         await self.show_queue()
         self.prompt.area.focus()
         if offer is Offer.OTHER_MODEL:
             await self.run_action("screen.models")
         else:
-            self.attempt(self.chats.retry(self.session.id, offer))
+            self.attempt(self.chats.retry(session, offer))

@@ -118,7 +118,6 @@ class ChatScreen(Commands):
             pass
         elif self.editing:
             self.leave_editing()
-            self.prompt.clear()
         elif self.answering:
             await self.chats.stop(self.session.id)
         elif self.transcript.selected:

@@ -4,9 +4,11 @@ What the running side tells is in `answering`, actions in `message_actions` and 
 the layout is in `chat`.
 """
 
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from textual.content import Content
@@ -14,7 +16,7 @@ from textual.message import Message as Event
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
-from qwenchat.chat.conversation import Session
+from qwenchat.chat.conversation import Attachment, Message, Session
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.program import Program
@@ -62,8 +64,12 @@ class Conversation(Screen[None]):
         self._new_engine, self._model = new_engine, model
         self.undone: list[Undo] = []
         self.queue = Queue("", ())
+        self.attached: dict[str, tuple[Attachment, ...]] = {}
+        """Files that wait in the prompts of other sessions."""
         self.branched = False
         """Whether the next question gets siblings."""
+        self.editing: Message | None = None
+        """The question that is being edited in the prompt."""
 
     # Parts
 
@@ -119,13 +125,15 @@ class Conversation(Screen[None]):
     # Doing things
 
     def attempt(self, doing: Coroutine[object, object, object], group: str = "doing", *, alone: bool = False) -> None:
-        """Do something that waits; an error becomes a notice."""
+        """Do something that waits; an error becomes a notice, and so does a bug: the screen stays with its words."""
 
         async def guarded() -> None:
             try:
                 await doing
             except QwenchatError as error:
                 self.tell_error(error)
+            except Exception as bug:
+                self.tell_bug(bug)
 
         self.run_worker(guarded(), group=group, exclusive=alone)
 
@@ -151,6 +159,18 @@ class Conversation(Screen[None]):
             markup=False,
         )
 
+    def tell_bug(self, bug: Exception) -> None:
+        """Say that the program went wrong, and where; nothing else ends with it."""
+        *_callers, place = traceback.extract_tb(bug.__traceback__)
+        words = _("What you wrote is still here. Please report this, with the place: {place}.")
+        self.notify(
+            clean_line(words.format(place=f"{Path(place.filename).name}:{place.lineno}"), 500),
+            title=clean_line(_("This is a bug in qwenchat: {what}").format(what=repr(bug)), 500),
+            severity="error",
+            timeout=60,
+            markup=False,
+        )
+
     def show_header(self) -> None:
         """Show title, model and whether the chat is private."""
         title = clean_line(self.session.title, 100) or _("New chat")
@@ -161,6 +181,12 @@ class Conversation(Screen[None]):
         self.query_one("#header", Static).update(Content.assemble(*parts))
         self.app.title = "qwenchat" if self.chats.sessions.is_private(self.session.id) else title
         self.set_class(not len(self.transcript.column), "empty")
+
+    def take(self, session: Session) -> None:
+        """Follow what changed of a session, if it is still the open one; its draft is what the prompt holds."""
+        if session.id == self.session.id:
+            self.session = replace(session, draft=self.session.draft)
+            self.show_header()
 
     def recount(self) -> None:
         """Count tokens anew, soon."""

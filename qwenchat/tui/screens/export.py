@@ -14,6 +14,7 @@ from textual.widgets import Button, Input, Select, Static
 from qwenchat.chat.conversation import Session
 from qwenchat.errors import QwenchatError, WrongUse
 from qwenchat.i18n import _, labelled, ngettext
+from qwenchat.paths import at_home
 from qwenchat.program import Program
 from qwenchat.sessions import destination, exporters
 from qwenchat.sessions.destination import Export
@@ -150,8 +151,8 @@ def _beginning(export: Export) -> str:
 
 
 def _expanded(place: str) -> str:
-    """Return a place with `~` resolved and its last slash, which means a folder, kept."""
-    return str(Path(place).expanduser()) + "/" * place.endswith(("/", "\\"))
+    """Return a place with `~` resolved and its last slash, which means a folder, kept. Raises FileError."""
+    return str(at_home(place)) + "/" * place.endswith(("/", "\\"))
 
 
 def _nowhere(piece: str) -> None:

@@ -1,7 +1,6 @@
 """What can be done with a message: the selected one, else the last one that the action fits."""
 
 import asyncio
-from pathlib import Path
 
 from textual import on
 
@@ -9,18 +8,16 @@ from qwenchat import clipboard
 from qwenchat.chat.conversation import Message, Role, Status
 from qwenchat.errors import FileError
 from qwenchat.i18n import _
+from qwenchat.paths import at_home
 from qwenchat.text import clean, safe_name
 from qwenchat.tui.screens import open as screens
-from qwenchat.tui.screens.answering import Answering
 from qwenchat.tui.screens.conversation import Undo
+from qwenchat.tui.screens.session_actions import SessionActions
 from qwenchat.tui.transcript.view import Transcript
 
 
-class MessageActions(Answering):
+class MessageActions(SessionActions):
     """Actions on messages."""
-
-    editing: Message | None = None
-    """The question that is being edited in the prompt."""
 
     def action_regenerate(self) -> None:
         """Answer the selected question, or that of the selected answer, once more."""
@@ -40,17 +37,16 @@ class MessageActions(Answering):
     def action_edit(self) -> None:
         """Take a question into the prompt, to ask it again in other words."""
         if question := self._question():
+            self.attempt(self._take_up(question), "edit", alone=True)
+
+    async def _take_up(self, question: Message) -> None:
+        await self.save_draft()
+        if question != self.editing and any(message.id == question.id for message in self.transcript.messages):
             self.editing = question
             self.prompt.write(question.text)
-            self.prompt.area.focus()
             self.prompt.border_title = _("Edit and resend · Esc: leave as it was")
             self.prompt.add_class("editing")
-
-    def leave_editing(self) -> None:
-        """Leave the question as it was."""
-        self.editing = None
-        self.prompt.border_title = ""
-        self.prompt.remove_class("editing")
+        self.prompt.area.focus()
 
     def action_branch(self) -> None:
         """Let the next question follow the selected message; what follows it now stays beside."""
@@ -62,10 +58,10 @@ class MessageActions(Answering):
             self.attempt(self._branch(message))
 
     async def _branch(self, message: Message) -> None:
-        await self.show(await self.chats.sessions.branch_at(message))
-        self.branched = True
-        self.prompt.area.focus()
-        self.tell(_("The next question follows this message."))
+        if await self.reshow(await self.chats.sessions.branch_at(message)):
+            self.branched = True
+            self.prompt.area.focus()
+            self.tell(_("The next question follows this message."))
 
     @on(Transcript.VariantChosen)
     def choose_variant(self, event: Transcript.VariantChosen) -> None:
@@ -73,10 +69,10 @@ class MessageActions(Answering):
         self.attempt(self._variant(event.message, event.step))
 
     async def _variant(self, message: Message, step: int) -> None:
-        place = [shown.id for shown in self.transcript.messages].index(message.id)
+        place = self.transcript.column.position(message.id)
         opened = await self.chats.sessions.variant(message, step)
-        await self.show(opened)
-        self.transcript.select(opened.branch[place].id)
+        if place is not None and await self.reshow(opened):
+            self.transcript.select(opened.branch[place].id)
 
     def action_delete(self) -> None:
         """Delete the selected message and all below it; it can be taken back."""
@@ -94,7 +90,10 @@ class MessageActions(Answering):
 
         async def back() -> None:
             await asyncio.to_thread(self.program.store.trash.restore_message, message.id)
-            await self.show(await self.chats.sessions.show(message), at=message.id)
+            if message.session == self.session.id:
+                await self.reshow(await self.chats.sessions.show(message), at=message.id)
+            else:
+                await self.open_session(message.session, message.id)
 
         self.undone.append(Undo(_("The message is back."), back))
         await self.reread()
@@ -161,10 +160,12 @@ class MessageActions(Answering):
         self.tell(words.format(count=len(text), tool=tool))
 
     def _save(self, typed: str, code: str) -> None:
-        path = Path(typed).expanduser()
         try:
+            path = at_home(typed)
             with path.open("x", encoding="utf-8") as file:
                 file.write(clean(code))
+        except FileError as error:
+            self.tell_error(error)
         except OSError as error:
             reason = error.strerror or str(error)
             self.tell_error(

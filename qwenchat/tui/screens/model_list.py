@@ -16,6 +16,7 @@ from textual.widgets.option_list import Option
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.models.reference import LocalFile, OnHub, Published, parse
+from qwenchat.paths import at_home
 from qwenchat.program import Program
 from qwenchat.text import human_size
 from qwenchat.tui.downloads import Downloads, State
@@ -253,4 +254,4 @@ class ModelList(Vertical):
 
 
 def _absolute(path: str) -> Path:
-    return Path(path).expanduser().absolute()
+    return at_home(path).absolute()

@@ -32,8 +32,6 @@ class SessionActions(Answering):
             tree = await asyncio.to_thread(self.program.store.tree, session_id)
             opened = await self.chats.sessions.show(tree[message_id])
         await self.show(opened, at=message_id)
-        self.prompt.clear()
-        self.prompt.write(opened.session.draft)
         self.sidebar.mark(session_id, (self.queue.running, *self.queue.waiting))
         self.prompt.area.focus()
         if self.has_class("narrow"):
@@ -56,15 +54,14 @@ class SessionActions(Answering):
 
     def use_model(self, reference: str) -> None:
         """Load a model and use it here. Where it can't be loaded, the chat keeps the one it has."""
-        self.attempt(self._use_model(reference), "load", alone=True)
+        self.attempt(self._use_model(self.session, reference), "load", alone=True)
 
-    async def _use_model(self, reference: str) -> None:
+    async def _use_model(self, session: Session, reference: str) -> None:
         reference = self.program.lasting(reference)
-        wanted = replace(self.session, model=reference)
+        wanted = replace(session, model=reference)
         if not self.queue.running:
             await self.chats.model.load(wanted)
-        self.session = await self.chats.sessions.change(wanted.id, model=reference)
-        self.show_header()
+        self.take(await self.chats.sessions.change(wanted.id, model=reference))
         self.recount()
 
     def action_session_settings(self) -> None:
@@ -77,8 +74,8 @@ class SessionActions(Answering):
         self.ask(screens.session(self.program, self.session), changed)
 
     async def _change(self, wanted: Session) -> None:
-        model = wanted.model if wanted.model != self.session.model else ""
-        self.session = await self.chats.sessions.change(
+        before = await self.chats.sessions.labels(wanted.id)
+        changed = await self.chats.sessions.change(
             wanted.id,
             system=wanted.system,
             sampling=wanted.sampling,
@@ -86,10 +83,10 @@ class SessionActions(Answering):
             title=wanted.title,
             tags=wanted.tags,
         )
-        self.show_header()
+        self.take(changed)
         self.recount()
-        if model:
-            self.use_model(model)
+        if wanted.model not in ("", before.model):
+            self.attempt(self._use_model(changed, wanted.model), "load", alone=True)
 
     def action_export(self) -> None:
         """Export the open chat."""
@@ -142,9 +139,7 @@ class SessionActions(Answering):
 
     async def _label(self, session: Session, **fields: object) -> None:
         changed = await self.chats.sessions.change(session.id, **fields)
-        if changed.id == self.session.id:
-            self.session = changed
-            self.show_header()
+        self.take(changed)
         self.sidebar.reload()
 
     def action_duplicate(self) -> None:

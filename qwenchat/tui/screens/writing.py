@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from textual import on
 from textual.timer import Timer
 
+from qwenchat.chat.conversation import Attachment, Message
 from qwenchat.errors import Interrupted, QwenchatError, WrongUse
 from qwenchat.i18n import _
 from qwenchat.program import Program
 from qwenchat.tui.screens import open as screens
 from qwenchat.tui.screens.message_actions import MessageActions
-from qwenchat.tui.screens.session_actions import SessionActions
 from qwenchat.tui.widgets.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _DRAFT_AFTER_S = 0.8
 _COUNT_AFTER_S = 0.25
 
 
-class Writing(MessageActions, SessionActions):
+class Writing(MessageActions):
     """What happens between the first key and a question that is asked."""
 
     def __init__(self, program: Program, new_engine: "EngineFactory | None" = None, model: str = "") -> None:
@@ -44,35 +44,36 @@ class Writing(MessageActions, SessionActions):
         if not self.session.model:
             self.attempt(self._ask_first(text, event), "ask")
             return
-        question, self.editing = self.editing, None
-        self.prompt.clear()
-        self.leave_editing()
         self.prompt.area.earlier.append(text)
-        if question:
-            self.attempt(self._edit(question.id, text), "ask")
+        if question := self.editing:
+            self.leave_editing()
+            self.attempt(self._edit(question, text), "ask")
         else:
-            self.attempt(self._send(text, event), "ask")
+            self.prompt.clear()
+            self.attempt(self._send(self.session.id, text, event), "ask")
 
     async def _ask_first(self, text: str, event: Prompt.Submitted) -> None:
+        session_id = self.session.id
         await self.begin_with_a_model()
-        if self.session.model:
+        if self.session.model and session_id == self.session.id:
             self.ask_for(text, event)
 
     async def begin_with_a_model(self) -> None:
         """Take the model that is here; welcome a person who has none."""
-        model = (await self.chats.sessions.labels(self.session.id)).model
+        session_id = self.session.id
+        model = (await self.chats.sessions.labels(session_id)).model
+        if session_id != self.session.id:
+            return
         if not model:
             self.choose_first_model()
         elif not self.session.model:
-            self.session = await self.chats.sessions.change(self.session.id, model=model)
-            self.show_header()
+            self.take(await self.chats.sessions.change(session_id, model=model))
 
-    async def _send(self, text: str, event: Prompt.Submitted) -> None:
-        session_id = self.session.id
+    async def _send(self, session_id: str, text: str, event: Prompt.Submitted) -> None:
         try:
             question = await self.chats.send(session_id, text, event.attachments)
         except QwenchatError:
-            self.prompt.write(text)
+            await self._give_back(session_id, text, event.attachments)
             raise
         if session_id == self.session.id:
             if self.branched:
@@ -81,22 +82,28 @@ class Writing(MessageActions, SessionActions):
             else:
                 self.transcript.add(question)
             self.transcript.follow()
-        if self.session.draft:
-            await self.chats.sessions.change(session_id, draft="")
-        if session_id == self.session.id:
-            self.session = await self.chats.sessions.labels(session_id)
-            self.show_header()
+            await self.save_draft()
+            self.take(await self.chats.sessions.labels(session_id))
         self.sidebar.reload()
 
-    async def _edit(self, question_id: str, text: str) -> None:
-        question = next(message for message in self.transcript.messages if message.id == question_id)
+    async def _edit(self, question: Message, text: str) -> None:
         try:
             await self.chats.edit(question, text)
         except QwenchatError:
-            self.prompt.write(text)
+            await self._give_back(question.session, text)
             raise
-        await self.reread()
-        self.transcript.follow()
+        if question.session == self.session.id:
+            await self.reread()
+            self.transcript.follow()
+
+    async def _give_back(self, session_id: str, text: str, files: tuple[Attachment, ...] = ()) -> None:
+        """Put what could not be asked back where it was written, before what was written there since."""
+        if session_id == self.session.id:
+            self.prompt.fill(_joined(text, self.prompt.text), (*files, *self.prompt.attachments))
+        else:
+            self.attached[session_id] = (*files, *self.attached.get(session_id, ()))
+            draft = (await self.chats.sessions.labels(session_id)).draft
+            await self.chats.sessions.change(session_id, draft=_joined(text, draft))
 
     def choose_first_model(self) -> None:
         """Welcome a person who has no model yet; what is in the prompt stays."""
@@ -133,9 +140,13 @@ class Writing(MessageActions, SessionActions):
             self.attempt(self.chats.model.load(self.session), "warm")
 
     async def save_draft(self) -> None:
-        """Keep what stands in the prompt with its session, if that changed."""
-        text = "" if self.editing else self.prompt.text
-        if text == self.session.draft or (self.chats.sessions.is_new(self.session.id) and not text.strip()):
+        """Keep what stands in the prompt with its session, if that changed and is no question being edited."""
+        text = self.prompt.text
+        if (
+            self.editing
+            or text == self.session.draft
+            or (self.chats.sessions.is_new(self.session.id) and not text.strip())
+        ):
             return
         self.session = replace(self.session, draft=text)
         await self.chats.sessions.change(self.session.id, draft=text)
@@ -189,3 +200,7 @@ class Writing(MessageActions, SessionActions):
                         _("Set EDITOR to one that can."),
                     )
                 )
+
+
+def _joined(*texts: str) -> str:
+    return "\n\n".join(text for text in texts if text)

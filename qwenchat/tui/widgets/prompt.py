@@ -18,6 +18,7 @@ from qwenchat import textfile
 from qwenchat.chat.conversation import Attachment
 from qwenchat.errors import FileError
 from qwenchat.i18n import _, ngettext
+from qwenchat.paths import at_home
 from qwenchat.text import clean, clean_line
 from qwenchat.tui import slash
 
@@ -86,9 +87,9 @@ class PromptArea(TextArea):
         super().action_cursor_down(select)
 
     def write(self, text: str) -> None:
-        """Put another text in place of what stands there, the cursor behind it."""
+        """Put another text in place of what stands there, the cursor behind it; it may come from an imported chat."""
         self._at = None
-        self.load_text(text)
+        self.load_text(clean(text))
         self.move_cursor(self.document.end)
 
     def _go(self, step: int) -> bool:
@@ -153,11 +154,15 @@ class Prompt(Vertical):
         """Put a text there."""
         self.area.write(text)
 
+    def fill(self, text: str, attachments: tuple[Attachment, ...]) -> None:
+        """Put a text and files there, in place of all that was there."""
+        self.area.write(text)
+        self.attachments = attachments
+        self._show_chips()
+
     def clear(self) -> None:
         """Empty it, files too."""
-        self.area.write("")
-        self.attachments = ()
-        self._show_chips()
+        self.fill("", ())
 
     def attach(self, paths: Sequence[Path]) -> None:
         """Add text files as chips; what is no text file is refused by a message."""
@@ -211,7 +216,7 @@ class Prompt(Vertical):
     async def _read(self, paths: list[Path]) -> None:
         for path in paths:
             try:
-                file = await asyncio.to_thread(textfile.read, path.expanduser())
+                file = await asyncio.to_thread(textfile.read, at_home(path))
             except FileError as error:
                 self.post_message(self.Refused(error))
             else:

@@ -56,6 +56,8 @@ class Sidebar(Vertical):
         self._newest, self._find = newest, find
         self._loaded = 0
         self._all_loaded = False
+        self._shows_hits = False
+        """What the list really shows: it follows the search line a moment later."""
         self._group = ""
         self._current = ""
         self._busy: frozenset[str] = frozenset()
@@ -73,7 +75,7 @@ class Sidebar(Vertical):
 
     @property
     def searching(self) -> bool:
-        """Whether the list shows what a search found."""
+        """Whether a search is typed."""
         return bool(self.query_one(Input).value.strip())
 
     def session(self, session_id: str) -> Session | None:
@@ -93,7 +95,7 @@ class Sidebar(Vertical):
         before = {self._current, *self._busy}
         self._current, self._busy = current, frozenset(busy)
         for session_id in {*before, current, *busy} - {""}:
-            if not self.searching and (session := self._sessions.get(session_id)):
+            if not self._shows_hits and (session := self._sessions.get(session_id)):
                 self.list.replace_option_prompt(session_id, self._line(session))
 
     def focus_search(self) -> None:
@@ -135,7 +137,7 @@ class Sidebar(Vertical):
             self._more()
 
     def _more(self) -> None:
-        if not self._all_loaded and not self.searching:
+        if not (self._all_loaded or self.searching or self._shows_hits):
             at = self._loaded
             self.run_worker(self._fetch(at, PAGE), group="list", exclusive=True)
 
@@ -146,6 +148,7 @@ class Sidebar(Vertical):
     def _show_page(self, page: "Sequence[Listed]", offset: int, limit: int) -> None:
         if self.searching or offset not in (0, self._loaded):
             return
+        self._shows_hits = False
         view = self.list
         at = view.session_id
         if offset == 0:
@@ -194,6 +197,7 @@ class Sidebar(Vertical):
     def _show_found(self, typed: str, found: "Found") -> None:
         if typed != self.query_one(Input).value:
             return
+        self._shows_hits = True
         view = self.list
         view.clear_options()
         if not found.hits:
