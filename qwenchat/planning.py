@@ -5,7 +5,7 @@ of `models.fit`; the person's `--force` overrides them.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qwenchat.chat.sampling import Sampling, qwen2_defaults
 from qwenchat.config import ModelSettings
@@ -58,10 +58,10 @@ class Planning:
         if wishes.ctx and wishes.ctx > window.limit:
             raise _beyond(name, wishes.ctx, window.limit)
         asked = wishes.ctx or min(self.settings.context, window.limit)
-        fits = self._fit(header, asked, window.native, wishes.kv_type or self.settings.kv_type)
+        layers = self.settings.gpu_layers if wishes.gpu_layers is None else wishes.gpu_layers
+        fits = self._fit(header, asked, window.native, wishes.kv_type or self.settings.kv_type, layers)
         if fits.verdict is Verdict.TOO_LARGE and not wishes.force:
             raise _too_large(header, name, fits)
-        layers = self.settings.gpu_layers if wishes.gpu_layers is None else wishes.gpu_layers
         whole = fits.gpu_layers == header.layers  # then the output matrix goes along
         load = LoadPlan(
             path=os.fsencode(header.path),
@@ -78,12 +78,17 @@ class Planning:
         defaults = self.sampling.over(header.advised).over(qwen2_defaults(header.layers, header.width))
         return Planned(load, name, defaults, _warnings(load))
 
-    def _fit(self, header: Header, asked: int, native: int, kv_type: str) -> Fit:
-        """Return the fit with the window asked for, else with the largest comfortable one up to the native."""
+    def _fit(self, header: Header, asked: int, native: int, kv_type: str, layers: int) -> Fit:
+        """Return the fit with the window asked for, else with the largest comfortable one up to the native.
+
+        No more than `layers` count on the accelerator, -1 for as many as fit.
+        """
+        here = self.resources if layers else replace(self.resources, gpu_available=0, gpu_of_ram=0)
+        most = layers if layers > 0 else None
         if not asked:
-            return fit.plan(header, self.resources, min(native, NATIVE_CONTEXT), kv_type)
+            return fit.plan(header, here, min(native, NATIVE_CONTEXT), kv_type, most)
         kinds = list(KV_BYTES) if kv_type == "auto" else [kv_type]
-        fits = [fit.assess(header, self.resources, asked, kind) for kind in kinds]
+        fits = [fit.assess(header, here, asked, kind, most) for kind in kinds]
         return min(fits, key=lambda one: one.verdict.rank)
 
 

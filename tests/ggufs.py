@@ -57,6 +57,8 @@ class Vocabulary:
 
     tokens: tuple[bytes, ...]
     merges: tuple[str, ...]
+    user_defined: frozenset[bytes] = frozenset()
+    """Tokens of that type, as careless converters write special ones: they are recognised in any text."""
 
     @classmethod
     def small(cls, extra: Iterable[bytes] = ()) -> "Vocabulary":
@@ -79,6 +81,8 @@ class Vocabulary:
         """Put the tokenizer's keys into a file."""
         special = len(self.tokens) - 3
         kinds = [TokenType.NORMAL] * special + [TokenType.CONTROL] * 3
+        for token in self.user_defined:
+            kinds[self.id(token)] = TokenType.USER_DEFINED
         writer.add_tokenizer_model("gpt2")
         writer.add_tokenizer_pre("qwen2")
         writer.add_token_list([_shown(t) if i < special else t.decode() for i, t in enumerate(self.tokens)])

@@ -43,7 +43,10 @@ class Engine(Protocol):
         ...
 
     async def count(self, turns: Sequence[Turn]) -> list[int]:
-        """Return the tokens that each turn takes in a prompt, markers included."""
+        """Return the tokens that each turn takes in a prompt, markers included.
+
+        Raises Interrupted when `cancel` is called meanwhile and no request is under way.
+        """
         ...
 
     def generate(

@@ -6,10 +6,11 @@ Whatever ends it, the answer so far is kept, with the status that says how it en
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import TypeVar
 
 from qwenchat.chat import prompt, window
 from qwenchat.chat.conversation import FinishReason, Message, Role, Session, Status
@@ -28,6 +29,8 @@ _STATUS = {
     FinishReason.CONTEXT: Status.TRUNCATED,
     FinishReason.CANCELLED: Status.STOPPED,
 }
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +71,22 @@ class Run:
     async def pump(self) -> None:
         """Run the turn to its end and keep it, whatever happens."""
         saver = asyncio.create_task(self._save_as_it_comes())
-        end = replace(self._answer, status=Status.STOPPED)
+        finished: Finished | None = None
+        status, error = Status.STOPPED, ""
         try:
             finished = await self._generate(saver)
-            end = replace(
-                self._answer,
-                status=_STATUS[finished.reason],
-                finish_reason=finished.reason,
-                usage=finished.usage,
-                timings=finished.timings,
-            )
+            status = _STATUS[finished.reason]
         except Interrupted:
             raise
         except Exception as failure:
-            reason = failure.message if isinstance(failure, QwenchatError) else repr(failure)
-            end = replace(self._answer, status=Status.FAILED, error=reason)
+            status, error = Status.FAILED, failure.message if isinstance(failure, QwenchatError) else repr(failure)
             raise
         finally:
+            end = replace(self._answer, status=status, error=error)  # with the model and the id that it has by now
+            if finished is not None:
+                end = replace(end, finish_reason=finished.reason, usage=finished.usage, timings=finished.timings)
             try:
-                await self._finish(saver, end)
+                await _whole(self._finish(saver, end))
             finally:
                 self.events.put_nowait(None)
 
@@ -103,7 +103,7 @@ class Run:
             model_file=info.file,
             sampling=sampling,
         )
-        await asyncio.to_thread(self._store.amend, self._answer)  # whoever continues it must know whose tokens they are
+        await _whole(asyncio.to_thread(self._store.amend, self._answer))  # later turns must know whose tokens they are
         turns = await self._in_view(info.n_ctx, sampling)
         key = self._session.id if self._store.keeps else ""
         stream = self._engine.generate(turns, sampling, session=key, resume=self._resume)
@@ -128,9 +128,13 @@ class Run:
         else:  # its tokens mean nothing to this model, and what it was stays as it is
             ids = self._means.new_id(), earlier.session, earlier.parent
             self._answer = Message(*ids, Role.ASSISTANT, earlier.text, self._means.clock(), Status.STREAMING)
-            await asyncio.to_thread(self._store.add, self._answer)
+            await _whole(asyncio.to_thread(self._add))
             self._branch = [*self._branch[:-1], self._answer]
             self.events.put_nowait(Saved(_followed(self._branch), self._answer))
+        self._open = True
+
+    def _add(self) -> None:
+        self._store.add(self._answer)
         self._open = True
 
     async def _in_view(self, n_ctx: int, sampling: Sampling) -> list[Turn]:
@@ -185,3 +189,18 @@ class Run:
 def _followed(branch: Sequence[Message]) -> Message:
     """Return what the last message follows; where nothing is before it any more, that message itself."""
     return branch[-2:][0]
+
+
+async def _whole(work: Coroutine[object, object, Result]) -> Result:
+    """Do work to its end, however often the one who waits is cancelled meanwhile; that is heard afterwards."""
+    task = asyncio.create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as again:
+            cancelled = again
+    result = task.result()
+    if cancelled:
+        raise cancelled
+    return result

@@ -73,6 +73,7 @@ class Turns(Means):
             run = await begin(await asyncio.to_thread(self.store.session, session_id))
             task = asyncio.create_task(run.pump())
             try:
+                await asyncio.sleep(0)  # it has begun: a task that is cancelled before keeps nothing
                 while (event := await run.events.get()) is not None:
                     yield event
                 await task

@@ -1,5 +1,7 @@
 """What `ask` is given: words, a pipe, files, a schema, adapters. Everything is read and checked before any loading."""
 
+import errno
+import io
 import json
 import math
 import os
@@ -25,8 +27,18 @@ def one_prompt(words: Sequence[str], attachments: Sequence[Attachment]) -> str:
 
 
 def piped_text() -> str:
-    """Return standard input as text. Raises FileError when it is not."""
-    return textfile.decode(sys.stdin.buffer.read(textfile.SIZE_LIMIT + 1), _("standard input"))
+    """Return standard input as text, empty where it is only open for writing. Raises FileError when it is not text."""
+    name = _("standard input")
+    try:
+        data = sys.stdin.buffer.read(textfile.SIZE_LIMIT + 1)
+    except OSError as error:
+        if error.errno == errno.EBADF or isinstance(error, io.UnsupportedOperation):  # as nohup leaves it
+            return ""
+        raise FileError(
+            _("{file} can't be read: {reason}.").format(file=name, reason=error.strerror),
+            _("Check what is piped in, or add `</dev/null`."),
+        ) from error
+    return textfile.decode(data, name)
 
 
 def attachment(path: Path) -> Attachment:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import psutil
 
 from qwenchat.doctor.finding import Finding, ok, warning
-from qwenchat.engine.hardware import cgroup_cores, processor, this_machine, usable_cores
+from qwenchat.engine.hardware import ControlGroups, processor, this_machine, usable_cores
 from qwenchat.i18n import _
 from qwenchat.models.fit import DISK_RESERVE
 from qwenchat.models.layouts import free_bytes
@@ -36,7 +36,7 @@ def cores(program: Program) -> Iterator[Finding]:
     words = _("{cores} to compute with; {logical} logical, {allowed} of them by affinity; {name}").format(
         cores=usable, logical=logical, allowed=allowed, name=processor()
     )
-    if quota := cgroup_cores():
+    if quota := ControlGroups().cores():
         words += "; " + _("the cgroup grants {quota:.1f}").format(quota=quota)
     threads = program.settings.model.threads
     if threads > usable:

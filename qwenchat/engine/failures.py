@@ -35,6 +35,11 @@ def loading_stopped() -> Interrupted:
     return Interrupted(_("Loading was stopped."))
 
 
+def counting_stopped() -> Interrupted:
+    """Return the error for a count that was cancelled."""
+    return Interrupted(_("Counting tokens was stopped."))
+
+
 def request_error(reply: Answer) -> QwenchatError:
     """Return the error for a request that the worker refused."""
     kind, detail = (reply.kind, reply.detail) if isinstance(reply, Failed) else ("decode", repr(reply))

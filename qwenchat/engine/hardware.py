@@ -28,7 +28,7 @@ def this_machine() -> Machine:
     """Look at the machine now."""
     memory = psutil.virtual_memory()
     total, available = memory.total, memory.available
-    for limit, used in _cgroup_memory():
+    for limit, used in ControlGroups().memory():
         total, available = min(total, limit), min(available, max(0, limit - used))
     return Machine(usable_cores(), total, available)
 
@@ -49,38 +49,60 @@ def usable_cores() -> int:
     logical = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     per_core = max(1, (psutil.cpu_count() or 1) // (psutil.cpu_count(logical=False) or psutil.cpu_count() or 1))
     cores = max(1, logical // per_core)
-    quota = cgroup_cores()
+    quota = ControlGroups().cores()
     return max(1, min(cores, int(quota))) if quota else cores
 
 
-def cgroup_cores() -> float | None:
-    """Return the cores that cgroup v2 (`cpu.max`: quota and period in µs) or v1 grants, None without a limit."""
-    words = _read("/sys/fs/cgroup/cpu.max").split()
-    if len(words) == 2 and words[0].isdigit():
-        return int(words[0]) / int(words[1])
-    quota, period = _read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), _read("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
-    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
+@dataclass(frozen=True, slots=True)
+class ControlGroups:
+    """The groups that this process is in, v2 and v1: the limits of each of them hold, and of all around it."""
+
+    own: Path = Path("/proc/self/cgroup")
+    mount: Path = Path("/sys/fs/cgroup")
+
+    def cores(self) -> float | None:
+        """Return the cores that v2 (`cpu.max`: quota and period in µs) or v1 grants, None without a limit."""
+        found = []
+        for folder in self._folders("cpu"):
+            quota, _space, period = _read(folder / "cpu.max").partition(" ")
+            found.append((quota, period))
+            found.append((_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")))
+        return min((int(quota) / int(period) for quota, period in found if _numbers(quota, period)), default=None)
+
+    def memory(self) -> list[tuple[int, int]]:
+        """Return (limit, used without file cache) in bytes for each memory limit that this process is under."""
+        found = []
+        for folder in self._folders("memory"):
+            for limit_file, used_file, cached in (
+                ("memory.max", "memory.current", "inactive_file"),
+                ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+            ):
+                limit, used = _read(folder / limit_file), _read(folder / used_file)
+                if _numbers(limit, used):
+                    stat = dict(line.partition(" ")[::2] for line in _read(folder / "memory.stat").splitlines())
+                    found.append((int(limit), max(0, int(used) - int(stat.get(cached, 0)))))
+        return found
+
+    def _folders(self, controller: str) -> set[Path]:
+        """Return the groups' folders up to the mount, which may be all that a container sees of them."""
+        found = {self.mount, self.mount / controller}
+        for line in _read(self.own).splitlines():
+            controllers, _colon, path = line.partition(":")[2].partition(":")
+            if controllers and controller not in controllers.split(","):
+                continue
+            root = self.mount / controller if controllers else self.mount
+            parts = Path(path).parts[1:]
+            if ".." not in parts:  # else the group is outside of what is mounted here
+                found.update(root.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1))
+        return found
 
 
-def _cgroup_memory() -> list[tuple[int, int]]:
-    """Return (limit, used without file cache) in bytes for each memory limit that this process is under."""
-    found = []
-    for folder, limit_file, used_file in (
-        ("/sys/fs/cgroup", "memory.max", "memory.current"),
-        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-    ):
-        limit, used = _read(f"{folder}/{limit_file}"), _read(f"{folder}/{used_file}")
-        if limit.isdigit() and used.isdigit():
-            cached = next(
-                (int(line.split()[1]) for line in _read(f"{folder}/memory.stat").splitlines()
-                 if line.startswith("inactive_file ")), 0
-            )  # fmt: skip
-            found.append((int(limit), max(0, int(used) - cached)))
-    return found
+def _numbers(*words: str) -> bool:
+    return all(word.isdecimal() and word.isascii() for word in words)
 
 
-def _read(file: str) -> str:
+def _read(file: str | Path) -> str:
     try:
-        return Path(file).read_text("ascii").strip()
+        return Path(file).read_text("utf-8", "surrogateescape").strip()
     except OSError:
         return ""

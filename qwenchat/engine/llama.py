@@ -7,10 +7,12 @@ tokens the KV cache holds. It never prints, never decides what to say, and lets 
 import ctypes
 import importlib.util
 import os
+import re
 import sys
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,12 @@ _YARN = 2
 _GPU, _INTEGRATED_GPU = 1, 2
 """GGML_BACKEND_DEVICE_TYPE_GPU and _IGPU."""
 _ABORTED = 2
+_USER_DEFINED = 16
+"""LLAMA_TOKEN_ATTR_USER_DEFINED: llama.cpp recognises such a token in any text."""
+_MARKER = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
+"""What may part the turns in a chat template."""
+_USUAL_MARKERS = tuple(f"<|{name}|>" for name in ("im_start", "im_end", "endoftext", "system", "user", "assistant"))
+"""ChatML's, and those that a template may put together from a role."""
 _MMAP = 1
 """LLAMA_LOAD_MODE_MMAP; 0 reads the file."""
 
@@ -118,6 +126,8 @@ class Model:
         self.cached = array("i")
         """The tokens that the KV cache holds."""
         self._piece_buffer = ctypes.create_string_buffer(256)
+        self._forgeable = dict(self._find_forgeable())
+        """Markers between turns, and their tokens, that llama.cpp would find in plain text too."""
 
     def _load(self, plan: LoadPlan, progress: Callable[[float], bool]) -> Any:
         params = self.c.llama_model_default_params()
@@ -184,6 +194,12 @@ class Model:
 
     def tokenise(self, text: str, *, special: bool) -> "array[int]":
         """Return the tokens of a text; special tokens are recognised only where `special`."""
+        if not special and (inside := [marker for marker in self._forgeable if marker in text]):
+            cuts = "|".join(f"(?<={re.escape(marker[0])})(?={re.escape(marker[1:])})" for marker in inside)
+            return array("i", chain.from_iterable(map(self._tokens, re.split(cuts, text), repeat(False))))
+        return self._tokens(text, special)
+
+    def _tokens(self, text: str, special: bool) -> "array[int]":
         data = text.encode()
         room = len(data) + 2
         tokens = (ctypes.c_int32 * room)()
@@ -192,6 +208,12 @@ class Model:
             raise DecodeFailed("tokenise")
         return array("i", memoryview(tokens)[:count].tobytes())
 
+    def _find_forgeable(self) -> Iterator[tuple[str, int]]:
+        for marker in {*_USUAL_MARKERS, *_MARKER.findall(self.chat_template)}:
+            tokens = self._tokens(marker, special=True)
+            if len(tokens) == 1 and self.c.llama_vocab_get_attr(self.vocab, tokens[0]) & _USER_DEFINED:
+                yield marker, tokens[0]
+
     def harmless(self, ids: Sequence[int]) -> "array[int]":
         """Return the tokens of an earlier answer without those that could end it or open another speaker's turn.
 
@@ -199,7 +221,7 @@ class Model:
         """
         allowed = {
             token
-            for token in set(ids)
+            for token in set(ids).difference(self._forgeable.values())
             if 0 <= token < self.n_vocab and not self.c.llama_vocab_is_control(self.vocab, token)
         }
         return array("i", (token for token in ids if token in allowed))

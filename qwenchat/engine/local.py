@@ -16,7 +16,7 @@ from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.prompt import Part, Plain, Special, Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engine.arrangement import Arrangement, arrangement_for
-from qwenchat.engine.failures import load_error, loading_stopped, request_error
+from qwenchat.engine.failures import counting_stopped, load_error, loading_stopped, request_error
 from qwenchat.engine.process import WorkerProcess
 from qwenchat.engine.protocol import (
     Answer,
@@ -77,6 +77,7 @@ class LocalEngine:
         self._worker: WorkerProcess | None = None
         self._loaded: _Loaded | None = None
         self._running = 0
+        self._counting: set[asyncio.Task[list[int]]] = set()
         self._stopped = False
         """Whether the load under way is to end; it hears of it at its next step."""
         self._resident, self._resident_tokens = "", 0
@@ -153,6 +154,18 @@ class LocalEngine:
 
     async def count(self, turns: Sequence[Turn]) -> list[int]:
         loaded = await self._ready()
+        counting = asyncio.create_task(self._count(loaded, turns))
+        self._counting.add(counting)
+        try:
+            await asyncio.wait({counting})
+        finally:
+            self._counting.discard(counting)
+            counting.cancel()
+        if counting.cancelled():
+            raise counting_stopped()
+        return counting.result()
+
+    async def _count(self, loaded: _Loaded, turns: Sequence[Turn]) -> list[int]:
         prompts = [_wire(parts) for parts in await loaded.arrangement.each(turns)]
         reply = await loaded.worker.ask_once(Count(loaded.worker.number(), prompts))
         if isinstance(reply, Counted):
@@ -197,6 +210,9 @@ class LocalEngine:
         self._stopped = self._loading.locked()
         if self._running and self._worker:
             await self._worker.cancel(self._running)
+        else:  # the worker counts on, and nobody waits for it
+            for counting in self._counting:
+                counting.cancel()
 
     async def close(self) -> None:
         await self.cancel()

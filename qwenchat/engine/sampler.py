@@ -55,10 +55,10 @@ class Sampler:
     def _make_grammar(self, schema: str) -> Any:
         try:
             convert = import_module("llama_cpp.llama_grammar").json_schema_to_gbnf
-            grammar = convert(json.dumps(json.loads(schema)))
+            grammar = convert(json.dumps(json.loads(schema))).encode()
         except Exception as error:
             raise SchemaRefused(str(error)) from error
-        sampler = self._c.llama_sampler_init_grammar(self._model.vocab, grammar.encode(), b"root")
+        sampler = self._c.llama_sampler_init_grammar(self._model.vocab, grammar, b"root")
         if not sampler:
             raise SchemaRefused("llama.cpp does not take the grammar made from it")
         return sampler

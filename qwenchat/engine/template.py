@@ -26,6 +26,9 @@ from qwenchat.text import clean_line
 TIME_LIMIT_S = 5.0
 MEMORY_LIMIT = 512 << 20
 OUTPUT_LIMIT = 1 << 20
+ERROR_LIMIT = 64 << 10
+REASON_LIMIT = 500
+"""Characters of an error's message: a template may write one of any length."""
 MARKS_PER_TURN = 4
 """How often, on average, a template may place what was said: each time costs the memory of the whole text."""
 
@@ -99,7 +102,8 @@ async def _ask_child(job: Job) -> str:
     )
     try:
         async with asyncio.timeout(TIME_LIMIT_S):
-            out, err = await child.communicate(msgspec.json.encode(job))
+            out, err = await _said(child, msgspec.json.encode(job))
+            await child.wait()
     except TimeoutError:
         raise _unusable(_("it takes too long")) from None
     finally:
@@ -107,8 +111,27 @@ async def _ask_child(job: Job) -> str:
             child.kill()
             await child.wait()
     if child.returncode:
-        raise _unusable(clean_line(err.decode("utf-8", "replace").strip().rpartition("\n")[2] or _("it fails")))
+        last = err.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise _unusable(clean_line(last, REASON_LIMIT) or _("it fails"))
     return out.decode("utf-8", "replace")
+
+
+async def _said(child: asyncio.subprocess.Process, job: bytes) -> tuple[bytes, bytes]:
+    """Give the child its job and return what it wrote and the end of its complaints."""
+    if not (child.stdin and child.stdout and child.stderr):
+        raise AssertionError("the child has all three pipes")
+    child.stdin.write(job)
+    child.stdin.write_eof()
+    async with asyncio.TaskGroup() as group:
+        out, err = group.create_task(child.stdout.read()), group.create_task(_last(child.stderr))
+    return out.result(), err.result()
+
+
+async def _last(stream: asyncio.StreamReader) -> bytes:
+    kept = b""
+    while block := await stream.read(ERROR_LIMIT):
+        kept = (kept + block)[-ERROR_LIMIT:]
+    return kept
 
 
 def _unusable(reason: str) -> CannotLoad:
@@ -160,7 +183,7 @@ def main() -> int:
         AttributeError,
         KeyError,
     ) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        print(f"{type(error).__name__}: {str(error)[:REASON_LIMIT]}", file=sys.stderr)
         return 1
     return 0
 

@@ -3,6 +3,7 @@
 Plain numbers in, plain numbers out: what the machine has is looked up elsewhere.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -147,21 +148,32 @@ def largest_context(model: Loadable, available: int, kv_bytes_per_element: float
     return max(0, steps) * CONTEXT_STEP
 
 
-def assess(model: Loadable, resources: Resources, n_ctx: int, kv_type: str) -> Fit:
-    """Return how a model with a window of `n_ctx` tokens and a KV cache of `kv_type` fits."""
+def assess(model: Loadable, resources: Resources, n_ctx: int, kv_type: str, most_layers: int | None = None) -> Fit:
+    """Return how a model with a window of `n_ctx` tokens and a KV cache of `kv_type` fits.
+
+    `most_layers` is for who wants no more of them on the accelerator, though they would fit.
+    """
     memory = memory_needed(model, n_ctx, KV_BYTES[kv_type])
     on_gpu = _layers_on_gpu(model, memory, resources)
+    on_gpu = on_gpu if most_layers is None else min(on_gpu, most_layers)
     in_ram = memory.total - (memory.total * on_gpu // max(1, model.layers) if resources.gpu_available else 0)
     if in_ram <= resources.ram_available * COMFORT:
         verdict = Verdict.COMFORTABLE if on_gpu in (0, model.layers) else Verdict.PARTLY_ON_GPU
     else:
         verdict = Verdict.TIGHT if in_ram <= resources.ram_available else Verdict.TOO_LARGE
-    available = resources.ram_available + resources.gpu_available
+    both = resources.ram_available + resources.gpu_available
+    available = round(min(both, _within(resources.ram_available, model, most_layers)))
     speed = _decode_tps(model, resources, on_gpu)
     return Fit(verdict, memory, n_ctx, kv_type, available, on_gpu, speed)
 
 
-def plan(model: Loadable, resources: Resources, limit: int = NATIVE_CONTEXT, kv_type: str = "auto") -> Fit:
+def plan(
+    model: Loadable,
+    resources: Resources,
+    limit: int = NATIVE_CONTEXT,
+    kv_type: str = "auto",
+    most_layers: int | None = None,
+) -> Fit:
     """Return the fit with the largest window, of `limit` tokens at most, that is comfortable.
 
     `auto` takes f16, and q8_0 where that keeps more of the window. A window that would come out smaller than
@@ -169,11 +181,13 @@ def plan(model: Loadable, resources: Resources, limit: int = NATIVE_CONTEXT, kv_
     """
     kinds = list(KV_BYTES) if kv_type == "auto" else [kv_type]
     for kind in kinds:
-        fit = assess(model, resources, limit, kind)
+        fit = assess(model, resources, limit, kind, most_layers)
         if fit.verdict in (Verdict.COMFORTABLE, Verdict.PARTLY_ON_GPU):
             return fit
-    n_ctx = largest_context(model, resources.comfortable, KV_BYTES[kinds[-1]], limit)
-    return assess(model, resources, n_ctx if n_ctx >= USUAL_CONTEXT else min(limit, LEAST_CONTEXT), kinds[-1])
+    comfortable = round(min(resources.comfortable, _within(resources.ram_available * COMFORT, model, most_layers)))
+    n_ctx = largest_context(model, comfortable, KV_BYTES[kinds[-1]], limit)
+    worth = n_ctx if n_ctx >= USUAL_CONTEXT else min(limit, LEAST_CONTEXT)
+    return assess(model, resources, worth, kinds[-1], most_layers)
 
 
 Some = TypeVar("Some", bound=Loadable)
@@ -192,6 +206,12 @@ def choose(models: Sequence[Some], resources: Resources, limit: int = NATIVE_CON
 def disk_missing(size: int, resources: Resources) -> int:
     """Return the bytes that a download of `size` bytes lacks on the disk, a reserve counted in; 0 if it fits."""
     return max(0, size + DISK_RESERVE - resources.disk_free)
+
+
+def _within(ram: float, model: Loadable, most_layers: int | None) -> float:
+    """Return the bytes that a model may take whose layers beyond `most_layers` all have to lie in `ram`."""
+    others = 0 if most_layers is None else model.layers - most_layers
+    return ram * model.layers / others if others > 0 else math.inf
 
 
 def _layers_on_gpu(model: Loadable, memory: Memory, resources: Resources) -> int:

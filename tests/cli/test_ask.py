@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -53,6 +54,16 @@ def test_words_pipe_and_files_make_one_question(tiny: Path, tmp_path: Path) -> N
     alone, piped, filed = tokens("hi"), tokens("hi", stdin=b"piped words"), tokens("hi", "-f", notes)
     assert alone < piped < filed
     assert qwenchat(*words, stdin=b"only piped").returncode == 0
+
+
+def test_a_standard_input_that_can_not_be_read(tiny: Path) -> None:
+    def ask(stdin: int) -> "subprocess.CompletedProcess[str]":
+        words = [sys.executable, "-m", "qwenchat", "ask", "-m", str(tiny), "--no-save", "--max-tokens", "1", "hi"]
+        return subprocess.run(words, stdin=stdin, capture_output=True, text=True, env=environment(), check=False)
+
+    with Path(os.devnull).open("wb") as as_nohup_leaves_it, socket.socket() as unconnected:
+        assert (done := ask(as_nohup_leaves_it.fileno())).returncode == 0, done.stderr
+        check_refusal(ask(unconnected.fileno()), 8, "standard input")
 
 
 def test_verbose_tells_stderr_how_long_it_took(chain: ggufs.Chain) -> None:

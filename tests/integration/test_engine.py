@@ -209,8 +209,9 @@ async def test_a_schema_is_followed_even_by_noise(tiny: Path, tmp_path: Path) ->
                 jsonschema.validate(json.loads(said.text), schema)
             else:
                 assert said.text.startswith("{")
-        with pytest.raises(WrongUse, match="schema"):
-            await answer(made, questions("Hi"), Sampling(schema='{"$ref": "#/nowhere"}'))
+        for bad in ('{"$ref": "#/nowhere"}', r'{"type": "string", "pattern": "^\udfff$"}'):
+            with pytest.raises(WrongUse, match="schema"):
+                await answer(made, questions("Hi"), Sampling(schema=bad))
         assert (await answer(made, questions("Hi"), Sampling(temperature=0.0, max_tokens=2))).ids
 
 
@@ -420,9 +421,22 @@ async def test_a_thread_that_fails_ends_the_worker(tiny: Path, tmp_path: Path) -
 
 async def test_counting_is_served_while_an_answer_streams(endless: ggufs.Chain, tmp_path: Path) -> None:
     async with engine(endless.path, tmp_path, n_ctx=32768) as made:
-        counts: list[int] = []
+        counting: asyncio.Task[list[int]] | None = None
         async for event in made.generate(questions("Go"), GREEDY):
-            if isinstance(event, Delta) and not counts:
-                counts = await made.count(questions("Hello world"))
-                await made.cancel()
-    assert len(counts) == 2
+            if isinstance(event, Delta) and not counting:
+                counting = asyncio.create_task(made.count(questions(LONG)))
+                await asyncio.sleep(0)
+                await made.cancel()  # it is the answer that is stopped
+        assert counting and len(await counting) == 2
+
+
+async def test_cancel_ends_a_count(tiny: Path, tmp_path: Path) -> None:
+    async with engine(tiny, tmp_path) as made:
+        await made.ready()
+        counting = asyncio.create_task(made.count(questions(LONG * 100)))
+        while not counting.done():
+            await made.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(Interrupted):
+            await counting
+        assert len(await made.count(questions("Hello"))) == 2

@@ -1,5 +1,6 @@
 """A model's own chat template is a stranger's code: it arranges turns, and can do nothing else."""
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,18 @@ async def test_an_answer_is_left_open_to_be_carried_on() -> None:
 async def test_a_hostile_or_broken_template_is_refused(template: str) -> None:
     with pytest.raises(CannotLoad, match="template"):
         await render(template, TURNS, bos="", eos="")
+
+
+async def test_a_template_can_not_fill_the_memory_with_its_complaint() -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(CannotLoad, match="TemplateError: no no") as caught:
+            await render("{{ raise_exception('no ' * 30000000) }}", TURNS, bos="", eos="")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(caught.value.message) < 1000
+    assert peak < 5_000_000
 
 
 async def test_a_template_can_not_multiply_what_was_said() -> None:

@@ -93,3 +93,27 @@ def test_layers_go_to_the_accelerator_as_far_as_they_fit(header: Header) -> None
     assert 0 < layers(4) < 29
     assert layers(24, gpu_layers=0) == 0
     assert layers(0.2) == 0
+
+
+def test_layers_that_stay_off_the_accelerator_need_memory_of_their_own(header: Header) -> None:
+    def here(layers: int, free_gib: float, ctx: int | None = None) -> Planned:
+        return planned(header, free_gib, Wishes(ctx=ctx, gpu_layers=layers), gpu_gib=24)
+
+    assert here(-1, 2).load.n_ctx == 32768
+    for layers in (0, 7):
+        with pytest.raises(CannotLoad, match="needs"):
+            here(layers, 3)
+        with pytest.raises(CannotLoad, match="needs"):
+            here(layers, 3, ctx=8192)
+    assert here(0, 6.4).load.n_ctx == planned(header, 6.4).load.n_ctx
+    assert planned(header, 6.4).load.n_ctx < here(7, 6.4).load.n_ctx
+    some = here(14, 3.4).load  # half of it in RAM, and a window that leaves others room
+    assert 8192 <= some.n_ctx <= 32768 and (some.gpu_layers, some.kv_type) == (14, "q8_0")
+    assert here(28, 2).load.n_ctx == here(99, 2).load.n_ctx == 32768
+
+
+def test_a_refusal_counts_what_the_layers_asked_for_leave(header: Header) -> None:
+    with pytest.raises(CannotLoad, match=r"needs 5\.1\d GB .* 3\.22 GB"):
+        planned(header, 3, Wishes(gpu_layers=0), gpu_gib=24)
+    with pytest.raises(CannotLoad, match=r"needs 5\.1\d GB .* 4\.29 GB"):  # a quarter of them is on the GPU
+        planned(header, 3, Wishes(gpu_layers=7), gpu_gib=24)

@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from qwenchat.chat.conversation import Attachment, Role, Session, Status
+from qwenchat.chat.conversation import Attachment, Message, Role, Session, Status
 from qwenchat.chat.events import Delta, Ended, Finished, LeftOut, Saved, TurnEvent
 from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.ports import ModelInfo
+from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.scripted import ScriptedEngine
 from qwenchat.chat.turn import TurnEvents, Turns
-from qwenchat.errors import CannotLoad, EngineDied, PromptTooLong, StoreError
+from qwenchat.errors import CannotLoad, EngineDied, Interrupted, PromptTooLong, StoreError
 
 
 def counting(start: int = 0) -> Iterator[int]:
@@ -93,6 +94,49 @@ async def test_leaving_the_events_stops_the_turn_and_keeps_the_text() -> None:
     await run(turns_again(turns).send("s", "Hi"))
 
 
+async def until_text(events: TurnEvents) -> None:
+    """Read up to the first words and leave."""
+    async for event in events:
+        if isinstance(event, Delta):
+            break
+    await events.aclose()
+
+
+async def test_an_answer_cut_short_keeps_whose_words_they_are() -> None:
+    turns = turns_with(ScriptedEngine(["one " * 1000, " and on", "fine"], delay_s=0.001))
+    await until_text(turns.send("s", "Count"))
+    cut = turns.store.branch(turns.store.session("s").leaf)[-1]
+    assert (cut.status, cut.model, cut.model_file) == (Status.STOPPED, "scripted", "0" * 32)
+    assert cut.sampling is not None and cut.sampling.top_k == 20
+    await run(turns.resume(cut))  # the same model: no variant beside it
+    assert turns.store.branch(cut.id)[-1].text == cut.text + " and on"
+    assert turns.store.tree("s").variants(cut.id) == [turns.store.branch(cut.id)[-1]]
+
+
+async def test_a_variant_cut_short_is_stopped_and_what_it_carries_on_stays() -> None:
+    turns = turns_with(ScriptedEngine(["first"]))
+    await run(turns.send("s", "Q"))
+    first = turns.store.branch(turns.store.session("s").leaf)[-1]
+    other = ScriptedEngine(["more " * 1000], file="1" * 32, delay_s=0.001)
+    await until_text(Turns(turns.store, other, turns.new_id, turns.clock).resume(first))
+    kept, variant = turns.store.tree("s").variants(first.id)
+    assert kept == first
+    assert (variant.status, variant.model_file) == (Status.STOPPED, "1" * 32)
+    assert variant.text.startswith("firstmore")
+
+
+async def test_an_answer_interrupted_before_its_first_word_keeps_its_model() -> None:
+    class Interrupting(ScriptedEngine):
+        async def count(self, turns: Sequence[Turn]) -> list[int]:
+            raise Interrupted("stopped")
+
+    turns = turns_with(Interrupting())
+    with pytest.raises(Interrupted):
+        await run(turns.send("s", "Q"))
+    answer = turns.store.branch(turns.store.session("s").leaf)[-1]
+    assert (answer.status, answer.model_file) == (Status.STOPPED, "0" * 32)
+
+
 def turns_again(turns: Turns) -> Turns:
     return Turns(turns.store, ScriptedEngine(), turns.new_id, turns.clock)
 
@@ -120,6 +164,72 @@ async def test_being_cancelled_twice_still_keeps_the_answer() -> None:
     answer = store.branch(store.session("s").leaf)[-1]
     assert answer.status is Status.STOPPED
     assert answer.text.startswith("one ")
+
+
+async def test_being_cancelled_while_the_end_is_kept_loses_nothing() -> None:
+    ending, go_on = asyncio.Event(), threading.Event()
+
+    class SlowStore(MemoryStore):
+        def append(self, message_id: str, text: str, token_ids: Sequence[int]) -> None:
+            assert go_on.wait(10)
+            super().append(message_id, text, token_ids)
+
+    store = SlowStore()
+    turns = turns_with(ScriptedEngine(["one two three"]), store)
+
+    def look(event: TurnEvent) -> None:
+        if isinstance(event, Finished):
+            ending.set()
+
+    reading = asyncio.create_task(run(turns.send("s", "Count"), look))
+    await ending.wait()
+    reading.cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    answer = store.branch(store.session("s").leaf)[-1]
+    assert (answer.text, answer.status) == ("one two three", Status.COMPLETE)
+
+
+async def test_leaving_before_the_engine_is_asked_ends_the_answer() -> None:
+    turns = turns_with(ScriptedEngine())
+    events = turns.send("s", "Count")
+    assert isinstance(await anext(events), Saved)
+    await events.aclose()
+    answer = turns.store.branch(turns.store.session("s").leaf)[-1]
+    assert (answer.text, answer.status) == ("", Status.STOPPED)
+
+
+async def test_being_cancelled_while_a_variant_is_added_still_ends_it() -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    class SlowStore(MemoryStore):
+        slow = False
+
+        def add(self, *messages: Message) -> None:
+            if self.slow:
+                began.set()
+                assert go_on.wait(10)
+            super().add(*messages)
+
+    store = SlowStore()
+    turns = turns_with(ScriptedEngine(["first"]), store)
+    await run(turns.send("s", "Q"))
+    first = store.branch(store.session("s").leaf)[-1]
+    store.slow = True
+    other = Turns(store, ScriptedEngine(file="1" * 32), turns.new_id, turns.clock)
+    reading = asyncio.create_task(run(other.resume(first)))
+    await asyncio.to_thread(began.wait, 10)
+    reading.cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    kept, variant = store.tree("s").variants(first.id)
+    assert (kept, variant.text, variant.status) == (first, "first", Status.STOPPED)
 
 
 async def test_leaving_a_turn_that_has_failed_is_quiet() -> None:

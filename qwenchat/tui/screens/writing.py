@@ -6,6 +6,7 @@ Nothing here blocks: tokens are counted, and drafts kept, a moment after the las
 import shlex
 import subprocess
 import tempfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from textual import on
 from textual.timer import Timer
 
 from qwenchat.chat.conversation import Attachment, Message
-from qwenchat.errors import QwenchatError, WrongUse
+from qwenchat.errors import Interrupted, QwenchatError, WrongUse
 from qwenchat.i18n import _
 from qwenchat.program import Program
 from qwenchat.tui.screens import open as screens
@@ -157,6 +158,10 @@ class Writing(MessageActions):
         self._count_timer = self.set_timer(_COUNT_AFTER_S, lambda: self.attempt(self._count(), "count", alone=True))
 
     async def _count(self) -> None:
+        with suppress(Interrupted):  # by who stopped an answer
+            await self._show_counts()
+
+    async def _show_counts(self) -> None:
         branch = self.transcript.messages
         attachments = self.prompt.attachments
         text = "" if self.prompt.text.startswith("/") else self.prompt.text
