@@ -113,7 +113,8 @@ class Terminal:
 def qwenchat_in_terminal(*words: str | Path, columns: int = 100, rows: int = 30, **more: str) -> Iterator[Terminal]:
     """Run the program with the home of the test."""
     env = environment(TERM="xterm-256color", COLORTERM="truecolor", **more)
-    env.pop("NO_COLOR", None)
+    for name in ("NO_COLOR", "COLUMNS", "LINES"):
+        env.pop(name, None)
     terminal = Terminal([sys.executable, "-m", "qwenchat", *map(str, words)], columns, rows, env)
     try:
         yield terminal

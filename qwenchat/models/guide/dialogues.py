@@ -10,8 +10,6 @@ from qwenchat.chat.prompt import DEFAULT_SYSTEM, Turn
 from qwenchat.models.guide.corpus import FOLDER, LANGUAGES, OUTSIDE, Wording, answers, framed, frames, plain
 from qwenchat.models.guide.noise import noisy
 
-OUTSIDE_SHARE = 0.4
-"""How often a question is one that must be refused; the trial had too few."""
 _HERE = re.compile(
     r"qwenchat|program|app|here|\bkey|command|button|menu|flag|程序|软件|这里|工具|应用|命令|按键|按哪|哪个键|菜单|设置"
 )
@@ -30,6 +28,8 @@ class Dialogues:
     answers: dict[str, dict[str, str]] = field(default_factory=answers)
     avoided: frozenset[str] = frozenset()
     """Questions, as `plain` gives them, that must not be taught."""
+    outside_share: float = 0.4
+    """How often a question is one that must be refused."""
 
     def __post_init__(self) -> None:
         self._by_topic: dict[tuple[str, str], list[Wording]] = defaultdict(list)
@@ -80,7 +80,7 @@ class Dialogues:
         return noisy(text, wording.language, self.chance)
 
     def _topic(self, language: str) -> str:
-        if self.chance.random() < OUTSIDE_SHARE:
+        if self.chance.random() < self.outside_share:
             return OUTSIDE
         return self.chance.choices(self._topics[language], self._weights[language])[0]
 

@@ -1,7 +1,8 @@
-"""Trains the guide from its corpus: `python -m qwenchat.models.guide.train`, with the extra `guide` installed.
+"""Trains the guide from its corpus: `python -m qwenchat.models.guide.train`, with the extra `guide` installed, and then
+once more with `--tune`.
 
-One core takes little more than an hour. The same seed, libraries and machine give the same file. The sets in `judged/`
-are read only to keep their questions out: wordings held out of the corpus tell how the training goes, and
+One core takes little more than an hour for both. The same seed, libraries and machine give the same file. The sets in
+`judged/` are read only to keep their questions out: wordings held out of the corpus tell how the training goes, and
 `python -m tests.bench.guide` judges the result.
 """
 
@@ -21,6 +22,7 @@ from qwenchat.chat.prompt import DEFAULT_SYSTEM, Turn
 from qwenchat.models.guide.corpus import LANGUAGES, Wording, answers, judged_questions, wordings
 from qwenchat.models.guide.dialogues import Dialogues
 from qwenchat.models.guide.network import Qwen2, Shape
+from qwenchat.models.guide.read import read
 from qwenchat.models.guide.tokens import Codec, Encoded, encode
 from qwenchat.models.guide.write import write
 
@@ -45,18 +47,22 @@ class Phase:
     """Tokens of an answer within which the choice between all answers has been made: its heading."""
     whole: float
     """How often an answer is learnt to its end."""
+    outside: float
+    """How often a question is one that must be refused."""
     dropout: float
     bpe_dropout: float
 
 
 PHASES = (
-    Phase(0.5, brief=True, cut=2, whole=0.0, dropout=0.0, bpe_dropout=0.0),
-    Phase(0.5, brief=False, cut=3, whole=0.12, dropout=0.05, bpe_dropout=0.03),
+    Phase(0.5, brief=True, cut=2, whole=0.0, outside=0.4, dropout=0.0, bpe_dropout=0.0),
+    Phase(0.5, brief=False, cut=3, whole=0.12, outside=0.4, dropout=0.05, bpe_dropout=0.03),
 )
 """First what belongs to which words, then the manners: system prompts, later turns, whole answers, unusual spellings.
 
 The second alone learns next to nothing in its first ten minutes.
 """
+TUNING = (Phase(1.0, brief=False, cut=3, whole=0.12, outside=0.55, dropout=0.05, bpe_dropout=0.03),)
+"""A guide that knows the program well takes too much for a question about it: it is shown more that must be refused."""
 
 
 def main() -> None:
@@ -69,8 +75,12 @@ def main() -> None:
     chance.shuffle(lines)
     held, taught = lines[::HELD_OUT], [line for at, line in enumerate(lines) if at % HELD_OUT]
     dialogues = Dialogues(taught, chance, avoided=judged_questions())
-    codec = Codec.trained((turn.text for _draw in range(60_000) for turn in dialogues.draw()[1:]), options.vocabulary)
-    network = Qwen2(Shape(len(codec.tokens)))
+    if options.tune:
+        network, codec = read(options.out)
+    else:
+        drawn = (turn.text for _draw in range(60_000) for turn in dialogues.draw()[1:])
+        codec = Codec.trained(drawn, options.vocabulary)
+        network = Qwen2(Shape(len(codec.tokens)))
     print(f"{sum(weight.numel() for weight in network.parameters()):,} parameters, {len(taught):,} lines", flush=True)
     averaged = train(network, dialogues, codec, options, held)
     write(averaged, codec, options.out)
@@ -79,12 +89,16 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("guide.gguf"))
-    parser.add_argument("--steps", type=int, default=42_000)
+    parser.add_argument("--tune", action="store_true", help="Train the file that is there on, for the last part.")
+    parser.add_argument("--steps", type=int, help="42,000; 12,000 with --tune.")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1, help="One is as fast as two: the matrices are small.")
-    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--rate", type=float, help="3e-3; 1e-3 with --tune.")
     parser.add_argument("--vocabulary", type=int, default=3584)
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.steps = options.steps or (12_000 if options.tune else 42_000)
+    options.rate = options.rate or (1e-3 if options.tune else 3e-3)
+    return options
 
 
 def train(
@@ -98,9 +112,10 @@ def train(
     kept = Qwen2(network.shape)
     kept.load_state_dict(network.state_dict())
     started, total, step, until = time.monotonic(), 0.0, 0, 0.0
-    for phase in PHASES:
+    for phase in TUNING if options.tune else PHASES:
         until += phase.share * options.steps
         network.set_dropout(phase.dropout)
+        dialogues.outside_share = phase.outside
         batches = _batches(dialogues, codec, phase)
         while step < round(until):
             step += 1
