@@ -133,8 +133,10 @@ def test_picture(snap_compare: Callable[..., bool], program: Program, picture: t
         if state == "notice":
             await until(lambda: chat.notice.has_class("shown"))
         if state == "talk":
+            before = chat.gauge.fill
             chat.prompt.write("Two lines,\n还有一行")
             chat.transcript.select("q")
+            await until(lambda: chat.gauge.fill != before)
         if state == "sidebar":
             await chat.run_action("screen.sidebar")
         await pilot.pause(0.5)
