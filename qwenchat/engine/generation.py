@@ -5,7 +5,8 @@ from array import array
 
 from qwenchat.chat.conversation import FinishReason, Timings, Usage
 from qwenchat.engine.answer import AnswerText
-from qwenchat.engine.llama import DecodeFailed, Model
+from qwenchat.engine.c_api import DecodeFailed
+from qwenchat.engine.llama import Model
 from qwenchat.engine.outbox import Outbox
 from qwenchat.engine.protocol import Done, Failed, Generate, Piece, Progress
 from qwenchat.engine.sampler import Sampler
@@ -20,7 +21,7 @@ class Generation:
     def __init__(self, model: Model, outbox: Outbox, request: Generate, prompt: "array[int]") -> None:
         self._model, self._outbox, self._id, self._prompt = model, outbox, request.id, prompt
         self._sampling = request.sampling
-        self._text = AnswerText(model.piece, request.sampling.stop)
+        self._text = AnswerText(model.vocabulary.piece, request.sampling.stop)
         self._started = time.perf_counter()
         self._sent = 0.0
         self._first_token_s = 0.0
@@ -71,7 +72,7 @@ class Generation:
     def _decode(self, sampler: Sampler) -> tuple[FinishReason, int]:
         """Sample and decode until the end; return why it ended and the tokens of the answer."""
         model, text, abort = self._model, self._text, self._model.abort
-        is_end, vocab = model.c.llama_vocab_is_eog, model.vocab
+        is_end, vocab = model.c.llama_vocab_is_eog, model.vocabulary.pointer
         limit = self._sampling.max_tokens or model.n_ctx
         one, count = array("i", [0]), 0
         while not abort:
@@ -99,6 +100,6 @@ class Generation:
     def _last_piece(self) -> None:
         text, ids, tail = self._text.finish()
         if tail:
-            ids = (*ids, *self._model.tokenise(tail, special=False))
+            ids = (*ids, *self._model.vocabulary.tokenise(tail, special=False))
         if text or tail or ids:
             self._outbox.put(Piece(self._id, text + tail, ids))

@@ -25,4 +25,4 @@ def measured(model: Model, request: Measure) -> Measured | Failed:
 
 def _random(model: Model, count: int, *, seed: int) -> "array[int]":
     """Return as many tokens, the same ones for the same seed: which they are hardly matters to the speed."""
-    return array("i", random.Random(seed).choices(range(model.n_vocab), k=count))  # noqa: S311
+    return array("i", random.Random(seed).choices(range(model.vocabulary.size), k=count))  # noqa: S311

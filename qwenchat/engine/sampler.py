@@ -29,7 +29,7 @@ class Sampler:
         self._model, self._c = model, model.c
         self._grammar = self._make_grammar(sampling.schema) if sampling.schema else None
         self._penalty = self._c.llama_sampler_init_penalties(
-            model.n_vocab, PENALTY_TOKENS, sampling.repeat_penalty or 1.0, 0.0, 0.0
+            model.vocabulary.size, PENALTY_TOKENS, sampling.repeat_penalty or 1.0, 0.0, 0.0
         )
         self._chain = self._make_chain(sampling)
         self._accepted: list[int] = []
@@ -58,7 +58,7 @@ class Sampler:
             grammar = convert(json.dumps(json.loads(schema))).encode()
         except Exception as error:
             raise SchemaRefused(str(error)) from error
-        sampler = self._c.llama_sampler_init_grammar(self._model.vocab, grammar, b"root")
+        sampler = self._c.llama_sampler_init_grammar(self._model.vocabulary.pointer, grammar, b"root")
         if not sampler:
             raise SchemaRefused("llama.cpp does not take the grammar made from it")
         return sampler

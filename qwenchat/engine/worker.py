@@ -20,16 +20,9 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 from qwenchat.engine import protocol
+from qwenchat.engine.c_api import Abort, DecodeFailed, LoadCancelled, LoadFailed, bindings, devices
 from qwenchat.engine.generation import BATCH_S, Generation
-from qwenchat.engine.llama import (
-    Abort,
-    DecodeFailed,
-    LoadCancelled,
-    LoadFailed,
-    Model,
-    bindings,
-    devices,
-)
+from qwenchat.engine.llama import Model
 from qwenchat.engine.measuring import measured
 from qwenchat.engine.outbox import Outbox
 from qwenchat.engine.protocol import (
@@ -139,17 +132,17 @@ class Worker:
             return not self._abort
 
         model = Model(self._c, request.plan, self._abort, progress)
-        markers = [model.tokenise(text, special=True) for text in ("<|im_start|>", "<|im_end|>")]
-        vocab = model.vocab
+        markers = [model.vocabulary.tokenise(text, special=True) for text in ("<|im_start|>", "<|im_end|>")]
+        vocab = model.vocabulary.pointer
         self._model = model
         self._outbox.put(
             Ready(
                 request.id,
                 n_ctx=model.n_ctx,
-                chat_template=model.chat_template,
+                chat_template=model.vocabulary.chat_template,
                 chatml=all(len(marker) == 1 for marker in markers),
-                bos=model.special(self._c.llama_vocab_bos(vocab)),
-                eos=model.special(self._c.llama_vocab_eos(vocab)),
+                bos=model.vocabulary.special(self._c.llama_vocab_bos(vocab)),
+                eos=model.vocabulary.special(self._c.llama_vocab_eos(vocab)),
                 load_s=time.perf_counter() - started,
                 description=model.description,
                 tensor_bytes=model.tensor_bytes,
@@ -175,16 +168,16 @@ class Worker:
         if known is not None:
             return known
         if isinstance(part, TokenIds):
-            return self._ready().harmless(part.ids)
-        return self._ready().tokenise(part.text, special=isinstance(part, SpecialText))
+            return self._ready().vocabulary.harmless(part.ids)
+        return self._ready().vocabulary.tokenise(part.text, special=isinstance(part, SpecialText))
 
     def _prompt(self, parts: Sequence[WirePart]) -> "array[int]":
         model = self._ready()
         tokens = array("i")
         for part in parts:
             tokens.extend(self._tokenise(part))
-        if model.c.llama_vocab_get_add_bos(model.vocab):
-            bos = model.c.llama_vocab_bos(model.vocab)
+        if model.c.llama_vocab_get_add_bos(model.vocabulary.pointer):
+            bos = model.c.llama_vocab_bos(model.vocabulary.pointer)
             if not tokens or tokens[0] != bos:
                 tokens.insert(0, bos)
         return tokens

@@ -186,13 +186,14 @@ def prompt_tokens(model: Path, folder: Path) -> list[int]:
     script = """
 import json, sys
 from qwenchat.chat.prompt import Special, Turn, chatml
-from qwenchat.engine.llama import Abort, Model, bindings
+from qwenchat.engine.c_api import Abort, bindings
+from qwenchat.engine.llama import Model
 from qwenchat.engine.protocol import LoadPlan
 plan = LoadPlan(path=sys.argv[1].encode(), identity="", n_ctx=256, threads=1)
 model = Model(bindings(), plan, Abort(), lambda fraction: True)
 tokens = []
 for part in chatml([Turn("user", sys.argv[2])]):
-    tokens += model.tokenise(part.text, special=isinstance(part, Special))
+    tokens += model.vocabulary.tokenise(part.text, special=isinstance(part, Special))
 print(json.dumps(tokens))
 """
     done = subprocess.run(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qwenchat.engine import devices
-from qwenchat.engine.llama import bindings
+from qwenchat.engine.c_api import bindings
 from qwenchat.engine.protocol import Device, Hello
 from qwenchat.program import Program
 from tests.commands import ROOT, environment
