@@ -15,14 +15,9 @@ from typing import BinaryIO
 from qwenchat.errors import CannotLoad, FileError, NotFound, QwenchatError
 from qwenchat.i18n import _
 from qwenchat.models.ggml import TENSOR_TYPES
+from qwenchat.models.gguf_cursor import HEADER_LIMIT, U32, Broken, Cursor, Value
 from qwenchat.text import clean_line
 
-HEADER_LIMIT = 64 << 20
-"""Bytes. The largest headers in use, those of 262,144-token vocabularies, take about 16 MiB."""
-_TEXT_LIMIT = 1 << 20
-"""Bytes of one text that is kept, such as a chat template."""
-_STEP = 1 << 18
-_U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 _SCALARS = {
     kind: struct.Struct(f"<{letter}")
     for kind, letter in {
@@ -40,7 +35,6 @@ _SCALARS = {
     }.items()
 }
 _TEXT, _ARRAY = 8, 9
-Value = int | float | bool | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,134 +102,26 @@ def _damaged(path: Path, reason: str) -> QwenchatError:
     )
 
 
-class _Broken(Exception):
-    """The header breaks off or contradicts itself; the argument says how."""
-
-
 def read_part(path: Path) -> Part:
     """Return what one file says. Raises NotFound, FileError, or CannotLoad when it is damaged or no GGUF."""
     with opened(path) as (file, size):
         try:
             try:
-                return _parse(_Cursor(file, size, leap=True))
-            except _Broken:
+                return _parse(Cursor(file, size, leap=True))
+            except Broken:
                 file.seek(0)
-                return _parse(_Cursor(file, size, leap=False))
-        except _Broken as broken:
+                return _parse(Cursor(file, size, leap=False))
+        except Broken as broken:
             raise _damaged(path, str(broken)) from None
 
 
-class _Cursor:
-    """Reads a file's beginning step by step, never more than HEADER_LIMIT, and never past what is there.
-
-    Not a memory map: a file that another program cuts short while it is mapped kills the process.
-    """
-
-    def __init__(self, file: BinaryIO, size: int, *, leap: bool) -> None:
-        self.size, self.leap, self.at = size, leap, 0
-        self._file = file
-        self._before = 0
-        """Bytes of the file before `data`, which were passed over."""
-        self.data = bytearray(file.read(1 << 16))
-
-    @property
-    def place(self) -> int:
-        """Where in the file this is."""
-        return self._before + self.at
-
-    def need(self, count: int) -> int:
-        """Make sure that `count` bytes from here are in `data`; return where they begin and move past them."""
-        start, end = self.at, self.at + count
-        self._check(count)
-        while end > len(self.data):
-            if not self.grow():
-                raise _Broken(_("it ends in the middle of its header"))
-        self.at = end
-        return start
-
-    def skip(self, count: int) -> None:
-        """Move past bytes that nobody looks at; those that were not read yet are not."""
-        self._check(count)
-        beyond = self.at + count - len(self.data)
-        if beyond <= 0:
-            self.at += count
-            return
-        self._before = self._file.seek(self._before + len(self.data) + beyond)
-        self.data, self.at = bytearray(), 0
-
-    def _check(self, count: int) -> None:
-        if self.place + count > self.size:
-            raise _Broken(_("it ends in the middle of its header"))
-        if self.place + count > HEADER_LIMIT:
-            raise _Broken(_("its header is unreasonably long"))
-
-    def grow(self) -> bool:
-        """Read one step more; False at the end."""
-        more = self._file.read(_STEP) if self._before + len(self.data) < HEADER_LIMIT else b""
-        self.data += more
-        return bool(more)
-
-    def unpack(self, form: struct.Struct) -> Value:
-        """Return one number or truth value."""
-        value: Value = form.unpack_from(self.data, self.need(form.size))[0]
-        return value
-
-    def count(self, form: struct.Struct = _U64) -> int:
-        """Return an unsigned number that counts or measures something."""
-        value: int = form.unpack_from(self.data, self.need(form.size))[0]
-        return value
-
-    def text(self) -> str:
-        """Return a length-prefixed text; one longer than _TEXT_LIMIT is passed over and comes out empty."""
-        size = self.count()
-        start = self.need(size)
-        return self.data[start : self.at].decode("utf-8", "replace") if size <= _TEXT_LIMIT else ""
-
-    def skip_texts(self, count: int) -> None:
-        """Move past an array of texts: by a leap to the next key of the tokenizer, else one by one.
-
-        The 300,000 texts of a vocabulary take 50 ms to walk through and 1 ms to leap over. A leap that was wrong leaves
-        a header that does not add up, and it is then read again without.
-        """
-        if self.leap and count > 1000 and self._leap(count):
-            return
-        data, size = self.data, _U64
-        for _index in range(count):
-            at = self.at
-            if at + 8 > len(data):
-                self.need(8)
-            self.at = at + 8 + size.unpack_from(data, at)[0]
-            if self.at > len(data):
-                self.at, ahead = at, self.at - at
-                self.need(ahead)
-
-    def _leap(self, count: int) -> bool:
-        """Look for the key behind `count` texts, beginning where they can't have ended yet; stay where it is not."""
-        here, before, data = self.at, self._before, self.data
-        farthest = self.place + 48 * count
-        if self.place + 9 * count < min(self.size, HEADER_LIMIT):
-            self.skip(9 * count)
-            searched = self.at
-            while self._before + searched < farthest:
-                found = self.data.find(b"\0\0\0\0\0\0\0tokenizer.", searched)
-                if found > 0:
-                    self.at = found - 1
-                    return True
-                searched = max(searched, len(self.data) - 32)
-                if not self.grow():
-                    break
-        self.at, self._before, self.data = here, before, data
-        self._file.seek(before + len(data))
-        return False
-
-
-def _parse(cursor: _Cursor) -> Part:
+def _parse(cursor: Cursor) -> Part:
     tensor_count, key_count = _preamble(cursor)
     values: dict[str, Value] = {}
     counts: dict[str, int] = {}
     for _index in range(key_count):
         key = cursor.text()
-        kind = cursor.count(_U32)
+        kind = cursor.count(U32)
         if kind == _ARRAY:
             counts[key] = _array(cursor, key, values)
         elif kind == _TEXT:
@@ -243,41 +129,41 @@ def _parse(cursor: _Cursor) -> Part:
         elif kind in _SCALARS:
             values[key] = cursor.unpack(_SCALARS[kind])
         else:
-            raise _Broken(_("its header has a value of an unknown kind"))
+            raise Broken(_("its header has a value of an unknown kind"))
     return _tensors(cursor, tensor_count, values, counts)
 
 
-def _preamble(cursor: _Cursor) -> tuple[int, int]:
+def _preamble(cursor: Cursor) -> tuple[int, int]:
     """Read magic and version; return the counts of tensors and keys."""
     start = bytes(cursor.data[:512]).lstrip().lower()
     if not cursor.size:
-        raise _Broken(_("it is empty"))
+        raise Broken(_("it is empty"))
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise _Broken(_("it is a web page, not a model"))
+        raise Broken(_("it is a web page, not a model"))
     if start.startswith(b"version https://git-lfs"):
-        raise _Broken(_("it is a Git LFS pointer, not the model itself"))
+        raise Broken(_("it is a Git LFS pointer, not the model itself"))
     if not start.startswith(b"gguf") or cursor.data[:4] != b"GGUF":
-        raise _Broken(_("it is no GGUF file"))
+        raise Broken(_("it is no GGUF file"))
     cursor.need(4)
-    version = cursor.count(_U32)
+    version = cursor.count(U32)
     if version not in (2, 3):
-        raise _Broken(_("it is a GGUF of a version that is not supported"))
+        raise Broken(_("it is a GGUF of a version that is not supported"))
     tensor_count, key_count = cursor.count(), cursor.count()
     if 24 * tensor_count + 12 * key_count > min(cursor.size, HEADER_LIMIT):
-        raise _Broken(_("it declares more tensors or keys than it has room for"))
+        raise Broken(_("it declares more tensors or keys than it has room for"))
     return tensor_count, key_count
 
 
-def _array(cursor: _Cursor, key: str, values: dict[str, Value]) -> int:
+def _array(cursor: Cursor, key: str, values: dict[str, Value]) -> int:
     """Move past an array and return its length; of numbers a layer, such as head counts, keep the largest."""
-    kind, count = cursor.count(_U32), cursor.count()
+    kind, count = cursor.count(U32), cursor.count()
     if kind == _TEXT:
         if 8 * count > min(cursor.size, HEADER_LIMIT):
-            raise _Broken(_("it declares more tensors or keys than it has room for"))
+            raise Broken(_("it declares more tensors or keys than it has room for"))
         cursor.skip_texts(count)
         return count
     if kind not in _SCALARS:
-        raise _Broken(_("its header has a value of an unknown kind"))
+        raise Broken(_("its header has a value of an unknown kind"))
     form = _SCALARS[kind]
     if 0 < count <= 1024 and not key.startswith("tokenizer."):
         start = cursor.need(count * form.size)
@@ -290,19 +176,19 @@ def _array(cursor: _Cursor, key: str, values: dict[str, Value]) -> int:
 _DIMENSIONS = [struct.Struct(f"<{count}QIQ") for count in range(5)]
 
 
-def _tensors(cursor: _Cursor, tensor_count: int, values: dict[str, Value], counts: dict[str, int]) -> Part:
+def _tensors(cursor: Cursor, tensor_count: int, values: dict[str, Value], counts: dict[str, int]) -> Part:
     """Add up the tensors and make sure that the file is long enough for all of them."""
     sizes: dict[int, int] = {}
     embedding = output = experts = end = 0
     for _index in range(tensor_count):
         name = cursor.text()
-        dimensions = cursor.count(_U32)
+        dimensions = cursor.count(U32)
         if dimensions >= len(_DIMENSIONS):
-            raise _Broken(_("a tensor has too many dimensions"))
+            raise Broken(_("a tensor has too many dimensions"))
         form = _DIMENSIONS[dimensions]
         *shape, kind, offset = form.unpack_from(cursor.data, cursor.need(form.size))
         if kind not in TENSOR_TYPES:
-            raise _Broken(_("a tensor has a type that is not known here"))
+            raise Broken(_("a tensor has a type that is not known here"))
         size = TENSOR_TYPES[kind].bytes_of(shape)
         sizes[kind] = sizes.get(kind, 0) + size
         end = max(end, offset + size)
@@ -315,5 +201,5 @@ def _tensors(cursor: _Cursor, tensor_count: int, values: dict[str, Value], count
     alignment = values.get("general.alignment", 32)
     alignment = alignment if isinstance(alignment, int) and 0 < alignment <= 1 << 20 else 32
     if tensor_count and -(-cursor.place // alignment) * alignment + end > cursor.size:
-        raise _Broken(_("it ends before its last tensor: the download was cut short"))
+        raise Broken(_("it ends before its last tensor: the download was cut short"))
     return Part(values, counts, cursor.size, tensor_count, sizes, embedding, output, experts)

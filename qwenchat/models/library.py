@@ -4,23 +4,19 @@ Headers are cached by path, size and time of change. A file that can't be used i
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
-
-import msgspec
-from msgspec import Struct
 
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.models import fit
 from qwenchat.models.catalog import Catalog, quant_label
 from qwenchat.models.catalog import Published as PublishedFile
-from qwenchat.models.gguf import Header, check, part_paths, read_header
+from qwenchat.models.gguf import Header, check, part_paths
+from qwenchat.models.header_cache import HeaderCache
 from qwenchat.models.layouts import Found, Places
 from qwenchat.models.reference import (
     Guide,
@@ -34,11 +30,7 @@ from qwenchat.models.reference import (
     path_reference,
     unknown,
 )
-from qwenchat.models.remembered import remember
 from qwenchat.models.source import RemoteFile
-
-_AT_ONCE = 4
-"""Headers that are read side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +58,7 @@ class Library:
 
     def __init__(self, places: Places, cache: Path, catalog: Catalog, machine: Callable[[], fit.Resources]) -> None:
         self._places, self._catalog, self._machine = places, catalog, machine
-        self._headers = _HeaderCache(cache / "headers.json")
+        self._headers = HeaderCache(cache / "headers.json")
 
     def entries(self) -> list[Entry]:
         """Return every model once, in the order of the places."""
@@ -215,64 +207,6 @@ def _stamp(parts: Sequence[Path]) -> str:
             facts = part.stat()
             stamps.append(f"{facts.st_dev}.{facts.st_ino}.{facts.st_size}.{facts.st_mtime_ns}")
     return " ".join(stamps)
-
-
-class _Cached(Struct, frozen=True):
-    stamp: str
-    header: Header
-
-
-class _HeaderCache:
-    """Headers that were read before, in one file; without it, or when it is damaged, they are read again."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._used: dict[str, _Cached] = {}
-        self._fresh: dict[str, _Cached] = {}
-
-    def get(self, path: Path, stamp: str) -> Header:
-        """Return a file's header. Raises what `read_header` does."""
-        if not self._knows(path, stamp):
-            self._fresh[str(path)] = _Cached(stamp, read_header(path))
-        known = self._fresh.get(str(path)) or self._known[str(path)]
-        self._used[str(path)] = known
-        return known.header
-
-    def _knows(self, path: Path, stamp: str) -> bool:
-        known = self._fresh.get(str(path)) or self._known.get(str(path))
-        return known is not None and known.stamp == stamp
-
-    def read_ahead(self, files: Iterable[tuple[Path, str]]) -> None:
-        """Read what is not known yet, several files at once: a disk has much to wait for. Failures are told later."""
-        unknown = [(path, stamp) for path, stamp in files if not self._knows(path, stamp)]
-        if len(unknown) < 2:
-            return
-
-        def read(file: tuple[Path, str]) -> None:
-            with suppress(QwenchatError):
-                self.get(*file)
-
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(read, unknown))
-
-    def save(self) -> None:
-        """Keep the headers that were asked for."""
-        if self._used == self._known:
-            return
-        encodable = {path: known for path, known in self._used.items() if path.isprintable()}
-        remember(self._file, msgspec.json.encode(encodable, enc_hook=str))
-
-    @cached_property
-    def _known(self) -> dict[str, _Cached]:
-        try:
-            content = self._file.read_bytes()
-            return msgspec.json.decode(content, type=dict[str, _Cached], dec_hook=_path)
-        except (OSError, msgspec.DecodeError):
-            return {}
-
-
-def _path(kind: type, value: str) -> Path:
-    return Path(value)
 
 
 def owner(entry: Entry) -> str:
