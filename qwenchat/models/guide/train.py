@@ -61,11 +61,8 @@ PHASES = (
 
 The second alone learns next to nothing in its first ten minutes.
 """
-TUNING = (
-    Phase(0.63, brief=True, cut=2, whole=0.0, outside=0.5, dropout=0.0, bpe_dropout=0.0),
-    Phase(0.37, brief=False, cut=3, whole=0.12, outside=0.5, dropout=0.05, bpe_dropout=0.03),
-)
-"""The same once more, with more that must be refused: a guide that knows the program takes too much for its own."""
+TUNING = (Phase(1.0, brief=False, cut=3, whole=0.12, outside=0.55, dropout=0.05, bpe_dropout=0.03),)
+"""A guide that knows the program takes too much for its own: it is shown more that must be refused."""
 
 
 def main() -> None:
@@ -93,14 +90,14 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("guide.gguf"))
     parser.add_argument("--tune", action="store_true", help="Train the file that is there on, for the last part.")
-    parser.add_argument("--steps", type=int, help="42,000; 12,600 with --tune.")
+    parser.add_argument("--steps", type=int, help="42,000; 12,000 with --tune.")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1, help="One is as fast as two: the matrices are small.")
-    parser.add_argument("--rate", type=float, help="3e-3; 2e-3 with --tune.")
+    parser.add_argument("--rate", type=float, help="3e-3; 1e-3 with --tune.")
     parser.add_argument("--vocabulary", type=int, default=3584)
     options = parser.parse_args()
-    options.steps = options.steps or (12_600 if options.tune else 42_000)
-    options.rate = options.rate or (2e-3 if options.tune else 3e-3)
+    options.steps = options.steps or (12_000 if options.tune else 42_000)
+    options.rate = options.rate or (1e-3 if options.tune else 3e-3)
     return options
 
 
