@@ -83,6 +83,8 @@ def main() -> None:
         network = Qwen2(Shape(len(codec.tokens)))
     print(f"{sum(weight.numel() for weight in network.parameters()):,} parameters, {len(taught):,} lines", flush=True)
     averaged = train(network, dialogues, codec, options, held)
+    if options.tune:
+        _average(averaged, read(options.out)[0], 0.5)  # the mean of before and after is better than either
     write(averaged, codec, options.out)
 
 
