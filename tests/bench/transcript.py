@@ -203,7 +203,9 @@ PARTS: dict[str, Callable[[], Coroutine[object, object, object]]] = {
 
 def fresh(part: str) -> dict[str, object]:
     """Run one part in a process of its own."""
-    done = subprocess.run([sys.executable, "-m", "tests.bench.transcript", part], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench.transcript", part], check=True, capture_output=True, text=True
+    )
     result: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
     return result
 
