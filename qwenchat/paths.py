@@ -24,7 +24,7 @@ class Paths:
     def find(cls, environ: Mapping[str, str]) -> "Paths":
         """Return the folders that the environment asks for, else the platform's own."""
         if home := environ.get("QWENCHAT_HOME"):
-            root = Path(home).expanduser().absolute()
+            root = at_home(home).absolute()
             return cls(root / "config", root / "data", root / "cache", root / "logs")
         dirs = platformdirs.PlatformDirs("qwenchat", appauthor=False)
         return cls(dirs.user_config_path, dirs.user_data_path, dirs.user_cache_path, dirs.user_log_path)

@@ -17,6 +17,7 @@ from msgspec import Struct, field
 
 from qwenchat.i18n import _
 from qwenchat.models.brought import Brought
+from qwenchat.paths import at_home
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _DEPTH = 6
@@ -118,8 +119,8 @@ class Places:
 
 def _hf_cache(environ: Mapping[str, str], cache: Path) -> Path:
     if named := environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE"):
-        return Path(named).expanduser()
-    return Path(environ.get("HF_HOME") or cache / "huggingface").expanduser() / "hub"
+        return at_home(named)
+    return at_home(environ.get("HF_HOME") or cache / "huggingface") / "hub"
 
 
 def hf_cache(cache: Path, origin: str) -> Iterator[Found]:

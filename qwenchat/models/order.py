@@ -20,6 +20,7 @@ from qwenchat.models.place import Folder, HubCache, Place
 from qwenchat.models.reference import Guide, LocalFile, Named, OnHub, Published, Reference, parse, revision_in, unknown
 from qwenchat.models.source import Source
 from qwenchat.models.sources import is_file_address, is_folder, is_hub_page, is_offline, source_named
+from qwenchat.paths import at_home
 from qwenchat.text import clean_line, safe_name
 
 _WEIGHTS = 0.85
@@ -109,7 +110,7 @@ class Desk:
         return HubCache(self.hub_cache, repo, source.name if source else "hf")
 
     def _folder(self, folder: Path | None) -> Folder:
-        return Folder(folder.expanduser(), Brought(self.own)) if folder else Folder(self.own)
+        return Folder(at_home(folder), Brought(self.own)) if folder else Folder(self.own)
 
 
 def _folder_of(address: str) -> str:

@@ -8,6 +8,7 @@ from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.connection import origin
 from qwenchat.models.source import Source
+from qwenchat.paths import at_home
 
 _TRUE = frozenset({"1", "on", "yes", "true"})
 
@@ -21,7 +22,7 @@ def is_offline(environ: Mapping[str, str], setting: bool) -> bool:
 def is_folder(text: str) -> bool:
     """Say whether a source is a folder, which is open offline too."""
     spelt = "://" not in text and ("/" in text or "\\" in text)
-    return text.startswith("file:") or (spelt and Path(text).expanduser().is_dir())
+    return text.startswith("file:") or (spelt and at_home(text).is_dir())
 
 
 def is_file_address(text: str) -> bool:
@@ -72,4 +73,4 @@ def _folder(text: str) -> Path:
     path = text.removeprefix("file:")
     if path.startswith("//"):
         path = unquote(urlsplit(text).path)
-    return Path(path).expanduser()
+    return at_home(path)

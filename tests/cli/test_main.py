@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from qwenchat import __version__
+from qwenchat.errors import ExitCode
 from tests import ggufs
 from tests.commands import environment, qwenchat
 
@@ -40,6 +42,25 @@ def test_light_commands_import_nothing_heavy(words: list[str]) -> None:
 
 def test_version() -> None:
     assert qwenchat("--version").stdout == f"qwenchat {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "variable"),
+    [
+        (["sessions", "list"], "QWENCHAT_HOME"),
+        (["models", "list"], "QWENCHAT_HUB_FOLDER"),
+        (["models", "list"], "HF_HUB_CACHE"),
+        (["models", "pull", "0.5b"], "QWENCHAT_HUB_SOURCE"),
+    ],
+)
+def test_a_home_that_nobody_has_is_told(words: list[str], variable: str) -> None:
+    private: dict[str, Any] = {variable: "~nobody-of-that-name/x"}
+    done = qwenchat(*words, **private)
+    assert done.returncode == ExitCode.FILE
+    assert (
+        done.stderr
+        == "error: The home folder in ~nobody-of-that-name/x can't be found.\nWrite the whole path, without ~.\n"
+    )
 
 
 def test_nothing_is_made_on_disk_until_it_is_needed(home: Path) -> None:

@@ -592,6 +592,26 @@ async def test_the_list_is_marked_while_it_still_shows_what_a_search_found() -> 
         assert "✎" in str(sidebar.list.get_option(session).prompt)
 
 
+async def test_a_list_that_cannot_be_read_is_told_and_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with chatting() as it:
+        await it.ask("Open here")
+        sidebar = it.chat.sidebar
+        await until(lambda: sidebar.list.option_count > 1)
+        before = [option.id for option in sidebar.list.options]
+
+        def broken(*_what: object) -> None:
+            raise StoreError("The disk is gone.", "Put it back.")
+
+        monkeypatch.setattr(sidebar, "_newest", broken)
+        monkeypatch.setattr(sidebar, "_find", broken)
+        sidebar.reload()
+        await until(lambda: len(it.said) == 1)
+        await it.pilot.press("f4", *"pangolin")
+        await until(lambda: len(it.said) > 1)
+        assert all("The disk is gone." in said for said in it.said)
+        assert [option.id for option in sidebar.list.options] == before
+
+
 async def test_the_sidebar_groups_pins_and_pages() -> None:
     program = Program.here()
     with program.store.together():

@@ -19,6 +19,11 @@ class SessionActions(Answering):
     async def save_draft(self) -> None:
         """Keep what stands in the prompt."""
 
+    @on(Sidebar.Failed)
+    def tell_of_list(self, event: Sidebar.Failed) -> None:
+        """Say why the list can't be read; it stays as it was."""
+        self.tell_error(event.error)
+
     @on(Sidebar.Chosen)
     def open_chosen(self, event: Sidebar.Chosen) -> None:
         """Open what was chosen in the list."""

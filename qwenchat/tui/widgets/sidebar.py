@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from qwenchat.chat.conversation import Session
+from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.text import clean_line
 
@@ -50,6 +52,12 @@ class Sidebar(Vertical):
 
         session: str
         message: str | None
+
+    @dataclass
+    class Failed(Event):
+        """The list can't be read."""
+
+        error: QwenchatError
 
     def __init__(self, newest: Newest, find: Find, *, id: str | None = None) -> None:
         super().__init__(id=id)
@@ -138,8 +146,8 @@ class Sidebar(Vertical):
             self.run_worker(self._fetch(at, PAGE), group="list", exclusive=True)
 
     async def _fetch(self, offset: int, limit: int) -> None:
-        page = await asyncio.to_thread(self._newest, limit, offset)
-        self._show_page(page, offset, limit)
+        with self._telling():
+            self._show_page(await asyncio.to_thread(self._newest, limit, offset), offset, limit)
 
     def _show_page(self, page: "Sequence[Listed]", offset: int, limit: int) -> None:
         if self.searching or offset not in (0, self._loaded):
@@ -187,8 +195,15 @@ class Sidebar(Vertical):
         self.run_worker(self._look_up(now), group="list", exclusive=True)
 
     async def _look_up(self, typed: str) -> None:
-        found = await asyncio.to_thread(self._find, typed)
-        self._show_found(typed, found)
+        with self._telling():
+            self._show_found(typed, await asyncio.to_thread(self._find, typed))
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except QwenchatError as error:
+            self.post_message(self.Failed(error))
 
     def _show_found(self, typed: str, found: "Found") -> None:
         if typed != self.query_one(Input).value:
