@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from qwenchat import config
-from qwenchat.chat.conversation import Message, Session
+from qwenchat.chat.conversation import Session
 from qwenchat.chat.sampling import Sampling
 from qwenchat.config import Settings
 from qwenchat.errors import NotFound, StoreError
@@ -29,19 +29,17 @@ if TYPE_CHECKING:
     from qwenchat.engine.local import LocalEngine, Planned, Planner
     from qwenchat.engine.protocol import Device
     from qwenchat.engine.saved_kv import SavedKV
+    from qwenchat.machine import Machine
     from qwenchat.models.catalog import Catalog
     from qwenchat.models.fit import Resources
     from qwenchat.models.layouts import Places
     from qwenchat.models.library import Library
-    from qwenchat.models.measured import Measured
     from qwenchat.models.order import Order
     from qwenchat.models.progress import Report
     from qwenchat.planning import Wishes
     from qwenchat.sessions.store import Store
 
 _DAY_MS = 86_400_000
-_TELLING_TOKENS = 64
-"""Answers shorter than this say little about speed."""
 
 
 @dataclass(frozen=True)
@@ -102,63 +100,25 @@ class Program:
         """The models on this machine."""
         from qwenchat.models.library import Library
 
-        return Library(self.places, self.paths.cache, self.catalog, self.resources)
+        return Library(self.places, self.paths.cache, self.catalog, self.usable)
 
     @cached_property
-    def measured(self) -> "Measured":
-        """How fast this machine and its models are."""
-        from qwenchat.models.measured import Measured
+    def machine(self) -> "Machine":
+        """What this machine has, and how fast it is."""
+        from qwenchat.machine import Machine
 
-        return Measured(self.paths.models / "measured.json")
+        return Machine(self.paths.models, self.places.downloads)
 
-    @cached_property
-    def devices(self) -> "tuple[Device, ...]":
-        """The accelerators as a worker saw them when they were first asked for.
-
-        An installation that can use none is asked once and remembered; others are asked by each process, as a
-        graphics card may come, go, and be full.
-        """
-        from qwenchat.engine import devices
-
-        build = devices.build()
-        if self.measured.uses_no_accelerator(build):
-            return ()
-        hello = devices.ask()
-        if hello and not hello.offload:
-            self.measured.note_no_accelerator(build)
-        return tuple(hello.devices) if hello else ()
-
-    def resources(self, found: "Sequence[Device] | None" = None, *, measure: bool = False) -> "Resources":
-        """Return what the machine has now, with the accelerators `found` if they were asked for already.
-
-        With `measure` also its bandwidth, which takes half a second once.
-        """
-        from qwenchat.engine.hardware import this_machine
-        from qwenchat.models.fit import Resources
-        from qwenchat.models.layouts import free_bytes
-
-        machine, found = this_machine(), self.devices if found is None else found
-        own = [device.memory_free for device in found if not device.shares_ram]
-        shared = [device.memory_free for device in found if device.shares_ram and not own]
-        return Resources(
-            ram_total=machine.memory_total,
-            ram_available=machine.memory_available,
-            gpu_available=sum(own),
-            gpu_of_ram=max(shared, default=0),
-            disk_free=free_bytes(self.places.downloads),
-            bandwidth=self.measured.bandwidth(machine.cores) if measure else 0.0,
-        )
-
-    def note_speed(self, answer: Message) -> None:
-        """Remember how fast a model answered here, for the estimates of `models fit`."""
-        if answer.timings and answer.usage and answer.usage.completion_tokens >= _TELLING_TOKENS:
-            self.measured.record(answer.model_file, decode_tps=answer.timings.decode_tps)
+    def usable(self, *, measure: bool = False) -> "Resources":
+        """Return what models may use: no accelerator where the settings say so. `Machine.resources` says the rest."""
+        found: Sequence[Device] | None = () if self.settings.model.gpu_layers == 0 else None
+        return self.machine.resources(found, measure=measure)
 
     def order(self, text: str, *, source: str = "", revision: str = "", folder: Path | None = None) -> "Order":
         """Return the download that a reference or an address orders. Raises WrongUse or NotFound."""
         from qwenchat.models.order import Desk
 
-        desk = Desk(self.catalog, self.settings.hub, self.environ, self.places.hf, self.paths.models, self.resources)
+        desk = Desk(self.catalog, self.settings.hub, self.environ, self.places.hf, self.paths.models, self.usable)
         return desk.order(text, source=source, revision=revision, folder=folder)
 
     def pull(self, order: "Order", report: "Report", stop: threading.Event) -> Path:
@@ -192,7 +152,7 @@ class Program:
         """Return the model of the catalogue to take on this machine; the smallest where none fits now."""
         from qwenchat.models import advice
 
-        best = advice.recommended(advice.table(self.catalog, self.resources(measure=True), {}))
+        best = advice.recommended(advice.table(self.catalog, self.usable(measure=True), {}))
         return best.reference if best else self.catalog.models[0].size
 
     def lasting(self, model: str) -> str:
@@ -230,8 +190,9 @@ class Program:
         identity = gguf.identity(path)
 
         def planner(found: "Sequence[Device]") -> "Planned":
-            machine = self.resources(found)
-            planning = Planning(machine, usable_cores(), self.settings.model, self.sampling, self.catalog)
+            planning = Planning(
+                self.machine.resources(found), usable_cores(), self.settings.model, self.sampling, self.catalog
+            )
             return planning.plan(header, identity=identity, name=model, wishes=wishes)
 
         return planner

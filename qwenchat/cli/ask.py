@@ -136,7 +136,7 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
                     report.show(event)
                     if isinstance(event, Ended):
                         reason = event.answer.finish_reason
-                        program.note_speed(event.answer)
+                        program.machine.note_speed(event.answer)
         for warning in engine.warnings:
             output.say(warning)
     finally:

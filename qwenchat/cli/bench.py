@@ -159,7 +159,7 @@ def _keep(program: Program, identity: str, results: Sequence[Result]) -> None:
         if not result.run.depth and _length(result.run) >= _TELLING_TOKENS:
             speeds["prefill" if result.run.prompt else "decode"] = result.mean
     if any(speeds.values()):
-        program.measured.record(identity, prefill_tps=speeds["prefill"], decode_tps=speeds["decode"])
+        program.machine.measured.record(identity, prefill_tps=speeds["prefill"], decode_tps=speeds["decode"])
 
 
 def _length(run: Run) -> int:

@@ -24,7 +24,7 @@ from qwenchat.text import human_size
 @click.pass_obj
 def fit(program: Program, model: str | None, ctx: int, kv_type: str | None, as_json: bool) -> None:
     """Say which models fit this machine, best first, or whether one does."""
-    output, resources = Output.standard(), program.resources(measure=True)
+    output, resources = Output.standard(), program.usable(measure=True)
     rows = _rows(program, resources, model, ctx, kv_type or program.settings.model.kv_type)
     best = recommended(rows)
     if as_json:
@@ -56,7 +56,7 @@ def fit(program: Program, model: str | None, ctx: int, kv_type: str | None, as_j
 def _rows(program: Program, resources: Resources, model: str | None, ctx: int, kv_type: str) -> list[Advice]:
     """Return the whole table, the rows of one size, or the one row of a model that is not of the catalogue."""
     wanted = parse(model, program.catalog) if model else None
-    speeds = program.measured.speeds()
+    speeds = program.machine.measured.speeds()
     if wanted is None or isinstance(wanted, Published):
         rows = table(program.catalog, resources, here(program.library.usable(), speeds), ctx, kv_type)
         if wanted is None:

@@ -41,15 +41,17 @@ def is_kept(connection: sqlite3.Connection, message_id: str) -> bool:
 
 
 def insert(connection: sqlite3.Connection, message: Message, *, below_deleted: bool = False) -> None:
-    """Keep a new message. Raises NotFound for a session or a parent that is not kept, or deleted unless that may be.
+    """Keep a new message. Raises NotFound for a session, or a parent in it, that is not kept.
 
-    What follows a deleted message is read as the first of its branch.
+    A parent must not be deleted either, unless `below_deleted`: what follows a deleted message is read as the first of
+    its branch.
     """
     session = connection.execute("SELECT n FROM sessions WHERE id = ?", (message.session,)).fetchone()
     if session is None:
         raise no_such_session(message.session)
     parent = connection.execute(
-        "SELECT n FROM messages WHERE id = ? AND (removed IS NULL OR ?)", (message.parent, below_deleted)
+        "SELECT n FROM messages WHERE id = ? AND session = ? AND (removed IS NULL OR ?)",
+        (message.parent, session[0], below_deleted),
     ).fetchone()
     if parent is None and message.parent is not None:
         raise no_such_message(message.parent)

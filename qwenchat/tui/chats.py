@@ -151,7 +151,7 @@ class Chats:
                 if isinstance(event, Saved):
                     await self._let_follow(event)
                 if isinstance(event, Ended) and not self.sessions.is_private(asked.session):
-                    await asyncio.to_thread(self._program.note_speed, event.answer)
+                    await asyncio.to_thread(self._program.machine.note_speed, event.answer)
                 self._listener(Happened(asked.session, event, at))
                 if self._is_stopping():
                     await engine.cancel()

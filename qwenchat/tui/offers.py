@@ -143,8 +143,8 @@ class Survey:
 
 def survey(program: Program) -> Survey:
     """Look at the machine, its folders and the catalogue. Blocks for up to a second."""
-    resources = program.resources(measure=True)
-    entries, speeds = program.library.entries(), program.measured.speeds()
+    resources = program.usable(measure=True)
+    entries, speeds = program.library.entries(), program.machine.measured.speeds()
     usable = [entry for entry in entries if not entry.problem]
     kv_type = program.settings.model.kv_type
     advices = table(program.catalog, resources, here(usable, speeds), kv_type=kv_type)

@@ -41,24 +41,34 @@ def test_an_installation_without_accelerators_is_asked_once(home: Path, monkeypa
     answers = [Hello("1", "", [], offload=False)]
     monkeypatch.setattr(devices, "ask", answers.pop)
     for _start in range(2):
-        assert Program.here().devices == ()
+        assert Program.here().machine.devices == ()
     assert answers == []
     monkeypatch.setattr(devices, "build", lambda: "another")
     with pytest.raises(IndexError):  # it is asked again
-        _ = Program.here().devices
+        _ = Program.here().machine.devices
 
 
 def test_one_with_accelerators_is_asked_by_each_process_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [Hello("1", "", list(CARDS), offload=True), Hello("1", "", [], offload=True)]
     monkeypatch.setattr(devices, "ask", answers.pop)
-    assert Program.here().resources().gpu_available == 0
+    assert Program.here().machine.resources().gpu_available == 0
     program = Program.here()
-    assert [program.resources().gpu_available for _look in range(2)] == [15 * GIB, 15 * GIB]
+    assert [program.machine.resources().gpu_available for _look in range(2)] == [15 * GIB, 15 * GIB]
+
+
+def test_models_are_not_offered_an_accelerator_that_the_settings_leave_alone(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "ask", lambda: Hello("1", "", list(CARDS), offload=True))
+    assert Program.here().usable().gpu_available == 15 * GIB
+    monkeypatch.setenv("QWENCHAT_MODEL_GPU_LAYERS", "0")
+    program = Program.here()
+    assert (program.usable().gpu_available, program.machine.resources().gpu_available) == (0, 15 * GIB)
 
 
 @pytest.mark.parametrize(
     ("found", "own", "shared"), [((), 0, 0), (CARDS, 15, 0), ((SHARED,), 0, 8), ((SHARED, *CARDS), 15, 0)]
 )
 def test_memory_counts_once(found: tuple[Device, ...], own: int, shared: int) -> None:
-    resources = Program.here().resources(found)
+    resources = Program.here().machine.resources(found)
     assert (resources.gpu_available, resources.gpu_of_ram) == (own * GIB, shared * GIB)

@@ -147,6 +147,10 @@ def test_a_message_needs_its_session_and_its_parent(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         store.add(question("q", "Hi"), question("r", "Hi", "nowhere"))
     assert len(store.tree("s")) == 0
+    store.create(Session("other", 1, 1))
+    store.add(replace(question("theirs", "Hi"), session="other"))
+    with pytest.raises(NotFound):
+        store.add(question("q", "Hi", "theirs"))
     with pytest.raises(StoreError):
         store.create(Session("s", 1, 1))
     with pytest.raises(NotFound):

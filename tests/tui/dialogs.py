@@ -1,6 +1,6 @@
 """A program that shows one dialog over a few words, and keeps its result; a machine that is always the same."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ from textual.app import App, ComposeResult
 from textual.screen import Screen
 from textual.widgets import Static
 
-from qwenchat.engine.protocol import Device
 from qwenchat.i18n import use_language
 from qwenchat.models import fit
 from qwenchat.models.layouts import Places
@@ -64,7 +63,7 @@ class StillProgram(Program):
         hf = self.paths.data / "hf"
         return Places(ours=(self.paths.models,), folders=none, hf=hf, llama_cpp=none, ollama=none, lmstudio=none)
 
-    def resources(self, found: Sequence[Device] | None = None, *, measure: bool = False) -> fit.Resources:
+    def usable(self, *, measure: bool = False) -> fit.Resources:
         return MACHINE
 
 
