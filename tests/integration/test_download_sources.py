@@ -21,7 +21,8 @@ from qwenchat.models.place import Folder, HubCache
 from qwenchat.models.progress import Completed, Progress, PullEvent, Retrying, StartedOver
 from qwenchat.models.source import RemoteFile, Source
 from tests.pulling import NAME, REPO, Puller, model_bytes
-from tests.standin_hub import CERTIFICATE, COMMIT, StandIn, Trouble, proxy
+from tests.standin_hub import CERTIFICATE, COMMIT, StandIn, Trouble
+from tests.standin_proxy import proxy
 
 CONTENT = model_bytes(200_000)
 TOKEN = "hf_" + "s" * 30

@@ -5,13 +5,10 @@ is being written.
 """
 
 import re
-from dataclasses import dataclass, field
-from itertools import zip_longest
 from unicodedata import normalize
 
-from rich.cells import cell_len
-
 from qwenchat.tui.markdown import symbols
+from qwenchat.tui.markdown.formula_rows import Rows, beside, tidy
 
 _PIECE = re.compile(r"\\[A-Za-z]+\*?|\\.|[{}^_&~]|\s+|.", re.DOTALL)
 _DEEPEST = 40
@@ -20,47 +17,9 @@ _ROOTS = {"": "√", "2": "√", "3": "∛", "4": "∜"}
 _PLAIN = {"&": " ", "~": " ", "'": "′", "=": " = ", "<": " < ", ">": " > ", "-": "−"}
 
 
-@dataclass(slots=True)
-class _Rows:
-    """A matrix, cases or aligned lines: what takes several lines where there is room for them."""
-
-    environment: str
-    rows: list[list[str]] = field(default_factory=lambda: [[""]])
-
-    def inline(self) -> str:
-        """Return the rows on one line, semicolons between them."""
-        pair = symbols.BRACKETS.get(self.environment, ("", "", "  "))[2]
-        rows = "; ".join(", ".join(cell.strip() for cell in row) for row in self.rows)
-        return f"{pair[0]}{rows}{pair[1]}".strip()
-
-    def lines(self) -> list[str]:
-        """Return the rows with their columns aligned, in tall brackets."""
-        widths = [max(map(cell_len, column)) for column in zip_longest(*self.rows, fillvalue="")]
-        aligned = not self.environment.endswith(("matrix", "array", "cases"))
-        gap = " " if aligned else "  "
-        out = []
-        for row in self.rows:
-            cells = []
-            for index, (cell, width) in enumerate(zip(row, widths, strict=False)):
-                space = " " * (width - cell_len(cell))
-                cells.append(space + cell if aligned and index % 2 == 0 and len(row) > 1 else cell + space)
-            out.append(gap.join(cells).rstrip() if aligned else gap.join(cells))
-        left, right, _ = symbols.BRACKETS.get(self.environment, ("", "", ""))
-        if not left:
-            return out
-        if len(out) == 1:
-            return [self.inline()]
-        place = [0, *[1] * (len(out) - 2), 2]
-        full = max(map(cell_len, out))
-        return [
-            f"{left[p]} {line}{' ' * (full - cell_len(line))} {right[p]}".rstrip()
-            for p, line in zip(place, out, strict=True)
-        ]
-
-
 def inline(latex: str) -> str:
     """Return a formula as one line of Unicode."""
-    return _tidy("".join(part if isinstance(part, str) else part.inline() for part in _Reader(latex).all()))
+    return tidy("".join(part if isinstance(part, str) else part.inline() for part in _Reader(latex).all()))
 
 
 def display(latex: str) -> list[str]:
@@ -71,28 +30,10 @@ def display(latex: str) -> list[str]:
         if isinstance(part, str):
             text += part
             continue
-        blocks += [_tidy(text).splitlines() or [""], part.lines()]
+        blocks += [tidy(text).splitlines() or [""], part.lines()]
         text = ""
-    blocks.append([line.strip() for line in _tidy(text).split("\n")] if text.strip() else [""])
-    return [line.rstrip() for line in _beside([block for block in blocks if block != [""]])] or [""]
-
-
-def _beside(blocks: list[list[str]]) -> list[str]:
-    """Set blocks side by side, each centred on the tallest."""
-    height = max(map(len, blocks), default=0)
-    rows = [""] * height
-    for block in blocks:
-        width = max(map(cell_len, block))
-        above = (height - len(block)) // 2
-        for y in range(height):
-            line = block[y - above] if 0 <= y - above < len(block) else ""
-            rows[y] += (" " if rows[y] else "") + line + " " * (width - cell_len(line))
-    return rows
-
-
-def _tidy(text: str) -> str:
-    text = re.sub(r"[ \t]+", " ", text)
-    return re.sub(r" ?\n ?", "\n", re.sub(r"([(\[⟨|]) | (?=[)\]⟩,;.])", r"\1", text)).strip()
+    blocks.append([line.strip() for line in tidy(text).split("\n")] if text.strip() else [""])
+    return [line.rstrip() for line in beside([block for block in blocks if block != [""]])] or [""]
 
 
 class _Reader:
@@ -103,17 +44,17 @@ class _Reader:
         self._at = 0
         self._depth = 0
 
-    def all(self) -> list[str | _Rows]:
+    def all(self) -> list[str | Rows]:
         """Return the whole formula as text and rows."""
-        parts: list[str | _Rows] = []
+        parts: list[str | Rows] = []
         while self._at < len(self._pieces):
             parts += self._until(frozenset())
             if self._at < len(self._pieces):  # a closing brace that nothing opened
                 self._at += 1
         return parts
 
-    def _until(self, stops: frozenset[str]) -> list[str | _Rows]:
-        parts: list[str | _Rows] = []
+    def _until(self, stops: frozenset[str]) -> list[str | Rows]:
+        parts: list[str | Rows] = []
         while self._at < len(self._pieces):
             piece = self._pieces[self._at]
             if piece in stops or (piece == "}" and not stops):
@@ -122,7 +63,7 @@ class _Reader:
             parts.append(self._item(piece, parts))
         return parts
 
-    def _item(self, piece: str, before: list[str | _Rows]) -> str | _Rows:
+    def _item(self, piece: str, before: list[str | Rows]) -> str | Rows:
         if piece.isspace():
             return " " if not piece.strip(" \t") else ""
         if piece == "{":
@@ -168,7 +109,7 @@ class _Reader:
         return ""
 
     def _script(self, mark: str) -> str:
-        text = _tidy(self._argument())
+        text = tidy(self._argument())
         table = symbols.SUPERSCRIPT if mark == "^" else symbols.SUBSCRIPT
         close = text.replace(" ", "")
         if not close:
@@ -177,7 +118,7 @@ class _Reader:
             return "".join(table[character] for character in close)
         return f"{mark}{close}" if len(close) == 1 else f"{mark}({text})"
 
-    def _command(self, name: str) -> str | _Rows:
+    def _command(self, name: str) -> str | Rows:
         if name in symbols.SILENT:
             if self._next() == ".":
                 self._at += 1
@@ -192,8 +133,8 @@ class _Reader:
             return f" {symbol} " if spaced else symbol
         return self._structure(name)
 
-    def _structure(self, name: str) -> str | _Rows:
-        text: str | _Rows
+    def _structure(self, name: str) -> str | Rows:
+        text: str | Rows
         match name:
             case "\\" | "cr" | "newline":
                 text = "\n"
@@ -224,15 +165,15 @@ class _Reader:
                 text = f"\\{name}{{{self._argument()}}}" if self._next() == "{" else f"\\{name}"
         return text
 
-    def _environment(self, name: str) -> str | _Rows:
-        rows = _Rows(name.rstrip("*"))
+    def _environment(self, name: str) -> str | Rows:
+        rows = Rows(name.rstrip("*"))
         if name == "array":
             self._argument_raw()
         stops = frozenset(("&", "\\\\", "\\end"))
         self._depth += 1
         while self._at < len(self._pieces) and self._depth < _DEEPEST:
             parts = self._until(stops)
-            rows.rows[-1][-1] += _tidy("".join(p if isinstance(p, str) else p.inline() for p in parts))
+            rows.rows[-1][-1] += tidy("".join(p if isinstance(p, str) else p.inline() for p in parts))
             piece = self._pieces[self._at] if self._at < len(self._pieces) else "\\end"
             self._at += 1
             if piece == "&":
@@ -266,7 +207,7 @@ class _Reader:
         return self._pieces[self._at] if self._at < len(self._pieces) else ""
 
 
-def _ends_a_term(parts: list[str | _Rows]) -> bool:
+def _ends_a_term(parts: list[str | Rows]) -> bool:
     """Whether a sign after these parts joins two terms and is not the sign of one."""
     last = next((part for part in reversed(parts) if not isinstance(part, str) or part.strip()), "")
     return not isinstance(last, str) or last.rstrip()[-1:] not in _BEFORE_A_SIGN
@@ -274,7 +215,7 @@ def _ends_a_term(parts: list[str | _Rows]) -> bool:
 
 def _grouped(text: str, product: bool = False) -> str:
     """Return text in parentheses where a fraction or root needs them; a numerator may be a `product`."""
-    text = _tidy(text)
+    text = tidy(text)
     flat = text
     while (inner := re.sub(r"\([^()]*\)|\|[^|]+\|", "", flat)) != flat:
         flat = inner

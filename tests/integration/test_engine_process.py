@@ -1,0 +1,153 @@
+"""The worker as a process: loads that are given up, crashes, parents that go, files that are in use."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from qwenchat.chat.events import Delta
+from qwenchat.chat.sampling import Sampling
+from qwenchat.engine.protocol import FRAME, Count, Lora
+from qwenchat.errors import EngineDied, FileError, Interrupted
+from qwenchat.models.removal import refuse_while_used
+from tests import ggufs
+from tests.engines import GREEDY, answer, engine, questions
+
+LONG = "word " * 3000
+
+
+async def test_cancel_stops_a_load_at_every_step(tiny: Path, tmp_path: Path) -> None:
+    async with engine(tiny, tmp_path) as made:
+
+        async def stop(when: Callable[[], object]) -> None:
+            loading = asyncio.create_task(made.ready(lambda event: None))
+            async with asyncio.timeout(30):
+                while not when():
+                    await asyncio.sleep(0)
+            await made.cancel()
+            with pytest.raises(Interrupted):
+                await loading
+            assert made.worker_pid is None
+
+        await stop(made._loading.locked)  # the worker is not there yet
+        await stop(lambda: made.worker_pid)  # it has not said hello
+        await stop(lambda: made._running)  # it loads
+        assert (await made.ready()).n_ctx == 4096
+
+
+async def test_close_ends_a_load(tiny: Path, tmp_path: Path) -> None:
+    async with engine(tiny, tmp_path) as made:
+        loading = asyncio.create_task(made.ready())
+        while made.worker_pid is None:
+            await asyncio.sleep(0)
+        await made.close()
+        with pytest.raises(Interrupted):
+            await loading
+
+
+async def test_ctrl_c_in_a_terminal_does_not_reach_the_worker(tiny: Path, tmp_path: Path) -> None:
+    async with engine(tiny, tmp_path) as made:
+        await made.ready()
+        assert made.worker_pid
+        assert os.getpgid(made.worker_pid) != os.getpgrp()
+
+
+async def test_a_killed_worker_is_reported_and_replaced(endless: ggufs.Chain, tmp_path: Path) -> None:
+    async with engine(endless.path, tmp_path, n_ctx=32768) as made:
+        text = ""
+        with pytest.raises(EngineDied, match="SIGKILL"):
+            async for event in made.generate(questions("Go"), GREEDY):
+                if isinstance(event, Delta):
+                    text += event.text
+                    assert made.worker_pid
+                    os.kill(made.worker_pid, signal.SIGKILL)
+        assert text.startswith("once")
+        again = await answer(made, questions("Go"), Sampling(temperature=0.0, max_tokens=3))
+        assert again.usage.completion_tokens == 3
+
+
+async def test_an_aborting_worker_leaves_its_last_words(endless: ggufs.Chain, tmp_path: Path) -> None:
+    async with engine(endless.path, tmp_path, n_ctx=32768) as made:
+        with pytest.raises(EngineDied, match="SIGABRT") as caught:
+            async for event in made.generate(questions("Go"), GREEDY):
+                if isinstance(event, Delta):
+                    assert made.worker_pid
+                    os.kill(made.worker_pid, signal.SIGABRT)
+    assert "llama" in caught.value.log
+
+
+_PARENT = """
+import asyncio, sys
+from pathlib import Path
+from typing import Any
+from qwenchat.chat.events import Prefilling
+from tests.engines import GREEDY, engine, questions
+
+async def main():
+    async with engine(Path(sys.argv[1]), Path(sys.argv[2]), n_ctx=32768) as made:
+        async for event in made.generate(questions("word " * 10000), GREEDY):
+            print(made.worker_pid, flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_the_worker_ends_with_its_parent(endless: ggufs.Chain, tmp_path: Path) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", _PARENT, str(endless.path), str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout
+    worker = psutil.Process(int(parent.stdout.readline()))
+    parent.kill()
+    parent.wait()
+    worker.wait(timeout=30)
+    assert not worker.is_running()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the system itself refuses")
+@pytest.mark.parametrize("mmap", [True, False], ids=["mapped", "read"])
+async def test_a_model_that_is_loaded_is_not_deleted(mmap: bool, tiny: Path, tmp_path: Path) -> None:
+    async with engine(tiny, tmp_path, mmap=mmap) as made:
+        refuse_while_used([tiny])
+        await made.ready()
+        with pytest.raises(FileError, match=f"qwenchat .process {made.worker_pid}. is using"):
+            refuse_while_used([tiny])
+    refuse_while_used([tiny])
+
+
+async def test_names_that_are_not_text(tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9 \xff")
+    folder.mkdir()
+    model, lora = folder / os.fsdecode(b"\xfe.gguf"), folder / os.fsdecode(b"\xfd lora.gguf")
+    model.write_bytes(tiny.read_bytes())
+    ggufs.write_lora(tmp_path / "lora.gguf").rename(lora)
+    turns, limit = questions("word " * 300), Sampling(temperature=0.0, max_tokens=5)
+    for cached in (False, True):
+        async with engine(model, folder, loras=(Lora(os.fsencode(lora)),), identity="m") as made:
+            said = await answer(made, turns, limit, session="s")
+        assert bool(said.usage.cached_tokens) is cached
+
+
+@pytest.mark.skipif(not hasattr(psutil, "RLIMIT_CORE"), reason="this system has no such limit")
+async def test_a_crash_leaves_no_core_file(tiny: Path, tmp_path: Path) -> None:
+    async with engine(tiny, tmp_path) as made:
+        await made.ready()
+        assert psutil.Process(made.worker_pid).rlimit(psutil.RLIMIT_CORE) == (0, 0)
+
+
+async def test_a_thread_that_fails_ends_the_worker(tiny: Path, tmp_path: Path) -> None:
+    async with engine(tiny, tmp_path) as made:
+        await made.ready()
+        assert made._worker and made._worker._child.stdin
+        made._worker._child.stdin.write(FRAME.pack(1) + b"?")  # no request
+        with pytest.raises(EngineDied) as caught:
+            async with asyncio.timeout(30):
+                await made._worker.ask_once(Count(made._worker.number(), []))
+        assert "Traceback" in caught.value.log
+        assert len(await made.count(questions("Hello"))) == 2

@@ -1,0 +1,91 @@
+"""A session's saved KV cache: read where it fits, ignored and removed where it is damaged."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwenchat.chat.prompt import Turn
+from qwenchat.chat.sampling import Sampling
+from qwenchat.engine.protocol import Lora
+from tests import ggufs
+from tests.engines import answer, engine, questions
+
+LONG = "word " * 3000
+
+
+async def test_a_saved_session_is_resumed_without_reading_it_again(tiny: Path, tmp_path: Path) -> None:
+    turns = questions("word " * 400)
+    limit = Sampling(temperature=0.0, max_tokens=10)
+    async with engine(tiny, tmp_path) as made:
+        first = await answer(made, turns, limit, session="s1")
+        await answer(made, questions("another"), limit, session="s2")
+        back = await answer(made, turns, limit, session="s1")
+    assert back.usage.cached_tokens == back.usage.prompt_tokens - 1
+    assert back.text == first.text
+    turns += [Turn("assistant", first.text, first.ids), Turn("user", "more")]
+    async with engine(tiny, tmp_path) as made:
+        resumed = await answer(made, turns, limit, session="s1")
+    assert resumed.usage.cached_tokens >= first.usage.prompt_tokens + first.usage.completion_tokens - 1
+    async with engine(tiny, tmp_path, identity="another file") as made:
+        other = await answer(made, turns, limit, session="s1")
+    assert other.usage.cached_tokens == 0
+    assert other.text == resumed.text
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "sidecar"])
+async def test_a_damaged_saved_session_is_ignored_and_removed(damage: str, tiny: Path, tmp_path: Path) -> None:
+    turns, limit = questions("word " * 400), Sampling(temperature=0.0, max_tokens=10)
+    async with engine(tiny, tmp_path) as made:
+        first = await answer(made, turns, limit, session="s1")
+    (state,) = (tmp_path / "kv").glob("*.kv")
+    data = bytearray(state.read_bytes())
+    if damage == "sidecar":
+        state.with_suffix(".json").write_text("{}")
+    elif damage == "flip":
+        data[len(data) // 2] ^= 255
+    if damage in ("cut", "empty"):
+        del data[0 if damage == "empty" else -100 :]
+    state.write_bytes(data)
+    async with engine(tiny, tmp_path, kv_limit=0) as made:
+        again = await answer(made, turns, limit, session="s1")
+    assert again.usage.cached_tokens == 0
+    assert again.text == first.text
+    assert not list((tmp_path / "kv").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changed", "fits"),
+    [
+        ({"n_ctx": 8192}, True),
+        ({"n_ctx": 1024}, True),
+        ({"n_ctx": 512}, False),
+        ({"yarn_factor": 2.0, "native_ctx": 2048}, False),
+        ({"kv_type": "q8_0"}, False),
+        ({"loras": True}, False),
+        ({"loras": True, "scale": 2.0}, False),
+    ],
+    ids=str,
+)
+async def test_a_saved_session_is_only_read_where_it_fits(
+    changed: dict[str, Any], fits: bool, tiny: Path, models: Path, tmp_path: Path
+) -> None:
+    """A state that fits is read; what would change a single number in it is never read, and the answer is right."""
+    plan = dict(changed)
+    if plan.pop("loras", False):
+        lora = ggufs.write_lora(models / "kv-lora.gguf")
+        plan["loras"] = (Lora(os.fsencode(lora), plan.pop("scale", 1.0)),)
+    turns, limit = questions("word " * 100), Sampling(temperature=0.0, max_tokens=10)
+    long = [*turns, Turn("assistant", "Hello " * 150), Turn("user", "again")]
+    async with engine(tiny, tmp_path / "a", n_ctx=4096) as made:
+        first = await answer(made, turns, limit, session="s1")
+        if "n_ctx" in changed:
+            await answer(made, long, limit, session="s1")
+        used = first.usage.prompt_tokens
+    async with engine(tiny, tmp_path / "a", **plan) as made:
+        resumed = await answer(made, turns, limit, session="s1")
+    async with engine(tiny, tmp_path / "b", **plan) as made:
+        fresh = await answer(made, turns, limit)
+    assert resumed.usage.cached_tokens == (used - 1 if fits else 0)
+    assert (resumed.text, resumed.ids) == (fresh.text, fresh.ids)

@@ -1,0 +1,226 @@
+"""What is written in the prompt: drafts, files, commands, and the count of tokens."""
+
+from pathlib import Path
+
+import pytest
+from textual import events
+
+from qwenchat.chat.conversation import Message, Role
+from qwenchat.errors import StoreError
+from qwenchat.program import Program
+from qwenchat.tui.app import Start
+from tests.tui.chatting import chatting, kept_session
+from tests.tui.screens import until
+
+
+async def test_a_draft_waits_while_a_question_is_edited() -> None:
+    async with chatting("One.", "Two.") as it:
+        await it.ask("Old")
+        session = it.chat.session.id
+        await it.pilot.press(*"half")
+        await it.do("edit")
+        await until(lambda: it.chat.prompt.text == "Old")
+        await it.pilot.press("escape")
+        assert it.chat.prompt.text == "half"
+        await it.do("edit")
+        await until(lambda: it.chat.prompt.text == "Old")
+        await it.pilot.press("!", "enter")
+        await until(lambda: it.texts == ["Old!", "Two."])
+        assert it.chat.prompt.text == "half"
+        await it.do("edit")
+        await until(lambda: it.chat.prompt.text == "Old!")
+    program = Program.here()
+    assert program.store.session(session).draft == "half"
+    program.close()
+
+
+async def test_a_message_that_comes_back_in_another_chat_brings_that_chats_draft() -> None:
+    async with chatting("One.", "Two.") as it:
+        await it.ask("A")
+        await it.ask("B")
+        first = it.chat.session.id
+        await it.pilot.press(*"first")
+        it.transcript.select(it.messages[2].id)
+        await it.do("delete")
+        await until(lambda: it.texts == ["A", "One."])
+        await it.pilot.press("ctrl+n")
+        await until(lambda: it.chat.session.id != first)
+        await it.pilot.press(*"second", "f8")
+        await until(lambda: it.texts == ["A", "One.", "B", "Two."])
+        assert it.chat.session.id == first
+        assert it.chat.prompt.text == "first"
+        drafts = [listed.session.draft for listed in it.app.program.store.shelf.newest()]
+        assert sorted(drafts) == ["first", "second"]
+
+
+async def test_a_draft_is_kept_for_its_chat_across_restarts() -> None:
+    async with chatting() as it:
+        await it.ask("A")
+        session = it.chat.session.id
+        await it.pilot.press(*"half")
+        await it.pilot.press("ctrl+n")
+        await until(lambda: it.chat.session.id != session)
+        assert it.chat.prompt.text == ""
+        await it.pilot.press(*"another")
+    async with chatting(start=Start(session=session)) as it:
+        await until(lambda: it.chat.prompt.text == "half")
+        assert any(listed.session.draft == "another" for listed in it.app.program.store.shelf.newest())
+
+
+async def test_a_sent_question_leaves_no_draft() -> None:
+    async with chatting() as it:
+        await it.pilot.press(*"Hi")
+        await it.chat.save_draft()
+        await it.pilot.press("enter")
+        await it.idle()
+        await until(lambda: it.chat.session.title)
+        assert it.app.program.store.session(it.chat.session.id).draft == ""
+
+
+async def test_the_gauge_counts_question_and_history_exactly() -> None:
+    async with chatting("One.") as it:
+        await it.ask("A")
+        await it.pilot.press(*"four")
+        await until(lambda: it.chat.gauge.fill is not None)
+        expected = sum(len(text) + 4 for text in ("You are a helpful assistant.", "A", "One.", "four"))
+        await until(lambda: it.chat.gauge.fill and it.chat.gauge.fill.used == expected)
+
+
+async def test_a_line_shows_what_the_model_no_longer_sees() -> None:
+    async with chatting("x" * 200, n_ctx=1000) as it:
+        for _number in range(5):
+            await it.ask("y" * 50)
+        await until(lambda: any(shown.boundary for shown in it.transcript.column.shown))
+
+
+async def test_an_unknown_command_sends_nothing_and_two_slashes_send_one() -> None:
+    async with chatting() as it:
+        it.write("/nonsense")
+        await it.pilot.press("enter")
+        await until(lambda: any("/nonsense" in said for said in it.said))
+        assert it.messages == []
+        assert it.chat.prompt.text == "/nonsense"
+        await it.ask("//etc is a folder")
+        assert it.texts[0] == "/etc is a folder"
+
+
+async def test_a_command_sets_sampling_of_the_chat() -> None:
+    async with chatting() as it:
+        it.write("/set temperature 0.2")
+        await it.pilot.press("enter")
+        await until(lambda: it.chat.session.sampling.temperature == 0.2)
+        await it.ask("A")
+        assert it.engine.requests[0][1].temperature == 0.2
+
+
+async def test_tab_completes_a_command() -> None:
+    async with chatting() as it:
+        await it.pilot.press(*"/att", "tab")
+        await until(lambda: it.chat.prompt.text == "/attach ")
+
+
+async def test_a_paste_of_many_lines_stays_whole_and_loses_control_characters() -> None:
+    async with chatting() as it:
+        text = "\r\n".join(f"line {number}" for number in range(300)) + "\x1b[31m"
+        it.chat.prompt.area.post_message(events.Paste(text))
+        await until(lambda: "line 299" in it.chat.prompt.text)
+        assert it.chat.prompt.text == "\n".join(f"line {number}" for number in range(300)) + "[31m"
+        assert it.messages == []
+
+
+async def test_an_imported_chat_sends_the_terminal_nothing_through_the_prompt() -> None:
+    program = Program.here()
+    session = kept_session(program, "Imported", draft="a\x1b]52;c;x\x07\n\tb")
+    asked = Message("q1", session.id, None, Role.USER, "red\x1b[31m\n\tend", 5)
+    program.store.add(asked, Message("a1", session.id, "q1", Role.ASSISTANT, "Fine.", 6))
+    program.store.label(session.id, leaf="a1")
+    program.close()
+    async with chatting(start=Start(session=session.id)) as it:
+        await until(lambda: it.chat.prompt.text == "a]52;c;x\n\tb")
+        it.chat.prompt.area.move_cursor((0, 0))
+        await it.pilot.press("up")
+        assert it.chat.prompt.text == "red[31m\n\tend"
+        it.write("")
+        await it.do("edit")
+        await until(lambda: it.chat.prompt.text == "red[31m\n\tend")
+
+
+async def test_a_dropped_file_becomes_a_chip_and_goes_along(tmp_path: Path) -> None:
+    file = tmp_path / "my notes.txt"
+    file.write_text("remember the milk")
+    async with chatting() as it:
+        it.chat.prompt.area.post_message(events.Paste(f"'{file}' "))
+        await until(lambda: it.chat.prompt.attachments)
+        await it.ask("What is in it?")
+        assert it.messages[0].attachments[0].text == "remember the milk"
+        assert "remember the milk" in it.engine.requests[0][0][-1].text
+        assert it.chat.prompt.attachments == ()
+
+
+async def test_what_can_not_be_kept_comes_back_to_the_prompt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("remember the milk")
+    async with chatting() as it:
+        it.chat.prompt.attach([file])
+        await until(lambda: it.chat.prompt.attachments)
+
+        async def full(*_message: object) -> None:
+            raise StoreError("The disk is full.", "Make room.")
+
+        monkeypatch.setattr(it.chat.chats.sessions, "add_question", full)
+        await it.pilot.press(*"Hi", "enter")
+        await until(lambda: any("disk is full" in said for said in it.said))
+        assert it.chat.prompt.text == "Hi"
+        assert [attachment.name for attachment in it.chat.prompt.attachments] == ["notes.txt"]
+
+
+async def test_files_wait_in_the_prompt_of_their_chat(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("remember the milk")
+    async with chatting() as it:
+
+        def names() -> list[str]:
+            return [attachment.name for attachment in it.chat.prompt.attachments]
+
+        await it.ask("A")
+        first = it.chat.session.id
+        it.chat.prompt.attach([file])
+        await until(names)
+        await it.pilot.press("ctrl+n")
+        await until(lambda: it.chat.session.id != first)
+        assert names() == []
+        await it.chat.open_session(first)
+        assert names() == ["notes.txt"]
+        assert "notes.txt" in str(it.chat.query_one("#chips").render())
+        await it.ask("What is in it?")
+        await it.chat.open_session(it.chat.chats.sessions.new().id)
+        await it.chat.open_session(first)
+        assert names() == []
+
+
+async def test_up_and_down_go_through_earlier_questions() -> None:
+    async with chatting() as it:
+        await it.ask("one")
+        await it.ask("two")
+        await it.pilot.press(*"now", "up")
+        assert it.chat.prompt.text == "two"
+        await it.pilot.press("up")
+        assert it.chat.prompt.text == "one"
+        await it.pilot.press("down", "down")
+        assert it.chat.prompt.text == "now"
+
+
+async def test_ctrl_j_begins_a_line_and_the_prompt_grows() -> None:
+    async with chatting(size=(100, 30)) as it:
+        await it.pilot.press("a", "ctrl+j", "b", "ctrl+j", "c")
+        assert it.chat.prompt.text == "a\nb\nc"
+        await until(lambda: it.chat.prompt.area.size.height == 3)
+        it.write("\n" * 50)
+        await until(lambda: 3 < it.chat.prompt.area.size.height <= 10)
+
+
+async def test_a_file_in_a_home_that_nobody_has_is_refused_with_words() -> None:
+    async with chatting() as it:
+        it.write("/attach ~nobody-of-that-name/x.txt")
+        await it.pilot.press("enter")
+        await until(lambda: any("~nobody-of-that-name" in said for said in it.said))

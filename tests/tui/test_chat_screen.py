@@ -1,0 +1,145 @@
+"""What holds for the screen as a whole: sizes, keys, dialogs, palette, copying, and bugs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from textual.widgets import Input
+
+from qwenchat.program import Program
+from qwenchat.tui.app import Start
+from qwenchat.tui.palette import Palette
+from tests.tui.chatting import chatting, kept_session
+from tests.tui.screens import until
+
+
+async def test_a_bug_is_told_and_takes_no_words_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with chatting(bugs=True) as it:
+        await it.ask("A")
+        session = it.chat.session.id
+
+        async def fails(session_id: str) -> None:
+            raise ValueError(session_id)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(it.chat.chats.sessions, "open", fails)
+            await it.pilot.press(*"half", "ctrl+n")
+            await until(lambda: any("This is a bug" in said and f"{Path(__file__).name}:" in said for said in it.said))
+        await it.pilot.press(*" more")
+        assert it.chat.prompt.text == "half more"
+    program = Program.here()
+    assert program.store.session(session).draft == "half more"
+    program.close()
+
+
+async def test_markup_and_control_characters_in_titles_and_models_are_plain_text() -> None:
+    program = Program.here()
+    session = kept_session(program, "[bold red]x[/] \x1b[31m [@click=app.quit]y")
+    program.close()
+    async with chatting(start=Start(session=session.id)) as it:
+        await until(lambda: it.chat.session.id == session.id)
+        assert "[bold red]x[/] [31m [@click=app.quit]y" in str(it.chat.query_one("#header").render())
+
+
+async def test_find_marks_words_and_escape_ends_it() -> None:
+    async with chatting("A needle in the hay.") as it:
+        await it.ask("Where?")
+        await it.pilot.press("ctrl+f", *"needle")
+        await until(lambda: "1 of 1" in it.chat.gauge.activity)
+        await it.pilot.press("escape")
+        assert not it.chat.has_class("finding")
+        assert it.chat.prompt.area.has_focus
+
+
+@pytest.mark.parametrize("size", [(20, 5), (40, 12), (400, 100)])
+async def test_it_works_at_every_size(size: tuple[int, int]) -> None:
+    async with chatting("Fine.", size=size) as it:
+        await it.ask("A")
+        assert it.texts == ["A", "Fine."]
+        assert it.transcript.size.height >= 1
+        assert it.chat.prompt.area.size.height >= 1
+
+
+async def test_copying_says_so_and_copies_clean_text() -> None:
+    async with chatting("```python\nprint(1)\n```\n\x1b]52;c;x\x07") as it:
+        await it.ask("A")
+        await it.do("copy_code")
+        assert it.app.clipboard.rstrip() == "print(1)"
+        await it.do("copy")
+        assert "\x1b" not in it.app.clipboard
+        await until(lambda: any("OSC 52" in said for said in it.said))
+
+
+async def test_code_is_saved_and_a_home_that_nobody_has_is_told(tmp_path: Path) -> None:
+    async with chatting("```python\nprint(1)\n```") as it:
+        await it.ask("A")
+        for name in ("~nobody-of-that-name/x.py", str(tmp_path / "x.py")):
+            await it.do("save_code")
+            await until(lambda: it.app.screen is not it.chat and it.app.screen.query(Input))
+            it.app.screen.query_one(Input).value = name
+            await it.pilot.press("enter")
+            await until(lambda: it.app.screen is it.chat)
+        await until(lambda: any("~nobody-of-that-name" in said for said in it.said))
+        assert (tmp_path / "x.py").read_text() == "print(1)\n"
+
+
+async def test_keys_can_be_changed_and_clashes_are_told(home: Path) -> None:
+    (home / "config").mkdir(parents=True)
+    (home / "config" / "config.toml").write_text('[keys]\nnew = "f9"\nhelp = "f9"\n')
+    async with chatting() as it:
+        await until(lambda: any("f9" in said for said in it.said))
+    (home / "config" / "config.toml").write_text('[keys]\nnew = "f9"\n')
+    async with chatting() as it:
+        await it.ask("A")
+        session = it.chat.session.id
+        await it.pilot.press("f9")
+        await until(lambda: it.chat.session.id != session)
+
+
+async def test_every_action_is_carried_out_by_the_screen() -> None:
+    async with chatting() as it:
+        missing = [action.id for action in it.app.actions if not hasattr(it.chat, f"action_{action.id}")]
+        assert missing == []
+        assert len({action.id for action in it.app.actions}) == len(it.app.actions)
+
+
+@pytest.mark.parametrize(
+    ("action", "screen"),
+    [
+        ("help", "HelpScreen"),
+        ("models", "ModelScreen"),
+        ("session_settings", "SessionScreen"),
+        ("themes", "ThemeScreen"),
+        ("settings", "SettingsScreen"),
+        ("export", "ExportScreen"),
+        ("rename", "TextScreen"),
+    ],
+)
+async def test_dialogs_open_and_escape_leads_back(action: str, screen: str) -> None:
+    async with chatting() as it:
+        await it.ask("A")
+        await it.do(action)
+        await until(lambda: type(it.app.screen).__name__ == screen)
+        await it.pilot.pause()
+        await it.pilot.press("escape")
+        await until(lambda: it.app.screen is it.chat)
+
+
+async def test_without_a_model_there_is_a_welcome_and_the_first_question_is_kept() -> None:
+    async with chatting(start=Start()) as it:
+        for _time in range(2):  # at the start, and again at the first question
+            await until(lambda: type(it.app.screen).__name__ == "WelcomeScreen")
+            await it.pilot.press("escape")
+            await until(lambda: it.app.screen is it.chat)
+            if not it.chat.prompt.text:
+                await it.pilot.press(*"Hello", "enter")
+        assert it.chat.prompt.text == "Hello"
+
+
+async def test_the_palette_knows_pinyin_initials_and_english_names() -> None:
+    async with chatting() as it:
+        named = {"New chat": "新建对话", "Models": "模型"}
+        it.app.actions = tuple(replace(each, label=named.get(each.label, each.label)) for each in it.app.actions)
+        for typed, title in (("xjdh", "新建对话"), ("model", "模型"), ("新建", "新建对话")):
+            palette = Palette(it.chat)
+            assert title in [str(hit.prompt) async for hit in palette.search(typed)]
