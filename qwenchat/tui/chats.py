@@ -42,6 +42,8 @@ class Chats:
         """The id of the session that is being answered, empty for none."""
         self._program, self._listener = program, listener
         self._queue: deque[_Asked] = deque()
+        self._held: dict[str, list[_Asked]] = {}
+        """By session, what waited behind an answer that failed: the person decides about that one first."""
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
         self._asking = asyncio.Lock()
@@ -62,15 +64,16 @@ class Chats:
 
     def regenerate(self, question: Message, *, anew: bool = False) -> None:
         """Answer a question once more, with the model loaded `anew`."""
-        self._enqueue(_Asked(question.session, lambda turns: turns.regenerate(question), anew))
+        self._first(_Asked(question.session, lambda turns: turns.regenerate(question), anew))
 
     def resume(self, answer: Message, *, anew: bool = False) -> None:
         """Carry an ended answer on, with the model loaded `anew`."""
-        self._enqueue(_Asked(answer.session, lambda turns: turns.resume(answer), anew))
+        self._first(_Asked(answer.session, lambda turns: turns.resume(answer), anew))
 
     async def stop(self, session_id: str) -> None:
         """Stop the answer of a session, and forget what waits there; questions stay."""
-        self._queue = deque(asked for asked in self._queue if asked.session != session_id)
+        self._hold(session_id)
+        del self._held[session_id]
         if self.running == session_id:
             self._stopping = True
             if self.model.engine:
@@ -84,15 +87,17 @@ class Chats:
             await self.sessions.change(session_id, context=self.model.smaller_context(opened.session))
         elif offer in (Offer.FEWER_LAYERS, Offer.WITHOUT_GPU):
             self.model.take_layers(offer, opened.session)
-        if not opened.branch:
+        waiting = {asked.question.id for asked in self._held.get(session_id, ()) if asked.question}
+        branch = [message for message in opened.branch if message.id not in waiting]
+        if not branch:
             return
-        last = opened.branch[-1]
+        last = branch[-1]
         if last.role is Role.USER:
             self.regenerate(last, anew=True)
         elif last.text:
             self.resume(last, anew=True)
         else:
-            self.regenerate(opened.branch[-2], anew=True)
+            self.regenerate(branch[-2], anew=True)
 
     async def title(self, session_id: str) -> str:
         """Return a title by the session's model, when it has nothing else to do; empty where nothing was asked."""
@@ -112,11 +117,19 @@ class Chats:
         self, session_id: str, parent: str | None, text: str, attachments: tuple[Attachment, ...]
     ) -> Message:
         question = await self.sessions.add_question(session_id, parent, text, attachments)
-        self._enqueue(_Asked(session_id, lambda turns: turns.regenerate(question), question=question))
+        asked = _Asked(session_id, lambda turns: turns.regenerate(question), question=question)
+        self._enqueue(*self._held.pop(session_id, ()), asked)
         return question
 
-    def _enqueue(self, asked: _Asked) -> None:
-        self._queue.append(asked)
+    def _first(self, asked: _Asked) -> None:
+        self._enqueue(asked, *self._held.pop(asked.session, ()))
+
+    def _hold(self, session_id: str) -> None:
+        self._held[session_id] = [asked for asked in self._queue if asked.session == session_id]
+        self._queue = deque(asked for asked in self._queue if asked.session != session_id)
+
+    def _enqueue(self, *asked: _Asked) -> None:
+        self._queue.extend(asked)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work())
         else:
@@ -133,7 +146,9 @@ class Chats:
             except Interrupted:
                 pass
             except QwenchatError as error:
-                self._listener(Failed(asked.session, error, self.model.offers(error)))
+                if offers := self.model.offers(error):
+                    self._hold(asked.session)
+                self._listener(Failed(asked.session, error, offers))
             finally:
                 self.running = ""
         self._tell_queue()

@@ -13,7 +13,7 @@ from qwenchat.chat.conversation import Attachment, Session, Status
 from qwenchat.chat.events import Delta, Loading
 from qwenchat.chat.ports import Engine, ModelInfo
 from qwenchat.chat.scripted import ScriptedEngine
-from qwenchat.errors import Interrupted, StoreError
+from qwenchat.errors import CannotLoad, Interrupted, StoreError
 from qwenchat.planning import Wishes
 from qwenchat.program import Program
 from qwenchat.sessions.store import Store
@@ -208,3 +208,26 @@ async def test_a_waiting_question_stays_where_it_is_when_the_one_before_is_stopp
         await until(lambda: told[-1] == Queue("", ()))
         assert texts(chats, session) == ["first", "second"]
         assert engine.requests == []
+
+
+async def test_what_waits_behind_a_failed_load_is_answered_after_it(program: Program) -> None:
+    engine, wished, go_on = LoadsLater(("A1", "A2")), [], threading.Event()
+
+    def once(_reference: str, wishes: Wishes) -> Engine:
+        wished.append(wishes.ctx)
+        assert go_on.wait(10)
+        if len(wished) == 1:
+            raise CannotLoad("It does not fit.", "Take a smaller context.")
+        return engine
+
+    engine.loaded.set()
+    async with running(program, once) as (chats, told):
+        session = chats.sessions.new("guide").id
+        await asyncio.gather(chats.send(session, "first"), chats.send(session, "second"))
+        go_on.set()
+        await until(lambda: told[-1] == Queue("", ()))
+        assert [type(event) for event in told].count(Failed) == 1
+        await chats.retry(session, Offer.SMALLER_CONTEXT)
+        await until(lambda: texts(chats, session)[-1] == "A2" and told[-1] == Queue("", ()))
+        assert texts(chats, session) == ["first", "A1", "second", "A2"]
+        assert wished[0] is None and wished[1]
