@@ -1,13 +1,16 @@
 """What is written in the prompt: drafts, files, commands, and the count of tokens."""
 
+import threading
 from pathlib import Path
 
 import pytest
 from textual import events
 
+from qwenchat import textfile
 from qwenchat.chat.conversation import Message, Role
 from qwenchat.errors import StoreError
 from qwenchat.program import Program
+from qwenchat.textfile import TextFile
 from qwenchat.tui.app import Start
 from tests.tui.chatting import chatting, kept_session
 from tests.tui.screens import until
@@ -154,7 +157,7 @@ async def test_a_dropped_file_becomes_a_chip_and_goes_along(tmp_path: Path) -> N
         await it.ask("What is in it?")
         assert it.messages[0].attachments[0].text == "remember the milk"
         assert "remember the milk" in it.engine.requests[0][0][-1].text
-        assert it.chat.prompt.attachments == ()
+        assert it.chat.prompt.attachments == []
 
 
 async def test_what_can_not_be_kept_comes_back_to_the_prompt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -196,6 +199,30 @@ async def test_files_wait_in_the_prompt_of_their_chat(tmp_path: Path) -> None:
         await it.chat.open_session(it.chat.chats.sessions.new().id)
         await it.chat.open_session(first)
         assert names() == []
+
+
+async def test_a_file_that_is_still_being_read_goes_to_its_chat(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    reading, go_on = threading.Event(), threading.Event()
+
+    def slowly(path: Path) -> TextFile:
+        reading.set()
+        assert go_on.wait(10)
+        return TextFile(path.name, "remember the milk")
+
+    monkeypatch.setattr(textfile, "read", slowly)
+    async with chatting() as it:
+        await it.ask("A")
+        first = it.chat.session.id
+        it.chat.prompt.attach([tmp_path / "notes.txt"])
+        await until(reading.is_set)
+        await it.chat.open_session(it.chat.chats.sessions.new().id)
+        go_on.set()
+        await it.app.workers.wait_for_complete([one for one in it.app.workers if one.group == "attach"])
+        assert it.chat.prompt.attachments == []
+        await it.chat.open_session(first)
+        assert [attachment.name for attachment in it.chat.prompt.attachments] == ["notes.txt"]
 
 
 async def test_up_and_down_go_through_earlier_questions() -> None:

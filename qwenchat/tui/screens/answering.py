@@ -42,7 +42,7 @@ class Answering(Conversation):
             self.leave_editing()
         if other:
             self.attached[before] = self.prompt.attachments
-            self.prompt.fill(self.session.draft, self.attached.pop(self.session.id, ()))
+            self.prompt.fill(self.session.draft, self.attached.pop(self.session.id, []))
         streaming = next((one for one in opened.branch if one.status is Status.STREAMING), None)
         self._streaming, self._length = (streaming.id, len(streaming.text)) if streaming else ("", 0)
         self.transcript.load(opened.branch, opened.variants, show=at)

@@ -64,7 +64,7 @@ class Conversation(Screen[None]):
         self._new_engine, self._model = new_engine, model
         self.undone: list[Undo] = []
         self.queue = Queue("", ())
-        self.attached: dict[str, tuple[Attachment, ...]] = {}
+        self.attached: dict[str, list[Attachment]] = {}
         """Files that wait in the prompts of other sessions."""
         self.branched = False
         """Whether the next question gets siblings."""

@@ -99,9 +99,10 @@ class Writing(MessageActions):
     async def _give_back(self, session_id: str, text: str, files: tuple[Attachment, ...] = ()) -> None:
         """Put what could not be asked back where it was written, before what was written there since."""
         if session_id == self.session.id:
-            self.prompt.fill(_joined(text, self.prompt.text), (*files, *self.prompt.attachments))
+            self.prompt.attachments[:0] = files
+            self.prompt.fill(_joined(text, self.prompt.text), self.prompt.attachments)
         else:
-            self.attached[session_id] = (*files, *self.attached.get(session_id, ()))
+            self.attached.setdefault(session_id, [])[:0] = files
             draft = (await self.chats.sessions.labels(session_id)).draft
             await self.chats.sessions.change(session_id, draft=_joined(text, draft))
 
@@ -163,7 +164,7 @@ class Writing(MessageActions):
 
     async def _show_counts(self) -> None:
         branch = self.transcript.messages
-        attachments = self.prompt.attachments
+        attachments = tuple(self.prompt.attachments)
         text = "" if self.prompt.text.startswith("/") else self.prompt.text
         if self.editing:
             at = [message.id for message in branch].index(self.editing.id)

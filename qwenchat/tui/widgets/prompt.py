@@ -131,7 +131,8 @@ class Prompt(Vertical):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.attachments: tuple[Attachment, ...] = ()
+        self.attachments: list[Attachment] = []
+        """Changed in place: a file that is still being read finds its chat by it."""
         self._tokens: dict[str, int] = {}
 
     def compose(self) -> ComposeResult:
@@ -154,42 +155,36 @@ class Prompt(Vertical):
         """Put a text there."""
         self.area.write(text)
 
-    def fill(self, text: str, attachments: tuple[Attachment, ...]) -> None:
-        """Put a text and files there, in place of all that was there."""
+    def fill(self, text: str, attachments: list[Attachment]) -> None:
+        """Show another text and another chat's files."""
         self.area.write(text)
         self.attachments = attachments
         self._show_chips()
 
     def clear(self) -> None:
         """Empty it, files too."""
-        self.fill("", ())
+        self.attachments.clear()
+        self.fill("", self.attachments)
 
     def attach(self, paths: Sequence[Path]) -> None:
         """Add text files as chips; what is no text file is refused by a message."""
-        self.run_worker(self._read(list(paths)), group="attach", exit_on_error=False)
+        self.run_worker(self._read(list(paths), self.attachments), group="attach", exit_on_error=False)
 
     def show_tokens(self, tokens: dict[str, int]) -> None:
         """Show how many tokens files take, by their digest."""
         self._tokens = tokens
         self._show_chips()
 
-    def add(self, attachment: Attachment) -> None:
-        """Add a file that was read."""
-        if attachment not in self.attachments:
-            self.attachments = (*self.attachments, attachment)
-        self._show_chips()
-        self.post_message(self.Edited())
-
     def action_detach(self, index: int) -> None:
         """Take a file away."""
-        self.attachments = (*self.attachments[:index], *self.attachments[index + 1 :])
+        del self.attachments[index]
         self._show_chips()
         self.post_message(self.Edited())
 
     def on_prompt_area_sent(self) -> None:
         """Send, unless there is nothing to send."""
         if self.text.strip() or self.attachments:
-            self.post_message(self.Submitted(self.text.strip("\n"), self.attachments))
+            self.post_message(self.Submitted(self.text.strip("\n"), tuple(self.attachments)))
 
     def on_prompt_area_files_given(self, event: PromptArea.FilesGiven) -> None:
         """Add the files."""
@@ -213,7 +208,7 @@ class Prompt(Vertical):
     def _room(self) -> int:
         return max(1, min(13, self.screen.size.height // 2 - 3))
 
-    async def _read(self, paths: list[Path]) -> None:
+    async def _read(self, paths: list[Path], attachments: list[Attachment]) -> None:
         for path in paths:
             try:
                 file = await asyncio.to_thread(textfile.read, at_home(path))
@@ -221,7 +216,9 @@ class Prompt(Vertical):
                 self.post_message(self.Refused(error))
             else:
                 attachment = Attachment(file.name, "text/plain", file.text.encode())
-                self.add(attachment)
+                attachments += [attachment] * (attachment not in attachments)
+        self._show_chips()
+        self.post_message(self.Edited())
 
     def _show_chips(self) -> None:
         parts: list[Content] = []
