@@ -17,7 +17,7 @@ from qwenchat.models.catalog import Catalog, Model, Quantisation, quant_label
 from qwenchat.text import clean_line
 
 _ON_HUB = re.compile(r"(?:https?://)?(?:hf\.co|(?:www\.)?huggingface\.co)/(.+?)(?:\?.*)?", re.IGNORECASE)
-_REVISION = re.compile(r"^([^/]+/[^/]+)/(?:resolve|blob)/([^/]+)/(.+)$")
+_REVISION = re.compile(r"^([^/]+/[^/]+)/(?:resolve|blob|tree)/([^/]+)(/.+)?$")
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _RAW_BYTES = frozenset(map(chr, range(0xDC80, 0xDD00)))
 """What stands in a path for bytes that are not UTF-8 (`os.fsdecode`)."""
@@ -93,7 +93,7 @@ def parse(text: str, catalog: Catalog) -> Reference:
     if not is_text(text):
         raise WrongUse(_("{model} is not a model's name.").format(model=clean_line(text)), _how())
     if match := _ON_HUB.fullmatch(text):
-        text = _REVISION.sub(r"\1/\3", match[1].rstrip("/"))
+        text = _REVISION.sub(r"\1\3", match[1].rstrip("/"))
     elif "://" in text:
         raise WrongUse(
             _("{url} is an address, not a model on this machine.").format(url=clean_line(text)),
@@ -105,7 +105,7 @@ def parse(text: str, catalog: Catalog) -> Reference:
 def revision_in(text: str) -> str:
     """Return the revision that a hub's address names, empty for any other text."""
     address = _ON_HUB.fullmatch(text.strip())
-    match = _REVISION.fullmatch(address[1]) if address else None
+    match = _REVISION.fullmatch(address[1].rstrip("/")) if address else None
     return unquote(match[2]) if match else ""
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from qwenchat.errors import NotFound, WrongUse
 from qwenchat.models import catalog
-from qwenchat.models.reference import Guide, LocalFile, Named, OnHub, Published, parse, unknown
+from qwenchat.models.reference import Guide, LocalFile, Named, OnHub, Published, parse, revision_in, unknown
 
 CATALOG = catalog.load()
 
@@ -36,6 +36,9 @@ def test_other_models_of_a_hub() -> None:
     assert parse("me/my-GGUF/sub/m.gguf", CATALOG) == OnHub("me/my-GGUF", file="sub/m.gguf")
     assert parse("hf.co/me/my-GGUF", CATALOG) == OnHub("me/my-GGUF")
     assert parse("https://hf.co/me/my/blob/main/m.gguf?download=true", CATALOG) == OnHub("me/my", file="m.gguf")
+    assert parse("https://hf.co/me/my/tree/v2", CATALOG) == OnHub("me/my")
+    assert parse("https://hf.co/me/my/tree/v2/tree/x.gguf", CATALOG) == OnHub("me/my", file="tree/x.gguf")
+    assert [revision_in(f"https://hf.co/me/my/tree/{rest}") for rest in ("v2", "v2/", "v2/a")] == ["v2"] * 3
 
 
 def test_files_names_and_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
