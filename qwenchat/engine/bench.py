@@ -93,7 +93,7 @@ class BenchEngine(LocalEngine):
     async def _once(self, run: Run) -> int:
         async with self._turn:
             loaded = await self._ready()
-            await self._take_over(loaded, "")
+            await loaded.resident.take_over("")
             number = self._running = loaded.worker.number()
             try:
                 reply = await loaded.worker.ask_once(Measure(number, run.depth, run.prompt, run.generate))

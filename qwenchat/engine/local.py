@@ -6,7 +6,6 @@ EngineDied and the next one starts a new worker.
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,20 +26,18 @@ from qwenchat.engine.protocol import (
     Failed,
     Generate,
     Hello,
-    KVTokens,
     Load,
     LoadPlan,
     Piece,
     PlainText,
     Progress,
     Ready,
-    RestoreKV,
-    SaveKV,
     SpecialText,
     TokenIds,
     WirePart,
 )
-from qwenchat.engine.saved_kv import WORTH_SAVING, SavedKV, discard
+from qwenchat.engine.resident import Resident
+from qwenchat.engine.saved_kv import SavedKV
 from qwenchat.errors import CannotLoad, EngineDied
 
 
@@ -66,6 +63,7 @@ class _Loaded:
     info: ModelInfo
     hello: Hello
     ready: Ready
+    resident: Resident
 
 
 class LocalEngine:
@@ -80,7 +78,6 @@ class LocalEngine:
         self._counting: set[asyncio.Task[list[int]]] = set()
         self._stopped = False
         """Whether the load under way is to end; it hears of it at its next step."""
-        self._resident, self._resident_tokens = "", 0
 
     @property
     def worker_pid(self) -> int | None:
@@ -133,7 +130,8 @@ class LocalEngine:
             load.gpu_layers if hello.devices else 0,
         )
         arrangement = arrangement_for(ready, complete=self._complete)
-        return _Loaded(worker, planned, arrangement, info, hello, ready)
+        resident = Resident(self._saved, worker, load, hello)
+        return _Loaded(worker, planned, arrangement, info, hello, ready, resident)
 
     def _check_stopped(self) -> None:
         if self._stopped:
@@ -181,30 +179,19 @@ class LocalEngine:
             ended = False
             try:
                 parts = _wire(await loaded.arrangement.prompt(turns, resume=resume))
-                await self._take_over(loaded, session)
+                await loaded.resident.take_over(session)
                 async with contextlib.aclosing(loaded.worker.ask(Generate(number, parts, sampling))) as replies:
                     async for reply in replies:
                         ended = isinstance(reply, Done | Failed)
-                        yield self._event(reply)
+                        if isinstance(reply, Done):
+                            loaded.resident.tokens = reply.usage.prompt_tokens + reply.usage.completion_tokens
+                        yield _event(reply)
                         if ended:
                             return
             finally:
                 self._running = 0
                 if not ended:
                     await loaded.worker.cancel(number)
-
-    def _event(self, reply: Answer) -> EngineEvent:
-        match reply:
-            case Progress(done=done, total=total, seconds=seconds):
-                speed = done / seconds if seconds else 0.0
-                left = (total - done) / speed if speed else 0.0
-                return Prefilling(int(done), int(total), speed, left)
-            case Piece(text=text, ids=ids):
-                return Delta(text, ids)
-            case Done(reason=reason, usage=usage, timings=timings):
-                self._resident_tokens = usage.prompt_tokens + usage.completion_tokens
-                return Finished(reason, usage, timings)
-        raise request_error(reply)
 
     async def cancel(self) -> None:
         self._stopped = self._loading.locked()
@@ -219,49 +206,13 @@ class LocalEngine:
         async with self._loading:
             if self._loaded and not self._loaded.worker.died.is_set():
                 with contextlib.suppress(EngineDied):
-                    await self._save(self._loaded)
+                    await self._loaded.resident.save()
             await self._end_worker()
 
     async def _end_worker(self) -> None:
         worker, self._worker, self._loaded = self._worker, None, None
-        self._resident, self._resident_tokens = "", 0
         if worker:
             await worker.close()
-
-    async def _take_over(self, loaded: _Loaded, session: str) -> None:
-        """Give the KV cache to a session: save what another one left in it, restore what this one had."""
-        if session == self._resident:
-            return
-        await self._save(loaded)
-        self._resident, self._resident_tokens = session, 0
-        if not session:
-            return
-        state = self._state(loaded, session)
-        if await asyncio.to_thread(self._saved.usable, state):
-            restored = False
-            try:
-                reply = await loaded.worker.ask_once(RestoreKV(loaded.worker.number(), os.fsencode(state)))
-                restored = isinstance(reply, KVTokens) and reply.tokens > 0
-            finally:
-                if not restored:
-                    self._saved.forget(state)
-
-    def _state(self, loaded: _Loaded, session: str) -> Path:
-        binding = f"{loaded.hello.binding} {loaded.hello.features}"
-        return self._saved.path(session, loaded.planned.load, binding)
-
-    async def _save(self, loaded: _Loaded) -> None:
-        if not self._resident or self._resident_tokens < WORTH_SAVING:
-            return
-        path = self._state(loaded, self._resident)
-        temporary = self._saved.temporary(path)
-        if temporary is None:
-            return
-        reply = await loaded.worker.ask_once(SaveKV(loaded.worker.number(), os.fsencode(temporary)))
-        if isinstance(reply, KVTokens) and reply.tokens:
-            await asyncio.to_thread(self._saved.keep, temporary, path, reply.tokens)
-        else:
-            discard(temporary)
 
 
 def _wire(parts: Sequence[Part]) -> list[WirePart]:
@@ -274,3 +225,16 @@ def _wire(parts: Sequence[Part]) -> list[WirePart]:
         else:
             wire.append(TokenIds(part.ids))
     return wire
+
+
+def _event(reply: Answer) -> EngineEvent:
+    match reply:
+        case Progress(done=done, total=total, seconds=seconds):
+            speed = done / seconds if seconds else 0.0
+            left = (total - done) / speed if speed else 0.0
+            return Prefilling(int(done), int(total), speed, left)
+        case Piece(text=text, ids=ids):
+            return Delta(text, ids)
+        case Done(reason=reason, usage=usage, timings=timings):
+            return Finished(reason, usage, timings)
+    raise request_error(reply)
