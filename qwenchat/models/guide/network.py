@@ -16,7 +16,7 @@ class Shape:
 
     vocabulary: int
     width: int = 128
-    layers: int = 4
+    layers: int = 3
     heads: int = 4
     kv_heads: int = 2
     ff: int = 384
@@ -81,6 +81,8 @@ class Qwen2(nn.Module):
         for name, weight in self.named_parameters():
             if name == "token_embd.weight":
                 nn.init.normal_(weight, std=0.05)
+            elif name.endswith(("attn_output.weight", "ffn_down.weight")):
+                nn.init.zeros_(weight)  # a block says nothing until it has learnt something: it learns faster so
             elif weight.dim() == 2:
                 nn.init.normal_(weight, std=weight.shape[1] ** -0.5)  # the usual 0.02 is for far wider networks
             elif name.endswith("bias"):
@@ -91,8 +93,8 @@ class Qwen2(nn.Module):
         for part in (self, *self.blk):
             part.dropout = dropout
 
-    def forward(self, ids: Tensor, wanted: Tensor) -> Tensor:
-        """Return the logits, (wanted tokens, vocabulary), after those of ids, (batch, tokens), that `wanted` marks."""
+    def read(self, ids: Tensor) -> Tensor:
+        """Return what the network has made of ids, (batch, tokens), at each of them: (batch, tokens, width)."""
         steps = torch.arange(ids.shape[1], device=ids.device)[:, None]
         turns = self.shape.rope_base ** (-torch.arange(0, self.shape.head, 2, device=ids.device) / self.shape.head)
         angles = torch.cat([steps * turns, steps * turns], -1)
@@ -100,7 +102,11 @@ class Qwen2(nn.Module):
         x = F.dropout(self.token_embd(ids), self.dropout, self.training)
         for block in self.blk:
             x = block(x, cos, sin)
-        return F.linear(self.output_norm(x[wanted]), self.token_embd.weight)
+        return self.output_norm(x)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits, (…, vocabulary), of what `read` returned, (…, width)."""
+        return F.linear(x, self.token_embd.weight)
 
 
 def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -60,6 +60,8 @@ class Encoded:
 
     ids: list[int]
     learnt: list[bool]
+    asked: tuple[int, int]
+    """Where the last question's turn begins, and where its answer does."""
 
 
 def encode(turns: Iterable[Turn], codec: Codec, rough: Tokenizer, exact: Tokenizer, *, cut: int = 0) -> Encoded:
@@ -82,11 +84,11 @@ def encode(turns: Iterable[Turn], codec: Codec, rough: Tokenizer, exact: Tokeniz
                 words = (exact if is_answer else rough).encode(text).ids
                 ids += before + words
                 learnt += [False] * len(before) + [is_answer and text != "\n"] * len(words)
+    question, answer = [at for at, token in enumerate(ids) if token == codec.special("<|im_start|>")][-2:]
+    first = learnt.index(True, answer)
     if cut:
-        begin = max(at for at, token in enumerate(ids) if token == codec.special("<|im_start|>"))
-        first = learnt.index(True, begin)
         ids, learnt = ids[: first + cut], learnt[: first + cut]
-    return Encoded(ids, learnt)
+    return Encoded(ids, learnt, (question, first))
 
 
 def _split(text: str) -> tuple[str, str]:
