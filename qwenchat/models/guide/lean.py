@@ -16,7 +16,7 @@ from qwenchat.models.guide.network import Qwen2
 from qwenchat.models.guide.tokens import Codec, encode
 
 LEANING = {"en": 4.0, "zh": 2.0}
-"""What is added to the logit, about: chosen so that in-scope questions are still refused in less than 8 %."""
+"""What is added to the logit, about; chosen on the judged sets, as their card says."""
 
 
 @torch.no_grad()

@@ -101,6 +101,8 @@ class Sidebar(Vertical):
         for session_id in {*before, current, *busy} - {""}:
             if not self._shows_hits and (session := self._sessions.get(session_id)):
                 self.list.replace_option_prompt(session_id, self._line(session))
+        if self.list.highlighted is None and not self._shows_hits and current in self._sessions:
+            self.list.highlighted = self.list.get_option_index(current)
 
     def focus_search(self) -> None:
         """Go to the search."""
