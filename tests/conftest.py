@@ -1,6 +1,7 @@
 """Models that tests share, made once a run, and a home of its own for every test."""
 
 import os
+import signal
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from tests import ggufs
 settings.register_profile("ci", derandomize=True)  # a new counterexample is for a developer, not for a landing
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a run in the background, whose children would ignore Ctrl-C too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 _asked = cache(devices.ask)
