@@ -82,6 +82,7 @@ async def test_what_is_here_comes_first_and_is_used(program: StillProgram, downl
     app = DialogApp(ModelScreen(program, str(path), downloads))
     async with app.run_test(size=(100, 40)) as pilot:
         await until(lambda: reference_of(app) == str(path))
+        await until(lambda: "On this machine" in app.words)
         words = app.words
         assert words.index("On this machine") < words.index("mine [b].gguf") < words.index("To download")
         assert "can't be used" in words
