@@ -72,8 +72,8 @@ class Chats:
 
     async def stop(self, session_id: str) -> None:
         """Stop the answer of a session, and forget what waits there; questions stay."""
-        self._hold(session_id)
-        del self._held[session_id]
+        self._withdrawn(session_id)
+        self._held.pop(session_id, None)
         if self.running == session_id:
             self._stopping = True
             if self.model.engine:
@@ -124,9 +124,11 @@ class Chats:
     def _first(self, asked: _Asked) -> None:
         self._enqueue(asked, *self._held.pop(asked.session, ()))
 
-    def _hold(self, session_id: str) -> None:
-        self._held[session_id] = [asked for asked in self._queue if asked.session == session_id]
+    def _withdrawn(self, session_id: str) -> list[_Asked]:
+        """Take what a session has waiting out of the queue."""
+        taken = [asked for asked in self._queue if asked.session == session_id]
         self._queue = deque(asked for asked in self._queue if asked.session != session_id)
+        return taken
 
     def _enqueue(self, *asked: _Asked) -> None:
         self._queue.extend(asked)
@@ -147,7 +149,7 @@ class Chats:
                 pass
             except QwenchatError as error:
                 if offers := self.model.offers(error):
-                    self._hold(asked.session)
+                    self._held[asked.session] = self._withdrawn(asked.session)
                 self._listener(Failed(asked.session, error, offers))
             finally:
                 self.running = ""

@@ -9,10 +9,21 @@ from textual.widgets import Input
 from qwenchat.chat.conversation import Message, Role, Session, Status
 from qwenchat.errors import StoreError
 from qwenchat.program import Program
-from tests.tui.chatting import chatting, kept_session
+from tests.tui.chatting import Chatting, chatting, kept_session
 from tests.tui.screens import until
 
 SLOW = 0.02
+
+
+async def busy_elsewhere(it: Chatting, text: str) -> str:
+    """Ask a question whose slow answer streams on in its chat, which is returned, and open another chat."""
+    it.write(text)
+    await it.pilot.press("enter")
+    await until(lambda: "slow" in it.texts[-1])
+    asked = it.chat.session.id
+    await it.pilot.press("ctrl+n")
+    await until(lambda: it.chat.session.id != asked)
+    return asked
 
 
 async def test_another_chat_is_no_place_to_edit_the_question() -> None:
@@ -34,12 +45,7 @@ async def test_another_chat_is_no_place_to_edit_the_question() -> None:
 
 async def test_other_chats_wait_their_turn_and_typing_stays_possible() -> None:
     async with chatting("slow " * 100, "Quick.", delay_s=SLOW) as it:
-        it.write("First")
-        await it.pilot.press("enter")
-        await until(lambda: "slow" in it.texts[-1])
-        first = it.chat.session.id
-        await it.pilot.press("ctrl+n")
-        await until(lambda: it.chat.session.id != first)
+        first = await busy_elsewhere(it, "First")
         it.write("Second")
         await it.pilot.press("enter")
         await until(lambda: "Waits" in it.notice)
@@ -55,12 +61,7 @@ async def test_other_chats_wait_their_turn_and_typing_stays_possible() -> None:
 
 async def test_a_question_that_waits_follows_the_answer_to_the_one_before() -> None:
     async with chatting("slow " * 100, "A1.", "A2.", delay_s=SLOW) as it:
-        it.write("Elsewhere")
-        await it.pilot.press("enter")
-        await until(lambda: "slow" in it.texts[-1])
-        elsewhere = it.chat.session.id
-        await it.pilot.press("ctrl+n")
-        await until(lambda: it.chat.session.id != elsewhere)
+        elsewhere = await busy_elsewhere(it, "Elsewhere")
         it.write("First")
         await it.pilot.press("enter")
         await until(lambda: it.texts == ["First"])

@@ -1,7 +1,7 @@
 """The optimiser of the guide's matrices: momentum whose singular values are all made about one.
 
-A matrix so moved learns from rare words as fast as from common ones; beside AdamW it saves two thirds of the questions.
-PyTorch's own works in bfloat16, which most processors only emulate, at a sixth of the speed.
+A matrix so moved learns from rare words as fast as from common ones; the guide's card says what that gained over AdamW.
+PyTorch's own works in bfloat16, which a processor without AMX only emulates, at a sixth of the speed.
 Source: K. Jordan and others, "Muon: an optimizer for hidden layers in neural networks" (2024).
 """
 

@@ -216,9 +216,10 @@ class Prompt(Vertical):
                 self.post_message(self.Refused(error))
             else:
                 attachment = Attachment(file.name, "text/plain", file.text.encode())
-                attachments += [attachment] * (attachment not in attachments)
-        self._show_chips()
-        self.post_message(self.Edited())
+                if attachment not in attachments:
+                    attachments.append(attachment)
+                self._show_chips()
+                self.post_message(self.Edited())
 
     def _show_chips(self) -> None:
         parts: list[Content] = []

@@ -101,8 +101,8 @@ class Sidebar(Vertical):
         for session_id in {*before, current, *busy} - {""}:
             if not self._shows_hits and (session := self._sessions.get(session_id)):
                 self.list.replace_option_prompt(session_id, self._line(session))
-        if self.list.highlighted is None and not self._shows_hits and current in self._sessions:
-            self.list.highlighted = self.list.get_option_index(current)
+        if self.list.highlighted is None and not self._shows_hits:
+            self._highlight(current)
 
     def focus_search(self) -> None:
         """Go to the search."""
@@ -163,9 +163,12 @@ class Sidebar(Vertical):
         view.add_options(self._options(page))
         self._loaded = offset + len(page)
         self._all_loaded = len(page) < limit
-        wanted = at if at in self._sessions else self._current
-        if offset == 0 and wanted in self._sessions:
-            view.highlighted = view.get_option_index(wanted)
+        if offset == 0:
+            self._highlight(at if at in self._sessions else self._current)
+
+    def _highlight(self, session_id: str | None) -> None:
+        if session_id in self._sessions:
+            self.list.highlighted = self.list.get_option_index(session_id)
 
     def _options(self, page: "Sequence[Listed]") -> Iterator[Option]:
         for listed in page:
