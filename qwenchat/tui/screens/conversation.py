@@ -27,6 +27,7 @@ from qwenchat.tui.widgets.gauge import Gauge
 from qwenchat.tui.widgets.notice import Notice
 from qwenchat.tui.widgets.prompt import Prompt
 from qwenchat.tui.widgets.sidebar import Sidebar
+from qwenchat.tui.widgets.working import Working
 
 if TYPE_CHECKING:
     from qwenchat.tui.chats import Chats
@@ -49,7 +50,7 @@ class Undo:
     back: Callable[[], Awaitable[object]]
 
 
-class Conversation(Screen[None]):
+class Conversation(Screen[None], Working):
     """The open session and what happens in all of them."""
 
     @dataclass

@@ -15,6 +15,7 @@ from qwenchat.text import clean_line
 from qwenchat.tui.downloads import Download, Downloads, State, state_words
 from qwenchat.tui.screens.confirm import ConfirmScreen
 from qwenchat.tui.screens.dialog import Dialog, button, plain, relabel
+from qwenchat.tui.widgets.working import Working
 
 _NAME = 18
 """Cells of a name; what is longer is cut, and told whole when it is asked about."""
@@ -49,7 +50,7 @@ class DownloadRow(Horizontal):
         turn.display = self.query_one("#cancel").display = download.state is not State.DONE
 
 
-class DownloadList(Vertical):
+class DownloadList(Vertical, Working):
     """All downloads, kept up to date; no room is taken while there are none."""
 
     class Changed(Message):

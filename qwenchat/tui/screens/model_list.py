@@ -28,9 +28,10 @@ from qwenchat.tui.screens.dialog import Complaint, button, buttons, plain, relab
 from qwenchat.tui.screens.downloads import DownloadList
 from qwenchat.tui.screens.filtering import CarefulList, Filter
 from qwenchat.tui.screens.paths import PathSuggester
+from qwenchat.tui.widgets.working import Working
 
 
-class ModelList(Vertical):
+class ModelList(Vertical, Working):
     """Models to choose from. Until something is typed the catalogue shows the best of each size, or `every` one."""
 
     class Chosen(Message):

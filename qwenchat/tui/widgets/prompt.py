@@ -21,6 +21,7 @@ from qwenchat.i18n import _, ngettext
 from qwenchat.paths import at_home
 from qwenchat.text import clean, clean_line
 from qwenchat.tui import slash
+from qwenchat.tui.widgets.working import Working
 
 _MOST_PATHS = 20
 _LONGEST_PATHS = 4000
@@ -110,7 +111,7 @@ class PromptArea(TextArea):
         event.prevent_default()
 
 
-class Prompt(Vertical):
+class Prompt(Vertical, Working):
     """The prompt with its chips and suggestions."""
 
     @dataclass

@@ -18,6 +18,7 @@ from qwenchat.chat.conversation import Session
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.text import clean_line
+from qwenchat.tui.widgets.working import Working
 
 if TYPE_CHECKING:
     from qwenchat.sessions.search import Found, Hit
@@ -43,7 +44,7 @@ class SessionList(OptionList):
         return option.id.split(" ")[0] if option and option.id else None
 
 
-class Sidebar(Vertical):
+class Sidebar(Vertical, Working):
     """Search on top, sessions below."""
 
     @dataclass

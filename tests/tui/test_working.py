@@ -1,0 +1,70 @@
+"""A widget's workers end before its children go."""
+
+import asyncio
+
+from textual.app import App, ComposeResult
+from textual.containers import Vertical
+from textual.widgets import Static
+
+from qwenchat.tui.screens.conversation import Conversation
+from qwenchat.tui.screens.dialog import Dialog
+from qwenchat.tui.screens.downloads import DownloadList
+from qwenchat.tui.screens.model_list import ModelList
+from qwenchat.tui.widgets.prompt import Prompt
+from qwenchat.tui.widgets.sidebar import Sidebar
+from qwenchat.tui.widgets.working import Working
+
+
+class Leaf(Static):
+    """Goes only when the work of its parent has ended, and says that it goes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.going, self.may_go = asyncio.Event(), asyncio.Event()
+
+    async def on_unmount(self) -> None:
+        self.going.set()
+        await self.may_go.wait()
+
+
+class Branch(Vertical, Working):
+    """Works until its child goes; `came_back` tells that it went on after that."""
+
+    came_back = False
+
+    def compose(self) -> ComposeResult:
+        yield Leaf()
+
+    def on_mount(self) -> None:
+        self.run_worker(self._work(self.query_one(Leaf)))
+
+    async def _work(self, leaf: Leaf) -> None:
+        try:
+            await leaf.going.wait()
+            self.came_back = True
+        finally:
+            leaf.may_go.set()
+
+
+class Tree(App[None]):
+    def compose(self) -> ComposeResult:
+        yield Branch()
+
+
+async def test_a_worker_never_finds_its_widget_taken_apart() -> None:
+    async with Tree().run_test() as pilot:
+        branch = pilot.app.query_one(Branch)
+        await pilot.pause()
+        await branch.remove()
+        assert not branch.came_back
+
+
+async def test_it_holds_as_the_program_ends_too() -> None:
+    async with Tree().run_test() as pilot:
+        branch = pilot.app.query_one(Branch)
+        await pilot.pause()
+    assert not branch.came_back
+
+
+def test_every_widget_that_runs_workers_is_one_of_them() -> None:
+    assert all(issubclass(each, Working) for each in (Conversation, Dialog, DownloadList, ModelList, Prompt, Sidebar))
