@@ -85,9 +85,11 @@ def test_several_at_once(downloads: Watched, hub: Hub) -> None:
     hub.standin.troubles.extend([Trouble(cut=SIZE // 2, stall=True)] * 2)
     for name in ("a.gguf", "b.gguf"):
         downloads.start(name)
-    for name in ("a.gguf", "b.gguf"):
-        while (told := downloads.get(name)) and told.state is State.RUNNING:
-            downloads.told.get(timeout=10)
+    while [each.share for each in downloads.all()] != [0.5, 0.5]:
+        downloads.told.get(timeout=10)
+    hub.standin.go_on.set()
+    while any(each.state is State.RUNNING for each in downloads.all()):
+        downloads.told.get(timeout=10)
     for number, download in enumerate(downloads.all()):
         assert download.path and download.path.read_bytes() == model_bytes(SIZE, number)
         assert download.share == 1 and state_words(download) == "here"
