@@ -1,0 +1,46 @@
+"""How a prefill is cut into steps."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwenchat.engine.llama import EFFICIENT, FIRST_CHUNK, chunk_size
+
+CHUNK = 512
+
+
+def steps(total: int, a_second: float) -> list[int]:
+    made = []
+    while total:
+        made.append(chunk_size(total, a_second, CHUNK))
+        total -= made[-1]
+    return made
+
+
+def test_the_first_step_is_short_unless_little_is_left() -> None:
+    assert chunk_size(1000, 0, CHUNK) == FIRST_CHUNK
+    assert chunk_size(64, 0, CHUNK) == 64
+    assert chunk_size(64, 0, 16) == 16
+
+
+@pytest.mark.parametrize(
+    ("total", "a_second", "expected"),
+    [
+        (996, 175, [332] * 3),  # two seconds each, no short one at the end
+        (2000, 10_000, [500] * 4),  # as many as a step can hold
+        (40, 175, [40]),
+        (256, 20, [64] * 4),  # more than three seconds, because shorter steps would cost more a token
+        (48, 3, [24] * 2),  # as short as steps get
+        (64, 0.5, [32] * 2),
+    ],
+)
+def test_steps(total: int, a_second: float, expected: list[int]) -> None:
+    assert steps(total, a_second) == expected
+
+
+@given(total=st.integers(1, 200_000), a_second=st.floats(0.01, 1e6), most=st.integers(1, CHUNK))
+def test_a_step_takes_no_longer_than_it_may(total: int, a_second: float, most: int) -> None:
+    size = chunk_size(total, a_second, most)
+    assert 0 < size <= min(most, total)
+    assert size <= FIRST_CHUNK or size <= 4 * a_second + 1
+    assert size >= min(total, most, EFFICIENT, max(FIRST_CHUNK, 4 * a_second)) // 2
