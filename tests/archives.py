@@ -175,7 +175,7 @@ class Kept:
             known = {message.id for message in there.messages} if there else set()
             new = tuple(message for message in archive.messages if message.id not in known)
             if there is None or new:
-                session = there.session if there else archive.session
+                session = replace(there.session, leaf=archive.session.leaf) if there else archive.session
                 before = there.messages if there else ()
                 self.kept[session.id] = Archive(session, (*before, *new))
                 changed += 1

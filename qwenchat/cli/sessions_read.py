@@ -86,8 +86,9 @@ def _plain(session: Session, branch: list[Message]) -> str:
 
 def _draw(output: Output, session: Session, branch: list[Message]) -> None:
     from rich.console import Console  # noqa: PLC0415 - only where a person reads
-    from rich.markdown import Markdown  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
+
+    from qwenchat.cli.ask_markdown import rendered  # noqa: PLC0415
 
     console = Console(file=output.out)
     console.print(Text(f"{clean_line(session.title)}\n", "bold"))
@@ -100,7 +101,7 @@ def _draw(output: Output, session: Session, branch: list[Message]) -> None:
         for file in message.attachments:
             console.print(Text(_("[file: {name}]").format(name=clean_line(file.name)), "dim"))
         text = clean(message.text)
-        console.print(Text(text) if message.role is Role.USER else Markdown(text, hyperlinks=False))
+        console.print(Text(text) if message.role is Role.USER else rendered(text))
         console.print()
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import accumulate, pairwise
 from typing import Protocol
 
 from qwenchat.chat.prompt import DEFAULT_SYSTEM, Part, Plain, Turn, chatml, turn_parts
@@ -48,6 +49,7 @@ class OwnTemplate:
     """The model's Jinja template, rendered in its sandbox.
 
     A template that refuses a system prompt gets it in front of the first question; the default one it does not get.
+    Questions between which no answer came are one question to it, as many templates demand that the roles alternate.
     What each turn of a conversation adds is what the template really writes for it. Turns that are no conversation by
     themselves it may refuse, and those are counted by the markers that most templates have.
     """
@@ -64,11 +66,14 @@ class OwnTemplate:
         if [turn.role for turn in turns[:2]] == ["system", "user"]:
             with suppress(CannotLoad):  # `prompt` tells it
                 rendered, shift = await self._rendered(turns, resume=turns[-1].role == "assistant")
-                return [rendered.of_turn(place - shift) for place in range(len(turns))]
+                own = [not _both_ask(*pair) for pair in pairwise(turns)] + [True]
+                places = zip(accumulate(own), own, strict=True)
+                return [rendered.of_turn(count - 1 - shift) if last else [] for count, last in places]
         return [[Plain(f"<|{turn.role}|>\n"), turn.content, Plain("<|end|>\n")] for turn in turns]
 
     async def _rendered(self, turns: Sequence[Turn], *, resume: bool) -> tuple[Rendered, int]:
-        """Return the prompt, and by how many places its turns come before those of `turns`."""
+        """Return the prompt, and by how many places its turns come before those of the joined `turns`."""
+        turns = _joined(turns)
         try:
             return await self._render(turns, resume), 0
         except CannotLoad:
@@ -82,6 +87,21 @@ class OwnTemplate:
             rendered = await template.render(self._source, turns, bos=self._bos, eos=self._eos, resume=resume)
             self._last = list(turns), resume, rendered
         return self._last[2]
+
+
+def _both_ask(turn: Turn, after: Turn) -> bool:
+    return turn.role == after.role == "user"
+
+
+def _joined(turns: Sequence[Turn]) -> list[Turn]:
+    """Return the turns, questions that follow one another as one."""
+    joined: list[Turn] = []
+    for turn in turns:
+        if joined and _both_ask(joined[-1], turn):
+            joined[-1] = Turn("user", f"{joined[-1].text}\n\n{turn.text}")
+        else:
+            joined.append(turn)
+    return joined
 
 
 def _without_system(turns: Sequence[Turn]) -> list[Turn]:

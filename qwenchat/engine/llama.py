@@ -114,7 +114,7 @@ class Model:
         """
         shared = min(common_prefix(self.cached, tokens), len(tokens) - 1)
         self._truncate(shared)
-        return shared
+        return len(self.cached)  # nothing, where a model's memory can't be cut in part
 
     def hold(self, tokens: "array[int]") -> bool:
         """Make the KV cache hold just these tokens; False when aborted. Raises DecodeFailed."""

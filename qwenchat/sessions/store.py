@@ -190,7 +190,8 @@ class Store:
     def add_archives(self, archives: Sequence[Archive]) -> int:
         """Keep sessions in one transaction and return how many were new or got new messages.
 
-        Sessions and messages whose ids are there already, deleted ones too, stay as they are.
+        Sessions and messages whose ids are there already, deleted ones too, stay as they are; where a conversation has
+        grown below the message that it was read to, it is read on to its new end.
         """
         with self._database.write() as connection:
             return sum(self._add_archive(connection, archive) for archive in archives)
@@ -203,6 +204,10 @@ class Store:
         missing = [message for message in archive.messages if not messages.is_kept(connection, message.id)]
         for message in missing:
             messages.insert(connection, message, below_deleted=True)
+        if not is_new and any(message.id == session.leaf for message in missing):
+            here = self.session(session.id)
+            if here.leaf in (None, *(message.id for message in self.branch(session.leaf))):
+                self.update(replace(here, leaf=session.leaf, updated=max(here.updated, session.updated)))
         return is_new or bool(missing)
 
     def duplicate(self, session_id: str) -> Session:

@@ -110,3 +110,11 @@ def test_common_prefix(one: list[int], other: list[int]) -> None:
     length = common_prefix(array("i", one), array("i", other))
     assert one[:length] == other[:length]
     assert length == min(len(one), len(other)) or one[length] != other[length]
+
+
+def test_a_memory_that_can_not_be_cut_is_read_anew(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after = array("i", [5, 6, 7, 8]), array("i", [5, 6, 9, 9])
+    assert model.hold(before) and model.reuse(after) == 2
+    assert model.hold(before)
+    monkeypatch.setattr(model.c, "llama_memory_seq_rm", lambda _memory, _sequence, _start, _end: False)
+    assert model.reuse(after) == 0 and not model.cached

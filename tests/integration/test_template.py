@@ -128,3 +128,22 @@ async def test_the_turns_of_a_template_are_counted_exactly(refuses_system: bool,
     if not refuses_system:
         assert counts[0] + counts[-1] == shorter.usage.prompt_tokens
     assert len(odd) == 2 and all(odd)
+
+
+@pytest.mark.parametrize("refuses_system", [False, True])
+async def test_questions_without_an_answer_between_them_are_one(
+    refuses_system: bool, models: Path, tmp_path: Path
+) -> None:
+    refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    alternating = (
+        "{% for m in messages %}{% if loop.nextitem is defined and m.role == loop.nextitem.role %}"
+        "{{ raise_exception('roles must alternate') }}{% endif %}{% endfor %}"
+    )
+    path = models / f"alternating-{refuses_system}.gguf"
+    ggufs.write_model(path, chat_template=(refusal if refuses_system else "") + alternating + LLAMA)
+    turns = [*questions("Hello"), Turn("user", "Hello again"), Turn("user", "Are you there?")]
+    async with engine(path, tmp_path) as made:
+        counts = await made.count(turns)
+        said = await answer(made, turns, Sampling(temperature=0.0, max_tokens=1))
+    assert sum(counts) == said.usage.prompt_tokens
+    assert counts[1:3] == [0, 0] and counts[3]  # who leaves out the first ones takes no prompt for shorter than it is

@@ -176,6 +176,24 @@ def test_a_long_conversation_goes_too(tmp_path: Path) -> None:
     assert store.shelf.count() == 0
 
 
+def test_an_imported_conversation_that_grew_is_read_to_its_new_end(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    store.add_archives([talk("One", "Two")])
+    store.label("s1", title="Mine")
+    store.add_archives([talk("One", "Two", "Three", "Four")])
+    kept = store.session("s1")
+    assert (kept.title, kept.leaf) == ("Mine", "s1-3")
+
+
+def test_a_conversation_that_went_on_here_too_is_read_on_here(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    store.add_archives([talk("One", "Two")])
+    store.add(question("own", "And here?", "s1-1", session="s1"))
+    assert store.add_archives([talk("One", "Two", "Three", "Four")]) == 1
+    assert store.session("s1").leaf == "own"
+    assert len(store.branch("s1-3")) == 4
+
+
 def grown_below_a_deleted_message(folder: Path) -> Store:
     """Return a store in which a message was deleted, and an import then brought what follows it."""
     store = Store(database_in(folder), clock=fake_clock(100))
