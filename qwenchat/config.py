@@ -40,12 +40,12 @@ class ModelSettings(_Section, frozen=True):
 class SamplingSettings(_Section, frozen=True):
     """How the next token is chosen; what is left out follows the model's makers."""
 
-    temperature: Annotated[float, Meta(ge=0, description="0 always takes the likeliest token")] | None = None
+    temperature: Annotated[float, Meta(ge=0, le=100, description="0 always takes the likeliest token")] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1, description="Keep the likeliest tokens up to this total")] | None = None
-    top_k: Annotated[int, Meta(ge=0, description="Keep this many tokens; 0: all")] | None = None
+    top_k: Annotated[int, Meta(ge=0, le=1_000_000, description="Keep this many tokens; 0: all")] | None = None
     min_p: Annotated[float, Meta(ge=0, le=1, description="Drop tokens below this share of the likeliest")] | None = None
-    repeat_penalty: Annotated[float, Meta(gt=0, description="1: no penalty for repeating")] | None = None
-    max_tokens: Annotated[int, Meta(ge=1, description="Longest answer, in tokens")] | None = None
+    repeat_penalty: Annotated[float, Meta(ge=0.01, le=10, description="1: no penalty for repeating")] | None = None
+    max_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1, description="Longest answer, in tokens")] | None = None
 
 
 class HubSettings(_Section, frozen=True):

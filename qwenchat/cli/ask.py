@@ -158,7 +158,8 @@ def _session(
     """Return the session to ask in, new or continued, and the store that keeps or forgets it."""
     if earlier:
         system = earlier.system if options["system"] is None else whole(options["system"])
-        return program.store, program.store.label(earlier.id, model=model, system=system)
+        with program.store.streaming(earlier.id):  # a session in use stays as it is, and the question is refused
+            return program.store, program.store.label(earlier.id, model=model, system=system)
     system = program.settings.system if options["system"] is None else options["system"]
     store: SessionStore = MemoryStore() if options["no_save"] else program.store
     now = unix_ms()

@@ -16,10 +16,10 @@ from qwenchat.cli import complete
 from qwenchat.cli.bench_output import BenchOutput
 from qwenchat.cli.output import Output
 from qwenchat.engine.bench import BenchEngine, Result, Run, random_tokens, runs
-from qwenchat.engine.local import Planner
-from qwenchat.engine.protocol import MAX_THREADS
+from qwenchat.engine.local import Planned, Planner
+from qwenchat.engine.protocol import MAX_THREADS, Device
 from qwenchat.engine.saved_kv import WORTH_SAVING, SavedKV
-from qwenchat.errors import NotFound, WrongUse
+from qwenchat.errors import CannotLoad, NotFound, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models import gguf
 from qwenchat.paths import private_folder
@@ -83,7 +83,7 @@ def bench(program: Program, /, **options: Any) -> None:
     header = gguf.check(gguf.read_header(program.model_file(model)))
     window = _window(model, window_of(header, program.catalog).limit, *lengths)
     given = {name: options[name] for name in ("threads", "gpu_layers", "kv_type")}
-    planner = program.planner(model, Wishes(ctx=window, force=options["force"], complete=True, **given))
+    planner = _advising(program.planner(model, Wishes(ctx=window, force=options["force"], complete=True, **given)))
     output = BenchOutput(Output.standard(), as_json=options["as_json"])
     results = asyncio.run(_Bench(program, planner, output, header.vocab_size).run(*lengths, options["repetitions"]))
     if not any(value is not None for value in given.values()):  # what is not the usual way is no estimate
@@ -104,6 +104,19 @@ def _window(model: str, limit: int, prompts: Sequence[int], generates: Sequence[
             _("Use a smaller --depth, --prompt or --generate."),
         )
     return window
+
+
+def _advising(planner: Planner) -> Planner:
+    """Return the planner with advice that fits this command where the model does not fit the machine."""
+
+    def plan(devices: Sequence[Device]) -> Planned:
+        try:
+            return planner(devices)
+        except CannotLoad as error:
+            advice = _("Use a smaller --depth or --prompt, --kv-type q8_0, a smaller quantisation, or --force.")
+            raise CannotLoad(error.message, advice) from error
+
+    return plan
 
 
 class _Bench:

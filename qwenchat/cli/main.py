@@ -14,10 +14,11 @@ from contextlib import suppress
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from qwenchat import __version__
 from qwenchat.cli import complete
-from qwenchat.cli.output import Output, OutputLost, ReaderGone
+from qwenchat.cli.output import Output, OutputLost, ReaderGone, is_terminal
 from qwenchat.errors import ExitCode, QwenchatError, WrongUse
 from qwenchat.i18n import CATALOGUES, _, language, use_language
 from qwenchat.program import Program
@@ -75,15 +76,32 @@ def localised(command: click.Command) -> click.Command:
 def root(context: click.Context, /, **options: Any) -> int:
     """Chat with Qwen2 models, offline, on your own machine. Without a command: in a screen of its own."""
     program: Program = context.obj
+    _refuse_misplaced(context)
     if context.invoked_subcommand not in ("config", "doctor"):  # which help where the settings are wrong
         _settings = program.settings  # raises where they are wrong: until here it was done without
     context.call_on_close(program.close)
     return ExitCode.DONE if context.invoked_subcommand else _screen(program, options)
 
 
+def _refuse_misplaced(context: click.Context) -> None:
+    """Raise WrongUse for an option of the screen before a command, which would not heed it."""
+    names = ("model", "session", "continue_", "theme", "inline")
+    given = [name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    if context.invoked_subcommand and given:
+        option = "--" + given[0].rstrip("_")
+        raise WrongUse(
+            _("{option} stands before the command {command}, which does not see it there.").format(
+                option=option, command=context.invoked_subcommand
+            ),
+            _("Write it behind the command; `qwenchat {command} -h` shows what that takes.").format(
+                command=context.invoked_subcommand
+            ),
+        )
+
+
 def _screen(program: Program, options: dict[str, Any]) -> int:
     """Open the screen. Raises WrongUse where there is no terminal to draw it on."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         raise WrongUse(
             _("The screen needs a terminal."), _("Ask from a script with `qwenchat ask`; `qwenchat -h` shows the rest.")
         )

@@ -11,7 +11,7 @@ import msgspec
 
 from qwenchat.cli import complete
 from qwenchat.cli.models_fit import fit
-from qwenchat.cli.output import Output
+from qwenchat.cli.output import Output, is_terminal
 from qwenchat.cli.pull import pull
 from qwenchat.errors import CannotLoad, ExitCode, WrongUse
 from qwenchat.i18n import _, labelled
@@ -184,7 +184,7 @@ def remove(program: Program, model: str, yes: bool, hf_cache: bool, as_json: boo
 
 def _ask(question: str) -> None:
     """Go on when the answer is yes. Raises WrongUse where nobody can be asked."""
-    if not sys.stdin.isatty():
+    if not is_terminal(sys.stdin):
         raise WrongUse(_("This asks before it deletes, and there is no terminal to ask on."), _("Add --yes."))
     click.confirm(question, abort=True, err=True)
 

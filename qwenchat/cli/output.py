@@ -25,6 +25,11 @@ class OutputLost(FileError):
     """Stdout goes to a file that takes no more."""
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Say whether a person is at the other end; a stream that the shell closed is None."""
+    return stream is not None and stream.isatty()
+
+
 @dataclass(frozen=True)
 class Output:
     """Where a command's words go."""

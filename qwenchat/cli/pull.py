@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from qwenchat.cli import complete
-from qwenchat.cli.output import Output
+from qwenchat.cli.output import Output, is_terminal
 from qwenchat.cli.pull_report import reporter
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
@@ -60,7 +60,7 @@ def _accept(output: Output, model: Model) -> None:
     """Show the licence and go on when it is accepted. Raises WrongUse where nobody can be asked."""
     terms = _("{model} comes under the {licence} licence, which has terms of its own: {url}")
     output.say(terms.format(model=model.title, licence=model.licence, url=model.licence_url))
-    if not sys.stdin.isatty():
+    if not is_terminal(sys.stdin):
         raise WrongUse(
             _("The licence of {model} has to be accepted first.").format(model=model.title),
             _("Read it at {url}, then add --yes.").format(url=model.licence_url),

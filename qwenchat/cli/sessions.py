@@ -25,8 +25,8 @@ def sessions() -> None:
 
 
 @click.command(name="list")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="How many.")
-@click.option("--offset", type=click.IntRange(0), default=0, help="How many to skip.")
+@click.option("--limit", type=click.IntRange(1, 2**31 - 1), default=50, show_default=True, help="How many.")
+@click.option("--offset", type=click.IntRange(0, 2**31 - 1), default=0, help="How many to skip.")
 @click.option("--tag", default="", help="Only those with this tag.")
 @click.option("--trash", is_flag=True, help="Those in the trash instead.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")

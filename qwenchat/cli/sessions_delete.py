@@ -5,7 +5,7 @@ import sys
 import click
 
 from qwenchat.cli import complete
-from qwenchat.cli.output import Output
+from qwenchat.cli.output import Output, is_terminal
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _, ngettext
 from qwenchat.program import Program
@@ -60,6 +60,6 @@ def _confirm(question: str, count: int, yes: bool) -> None:
     """Ask on stderr. Raises WrongUse where nobody can answer and click.Abort for a no."""
     if yes:
         return
-    if not sys.stdin.isatty():
+    if not is_terminal(sys.stdin):
         raise WrongUse(_("Nobody is here to confirm this."), _("Give --yes if it is meant."))
     click.confirm(question.format(count=count), abort=True, err=True)

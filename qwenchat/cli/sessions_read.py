@@ -35,8 +35,8 @@ def show(program: Program, session: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("words", nargs=-1, required=True)
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many messages.")
-@click.option("--offset", type=click.IntRange(0), default=0, help="How many messages to skip.")
+@click.option("--limit", type=click.IntRange(1, 2**31 - 1), default=20, show_default=True, help="How many messages.")
+@click.option("--offset", type=click.IntRange(0, 2**31 - 1), default=0, help="How many messages to skip.")
 @click.option("--trash", is_flag=True, help="Look in the trash instead.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj

@@ -9,7 +9,7 @@ from qwenchat.chat.conversation import Message
 from qwenchat.chat.title import suggest
 from qwenchat.cli import complete
 from qwenchat.cli.output import Output
-from qwenchat.errors import WrongUse
+from qwenchat.errors import CannotLoad, WrongUse
 from qwenchat.i18n import _
 from qwenchat.planning import Wishes
 from qwenchat.program import Program, no_model
@@ -47,5 +47,8 @@ async def _suggested(program: Program, model: str, branch: Sequence[Message]) ->
     engine = program.engine(model, Wishes())
     try:
         return await suggest(engine, branch)
+    except CannotLoad as error:
+        advice = _("Let another model find it (-m), or give the conversation a title yourself.")
+        raise CannotLoad(error.message, advice) from error
     finally:
         await engine.close()

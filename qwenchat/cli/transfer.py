@@ -1,5 +1,7 @@
 """`qwenchat sessions export` and `import`: conversations out of the store and into it."""
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -97,7 +99,7 @@ def _import_one(store: ArchiveStore, file: str, output: Output) -> dict[str, obj
     """Read one file into the store in one transaction, say what came of it, and return that as a value."""
     report = {"file": file, "formats": [], "sessions": [], "new": 0, "there_already": 0, "empty": 0, "problems": []}
     try:
-        found = records.records_in(sys.stdin.buffer, unix_ms()) if file == "-" else records.records_of(Path(file))
+        found = _piped() if file == "-" else records.records_of(Path(file))
         reading = importers.read(found)
     except FileError as error:
         output.error(FileError(f"{file}: {error.message}", error.hint))
@@ -123,6 +125,19 @@ def _import_one(store: ArchiveStore, file: str, output: Output) -> dict[str, obj
         "empty": reading.empty,
         "problems": [asdict(problem) for problem in reading.problems],
     }
+
+
+def _piped() -> list[records.Record]:
+    """Return the records of standard input. Raises FileError where it is closed or can't be read."""
+    try:
+        if sys.stdin is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return records.records_in(sys.stdin.buffer, unix_ms())
+    except OSError as error:
+        raise FileError(
+            _("{path} can't be read: {reason}.").format(path=_("standard input"), reason=error.strerror or error),
+            _("Check what is piped in."),
+        ) from error
 
 
 def _each_once(sessions: Sequence[Session]) -> Sequence[Session]:

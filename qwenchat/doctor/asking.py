@@ -37,7 +37,7 @@ class Answers:
 
 def ask_terminal() -> Answers | None:
     """Return what the terminal on stdin and stdout says; None where there is none or it says nothing."""
-    if sys.platform == "win32" or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if sys.platform == "win32" or not all(stream and stream.isatty() for stream in (sys.stdin, sys.stdout)):
         return None
     keyboard, screen = sys.stdin.fileno(), sys.stdout.fileno()
     if _in_background(keyboard):

@@ -1,5 +1,6 @@
 """What the worker's refusals mean to a person."""
 
+import shlex
 from collections.abc import Sequence
 
 from qwenchat.engine.protocol import Answer, Failed
@@ -26,7 +27,7 @@ def load_error(reply: Failed, name: str, n_ctx: int, log: Sequence[str]) -> Qwen
         )
     return CannotLoad(
         _("llama.cpp can't load {name}: {reason}.").format(name=name, reason=reason),
-        _("The file may be damaged: `qwenchat models verify` checks it."),
+        _("The file may be damaged: `qwenchat models verify {name}` checks it.").format(name=shlex.quote(name)),
     )
 
 

@@ -98,7 +98,7 @@ def _unreadable(path: Path, error: Exception) -> FileError:
 def _damaged(path: Path, reason: str) -> QwenchatError:
     return CannotLoad(
         _("{name} can't be used: {reason}.").format(name=clean_line(path.name), reason=reason),
-        _("Download it again; `qwenchat models verify` compares a file with what its makers published."),
+        _("Download it again; `qwenchat models verify MODEL` compares a file with what its makers published."),
     )
 
 

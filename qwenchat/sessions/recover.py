@@ -83,7 +83,10 @@ def recover(file: Path) -> Recovered | None:
 
 
 def is_whole(file: Path) -> bool:
-    """Whether SQLite finds nothing wrong. Reads everything. Raises StoreError for a file that can't be opened."""
+    """Whether SQLite finds nothing wrong and every row makes sense; reads everything.
+
+    Raises StoreError for a file that can't be opened.
+    """
     if lost_its_beginning(file):
         return False
     with explained(file):
@@ -98,13 +101,13 @@ def is_whole(file: Path) -> bool:
             indexes = connection.execute("SELECT name FROM sqlite_schema WHERE sql LIKE 'CREATE VIRTUAL TABLE%'")
             for (index,) in indexes.fetchall():
                 connection.execute(f"INSERT INTO {index} ({index}) VALUES ('integrity-check')")
+            return found == "ok" and _makes_sense(connection)
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError:
             return False
         finally:
             connection.close()
-    return found == "ok"
 
 
 def _rebuild(file: Path, new: Path) -> tuple[int, int, int]:
@@ -152,12 +155,24 @@ def _is_blob(row: tuple[Value, ...]) -> bool:
     return isinstance(row[2], bytes) and sha256(row[2]).hexdigest() == row[1]
 
 
+def _makes_sense(connection: sqlite3.Connection) -> bool:
+    """Say whether every text and value can be read, into which SQLite's own checks do not look."""
+    try:
+        for table, columns, read, _blank in _READERS:
+            for row in connection.execute(f"SELECT {columns} FROM {table}"):
+                read(row)
+        for _text in connection.execute("SELECT text FROM pieces"):
+            pass
+    except sqlite3.DatabaseError as error:
+        if hasattr(error, "sqlite_errorcode"):
+            raise
+        return False
+    return True
+
+
 def _mend(connection: sqlite3.Connection) -> None:
     """Blank what can't be read in rows whose text can."""
-    for table, columns, read, blank in (
-        ("sessions", rows.SESSION_COLUMNS, rows.session_of, "tags = '[]', sampling = '{}'"),
-        ("messages", rows.MESSAGE_COLUMNS, _message, "details = '{}', token_ids = x''"),
-    ):
+    for table, columns, read, blank in _READERS:
         found = connection.execute(f"SELECT n, {columns} FROM {table}")
         torn = [(n,) for n, *row in found if not _reads(read, row)]
         connection.executemany(f"UPDATE {table} SET {blank} WHERE n = ?", torn)
@@ -165,6 +180,13 @@ def _mend(connection: sqlite3.Connection) -> None:
 
 def _message(row: rows.Row) -> Message:
     return rows.message_of(row, "", None)
+
+
+_READERS: tuple[tuple[str, str, Callable[[rows.Row], object], str], ...] = (
+    ("sessions", rows.SESSION_COLUMNS, rows.session_of, "tags = '[]', sampling = '{}'"),
+    ("messages", rows.MESSAGE_COLUMNS, _message, "details = '{}', token_ids = x''"),
+)
+"""Tables, their columns, what reads a row, and what makes a torn row readable."""
 
 
 def _reads(read: Callable[[rows.Row], object], row: rows.Row) -> bool:

@@ -8,6 +8,7 @@ from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
 from qwenchat.sessions import rows
 from qwenchat.sessions.database import Database
+from qwenchat.text import whole
 
 _TAGGED = "EXISTS (SELECT 1 FROM json_each(sessions.tags) WHERE value = :tag)"
 _SHORTEST = 8
@@ -37,14 +38,14 @@ class Shelf:
             FROM sessions WHERE {_where(trashed, tag)} ORDER BY {order}, n DESC LIMIT :limit OFFSET :offset
         """
         with self._database.read() as connection:
-            found = connection.execute(query, {"tag": tag, "limit": limit, "offset": offset}).fetchall()
-        return [Listed(rows.session_of(row), messages) for messages, *row in found]
+            found = connection.execute(query, {"tag": whole(tag), "limit": limit, "offset": offset})
+            return [Listed(rows.session_of(row), messages) for messages, *row in found]
 
     def count(self, *, trashed: bool = False, tag: str = "") -> int:
         """Return how many sessions `newest` goes through."""
         with self._database.read() as connection:
             query = f"SELECT count(*) FROM sessions WHERE {_where(trashed, tag)}"
-            number: int = connection.execute(query, {"tag": tag}).fetchone()[0]
+            number: int = connection.execute(query, {"tag": whole(tag)}).fetchone()[0]
         return number
 
     def latest(self) -> Session | None:
@@ -54,11 +55,11 @@ class Shelf:
                 f"SELECT {rows.SESSION_COLUMNS} FROM sessions WHERE trashed IS NULL "
                 "ORDER BY updated DESC, n DESC LIMIT 1"
             ).fetchone()
-        return rows.session_of(found) if found else None
+            return rows.session_of(found) if found else None
 
     def resolve(self, prefix: str) -> str:
         """Return the id that begins with `prefix`. Raises NotFound, or WrongUse where several do."""
-        prefix = prefix.strip().lower()
+        prefix = whole(prefix).strip().lower()
         with self._database.read() as connection:
             found = connection.execute(
                 "SELECT id, title FROM sessions WHERE id >= ? AND id < ? ORDER BY id LIMIT 4",

@@ -66,9 +66,9 @@ class Store:
                 f"SELECT {rows.SESSION_COLUMNS} FROM sessions WHERE id = ?",
                 (session_id,),
             ).fetchone()
-        if found is None:
-            raise no_such_session(session_id)
-        return rows.session_of(found)
+            if found is None:
+                raise no_such_session(session_id)
+            return rows.session_of(found)
 
     def update(self, session: Session) -> None:
         columns = rows.SESSION_COLUMNS.replace(",", " = ?,") + " = ?"

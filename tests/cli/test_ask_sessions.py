@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from qwenchat.paths import Paths
+from qwenchat.sessions.store import Store
 from tests import ggufs
 from tests.commands import environment, qwenchat
 
@@ -102,6 +104,16 @@ def test_wrong_sessions(tiny: Path) -> None:
     assert qwenchat("ask", "-m", tiny, "-c", "hi").returncode == 3
     assert qwenchat("ask", "-m", tiny, "--session", "nothing", "hi").returncode == 3
     assert qwenchat("ask", "-m", tiny, "-c", "--no-save", "hi").returncode == 2
+
+
+def test_a_session_in_use_stays_as_it_is(tiny: Path, home: Path) -> None:
+    session = str(asked("-m", tiny, "Hello")["session"])
+    store = Store(Paths.find({"QWENCHAT_HOME": str(home)}).database)
+    before = store.session(session)
+    with store.streaming(session):
+        assert qwenchat("ask", "-c", "-s", "You are a pirate", "hi").returncode == 7
+    assert store.session(session) == before
+    store.close()
 
 
 def test_a_session_in_the_trash_is_not_written_into(tiny: Path) -> None:

@@ -11,6 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from qwenchat.cli import bench
+from qwenchat.engine.local import Planned
+from qwenchat.errors import CannotLoad
 from tests import ggufs
 from tests.commands import environment, qwenchat
 
@@ -83,6 +86,15 @@ def test_nothing_is_left_behind(roomy: Path, home: Path) -> None:
 def test_what_makes_no_sense_is_refused(words: list[str], code: int, roomy: Path) -> None:
     done = qwenchat("bench", "-m", roomy, *words)
     assert (done.returncode, done.stdout) == (code, "")
+
+
+def test_advice_names_this_commands_own_options() -> None:
+    def no_room(_devices: object) -> Planned:
+        raise CannotLoad("It needs more.", "Use --ctx 5.")
+
+    with pytest.raises(CannotLoad, match="needs more") as caught:
+        bench._advising(no_room)([])
+    assert "--depth" in caught.value.hint and "--ctx" not in caught.value.hint
 
 
 def test_without_a_model_it_says_where_to_get_one() -> None:

@@ -78,6 +78,8 @@ def test_nothing_is_made_on_disk_until_it_is_needed(home: Path) -> None:
         ["config", "get"],
         ["ask", "--threads", "5000", "hi"],
         ["ask", "--gpu-layers", "9" * 30, "hi"],
+        ["sessions", "list", "--limit", "9" * 30],
+        ["sessions", "search", "x", "--offset", str(2**63)],
     ],
 )
 def test_wrong_use_exits_with_2(words: list[str]) -> None:
@@ -134,6 +136,26 @@ def test_streams_that_take_nothing(streams: str, code: int) -> None:
     done = subprocess.run(shell, capture_output=True, text=True, env=environment(), check=False)
     assert done.returncode == code
     assert len(done.stderr.splitlines()) == (2 if code else 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "stdin", "code"),
+    [
+        ("", "<&-", 2),
+        ("sessions delete --forever x", "<&-", 3),
+        ("sessions import -", "<&-", 8),
+        ("-m 7b ask hi", "</dev/null", 2),
+        ("-c ask hi", "</dev/null", 2),
+        ("--inline sessions list", "</dev/null", 2),
+        ("sessions show '\xff'", "</dev/null", 3),
+        ("ask --session '\xff' hi", "</dev/null", 3),
+        ("sessions list --tag '\xe9'", "</dev/null", 0),
+    ],
+)
+def test_odd_words_and_no_standard_input_are_no_bugs(words: str, stdin: str, code: int) -> None:
+    shell = [b"sh", b"-c", f'exec "$0" -m qwenchat {words} {stdin}'.encode("latin-1"), sys.executable.encode()]
+    done = subprocess.run(shell, capture_output=True, env=environment(), check=False)
+    assert done.returncode == code, done.stderr.decode()
 
 
 def test_a_closed_pipe_is_no_error(endless: ggufs.Chain) -> None:

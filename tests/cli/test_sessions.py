@@ -94,6 +94,18 @@ def test_show(kept: Path) -> None:
     assert found["messages"][1]["text"].endswith(HOSTILE)
 
 
+def test_show_draws_what_was_said_and_no_more(home: Path) -> None:
+    store = Store(Paths.find({"QWENCHAT_HOME": str(home)}).database)
+    store.create(Session(FIRST, 1, 1))
+    said = "Use <b>bold</b>: List<String>, &#x202e;turned\n\n<div>\nin a block\n</div>\n\n#include <stdio.h>"
+    store.add(Message("a", FIRST, None, Role.ASSISTANT, said, 2))
+    store.close()
+    _code, drawn = on_terminal("sessions", "show", FIRST)
+    for part in ("<b>bold</b>", "List<String>", "in a block", "<stdio.h>"):
+        assert part in drawn
+    assert "\u202e" not in drawn
+
+
 def test_search(kept: Path) -> None:
     found = json.loads(qwenchat("sessions", "search", "c++", "role:user", "--json").stdout)
     (hit,) = found["hits"]

@@ -119,8 +119,9 @@ def test_an_answer_for_programs_follows_its_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(ANSWER)
     answer = Message("m", "s", None, Role.ASSISTANT, "Yes.", 1, model="7b", finish_reason=FinishReason.STOP)
     jsonschema.validate(answer_object(replace(answer, usage=Usage(1, 0, 1), timings=Timings())), ANSWER)
+    jsonschema.validate(answer_object(replace(answer, finish_reason=None)), ANSWER)
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(answer_object(answer), ANSWER)
+        jsonschema.validate(answer_object(replace(answer, error="why")) | {"error": "why"}, ANSWER)
 
 
 def test_the_settings_schema_takes_the_defaults_and_refuses_nonsense() -> None:

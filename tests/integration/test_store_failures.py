@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -210,6 +211,38 @@ def test_damage_is_reported_and_recovered(
         assert store.branch(entry.session.leaf) or not entry.messages
     assert equal >= messages * 0.8
     assert bool(store.search.find("asked").hits) == bool(messages)
+    assert recover(file) is None
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("whole", "torn"),
+    [
+        (b"It has templates.", b"It has \xffemplates."),
+        (b'"usage":{', b'"usage":['),
+        (b'["', b"[["),
+        (b" begins", b" beg\xffns"),
+    ],
+    ids=str,
+)
+def test_damage_inside_a_value_is_reported_and_recovered(tmp_path: Path, whole: bytes, torn: bytes) -> None:
+    store = store_in(tmp_path)
+    filled(store)
+    store.add(replace(full_answer("open", "It", "q2"), status=Status.STREAMING))
+    store.append("open", " begins", [])
+    store.close()
+    file = database_in(tmp_path)
+    data = file.read_bytes()
+    assert whole in data
+    file.write_bytes(data.replace(whole, torn, 1))
+    with pytest.raises(StoreError, match="damaged"):
+        store = store_in(tmp_path)
+        store.session("s")
+        store.tree("s")
+    result = recover(file)
+    assert result and result.sessions == 1
+    store = store_in(tmp_path)
+    assert store.session("s").id == "s" and len(store.tree("s")) == result.messages
     assert recover(file) is None
     store.close()
 
