@@ -107,6 +107,6 @@ class HubSource:
 
 def _files(info: ModelInfo) -> list[RemoteFile]:
     return [
-        RemoteFile(entry.rfilename, entry.size, entry.lfs.sha256.lower() if entry.lfs else None)
+        RemoteFile(entry.rfilename, entry.size, entry.lfs.sha256 if entry.lfs else None)
         for entry in info.siblings or ()
     ]

@@ -401,6 +401,35 @@ def test_names_never_leave_the_folder(standin: StandIn, tmp_path: Path, name: st
     assert not [path for path in tmp_path.rglob("*") if "evil" in path.name]
 
 
+NO_HASHES = ["../../../../notes.txt", "notes.txt", "g" * 64, "0" * 63, "0" * 64 + "/x"]
+
+
+@pytest.mark.parametrize("sha256", NO_HASHES)
+@pytest.mark.parametrize("kind", ["hub", "modelscope", "stick"])
+def test_a_sha256_never_becomes_a_path(standin: StandIn, tmp_path: Path, sha256: str, kind: str) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+    told = str(notes) if sha256 == "notes.txt" else sha256
+    standin.lie_about[NAME] = told
+    sources: dict[str, Source] = {
+        "hub": hub(standin),
+        "modelscope": ModelScopeSource(standin.endpoint),
+        "stick": FolderSource(bundle(tmp_path / "stick", sha256=told)),
+    }
+    for place in (None, Folder(tmp_path / "out")):
+        with pytest.raises(NetworkError, match="sha256"):
+            Puller(tmp_path / "hub", sources[kind])(place=place)
+    assert notes.read_text() == "mine"
+    assert not (tmp_path / "hub").exists() and not (tmp_path / "out").exists()
+
+
+def test_a_sha256_in_capitals_is_the_same(tmp_path: Path) -> None:
+    folder = bundle(tmp_path / "stick", sha256=hashlib.sha256(CONTENT).hexdigest().upper())
+    puller = Puller(tmp_path / "hub", FolderSource(folder))
+    assert puller().read_bytes() == CONTENT
+    assert [event.verified for event in puller.events if isinstance(event, Completed)] == [True]
+
+
 def parts_of(standin: StandIn, count: int = 4) -> dict[str, bytes]:
     files = {f"big-q8_0-{n:05}-of-{count:05}.gguf": model_bytes(50_000, n) for n in range(1, count + 1)}
     for name, content in files.items():
