@@ -31,6 +31,7 @@ from qwenchat.models.reference import (
     unknown,
 )
 from qwenchat.models.source import RemoteFile
+from qwenchat.paths import is_missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Library:
         models, seen = [], set()
         for found in self._places.look():
             parts = part_paths(found.path)
-            if found.path != parts[0] and parts[0].exists():
+            if found.path != parts[0] and not is_missing(parts[0]):
                 continue
             stamp = _stamp(parts)
             if stamp and stamp in seen:
@@ -83,7 +84,7 @@ class Library:
         Of several quantisations, where none was asked for, the one that `fit.choose` takes.
         """
         if isinstance(reference, LocalFile):
-            return reference.path if reference.path.exists() else None
+            return None if is_missing(reference.path) else reference.path
         if isinstance(reference, Guide):
             return _guide()
         return self._best([entry for entry in self.usable() if _is_it(entry, reference)])

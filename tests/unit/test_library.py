@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.errors import NotFound
+from qwenchat.errors import FileError, NotFound
 from qwenchat.models import catalog, fit
-from qwenchat.models.layouts import Places
+from qwenchat.models.gguf import read_header
+from qwenchat.models.layouts import Places, free_bytes
 from qwenchat.models.library import Entry, Library, as_rows
-from qwenchat.models.reference import parse
+from qwenchat.models.reference import LocalFile, parse
 from tests.ggufs import Shape, write_chain, write_model
 from tests.places import COMMIT, hf_model, ollama_model
 
@@ -135,6 +136,21 @@ def test_headers_are_cached_until_the_file_changes(tmp_path: Path) -> None:
     assert next(as_rows(library(tmp_path).entries()))["name"] == "First"
     cached.write_text("{damaged")
     assert next(as_rows(library(tmp_path).entries()))["name"] == "First"
+
+
+def test_what_the_system_does_not_let_us_see_is_a_file_that_can_not_be_read(tmp_path: Path) -> None:
+    closed = tmp_path / ("x" * 300) / "m.gguf"  # as a folder of another person is: asking whether it is there fails
+    found = library(tmp_path)
+    assert found.find(LocalFile(closed)) == closed
+    assert "can't be read" in found.entry(LocalFile(closed)).problem
+    with pytest.raises(FileError, match="can't be read"):
+        read_header(found.locate(LocalFile(closed)))
+    assert found.find(LocalFile(tmp_path / "none.gguf")) is None
+    assert free_bytes(closed) == pytest.approx(free_bytes(tmp_path), rel=0.1)
+    hub = tmp_path / ".cache/huggingface/hub"
+    model = hf_model(hub, "a/b", "m.gguf", sha256="1" * 64)
+    (hub / "models--c--d").symlink_to("x" * 300)
+    assert [entry.path for entry in found.entries()] == [model]
 
 
 def test_odd_names_and_closed_folders_do_no_harm(tmp_path: Path) -> None:
