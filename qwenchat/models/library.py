@@ -30,7 +30,6 @@ from qwenchat.models.reference import (
     path_reference,
     unknown,
 )
-from qwenchat.models.source import RemoteFile
 from qwenchat.paths import is_missing
 
 
@@ -106,11 +105,6 @@ class Library:
                 if _is_it(entry, reference):
                     return entry
         raise unknown(reference, self._catalog, (entry.reference for entry in entries if not entry.problem))
-
-    def same_file(self, file: RemoteFile) -> Path | None:
-        """Return a model of one file that any program here has under the same sha256, whole by its size."""
-        known = (e for e in self.usable() if file.sha256 and e.found.sha256 == file.sha256)
-        return next((e.path for e in known if e.path.stat().st_size == file.size), None)
 
     def usable(self) -> list[Entry]:
         """Return the models that can chat."""

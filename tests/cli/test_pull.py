@@ -195,6 +195,24 @@ def test_what_another_program_has_is_not_fetched(standin: StandIn, model: bytes,
     assert not standin.requests("cdn")
 
 
+@pytest.mark.parametrize("place", [".lmstudio/models/them/theirs", "flat", "stick/deep"])
+def test_what_another_program_has_without_a_sha256_is_not_fetched(
+    standin: StandIn, model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setenv("LLAMA_CACHE", str(tmp_path / "flat"))
+    monkeypatch.setenv("QWENCHAT_HUB_FOLDERS", str(tmp_path / "stick"))
+    folder = tmp_path / place
+    folder.mkdir(parents=True)
+    other = write_model(folder / "a.gguf", seed=9)
+    (folder / "theirs.gguf").write_bytes(model)
+    assert other.stat().st_size == len(model)
+    done = qwenchat("models", "pull", "7b:q4_k_m")
+    assert done.stdout.strip() == str(folder / "theirs.gguf"), done.stderr
+    assert "already" in done.stderr and not standin.requests("cdn")
+    (folder / "theirs.gguf").unlink()
+    assert str(tmp_path / "hf") in qwenchat("models", "pull", "7b:q4_k_m").stdout
+
+
 def test_from_machine_to_machine_by_stick(standin: StandIn, model: bytes, tmp_path: Path) -> None:
     stick = tmp_path / "stick"
     qwenchat("models", "pull", "7b:q4_k_m")

@@ -1,18 +1,23 @@
 """What other programs have is found and used in place; what is damaged is told."""
 
+import hashlib
 import json
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from qwenchat.errors import FileError, NotFound
+from qwenchat.errors import FileError, Interrupted, NotFound
 from qwenchat.models import catalog, fit
+from qwenchat.models.at_hand import same_file
 from qwenchat.models.gguf import read_header
 from qwenchat.models.layouts import Places, free_bytes
 from qwenchat.models.library import Entry, Library, as_rows
+from qwenchat.models.progress import Checking, PullEvent
 from qwenchat.models.reference import LocalFile, parse
+from qwenchat.models.source import RemoteFile
 from tests.ggufs import Shape, write_chain, write_model
 from tests.places import COMMIT, hf_model, ollama_model
 
@@ -151,6 +156,24 @@ def test_what_the_system_does_not_let_us_see_is_a_file_that_can_not_be_read(tmp_
     model = hf_model(hub, "a/b", "m.gguf", sha256="1" * 64)
     (hub / "models--c--d").symlink_to("x" * 300)
     assert [entry.path for entry in found.entries()] == [model]
+
+
+def test_looking_for_the_same_file_hashes_only_what_can_be_it_and_can_be_stopped(tmp_path: Path) -> None:
+    (tmp_path / "ours").mkdir()
+    mine = write_model(tmp_path / "ours/m.gguf")
+    told: list[PullEvent] = []
+
+    def same(size: int, content: bytes, stop: threading.Event) -> Path | None:
+        file = RemoteFile("x.gguf", size, hashlib.sha256(content).hexdigest())
+        return same_file(library(tmp_path), file, told.append, stop)
+
+    content, go_on = mine.read_bytes(), threading.Event()
+    assert same(len(content) + 1, content, go_on) is None and not told
+    assert same(len(content), content, go_on) == mine and told == [Checking("x.gguf")]
+    assert same(len(content), b"other", go_on) is None
+    go_on.set()
+    with pytest.raises(Interrupted):
+        same(len(content), content, go_on)
 
 
 def test_odd_names_and_closed_folders_do_no_harm(tmp_path: Path) -> None:
