@@ -312,6 +312,25 @@ def test_into_a_folder_of_ones_own(standin: StandIn, model: bytes, tmp_path: Pat
     assert by_setting.stdout.strip() == str(tmp_path / "set" / REPO / NAME)
 
 
+def test_after_a_download_elsewhere_the_line_that_it_says_makes_it_found_and_removable(
+    standin: StandIn, model: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    assert qwenchat("config", "set", "hub.folders", tmp_path / "other").returncode == 0
+    mine = write_model(tmp_path / "other" / "mine.gguf", seed=7)
+    done = qwenchat("models", "pull", "7b:q4_k_m", "--to", tmp_path / "a disk")
+    path = Path(done.stdout.strip())
+    assert qwenchat("models", "info", "7b:q4_k_m").returncode == 3
+    line = shlex.split(done.stderr.splitlines()[-1].partition(": qwenchat ")[2])
+    assert line[:3] == ["config", "set", "hub.folders"] and qwenchat(*line).returncode == 0
+    assert json.loads(qwenchat("models", "info", "7b:q4_k_m", "--json").stdout)["path"] == str(path)
+    assert qwenchat("models", "info", mine).returncode == 0
+    again = qwenchat("models", "pull", "7b:q4_k_m", "--to", tmp_path / "a disk")
+    assert "hub.folders" not in again.stderr
+    assert qwenchat("models", "remove", mine, "--yes").returncode == 2 and mine.exists()
+    assert qwenchat("models", "remove", "7b:q4_k_m", "--yes").returncode == 0 and not path.exists()
+
+
 def test_in_a_folder_of_ones_own_only_what_a_download_brought_is_removed(
     standin: StandIn, model: bytes, tmp_path: Path
 ) -> None:
