@@ -1,5 +1,6 @@
 """Memory and speed are predicted before anything is loaded, and the best model for a machine is named."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -210,9 +211,21 @@ def test_figures_are_kept_and_averaged(tmp_path: Path) -> None:
     measured.record("a", decode_tps=10.0)
     measured.record("a", prefill_tps=100.0, decode_tps=20.0)
     assert Measured(tmp_path / "data" / "measured.json").speed("a") == Speed(100.0, 13.0)
-    first = measured.bandwidth(1)
+    first = measured.bandwidth(1, GIB)
     assert first > 1e8 and measured.speed("a")
-    assert measured.bandwidth(1) >= first
+    assert measured.bandwidth(1, GIB) >= first
     (tmp_path / "data" / "measured.json").write_text("{")
     assert measured.speeds() == {}
     Measured(Path("/proc/nowhere/measured.json")).record("a", decode_tps=1.0)
+
+
+def test_measuring_takes_a_part_of_the_free_memory_alone(tmp_path: Path) -> None:
+    measured = Measured(tmp_path / "measured.json")
+    assert measured.bandwidth(64, 4 * GIB) == 0
+    assert not (tmp_path / "measured.json").exists()  # it is asked for again when there is more
+    available = GIB // 2
+    tracemalloc.start()
+    assert measured.bandwidth(2, available) > 1e8
+    _now, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < available * 0.3
