@@ -82,6 +82,21 @@ def test_what_a_hub_does_not_have(standin: StandIn, tmp_path: Path, wanted: Want
     assert caught.value.hint
 
 
+def test_without_a_hash_what_is_there_under_its_name_and_size_is_not_fetched_again(
+    standin: StandIn, tmp_path: Path
+) -> None:
+    standin.hashes = False
+    first = Puller.of(standin, tmp_path)()
+    assert Puller.of(standin, tmp_path)() == first
+    standin.commit = "d" * 40
+    later = Puller.of(standin, tmp_path)()
+    assert (later.parent.name, first.parent.name) == (standin.commit, COMMIT)
+    assert later.read_bytes() == first.read_bytes() == CONTENT
+    assert standin.bytes_sent() == len(CONTENT)
+    standin.put(REPO, NAME, CONTENT + b"more")
+    assert Puller.of(standin, tmp_path)().read_bytes() == CONTENT + b"more"
+
+
 def test_a_file_that_went_between_listing_and_download(standin: StandIn, tmp_path: Path) -> None:
     source = hub(standin)
     with pytest.raises(WireError) as caught:
@@ -312,6 +327,14 @@ def test_an_address_tells_the_hash_if_it_is_a_hubs(standin: StandIn, tmp_path: P
     puller = Puller(tmp_path, UrlSource(f"{standin.endpoint}/{REPO}/resolve/main/{NAME}"))
     puller(Wanted(""), Folder(tmp_path))
     assert puller.seen(Completed) == [Completed(NAME, tmp_path / NAME, verified=True)]
+
+
+@pytest.mark.parametrize("status", [403, 405, 501])
+def test_an_address_on_a_server_that_knows_get_alone(standin: StandIn, tmp_path: Path, status: int) -> None:
+    standin.answers.append((status, {}))
+    puller = Puller(tmp_path, UrlSource(f"{standin.endpoint}/{REPO}/resolve/main/{NAME}"))
+    assert puller(Wanted(""), Folder(tmp_path)).read_bytes() == CONTENT
+    assert [request.method for request in standin.requests("hub")] == ["HEAD", "GET"]
 
 
 @pytest.mark.parametrize("etag", ['"v1"', '"v2"'])
