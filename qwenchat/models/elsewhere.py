@@ -63,7 +63,7 @@ class FolderSource:
             raise self._unreadable(error) from error
         try:
             return msgspec.json.decode(manifest, type=_Manifest).files
-        except msgspec.DecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise WireError(Fault.SOURCE_READ, str(self._folder), detail=f"{MANIFEST}: {error}") from error
 
     def locate(self, repo: str, revision: str, name: str) -> Location:

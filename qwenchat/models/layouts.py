@@ -154,7 +154,7 @@ def ollama(models: Path) -> Iterator[Found]:
         repo = f"{namespace}/{model}" if host in ("hf.co", "huggingface.co") else ""
         try:
             digests = _model_layers(path)
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             yield Found(path, "ollama", short, repo, problem=_("its manifest can't be read: {why}").format(why=error))
             continue
         for digest in digests:

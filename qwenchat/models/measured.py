@@ -83,7 +83,7 @@ class Measured:
     def _read(self) -> _Figures:
         try:
             return msgspec.json.decode(self._file.read_bytes(), type=_Figures)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, ValueError):
             return _Figures()
 
     def _write(self, figures: _Figures) -> None:

@@ -171,6 +171,37 @@ def test_an_address_that_is_no_hub(standin: StandIn, tmp_path: Path) -> None:
         Puller(tmp_path, ModelScopeSource(standin.endpoint))()
 
 
+@pytest.mark.parametrize(
+    "wait",
+    ["²", "9" * 5000, "Wed, 21 Oct 99999 07:28:00 GMT", "Wed, 99 Oct 2015 07:28:00 GMT"],
+    ids=["superscript", "long", "year", "day"],
+)
+def test_a_hub_that_asks_to_wait_for_what_is_no_time(standin: StandIn, tmp_path: Path, wait: str) -> None:
+    for source in (hub(standin), ModelScopeSource(standin.endpoint)):
+        standin.answers.append((503, {"Retry-After": wait}))
+        assert Puller(tmp_path, source)().read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("length", ["²", "9" * 5000, "-1", "many"], ids=["superscript", "long", "negative", "word"])
+def test_a_length_that_is_none(standin: StandIn, length: str) -> None:
+    standin.answers.append((200, {"Content-Length": length}))
+    source = UrlSource(f"{standin.endpoint}/{REPO}/resolve/main/{NAME}")
+    assert source.files("", "") == [RemoteFile(NAME, None, None)]
+
+
+def test_an_answer_nested_beyond_all_measure(standin: StandIn, tmp_path: Path) -> None:
+    deep = b"[" * 100_000
+    standin.put("api/models", REPO, deep)
+    standin.put("api/v1", f"models/{REPO}/repo/files", deep)
+    for source in (HubSource("hf", standin.cdn), ModelScopeSource(standin.cdn)):
+        with pytest.raises(NetworkError, match="does not answer like a hub"):
+            Puller(tmp_path, source)()
+    for damaged in (b'{"files": [], "x": ' + deep, b'{"files": "\xff"}'):
+        (tmp_path / "bundle.json").write_bytes(damaged)
+        with pytest.raises(WireError, match="SOURCE_READ"):
+            FolderSource(tmp_path).files("", "")
+
+
 def nothing_listens() -> str:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return f"http://127.0.0.1:{server.getsockname()[1]}"

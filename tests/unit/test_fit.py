@@ -214,8 +214,9 @@ def test_figures_are_kept_and_averaged(tmp_path: Path) -> None:
     first = measured.bandwidth(1, GIB)
     assert first > 1e8 and measured.speed("a")
     assert measured.bandwidth(1, GIB) >= first
-    (tmp_path / "data" / "measured.json").write_text("{")
-    assert measured.speeds() == {}
+    for damaged in (b"{", b'{"build": "\xff"}'):
+        (tmp_path / "data" / "measured.json").write_bytes(damaged)
+        assert measured.speeds() == {}
     Measured(Path("/proc/nowhere/measured.json")).record("a", decode_tps=1.0)
 
 

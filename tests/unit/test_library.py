@@ -101,13 +101,16 @@ def test_damage_is_an_entry_with_its_reason(tmp_path: Path) -> None:
     ollama_model(ollama, "qwen2", "7b", "2" * 64).unlink()
     for name, text in {"bad": "{", "evil": json.dumps({"layers": [{"digest": "sha256:../../x"}]}), "odd": "[]"}.items():
         (ollama / "manifests/registry.ollama.ai/library/qwen2" / name).write_text(text)
+    (ollama / "manifests/registry.ollama.ai/library/qwen2/deep").write_text('{"x": ' + "[" * 100_000)
+    (ollama / "manifests/registry.ollama.ai/library/qwen2/bytes").write_bytes(b'{"layers": "\xff"}')
     problems = {entry.found.name: entry.problem for entry in library(tmp_path).entries()}
     assert "web page" in problems["page.gguf"]
     assert "00003-of-00003" in problems[split.name]
     assert "part 2 of 3" in problems["late-00002-of-00003.gguf"]
     assert "no file" in problems["qwen2:7b"] and "no file" in problems["gone.gguf"]
     assert "manifest" in problems["qwen2:bad"] and "manifest" in problems["qwen2:odd"]
-    assert len(problems) == 7
+    assert "manifest" in problems["qwen2:deep"] and "manifest" in problems["qwen2:bytes"]
+    assert len(problems) == 9
 
 
 def test_a_model_of_the_catalogue_is_known_by_hash_name_or_header(tmp_path: Path) -> None:
@@ -139,8 +142,9 @@ def test_headers_are_cached_until_the_file_changes(tmp_path: Path) -> None:
     assert next(as_rows(library(tmp_path).entries()))["name"] == "Cached"
     os.utime(path, ns=(1, 1))
     assert next(as_rows(library(tmp_path).entries()))["name"] == "First"
-    cached.write_text("{damaged")
-    assert next(as_rows(library(tmp_path).entries()))["name"] == "First"
+    for damaged in (b"{damaged", b'{"\xff": 1}'):
+        cached.write_bytes(damaged)
+        assert next(as_rows(library(tmp_path).entries()))["name"] == "First"
 
 
 def test_what_the_system_does_not_let_us_see_is_a_file_that_can_not_be_read(tmp_path: Path) -> None:
