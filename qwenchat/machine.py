@@ -70,7 +70,7 @@ class Machine:
             gpu_available=sum(own),
             gpu_of_ram=max(shared, default=0),
             disk_free=free_bytes(self.downloads),
-            bandwidth=self.measured.bandwidth(machine.cores) if measure else 0.0,
+            bandwidth=self.measured.bandwidth(machine.cores, machine.memory_available) if measure else 0.0,
         )
 
     def note_speed(self, answer: Message) -> None:

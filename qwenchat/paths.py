@@ -77,6 +77,17 @@ def at_home(path: str | Path) -> Path:
         ) from error
 
 
+def is_missing(path: Path) -> bool:
+    """Say whether the system knows that nothing is there; False also for what it does not let us see."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def private_folder(folder: Path) -> Path:
     """Make `folder` if it is missing, readable by its owner alone, and return it.
 

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,6 +123,7 @@ class Program:
 
     def pull(self, order: "Order", report: "Report", stop: threading.Event) -> Path:
         """Carry out a download and return the model's file. It blocks; `models.pull.pull` says what it raises."""
+        from qwenchat.models.at_hand import same_file
         from qwenchat.models.faults import offline
         from qwenchat.models.pull import Manner, pull
 
@@ -131,7 +132,7 @@ class Program:
             if path is None:
                 raise offline(str(order.reference or order.wanted.repo))
             return path
-        manner = Manner(at_hand=self.library.same_file) if order.anywhere else Manner()
+        manner = Manner(at_hand=partial(same_file, self.library)) if order.anywhere else Manner()
         return pull(order.wanted, order.source, order.place, report, stop, manner=manner)
 
     def usual_model(self) -> str:

@@ -25,7 +25,7 @@ _EXIT_CODES = {
     130: "Interrupted.",
 }
 _ENVIRONMENT = {
-    "QWENCHAT_HOME": "Keep settings, conversations, models, cache and logs below this folder.",
+    "QWENCHAT_HOME": "Keep settings, conversations, cache and logs below this folder.",
     "QWENCHAT_SECTION_NAME": "A setting, such as QWENCHAT_MODEL_CONTEXT=8192; it wins over the settings file.",
     "HF_HOME, HF_HUB_CACHE": "Where the Hugging Face cache lies, in which downloads are kept.",
     "HF_ENDPOINT": "The hub to ask in place of the public one.",

@@ -1,7 +1,9 @@
 """`qwenchat models pull`: bring models here, and say how it goes."""
 
+import shlex
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -12,6 +14,7 @@ from qwenchat.cli.pull_report import reporter
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.catalog import Model
+from qwenchat.paths import at_home
 from qwenchat.program import Program
 
 
@@ -43,17 +46,30 @@ def pull(
 
     MODEL is a size such as 7b or 7b:q4_k_m, owner/repo:q4_k_m, owner/repo/file.gguf, or the address of a file.
     """
-    output = Output.standard()
+    output, paths = Output.standard(), []
     for model in models:
         order = program.order(model, source=source, revision=revision, folder=folder)
         if order.model and order.model.must_accept and not yes:
             _accept(output, order.model)
         with reporter(output, as_json=as_json) as report:
             path = program.pull(order, report, threading.Event())
+        paths.append(path)
         if as_json:
             output.json({"event": "done", "model": str(order.reference or model), "path": str(path)})
         else:
             output.data(str(path))
+    if folder:
+        _tell_where_to_look(output, program, folder, paths)
+
+
+def _tell_where_to_look(output: Output, program: Program, folder: Path, paths: Sequence[Path]) -> None:
+    """Say how models are found by their names from now on that lie where nobody looks."""
+    known = {found.path.resolve() for found in program.places.look()}
+    if all(path.resolve() in known for path in paths):
+        return
+    folders = ",".join((*program.settings.hub.folders, str(at_home(folder).absolute())))
+    command = f"qwenchat config set hub.folders {shlex.quote(folders)}"
+    output.say(_("To find it by its name, let qwenchat look in that folder: {command}").format(command=command))
 
 
 def _accept(output: Output, model: Model) -> None:

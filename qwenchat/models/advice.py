@@ -57,18 +57,18 @@ def table(
 ) -> list[Advice]:
     """Return every published quantisation, best first; `here` says by reference what is on this machine.
 
-    First what can run and is read as fast as it is written, then larger models before smaller ones, what sits
-    comfortably before what does not, larger quantisations before smaller ones; where all are slower than that, the
-    smaller first. Fewer than four bits a weight come after all that, where anything better is comfortable: a smaller
-    model answers better than one so rough. Those that are not worth taking by default (see `Model.offered`) come
-    after the others.
+    First what can run and is read as fast as it is written, then what leaves room for other programs before what is
+    tight, larger models before smaller ones, what an accelerator holds wholly before what it holds partly, larger
+    quantisations before smaller ones; where all are slower than that, the smaller first. Fewer than four bits a weight
+    come after all that, where anything better is comfortable: a smaller model answers better than one so rough. Those
+    that are not worth taking by default (see `Model.offered`) come after the others.
     """
     rows = []
     for model in catalog.models:
         for quant in model.quantisations:
             published = Published(model, quant)
             path, speed = here.get(published.reference, (None, None))
-            planned = fit.plan(published, resources, limit, kv_type)
+            planned = fit.plan(published, resources, min(limit, max(model.context, model.yarn_context)), kv_type)
             missing = 0 if path else fit.disk_missing(quant.size, resources)
             rows.append((published, Advice(published.reference, planned, path, speed, missing)))
     better = any(_is_good(published, row) for published, row in rows)
@@ -78,7 +78,8 @@ def table(
         offered, rough = quant in model.offered, quant.rough and (better or row.is_slow)
         sign = 1 if row.is_slow else -1
         size, file_size = sign * catalog.models.index(model), sign * quant.size
-        return not row.can_run, not offered, row.is_slow, rough, size, row.fit.verdict.rank, file_size
+        tight, verdict = row.fit.verdict is Verdict.TIGHT, row.fit.verdict.rank
+        return not row.can_run, not offered, row.is_slow, rough, tight, size, verdict, file_size
 
     return [row for _published, row in sorted(rows, key=rank)]
 

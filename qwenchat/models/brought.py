@@ -10,6 +10,7 @@ from pathlib import Path
 
 from qwenchat.models.gguf import part_paths
 from qwenchat.models.remembered import remember
+from qwenchat.paths import is_missing
 
 
 class Brought:
@@ -29,7 +30,7 @@ class Brought:
 
     def has(self, model: Path) -> bool:
         """Say whether all there is of a model, which may be split, was brought by us."""
-        return all(self._note(part).exists() for part in part_paths(model) if part.exists() or part == model)
+        return all(self._note(part).exists() for part in part_paths(model) if part == model or not is_missing(part))
 
     def _note(self, file: Path) -> Path:
         return self._folder / hashlib.sha256(_address(file)).hexdigest()[:32]

@@ -157,7 +157,7 @@ def _read(file: Path) -> Manifest:
         return msgspec.json.decode(file.read_bytes(), type=Manifest)
     except FileNotFoundError:
         return Manifest()
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise FileError(
             _("{path} is damaged: {reason}.").format(path=clean_line(str(file)), reason=error),
             _("Move it away, or choose another folder."),

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qwenchat.errors import NotFound
 from qwenchat.i18n import _
@@ -15,6 +15,7 @@ from qwenchat.text import clean_line
 _SPLIT = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})\.gguf", re.IGNORECASE)
 _NO_MODEL = re.compile(r"mmproj|imatrix", re.IGNORECASE)
 """GGUF files that lie beside models and can't chat."""
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +35,10 @@ class Wanted:
 
 
 def choose(files: Sequence[RemoteFile], wanted: Wanted, where: str) -> list[RemoteFile]:
-    """Return the files of a model in order, all parts of a split one. Raises NotFound.
+    """Return the files of a model in order, all parts of a split one, each sha256 in lower case. Raises NotFound.
 
-    Names that no disk could take were never there; asking for one by name raises NetworkError.
+    Names that no disk could take were never there; asking for one by name raises NetworkError, and so does a file
+    whose sha256 is none: it would become a path.
     """
     if wanted.file and not is_safe(wanted.file):
         raise explain(WireError(Fault.UNSAFE_NAME, where), clean_line(wanted.file))
@@ -86,4 +88,9 @@ def _has_quant(name: str, quant: str) -> bool:
 def _present(listed: dict[str, RemoteFile], name: str, where: str) -> RemoteFile:
     if name not in listed:
         raise explain(WireError(Fault.FILE, where), name)
-    return listed[name]
+    file = listed[name]
+    if file.sha256 is None:
+        return file
+    if not _SHA256.fullmatch(file.sha256.lower()):
+        raise explain(WireError(Fault.BAD_HASH, where), name)
+    return replace(file, sha256=file.sha256.lower())

@@ -1,5 +1,6 @@
 """Sources that are no hub: one file behind a URL, and a folder or USB stick with its manifest of hashes, if any."""
 
+from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -30,8 +31,8 @@ class UrlSource:
         try:
             told = wire.head(self._url)
         except WireError as error:
-            if error.fault not in (Fault.STATUS, Fault.FORBIDDEN):  # servers that know GET alone
-                raise
+            if error.fault not in (Fault.STATUS, Fault.FORBIDDEN) and error.status != HTTPStatus.NOT_IMPLEMENTED:
+                raise  # the others are of servers that know GET alone
             return [RemoteFile(name, None, None)]
         return [RemoteFile(name, told.size, told.sha256)]
 
@@ -62,7 +63,7 @@ class FolderSource:
             raise self._unreadable(error) from error
         try:
             return msgspec.json.decode(manifest, type=_Manifest).files
-        except msgspec.DecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise WireError(Fault.SOURCE_READ, str(self._folder), detail=f"{MANIFEST}: {error}") from error
 
     def locate(self, repo: str, revision: str, name: str) -> Location:

@@ -42,6 +42,7 @@ class Fault(Enum):
     ENCODED = auto()
     NOT_A_MODEL = auto()
     WRONG_HASH = auto()
+    BAD_HASH = auto()
     CHANGED = auto()
     REDIRECTS = auto()
     LISTING = auto()
@@ -216,6 +217,7 @@ def _words(fault: Fault) -> tuple[str, str]:
             _("{subject} from {host} has the wrong sha256: it is damaged or not what it should be."),
             _("Nothing of it was kept. Run it again, or choose another source with --from."),
         ),
+        Fault.BAD_HASH: (_("What {host} gives as the sha256 of {subject} can't be one."), other),
         Fault.CHANGED: (
             _("{subject} was replaced on {host} while it was being downloaded."),
             _("Run the same command again to get the new one."),

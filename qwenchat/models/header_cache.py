@@ -67,7 +67,7 @@ class HeaderCache:
         try:
             content = self._file.read_bytes()
             return msgspec.json.decode(content, type=dict[str, _Cached], dec_hook=_path)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, ValueError):
             return {}
 
 

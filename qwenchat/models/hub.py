@@ -22,6 +22,7 @@ from huggingface_hub.hf_api import ModelInfo
 from qwenchat.models.connection import no_certificates, origin, proxy_of
 from qwenchat.models.faults import Fault, WireError, of_exception, of_status
 from qwenchat.models.source import Location, RemoteFile
+from qwenchat.models.wire import retry_after
 
 HOME = "https://huggingface.co"
 MIRROR = "https://hf-mirror.com"
@@ -94,11 +95,11 @@ class HubSource:
             if isinstance(error, kind):
                 return WireError(fault, host)
         if isinstance(error, HfHubHTTPError):
-            wait = error.response.headers.get("Retry-After", "")
-            return of_status(error.response.status_code, host, float(wait) if wait.isdigit() else None)
+            wait = retry_after(error.response.headers.get("Retry-After", ""))
+            return of_status(error.response.status_code, host, wait)
         if isinstance(error, httpx2.TransportError):
             return of_exception(error, host, through_proxy=proxy_of(self._endpoint) is not None)
-        if isinstance(error, (ValueError, TypeError, KeyError, AttributeError)):
+        if isinstance(error, (ValueError, TypeError, KeyError, AttributeError, RecursionError)):
             return WireError(Fault.LISTING, host)
         if isinstance(error, OSError):  # raised where the HTTP client is made, which reads its certificates
             return of_exception(no_certificates(error), host)
@@ -107,6 +108,6 @@ class HubSource:
 
 def _files(info: ModelInfo) -> list[RemoteFile]:
     return [
-        RemoteFile(entry.rfilename, entry.size, entry.lfs.sha256.lower() if entry.lfs else None)
+        RemoteFile(entry.rfilename, entry.size, entry.lfs.sha256 if entry.lfs else None)
         for entry in info.siblings or ()
     ]

@@ -154,7 +154,7 @@ def ollama(models: Path) -> Iterator[Found]:
         repo = f"{namespace}/{model}" if host in ("hf.co", "huggingface.co") else ""
         try:
             digests = _model_layers(path)
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             yield Found(path, "ollama", short, repo, problem=_("its manifest can't be read: {why}").format(why=error))
             continue
         for digest in digests:
@@ -201,10 +201,13 @@ def blob_sha256(path: Path) -> str:
 
 
 def free_bytes(folder: Path) -> int:
-    """Return the bytes that can be written below a folder, which may not exist yet."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    """Return the bytes that can be written below a folder, which may not exist yet or be closed to us."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        if folder == folder.parent:
+            raise
+        return free_bytes(folder.parent)
 
 
 def _ggufs(folder: Path, depth: int) -> Iterator[Path]:
@@ -225,7 +228,8 @@ def _files(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return [Path(entry.path) for entry in _entries(folder) if entry.is_dir()]
+    """Return what may be a folder: what is none turns out to be empty."""
+    return [Path(entry.path) for entry in _entries(folder)]
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -30,7 +30,7 @@ from qwenchat.models.reference import (
     path_reference,
     unknown,
 )
-from qwenchat.models.source import RemoteFile
+from qwenchat.paths import is_missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Library:
         models, seen = [], set()
         for found in self._places.look():
             parts = part_paths(found.path)
-            if found.path != parts[0] and parts[0].exists():
+            if found.path != parts[0] and not is_missing(parts[0]):
                 continue
             stamp = _stamp(parts)
             if stamp and stamp in seen:
@@ -83,7 +83,7 @@ class Library:
         Of several quantisations, where none was asked for, the one that `fit.choose` takes.
         """
         if isinstance(reference, LocalFile):
-            return reference.path if reference.path.exists() else None
+            return None if is_missing(reference.path) else reference.path
         if isinstance(reference, Guide):
             return _guide()
         return self._best([entry for entry in self.usable() if _is_it(entry, reference)])
@@ -105,11 +105,6 @@ class Library:
                 if _is_it(entry, reference):
                     return entry
         raise unknown(reference, self._catalog, (entry.reference for entry in entries if not entry.problem))
-
-    def same_file(self, file: RemoteFile) -> Path | None:
-        """Return a model of one file that any program here has under the same sha256, whole by its size."""
-        known = (e for e in self.usable() if file.sha256 and e.found.sha256 == file.sha256)
-        return next((e.path for e in known if e.path.stat().st_size == file.size), None)
 
     def usable(self) -> list[Entry]:
         """Return the models that can chat."""

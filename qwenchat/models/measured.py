@@ -14,8 +14,10 @@ from msgspec.structs import replace
 
 from qwenchat.models.remembered import remember
 
-_BUFFER = 64 << 20
-"""Bytes copied at a time, more than any cache holds."""
+_MOST, _LEAST = 64 << 20, 16 << 20
+"""Bytes that a core copies at a time: more than caches hold; fewer tell nothing of memory."""
+_SHARE = 8
+"""What all cores together copy is this part of the free memory; with the copies it is twice that."""
 _RUNS = 5
 _WEIGHT = 0.3
 """How much the newest run counts in a model's speed."""
@@ -57,14 +59,15 @@ class Measured:
         speed = Speed(_mean(before.prefill_tps, prefill_tps), _mean(before.decode_tps, decode_tps))
         self._write(replace(figures, speeds=figures.speeds | {identity: speed}))
 
-    def bandwidth(self, cores: int) -> float:
+    def bandwidth(self, cores: int, available: int) -> float:
         """Return the memory's bandwidth in bytes a second: the best of the first few times it was asked for.
 
-        Each of those takes half a second; a machine that was busy once is not taken for a slow one for ever.
+        Each of those takes half a second; a machine that was busy once is not taken for a slow one for ever. With too
+        few bytes of memory `available` nothing is measured.
         """
         figures = self._read()
-        if figures.bandwidth_runs < _RUNS:
-            best = max(figures.bandwidth, copy_bandwidth(cores))
+        if figures.bandwidth_runs < _RUNS and (found := copy_bandwidth(cores, available)):
+            best = max(figures.bandwidth, found)
             figures = replace(figures, bandwidth=best, bandwidth_runs=figures.bandwidth_runs + 1)
             self._write(figures)
         return figures.bandwidth
@@ -80,30 +83,34 @@ class Measured:
     def _read(self) -> _Figures:
         try:
             return msgspec.json.decode(self._file.read_bytes(), type=_Figures)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, ValueError):
             return _Figures()
 
     def _write(self, figures: _Figures) -> None:
         remember(self._file, msgspec.json.encode(figures))
 
 
-def copy_bandwidth(cores: int, seconds: float = 0.1, rounds: int = 3) -> float:
+def copy_bandwidth(cores: int, available: int, seconds: float = 0.1, rounds: int = 3) -> float:
     """Return bytes a second, read and written ones both counted, when all cores copy memory.
 
-    The best of a few rounds of `seconds` each: what else runs can only slow it down.
+    The best of a few rounds of `seconds` each: what else runs can only slow it down. 0 where the memory `available`
+    is too little to tell.
     """
+    size = min(_MOST, available // (_SHARE * cores))
+    if size < _LEAST:
+        return 0.0
 
     def copy(buffers: tuple[ctypes.Array[ctypes.c_char], ctypes.Array[ctypes.c_char]]) -> float:
         start, copied, spent = time.perf_counter(), 0, 0.0
         while spent < seconds:
-            ctypes.memmove(*buffers, _BUFFER)
-            copied += 2 * _BUFFER
+            ctypes.memmove(*buffers, size)
+            copied += 2 * size
             spent = time.perf_counter() - start
         return copied / spent
 
-    buffers = [((ctypes.c_char * _BUFFER)(), (ctypes.c_char * _BUFFER)()) for _core in range(cores)]
+    buffers = [((ctypes.c_char * size)(), (ctypes.c_char * size)()) for _core in range(cores)]
     for source, _target in buffers:
-        ctypes.memset(source, 1, _BUFFER)  # pages that were never written all share one
+        ctypes.memset(source, 1, size)  # pages that were never written all share one
     with ThreadPoolExecutor(cores) as pool:
         list(pool.map(copy, buffers))
         return max(sum(pool.map(copy, buffers)) for _round in range(rounds))

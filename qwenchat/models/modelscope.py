@@ -48,11 +48,7 @@ class ModelScopeSource:
             if error.fault is Fault.NOT_FOUND:
                 raise WireError(Fault.REVISION if revision else Fault.REPO, host, status=404) from error
             raise
-        return [
-            RemoteFile(file.path, file.size, file.sha256.lower() if file.sha256 else None)
-            for file in listed
-            if file.type != "tree"
-        ]
+        return [RemoteFile(file.path, file.size, file.sha256 or None) for file in listed if file.type != "tree"]
 
     def locate(self, repo: str, revision: str, name: str) -> Location:
         return Location(self._url(repo, "repo", Revision=_branch(revision), FilePath=name))

@@ -20,7 +20,7 @@ from qwenchat.models.place import Folder, HubCache, Place
 from qwenchat.models.reference import Guide, LocalFile, Named, OnHub, Published, Reference, parse, revision_in, unknown
 from qwenchat.models.source import Source
 from qwenchat.models.sources import is_file_address, is_folder, is_hub_page, is_offline, source_named
-from qwenchat.paths import at_home
+from qwenchat.paths import at_home, is_missing
 from qwenchat.text import clean_line, safe_name
 
 _WEIGHTS = 0.85
@@ -86,7 +86,7 @@ class Desk:
                 room = 0 if file or quant else round(self.machine().comfortable * _WEIGHTS)
                 return Wanted(repo, file, quant, revision, room), self.catalog.by_repo(repo)
             case LocalFile(path):
-                if path.exists():
+                if not is_missing(path):
                     raise WrongUse(_("{path} is on this machine already.").format(path=path), _("Use it as it is."))
                 raise NotFound(_("There is no file {path}.").format(path=path), _("Name a model, not a path."))
             case Guide():

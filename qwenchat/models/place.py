@@ -86,7 +86,7 @@ class HubCache:
         return Slot(self._blobs / f"{name}.incomplete", self._locks / f"{name}.lock", lock_stays=True)
 
     def stored(self, file: RemoteFile) -> Path | None:
-        return self._bytes_of(file.sha256) if file.sha256 else None
+        return self._bytes_of(file.sha256) if file.sha256 else self._named(file)
 
     def finish(self, file: RemoteFile, part: Path, sha256: str) -> None:
         _rename(part, self._blobs / sha256)
@@ -95,7 +95,8 @@ class HubCache:
         snapshot = commit if re.fullmatch("[0-9a-f]{40}", commit) else self._source
         pointer = self._repo / "snapshots" / snapshot / relative(file.name)
         pointer.parent.mkdir(parents=True, exist_ok=True)
-        if _lead(pointer, self._bytes_of(sha256) or self._blobs / sha256):
+        blob = self._bytes_of(sha256) if sha256 else self.stored(file)
+        if _lead(pointer, blob or self._blobs / sha256) and sha256:
             _write(self._moved(sha256), pointer.relative_to(self._repo).as_posix())
         revision = revision or DEFAULT_REVISION
         if snapshot == commit and revision != commit and is_safe(revision):
@@ -112,6 +113,12 @@ class HubCache:
         with suppress(OSError):
             places.append(self._repo / self._moved(sha256).read_text("utf-8"))
         return next((place for place in places if place.is_file()), None)
+
+    def _named(self, file: RemoteFile) -> Path | None:
+        """Return the bytes that any revision has under a file's name, of the same size."""
+        pointers = (snapshot / relative(file.name) for snapshot in sorted(self._repo.glob("snapshots/*")))
+        same = (pointer for pointer in pointers if pointer.is_file() and pointer.stat().st_size == file.size)
+        return next((pointer.resolve() for pointer in same), None)
 
     def _moved(self, sha256: str) -> Path:
         return self._locks / f"{sha256}.moved"

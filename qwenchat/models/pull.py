@@ -42,7 +42,7 @@ class Manner:
     """Between two reports of progress."""
     free: Callable[[Path], int] = free_bytes
     boot_time: Callable[[], float] = psutil.boot_time
-    at_hand: Callable[[RemoteFile], Path | None] = lambda file: None
+    at_hand: Callable[[RemoteFile, Report, threading.Event], Path | None] = lambda file, report, stop: None
     """Finds a file of the same size and sha256 that another program has."""
 
 
@@ -96,7 +96,7 @@ class _Pull:
         subject = self._wanted.file or self._wanted.repo
         try:
             files = choose(self._files(), self._wanted, self._source.name)
-            if len(files) == 1 and (path := self._manner.at_hand(files[0])):
+            if len(files) == 1 and (path := self._manner.at_hand(files[0], self._report, self._stop)):
                 self._report(AtHand(files[0].name, path))
                 return path
             downloads = [Download(file, self._terms) for file in files]

@@ -46,7 +46,7 @@ def plan_removal(entry: Entry, places: Places, *, hf_cache: bool = False) -> Rem
             ),
             _("Add --hf-cache to delete it there."),
         )
-    if entry.found.origin not in ("qwenchat", "hf"):
+    if not _is_ours(entry, places) and entry.found.origin != "hf":
         raise WrongUse(
             _("{model} was not downloaded by this program, which deletes its own files only.").format(
                 model=clean_line(entry.reference)
@@ -58,6 +58,11 @@ def plan_removal(entry: Entry, places: Places, *, hf_cache: bool = False) -> Rem
     parts = tuple(part for part in part_paths(entry.path) if part.exists() or part.is_symlink())
     refuse_while_used(parts)
     return _from_cache(parts, places.hf) if entry.found.origin == "hf" else _from_ours(parts, places)
+
+
+def _is_ours(entry: Entry, places: Places) -> bool:
+    brought = places.brought is not None and places.brought.has(entry.path)
+    return entry.found.origin == "qwenchat" or brought
 
 
 def refuse_while_used(files: Sequence[Path]) -> None:

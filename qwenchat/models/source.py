@@ -17,7 +17,7 @@ class RemoteFile:
     size: int | None
     """Bytes; None where the source does not say."""
     sha256: str | None
-    """64 hex digits; None where the source does not say."""
+    """As the source spells it, until `choice.choose` has checked it; None where the source does not say."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,12 @@ def is_offline(environ: Mapping[str, str], setting: bool) -> bool:
 
 
 def is_folder(text: str) -> bool:
-    """Say whether a source is a folder, which is open offline too."""
+    """Say whether a source is a folder, which is open offline too; one that is closed to us is found out later."""
     spelt = "://" not in text and ("/" in text or "\\" in text)
-    return text.startswith("file:") or (spelt and at_home(text).is_dir())
+    try:
+        return text.startswith("file:") or (spelt and at_home(text).is_dir())
+    except OSError:
+        return True
 
 
 def is_file_address(text: str) -> bool:

@@ -23,7 +23,8 @@ from qwenchat.models.faults import Fault, WireError, of_exception, of_status
 MAX_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_JSON = 64 << 20
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_NUMBER = re.compile("[0-9]{1,18}")
+_CONTENT_RANGE = re.compile(rf"bytes ({_NUMBER.pattern})-({_NUMBER.pattern})/({_NUMBER.pattern}|\*)")
 
 
 class Body:
@@ -99,7 +100,7 @@ def head(url: str, timeouts: Timeouts = PATIENT) -> Head:
     digests = (etag.strip('"').lower() for etag in etags)
     size = response.headers.get("Content-Length", "")
     return Head(
-        int(size) if size.isdigit() else None,
+        int(size) if _NUMBER.fullmatch(size) else None,
         next((digest for digest in digests if re.fullmatch("[0-9a-f]{64}", digest)), None),
     )
 
@@ -113,7 +114,7 @@ def get_json(url: str, timeouts: Timeouts = PATIENT) -> Any:
             return json.loads(text)
     except (OSError, http.client.HTTPException) as error:
         raise of_exception(error, host) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WireError(Fault.LISTING, host) from error
     finally:
         link.close()
@@ -144,7 +145,7 @@ def _follow(
             continue
         if response.status >= 300:
             link.close()
-            raise of_status(response.status, host, _retry_after(response))
+            raise of_status(response.status, host, retry_after(response.headers.get("Retry-After", "")))
         return response, link, host
     raise WireError(Fault.REDIRECTS, origin(url)[1])
 
@@ -203,9 +204,11 @@ def _validator(response: http.client.HTTPResponse) -> str:
     return "" if etag.startswith("W/") else etag or response.headers.get("Last-Modified", "")
 
 
-def _retry_after(response: http.client.HTTPResponse) -> float | None:
-    value = response.headers.get("Retry-After", "").strip()
-    if value.isdigit():
+def retry_after(value: str) -> float | None:
+    """Return the seconds that a Retry-After header asks for, in seconds or as a date; None for anything else."""
+    if _NUMBER.fullmatch(value.strip()):
         return float(value)
-    when = email.utils.parsedate_tz(value)
-    return max(0.0, email.utils.mktime_tz(when) - time.time()) if when else None
+    with suppress(ValueError, OverflowError):
+        if when := email.utils.parsedate_tz(value):
+            return max(0.0, email.utils.mktime_tz(when) - time.time())
+    return None

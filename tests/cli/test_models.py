@@ -209,6 +209,8 @@ def test_export(elsewhere: Path, ours: Path) -> None:
     (stick / "other.gguf").write_bytes(b"mine")
     refused = qwenchat("models", "export", "other", stick)
     assert refused.returncode == 8 and (stick / "other.gguf").read_bytes() == b"mine"
+    (stick / "bundle.json").write_bytes(b'{"files": "\xff"}')
+    assert qwenchat("models", "export", first, stick).returncode == 8
 
 
 def test_a_damaged_model_is_not_exported(elsewhere: Path) -> None:

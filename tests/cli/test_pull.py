@@ -195,6 +195,24 @@ def test_what_another_program_has_is_not_fetched(standin: StandIn, model: bytes,
     assert not standin.requests("cdn")
 
 
+@pytest.mark.parametrize("place", [".lmstudio/models/them/theirs", "flat", "stick/deep"])
+def test_what_another_program_has_without_a_sha256_is_not_fetched(
+    standin: StandIn, model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setenv("LLAMA_CACHE", str(tmp_path / "flat"))
+    monkeypatch.setenv("QWENCHAT_HUB_FOLDERS", str(tmp_path / "stick"))
+    folder = tmp_path / place
+    folder.mkdir(parents=True)
+    other = write_model(folder / "a.gguf", seed=9)
+    (folder / "theirs.gguf").write_bytes(model)
+    assert other.stat().st_size == len(model)
+    done = qwenchat("models", "pull", "7b:q4_k_m")
+    assert done.stdout.strip() == str(folder / "theirs.gguf"), done.stderr
+    assert "already" in done.stderr and not standin.requests("cdn")
+    (folder / "theirs.gguf").unlink()
+    assert str(tmp_path / "hf") in qwenchat("models", "pull", "7b:q4_k_m").stdout
+
+
 def test_from_machine_to_machine_by_stick(standin: StandIn, model: bytes, tmp_path: Path) -> None:
     stick = tmp_path / "stick"
     qwenchat("models", "pull", "7b:q4_k_m")
@@ -292,6 +310,25 @@ def test_into_a_folder_of_ones_own(standin: StandIn, model: bytes, tmp_path: Pat
     by_setting = qwenchat("models", "pull", "7b:q4_k_m", QWENCHAT_HUB_FOLDER=str(tmp_path / "set"))
     # the same bytes are on this machine, but where the person wants them is asked for
     assert by_setting.stdout.strip() == str(tmp_path / "set" / REPO / NAME)
+
+
+def test_after_a_download_elsewhere_the_line_that_it_says_makes_it_found_and_removable(
+    standin: StandIn, model: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    assert qwenchat("config", "set", "hub.folders", tmp_path / "other").returncode == 0
+    mine = write_model(tmp_path / "other" / "mine.gguf", seed=7)
+    done = qwenchat("models", "pull", "7b:q4_k_m", "--to", tmp_path / "a disk")
+    path = Path(done.stdout.strip())
+    assert qwenchat("models", "info", "7b:q4_k_m").returncode == 3
+    line = shlex.split(done.stderr.splitlines()[-1].partition(": qwenchat ")[2])
+    assert line[:3] == ["config", "set", "hub.folders"] and qwenchat(*line).returncode == 0
+    assert json.loads(qwenchat("models", "info", "7b:q4_k_m", "--json").stdout)["path"] == str(path)
+    assert qwenchat("models", "info", mine).returncode == 0
+    again = qwenchat("models", "pull", "7b:q4_k_m", "--to", tmp_path / "a disk")
+    assert "hub.folders" not in again.stderr
+    assert qwenchat("models", "remove", mine, "--yes").returncode == 2 and mine.exists()
+    assert qwenchat("models", "remove", "7b:q4_k_m", "--yes").returncode == 0 and not path.exists()
 
 
 def test_in_a_folder_of_ones_own_only_what_a_download_brought_is_removed(

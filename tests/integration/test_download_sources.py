@@ -82,6 +82,21 @@ def test_what_a_hub_does_not_have(standin: StandIn, tmp_path: Path, wanted: Want
     assert caught.value.hint
 
 
+def test_without_a_hash_what_is_there_under_its_name_and_size_is_not_fetched_again(
+    standin: StandIn, tmp_path: Path
+) -> None:
+    standin.hashes = False
+    first = Puller.of(standin, tmp_path)()
+    assert Puller.of(standin, tmp_path)() == first
+    standin.commit = "d" * 40
+    later = Puller.of(standin, tmp_path)()
+    assert (later.parent.name, first.parent.name) == (standin.commit, COMMIT)
+    assert later.read_bytes() == first.read_bytes() == CONTENT
+    assert standin.bytes_sent() == len(CONTENT)
+    standin.put(REPO, NAME, CONTENT + b"more")
+    assert Puller.of(standin, tmp_path)().read_bytes() == CONTENT + b"more"
+
+
 def test_a_file_that_went_between_listing_and_download(standin: StandIn, tmp_path: Path) -> None:
     source = hub(standin)
     with pytest.raises(WireError) as caught:
@@ -154,6 +169,37 @@ def test_an_address_that_is_no_hub(standin: StandIn, tmp_path: Path) -> None:
     standin.answers.append((200, {}))
     with pytest.raises(NetworkError, match="does not answer like a hub"):
         Puller(tmp_path, ModelScopeSource(standin.endpoint))()
+
+
+@pytest.mark.parametrize(
+    "wait",
+    ["²", "9" * 5000, "Wed, 21 Oct 99999 07:28:00 GMT", "Wed, 99 Oct 2015 07:28:00 GMT"],
+    ids=["superscript", "long", "year", "day"],
+)
+def test_a_hub_that_asks_to_wait_for_what_is_no_time(standin: StandIn, tmp_path: Path, wait: str) -> None:
+    for source in (hub(standin), ModelScopeSource(standin.endpoint)):
+        standin.answers.append((503, {"Retry-After": wait}))
+        assert Puller(tmp_path, source)().read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("length", ["²", "9" * 5000, "-1", "many"], ids=["superscript", "long", "negative", "word"])
+def test_a_length_that_is_none(standin: StandIn, length: str) -> None:
+    standin.answers.append((200, {"Content-Length": length}))
+    source = UrlSource(f"{standin.endpoint}/{REPO}/resolve/main/{NAME}")
+    assert source.files("", "") == [RemoteFile(NAME, None, None)]
+
+
+def test_an_answer_nested_beyond_all_measure(standin: StandIn, tmp_path: Path) -> None:
+    deep = b"[" * 100_000
+    standin.put("api/models", REPO, deep)
+    standin.put("api/v1", f"models/{REPO}/repo/files", deep)
+    for source in (HubSource("hf", standin.cdn), ModelScopeSource(standin.cdn)):
+        with pytest.raises(NetworkError, match="does not answer like a hub"):
+            Puller(tmp_path, source)()
+    for damaged in (b'{"files": [], "x": ' + deep, b'{"files": "\xff"}'):
+        (tmp_path / "bundle.json").write_bytes(damaged)
+        with pytest.raises(WireError, match="SOURCE_READ"):
+            FolderSource(tmp_path).files("", "")
 
 
 def nothing_listens() -> str:
@@ -314,6 +360,14 @@ def test_an_address_tells_the_hash_if_it_is_a_hubs(standin: StandIn, tmp_path: P
     assert puller.seen(Completed) == [Completed(NAME, tmp_path / NAME, verified=True)]
 
 
+@pytest.mark.parametrize("status", [403, 405, 501])
+def test_an_address_on_a_server_that_knows_get_alone(standin: StandIn, tmp_path: Path, status: int) -> None:
+    standin.answers.append((status, {}))
+    puller = Puller(tmp_path, UrlSource(f"{standin.endpoint}/{REPO}/resolve/main/{NAME}"))
+    assert puller(Wanted(""), Folder(tmp_path)).read_bytes() == CONTENT
+    assert [request.method for request in standin.requests("hub")] == ["HEAD", "GET"]
+
+
 @pytest.mark.parametrize("etag", ['"v1"', '"v2"'])
 def test_a_later_run_carries_on_only_the_same_version(standin: StandIn, tmp_path: Path, etag: str) -> None:
     puller, place = url_puller(standin, tmp_path)
@@ -399,6 +453,35 @@ def test_names_never_leave_the_folder(standin: StandIn, tmp_path: Path, name: st
             Puller(tmp_path / "hub", source)(Wanted(REPO, name), place)
     assert Puller(tmp_path / "hub", source)(Wanted(REPO, quant="q4_k_m")).read_bytes() == CONTENT
     assert not [path for path in tmp_path.rglob("*") if "evil" in path.name]
+
+
+NO_HASHES = ["../../../../notes.txt", "notes.txt", "g" * 64, "0" * 63, "0" * 64 + "/x"]
+
+
+@pytest.mark.parametrize("sha256", NO_HASHES)
+@pytest.mark.parametrize("kind", ["hub", "modelscope", "stick"])
+def test_a_sha256_never_becomes_a_path(standin: StandIn, tmp_path: Path, sha256: str, kind: str) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("mine")
+    told = str(notes) if sha256 == "notes.txt" else sha256
+    standin.lie_about[NAME] = told
+    sources: dict[str, Source] = {
+        "hub": hub(standin),
+        "modelscope": ModelScopeSource(standin.endpoint),
+        "stick": FolderSource(bundle(tmp_path / "stick", sha256=told)),
+    }
+    for place in (None, Folder(tmp_path / "out")):
+        with pytest.raises(NetworkError, match="sha256"):
+            Puller(tmp_path / "hub", sources[kind])(place=place)
+    assert notes.read_text() == "mine"
+    assert not (tmp_path / "hub").exists() and not (tmp_path / "out").exists()
+
+
+def test_a_sha256_in_capitals_is_the_same(tmp_path: Path) -> None:
+    folder = bundle(tmp_path / "stick", sha256=hashlib.sha256(CONTENT).hexdigest().upper())
+    puller = Puller(tmp_path / "hub", FolderSource(folder))
+    assert puller().read_bytes() == CONTENT
+    assert [event.verified for event in puller.events if isinstance(event, Completed)] == [True]
 
 
 def parts_of(standin: StandIn, count: int = 4) -> dict[str, bytes]:

@@ -158,6 +158,13 @@ def test_sources_by_name(tmp_path: Path) -> None:
             source_named(text, {})
 
 
+def test_a_source_that_is_closed_to_us_is_a_folder(tmp_path: Path) -> None:
+    closed = source_named(f"{tmp_path}/{'x' * 300}", {})
+    assert isinstance(closed, FolderSource)
+    with pytest.raises(WireError, match="SOURCE_READ"):
+        closed.files("", "")
+
+
 def test_offline() -> None:
     assert is_offline({"HF_HUB_OFFLINE": "1"}, False) and is_offline({}, True)
     assert not is_offline({"HF_HUB_OFFLINE": "0"}, False)
@@ -175,6 +182,8 @@ def test_orders(desk: Desk, tmp_path: Path) -> None:
     assert isinstance(order.place, HubCache) and order.anywhere
     assert desk.order("7b").wanted.quant in ("q6_k", "q8_0", "q5_k_m")
     assert isinstance(desk.order("7b", folder=tmp_path).place, Folder)
+    with pytest.raises(WrongUse, match="on this machine already"):
+        desk.order(f"{tmp_path}/{'x' * 300}/m.gguf")
     for text in ("72b", "Qwen/Qwen2-72B-Instruct-GGUF", "Qwen/Qwen2-72B-Instruct-GGUF:q2_k"):
         model = desk.order(text).model
         assert model and model.must_accept

@@ -1,5 +1,6 @@
 """Memory and speed are predicted before anything is loaded, and the best model for a machine is named."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -171,6 +172,28 @@ def test_advice_takes_four_bits_of_a_smaller_model_before_fewer_of_a_larger(
     assert len(rows) == 44
 
 
+def test_advice_takes_a_smaller_model_that_is_comfortable_before_a_larger_one_that_is_tight() -> None:
+    rows = table(CATALOG, machine(5.2, bandwidth=80e9), {})
+    verdicts = {row.reference: row.fit.verdict for row in rows}
+    assert verdicts["7b:q4_k_m"] is Verdict.TIGHT
+    best = recommended(rows)
+    assert best and best.reference == "1.5b:q8_0" and best.fit.verdict is Verdict.COMFORTABLE
+
+
+@pytest.mark.parametrize(
+    ("reference", "asked", "n_ctx"),
+    [
+        ("1.5b:q4_k_m", 131_072, 32_768),
+        ("7b:q4_k_m", 1_000_000, 131_072),
+        ("57b-a14b:q4_k_m", 131_072, 65_536),
+        ("7b:q4_k_m", 4096, 4096),
+    ],
+)
+def test_advice_promises_no_window_that_the_model_can_not_have(reference: str, asked: int, n_ctx: int) -> None:
+    rows = {row.reference: row for row in table(CATALOG, machine(500), {}, asked)}
+    assert rows[reference].fit.n_ctx == n_ctx
+
+
 def test_advice_heeds_measured_speed_disk_and_what_is_here() -> None:
     here = {"7b:q8_0": (Path("/m.gguf"), Speed(decode_tps=9.0)), "72b:q2_k": (Path("/n.gguf"), None)}
     cramped = replace(machine(16, bandwidth=60e9), disk_free=2 * GIB)
@@ -188,9 +211,22 @@ def test_figures_are_kept_and_averaged(tmp_path: Path) -> None:
     measured.record("a", decode_tps=10.0)
     measured.record("a", prefill_tps=100.0, decode_tps=20.0)
     assert Measured(tmp_path / "data" / "measured.json").speed("a") == Speed(100.0, 13.0)
-    first = measured.bandwidth(1)
+    first = measured.bandwidth(1, GIB)
     assert first > 1e8 and measured.speed("a")
-    assert measured.bandwidth(1) >= first
-    (tmp_path / "data" / "measured.json").write_text("{")
-    assert measured.speeds() == {}
+    assert measured.bandwidth(1, GIB) >= first
+    for damaged in (b"{", b'{"build": "\xff"}'):
+        (tmp_path / "data" / "measured.json").write_bytes(damaged)
+        assert measured.speeds() == {}
     Measured(Path("/proc/nowhere/measured.json")).record("a", decode_tps=1.0)
+
+
+def test_measuring_takes_a_part_of_the_free_memory_alone(tmp_path: Path) -> None:
+    measured = Measured(tmp_path / "measured.json")
+    assert measured.bandwidth(64, 4 * GIB) == 0
+    assert not (tmp_path / "measured.json").exists()  # it is asked for again when there is more
+    available = GIB // 2
+    tracemalloc.start()
+    assert measured.bandwidth(2, available) > 1e8
+    _now, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < available * 0.3

@@ -1,17 +1,23 @@
 """What other programs have is found and used in place; what is damaged is told."""
 
+import hashlib
 import json
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from qwenchat.errors import NotFound
+from qwenchat.errors import FileError, Interrupted, NotFound
 from qwenchat.models import catalog, fit
-from qwenchat.models.layouts import Places
+from qwenchat.models.at_hand import same_file
+from qwenchat.models.gguf import read_header
+from qwenchat.models.layouts import Places, free_bytes
 from qwenchat.models.library import Entry, Library, as_rows
-from qwenchat.models.reference import parse
+from qwenchat.models.progress import Checking, PullEvent
+from qwenchat.models.reference import LocalFile, parse
+from qwenchat.models.source import RemoteFile
 from tests.ggufs import Shape, write_chain, write_model
 from tests.places import COMMIT, hf_model, ollama_model
 
@@ -95,13 +101,16 @@ def test_damage_is_an_entry_with_its_reason(tmp_path: Path) -> None:
     ollama_model(ollama, "qwen2", "7b", "2" * 64).unlink()
     for name, text in {"bad": "{", "evil": json.dumps({"layers": [{"digest": "sha256:../../x"}]}), "odd": "[]"}.items():
         (ollama / "manifests/registry.ollama.ai/library/qwen2" / name).write_text(text)
+    (ollama / "manifests/registry.ollama.ai/library/qwen2/deep").write_text('{"x": ' + "[" * 100_000)
+    (ollama / "manifests/registry.ollama.ai/library/qwen2/bytes").write_bytes(b'{"layers": "\xff"}')
     problems = {entry.found.name: entry.problem for entry in library(tmp_path).entries()}
     assert "web page" in problems["page.gguf"]
     assert "00003-of-00003" in problems[split.name]
     assert "part 2 of 3" in problems["late-00002-of-00003.gguf"]
     assert "no file" in problems["qwen2:7b"] and "no file" in problems["gone.gguf"]
     assert "manifest" in problems["qwen2:bad"] and "manifest" in problems["qwen2:odd"]
-    assert len(problems) == 7
+    assert "manifest" in problems["qwen2:deep"] and "manifest" in problems["qwen2:bytes"]
+    assert len(problems) == 9
 
 
 def test_a_model_of_the_catalogue_is_known_by_hash_name_or_header(tmp_path: Path) -> None:
@@ -133,8 +142,42 @@ def test_headers_are_cached_until_the_file_changes(tmp_path: Path) -> None:
     assert next(as_rows(library(tmp_path).entries()))["name"] == "Cached"
     os.utime(path, ns=(1, 1))
     assert next(as_rows(library(tmp_path).entries()))["name"] == "First"
-    cached.write_text("{damaged")
-    assert next(as_rows(library(tmp_path).entries()))["name"] == "First"
+    for damaged in (b"{damaged", b'{"\xff": 1}'):
+        cached.write_bytes(damaged)
+        assert next(as_rows(library(tmp_path).entries()))["name"] == "First"
+
+
+def test_what_the_system_does_not_let_us_see_is_a_file_that_can_not_be_read(tmp_path: Path) -> None:
+    closed = tmp_path / ("x" * 300) / "m.gguf"  # as a folder of another person is: asking whether it is there fails
+    found = library(tmp_path)
+    assert found.find(LocalFile(closed)) == closed
+    assert "can't be read" in found.entry(LocalFile(closed)).problem
+    with pytest.raises(FileError, match="can't be read"):
+        read_header(found.locate(LocalFile(closed)))
+    assert found.find(LocalFile(tmp_path / "none.gguf")) is None
+    assert free_bytes(closed) == pytest.approx(free_bytes(tmp_path), rel=0.1)
+    hub = tmp_path / ".cache/huggingface/hub"
+    model = hf_model(hub, "a/b", "m.gguf", sha256="1" * 64)
+    (hub / "models--c--d").symlink_to("x" * 300)
+    assert [entry.path for entry in found.entries()] == [model]
+
+
+def test_looking_for_the_same_file_hashes_only_what_can_be_it_and_can_be_stopped(tmp_path: Path) -> None:
+    (tmp_path / "ours").mkdir()
+    mine = write_model(tmp_path / "ours/m.gguf")
+    told: list[PullEvent] = []
+
+    def same(size: int, content: bytes, stop: threading.Event) -> Path | None:
+        file = RemoteFile("x.gguf", size, hashlib.sha256(content).hexdigest())
+        return same_file(library(tmp_path), file, told.append, stop)
+
+    content, go_on = mine.read_bytes(), threading.Event()
+    assert same(len(content) + 1, content, go_on) is None and not told
+    assert same(len(content), content, go_on) == mine and told == [Checking("x.gguf")]
+    assert same(len(content), b"other", go_on) is None
+    go_on.set()
+    with pytest.raises(Interrupted):
+        same(len(content), content, go_on)
 
 
 def test_odd_names_and_closed_folders_do_no_harm(tmp_path: Path) -> None:
