@@ -1,7 +1,7 @@
 """Collects every string that a person reads into each language's catalogue, and compiles it: `make locale`.
 
-Four sources: calls of `_` and `ngettext` in the package, the help of click's commands and options, the
-descriptions of settings, and those of click's own words that a person of this program can meet.
+Five sources: calls of `_` and `ngettext` in the package, the help of click's commands and options, the
+descriptions of settings, the titles of themes, and those of click's own words that a person of this program can meet.
 
 To translate new strings, write them into a JSON file, {"English": "Chinese"} (the singular where there are two
 forms), and run `python -m tests.catalogue FILE`.
@@ -23,6 +23,7 @@ from babel.messages.pofile import read_po, write_po
 
 from qwenchat import config
 from qwenchat.cli.main import root
+from qwenchat.tui import themes
 
 PACKAGE = Path(config.__file__).parent
 PO = PACKAGE / "locale" / "zh_CN" / "LC_MESSAGES" / "qwenchat.po"
@@ -65,7 +66,7 @@ def collected() -> Catalog:
     found = extract_from_dir(PACKAGE, [("**.py", "python")], keywords={"_": None, "ngettext": (1, 2)})
     for file, _line, message, _comments, _context in found:
         catalog.add(message, locations=[(file, 1)])
-    for message in (*_helps(root), *_descriptions(), *CLICK):
+    for message in (*_helps(root), *_descriptions(), *themes.load_all(PACKAGE / "none").titles.values(), *CLICK):
         catalog.add(message)
     return catalog
 

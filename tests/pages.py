@@ -185,7 +185,7 @@ def _default(value: object) -> str:
 def _themes() -> str:
     found = themes.load_all(Path("/nowhere"))
     dark = {True: _("dark"), False: _("light")}
-    rows = [[f"`{name}`", title, dark[found.by_name[name].dark]] for name, title in found.titles.items()]
+    rows = [[f"`{name}`", _(title), dark[found.by_name[name].dark]] for name, title in found.titles.items()]
     return _table(("name", "title", "background"), rows)
 
 

@@ -79,6 +79,7 @@ class QwenchatApp(App[None]):
         if keymap:
             self.set_keymap(keymap)
         self._listen_to_signals()
+        self.app_resume_signal.subscribe(self, lambda _app: self.refresh(layout=True))  # Textual draws too little
         self.call_after_refresh(self._settle_in)
 
     def _settle_in(self) -> None:

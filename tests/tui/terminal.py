@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -29,6 +30,8 @@ class Terminal:
     def __init__(self, words: list[str], columns: int, rows: int, env: dict[str, str]) -> None:
         self._master, slave = pty.openpty()
         self._gone = False
+        self.raw = bytearray()
+        """All that was read, as it came."""
         self._emulated = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._emulated)
         self._resize(columns, rows)
@@ -45,6 +48,22 @@ class Terminal:
     @property
     def text(self) -> str:
         return "\n".join(self.lines)
+
+    @property
+    def switched_on(self) -> set[int]:
+        """The modes that what was read leaves switched on, by their DEC numbers."""
+        last = dict(re.findall(rb"\x1b\[\?(\d+)([hl])", self.raw))
+        return {int(mode) for mode, switch in last.items() if switch == b"h"}
+
+    @property
+    def reads_lines(self) -> bool:
+        """Whether the terminal echoes and gives whole lines, as a shell finds it."""
+        flags: int = termios.tcgetattr(self._master)[3]
+        return bool(flags & termios.ECHO and flags & termios.ICANON)
+
+    def wipe(self) -> None:
+        """Show nothing, as when another program had the screen."""
+        self._emulated.reset()
 
     def send(self, keys: str) -> None:
         os.write(self._master, keys.encode())
@@ -81,6 +100,8 @@ class Terminal:
         while self.process.poll() is None:
             assert time.monotonic() < limit, f"it did not end; the terminal shows:\n{self.text}"
             self._read(0.1)
+        while self._read(0.1):
+            pass
         return self.process.returncode
 
     def hang_up(self) -> None:
@@ -97,13 +118,18 @@ class Terminal:
         if not self._gone:
             os.close(self._master)
 
-    def _read(self, seconds: float) -> None:
+    def _read(self, seconds: float) -> bool:
+        """Take what comes within so long; False where nothing did."""
         ready, _, _ = select.select([self._master], [], [], seconds)
         if ready:
             try:
-                self._stream.feed(os.read(self._master, 1 << 16))
+                came = os.read(self._master, 1 << 16)
+                self.raw += came
+                self._stream.feed(came)
+                return True
             except OSError:  # the program has closed its side
                 time.sleep(0.01)
+        return False
 
     def _resize(self, columns: int, rows: int) -> None:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))

@@ -9,9 +9,15 @@ from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widgets import Input, OptionList
 
+from qwenchat.i18n import use_language
 from qwenchat.models.progress import Progress
+from qwenchat.tui import slash
+from qwenchat.tui.actions import actions
 from qwenchat.tui.downloads import Download, Downloads, State
 from qwenchat.tui.prompts import Prompts
+from qwenchat.tui.screens import open as screens
+from qwenchat.tui.screens.confirm import ConfirmScreen
+from qwenchat.tui.screens.downloads import DownloadRow, DownloadsScreen
 from qwenchat.tui.screens.export import ExportScreen
 from qwenchat.tui.screens.model import ModelScreen
 from qwenchat.tui.screens.session import SessionScreen
@@ -19,10 +25,34 @@ from qwenchat.tui.screens.settings import SettingRow, SettingsScreen
 from qwenchat.tui.screens.welcome import WelcomeScreen
 from tests.ggufs import write_model
 from tests.stores import filled, full_session
-from tests.tui.dialogs import DialogApp, StillProgram, program_in
+from tests.tui.dialogs import THEMES, DialogApp, StillProgram, program_in
 from tests.tui.screens import until
 
+Make = Callable[[StillProgram], Screen[Any]]
 Ready = Callable[[DialogApp], object]
+PICTURES = [
+    *(
+        (name, "en", theme, size)
+        for name in ("welcome", "model", "session", "settings", "export")
+        for theme in ("ink", "paper")
+        for size in ("narrow", "wide")
+    ),
+    ("welcome", "zh_CN", "ink", "wide"),
+    ("model", "zh_CN", "paper", "wide"),
+    ("session", "zh_CN", "ink", "narrow"),
+    ("settings", "zh_CN", "paper", "narrow"),
+    ("export", "zh_CN", "ink", "wide"),
+    ("help", "en", "paper", "wide"),
+    ("help", "zh_CN", "ink", "narrow"),
+    ("theme", "en", "ink", "narrow"),
+    ("theme", "zh_CN", "paper", "wide"),
+    ("licence", "en", "paper", "narrow"),
+    ("licence", "zh_CN", "ink", "wide"),
+    ("downloads", "en", "ink", "wide"),
+    ("downloads", "zh_CN", "paper", "narrow"),
+]
+"""Dialog, language, theme, size."""
+SIZES = {"narrow": (46, 44), "wide": (100, 44)}
 
 
 class UnderWay(Downloads):
@@ -47,40 +77,54 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StillPr
     program.close()
 
 
-def dialogs(program: StillProgram, name: str) -> tuple[Screen[Any], Ready]:
-    if name == "model":
-        program.paths.models.mkdir(parents=True)
-        write_model(program.paths.models / "qwen2-7b-instruct-q4_0.gguf", seed=1)
-        (program.paths.models / "damaged.gguf").write_bytes(b"GGUF nothing")
-        return ModelScreen(program, "1.5b:q8_0", UnderWay(program)), lambda app: "1.5B" in app.words
-    if name == "session":
-        return SessionScreen(program, full_session()), lambda app: app.screen.query_one(OptionList).option_count
-    if name == "settings":
-        return SettingsScreen(program), lambda app: app.screen.query(SettingRow)
-    if name == "export":
-        return ExportScreen(program, ["s"]), lambda app: "A title" in app.words
-    return WelcomeScreen(program, Downloads(program)), lambda app: "★" in app.words
+def with_models(program: StillProgram) -> StillProgram:
+    program.paths.models.mkdir(parents=True)
+    write_model(program.paths.models / "qwen2-7b-instruct-q4_0.gguf", seed=1)
+    (program.paths.models / "damaged.gguf").write_bytes(b"GGUF nothing")
+    return program
 
 
-@pytest.mark.parametrize("width", [46, 100], ids=["narrow", "wide"])
-@pytest.mark.parametrize("theme", ["ink", "paper"])
-@pytest.mark.parametrize("name", ["welcome", "model", "session", "settings", "export"])
-def test_picture(
-    snap_compare: Callable[..., bool],
-    program: StillProgram,
-    name: str,
-    theme: str,
-    width: int,
-) -> None:
-    dialog, ready = dialogs(program, name)
-    app = DialogApp(dialog, theme)
+DIALOGS: dict[str, tuple[Make, Ready]] = {
+    "welcome": (lambda program: WelcomeScreen(program, Downloads(program)), lambda app: "★" in app.words),
+    "model": (
+        lambda program: ModelScreen(with_models(program), "1.5b:q8_0", UnderWay(program)),
+        lambda app: "1.5B" in app.words,
+    ),
+    "session": (
+        lambda program: SessionScreen(program, full_session()),
+        lambda app: app.screen.query_one(OptionList).option_count,
+    ),
+    "settings": (SettingsScreen, lambda app: app.screen.query(SettingRow)),
+    "export": (lambda program: ExportScreen(program, ["s"]), lambda app: "A title" in app.words),
+    "help": (lambda _program: screens.help_for(actions(), {}, slash.commands()), lambda app: "f1" in app.words),
+    "theme": (
+        lambda _program: screens.themes(THEMES.titles),
+        lambda app: app.screen.query_one(OptionList).option_count,
+    ),
+    "licence": (lambda program: ModelScreen(program, "", Downloads(program)), lambda app: "1.5B" in app.words),
+    "downloads": (
+        lambda program: DownloadsScreen(UnderWay(program)),
+        lambda app: len(app.screen.query(DownloadRow)) == 2,
+    ),
+}
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids="-".join)
+def test_picture(snap_compare: Callable[..., bool], program: StillProgram, picture: tuple[str, str, str, str]) -> None:
+    name, language, theme, size = picture
+    use_language(language)
+    make, ready = DIALOGS[name]
+    app = DialogApp(make(program), theme, language)
 
     async def show(pilot: Pilot[None]) -> None:
         for field in app.screen.query(Input):
             field.cursor_blink = False
         await until(lambda: ready(app))
+        if name == "licence":
+            await pilot.press(*"72b:q2_k", "enter")
+            await until(lambda: isinstance(app.screen, ConfirmScreen) and "https://" in app.words)
         for field in app.screen.query(Input):
             field.cursor_blink = False
         await pilot.pause()
 
-    assert snap_compare(app, terminal_size=(width, 44), run_before=show)
+    assert snap_compare(app, terminal_size=SIZES[size], run_before=show)

@@ -8,6 +8,7 @@ from babel.messages.catalog import Catalog
 from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
 
+from qwenchat.i18n import use_language
 from tests import catalogue
 from tests.commands import qwenchat
 
@@ -18,8 +19,9 @@ COLLECTED_ELSEWHERE = {
     ("cli/main.py", "_(parameter.help)"),
     ("tui/screens/settings.py", "_(config.description(self.key))"),
     ("tui/screens/settings.py", "_(section)"),
+    ("tui/screens/theme.py", "_(title)"),
 }
-"""Calls whose strings `catalogue.collected` finds where they are written: in docstrings, options and settings."""
+"""Calls whose strings `catalogue.collected` finds where they are written: in docstrings, options, settings, themes."""
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +34,7 @@ def committed() -> Catalog:
 @pytest.fixture(scope="module")
 def today() -> Catalog:
     """The strings of today with the translations that there are."""
+    use_language("en")  # made before what every test gets, in the language of the test before
     return catalogue.updated()
 
 

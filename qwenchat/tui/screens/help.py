@@ -30,7 +30,8 @@ class HelpScreen(Dialog[None]):
         yield OptionList(markup=False)
 
     def on_mount(self) -> None:
-        """Show all of them."""
+        """Show all of them, with all of their words."""
+        self.query_one(OptionList).styles.text_wrap = "wrap"
         self._show("")
 
     @on(Input.Changed)

@@ -60,8 +60,7 @@ class ThemeScreen(Dialog[str | None]):
 
 def _labelled(title: str, dark: bool) -> str:
     """Return a title with whether the theme is dark or light, where it does not say that itself."""
-    title = clean_line(title)
-    if title.endswith(("dark", "light")):
-        return title
+    says = title.endswith(("dark", "light"))
+    title = clean_line(title and _(title))
     kind = _("dark") if dark else _("light")
-    return f"{title} · {kind}"
+    return title if says else f"{title} · {kind}"
