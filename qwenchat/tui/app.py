@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import events, on
 from textual.app import App, SystemCommand
 from textual.screen import Screen
+from textual.widgets import Input, TextArea
 
 from qwenchat import config
 from qwenchat.errors import QwenchatError
@@ -65,6 +67,8 @@ class QwenchatApp(App[None]):
         self._begin_with_theme()
         self._live_theme = LiveTheme(program.paths.config / "themes")
         self._leaving = False
+        if program.settings.reduced_motion:
+            self.animation_level = "none"
 
     def get_default_screen(self) -> ChatScreen:
         """Return the chat: it is there from the first frame on, and stays below whatever opens."""
@@ -95,6 +99,12 @@ class QwenchatApp(App[None]):
         self.set_interval(EVERY_S, self._follow_theme)
         if not self.is_headless:
             self.set_interval(EVERY_S, self._follow_terminal)
+
+    @on(events.DescendantFocus)
+    def _hold_still(self, event: events.DescendantFocus) -> None:
+        """Let no cursor blink where a person does not want it."""
+        if self.program.settings.reduced_motion and isinstance(event.widget, Input | TextArea):
+            event.widget.cursor_blink = False
 
     def watch_title(self, title: str) -> None:
         """Name the terminal's window after the chat."""

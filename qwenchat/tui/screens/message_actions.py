@@ -107,8 +107,10 @@ class MessageActions(SessionActions):
 
     def action_copy_chat(self) -> None:
         """Copy the whole branch as Markdown."""
-        names = {Role.USER: _("You"), Role.ASSISTANT: "Qwen2"}
-        parts = [f"**{names[message.role]}**\n\n{message.text}" for message in self.transcript.messages]
+        parts = [
+            f"**{_('You') if message.role is Role.USER else message.model or _('Assistant')}**\n\n{message.text}"
+            for message in self.transcript.messages
+        ]
         self.copy_text("\n\n---\n\n".join(parts))
 
     def action_copy_code(self) -> None:

@@ -18,7 +18,7 @@ def heading(message: Message, variant: tuple[int, int], palette: Palette) -> lis
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(message.created / 1000))
         you = _("You")
         return [(f"❯ {you}", palette.you), *variant_mark(variant, palette), (f"  {when}", palette.muted)]
-    name = drawable(clean_line(message.model, 60)) or "Qwen2"
+    name = drawable(clean_line(message.model, 60)) or _("Assistant")
     return [(f"✦ {name}", palette.model), *variant_mark(variant, palette)]
 
 
