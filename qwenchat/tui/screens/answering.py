@@ -12,7 +12,7 @@ from qwenchat.chat.quality import Fault, fault_of
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _, ngettext
 from qwenchat.program import Program
-from qwenchat.tui.running.told import Failed, Happened, Loaded, LoadingModel, Offer, Opened, Queue
+from qwenchat.tui.running.told import ChatEvent, Failed, Happened, Loaded, LoadingModel, Offer, Opened, Queue
 from qwenchat.tui.screens.conversation import Conversation
 from qwenchat.tui.widgets.notice import Notice
 
@@ -77,7 +77,10 @@ class Answering(Conversation):
 
     async def on_conversation_heard(self, heard: Conversation.Heard) -> None:
         """Show what happened, if it happened here."""
-        match heard.event:
+        await self.guard(self._show_event(heard.event))
+
+    async def _show_event(self, told: ChatEvent) -> None:
+        match told:
             case Happened(session, event, at) if session == self.session.id:
                 await self._show_turn(event, at)
             case Happened(session, Ended()):
