@@ -31,6 +31,8 @@ class Sessions:
         self._unsaved: dict[str, Session] = {}
         self._keeping = asyncio.Lock()
         """Held by whoever changes or keeps one of those."""
+        self._changing = asyncio.Lock()
+        """Held by whoever changes or reads one on disk, so that the last change is the one that stays and is read."""
         self._answer: Message | None = None
         self._said: list[str] = []
         self._cut: dict[str, Message] = {}
@@ -61,7 +63,9 @@ class Sessions:
         """Return a session as it is read now. Raises NotFound."""
         if session_id in self._unsaved:
             return Opened(await self._with_model(self._unsaved[session_id]), [], {})
-        return await self._shown(await asyncio.to_thread(self._opened, session_id))
+        async with self._changing:
+            opened = await asyncio.to_thread(self._opened, session_id)
+        return await self._shown(opened)
 
     async def labels(self, session_id: str) -> Session:
         """Return a session without its messages. Raises NotFound."""
@@ -75,7 +79,9 @@ class Sessions:
             if fields.get("draft") and not self.is_private(session_id):
                 await self.keep(session_id)
             return await self.labels(session_id)
-        return await self._with_model(await asyncio.to_thread(self._label, session_id, fields))
+        async with self._changing:
+            changed = await asyncio.to_thread(self._label, session_id, fields)
+        return await self._with_model(changed)
 
     async def show(self, message: Message) -> Opened:
         """Read the branch through a message, down to where it was written to last."""

@@ -14,6 +14,7 @@ from qwenchat.i18n import _, ngettext
 from qwenchat.program import Program
 from qwenchat.tui.running.told import ChatEvent, Failed, Happened, Loaded, LoadingModel, Offer, Opened, Queue
 from qwenchat.tui.screens.conversation import Conversation
+from qwenchat.tui.screens.drafting import Drafting
 from qwenchat.tui.widgets.notice import Notice
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _SPEED_EVERY_S = 0.25
 
 
-class Answering(Conversation):
+class Answering(Drafting):
     """Shows a session, and what is answered in it."""
 
     def __init__(self, program: Program, new_engine: "EngineFactory | None" = None, model: str = "") -> None:
@@ -37,9 +38,11 @@ class Answering(Conversation):
     async def show(self, opened: Opened, *, at: str | None = None) -> None:
         """Show a session as it was read; where it was not the open one, draft and files are exchanged too."""
         before, other = self.session.id, opened.session.id != self.session.id
+        if self.editing and (other or all(message.id != self.editing.id for message in opened.branch)):
+            self.set_edit_aside()
+        if other:
+            self.keep_last_words()
         self.session = opened.session if other else replace(opened.session, draft=self.session.draft)
-        if self.editing and all(message.id != self.editing.id for message in opened.branch):
-            self.leave_editing()
         if other:
             self.attached[before] = self.prompt.attachments
             self.prompt.fill(self.session.draft, self.attached.pop(self.session.id, []))
@@ -56,13 +59,6 @@ class Answering(Conversation):
         self.recount()
         if other:
             await self.show_queue()
-
-    def leave_editing(self) -> None:
-        """Leave the question that was being edited as it was, and go back to the draft."""
-        self.editing = None
-        self.prompt.write(self.session.draft)
-        self.prompt.border_title = ""
-        self.prompt.remove_class("editing")
 
     async def reread(self) -> None:
         """Show the session as it is now."""
