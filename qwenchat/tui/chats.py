@@ -64,7 +64,7 @@ class Chats:
 
     def regenerate(self, question: Message, *, anew: bool = False) -> None:
         """Answer a question once more, with the model loaded `anew`."""
-        self._first(_Asked(question.session, lambda turns: turns.regenerate(question), anew))
+        self._first(_Asked(question.session, lambda turns: turns.regenerate(question), anew), question.id)
 
     def resume(self, answer: Message, *, anew: bool = False) -> None:
         """Carry an ended answer on, with the model loaded `anew`."""
@@ -121,8 +121,10 @@ class Chats:
         self._enqueue(*self._held.pop(session_id, ()), asked)
         return question
 
-    def _first(self, asked: _Asked) -> None:
-        self._enqueue(asked, *self._held.pop(asked.session, ()))
+    def _first(self, asked: _Asked, question_id: str = "") -> None:
+        """Ask before what was held back, in which the same question may be."""
+        held = self._held.pop(asked.session, ())
+        self._enqueue(asked, *(one for one in held if one.question is None or one.question.id != question_id))
 
     def _withdrawn(self, session_id: str) -> list[_Asked]:
         """Take what a session has waiting out of the queue."""

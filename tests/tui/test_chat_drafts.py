@@ -1,6 +1,7 @@
 """Words that were written and not sent: whatever happens next, they are not lost."""
 
 import signal
+import sys
 import threading
 from typing import Any
 
@@ -82,6 +83,7 @@ async def test_quitting_tells_once_that_the_draft_can_not_be_kept(monkeypatch: p
         assert it.app._exception is None
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 async def test_a_signal_ends_the_program_though_the_draft_can_not_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     disk = Disk(monkeypatch)
     async with chatting() as it:

@@ -9,7 +9,6 @@ from textual import on
 from qwenchat.chat.conversation import Message, Role, Status
 from qwenchat.chat.events import Delta, Ended, LeftOut, Loading, Prefilling, Saved, TurnEvent
 from qwenchat.chat.quality import Fault, fault_of
-from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _, ngettext
 from qwenchat.program import Program
 from qwenchat.tui.running.told import ChatEvent, Failed, Happened, Loaded, LoadingModel, Offer, Opened, Queue
@@ -28,7 +27,10 @@ class Answering(Drafting):
 
     def __init__(self, program: Program, new_engine: "EngineFactory | None" = None, model: str = "") -> None:
         super().__init__(program, new_engine, model)
-        self._offers: tuple[Offer, ...] = ()
+        self._failures: dict[str, Failed] = {}
+        """By session, what failed there and was not tried again since."""
+        self._told: Failed | None = None
+        """Which of them the notice tells."""
         self._warning = ""
         """What is odd about the last answer."""
         self._tokens, self._since, self._shown_at = 0, 0.0, 0.0
@@ -51,7 +53,7 @@ class Answering(Drafting):
         self.transcript.load(opened.branch, opened.variants, show=at)
         self.prompt.area.earlier = [message.text for message in opened.branch if message.role is Role.USER]
         if other:
-            self._offers, self._warning = (), ""
+            self._warning = ""
             self.gauge.activity, self.gauge.fraction, self.gauge.fill = "", None, None
         if at:
             self.transcript.select(at)
@@ -91,18 +93,22 @@ class Answering(Drafting):
                 self.recount()
             case Queue() as queue:
                 self.queue = queue
+                for session in (queue.running, *queue.waiting):
+                    self._failures.pop(session, None)
                 self.sidebar.mark(self.session.id, (queue.running, *queue.waiting))
                 await self.show_queue()
                 if not queue.running:
                     self._show_activity("")
-            case Failed(session, error, offers):
-                await self._show_failure(session, error, offers)
+            case Failed() as failed:
+                await self._show_failure(failed)
 
     async def show_queue(self) -> None:
-        """Say who waits, unless an error waits for its answer."""
-        if self._offers:
-            return
-        if self.session.id in self.queue.waiting and self.queue.running != self.session.id:
+        """Say what failed here, else who waits, else what is odd about the answer."""
+        told, self._told = self._told, self._failures.get(self.session.id)
+        if self._told:
+            if self._told is not told:
+                await self._tell_failure(self._told)
+        elif self.session.id in self.queue.waiting and self.queue.running != self.session.id:
             ahead = self.queue.waiting.index(self.session.id) + 1
             words = ngettext(
                 "Waits for {count} answer in another chat.", "Waits for {count} answers in other chats.", ahead
@@ -116,7 +122,7 @@ class Answering(Drafting):
         match event:
             case Saved(question, answer):
                 self._tokens, self._since = 0, 0.0
-                self._offers, self._warning = (), ""
+                self._warning = ""
                 await self.show_queue()
                 await self._show_begun(question, answer)
             case Loading():
@@ -180,12 +186,16 @@ class Answering(Drafting):
         self.sidebar.reload()
         self.recount()
 
-    async def _show_failure(self, session: str, error: QwenchatError, offers: tuple[Offer, ...]) -> None:
+    async def _show_failure(self, failed: Failed) -> None:
         self._show_activity("")
-        if session != self.session.id:
-            self.tell_error(error)
+        self._failures[failed.session] = failed
+        if failed.session != self.session.id:
+            self.tell_error(failed.error)
             return
-        self._offers = offers
+        await self.show_queue()
+        await self.reread()
+
+    async def _tell_failure(self, failed: Failed) -> None:
         names = {
             Offer.AGAIN: _("Start again"),
             Offer.SMALLER_CONTEXT: _("Smaller context"),
@@ -193,8 +203,8 @@ class Answering(Drafting):
             Offer.WITHOUT_GPU: _("Without the GPU"),
             Offer.OTHER_MODEL: _("Other model"),
         }
-        await self.notice.say(f"✗ {error.message} {error.hint}", [names[offer] for offer in offers], warning=True)
-        await self.reread()
+        words = f"✗ {failed.error.message} {failed.error.hint}"
+        await self.notice.say(words, [names[offer] for offer in failed.offers], warning=True)
 
     def _show_activity(self, words: str, fraction: float | None = None) -> None:
         self.gauge.activity, self.gauge.fraction = words, fraction
@@ -202,9 +212,11 @@ class Answering(Drafting):
     @on(Notice.Chosen)
     async def take_offer(self, event: Notice.Chosen) -> None:
         """Do what a person chose about an error."""
-        if event.number >= len(self._offers):  # it was taken already, or another chat was opened
+        failed = self._failures.get(self.session.id)
+        if not failed or event.number >= len(failed.offers):  # it was taken already, or another chat was opened
             return
-        session, offer, self._offers = self.session.id, self._offers[event.number], ()
+        session, offer = failed.session, failed.offers[event.number]
+        del self._failures[session]
         await self.show_queue()
         self.prompt.area.focus()
         if offer is Offer.OTHER_MODEL:
