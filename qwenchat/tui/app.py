@@ -135,17 +135,24 @@ class QwenchatApp(App[None]):
         """Choose a theme."""
         self.chat.ask(screens.themes(self._themes.titles), self._take_theme)
 
-    async def action_quit(self) -> None:
-        """End the program when all is kept."""
+    async def action_quit(self, *, anyhow: bool = False) -> None:
+        """End the program when all is kept, or `anyhow`, or nobody is there any more to decide about it."""
+        if self._leaving:
+            return
+        self._leaving = True
+        self._leaving = anyhow or self._is_alone() or await self.chat.may_leave()
         if not self._leaving:
-            self._leaving = True
-            try:
-                await self.chat.leave()
-            finally:
-                if not self.is_headless and hung_up():
-                    self.program.close()
-                    os._exit(0)  # all is kept and the engine ended; Textual's own end would write, and wait for ever
-                self.exit()
+            return
+        try:
+            await self.chat.leave()
+        finally:
+            if self._is_alone():
+                self.program.close()
+                os._exit(0)  # all is kept and the engine ended; Textual's own end would write, and wait for ever
+            self.exit()
+
+    def _is_alone(self) -> bool:
+        return not self.is_headless and hung_up()
 
     def _take_theme(self, name: str | None) -> None:
         if name and name in self.available_themes:
@@ -188,7 +195,7 @@ class QwenchatApp(App[None]):
             return
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, lambda: self.run_worker(self.action_quit(), name="leave"))
+            loop.add_signal_handler(number, lambda: self.run_worker(self.action_quit(anyhow=True), name="leave"))
 
 
 def run(program: Program, start: Start, *, continue_: bool = False, inline: bool = False) -> int:

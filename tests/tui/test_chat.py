@@ -3,8 +3,9 @@
 import pytest
 from textual.widgets import Button
 
-from qwenchat.chat.conversation import Status
-from qwenchat.errors import CannotLoad
+from qwenchat.chat.conversation import Message, Status
+from qwenchat.errors import CannotLoad, StoreError
+from qwenchat.sessions.store import Store
 from tests.tui.chatting import chatting
 from tests.tui.screens import until
 
@@ -44,6 +45,19 @@ async def test_what_was_stopped_can_be_continued() -> None:
         await it.idle()
         assert len(it.messages) == 2
         assert it.texts[-1].startswith("word")
+
+
+async def test_what_is_carried_on_is_shown_as_it_comes() -> None:
+    async with chatting("word " * 500, "more " * 500, delay_s=SLOW) as it:
+        it.write("Go on")
+        await it.pilot.press("enter")
+        await until(lambda: "word" in it.texts[-1])
+        await it.pilot.press("escape")
+        await it.idle()
+        await it.do("carry_on")
+        await until(lambda: "more more" in it.texts[-1])
+        assert it.messages[-1].status is Status.STREAMING
+        await it.pilot.press("escape")
 
 
 async def test_answering_again_makes_a_variant_and_the_arrows_go_between() -> None:
@@ -159,3 +173,40 @@ async def test_the_end_of_an_answer_that_loops_warns() -> None:
     async with chatting("the same words again. " * 30) as it:
         await it.ask("A")
         await until(lambda: "repeats itself" in it.notice)
+
+
+async def test_a_chat_that_another_program_deleted_forever_is_told_of_and_ends_nothing() -> None:
+    async with chatting() as it:
+        await it.ask("A")
+        it.app.program.store.trash.delete_forever(it.chat.session.id)
+        await it.pilot.press("ctrl+r")
+        await until(lambda: any("There is no session" in said for said in it.said))
+        await it.do("new")
+        await until(lambda: it.texts == [])
+        await it.ask("B")
+        assert it.texts == ["B", "Hello."]
+
+
+async def test_an_answer_whose_end_could_not_be_kept_can_be_carried_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with chatting("one " * 20, "and two", delay_s=SLOW) as it:
+        full = False
+        amend = Store.amend
+
+        def refuses(store: Store, answer: Message) -> None:
+            if full:
+                raise StoreError("The disk is full.", "Make room.")
+            amend(store, answer)
+
+        monkeypatch.setattr(Store, "amend", refuses)
+        it.write("Count")
+        await it.pilot.press("enter")
+        await until(lambda: it.texts[-1].startswith("one"))
+        full = True
+        await until(lambda: it.messages[-1].status is Status.INTERRUPTED)
+        assert it.texts[-1] == "one " * 20
+        await it.idle()
+        full = False
+        await it.do("carry_on")
+        await until(lambda: it.texts[-1] == "one " * 20 + "and two")
+        await it.idle()
+        assert it.messages[-1].status is Status.COMPLETE

@@ -170,6 +170,39 @@ async def test_the_end_of_an_answer_does_not_bring_a_chat_back_that_was_left(mon
         assert it.texts == []
 
 
+async def test_what_failed_is_told_in_its_chat_until_it_is_tried_again() -> None:
+    async with chatting("slow " * 20 + "die", "One.", "Two.", die="die", delay_s=SLOW) as it:
+        first = await busy_elsewhere(it, "First")
+        await until(lambda: any("engine process ended" in said for said in it.said))
+        assert not it.chat.query("#notice-words")
+        for _time in range(2):
+            await it.chat.open_session(first)
+            assert "engine process ended" in it.notice
+            assert it.chat.query("#notice Button")
+            await it.chat.open_session(it.chat.chats.sessions.new("guide").id)
+            assert it.notice == ""
+        await it.chat.open_session(first)
+        await it.pilot.press("ctrl+r")
+        await until(lambda: it.texts == ["First", "One."])
+        await it.idle()
+        assert it.notice == ""
+        assert not it.chat.query("#notice Button")
+
+
+async def test_an_error_without_offers_stays_until_the_next_question() -> None:
+    async with chatting("Fine.", n_ctx=600) as it:
+        it.write("x" * 2000)
+        await it.pilot.press("enter")
+        await until(lambda: it.messages and it.messages[-1].status is Status.FAILED)
+        await it.idle()
+        assert it.notice.startswith("✗")
+        it.transcript.select(it.messages[0].id)
+        await it.do("edit")
+        await until(lambda: it.chat.editing)
+        await it.ask("short")
+        assert it.notice == ""
+
+
 async def test_search_finds_text_and_jumps_to_the_message() -> None:
     program = Program.here()
     other = kept_session(program, "Animals")

@@ -40,12 +40,11 @@ class MessageActions(SessionActions):
             self.attempt(self._take_up(question), "edit", alone=True)
 
     async def _take_up(self, question: Message) -> None:
-        await self.save_draft()
-        if question != self.editing and any(message.id == question.id for message in self.transcript.messages):
-            self.editing = question
-            self.prompt.write(question.text)
-            self.prompt.border_title = _("Edit and resend · Esc: leave as it was")
-            self.prompt.add_class("editing")
+        if question != self.editing:
+            self.set_edit_aside()
+            await self.save_draft()
+            if any(message.id == question.id for message in self.transcript.messages):
+                self.begin_editing(question)
         self.prompt.area.focus()
 
     def action_branch(self) -> None:
@@ -143,7 +142,7 @@ class MessageActions(SessionActions):
         text = self.get_selected_text() or (message.text if message else "")
         if text.strip():
             quoted = "\n".join(f"> {line}" for line in clean(text).strip().splitlines())
-            before = self.prompt.text.rstrip()
+            before = self.prompt.area.written.rstrip()
             self.prompt.write(f"{before}\n\n{quoted}\n\n".lstrip("\n"))
             self.prompt.area.focus()
 

@@ -16,9 +16,6 @@ from qwenchat.tui.widgets.sidebar import Sidebar
 class SessionActions(Answering):
     """Actions on sessions: the one in the list where the list has the focus, else the open one."""
 
-    async def save_draft(self) -> None:
-        """Keep what stands in the prompt."""
-
     @on(Sidebar.Failed)
     def tell_of_list(self, event: Sidebar.Failed) -> None:
         """Say why the list can't be read; it stays as it was."""
@@ -31,6 +28,8 @@ class SessionActions(Answering):
 
     async def open_session(self, session_id: str, message_id: str | None = None) -> None:
         """Open a session, at a message if one is given; the draft of the one before is kept."""
+        if session_id != self.session.id:
+            self.set_edit_aside()
         await self.save_draft()
         opened = await self.chats.sessions.open(session_id)
         if message_id and all(message.id != message_id for message in opened.branch):
