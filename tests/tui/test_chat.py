@@ -4,7 +4,7 @@ import pytest
 from textual.widgets import Button
 
 from qwenchat.chat.conversation import Status
-from qwenchat.errors import CannotLoad
+from qwenchat.errors import CannotLoad, StoreError
 from tests.tui.chatting import chatting
 from tests.tui.screens import until
 
@@ -118,6 +118,25 @@ async def test_a_deleted_message_can_be_taken_back() -> None:
         await it.do("delete")
         await until(lambda: it.texts == ["A", "One."])
         await it.pilot.press("f8")
+        await until(lambda: it.texts == ["A", "One.", "B", "Two."])
+
+
+async def test_what_could_not_be_taken_back_can_be_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with chatting("One.", "Two.") as it:
+        await it.ask("A")
+        await it.ask("B")
+        it.transcript.select(it.messages[2].id)
+        await it.do("delete")
+        await until(lambda: it.texts == ["A", "One."])
+
+        def busy(message_id: str) -> None:
+            raise StoreError("The database is busy.", "Try again.")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(it.app.program.store.trash, "restore_message", busy)
+            await it.do("undo")
+            await until(lambda: any("is busy" in said for said in it.said))
+        await it.do("undo")
         await until(lambda: it.texts == ["A", "One.", "B", "Two."])
 
 

@@ -94,9 +94,11 @@ class MessageActions(SessionActions):
                 await self.reshow(await self.chats.sessions.show(message), at=message.id)
             else:
                 await self.open_session(message.session, message.id)
+            self.sidebar.reload()
 
         self.undone.append(Undo(_("The message is back."), back))
         await self.reread()
+        self.sidebar.reload()
         self.tell(_("Deleted. F8 takes it back."))
 
     def action_copy(self) -> None:
