@@ -104,7 +104,7 @@ async def test_a_theme_stays_for_this_run_where_the_settings_cannot_be_written(h
         (home / "config" / "config.toml").write_text("[model")
         await it.do("themes")
         await until(lambda: it.app.screen is not it.chat)
-        it.app.screen.dismiss("paper")
+        await it.app.screen.dismiss("paper")
         await until(lambda: any("not valid TOML" in said for said in it.said))
         assert it.app.theme == "paper"
         assert it.app.is_running
@@ -114,7 +114,7 @@ async def test_the_palette_shows_the_keys_that_work(home: Path) -> None:
     (home / "config").mkdir(parents=True)
     (home / "config" / "config.toml").write_text('[keys]\nnew = "f9"\nhelp = ""\n')
     async with chatting() as it:
-        shown = {each.title: Content.from_markup(each.help).plain for each in it.app.get_system_commands(it.chat)}
+        shown = {each.title: Content.from_markup(each.help).plain for each in it.app.get_system_commands(it.app.screen)}
         assert shown["New chat"] == "Begin a new chat  [f9]"
         assert shown["Help"] == "Show all keys and commands  [f1]"
         assert shown["Statistics"] == "Tokens and speed of this chat"
