@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from textual.content import Content
 from textual.widgets import Input
 
@@ -118,6 +119,21 @@ async def test_the_palette_shows_the_keys_that_work(home: Path) -> None:
         assert shown["New chat"] == "Begin a new chat  [f9]"
         assert shown["Help"] == "Show all keys and commands  [f1]"
         assert shown["Statistics"] == "Tokens and speed of this chat"
+
+
+@pytest.mark.parametrize(
+    ("width", "words", "screen"),
+    [(100, "F1 help", "HelpScreen"), (100, "Ctrl+P", "CommandPalette"), (20, "^P", "CommandPalette")],
+)
+async def test_help_and_palette_are_opened_by_mouse(width: int, words: str, screen: str) -> None:
+    async with chatting(size=(width, 20)) as it:
+        await it.ask("A")
+        await until(lambda: it.chat.gauge.fill)
+        row = it.chat.gauge.render_line(0).text
+        assert cell_len(row) == it.chat.gauge.content_size.width
+        at = cell_len(row.partition(words)[0]) + it.chat.gauge.styles.padding.left
+        await it.pilot.click(it.chat.gauge, offset=(at, 0))
+        await until(lambda: type(it.app.screen).__name__ == screen)
 
 
 async def test_every_action_is_carried_out_by_the_screen() -> None:
