@@ -63,6 +63,11 @@ class MessageActions(SessionActions):
             self.prompt.area.focus()
             self.tell(_("The next question follows this message."))
 
+    @on(Transcript.ActionChosen)
+    async def carry_out_chosen(self, event: Transcript.ActionChosen) -> None:
+        """Do what was clicked; the palette has all that there is."""
+        await self.run_action(f"screen.{event.action}" if event.action else "app.command_palette")
+
     @on(Transcript.VariantChosen)
     def choose_variant(self, event: Transcript.VariantChosen) -> None:
         """Read another variant."""
