@@ -62,6 +62,11 @@ class MessageActions(SessionActions):
             self.prompt.area.focus()
             self.tell(_("The next question follows this message."))
 
+    @on(Transcript.ActionChosen)
+    async def carry_out_chosen(self, event: Transcript.ActionChosen) -> None:
+        """Do what was clicked; the palette has all that there is."""
+        await self.run_action(f"screen.{event.action}" if event.action else "app.command_palette")
+
     @on(Transcript.VariantChosen)
     def choose_variant(self, event: Transcript.VariantChosen) -> None:
         """Read another variant."""
@@ -93,9 +98,11 @@ class MessageActions(SessionActions):
                 await self.reshow(await self.chats.sessions.show(message), at=message.id)
             else:
                 await self.open_session(message.session, message.id)
+            self.sidebar.reload()
 
         self.undone.append(Undo(_("The message is back."), back))
         await self.reread()
+        self.sidebar.reload()
         self.tell(_("Deleted. F8 takes it back."))
 
     def action_copy(self) -> None:

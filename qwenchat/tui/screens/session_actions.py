@@ -6,6 +6,7 @@ from dataclasses import replace
 from textual import on
 
 from qwenchat.chat.conversation import Session
+from qwenchat.errors import StoreError
 from qwenchat.i18n import _
 from qwenchat.tui.screens import open as screens
 from qwenchat.tui.screens.answering import Answering
@@ -34,7 +35,11 @@ class SessionActions(Answering):
         opened = await self.chats.sessions.open(session_id)
         if message_id and all(message.id != message_id for message in opened.branch):
             tree = await asyncio.to_thread(self.program.store.tree, session_id)
-            opened = await self.chats.sessions.show(tree[message_id])
+            if message := next((message for message in tree if message.id == message_id), None):
+                opened = await self.chats.sessions.show(message)
+            else:  # deleted since the list was read
+                message_id = None
+                self.sidebar.reload()
         await self.show(opened, at=message_id)
         self.sidebar.mark(session_id, (self.queue.running, *self.queue.waiting))
         self.prompt.area.focus()
@@ -198,7 +203,11 @@ class SessionActions(Answering):
             self.tell(_("There is nothing to take back."))
 
     async def _undo(self, undo: Undo) -> None:
-        await undo.back()
+        try:
+            await undo.back()
+        except StoreError:
+            self.undone.append(undo)
+            raise
         self.tell(undo.words)
 
     def action_undo_list(self) -> None:
