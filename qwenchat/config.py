@@ -71,6 +71,7 @@ class Settings(_Section, frozen=True):
 
     language: Annotated[Literal["", "en", "zh_CN"], Meta(description="Language; empty: the system's")] = ""
     theme: Annotated[str, Meta(description="Theme of the screen; empty: ink")] = ""
+    reduced_motion: Annotated[bool, Meta(description="Nothing on the screen blinks or slides")] = False
     system: Annotated[str, Meta(description="System prompt of new sessions; empty: Qwen2's own")] = ""
     model: ModelSettings = field(default_factory=ModelSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)

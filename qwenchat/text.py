@@ -29,6 +29,11 @@ def clean_line(text: str, limit: int = 200) -> str:
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
+def joined(*texts: str) -> str:
+    """Return texts as paragraphs of one, without the empty ones."""
+    return "\n\n".join(text for text in texts if text)
+
+
 def safe_name(text: str, limit: int = 80) -> str:
     """Return `text` as a file name that Linux, macOS and Windows accept and that never leaves its folder.
 

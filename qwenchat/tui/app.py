@@ -10,8 +10,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
+from textual import events, on
 from textual.app import App, SystemCommand
+from textual.markup import escape
 from textual.screen import Screen
+from textual.widgets import Input, TextArea
 
 from qwenchat import config
 from qwenchat.errors import QwenchatError
@@ -65,6 +68,8 @@ class QwenchatApp(App[None]):
         self._begin_with_theme()
         self._live_theme = LiveTheme(program.paths.config / "themes")
         self._leaving = False
+        if program.settings.reduced_motion:
+            self.animation_level = "none"
 
     def get_default_screen(self) -> ChatScreen:
         """Return the chat: it is there from the first frame on, and stays below whatever opens."""
@@ -97,6 +102,12 @@ class QwenchatApp(App[None]):
         if not self.is_headless:
             self.set_interval(EVERY_S, self._follow_terminal)
 
+    @on(events.DescendantFocus)
+    def _hold_still(self, event: events.DescendantFocus) -> None:
+        """Let no cursor blink where a person does not want it."""
+        if self.program.settings.reduced_motion and isinstance(event.widget, Input | TextArea):
+            event.widget.cursor_blink = False
+
     def watch_title(self, title: str) -> None:
         """Name the terminal's window after the chat."""
         if self._driver and not self.is_headless:
@@ -115,9 +126,9 @@ class QwenchatApp(App[None]):
         for action in self.actions:
             if action.label not in seen and action.id not in ("escape",):
                 seen.add(action.label)
-                key = f"  [{action.keys.split(',')[0]}]" if action.keys else ""
-                words = action.help + (key if action.where is Where.ANYWHERE else "")
-                yield SystemCommand(action.label, words, partial(self._carry_out, action=action.id))
+                keys = self.program.settings.keys.get(action.id) or action.keys
+                key = f"  [{keys.split(',')[0]}]" if keys and action.where is Where.ANYWHERE else ""
+                yield SystemCommand(action.label, escape(action.help + key), partial(self._carry_out, action=action.id))
 
     async def _carry_out(self, action: str) -> None:
         await self.chat.run_action(f"screen.{action}")
@@ -126,23 +137,33 @@ class QwenchatApp(App[None]):
         """Choose a theme."""
         self.chat.ask(screens.themes(self._themes.titles), self._take_theme)
 
-    async def action_quit(self) -> None:
-        """End the program when all is kept."""
+    async def action_quit(self, *, anyhow: bool = False) -> None:
+        """End the program when all is kept, or `anyhow`, or nobody is there any more to decide about it."""
+        if self._leaving:
+            return
+        self._leaving = True
+        self._leaving = anyhow or self._is_alone() or await self.chat.may_leave()
         if not self._leaving:
-            self._leaving = True
-            try:
-                await self.chat.leave()
-            finally:
-                if not self.is_headless and hung_up():
-                    self.program.close()
-                    os._exit(0)  # all is kept and the engine ended; Textual's own end would write, and wait for ever
-                self.exit()
+            return
+        try:
+            await self.chat.leave()
+        finally:
+            if self._is_alone():
+                self.program.close()
+                os._exit(0)  # all is kept and the engine ended; Textual's own end would write, and wait for ever
+            self.exit()
+
+    def _is_alone(self) -> bool:
+        return not self.is_headless and hung_up()
 
     def _take_theme(self, name: str | None) -> None:
         if name and name in self.available_themes:
             self.theme = name
-            config.put(self.program.paths.settings, "theme", name)
-            self.program.reread_settings()
+            try:
+                config.put(self.program.paths.settings, "theme", name)
+                self.program.reread_settings()
+            except QwenchatError as problem:
+                self._warn(problem)
 
     def _begin_with_theme(self) -> None:
         """Take the theme before anything is drawn, so that nothing is drawn twice."""
@@ -179,7 +200,7 @@ class QwenchatApp(App[None]):
             return
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, lambda: self.run_worker(self.action_quit(), name="leave"))
+            loop.add_signal_handler(number, lambda: self.run_worker(self.action_quit(anyhow=True), name="leave"))
 
 
 def run(program: Program, start: Start, *, continue_: bool = False, inline: bool = False) -> int:

@@ -11,7 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from qwenchat.chat.conversation import Attachment, Message, Role
-from qwenchat.chat.events import Ended, Saved
+from qwenchat.chat.events import Ended, Saved, TurnEvent
 from qwenchat.chat.identity import unix_ms
 from qwenchat.chat.title import suggest
 from qwenchat.chat.turn import TurnEvents, Turns
@@ -64,7 +64,7 @@ class Chats:
 
     def regenerate(self, question: Message, *, anew: bool = False) -> None:
         """Answer a question once more, with the model loaded `anew`."""
-        self._first(_Asked(question.session, lambda turns: turns.regenerate(question), anew))
+        self._first(_Asked(question.session, lambda turns: turns.regenerate(question), anew), question.id)
 
     def resume(self, answer: Message, *, anew: bool = False) -> None:
         """Carry an ended answer on, with the model loaded `anew`."""
@@ -121,8 +121,10 @@ class Chats:
         self._enqueue(*self._held.pop(session_id, ()), asked)
         return question
 
-    def _first(self, asked: _Asked) -> None:
-        self._enqueue(asked, *self._held.pop(asked.session, ()))
+    def _first(self, asked: _Asked, question_id: str = "") -> None:
+        """Ask before what was held back, in which the same question may be."""
+        held = self._held.pop(asked.session, ())
+        self._enqueue(asked, *(one for one in held if one.question is None or one.question.id != question_id))
 
     def _withdrawn(self, session_id: str) -> list[_Asked]:
         """Take what a session has waiting out of the queue."""
@@ -163,15 +165,21 @@ class Chats:
             return
         store = self.sessions.store(asked.session)
         async with aclosing(asked.begin(Turns(store, engine, self.sessions.new_id, unix_ms))) as events:
-            async for event in events:
-                at = self.sessions.follow(event)
-                if isinstance(event, Saved):
-                    await self._let_follow(event)
-                if isinstance(event, Ended) and not self.sessions.is_private(asked.session):
-                    await asyncio.to_thread(self._program.machine.note_speed, event.answer)
-                self._listener(Happened(asked.session, event, at))
-                if self._is_stopping():
-                    await engine.cancel()
+            try:
+                async for event in events:
+                    await self._report(asked.session, event)
+                    if self._is_stopping():
+                        await engine.cancel()
+            finally:
+                self.sessions.end()
+
+    async def _report(self, session: str, event: TurnEvent) -> None:
+        at = self.sessions.follow(event)
+        if isinstance(event, Saved):
+            await self._let_follow(event)
+        if isinstance(event, Ended) and not self.sessions.is_private(session):
+            await asyncio.to_thread(self._program.machine.note_speed, event.answer)
+        self._listener(Happened(session, event, at))
 
     async def _let_follow(self, begun: Saved) -> None:
         """Put the questions that wait below the one that is being answered below its answer."""

@@ -94,6 +94,14 @@ class Terminal:
             if select.select([self._master], [], [], left)[0]:
                 os.read(self._master, 1 << 16)
 
+    def writes(self, wanted: str, seconds: float = 30) -> None:
+        """Read until the program has written this, which costs little; what is shown is unknown afterwards."""
+        end, data = time.monotonic() + seconds, b""
+        while wanted.encode() not in data:
+            assert time.monotonic() < end, f"{wanted!r} was not written"
+            if select.select([self._master], [], [], 0.1)[0]:
+                data = data[-100:] + os.read(self._master, 1 << 16)
+
     def end(self, seconds: float = 30) -> int:
         """Read until the program has ended and return its exit code."""
         limit = time.monotonic() + seconds

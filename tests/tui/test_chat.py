@@ -1,10 +1,12 @@
 """Questions, answers and their variants on the whole screen, over a scripted engine."""
 
 import pytest
+from rich.cells import cell_len
 from textual.widgets import Button
 
-from qwenchat.chat.conversation import Status
-from qwenchat.errors import CannotLoad
+from qwenchat.chat.conversation import Message, Status
+from qwenchat.errors import CannotLoad, StoreError
+from qwenchat.sessions.store import Store
 from tests.tui.chatting import chatting
 from tests.tui.screens import until
 
@@ -44,6 +46,19 @@ async def test_what_was_stopped_can_be_continued() -> None:
         await it.idle()
         assert len(it.messages) == 2
         assert it.texts[-1].startswith("word")
+
+
+async def test_what_is_carried_on_is_shown_as_it_comes() -> None:
+    async with chatting("word " * 500, "more " * 500, delay_s=SLOW) as it:
+        it.write("Go on")
+        await it.pilot.press("enter")
+        await until(lambda: "word" in it.texts[-1])
+        await it.pilot.press("escape")
+        await it.idle()
+        await it.do("carry_on")
+        await until(lambda: "more more" in it.texts[-1])
+        assert it.messages[-1].status is Status.STREAMING
+        await it.pilot.press("escape")
 
 
 async def test_answering_again_makes_a_variant_and_the_arrows_go_between() -> None:
@@ -110,6 +125,31 @@ async def test_branching_lets_the_next_question_follow_the_message() -> None:
         assert it.transcript.column.shown[2].variant == (2, 2)
 
 
+async def test_a_selected_message_is_regenerated_quoted_and_deleted_by_mouse() -> None:
+    async with chatting("First.", "Second.", size=(140, 30)) as it:
+        await it.ask("Q")
+
+        async def click(words: str) -> None:
+            view = it.transcript
+            rows = [view.render_line(y).text for y in range(view.size.height)]
+            y = next(y for y, row in enumerate(rows) if words in row)
+            await it.pilot.click(view, offset=(cell_len(rows[y].partition(words)[0]), y))
+
+        await click("First.")
+        await click("answer again")
+        await until(lambda: it.texts == ["Q", "Second."])
+        await it.idle()
+        await click("Second.")
+        await click("quote")
+        await until(lambda: "> Second." in it.chat.prompt.text)
+        await click("…")
+        await until(lambda: type(it.app.screen).__name__ == "CommandPalette")
+        await it.pilot.press("escape")
+        await until(lambda: it.app.screen is it.chat)
+        await click("delete")
+        await until(lambda: it.texts == ["Q", "First."])
+
+
 async def test_a_deleted_message_can_be_taken_back() -> None:
     async with chatting("One.", "Two.") as it:
         await it.ask("A")
@@ -118,6 +158,25 @@ async def test_a_deleted_message_can_be_taken_back() -> None:
         await it.do("delete")
         await until(lambda: it.texts == ["A", "One."])
         await it.pilot.press("f8")
+        await until(lambda: it.texts == ["A", "One.", "B", "Two."])
+
+
+async def test_what_could_not_be_taken_back_can_be_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with chatting("One.", "Two.") as it:
+        await it.ask("A")
+        await it.ask("B")
+        it.transcript.select(it.messages[2].id)
+        await it.do("delete")
+        await until(lambda: it.texts == ["A", "One."])
+
+        def busy(message_id: str) -> None:
+            raise StoreError("The database is busy.", "Try again.")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(it.app.program.store.trash, "restore_message", busy)
+            await it.do("undo")
+            await until(lambda: any("is busy" in said for said in it.said))
+        await it.do("undo")
         await until(lambda: it.texts == ["A", "One.", "B", "Two."])
 
 
@@ -159,3 +218,40 @@ async def test_the_end_of_an_answer_that_loops_warns() -> None:
     async with chatting("the same words again. " * 30) as it:
         await it.ask("A")
         await until(lambda: "repeats itself" in it.notice)
+
+
+async def test_a_chat_that_another_program_deleted_forever_is_told_of_and_ends_nothing() -> None:
+    async with chatting() as it:
+        await it.ask("A")
+        it.app.program.store.trash.delete_forever(it.chat.session.id)
+        await it.pilot.press("ctrl+r")
+        await until(lambda: any("There is no session" in said for said in it.said))
+        await it.do("new")
+        await until(lambda: it.texts == [])
+        await it.ask("B")
+        assert it.texts == ["B", "Hello."]
+
+
+async def test_an_answer_whose_end_could_not_be_kept_can_be_carried_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with chatting("one " * 20, "and two", delay_s=SLOW) as it:
+        full = False
+        amend = Store.amend
+
+        def refuses(store: Store, answer: Message) -> None:
+            if full:
+                raise StoreError("The disk is full.", "Make room.")
+            amend(store, answer)
+
+        monkeypatch.setattr(Store, "amend", refuses)
+        it.write("Count")
+        await it.pilot.press("enter")
+        await until(lambda: it.texts[-1].startswith("one"))
+        full = True
+        await until(lambda: it.messages[-1].status is Status.INTERRUPTED)
+        assert it.texts[-1] == "one " * 20
+        await it.idle()
+        full = False
+        await it.do("carry_on")
+        await until(lambda: it.texts[-1] == "one " * 20 + "and two")
+        await it.idle()
+        assert it.messages[-1].status is Status.COMPLETE

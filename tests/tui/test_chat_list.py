@@ -170,6 +170,39 @@ async def test_the_end_of_an_answer_does_not_bring_a_chat_back_that_was_left(mon
         assert it.texts == []
 
 
+async def test_what_failed_is_told_in_its_chat_until_it_is_tried_again() -> None:
+    async with chatting("slow " * 20 + "die", "One.", "Two.", die="die", delay_s=SLOW) as it:
+        first = await busy_elsewhere(it, "First")
+        await until(lambda: any("engine process ended" in said for said in it.said))
+        assert not it.chat.query("#notice-words")
+        for _time in range(2):
+            await it.chat.open_session(first)
+            assert "engine process ended" in it.notice
+            assert it.chat.query("#notice Button")
+            await it.chat.open_session(it.chat.chats.sessions.new("guide").id)
+            assert it.notice == ""
+        await it.chat.open_session(first)
+        await it.pilot.press("ctrl+r")
+        await until(lambda: it.texts == ["First", "One."])
+        await it.idle()
+        assert it.notice == ""
+        assert not it.chat.query("#notice Button")
+
+
+async def test_an_error_without_offers_stays_until_the_next_question() -> None:
+    async with chatting("Fine.", n_ctx=600) as it:
+        it.write("x" * 2000)
+        await it.pilot.press("enter")
+        await until(lambda: it.messages and it.messages[-1].status is Status.FAILED)
+        await it.idle()
+        assert it.notice.startswith("✗")
+        it.transcript.select(it.messages[0].id)
+        await it.do("edit")
+        await until(lambda: it.chat.editing)
+        await it.ask("short")
+        assert it.notice == ""
+
+
 async def test_search_finds_text_and_jumps_to_the_message() -> None:
     program = Program.here()
     other = kept_session(program, "Animals")
@@ -184,6 +217,26 @@ async def test_search_finds_text_and_jumps_to_the_message() -> None:
         await it.pilot.press("enter", "enter")
         await until(lambda: it.transcript.selected is not None)
         assert it.transcript.selected and it.transcript.selected.id == "q1"
+
+
+async def test_a_hit_whose_message_was_deleted_opens_its_chat() -> None:
+    program = Program.here()
+    other = kept_session(program, "Animals")
+    asked = Message("q1", other.id, None, Role.USER, "What does a pangolin eat?", 5)
+    more = Message("q2", other.id, "a1", Role.USER, "And a pangolin's child?", 7)
+    program.store.add(asked, Message("a1", other.id, "q1", Role.ASSISTANT, "Ants.", 6), more)
+    program.close()
+    async with chatting() as it:
+        listed = it.chat.sidebar.list
+        await it.pilot.press("f4", *"pangolin")
+        await until(lambda: {option.id for option in listed.options} == {f"{other.id} q1", f"{other.id} q2"})
+        it.app.program.store.trash.remove_message("q2")
+        it.chat.sidebar.post_message(it.chat.sidebar.Chosen(other.id, "q2"))
+        await until(lambda: it.texts == ["What does a pangolin eat?", "Ants."])
+        await until(lambda: [option.id for option in listed.options] == [f"{other.id} q1"])
+        it.transcript.select("q1")
+        await it.do("delete")
+        await until(lambda: not any(option.id for option in listed.options))
 
 
 async def test_a_hit_that_no_page_has_shown_is_what_an_action_means() -> None:

@@ -231,3 +231,18 @@ async def test_what_waits_behind_a_failed_load_is_answered_after_it(program: Pro
         await until(lambda: texts(chats, session)[-1] == "A2" and told[-1] == Queue("", ()))
         assert texts(chats, session) == ["first", "A1", "second", "A2"]
         assert wished[0] is None and wished[1]
+
+
+async def test_a_held_question_that_is_asked_again_is_answered_once(program: Program) -> None:
+    engine = LoadsLater(("one die", "A2", "A3"), die="die")
+    async with running(program, lambda _reference, _wishes: engine) as (chats, told):
+        session = chats.sessions.new("guide").id
+        await chats.send(session, "first")
+        second = await chats.send(session, "second")
+        await chats.send(session, "third")
+        engine.loaded.set()
+        await until(lambda: any(isinstance(event, Failed) for event in told) and told[-1] == Queue("", ()))
+        chats.regenerate(second)
+        await until(lambda: texts(chats, session)[-1] == "A3" and told[-1] == Queue("", ()))
+        assert texts(chats, session) == ["first", "one ", "second", "A2", "third", "A3"]
+        assert len(engine.requests) == 3

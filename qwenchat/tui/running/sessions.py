@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from qwenchat.chat.conversation import Attachment, Message, Role, Session
+from qwenchat.chat.conversation import Attachment, Message, Role, Session, Status
 from qwenchat.chat.events import Delta, Ended, Saved, TurnEvent
 from qwenchat.chat.identity import UUIDv7, unix_ms
 from qwenchat.chat.memory import MemoryStore
@@ -31,8 +31,12 @@ class Sessions:
         self._unsaved: dict[str, Session] = {}
         self._keeping = asyncio.Lock()
         """Held by whoever changes or keeps one of those."""
+        self._changing = asyncio.Lock()
+        """Held by whoever changes or reads one on disk, so that the last change is the one that stays and is read."""
         self._answer: Message | None = None
         self._said: list[str] = []
+        self._cut: dict[str, Message] = {}
+        """Answers whose end could not be kept."""
 
     def is_private(self, session_id: str) -> bool:
         """Whether a session is written nowhere."""
@@ -59,7 +63,9 @@ class Sessions:
         """Return a session as it is read now. Raises NotFound."""
         if session_id in self._unsaved:
             return Opened(await self._with_model(self._unsaved[session_id]), [], {})
-        return await self._shown(await asyncio.to_thread(self._opened, session_id))
+        async with self._changing:
+            opened = await asyncio.to_thread(self._opened, session_id)
+        return await self._shown(opened)
 
     async def labels(self, session_id: str) -> Session:
         """Return a session without its messages. Raises NotFound."""
@@ -73,7 +79,9 @@ class Sessions:
             if fields.get("draft") and not self.is_private(session_id):
                 await self.keep(session_id)
             return await self.labels(session_id)
-        return await self._with_model(await asyncio.to_thread(self._label, session_id, fields))
+        async with self._changing:
+            changed = await asyncio.to_thread(self._label, session_id, fields)
+        return await self._with_model(changed)
 
     async def show(self, message: Message) -> Opened:
         """Read the branch through a message, down to where it was written to last."""
@@ -112,13 +120,20 @@ class Sessions:
     def follow(self, event: TurnEvent) -> int:
         """Keep what the streaming answer says at hand, and return how many characters it had before."""
         if isinstance(event, Saved):
-            self._answer, self._said = event.answer, [event.answer.text]
+            self._answer = replace(event.answer, status=Status.STREAMING)  # one that is carried on had ended
+            self._said = [event.answer.text]
         at = sum(map(len, self._said)) if isinstance(event, Delta) else 0
         if isinstance(event, Delta):
             self._said = ["".join(self._said), event.text] if len(self._said) > _PIECES else [*self._said, event.text]
         elif isinstance(event, Ended):
             self._answer, self._said = None, []
         return at
+
+    def end(self) -> None:
+        """Take an answer that never ended as interrupted, with all that it said."""
+        if self._answer:
+            cut = replace(self._answer, text="".join(self._said), status=Status.INTERRUPTED)
+            self._answer, self._cut[cut.id] = None, cut
 
     async def _keep(self, session_id: str) -> None:
         async with self._keeping:
@@ -136,10 +151,10 @@ class Sessions:
             return session is not None
 
     def _latest(self, message: Message) -> Message:
-        """Return a message with all that was said of it, if it is the answer that streams."""
+        """Return a message with all that was said of it, if it is the answer that streams or one that was cut."""
         if self._answer and message.id == self._answer.id:
             return replace(self._answer, text="".join(self._said))
-        return message
+        return self._cut.get(message.id, message) if message.status is Status.STREAMING else message
 
     async def _shown(self, opened: Opened) -> Opened:
         branch = [self._latest(message) for message in opened.branch]

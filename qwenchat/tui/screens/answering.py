@@ -9,11 +9,11 @@ from textual import on
 from qwenchat.chat.conversation import Message, Role, Status
 from qwenchat.chat.events import Delta, Ended, LeftOut, Loading, Prefilling, Saved, TurnEvent
 from qwenchat.chat.quality import Fault, fault_of
-from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _, ngettext
 from qwenchat.program import Program
-from qwenchat.tui.running.told import Failed, Happened, Loaded, LoadingModel, Offer, Opened, Queue
+from qwenchat.tui.running.told import ChatEvent, Failed, Happened, Loaded, LoadingModel, Offer, Opened, Queue
 from qwenchat.tui.screens.conversation import Conversation
+from qwenchat.tui.screens.drafting import Drafting
 from qwenchat.tui.widgets.notice import Notice
 
 if TYPE_CHECKING:
@@ -22,12 +22,15 @@ if TYPE_CHECKING:
 _SPEED_EVERY_S = 0.25
 
 
-class Answering(Conversation):
+class Answering(Drafting):
     """Shows a session, and what is answered in it."""
 
     def __init__(self, program: Program, new_engine: "EngineFactory | None" = None, model: str = "") -> None:
         super().__init__(program, new_engine, model)
-        self._offers: tuple[Offer, ...] = ()
+        self._failures: dict[str, Failed] = {}
+        """By session, what failed there and was not tried again since."""
+        self._told: Failed | None = None
+        """Which of them the notice tells."""
         self._warning = ""
         """What is odd about the last answer."""
         self._tokens, self._since, self._shown_at = 0, 0.0, 0.0
@@ -37,9 +40,11 @@ class Answering(Conversation):
     async def show(self, opened: Opened, *, at: str | None = None) -> None:
         """Show a session as it was read; where it was not the open one, draft and files are exchanged too."""
         before, other = self.session.id, opened.session.id != self.session.id
+        if self.editing and (other or all(message.id != self.editing.id for message in opened.branch)):
+            self.set_edit_aside()
+        if other:
+            self.keep_last_words()
         self.session = opened.session if other else replace(opened.session, draft=self.session.draft)
-        if self.editing and all(message.id != self.editing.id for message in opened.branch):
-            self.leave_editing()
         if other:
             self.attached[before] = self.prompt.attachments
             self.prompt.fill(self.session.draft, self.attached.pop(self.session.id, []))
@@ -48,7 +53,7 @@ class Answering(Conversation):
         self.transcript.load(opened.branch, opened.variants, show=at)
         self.prompt.area.earlier = [message.text for message in opened.branch if message.role is Role.USER]
         if other:
-            self._offers, self._warning = (), ""
+            self._warning = ""
             self.gauge.activity, self.gauge.fraction, self.gauge.fill = "", None, None
         if at:
             self.transcript.select(at)
@@ -56,13 +61,6 @@ class Answering(Conversation):
         self.recount()
         if other:
             await self.show_queue()
-
-    def leave_editing(self) -> None:
-        """Leave the question that was being edited as it was, and go back to the draft."""
-        self.editing = None
-        self.prompt.write(self.session.draft)
-        self.prompt.border_title = ""
-        self.prompt.remove_class("editing")
 
     async def reread(self) -> None:
         """Show the session as it is now."""
@@ -77,7 +75,10 @@ class Answering(Conversation):
 
     async def on_conversation_heard(self, heard: Conversation.Heard) -> None:
         """Show what happened, if it happened here."""
-        match heard.event:
+        await self.guard(self._show_event(heard.event))
+
+    async def _show_event(self, told: ChatEvent) -> None:
+        match told:
             case Happened(session, event, at) if session == self.session.id:
                 await self._show_turn(event, at)
             case Happened(session, Ended()):
@@ -92,18 +93,22 @@ class Answering(Conversation):
                 self.recount()
             case Queue() as queue:
                 self.queue = queue
+                for session in (queue.running, *queue.waiting):
+                    self._failures.pop(session, None)
                 self.sidebar.mark(self.session.id, (queue.running, *queue.waiting))
                 await self.show_queue()
                 if not queue.running:
                     self._show_activity("")
-            case Failed(session, error, offers):
-                await self._show_failure(session, error, offers)
+            case Failed() as failed:
+                await self._show_failure(failed)
 
     async def show_queue(self) -> None:
-        """Say who waits, unless an error waits for its answer."""
-        if self._offers:
-            return
-        if self.session.id in self.queue.waiting and self.queue.running != self.session.id:
+        """Say what failed here, else who waits, else what is odd about the answer."""
+        told, self._told = self._told, self._failures.get(self.session.id)
+        if self._told:
+            if self._told is not told:
+                await self._tell_failure(self._told)
+        elif self.session.id in self.queue.waiting and self.queue.running != self.session.id:
             ahead = self.queue.waiting.index(self.session.id) + 1
             words = ngettext(
                 "Waits for {count} answer in another chat.", "Waits for {count} answers in other chats.", ahead
@@ -117,7 +122,7 @@ class Answering(Conversation):
         match event:
             case Saved(question, answer):
                 self._tokens, self._since = 0, 0.0
-                self._offers, self._warning = (), ""
+                self._warning = ""
                 await self.show_queue()
                 await self._show_begun(question, answer)
             case Loading():
@@ -181,12 +186,16 @@ class Answering(Conversation):
         self.sidebar.reload()
         self.recount()
 
-    async def _show_failure(self, session: str, error: QwenchatError, offers: tuple[Offer, ...]) -> None:
+    async def _show_failure(self, failed: Failed) -> None:
         self._show_activity("")
-        if session != self.session.id:
-            self.tell_error(error)
+        self._failures[failed.session] = failed
+        if failed.session != self.session.id:
+            self.tell_error(failed.error)
             return
-        self._offers = offers
+        await self.show_queue()
+        await self.reread()
+
+    async def _tell_failure(self, failed: Failed) -> None:
         names = {
             Offer.AGAIN: _("Start again"),
             Offer.SMALLER_CONTEXT: _("Smaller context"),
@@ -194,8 +203,8 @@ class Answering(Conversation):
             Offer.WITHOUT_GPU: _("Without the GPU"),
             Offer.OTHER_MODEL: _("Other model"),
         }
-        await self.notice.say(f"✗ {error.message} {error.hint}", [names[offer] for offer in offers], warning=True)
-        await self.reread()
+        words = f"✗ {failed.error.message} {failed.error.hint}"
+        await self.notice.say(words, [names[offer] for offer in failed.offers], warning=True)
 
     def _show_activity(self, words: str, fraction: float | None = None) -> None:
         self.gauge.activity, self.gauge.fraction = words, fraction
@@ -203,9 +212,11 @@ class Answering(Conversation):
     @on(Notice.Chosen)
     async def take_offer(self, event: Notice.Chosen) -> None:
         """Do what a person chose about an error."""
-        if event.number >= len(self._offers):  # it was taken already, or another chat was opened
+        failed = self._failures.get(self.session.id)
+        if not failed or event.number >= len(failed.offers):  # it was taken already, or another chat was opened
             return
-        session, offer, self._offers = self.session.id, self._offers[event.number], ()
+        session, offer = failed.session, failed.offers[event.number]
+        del self._failures[session]
         await self.show_queue()
         self.prompt.area.focus()
         if offer is Offer.OTHER_MODEL:

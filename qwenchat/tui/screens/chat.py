@@ -3,6 +3,7 @@
 Nothing here blocks: the store is read in threads. What can be done with messages, sessions and the prompt is beside.
 """
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from textual import events
@@ -12,6 +13,7 @@ from textual.containers import Horizontal, Vertical
 from textual.geometry import Size
 from textual.widgets import Static
 
+from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _, ngettext
 from qwenchat.program import Program
 from qwenchat.tui import slash
@@ -54,6 +56,8 @@ class ChatScreen(Commands):
         super().__init__(program, new_engine, model)
         self.actions = actions
         self._first = session
+        self._given_up: str | None = None
+        """Words that can't be kept, as a person who wanted to leave was told."""
         self._bindings = BindingsMap.merge([self._bindings, bindings(actions, Where.ANYWHERE)])
 
     def compose(self) -> ComposeResult:
@@ -75,7 +79,7 @@ class ChatScreen(Commands):
         """Bind the keys of the parts, show the chat, then read the disk."""
         for part, where in ((self.transcript, Where.MESSAGE), (self.sidebar.list, Where.LIST)):
             part._bindings = BindingsMap.merge([part._bindings, bindings(self.actions, where)])
-        self.gauge.hint = _("F1 help · Ctrl+P commands")
+        self.gauge.hints = ((_("F1 help"), "screen.help"), (_("Ctrl+P commands"), "app.command_palette"))
         self.call_after_refresh(lambda: self.attempt(self._start()))
 
     async def _start(self) -> None:
@@ -99,10 +103,23 @@ class ChatScreen(Commands):
         self.set_class(size.height < _LOW, "low", update=update)
         self.set_class(size.width < _THIN, "thin", update=update)
 
-    async def leave(self) -> None:
-        """Keep the draft, stop what runs and end the engine."""
+    async def may_leave(self) -> bool:
+        """Keep the draft; where it can't be kept, say so, and say no, once for the same words."""
+        self.set_edit_aside()
         try:
             await self.save_draft()
+        except QwenchatError as error:
+            self.tell_error(error)
+            told, self._given_up = self._given_up, self.prompt.text
+            return told == self._given_up
+        return True
+
+    async def leave(self) -> None:
+        """Keep the draft if that can be, stop what runs and end the engine."""
+        try:
+            self.set_edit_aside()
+            with suppress(QwenchatError):  # `may_leave` tells of it
+                await self.save_draft()
         finally:
             if "downloads" in self.__dict__:
                 self.downloads.close()
@@ -117,7 +134,7 @@ class ChatScreen(Commands):
         elif self.query_one("#session-search").has_focus and self.sidebar.clear_search():
             pass
         elif self.editing:
-            self.leave_editing()
+            self.drop_edit()
         elif self.answering:
             await self.chats.stop(self.session.id)
         elif self.transcript.selected:

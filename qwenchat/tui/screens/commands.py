@@ -30,7 +30,7 @@ class Commands(Writing, Finding):
                     )
                 )
             case slash.Command():
-                self.prompt.write("")
+                self.prompt.write(self.prompt.area.set_aside)
                 self._command(meant)
             case slash.Say(text):
                 self.ask_for(text, event)

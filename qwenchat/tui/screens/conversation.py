@@ -126,17 +126,17 @@ class Conversation(Screen[None], Working):
     # Doing things
 
     def attempt(self, doing: Coroutine[object, object, object], group: str = "doing", *, alone: bool = False) -> None:
-        """Do something that waits; an error becomes a notice, and so does a bug: the screen stays with its words."""
+        """Do something that waits, guarded."""
+        self.run_worker(self.guard(doing), group=group, exclusive=alone)
 
-        async def guarded() -> None:
-            try:
-                await doing
-            except QwenchatError as error:
-                self.tell_error(error)
-            except Exception as bug:
-                self.tell_bug(bug)
-
-        self.run_worker(guarded(), group=group, exclusive=alone)
+    async def guard(self, doing: Awaitable[object]) -> None:
+        """Wait for something; an error becomes a notice, and so does a bug: the screen stays with its words."""
+        try:
+            await doing
+        except QwenchatError as error:
+            self.tell_error(error)
+        except Exception as bug:
+            self.tell_bug(bug)
 
     def ask(self, screen: ModalScreen[Result], take: Callable[[Result | None], object]) -> None:
         """Open a modal screen and take what it returns."""

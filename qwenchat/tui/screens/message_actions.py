@@ -40,12 +40,11 @@ class MessageActions(SessionActions):
             self.attempt(self._take_up(question), "edit", alone=True)
 
     async def _take_up(self, question: Message) -> None:
-        await self.save_draft()
-        if question != self.editing and any(message.id == question.id for message in self.transcript.messages):
-            self.editing = question
-            self.prompt.write(question.text)
-            self.prompt.border_title = _("Edit and resend · Esc: leave as it was")
-            self.prompt.add_class("editing")
+        if question != self.editing:
+            self.set_edit_aside()
+            await self.save_draft()
+            if any(message.id == question.id for message in self.transcript.messages):
+                self.begin_editing(question)
         self.prompt.area.focus()
 
     def action_branch(self) -> None:
@@ -62,6 +61,11 @@ class MessageActions(SessionActions):
             self.branched = True
             self.prompt.area.focus()
             self.tell(_("The next question follows this message."))
+
+    @on(Transcript.ActionChosen)
+    async def carry_out_chosen(self, event: Transcript.ActionChosen) -> None:
+        """Do what was clicked; the palette has all that there is."""
+        await self.run_action(f"screen.{event.action}" if event.action else "app.command_palette")
 
     @on(Transcript.VariantChosen)
     def choose_variant(self, event: Transcript.VariantChosen) -> None:
@@ -94,9 +98,11 @@ class MessageActions(SessionActions):
                 await self.reshow(await self.chats.sessions.show(message), at=message.id)
             else:
                 await self.open_session(message.session, message.id)
+            self.sidebar.reload()
 
         self.undone.append(Undo(_("The message is back."), back))
         await self.reread()
+        self.sidebar.reload()
         self.tell(_("Deleted. F8 takes it back."))
 
     def action_copy(self) -> None:
@@ -107,8 +113,10 @@ class MessageActions(SessionActions):
 
     def action_copy_chat(self) -> None:
         """Copy the whole branch as Markdown."""
-        names = {Role.USER: _("You"), Role.ASSISTANT: "Qwen2"}
-        parts = [f"**{names[message.role]}**\n\n{message.text}" for message in self.transcript.messages]
+        parts = [
+            f"**{_('You') if message.role is Role.USER else message.model or _('Assistant')}**\n\n{message.text}"
+            for message in self.transcript.messages
+        ]
         self.copy_text("\n\n---\n\n".join(parts))
 
     def action_copy_code(self) -> None:
@@ -141,7 +149,7 @@ class MessageActions(SessionActions):
         text = self.get_selected_text() or (message.text if message else "")
         if text.strip():
             quoted = "\n".join(f"> {line}" for line in clean(text).strip().splitlines())
-            before = self.prompt.text.rstrip()
+            before = self.prompt.area.written.rstrip()
             self.prompt.write(f"{before}\n\n{quoted}\n\n".lstrip("\n"))
             self.prompt.area.focus()
 

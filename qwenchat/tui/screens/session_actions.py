@@ -6,6 +6,7 @@ from dataclasses import replace
 from textual import on
 
 from qwenchat.chat.conversation import Session
+from qwenchat.errors import StoreError
 from qwenchat.i18n import _
 from qwenchat.tui.screens import open as screens
 from qwenchat.tui.screens.answering import Answering
@@ -15,9 +16,6 @@ from qwenchat.tui.widgets.sidebar import Sidebar
 
 class SessionActions(Answering):
     """Actions on sessions: the one in the list where the list has the focus, else the open one."""
-
-    async def save_draft(self) -> None:
-        """Keep what stands in the prompt."""
 
     @on(Sidebar.Failed)
     def tell_of_list(self, event: Sidebar.Failed) -> None:
@@ -31,11 +29,17 @@ class SessionActions(Answering):
 
     async def open_session(self, session_id: str, message_id: str | None = None) -> None:
         """Open a session, at a message if one is given; the draft of the one before is kept."""
+        if session_id != self.session.id:
+            self.set_edit_aside()
         await self.save_draft()
         opened = await self.chats.sessions.open(session_id)
         if message_id and all(message.id != message_id for message in opened.branch):
             tree = await asyncio.to_thread(self.program.store.tree, session_id)
-            opened = await self.chats.sessions.show(tree[message_id])
+            if message := next((message for message in tree if message.id == message_id), None):
+                opened = await self.chats.sessions.show(message)
+            else:  # deleted since the list was read
+                message_id = None
+                self.sidebar.reload()
         await self.show(opened, at=message_id)
         self.sidebar.mark(session_id, (self.queue.running, *self.queue.waiting))
         self.prompt.area.focus()
@@ -199,7 +203,11 @@ class SessionActions(Answering):
             self.tell(_("There is nothing to take back."))
 
     async def _undo(self, undo: Undo) -> None:
-        await undo.back()
+        try:
+            await undo.back()
+        except StoreError:
+            self.undone.append(undo)
+            raise
         self.tell(undo.words)
 
     def action_undo_list(self) -> None:

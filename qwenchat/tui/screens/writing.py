@@ -3,21 +3,17 @@
 Nothing here blocks: tokens are counted, and drafts kept, a moment after the last key.
 """
 
-import shlex
-import subprocess
-import tempfile
 from contextlib import suppress
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import on
 from textual.timer import Timer
 
 from qwenchat.chat.conversation import Attachment, Message
-from qwenchat.errors import Interrupted, QwenchatError, WrongUse
-from qwenchat.i18n import _
+from qwenchat.errors import Interrupted, QwenchatError
 from qwenchat.program import Program
+from qwenchat.text import joined
+from qwenchat.tui import editor
 from qwenchat.tui.screens import open as screens
 from qwenchat.tui.screens.message_actions import MessageActions
 from qwenchat.tui.widgets.prompt import Prompt
@@ -100,11 +96,11 @@ class Writing(MessageActions):
         """Put what could not be asked back where it was written, before what was written there since."""
         if session_id == self.session.id:
             self.prompt.attachments[:0] = files
-            self.prompt.fill(_joined(text, self.prompt.text), self.prompt.attachments)
+            self.prompt.fill(joined(text, self.prompt.area.written), self.prompt.attachments)
         else:
             self.attached.setdefault(session_id, [])[:0] = files
             draft = (await self.chats.sessions.labels(session_id)).draft
-            await self.chats.sessions.change(session_id, draft=_joined(text, draft))
+            await self.chats.sessions.change(session_id, draft=joined(text, draft))
 
     def choose_first_model(self) -> None:
         """Welcome a person who has no model yet; what is in the prompt stays."""
@@ -140,18 +136,6 @@ class Writing(MessageActions):
             self._warmed = model
             self.attempt(self.chats.model.load(self.session), "warm")
 
-    async def save_draft(self) -> None:
-        """Keep what stands in the prompt with its session, if that changed and is no question being edited."""
-        text = self.prompt.text
-        if (
-            self.editing
-            or text == self.session.draft
-            or (self.chats.sessions.is_new(self.session.id) and not text.strip())
-        ):
-            return
-        self.session = replace(self.session, draft=text)
-        await self.chats.sessions.change(self.session.id, draft=text)
-
     def recount(self) -> None:
         """Count tokens a moment after the last key."""
         if self._count_timer:
@@ -184,24 +168,8 @@ class Writing(MessageActions):
 
     def action_editor(self) -> None:
         """Write the question in the person's own editor."""
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "question.md"
-            file.write_text(self.prompt.text, "utf-8")
-            command = shlex.split(self.program.environ.get("VISUAL") or self.program.environ.get("EDITOR") or "vi")
-            try:
-                with self.app.suspend():
-                    subprocess.run([*command, file], check=False)
-                self.prompt.write(file.read_text("utf-8", errors="replace").rstrip("\n"))
-            except OSError as error:
-                self.tell_error(
-                    WrongUse(
-                        _("The editor {name} can't be started: {reason}.").format(
-                            name=command[0], reason=error.strerror
-                        ),
-                        _("Set EDITOR to one that can."),
-                    )
-                )
-
-
-def _joined(*texts: str) -> str:
-    return "\n\n".join(text for text in texts if text)
+        wanted = self.program.environ.get("VISUAL") or self.program.environ.get("EDITOR") or ""
+        try:
+            self.prompt.write(editor.edited(self.prompt.text, wanted, self.app.suspend))
+        except QwenchatError as error:
+            self.tell_error(error)

@@ -19,7 +19,7 @@ from qwenchat.chat.conversation import Attachment
 from qwenchat.errors import FileError
 from qwenchat.i18n import _, ngettext
 from qwenchat.paths import at_home
-from qwenchat.text import clean, clean_line
+from qwenchat.text import clean, clean_line, joined
 from qwenchat.tui import slash
 from qwenchat.tui.widgets.working import Working
 
@@ -47,7 +47,19 @@ class PromptArea(TextArea):
         self.earlier: list[str] = []
         """Earlier questions, oldest first."""
         self._at: int | None = None
-        self._written = ""
+        self._before = self._recalled = ""
+        """What an earlier question took the place of, and that question."""
+
+    @property
+    def set_aside(self) -> str:
+        """What the earlier question that is shown took the place of."""
+        return "" if self._at is None else self._before
+
+    @property
+    def written(self) -> str:
+        """What a person wrote: the text, but no earlier question as it was asked, and what is set aside."""
+        recalled = self._at is not None and self.text == self._recalled
+        return joined("" if recalled else self.text, self.set_aside)
 
     async def _on_key(self, event: events.Key) -> None:
         if event.key == "enter":
@@ -97,12 +109,15 @@ class PromptArea(TextArea):
         """Show the question before or after; False where there is none."""
         at = len(self.earlier) if self._at is None else self._at
         if self._at is None:
-            self._written = self.text
+            self._before = self.text
         if not 0 <= at + step <= len(self.earlier) or not self.earlier:
             return False
         at += step
-        self.write(self._written if at == len(self.earlier) else self.earlier[at])
-        self._at = None if at == len(self.earlier) else at
+        if at == len(self.earlier):
+            self.write(self._before)
+        else:
+            self.write(self.earlier[at])
+            self._at, self._recalled = at, self.text
         return True
 
     @staticmethod
@@ -163,9 +178,9 @@ class Prompt(Vertical, Working):
         self._show_chips()
 
     def clear(self) -> None:
-        """Empty it, files too."""
+        """Empty it, files too; what was set aside comes back."""
         self.attachments.clear()
-        self.fill("", self.attachments)
+        self.fill(self.area.set_aside, self.attachments)
 
     def attach(self, paths: Sequence[Path]) -> None:
         """Add text files as chips; what is no text file is refused by a message."""

@@ -1,0 +1,63 @@
+"""The person's own editor: what it leaves, and what is said where it can't be used."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import pytest
+
+from qwenchat.errors import FileError, WrongUse
+from qwenchat.tui.editor import edited
+from tests.tui.chatting import chatting
+from tests.tui.screens import until
+
+
+def here() -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def test_what_the_editor_leaves_is_the_text(tmp_path: Path) -> None:
+    script = tmp_path / "my editor"
+    script.write_text('#!/bin/sh\necho "and more" >> "$2"\n')
+    script.chmod(0o700)
+    assert edited("text\n", f"'{script}' -x", here) == "text\nand more"
+
+
+@pytest.mark.parametrize("command", ["vim '", "/nowhere/vim", "/"])
+def test_an_editor_that_cannot_be_started_is_named(command: str) -> None:
+    with pytest.raises(WrongUse, match=command):
+        edited("text", command, here)
+
+
+@pytest.mark.parametrize("command", ["", " "])
+def test_without_a_name_it_is_vi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    vi = tmp_path / "vi"
+    vi.write_text('#!/bin/sh\necho written > "$1"\n')
+    vi.chmod(0o700)
+    assert edited("text", command, here) == "written"
+
+
+def test_no_room_for_a_file_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> Iterator[str]:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", full)
+    with pytest.raises(FileError, match="No space left on device"):
+        edited("text", "true", here)
+
+
+async def test_where_the_terminal_cannot_be_given_away_the_question_stays() -> None:
+    async with chatting() as it:
+        await it.pilot.press(*"half", "ctrl+g")
+        await until(lambda: any("--inline" in said for said in it.said))
+        assert it.chat.prompt.text == "half"
+
+
+async def test_what_was_edited_is_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISUAL", "sh -c 'echo written > \"$0\"'")
+    async with chatting() as it:
+        monkeypatch.setattr(it.app, "suspend", here)
+        await it.pilot.press(*"half", "ctrl+g")
+        await until(lambda: it.chat.prompt.text == "written")
