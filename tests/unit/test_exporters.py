@@ -243,6 +243,28 @@ def test_text_that_a_parser_could_choke_on_is_shown_plain() -> None:
     assert "<span" not in answer_html(f"```makefile\n{'(' * 10_000}\n```", answers())
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<http://a/%1b]52;c;Zm9v%07>",
+        "a&#13;b&#x202e;c&#x2066;d&#155;",
+        '[a](http://b "&#x202e;&#x85;")',
+        "![&#x2066;](http://x/%1b)",
+        "```&#x202e;py\nx\n```",
+    ],
+)
+def test_what_is_decoded_on_the_way_is_clean_too(text: str) -> None:
+    assert not CONTROL.search(answer_html(text, answers()) + question_html(text, questions()))
+
+
+@pytest.mark.parametrize(
+    "code", [" \n" * 9000 + "x", "x = 1\n" * 4000, "x" * 2001, "x" + " \t" * 200 + "\n"], ids=["blank", "", "", "space"]
+)
+def test_code_that_could_take_long_stays_without_colours(code: str) -> None:
+    assert "<span" not in answer_html(f"```python\n{code}\n```", answers())
+    assert "<span" in answer_html("```python\nx = 1\n```", answers())
+
+
 def test_how_an_answer_ended_is_said() -> None:
     for status in Status:
         archive = talk("Q", "A")
