@@ -114,6 +114,7 @@ def test_a_small_zip_unpacks_to_a_little_only() -> None:
         b"x" + b"\n" * 3000,
         b"x" + b"\r" * 3000,
     ],
+    ids=["numbers", "objects", "cut off", "lone surrogate", "arrays", "lines", "old lines"],
 )
 def test_more_records_than_anyone_has_are_never_made(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "MAX_RECORDS", 1000)
@@ -128,7 +129,9 @@ def test_commas_within_records_are_no_records(monkeypatch: pytest.MonkeyPatch) -
         found(b"[" + LINE + b',{"a": [' + b"0," * 3000)
 
 
-@pytest.mark.parametrize("data", [b"[]," * 3000, b"{}," * 3000, b"0," * 3000, b"[{" * 3000])
+@pytest.mark.parametrize(
+    "data", [b"[]," * 3000, b"{}," * 3000, b"0," * 3000, b"[{" * 3000], ids=lambda data: data[:3].decode()
+)
 def test_a_record_of_too_many_parts_is_never_decoded(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "MAX_VALUES", 2000)
     with pytest.raises(BadRecord, match="too many parts"):
