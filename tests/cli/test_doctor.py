@@ -87,7 +87,7 @@ def with_session(home: Path) -> Path:
 
 
 def test_a_proxy_that_makes_no_sense_keeps_its_password(home: Path) -> None:
-    proxy = {
+    proxy: dict[str, Any] = {
         "HTTPS_PROXY": "http://user:Secret#1@proxy:8080",
         "HF_HUB_OFFLINE": "",
         "HF_ENDPOINT": "https://hub.example",
