@@ -89,15 +89,22 @@ def is_missing(path: Path) -> bool:
 
 
 def private_folder(folder: Path) -> Path:
-    """Make `folder` if it is missing, readable by its owner alone, and return it.
+    """Make `folder` if it is missing, as `make_private` does, and return it.
 
     Raises FileError when it can't be made.
     """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder)
     except OSError as error:
         raise FileError(
             _("The folder {folder} can't be made: {reason}.").format(folder=folder, reason=error.strerror),
             _("Make it writable, or set QWENCHAT_HOME to a folder that is."),
         ) from error
     return folder
+
+
+def make_private(folder: Path) -> None:
+    """Make `folder` and all that is missing above it readable by its owner alone; what is there stays as it is."""
+    if not folder.parent.exists():
+        make_private(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)

@@ -71,8 +71,8 @@ class Output:
             ) from error
 
     def json(self, value: object) -> None:
-        """Write one JSON document on one line; control characters come out escaped."""
-        self.piece(json.dumps(value, ensure_ascii=False).translate(_C1) + "\n")
+        """Write one JSON document on one line; what a terminal would obey comes out escaped."""
+        self.piece(json.dumps(value, ensure_ascii=False).translate(_ESCAPED) + "\n")
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write a table: aligned and fitted on a terminal, tab-separated without headings in a pipe."""
@@ -108,4 +108,4 @@ class Output:
             print(clean_line(error.hint, 2000), file=self.err)
 
 
-_C1 = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
+_ESCAPED = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))}

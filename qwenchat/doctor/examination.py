@@ -43,6 +43,6 @@ def _safely(check: str, title: str, look: Check, program: Program) -> Iterator[F
         yield from look(program)
     except QwenchatError as error:
         yield failed(check, title, error.message, error.hint, error.exit_code)
-    except Exception as bug:  # what can't be looked at is told, and the rest is looked at all the same
-        words = _("this could not be looked at: {reason}").format(reason=repr(bug))
+    except Exception as bug:  # told by its kind alone: its words may hold what nobody else needs to know
+        words = _("this could not be looked at: {reason}").format(reason=type(bug).__name__)
         yield failed(check, title, words, _("Please report this."), ExitCode.BUG)

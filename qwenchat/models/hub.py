@@ -90,6 +90,7 @@ class HubSource:
             (httpx2.TooManyRedirects, Fault.REDIRECTS),
             (httpx2.DecodingError, Fault.LISTING),
             (httpx2.TimeoutException, Fault.SILENT),
+            (httpx2.InvalidURL, Fault.PROXY if host else Fault.LISTING),  # its words may hold a proxy's password
         )
         for kind, fault in kinds:
             if isinstance(error, kind):

@@ -16,6 +16,7 @@ from typing import Protocol
 from qwenchat.models.brought import Brought
 from qwenchat.models.names import is_safe, relative
 from qwenchat.models.source import RemoteFile
+from qwenchat.paths import make_private
 
 DEFAULT_REVISION = "main"
 
@@ -143,7 +144,10 @@ class Folder:
 
     def slot(self, file: RemoteFile) -> Slot:
         path = self._path(file.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if self._brought:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        else:
+            make_private(path.parent)
         tag = f".{file.sha256[:16]}" if file.sha256 else ""
         part = path.with_name(f"{path.name}{tag}.part")
         return Slot(part, part.with_name(f"{part.name}.lock"), lock_stays=False)

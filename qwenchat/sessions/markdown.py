@@ -19,13 +19,13 @@ from pygments.formatters.html import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
+from qwenchat.colouring import worth_colouring
 from qwenchat.text import clean
 
 LIGHT, DARK = "default", "github-dark"
 """The names of pygments' styles."""
-LONGEST, LONGEST_LINE = 200_000, 2_000
-"""Characters. A longer message is shown as it was typed, and code with longer lines without colours: a parser's time
-may grow faster than its text."""
+LONGEST = 200_000
+"""Characters. A longer message is shown as it was typed: a parser's time may grow faster than its text."""
 
 _LIVE_LINK = re.compile(r"(https?|mailto):", re.IGNORECASE)
 _FORMULA = re.compile(
@@ -63,7 +63,7 @@ def questions() -> MarkdownIt:
 def answer_html(text: str, markdown: MarkdownIt) -> str:
     """Return an answer as HTML; `markdown` is from `answers`."""
     text = clean(text)
-    return _as_typed(text) if len(text) > LONGEST else str(markdown.render(text))
+    return _as_typed(text) if len(text) > LONGEST else _rendered(markdown.parse(text), markdown)
 
 
 def question_html(text: str, markdown: MarkdownIt) -> str:
@@ -74,10 +74,14 @@ def question_html(text: str, markdown: MarkdownIt) -> str:
     lines, done, parts = text.split("\n"), 0, []
     for token in markdown.parse(text):
         if token.type == "fence" and token.map:
-            code = markdown.renderer.render([token], markdown.options, {})
-            parts += [_as_typed("\n".join(lines[done : token.map[0]])), str(code)]
+            parts += [_as_typed("\n".join(lines[done : token.map[0]])), _rendered([token], markdown)]
             done = token.map[1]
     return "".join([*parts, _as_typed("\n".join(lines[done:]))])
+
+
+def _rendered(tokens: Sequence[Token], markdown: MarkdownIt) -> str:
+    """Return tokens as HTML, clean once more: entities and addresses are decoded only while they are read."""
+    return clean(str(markdown.renderer.render(tokens, markdown.options, {})))
 
 
 def _as_typed(text: str) -> str:
@@ -86,12 +90,15 @@ def _as_typed(text: str) -> str:
 
 
 def highlighted(code: str, language: str, _attributes: str = "") -> str:
-    """Return code as HTML, its tokens in pygments' short classes; only escaped where the language is unknown."""
+    """Return code as HTML, its tokens in pygments' short classes.
+
+    It is only escaped where the language is unknown or colouring it could take long.
+    """
+    if not worth_colouring(code):
+        return escape(code)
     try:
         lexer = get_lexer_by_name(language, stripnl=False)
     except ClassNotFound:
-        return escape(code)
-    if any(len(line) > LONGEST_LINE for line in code.splitlines()):
         return escape(code)
     return str(highlight(code, lexer, HtmlFormatter(nowrap=True)))
 

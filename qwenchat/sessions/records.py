@@ -4,6 +4,7 @@ Takes JSON (an array of records, or one), JSON lines, and zips of these. What th
 business. Nothing here trusts a file: not its size, not what a zip says of its members, not its nesting.
 """
 
+import itertools
 import lzma
 import re
 import zipfile
@@ -22,6 +23,12 @@ from qwenchat.text import clean_line
 
 MAX_BYTES = 512 * 2**20
 """Of one file, and of all that a zip holds, unpacked."""
+MAX_RECORDS = 1_000_000
+"""Of one array or one file of lines: a record takes memory even where it says nothing."""
+MAX_VALUES = 5_000_000
+"""Of one record: an empty list takes three bytes of a file and a hundred of memory."""
+_ALWAYS_FINE, _MOST_SHRUNK = 16 * 2**20, 200
+"""Bytes that any zip may unpack to, and how many times its size; conversations shrink to a tenth."""
 _CHATGPT = re.compile(r"(.*/)?conversations(-\d+)?\.json")
 """What holds the conversations in ChatGPT's own export, beside files that are no conversations."""
 _LONE_ESCAPE = re.compile(
@@ -46,9 +53,14 @@ class Record:
         if self.broken:
             raise BadRecord(self.broken)
         try:
+            _check_values(bytes(self.data))
             return _decode(self.data, Any)
         except _UNREADABLE as error:
             raise BadRecord(_reason(error)) from error
+
+
+class _Object(msgspec.Struct):
+    """Any JSON object, its contents passed over."""
 
 
 def records_of(path: Path) -> list[Record]:
@@ -72,7 +84,7 @@ def records_in(file: IO[bytes], modified: int) -> list[Record]:
         return _records(data, modified)
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
-            return _records_of_zip(archive, modified)
+            return _records_of_zip(archive, min(MAX_BYTES, max(_ALWAYS_FINE, _MOST_SHRUNK * len(data))), modified)
     except _BAD_ZIP as error:
         raise FileError(
             _("The zip can't be read: {reason}.").format(reason=clean_line(str(error))),
@@ -80,17 +92,22 @@ def records_in(file: IO[bytes], modified: int) -> list[Record]:
         ) from error
 
 
-def _records_of_zip(archive: zipfile.ZipFile, modified: int) -> list[Record]:
+def _records_of_zip(archive: zipfile.ZipFile, limit: int, modified: int) -> list[Record]:
     members = [member for member in archive.infolist() if member.filename.lower().endswith((".json", ".jsonl"))]
     members = [member for member in members if _CHATGPT.fullmatch(member.filename)] or members
-    left = MAX_BYTES
+    left = limit
     found: list[Record] = []
     for member in members:
         name = clean_line(member.filename)
         try:
             with archive.open(member) as inside:
-                data = _read(inside, left)
+                data = inside.read(left + 1)
             left -= len(data)
+            if left < 0:
+                raise FileError(
+                    _("Unpacked, the zip is larger than {limit} MiB.").format(limit=limit // 2**20),
+                    _("Unpack it yourself and give the .json file, or export fewer conversations."),
+                )
             found += _records(data, modified, name + ", ")
         except (BadRecord, *_BAD_ZIP) as error:
             found.append(Record(name, b"", modified, _reason(error)))
@@ -100,10 +117,12 @@ def _records_of_zip(archive: zipfile.ZipFile, modified: int) -> list[Record]:
 def _records(data: bytes, modified: int, within: str = "") -> list[Record]:
     data = _utf8(data)
     array = data.lstrip()[:1] == b"["
+    if array and data.count(b",") >= MAX_RECORDS:
+        _check_count(data)
     try:
         whole = _decode(data, list[msgspec.Raw] if array else msgspec.Raw)
     except _UNREADABLE as error:
-        lines = [] if array else data.splitlines()
+        lines = [] if array else _lines(data)
         if len(lines) > 1 and any(_is_object(line) for line in lines):
             numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
             return [Record(within + _("line {number}").format(number=n), line, modified) for n, line in numbered]
@@ -128,9 +147,45 @@ def _decode(data: bytes | msgspec.Raw, kind: Any) -> Any:
 
 def _is_object(line: bytes) -> bool:
     try:
-        return isinstance(_decode(line, Any), dict)
+        _decode(line, _Object)
     except _UNREADABLE:
         return False
+    return True
+
+
+def _lines(data: bytes) -> list[bytes]:
+    if data.count(b"\n") + data.count(b"\r") > 2 * MAX_RECORDS:
+        raise _too_many()
+    return data.splitlines()
+
+
+def _check_count(data: bytes) -> None:
+    """Raise BadRecord where an array has too many elements, or one that is no object; none of them is kept."""
+    count = itertools.count(1)
+
+    class Counted(_Object):
+        def __post_init__(self) -> None:
+            if next(count) > MAX_RECORDS:
+                raise ValueError
+
+    try:
+        _decode(data, list[Counted])
+    except msgspec.ValidationError as error:
+        raise _too_many() from error
+    except _UNREADABLE:
+        return  # no JSON: reading its records, which are few enough, will tell why
+
+
+def _check_values(data: bytes) -> None:
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise BadRecord(_("it has too many parts for one conversation"))
+
+
+def _too_many() -> BadRecord:
+    return BadRecord(
+        _("It holds more than {count:,} records, or some that can't be conversations.").format(count=MAX_RECORDS),
+        _("Export fewer conversations into each file."),
+    )
 
 
 def _utf8(data: bytes) -> bytes:

@@ -14,10 +14,15 @@ import pyte
 import pytest
 
 from qwenchat.chat.conversation import Session
+from qwenchat.doctor import machine
 from qwenchat.doctor.asking import read_answers
 from qwenchat.doctor.engine import features
+from qwenchat.doctor.examination import examine
+from qwenchat.doctor.finding import Finding
 from qwenchat.doctor.public import Private
+from qwenchat.errors import ExitCode
 from qwenchat.paths import Paths
+from qwenchat.program import Program
 from qwenchat.sessions.store import Store
 from tests.cli.test_broken_binding import LINE, broken
 from tests.commands import ROOT, environment, qwenchat
@@ -79,6 +84,31 @@ def with_session(home: Path) -> Path:
     store.create(Session("s", 1, 1, title=TITLE))
     store.close()
     return file
+
+
+def test_a_proxy_that_makes_no_sense_keeps_its_password(home: Path) -> None:
+    proxy: dict[str, Any] = {
+        "HTTPS_PROXY": "http://user:Secret#1@proxy:8080",
+        "HF_HUB_OFFLINE": "",
+        "HF_ENDPOINT": "https://hub.example",
+    }
+    done = qwenchat("doctor", "--online", **proxy)
+    assert "Check HTTPS_PROXY" in done.stdout
+    assert "Secret" not in done.stdout + done.stderr
+    done = qwenchat("models", "pull", "Qwen/Qwen2-0.5B-Instruct-GGUF", "--from", "hf", **proxy)
+    assert "Check HTTPS_PROXY" in done.stderr
+    assert "Secret" not in done.stdout + done.stderr
+
+
+def test_a_check_that_fails_unforeseen_is_told_by_its_kind_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_program: Program) -> list[Finding]:
+        raise LookupError("Secret")
+
+    monkeypatch.setattr(machine, "memory", fail)
+    found = {finding.check: finding for finding in examine(Program.here(), online=False)}
+    assert "LookupError" in found["memory"].words
+    assert "Secret" not in str(found)
+    assert found["hub"].exit_code is ExitCode.DONE
 
 
 def test_every_line_on_a_machine_where_all_is_well(home: Path) -> None:

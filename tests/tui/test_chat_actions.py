@@ -76,7 +76,7 @@ async def test_the_whole_chat_is_copied_as_markdown() -> None:
         await it.ask("Sure?")
         await it.do("copy_chat")
         await until(lambda: any("Copied" in said for said in it.said))
-        parts = ["**You**\n\nSky?", "**Qwen2**\n\nIt is **blue**.", "**You**\n\nSure?", "**Qwen2**\n\nYes."]
+        parts = ["**You**\n\nSky?", "**guide**\n\nIt is **blue**.", "**You**\n\nSure?", "**guide**\n\nYes."]
         assert it.app.clipboard == "\n\n---\n\n".join(parts)
 
 

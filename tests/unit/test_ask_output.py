@@ -31,5 +31,15 @@ async def test_what_came_before_the_engine_died_is_one_object() -> None:
     assert (answer["text"], answer["finish_reason"]) == ("one two ", None)
 
 
+def test_json_on_stdout_holds_nothing_that_a_terminal_obeys() -> None:
+    output = Output(io.StringIO(), io.StringIO(), colour=False)
+    text = "".join(map(chr, (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))))
+    output.json({"text": text})
+    assert isinstance(output.out, io.StringIO)
+    line = output.out.getvalue()
+    assert not set(text) & set(line.removesuffix("\n")) - {" "}
+    assert json.loads(line) == {"text": text}
+
+
 async def test_nothing_is_printed_where_nothing_came() -> None:
     assert await printed(ScriptedEngine(["boom"], die="boom")) == ""

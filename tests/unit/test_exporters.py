@@ -122,6 +122,33 @@ def test_markdown_leaves_harmless_text_as_it_is() -> None:
     assert contained("```py\nx = 1", blocks) == "```py\nx = 1\n```"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[note]: https://evil.example",
+        "[note]: https://evil.example\n[other]: https://evil.example 'title'\n[note]: https://evil.example",
+        "> - [no\n>   te]:\n>   https://evil.example",
+        "[note]: https://evil.example\n===\n[note]: https://evil.example",
+        "<script>\n\n[note]: https://evil.example",
+        "text\n\n   [note]:\nhttps://evil.example\n\n```",
+    ],
+)
+def test_in_markdown_no_message_makes_links_of_anothers_words(text: str) -> None:
+    page = exported("md", talk("See [note] and [other].", text, "see [note]", system=text)).split("\n---\n", 1)[1]
+    env: dict[str, object] = {}
+    assert "<a " not in MarkdownIt("commonmark").render(page, env)
+    assert not env.get("references")
+    assert len(headings(page)) == 5
+
+
+@settings(max_examples=60, deadline=None)
+@given(archives())
+def test_in_markdown_nothing_defines_a_link(archive: Archive) -> None:
+    env: dict[str, object] = {}
+    MarkdownIt("commonmark").parse(exported("md", archive, all_branches=True).split("\n---\n", 1)[1], env)
+    assert not env.get("references")
+
+
 def test_front_matter_quotes_its_title() -> None:
     lines = exported("md", talk("Q", title='---\nmodel: "x" # \x1b[31m')).splitlines()
     assert lines[1] == 'title: "--- model: \\"x\\" # [31m"'
@@ -241,6 +268,30 @@ def test_text_that_a_parser_could_choke_on_is_shown_plain() -> None:
     for html in (answer_html("[" * (LONGEST + 1), answers()), question_html("`" * (LONGEST + 1), questions())):
         assert html.startswith('<p class="typed">')
     assert "<span" not in answer_html(f"```makefile\n{'(' * 10_000}\n```", answers())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<http://a/%1b]52;c;Zm9v%07>",
+        "a&#13;b&#x202e;c&#x2066;d&#155;",
+        '[a](http://b "&#x202e;&#x85;")',
+        "![&#x2066;](http://x/%1b)",
+        "```&#x202e;py\nx\n```",
+    ],
+)
+def test_what_is_decoded_on_the_way_is_clean_too(text: str) -> None:
+    assert not CONTROL.search(answer_html(text, answers()) + question_html(text, questions()))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [" \n" * 9000 + "x", "x = 1\n" * 4000, "x" * 2001, "x" + " \t" * 200 + "\n"],
+    ids=["blank", "long", "line", "space"],
+)
+def test_code_that_could_take_long_stays_without_colours(code: str) -> None:
+    assert "<span" not in answer_html(f"```python\n{code}\n```", answers())
+    assert "<span" in answer_html("```python\nx = 1\n```", answers())
 
 
 def test_how_an_answer_ended_is_said() -> None:

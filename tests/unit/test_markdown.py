@@ -98,6 +98,10 @@ def test_an_open_fence_is_plain_until_it_closes() -> None:
     assert styled("```nonsense\ndef f(): pass\n```", "def").color is None
 
 
+def test_code_that_would_take_long_to_colour_stays_plain() -> None:
+    assert styled("```python\n" + " \n" * 500 + "def f(): pass\n```", "def").color is None
+
+
 def test_long_code_is_cut_and_copied_whole() -> None:
     lines = render("```\n" + "x" * 50 + "\n```", 22, PALETTE)[1:]
     assert [line.width for line in lines] == [22, 22, 22]

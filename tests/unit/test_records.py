@@ -97,6 +97,48 @@ def test_a_zip_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         found(bomb)
 
 
+def test_a_small_zip_unpacks_to_a_little_only() -> None:
+    with pytest.raises(FileError, match="Unpacked, the zip is larger than 16 MiB"):
+        found(packed(("a.json", b"[" + b" " * 2**24 + b"]")))
+    assert found(packed(("a.json", b"[" + b" " * 2**23 + b"]"))) == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"[" + b"0," * 3000 + b"0]",
+        b"[" + b"{}," * 3000 + b"{}]",
+        b"[" + b"{}," * 3000,
+        b'[{"\\ud800": 1},' + b"{}," * 3000 + b"{}]",
+        b"[" + b"[]," * 3000 + b"[]]",
+        b"x" + b"\n" * 3000,
+        b"x" + b"\r" * 3000,
+    ],
+    ids=["numbers", "objects", "cut off", "lone surrogate", "arrays", "lines", "old lines"],
+)
+def test_more_records_than_anyone_has_are_never_made(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "MAX_RECORDS", 1000)
+    with pytest.raises(BadRecord, match="more than 1,000 records"):
+        found(data)
+
+
+def test_commas_within_records_are_no_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "MAX_RECORDS", 1000)
+    assert len(found(b"[" + LINE + b',{"a": [' + b"0," * 3000 + b"0]}]")) == 2
+    with pytest.raises(FileError, match="not JSON"):
+        found(b"[" + LINE + b',{"a": [' + b"0," * 3000)
+
+
+@pytest.mark.parametrize(
+    "data", [b"[]," * 3000, b"{}," * 3000, b"0," * 3000, b"[{" * 3000], ids=lambda data: data[:3].decode()
+)
+def test_a_record_of_too_many_parts_is_never_decoded(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "MAX_VALUES", 2000)
+    with pytest.raises(BadRecord, match="too many parts"):
+        Record("", b"[" + data, 5).value()
+    assert Record("", LINE, 5).value()
+
+
 def test_a_zip_that_lies_about_its_sizes_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "MAX_BYTES", 2**20)
     size = (2**22).to_bytes(4, "little")

@@ -1,12 +1,14 @@
 """Markdown for notes and wikis: front matter, a heading for each turn, words as they are but for what would leak.
 
 Whatever a message holds, it stays below its own heading: headings inside it go two levels down, so that none passes
-for a turn, and a fence or an HTML block that it leaves open is closed or disarmed before the next turn.
+for a turn, a fence or an HTML block that it leaves open is closed or disarmed before the next turn, and it defines no
+link: a definition holds for the whole document and would turn others' words into links.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
+from typing import Any
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -44,17 +46,21 @@ def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
 
 
 def contained(text: str, blocks: MarkdownIt) -> str:
-    """Return Markdown that says the same and neither holds a heading of level 1 or 2 nor leaves a block open.
+    """Return Markdown that says the same, without a heading of level 1 or 2, a block left open or a link's definition.
 
     `blocks` parses CommonMark's blocks.
     """
     text = clean(text).strip("\n")
-    for _attempt in range(3):
+    for _attempt in range(6):
         lines = text.split("\n")
-        tokens = blocks.parse(f"{text}\n\n## end")
-        if tokens[-1].type == "heading_close" and tokens[-1].level == 0:
+        env: dict[str, Any] = {}
+        tokens = blocks.parse(f"{text}\n\n## end", env)
+        if defined := _definitions(env):
+            text = "\n".join(_undefined(line) if n in defined else line for n, line in enumerate(lines))
+        elif tokens[-1].type == "heading_close" and tokens[-1].level == 0:
             return _lower_headings(lines, tokens[:-3])
-        text = _closed(lines, [token for token in tokens if token.level == 0][-1])
+        else:
+            text = _closed(lines, [token for token in tokens if token.level == 0][-1])
     return fenced(text)
 
 
@@ -63,6 +69,15 @@ def fenced(text: str) -> str:
     longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
     fence = "`" * (longest + 1)
     return f"{fence}\n{text.rstrip()}\n{fence}"
+
+
+def _definitions(env: dict[str, Any]) -> set[int]:
+    """Return the lines in which a parser found that links' definitions begin."""
+    return {found["map"][0] for found in (*env.get("references", {}).values(), *env.get("duplicate_refs", ()))}
+
+
+def _undefined(line: str) -> str:
+    return line.replace("[", "\\[", 1)
 
 
 def _closed(lines: list[str], last: Token) -> str:

@@ -12,14 +12,12 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 
+from qwenchat.colouring import worth_colouring
 from qwenchat.i18n import _
 from qwenchat.text import clean_line
 from qwenchat.tui.markdown.line import Line, Run
 from qwenchat.tui.markdown.palette import Palette
 from qwenchat.tui.markdown.wrap import chop, drawable
-
-_MOST = 100_000
-"""Characters; longer code stays plain (Pygments takes about 0.3 s for a megabyte of it)."""
 
 
 def language_of(info: str) -> str:
@@ -33,7 +31,7 @@ def code_lines(code: str, info: str, index: int, width: int, palette: Palette, *
     language = drawable(language_of(info))
     lines = [_frame(language, index, width, palette)]
     code = drawable(code.rstrip("\n"))
-    coloured = _coloured(code, language, palette) if highlighted and len(code) <= _MOST else None
+    coloured = _coloured(code, language, palette) if highlighted and worth_colouring(code) else None
     for runs in coloured or ([(line, palette.code)] for line in code.split("\n")):
         for line in chop(runs, width - 2):
             fill = " " * (width - 1 - line.width)

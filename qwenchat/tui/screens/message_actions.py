@@ -113,8 +113,9 @@ class MessageActions(SessionActions):
 
     def action_copy_chat(self) -> None:
         """Copy the whole branch as Markdown."""
+        you, assistant = _("You"), _("Assistant")
         parts = [
-            f"**{_('You') if message.role is Role.USER else message.model or _('Assistant')}**\n\n{message.text}"
+            f"**{you if message.role is Role.USER else message.model or assistant}**\n\n{message.text}"
             for message in self.transcript.messages
         ]
         self.copy_text("\n\n---\n\n".join(parts))

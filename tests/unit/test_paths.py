@@ -1,0 +1,40 @@
+"""The program's folders: nobody else looks into them, whatever makes them first."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from qwenchat.errors import FileError
+from qwenchat.models.brought import Brought
+from qwenchat.models.place import Folder
+from qwenchat.models.source import RemoteFile
+from qwenchat.paths import private_folder
+
+
+def modes(root: Path) -> set[int]:
+    return {stat.S_IMODE(path.stat().st_mode) for path in root.rglob("*") if path.is_dir()}
+
+
+def test_every_missing_folder_is_made_private_and_what_is_there_stays(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    there.chmod(0o755)
+    assert private_folder(there / "a" / "b" / "c") == private_folder(there / "a" / "b" / "c")
+    assert modes(there) == {0o700}
+    assert stat.S_IMODE(there.stat().st_mode) == 0o755
+
+
+def test_a_folder_that_a_file_stands_in_the_way_of(tmp_path: Path) -> None:
+    tmp_path.joinpath("file").touch()
+    for folder in ("file", "file/a/b"):
+        with pytest.raises(FileError, match="can't be made"):
+            private_folder(tmp_path / folder)
+
+
+def test_a_download_makes_our_own_folders_private_and_the_persons_as_they_want_them(tmp_path: Path) -> None:
+    file = RemoteFile("sub/x.gguf", 1, None)
+    Folder(tmp_path / "data" / "models").slot(file)
+    assert modes(tmp_path) == {0o700}
+    Folder(tmp_path / "own", Brought(tmp_path / "data")).slot(file)
+    assert modes(tmp_path / "own") != {0o700}
