@@ -1,6 +1,7 @@
 """Downloads as a list: how far each is, with pause, resume and cancel. What they do is `tui.downloads`'s."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from rich.cells import set_cell_size
 from textual import on, work
@@ -8,6 +9,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
+from textual.types import CSSPathType
 from textual.widgets import Button, Static
 
 from qwenchat.i18n import _
@@ -112,6 +114,8 @@ class DownloadList(Vertical, Working):
 
 class DownloadsScreen(Dialog[None]):
     """The list on its own."""
+
+    CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "model_list.tcss"]
 
     def __init__(self, downloads: Downloads) -> None:
         super().__init__()
