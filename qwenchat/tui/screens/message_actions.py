@@ -20,7 +20,10 @@ class MessageActions(Undoing):
 
     def action_regenerate(self) -> None:
         """Answer the selected question, or that of the selected answer, once more."""
-        if question := self._question():
+        question = self._question()
+        if question and self.chats.waits(question):
+            self.tell(_("This question waits for its answer already."))
+        elif question:
             self.chats.regenerate(question)
 
     def action_retry(self) -> None:

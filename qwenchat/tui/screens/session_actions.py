@@ -68,6 +68,7 @@ class SessionActions(Answering):
             await self.chats.model.load(wanted)
         self.take(await self.chats.sessions.change(wanted.id, model=reference))
         self.recount()
+        await self.go_on_with_other_model(wanted.id)
 
     def action_session_settings(self) -> None:
         """Change model, system prompt and sampling of the open chat."""

@@ -3,21 +3,17 @@
 Nothing here blocks: tokens are counted, and drafts kept, a moment after the last key.
 """
 
-import shlex
-import subprocess
-import tempfile
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textual import on
 from textual.timer import Timer
 
 from qwenchat.chat.conversation import Attachment, Message
-from qwenchat.errors import Interrupted, QwenchatError, WrongUse
-from qwenchat.i18n import _
+from qwenchat.errors import Interrupted, QwenchatError
 from qwenchat.program import Program
 from qwenchat.text import joined
+from qwenchat.tui.editor import edit
 from qwenchat.tui.screens import open as screens
 from qwenchat.tui.screens.message_actions import MessageActions
 from qwenchat.tui.widgets.prompt import Prompt
@@ -172,20 +168,14 @@ class Writing(MessageActions):
 
     def action_editor(self) -> None:
         """Write the question in the person's own editor."""
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "question.md"
-            file.write_text(self.prompt.text, "utf-8")
-            command = shlex.split(self.program.environ.get("VISUAL") or self.program.environ.get("EDITOR") or "vi")
-            try:
-                with self.app.suspend():
-                    subprocess.run([*command, file], check=False)
-                self.prompt.write(file.read_text("utf-8", errors="replace").rstrip("\n"))
-            except OSError as error:
-                self.tell_error(
-                    WrongUse(
-                        _("The editor {name} can't be started: {reason}.").format(
-                            name=command[0], reason=error.strerror
-                        ),
-                        _("Set EDITOR to one that can."),
-                    )
+        try:
+            with self.app.suspend():
+                text = edit(
+                    self.prompt.text,
+                    self.program.environ,
+                    private=self.chats.sessions.is_private(self.session.id),
                 )
+        except QwenchatError as error:
+            self.tell_error(error)
+        else:
+            self.prompt.write(text)
