@@ -5,7 +5,8 @@ character stands there, without a dictionary. The 3,008 rarer ones (its second l
 readings of a character with several are not covered.
 """
 
-from bisect import bisect_right
+from functools import cache
+from itertools import pairwise
 
 _FIRST = (
     (0xB0A1, "a"), (0xB0C5, "b"), (0xB2C1, "c"), (0xB4EE, "d"), (0xB6EA, "e"), (0xB7A2, "f"), (0xB8C1, "g"),
@@ -14,21 +15,21 @@ _FIRST = (
     (0xD1B9, "y"), (0xD4D1, "z"),
 )  # fmt: skip
 """The code of the first character that is read with each letter."""
-_CODES = tuple(code for code, _letter in _FIRST)
 _END = 0xD7FA
 """The code after the last of the common characters."""
 
 
 def initials(text: str) -> str:
     """Return a text of the same length with the first letter of each common Chinese character in its place."""
-    return text if text.isascii() else "".join(map(_initial, text))
+    return text if text.isascii() else text.translate(_letters())
 
 
-def _initial(character: str) -> str:
-    if not "\u4e00" <= character <= "\u9fff":
-        return character
-    try:
-        code = int.from_bytes(character.encode("gb2312"))
-    except UnicodeEncodeError:
-        return character
-    return _FIRST[bisect_right(_CODES, code) - 1][1] if _CODES[0] <= code < _END else character
+@cache
+def _letters() -> dict[int, str]:
+    """Return the letter of each common character, by its code point."""
+    found = {}
+    for (first, letter), (after, _letter) in pairwise((*_FIRST, (_END, ""))):
+        for code in range(first, after):
+            if code & 0xFF in range(0xA1, 0xFF):
+                found[ord(code.to_bytes(2).decode("gb2312"))] = letter
+    return found

@@ -147,6 +147,7 @@ class Run:
         if view.left_out:
             first = said[view.start - 1].id
             self.events.put_nowait(LeftOut(view.left_out, view.left_out_tokens, first))
+        del self._branch[:-1]  # as long as the chat is, and not needed any more
         return [turns[0], *turns[view.start :]]
 
     async def _save_as_it_comes(self) -> None:

@@ -172,6 +172,8 @@ def _read_titles(connection: sqlite3.Connection, query: Query, trashed: bool) ->
     found: list[Hit] = []
     statement = f"SELECT id, title, updated FROM sessions WHERE {' AND '.join(where)} ORDER BY updated DESC"
     for session, title, updated in connection.execute(statement, values):
+        if letters not in initials(title.lower()):
+            continue
         line = clean_line(title)
         at = initials(line.lower()).find(letters)
         if at >= 0:

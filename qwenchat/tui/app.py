@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on
 from textual.app import App, SystemCommand
+from textual.markup import escape
 from textual.screen import Screen
 from textual.widgets import Input, TextArea
 
@@ -124,9 +125,9 @@ class QwenchatApp(App[None]):
         for action in self.actions:
             if action.label not in seen and action.id not in ("escape",):
                 seen.add(action.label)
-                key = f"  [{action.keys.split(',')[0]}]" if action.keys else ""
-                words = action.help + (key if action.where is Where.ANYWHERE else "")
-                yield SystemCommand(action.label, words, partial(self._carry_out, action=action.id))
+                keys = self.program.settings.keys.get(action.id) or action.keys
+                key = f"  [{keys.split(',')[0]}]" if keys and action.where is Where.ANYWHERE else ""
+                yield SystemCommand(action.label, escape(action.help + key), partial(self._carry_out, action=action.id))
 
     async def _carry_out(self, action: str) -> None:
         await self.chat.run_action(f"screen.{action}")
@@ -157,8 +158,11 @@ class QwenchatApp(App[None]):
     def _take_theme(self, name: str | None) -> None:
         if name and name in self.available_themes:
             self.theme = name
-            config.put(self.program.paths.settings, "theme", name)
-            self.program.reread_settings()
+            try:
+                config.put(self.program.paths.settings, "theme", name)
+                self.program.reread_settings()
+            except QwenchatError as problem:
+                self._warn(problem)
 
     def _begin_with_theme(self) -> None:
         """Take the theme before anything is drawn, so that nothing is drawn twice."""

@@ -13,6 +13,9 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 from textual.color import Color, ColorParseError
+from textual.css.errors import StylesheetError
+from textual.css.stylesheet import Stylesheet
+from textual.css.tokenizer import TokenError
 from textual.theme import Theme
 
 from qwenchat.errors import FileError, QwenchatError, WrongUse
@@ -108,9 +111,8 @@ def suited(wanted: str, *, no_colour: bool, colour_system: str | None) -> str:
 def named(name: str, own: Path) -> Theme:
     """Return the theme of a name, one's own first; the default one where there is none, or it is wrong."""
     for file in (own / f"{name}.toml", packed_themes() / f"{name}.toml"):
-        if file.exists():
-            with suppress(WrongUse, FileError):
-                return load(file)[1]
+        with suppress(WrongUse, FileError):
+            return load(file)[1]
     return load(packed_themes() / f"{DEFAULT}.toml")[1]
 
 
@@ -156,11 +158,27 @@ def _files(folder: Path) -> Iterable[Path]:
 
 
 def _check(theme: ThemeFile) -> None:
-    """Raise ColorParseError for the first colour that is none."""
+    """Raise ColorParseError for the first colour that is none, ValidationError for a variable that no style takes."""
     for section in (theme.interface, theme.transcript, theme.code):
         for colour in msgspec.structs.astuple(section):
             if colour:
                 Color.parse(colour)
+    for name, value in theme.variables.items():
+        sheet = Stylesheet(variables={name: value})
+        sheet.add_source(f"* {{ {_declaration(name)}; }}")
+        try:
+            sheet.parse()
+        except (StylesheetError, TokenError) as error:
+            raise msgspec.ValidationError(f"Invalid value {value!r} - at `$.variables.{name}`") from error
+
+
+def _declaration(name: str) -> str:
+    """Return how a style sheet uses a variable, which says what it may be."""
+    if "-style" in name:
+        return f"text-style: ${name}"
+    if "foreground" in name or name.startswith(("text", "link-")):
+        return f"color: ${name}"
+    return f"border: tall ${name}"
 
 
 def _theme(name: str, theme: ThemeFile) -> Theme:

@@ -51,9 +51,8 @@ def main() -> None:
             opened = statistics.median(opening(home, full, count) - opening(home, empty, 0) for _round in range(5))
             share, echoes, resident = streaming(home, full, count)
         p50, p99 = (statistics.quantiles(echoes, n=100)[at] * 1000 for at in (49, 98))
-        print(
-            f"| {count:,} | {opened:.2f} s | {share:.0%} of a core | {p50:.0f} / {p99:.0f} ms | {resident / 1e6:.0f} MB |"
-        )
+        taken = f"{share:.0%} of a core | {p50:.0f} / {p99:.0f} ms | {resident / 1e6:.0f} MB"
+        print(f"| {count:,} | {opened:.2f} s | {taken} |")
 
 
 def keep(home: Path, count: int) -> str:

@@ -28,8 +28,16 @@ LONG_BRANCH = 10_000
 START = 1_700_000_000_000
 COMMON, COMMON_ZH = "server", "我们"
 RARE = "zyzzyva"
-INSERT_SESSION = f"INSERT INTO sessions ({rows.SESSION_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
-INSERT_MESSAGE = f"INSERT INTO messages (n, session, {rows.MESSAGE_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"  # noqa: S608
+
+
+def _marks(columns: str) -> str:
+    return ",".join("?" * len(columns.split(",")))
+
+
+INSERT_SESSION = f"INSERT INTO sessions ({rows.SESSION_COLUMNS}) VALUES ({_marks(rows.SESSION_COLUMNS)})"  # noqa: S608
+INSERT_MESSAGE = (
+    f"INSERT INTO messages (n, session, {rows.MESSAGE_COLUMNS}) VALUES (?,?,{_marks(rows.MESSAGE_COLUMNS)})"  # noqa: S608
+)
 _DETAILS = (
     '{"sampling":{"temperature":0.7,"top_p":0.8,"top_k":20,"min_p":0.0,"repeat_penalty":1.05},"finish_reason":"stop",'
     '"usage":{"prompt_tokens":812,"cached_tokens":700,"completion_tokens":96},"timings":{"load_s":0.0,"prefill_s":0.41,'

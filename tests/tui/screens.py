@@ -53,6 +53,9 @@ class TranscriptApp(App[None]):
     def on_transcript_selected(self, event: Transcript.Selected) -> None:
         self.said.append(event)
 
+    def on_transcript_action_chosen(self, event: Transcript.ActionChosen) -> None:
+        self.said.append(event)
+
     def on_transcript_variant_chosen(self, event: Transcript.VariantChosen) -> None:
         self.said.append(event)
 

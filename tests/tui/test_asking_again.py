@@ -11,7 +11,6 @@ from qwenchat.tui.screens.model import ModelScreen
 from tests.tui.chatting import Chatting, chatting
 from tests.tui.screens import until
 
-
 LONG = "slow " * 200
 
 

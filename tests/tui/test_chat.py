@@ -1,6 +1,7 @@
 """Questions, answers and their variants on the whole screen, over a scripted engine."""
 
 import pytest
+from rich.cells import cell_len
 from textual.widgets import Button
 
 from qwenchat.chat.conversation import Message, Status
@@ -124,6 +125,31 @@ async def test_branching_lets_the_next_question_follow_the_message() -> None:
         assert it.transcript.column.shown[2].variant == (2, 2)
 
 
+async def test_a_selected_message_is_regenerated_quoted_and_deleted_by_mouse() -> None:
+    async with chatting("First.", "Second.", size=(140, 30)) as it:
+        await it.ask("Q")
+
+        async def click(words: str) -> None:
+            view = it.transcript
+            rows = [view.render_line(y).text for y in range(view.size.height)]
+            y = next(y for y, row in enumerate(rows) if words in row)
+            await it.pilot.click(view, offset=(cell_len(rows[y].partition(words)[0]), y))
+
+        await click("First.")
+        await click("answer again")
+        await until(lambda: it.texts == ["Q", "Second."])
+        await it.idle()
+        await click("Second.")
+        await click("quote")
+        await until(lambda: "> Second." in it.chat.prompt.text)
+        await click("…")
+        await until(lambda: type(it.app.screen).__name__ == "CommandPalette")
+        await it.pilot.press("escape")
+        await until(lambda: it.app.screen is it.chat)
+        await click("delete")
+        await until(lambda: it.texts == ["Q", "First."])
+
+
 async def test_a_deleted_message_can_be_taken_back() -> None:
     async with chatting("One.", "Two.") as it:
         await it.ask("A")
@@ -132,6 +158,25 @@ async def test_a_deleted_message_can_be_taken_back() -> None:
         await it.do("delete")
         await until(lambda: it.texts == ["A", "One."])
         await it.pilot.press("f8")
+        await until(lambda: it.texts == ["A", "One.", "B", "Two."])
+
+
+async def test_what_could_not_be_taken_back_can_be_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with chatting("One.", "Two.") as it:
+        await it.ask("A")
+        await it.ask("B")
+        it.transcript.select(it.messages[2].id)
+        await it.do("delete")
+        await until(lambda: it.texts == ["A", "One."])
+
+        def busy(message_id: str) -> None:
+            raise StoreError("The database is busy.", "Try again.")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(it.app.program.store.trash, "restore_message", busy)
+            await it.do("undo")
+            await until(lambda: any("is busy" in said for said in it.said))
+        await it.do("undo")
         await until(lambda: it.texts == ["A", "One.", "B", "Two."])
 
 

@@ -219,6 +219,26 @@ async def test_search_finds_text_and_jumps_to_the_message() -> None:
         assert it.transcript.selected and it.transcript.selected.id == "q1"
 
 
+async def test_a_hit_whose_message_was_deleted_opens_its_chat() -> None:
+    program = Program.here()
+    other = kept_session(program, "Animals")
+    asked = Message("q1", other.id, None, Role.USER, "What does a pangolin eat?", 5)
+    more = Message("q2", other.id, "a1", Role.USER, "And a pangolin's child?", 7)
+    program.store.add(asked, Message("a1", other.id, "q1", Role.ASSISTANT, "Ants.", 6), more)
+    program.close()
+    async with chatting() as it:
+        listed = it.chat.sidebar.list
+        await it.pilot.press("f4", *"pangolin")
+        await until(lambda: {option.id for option in listed.options} == {f"{other.id} q1", f"{other.id} q2"})
+        it.app.program.store.trash.remove_message("q2")
+        it.chat.sidebar.post_message(it.chat.sidebar.Chosen(other.id, "q2"))
+        await until(lambda: it.texts == ["What does a pangolin eat?", "Ants."])
+        await until(lambda: [option.id for option in listed.options] == [f"{other.id} q1"])
+        it.transcript.select("q1")
+        await it.do("delete")
+        await until(lambda: not any(option.id for option in listed.options))
+
+
 async def test_a_hit_that_no_page_has_shown_is_what_an_action_means() -> None:
     program = Program.here()
     with program.store.together():

@@ -4,6 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
+from textual.content import Content
 from textual.widgets import Input
 
 from qwenchat.program import Program
@@ -94,6 +96,44 @@ async def test_keys_can_be_changed_and_clashes_are_told(home: Path) -> None:
         session = it.chat.session.id
         await it.pilot.press("f9")
         await until(lambda: it.chat.session.id != session)
+
+
+async def test_a_theme_stays_for_this_run_where_the_settings_cannot_be_written(home: Path) -> None:
+    async with chatting() as it:
+        await until(lambda: "paper" in it.app.available_themes)
+        (home / "config").mkdir(parents=True, exist_ok=True)
+        (home / "config" / "config.toml").write_text("[model")
+        await it.do("themes")
+        await until(lambda: it.app.screen is not it.chat)
+        await it.app.screen.dismiss("paper")
+        await until(lambda: any("not valid TOML" in said for said in it.said))
+        assert it.app.theme == "paper"
+        assert it.app.is_running
+
+
+async def test_the_palette_shows_the_keys_that_work(home: Path) -> None:
+    (home / "config").mkdir(parents=True)
+    (home / "config" / "config.toml").write_text('[keys]\nnew = "f9"\nhelp = ""\n')
+    async with chatting() as it:
+        shown = {each.title: Content.from_markup(each.help).plain for each in it.app.get_system_commands(it.app.screen)}
+        assert shown["New chat"] == "Begin a new chat  [f9]"
+        assert shown["Help"] == "Show all keys and commands  [f1]"
+        assert shown["Statistics"] == "Tokens and speed of this chat"
+
+
+@pytest.mark.parametrize(
+    ("width", "words", "screen"),
+    [(100, "F1 help", "HelpScreen"), (100, "Ctrl+P", "CommandPalette"), (20, "^P", "CommandPalette")],
+)
+async def test_help_and_palette_are_opened_by_mouse(width: int, words: str, screen: str) -> None:
+    async with chatting(size=(width, 20)) as it:
+        await it.ask("A")
+        await until(lambda: it.chat.gauge.fill)
+        row = it.chat.gauge.render_line(0).text
+        assert cell_len(row) == it.chat.gauge.content_size.width
+        at = cell_len(row.partition(words)[0]) + it.chat.gauge.styles.padding.left
+        await it.pilot.click(it.chat.gauge, offset=(at, 0))
+        await until(lambda: type(it.app.screen).__name__ == screen)
 
 
 async def test_every_action_is_carried_out_by_the_screen() -> None:

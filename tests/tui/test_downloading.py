@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from textual.widgets import Static
+from textual.widgets import Button, Static
 
 from qwenchat.chat.conversation import Status
 from qwenchat.tui.downloads import State
@@ -74,5 +74,7 @@ async def test_downloads_open_as_a_list(standin: StandIn) -> None:
         await until(lambda: [each.state for each in it.chat.downloads.all()] == [State.PAUSED])
         await until(lambda: "↓" not in header(it))
         standin.go_on.set()
+        turn = it.app.screen.query_one("#turn", Button)
+        await until(lambda: str(turn.label) == "Resume" and not turn.has_class("-active"))
         await it.pilot.click("#turn")
         await until(lambda: [each.state for each in it.chat.downloads.all()] == [State.DONE])

@@ -1,43 +1,86 @@
-"""The question in the person's own editor; of a private chat nothing reaches a disk."""
+"""The person's own editor: what it leaves, and what is said where it can't be used."""
 
 import tempfile
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
 
+from qwenchat.errors import FileError, WrongUse
 from qwenchat.tui import editor
-from qwenchat.tui.app import QwenchatApp
+from qwenchat.tui.editor import edited
 from tests.tui.chatting import chatting
 from tests.tui.screens import until
 
-EDITOR = """#!/bin/sh
-dirname "$(dirname "$1")" > {log}
-stat -c %a "$(dirname "$1")" >> {log}
-cat "$1" >> {log}
-echo better > "$1"
-"""
+
+def here() -> AbstractContextManager[None]:
+    return nullcontext()
 
 
-@pytest.fixture
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the editor saw: where its file's folder lies, the folder's mode, the text."""
-    log, script = tmp_path / "log", tmp_path / "editor"
-    script.write_text(EDITOR.format(log=log))
+def test_what_the_editor_leaves_is_the_text(tmp_path: Path) -> None:
+    script = tmp_path / "my editor"
+    script.write_text('#!/bin/sh\necho "and more" >> "$2"\n')
     script.chmod(0o700)
-    for folder in ("disk", "memory"):
-        (tmp_path / folder).mkdir()
-    monkeypatch.setenv("EDITOR", str(script))
-    monkeypatch.delenv("VISUAL", raising=False)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "disk"))
-    monkeypatch.setattr(editor, "MEMORY", tmp_path / "memory")
-    monkeypatch.setattr(QwenchatApp, "suspend", lambda _app: nullcontext())
-    return log
+    assert edited("text\n", f"'{script}' -x", here) == "text\nand more"
+
+
+@pytest.mark.parametrize("command", ["vim '", "/nowhere/vim", "/"])
+def test_an_editor_that_cannot_be_started_is_named(command: str) -> None:
+    with pytest.raises(WrongUse, match=command):
+        edited("text", command, here)
+
+
+@pytest.mark.parametrize("command", ["", " "])
+def test_without_a_name_it_is_vi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    vi = tmp_path / "vi"
+    vi.write_text('#!/bin/sh\necho written > "$1"\n')
+    vi.chmod(0o700)
+    assert edited("text", command, here) == "written"
+
+
+def test_no_room_for_a_file_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_where: object) -> Iterator[str]:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", full)
+    with pytest.raises(FileError, match="No space left on device"):
+        edited("text", "true", here)
+
+
+async def test_where_the_terminal_cannot_be_given_away_the_question_stays() -> None:
+    async with chatting() as it:
+        await it.pilot.press(*"half", "ctrl+g")
+        await until(lambda: any("--inline" in said for said in it.said))
+        assert it.chat.prompt.text == "half"
+
+
+async def test_what_was_edited_is_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISUAL", "sh -c 'echo written > \"$0\"'")
+    async with chatting() as it:
+        monkeypatch.setattr(it.app, "suspend", here)
+        await it.pilot.press(*"half", "ctrl+g")
+        await until(lambda: it.chat.prompt.text == "written")
+
+
+def write_down(log: Path) -> str:
+    """An editor that keeps where its file's folder lies, the folder's mode and the text."""
+    seen = 'cd "$(dirname "$0")" && dirname "$PWD" && stat -c %a . && cat "$0"'
+    return f"sh -c '{{ {seen}; }} > {log}; echo better > \"$0\"'"
 
 
 @pytest.mark.parametrize("private", [False, True])
-async def test_the_editor_gets_the_question_and_gives_it_back(log: Path, tmp_path: Path, private: bool) -> None:
+async def test_a_private_question_is_in_memory_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private: bool
+) -> None:
+    for folder in ("disk", "memory"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "disk"))
+    monkeypatch.setattr(editor, "MEMORY", tmp_path / "memory")
+    monkeypatch.setenv("VISUAL", write_down(tmp_path / "log"))
     async with chatting() as it:
+        monkeypatch.setattr(it.app, "suspend", here)
         if private:
             await it.do("new_private")
             await until(lambda: it.chat.chats.sessions.is_private(it.chat.session.id))
@@ -45,28 +88,21 @@ async def test_the_editor_gets_the_question_and_gives_it_back(log: Path, tmp_pat
         await it.do("editor")
         assert it.chat.prompt.text == "better"
     place = tmp_path / ("memory" if private else "disk")
-    assert log.read_text().splitlines() == [str(place), "700", "good"]
+    assert (tmp_path / "log").read_text().splitlines() == [str(place), "700", "good"]
     assert not list(place.iterdir())
 
 
-async def test_a_private_question_stays_in_the_prompt_where_no_memory_can_hold_a_file(
-    log: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_private_question_stays_in_the_prompt_where_no_memory_can_hold_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(editor, "MEMORY", Path("/nowhere"))
+    monkeypatch.setattr(editor, "MEMORY", tmp_path / "nowhere")
+    monkeypatch.setenv("VISUAL", write_down(tmp_path / "log"))
     async with chatting() as it:
+        monkeypatch.setattr(it.app, "suspend", here)
         await it.do("new_private")
         await until(lambda: it.chat.chats.sessions.is_private(it.chat.session.id))
         it.write("good")
         await it.do("editor")
         await until(lambda: any("written to no disk" in said for said in it.said))
         assert it.chat.prompt.text == "good"
-    assert not log.exists()
-
-
-async def test_an_editor_that_is_not_there_leaves_the_question(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EDITOR", "/nowhere/editor")
-    async with chatting() as it:
-        it.write("good")
-        await it.do("editor")
-        await until(lambda: any("/nowhere/editor can't be started" in said for said in it.said))
-        assert it.chat.prompt.text == "good"
+    assert not (tmp_path / "log").exists()

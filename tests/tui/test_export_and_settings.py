@@ -1,5 +1,6 @@
 """Exporting and the settings, as a person uses them."""
 
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -106,6 +107,40 @@ async def test_errors_are_told_in_place(program: StillProgram, tmp_path: Path) -
             await pilot.press("enter")
             await until(partial(complains, app, says))
         assert not app.closed
+
+
+@pytest.mark.parametrize("reason", [PermissionError(13, "Permission denied"), OSError(36, "File name too long")])
+async def test_a_place_that_cannot_be_looked_at_is_told(
+    program: StillProgram, monkeypatch: pytest.MonkeyPatch, reason: OSError
+) -> None:
+    app = DialogApp(ExportScreen(program, ["s"]))
+    async with app.run_test(size=WIDE) as pilot:
+        await until(lambda: place(app).value)
+        real = Path.stat
+
+        def stat(path: Path, **how: bool) -> os.stat_result:
+            if path.name == "shut.md":
+                raise reason
+            return real(path, **how)
+
+        monkeypatch.setattr(Path, "stat", stat)
+        place(app).value = "/tmp/shut.md"
+        place(app).focus()
+        await pilot.press("enter")
+        await until(lambda: str(reason.strerror) in complaint(app))
+        assert not app.closed
+
+
+async def test_the_folder_that_it_was_started_in_is_gone(
+    program: StillProgram, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    app = DialogApp(ExportScreen(program, ["s"]))
+    async with app.run_test(size=WIDE):
+        await until(lambda: place(app).value == str(Path.home() / "A title 标题.md"))
 
 
 async def test_several_go_into_a_folder(program: StillProgram, tmp_path: Path) -> None:

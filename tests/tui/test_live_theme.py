@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from qwenchat.paths import packed_themes
+from qwenchat.tui import themes
+from qwenchat.tui.app import Start
 from tests.tui.chatting import Chatting, chatting
 from tests.tui.screens import until
 
@@ -28,8 +32,23 @@ async def test_a_theme_of_ones_own_is_followed(home: Path) -> None:
         own.write_text("title = [", "utf-8")
         await until(lambda: any("mine.toml is wrong" in said for said in it.said))
         assert colour(it) == "#123456"
+        own.write_text(INK + '\n[variables]\nfooter-key-foreground = "no colour"\n', "utf-8")
+        await until(lambda: any("footer-key-foreground" in said for said in it.said))
+        assert colour(it) == "#123456"
         own.write_text(INK, "utf-8")
         await until(lambda: colour(it) == before)
+
+
+async def test_a_wrong_theme_that_was_chosen_does_not_prevent_the_start(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(themes, "suited", lambda wanted, **_terminal: wanted)  # with colours
+    own = home / "config" / "themes" / "mine.toml"
+    own.parent.mkdir(parents=True)
+    own.write_text(INK + '\n[variables]\nfooter-key-foreground = "no colour"\n', "utf-8")
+    async with chatting(start=Start(model="guide", theme="mine")) as it:
+        await until(lambda: any("footer-key-foreground" in said for said in it.said))
+        assert it.app.theme == "ink"
 
 
 async def test_ones_own_theme_of_a_packed_name_takes_over_while_it_runs(home: Path) -> None:

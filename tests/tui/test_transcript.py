@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from textual.geometry import Offset
+from textual.pilot import Pilot
 from textual.selection import SELECT_ALL, Selection
 
 from qwenchat.chat.conversation import Attachment, FinishReason, Status, Timings, Usage
@@ -173,6 +175,48 @@ async def test_variants_are_marked_and_chosen() -> None:
         await pilot.press("right", "left")
         await until(lambda: len(app.heard(Transcript.VariantChosen)) == 4)
         assert app.heard(Transcript.VariantChosen)[-1].step == -1
+
+
+async def click_on(app: TranscriptApp, pilot: Pilot[None], words: str) -> None:
+    y = next(y for y, row in enumerate(app.rows) if words in row)
+    await pilot.click(Transcript, offset=(cell_len(app.rows[y].partition(words)[0]), y))
+
+
+async def test_what_can_be_done_with_the_selected_message_is_clicked_at_its_heading() -> None:
+    app = TranscriptApp(talk(4))
+    async with app.run_test(size=(100, 20)) as pilot:
+        await pilot.pause()
+        assert not any("quote" in row for row in app.rows)
+        heights = app.transcript.column.total
+        app.transcript.select("m2")
+        await until(lambda: any(row.endswith("answer again  edit  copy  quote  delete  …") for row in app.rows))
+        app.transcript.select("m3")
+        await until(lambda: any(row.endswith("again  continue  branch  copy  quote  delete  …") for row in app.rows))
+        assert sum("quote" in row for row in app.rows) == 1
+        assert app.transcript.column.total == heights
+        for words in ("answer again", "continue", "branch", "copy", "quote", "delete", "…"):
+            await click_on(app, pilot, words)
+        names = ["regenerate", "carry_on", "branch", "copy", "quote", "delete", ""]
+        await until(lambda: [event.action for event in app.heard(Transcript.ActionChosen)] == names)
+        assert app.transcript.selected == app.transcript.messages[3]
+        lines = app.transcript.column.lines(3)
+        copied = app.transcript.get_selection(Selection(Offset(0, place(3, 0)), Offset(99, place(3, len(lines)))))
+        assert copied and "quote" not in copied[0]
+
+
+@pytest.mark.parametrize("width", [8, 12, 20, 30, 40, 50])
+@pytest.mark.parametrize("language", ["en", "zh_CN"])
+async def test_things_to_do_that_find_no_room_are_left_out(width: int, language: str) -> None:
+    app = TranscriptApp([question(0), answer(1, status=Status.STREAMING)], language=language)
+    async with app.run_test(size=(width, 20)) as pilot:
+        await pilot.pause()
+        for number in (0, 1):
+            before = app.rows
+            app.transcript.select(f"m{number}")
+            await pilot.pause()
+            assert all(cell_len(row) < width for row in app.rows)
+            assert len(app.rows) == len(before)
+            assert not any("delete" in row or "删除" in row for row in app.rows) or (width, number) > (39, 0)
 
 
 async def test_links_and_code_are_named_by_a_click_and_not_opened() -> None:

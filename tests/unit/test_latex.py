@@ -85,3 +85,5 @@ def test_deep_nesting_ends() -> None:
     assert inline("\\frac" * 5000) is not None
     assert inline("^" * 5000) is not None
     assert display("\\begin{cases}" * 3000)
+    assert display("\\sqrt[" * 5000)
+    assert display("\\begin{matrix}" + "\\\\[" * 5000)

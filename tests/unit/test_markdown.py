@@ -155,5 +155,10 @@ def test_wrapped_lines_know_how_they_were_one() -> None:
 
 
 def test_control_characters_never_get_through() -> None:
-    hostile = "a\x1b]52;c;Zm9v\x07b \x9b31m `\x1b[2J` [\x1bx](http://a.b/\x1b) \u202etxt\r\n```\x1b\n\x07\n```"
+    hostile = "a\x1b]52;c;Zm9v\x07b \x9b31m `\x1b[2J` [\x1bx](http://a.b/\x1b) \u202etxt\r\n```\x1b\n\x07\n```\n"
+    hostile += "<http://a/%1b]52;c;Zm9v%07> &#13;&#10;&#x202e;&#x2066; ![&#x202e;](http://a)\n\n```&#x202e;x&#13;y\n```"
     assert not any(ord(c) < 32 or 127 <= ord(c) < 160 or c == "\u202e" for line in shown(hostile) for c in line)
+
+
+def test_a_formula_too_long_to_read_is_shown_as_its_source() -> None:
+    assert "\\sqrt[" in "".join(shown("$$\n" + "\\sqrt[" * 1000 + "\n$$"))

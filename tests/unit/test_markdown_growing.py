@@ -20,6 +20,7 @@ FRAGMENTS = [
     "e\u0301", "\u200d", "\ufe0f", "1\ufe0f\u20e3",
     "\r", "\r\n", "\t", "\u001b[31m", "\u0007", "\u202e", "שלום", "العربية", "<b>", "&amp;", "\\", "[ ] x",
     "- [x] d", " ", "word", "longword" * 9, "\u0085", "\u2028", "한국어",
+    "<http://a/%1b]52;c;%07%E2%80%AE>", "&#13;", "&#10;", "&#12;", "&#x202e;", "&#x2066;", "```&#x202e;x&#13;\n",
 ]  # fmt: skip
 TEXT = st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.text(max_size=6)), max_size=25).map("".join)
 
@@ -34,7 +35,9 @@ def test_lines_are_clean_and_fit(text: str, width: int) -> None:
     for line in render(text, width, PALETTE):
         drawn = "".join(segment.text for segment in line.segments)
         assert line.width == sum(cell_len(segment.text) for segment in line.segments) <= max(width, 8)
-        assert not any(ord(c) < 32 or 127 <= ord(c) < 160 or "\u202a" <= c <= "\u202e" for c in drawn)
+        assert not any(
+            ord(c) < 32 or 127 <= ord(c) < 160 or "\u202a" <= c <= "\u202e" or "\u2066" <= c <= "\u2069" for c in drawn
+        )
         assert 0 <= line.margin <= len(drawn)
 
 

@@ -136,6 +136,40 @@ def test_a_wrong_theme_is_named(tmp_path: Path, written: str | None, says: str) 
     assert len(found.problems) == 1 and themes.DEFAULT in found.by_name
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("footer-key-foreground", "no colour"),
+        ("border", "auto 87%"),
+        ("block-cursor-text-style", "boldish"),
+        ("panel", "red; }"),
+        ("scrollbar", '"'),
+        ("a b", "red"),
+    ],
+)
+def test_a_wrong_variable_is_named(tmp_path: Path, name: str, value: str) -> None:
+    file = tmp_path / "mine.toml"
+    ink = (packed_themes() / "ink.toml").read_text("utf-8")
+    file.write_text(f"{ink}\n[variables]\n'{name}' = '{value}'\n", "utf-8")
+    with pytest.raises(WrongUse) as wrong:
+        themes.load(file)
+    assert str(file) in wrong.value.message and f"variables.{name}`" in wrong.value.message
+    assert themes.named("mine", tmp_path).name == themes.DEFAULT
+
+
+@pytest.mark.parametrize("name", sorted(ALL.by_name))
+def test_textuals_own_values_of_variables_are_not_wrong(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "mine.toml"
+    packed = (packed_themes() / f"{name}.toml").read_text("utf-8").partition("[variables]")[0]
+    lines = [f"{key} = '{value}'" for key, value in variables_of(ALL.by_name[name]).items()]
+    file.write_text("\n".join([packed, "[variables]", *lines]), "utf-8")
+    assert themes.load(file)[1].name == "mine"
+
+
+def test_a_name_that_is_no_file_name_gives_the_default() -> None:
+    assert themes.named("x" * 300, Path("/nowhere")).name == themes.DEFAULT
+
+
 def test_a_theme_of_ones_own_wins(tmp_path: Path) -> None:
     ink = (packed_themes() / "ink.toml").read_text("utf-8")
     (tmp_path / "ink.toml").write_text(ink.replace('"Ink"', '"Mine"'), "utf-8")

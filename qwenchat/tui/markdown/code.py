@@ -13,6 +13,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 from qwenchat.i18n import _
+from qwenchat.text import clean_line
 from qwenchat.tui.markdown.line import Line, Run
 from qwenchat.tui.markdown.palette import Palette
 from qwenchat.tui.markdown.wrap import chop, drawable
@@ -23,7 +24,7 @@ _MOST = 100_000
 
 def language_of(info: str) -> str:
     """Return the language that a fence's info string names, such as `python` of `python title="x"`."""
-    word = info.strip().split(maxsplit=1)[0] if info.strip() else ""
+    word = next(iter(clean_line(info).split()), "")
     return word.strip("{}.").partition("{")[0][:30]
 
 

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass, field
-from itertools import zip_longest
 
 from rich.cells import cell_len
 
@@ -24,7 +23,10 @@ class Rows:
 
     def lines(self) -> list[str]:
         """Return the rows with their columns aligned, in tall brackets."""
-        widths = [max(map(cell_len, column)) for column in zip_longest(*self.rows, fillvalue="")]
+        widths: list[int] = []
+        for row in self.rows:
+            widths += [0] * (len(row) - len(widths))
+            widths[: len(row)] = map(max, widths, map(cell_len, row))
         aligned = not self.environment.endswith(("matrix", "array", "cases"))
         gap = " " if aligned else "  "
         out = []

@@ -101,12 +101,14 @@ class _Reader:
 
     def _optional(self) -> str:
         """Read `[…]` where it follows."""
-        if self._at < len(self._pieces) and self._pieces[self._at] == "[":
-            self._at += 1
-            text = "".join(str(part) for part in self._until(frozenset("]")))
-            self._at += 1
-            return text
-        return ""
+        if self._next() != "[" or self._depth >= _DEEPEST:
+            return ""
+        self._at += 1
+        self._depth += 1
+        text = "".join(str(part) for part in self._until(frozenset("]")))
+        self._depth -= 1
+        self._at += 1
+        return text
 
     def _script(self, mark: str) -> str:
         text = tidy(self._argument())

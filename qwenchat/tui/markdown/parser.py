@@ -9,6 +9,7 @@ from functools import cache
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from qwenchat.text import clean
 from qwenchat.tui.markdown.emphasis import CJKInline
 from qwenchat.tui.markdown.formulas import formulas
 
@@ -30,4 +31,8 @@ def _parser() -> MarkdownIt:
 
 def parse(text: str) -> list[Token]:
     """Return the block tokens of clean Markdown; those of type `inline` have children."""
-    return _parser().parse(text)
+    tokens = _parser().parse(text)
+    for token in tokens:
+        for child in token.children or ():
+            child.content = clean(child.content).replace("\n", " ")  # `&#x202e;` and `%1b` were clean until now
+    return tokens

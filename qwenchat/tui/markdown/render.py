@@ -21,6 +21,8 @@ _BULLETS = "•◦▪"
 _BOXES = {"[ ] ": "[ ] ", "[x] ": "[✓] ", "[X] ": "[✓] "}
 _NARROWEST = 8
 """Cells that nested lists and quotes leave for words, however deep they are; nothing is drawn narrower."""
+_LONGEST_FORMULA = 4000
+"""Characters; what is longer is shown as its source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,9 @@ class _Renderer:
             case "table_open":
                 lines = self._table(tokens, width, base)
             case "formula_block":
-                rows = [[("  " + drawable(row), base + palette.formula)] for row in latex.display(token.content)]
+                source = token.content.split("\n")
+                drawn = latex.display(token.content) if len(token.content) <= _LONGEST_FORMULA else source
+                rows = [[("  " + drawable(row), base + palette.formula)] for row in drawn]
                 lines = [line for row in rows for line in chop(row, width)]
             case _:
                 lines = wrap([(drawable(token.content), base)], width) if token.content else []

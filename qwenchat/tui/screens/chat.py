@@ -79,7 +79,7 @@ class ChatScreen(Commands):
         """Bind the keys of the parts, show the chat, then read the disk."""
         for part, where in ((self.transcript, Where.MESSAGE), (self.sidebar.list, Where.LIST)):
             part._bindings = BindingsMap.merge([part._bindings, bindings(self.actions, where)])
-        self.gauge.hint = _("F1 help · Ctrl+P commands")
+        self.gauge.hints = ((_("F1 help"), "screen.help"), (_("Ctrl+P commands"), "app.command_palette"))
         self.call_after_refresh(lambda: self.attempt(self._start()))
 
     async def _start(self) -> None:

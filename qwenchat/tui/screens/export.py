@@ -96,7 +96,7 @@ class ExportScreen(Dialog[None]):
         export, place = self._export, self.query_one(Input)
         if place.value in ("", self._suggested):
             name = export.files()[0][0] if len(self._sessions) == 1 else f"qwenchat-{export.form.name}.zip"
-            self._suggested = place.value = str(Path.cwd() / name)
+            self._suggested = place.value = str(_here() / name)
         self._preview()
 
     @work(exclusive=True, group="preview")
@@ -129,7 +129,7 @@ class ExportScreen(Dialog[None]):
 
     async def _may_replace(self, place: str) -> bool:
         """Ask before a file is replaced; False leaves it to the export to refuse."""
-        if not await asyncio.to_thread(Path(place).is_file):
+        if not await asyncio.to_thread(_is_file, place):
             return False
         question = _("{path} is there already.").format(path=place)
         asking = ConfirmScreen(clean(question), yes=_("Replace it"))
@@ -148,6 +148,22 @@ def _beginning(export: Export) -> str:
         if len(text) > _PREVIEW_CHARACTERS:
             break
     return "\n".join(islice(clean(text[:_PREVIEW_CHARACTERS]).splitlines(), _PREVIEW_LINES))
+
+
+def _here() -> Path:
+    """Return the folder to suggest: where the program was started, or home where that folder is gone."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path.home()
+
+
+def _is_file(place: str) -> bool:
+    """Say whether a file is there; a place that can't be looked at is for the export to refuse."""
+    try:
+        return Path(place).is_file()
+    except OSError:
+        return False
 
 
 def _expanded(place: str) -> str:

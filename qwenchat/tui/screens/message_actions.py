@@ -64,6 +64,11 @@ class MessageActions(Undoing):
             self.prompt.area.focus()
             self.tell(_("The next question follows this message."))
 
+    @on(Transcript.ActionChosen)
+    async def carry_out_chosen(self, event: Transcript.ActionChosen) -> None:
+        """Do what was clicked; the palette has all that there is."""
+        await self.run_action(f"screen.{event.action}" if event.action else "app.command_palette")
+
     @on(Transcript.VariantChosen)
     def choose_variant(self, event: Transcript.VariantChosen) -> None:
         """Read another variant."""
@@ -90,6 +95,7 @@ class MessageActions(Undoing):
         await asyncio.to_thread(self.program.store.trash.remove_message, message.id)
         self.undone.append(self.undo_message(message.session, message.id))
         await self.reread()
+        self.sidebar.reload()
         self.tell(_("Deleted. F8 takes it back."))
 
     def action_copy(self) -> None:
@@ -100,8 +106,9 @@ class MessageActions(Undoing):
 
     def action_copy_chat(self) -> None:
         """Copy the whole branch as Markdown."""
+        you, assistant = _("You"), _("Assistant")
         parts = [
-            f"**{_('You') if message.role is Role.USER else message.model or _('Assistant')}**\n\n{message.text}"
+            f"**{you if message.role is Role.USER else message.model or assistant}**\n\n{message.text}"
             for message in self.transcript.messages
         ]
         self.copy_text("\n\n---\n\n".join(parts))

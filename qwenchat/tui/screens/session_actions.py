@@ -35,7 +35,11 @@ class SessionActions(Answering):
         opened = await self.chats.sessions.open(session_id)
         if message_id and all(message.id != message_id for message in opened.branch):
             tree = await asyncio.to_thread(self.program.store.tree, session_id)
-            opened = await self.chats.sessions.show(tree[message_id])
+            if message := next((message for message in tree if message.id == message_id), None):
+                opened = await self.chats.sessions.show(message)
+            else:  # deleted since the list was read
+                message_id = None
+                self.sidebar.reload()
         await self.show(opened, at=message_id)
         self.sidebar.mark(session_id, (self.queue.running, *self.queue.waiting))
         self.prompt.area.focus()

@@ -3,6 +3,7 @@
 import asyncio
 from typing import TYPE_CHECKING
 
+from qwenchat.errors import StoreError
 from qwenchat.i18n import _
 from qwenchat.program import Program
 from qwenchat.tui.screens.conversation import Undo
@@ -35,8 +36,17 @@ class Undoing(SessionActions):
         async with self._undoing:
             undo = self.undone.pop() if self.undone else await self._earlier()
             if undo:
-                await undo.back()
-            self.tell(undo.words if undo else _("There is nothing to take back."))
+                await self._take_back(undo)
+            else:
+                self.tell(_("There is nothing to take back."))
+
+    async def _take_back(self, undo: Undo) -> None:
+        try:
+            await undo.back()
+        except StoreError:
+            self.undone.append(undo)
+            raise
+        self.tell(undo.words)
 
     async def _earlier(self) -> Undo | None:
         """Return how to take back what went last from the open chat, else the chat that went last."""
@@ -56,5 +66,6 @@ class Undoing(SessionActions):
                 await self.reshow(await self.chats.sessions.show(tree[message_id]), at=message_id)
             else:
                 await self.open_session(session_id, message_id)
+            self.sidebar.reload()
 
         return Undo(_("The message is back."), back)

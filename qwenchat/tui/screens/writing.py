@@ -13,7 +13,7 @@ from qwenchat.chat.conversation import Attachment, Message
 from qwenchat.errors import Interrupted, QwenchatError
 from qwenchat.program import Program
 from qwenchat.text import joined
-from qwenchat.tui.editor import edit
+from qwenchat.tui import editor
 from qwenchat.tui.screens import open as screens
 from qwenchat.tui.screens.message_actions import MessageActions
 from qwenchat.tui.widgets.prompt import Prompt
@@ -168,14 +168,9 @@ class Writing(MessageActions):
 
     def action_editor(self) -> None:
         """Write the question in the person's own editor."""
+        wanted = self.program.environ.get("VISUAL") or self.program.environ.get("EDITOR") or ""
+        private = self.chats.sessions.is_private(self.session.id)
         try:
-            with self.app.suspend():
-                text = edit(
-                    self.prompt.text,
-                    self.program.environ,
-                    private=self.chats.sessions.is_private(self.session.id),
-                )
+            self.prompt.write(editor.edited(self.prompt.text, wanted, self.app.suspend, private=private))
         except QwenchatError as error:
             self.tell_error(error)
-        else:
-            self.prompt.write(text)

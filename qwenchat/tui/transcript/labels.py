@@ -2,14 +2,18 @@
 
 import time
 
+from rich.cells import cell_len
 from rich.style import Style
 
 from qwenchat.chat.conversation import FinishReason, Message, Role, Status
 from qwenchat.i18n import _, ngettext
 from qwenchat.text import clean_line
-from qwenchat.tui.markdown.line import Run
+from qwenchat.tui.markdown.line import Line, Run, line_of
 from qwenchat.tui.markdown.palette import Palette
 from qwenchat.tui.markdown.wrap import drawable
+
+_GAP = 2
+"""Cells between two things to do."""
 
 
 def heading(message: Message, variant: tuple[int, int], palette: Palette) -> list[Run]:
@@ -33,6 +37,38 @@ def variant_mark(variant: tuple[int, int], palette: Palette) -> list[Run]:
         (f"{number}/{count}", palette.text),
         (" ›", palette.link + Style(underline=False) + Style.from_meta({"variant": 1})),
     ]
+
+
+def with_actions(line: Line, message: Message, width: int, palette: Palette) -> Line:
+    """Return a heading with as many things to do with its message as there is room for; `…` stands for all others."""
+    rest = ("…", "")
+    room = width - line.width - cell_len(rest[0]) - _GAP
+    if room < 0:
+        return line
+    shown: list[tuple[str, str]] = []
+    for words, action in _actions(message):
+        room -= cell_len(words) + _GAP
+        if room < 0:
+            break
+        shown.append((words, action))
+    runs: list[Run] = []
+    style = palette.link + Style(underline=False)
+    for words, action in (*shown, rest):
+        runs += [(" " * _GAP, palette.text), (words, style + Style.from_meta({"action": action}))]
+    added = line_of(runs)
+    return Line((*line.segments, *added.segments), line.width + added.width, line.margin, line.glue)
+
+
+def _actions(message: Message) -> list[tuple[str, str]]:
+    """Return what is usually done with a message: the words and the name of the action."""
+    either = [(_("copy"), "copy"), (_("quote"), "quote")]
+    if message.status is Status.STREAMING:
+        return either
+    if message.role is Role.USER:
+        own = [(_("answer again"), "regenerate"), (_("edit"), "edit")]
+    else:
+        own = [(_("answer again"), "regenerate"), (_("continue"), "carry_on"), (_("branch"), "branch")]
+    return [*own, *either, (_("delete"), "delete")]
 
 
 def attachments(message: Message, palette: Palette) -> list[Run]:

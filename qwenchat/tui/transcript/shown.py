@@ -107,6 +107,10 @@ class Shown:
             del self.strips[number]
         return self.lines
 
+    def with_actions(self, heading: Line, look: Look) -> Line:
+        """Return the line of its heading with things to do behind it."""
+        return labels.with_actions(heading, self.message, look.measure, look.palette)
+
     def forget(self) -> None:
         """Give the memory of the layout back."""
         self.lines = None

@@ -6,7 +6,8 @@ It knows messages and nothing else: no store, no engine, no prompt. Whoever owns
 - `show_boundary` when the model stops seeing the oldest messages;
 - `select`, `select_next`, `find`, `find_next`, `follow`, `code_blocks` for keys that are bound elsewhere;
 
-and handles its messages `Selected`, `VariantChosen`, `LinkActivated`, `CodeActivated`, `Following`, `Found`.
+and handles its messages `Selected`, `ActionChosen`, `VariantChosen`, `LinkActivated`, `CodeActivated`, `Following`,
+`Found`.
 
 Only what is visible is read and laid out. All other heights are estimates, corrected as they come into view
 without moving what is being read.
@@ -21,6 +22,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message as Event
 
 from qwenchat.chat.conversation import Message
+from qwenchat.tui.markdown.line import Line
 from qwenchat.tui.transcript.drawing import Highlight
 from qwenchat.tui.transcript.find import Search, occurrences
 from qwenchat.tui.transcript.messages import Messages
@@ -56,6 +58,12 @@ class Transcript(Messages, inherit_bindings=True):
         """Another message is selected, or none."""
 
         message: Message | None
+
+    @dataclass
+    class ActionChosen(_Said):
+        """A person clicked something to do with the selected message; `action` is empty for all that there is."""
+
+        action: str
 
     @dataclass
     class VariantChosen(_Said):
@@ -181,6 +189,8 @@ class Transcript(Messages, inherit_bindings=True):
             self.post_message(self.LinkActivated(self, str(meta["link"])))
         elif "code" in meta:
             self.post_message(self.CodeActivated(self, self.column.shown[index].message, int(meta["code"])))
+        elif "action" in meta:
+            self.post_message(self.ActionChosen(self, str(meta["action"])))
         elif "variant" in meta:
             self._want_variant(index, int(meta["variant"]))
         else:
@@ -189,6 +199,13 @@ class Transcript(Messages, inherit_bindings=True):
     def is_selected(self, index: int) -> bool:
         """Whether a message is the selected one."""
         return self._selected is not None and self.column.shown[index].message.id == self._selected
+
+    def dressed(self, index: int, number: int, line: Line) -> Line:
+        """Put things to do behind the heading of the selected message."""
+        shown, look = self.column.shown[index], self.column.look
+        if number != shown.above or not self.is_selected(index):
+            return line
+        return shown.with_actions(line, look)
 
     def highlights(self, index: int, line: int) -> Sequence[Highlight]:
         """Return where the words that are searched for stand in a line."""

@@ -20,6 +20,7 @@ from textual.theme import Theme
 
 from qwenchat.chat.conversation import Role
 from qwenchat.i18n import _, ngettext
+from qwenchat.tui.markdown.line import Line
 from qwenchat.tui.markdown.palette import Palette
 from qwenchat.tui.transcript.column import Column
 from qwenchat.tui.transcript.drawing import Highlight, copied, place, placed, strip_of
@@ -144,6 +145,10 @@ class Viewport(ScrollView, can_focus=True):
         """Whether to mark a message as selected."""
         return False
 
+    def dressed(self, index: int, number: int, line: Line) -> Line:
+        """Return a line as it is drawn here; what is added at its end is neither found nor copied."""
+        return line
+
     def highlights(self, index: int, line: int) -> Sequence[Highlight]:
         """Return what is to be highlighted in a line."""
         return ()
@@ -255,13 +260,14 @@ class Viewport(ScrollView, can_focus=True):
         if own and shown.message.role is Role.USER:
             base = base + palette.question
         gutter = Segment("▌ ", palette.selected) if own and self.is_selected(index) else Segment(" " * GUTTER)
+        drawn = self.dressed(index, number, lines[number])
         if span is not None:
             style = self.screen.get_component_rich_style("screen--selection")
             text = sum(len(segment.text) for segment in lines[number].segments)
             start, end = span[0] - GUTTER, text if span[1] < 0 else span[1] - GUTTER
-            strip = strip_of(lines[number], width, gutter, base, [(max(start, 0), max(end, 0), style)])
+            strip = strip_of(drawn, width, gutter, base, [(max(start, 0), max(end, 0), style)])
             return strip.apply_offsets(0, place(index, number))
-        strip = strip_of(lines[number], width, gutter, base, self.highlights(index, number))
+        strip = strip_of(drawn, width, gutter, base, self.highlights(index, number))
         strip = strip.apply_offsets(0, place(index, number))
         shown.strips[number] = strip
         return strip

@@ -1,12 +1,18 @@
 """The line at the bottom: how full the context window is, and what the model is doing or did."""
 
+from collections.abc import Sequence
+
 from textual.content import Content
 from textual.reactive import reactive
+from textual.style import Style
 from textual.widget import Widget
 
 from qwenchat.i18n import _
 from qwenchat.text import clean_line
 from qwenchat.tui.running.told import Fill
+
+Hint = tuple[str, str]
+"""Words, and the action that a click on them carries out."""
 
 _BAR = 10
 _NEARLY = 0.85
@@ -21,24 +27,29 @@ class Gauge(Widget):
     """What is going on, in words."""
     fraction: reactive[float | None] = reactive(None)
     """How far that is, from 0 to 1; None without an end in sight."""
-    hint: reactive[str] = reactive("")
-    """Shown at the end where there is room."""
+    hints: reactive[Sequence[Hint]] = reactive(())
+    """Shown at the end where there is room; the last of them, where there is not, as `^P`."""
+
+    DEFAULT_CSS = """
+    Gauge {
+        link-color: $foreground-muted;
+        link-style: none;
+        link-background: transparent;
+    }
+    """
 
     def render(self) -> Content:
         """Return the line, shortened to the room there is."""
         width = self.size.width
         left, right = self._window(width), self._activity(width)
-        hint = Content.styled(self.hint, "$foreground-muted")
-        used = left.cell_length + right.cell_length
-        if used + 2 > width:
-            left = Content("") if self.activity else left
-            return Content.assemble(left, right).truncate(max(width, 1), ellipsis=True)
+        short = _clickable([("^P", action) for _words, action in self.hints[-1:]])
+        room = max(width - short.cell_length - 1, 1)
+        if left.cell_length + right.cell_length > room:
+            words = right if self.activity else Content.assemble(left, right)
+            return _ends(words.truncate(room, ellipsis=True), short, width)
         middle = Content("   " if left.cell_length and right.cell_length else "")
-        used += middle.cell_length
-        gap = width - used - hint.cell_length
-        if gap < 2:
-            return Content.assemble(left, middle, right)
-        return Content.assemble(left, middle, right, Content(" " * gap), hint)
+        words, hint = Content.assemble(left, middle, right), _clickable(self.hints)
+        return _ends(words, hint if words.cell_length + hint.cell_length + 2 <= width else short, width)
 
     def _window(self, width: int) -> Content:
         fill = self.fill
@@ -62,6 +73,16 @@ class Gauge(Widget):
         if self.fraction is None or width < 50:
             return Content.styled(words, "$text-primary")
         return Content.assemble(Content.styled(bar(self.fraction) + " " + words, "$text-primary"))
+
+
+def _clickable(hints: Sequence[Hint]) -> Content:
+    parts = [Content.styled(words, Style.from_meta({"@click": action})) for words, action in hints]
+    return Content.styled(" · ", "$foreground-muted").join(parts)
+
+
+def _ends(left: Content, right: Content, width: int) -> Content:
+    """Return a line with one part at each end."""
+    return Content.assemble(left, Content(" " * max(width - left.cell_length - right.cell_length, 0)), right)
 
 
 def bar(share: float) -> str:

@@ -2,17 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-from textual.containers import Horizontal, Vertical
+from rich.cells import cell_len
+from textual.binding import Binding, BindingType
+from textual.containers import ItemGrid, Vertical, VerticalScroll
 from textual.content import Content
 from textual.message import Message as Event
 from textual.widgets import Button, Static
 
 from qwenchat.text import clean_line
 
+_PADDING = 2
+"""Cells of a button beside its words."""
+
 
 class Notice(Vertical):
-    """Words and, below them, things to do. Hidden while there is nothing to say."""
+    """Words, which scroll where they are many, and below them things to do. Hidden while there is nothing to say."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "scroll_words(-1)", "Up", show=False),
+        Binding("down", "scroll_words(1)", "Down", show=False),
+    ]
 
     @dataclass
     class Chosen(Event):
@@ -25,16 +36,23 @@ class Notice(Vertical):
         if not self.children:
             if not words:
                 return
-            await self.mount(Static(id="notice-words", markup=False), Horizontal(id="notice-offers"))
+            scroll = VerticalScroll(Static(id="notice-words", markup=False), id="notice-text", can_focus=False)
+            await self.mount(scroll, ItemGrid(id="notice-offers"))
         self.query_one("#notice-words", Static).update(Content(clean_line(words, 1000)))
-        row = self.query_one("#notice-offers", Horizontal)
+        self.query_one("#notice-text").scroll_home(animate=False)
+        row = self.query_one("#notice-offers", ItemGrid)
         await row.remove_children()
         if offers:
             buttons = [Button(Content(label), name=str(number), compact=True) for number, label in enumerate(offers)]
+            row.min_column_width = max(map(cell_len, offers)) + _PADDING
             await row.mount_all(buttons)
         row.set_class(bool(offers), "shown")
         self.set_class(bool(words), "shown")
         self.set_class(warning, "warning")
+
+    def action_scroll_words(self, lines: int) -> None:
+        """Show more of the words."""
+        self.query_one("#notice-text").scroll_relative(y=lines, animate=False)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
         """Say what was chosen."""

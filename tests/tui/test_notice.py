@@ -1,0 +1,51 @@
+"""The line above the prompt: however long its words, what it offers and the prompt stay within reach."""
+
+from functools import partial
+
+import pytest
+from textual.errors import NoWidget
+from textual.widget import Widget
+from textual.widgets import Button
+
+from tests.tui.chatting import Chatting, chatting
+from tests.tui.screens import until
+
+LONG = "✗ The model needs more memory than this machine has left for it, which is not much. " * 6
+OFFERS = ["Smaller context", "Fewer layers on the GPU", "Without the GPU", "Other model"]
+
+
+def is_seen(it: Chatting, widget: Widget) -> bool:
+    """Whether all rows of a widget are on the screen."""
+    try:
+        found = it.chat.find_widget(widget)
+    except NoWidget:  # not laid out yet
+        return False
+    return bool(found.region) and found.clip.contains_region(found.region)
+
+
+@pytest.mark.parametrize("size", [(20, 5), (40, 12), (80, 24), (120, 40)])
+@pytest.mark.parametrize("words", ["Short.", LONG], ids=["short", "long"])
+async def test_every_offer_can_be_reached(size: tuple[int, int], words: str) -> None:
+    async with chatting(size=size) as it:
+        await it.ask("A")
+        it.write("half")
+        await it.chat.notice.say(words, OFFERS, warning=True)
+        buttons = list(it.chat.query("#notice Button").results(Button))
+        await until(lambda: all(button.size for button in buttons))
+        await until(lambda: is_seen(it, it.chat.prompt.area))
+        for button in buttons:
+            button.focus()
+            await until(partial(is_seen, it, button))
+            assert it.chat.prompt.area.size.height >= 1
+
+
+async def test_long_words_scroll_with_the_arrows() -> None:
+    async with chatting(size=(80, 24)) as it:
+        await it.chat.notice.say(LONG, OFFERS)
+        it.chat.query("#notice Button").first(Button).focus()
+        text = it.chat.query_one("#notice-text")
+        await until(lambda: text.max_scroll_y)
+        await it.pilot.press("down", "down")
+        await until(lambda: text.scroll_y == 2)
+        await it.chat.notice.say("Other words.")
+        await until(lambda: text.scroll_y == 0)
