@@ -24,6 +24,9 @@ WITH RECURSIVE below (n) AS (
     UNION ALL
     SELECT messages.n FROM below JOIN messages ON messages.parent = below.n AND messages.removed IS NULL
 )"""
+_RESTORABLE = """
+root.removed = root.n
+AND NOT EXISTS (SELECT 1 FROM messages AS above WHERE above.n = root.parent AND above.removed IS NOT NULL)"""
 _OLD_MESSAGES = "SELECT n FROM messages WHERE removed IS NOT NULL AND removed_at < ?"
 
 
@@ -108,13 +111,23 @@ class Trash:
                 connection.execute("UPDATE sessions SET leaf = ? WHERE n = ?", (leaf, session))
         return leaf
 
+    def last_message(self, session_id: str) -> str | None:
+        """Return the message of a session that `restore_message` can take back and that went last."""
+        with self._database.read() as connection:
+            found = connection.execute(
+                "SELECT root.id FROM messages AS root JOIN sessions ON sessions.n = root.session "
+                f"WHERE sessions.id = ? AND {_RESTORABLE} "
+                "ORDER BY removed_at DESC, root.n DESC LIMIT 1",
+                (session_id,),
+            ).fetchone()
+        return str(found[0]) if found else None
+
     def restore_message(self, message_id: str) -> None:
         """Take back one `remove_message`: the message and what went with it. What it followed has to be there."""
         with self._database.write() as connection:
             back = connection.execute(
                 "UPDATE messages SET removed = NULL, removed_at = NULL "
-                "WHERE removed = (SELECT n FROM messages AS root WHERE id = ? AND removed = n AND NOT EXISTS "
-                "(SELECT 1 FROM messages AS above WHERE above.n = root.parent AND above.removed IS NOT NULL))",
+                f"WHERE removed = (SELECT n FROM messages AS root WHERE id = ? AND {_RESTORABLE})",
                 (message_id,),
             )
             if not back.rowcount:

@@ -54,6 +54,7 @@ def actions() -> tuple[Action, ...]:
         Action("new", "ctrl+n", _("New chat"), _("Begin a new chat")),
         Action("new_private", "f7", _("New private chat"), _("Begin a chat that is written nowhere")),
         Action("models", "ctrl+o", _("Models"), _("Choose or download a model")),
+        Action("downloads", "", _("Downloads"), _("See, pause, resume or cancel downloads")),
         Action("session_settings", "ctrl+t", _("Chat settings"), _("Model, system prompt and sampling of this chat")),
         Action("settings", "f2", _("Settings"), _("Settings of the program")),
         Action("themes", "f3", _("Theme"), _("Choose a theme")),

@@ -46,6 +46,8 @@ class Chats:
         """By session, what waited behind an answer that failed: the person decides about that one first."""
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self._beginning: Message | None = None
+        """The question whose turn has come and whose first answer has not begun."""
         self._asking = asyncio.Lock()
         self._placing = asyncio.Lock()
         """Held while a message finds its place in the tree."""
@@ -66,6 +68,11 @@ class Chats:
         """Answer a question once more, with the model loaded `anew`."""
         self._first(_Asked(question.session, lambda turns: turns.regenerate(question), anew), question.id)
 
+    def waits(self, question: Message) -> bool:
+        """Whether a question waits for its first answer."""
+        waiting = [self._beginning, *(asked.question for asked in self._queue)]
+        return any(one is not None and one.id == question.id for one in waiting)
+
     def resume(self, answer: Message, *, anew: bool = False) -> None:
         """Carry an ended answer on, with the model loaded `anew`."""
         self._first(_Asked(answer.session, lambda turns: turns.resume(answer), anew))
@@ -75,13 +82,14 @@ class Chats:
         self._withdrawn(session_id)
         self._held.pop(session_id, None)
         if self.running == session_id:
-            self._stopping = True
+            self._stopping, self._beginning = True, None
             if self.model.engine:
                 await self.model.engine.cancel()
         self._tell_queue()
 
     async def retry(self, session_id: str, offer: Offer) -> None:
-        """Load the model anew, as offered, and go on with the answer that failed; both when its turn comes."""
+        """Go on with what failed when its turn comes: with the model loaded anew, as offered, or with the other one."""
+        anew = offer is not Offer.OTHER_MODEL
         opened = await self.sessions.open(session_id)
         if offer is Offer.SMALLER_CONTEXT:
             await self.sessions.change(session_id, context=self.model.smaller_context(opened.session))
@@ -93,11 +101,11 @@ class Chats:
             return
         last = branch[-1]
         if last.role is Role.USER:
-            self.regenerate(last, anew=True)
+            self.regenerate(last, anew=anew)
         elif last.text:
-            self.resume(last, anew=True)
+            self.resume(last, anew=anew)
         else:
-            self.regenerate(branch[-2], anew=True)
+            self.regenerate(branch[-2], anew=anew)
 
     async def title(self, session_id: str) -> str:
         """Return a title by the session's model, when it has nothing else to do; empty where nothing was asked."""
@@ -142,7 +150,7 @@ class Chats:
     async def _work(self) -> None:
         while self._queue:
             asked = self._queue.popleft()
-            self.running, self._stopping = asked.session, False
+            self.running, self._stopping, self._beginning = asked.session, False, asked.question
             self._tell_queue()
             try:
                 async with self._asking:
@@ -154,7 +162,7 @@ class Chats:
                     self._held[asked.session] = self._withdrawn(asked.session)
                 self._listener(Failed(asked.session, error, offers))
             finally:
-                self.running = ""
+                self.running, self._beginning = "", None
         self._tell_queue()
 
     async def _run(self, asked: _Asked) -> None:
@@ -176,6 +184,7 @@ class Chats:
     async def _report(self, session: str, event: TurnEvent) -> None:
         at = self.sessions.follow(event)
         if isinstance(event, Saved):
+            self._beginning = None
             await self._let_follow(event)
         if isinstance(event, Ended) and not self.sessions.is_private(session):
             await asyncio.to_thread(self._program.machine.note_speed, event.answer)

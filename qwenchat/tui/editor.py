@@ -1,5 +1,6 @@
 """The person's own editor, which has the whole terminal while it runs."""
 
+import os
 import shlex
 import subprocess
 import tempfile
@@ -14,15 +15,24 @@ from qwenchat.i18n import _
 from qwenchat.text import whole
 
 _USUAL = "vi"
+MEMORY = Path("/dev/shm")  # noqa: S108 - the file lies in a folder of its own there, which nobody else may enter
+"""Where files are that reach no disk."""
 
 
-def edited(text: str, command: str, suspended: Callable[[], AbstractContextManager[None]]) -> str:
+def edited(
+    text: str, command: str, suspended: Callable[[], AbstractContextManager[None]], *, private: bool = False
+) -> str:
     """Return a text as the editor left it; `command` is what EDITOR says. Raises WrongUse or FileError.
 
-    `suspended` gives the terminal away for as long as the editor runs.
+    `suspended` gives the terminal away for as long as the editor runs; a `private` text never reaches a disk.
     """
+    if private and not os.access(MEMORY, os.W_OK):
+        raise WrongUse(
+            _("A private chat is written to no disk, and there is no other place here for an editor's file."),
+            _("Write the question in the prompt."),
+        )
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=MEMORY if private else None) as folder:
             file = Path(folder) / "question.md"
             file.write_text(whole(text), "utf-8")
             with suspended():

@@ -57,6 +57,7 @@ def commands() -> dict[str, str]:
     return {
         "new": _("new chat; /new private: one that is kept nowhere"),
         "model": _("choose a model, or name one"),
+        "downloads": _("what is being downloaded"),
         "system": _("set the system prompt"),
         "set": _("set a sampling parameter, such as temperature 0.7"),
         "attach": _("add a text file to the question"),

@@ -86,8 +86,9 @@ def test_one_message_and_what_hangs_below(tmp_path: Path) -> None:
         store.trash.remove_message("q1")
     with pytest.raises(NotFound):
         store.trash.restore_message("a1")  # what it followed is gone
-    store.trash.restore_message("q1")
-    store.trash.restore_message("a1")
+    for last in ("q1", "a1"):
+        assert store.trash.last_message("s") == last
+        store.trash.restore_message(last)
     assert [message.id for message in store.tree("s")] == ["q1", "a1", "a2"]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from qwenchat.errors import FileError, WrongUse
+from qwenchat.tui import editor
 from qwenchat.tui.editor import edited
 from tests.tui.chatting import chatting
 from tests.tui.screens import until
@@ -40,7 +41,7 @@ def test_without_a_name_it_is_vi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_no_room_for_a_file_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full() -> Iterator[str]:
+    def full(**_where: object) -> Iterator[str]:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tempfile, "TemporaryDirectory", full)
@@ -61,3 +62,47 @@ async def test_what_was_edited_is_the_question(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(it.app, "suspend", here)
         await it.pilot.press(*"half", "ctrl+g")
         await until(lambda: it.chat.prompt.text == "written")
+
+
+def write_down(log: Path) -> str:
+    """An editor that keeps where its file's folder lies, the folder's mode and the text."""
+    seen = 'cd "$(dirname "$0")" && dirname "$PWD" && stat -c %a . && cat "$0"'
+    return f"sh -c '{{ {seen}; }} > {log}; echo better > \"$0\"'"
+
+
+@pytest.mark.parametrize("private", [False, True])
+async def test_a_private_question_is_in_memory_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private: bool
+) -> None:
+    for folder in ("disk", "memory"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "disk"))
+    monkeypatch.setattr(editor, "MEMORY", tmp_path / "memory")
+    monkeypatch.setenv("VISUAL", write_down(tmp_path / "log"))
+    async with chatting() as it:
+        monkeypatch.setattr(it.app, "suspend", here)
+        if private:
+            await it.do("new_private")
+            await until(lambda: it.chat.chats.sessions.is_private(it.chat.session.id))
+        it.write("good")
+        await it.do("editor")
+        assert it.chat.prompt.text == "better"
+    place = tmp_path / ("memory" if private else "disk")
+    assert (tmp_path / "log").read_text().splitlines() == [str(place), "700", "good"]
+    assert not list(place.iterdir())
+
+
+async def test_a_private_question_stays_in_the_prompt_where_no_memory_can_hold_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(editor, "MEMORY", tmp_path / "nowhere")
+    monkeypatch.setenv("VISUAL", write_down(tmp_path / "log"))
+    async with chatting() as it:
+        monkeypatch.setattr(it.app, "suspend", here)
+        await it.do("new_private")
+        await until(lambda: it.chat.chats.sessions.is_private(it.chat.session.id))
+        it.write("good")
+        await it.do("editor")
+        await until(lambda: any("written to no disk" in said for said in it.said))
+        assert it.chat.prompt.text == "good"
+    assert not (tmp_path / "log").exists()

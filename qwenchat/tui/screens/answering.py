@@ -195,6 +195,12 @@ class Answering(Drafting):
         await self.show_queue()
         await self.reread()
 
+    async def go_on_with_other_model(self, session_id: str) -> None:
+        """Ask again what failed for want of another model than it had."""
+        failed = self._failures.get(session_id)
+        if failed and Offer.OTHER_MODEL in failed.offers:
+            await self.chats.retry(session_id, Offer.OTHER_MODEL)
+
     async def _tell_failure(self, failed: Failed) -> None:
         names = {
             Offer.AGAIN: _("Start again"),
@@ -216,10 +222,10 @@ class Answering(Drafting):
         if not failed or event.number >= len(failed.offers):  # it was taken already, or another chat was opened
             return
         session, offer = failed.session, failed.offers[event.number]
-        del self._failures[session]
-        await self.show_queue()
         self.prompt.area.focus()
         if offer is Offer.OTHER_MODEL:
             await self.run_action("screen.models")
         else:
+            del self._failures[session]
+            await self.show_queue()
             self.attempt(self.chats.retry(session, offer))

@@ -9,12 +9,13 @@ from qwenchat.errors import WrongUse
 from qwenchat.i18n import _, labelled
 from qwenchat.tui import slash
 from qwenchat.tui.parameters import with_one_set
+from qwenchat.tui.screens.downloading import Downloading
 from qwenchat.tui.screens.finding import Finding
 from qwenchat.tui.screens.writing import Writing
 from qwenchat.tui.widgets.prompt import Prompt
 
 
-class Commands(Writing, Finding):
+class Commands(Writing, Finding, Downloading):
     """What is written in the prompt, once it is sent: a command, or a question."""
 
     @on(Prompt.Submitted)

@@ -31,7 +31,7 @@ from qwenchat.tui.widgets.working import Working
 
 if TYPE_CHECKING:
     from qwenchat.tui.chats import Chats
-    from qwenchat.tui.downloads import Downloads
+    from qwenchat.tui.downloads import Download, Downloads
     from qwenchat.tui.running.model import EngineFactory
 
 Result = TypeVar("Result")
@@ -59,6 +59,12 @@ class Conversation(Screen[None], Working):
 
         event: ChatEvent
 
+    @dataclass
+    class Fetched(Event):
+        """A download stands otherwise than before."""
+
+        download: "Download"
+
     def __init__(self, program: Program, new_engine: "EngineFactory | None" = None, model: str = "") -> None:
         super().__init__()
         self.program = program
@@ -71,6 +77,8 @@ class Conversation(Screen[None], Working):
         """Whether the next question gets siblings."""
         self.editing: Message | None = None
         """The question that is being edited in the prompt."""
+        self.arriving = ""
+        """What is being downloaded, in a few words."""
 
     # Parts
 
@@ -88,10 +96,12 @@ class Conversation(Screen[None], Working):
 
     @cached_property
     def downloads(self) -> "Downloads":
-        """What is being downloaded in the background."""
+        """What is being downloaded in the background; its threads tell the loop."""
         from qwenchat.tui.downloads import Downloads  # noqa: PLC0415 - the chat opens without it
 
-        return Downloads(self.program)
+        downloads = Downloads(self.program)
+        downloads.listen(lambda download: self.post_message(self.Fetched(download)))
+        return downloads
 
     @property
     def transcript(self) -> Transcript:
@@ -173,13 +183,15 @@ class Conversation(Screen[None], Working):
         )
 
     def show_header(self) -> None:
-        """Show title, model and whether the chat is private."""
+        """Show title, model, what is being downloaded and whether the chat is private."""
         title = clean_line(self.session.title, 100) or _("New chat")
         model = clean_line(self.session.model, 60)
         parts = [Content.styled(title, "bold"), Content.styled(f"  ✦ {model}" if model else "", "$text-primary")]
+        if self.arriving:
+            parts.insert(0, Content.styled(self.arriving + "  ", "$text-primary"))
         if self.chats.sessions.is_private(self.session.id):
             parts.insert(0, Content.styled(_("PRIVATE") + " ", "bold $text-warning"))
-        self.query_one("#header", Static).update(Content.assemble(*parts))
+        self.query_one("#header", Static).update(Content.assemble(*parts), layout=False)
         self.app.title = "qwenchat" if self.chats.sessions.is_private(self.session.id) else title
         self.set_class(not len(self.transcript.column), "empty")
 

@@ -11,17 +11,19 @@ from qwenchat.i18n import _
 from qwenchat.paths import at_home
 from qwenchat.text import clean, safe_name
 from qwenchat.tui.screens import open as screens
-from qwenchat.tui.screens.conversation import Undo
-from qwenchat.tui.screens.session_actions import SessionActions
+from qwenchat.tui.screens.undoing import Undoing
 from qwenchat.tui.transcript.view import Transcript
 
 
-class MessageActions(SessionActions):
+class MessageActions(Undoing):
     """Actions on messages."""
 
     def action_regenerate(self) -> None:
         """Answer the selected question, or that of the selected answer, once more."""
-        if question := self._question():
+        question = self._question()
+        if question and self.chats.waits(question):
+            self.tell(_("This question waits for its answer already."))
+        elif question:
             self.chats.regenerate(question)
 
     def action_retry(self) -> None:
@@ -91,16 +93,7 @@ class MessageActions(SessionActions):
 
     async def _delete(self, message: Message) -> None:
         await asyncio.to_thread(self.program.store.trash.remove_message, message.id)
-
-        async def back() -> None:
-            await asyncio.to_thread(self.program.store.trash.restore_message, message.id)
-            if message.session == self.session.id:
-                await self.reshow(await self.chats.sessions.show(message), at=message.id)
-            else:
-                await self.open_session(message.session, message.id)
-            self.sidebar.reload()
-
-        self.undone.append(Undo(_("The message is back."), back))
+        self.undone.append(self.undo_message(message.session, message.id))
         await self.reread()
         self.sidebar.reload()
         self.tell(_("Deleted. F8 takes it back."))

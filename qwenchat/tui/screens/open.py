@@ -30,6 +30,13 @@ def models(program: Program, current: str, downloads: "Downloads") -> ModalScree
     return ModelScreen(program, current, downloads)
 
 
+def downloads(of: "Downloads") -> ModalScreen[None]:
+    """Return the list of downloads."""
+    from qwenchat.tui.screens.downloads import DownloadsScreen
+
+    return DownloadsScreen(of)
+
+
 def session(program: Program, of: Session) -> ModalScreen[Session | None]:
     """Return the settings of a session; it gives the session as it should be."""
     from qwenchat.tui.screens.session import SessionScreen

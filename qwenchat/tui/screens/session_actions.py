@@ -6,8 +6,8 @@ from dataclasses import replace
 from textual import on
 
 from qwenchat.chat.conversation import Session
-from qwenchat.errors import StoreError
 from qwenchat.i18n import _
+from qwenchat.text import clean_line
 from qwenchat.tui.screens import open as screens
 from qwenchat.tui.screens.answering import Answering
 from qwenchat.tui.screens.conversation import Undo, void
@@ -72,6 +72,7 @@ class SessionActions(Answering):
             await self.chats.model.load(wanted)
         self.take(await self.chats.sessions.change(wanted.id, model=reference))
         self.recount()
+        await self.go_on_with_other_model(wanted.id)
 
     def action_session_settings(self) -> None:
         """Change model, system prompt and sampling of the open chat."""
@@ -184,39 +185,20 @@ class SessionActions(Answering):
             return
         await self.chats.stop(session.id)
         await asyncio.to_thread(self.program.store.trash.put, session.id)
-
-        async def back() -> None:
-            await asyncio.to_thread(self.program.store.trash.restore, session.id)
-            self.sidebar.reload()
-
-        self.undone.append(Undo(_("The chat is back."), back))
+        self.undone.append(self.undo_trash(session))
         if session.id == self.session.id:
             await self.open_session(self.chats.sessions.new(session.model).id)
         self.sidebar.reload()
         self.tell(_("In the trash. F8 takes it back."))
 
-    def action_undo(self) -> None:
-        """Take the last deletion back."""
-        if self.undone:
-            self.attempt(self._undo(self.undone.pop()))
-        else:
-            self.tell(_("There is nothing to take back."))
+    def undo_trash(self, session: Session) -> Undo:
+        """Return how a chat comes out of the trash."""
 
-    async def _undo(self, undo: Undo) -> None:
-        try:
-            await undo.back()
-        except StoreError:
-            self.undone.append(undo)
-            raise
-        self.tell(undo.words)
+        async def back() -> None:
+            await asyncio.to_thread(self.program.store.trash.restore, session.id)
+            self.sidebar.reload()
 
-    def action_undo_list(self) -> None:
-        """Take the last deletion back."""
-        self.action_undo()
-
-    def action_undo_message(self) -> None:
-        """Take the last deletion back."""
-        self.action_undo()
+        return Undo(_("The chat is back: {title}").format(title=clean_line(session.title, 100) or _("New chat")), back)
 
     def _named(self) -> str:
         """Return the id of the session under the cursor where the list has the focus, else of the open one."""

@@ -169,7 +169,8 @@ class Writing(MessageActions):
     def action_editor(self) -> None:
         """Write the question in the person's own editor."""
         wanted = self.program.environ.get("VISUAL") or self.program.environ.get("EDITOR") or ""
+        private = self.chats.sessions.is_private(self.session.id)
         try:
-            self.prompt.write(editor.edited(self.prompt.text, wanted, self.app.suspend))
+            self.prompt.write(editor.edited(self.prompt.text, wanted, self.app.suspend, private=private))
         except QwenchatError as error:
             self.tell_error(error)

@@ -1,0 +1,80 @@
+"""Downloads as the chat tells of them, from a hub on loopback."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from textual.widgets import Button, Static
+
+from qwenchat.chat.conversation import Status
+from qwenchat.tui.downloads import State
+from qwenchat.tui.screens.downloads import DownloadRow, DownloadsScreen
+from tests.ggufs import write_model
+from tests.pulling import NAME, REPO
+from tests.standin_hub import StandIn, Trouble
+from tests.tui.chatting import Chatting, chatting
+from tests.tui.screens import until
+
+MODEL = "7b:q4_k_m"
+
+
+@pytest.fixture(autouse=True)
+def standin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    with StandIn() as hub:
+        hub.put(REPO, NAME, write_model(tmp_path / "source.gguf").read_bytes())
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        yield hub
+
+
+def stall_half(standin: StandIn) -> None:
+    content = standin.repos[REPO][NAME]
+    assert isinstance(content, bytes)
+    standin.troubles.append(Trouble(cut=len(content) // 2, stall=True))
+
+
+def header(it: Chatting) -> str:
+    return str(it.chat.query_one("#header", Static).content)
+
+
+async def test_a_download_ends_while_an_answer_streams(standin: StandIn) -> None:
+    stall_half(standin)
+    async with chatting("word " * 2000, delay_s=0.005) as it:
+        it.chat.downloads.start(MODEL)
+        await until(lambda: header(it).startswith(f"↓ 50% {MODEL}"))
+        it.write("Talk")
+        await it.pilot.press("enter")
+        await until(lambda: it.messages and it.messages[-1].status is Status.STREAMING)
+        standin.go_on.set()
+        await until(lambda: any(f"{MODEL} is here" in said and f"/model {MODEL}" in said for said in it.said))
+        assert it.messages[-1].status is Status.STREAMING
+        assert "↓" not in header(it)
+        await it.pilot.press("escape")
+        await it.idle()
+
+
+async def test_a_download_that_fails_says_why_and_what_to_do() -> None:
+    async with chatting() as it:
+        it.chat.downloads.start("7b:q9_k")
+        await until(lambda: any(said.startswith("7b:q9_k: ") for said in it.said))
+        failed = it.chat.downloads.get("7b:q9_k")
+        assert failed and failed.error and any(failed.error.hint in said for said in it.said)
+        assert "↓" not in header(it)
+
+
+async def test_downloads_open_as_a_list(standin: StandIn) -> None:
+    stall_half(standin)
+    async with chatting() as it:
+        it.chat.downloads.start(MODEL)
+        it.write("/downloads")
+        await it.pilot.press("enter")
+        await until(lambda: isinstance(it.app.screen, DownloadsScreen) and it.app.screen.query(DownloadRow))
+        await until(lambda: "50%" in header(it))
+        await it.pilot.click("#turn")
+        await until(lambda: [each.state for each in it.chat.downloads.all()] == [State.PAUSED])
+        await until(lambda: "↓" not in header(it))
+        standin.go_on.set()
+        turn = it.app.screen.query_one("#turn", Button)
+        await until(lambda: str(turn.label) == "Resume" and not turn.has_class("-active"))
+        await it.pilot.click("#turn")
+        await until(lambda: [each.state for each in it.chat.downloads.all()] == [State.DONE])
