@@ -70,7 +70,7 @@ def test_many_are_copied_before(tmp_path: Path) -> None:
 
 
 def test_one_message_and_what_hangs_below(tmp_path: Path) -> None:
-    store = store_in(tmp_path)
+    store = Store(database_in(tmp_path), clock=fake_clock())
     filled(store)
     assert store.trash.remove_message("a2") == "a1"
     assert [message.id for message in store.tree("s")] == ["q1", "a1"]

@@ -31,8 +31,7 @@ def check_taken(terminal: Terminal, *, inline: bool = False) -> None:
 
 def check_given_back(terminal: Terminal) -> None:
     """The terminal is as a shell needs it."""
-    terminal.until(lambda _text: terminal.reads_lines and CURSOR in terminal.switched_on)
-    assert terminal.switched_on <= ANY_TERMINAL
+    terminal.until(lambda _text: terminal.reads_lines and {CURSOR} <= terminal.switched_on <= ANY_TERMINAL)
     assert terminal.raw.count(b"\x1b[<u") == len(re.findall(rb"\x1b\[>\d+u", terminal.raw)), "kitty's keys"
 
 
