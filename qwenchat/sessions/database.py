@@ -103,7 +103,7 @@ def connect(file: Path, busy_s: float = BUSY_S, *, mode: str = "rw") -> sqlite3.
         "synchronous = FULL",  # each commit is on the disk, not only with the system
         "secure_delete = ON",  # what is deleted forever is overwritten
         "temp_store = MEMORY",
-        "cache_size = -16000",  # KiB
+        "cache_size = -4000",  # KiB
         f"journal_size_limit = {64 << 20}",
     ):
         connection.execute(f"PRAGMA {pragma}")
