@@ -1,11 +1,15 @@
 """Real engines for tests: llama.cpp in its worker, on models that the tests made."""
 
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from qwenchat.chat.conversation import Timings, Usage
 from qwenchat.chat.events import Delta, EngineEvent, Finished, Prefilling
@@ -14,6 +18,7 @@ from qwenchat.chat.sampling import Sampling
 from qwenchat.engine.local import LocalEngine, Planned
 from qwenchat.engine.protocol import LoadPlan
 from qwenchat.engine.saved_kv import SavedKV
+from tests.commands import environment
 
 GREEDY = Sampling(temperature=0.0)
 SYSTEM = Turn("system", "You are helpful")
@@ -81,3 +86,27 @@ async def answer(
         deltas,
         [event for event in events if isinstance(event, Prefilling)],
     )
+
+
+_PARENT = """
+import asyncio, sys
+from pathlib import Path
+from qwenchat.chat.events import Prefilling
+from tests.engines import GREEDY, engine, questions
+
+async def main():
+    async with engine(Path(sys.argv[1]), Path(sys.argv[2]), n_ctx=32768) as made:
+        async for event in made.generate(questions(sys.argv[3]), GREEDY):
+            if isinstance(event, Prefilling) and event.done:
+                print(made.worker_pid, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def prefilling(path: Path, folder: Path, text: str) -> "tuple[subprocess.Popen[str], psutil.Process]":
+    """Start a process whose engine is in the middle of a prefill; return it and the engine's worker."""
+    words = [sys.executable, "-c", _PARENT, str(path), str(folder), text]
+    parent = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment())
+    assert parent.stdout
+    return parent, psutil.Process(int(parent.stdout.readline()))

@@ -100,6 +100,15 @@ class Downloads:
         with self._lock:
             return [job.shown for job in self._jobs.values() if job.shown.state is not State.GIVEN_UP]
 
+    def in_brief(self) -> str:
+        """Return how far the first running download is, and how many run beside it; nothing while none runs."""
+        running = [download for download in self.all() if download.state is State.RUNNING]
+        if not running:
+            return ""
+        first, beside = running[0], len(running) - 1
+        share = "" if first.share is None else f"{first.share:.0%} "
+        return f"↓ {share}{clean_line(first.reference, 40)}" + (f" +{beside}" if beside else "")
+
     def get(self, reference: str) -> Download | None:
         """Return one download, None if there is none of that name."""
         return next((download for download in self.all() if download.reference == reference), None)

@@ -30,7 +30,7 @@ from qwenchat.chat.sampling import Sampling
 from qwenchat.engine.hardware import usable_cores
 from tests.bench.synthetic import model_file
 from tests.commands import environment
-from tests.engines import answer, engine, questions
+from tests.engines import answer, engine, prefilling, questions
 
 N_CTX = 8192
 PROMPT = "word " * 340  # about 1,000 tokens of the synthetic vocabulary
@@ -84,23 +84,6 @@ for chunk in llama.create_chat_completion(messages, stream=True, max_tokens=toke
     count += 1
     first = first or time.perf_counter()
 print(json.dumps({"decode": count / (time.perf_counter() - first)}))
-"""
-
-
-_PARENT = f"""
-import asyncio, sys
-from pathlib import Path
-from qwenchat.chat.events import Prefilling
-from qwenchat.chat.sampling import Sampling
-from tests.engines import engine, questions
-
-async def main():
-    async with engine(Path(sys.argv[1]), Path(sys.argv[2]), n_ctx={N_CTX}) as made:
-        async for event in made.generate(questions({LONG!r}), Sampling(max_tokens=1)):
-            if isinstance(event, Prefilling) and event.done:
-                print(made.worker_pid, flush=True)
-
-asyncio.run(main())
 """
 
 
@@ -192,8 +175,8 @@ async def cancelled(model: Path, folder: Path, *, prefill: bool) -> float:
         await made.ready()
         asked_at = 0.0
         async for event in made.generate(questions(LONG if prefill else "Hello"), Sampling(max_tokens=500)):
-            under_way = isinstance(event, Prefilling) and event.done > event.total / 3 if prefill else True
-            if not asked_at and under_way and (prefill or isinstance(event, Delta)):
+            in_prefill = isinstance(event, Prefilling) and event.done > event.total / 3
+            if not asked_at and (in_prefill if prefill else isinstance(event, Delta)):
                 await asyncio.sleep(0.05)  # into the middle of a chunk
                 asked_at = time.perf_counter()
                 await made.cancel()
@@ -202,10 +185,7 @@ async def cancelled(model: Path, folder: Path, *, prefill: bool) -> float:
 
 def orphaned(model: Path, folder: Path) -> float:
     """Return the seconds from killing the parent in the middle of a prefill to the end of the worker."""
-    words = [sys.executable, "-c", _PARENT, str(model), str(folder)]
-    parent = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment())
-    assert parent.stdout
-    worker = psutil.Process(int(parent.stdout.readline()))
+    parent, worker = prefilling(model, folder, LONG)
     killed = time.perf_counter()
     parent.kill()
     with contextlib.suppress(psutil.NoSuchProcess):

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from qwenchat.engine.protocol import FRAME, Count, Lora
 from qwenchat.errors import EngineDied, FileError, Interrupted
 from qwenchat.models.removal import refuse_while_used
 from tests import ggufs
-from tests.engines import GREEDY, answer, engine, questions
+from tests.engines import GREEDY, answer, engine, prefilling, questions
 
 LONG = "word " * 3000
 
@@ -82,28 +81,8 @@ async def test_an_aborting_worker_leaves_its_last_words(endless: ggufs.Chain, tm
     assert "llama" in caught.value.log
 
 
-_PARENT = """
-import asyncio, sys
-from pathlib import Path
-from typing import Any
-from qwenchat.chat.events import Prefilling
-from tests.engines import GREEDY, engine, questions
-
-async def main():
-    async with engine(Path(sys.argv[1]), Path(sys.argv[2]), n_ctx=32768) as made:
-        async for event in made.generate(questions("word " * 10000), GREEDY):
-            print(made.worker_pid, flush=True)
-
-asyncio.run(main())
-"""
-
-
 async def test_the_worker_ends_with_its_parent(endless: ggufs.Chain, tmp_path: Path) -> None:
-    parent = subprocess.Popen(
-        [sys.executable, "-c", _PARENT, str(endless.path), str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
-    assert parent.stdout
-    worker = psutil.Process(int(parent.stdout.readline()))
+    parent, worker = prefilling(endless.path, tmp_path, "word " * 10000)
     parent.kill()
     parent.wait()
     worker.wait(timeout=30)

@@ -7,10 +7,19 @@ from textual.widgets import Button
 from qwenchat.chat.conversation import Message, Status
 from qwenchat.errors import CannotLoad, StoreError
 from qwenchat.sessions.store import Store
-from tests.tui.chatting import chatting
+from tests.tui.chatting import Chatting, chatting
 from tests.tui.screens import until
 
 SLOW = 0.02
+
+
+async def ask_and_stop(it: Chatting) -> None:
+    """Ask for an answer of many words, and stop it once it has some."""
+    it.write("Go on")
+    await it.pilot.press("enter")
+    await until(lambda: "word word" in it.texts[-1])
+    await it.pilot.press("escape")
+    await it.idle()
 
 
 async def test_a_question_is_answered_and_kept() -> None:
@@ -24,11 +33,7 @@ async def test_a_question_is_answered_and_kept() -> None:
 
 async def test_escape_stops_and_keeps_the_text() -> None:
     async with chatting("word " * 500, delay_s=SLOW) as it:
-        it.write("Go on")
-        await it.pilot.press("enter")
-        await until(lambda: "word word" in it.texts[-1])
-        await it.pilot.press("escape")
-        await it.idle()
+        await ask_and_stop(it)
         assert it.messages[-1].status is Status.STOPPED
         assert it.messages[-1].text == it.kept()[-1].text
         assert it.messages[-1].text.startswith("word word")
@@ -36,11 +41,7 @@ async def test_escape_stops_and_keeps_the_text() -> None:
 
 async def test_what_was_stopped_can_be_continued() -> None:
     async with chatting("word " * 500, "and the rest.", delay_s=SLOW) as it:
-        it.write("Go on")
-        await it.pilot.press("enter")
-        await until(lambda: "word" in it.texts[-1])
-        await it.pilot.press("escape")
-        await it.idle()
+        await ask_and_stop(it)
         await it.do("carry_on")
         await until(lambda: it.texts[-1].endswith("and the rest."))
         await it.idle()
@@ -50,11 +51,7 @@ async def test_what_was_stopped_can_be_continued() -> None:
 
 async def test_what_is_carried_on_is_shown_as_it_comes() -> None:
     async with chatting("word " * 500, "more " * 500, delay_s=SLOW) as it:
-        it.write("Go on")
-        await it.pilot.press("enter")
-        await until(lambda: "word" in it.texts[-1])
-        await it.pilot.press("escape")
-        await it.idle()
+        await ask_and_stop(it)
         await it.do("carry_on")
         await until(lambda: "more more" in it.texts[-1])
         assert it.messages[-1].status is Status.STREAMING

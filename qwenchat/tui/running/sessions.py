@@ -11,7 +11,7 @@ from typing import Any
 from qwenchat.chat.conversation import Attachment, Message, Role, Session, Status
 from qwenchat.chat.events import Delta, Ended, Saved, TurnEvent
 from qwenchat.chat.identity import UUIDv7, unix_ms
-from qwenchat.chat.memory import MemoryStore
+from qwenchat.chat.memory import MemoryStore, no_such_message
 from qwenchat.chat.ports import SessionStore
 from qwenchat.program import Program
 from qwenchat.text import whole
@@ -83,20 +83,20 @@ class Sessions:
             changed = await asyncio.to_thread(self._label, session_id, fields)
         return await self._with_model(changed)
 
-    async def show(self, message: Message) -> Opened:
-        """Read the branch through a message, down to where it was written to last."""
-        return await self._shown(await asyncio.to_thread(self._lead_to, message, below=True))
+    async def show(self, session_id: str, message_id: str) -> Opened:
+        """Read the branch through a message, down to where it was written to last. Raises NotFound."""
+        return await self._shown(await asyncio.to_thread(self._lead_to, session_id, message_id, below=True))
 
     async def branch_at(self, message: Message) -> Opened:
         """Read the branch that ends with a message, so that what is asked next follows it."""
-        return await self._shown(await asyncio.to_thread(self._lead_to, message, below=False))
+        return await self._shown(await asyncio.to_thread(self._lead_to, message.session, message.id, below=False))
 
     async def variant(self, message: Message, step: int) -> Opened:
         """Read the branch through the sibling of a message that is `step` away."""
         tree = await asyncio.to_thread(self.store(message.session).tree, message.session)
         siblings = tree.variants(message.id)
         at = next(number for number, one in enumerate(siblings) if one.id == message.id)
-        return await self.show(siblings[max(0, min(at + step, len(siblings) - 1))])
+        return await self.show(message.session, siblings[max(0, min(at + step, len(siblings) - 1))].id)
 
     async def recover(self) -> None:
         """Open the store: answers of programs that died are marked as interrupted."""
@@ -171,11 +171,15 @@ class Sessions:
         branch = tree.branch(session.leaf)
         return Opened(session, branch, _variants(branch, tree.children))
 
-    def _lead_to(self, message: Message, *, below: bool) -> Opened:
-        store = self.store(message.session)
-        leaf = store.tree(message.session).leaf_below(message.id) if below else message.id
-        self._label(message.session, {"leaf": leaf})
-        return self._opened(message.session)
+    def _lead_to(self, session_id: str, message_id: str, *, below: bool) -> Opened:
+        leaf = message_id
+        if below:
+            tree = self.store(session_id).tree(session_id)
+            if all(message.id != message_id for message in tree):
+                raise no_such_message(message_id)
+            leaf = tree.leaf_below(message_id)
+        self._label(session_id, {"leaf": leaf})
+        return self._opened(session_id)
 
     def _label(self, session_id: str, fields: dict[str, Any]) -> Session:
         if not self.is_private(session_id):

@@ -18,7 +18,7 @@ class Downloading(Conversation):
         """Tell how a download stands."""
         from qwenchat.tui.downloads import State  # noqa: PLC0415 - the chat opens without it
 
-        download, arriving = fetched.download, self._arriving()
+        download, arriving = fetched.download, self.downloads.in_brief()
         if arriving != self.arriving:
             self.arriving = arriving
             self.show_header()
@@ -29,14 +29,3 @@ class Downloading(Conversation):
             why, hint = _("The download failed."), _("/downloads shows it; resume it there.")
             error = download.error or QwenchatError(why)
             self.tell_error(QwenchatError(labelled(download.reference, error.message), error.hint or hint))
-
-    def _arriving(self) -> str:
-        """Return how far the first running download is, and how many run beside it; nothing while none runs."""
-        from qwenchat.tui.downloads import State  # noqa: PLC0415
-
-        running = [download for download in self.downloads.all() if download.state is State.RUNNING]
-        if not running:
-            return ""
-        first, beside = running[0], len(running) - 1
-        share = "" if first.share is None else f"{first.share:.0%} "
-        return f"↓ {share}{clean_line(first.reference, 40)}" + (f" +{beside}" if beside else "")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from textual import on
 
 from qwenchat.chat.conversation import Session
+from qwenchat.errors import NotFound
 from qwenchat.i18n import _
 from qwenchat.text import clean_line
 from qwenchat.tui.screens import open as screens
@@ -34,10 +35,9 @@ class SessionActions(Answering):
         await self.save_draft()
         opened = await self.chats.sessions.open(session_id)
         if message_id and all(message.id != message_id for message in opened.branch):
-            tree = await asyncio.to_thread(self.program.store.tree, session_id)
-            if message := next((message for message in tree if message.id == message_id), None):
-                opened = await self.chats.sessions.show(message)
-            else:  # deleted since the list was read
+            try:
+                opened = await self.chats.sessions.show(session_id, message_id)
+            except NotFound:  # deleted since the list was read
                 message_id = None
                 self.sidebar.reload()
         await self.show(opened, at=message_id)

@@ -62,8 +62,7 @@ class Undoing(SessionActions):
         async def back() -> None:
             await asyncio.to_thread(self.program.store.trash.restore_message, message_id)
             if session_id == self.session.id:
-                tree = await asyncio.to_thread(self.program.store.tree, session_id)
-                await self.reshow(await self.chats.sessions.show(tree[message_id]), at=message_id)
+                await self.reshow(await self.chats.sessions.show(session_id, message_id), at=message_id)
             else:
                 await self.open_session(session_id, message_id)
             self.sidebar.reload()
