@@ -27,16 +27,16 @@ bench-engine:
 	$(BIN)/python -m tests.bench.engine
 
 locale:
-	$(BIN)/python -m tests.catalogue
+	$(BIN)/python -m devtools.catalogue
 
 man:
-	$(BIN)/python -m qwenchat.cli.manpage > man/qwenchat.1
+	$(BIN)/python -m devtools.manpage > man/qwenchat.1
 
 pages:
-	$(BIN)/python -m tests.pages
+	$(BIN)/python -m devtools.pages
 
 picture:
-	$(BIN)/python -m tests.picture
+	$(BIN)/python -m devtools.picture
 
 docs: pages
 	$(BIN)/pip install -q -e '.[docs]'

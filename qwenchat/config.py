@@ -17,7 +17,7 @@ from msgspec import Meta, Struct, field
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.i18n import _
 from qwenchat.paths import private_folder
-from qwenchat.text import whole
+from qwenchat.text.safe import whole
 
 
 class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

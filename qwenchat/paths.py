@@ -8,7 +8,7 @@ import platformdirs
 
 from qwenchat.errors import FileError
 from qwenchat.i18n import _
-from qwenchat.text import clean_line
+from qwenchat.text.safe import clean_line
 
 
 @dataclass(frozen=True, slots=True)

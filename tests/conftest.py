@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from qwenchat.engine import devices
+from qwenchat.engines.local import devices
 from qwenchat.i18n import use_language
-from tests import ggufs
+from tests.fakes import ggufs
 
 settings.register_profile("ci", derandomize=True)  # a new counterexample is for a developer, not for a landing
 if os.environ.get("CI"):

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TypeVar
 
-from qwenchat.chat import prompt, window
+from qwenchat.chat import context, prompt
 from qwenchat.chat.conversation import FinishReason, Message, Role, Session, Status
 from qwenchat.chat.events import Delta, Ended, Finished, LeftOut, Saved, TurnEvent
-from qwenchat.chat.identity import Clock, NewId
+from qwenchat.chat.ids import Clock, NewId
 from qwenchat.chat.ports import Engine, ModelInfo, SessionStore
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
@@ -141,9 +141,9 @@ class Run:
         said = prompt.said_in(self._branch)
         turns = prompt.turns_of(self._session.system, said, self._answer.model_file)
         counts = await self._engine.count(turns)
-        room = window.reserve(n_ctx, sampling.max_tokens)
+        room = context.reserve(n_ctx, sampling.max_tokens)
         answers = {i for i, turn in enumerate(turns) if turn.role == Role.ASSISTANT}
-        view = window.fit(counts, n_ctx, room, keep=2 if self._resume else 1, answers=answers)
+        view = context.fit(counts, n_ctx, room, keep=2 if self._resume else 1, answers=answers)
         if view.left_out:
             first = said[view.start - 1].id
             self.events.put_nowait(LeftOut(view.left_out, view.left_out_tokens, first))

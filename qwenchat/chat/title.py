@@ -15,7 +15,7 @@ from qwenchat.chat.prompt import DEFAULT_SYSTEM, Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.errors import Interrupted
 from qwenchat.i18n import _
-from qwenchat.text import clean_line, whole
+from qwenchat.text.safe import clean_line, whole
 
 _LONGEST = Sampling(temperature=0.0, max_tokens=48)
 """The likeliest title, and tokens enough for one in any language."""

@@ -14,7 +14,7 @@ from qwenchat.chat.events import TurnEvent
 from qwenchat.chat.memory import no_such_message
 from qwenchat.chat.run import Means, Run
 from qwenchat.chat.sampling import UNSET, Sampling
-from qwenchat.text import whole
+from qwenchat.text.safe import whole
 
 TurnEvents = AsyncGenerator[TurnEvent, None]
 """Close it (`aclose`) to end the turn early; the answer so far is kept as stopped."""

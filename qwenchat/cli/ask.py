@@ -1,8 +1,17 @@
-"""`qwenchat ask`: one turn from the command line, into a pipe or onto a terminal."""
+"""`qwenchat ask`: one turn from the command line, into a pipe or onto a terminal.
+
+What `ask` is given: words, a pipe, files, a schema, adapters. Everything is read and checked before any loading.
+"""
 
 import asyncio
+import errno
+import io
+import json
+import math
+import os
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,24 +21,89 @@ import click
 
 from qwenchat.chat.conversation import Attachment, FinishReason, Session
 from qwenchat.chat.events import Ended
-from qwenchat.chat.identity import UUIDv7, unix_ms
+from qwenchat.chat.ids import UUIDv7, unix_ms
 from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.ports import SessionStore
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.turn import Turns
-from qwenchat.cli import complete
-from qwenchat.cli.ask_input import adapter, attachment, one_prompt, schema_text
+from qwenchat.cli import completion
 from qwenchat.cli.ask_output import report_for
 from qwenchat.cli.output import Output
-from qwenchat.engine.local import LocalEngine
-from qwenchat.engine.protocol import MAX_THREADS
-from qwenchat.errors import ExitCode, NotFound, WrongUse
+from qwenchat.engines.local.engine import LocalEngine
+from qwenchat.engines.local.protocol import MAX_THREADS, Lora
+from qwenchat.errors import ExitCode, FileError, NotFound, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.reference import Guide
-from qwenchat.planning import Wishes
-from qwenchat.program import Program, no_model
+from qwenchat.runtime.load_planner import Wishes
+from qwenchat.runtime.program import Program, no_model
 from qwenchat.sessions.store import Store
-from qwenchat.text import whole
+from qwenchat.text import files
+from qwenchat.text.safe import clean_line, whole
+
+
+def one_prompt(words: Sequence[str], attachments: Sequence[Attachment]) -> str:
+    """Return the question: the words, and below them what is piped in. Raises WrongUse when there is nothing."""
+    piped = "" if sys.stdin is None or sys.stdin.isatty() else piped_text()
+    text = "\n\n".join(part for part in (" ".join(words), piped.strip("\n")) if part.strip())
+    if not text and not attachments:
+        raise WrongUse(_("There is no question."), _("Write it behind `qwenchat ask`, or pipe it in."))
+    return text
+
+
+def piped_text() -> str:
+    """Return standard input as text, empty where it is only open for writing. Raises FileError when it is not text."""
+    name = _("standard input")
+    try:
+        data = sys.stdin.buffer.read(files.SIZE_LIMIT + 1)
+    except OSError as error:
+        if error.errno == errno.EBADF or isinstance(error, io.UnsupportedOperation):  # as nohup leaves it
+            return ""
+        raise FileError(
+            _("{file} can't be read: {reason}.").format(file=name, reason=error.strerror),
+            _("Check what is piped in, or add `</dev/null`."),
+        ) from error
+    return files.decode(data, name)
+
+
+def attachment(path: Path) -> Attachment:
+    """Read a text file that goes with the question. Raises FileError."""
+    file = files.read(path)
+    return Attachment(file.name, "text/plain", file.text.encode())
+
+
+def schema_text(path: Path) -> str:
+    """Return a JSON Schema file's text. Raises FileError when it can't be read, WrongUse when it is not JSON."""
+    text = files.read(path).text
+    try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WrongUse(
+            _("{file} is not JSON: {reason}.").format(file=clean_line(str(path)), reason=error),
+            _("Give a file that holds a JSON Schema."),
+        ) from error
+    if not isinstance(schema, dict):
+        raise WrongUse(
+            _("{file} is not a JSON Schema.").format(file=clean_line(str(path))),
+            _("A schema is an object, such as {example}.").format(example='{"type": "object"}'),
+        )
+    return text
+
+
+def adapter(words: str) -> Lora:
+    """Return the adapter that `FILE[:SCALE]` names. Raises FileError or WrongUse."""
+    name, _colon, scale = words.rpartition(":")
+    try:
+        factor = float(scale) if name else 1.0
+    except ValueError:  # the colon belongs to the name
+        name, factor = words, 1.0
+    path = Path(name or words)
+    if not math.isfinite(factor):
+        raise WrongUse(_("The scale of an adapter is {scale}.").format(scale=scale), _("Give a number such as 0.5."))
+    if not path.is_file():
+        raise FileError(
+            _("There is no adapter {file}.").format(file=clean_line(str(path))), _("Check the path given to --lora.")
+        )
+    return Lora(os.fsencode(path), factor)
 
 
 @click.command()
@@ -39,12 +113,14 @@ from qwenchat.text import whole
     "--model",
     default="",
     metavar="REF",
-    shell_complete=complete.models,
+    shell_complete=completion.models,
     help="Model: a size such as 7b:q4_k_m, or a .gguf file.",
 )
 @click.option("-s", "--system", default=None, help="System prompt.")
 @click.option("-f", "--file", "files", multiple=True, type=click.Path(path_type=Path), help="Add a text file.")
-@click.option("--session", default="", metavar="ID", shell_complete=complete.sessions, help="Go on with this session.")
+@click.option(
+    "--session", default="", metavar="ID", shell_complete=completion.sessions, help="Go on with this session."
+)
 @click.option("-c", "--continue", "continue_", is_flag=True, help="Go on with the session that was written to last.")
 @click.option("--no-save", is_flag=True, help="Keep nothing of this conversation.")
 @click.option("--temperature", type=float, help="0 always takes the likeliest token.")

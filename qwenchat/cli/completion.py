@@ -1,9 +1,124 @@
-"""`qwenchat completion`: the script with which a shell completes this program's words; click writes it."""
+"""What a shell can offer for the next word: models, sessions, settings, themes. Cheap, and never an error.
+
+Nothing is made or changed on disk, and neither Textual nor llama.cpp nor huggingface_hub is imported: a person who
+presses Tab waits for this.
+
+`qwenchat completion`: the script with which a shell completes this program's words; click writes it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import wraps
 
 import click
-from click.shell_completion import get_completion_class
+from click.shell_completion import CompletionItem, get_completion_class
 
+from qwenchat import config
 from qwenchat.cli.output import Output
+from qwenchat.errors import QwenchatError
+from qwenchat.runtime.program import Program
+from qwenchat.text.safe import clean_line
+
+_Offered = list[CompletionItem[str]]
+_Complete = Callable[[click.Context, click.Parameter, str], _Offered]
+_SESSIONS = 30
+"""As many as a person can look through."""
+_TITLE = 60
+
+
+def _offering(words: Callable[[Program, click.Context], Iterable[tuple[str, str]]]) -> _Complete:
+    """Make a completion of what yields words with their explanations; a failure offers nothing."""
+
+    @wraps(words)
+    def complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> _Offered:
+        program = context.find_root().obj
+        if not isinstance(program, Program):
+            return []
+        try:
+            found = list(words(program, context))
+        except (QwenchatError, OSError):
+            return []
+        behind_colons = ":" in incomplete  # what stands there is offered when the colon is typed
+        return [
+            CompletionItem(word, help=note or None)
+            for word, note in found
+            if word.startswith(incomplete) and (behind_colons or ":" not in word)
+        ]
+
+    return complete
+
+
+@_offering
+def models(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
+    """Yield the sizes of the catalogue and, with their quantisations, what else a size can mean."""
+    for model in program.catalog.models:
+        yield model.size, model.title
+    for model in program.catalog.models:
+        for quant in model.quantisations:
+            yield f"{model.size}:{quant.label}", model.title
+
+
+@_offering
+def sessions(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
+    """Yield the newest sessions' ids with their titles."""
+    return _sessions(program, trashed=False)
+
+
+@_offering
+def trashed_sessions(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
+    """Yield those in the trash."""
+    return _sessions(program, trashed=True)
+
+
+def _sessions(program: Program, *, trashed: bool) -> Iterator[tuple[str, str]]:
+    from qwenchat.sessions.database import Database  # noqa: PLC0415 - for this completion alone
+    from qwenchat.sessions.listing import Shelf  # noqa: PLC0415
+
+    if not program.paths.database.exists():
+        return
+    database = Database(program.paths.database, busy_s=0.2)
+    try:
+        for listed in Shelf(database).newest(_SESSIONS, trashed=trashed):
+            yield listed.session.id, clean_line(listed.session.title, _TITLE)
+    finally:
+        database.close()
+
+
+@_offering
+def settings(_program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
+    """Yield the settings' keys with what they mean."""
+    for key in config.names():
+        yield key, config.description(key)
+
+
+@_offering
+def values(program: Program, context: click.Context) -> Iterable[tuple[str, str]]:
+    """Yield what the setting named before can be."""
+    key = str(context.params.get("key", ""))
+    if key not in config.names():
+        return ()
+    if key == "theme":
+        return _themes(program)
+    return ((choice, "") for choice in config.choices(key) if choice)
+
+
+@_offering
+def themes(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
+    """Yield the names of all themes."""
+    return _themes(program)
+
+
+def _themes(program: Program) -> Iterator[tuple[str, str]]:
+    for folder in program.paths.theme_folders:
+        for file in sorted(folder.glob("*.toml")):
+            yield file.stem, ""
+
+
+@_offering
+def sources(_program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
+    """Yield the sources that have names."""
+    for name in ("hf", "hf-mirror", "modelscope"):
+        yield name, ""
+
 
 _WHERE = {
     "bash": "qwenchat completion bash > ~/.local/share/bash-completion/completions/qwenchat",

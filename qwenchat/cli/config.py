@@ -6,10 +6,10 @@ import click
 import msgspec
 
 from qwenchat import config as settings_file
-from qwenchat.cli import complete
+from qwenchat.cli import completion
 from qwenchat.cli.output import Output
 from qwenchat.i18n import _
-from qwenchat.program import Program
+from qwenchat.runtime.program import Program
 
 
 @click.group()
@@ -38,7 +38,7 @@ def show(program: Program, as_json: bool) -> None:
 
 
 @config.command()
-@click.argument("key", shell_complete=complete.settings)
+@click.argument("key", shell_complete=completion.settings)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_obj
 def get(program: Program, key: str, as_json: bool) -> None:
@@ -52,8 +52,8 @@ def get(program: Program, key: str, as_json: bool) -> None:
 
 
 @config.command(name="set")
-@click.argument("key", shell_complete=complete.settings)
-@click.argument("value", shell_complete=complete.values)
+@click.argument("key", shell_complete=completion.settings)
+@click.argument("value", shell_complete=completion.values)
 @click.pass_obj
 def set_(program: Program, key: str, value: str) -> None:
     """Change one setting; an empty VALUE returns it to its default."""

@@ -11,8 +11,8 @@ from qwenchat.doctor.examination import examine
 from qwenchat.doctor.finding import Finding, State
 from qwenchat.errors import ExitCode
 from qwenchat.i18n import _
-from qwenchat.program import Program
-from qwenchat.text import clean
+from qwenchat.runtime.program import Program
+from qwenchat.text.safe import clean
 
 _COLOURS = {State.OK: "32", State.WARNING: "33", State.FAILED: "1;31"}
 

@@ -17,11 +17,11 @@ import click
 from click.core import ParameterSource
 
 from qwenchat import __version__
-from qwenchat.cli import complete
+from qwenchat.cli import completion
 from qwenchat.cli.output import Output, OutputLost, ReaderGone, is_terminal
 from qwenchat.errors import ExitCode, QwenchatError, WrongUse
 from qwenchat.i18n import CATALOGUES, _, language, use_language
-from qwenchat.program import Program
+from qwenchat.runtime.program import Program
 
 _COMMANDS = {
     "ask": "qwenchat.cli.ask",
@@ -67,10 +67,12 @@ def localised(command: click.Command) -> click.Command:
 @click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="qwenchat", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
-@click.option("-m", "--model", default="", metavar="REF", shell_complete=complete.models, help="Begin with this model.")
-@click.option("--session", default="", metavar="ID", shell_complete=complete.sessions, help="Open this session.")
+@click.option(
+    "-m", "--model", default="", metavar="REF", shell_complete=completion.models, help="Begin with this model."
+)
+@click.option("--session", default="", metavar="ID", shell_complete=completion.sessions, help="Open this session.")
 @click.option("-c", "--continue", "continue_", is_flag=True, help="Open the session that was written to last.")
-@click.option("--theme", default="", metavar="NAME", shell_complete=complete.themes, help="Use this theme.")
+@click.option("--theme", default="", metavar="NAME", shell_complete=completion.themes, help="Use this theme.")
 @click.option("--inline", is_flag=True, help="Draw below the shell's prompt instead of on the whole screen.")
 @click.pass_context
 def root(context: click.Context, /, **options: Any) -> int:

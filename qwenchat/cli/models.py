@@ -1,26 +1,115 @@
-"""`qwenchat models`: what there is, what is here, what fits, and looking after the files."""
+"""`qwenchat models`: what there is, what is here, what fits, and looking after the files.
+
+`qwenchat models fit`: which models this machine can run, how fast, and which one to take.
+"""
 
 import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 import msgspec
 
-from qwenchat.cli import complete
-from qwenchat.cli.models_fit import fit
+from qwenchat.cli import completion
 from qwenchat.cli.output import Output, is_terminal
 from qwenchat.cli.pull import pull
 from qwenchat.errors import CannotLoad, ExitCode, WrongUse
 from qwenchat.i18n import _, labelled
-from qwenchat.models import bundle, gguf, reference, verify
-from qwenchat.models.catalog import Model
+from qwenchat.models import gguf, manifest, reference, verify
+from qwenchat.models.catalogue import Model
+from qwenchat.models.fit import NATIVE_CONTEXT, Resources, plan
+from qwenchat.models.gguf import identity
 from qwenchat.models.library import Entry, as_rows, owner
+from qwenchat.models.recommendation import Advice, here, reason, recommended, table, verdict_words
+from qwenchat.models.reference import Published, parse
 from qwenchat.models.removal import plan_removal
-from qwenchat.program import Program
-from qwenchat.text import human_size
+from qwenchat.runtime.program import Program
+from qwenchat.text.safe import human_size
+
+
+@click.command()
+@click.argument("model", required=False, shell_complete=completion.models)
+@click.option("--ctx", type=click.IntRange(min=256), default=NATIVE_CONTEXT, help="Largest context window, in tokens.")
+@click.option("--kv-type", type=click.Choice(["auto", "f16", "q8_0"]), help="KV cache type.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.pass_obj
+def fit(program: Program, model: str | None, ctx: int, kv_type: str | None, as_json: bool) -> None:
+    """Say which models fit this machine, best first, or whether one does."""
+    output, resources = Output.standard(), program.usable(measure=True)
+    rows = _rows(program, resources, model, ctx, kv_type or program.settings.model.kv_type)
+    best = recommended(rows)
+    if as_json:
+        output.json(
+            {
+                "machine": asdict(resources),
+                "recommended": best.reference if best else None,
+                "reason": reason(best) if best else None,
+                "models": [_record(row) for row in rows],
+            }
+        )
+        return
+    headings = [_("model"), _("needs"), _("window"), _("KV"), _("fits"), _("tokens/s"), ""]
+    output.table(headings, [_shown(row) for row in rows])
+    output.say(
+        _("Free: {ram} of memory, {gpu} on accelerators, {disk} on the disk. ~ marks an estimate.").format(
+            ram=human_size(resources.ram_available),
+            gpu=human_size(resources.gpu_available),
+            disk=human_size(resources.disk_free),
+        )
+    )
+    if best:
+        output.say(_("Take {model}: {reason}").format(model=best.reference, reason=reason(best)))
+        output.say(_("It is here already.") if best.here else f"qwenchat models pull {best.reference}")
+    else:
+        output.say(_("None of these can run here: free memory or disk, or use a smaller window (--ctx)."))
+
+
+def _rows(program: Program, resources: Resources, model: str | None, ctx: int, kv_type: str) -> list[Advice]:
+    """Return the whole table, the rows of one size, or the one row of a model that is not of the catalogue."""
+    wanted = parse(model, program.catalog) if model else None
+    speeds = program.machine.measured.speeds()
+    if wanted is None or isinstance(wanted, Published):
+        rows = table(program.catalog, resources, here(program.library.usable(), speeds), ctx, kv_type)
+        if wanted is None:
+            return rows
+        return [row for row in rows if str(wanted) in (row.reference, row.reference.partition(":")[0])]
+    entry = program.library.entry(wanted)
+    if not entry.header or entry.problem:
+        raise CannotLoad(entry.problem, _("Download it again, or choose another model."))
+    limit = min(ctx, entry.header.context_length or ctx)
+    planned = plan(entry.header, resources, limit, kv_type)
+    return [Advice(entry.reference, planned, entry.path, speeds.get(identity(entry.path)), 0)]
+
+
+def _shown(row: Advice) -> list[str]:
+    speed = "" if row.decode_tps is None else f"{'' if row.is_measured else '~'}{row.decode_tps:.1f}"
+    note = _("here") if row.here else ""
+    if row.disk_missing:
+        note = _("{size} of disk missing").format(size=human_size(row.disk_missing))
+    fit = row.fit
+    needs, window = human_size(fit.memory.total), f"{fit.n_ctx:,}"
+    return [row.reference, needs, window, fit.kv_type, verdict_words(fit.verdict), speed, note]
+
+
+def _record(row: Advice) -> dict[str, object]:
+    fit = row.fit
+    return {
+        "model": row.reference,
+        "verdict": fit.verdict.value,
+        "memory": asdict(fit.memory) | {"total": fit.memory.total},
+        "available": fit.available,
+        "context": fit.n_ctx,
+        "kv_type": fit.kv_type,
+        "gpu_layers": fit.gpu_layers,
+        "decode_tps": row.decode_tps,
+        "measured": row.is_measured,
+        "here": str(row.here) if row.here else None,
+        "disk_missing": row.disk_missing,
+    }
+
 
 as_json = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
@@ -97,7 +186,7 @@ def _published(model: Model) -> dict[str, object]:
 
 
 @models.command()
-@click.argument("model", shell_complete=complete.models)
+@click.argument("model", shell_complete=completion.models)
 @as_json
 @click.pass_obj
 def info(program: Program, model: str, as_json: bool) -> None:
@@ -131,13 +220,13 @@ def info(program: Program, model: str, as_json: bool) -> None:
 
 
 @models.command(name="verify")
-@click.argument("model", shell_complete=complete.models)
+@click.argument("model", shell_complete=completion.models)
 @as_json
 @click.pass_obj
 def verify_(program: Program, model: str, as_json: bool) -> int:
     """Hash a model's files and compare with what was published."""
     output, entry = Output.standard(), _entry(program, model)
-    with _progress(output, bundle.size_of(entry)) as report:
+    with _progress(output, manifest.size_of(entry)) as report:
         checked = verify.verify(entry, report)
     if as_json:
         output.json([msgspec.to_builtins(file, enc_hook=str) | {"is": file.verdict} for file in checked])
@@ -162,7 +251,7 @@ def verify_(program: Program, model: str, as_json: bool) -> int:
 
 
 @models.command()
-@click.argument("model", shell_complete=complete.models)
+@click.argument("model", shell_complete=completion.models)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--hf-cache", is_flag=True, help="Delete in the Hugging Face cache too, which other programs share.")
 @as_json
@@ -190,7 +279,7 @@ def _ask(question: str) -> None:
 
 
 @models.command()
-@click.argument("model", shell_complete=complete.models)
+@click.argument("model", shell_complete=completion.models)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @as_json
 @click.pass_obj
@@ -199,13 +288,13 @@ def export(program: Program, model: str, folder: Path, as_json: bool) -> None:
     output, entry = Output.standard(), _entry(program, model)
     if entry.problem:
         raise CannotLoad(entry.problem, _("Download it again before you export it."))
-    with _progress(output, bundle.size_of(entry)) as report:
-        manifest = bundle.export(entry, folder, report)
+    with _progress(output, manifest.size_of(entry)) as report:
+        exported = manifest.export(entry, folder, report)
     if as_json:
-        output.json([{"name": f.name, "bytes": f.size, "sha256": f.sha256} for f in manifest.files])
+        output.json([{"name": f.name, "bytes": f.size, "sha256": f.sha256} for f in exported.files])
     else:
-        output.table([_("file"), _("size"), "sha256"], [[f.name, human_size(f.size), f.sha256] for f in manifest.files])
-    name = shlex.quote(bundle.name_to_pull(entry))
+        output.table([_("file"), _("size"), "sha256"], [[f.name, human_size(f.size), f.sha256] for f in exported.files])
+    name = shlex.quote(manifest.name_to_pull(entry))
     output.say(_("On the other machine: qwenchat models pull {model} --from file:FOLDER").format(model=name))
 
 

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 from qwenchat.errors import FileError, QwenchatError
 from qwenchat.i18n import _
-from qwenchat.text import clean, clean_line
+from qwenchat.text.safe import clean, clean_line
 
 
 class ReaderGone(Exception):

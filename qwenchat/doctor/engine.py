@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwenchat.doctor.finding import Finding, failed, ok, warning
-from qwenchat.engine.binding import install_line
-from qwenchat.engine.process import WorkerProcess
-from qwenchat.engine.protocol import Hello
+from qwenchat.engines.local.process import WorkerProcess, install_line
+from qwenchat.engines.local.protocol import Hello
 from qwenchat.errors import ExitCode, QwenchatError
 from qwenchat.i18n import _
-from qwenchat.program import Program
-from qwenchat.text import human_size
+from qwenchat.runtime.program import Program
+from qwenchat.text.safe import human_size
 
 _PATIENCE_S = 60.0
 _NAMES = {"AVX2": "AVX2", "AVX512": "AVX-512", "OPENMP": "OpenMP"}

@@ -4,12 +4,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
-from qwenchat.doctor import engine, hub, keeping, machine, terminal
-from qwenchat.doctor.finding import Finding, failed
-from qwenchat.doctor.public import Private
+from qwenchat.doctor import engine, machine, network, storage, terminal
+from qwenchat.doctor.finding import Finding, Private, failed
 from qwenchat.errors import ExitCode, QwenchatError
 from qwenchat.i18n import _
-from qwenchat.program import Program
+from qwenchat.runtime.program import Program
 
 Check = Callable[[Program], Iterable[Finding]]
 
@@ -22,7 +21,7 @@ def examine(program: Program, *, online: bool) -> Iterator[Finding]:
 
 
 def _examine(program: Program, *, online: bool) -> Iterator[Finding]:
-    settings = list(_safely("settings", _("settings"), keeping.settings, program))
+    settings = list(_safely("settings", _("settings"), storage.settings, program))
     valid = not any(finding.exit_code for finding in settings)
     able = program if valid else program.without_settings()
     yield from _safely("python", "Python", machine.python, able)
@@ -31,11 +30,11 @@ def _examine(program: Program, *, online: bool) -> Iterator[Finding]:
     yield from _safely("memory", _("memory"), machine.memory, able)
     yield from _safely("disk", _("disk"), machine.disk, able)
     yield from _safely("llama.cpp", "llama.cpp", engine.engine, able)
-    yield from _safely("folders", _("folders"), keeping.folders, able)
+    yield from _safely("folders", _("folders"), storage.folders, able)
     yield from settings
-    yield from _safely("store", _("conversations"), keeping.store, able)
-    yield from _safely("models", _("models"), keeping.models, able)
-    yield from _safely("hub", _("hub"), partial(hub.hub, online=online), able)
+    yield from _safely("store", _("conversations"), storage.store, able)
+    yield from _safely("models", _("models"), storage.models, able)
+    yield from _safely("hub", _("hub"), partial(network.hub, online=online), able)
 
 
 def _safely(check: str, title: str, look: Check, program: Program) -> Iterator[Finding]:

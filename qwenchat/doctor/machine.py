@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import psutil
 
 from qwenchat.doctor.finding import Finding, ok, warning
-from qwenchat.engine.hardware import ControlGroups, processor, this_machine, usable_cores
+from qwenchat.engines.local.devices import ControlGroups, processor, this_machine, usable_cores
 from qwenchat.i18n import _
 from qwenchat.models.fit import DISK_RESERVE
 from qwenchat.models.layouts import free_bytes
-from qwenchat.program import Program
-from qwenchat.text import human_size
+from qwenchat.runtime.program import Program
+from qwenchat.text.safe import human_size
 
 _LITTLE_MEMORY = 1 << 30
 """Bytes in which the smallest model of the catalogue hardly fits."""

@@ -2,13 +2,20 @@
 
 Folders are read directly: no other program is asked, and no library imported. What lies there is a stranger's: names
 from manifests are checked before they become paths.
+
+Which files in a person's own folders this program put there: they lie among others that it must never delete.
+
+One small note for each file, so that programs and threads that download side by side need not wait for each other.
+Without its note a file counts as the person's.
 """
 
+import hashlib
 import os
 import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,8 +23,37 @@ import msgspec
 from msgspec import Struct, field
 
 from qwenchat.i18n import _
-from qwenchat.models.brought import Brought
-from qwenchat.paths import at_home
+from qwenchat.models.gguf import part_paths
+from qwenchat.models.remembered import remember
+from qwenchat.paths import at_home, is_missing
+
+
+class Brought:
+    """The notes below our own folder of models."""
+
+    def __init__(self, models: Path) -> None:
+        self._folder = models / "brought"
+
+    def add(self, file: Path) -> None:
+        """Note a file that a download of ours finished."""
+        remember(self._note(file), _address(file))
+
+    def forget(self, file: Path) -> None:
+        """Drop the note of a file that was deleted: the next one of its name may be another's."""
+        with suppress(OSError):
+            self._note(file).unlink()
+
+    def has(self, model: Path) -> bool:
+        """Say whether all there is of a model, which may be split, was brought by us."""
+        return all(self._note(part).exists() for part in part_paths(model) if part == model or not is_missing(part))
+
+    def _note(self, file: Path) -> Path:
+        return self._folder / hashlib.sha256(_address(file)).hexdigest()[:32]
+
+
+def _address(file: Path) -> bytes:
+    return (file.parent.resolve() / file.name).as_uri().encode()
+
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _DEPTH = 6

@@ -13,10 +13,9 @@ from pathlib import Path
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.models import fit
-from qwenchat.models.catalog import Catalog, quant_label
-from qwenchat.models.catalog import Published as PublishedFile
-from qwenchat.models.gguf import Header, check, part_paths
-from qwenchat.models.header_cache import HeaderCache
+from qwenchat.models.catalogue import Catalog, quant_label
+from qwenchat.models.catalogue import Published as PublishedFile
+from qwenchat.models.gguf import Header, HeaderCache, check, part_paths
 from qwenchat.models.layouts import Found, Places
 from qwenchat.models.reference import (
     Guide,

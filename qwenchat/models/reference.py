@@ -13,8 +13,8 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from qwenchat.errors import NotFound, WrongUse
 from qwenchat.i18n import _
-from qwenchat.models.catalog import Catalog, Model, Quantisation, quant_label
-from qwenchat.text import clean_line
+from qwenchat.models.catalogue import Catalog, Model, Quantisation, quant_label
+from qwenchat.text.safe import clean_line
 
 _ON_HUB = re.compile(r"(?:https?://)?(?:hf\.co|(?:www\.)?huggingface\.co)/(.+?)(?:\?.*)?", re.IGNORECASE)
 _REVISION = re.compile(r"^([^/]+/[^/]+)/(?:resolve|blob|tree)/([^/]+)(/.+)?$")

@@ -17,9 +17,9 @@ from qwenchat.models.gguf import part_paths
 from qwenchat.models.layouts import Places
 from qwenchat.models.library import Entry
 from qwenchat.models.verify import unreadable
-from qwenchat.text import clean_line
+from qwenchat.text.safe import clean_line
 
-_ENGINE = "qwenchat.engine.worker"
+_ENGINE = "qwenchat.engines.worker.main"
 """How a process of ours that has a model loaded was started."""
 
 

@@ -10,7 +10,7 @@ from qwenchat.i18n import _
 from qwenchat.models.gguf import part_paths
 from qwenchat.models.layouts import blob_sha256
 from qwenchat.models.library import Entry
-from qwenchat.text import clean_line
+from qwenchat.text.safe import clean_line
 
 _CHUNK = 1 << 20
 

@@ -16,7 +16,7 @@ from qwenchat.chat.conversation import Attachment, Message, Session, Status, Tre
 from qwenchat.chat.sampling import Sampling
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.i18n import _
-from qwenchat.text import clean_line, whole
+from qwenchat.text.safe import clean_line, whole
 
 MAX_TIME = 253_402_300_800_000
 """Unix milliseconds at which the year 10000 begins; no calendar of ours goes further."""

@@ -20,8 +20,8 @@ from qwenchat.errors import FileError, WrongUse
 from qwenchat.i18n import _
 from qwenchat.sessions.archive import ArchiveStore, normal
 from qwenchat.sessions.exporters import Format
-from qwenchat.sessions.transcript import moment
-from qwenchat.text import safe_name
+from qwenchat.sessions.reading_order import moment
+from qwenchat.text.safe import safe_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import msgspec
 from qwenchat.chat.conversation import Message, Role, Session, Tree, title_of
 from qwenchat.i18n import _
 from qwenchat.sessions.archive import MAX_TIME, Archive, BadRecord
-from qwenchat.text import clean_line
+from qwenchat.text.safe import clean_line
 
 _NAMESPACE = UUID("6b1f9a52-0d5e-5b0f-9c59-6f2c3f6d7a11")
 

@@ -10,7 +10,7 @@ from qwenchat.chat.memory import session_busy
 from qwenchat.errors import FileError, StoreError
 from qwenchat.i18n import _
 from qwenchat.paths import private_folder
-from qwenchat.text import safe_name
+from qwenchat.text.safe import safe_name
 
 
 class SessionLocks:

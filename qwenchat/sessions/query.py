@@ -10,7 +10,7 @@ from datetime import datetime
 
 from qwenchat.chat.conversation import Role
 from qwenchat.sessions.words import fold, phrase, quoted, tokens, unspaced
-from qwenchat.text import whole
+from qwenchat.text.safe import whole
 
 _ITEM = re.compile(
     r"""(?:(?P<filter>role|model|before|after|tag|in)[:：])?(?:["“](?P<exact>[^"”]*)["”]?|(?P<word>\S+))"""

@@ -19,7 +19,7 @@ import msgspec
 from qwenchat.errors import FileError
 from qwenchat.i18n import _
 from qwenchat.sessions.archive import BadRecord
-from qwenchat.text import clean_line
+from qwenchat.text.safe import clean_line
 
 MAX_BYTES = 512 * 2**20
 """Of one file, and of all that a zip holds, unpacked."""

@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from qwenchat.chat.conversation import Message, Role, Session, Status, Tree, title_of
-from qwenchat.chat.identity import Clock, NewId, UUIDv7, unix_ms
+from qwenchat.chat.ids import Clock, NewId, UUIDv7, unix_ms
 from qwenchat.chat.memory import no_such_message, no_such_session
 from qwenchat.errors import NotFound
 from qwenchat.i18n import _
-from qwenchat.sessions import messages, rows
+from qwenchat.sessions import rows
 from qwenchat.sessions.archive import Archive
 from qwenchat.sessions.database import BUSY_S, Database
+from qwenchat.sessions.listing import Shelf
 from qwenchat.sessions.locks import SessionLocks
 from qwenchat.sessions.migrate import migrate
 from qwenchat.sessions.search import Search
-from qwenchat.sessions.shelf import Shelf
 from qwenchat.sessions.trash import Trash
-from qwenchat.text import whole
+from qwenchat.text.safe import whole
 
 _INSERT_SESSION = f"INSERT INTO sessions ({rows.SESSION_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
 
@@ -93,7 +93,7 @@ class Store:
     def tree(self, session_id: str) -> Tree:
         with self._database.read() as connection:
             found = connection.execute("SELECT n FROM sessions WHERE id = ?", (session_id,)).fetchone()
-            return Tree(messages.load(connection, messages.TREE, found[0], session_id) if found else ())
+            return Tree(rows.load(connection, rows.TREE, found[0], session_id) if found else ())
 
     def branch(self, leaf: str | None) -> list[Message]:
         with self._database.read() as connection:
@@ -101,7 +101,7 @@ class Store:
                 "SELECT sessions.id FROM messages JOIN sessions ON sessions.n = messages.session WHERE messages.id = ?",
                 (leaf,),
             ).fetchone()
-            return messages.load(connection, messages.BRANCH, leaf, found[0]) if found else []
+            return rows.load(connection, rows.BRANCH, leaf, found[0]) if found else []
 
     def add(self, *new: Message) -> None:
         """Keep new messages in one transaction and make the last one their session's leaf.
@@ -111,14 +111,14 @@ class Store:
         """
         with self._database.write() as connection:
             for message in new:
-                messages.insert(connection, message)
+                rows.insert(connection, message)
             for session_id in dict.fromkeys(message.session for message in new):
                 own = [message for message in new if message.session == session_id]
                 self.update(_written_to(self.session(session_id), own))
 
     def move(self, *questions: Message) -> None:
         with self._database.write() as connection:
-            if messages.take_out(connection, {question.id for question in questions}):
+            if rows.take_out(connection, {question.id for question in questions}):
                 self.add(*questions)  # in new rows, as a message comes after its parent
 
     def append(self, message_id: str, text: str, token_ids: Sequence[int]) -> None:
@@ -147,7 +147,7 @@ class Store:
             if not changed.rowcount:
                 raise no_such_message(answer.id)
             if answer.status is not Status.STREAMING:
-                messages.fold(connection, answer.id)
+                rows.fold(connection, answer.id)
 
     def streaming(self, session_id: str) -> AbstractContextManager[None]:
         return self._locks.hold(session_id)
@@ -201,9 +201,9 @@ class Store:
         is_new = not connection.execute("SELECT 1 FROM sessions WHERE id = ?", (session.id,)).fetchone()
         if is_new:
             self.create(session)
-        missing = [message for message in archive.messages if not messages.is_kept(connection, message.id)]
+        missing = [message for message in archive.messages if not rows.is_kept(connection, message.id)]
         for message in missing:
-            messages.insert(connection, message, below_deleted=True)
+            rows.insert(connection, message, below_deleted=True)
         if not is_new and any(message.id == session.leaf for message in missing):
             here = self.session(session.id)
             if here.leaf in (None, *(message.id for message in self.branch(session.leaf))):
@@ -230,7 +230,7 @@ class Store:
                 ids[message.id] = self._new_id()
                 status = Status.INTERRUPTED if message.status is Status.STREAMING else message.status
                 twin = replace(message, id=ids[message.id] or "", session=copy.id, parent=ids[message.parent])
-                messages.insert(connection, replace(twin, status=status))
+                rows.insert(connection, replace(twin, status=status))
             copy = replace(copy, leaf=ids.get(original.leaf))
             self.update(copy)
         return copy
@@ -247,7 +247,7 @@ class Store:
                 ).fetchall()
                 for (message_id,) in found:
                     connection.execute("UPDATE messages SET status = 'interrupted' WHERE id = ?", (message_id,))
-                    messages.fold(connection, message_id)
+                    rows.fold(connection, message_id)
                 return len(found)
 
 

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from qwenchat.chat.conversation import Tree
-from qwenchat.chat.identity import Clock
+from qwenchat.chat.ids import Clock
 from qwenchat.chat.memory import no_such_message, no_such_session
 from qwenchat.sessions.database import Database
 from qwenchat.sessions.locks import SessionLocks
-from qwenchat.sessions.messages import TREE, load
 from qwenchat.sessions.migrate import safety_copy
+from qwenchat.sessions.rows import TREE, load
 
-MANY = 10
+CONFIRM_FROM = 10
 """From this number of sessions on, deleting forever makes a safety copy first."""
 _BELOW = """
 WITH RECURSIVE below (n) AS (
@@ -46,7 +46,7 @@ class Trash:
 
     def delete_forever(self, *session_ids: str) -> None:
         """Delete sessions, in the trash or not. Raises StoreError when another program writes into one."""
-        if len(session_ids) >= MANY:
+        if len(session_ids) >= CONFIRM_FROM:
             safety_copy(self._database.file, "deleting")
         with self._database.write() as connection, ExitStack() as held:
             for session_id in _streaming(connection).intersection(session_ids):
@@ -67,7 +67,7 @@ class Trash:
             many = len(_older_than(connection, before))
             if not many and not connection.execute(f"{_OLD_MESSAGES} LIMIT 1", (before,)).fetchone():
                 return []
-        if many >= MANY:
+        if many >= CONFIRM_FROM:
             safety_copy(self._database.file, "emptying")
         with self._database.write() as connection, ExitStack() as held:
             streaming = _streaming(connection)

@@ -1,8 +1,14 @@
-"""The program on the screen: themes, language, keymap, palette, signals. What a chat is lives in `screens.chat`."""
+"""The program on the screen: themes, language, keymap, palette, signals. What a chat is lives in `screens.chat`.
+
+Whether the terminal has gone: a closed window, a dropped connection, where no SIGHUP came or it is ignored.
+
+Textual would read from it without end and wait for ever to write to it. What to do then is the app's.
+"""
 
 import asyncio
 import gc
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterable
@@ -18,20 +24,27 @@ from textual.widgets import Input, TextArea
 
 from qwenchat import config
 from qwenchat.errors import QwenchatError
-from qwenchat.program import Program
-from qwenchat.text import clean_line
+from qwenchat.runtime.program import Program
+from qwenchat.text.safe import clean_line
 from qwenchat.tui import themes
 from qwenchat.tui.actions import Where, actions, clashes
-from qwenchat.tui.hangup import hung_up
-from qwenchat.tui.live_theme import EVERY_S, LiveTheme
-from qwenchat.tui.screens import open as screens
+from qwenchat.tui.dialogs import open as screens
 from qwenchat.tui.screens.chat import ChatScreen
-from qwenchat.tui.themes import Themes
+from qwenchat.tui.themes import EVERY_S, LiveTheme, Themes
 
 if TYPE_CHECKING:
     from textual.command import Provider
 
-    from qwenchat.tui.running.model import EngineFactory
+    from qwenchat.runtime.model_manager import EngineFactory
+
+
+def hung_up() -> bool:
+    """Say whether nobody can read what is written any more."""
+    if sys.platform == "win32" or sys.__stdin__ is None:
+        return False
+    poll = select.poll()
+    poll.register(sys.__stdin__.fileno(), 0)
+    return any(event & (select.POLLHUP | select.POLLERR) for _fd, event in poll.poll(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +58,7 @@ class Start:
 
 
 def _palette() -> type["Provider"]:
-    from qwenchat.tui.palette import Palette  # noqa: PLC0415 - the chat opens without it
+    from qwenchat.tui.command_palette import Palette  # noqa: PLC0415 - the chat opens without it
 
     return Palette
 

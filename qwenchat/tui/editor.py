@@ -12,7 +12,7 @@ from textual.app import SuspendNotSupported
 
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.i18n import _
-from qwenchat.text import whole
+from qwenchat.text.safe import whole
 
 _USUAL = "vi"
 MEMORY = Path("/dev/shm")  # noqa: S108 - the file lies in a folder of its own there, which nobody else may enter

@@ -7,7 +7,7 @@ from qwenchat.chat.conversation import Session
 from qwenchat.chat.sampling import Sampling
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
-from qwenchat.text import clean_line
+from qwenchat.text.safe import clean_line
 
 CONTEXT = "context"
 _WHOLE = ("top_k", "seed", "max_tokens")

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.pulling import NAME, REPO
-from tests.standin_hub import StandIn
+from tests.fakes.pulling import NAME, REPO
+from tests.fakes.standin_hub import StandIn
 
 ROOT = Path(__file__).parents[2]
 _HF = """
@@ -80,7 +80,7 @@ def clients(standin: StandIn, out: Path) -> dict[str, list[str]]:
     url = f"{standin.endpoint}/{REPO}/resolve/main/{NAME}"
     curl = f"curl -sfL -C - -o {out}/file '{url}'"
     return {
-        "qwenchat, sha256 checked": [sys.executable, "-m", "tests.pull_child", standin.endpoint, str(out)],
+        "qwenchat, sha256 checked": [sys.executable, "-m", "tests.fakes.pull_child", standin.endpoint, str(out)],
         "`curl -C -`, then `sha256sum`": ["sh", "-c", f"{curl} && sha256sum {out}/file"],
         "`curl -C -`, then `openssl dgst -sha256`": ["sh", "-c", f"{curl} && openssl dgst -sha256 {out}/file"],
         "`hf_hub_download`, nothing checked": [sys.executable, "-c", _HF, REPO, NAME, standin.endpoint, str(out)],
@@ -153,7 +153,7 @@ def kills(standin: StandIn, cache: Path, size: int, count: int) -> str:
 
 def child(standin: StandIn, cache: Path) -> "subprocess.Popen[str]":
     """Start a download."""
-    command = [sys.executable, "-m", "tests.pull_child", standin.endpoint, str(cache)]
+    command = [sys.executable, "-m", "tests.fakes.pull_child", standin.endpoint, str(cache)]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 

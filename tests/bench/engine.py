@@ -27,10 +27,10 @@ import psutil
 from qwenchat.chat.events import Delta, Finished, Prefilling
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.engine.hardware import usable_cores
+from qwenchat.engines.local.devices import usable_cores
 from tests.bench.synthetic import model_file
-from tests.commands import environment
-from tests.engines import answer, engine, prefilling, questions
+from tests.fakes.commands import environment
+from tests.fakes.engines import answer, engine, prefilling, questions
 
 N_CTX = 8192
 PROMPT = "word " * 340  # about 1,000 tokens of the synthetic vocabulary
@@ -201,9 +201,9 @@ def prompt_tokens(model: Path, folder: Path) -> list[int]:
     script = """
 import json, sys
 from qwenchat.chat.prompt import Special, Turn, chatml
-from qwenchat.engine.c_api import Abort, bindings
-from qwenchat.engine.llama import Model
-from qwenchat.engine.protocol import LoadPlan
+from qwenchat.engines.worker.c_api import Abort, bindings
+from qwenchat.engines.worker.llama import Model
+from qwenchat.engines.local.protocol import LoadPlan
 plan = LoadPlan(path=sys.argv[1].encode(), identity="", n_ctx=256, threads=1)
 model = Model(bindings(), plan, Abort(), lambda fraction: True)
 tokens = []

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from qwenchat.chat.prompt import DEFAULT_SYSTEM
 from qwenchat.chat.sampling import Sampling
-from qwenchat.engine.local import LocalEngine
-from qwenchat.models.guide import corpus
-from tests import guide
-from tests.engines import GREEDY, answer, questions
+from qwenchat.engines.local.engine import LocalEngine
+from tests.fakes import guide
+from tests.fakes.engines import GREEDY, answer, questions
+from training.guide import corpus
 
 
 async def examine(model: Path, show_wrong: bool) -> None:

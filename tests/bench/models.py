@@ -21,11 +21,11 @@ from pathlib import Path
 
 from gguf import GGUFReader
 
-from qwenchat.models import catalog, fit
+from qwenchat.models import catalogue, fit
 from qwenchat.models.gguf import identity, read_header
 from qwenchat.models.layouts import Places
 from qwenchat.models.library import Library
-from tests.ggufs import CHATML, entry, header, word
+from tests.fakes.ggufs import CHATML, entry, header, word
 
 COUNT = 200
 
@@ -39,7 +39,7 @@ def main() -> None:
         machine = fit.Resources(16 << 30, 12 << 30)
 
         def listing() -> None:
-            assert len(Library(places, root / "cache", catalog.load(), lambda: machine).usable()) == COUNT
+            assert len(Library(places, root / "cache", catalogue.load(), lambda: machine).usable()) == COUNT
 
         def cold() -> None:
             shutil.rmtree(root / "cache", ignore_errors=True)

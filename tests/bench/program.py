@@ -16,8 +16,8 @@ from pathlib import Path
 import psutil
 
 from qwenchat.chat.conversation import Session
-from qwenchat.chat.identity import unix_ms
-from qwenchat.program import Program
+from qwenchat.chat.ids import unix_ms
+from qwenchat.runtime.program import Program
 from tests.bench.screen import READY, env
 from tests.bench.transcript import messages
 from tests.tui.terminal import ENTER, Terminal
@@ -28,9 +28,9 @@ KEYS = [chr(code) for code in range(0x410, 0x450)] + [chr(code) for code in rang
 """Letters that nothing else on the screen has."""
 PROGRAM = f"""
 import sys
-from qwenchat.chat.scripted import ScriptedEngine
+from tests.fakes.scripted import ScriptedEngine
 from qwenchat.i18n import use_language
-from qwenchat.program import Program
+from qwenchat.runtime.program import Program
 from qwenchat.tui.app import QwenchatApp, Start
 from tests.bench.transcript import SAMPLE
 use_language()

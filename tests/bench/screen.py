@@ -16,10 +16,10 @@ from pathlib import Path
 import psutil
 
 from qwenchat.chat.conversation import Message, Role, Session, Status
-from qwenchat.chat.identity import UUIDv7, unix_ms
-from qwenchat.program import Program
+from qwenchat.chat.ids import UUIDv7, unix_ms
+from qwenchat.runtime.program import Program
 from tests.bench.synthetic import model_file
-from tests.commands import environment, qwenchat
+from tests.fakes.commands import environment, qwenchat
 from tests.tui.terminal import ENTER, Terminal
 
 READY = "Ask anything"

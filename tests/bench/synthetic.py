@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFWriter
 
-from tests.ggufs import CHATML, END_OF_TEXT, TURN_END, TURN_START, Shape, Vocabulary, blocks, describe, finish
+from tests.fakes.ggufs import CHATML, END_OF_TEXT, TURN_END, TURN_START, Shape, Vocabulary, blocks, describe, finish
 
 QWEN2_05B = Shape(layers=24, width=896, heads=14, kv_heads=2, ff=4864, context=32768)
 VOCABULARY = 151_936

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from gguf import GGUFReader
 
-from qwenchat.engine.c_api import bindings
-from qwenchat.engine.vocabulary import Vocabulary
+from qwenchat.engines.worker.c_api import bindings
+from qwenchat.engines.worker.vocabulary import Vocabulary
 
 _LONG = 32
 

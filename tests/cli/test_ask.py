@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests import ggufs
-from tests.commands import environment, qwenchat
+from tests.fakes import ggufs
+from tests.fakes.commands import environment, qwenchat
 
 
 def test_the_answer_is_all_that_stdout_has(chain: ggufs.Chain) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from qwenchat.paths import Paths
 from qwenchat.sessions.store import Store
-from tests import ggufs
-from tests.commands import environment, qwenchat
+from tests.fakes import ggufs
+from tests.fakes.commands import environment, qwenchat
 
 
 def asked(*words: str | Path) -> dict[str, object]:

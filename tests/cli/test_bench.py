@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 from qwenchat.cli import bench
-from qwenchat.engine.local import Planned
+from qwenchat.engines.local.engine import Planned
 from qwenchat.errors import CannotLoad
-from tests import ggufs
-from tests.commands import environment, qwenchat
+from tests.fakes import ggufs
+from tests.fakes.commands import environment, qwenchat
 
 # As llama-bench prints them on a processor.
 HEAD = (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import ROOT, environment, qwenchat
+from tests.fakes.commands import ROOT, environment, qwenchat
 from tests.tui.terminal import CTRL_Q, ENTER, qwenchat_in_terminal
 
 BROKEN = {

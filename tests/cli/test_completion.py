@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from devtools.manpage import page
 from qwenchat import __version__
 from qwenchat.chat.conversation import Session
-from qwenchat.cli.manpage import page
 from qwenchat.paths import Paths
 from qwenchat.sessions.store import Store
-from tests.commands import ROOT, environment, qwenchat
+from tests.fakes.commands import ROOT, environment, qwenchat
 
 KEPT, TRASHED = "01980000-aaaa-7000-8000-000000000001", "01980000-bbbb-7000-8000-000000000002"
 HEAVY = ("textual", "llama_cpp", "huggingface_hub", "rich", "jinja2", "httpx2")

@@ -15,19 +15,18 @@ import pytest
 
 from qwenchat.chat.conversation import Session
 from qwenchat.doctor import machine
-from qwenchat.doctor.asking import read_answers
 from qwenchat.doctor.engine import features
 from qwenchat.doctor.examination import examine
-from qwenchat.doctor.finding import Finding
-from qwenchat.doctor.public import Private
+from qwenchat.doctor.finding import Finding, Private
+from qwenchat.doctor.terminal import read_answers
 from qwenchat.errors import ExitCode
 from qwenchat.paths import Paths
-from qwenchat.program import Program
+from qwenchat.runtime.program import Program
 from qwenchat.sessions.store import Store
 from tests.cli.test_broken_binding import LINE, broken
-from tests.commands import ROOT, environment, qwenchat
-from tests.ggufs import write_model
-from tests.standin_hub import StandIn
+from tests.fakes.commands import ROOT, environment, qwenchat
+from tests.fakes.ggufs import write_model
+from tests.fakes.standin_hub import StandIn
 
 CHECKS = [
     "python",

@@ -10,8 +10,8 @@ import pytest
 
 from qwenchat import __version__
 from qwenchat.errors import ExitCode
-from tests import ggufs
-from tests.commands import environment, qwenchat
+from tests.fakes import ggufs
+from tests.fakes.commands import environment, qwenchat
 
 HEAVY = ("textual", "llama_cpp", "huggingface_hub", "rich", "jinja2")
 
@@ -116,7 +116,7 @@ def test_wrong_settings_can_be_found_and_mended() -> None:
 
 def test_a_bug_says_so_and_debug_shows_where(tmp_path: Path) -> None:
     script = (
-        "import sys\nfrom qwenchat.cli import main\nfrom qwenchat.program import Program\n"
+        "import sys\nfrom qwenchat.cli import main\nfrom qwenchat.runtime.program import Program\n"
         "Program.here = classmethod(lambda cls: 1 / 0)\nsys.exit(main.main(sys.argv[1:]))"
     )
     for words, trace in ((["config", "path"], False), (["--debug", "config", "path"], True)):

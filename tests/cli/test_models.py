@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from qwenchat.cli.main import main
-from tests.ggufs import write_model
-from tests.places import COMMIT, hf_model
+from tests.fakes.ggufs import write_model
+from tests.fakes.places import COMMIT, hf_model
 
 
 @pytest.fixture(autouse=True)

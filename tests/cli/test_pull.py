@@ -15,13 +15,13 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from qwenchat.cli.output import Output
-from qwenchat.cli.pull_report import Lines
-from qwenchat.models.progress import PartProgress, Progress, Retrying, figures
-from tests.commands import environment, qwenchat
-from tests.ggufs import write_model
-from tests.places import ollama_model
-from tests.pulling import NAME, REPO, model_bytes
-from tests.standin_hub import COMMIT, StandIn, Trouble
+from qwenchat.cli.pull import Lines
+from qwenchat.models.download.progress import PartProgress, Progress, Retrying, figures
+from tests.fakes.commands import environment, qwenchat
+from tests.fakes.ggufs import write_model
+from tests.fakes.places import ollama_model
+from tests.fakes.pulling import NAME, REPO, model_bytes
+from tests.fakes.standin_hub import COMMIT, StandIn, Trouble
 
 LARGE = "Qwen/Qwen2-72B-Instruct-GGUF"
 TOKEN = "hf_" + "s" * 30

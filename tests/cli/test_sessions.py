@@ -12,8 +12,8 @@ import pytest
 from qwenchat.chat.conversation import Attachment, Message, Role, Session
 from qwenchat.paths import Paths
 from qwenchat.sessions.store import Store
-from tests import ggufs
-from tests.commands import ROOT, environment, qwenchat
+from tests.fakes import ggufs
+from tests.fakes.commands import ROOT, environment, qwenchat
 
 FIRST, SECOND = "01980000-aaaa-7000-8000-000000000001", "01980000-bbbb-7000-8000-000000000002"
 HOSTILE = "\x1b]0;owned\x07\x1b[31m[bold red]not markup[/]\x9b2J"

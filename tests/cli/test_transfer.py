@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 import pytest
 
-from qwenchat.cli import transfer
+from qwenchat.cli import export_import
 from qwenchat.errors import ExitCode, FileError, NotFound, WrongUse
-from tests.archives import Kept, branching, exported, talk
+from tests.fakes.archives import Kept, branching, exported, talk
 
 
 @dataclass
@@ -26,7 +26,7 @@ def run(store: Kept, command: click.Command, *words: object) -> object:
 
 
 def test_one_session_goes_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
-    run(Kept(branching()), transfer.export, "s1", "-f", "txt")
+    run(Kept(branching()), export_import.export, "s1", "-f", "txt")
     said = capsys.readouterr()
     assert said.out == exported("txt", branching())
     assert said.err == ""
@@ -35,11 +35,11 @@ def test_one_session_goes_to_standard_output(capsys: pytest.CaptureFixture[str])
 def test_all_of_them_into_a_zip_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = Kept(branching(), talk("Q", "A", session="s2"))
     file = tmp_path / "all.zip"
-    run(store, transfer.export, "--all", "-f", "json", "-o", file)
+    run(store, export_import.export, "--all", "-f", "json", "-o", file)
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", f"2 sessions written to {file}.\n")
     other = Kept()
-    assert run(other, transfer.import_, file) == ExitCode.DONE
+    assert run(other, export_import.import_, file) == ExitCode.DONE
     assert other.kept.keys() == store.kept.keys()
     assert capsys.readouterr().err == f"{file} (qwenchat json): 2 new or grown, 0 there already, 0 empty, 0 left out.\n"
 
@@ -47,15 +47,15 @@ def test_all_of_them_into_a_zip_and_back(tmp_path: Path, capsys: pytest.CaptureF
 def test_ids_and_all_exclude_each_other() -> None:
     for words in ([], ["s1", "--all"]):
         with pytest.raises(WrongUse):
-            run(Kept(branching()), transfer.export, *words)
+            run(Kept(branching()), export_import.export, *words)
     with pytest.raises(NotFound):
-        run(Kept(branching()), transfer.export, "nothing")
+        run(Kept(branching()), export_import.export, "nothing")
     with pytest.raises(click.BadParameter):
-        run(Kept(branching()), transfer.export, "s1", "-f", "docx")
+        run(Kept(branching()), export_import.export, "s1", "-f", "docx")
 
 
 def test_a_session_named_twice_is_written_once(capsys: pytest.CaptureFixture[str]) -> None:
-    run(Kept(branching()), transfer.export, "s1", "s", "-f", "jsonl", "--all-branches", "-o", "-")
+    run(Kept(branching()), export_import.export, "s1", "s", "-f", "jsonl", "--all-branches", "-o", "-")
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
@@ -63,8 +63,8 @@ def test_force_replaces(tmp_path: Path) -> None:
     file = tmp_path / "a.md"
     file.write_text("mine")
     with pytest.raises(FileError):
-        run(Kept(branching()), transfer.export, "s1", "-o", file)
-    run(Kept(branching()), transfer.export, "s1", "-o", file, "--force")
+        run(Kept(branching()), export_import.export, "s1", "-o", file)
+    run(Kept(branching()), export_import.export, "s1", "-o", file, "--force")
     assert file.read_text("utf-8") == exported("md", branching())
 
 
@@ -73,7 +73,7 @@ def test_bad_records_are_named_and_the_rest_goes_in(tmp_path: Path, capsys: pyte
     file.write_text('{"messages":[{"role":"user","content":"Q"}]}\n{"messages":[{"role":5}]}\n')
     missing = tmp_path / "missing.json"
     store = Kept()
-    assert run(store, transfer.import_, missing, file, "--json") == ExitCode.FILE
+    assert run(store, export_import.import_, missing, file, "--json") == ExitCode.FILE
     said = capsys.readouterr()
     assert f"{file}, line 2: left out: Expected `str`, got `int` - at `$.messages[0].role`." in said.err
     assert f"{missing}: {missing} can't be read: No such file or directory." in said.err
@@ -81,14 +81,14 @@ def test_bad_records_are_named_and_the_rest_goes_in(tmp_path: Path, capsys: pyte
     assert (first["new"], len(first["problems"])) == (0, 1)
     assert (second["new"], second["there_already"], second["problems"][0]["place"]) == (1, 0, "line 2")
     assert second["sessions"] == list(store.kept)
-    run(store, transfer.import_, file)
+    run(store, export_import.import_, file)
     assert "0 new or grown, 1 there already" in capsys.readouterr().err
 
 
 def test_standard_input_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(exported("json", branching()).encode())))
     store = Kept()
-    assert run(store, transfer.import_, "-") == ExitCode.DONE
+    assert run(store, export_import.import_, "-") == ExitCode.DONE
     assert list(store.kept) == ["s1"]
 
 
@@ -100,7 +100,7 @@ def test_nothing_of_a_file_can_drive_the_terminal(tmp_path: Path, monkeypatch: p
     file.write_text(
         json.dumps([{"messages": [{"role": "\x1b]0;x\x07", "content": 5}]}, {"messages": []}, talk("x").session.id])
     )
-    run(Kept(), transfer.import_, file)
-    run(Kept(talk("\x1b[2J", title="\x1b[31m")), transfer.export, "s1")
+    run(Kept(), export_import.import_, file)
+    run(Kept(talk("\x1b[2J", title="\x1b[31m")), export_import.export, "s1")
     assert "\x1b" not in out.getvalue() + err.getvalue()
     assert "left out" in err.getvalue()

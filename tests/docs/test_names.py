@@ -10,17 +10,17 @@ from click.exceptions import Exit, NoArgsIsHelpError
 from textual.binding import Binding
 from textual.widgets import Input, OptionList, TextArea
 
+from devtools import catalogue, pages
 from qwenchat import config
 from qwenchat.cli.main import root
 from qwenchat.errors import ExitCode
 from qwenchat.sessions import exporters, importers
-from qwenchat.tui import actions, slash
+from qwenchat.tui import actions, slash_commands
 from qwenchat.tui.app import QwenchatApp
 from qwenchat.tui.transcript.view import Transcript
 from qwenchat.tui.widgets import prompt
-from tests import catalogue, pages
-from tests.documents import Page, all_pages, of_qwenchat
-from tests.spoken import options_of, parse
+from tests.fakes.documents import Page, all_pages, of_qwenchat
+from tests.fakes.spoken import options_of, parse
 
 PAGES = all_pages()
 LANGUAGES = ("en", "zh")
@@ -90,7 +90,7 @@ def test_variables_exist(page: Page) -> None:
 @each_page
 def test_slash_commands_exist(page: Page) -> None:
     named = [code for code in page.words_in_code if re.fullmatch(r"/[a-z?]+( .*)?", code)]
-    assert [code for code in named if not isinstance(slash.parse(code), slash.Command)] == []
+    assert [code for code in named if not isinstance(slash_commands.parse(code), slash_commands.Command)] == []
 
 
 @pytest.fixture(scope="module")

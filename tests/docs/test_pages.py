@@ -11,15 +11,15 @@ import jsonschema
 import msgspec
 import pytest
 
+from devtools import pages
 from qwenchat import config
 from qwenchat.chat.conversation import FinishReason, Message, Role, Timings, Usage
 from qwenchat.cli.ask_output import answer_object
-from qwenchat.models import catalog
+from qwenchat.models import catalogue
 from qwenchat.sessions import importers
 from qwenchat.sessions.records import records_in
 from qwenchat.tui import actions, themes
-from tests import pages
-from tests.documents import Page, all_pages
+from tests.fakes.documents import Page, all_pages
 
 PAGES = all_pages()
 LANGUAGES = ("en", "zh")
@@ -96,7 +96,7 @@ def test_samples_in_toml_are_valid(page: Page, tmp_path: Path) -> None:
         if "[interface]" in sample:
             themes.load(file)
         elif "[[models]]" in sample:
-            entry = msgspec.toml.decode(sample, type=dict[str, tuple[catalog.Model, ...]])
+            entry = msgspec.toml.decode(sample, type=dict[str, tuple[catalogue.Model, ...]])
             assert set(entry) == {"models"}
         else:
             settings = config.load(file, {})

@@ -5,7 +5,7 @@ from html import unescape
 
 import pytest
 
-from tests import picture
+from devtools import picture
 
 
 def words(svg: str) -> str:

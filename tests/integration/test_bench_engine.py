@@ -5,12 +5,12 @@ from pathlib import Path
 
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.engine.bench import BenchEngine, Run, random_tokens
-from qwenchat.engine.local import Planned
-from qwenchat.engine.protocol import LoadPlan
-from qwenchat.engine.saved_kv import SavedKV
-from tests import ggufs
-from tests.engines import answer, questions
+from qwenchat.engines.local.bench import BenchEngine, Run, random_tokens
+from qwenchat.engines.local.engine import Planned
+from qwenchat.engines.local.protocol import LoadPlan
+from qwenchat.engines.local.saved_kv import SavedKV
+from tests.fakes import ggufs
+from tests.fakes.engines import answer, questions
 
 
 def bench_engine(path: Path, folder: Path, *, complete: bool) -> BenchEngine:

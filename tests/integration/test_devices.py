@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.engine import devices
-from qwenchat.engine.c_api import bindings
-from qwenchat.engine.protocol import Device, Hello
-from qwenchat.program import Program
-from tests.commands import ROOT, environment
+from qwenchat.engines.local import devices
+from qwenchat.engines.local.protocol import Device, Hello
+from qwenchat.engines.worker.c_api import bindings
+from qwenchat.runtime.program import Program
+from tests.fakes.commands import ROOT, environment
 
 GIB = 1 << 30
 CARDS = (Device("CUDA0", "card", 10 * GIB, 12 * GIB), Device("CUDA1", "card", 5 * GIB, 6 * GIB))

@@ -10,12 +10,12 @@ from filelock import FileLock
 from huggingface_hub import hf_hub_download, scan_cache_dir, try_to_load_from_cache
 
 from qwenchat.errors import Interrupted, NetworkError
-from qwenchat.models.download import give_up
-from qwenchat.models.hub import HubSource
-from qwenchat.models.place import Folder
-from qwenchat.models.progress import Arriving, Completed, Progress, PullEvent, Retrying, StartedOver
-from tests.pulling import HASTY, NAME, REPO, Puller, model_bytes
-from tests.standin_hub import COMMIT, StandIn, Trouble
+from qwenchat.models.download.destination import Folder
+from qwenchat.models.download.file import give_up
+from qwenchat.models.download.progress import Arriving, Completed, Progress, PullEvent, Retrying, StartedOver
+from qwenchat.models.sources.huggingface import HubSource
+from tests.fakes.pulling import HASTY, NAME, REPO, Puller, model_bytes
+from tests.fakes.standin_hub import COMMIT, StandIn, Trouble
 
 SIZE = 3_000_000
 CONTENT = model_bytes(SIZE)

@@ -15,13 +15,12 @@ import filelock
 import pytest
 
 from qwenchat.errors import FileError, Interrupted
-from qwenchat.models.checksum import SYNC_EVERY
-from qwenchat.models.part import Part
-from qwenchat.models.place import Folder
-from qwenchat.models.progress import Completed, Following, Progress, PullEvent
-from qwenchat.models.pull import SPARE
-from tests.pulling import NAME, REPO, Puller, model_bytes
-from tests.standin_hub import StandIn, Trouble
+from qwenchat.models.download.destination import Folder
+from qwenchat.models.download.part import SYNC_EVERY, Part
+from qwenchat.models.download.progress import Completed, Following, Progress, PullEvent
+from qwenchat.models.download.pull import SPARE
+from tests.fakes.pulling import NAME, REPO, Puller, model_bytes
+from tests.fakes.standin_hub import StandIn, Trouble
 
 SIZE = 3_000_000
 CONTENT = model_bytes(SIZE)
@@ -42,7 +41,7 @@ def puller(standin: StandIn, tmp_path: Path) -> Puller:
 
 def child(standin: StandIn, cache: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.pull_child", standin.endpoint, str(cache)],
+        [sys.executable, "-m", "tests.fakes.pull_child", standin.endpoint, str(cache)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -12,17 +12,17 @@ import huggingface_hub
 import pytest
 
 from qwenchat.errors import FileError, NetworkError, NotFound, QwenchatError
-from qwenchat.models.choice import Wanted
-from qwenchat.models.elsewhere import FolderSource, UrlSource
-from qwenchat.models.faults import Fault, WireError, explain
-from qwenchat.models.hub import HubSource
-from qwenchat.models.modelscope import ModelScopeSource
-from qwenchat.models.place import Folder, HubCache
-from qwenchat.models.progress import Completed, Progress, PullEvent, Retrying, StartedOver
-from qwenchat.models.source import RemoteFile, Source
-from tests.pulling import NAME, REPO, Puller, model_bytes
-from tests.standin_hub import CERTIFICATE, COMMIT, StandIn, Trouble
-from tests.standin_proxy import proxy
+from qwenchat.models.download.destination import Folder, HubCache
+from qwenchat.models.download.plan import Wanted
+from qwenchat.models.download.progress import Completed, Progress, PullEvent, Retrying, StartedOver
+from qwenchat.models.download.retry import Fault, WireError, explain
+from qwenchat.models.sources.huggingface import HubSource
+from qwenchat.models.sources.modelscope import ModelScopeSource
+from qwenchat.models.sources.source import RemoteFile, Source
+from qwenchat.models.sources.url_and_folder import FolderSource, UrlSource
+from tests.fakes.pulling import NAME, REPO, Puller, model_bytes
+from tests.fakes.standin_hub import CERTIFICATE, COMMIT, StandIn, Trouble
+from tests.fakes.standin_proxy import proxy
 
 CONTENT = model_bytes(200_000)
 TOKEN = "hf_" + "s" * 30

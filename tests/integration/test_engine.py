@@ -12,10 +12,10 @@ import pytest
 from qwenchat.chat.events import Delta, Prefilling
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.engine.protocol import Lora
+from qwenchat.engines.local.protocol import Lora
 from qwenchat.errors import CannotLoad, Interrupted, PromptTooLong, WrongUse
-from tests import ggufs
-from tests.engines import GREEDY, SYSTEM, answer, engine, questions
+from tests.fakes import ggufs
+from tests.fakes.engines import GREEDY, SYSTEM, answer, engine, questions
 
 LONG = "word " * 3000
 

@@ -12,11 +12,11 @@ import pytest
 
 from qwenchat.chat.events import Delta
 from qwenchat.chat.sampling import Sampling
-from qwenchat.engine.protocol import FRAME, Count, Lora
+from qwenchat.engines.local.protocol import FRAME, Count, Lora
 from qwenchat.errors import EngineDied, FileError, Interrupted
 from qwenchat.models.removal import refuse_while_used
-from tests import ggufs
-from tests.engines import GREEDY, answer, engine, prefilling, questions
+from tests.fakes import ggufs
+from tests.fakes.engines import GREEDY, answer, engine, prefilling, questions
 
 LONG = "word " * 3000
 

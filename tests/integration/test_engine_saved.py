@@ -8,9 +8,9 @@ import pytest
 
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.engine.protocol import Lora
-from tests import ggufs
-from tests.engines import answer, engine, questions
+from qwenchat.engines.local.protocol import Lora
+from tests.fakes import ggufs
+from tests.fakes.engines import answer, engine, questions
 
 LONG = "word " * 3000
 

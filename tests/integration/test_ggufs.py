@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ggufs import AWKWARD, Chain, Experts, Shape, write_chain, write_model
+from tests.fakes.ggufs import AWKWARD, Chain, Experts, Shape, write_chain, write_model
 
 GREEDY = """
 import ctypes, json, sys

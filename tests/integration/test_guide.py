@@ -7,10 +7,10 @@ import pytest
 
 from qwenchat.chat.prompt import DEFAULT_SYSTEM, Turn
 from qwenchat.models.gguf import check, read_header
-from qwenchat.models.guide import corpus
-from tests import guide
-from tests.engines import GREEDY, answer
-from tests.guide import Question
+from tests.fakes import guide
+from tests.fakes.engines import GREEDY, answer
+from tests.fakes.guide import Question
+from training.guide import corpus
 
 MAY_DIFFER = 0.04
 """By how much a score may lie below the card's: another processor rounds differently, and decides a close call so."""

@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from qwenchat.chat.conversation import Role, Session, Status
-from qwenchat.chat.identity import UUIDv7, unix_ms
-from qwenchat.chat.scripted import ScriptedEngine
+from qwenchat.chat.ids import UUIDv7, unix_ms
 from qwenchat.chat.turn import Turns
 from qwenchat.sessions.store import Store
-from tests.commands import ROOT, environment
-from tests.streaming_child import ANSWER
+from tests.fakes.commands import ROOT, environment
+from tests.fakes.scripted import ScriptedEngine
+from tests.fakes.streaming_child import ANSWER
 
 KILLS = 100
 AT_ONCE = 5
@@ -29,7 +29,7 @@ MAY_BE_MISSING_S = 0.5
 @contextmanager
 def children(database: Path, folder: Path) -> Iterator[Callable[[str], int]]:
     """Yield a function that starts a process which streams into a session, and returns its id."""
-    command = [sys.executable, "-m", "tests.streaming_child", str(database), str(folder)]
+    command = [sys.executable, "-m", "tests.fakes.streaming_child", str(database), str(folder)]
     with subprocess.Popen(
         command, text=True, bufsize=1, cwd=ROOT, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as nursery:

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenchat.chat.prompt import Part, Plain, Special, Tokens, Turn, chatml
-from qwenchat.engine.c_api import Abort, LoadCancelled, LoadFailed, bindings, devices
-from qwenchat.engine.llama import Model, common_prefix
-from qwenchat.engine.protocol import LoadPlan
-from tests import ggufs
+from qwenchat.engines.local.protocol import LoadPlan
+from qwenchat.engines.worker.c_api import Abort, LoadCancelled, LoadFailed, bindings, devices
+from qwenchat.engines.worker.llama import Model, common_prefix
+from tests.fakes import ggufs
 
 
 def plan_for(path: Path) -> LoadPlan:

@@ -9,7 +9,7 @@ import pytest
 from qwenchat.chat.conversation import Status
 from qwenchat.errors import StoreError
 from qwenchat.sessions import migrate
-from tests.stores import database_in, filled, full_answer, full_session, store_in
+from tests.fakes.stores import database_in, filled, full_answer, full_session, store_in
 
 SCHEMAS = Path(__file__).parent / "schemas"
 NEWEST = len(migrate.migrations())

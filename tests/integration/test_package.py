@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from qwenchat import __version__
-from tests.commands import ROOT
+from tests.fakes.commands import ROOT
 
 PACKAGE = ROOT / "qwenchat"
 GUIDE = PACKAGE / "models" / "guide"

@@ -11,7 +11,7 @@ from qwenchat.sessions import search
 from qwenchat.sessions.query import understand
 from qwenchat.sessions.search import Found
 from qwenchat.sessions.store import Store
-from tests.stores import filled, full_answer, question, store_in
+from tests.fakes.stores import filled, full_answer, question, store_in
 
 DAY_MS = 86_400_000
 TEXTS = {

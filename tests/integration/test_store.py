@@ -13,11 +13,11 @@ from qwenchat.chat.conversation import Attachment, FinishReason, Message, Role, 
 from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.ports import SessionStore
 from qwenchat.chat.sampling import Sampling
-from qwenchat.chat.scripted import ScriptedEngine
 from qwenchat.chat.turn import Turns
 from qwenchat.errors import NotFound, StoreError, WrongUse
 from qwenchat.sessions.store import Store
-from tests.stores import database_in, fake_clock, filled, full_answer, full_session, question, store_in
+from tests.fakes.scripted import ScriptedEngine
+from tests.fakes.stores import database_in, fake_clock, filled, full_answer, full_session, question, store_in
 
 
 def test_everything_is_kept(tmp_path: Path) -> None:

@@ -15,22 +15,22 @@ from pathlib import Path
 import pytest
 
 from qwenchat.chat.conversation import Attachment, Message, Role, Session, Status
-from qwenchat.doctor.keeping import store as doctor_store
+from qwenchat.doctor.storage import store as doctor_store
 from qwenchat.errors import StoreError
-from qwenchat.program import Program
+from qwenchat.runtime.program import Program
 from qwenchat.sessions.recover import recover
 from qwenchat.sessions.salvage import salvage
 from qwenchat.sessions.store import Store
-from tests.commands import ROOT, environment
-from tests.stores import database_in, filled, full_answer, question, store_in
+from tests.fakes.commands import ROOT, environment
+from tests.fakes.stores import database_in, filled, full_answer, question, store_in
 
 FILLER = """
 import resource, sys
 from pathlib import Path
 from qwenchat.chat.conversation import Message, Role
-from qwenchat.doctor.keeping import store as doctor_store
+from qwenchat.doctor.storage import store as doctor_store
 from qwenchat.errors import StoreError
-from qwenchat.program import Program
+from qwenchat.runtime.program import Program
 from qwenchat.sessions.store import Store
 store = Store(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, resource.RLIM_INFINITY))

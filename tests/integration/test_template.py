@@ -7,10 +7,10 @@ import pytest
 
 from qwenchat.chat.prompt import DEFAULT_SYSTEM, Plain, Special, Tokens, Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.engine.template import render
+from qwenchat.engines.local.chat_template import render
 from qwenchat.errors import CannotLoad
-from tests import ggufs
-from tests.engines import answer, engine, questions
+from tests.fakes import ggufs
+from tests.fakes.engines import answer, engine, questions
 
 LLAMA = (
     "{{ bos_token }}{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] | trim }}</s>{% endfor %}"

@@ -7,15 +7,15 @@ import pytest
 
 from qwenchat.chat.conversation import Message, Role, Session, Status
 from qwenchat.chat.events import Saved
-from qwenchat.chat.scripted import ScriptedEngine
 from qwenchat.chat.turn import Turns
 from qwenchat.errors import NotFound, StoreError
-from qwenchat.program import Program
+from qwenchat.runtime.program import Program
 from qwenchat.sessions import trash
 from qwenchat.sessions.migrate import safety_copies, safety_copy
 from qwenchat.sessions.store import Store
-from tests.archives import talk
-from tests.stores import database_in, fake_clock, filled, question, store_in
+from tests.fakes.archives import talk
+from tests.fakes.scripted import ScriptedEngine
+from tests.fakes.stores import database_in, fake_clock, filled, question, store_in
 
 
 def test_trash_and_back(tmp_path: Path) -> None:

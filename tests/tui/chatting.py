@@ -8,12 +8,12 @@ from typing import Any
 from textual.pilot import Pilot
 
 from qwenchat.chat.conversation import Message, Session, Status
-from qwenchat.chat.identity import UUIDv7, unix_ms
-from qwenchat.chat.scripted import ScriptedEngine
-from qwenchat.program import Program
+from qwenchat.chat.ids import UUIDv7, unix_ms
+from qwenchat.runtime.program import Program
 from qwenchat.tui.app import QwenchatApp, Start
 from qwenchat.tui.screens.chat import ChatScreen
 from qwenchat.tui.transcript.view import Transcript
+from tests.fakes.scripted import ScriptedEngine
 from tests.tui.screens import until
 
 

@@ -12,7 +12,7 @@ from textual.widgets import Static
 from qwenchat.i18n import use_language
 from qwenchat.models import fit
 from qwenchat.models.layouts import Places
-from qwenchat.program import Program
+from qwenchat.runtime.program import Program
 from qwenchat.tui.themes import load_all
 
 NOT_YET = object()

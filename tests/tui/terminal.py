@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pyte
 
-from tests.commands import ROOT, environment
+from tests.fakes.commands import ROOT, environment
 
 PASTE, PASTED = "\x1b[200~", "\x1b[201~"
 CTRL_Q, ESCAPE, ENTER = "\x11", "\x1b", "\r"

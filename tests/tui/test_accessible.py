@@ -1,7 +1,7 @@
 """What the screen does for those whom motion disturbs, and whom it names."""
 
 from qwenchat import config
-from qwenchat.program import Program
+from qwenchat.runtime.program import Program
 from tests.tui.chatting import chatting
 from tests.tui.screens import until
 

@@ -6,8 +6,8 @@ from textual.widgets import Button
 from qwenchat.chat.conversation import Status
 from qwenchat.chat.ports import Engine
 from qwenchat.errors import CannotLoad
-from qwenchat.planning import Wishes
-from qwenchat.tui.screens.model import ModelScreen
+from qwenchat.runtime.load_planner import Wishes
+from qwenchat.tui.dialogs.model import ModelScreen
 from tests.tui.chatting import Chatting, chatting
 from tests.tui.screens import until
 

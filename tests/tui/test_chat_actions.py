@@ -9,10 +9,10 @@ import pytest
 from textual.widgets import Input
 
 from qwenchat.chat.conversation import Message, Role, Session
-from qwenchat.program import Program
+from qwenchat.runtime.program import Program
 from qwenchat.tui.app import Start
-from qwenchat.tui.screens.ask_text import TextScreen
-from qwenchat.tui.screens.export import ExportScreen
+from qwenchat.tui.dialogs.export import ExportScreen
+from qwenchat.tui.dialogs.small import TextScreen
 from tests.tui.chatting import Chatting, chatting, kept_session
 from tests.tui.screens import until
 from tests.tui.terminal import CTRL_Q, qwenchat_in_terminal

@@ -9,7 +9,7 @@ import pytest
 
 from qwenchat.chat.conversation import Session
 from qwenchat.errors import StoreError
-from qwenchat.program import Program
+from qwenchat.runtime.program import Program
 from qwenchat.sessions.store import Store
 from tests.tui.chatting import Chatting, chatting
 from tests.tui.screens import until

@@ -8,7 +8,7 @@ from textual.widgets import Input
 
 from qwenchat.chat.conversation import Message, Role, Session, Status
 from qwenchat.errors import StoreError
-from qwenchat.program import Program
+from qwenchat.runtime.program import Program
 from tests.tui.chatting import Chatting, chatting, kept_session
 from tests.tui.screens import until
 

@@ -16,13 +16,12 @@ from qwenchat.chat.conversation import Message, Role, Session, Status, Timings, 
 from qwenchat.chat.events import Delta, EngineEvent, Prefilling
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.chat.scripted import ScriptedEngine
 from qwenchat.errors import EngineDied
 from qwenchat.i18n import use_language
-from qwenchat.program import Program
-from qwenchat.tui import chats
+from qwenchat.runtime import chat_service, session_access
+from qwenchat.runtime.program import Program
 from qwenchat.tui.app import QwenchatApp, Start
-from qwenchat.tui.running import sessions
+from tests.fakes.scripted import ScriptedEngine
 from tests.tui.screens import until
 
 JANUARY = 1_768_000_000_000
@@ -77,7 +76,7 @@ class Still(ScriptedEngine):
 def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
-    for module in (sessions, chats):
+    for module in (session_access, chat_service):
         monkeypatch.setattr(module, "unix_ms", lambda: JANUARY + 60_000)
     program = Program.here()
     yield program

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from textual import events
 
-from qwenchat import textfile
 from qwenchat.chat.conversation import Message, Role
 from qwenchat.errors import StoreError
-from qwenchat.program import Program
-from qwenchat.textfile import TextFile
+from qwenchat.runtime.program import Program
+from qwenchat.text import files
+from qwenchat.text.files import TextFile
 from qwenchat.tui.app import Start
 from tests.tui.chatting import chatting, kept_session
 from tests.tui.screens import until
@@ -211,7 +211,7 @@ async def test_a_file_that_is_still_being_read_goes_to_its_chat(
         assert go_on.wait(10)
         return TextFile(path.name, "remember the milk")
 
-    monkeypatch.setattr(textfile, "read", slowly)
+    monkeypatch.setattr(files, "read", slowly)
     async with chatting() as it:
         await it.ask("A")
         first = it.chat.session.id

@@ -8,9 +8,9 @@ from rich.cells import cell_len
 from textual.content import Content
 from textual.widgets import Input
 
-from qwenchat.program import Program
+from qwenchat.runtime.program import Program
 from qwenchat.tui.app import Start
-from qwenchat.tui.palette import Palette
+from qwenchat.tui.command_palette import Palette
 from tests.tui.chatting import chatting, kept_session
 from tests.tui.screens import until
 

@@ -12,15 +12,15 @@ import pytest
 from qwenchat.chat.conversation import Attachment, Session, Status
 from qwenchat.chat.events import Delta, Loading
 from qwenchat.chat.ports import Engine, ModelInfo
-from qwenchat.chat.scripted import ScriptedEngine
 from qwenchat.errors import CannotLoad, Interrupted, StoreError
-from qwenchat.planning import Wishes
-from qwenchat.program import Program
+from qwenchat.runtime.chat_service import Chats
+from qwenchat.runtime.events import ChatEvent, Failed, Happened, Offer, Queue
+from qwenchat.runtime.load_planner import Wishes
+from qwenchat.runtime.model_manager import EngineFactory
+from qwenchat.runtime.program import Program
+from qwenchat.runtime.session_access import Sessions
 from qwenchat.sessions.store import Store
-from qwenchat.tui.chats import Chats
-from qwenchat.tui.running.model import EngineFactory
-from qwenchat.tui.running.sessions import Sessions
-from qwenchat.tui.running.told import ChatEvent, Failed, Happened, Offer, Queue
+from tests.fakes.scripted import ScriptedEngine
 from tests.tui.screens import until
 
 

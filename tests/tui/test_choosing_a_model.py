@@ -8,17 +8,16 @@ import pytest
 from textual.widgets import Input, OptionList
 
 from qwenchat.models import library as library_module
-from qwenchat.tui.downloads import Downloads, State
-from qwenchat.tui.offers import survey
-from qwenchat.tui.screens.confirm import ConfirmScreen
-from qwenchat.tui.screens.dialog import Complaint
-from qwenchat.tui.screens.downloads import DownloadRow, DownloadsScreen
-from qwenchat.tui.screens.model import ModelScreen
-from qwenchat.tui.screens.model_list import ModelList
-from qwenchat.tui.screens.welcome import WelcomeScreen
-from tests.ggufs import write_model
-from tests.pulling import NAME, REPO
-from tests.standin_hub import StandIn, Trouble
+from qwenchat.runtime.downloads import Downloads, State
+from qwenchat.tui.dialogs.dialog import Complaint
+from qwenchat.tui.dialogs.downloads import DownloadRow, DownloadsScreen
+from qwenchat.tui.dialogs.model import ModelList, ModelScreen
+from qwenchat.tui.dialogs.small import ConfirmScreen
+from qwenchat.tui.dialogs.welcome import WelcomeScreen
+from qwenchat.tui.model_choices import survey
+from tests.fakes.ggufs import write_model
+from tests.fakes.pulling import NAME, REPO
+from tests.fakes.standin_hub import StandIn, Trouble
 from tests.tui.dialogs import DialogApp, StillProgram, program_in
 from tests.tui.screens import until
 

@@ -10,21 +10,21 @@ from textual.screen import Screen
 from textual.widgets import Input, OptionList
 
 from qwenchat.i18n import use_language
-from qwenchat.models.progress import Progress
-from qwenchat.tui import slash
+from qwenchat.models.download.progress import Progress
+from qwenchat.runtime.downloads import Download, Downloads, State
+from qwenchat.tui import slash_commands
 from qwenchat.tui.actions import actions
-from qwenchat.tui.downloads import Download, Downloads, State
-from qwenchat.tui.prompts import Prompts
-from qwenchat.tui.screens import open as screens
-from qwenchat.tui.screens.confirm import ConfirmScreen
-from qwenchat.tui.screens.downloads import DownloadRow, DownloadsScreen
-from qwenchat.tui.screens.export import ExportScreen
-from qwenchat.tui.screens.model import ModelScreen
-from qwenchat.tui.screens.session import SessionScreen
-from qwenchat.tui.screens.settings import SettingRow, SettingsScreen
-from qwenchat.tui.screens.welcome import WelcomeScreen
-from tests.ggufs import write_model
-from tests.stores import filled, full_session
+from qwenchat.tui.dialogs import open as screens
+from qwenchat.tui.dialogs.downloads import DownloadRow, DownloadsScreen
+from qwenchat.tui.dialogs.export import ExportScreen
+from qwenchat.tui.dialogs.model import ModelScreen
+from qwenchat.tui.dialogs.session import SessionScreen
+from qwenchat.tui.dialogs.settings import SettingRow, SettingsScreen
+from qwenchat.tui.dialogs.small import ConfirmScreen
+from qwenchat.tui.dialogs.welcome import WelcomeScreen
+from qwenchat.tui.prompt_library import Prompts
+from tests.fakes.ggufs import write_model
+from tests.fakes.stores import filled, full_session
 from tests.tui.dialogs import THEMES, DialogApp, StillProgram, program_in
 from tests.tui.screens import until
 
@@ -96,7 +96,10 @@ DIALOGS: dict[str, tuple[Make, Ready]] = {
     ),
     "settings": (SettingsScreen, lambda app: app.screen.query(SettingRow)),
     "export": (lambda program: ExportScreen(program, ["s"]), lambda app: "A title" in app.words),
-    "help": (lambda _program: screens.help_for(actions(), {}, slash.commands()), lambda app: "f1" in app.words),
+    "help": (
+        lambda _program: screens.help_for(actions(), {}, slash_commands.commands()),
+        lambda app: "f1" in app.words,
+    ),
     "theme": (
         lambda _program: screens.themes(THEMES.titles),
         lambda app: app.screen.query_one(OptionList).option_count,

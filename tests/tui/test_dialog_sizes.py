@@ -9,12 +9,12 @@ from rich.cells import cell_len
 from textual.screen import Screen
 from textual.widgets import Button, Input
 
-from qwenchat.tui.downloads import Downloads
-from qwenchat.tui.screens.export import ExportScreen
-from qwenchat.tui.screens.session import SessionScreen
-from qwenchat.tui.screens.settings import SettingRow, SettingsScreen
-from qwenchat.tui.screens.welcome import WelcomeScreen
-from tests.stores import filled, full_session
+from qwenchat.runtime.downloads import Downloads
+from qwenchat.tui.dialogs.export import ExportScreen
+from qwenchat.tui.dialogs.session import SessionScreen
+from qwenchat.tui.dialogs.settings import SettingRow, SettingsScreen
+from qwenchat.tui.dialogs.welcome import WelcomeScreen
+from tests.fakes.stores import filled, full_session
 from tests.tui.dialogs import DialogApp, StillProgram, program_in
 from tests.tui.screens import until
 

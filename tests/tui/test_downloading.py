@@ -7,11 +7,11 @@ import pytest
 from textual.widgets import Button, Static
 
 from qwenchat.chat.conversation import Status
-from qwenchat.tui.downloads import State
-from qwenchat.tui.screens.downloads import DownloadRow, DownloadsScreen
-from tests.ggufs import write_model
-from tests.pulling import NAME, REPO
-from tests.standin_hub import StandIn, Trouble
+from qwenchat.runtime.downloads import State
+from qwenchat.tui.dialogs.downloads import DownloadRow, DownloadsScreen
+from tests.fakes.ggufs import write_model
+from tests.fakes.pulling import NAME, REPO
+from tests.fakes.standin_hub import StandIn, Trouble
 from tests.tui.chatting import Chatting, chatting
 from tests.tui.screens import until
 

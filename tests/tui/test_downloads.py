@@ -9,15 +9,14 @@ from pathlib import Path
 import pytest
 
 from qwenchat.errors import NetworkError
-from qwenchat.models.choice import Wanted
-from qwenchat.models.hub import HubSource
-from qwenchat.models.order import Order
-from qwenchat.models.place import HubCache
-from qwenchat.models.progress import Report
-from qwenchat.models.pull import Manner, pull
-from qwenchat.tui.downloads import Download, Downloads, State, state_words
-from tests.pulling import QUICK, model_bytes
-from tests.standin_hub import StandIn, Trouble
+from qwenchat.models.download.destination import HubCache
+from qwenchat.models.download.plan import Order, Wanted
+from qwenchat.models.download.progress import Report
+from qwenchat.models.download.pull import Manner, pull
+from qwenchat.models.sources.huggingface import HubSource
+from qwenchat.runtime.downloads import Download, Downloads, State, state_words
+from tests.fakes.pulling import QUICK, model_bytes
+from tests.fakes.standin_hub import StandIn, Trouble
 
 SIZE = 400_000
 REPO = "some/models-GGUF"

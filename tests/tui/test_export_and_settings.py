@@ -11,11 +11,11 @@ from textual.widgets import Button, Input, Select, Static
 from qwenchat import config
 from qwenchat.chat.conversation import Session
 from qwenchat.sessions import exporters
-from qwenchat.tui.screens.confirm import ConfirmScreen
-from qwenchat.tui.screens.dialog import Complaint
-from qwenchat.tui.screens.export import ExportScreen
-from qwenchat.tui.screens.settings import SettingRow, SettingsScreen
-from tests.stores import filled
+from qwenchat.tui.dialogs.dialog import Complaint
+from qwenchat.tui.dialogs.export import ExportScreen
+from qwenchat.tui.dialogs.settings import SettingRow, SettingsScreen
+from qwenchat.tui.dialogs.small import ConfirmScreen
+from tests.fakes.stores import filled
 from tests.tui.dialogs import DialogApp, StillProgram, program_in
 from tests.tui.screens import until
 

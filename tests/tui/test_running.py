@@ -9,11 +9,11 @@ from qwenchat.chat.conversation import Message, Role, Session, Status
 from qwenchat.chat.events import Loading
 from qwenchat.chat.ports import Engine, ModelInfo
 from qwenchat.chat.prompt import Turn
-from qwenchat.chat.scripted import ScriptedEngine
 from qwenchat.errors import CannotLoad, EngineDied
-from qwenchat.planning import Wishes
-from qwenchat.tui.running.model import LoadedModel
-from qwenchat.tui.running.told import ChatEvent, Offer
+from qwenchat.runtime.events import ChatEvent, Offer
+from qwenchat.runtime.load_planner import Wishes
+from qwenchat.runtime.model_manager import LoadedModel
+from tests.fakes.scripted import ScriptedEngine
 
 SESSION = Session("s", 1, 1, model="guide")
 

@@ -9,12 +9,11 @@ from textual.widgets import Button, Input, OptionList, TextArea
 from qwenchat.chat.conversation import Session
 from qwenchat.chat.sampling import Sampling
 from qwenchat.errors import WrongUse
-from qwenchat.tui.prompts import Prompts
-from qwenchat.tui.screens.ask_text import TextScreen
-from qwenchat.tui.screens.confirm import ConfirmScreen
-from qwenchat.tui.screens.dialog import Complaint
-from qwenchat.tui.screens.session import SessionScreen
-from tests.stores import full_session
+from qwenchat.tui.dialogs.dialog import Complaint
+from qwenchat.tui.dialogs.session import SessionScreen
+from qwenchat.tui.dialogs.small import ConfirmScreen, TextScreen
+from qwenchat.tui.prompt_library import Prompts
+from tests.fakes.stores import full_session
 from tests.tui.dialogs import DialogApp, StillProgram, program_in
 from tests.tui.screens import until
 

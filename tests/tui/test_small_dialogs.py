@@ -3,10 +3,9 @@
 import pytest
 from textual.widgets import Input
 
-from qwenchat.tui.screens.ask_text import TextScreen
-from qwenchat.tui.screens.confirm import ConfirmScreen
-from qwenchat.tui.screens.help import HelpScreen
-from qwenchat.tui.screens.theme import ThemeScreen
+from qwenchat.tui.dialogs.help import HelpScreen
+from qwenchat.tui.dialogs.small import ConfirmScreen, TextScreen
+from qwenchat.tui.dialogs.theme import ThemeScreen
 from tests.tui.dialogs import THEMES, DialogApp
 from tests.tui.screens import until
 

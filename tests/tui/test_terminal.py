@@ -9,9 +9,9 @@ import psutil
 import pytest
 
 from qwenchat.chat.conversation import Session, Status
-from qwenchat.program import Program
-from tests import ggufs
-from tests.commands import qwenchat
+from qwenchat.runtime.program import Program
+from tests.fakes import ggufs
+from tests.fakes.commands import qwenchat
 from tests.tui.terminal import CTRL_Q, ENTER, ESCAPE, qwenchat_in_terminal
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")

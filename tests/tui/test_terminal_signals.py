@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from qwenchat.chat.conversation import Message, Status
-from qwenchat.program import Program
-from tests import ggufs
+from qwenchat.runtime.program import Program
+from tests.fakes import ggufs
 from tests.tui.terminal import CTRL_Q, ENTER, Terminal, qwenchat_in_terminal
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals and these signals are POSIX")

@@ -6,10 +6,10 @@ from textual.app import App, ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Static
 
+from qwenchat.tui.dialogs.dialog import Dialog
+from qwenchat.tui.dialogs.downloads import DownloadList
+from qwenchat.tui.dialogs.model import ModelList
 from qwenchat.tui.screens.conversation import Conversation
-from qwenchat.tui.screens.dialog import Dialog
-from qwenchat.tui.screens.downloads import DownloadList
-from qwenchat.tui.screens.model_list import ModelList
 from qwenchat.tui.widgets.prompt import Prompt
 from qwenchat.tui.widgets.sidebar import Sidebar
 from qwenchat.tui.widgets.working import Working

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwenchat.engine.answer import AnswerText
+from qwenchat.engines.worker.detokenizer import AnswerText
 
 
 def run(pieces: Sequence[bytes], stops: Sequence[str] = (), every: int = 1) -> tuple[list[str], list[int], str]:

@@ -7,11 +7,11 @@ import pytest
 
 from qwenchat.chat.conversation import Session
 from qwenchat.chat.memory import MemoryStore
-from qwenchat.chat.scripted import ScriptedEngine
 from qwenchat.chat.turn import Turns
 from qwenchat.cli.ask_output import JsonReport
 from qwenchat.cli.output import Output
 from qwenchat.errors import EngineDied
+from tests.fakes.scripted import ScriptedEngine
 
 
 async def printed(engine: ScriptedEngine) -> str:

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from qwenchat.models import catalog
-from qwenchat.models.catalog import Model, Published, quant_label
+from qwenchat.models import catalogue
+from qwenchat.models.catalogue import Model, Published, quant_label
 from qwenchat.models.fit import KV_BYTES, memory_needed
 
-CATALOG = catalog.load()
+CATALOG = catalogue.load()
 
 
 @pytest.mark.parametrize(

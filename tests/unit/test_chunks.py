@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwenchat.engine.llama import EFFICIENT, FIRST_CHUNK, chunk_size
+from qwenchat.engines.worker.llama import EFFICIENT, FIRST_CHUNK, chunk_size
 
 CHUNK = 512
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat import clipboard
+from qwenchat.tui import clipboard
 
 
 def tools(folder: Path, **scripts: str) -> dict[str, str]:

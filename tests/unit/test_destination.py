@@ -16,7 +16,7 @@ from qwenchat.errors import FileError, WrongUse
 from qwenchat.sessions import exporters
 from qwenchat.sessions.archive import Archive
 from qwenchat.sessions.destination import Export, write
-from tests.archives import Kept, exported, talk, texts
+from tests.fakes.archives import Kept, exported, talk, texts
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 

@@ -10,20 +10,19 @@ from hypothesis import strategies as st
 
 from qwenchat.config import HubSettings
 from qwenchat.errors import NetworkError, NotFound, WrongUse
-from qwenchat.models import catalog, fit
-from qwenchat.models.checksum import RunningHash
-from qwenchat.models.choice import Wanted, choose, split_names
-from qwenchat.models.elsewhere import FolderSource, UrlSource
-from qwenchat.models.faults import Fault, WireError, explain
-from qwenchat.models.hub import HubSource
-from qwenchat.models.modelscope import ModelScopeSource
+from qwenchat.models import catalogue, fit
+from qwenchat.models.download.destination import Folder, HubCache
+from qwenchat.models.download.part import RunningHash
+from qwenchat.models.download.plan import Desk, Wanted, choose, split_names
+from qwenchat.models.download.progress import Meter, human_time
+from qwenchat.models.download.retry import Fault, WireError, explain
+from qwenchat.models.download.transfer import Patience
 from qwenchat.models.names import is_safe, relative
-from qwenchat.models.order import Desk
-from qwenchat.models.place import Folder, HubCache
-from qwenchat.models.progress import Meter, human_time
-from qwenchat.models.source import RemoteFile
-from qwenchat.models.sources import is_offline, source_named
-from qwenchat.models.transfer import Patience
+from qwenchat.models.sources.huggingface import HubSource
+from qwenchat.models.sources.modelscope import ModelScopeSource
+from qwenchat.models.sources.named import is_offline, source_named
+from qwenchat.models.sources.source import RemoteFile
+from qwenchat.models.sources.url_and_folder import FolderSource, UrlSource
 
 UNSAFE = [
     "", ".", "..", "../a", "a/../b", "a//b", "/a", "a/", "a\\b", "C:a", "C:/a", "//host/share", "a\0b", "a\nb",
@@ -173,7 +172,7 @@ def test_offline() -> None:
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
     resources = fit.Resources(ram_total=16 << 30, ram_available=12 << 30)
-    return Desk(catalog.load(), HubSettings(), {}, tmp_path / "hub", tmp_path / "own", lambda: resources)
+    return Desk(catalogue.load(), HubSettings(), {}, tmp_path / "hub", tmp_path / "own", lambda: resources)
 
 
 def test_orders(desk: Desk, tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from qwenchat.chat.conversation import Status
 from qwenchat.errors import WrongUse
 from qwenchat.sessions import exporters
 from qwenchat.sessions.archive import Archive, normal
+from qwenchat.sessions.exporters.html import LONGEST, answer_html, answers, question_html, questions
 from qwenchat.sessions.exporters.md import contained
-from qwenchat.sessions.markdown import LONGEST, answer_html, answers, question_html, questions
-from qwenchat.sessions.transcript import entries
-from tests.archives import NASTY, archives, branching, exported, talk, with_file
+from qwenchat.sessions.reading_order import entries
+from tests.fakes.archives import NASTY, archives, branching, exported, talk, with_file
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 FORMATS = ["html", "json", "jsonl", "md", "sharegpt", "txt"]

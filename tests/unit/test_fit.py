@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.models import catalog
-from qwenchat.models.advice import reason, recommended, table
-from qwenchat.models.catalog import Published
+from qwenchat.models import catalogue
+from qwenchat.models.catalogue import Published
 from qwenchat.models.fit import (
     KV_BYTES,
     Resources,
@@ -22,9 +21,10 @@ from qwenchat.models.fit import (
 )
 from qwenchat.models.gguf import Header, read_header
 from qwenchat.models.measured import Measured, Speed
-from tests.ggufs import write_model
+from qwenchat.models.recommendation import reason, recommended, table
+from tests.fakes.ggufs import write_model
 
-CATALOG = catalog.load()
+CATALOG = catalogue.load()
 
 GIB = 1 << 30
 

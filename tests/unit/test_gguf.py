@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from qwenchat.chat.sampling import Sampling
 from qwenchat.errors import CannotLoad, FileError, NotFound, QwenchatError
 from qwenchat.models.gguf import check, identity, read_header
-from tests.ggufs import CHATML, Experts, Shape, Vocabulary, entry, header, word, write_model
+from tests.fakes.ggufs import CHATML, Experts, Shape, Vocabulary, entry, header, word, write_model
 
 
 def test_the_facts_of_a_dense_model(tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ import re
 
 import pytest
 
-from qwenchat.models.guide import corpus, noise
-from qwenchat.models.guide.dialogues import Dialogues
 from qwenchat.sessions import exporters
-from qwenchat.tui import slash
-from tests import spoken
+from qwenchat.tui import slash_commands
+from tests.fakes import spoken
+from training.guide import corpus, noise
+from training.guide.dialogues import Dialogues
 
 
 @pytest.mark.parametrize("language", corpus.LANGUAGES)
@@ -57,7 +57,7 @@ def test_lists_in_answers_are_whole() -> None:
     known = corpus.answers()
     for language in corpus.LANGUAGES:
         assert all(name in known["export"][language] for name in exporters.names())
-        assert all(f"`/{name}`" in known["slash"][language] for name in {*slash.commands()} - SINCE_TRAINED)
+        assert all(f"`/{name}`" in known["slash"][language] for name in {*slash_commands.commands()} - SINCE_TRAINED)
 
 
 def test_every_topic_has_wordings_and_every_wording_a_topic() -> None:

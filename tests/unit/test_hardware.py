@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.engine.hardware import ControlGroups
+from qwenchat.engines.local.devices import ControlGroups
 
 MIB = 1 << 20
 

@@ -13,7 +13,7 @@ from qwenchat.chat.conversation import Message, Role, Session, Tree
 from qwenchat.errors import FileError
 from qwenchat.sessions import importers, records
 from qwenchat.sessions.archive import Archive
-from tests.archives import Kept, branching, exported, talk
+from tests.fakes.archives import Kept, branching, exported, talk
 
 WRITTEN = 1_700_000_000_000
 

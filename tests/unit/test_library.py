@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 
 from qwenchat.errors import FileError, Interrupted, NotFound
-from qwenchat.models import catalog, fit
-from qwenchat.models.at_hand import same_file
+from qwenchat.models import catalogue, fit
+from qwenchat.models.download.progress import Checking, PullEvent
+from qwenchat.models.download.pull import same_file
 from qwenchat.models.gguf import read_header
 from qwenchat.models.layouts import Places, free_bytes
 from qwenchat.models.library import Entry, Library, as_rows
-from qwenchat.models.progress import Checking, PullEvent
 from qwenchat.models.reference import LocalFile, parse
-from qwenchat.models.source import RemoteFile
-from tests.ggufs import Shape, write_chain, write_model
-from tests.places import COMMIT, hf_model, ollama_model
+from qwenchat.models.sources.source import RemoteFile
+from tests.fakes.ggufs import Shape, write_chain, write_model
+from tests.fakes.places import COMMIT, hf_model, ollama_model
 
-CATALOG = catalog.load()
+CATALOG = catalogue.load()
 ROOMY = fit.Resources(64 << 30, 60 << 30)
 
 

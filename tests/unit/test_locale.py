@@ -8,9 +8,9 @@ from babel.messages.catalog import Catalog
 from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
 
+from devtools import catalogue
 from qwenchat.i18n import use_language
-from tests import catalogue
-from tests.commands import qwenchat
+from tests.fakes.commands import qwenchat
 
 WORDS = {"_": 1, "ngettext": 2}
 """What takes strings to be translated, and how many."""

@@ -4,10 +4,10 @@ import pytest
 from rich.cells import cell_len
 from rich.style import Style
 
+from qwenchat.tui.markdown.colours import Palette
 from qwenchat.tui.markdown.document import Document
-from qwenchat.tui.markdown.line import Line
-from qwenchat.tui.markdown.palette import Palette
 from qwenchat.tui.markdown.render import CodeBlock, code_in, render
+from qwenchat.tui.markdown.wrap import Line
 
 PALETTE = Palette(link=Style(underline=True, color="blue"), tokens={"Keyword": Style(color="magenta")})
 

@@ -4,12 +4,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from qwenchat.text import clean
+from qwenchat.text.safe import clean
+from qwenchat.tui.markdown.colours import Palette
 from qwenchat.tui.markdown.document import Document
-from qwenchat.tui.markdown.line import Line
-from qwenchat.tui.markdown.palette import Palette
 from qwenchat.tui.markdown.parser import parse
 from qwenchat.tui.markdown.render import render, render_block
+from qwenchat.tui.markdown.wrap import Line
 
 PALETTE = Palette()
 FRAGMENTS = [

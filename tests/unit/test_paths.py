@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from qwenchat.errors import FileError
-from qwenchat.models.brought import Brought
-from qwenchat.models.place import Folder
-from qwenchat.models.source import RemoteFile
+from qwenchat.models.download.destination import Folder
+from qwenchat.models.layouts import Brought
+from qwenchat.models.sources.source import RemoteFile
 from qwenchat.paths import private_folder
 
 

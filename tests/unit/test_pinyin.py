@@ -2,7 +2,7 @@
 
 import pytest
 
-from qwenchat.pinyin import initials
+from qwenchat.text.pinyin import initials
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ import pytest
 
 from qwenchat.chat.sampling import Sampling
 from qwenchat.config import ModelSettings
-from qwenchat.engine.local import Planned
+from qwenchat.engines.local.engine import Planned
 from qwenchat.errors import CannotLoad
-from qwenchat.models import catalog
+from qwenchat.models import catalogue
 from qwenchat.models.fit import Resources
 from qwenchat.models.gguf import Header, read_header
-from qwenchat.planning import Planning, Wishes
-from tests import ggufs
+from qwenchat.runtime.load_planner import Planning, Wishes
+from tests.fakes import ggufs
 
 GIB = 2**30
 
@@ -34,7 +34,7 @@ def planned(
     settings: ModelSettings | None = None,
 ) -> Planned:
     machine = Resources(64 * GIB, round(free_gib * GIB), gpu_available=round(gpu_gib * GIB))
-    planning = Planning(machine, 8, settings or ModelSettings(), Sampling(top_k=7), catalog.load())
+    planning = Planning(machine, 8, settings or ModelSettings(), Sampling(top_k=7), catalogue.load())
     return planning.plan(header, identity="x", name="7b", wishes=wishes or Wishes())
 
 

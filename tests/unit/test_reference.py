@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from qwenchat.errors import NotFound, WrongUse
-from qwenchat.models import catalog
+from qwenchat.models import catalogue
 from qwenchat.models.reference import Guide, LocalFile, Named, OnHub, Published, parse, revision_in, unknown
 
-CATALOG = catalog.load()
+CATALOG = catalogue.load()
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from qwenchat.chat.conversation import Role
 from qwenchat.chat.prompt import Turn
 from qwenchat.sessions import exporters, importers
 from qwenchat.sessions.archive import Archive, normal
+from qwenchat.sessions.reading_order import dialogues
 from qwenchat.sessions.records import records_in
-from qwenchat.sessions.transcript import dialogues
-from tests.archives import Kept, archives, branching, exported, talk, with_file
+from tests.fakes.archives import Kept, archives, branching, exported, talk, with_file
 
 SCHEMA = json.loads((Path(exporters.__file__).parent / "json.schema.json").read_text("utf-8"))
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.engine.protocol import LoadPlan
-from qwenchat.engine.saved_kv import SavedKV
+from qwenchat.engines.local.protocol import LoadPlan
+from qwenchat.engines.local.saved_kv import SavedKV
 
 PLAN = LoadPlan(path=b"m", identity="i", n_ctx=512, threads=1)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from qwenchat.tui.slash import ALIASES, Command, Say, Unknown, commands, completions, parse
+from qwenchat.tui.slash_commands import ALIASES, Command, Say, Unknown, commands, completions, parse
 
 
 @pytest.mark.parametrize(

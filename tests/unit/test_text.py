@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwenchat import textfile
 from qwenchat.errors import FileError
-from qwenchat.text import StreamCleaner, clean, clean_line, safe_name, whole
+from qwenchat.text import files
+from qwenchat.text.safe import StreamCleaner, clean, clean_line, safe_name, whole
 
 
 def test_clean_takes_what_a_terminal_would_obey() -> None:
@@ -65,14 +65,14 @@ def test_text_files_of_many_encodings(encoding: str, tmp_path: Path) -> None:
     text = "Déjà vu, naïve café à la carte.\n" if encoding == "cp1252" else "人工智能正在改变世界，我们一起学习。\n"
     file = tmp_path / "text.txt"
     file.write_bytes((b"\xff\xfe" if encoding == "utf-16-le" else b"") + text.encode(encoding))
-    assert textfile.read(file).text == text
+    assert files.read(file).text == text
 
 
 def test_line_ends_become_newlines() -> None:
-    assert textfile.decode(b"a\r\nb\rc\n", "x") == "a\nb\nc\n"
+    assert files.decode(b"a\r\nb\rc\n", "x") == "a\nb\nc\n"
 
 
 @pytest.mark.parametrize("data", [b"\x7fELF\0\0\1", b"a\0b", "好".encode("utf-16-be") + b"\0"])
 def test_what_is_not_text_is_refused(data: bytes) -> None:
     with pytest.raises(FileError, match="not a text file"):
-        textfile.decode(data, "x")
+        files.decode(data, "x")

@@ -11,7 +11,7 @@ from textual.theme import Theme
 from qwenchat.errors import WrongUse
 from qwenchat.paths import packed_themes
 from qwenchat.tui import themes
-from qwenchat.tui.markdown.palette import Palette
+from qwenchat.tui.markdown.colours import Palette
 
 ALL = themes.load_all(Path("/nowhere"))
 ON_QUESTIONS = ("text", "muted", "you", "inline_code", "link")

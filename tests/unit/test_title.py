@@ -8,9 +8,9 @@ from qwenchat.chat.conversation import Message, Role
 from qwenchat.chat.events import EngineEvent
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.chat.scripted import ScriptedEngine
 from qwenchat.chat.title import suggest, title_in
 from qwenchat.errors import EngineDied, Interrupted
+from tests.fakes.scripted import ScriptedEngine
 
 
 def conversation(*texts: str) -> list[Message]:

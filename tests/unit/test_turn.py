@@ -13,9 +13,9 @@ from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.chat.scripted import ScriptedEngine
 from qwenchat.chat.turn import TurnEvents, Turns
 from qwenchat.errors import CannotLoad, EngineDied, Interrupted, PromptTooLong, StoreError
+from tests.fakes.scripted import ScriptedEngine
 
 
 def counting(start: int = 0) -> Iterator[int]:

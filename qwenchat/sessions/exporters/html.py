@@ -2,42 +2,191 @@
 
 It has no script and loads nothing; its policy forbids a browser both, should a hole ever be found. Colours follow the
 reader's light or dark setting.
+
+Messages' Markdown as HTML that can do no harm: CommonMark with tables and strikethrough, code highlighted.
+
+Raw HTML is shown, not obeyed; nothing is loaded from anywhere; only links to the web and to mail stay alive. Two
+things that models write and CommonMark spoils are kept: emphasis that touches Chinese, and TeX formulas, which stay
+as they were written.
 """
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from importlib.resources import files
 
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererProtocol
+from markdown_it.rules_inline import StateInline, emphasis
+from markdown_it.token import Token
+from markdown_it.utils import EnvType, OptionsDict
+from pygments import highlight
+from pygments.formatters.html import HtmlFormatter
+from pygments.lexers import get_lexer_by_name
+from pygments.util import ClassNotFound
+
 from qwenchat.chat.conversation import Attachment, Role
 from qwenchat.i18n import _
-from qwenchat.sessions import markdown
 from qwenchat.sessions.archive import Archive
 from qwenchat.sessions.exporters import Format
-from qwenchat.sessions.transcript import Entry, attached, entries, model_of, notes, speaker, title_of, when
+from qwenchat.sessions.reading_order import Entry, attached, entries, model_of, notes, speaker, title_of, when
+from qwenchat.text.safe import clean, worth_colouring
+
+LIGHT, DARK = "default", "github-dark"
+"""The names of pygments' styles."""
+LONGEST = 200_000
+"""Characters. A longer message is shown as it was typed: a parser's time may grow faster than its text."""
+
+_LIVE_LINK = re.compile(r"(https?|mailto):", re.IGNORECASE)
+_FORMULA = re.compile(
+    r"\\\(.{1,2000}?\\\)|\\\[.{1,4000}?\\\]|\$\$.{1,4000}?\$\$|\$(?!\s)[^$\n]{1,500}(?<!\s)\$(?!\d)", re.DOTALL
+)
+"""`(…)` and `[…]` with a backslash before each bracket, `$$…$$`, and `$…$` that is no sum of money."""
+_CJK = re.compile(
+    "[\u1100-\u11ff\u2e80-\u2fdf\u3040-\u31ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+
+
+class _Parser(MarkdownIt):
+    """A parser to which no other link is one."""
+
+    def validateLink(self, url: str) -> bool:  # noqa: N802 - markdown-it's name
+        return bool(_LIVE_LINK.match(url))
+
+
+def answers() -> MarkdownIt:
+    """Return the parser and renderer for what a model wrote."""
+    options = {"html": False, "xhtmlOut": False, "highlight": highlighted}
+    markdown = _Parser("commonmark", options).enable(["table", "strikethrough"])
+    markdown.inline.ruler.at("emphasis", _emphasis)
+    markdown.inline.ruler.before("escape", "formula", _formula)
+    markdown.add_render_rule("formula", _shown_formula)
+    markdown.add_render_rule("image", _shown_image)
+    return markdown
+
+
+def questions() -> MarkdownIt:
+    """Return the parser and renderer for what a person typed, where only fenced code is mark-up."""
+    return _Parser("zero", {"html": False, "highlight": highlighted}).enable("fence")
+
+
+def answer_html(text: str, markdown: MarkdownIt) -> str:
+    """Return an answer as HTML; `markdown` is from `answers`."""
+    text = clean(text)
+    return _as_typed(text) if len(text) > LONGEST else _rendered(markdown.parse(text), markdown)
+
+
+def question_html(text: str, markdown: MarkdownIt) -> str:
+    """Return a question as HTML, its fences as code and all else as it was typed; `markdown` is from `questions`."""
+    text = clean(text)
+    if len(text) > LONGEST:
+        return _as_typed(text)
+    lines, done, parts = text.split("\n"), 0, []
+    for token in markdown.parse(text):
+        if token.type == "fence" and token.map:
+            parts += [_as_typed("\n".join(lines[done : token.map[0]])), _rendered([token], markdown)]
+            done = token.map[1]
+    return "".join([*parts, _as_typed("\n".join(lines[done:]))])
+
+
+def _rendered(tokens: Sequence[Token], markdown: MarkdownIt) -> str:
+    """Return tokens as HTML, clean once more: entities and addresses are decoded only while they are read."""
+    return clean(str(markdown.renderer.render(tokens, markdown.options, {})))
+
+
+def _as_typed(text: str) -> str:
+    text = text.strip("\n")
+    return f'<p class="typed">{escape(text)}</p>\n' if text.strip() else ""
+
+
+def highlighted(code: str, language: str, _attributes: str = "") -> str:
+    """Return code as HTML, its tokens in pygments' short classes.
+
+    It is only escaped where the language is unknown or colouring it could take long.
+    """
+    if not worth_colouring(code):
+        return escape(code)
+    try:
+        lexer = get_lexer_by_name(language, stripnl=False)
+    except ClassNotFound:
+        return escape(code)
+    return str(highlight(code, lexer, HtmlFormatter(nowrap=True)))
+
+
+def highlighting_css() -> str:
+    """Return the rules that colour `highlighted` code, on light ground and in print, and on dark ground."""
+    light, dark = ("\n".join(_rules(style)) for style in (LIGHT, DARK))
+    return f"{light}\n@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}"
+
+
+def _rules(style: str) -> list[str]:
+    rules = HtmlFormatter(style=style, classprefix="").get_token_style_defs("code")
+    return [rule.split("/*")[0].strip() for rule in rules]
+
+
+def _emphasis(state: StateInline, silent: bool) -> bool:
+    """Read `*` and `_`, and let `*` next to a CJK character open and close emphasis whatever is on its other side.
+
+    CommonMark demands a space between a letter and emphasis that begins or ends with punctuation, and Chinese sets
+    none: in `**注意：**请看` it closes nothing.
+    """
+    start, before = state.pos, len(state.delimiters)
+    if not emphasis.tokenize(state, silent):
+        return False
+    left, right = state.src[max(start - 1, 0) : start], state.src[state.pos : state.pos + 1]
+    for delimiter in state.delimiters[before:] if state.src[start] == "*" else ():
+        delimiter.open |= bool(_CJK.match(left) and right.strip())
+        delimiter.close |= bool(_CJK.match(right) and left.strip())
+    return True
+
+
+def _formula(state: StateInline, silent: bool) -> bool:
+    found = _FORMULA.match(state.src, state.pos, state.posMax)
+    if not found:
+        return False
+    if not silent:
+        state.push("formula", "", 0).content = found[0]
+    state.pos = found.end()
+    return True
+
+
+def _shown_formula(
+    _renderer: RendererProtocol, tokens: Sequence[Token], index: int, _options: OptionsDict, _env: EnvType
+) -> str:
+    return f'<span class="formula">{escape(tokens[index].content)}</span>'
+
+
+def _shown_image(
+    _renderer: RendererProtocol, tokens: Sequence[Token], index: int, _options: OptionsDict, _env: EnvType
+) -> str:
+    """Return an image as its description and address: showing it would mean loading it."""
+    token = tokens[index]
+    return f'<span class="image">{escape(token.content)} ‹{escape(str(token.attrGet("src")))}›</span>'
+
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
 
 def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
     """Yield each conversation as a page, a message at a time."""
-    asked, answered = markdown.questions(), markdown.answers()
+    asked, answered = questions(), answers()
     for archive in archives:
         yield _head(archive)
         if archive.session.system:
-            words = markdown.question_html(archive.session.system, asked)
+            words = question_html(archive.session.system, asked)
             yield _article("system", "system", escape(_("System prompt")), words)
         for place, entry in enumerate(entries(archive, all_branches), 1):
             if entry.message.role is Role.USER:
-                words = markdown.question_html(entry.message.text, asked)
+                words = question_html(entry.message.text, asked)
             else:
-                words = markdown.answer_html(entry.message.text, answered)
+                words = answer_html(entry.message.text, answered)
             yield _message(place, entry, words)
         yield "</main>\n</body>\n</html>\n"
 
 
 def _head(archive: Archive) -> str:
     session, title = archive.session, escape(title_of(archive))
-    style = files(__package__).joinpath("html.css").read_text("utf-8") + markdown.highlighting_css()
+    style = files(__package__).joinpath("html.css").read_text("utf-8") + highlighting_css()
     facts = (f"{when(session.created)} – {when(session.updated)}", model_of(archive), ", ".join(session.tags))
     return (
         "<!DOCTYPE html>\n<html>\n<head>\n"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from qwenchat.sessions.archive import Archive, json_text
 from qwenchat.sessions.exporters import Format
-from qwenchat.sessions.transcript import dialogues
+from qwenchat.sessions.reading_order import dialogues
 
 
 def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:

@@ -16,8 +16,8 @@ from markdown_it.token import Token
 from qwenchat.i18n import _
 from qwenchat.sessions.archive import Archive, json_text
 from qwenchat.sessions.exporters import Format
-from qwenchat.sessions.transcript import attached, entries, model_of, moment, notes, speaker, title_of
-from qwenchat.text import clean
+from qwenchat.sessions.reading_order import attached, entries, model_of, moment, notes, speaker, title_of
+from qwenchat.text.safe import clean
 
 _ACTIVE = re.compile(r"[\\`*\[\]<>&~$|]|(?<!\w)_|_(?!\w)|#+$")
 """What could be mark-up within one line."""

@@ -11,7 +11,7 @@ from itertools import groupby
 from qwenchat.chat.prompt import Turn
 from qwenchat.sessions.archive import Archive, json_text
 from qwenchat.sessions.exporters import Format
-from qwenchat.sessions.transcript import dialogues
+from qwenchat.sessions.reading_order import dialogues
 
 
 def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:

@@ -6,8 +6,8 @@ from textwrap import indent
 from qwenchat.i18n import _
 from qwenchat.sessions.archive import Archive
 from qwenchat.sessions.exporters import Format
-from qwenchat.sessions.transcript import attached, entries, model_of, notes, speaker, title_of, when
-from qwenchat.text import clean, clean_line
+from qwenchat.sessions.reading_order import attached, entries, model_of, notes, speaker, title_of, when
+from qwenchat.text.safe import clean, clean_line
 
 _RULE = "─" * 72
 

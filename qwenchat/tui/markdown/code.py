@@ -12,12 +12,10 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 
-from qwenchat.colouring import worth_colouring
 from qwenchat.i18n import _
-from qwenchat.text import clean_line
-from qwenchat.tui.markdown.line import Line, Run
-from qwenchat.tui.markdown.palette import Palette
-from qwenchat.tui.markdown.wrap import chop, drawable
+from qwenchat.text.safe import clean_line, worth_colouring
+from qwenchat.tui.markdown.colours import Palette
+from qwenchat.tui.markdown.wrap import Line, Run, chop, drawable
 
 
 def language_of(info: str) -> str:

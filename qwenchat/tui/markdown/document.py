@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from markdown_it.token import Token
 
-from qwenchat.text import StreamCleaner
+from qwenchat.text.safe import StreamCleaner
 from qwenchat.tui.markdown.parser import parse
 
 _FENCE = re.compile(r"(`{3,}|~{3,})([^`\n]*)\n")

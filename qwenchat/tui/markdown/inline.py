@@ -12,9 +12,8 @@ from rich.style import Style
 
 from qwenchat.i18n import _
 from qwenchat.tui.markdown import latex
-from qwenchat.tui.markdown.line import Run
-from qwenchat.tui.markdown.palette import Palette
-from qwenchat.tui.markdown.wrap import drawable
+from qwenchat.tui.markdown.colours import Palette
+from qwenchat.tui.markdown.wrap import Run, drawable
 
 _URL = re.compile(r"https?://[^\s<>\"'`，。；！？、（）《》「」]+[^\s<>\"'`，。；！？、（）《》「」.,;:!?)\]]")
 _MARKS = {

@@ -1,4 +1,9 @@
-"""Blocks to lines at a width."""
+"""Blocks to lines at a width.
+
+Tables fitted to a width: columns as wide as they need while there is room, then shrunk, cells wrapped inside.
+
+Where even that is too narrow, a row becomes a record: one line for each cell, its heading before it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +15,94 @@ from rich.style import Style
 
 from qwenchat.tui.markdown import latex
 from qwenchat.tui.markdown.code import code_lines, language_of
+from qwenchat.tui.markdown.colours import Palette
 from qwenchat.tui.markdown.document import Block, Document
 from qwenchat.tui.markdown.inline import runs_of
-from qwenchat.tui.markdown.line import BLANK, Line, Run, prefixed
-from qwenchat.tui.markdown.palette import Palette
-from qwenchat.tui.markdown.tables import table_lines
-from qwenchat.tui.markdown.wrap import chop, drawable, wrap
+from qwenchat.tui.markdown.wrap import BLANK, Line, Run, chop, drawable, line_of, prefixed, wrap
+
+Cell = Sequence[Run]
+_LEAST = 5
+"""Cells below which a column is not worth drawing."""
+
+
+def table_lines(rows: Sequence[Sequence[Cell]], aligns: Sequence[str], width: int, palette: Palette) -> list[Line]:
+    """Return a table's lines; `rows[0]` is the heading, `aligns` is `left`, `center` or `right` for each column."""
+    columns = len(rows[0])
+    if not columns:
+        return []
+    natural = [max(_cells(row[c]) for row in rows if c < len(row)) or 1 for c in range(columns)]
+    room = width - 3 * (columns - 1)
+    if sum(natural) > room and room < _LEAST * columns:
+        return _records(rows, width, palette)
+    widths = _fit(natural, room)
+    drawn = [_row(row, widths, aligns, palette) for row in rows]
+    between = any(len(lines) > 1 for lines in drawn[1:])
+    lines = drawn[0] + [_rule(widths, "━", "┿", palette)]
+    for index, row in enumerate(drawn[1:]):
+        if between and index:
+            lines.append(_rule(widths, "─", "┼", palette))
+        lines += row
+    return lines
+
+
+def _cells(cell: Cell) -> int:
+    return sum(cell_len(text) for text, _ in cell)
+
+
+def _fit(natural: Sequence[int], room: int) -> list[int]:
+    """Return widths that sum to at most `room`: narrow columns keep theirs, wide ones share what is left."""
+    widths = list(natural)
+    wide = set(range(len(widths)))
+    while sum(widths) > room and wide:
+        share = (room - sum(w for c, w in enumerate(widths) if c not in wide)) // len(wide)
+        narrow = {c for c in wide if natural[c] <= share}
+        if not narrow:
+            for c in wide:
+                widths[c] = max(share, 1)
+            spare = room - sum(widths)
+            for c in sorted(wide, key=lambda c: -natural[c])[: max(spare, 0)]:
+                widths[c] += 1
+            break
+        wide -= narrow
+    return widths
+
+
+def _row(row: Sequence[Cell], widths: Sequence[int], aligns: Sequence[str], palette: Palette) -> list[Line]:
+    cells = [wrap(row[c] if c < len(row) else [], width) for c, width in enumerate(widths)]
+    lines = []
+    for y in range(max(map(len, cells))):
+        segments: list[Segment] = []
+        for c, width in enumerate(widths):
+            line = cells[c][y] if y < len(cells[c]) else BLANK
+            space = max(width - line.width, 0)
+            left = {"right": space, "center": space // 2}.get(aligns[c] if c < len(aligns) else "", 0)
+            if c:
+                segments.append(Segment(" │ ", palette.muted))
+            last = c == len(widths) - 1
+            segments += [
+                *([Segment(" " * left, palette.text)] if left else []),
+                *line.segments,
+                *([Segment(" " * (space - left), palette.text)] if space - left and not last else []),
+            ]
+        lines.append(Line(tuple(segments), sum(cell_len(segment.text) for segment in segments)))
+    return lines
+
+
+def _rule(widths: Sequence[int], line: str, cross: str, palette: Palette) -> Line:
+    text = f"{line}{cross}{line}".join(line * width for width in widths)
+    return Line((Segment(text, palette.muted),), len(text), len(text))
+
+
+def _records(rows: Sequence[Sequence[Cell]], width: int, palette: Palette) -> list[Line]:
+    lines: list[Line] = []
+    for index, row in enumerate(rows[1:] or rows[:1]):
+        if index:
+            lines.append(line_of([("─" * min(width, 8), palette.muted)], margin=min(width, 8)))
+        for heading, cell in zip(rows[0], row, strict=False):
+            label = [(text, style + Style(bold=True)) for text, style in heading]
+            lines += wrap([*label, (": ", palette.muted), *cell] if rows[1:] else label, width)
+    return lines
+
 
 _BULLETS = "•◦▪"
 _BOXES = {"[ ] ": "[ ] ", "[x] ": "[✓] ", "[X] ": "[✓] "}

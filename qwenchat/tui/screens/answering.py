@@ -10,14 +10,14 @@ from qwenchat.chat.conversation import Message, Role, Status
 from qwenchat.chat.events import Delta, Ended, LeftOut, Loading, Prefilling, Saved, TurnEvent
 from qwenchat.chat.quality import Fault, fault_of
 from qwenchat.i18n import _, ngettext
-from qwenchat.program import Program
-from qwenchat.tui.running.told import ChatEvent, Failed, Happened, Loaded, LoadingModel, Offer, Opened, Queue
+from qwenchat.runtime.events import ChatEvent, Failed, Happened, Loaded, LoadingModel, Offer, Opened, Queue
+from qwenchat.runtime.program import Program
 from qwenchat.tui.screens.conversation import Conversation
 from qwenchat.tui.screens.drafting import Drafting
 from qwenchat.tui.widgets.notice import Notice
 
 if TYPE_CHECKING:
-    from qwenchat.tui.running.model import EngineFactory
+    from qwenchat.runtime.model_manager import EngineFactory
 
 _SPEED_EVERY_S = 0.25
 

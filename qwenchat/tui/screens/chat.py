@@ -15,10 +15,10 @@ from textual.widgets import Static
 
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _, ngettext
-from qwenchat.program import Program
-from qwenchat.tui import slash
+from qwenchat.runtime.program import Program
+from qwenchat.tui import slash_commands
 from qwenchat.tui.actions import Action, Where, bindings
-from qwenchat.tui.screens import open as screens
+from qwenchat.tui.dialogs import open as screens
 from qwenchat.tui.screens.commands import Commands
 from qwenchat.tui.screens.conversation import void
 from qwenchat.tui.transcript.view import Transcript
@@ -28,9 +28,9 @@ from qwenchat.tui.widgets.prompt import Prompt
 from qwenchat.tui.widgets.sidebar import Sidebar
 
 if TYPE_CHECKING:
+    from qwenchat.runtime.model_manager import EngineFactory
+    from qwenchat.sessions.listing import Listed
     from qwenchat.sessions.search import Found
-    from qwenchat.sessions.shelf import Listed
-    from qwenchat.tui.running.model import EngineFactory
 
 _NARROW = 76
 """Columns below which the sidebar hides itself."""
@@ -178,7 +178,7 @@ class ChatScreen(Commands):
 
     def action_help(self) -> None:
         """Show all keys and commands."""
-        self.ask(screens.help_for(self.actions, self.program.settings.keys, slash.commands()), void)
+        self.ask(screens.help_for(self.actions, self.program.settings.keys, slash_commands.commands()), void)
 
     def action_settings(self) -> None:
         """Change the settings."""

@@ -7,7 +7,7 @@ from textual import on
 
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _, labelled
-from qwenchat.tui import slash
+from qwenchat.tui import slash_commands
 from qwenchat.tui.parameters import with_one_set
 from qwenchat.tui.screens.downloading import Downloading
 from qwenchat.tui.screens.finding import Finding
@@ -21,22 +21,22 @@ class Commands(Writing, Finding, Downloading):
     @on(Prompt.Submitted)
     def submit(self, event: Prompt.Submitted) -> None:
         """Do a command, or ask."""
-        meant = slash.parse(event.text)
+        meant = slash_commands.parse(event.text)
         match meant:
-            case slash.Unknown(name):
+            case slash_commands.Unknown(name):
                 self.tell_error(
                     WrongUse(
                         _("There is no command /{name}; nothing was sent.").format(name=name),
                         _("F1 shows all commands. A message that begins with / is written with //."),
                     )
                 )
-            case slash.Command():
+            case slash_commands.Command():
                 self.prompt.write(self.prompt.area.set_aside)
                 self._command(meant)
-            case slash.Say(text):
+            case slash_commands.Say(text):
                 self.ask_for(text, event)
 
-    def _command(self, command: slash.Command) -> None:
+    def _command(self, command: slash_commands.Command) -> None:
         rest = command.rest
         match command.name:
             case "new" if rest.lower() in ("private", "-p"):

@@ -19,9 +19,9 @@ from textual.widgets import Static
 from qwenchat.chat.conversation import Attachment, Message, Session
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
-from qwenchat.program import Program
-from qwenchat.text import clean_line
-from qwenchat.tui.running.told import ChatEvent, Queue
+from qwenchat.runtime.events import ChatEvent, Queue
+from qwenchat.runtime.program import Program
+from qwenchat.text.safe import clean_line
 from qwenchat.tui.transcript.view import Transcript
 from qwenchat.tui.widgets.gauge import Gauge
 from qwenchat.tui.widgets.notice import Notice
@@ -30,9 +30,9 @@ from qwenchat.tui.widgets.sidebar import Sidebar
 from qwenchat.tui.widgets.working import Working
 
 if TYPE_CHECKING:
-    from qwenchat.tui.chats import Chats
-    from qwenchat.tui.downloads import Download, Downloads
-    from qwenchat.tui.running.model import EngineFactory
+    from qwenchat.runtime.chat_service import Chats
+    from qwenchat.runtime.downloads import Download, Downloads
+    from qwenchat.runtime.model_manager import EngineFactory
 
 Result = TypeVar("Result")
 
@@ -85,7 +85,7 @@ class Conversation(Screen[None], Working):
     @cached_property
     def chats(self) -> "Chats":
         """What runs behind the screen; made after the first frame, by who asks first."""
-        from qwenchat.tui.chats import Chats  # noqa: PLC0415
+        from qwenchat.runtime.chat_service import Chats  # noqa: PLC0415
 
         return Chats(self.program, lambda event: self.post_message(self.Heard(event)), self._new_engine)
 
@@ -97,7 +97,7 @@ class Conversation(Screen[None], Working):
     @cached_property
     def downloads(self) -> "Downloads":
         """What is being downloaded in the background; its threads tell the loop."""
-        from qwenchat.tui.downloads import Downloads  # noqa: PLC0415 - the chat opens without it
+        from qwenchat.runtime.downloads import Downloads  # noqa: PLC0415 - the chat opens without it
 
         downloads = Downloads(self.program)
         downloads.listen(lambda download: self.post_message(self.Fetched(download)))

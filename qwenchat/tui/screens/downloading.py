@@ -2,8 +2,8 @@
 
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _, labelled
-from qwenchat.text import clean_line
-from qwenchat.tui.screens import open as screens
+from qwenchat.text.safe import clean_line
+from qwenchat.tui.dialogs import open as screens
 from qwenchat.tui.screens.conversation import Conversation, void
 
 
@@ -16,7 +16,7 @@ class Downloading(Conversation):
 
     def on_conversation_fetched(self, fetched: Conversation.Fetched) -> None:
         """Tell how a download stands."""
-        from qwenchat.tui.downloads import State  # noqa: PLC0415 - the chat opens without it
+        from qwenchat.runtime.downloads import State  # noqa: PLC0415 - the chat opens without it
 
         download, arriving = fetched.download, self.downloads.in_brief()
         if arriving != self.arriving:

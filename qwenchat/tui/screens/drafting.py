@@ -5,7 +5,7 @@ from dataclasses import replace
 from qwenchat.chat.conversation import Message
 from qwenchat.errors import NotFound
 from qwenchat.i18n import _
-from qwenchat.text import joined
+from qwenchat.text.safe import joined
 from qwenchat.tui.screens.conversation import Conversation
 
 

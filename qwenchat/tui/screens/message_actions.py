@@ -4,13 +4,13 @@ import asyncio
 
 from textual import on
 
-from qwenchat import clipboard
 from qwenchat.chat.conversation import Message, Role, Status
 from qwenchat.errors import FileError
 from qwenchat.i18n import _
 from qwenchat.paths import at_home
-from qwenchat.text import clean, safe_name
-from qwenchat.tui.screens import open as screens
+from qwenchat.text.safe import clean, safe_name
+from qwenchat.tui import clipboard
+from qwenchat.tui.dialogs import open as screens
 from qwenchat.tui.screens.undoing import Undoing
 from qwenchat.tui.transcript.view import Transcript
 

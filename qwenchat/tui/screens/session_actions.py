@@ -8,8 +8,8 @@ from textual import on
 from qwenchat.chat.conversation import Session
 from qwenchat.errors import NotFound
 from qwenchat.i18n import _
-from qwenchat.text import clean_line
-from qwenchat.tui.screens import open as screens
+from qwenchat.text.safe import clean_line
+from qwenchat.tui.dialogs import open as screens
 from qwenchat.tui.screens.answering import Answering
 from qwenchat.tui.screens.conversation import Undo, void
 from qwenchat.tui.widgets.sidebar import Sidebar

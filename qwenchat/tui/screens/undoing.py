@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 from qwenchat.errors import StoreError
 from qwenchat.i18n import _
-from qwenchat.program import Program
+from qwenchat.runtime.program import Program
 from qwenchat.tui.screens.conversation import Undo
 from qwenchat.tui.screens.session_actions import SessionActions
 
 if TYPE_CHECKING:
-    from qwenchat.tui.running.model import EngineFactory
+    from qwenchat.runtime.model_manager import EngineFactory
 
 
 class Undoing(SessionActions):

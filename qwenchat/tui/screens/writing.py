@@ -11,15 +11,15 @@ from textual.timer import Timer
 
 from qwenchat.chat.conversation import Attachment, Message
 from qwenchat.errors import Interrupted, QwenchatError
-from qwenchat.program import Program
-from qwenchat.text import joined
+from qwenchat.runtime.program import Program
+from qwenchat.text.safe import joined
 from qwenchat.tui import editor
-from qwenchat.tui.screens import open as screens
+from qwenchat.tui.dialogs import open as screens
 from qwenchat.tui.screens.message_actions import MessageActions
 from qwenchat.tui.widgets.prompt import Prompt
 
 if TYPE_CHECKING:
-    from qwenchat.tui.running.model import EngineFactory
+    from qwenchat.runtime.model_manager import EngineFactory
 
 _DRAFT_AFTER_S = 0.8
 _COUNT_AFTER_S = 0.25

@@ -6,7 +6,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from qwenchat.tui.markdown.line import Line
+from qwenchat.tui.markdown.wrap import Line
 
 Highlight = tuple[int, int, Style]
 """First and end character, and the style laid over them."""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from qwenchat.tui.markdown.line import Line
+from qwenchat.tui.markdown.wrap import Line
 
 Span = tuple[int, int]
 """First and end character in a line, decoration counted."""

@@ -7,10 +7,9 @@ from rich.style import Style
 
 from qwenchat.chat.conversation import FinishReason, Message, Role, Status
 from qwenchat.i18n import _, ngettext
-from qwenchat.text import clean_line
-from qwenchat.tui.markdown.line import Line, Run, line_of
-from qwenchat.tui.markdown.palette import Palette
-from qwenchat.tui.markdown.wrap import drawable
+from qwenchat.text.safe import clean_line
+from qwenchat.tui.markdown.colours import Palette
+from qwenchat.tui.markdown.wrap import Line, Run, drawable, line_of
 
 _GAP = 2
 """Cells between two things to do."""

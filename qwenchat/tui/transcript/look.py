@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from qwenchat.tui.markdown.palette import Palette
+from qwenchat.tui.markdown.colours import Palette
 
 GUTTER = 2
 """Cells left of every line, for the mark of the selected message."""

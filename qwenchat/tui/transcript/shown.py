@@ -12,13 +12,12 @@ from rich.cells import cell_len
 from textual.strip import Strip
 
 from qwenchat.chat.conversation import Message, Role, Status
-from qwenchat.text import clean
+from qwenchat.text.safe import clean
 from qwenchat.tui.markdown.code import code_lines, language_of
+from qwenchat.tui.markdown.colours import Palette
 from qwenchat.tui.markdown.document import Document
-from qwenchat.tui.markdown.line import BLANK, Line, Run
-from qwenchat.tui.markdown.palette import Palette
 from qwenchat.tui.markdown.render import CodeBlock, code_in, render_block
-from qwenchat.tui.markdown.wrap import drawable, wrap
+from qwenchat.tui.markdown.wrap import BLANK, Line, Run, drawable, wrap
 from qwenchat.tui.transcript import labels
 from qwenchat.tui.transcript.look import GUTTER, WIDEST, Look
 

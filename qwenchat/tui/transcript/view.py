@@ -22,7 +22,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message as Event
 
 from qwenchat.chat.conversation import Message
-from qwenchat.tui.markdown.line import Line
+from qwenchat.tui.markdown.wrap import Line
 from qwenchat.tui.transcript.drawing import Highlight
 from qwenchat.tui.transcript.find import Search, occurrences
 from qwenchat.tui.transcript.messages import Messages

@@ -20,8 +20,8 @@ from textual.theme import Theme
 
 from qwenchat.chat.conversation import Role
 from qwenchat.i18n import _, ngettext
-from qwenchat.tui.markdown.line import Line
-from qwenchat.tui.markdown.palette import Palette
+from qwenchat.tui.markdown.colours import Palette
+from qwenchat.tui.markdown.wrap import Line
 from qwenchat.tui.transcript.column import Column
 from qwenchat.tui.transcript.drawing import Highlight, copied, place, placed, strip_of
 from qwenchat.tui.transcript.look import GUTTER, Look

@@ -8,8 +8,8 @@ from textual.style import Style
 from textual.widget import Widget
 
 from qwenchat.i18n import _
-from qwenchat.text import clean_line
-from qwenchat.tui.running.told import Fill
+from qwenchat.runtime.events import Fill
+from qwenchat.text.safe import clean_line
 
 Hint = tuple[str, str]
 """Words, and the action that a click on them carries out."""

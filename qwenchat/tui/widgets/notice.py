@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.message import Message as Event
 from textual.widgets import Button, Static
 
-from qwenchat.text import clean_line
+from qwenchat.text.safe import clean_line
 
 _PADDING = 2
 """Cells of a button beside its words."""

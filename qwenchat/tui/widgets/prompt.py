@@ -14,13 +14,13 @@ from textual.content import Content
 from textual.message import Message as Event
 from textual.widgets import Static, TextArea
 
-from qwenchat import textfile
 from qwenchat.chat.conversation import Attachment
 from qwenchat.errors import FileError
 from qwenchat.i18n import _, ngettext
 from qwenchat.paths import at_home
-from qwenchat.text import clean, clean_line, joined
-from qwenchat.tui import slash
+from qwenchat.text import files
+from qwenchat.text.safe import clean, clean_line, joined
+from qwenchat.tui import slash_commands
 from qwenchat.tui.widgets.working import Working
 
 _MOST_PATHS = 20
@@ -71,7 +71,7 @@ class PromptArea(TextArea):
         elif event.key == "ctrl+d" and not self.text:
             self._consume(event)
             await self.run_action("screen.quit")
-        elif event.key == "tab" and slash.completions(self.text):
+        elif event.key == "tab" and slash_commands.completions(self.text):
             self._consume(event)
             self.post_message(self.Completed())
         else:
@@ -208,15 +208,17 @@ class Prompt(Vertical, Working):
 
     def on_prompt_area_completed(self) -> None:
         """Complete a command to the first that fits."""
-        found = slash.completions(self.text)
+        found = slash_commands.completions(self.text)
         if found:
             self.write(f"/{found[0]} ")
 
     def on_text_area_changed(self) -> None:
         """Show what a half-typed command may become."""
-        found, known = slash.completions(self.text), slash.commands()
+        found, known = slash_commands.completions(self.text), slash_commands.commands()
         view = self.query_one("#suggestions", Static)
-        lines = [f"/{name:<9} {known.get(name) or '→ /' + slash.ALIASES[name]}" for name in found[: self._room()]]
+        lines = [
+            f"/{name:<9} {known.get(name) or '→ /' + slash_commands.ALIASES[name]}" for name in found[: self._room()]
+        ]
         view.update(Content("\n".join(lines)))
         view.set_class(bool(lines), "shown")
         self.post_message(self.Edited())
@@ -227,7 +229,7 @@ class Prompt(Vertical, Working):
     async def _read(self, paths: list[Path], attachments: list[Attachment]) -> None:
         for path in paths:
             try:
-                file = await asyncio.to_thread(textfile.read, at_home(path))
+                file = await asyncio.to_thread(files.read, at_home(path))
             except FileError as error:
                 self.post_message(self.Refused(error))
             else:

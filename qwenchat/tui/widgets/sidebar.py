@@ -17,12 +17,12 @@ from textual.widgets.option_list import Option
 from qwenchat.chat.conversation import Session
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
-from qwenchat.text import clean_line
+from qwenchat.text.safe import clean_line
 from qwenchat.tui.widgets.working import Working
 
 if TYPE_CHECKING:
+    from qwenchat.sessions.listing import Listed
     from qwenchat.sessions.search import Found, Hit
-    from qwenchat.sessions.shelf import Listed
 
 PAGE = 100
 _NEAR_END = 20

@@ -1,0 +1,145 @@
+"""`qwenchat sessions export` and `import`: conversations out of the store and into it."""
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol
+
+import click
+
+from qwenchat.chat.conversation import Session
+from qwenchat.chat.ids import unix_ms
+from qwenchat.cli.output import Output
+from qwenchat.errors import ExitCode, FileError, WrongUse
+from qwenchat.i18n import _, ngettext
+from qwenchat.sessions import destination, exporters, importers, records
+from qwenchat.sessions.archive import ArchiveStore
+
+
+class Store(ArchiveStore, Protocol):
+    """What these commands ask of the store."""
+
+    def find(self, prefix: str) -> Session:
+        """Return a session by the beginning of its id. Raises NotFound."""
+        ...
+
+    def sessions(self) -> Sequence[Session]:
+        """Return every session that is not in the trash."""
+        ...
+
+
+class HasStore(Protocol):
+    """The part of `program.Program` that these commands use."""
+
+    @property
+    def store(self) -> Store:
+        """The conversations."""
+        ...
+
+
+@click.command()
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every session but those in the trash.")
+@click.option("-f", "--format", "name", type=click.Choice(exporters.names()), default="md", help="Default: md.")
+@click.option("-o", "--output", "place", metavar="PATH", help="A file, a folder or a .zip; without it: stdout.")
+@click.option(
+    "--all-branches", is_flag=True, help="Every variant, not only the branch being read; json always has all."
+)
+@click.option("--force", is_flag=True, help="Replace files that are there already.")
+@click.pass_obj
+def export(
+    program: HasStore,
+    *,
+    ids: Sequence[str],
+    everything: bool,
+    name: str,
+    place: str | None,
+    all_branches: bool,
+    force: bool,
+) -> None:
+    """Write sessions for people (md, html, txt) or for programs (json, jsonl, sharegpt).
+
+    json loses nothing and can be imported again; jsonl and sharegpt are what training tools read.
+    """
+    if bool(ids) == everything:
+        raise WrongUse(_("Say which sessions: their ids, or --all."), _("`qwenchat sessions list` shows the ids."))
+    store = program.store
+    sessions = store.sessions() if everything else _each_once([store.find(prefix) for prefix in ids])
+    form = exporters.named(name)
+    output = Output.standard()
+    written = destination.write(
+        destination.Export(store, sessions, form, all_branches), None if place == "-" else place, output.piece, force
+    )
+    if written:
+        count = ngettext("{count} session written to {place}.", "{count} sessions written to {place}.", len(sessions))
+        output.say(count.format(count=len(sessions), place=place))
+
+
+@click.command(name="import")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="A JSON array with one object a file.")
+@click.pass_obj
+def import_(program: HasStore, files: Sequence[str], as_json: bool) -> ExitCode:
+    """Read conversations of qwenchat, ChatGPT, Open WebUI, or in OpenAI's or ShareGPT's format.
+
+    FILE is a .json, .jsonl or .zip that one of them wrote, or - for standard input. What is there already stays as it
+    is. What can't be read is reported with its place, and the rest goes in.
+    """
+    output = Output.standard()
+    reports = [_import_one(program.store, file, output) for file in files]
+    if as_json:
+        output.json(reports)
+    return ExitCode.FILE if any(report["problems"] for report in reports) else ExitCode.DONE
+
+
+def _import_one(store: ArchiveStore, file: str, output: Output) -> dict[str, object]:
+    """Read one file into the store in one transaction, say what came of it, and return that as a value."""
+    report = {"file": file, "formats": [], "sessions": [], "new": 0, "there_already": 0, "empty": 0, "problems": []}
+    try:
+        found = _piped() if file == "-" else records.records_of(Path(file))
+        reading = importers.read(found)
+    except FileError as error:
+        output.error(FileError(f"{file}: {error.message}", error.hint))
+        return report | {"problems": [{"place": "", "reason": error.message}]}
+    new = store.add_archives(reading.archives) if reading.archives else 0
+    for problem in reading.problems:
+        output.say(_("{file}, {place}: left out: {reason}.").format(file=file, **asdict(problem)))
+    output.say(
+        _("{file} ({formats}): {new} new or grown, {there} there already, {empty} empty, {bad} left out.").format(
+            file=file,
+            formats=", ".join(reading.formats) or _("nothing"),
+            new=new,
+            there=len(reading.archives) - new,
+            empty=reading.empty,
+            bad=len(reading.problems),
+        )
+    )
+    return report | {
+        "formats": reading.formats,
+        "sessions": [archive.session.id for archive in reading.archives],
+        "new": new,
+        "there_already": len(reading.archives) - new,
+        "empty": reading.empty,
+        "problems": [asdict(problem) for problem in reading.problems],
+    }
+
+
+def _piped() -> list[records.Record]:
+    """Return the records of standard input. Raises FileError where it is closed or can't be read."""
+    try:
+        if sys.stdin is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return records.records_in(sys.stdin.buffer, unix_ms())
+    except OSError as error:
+        raise FileError(
+            _("{path} can't be read: {reason}.").format(path=_("standard input"), reason=error.strerror or error),
+            _("Check what is piped in."),
+        ) from error
+
+
+def _each_once(sessions: Sequence[Session]) -> Sequence[Session]:
+    """Return each session once, in the order given."""
+    return list({session.id: session for session in sessions}.values())

@@ -1,0 +1,1 @@
+"""A prompt in, tokens out: the engines that answer, here or elsewhere."""

@@ -1,0 +1,1 @@
+"""llama.cpp in a child process: the parent's side."""

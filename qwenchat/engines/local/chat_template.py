@@ -1,0 +1,192 @@
+"""Renders a model's own chat template, which is code from a stranger, in a process of its own.
+
+The template runs in Jinja's immutable sandbox, in a child with little memory, little time and nothing on its
+standard input but the question. What people wrote is not shown to it: it places marks, and the marks are
+replaced afterwards, so that contents can forge nothing and hide nothing.
+
+The child is `python -m qwenchat.engines.local.chat_template`; `render` is the parent's side.
+"""
+
+import asyncio
+import re
+import secrets
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from qwenchat.chat.prompt import Part, Special, Turn
+from qwenchat.engines.local.process import child_environment
+from qwenchat.errors import CannotLoad
+from qwenchat.i18n import _
+from qwenchat.text.safe import clean_line
+
+TIME_LIMIT_S = 5.0
+MEMORY_LIMIT = 512 << 20
+OUTPUT_LIMIT = 1 << 20
+ERROR_LIMIT = 64 << 10
+REASON_LIMIT = 500
+"""Characters of an error's message: a template may write one of any length."""
+MARKS_PER_TURN = 4
+"""How often, on average, a template may place what was said: each time costs the memory of the whole text."""
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What the child is asked."""
+
+    template: str
+    messages: list[dict[str, str]]
+    answer: bool
+    bos: str
+    eos: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A prompt as a template arranges it."""
+
+    parts: list[Part]
+    turns: list[int]
+    """Of each part, the place of the turn that it belongs to; the template's own words belong to the turn after them,
+    at the end to the last."""
+
+    def of_turn(self, place: int) -> list[Part]:
+        """Return what one turn adds to the prompt."""
+        return [part for part, turn in zip(self.parts, self.turns, strict=True) if turn == place]
+
+
+async def render(template: str, turns: Sequence[Turn], *, bos: str, eos: str, resume: bool = False) -> Rendered:
+    """Return turns as the template arranges them, ending where an answer begins.
+
+    With `resume` the last turn is left open to be carried on. Raises CannotLoad when the template fails, takes too
+    long, or does not pass the last words on whole.
+    """
+    nonce = secrets.token_hex(8)
+    contents = {f"mark{nonce}x{i}x": turn for i, turn in enumerate(turns)}
+    messages = [{"role": turn.role, "content": mark} for mark, turn in contents.items()]
+    text = await _ask_child(Job(template, messages, not resume, bos, eos))
+    last = messages[-1]["content"]
+    if last not in text:
+        raise _unusable(_("it does not pass the last message on whole"))
+    if resume:
+        text = text[: text.index(last) + len(last)]
+    rendered = _rendered(text, contents)
+    if len(rendered.parts) > MARKS_PER_TURN * 2 * len(turns) + 1:
+        raise _unusable(_("it repeats what was said too often"))
+    return rendered
+
+
+def _rendered(text: str, contents: Mapping[str, Turn]) -> Rendered:
+    pieces = [piece for piece in re.split("(" + "|".join(contents) + ")", text) if piece]
+    places = {mark: place for place, mark in enumerate(contents)}
+    place, turns = len(contents) - 1, deque[int]()
+    for piece in reversed(pieces):
+        place = places.get(piece, place)
+        turns.appendleft(place)
+    return Rendered([contents[piece].content if piece in contents else Special(piece) for piece in pieces], list(turns))
+
+
+async def _ask_child(job: Job) -> str:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",  # the working folder is no place to import from
+        "-m",
+        "qwenchat.engines.local.chat_template",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=child_environment(),
+        process_group=0,  # Ctrl-C in a terminal is for the parent
+    )
+    try:
+        async with asyncio.timeout(TIME_LIMIT_S):
+            out, err = await _said(child, msgspec.json.encode(job))
+            await child.wait()
+    except TimeoutError:
+        raise _unusable(_("it takes too long")) from None
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    if child.returncode:
+        last = err.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise _unusable(clean_line(last, REASON_LIMIT) or _("it fails"))
+    return out.decode("utf-8", "replace")
+
+
+async def _said(child: asyncio.subprocess.Process, job: bytes) -> tuple[bytes, bytes]:
+    """Give the child its job and return what it wrote and the end of its complaints."""
+    if not (child.stdin and child.stdout and child.stderr):
+        raise AssertionError("the child has all three pipes")
+    child.stdin.write(job)
+    child.stdin.write_eof()
+    async with asyncio.TaskGroup() as group:
+        out, err = group.create_task(child.stdout.read()), group.create_task(_last(child.stderr))
+    return out.result(), err.result()
+
+
+async def _last(stream: asyncio.StreamReader) -> bytes:
+    kept = b""
+    while block := await stream.read(ERROR_LIMIT):
+        kept = (kept + block)[-ERROR_LIMIT:]
+    return kept
+
+
+def _unusable(reason: str) -> CannotLoad:
+    return CannotLoad(
+        _("The model's chat template can't be used: {reason}.").format(reason=reason),
+        _("Choose another file of this model, or let it continue plain text with --complete."),
+    )
+
+
+def _limit() -> None:
+    """Give up memory and time beyond the limits, where the platform can."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - not on Windows
+
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(TIME_LIMIT_S), int(TIME_LIMIT_S)))
+
+
+def main() -> int:
+    """Read a job from standard input and write the rendered text."""
+    import jinja2  # noqa: PLC0415 - for the child alone
+    from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
+
+    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    _limit()
+
+    def refuse(message: object) -> None:
+        raise jinja2.TemplateError(str(message))
+
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, autoescape=False)
+    environment.globals["raise_exception"] = refuse
+    length = 0
+    try:
+        template = environment.from_string(job.template)
+        for piece in template.generate(
+            messages=job.messages, add_generation_prompt=job.answer, bos_token=job.bos, eos_token=job.eos
+        ):
+            length += len(piece)
+            if length > OUTPUT_LIMIT:
+                refuse("its text has no end")
+            sys.stdout.buffer.write(piece.encode("utf-8", "replace"))
+    except (
+        jinja2.TemplateError,
+        MemoryError,
+        RecursionError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        KeyError,
+    ) as error:
+        print(f"{type(error).__name__}: {str(error)[:REASON_LIMIT]}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""What this machine can compute with: cores that we may use and memory that is free. No accelerator is touched here;
+only the worker, which has llama.cpp, knows those.
+
+Which accelerators llama.cpp sees, asked of a worker that lives for a moment; no model is loaded.
+
+The parent never loads llama.cpp itself: a driver that crashes or hangs does so in the child.
+"""
+
+import importlib.util
+import os
+import platform
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import psutil
+
+from qwenchat.engines.local import protocol
+from qwenchat.engines.local.process import child_environment
+from qwenchat.engines.local.protocol import Hello
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Cores and memory as far as this process may use them."""
+
+    cores: int
+    """Physical cores within affinity and cgroup limits."""
+    memory_total: int
+    """Bytes, the cgroup's limit if that is smaller."""
+    memory_available: int
+    """Bytes that can be had without pushing other programs out."""
+
+
+def this_machine() -> Machine:
+    """Look at the machine now."""
+    memory = psutil.virtual_memory()
+    total, available = memory.total, memory.available
+    for limit, used in ControlGroups().memory():
+        total, available = min(total, limit), min(available, max(0, limit - used))
+    return Machine(usable_cores(), total, available)
+
+
+def processor() -> str:
+    """Return the processor's name as its maker writes it, else its kind."""
+    if sys.platform == "darwin":
+        asked = subprocess.run(
+            ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
+        )
+        return asked.stdout.strip() or platform.machine()
+    lines = (line.partition(":") for line in _read("/proc/cpuinfo").splitlines())
+    return next((value.strip() for name, _colon, value in lines if name.strip() == "model name"), platform.machine())
+
+
+def usable_cores() -> int:
+    """Return the physical cores within the affinity mask and the cgroup's quota, at least 1."""
+    logical = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    per_core = max(1, (psutil.cpu_count() or 1) // (psutil.cpu_count(logical=False) or psutil.cpu_count() or 1))
+    cores = max(1, logical // per_core)
+    quota = ControlGroups().cores()
+    return max(1, min(cores, int(quota))) if quota else cores
+
+
+@dataclass(frozen=True, slots=True)
+class ControlGroups:
+    """The groups that this process is in, v2 and v1: the limits of each of them hold, and of all around it."""
+
+    own: Path = Path("/proc/self/cgroup")
+    mount: Path = Path("/sys/fs/cgroup")
+
+    def cores(self) -> float | None:
+        """Return the cores that v2 (`cpu.max`: quota and period in µs) or v1 grants, None without a limit."""
+        found = []
+        for folder in self._folders("cpu"):
+            quota, _space, period = _read(folder / "cpu.max").partition(" ")
+            found.append((quota, period))
+            found.append((_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")))
+        return min((int(quota) / int(period) for quota, period in found if _numbers(quota, period)), default=None)
+
+    def memory(self) -> list[tuple[int, int]]:
+        """Return (limit, used without file cache) in bytes for each memory limit that this process is under."""
+        found = []
+        for folder in self._folders("memory"):
+            for limit_file, used_file, cached in (
+                ("memory.max", "memory.current", "inactive_file"),
+                ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+            ):
+                limit, used = _read(folder / limit_file), _read(folder / used_file)
+                if _numbers(limit, used):
+                    stat = dict(line.partition(" ")[::2] for line in _read(folder / "memory.stat").splitlines())
+                    found.append((int(limit), max(0, int(used) - int(stat.get(cached, 0)))))
+        return found
+
+    def _folders(self, controller: str) -> set[Path]:
+        """Return the groups' folders up to the mount, which may be all that a container sees of them."""
+        found = {self.mount, self.mount / controller}
+        for line in _read(self.own).splitlines():
+            controllers, _colon, path = line.partition(":")[2].partition(":")
+            if controllers and controller not in controllers.split(","):
+                continue
+            root = self.mount / controller if controllers else self.mount
+            parts = Path(path).parts[1:]
+            if ".." not in parts:  # else the group is outside of what is mounted here
+                found.update(root.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1))
+        return found
+
+
+def _numbers(*words: str) -> bool:
+    return all(word.isdecimal() and word.isascii() for word in words)
+
+
+def _read(file: str | Path) -> str:
+    try:
+        return Path(file).read_text("utf-8", "surrogateescape").strip()
+    except OSError:
+        return ""
+
+
+_PATIENCE_S = 30.0
+"""For a driver to wake up; then there is no accelerator."""
+
+
+def ask() -> Hello | None:
+    """Return a worker's first words, None where it has none: the binding is broken, or a driver hangs."""
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "qwenchat.engines.worker.main"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=child_environment(),
+        process_group=0,  # Ctrl-C in a terminal is for the parent
+    ) as child:
+        patience = threading.Timer(_PATIENCE_S, child.kill)
+        patience.start()
+        try:
+            reply = protocol.read_reply(child.stdout) if child.stdout else None
+        finally:
+            patience.cancel()
+            child.kill()  # it holds nothing
+    return reply if isinstance(reply, Hello) else None
+
+
+def build() -> str:
+    """Return what tells the llama.cpp that is installed from any other, empty where there is none."""
+    spec = importlib.util.find_spec("llama_cpp")
+    if spec is None or spec.origin is None:
+        return ""
+    digest = blake2b(digest_size=16)
+    for library in sorted(Path(spec.origin).parent.glob("lib/*")):
+        facts = library.stat()
+        digest.update(f"{library.name} {facts.st_size} {facts.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,236 @@
+"""The parent's side of the worker: start it, write requests, hand each reply to who asked, say how it died.
+
+This module knows the protocol and the process, and nothing of prompts, sessions or models. It never imports
+llama_cpp: all that the binding can do to a process, it does to the child.
+
+The line that installs llama-cpp-python for this very Python. Nothing is run or imported here.
+"""
+
+import asyncio
+import contextlib
+import importlib.util
+import itertools
+import os
+import shlex
+import signal
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+from qwenchat.engines.local import protocol
+from qwenchat.engines.local.protocol import FRAME, Answer, Cancel, Failed, Hello, Request
+from qwenchat.errors import CannotLoad, EngineDied, FileError, QwenchatError
+from qwenchat.i18n import _
+from qwenchat.paths import private_folder
+from qwenchat.text.safe import clean, clean_line
+
+LOG_LIMIT = 1 << 20
+LAST_LINES = 12
+CLOSE_S = 2.0
+"""How long a worker may take to end once its pipe is closed."""
+
+
+class WorkerProcess:
+    """One child process. Made by `start`; after `died` is set it is of no more use."""
+
+    def __init__(self, child: asyncio.subprocess.Process, log: "Log") -> None:
+        self._child, self._log = child, log
+        self._numbers = itertools.count(1)
+        self._waiting: dict[int, asyncio.Queue[Answer | None]] = {}
+        self._hello: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
+        self._reader = asyncio.create_task(self._read())
+        self.died = asyncio.Event()
+
+    @classmethod
+    async def start(cls, log_file: Path) -> "WorkerProcess":
+        """Start a worker whose llama.cpp logs into `log_file`."""
+        log = Log.open(log_file)
+        try:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",  # the working folder is no place to import from
+                "-m",
+                "qwenchat.engines.worker.main",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log.descriptor,
+                env=child_environment(),
+                process_group=0,  # Ctrl-C in a terminal is for the parent, from the child's first moment on
+            )
+        finally:
+            log.close()
+        return cls(child, log)
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._child.pid
+
+    async def hello(self) -> Hello:
+        """Wait for the worker's first words. Raises CannotLoad where the binding does not work, EngineDied."""
+        return await asyncio.shield(self._hello)
+
+    def number(self) -> int:
+        """Return a number for a new request."""
+        return next(self._numbers)
+
+    async def ask(self, request: Request) -> AsyncGenerator[Answer, None]:
+        """Send a request and yield the replies to it, without end; the caller knows the last. Raises EngineDied."""
+        replies: asyncio.Queue[Answer | None] = asyncio.Queue()
+        self._waiting[request.id] = replies
+        try:
+            await self._send(request)
+            while (reply := await replies.get()) is not None:
+                yield reply
+            raise self._death()
+        finally:
+            del self._waiting[request.id]
+
+    async def ask_once(self, request: Request) -> Answer:
+        """Send a request that has a single reply, and return it. Raises EngineDied."""
+        async with contextlib.aclosing(self.ask(request)) as replies:
+            return await anext(replies)
+
+    async def cancel(self, number: int) -> None:
+        """Stop a request; it answers as it does when it ends."""
+        with contextlib.suppress(EngineDied):
+            await self._send(Cancel(number))
+
+    async def close(self) -> None:
+        """End the process and wait until it is gone."""
+        if self._child.stdin:
+            self._child.stdin.close()
+        try:
+            await asyncio.wait_for(self._child.wait(), CLOSE_S)
+        except TimeoutError:
+            self._child.kill()
+            await self._child.wait()
+        self._reader.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._reader
+        if self._hello.done() and not self._hello.cancelled():
+            self._hello.exception()
+
+    async def _send(self, request: Request) -> None:
+        if self.died.is_set() or self._child.stdin is None:
+            raise self._death()
+        try:
+            self._child.stdin.write(protocol.frame(request))
+            await self._child.stdin.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            await self.died.wait()
+            raise self._death() from None
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                reply = await self._receive()
+                if reply is None:
+                    break
+                if isinstance(reply, Hello):
+                    self._hello.set_result(reply)
+                elif isinstance(reply, Failed) and reply.kind == "binding":
+                    self._hello.set_exception(binding_missing(reply.detail))
+                elif reply.id in self._waiting:
+                    self._waiting[reply.id].put_nowait(reply)
+            await self._child.wait()
+        finally:
+            self.died.set()
+            if not self._hello.done():
+                self._hello.set_exception(self._stillborn())
+            for replies in self._waiting.values():
+                replies.put_nowait(None)
+
+    async def _receive(self) -> protocol.Reply | None:
+        if self._child.stdout is None:
+            return None
+        try:
+            (length,) = FRAME.unpack(await self._child.stdout.readexactly(FRAME.size))
+            return protocol.decode_reply(await self._child.stdout.readexactly(length))
+        except (asyncio.IncompleteReadError, ConnectionResetError):
+            return None
+
+    def last_words(self) -> list[str]:
+        """Return the last lines of the log."""
+        return self._log.last_lines()
+
+    def _stillborn(self) -> QwenchatError:
+        """Return the error for a worker that ended before its first words: the binding's fault, unless it was killed.
+
+        A binding that was compiled for another processor ends so, by SIGILL.
+        """
+        if self._child.returncode in (-signal.SIGKILL, -signal.SIGTERM):
+            return self._death()
+        lines = self._log.last_lines()
+        return binding_missing(lines[-1] if lines else _("its process ended {how}").format(how=self._how_it_ended()))
+
+    def _how_it_ended(self) -> str:
+        code = self._child.returncode
+        if code is None or code >= 0:
+            return _("with exit code {code}").format(code=code)
+        names = {number.value: number.name for number in signal.Signals}
+        return _("by signal {number}").format(number=names.get(-code, str(-code)))
+
+    def _death(self) -> EngineDied:
+        code, lines, how = self._child.returncode, self._log.last_lines(), self._how_it_ended()
+        last = lines[-1] if lines else _("nothing")
+        hint = _("Ask again to start a new one. Its last words: {last}").format(last=last)
+        if code == -signal.SIGKILL:
+            hint = _("The machine may have run out of memory: try a smaller --ctx or quantisation, then ask again.")
+        return EngineDied(_("The engine process ended {how}.").format(how=how), hint, "\n".join(lines))
+
+
+class Log:
+    """The file that llama.cpp writes to, from the place where this worker began."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path, self.descriptor = path, descriptor
+        self._start = os.fstat(descriptor).st_size
+
+    @classmethod
+    def open(cls, path: Path) -> "Log":
+        """Open the log to be added to; a log that can't be written is none."""
+        try:
+            private_folder(path.parent)
+            if path.exists() and path.stat().st_size > LOG_LIMIT:
+                path.replace(path.with_suffix(".old.log"))
+            return cls(path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+        except (OSError, FileError):
+            return cls(path, os.open(os.devnull, os.O_WRONLY))
+
+    def close(self) -> None:
+        """Leave the file to the child."""
+        os.close(self.descriptor)
+
+    def last_lines(self) -> list[str]:
+        """Return the last lines written since the worker began, clean."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(max(self._start, self._path.stat().st_size - 16_384))
+                text = file.read().decode("utf-8", "replace")
+        except OSError:
+            return []
+        return [clean(line) for line in text.splitlines() if line.strip()][-LAST_LINES:]
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment in which a child finds this very package."""
+    package_parent = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH", "")]))
+    return {**os.environ, "PYTHONPATH": path, "GGML_NO_BACKTRACE": "1"}
+
+
+def binding_missing(detail: str) -> CannotLoad:
+    """Return the error for an installation in which llama-cpp-python does not work."""
+    return CannotLoad(
+        _("llama-cpp-python can't be used: {detail}.").format(detail=clean_line(detail, 500).rstrip(".")),
+        _("Install it again: {command}").format(command=install_line()),
+    )
+
+
+def install_line(*options: str) -> str:
+    """Return the command that compiles the binding anew; `options` are CMake's, such as `-DGGML_CUDA=on`."""
+    cmake = shlex.quote(" ".join(("-DLLAVA_BUILD=OFF", *options)))
+    python = shlex.quote(sys.executable)
+    pip = f"{python} -m pip install" if importlib.util.find_spec("pip") else f"uv pip install --python {python}"
+    return f"CMAKE_ARGS={cmake} {pip} --force-reinstall --no-cache-dir llama-cpp-python"

@@ -1,0 +1,203 @@
+"""llama.cpp through its C interface: load, prefill, decode, keep and restore the KV cache.
+
+Only the worker imports this. It holds one model, one context and one sequence, and knows at any moment which
+tokens the KV cache holds. It never prints, never decides what to say, and lets no Python run inside a decode.
+"""
+
+import ctypes
+import math
+import os
+import time
+from array import array
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from qwenchat.engines.local.protocol import CHUNK, LoadPlan
+from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadCancelled, LoadFailed
+from qwenchat.engines.worker.vocabulary import Vocabulary
+
+FIRST_CHUNK = 32
+"""Tokens of the first step, which tells how fast it goes, and the least of the others where there are as many."""
+EFFICIENT = 128
+"""Tokens from which a step is about as quick for each token as the longest; 32 take 1.35 times as long for each
+(Qwen2-0.5B, 2 cores)."""
+_STEP_S, _LONG_STEP_S = 2, 4
+_KV_TYPES = {"f16": 1, "q8_0": 8}
+_FLASH_AUTO = -1
+_YARN = 2
+_ABORTED = 2
+_MMAP = 1
+"""LLAMA_LOAD_MODE_MMAP; 0 reads the file."""
+
+
+class Model:
+    """One loaded model with its context."""
+
+    def __init__(self, c: Any, plan: LoadPlan, abort: Abort, progress: Callable[[float], bool]) -> None:
+        self.c, self.abort = c, abort
+        c.llama_backend_init()
+        self._model = self._load(plan, progress)
+        os.open(plan.path, os.O_RDONLY)  # for as long as this process lives: a model in use is seen to be, unmapped too
+        self.vocabulary = Vocabulary(c, self._model)
+        self.ctx = self._context(plan)
+        self._memory = c.llama_get_memory(self.ctx)
+        self.n_ctx: int = c.llama_n_ctx(self.ctx)
+        self._step: int = min(CHUNK, c.llama_n_batch(self.ctx))  # a larger batch than the context's own aborts
+        self._a_second = 0.0
+        """Tokens of a prefill that were decoded in a second, last time; 0 before the first."""
+        self._add_loras(plan)
+        c.llama_set_abort_callback(self.ctx, ctypes.cast(abort.callback, c.ggml_abort_callback), abort.data)
+        self.cached = array("i")
+        """The tokens that the KV cache holds."""
+
+    def _load(self, plan: LoadPlan, progress: Callable[[float], bool]) -> Any:
+        params = self.c.llama_model_default_params()
+        params.n_gpu_layers = plan.gpu_layers
+        params.load_mode = _MMAP if plan.mmap else 0
+        self._progress = self.c.llama_progress_callback(lambda fraction, _data: progress(fraction))
+        params.progress_callback = self._progress
+        model = self.c.llama_model_load_from_file(plan.path, params)
+        if not model:
+            raise LoadCancelled if self.abort else LoadFailed("model")
+        return model
+
+    def _context(self, plan: LoadPlan) -> Any:
+        params = self.c.llama_context_default_params()
+        params.n_ctx = plan.n_ctx
+        params.n_batch = params.n_ubatch = CHUNK
+        params.n_outputs_max = 1
+        params.n_threads = params.n_threads_batch = plan.threads
+        params.type_k = params.type_v = _KV_TYPES[plan.kv_type]
+        params.flash_attn_type = _FLASH_AUTO
+        params.no_perf = True
+        if plan.yarn_factor > 1:
+            params.rope_scaling_type = _YARN
+            params.rope_freq_scale = 1 / plan.yarn_factor
+            params.yarn_orig_ctx = plan.native_ctx
+        context = self.c.llama_init_from_model(self._model, params)
+        if not context:
+            raise LoadFailed("context")
+        return context
+
+    def _add_loras(self, plan: LoadPlan) -> None:
+        if not plan.loras:
+            return
+        adapters = [self.c.llama_adapter_lora_init(self._model, lora.path) for lora in plan.loras]
+        if not all(adapters):
+            raise LoadFailed("adapter")
+        handles = (self.c.llama_adapter_lora_p_ctypes * len(adapters))(*adapters)
+        scales = (ctypes.c_float * len(adapters))(*(lora.scale for lora in plan.loras))
+        if self.c.llama_set_adapters_lora(self.ctx, handles, len(adapters), scales):
+            raise LoadFailed("adapter")
+
+    @property
+    def description(self) -> str:
+        """What llama.cpp calls the model."""
+        buffer = ctypes.create_string_buffer(128)
+        self.c.llama_model_desc(self._model, buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace")
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Bytes of all tensors."""
+        return int(self.c.llama_model_size(self._model))
+
+    @property
+    def parameters(self) -> int:
+        """The number of weights."""
+        return int(self.c.llama_model_n_params(self._model))
+
+    def reuse(self, tokens: "array[int]") -> int:
+        """Cut the KV cache back to what it shares with a prompt and return how many tokens that is.
+
+        At least the last token of the prompt is left to decode, for its logits.
+        """
+        shared = min(common_prefix(self.cached, tokens), len(tokens) - 1)
+        self._truncate(shared)
+        return len(self.cached)  # nothing, where a model's memory can't be cut in part
+
+    def hold(self, tokens: "array[int]") -> bool:
+        """Make the KV cache hold just these tokens; False when aborted. Raises DecodeFailed."""
+        self._truncate(common_prefix(self.cached, tokens))
+        return self.read(tokens[len(self.cached) :])
+
+    def read(self, tokens: "array[int]") -> bool:
+        """Decode any number of tokens behind those in the cache; False when aborted. Raises DecodeFailed."""
+        steps = range(0, len(tokens), self._step)
+        return all(self.decode(tokens[start : start + self._step]) for start in steps)
+
+    def prefill(self, tokens: "array[int]", start: int) -> Iterator[int]:
+        """Decode `tokens[start:]` in chunks, yielding how many tokens the cache then holds; ends early if aborted."""
+        while start < len(tokens) and not self.abort:
+            size = chunk_size(len(tokens) - start, self._a_second, self._step)
+            chunk, began = tokens[start : start + size], time.perf_counter()
+            if not self.decode(chunk):
+                return
+            start += len(chunk)
+            yield start
+            if len(chunk) >= FIRST_CHUNK:
+                self._a_second = len(chunk) / (time.perf_counter() - began)
+
+    def decode(self, tokens: "array[int]") -> bool:
+        """Decode tokens behind those in the cache; False when aborted. Raises DecodeFailed."""
+        buffer = (ctypes.c_int32 * len(tokens)).from_buffer(tokens)
+        code = self.c.llama_decode(self.ctx, self.c.llama_batch_get_one(buffer, len(tokens)))
+        if code == 0:
+            self.c.llama_synchronize(self.ctx)
+            self.cached.extend(tokens)
+            return True
+        held = self.c.llama_memory_seq_pos_max(self._memory, 0) + 1
+        reached = len(self.cached)
+        self.cached.extend(tokens[: max(0, held - reached)])
+        self._truncate(min(held, len(self.cached)))
+        if code == _ABORTED:
+            return False
+        raise DecodeFailed(f"llama_decode returned {code} at {reached} tokens")
+
+    def _truncate(self, length: int) -> None:
+        if not self.c.llama_memory_seq_rm(self._memory, 0, length, -1):
+            self.c.llama_memory_clear(self._memory, False)
+            length = 0
+        del self.cached[length:]
+
+    def save(self, path: bytes) -> int:
+        """Write the KV cache to a file and return its tokens, 0 where it could not be written."""
+        tokens = (ctypes.c_int32 * len(self.cached))(*self.cached)
+        saved = self.c.llama_state_save_file(self.ctx, path, tokens, len(tokens))
+        return len(tokens) if saved else 0
+
+    def restore(self, path: bytes) -> int:
+        """Read the KV cache from a file and return its tokens, 0 where it could not be used."""
+        tokens, count = (ctypes.c_int32 * self.n_ctx)(), ctypes.c_size_t()
+        self._truncate(0)
+        if not self.c.llama_state_load_file(self.ctx, path, tokens, self.n_ctx, ctypes.byref(count)):
+            self.c.llama_memory_clear(self._memory, True)
+            return 0
+        self.cached = array("i", memoryview(tokens)[: count.value].tobytes())
+        return count.value
+
+
+def common_prefix(one: "array[int]", other: "array[int]") -> int:
+    """Return the length of the longest common prefix, by halves compared in C."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def chunk_size(rest: int, a_second: float, most: int) -> int:
+    """Return how many of the `rest` tokens of a prefill to decode in one step.
+
+    `a_second` is how many are decoded in a second, 0 if nobody knows. A step takes about two seconds, so that progress
+    shows on slow machines too, and up to four where that makes it efficient. Steps are about equal, lest a short one
+    be left to the end.
+    """
+    if not a_second:
+        return min(most, FIRST_CHUNK if rest > 2 * FIRST_CHUNK else rest)
+    wanted = max(_STEP_S * a_second, min(EFFICIENT, _LONG_STEP_S * a_second), FIRST_CHUNK)
+    steps = math.ceil(rest / min(most, wanted))
+    return math.ceil(rest / steps)

@@ -1,0 +1,226 @@
+"""The child process: holds one model and answers the parent's requests, one after the other.
+
+Four threads share it. The main one is the only one that computes; one reads requests, and serves `Cancel` at once;
+one counts tokens while an answer streams; one writes, so that a slow parent never delays a token. When the pipe from
+the parent ends, the process ends with it, even in mid-prefill.
+
+It is started as `python -m qwenchat.engines.worker.main`. The protocol takes over descriptors 0 and 1 for itself,
+and what llama.cpp prints goes to the log that is descriptor 2.
+"""
+
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from array import array
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+from qwenchat.engines.local import protocol
+from qwenchat.engines.local.protocol import (
+    Cancel,
+    Count,
+    Counted,
+    Failed,
+    Generate,
+    Hello,
+    KVTokens,
+    Load,
+    Measure,
+    Progress,
+    Ready,
+    RestoreKV,
+    SaveKV,
+    SpecialText,
+    TokenIds,
+    WirePart,
+)
+from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadCancelled, LoadFailed, bindings, devices
+from qwenchat.engines.worker.generation import BATCH_S, Generation
+from qwenchat.engines.worker.llama import Model
+from qwenchat.engines.worker.measure import measured
+from qwenchat.engines.worker.outbox import Outbox
+from qwenchat.engines.worker.sampler import SchemaRefused
+
+
+class Worker:
+    """The process's state: the model, what may cancel it, and the way out."""
+
+    def __init__(self, c: Any, requests: BinaryIO, replies: BinaryIO) -> None:
+        self._c = c
+        self._requests = requests
+        self._outbox = Outbox(replies)
+        self._abort = Abort()
+        self._running = threading.Lock()
+        self._current = self._cancelled = 0
+        self._todo: queue.SimpleQueue[protocol.Request] = queue.SimpleQueue()
+        self._to_count: queue.SimpleQueue[Count] = queue.SimpleQueue()
+        self._tokens: dict[WirePart, array[int]] = {}
+        self._model: Model | None = None
+
+    def run(self) -> None:
+        """Serve until the parent goes away."""
+        offload = bool(self._c.llama_supports_gpu_offload())
+        self._outbox.put(Hello(_version(), self._c.llama_print_system_info().decode(), devices(self._c), offload))
+        threading.Thread(target=self._read, daemon=True).start()
+        threading.Thread(target=self._count, daemon=True).start()
+        while True:
+            request = self._todo.get()
+            with self._running:
+                self._current = request.id
+                if self._cancelled == request.id:
+                    self._abort.set()
+            try:
+                self._serve(request)
+            finally:
+                with self._running:
+                    self._current = 0
+                    self._abort.clear()
+
+    def _read(self) -> None:
+        while (request := protocol.read_request(self._requests)) is not None:
+            if isinstance(request, Cancel):
+                with self._running:
+                    self._cancelled = request.id
+                    if self._current == request.id:
+                        self._abort.set()
+            elif isinstance(request, Count):
+                self._to_count.put(request)
+            else:
+                self._todo.put(request)
+        os._exit(0)
+
+    def _serve(self, request: protocol.Request) -> None:
+        try:
+            if isinstance(request, Load):
+                self._load(request)
+            elif isinstance(request, Generate):
+                Generation(self._ready(), self._outbox, request, self._prompt(request.parts)).run()
+            elif isinstance(request, SaveKV):
+                self._outbox.put(KVTokens(request.id, self._ready().save(request.path)))
+            elif isinstance(request, RestoreKV):
+                self._outbox.put(KVTokens(request.id, self._ready().restore(request.path)))
+            elif isinstance(request, Measure):
+                self._outbox.put(measured(self._ready(), request))
+        except LoadCancelled:
+            self._outbox.put(Failed(request.id, "cancelled"))
+        except LoadFailed as error:
+            self._outbox.put(Failed(request.id, "load", str(error)))
+        except SchemaRefused as error:
+            self._outbox.put(Failed(request.id, "schema", str(error)))
+        except DecodeFailed as error:
+            self._outbox.put(Failed(request.id, "decode", str(error)))
+
+    def _ready(self) -> Model:
+        if self._model is None:
+            raise LoadFailed("no model is loaded")
+        return self._model
+
+    def _load(self, request: Load) -> None:
+        started = time.perf_counter()
+        last = 0.0
+
+        def progress(fraction: float) -> bool:
+            nonlocal last
+            now = time.perf_counter()
+            if now - last > BATCH_S:
+                last = now
+                self._outbox.put(Progress(request.id, fraction, 1.0, now - started))
+            return not self._abort
+
+        model = Model(self._c, request.plan, self._abort, progress)
+        markers = [model.vocabulary.tokenise(text, special=True) for text in ("<|im_start|>", "<|im_end|>")]
+        vocab = model.vocabulary.pointer
+        self._model = model
+        self._outbox.put(
+            Ready(
+                request.id,
+                n_ctx=model.n_ctx,
+                chat_template=model.vocabulary.chat_template,
+                chatml=all(len(marker) == 1 for marker in markers),
+                bos=model.vocabulary.special(self._c.llama_vocab_bos(vocab)),
+                eos=model.vocabulary.special(self._c.llama_vocab_eos(vocab)),
+                load_s=time.perf_counter() - started,
+                description=model.description,
+                tensor_bytes=model.tensor_bytes,
+                parameters=model.parameters,
+            )
+        )
+
+    def _count(self) -> None:
+        while True:
+            request = self._to_count.get()
+            try:
+                tokens = {part: self._tokenise(part) for parts in request.prompts for part in parts}
+            except (DecodeFailed, LoadFailed) as error:
+                self._outbox.put(Failed(request.id, "decode", str(error)))
+                continue
+            self._tokens = tokens
+            counts = [sum(len(tokens[part]) for part in parts) for parts in request.prompts]
+            self._outbox.put(Counted(request.id, counts))
+
+    def _tokenise(self, part: WirePart) -> "array[int]":
+        """Return a part's tokens, as the last count left them or anew."""
+        known = self._tokens.get(part)
+        if known is not None:
+            return known
+        if isinstance(part, TokenIds):
+            return self._ready().vocabulary.harmless(part.ids)
+        return self._ready().vocabulary.tokenise(part.text, special=isinstance(part, SpecialText))
+
+    def _prompt(self, parts: Sequence[WirePart]) -> "array[int]":
+        model = self._ready()
+        tokens = array("i")
+        for part in parts:
+            tokens.extend(self._tokenise(part))
+        if model.c.llama_vocab_get_add_bos(model.vocabulary.pointer):
+            bos = model.c.llama_vocab_bos(model.vocabulary.pointer)
+            if not tokens or tokens[0] != bos:
+                tokens.insert(0, bos)
+        return tokens
+
+
+def _version() -> str:
+    from importlib.metadata import version  # noqa: PLC0415 - 10 ms that a failed start need not pay
+
+    return version("llama-cpp-python")
+
+
+def _end_process(failure: threading.ExceptHookArgs) -> None:
+    """End the process with a thread that failed: a worker that is deaf or can't count would be waited for for ever."""
+    traceback.print_exception(failure.exc_type, failure.exc_value, failure.exc_traceback)
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _leave_no_core() -> None:
+    """Let a crash write no core file: it would take as many bytes as the model, and hold what people said."""
+    if sys.platform != "win32":
+        import resource  # noqa: PLC0415 - not on Windows
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def main() -> None:
+    """Take the protocol's descriptors, then serve."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _leave_no_core()
+    threading.excepthook = _end_process
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    try:
+        c = bindings()
+    except Exception as error:  # whatever a binding that is half there does when it is imported
+        traceback.print_exc()
+        replies.write(protocol.frame(Failed(0, "binding", str(error) or repr(error))))
+        return
+    Worker(c, requests, replies).run()
+
+
+if __name__ == "__main__":
+    main()

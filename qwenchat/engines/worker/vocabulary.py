@@ -1,0 +1,82 @@
+"""A loaded model's tokens: text to tokens and back, and no text that could pass for a marker between turns."""
+
+import ctypes
+import re
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import chain, repeat
+from typing import Any
+
+from qwenchat.engines.worker.c_api import DecodeFailed
+
+_USER_DEFINED = 16
+"""LLAMA_TOKEN_ATTR_USER_DEFINED: llama.cpp recognises such a token in any text."""
+_MARKER = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
+"""What may part the turns in a chat template."""
+_USUAL_MARKERS = tuple(f"<|{name}|>" for name in ("im_start", "im_end", "endoftext", "system", "user", "assistant"))
+"""ChatML's, and those that a template may put together from a role."""
+
+
+class Vocabulary:
+    """The tokens of one model."""
+
+    def __init__(self, c: Any, model: Any) -> None:
+        self._c, self._model = c, model
+        self.pointer = c.llama_model_get_vocab(model)
+        self.size: int = c.llama_vocab_n_tokens(self.pointer)
+        self._piece_buffer = ctypes.create_string_buffer(256)
+        self._forgeable = dict(self._find_forgeable())
+        """Markers between turns, and their tokens, that llama.cpp would find in plain text too."""
+
+    @property
+    def chat_template(self) -> str:
+        """The model's own Jinja template, empty where it has none."""
+        template = self._c.llama_model_chat_template(self._model, None)
+        return template.decode("utf-8", "replace") if template else ""
+
+    def tokenise(self, text: str, *, special: bool) -> "array[int]":
+        """Return the tokens of a text; special tokens are recognised only where `special`."""
+        if not special and (inside := [marker for marker in self._forgeable if marker in text]):
+            cuts = "|".join(f"(?<={re.escape(marker[0])})(?={re.escape(marker[1:])})" for marker in inside)
+            return array("i", chain.from_iterable(map(self._tokens, re.split(cuts, text), repeat(False))))
+        return self._tokens(text, special)
+
+    def _tokens(self, text: str, special: bool) -> "array[int]":
+        data = text.encode()
+        room = len(data) + 2
+        tokens = (ctypes.c_int32 * room)()
+        count = self._c.llama_tokenize(self.pointer, data, len(data), tokens, room, False, special)
+        if count < 0:
+            raise DecodeFailed("tokenise")
+        return array("i", memoryview(tokens)[:count].tobytes())
+
+    def _find_forgeable(self) -> Iterator[tuple[str, int]]:
+        for marker in {*_USUAL_MARKERS, *_MARKER.findall(self.chat_template)}:
+            tokens = self._tokens(marker, special=True)
+            if len(tokens) == 1 and self._c.llama_vocab_get_attr(self.pointer, tokens[0]) & _USER_DEFINED:
+                yield marker, tokens[0]
+
+    def harmless(self, ids: Sequence[int]) -> "array[int]":
+        """Return the tokens of an earlier answer without those that could end it or open another speaker's turn.
+
+        An answer as it was sampled hardly holds any; one from an imported file may hold what someone put there.
+        """
+        allowed = {
+            token
+            for token in set(ids).difference(self._forgeable.values())
+            if 0 <= token < self.size and not self._c.llama_vocab_is_control(self.pointer, token)
+        }
+        return array("i", (token for token in ids if token in allowed))
+
+    def piece(self, token: int) -> bytes:
+        """Return a token's bytes, however many; control tokens have none."""
+        size = self._c.llama_token_to_piece(self.pointer, token, self._piece_buffer, len(self._piece_buffer), 0, False)
+        if size < 0:
+            self._piece_buffer = ctypes.create_string_buffer(-size)
+            size = self._c.llama_token_to_piece(self.pointer, token, self._piece_buffer, -size, 0, False)
+        return self._piece_buffer.raw[:size]
+
+    def special(self, token: int) -> str:
+        """Return the text of a special token, empty for none (-1)."""
+        text = self._c.llama_vocab_get_text(self.pointer, token) if token >= 0 else b""
+        return str(text.decode("utf-8", "replace"))

@@ -1,0 +1,1 @@
+"""Models on their way here: planned, pulled, transferred, verified."""

@@ -1,0 +1,113 @@
+"""The Hugging Face hub and every mirror that speaks its API, through huggingface_hub; the bytes go through `transfer`.
+
+The stored token belongs to https://huggingface.co. Every other endpoint gets `token=False`: with `None`
+huggingface_hub would send it the stored token.
+"""
+
+from collections.abc import Mapping
+
+import httpx2
+from huggingface_hub import HfApi, constants, get_hf_file_metadata, get_token, hf_hub_url
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.hf_api import ModelInfo
+
+from qwenchat.models.download.http import no_certificates, origin, proxy_of, retry_after
+from qwenchat.models.download.retry import Fault, WireError, of_exception, of_status
+from qwenchat.models.sources.source import Location, RemoteFile
+
+HOME = "https://huggingface.co"
+MIRROR = "https://hf-mirror.com"
+_TIMEOUT_S = 15.0
+
+
+class HubSource:
+    """Implements `source.Source` over huggingface_hub."""
+
+    def __init__(self, name: str, endpoint: str, token: str | None = None) -> None:
+        self._name, self._endpoint = name, endpoint.rstrip("/")
+        self._token: str | bool = token or False
+        constants.HF_HUB_DISABLE_TELEMETRY = True  # else it asks the public hub, too, what it should tell about us
+
+    @classmethod
+    def at(cls, name: str, endpoint: str) -> "HubSource":
+        """Return the hub at an endpoint, with the stored token if it belongs there."""
+        return cls(name, endpoint, get_token() if origin(endpoint) == origin(HOME) else None)
+
+    @classmethod
+    def home(cls, environ: Mapping[str, str]) -> "HubSource":
+        """Return the hub that HF_ENDPOINT names, the public one if it names none."""
+        return cls.at("hf", environ.get("HF_ENDPOINT") or HOME)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def files(self, repo: str, revision: str) -> list[RemoteFile]:
+        api = HfApi(endpoint=self._endpoint, token=self._token)
+        try:
+            info = api.model_info(
+                repo, revision=revision or None, files_metadata=True, timeout=_TIMEOUT_S, token=self._token
+            )
+            return _files(info)
+        except Exception as error:
+            raise self._fault(error) from error
+
+    def locate(self, repo: str, revision: str, name: str) -> Location:
+        try:
+            url = hf_hub_url(repo, name, revision=revision or None, endpoint=self._endpoint)
+            found = get_hf_file_metadata(url, token=self._token, timeout=_TIMEOUT_S, endpoint=self._endpoint)
+        except Exception as error:
+            raise self._fault(error) from error
+        etag = (found.etag or "").lower()
+        same_hub = origin(found.location) == origin(self._endpoint)
+        return Location(
+            found.location,
+            (("Authorization", f"Bearer {self._token}"),) if same_hub and self._token else (),
+            found.size,
+            etag if len(etag) == 64 else None,
+            found.commit_hash or "",
+        )
+
+    def _fault(self, error: Exception) -> WireError:
+        """Return what an exception of huggingface_hub means. Anything unforeseen is no hub's answer."""
+        host = origin(self._endpoint)[1]
+        kinds: tuple[tuple[type[Exception], Fault], ...] = (
+            (GatedRepoError, Fault.GATED_FOR_TOKEN if self._token else Fault.GATED),
+            (RepositoryNotFoundError, Fault.REPO),
+            (RevisionNotFoundError, Fault.REVISION),
+            (EntryNotFoundError, Fault.FILE),
+            (OfflineModeIsEnabled, Fault.OFFLINE),
+            (HFValidationError, Fault.REPO),
+            (httpx2.TooManyRedirects, Fault.REDIRECTS),
+            (httpx2.DecodingError, Fault.LISTING),
+            (httpx2.TimeoutException, Fault.SILENT),
+            (httpx2.InvalidURL, Fault.PROXY if host else Fault.LISTING),  # its words may hold a proxy's password
+        )
+        for kind, fault in kinds:
+            if isinstance(error, kind):
+                return WireError(fault, host)
+        if isinstance(error, HfHubHTTPError):
+            wait = retry_after(error.response.headers.get("Retry-After", ""))
+            return of_status(error.response.status_code, host, wait)
+        if isinstance(error, httpx2.TransportError):
+            return of_exception(error, host, through_proxy=proxy_of(self._endpoint) is not None)
+        if isinstance(error, (ValueError, TypeError, KeyError, AttributeError, RecursionError)):
+            return WireError(Fault.LISTING, host)
+        if isinstance(error, OSError):  # raised where the HTTP client is made, which reads its certificates
+            return of_exception(no_certificates(error), host)
+        raise error
+
+
+def _files(info: ModelInfo) -> list[RemoteFile]:
+    return [
+        RemoteFile(entry.rfilename, entry.size, entry.lfs.sha256 if entry.lfs else None)
+        for entry in info.siblings or ()
+    ]

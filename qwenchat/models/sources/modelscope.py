@@ -1,0 +1,61 @@
+"""ModelScope through its own HTTP API, which is not the Hugging Face hub's. No login, no client of theirs."""
+
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from qwenchat.models.download import http
+from qwenchat.models.download.http import origin
+from qwenchat.models.download.retry import Fault, WireError
+from qwenchat.models.sources.source import Location, RemoteFile
+
+HOME = "https://www.modelscope.cn"
+
+
+class _File(msgspec.Struct, frozen=True, rename="pascal"):
+    path: str
+    size: int | None = None
+    sha256: str | None = None
+    type: str = "blob"
+
+
+class _Files(msgspec.Struct, frozen=True, rename="pascal"):
+    files: list[_File]
+
+
+class _Answer(msgspec.Struct, frozen=True, rename="pascal"):
+    data: _Files
+
+
+class ModelScopeSource:
+    """Implements `source.Source`. Its default revision is `master`; `main` is taken for it."""
+
+    def __init__(self, endpoint: str = HOME) -> None:
+        self._endpoint = endpoint.rstrip("/")
+
+    @property
+    def name(self) -> str:
+        return "modelscope"
+
+    def files(self, repo: str, revision: str) -> list[RemoteFile]:
+        host = origin(self._endpoint)[1]
+        try:
+            answer = http.get_json(self._url(repo, "repo/files", Revision=_branch(revision), Recursive="True"))
+            listed = msgspec.convert(answer, _Answer).data.files
+        except msgspec.ValidationError as error:
+            raise WireError(Fault.LISTING, host) from error
+        except WireError as error:
+            if error.fault is Fault.NOT_FOUND:
+                raise WireError(Fault.REVISION if revision else Fault.REPO, host, status=404) from error
+            raise
+        return [RemoteFile(file.path, file.size, file.sha256 or None) for file in listed if file.type != "tree"]
+
+    def locate(self, repo: str, revision: str, name: str) -> Location:
+        return Location(self._url(repo, "repo", Revision=_branch(revision), FilePath=name))
+
+    def _url(self, repo: str, what: str, **query: str) -> str:
+        return f"{self._endpoint}/api/v1/models/{quote(repo)}/{what}?{urlencode(query)}"
+
+
+def _branch(revision: str) -> str:
+    return "master" if revision in ("", "main") else revision

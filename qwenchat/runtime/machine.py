@@ -1,0 +1,79 @@
+"""The machine that models run on: memory, disk and accelerators as they are now, and its speed, measured once."""
+
+# ruff: noqa: PLC0415
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qwenchat.chat.conversation import Message
+
+if TYPE_CHECKING:
+    from qwenchat.engines.local.protocol import Device
+    from qwenchat.models.fit import Resources
+    from qwenchat.models.measured import Measured
+
+_TELLING_TOKENS = 64
+"""Answers shorter than this say little about speed."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What is asked of it is looked up when it is first asked for."""
+
+    known: Path
+    """The folder that keeps what was measured."""
+    downloads: Path
+    """The folder whose disk new models go to."""
+
+    @cached_property
+    def measured(self) -> "Measured":
+        """How fast this machine and its models are."""
+        from qwenchat.models.measured import Measured
+
+        return Measured(self.known / "measured.json")
+
+    @cached_property
+    def devices(self) -> "tuple[Device, ...]":
+        """The accelerators as a worker saw them when they were first asked for.
+
+        An installation that can use none is asked once and remembered; others are asked by each process, as a
+        graphics card may come, go, and be full.
+        """
+        from qwenchat.engines.local import devices
+
+        build = devices.build()
+        if self.measured.uses_no_accelerator(build):
+            return ()
+        hello = devices.ask()
+        if hello and not hello.offload:
+            self.measured.note_no_accelerator(build)
+        return tuple(hello.devices) if hello else ()
+
+    def resources(self, found: "Sequence[Device] | None" = None, *, measure: bool = False) -> "Resources":
+        """Return what the machine has now, with the accelerators `found` if they were asked for already.
+
+        With `measure` also its bandwidth, which takes half a second once.
+        """
+        from qwenchat.engines.local.devices import this_machine
+        from qwenchat.models.fit import Resources
+        from qwenchat.models.layouts import free_bytes
+
+        machine, found = this_machine(), self.devices if found is None else found
+        own = [device.memory_free for device in found if not device.shares_ram]
+        shared = [device.memory_free for device in found if device.shares_ram and not own]
+        return Resources(
+            ram_total=machine.memory_total,
+            ram_available=machine.memory_available,
+            gpu_available=sum(own),
+            gpu_of_ram=max(shared, default=0),
+            disk_free=free_bytes(self.downloads),
+            bandwidth=self.measured.bandwidth(machine.cores, machine.memory_available) if measure else 0.0,
+        )
+
+    def note_speed(self, answer: Message) -> None:
+        """Remember how fast a model answered here, for the estimates of `models fit`."""
+        if answer.timings and answer.usage and answer.usage.completion_tokens >= _TELLING_TOKENS:
+            self.measured.record(answer.model_file, decode_tps=answer.timings.decode_tps)

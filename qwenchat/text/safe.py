@@ -1,0 +1,81 @@
+"""Text from a model, a file, a hub or an import is hostile until it has passed through here.
+
+`clean` makes any text safe to draw, print or copy: no control character survives but newline and tab. It does
+not escape markup: what draws text draws it as text, never as markup.
+
+Which code is coloured: pygments' time may grow with the square of the text, and anyone may have written that.
+"""
+
+import re
+import unicodedata
+
+# C0 but tab and newline, DEL, C1; the bidirectional overrides and isolates, which make a line read as another;
+# lone surrogates, which no terminal or file can take.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_NEWLINES = re.compile("\r\n|\u2028|\u2029|\x85")
+
+
+def clean(text: str) -> str:
+    """Return `text` without anything that a terminal would obey; line ends become plain newlines."""
+    return _UNSAFE.sub("", _NEWLINES.sub("\n", text))
+
+
+def whole(text: str) -> str:
+    """Return `text` with lone surrogates, which can't be encoded or stored, as U+FFFD; all else stays as it is."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def clean_line(text: str, limit: int = 200) -> str:
+    """Return `text` as one short clean line, for a title, a name or an error message."""
+    line = " ".join(clean(text).split())
+    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+
+
+def joined(*texts: str) -> str:
+    """Return texts as paragraphs of one, without the empty ones."""
+    return "\n\n".join(text for text in texts if text)
+
+
+def safe_name(text: str, limit: int = 80) -> str:
+    """Return `text` as a file name that Linux, macOS and Windows accept and that never leaves its folder.
+
+    The result is never empty, has at most `limit` characters and at most 200 bytes in UTF-8.
+    """
+    name = re.sub(r'[<>:"/\\|?*\t]+', "-", clean_line(unicodedata.normalize("NFC", text), limit))
+    name = name.encode()[:200].decode(errors="ignore").strip(" .-")
+    if not name or re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name):
+        return f"_{name}"
+    return name
+
+
+def human_size(count: float) -> str:
+    """Return bytes as people and hubs write them, in powers of 1000: `4.68 GB`."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(count) < 999.5 or unit == "TB":
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.3g} {unit}"
+
+
+class StreamCleaner:
+    """`clean` for text that arrives in pieces: a carriage return at a piece's end waits for the next one."""
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def feed(self, piece: str) -> str:
+        """Return what can be shown of the text so far and was not shown yet."""
+        piece = self._held + piece
+        self._held = "\r" if piece.endswith("\r") else ""
+        return clean(piece.removesuffix("\r"))
+
+
+_LONGEST, _LONGEST_LINE = 20_000, 2_000
+"""Characters."""
+_LONG_SPACE = re.compile(r"\s{400}")
+
+
+def worth_colouring(code: str) -> bool:
+    """Say whether pygments surely colours this code in a moment."""
+    short = len(code) <= _LONGEST and all(len(line) <= _LONGEST_LINE for line in code.split("\n"))
+    return short and not _LONG_SPACE.search(code)

@@ -1,0 +1,107 @@
+"""What all dialogs share: a frame that scrolls where the terminal is small, a heading, Esc, errors in their place.
+
+A dialog answers with its result and changes nothing behind it. Strings are made when it opens, in the language of
+that moment.
+"""
+
+from collections.abc import Iterable
+from typing import ClassVar, TypeVar
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.types import CSSPathType
+from textual.widgets import Button, Static
+
+from qwenchat.errors import QwenchatError
+from qwenchat.i18n import _
+from qwenchat.text.safe import clean, clean_line
+from qwenchat.tui.widgets.working import Working
+
+Result = TypeVar("Result")
+_WIDTHS = [(0, "-narrow"), (64, "-wide")]
+_HEIGHTS = [(0, "-short"), (16, "-tall")]
+
+
+class Close(Static):
+    """The mark that closes a dialog with the mouse."""
+
+
+class Complaint(Static):
+    """An error below what it is about; takes no room while all is well."""
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__("", id=id, markup=False)
+        self.display = False
+
+    @property
+    def text(self) -> str:
+        """What is said, empty for nothing."""
+        return str(self.content) if self.display else ""
+
+    def show(self, error: QwenchatError | str | None) -> None:
+        """Show an error with what to do about it, or a sentence; None or nothing takes it away."""
+        said = f"{error.message} {error.hint}" if isinstance(error, QwenchatError) else error or ""
+        self.display = bool(said)
+        self.update("✗ " + clean_line(said, 600))
+
+
+class Dialog(ModalScreen[Result], Working):
+    """A frame in the middle of the screen; `heading` and `body` say what is in it."""
+
+    CSS_PATH: ClassVar[CSSPathType | None] = "dialog.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", show=False)]
+    HORIZONTAL_BREAKPOINTS = _WIDTHS
+    VERTICAL_BREAKPOINTS = _HEIGHTS
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(classes="frame", can_focus=False):
+            with Horizontal(classes="head"):
+                yield plain(self.heading(), classes="heading")
+                yield Close(_("Esc ✕"), markup=False)
+            yield from self.body()
+
+    def heading(self) -> str:
+        """Return what the dialog is about."""
+        raise NotImplementedError
+
+    def body(self) -> ComposeResult:
+        """Yield what is below the heading."""
+        raise NotImplementedError
+
+    def action_close(self) -> None:
+        """Leave without a result."""
+        self.answer(None)
+
+    def answer(self, result: Result | None) -> None:
+        """Close with a result."""
+        _closing = self.dismiss(result)  # whoever waits for the end of it waits elsewhere
+
+    @on(events.Click)
+    def _leave(self, event: events.Click) -> None:
+        if event.widget is self or isinstance(event.widget, Close):
+            self.action_close()
+
+
+def plain(text: str, classes: str = "", id: str | None = None) -> Static:
+    """Return text that is shown as it is, whatever is in it."""
+    return Static(clean(text), classes=classes, id=id, markup=False)
+
+
+def button(label: str, id: str, *, main: bool = False) -> Button:
+    """Return a button of one line; `main` is what Enter is likely to mean here."""
+    return Button(Content(clean_line(label)), id=id, compact=True, variant="primary" if main else "default")
+
+
+def relabel(button: Button, label: str) -> None:
+    """Give a button another label, and the room that it takes."""
+    button.label = Content(clean_line(label))
+    button.refresh(layout=True)
+
+
+def buttons(row: Iterable[Button]) -> Horizontal:
+    """Return buttons side by side, below one another where there is no room."""
+    return Horizontal(*row, classes="buttons")

@@ -1,0 +1,143 @@
+"""Downloads as a list: how far each is, with pause, resume and cancel. What they do is `tui.downloads`'s."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from rich.cells import set_cell_size
+from textual import on, work
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.types import CSSPathType
+from textual.widgets import Button, Static
+
+from qwenchat.i18n import _
+from qwenchat.runtime.downloads import Download, Downloads, State, state_words
+from qwenchat.text.safe import clean_line
+from qwenchat.tui.dialogs.dialog import Dialog, button, plain, relabel
+from qwenchat.tui.dialogs.small import ConfirmScreen
+from qwenchat.tui.widgets.working import Working
+
+_NAME = 18
+"""Cells of a name; what is longer is cut, and told whole when it is asked about."""
+_BAR = 16
+
+
+class DownloadRow(Horizontal):
+    """One download."""
+
+    def __init__(self, download: Download) -> None:
+        super().__init__()
+        self.download = download
+
+    def compose(self) -> ComposeResult:
+        with Vertical():
+            yield plain("", classes="bar")
+            yield plain("", classes="state muted")
+        yield button("", "turn")
+        yield button(_("Cancel"), "cancel")
+
+    def on_mount(self) -> None:
+        """Show it."""
+        self.show(self.download)
+
+    def show(self, download: Download) -> None:
+        """Show how it stands now."""
+        self.download = download
+        self.query_one(".bar", Static).update(_bar(download))
+        self.query_one(".state", Static).update(clean_line(state_words(download), 300))
+        running, turn = download.state is State.RUNNING, self.query_one("#turn", Button)
+        relabel(turn, _("Pause") if running else _("Resume"))
+        turn.display = self.query_one("#cancel").display = download.state is not State.DONE
+
+
+class DownloadList(Vertical, Working):
+    """All downloads, kept up to date; no room is taken while there are none."""
+
+    class Changed(Message):
+        """A download stands otherwise than before."""
+
+        def __init__(self, download: Download) -> None:
+            super().__init__()
+            self.download = download
+
+    def __init__(self, downloads: Downloads) -> None:
+        super().__init__()
+        self._downloads = downloads
+        self._leave: Callable[[], None] | None = None
+
+    async def on_mount(self) -> None:
+        """Show what is under way and listen."""
+        self._leave = self._downloads.listen(lambda download: self.post_message(self.Changed(download)))
+        for download in self._downloads.all():
+            await self._show(download)
+
+    def on_unmount(self) -> None:
+        """Hear no more."""
+        if self._leave:
+            self._leave()
+
+    @on(Changed)
+    async def _changed(self, event: Changed) -> None:
+        await self._show(event.download)
+
+    async def _show(self, download: Download) -> None:
+        row = next((row for row in self.query(DownloadRow) if row.download.reference == download.reference), None)
+        if download.state is State.GIVEN_UP:
+            if row:
+                await row.remove()
+        elif row:
+            row.show(download)
+        else:
+            await self.mount(DownloadRow(download))
+
+    @on(Button.Pressed, "#turn")
+    def _turn(self, event: Button.Pressed) -> None:
+        event.stop()
+        download = _row_of(event.button).download
+        if download.state is State.RUNNING:
+            self._downloads.pause(download.reference)
+        else:
+            self._downloads.start(download.reference)
+
+    @on(Button.Pressed, "#cancel")
+    @work(exclusive=True, group="agreement")
+    async def _cancel(self, event: Button.Pressed) -> None:
+        event.stop()
+        reference = _row_of(event.button).download.reference
+        question = _("Give up the download of {model}?").format(model=clean_line(reference))
+        hint = _("What has arrived is deleted. To keep it and go on later, pause instead.")
+        if await self.app.push_screen_wait(ConfirmScreen(question, hint, _("Give up"))):
+            self._downloads.cancel(reference)
+
+
+class DownloadsScreen(Dialog[None]):
+    """The list on its own."""
+
+    CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "model.tcss"]
+
+    def __init__(self, downloads: Downloads) -> None:
+        super().__init__()
+        self._downloads = downloads
+
+    def heading(self) -> str:
+        return _("Downloads")
+
+    def body(self) -> ComposeResult:
+        if not self._downloads.all():
+            yield plain(_("Nothing is being downloaded."))
+        yield DownloadList(self._downloads)
+
+
+def _row_of(widget: Button) -> DownloadRow:
+    return next(node for node in widget.ancestors if isinstance(node, DownloadRow))
+
+
+def _bar(download: Download) -> Content:
+    name = set_cell_size(clean_line(download.reference, 60), _NAME)
+    if download.share is None:
+        return Content(name)
+    full = round(download.share * _BAR)
+    bar = ("━" * full, "$primary"), ("─" * (_BAR - full), "$text-muted")
+    return Content.assemble(name, " ", *bar, f" {download.share:4.0%}")

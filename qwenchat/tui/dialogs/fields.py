@@ -1,0 +1,93 @@
+"""A field that filters the list beside it: typing narrows it, arrows move in it, Enter takes what is highlighted.
+
+In a `CarefulList` a click only highlights, for lists whose lines do more than a stray click should; a double click
+takes the line.
+
+Columns in a list of lines, for terminals of any width: the last columns go first, wide characters count double.
+
+Completes paths while they are typed; the right arrow takes what is suggested.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from rich.cells import cell_len, set_cell_size
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.suggester import Suggester
+from textual.widgets import Input, OptionList
+
+_GAP = 2
+
+
+def aligned(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Return each row as one line of at most `width` cells, columns below one another.
+
+    All rows have the same number of columns, the most important first. Columns that find no room are left out; the
+    first is there always, cut if it must be.
+    """
+    if not rows:
+        return []
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    while len(widths) > 1 and sum(widths) + _GAP * (len(widths) - 1) > width:
+        widths.pop()
+    widths[0] = min(widths[0], max(width, 1))
+    gap = " " * _GAP
+    return [gap.join(set_cell_size(cell, w) for cell, w in zip(row, widths, strict=False)).rstrip() for row in rows]
+
+
+class Filter(Input):
+    """Stands in one container with its OptionList."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(key, f"move('{move}')", show=False)
+        for key, move in (
+            ("up", "cursor_up"),
+            ("down", "cursor_down"),
+            ("pageup", "page_up"),
+            ("pagedown", "page_down"),
+            ("enter", "select"),
+        )
+    ]
+
+    async def action_move(self, move: str) -> None:
+        """Do in the list what the key would do there."""
+        if self.parent:
+            await self.parent.query_one(OptionList).run_action(move)
+
+
+class CarefulList(OptionList):
+    """A list in which looking at a line with the mouse starts nothing."""
+
+    async def _on_click(self, event: events.Click) -> None:
+        event.prevent_default()
+        at = event.style.meta.get("option")
+        if isinstance(at, int) and not self.get_option_at_index(at).disabled:
+            self.highlighted = at
+            if event.chain == 2:
+                self.action_select()
+
+
+class PathSuggester(Suggester):
+    """Suggests folders, and files that end in `suffix`."""
+
+    def __init__(self, suffix: str = "") -> None:
+        super().__init__(use_cache=False, case_sensitive=True)
+        self._suffix = suffix
+
+    async def get_suggestion(self, value: str) -> str | None:
+        """Return the first name that `value` may become."""
+        return await asyncio.to_thread(self._complete, value) if "/" in value or "\\" in value else None
+
+    def _complete(self, value: str) -> str | None:
+        try:
+            folder = Path(value).expanduser()
+            folder, begun = (folder, "") if value.endswith(("/", "\\")) else (folder.parent, folder.name)
+            names = [path.name + "/" * path.is_dir() for path in sorted(folder.iterdir())]
+        except (OSError, RuntimeError, ValueError):
+            return None
+        fitting = (name for name in names if name.startswith(begun) and (begun or not name.startswith(".")))
+        name = next((name for name in fitting if name.endswith(("/", self._suffix)) and name.isprintable()), None)
+        return value[: len(value) - len(begun)] + name if name else None

@@ -1,0 +1,88 @@
+"""Opens the dialogs; each is imported when it is first wanted, so that the chat itself opens at once."""
+
+# ruff: noqa: PLC0415
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from textual.screen import ModalScreen
+
+from qwenchat.chat.conversation import Session
+from qwenchat.i18n import _, labelled
+from qwenchat.runtime.program import Program
+from qwenchat.tui.actions import Action, Where
+
+if TYPE_CHECKING:
+    from qwenchat.runtime.downloads import Downloads
+
+
+def welcome(program: Program, downloads: "Downloads") -> ModalScreen[str | None]:
+    """Return the screen of the first run; it gives a model reference."""
+    from qwenchat.tui.dialogs.welcome import WelcomeScreen
+
+    return WelcomeScreen(program, downloads)
+
+
+def models(program: Program, current: str, downloads: "Downloads") -> ModalScreen[str | None]:
+    """Return the model picker; it gives a model reference."""
+    from qwenchat.tui.dialogs.model import ModelScreen
+
+    return ModelScreen(program, current, downloads)
+
+
+def downloads(of: "Downloads") -> ModalScreen[None]:
+    """Return the list of downloads."""
+    from qwenchat.tui.dialogs.downloads import DownloadsScreen
+
+    return DownloadsScreen(of)
+
+
+def session(program: Program, of: Session) -> ModalScreen[Session | None]:
+    """Return the settings of a session; it gives the session as it should be."""
+    from qwenchat.tui.dialogs.session import SessionScreen
+
+    return SessionScreen(program, of)
+
+
+def export(program: Program, session_ids: Sequence[str]) -> ModalScreen[None]:
+    """Return the export dialog."""
+    from qwenchat.tui.dialogs.export import ExportScreen
+
+    return ExportScreen(program, session_ids)
+
+
+def settings(program: Program) -> ModalScreen[bool]:
+    """Return the settings of the program; it gives whether anything was changed."""
+    from qwenchat.tui.dialogs.settings import SettingsScreen
+
+    return SettingsScreen(program)
+
+
+def themes(titles: Mapping[str, str]) -> ModalScreen[str | None]:
+    """Return the theme picker; it gives a theme's name."""
+    from qwenchat.tui.dialogs.theme import ThemeScreen
+
+    return ThemeScreen(titles)
+
+
+def help_for(actions: Sequence[Action], keymap: Mapping[str, str], commands: Mapping[str, str]) -> ModalScreen[None]:
+    """Return the help: every action with the key it has now, and every slash command."""
+    from qwenchat.tui.dialogs.help import HelpScreen
+
+    groups = {Where.ANYWHERE: _("Anywhere"), Where.MESSAGE: _("On a message"), Where.LIST: _("In the list of chats")}
+    rows = [
+        (
+            groups[action.where],
+            keymap.get(action.id, action.keys).replace(",", ", "),
+            labelled(action.label, action.help),
+        )
+        for action in actions
+    ]
+    return HelpScreen([*rows, *((_("Commands"), f"/{name}", words) for name, words in commands.items())])
+
+
+def line(title: str, value: str) -> ModalScreen[str | None]:
+    """Return a dialog that asks for one line of text."""
+    from qwenchat.tui.dialogs.small import TextScreen
+
+    return TextScreen(title, value)

@@ -1,0 +1,193 @@
+"""What one session is called and how its model answers: title, tags, model, system prompt, sampling."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.types import CSSPathType
+from textual.widgets import Button, Input, OptionList, TextArea
+from textual.widgets.option_list import Option
+
+from qwenchat.chat.conversation import Session
+from qwenchat.errors import NotFound, QwenchatError, WrongUse
+from qwenchat.i18n import _, labelled
+from qwenchat.models import reference
+from qwenchat.runtime.program import Program
+from qwenchat.text.safe import clean, clean_line
+from qwenchat.tui.dialogs.dialog import Complaint, Dialog, button, buttons, plain
+from qwenchat.tui.dialogs.small import ConfirmScreen, TextScreen
+from qwenchat.tui.parameters import CONTEXT, NUMBERS, parsed
+from qwenchat.tui.prompt_library import NamedPrompt, Prompts
+
+_CHECKED = (*NUMBERS, "model", CONTEXT)
+
+
+class SessionScreen(Dialog[Session | None]):
+    """Gives the session with what was changed, or None. It keeps nothing itself but the library of prompts."""
+
+    CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "session.tcss"]
+
+    def __init__(self, program: Program, session: Session) -> None:
+        super().__init__()
+        self._program, self._session = program, session
+        self._prompts = Prompts(program.paths.config / "prompts")
+        self._listed: list[NamedPrompt] = []
+
+    def heading(self) -> str:
+        return _("Session")
+
+    def body(self) -> ComposeResult:
+        session = self._session
+        yield from _field(_("Title"), "title", clean_line(session.title), _("the first question gives it"))
+        yield from _field(_("Tags"), "tags", ", ".join(map(clean_line, session.tags)), _("with commas between"))
+        yield from _field(_("Model"), "model", clean_line(session.model), self._program.settings.model.default)
+        yield Complaint("about-model")
+        usual = self._program.settings.model.context
+        tokens = f"{usual}" if usual else _("as large as fits")
+        yield from _field(_("Context"), "context", f"{session.context or ''}", tokens)
+        yield Complaint("about-context")
+        yield plain(_("System prompt"), classes="label")
+        yield TextArea(clean(session.system), id="system", placeholder=_("empty: Qwen2's own"))
+        yield plain(_("The library of prompts; Enter takes one"), classes="label", id="library")
+        yield OptionList(id="prompts", markup=False)
+        keep, delete = button(_("Save as…"), "save"), button(_("Delete from the library"), "delete")
+        yield buttons([keep, delete])
+        yield Complaint("about-prompts")
+        yield plain(_("Sampling; what is empty follows the settings and the model"), classes="label")
+        for name in NUMBERS:
+            value = getattr(session.sampling, name)
+            default = getattr(self._program.sampling, name, None)
+            with Horizontal(classes="row"):
+                yield plain(name.replace("_", "-"), classes="name")
+                yield Input("" if value is None else f"{value}", _shown(default), id=name)
+            yield Complaint(f"about-{name}")
+        yield plain(_("Stop strings, one a line; \\n is a line's end"), classes="label")
+        yield TextArea("\n".join(map(_escaped, session.sampling.stop)), id="stop")
+        yield buttons([button(_("Keep"), "keep", main=True), button(_("Cancel"), "cancel")])
+
+    def on_mount(self) -> None:
+        """Begin at the title; the library is read off the loop."""
+        self.query_one("#title").focus()
+        self._list_prompts()
+
+    @work(exclusive=True, group="list of prompts")
+    async def _list_prompts(self) -> None:
+        self._listed = await asyncio.to_thread(self._prompts.all)
+        listed = self.query_one("#prompts", OptionList)
+        listed.clear_options()
+        listed.add_options(Option(Content(labelled(each.name, clean_line(each.text, 60)))) for each in self._listed)
+        for widget in (listed, self.query_one("#library"), self.query_one("#delete")):
+            widget.display = bool(self._listed)
+
+    @on(OptionList.OptionSelected, "#prompts")
+    def _choose_prompt(self, event: OptionList.OptionSelected) -> None:
+        area = self.query_one("#system", TextArea)
+        area.replace(self._listed[event.option_index].text, area.document.start, area.document.end)  # can be undone
+
+    @on(Button.Pressed, "#save")
+    @work(exclusive=True, group="prompts")
+    async def _save_prompt(self) -> None:
+        text = self.query_one("#system", TextArea).text
+        if name := await self.app.push_screen_wait(TextScreen(_("Save the system prompt as"))):
+            known = any(prompt.name == name for prompt in self._listed)
+            question = _("Replace the prompt {name}?").format(name=name)
+            if not known or await self.app.push_screen_wait(ConfirmScreen(question, yes=_("Replace"))):
+                await self._change_prompts(self._prompts.save, name, text)
+
+    @on(Button.Pressed, "#delete")
+    @work(exclusive=True, group="prompts")
+    async def _delete_prompt(self) -> None:
+        at = self.query_one("#prompts", OptionList).highlighted
+        if at is None:
+            self.query_one("#about-prompts", Complaint).show(_("Highlight the prompt to delete first."))
+            return
+        prompt = self._listed[at]
+        question = _("Delete the prompt {name}?").format(name=prompt.name)
+        if await self.app.push_screen_wait(ConfirmScreen(question, clean_line(prompt.text), _("Delete"))):
+            await self._change_prompts(self._prompts.delete, prompt)
+
+    async def _change_prompts(self, change: Callable[..., None], *what: object) -> None:
+        complaint = self.query_one("#about-prompts", Complaint)
+        try:
+            await asyncio.to_thread(change, *what)
+        except QwenchatError as error:
+            complaint.show(error)
+        else:
+            complaint.show(None)
+            self._list_prompts()
+
+    @on(Input.Changed)
+    def _check(self, event: Input.Changed) -> None:
+        if event.input.id in _CHECKED:
+            self._value(event.input.id)
+
+    @on(Button.Pressed, "#keep")
+    @on(Input.Submitted)
+    def _keep(self) -> None:
+        values: dict[str, Any] = {}
+        for name in _CHECKED:
+            value, wrong = self._value(name)
+            if wrong:
+                self.query_one(f"#{name}").focus()
+                return
+            values[name] = value
+        model, context = values.pop("model"), values.pop(CONTEXT)
+        stop = self.query_one("#stop", TextArea).text.split("\n")
+        values["stop"] = tuple(_unescaped(clean(line)) for line in stop if line)
+        tags = (clean_line(tag) for tag in self.query_one("#tags", Input).value.split(","))
+        changed = replace(
+            self._session,
+            title=clean_line(self.query_one("#title", Input).value),
+            tags=tuple(dict.fromkeys(tag for tag in tags if tag)),
+            model=model,
+            context=context,
+            system=clean(self.query_one("#system", TextArea).text).strip(),
+            sampling=replace(self._session.sampling, **values),
+        )
+        self.answer(changed)
+
+    @on(Button.Pressed, "#cancel")
+    def _cancel(self) -> None:
+        self.action_close()
+
+    def _value(self, name: str) -> tuple[object, bool]:
+        """Return what a field says and whether that is wrong, which it tells below the field."""
+        text = self.query_one(f"#{name}", Input).value.strip()
+        complaint = self.query_one(f"#about-{name}", Complaint)
+        try:
+            value = self._model(text) if name == "model" else parsed(name, text)
+        except (WrongUse, NotFound) as error:
+            complaint.show(error)
+            return None, True
+        complaint.show(None)
+        return value, False
+
+    def _model(self, text: str) -> str:
+        """Return a model's reference as it was typed. Raises WrongUse or NotFound where it can mean nothing."""
+        if text:
+            reference.parse(text, self._program.catalog)
+        return clean_line(text)
+
+
+def _field(label: str, name: str, value: str, placeholder: str) -> ComposeResult:
+    with Horizontal(classes="row"):
+        yield plain(label, classes="name")
+        yield Input(value, placeholder, id=name)
+
+
+def _shown(default: object) -> str:
+    return _("the model's own") if default is None else f"{default}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", lambda found: "\n" if found[1] == "n" else found[1], text)

@@ -1,0 +1,80 @@
+"""The library of system prompts: one TOML file each in the settings folder, so that people can edit and share them."""
+
+import os
+import tempfile
+import tomllib
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import tomlkit
+
+from qwenchat.errors import FileError, WrongUse
+from qwenchat.i18n import _
+from qwenchat.paths import private_folder
+from qwenchat.text.safe import clean, clean_line, safe_name
+
+_SUFFIX = ".toml"
+_LIMIT = 1 << 20
+"""Bytes of a file; what is larger is no system prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPrompt:
+    """A system prompt with its name."""
+
+    name: str
+    text: str
+    file: Path
+
+
+class Prompts:
+    """The prompts in one folder, which need not be there. Files that can't be read are left out."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def all(self) -> list[NamedPrompt]:
+        """Return them by name."""
+        found = (_read(file) for file in self._folder.glob(f"*{_SUFFIX}"))
+        return sorted((prompt for prompt in found if prompt), key=lambda prompt: prompt.name.casefold())
+
+    def save(self, name: str, text: str) -> None:
+        """Keep a prompt; one of the same name is replaced. Raises WrongUse or FileError."""
+        name = clean_line(name)
+        if not name:
+            raise WrongUse(_("The prompt has no name."), _("Give it one."))
+        file = private_folder(self._folder) / (safe_name(name) + _SUFFIX)
+        content = tomlkit.dumps({"name": name, "text": clean(text)})
+        try:
+            handle, temporary = tempfile.mkstemp(dir=file.parent)
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                stream.write(content)
+            Path(temporary).replace(file)
+        except OSError as error:
+            raise _refused(file, error) from error
+
+    def delete(self, prompt: NamedPrompt) -> None:
+        """Take a prompt out of the library. Raises FileError."""
+        try:
+            prompt.file.unlink(missing_ok=True)
+        except OSError as error:
+            raise _refused(prompt.file, error) from error
+
+
+def _read(file: Path) -> NamedPrompt | None:
+    with suppress(OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        if file.stat().st_size > _LIMIT:
+            return None
+        content = tomllib.loads(file.read_text("utf-8"))
+        text = content.get("text")
+        if isinstance(text, str):
+            return NamedPrompt(clean_line(str(content.get("name") or file.stem)), clean(text), file)
+    return None
+
+
+def _refused(file: Path, error: OSError) -> FileError:
+    return FileError(
+        _("The prompt {file} can't be written: {reason}.").format(file=file, reason=error.strerror or error),
+        _("Make the folder writable."),
+    )

@@ -1,0 +1,112 @@
+"""Real engines for tests: llama.cpp in its worker, on models that the tests made."""
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from qwenchat.chat.conversation import Timings, Usage
+from qwenchat.chat.events import Delta, EngineEvent, Finished, Prefilling
+from qwenchat.chat.prompt import Turn
+from qwenchat.chat.sampling import Sampling
+from qwenchat.engines.local.engine import LocalEngine, Planned
+from qwenchat.engines.local.protocol import LoadPlan
+from qwenchat.engines.local.saved_kv import SavedKV
+from tests.fakes.commands import environment
+
+GREEDY = Sampling(temperature=0.0)
+SYSTEM = Turn("system", "You are helpful")
+
+
+def questions(*texts: str) -> list[Turn]:
+    """Return a system prompt and one question."""
+    return [SYSTEM, *(Turn("user", text) for text in texts)]
+
+
+@asynccontextmanager
+async def engine(
+    path: Path, folder: Path, *, complete: bool = False, kv_limit: int = 1 << 30, **plan: Any
+) -> AsyncIterator[LocalEngine]:
+    """Run an engine; its log and saved KV lie in `folder`. `plan` changes how the model is loaded."""
+    load = LoadPlan(**{"path": os.fsencode(path), "identity": path.name, "n_ctx": 4096, "threads": 2, **plan})
+    planned = Planned(load, path.name, Sampling(temperature=0.7, top_k=20, top_p=0.8, repeat_penalty=1.0))
+    made = LocalEngine(
+        lambda devices: planned, folder / "engine.log", SavedKV(folder / "kv", kv_limit), complete=complete
+    )
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+@dataclass
+class Answer:
+    """A whole answer."""
+
+    text: str
+    ids: tuple[int, ...]
+    finished: Finished
+    deltas: list[Delta]
+    prefill: list[Prefilling]
+
+    @property
+    def usage(self) -> Usage:
+        return self.finished.usage
+
+    @property
+    def timings(self) -> Timings:
+        return self.finished.timings
+
+
+async def answer(
+    engine: LocalEngine,
+    turns: Sequence[Turn],
+    sampling: Sampling = GREEDY,
+    *,
+    session: str = "",
+    resume: bool = False,
+) -> Answer:
+    """Ask and wait for the end."""
+    events: list[EngineEvent] = []
+    async for event in engine.generate(turns, sampling, session=session, resume=resume):
+        events.append(event)
+    deltas = [event for event in events if isinstance(event, Delta)]
+    finished = events[-1]
+    assert isinstance(finished, Finished)
+    return Answer(
+        "".join(delta.text for delta in deltas),
+        tuple(token for delta in deltas for token in delta.token_ids),
+        finished,
+        deltas,
+        [event for event in events if isinstance(event, Prefilling)],
+    )
+
+
+_PARENT = """
+import asyncio, sys
+from pathlib import Path
+from qwenchat.chat.events import Prefilling
+from tests.fakes.engines import GREEDY, engine, questions
+
+async def main():
+    async with engine(Path(sys.argv[1]), Path(sys.argv[2]), n_ctx=32768) as made:
+        async for event in made.generate(questions(sys.argv[3]), GREEDY):
+            if isinstance(event, Prefilling) and event.done:
+                print(made.worker_pid, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def prefilling(path: Path, folder: Path, text: str) -> "tuple[subprocess.Popen[str], psutil.Process]":
+    """Start a process whose engine is in the middle of a prefill; return it and the engine's worker."""
+    words = [sys.executable, "-c", _PARENT, str(path), str(folder), text]
+    parent = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment())
+    assert parent.stdout
+    return parent, psutil.Process(int(parent.stdout.readline()))

@@ -1,0 +1,63 @@
+"""What the tests of downloads share: content that passes for a model, short patience, one call that pulls."""
+
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from qwenchat.models.download.destination import HubCache, Place
+from qwenchat.models.download.http import Timeouts
+from qwenchat.models.download.plan import Wanted
+from qwenchat.models.download.progress import PullEvent
+from qwenchat.models.download.pull import Manner, pull
+from qwenchat.models.download.transfer import Patience
+from qwenchat.models.sources.huggingface import HubSource
+from qwenchat.models.sources.source import Source
+from tests.fakes.standin_hub import StandIn
+
+REPO = "Qwen/Qwen2-7B-Instruct-GGUF"
+NAME = "qwen2-7b-instruct-q4_k_m.gguf"
+QUICK = Patience(first_wait_s=0.001, longest_wait_s=0.01)
+"""Tries again at once. A server that holds back is waited for: tests let it go on (`StandIn.go_on`)."""
+HASTY = replace(QUICK, timeouts=Timeouts(silence_s=0.5))
+"""Gives up a silent server soon."""
+
+
+def model_bytes(size: int, seed: int = 0) -> bytes:
+    """Return bytes that begin as a model file does."""
+    return b"GGUF" + random.Random(seed).randbytes(size - 4)
+
+
+@dataclass
+class Puller:
+    """Pulls into one cache and keeps what was reported."""
+
+    cache: Path
+    source: Source
+    events: list[PullEvent] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+    each: Callable[[PullEvent], object] = lambda event: None
+    manner: Manner = field(default_factory=lambda: Manner(patience=QUICK, every_s=0.01))
+
+    @classmethod
+    def of(cls, standin: StandIn, cache: Path, token: str | None = None) -> "Puller":
+        return cls(cache, HubSource("hf", standin.endpoint, token))
+
+    def __call__(self, wanted: Wanted | None = None, place: Place | None = None) -> Path:
+        wanted = wanted or Wanted(REPO, NAME)
+        place = place or HubCache(self.cache, wanted.repo, self.source.name)
+        return pull(wanted, self.source, place, self._report, self.stop, manner=self.manner)
+
+    def seen(self, kind: type[PullEvent]) -> list[PullEvent]:
+        """Return the events of one kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def parts(self) -> list[Path]:
+        """What is on disk of files that are not complete."""
+        return [path for path in self.cache.rglob("*") if path.name.endswith((".incomplete", ".part"))]
+
+    def _report(self, event: PullEvent) -> None:
+        self.events.append(event)
+        self.each(event)

@@ -1,0 +1,249 @@
+"""Trains the guide from its corpus: `python -m training.guide.train`, with the extra `guide` installed.
+
+Two cores take less than ninety minutes. The same seed, libraries, machine and number of processes give the same file.
+The sets in `judged/` are read only to keep their questions out: wordings held out of the corpus tell how the training
+goes, and `python -m tests.bench.guide` judges the result.
+"""
+
+import argparse
+import math
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, distributed, multiprocessing, nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from qwenchat.chat.prompt import DEFAULT_SYSTEM, Turn
+from training.guide.corpus import LANGUAGES, Wording, answers, judged_questions, wordings
+from training.guide.dialogues import Dialogues
+from training.guide.lean import lean
+from training.guide.muon import Muon
+from training.guide.network import Qwen2, Shape
+from training.guide.tokens import Codec, Encoded, encode
+from training.guide.write import write
+
+BATCH_TOKENS = 1536
+"""Of one process."""
+HELD_OUT = 40
+"""One line in so many tells how the training goes."""
+INERTIA = 0.998
+"""Of the running mean of the weights, which is what is kept."""
+GUESSING = 0.5
+"""Weight of guessing the topic at every token of a question: it teaches words before their sentence is at its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One part of the training."""
+
+    share: float
+    """Of all steps."""
+    brief: bool
+    """Questions and answers alone, without system prompt and past: three times as many a second."""
+    cut: int
+    """Tokens of an answer within which the choice between all answers has been made: its heading."""
+    whole: float
+    """How often an answer is learnt to its end."""
+    outside: float
+    """How often a question is one that must be refused."""
+    dropout: float
+    bpe_dropout: float
+
+
+PHASES = (
+    Phase(0.56, brief=True, cut=2, whole=0.0, outside=0.4, dropout=0.0, bpe_dropout=0.0),
+    Phase(0.37, brief=False, cut=3, whole=0.12, outside=0.4, dropout=0.05, bpe_dropout=0.03),
+    Phase(0.07, brief=False, cut=3, whole=0.4, outside=0.5, dropout=0.0, bpe_dropout=0.02),
+)
+"""First what belongs to which words; then the manners: system prompts, later turns, whole answers, unusual spellings;
+at last the answers to the letter.
+
+The second alone learns next to nothing in its first ten minutes.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Conversations side by side."""
+
+    ids: Tensor
+    """(conversations, tokens)"""
+    learnt: Tensor
+    """Which of them are learnt: the same shape."""
+    asked: Tensor
+    """Which of them are of the last question: the same shape."""
+    topics: Tensor
+    """What that question is about: (conversations,)"""
+
+
+class Lesson(nn.Module):
+    """The network with what it is taught by: its loss on a batch."""
+
+    def __init__(self, network: Qwen2, topics: int) -> None:
+        super().__init__()
+        self.network = network
+        self.topic = nn.Linear(network.shape.width, topics)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the loss of the answers' tokens, and of the topic that each token of a question lets guess."""
+        x, wanted, asked = self.network.read(batch.ids[:, :-1]), batch.learnt[:, 1:], batch.asked[:, :-1]
+        said = F.cross_entropy(self.network(x[wanted]), batch.ids[:, 1:][wanted])
+        topics = batch.topics[:, None].expand(asked.shape)[asked]
+        return said + GUESSING * F.cross_entropy(self.topic(x[asked]), topics)
+
+
+def main() -> None:
+    """Train in several processes, each with its own questions, and write the file."""
+    options = _options()
+    with tempfile.TemporaryDirectory() as folder:
+        multiprocessing.spawn(_work, (options, f"file://{folder}/meet"), nprocs=options.processes)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("qwenchat/models/guide/guide.gguf"))
+    parser.add_argument("--steps", type=int, default=30_000)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--processes", type=int, default=2, help="One thread each; one for each core is best.")
+    parser.add_argument("--rate", type=float, default=1e-2, help="Of what is no matrix, and half that of matrices.")
+    parser.add_argument("--vocabulary", type=int, default=3584)
+    return parser.parse_args()
+
+
+def _work(rank: int, options: argparse.Namespace, meeting: str) -> None:
+    distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=options.processes)
+    torch.set_num_threads(1)
+    torch.manual_seed(options.seed)
+    lines = wordings()
+    random.Random(options.seed).shuffle(lines)
+    held, taught = lines[::HELD_OUT], [line for at, line in enumerate(lines) if at % HELD_OUT]
+    dialogues = Dialogues(taught, random.Random(options.seed), avoided=judged_questions())
+    drawn = (turn.text for _draw in range(60_000) for turn in dialogues.draw()[1:])
+    codec = Codec.trained(drawn, options.vocabulary)
+    network = Qwen2(Shape(len(codec.tokens)))
+    dialogues.chance.seed(options.seed + rank)
+    if rank == 0:
+        print(
+            f"{sum(weight.numel() for weight in network.parameters()):,} parameters, {len(taught):,} lines", flush=True
+        )
+    kept = train(network, dialogues, codec, options, held if rank == 0 else [])
+    if rank == 0:
+        lean(kept, codec, held)
+        write(kept, codec, options.out)
+    distributed.destroy_process_group()
+
+
+def train(
+    network: Qwen2, dialogues: Dialogues, codec: Codec, options: argparse.Namespace, held: list[Wording]
+) -> Qwen2:
+    """Train on a cosine schedule; return the network with its weights averaged over the last steps.
+
+    The process that has wordings held out says how it goes.
+    """
+    lesson = Lesson(network, len(dialogues.answers))
+    together, optimisers = DistributedDataParallel(lesson), _optimisers(lesson, options.rate)
+    kept = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(INERTIA))
+    started, total, step, until = time.monotonic(), 0.0, 0, 0.0
+    for phase in PHASES:
+        until += phase.share * options.steps
+        network.set_dropout(phase.dropout)
+        dialogues.outside_share = phase.outside
+        batches = _batches(dialogues, codec, phase)
+        while step < round(until):
+            step += 1
+            for optimiser in optimisers:
+                for group in optimiser.param_groups:
+                    group["lr"] = group["initial_lr"] * _schedule(step, options.steps)
+            total += _step(together, next(batches), optimisers)
+            kept.update_parameters(network)
+            if held and step % 2000 == 0:
+                right = hits(kept.module, held, codec, phase)
+                print(
+                    f"{step} {time.monotonic() - started:.0f} s, loss {total / 2000:.4f}, held out: {right}", flush=True
+                )
+                total = 0.0
+    return kept.module.eval()
+
+
+def _optimisers(lesson: Lesson, rate: float) -> list[torch.optim.Optimizer]:
+    matrices = [weight for weight in lesson.network.blk.parameters() if weight.dim() == 2]
+    known = {id(weight) for weight in matrices}
+    others = [weight for weight in lesson.parameters() if id(weight) not in known]
+    made = [Muon(matrices, 2 * rate), torch.optim.AdamW(others, rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True)]
+    for optimiser in made:
+        for group in optimiser.param_groups:
+            group["initial_lr"] = group["lr"]
+    return made
+
+
+def _schedule(step: int, steps: int) -> float:
+    return min(1.0, step / 200) * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
+
+
+def _step(lesson: DistributedDataParallel, batch: Batch, optimisers: list[torch.optim.Optimizer]) -> float:
+    lesson.train()
+    loss = lesson(batch)
+    lesson.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
+    torch.nn.utils.clip_grad_norm_(lesson.parameters(), 1.0)
+    for optimiser in optimisers:
+        optimiser.step()
+    return float(loss.item())
+
+
+def _batches(dialogues: Dialogues, codec: Codec, phase: Phase) -> Iterator[Batch]:
+    """Yield conversations of about equal lengths in one batch."""
+    chance, rough, exact = dialogues.chance, codec.encoder(phase.bpe_dropout or None), codec.encoder()
+    topics = {text: at for at, known in enumerate(dialogues.answers.values()) for text in known.values()}
+    while True:
+        drawn = []
+        for _draw in range(2000):
+            turns = dialogues.draw()
+            cut = 0 if chance.random() < phase.whole else phase.cut
+            one = encode(turns[-2:] if phase.brief else turns, codec, rough, exact, cut=cut)
+            drawn.append((one, topics[turns[-1].text]))
+        drawn.sort(key=lambda pair: len(pair[0].ids))
+        groups: list[list[tuple[Encoded, int]]] = [[]]
+        for pair in drawn:
+            if len(pair[0].ids) * (len(groups[-1]) + 1) > BATCH_TOKENS:
+                groups.append([])
+            groups[-1].append(pair)
+        chance.shuffle(groups)
+        yield from (_padded(group, codec) for group in groups if group)
+
+
+def _padded(group: list[tuple[Encoded, int]], codec: Codec) -> Batch:
+    longest = max(len(one.ids) for one, _topic in group)
+    pad = codec.special("<|endoftext|>")
+    ids = torch.tensor([one.ids + [pad] * (longest - len(one.ids)) for one, _topic in group])
+    learnt = torch.tensor([one.learnt + [False] * (longest - len(one.learnt)) for one, _topic in group])
+    asked = torch.tensor([[one.asked[0] <= at < one.asked[1] - 1 for at in range(longest)] for one, _topic in group])
+    return Batch(ids, learnt, asked, torch.tensor([topic for _one, topic in group]))
+
+
+@torch.no_grad()
+def hits(network: Qwen2, held: list[Wording], codec: Codec, phase: Phase) -> str:
+    """Return of how many wordings the answer begins right."""
+    network.eval()
+    exact, right = codec.encoder(), {language: [0, 0] for language in LANGUAGES}
+    known = answers()
+    for wording in held:
+        asked = Turn("user", wording.drawn(random.Random(1)))
+        turns = [asked, Turn("assistant", known[wording.topic][wording.language])]
+        whole = encode(turns if phase.brief else [Turn("system", DEFAULT_SYSTEM), *turns], codec, exact, exact)
+        first = whole.asked[1]
+        said = int(network(network.read(torch.tensor([whole.ids[:first]]))[0, -1]).argmax())
+        right[wording.language][0] += said == whole.ids[first]
+        right[wording.language][1] += 1
+    return ", ".join(f"{language} {good} of {count}" for language, (good, count) in right.items())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Writes the trained guide as a GGUF file that llama.cpp takes for what it is: a small qwen2."""
+
+from pathlib import Path
+
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType, quants
+
+from training.guide.network import Qwen2
+from training.guide.tokens import SPECIALS, Codec
+
+CHATML = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""Qwen2's own template."""
+
+
+def write(network: Qwen2, codec: Codec, path: Path, *, half: bool = False) -> None:
+    """Write the network, its matrices as q8_0, or as f16 with `half`."""
+    kind = GGMLQuantizationType.F16 if half else GGMLQuantizationType.Q8_0
+    writer = GGUFWriter(path, "qwen2")
+    writer.add_type("model")
+    writer.add_name("guide")
+    writer.add_description("A tiny model that knows the program qwenchat and nothing else. It is not Qwen2.")
+    writer.add_license("apache-2.0")
+    writer.add_languages(["en", "zh"])
+    writer.add_file_type(LlamaFileType.MOSTLY_F16 if half else LlamaFileType.MOSTLY_Q8_0)
+    writer.add_sampling_temp(0.0)  # it knows one answer to a question; chance would only lead it astray
+    writer.add_sampling_penalty_repeat(1.0)
+    _shape(writer, network)
+    _vocabulary(writer, codec)
+    for name, weight in network.state_dict().items():
+        values = weight.numpy().astype(np.float32)
+        if values.ndim == 2:
+            writer.add_tensor(name, quants.quantize(values, kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(name, values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _shape(writer: GGUFWriter, network: Qwen2) -> None:
+    shape = network.shape
+    writer.add_context_length(shape.context)
+    writer.add_embedding_length(shape.width)
+    writer.add_block_count(shape.layers)
+    writer.add_feed_forward_length(shape.ff)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_rope_freq_base(shape.rope_base)
+    writer.add_layer_norm_rms_eps(shape.eps)
+    writer.add_vocab_size(shape.vocabulary)
+
+
+def _vocabulary(writer: GGUFWriter, codec: Codec) -> None:
+    plain = len(codec.tokens) - len(SPECIALS)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list(list(codec.tokens))
+    writer.add_token_types([TokenType.NORMAL] * plain + [TokenType.CONTROL] * len(SPECIALS))
+    writer.add_token_merges([f"{left} {right}" for left, right in codec.merges])
+    writer.add_bos_token_id(codec.special("<|endoftext|>"))
+    writer.add_eos_token_id(codec.special("<|im_end|>"))
+    writer.add_pad_token_id(codec.special("<|endoftext|>"))
+    writer.add_add_bos_token(False)
+    writer.add_chat_template(CHATML)
