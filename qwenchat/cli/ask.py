@@ -33,7 +33,7 @@ from qwenchat.engines.local.engine import LocalEngine
 from qwenchat.engines.local.protocol import MAX_THREADS, Lora
 from qwenchat.errors import ExitCode, FileError, NotFound, WrongUse
 from qwenchat.i18n import _
-from qwenchat.models.reference import Guide
+from qwenchat.models.reference import GuideReference
 from qwenchat.runtime.load_planner import Wishes
 from qwenchat.runtime.program import Program, no_model
 from qwenchat.sessions.store import Store
@@ -199,7 +199,9 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
     wishes = question.wishes
     if earlier and wishes.ctx is None:
         wishes = replace(wishes, ctx=earlier.context)
-    engine = program.engine(model or str(Guide()), wishes)  # a wrong name is refused before the store is touched
+    engine = program.engine(
+        model or str(GuideReference()), wishes
+    )  # a wrong name is refused before the store is touched
     store, session = _session(program, options, earlier, model)
     report = report_for(output, options["style"], verbose=options["verbose"])
     turns = Turns(store, engine, UUIDv7(), unix_ms)
@@ -222,7 +224,7 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
 
 def _introduce_guide(program: Program, output: Output) -> None:
     """Say that the guide answers for now: the session is not bound to it. Raises NotFound where it is not there."""
-    if not program.library.find(Guide()):
+    if not program.library.find(GuideReference()):
         raise no_model()
     output.say(_("No model is here yet, so the built-in guide answers. It knows this program and nothing else."))
     output.say(_("A real one: {command}").format(command=f"qwenchat models pull {program.advised_model()}"))

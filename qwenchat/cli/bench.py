@@ -227,7 +227,7 @@ def bench(program: Program, /, **options: Any) -> None:
         )
     lengths = (options["prompt"], options["generate"], options["depth"])
     header = gguf.check(gguf.read_header(program.model_file(model)))
-    window = _window(model, window_of(header, program.catalog).limit, *lengths)
+    window = _window(model, window_of(header, program.catalogue).limit, *lengths)
     given = {name: options[name] for name in ("threads", "gpu_layers", "kv_type")}
     planner = _advising(program.planner(model, Wishes(ctx=window, force=options["force"], complete=True, **given)))
     output = BenchOutput(Output.standard(), as_json=options["as_json"])

@@ -14,7 +14,7 @@ from qwenchat.engines.local.protocol import LoadPlan, Lora
 from qwenchat.errors import CannotLoad
 from qwenchat.i18n import _
 from qwenchat.models import fit
-from qwenchat.models.catalogue import Catalog
+from qwenchat.models.catalogue import Catalogue
 from qwenchat.models.fit import KV_BYTES, NATIVE_CONTEXT, Fit, Resources, Verdict
 from qwenchat.models.gguf import Header
 from qwenchat.text.safe import human_size
@@ -50,11 +50,11 @@ class Planning:
     settings: ModelSettings
     sampling: Sampling
     """What the person's settings wish for; the rest follows the model's makers."""
-    catalog: Catalog
+    catalogue: Catalogue
 
     def plan(self, header: Header, *, identity: str, name: str, wishes: Wishes) -> Planned:
         """Return how to load a model. Raises CannotLoad when it does not fit, with the numbers."""
-        window = window_of(header, self.catalog)
+        window = window_of(header, self.catalogue)
         if wishes.ctx and wishes.ctx > window.limit:
             raise _beyond(name, wishes.ctx, window.limit)
         asked = wishes.ctx or min(self.settings.context, window.limit)
@@ -92,13 +92,13 @@ class Planning:
         return min(fits, key=lambda one: one.verdict.rank)
 
 
-def window_of(header: Header, catalog: Catalog) -> Window:
+def window_of(header: Header, catalogue: Catalogue) -> Window:
     """Return a model's windows; YaRN only for the sizes of the catalogue whose makers advise it.
 
     A Qwen2 file that is none of the catalogue's shapes, and every other architecture, has what its header says.
     """
     stated = header.context_length or NATIVE_CONTEXT
-    for model in catalog.models:
+    for model in catalogue.models:
         shape = model.shape
         if (shape.layers, shape.width, bool(shape.experts)) == (header.layers, header.width, bool(header.experts)):
             native = min(stated, model.context)

@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from qwenchat.cli.output import Output
-from qwenchat.cli.pull import Lines
-from qwenchat.models.download.progress import PartProgress, Progress, Retrying, figures
+from qwenchat.cli.pull import ProgressLines
+from qwenchat.models.download.progress import DownloadProgress, PartProgress, Retrying, progress_text
 from tests.fakes.commands import environment, qwenchat
 from tests.fakes.ggufs import write_model
 from tests.fakes.places import ollama_model
@@ -383,11 +383,11 @@ def test_without_a_quantisation_the_one_that_fits_is_taken(standin: StandIn, mod
 
 def test_lines_come_every_few_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     now = [0.0]
-    lines = Lines(Output(sys.stdout, sys.stderr, colour=False), every_s=5, clock=lambda: now[0])
+    lines = ProgressLines(Output(sys.stdout, sys.stderr, colour=False), every_s=5, clock=lambda: now[0])
     for second in range(12):
         now[0] = second
         done = second * 1_000_000
-        lines(Progress((PartProgress("a\x1b.gguf", done, 50_000_000),), done, 50_000_000, 1e6, 61.0))
+        lines(DownloadProgress((PartProgress("a\x1b.gguf", done, 50_000_000),), done, 50_000_000, 1e6, 61.0))
     lines(Retrying("a.gguf", "It broke.", 2.0))
     said = capsys.readouterr().err.splitlines()
     assert said == [
@@ -398,4 +398,4 @@ def test_lines_come_every_few_seconds(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_figures_of_unknown_size() -> None:
-    assert figures(Progress((), 1234, None, 0.0, None)) == "1.23 kB  0 B/s"
+    assert progress_text(DownloadProgress((), 1234, None, 0.0, None)) == "1.23 kB  0 B/s"
