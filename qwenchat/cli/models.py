@@ -43,9 +43,10 @@ from qwenchat.text.safe import human_size
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_obj
 def fit(program: Program, model: str | None, ctx: int, kv_type: str | None, as_json: bool) -> None:
-    """Say which models fit this machine, best first, or whether one does."""
+    """Show which models fit this machine, best first, or whether one model does."""
     output, resources = Output.standard(), program.usable(measure=True)
-    rows = _rows(program, resources, model, ctx, kv_type or program.settings.model.kv_type)
+    kv_type = kv_type or program.settings.model.kv_type
+    rows = _rows(program, resources, model, ctx=ctx, kv_type=kv_type)
     best = recommended(rows)
     if as_json:
         output.json(
@@ -73,7 +74,7 @@ def fit(program: Program, model: str | None, ctx: int, kv_type: str | None, as_j
         output.say(_("None of these can run here: free memory or disk, or use a smaller window (--ctx)."))
 
 
-def _rows(program: Program, resources: Resources, model: str | None, ctx: int, kv_type: str) -> list[Assessment]:
+def _rows(program: Program, resources: Resources, model: str | None, *, ctx: int, kv_type: str) -> list[Assessment]:
     """Return the whole catalogue, the models of one size, or the one model that is not in the catalogue."""
     wanted = parse(model, program.catalogue) if model else None
     speeds = program.machine.measured.speeds()
@@ -96,7 +97,7 @@ def _shown(row: Assessment) -> list[str]:
     speed = "" if row.decode_tps is None else f"{'' if row.is_measured else '~'}{row.decode_tps:.1f}"
     note = _("here") if row.path else ""
     if row.disk_missing:
-        note = _("{size} of disk missing").format(size=human_size(row.disk_missing))
+        note = _("needs {size} more disk space").format(size=human_size(row.disk_missing))
     fit = row.fit
     needs, window = human_size(fit.memory.total), f"{fit.n_ctx:,}"
     return [row.reference, needs, window, fit.kv_type, verdict_words(fit.verdict), speed, note]
@@ -135,13 +136,13 @@ models.add_command(pull)
 @as_json
 @click.pass_obj
 def list_(program: Program, as_json: bool) -> None:
-    """List the models on this machine, this program's and others'."""
+    """List the models on this machine, including those of other programs."""
     output, local_models = Output.standard(), program.library.models()
     if as_json:
         output.json(list(as_rows(local_models)))
         return
     if not local_models:
-        output.say(_("No models are here yet. `qwenchat models fit` says which one to take."))
+        output.say(_("There are no models yet. `qwenchat models fit` recommends one."))
         return
     headings = [_("model"), _("quantisation"), _("size"), _("context"), _("where"), ""]
     output.table(headings, [_listed(model) for model in local_models])
@@ -198,7 +199,7 @@ def _published(model: CatalogueModel) -> dict[str, object]:
 @as_json
 @click.pass_obj
 def info(program: Program, model: str, as_json: bool) -> None:
-    """Show what a model's file says of itself."""
+    """Show the facts in a model's file."""
     local_model = _local_model(program, model)
     row = next(as_rows([local_model]))
     if (header := local_model.header) is not None:
@@ -224,7 +225,7 @@ def info(program: Program, model: str, as_json: bool) -> None:
     hidden = ("chat_template", "parts")
     output.record({key: value for key, value in row.items() if value not in ("", None, []) and key not in hidden})
     if header and not header.has_chat_template:
-        output.say(_("It has no chat template: it continues text, it does not answer."))
+        output.say(_("It has no chat template: it continues text instead of answering."))
 
 
 @models.command(name="verify")
@@ -232,7 +233,7 @@ def info(program: Program, model: str, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def verify_(program: Program, model: str, as_json: bool) -> int:
-    """Hash a model's files and compare with what was published."""
+    """Verify a model's files against their published hashes."""
     output, local_model = Output.standard(), _local_model(program, model)
     with _progress(output, size_of(local_model)) as report:
         checked = verify.verify(local_model, report)
@@ -242,7 +243,7 @@ def verify_(program: Program, model: str, as_json: bool) -> int:
         words = {
             "ok": _("ok"),
             "damaged": _("damaged"),
-            "differs": _("not what the catalogue knows"),
+            "differs": _("not as in the catalogue"),
             "unknown": _("nothing to compare with"),
         }
         output.table(
@@ -254,7 +255,7 @@ def verify_(program: Program, model: str, as_json: bool) -> int:
         )
     if any(file.verdict == "differs" for file in checked):
         raise CannotLoad(
-            _("{model} is not what the catalogue of this version knows.").format(model=local_model.reference),
+            _("{model} differs from the catalogue of this version.").format(model=local_model.reference),
             _("It is damaged or altered, or its makers have replaced it since; a new download compares with the hub."),
         )
     return ExitCode.DONE
@@ -267,7 +268,7 @@ def verify_(program: Program, model: str, as_json: bool) -> int:
 @as_json
 @click.pass_obj
 def remove(program: Program, model: str, yes: bool, hf_cache: bool, as_json: bool) -> None:
-    """Delete a model's files and say what that frees."""
+    """Delete a model's files and show how much space that frees."""
     output, local_model = Output.standard(), _local_model(program, model)
     removal = plan_removal(local_model, program.model_folders, hf_cache=hf_cache)
     for file in removal.files:
@@ -285,7 +286,7 @@ def remove(program: Program, model: str, yes: bool, hf_cache: bool, as_json: boo
 def _ask(question: str) -> None:
     """Return when the answer is yes. Raises WrongUse without a terminal to ask on."""
     if not is_terminal(sys.stdin):
-        raise WrongUse(_("This asks before it deletes, and there is no terminal to ask on."), _("Add --yes."))
+        raise WrongUse(_("This command asks before it deletes, and there is no terminal to ask on."), _("Add --yes."))
     click.confirm(question, abort=True, err=True)
 
 
@@ -295,7 +296,7 @@ def _ask(question: str) -> None:
 @as_json
 @click.pass_obj
 def export(program: Program, model: str, folder: Path, as_json: bool) -> None:
-    """Copy a model into FOLDER with its hashes, for a machine that is never online."""
+    """Copy a model and its hashes to FOLDER, for a machine that is never online."""
     output, local_model = Output.standard(), _local_model(program, model)
     if local_model.problem:
         raise CannotLoad(local_model.problem, _("Download it again before you export it."))

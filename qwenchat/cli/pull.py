@@ -142,9 +142,9 @@ class _ProgressBars:
     help="hf, hf-mirror, modelscope, an address, or file:FOLDER.",
 )
 @click.option("--revision", default="", help="Branch, tag or commit of the repository.")
-@click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), help="Put the files there.")
+@click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), help="Folder to put the files in.")
 @click.option("--yes", is_flag=True, help="Accept the model's licence without being asked.")
-@click.option("--json", "as_json", is_flag=True, help="Report as JSON, an object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON, one object per line.")
 @click.pass_obj
 def pull(
     program: Program,
@@ -156,7 +156,7 @@ def pull(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Download models. A download that was interrupted is carried on.
+    """Download models. An interrupted download is resumed.
 
     MODEL is a size such as 7b or 7b:q4_k_m, owner/repo:q4_k_m, owner/repo/file.gguf, or the address of a file.
     """
@@ -183,12 +183,12 @@ def _say_how_to_add_folder(output: Output, program: Program, folder: Path, paths
         return
     folders = ",".join((*program.settings.hub.folders, str(at_home(folder).absolute())))
     command = f"qwenchat config set hub.folders {shlex.quote(folders)}"
-    output.say(_("To find it by its name, let qwenchat look in that folder: {command}").format(command=command))
+    output.say(_("To find it by name, let qwenchat search that folder: {command}").format(command=command))
 
 
 def _ask_to_accept(output: Output, model: CatalogueModel) -> None:
     """Show the licence and return when the user accepts it. Raises WrongUse without a terminal to ask on."""
-    terms = _("{model} comes under the {licence} licence, which has terms of its own: {url}")
+    terms = _("{model} is published under the {licence} licence, which has its own terms: {url}")
     output.say(terms.format(model=model.title, licence=model.licence, url=model.licence_url))
     if not is_terminal(sys.stdin):
         raise WrongUse(

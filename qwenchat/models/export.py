@@ -103,7 +103,7 @@ def _copied(copy: _Copy, report: ReportBytes) -> str:
         if sha256 == expected:
             return sha256
         raise FileError(
-            _("{path} is there already and is another file.").format(path=clean_line(str(copy.target))),
+            _("{path} exists already and is a different file.").format(path=clean_line(str(copy.target))),
             _("Move it away, or choose another folder."),
         )
     with replacing(copy.target, private=False) as stream:
@@ -126,7 +126,7 @@ def _copy(source: Path, target: BinaryIO, report: ReportBytes) -> str:
 
 def _damaged(path: Path) -> QwenchatError:
     return CannotLoad(
-        _("{name} is damaged: its sha256 is not the one it should have.").format(name=clean_line(path.name)),
+        _("{name} is damaged: its sha256 is wrong.").format(name=clean_line(path.name)),
         _("Nothing was exported. Download the model again."),
     )
 

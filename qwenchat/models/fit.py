@@ -108,7 +108,7 @@ class Verdict(StrEnum):
         return list(Verdict).index(self)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
     """A model with one window on one machine."""
 
@@ -149,7 +149,7 @@ def largest_context(model: Loadable, available: int, kv_bytes_per_element: float
     return max(0, steps) * CONTEXT_STEP
 
 
-def assess(model: Loadable, resources: Resources, n_ctx: int, kv_type: str, most_layers: int | None = None) -> Fit:
+def assess(model: Loadable, resources: Resources, n_ctx: int, kv_type: str, *, most_layers: int | None = None) -> Fit:
     """Return how a model with a window of `n_ctx` tokens and a KV cache of `kv_type` fits.
 
     `most_layers` limits the layers on the accelerator, though more would fit.
@@ -165,7 +165,15 @@ def assess(model: Loadable, resources: Resources, n_ctx: int, kv_type: str, most
     both = resources.ram_available + resources.gpu_available
     available = round(min(both, _within(resources.ram_available, model, most_layers)))
     speed = _decode_tps(model, resources, on_gpu)
-    return Fit(verdict, memory, n_ctx, kv_type, available, on_gpu, speed)
+    return Fit(
+        verdict=verdict,
+        memory=memory,
+        n_ctx=n_ctx,
+        kv_type=kv_type,
+        available=available,
+        gpu_layers=on_gpu,
+        decode_tps=speed,
+    )
 
 
 def plan(
@@ -173,6 +181,7 @@ def plan(
     resources: Resources,
     limit: int = NATIVE_CONTEXT,
     kv_type: str = "auto",
+    *,
     most_layers: int | None = None,
 ) -> Fit:
     """Return the fit with the largest window, of `limit` tokens at most, that is comfortable.
@@ -182,13 +191,13 @@ def plan(
     """
     kinds = list(KV_BYTES) if kv_type == "auto" else [kv_type]
     for kind in kinds:
-        fit = assess(model, resources, limit, kind, most_layers)
+        fit = assess(model, resources, limit, kind, most_layers=most_layers)
         if fit.verdict in (Verdict.COMFORTABLE, Verdict.PARTLY_ON_GPU):
             return fit
     comfortable = round(min(resources.comfortable, _within(resources.ram_available * COMFORT, model, most_layers)))
     n_ctx = largest_context(model, comfortable, KV_BYTES[kinds[-1]], limit)
     worth = n_ctx if n_ctx >= USUAL_CONTEXT else min(limit, LEAST_CONTEXT)
-    return assess(model, resources, worth, kinds[-1], most_layers)
+    return assess(model, resources, worth, kinds[-1], most_layers=most_layers)
 
 
 AnyLoadable = TypeVar("AnyLoadable", bound=Loadable)

@@ -106,7 +106,7 @@ def read_header(path: Path) -> Header:
     others = [other for other in parts if other != path]
     missing = tuple(other for other in others if not other.exists())
     read = [first, *(read_file_header(other) for other in others if other not in missing and split_no == 0)]
-    return _header(path, read, parts, missing, (split_no, split_count))
+    return _header(path, read, parts=parts, missing=missing, split=(split_no, split_count))
 
 
 def identity(path: Path) -> str:
@@ -129,7 +129,7 @@ def check(header: Header) -> Header:
     name = clean_line(header.path.name)
     if header.kind not in ("", "model") or _NOT_FOR_CHAT.fullmatch(header.architecture):
         raise CannotLoad(
-            _("{name} is not a model that generates text: it holds {what}.").format(
+            _("{name} is not a model that generates text: it contains {what}.").format(
                 name=name, what=header.kind if header.kind not in ("", "model") else header.architecture
             ),
             _("Choose a chat model, such as one of `qwenchat models catalog`."),
@@ -139,27 +139,28 @@ def check(header: Header) -> Header:
             _("{name} is part {part} of {count} of a split model.").format(
                 name=name, part=header.split_no + 1, count=header.split_count
             ),
-            _("Give the first part, {name}; the others must lie beside it.").format(name=header.parts[0].name),
+            _("Give the first part, {name}; the other parts must be in the same folder.").format(
+                name=header.parts[0].name
+            ),
         )
     if len(header.parts) != header.split_count:
         raise CannotLoad(
             _("{name} is the first of {count} parts, but its name does not say so.").format(
                 name=name, count=header.split_count
             ),
-            _("Give the parts back their names, such as NAME-00001-of-{count:05}.gguf.").format(
-                count=header.split_count
-            ),
+            _("Rename the parts to NAME-00001-of-{count:05}.gguf and so on.").format(count=header.split_count),
         )
     if header.missing:
         raise CannotLoad(
-            _("{name} needs {part}, which is not beside it.").format(
+            _("{name} needs {part}, which is not in the same folder.").format(
                 name=name, part=clean_line(header.missing[0].name)
             ),
             _("Download the missing part into the same folder."),
         )
     if not header.tensor_count:
         raise CannotLoad(
-            _("{name} holds a vocabulary and no weights.").format(name=name), _("Choose a file with the model itself.")
+            _("{name} contains a vocabulary and no weights.").format(name=name),
+            _("Choose a file with the model itself."),
         )
     if not (header.architecture and header.layers and header.vocab_size):
         raise CannotLoad(
@@ -169,7 +170,12 @@ def check(header: Header) -> Header:
 
 
 def _header(
-    path: Path, read: list[FileHeader], parts: tuple[Path, ...], missing: tuple[Path, ...], split: tuple[int, int]
+    path: Path,
+    read: list[FileHeader],
+    *,
+    parts: tuple[Path, ...],
+    missing: tuple[Path, ...],
+    split: tuple[int, int],
 ) -> Header:
     first = read[0]
     arch = first.word("general.architecture")
@@ -224,12 +230,12 @@ def _header(
 
 
 def _advised(first: FileHeader) -> Sampling:
-    """Return what `general.sampling.*` says."""
+    """Return the sampling of the keys `general.sampling.*`."""
     names = {"temp": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
     names["penalty_repeat"] = "repeat_penalty"
-    said = {name: first.values.get(f"general.sampling.{key}") for key, name in names.items()}
+    values = {name: first.values.get(f"general.sampling.{key}") for key, name in names.items()}
     try:
-        return msgspec.convert(said, Sampling).check()
+        return msgspec.convert(values, Sampling).check()
     except (msgspec.ValidationError, WrongUse):
         return Sampling()
 

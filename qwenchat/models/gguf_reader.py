@@ -349,7 +349,7 @@ def _preamble(cursor: HeaderCursor) -> tuple[int, int]:
     if start.startswith(b"version https://git-lfs"):
         raise _BrokenHeader(_("it is a Git LFS pointer, not the model itself"))
     if not start.startswith(b"gguf") or cursor.data[:4] != b"GGUF":
-        raise _BrokenHeader(_("it is no GGUF file"))
+        raise _BrokenHeader(_("it is not a GGUF file"))
     cursor.need(4)
     version = cursor.count(U32)
     if version not in (2, 3):
@@ -394,7 +394,7 @@ def _tensors(cursor: HeaderCursor, tensor_count: int, values: dict[str, Value], 
         form = _DIMENSIONS[dimensions]
         *shape, kind, offset = form.unpack_from(cursor.data, cursor.need(form.size))
         if kind not in TENSOR_TYPES:
-            raise _BrokenHeader(_("a tensor has a type that is not known here"))
+            raise _BrokenHeader(_("a tensor has an unknown type"))
         size = TENSOR_TYPES[kind].bytes_of(shape)
         sizes[kind] = sizes.get(kind, 0) + size
         end = max(end, offset + size)

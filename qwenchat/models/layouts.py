@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -66,6 +66,7 @@ class FoundFile:
     """The program whose folder it lies in: `qwenchat`, `hf`, `llama.cpp`, `ollama`, `lmstudio`, or just `folder`."""
     name: str
     """The name that its owner uses."""
+    _: KW_ONLY
     repo: str = ""
     """`owner/repo` on the hub, where the layout contains it."""
     sha256: str = ""
@@ -74,7 +75,7 @@ class FoundFile:
     """What is wrong, where the layout itself is damaged."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFolders:
     """The folders to search for models."""
 
@@ -176,7 +177,11 @@ def hf_cache(cache: Path, origin: str) -> Iterator[FoundFile]:
         for snapshot in snapshots:
             for path in _ggufs(snapshot, _DEPTH):
                 yield FoundFile(
-                    path, origin, path.relative_to(snapshot).as_posix(), name.replace("--", "/", 1), blob_sha256(path)
+                    path,
+                    origin,
+                    path.relative_to(snapshot).as_posix(),
+                    repo=name.replace("--", "/", 1),
+                    sha256=blob_sha256(path),
                 )
 
 
@@ -194,12 +199,11 @@ def ollama(models: Path) -> Iterator[FoundFile]:
         try:
             digests = _model_layers(path)
         except (OSError, ValueError, RecursionError) as error:
-            yield FoundFile(
-                path, "ollama", short, repo, problem=_("its manifest can't be read: {why}").format(why=error)
-            )
+            problem = _("its manifest can't be read: {why}").format(why=error)
+            yield FoundFile(path, "ollama", short, repo=repo, problem=problem)
             continue
         for digest in digests:
-            yield FoundFile(models / "blobs" / f"sha256-{digest}", "ollama", short, repo, digest)
+            yield FoundFile(models / "blobs" / f"sha256-{digest}", "ollama", short, repo=repo, sha256=digest)
 
 
 def lmstudio(models: Path) -> Iterator[FoundFile]:
@@ -207,7 +211,7 @@ def lmstudio(models: Path) -> Iterator[FoundFile]:
     for publisher in _folders(models):
         for model in _folders(publisher):
             for path in _ggufs(model, 2):
-                yield FoundFile(path, "lmstudio", path.name, f"{publisher.name}/{model.name}")
+                yield FoundFile(path, "lmstudio", path.name, repo=f"{publisher.name}/{model.name}")
 
 
 def below(folder: Path, origin: str, depth: int = _DEPTH) -> Iterator[FoundFile]:

@@ -7,7 +7,7 @@ is opened here.
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -39,7 +39,8 @@ class LocalModel:
 
     file: FoundFile
     reference: str
-    """The model reference of the user's."""
+    """What to type to use it."""
+    _: KW_ONLY
     header: Header | None
     """None where it can't be read."""
     published: PublishedModel | None

@@ -1,7 +1,7 @@
 """Recommends a model for this machine: assesses the whole catalogue, orders it best first, and gives the reason."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from qwenchat.i18n import _
@@ -21,6 +21,7 @@ class Assessment:
     reference: str
     """The model reference."""
     fit: Fit
+    _: KW_ONLY
     path: Path | None
     """The file, where the model is on this machine already."""
     measured: ModelSpeed | None
@@ -120,7 +121,7 @@ def reason(row: Assessment) -> str:
         n_ctx=row.fit.n_ctx,
     )
     if row.decode_tps is None:
-        speed = _("how fast it is here nobody has measured yet")
+        speed = _("its speed here has not been measured yet")
     elif row.is_measured:
         speed = _("it ran at {speed:.1f} tokens a second here").format(speed=row.decode_tps)
     else:

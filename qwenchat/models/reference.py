@@ -132,7 +132,7 @@ def unknown(reference: Reference, catalogue: Catalogue, local: Iterable[str] = (
 
 
 def _not_a_name(text: str) -> WrongUse:
-    return WrongUse(_("{model} is not a model's name.").format(model=clean_line(text)), _how())
+    return WrongUse(_("{model} is not a model name.").format(model=clean_line(text)), _how())
 
 
 def _how() -> str:
@@ -197,7 +197,7 @@ def _by_name(text: str, catalogue: Catalogue) -> Reference:
     if not model:
         return NameReference(text)
     if colon and not quant:
-        raise WrongUse(_("{model} names no quantisation after its colon.").format(model=clean_line(text)), _how())
+        raise WrongUse(_("{model} has no quantisation after the colon.").format(model=clean_line(text)), _how())
     return CatalogueReference(model, _quantisation(model, quant) if quant else None)
 
 

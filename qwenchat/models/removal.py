@@ -43,7 +43,7 @@ def plan_removal(model: LocalModel, folders: ModelFolders, *, hf_cache: bool = F
     in_hf_cache = model.file.origin == "hf"
     if in_hf_cache and not hf_cache:
         raise WrongUse(
-            _("{model} lies in the Hugging Face cache, where other programs may use it too.").format(
+            _("{model} is in the Hugging Face cache, where other programs may use it too.").format(
                 model=clean_line(model.reference)
             ),
             _("Add --hf-cache to delete it there."),
@@ -51,12 +51,10 @@ def plan_removal(model: LocalModel, folders: ModelFolders, *, hf_cache: bool = F
     is_ours = model.file.origin == "qwenchat" or folders.is_downloaded(model.path)
     if not is_ours and not in_hf_cache:
         raise WrongUse(
-            _("{model} was not downloaded by this program, which deletes its own files only.").format(
+            _("{model} was not downloaded by this program, which deletes only its own files.").format(
                 model=clean_line(model.reference)
             ),
-            _("Its owner is {owner}, its file {path}").format(
-                owner=model.file.origin, path=clean_line(str(model.path))
-            ),
+            _("It belongs to {owner}: {path}").format(owner=model.file.origin, path=clean_line(str(model.path))),
         )
     parts = tuple(part for part in split_paths(model.path) if part.exists() or part.is_symlink())
     refuse_while_used(parts)
@@ -80,7 +78,7 @@ def refuse_while_used(files: Sequence[Path]) -> None:
         if paths & used:
             raise FileError(
                 _("{name} (process {pid}) is using the model.").format(name=_name(process.info), pid=process.pid),
-                _("End that program first, or let it use another model."),
+                _("Quit that program first, or switch it to another model."),
             )
 
 

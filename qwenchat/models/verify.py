@@ -69,7 +69,7 @@ def model_sha256(path: Path, report: ReportBytes) -> str:
     except FileNotFoundError:
         raise NotFound(
             _("There is no file {path}.").format(path=clean_line(str(path))),
-            _("Download the model again; what is there already is kept."),
+            _("Download the model again; files that are complete are not downloaded twice."),
         ) from None
     except OSError as error:
         raise unreadable(path, error) from error

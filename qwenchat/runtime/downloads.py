@@ -238,7 +238,7 @@ def state_text(download: Download) -> str:
         case DownloadState.RUNNING if download.note:
             return download.note
         case DownloadState.RUNNING:
-            return progress_text(progress) if progress else _("asking for its files…")
+            return progress_text(progress) if progress else _("listing its files…")
         case DownloadState.PAUSED:
             return _("paused: {arrived}").format(arrived=bytes_text(progress)) if progress else _("paused")
         case DownloadState.DONE:

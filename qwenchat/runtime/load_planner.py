@@ -86,9 +86,9 @@ class Planning:
         here = self.resources if layers else replace(self.resources, gpu_available=0, gpu_of_ram=0)
         most = layers if layers > 0 else None
         if not asked:
-            return fit.plan(header, here, min(native, NATIVE_CONTEXT), kv_type, most)
+            return fit.plan(header, here, min(native, NATIVE_CONTEXT), kv_type, most_layers=most)
         kinds = list(KV_BYTES) if kv_type == "auto" else [kv_type]
-        fits = [fit.assess(header, here, asked, kind, most) for kind in kinds]
+        fits = [fit.assess(header, here, asked, kind, most_layers=most) for kind in kinds]
         return min(fits, key=lambda one: one.verdict.rank)
 
 

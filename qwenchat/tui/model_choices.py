@@ -90,9 +90,9 @@ class ModelChoice:
             lines.append(_sentence(reason(self.assessment)))
         if self.assessment and self.assessment.disk_missing:
             missing = human_size(self.assessment.disk_missing)
-            lines.append(_("{size} of disk are missing for the download.").format(size=missing))
+            lines.append(_("The download needs {size} more disk space.").format(size=missing))
         if self.local:
-            lines.append(_("It lies in {place}: {path}").format(place=_owner(self.local), path=self.local.path))
+            lines.append(_("It is in {place}: {path}").format(place=_owner(self.local), path=self.local.path))
         return [clean_line(line, 600) for line in lines if line]
 
     def answers_to(self, name: str) -> bool:
@@ -118,7 +118,7 @@ class ModelChoice:
 
     def _advice(self) -> str:
         if self.reference == "guide":
-            return _("A tiny model that comes with the program, to look around with at once.")
+            return _("A tiny model that comes with the program, to try things out at once.")
         return self.published.model.advice_here() if self.published else ""
 
 

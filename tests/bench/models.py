@@ -35,7 +35,9 @@ def main() -> None:
     root = Path(tempfile.mkdtemp(dir=sys.argv[1] if len(sys.argv) > 1 else None))
     try:
         files = make(root / "models")
-        folders = ModelFolders((), (root / "models",), root / "none", (), (), ())
+        folders = ModelFolders(
+            own=(), folders=(root / "models",), hf=root / "none", llama_cpp=(), ollama=(), lmstudio=()
+        )
         machine = fit.Resources(16 << 30, 12 << 30)
 
         def listing() -> None:

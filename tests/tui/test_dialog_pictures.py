@@ -60,8 +60,17 @@ class UnderWay(BackgroundDownloads):
 
     def all(self) -> list[Download]:
         return [
-            Download("7b:q4_k_m", progress=DownloadProgress((), 2_000_000_000, 4_680_000_000, 12_300_000, 218)),
-            Download("them/theirs:q4_0", DownloadState.PAUSED, DownloadProgress((), 1_200_000, 4_000_000, 0, None)),
+            Download(
+                "7b:q4_k_m",
+                progress=DownloadProgress(
+                    (), 2_000_000_000, 4_680_000_000, bytes_per_second=12_300_000, seconds_left=218
+                ),
+            ),
+            Download(
+                "them/theirs:q4_0",
+                DownloadState.PAUSED,
+                DownloadProgress((), 1_200_000, 4_000_000, bytes_per_second=0, seconds_left=None),
+            ),
         ]
 
 

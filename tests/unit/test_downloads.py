@@ -59,7 +59,7 @@ def files(*names: str) -> list[RemoteFile]:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "chosen"),
+    ("selection", "chosen"),
     [
         (FileSelection("r", "m-q8_0.gguf"), "m-q8_0.gguf"),
         (FileSelection("r", quant="q4_k_m"), "m.Q4_K_M.gguf"),
@@ -72,13 +72,13 @@ def files(*names: str) -> list[RemoteFile]:
         (FileSelection("r", memory=50), "m.Q4_K_M.gguf"),
     ],
 )
-def test_choosing(wanted: FileSelection, chosen: str) -> None:
+def test_choosing(selection: FileSelection, chosen: str) -> None:
     listed = files("m.Q4_K_M.gguf", "m-q8_0.gguf", "m-fp16.gguf", "mmproj-f32.gguf", "README.md", "../evil-q2_k.gguf")
     if chosen:
-        assert [file.name for file in select_files(listed, wanted, "hf")] == [chosen]
+        assert [file.name for file in select_files(listed, selection, "hf")] == [chosen]
     else:
         with pytest.raises(NotFound) as caught:
-            select_files(listed, wanted, "hf")
+            select_files(listed, selection, "hf")
         assert "m-q8_0.gguf" in caught.value.hint and "evil" not in caught.value.hint
 
 

@@ -20,7 +20,7 @@ from qwenchat.models.library import Library, LocalModel, as_rows
 from qwenchat.models.reference import FileReference, parse
 from qwenchat.models.sources.source import RemoteFile
 from tests.fakes.ggufs import Shape, write_chain, write_model
-from tests.fakes.places import COMMIT, hf_model, ollama_model
+from tests.fakes.layouts import COMMIT, hf_model, ollama_model
 
 CATALOG = catalogue.load()
 ROOMY = fit.Resources(64 << 30, 60 << 30)

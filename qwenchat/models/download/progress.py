@@ -6,7 +6,7 @@
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -36,6 +36,7 @@ class DownloadProgress:
     """Bytes on disk, of all parts."""
     total: int | None
     """Bytes; None while it is not known."""
+    _: KW_ONLY
     bytes_per_second: float
     """Over the last seconds."""
     seconds_left: float | None
@@ -154,11 +155,11 @@ def event_text(event: PullEvent) -> str:
         case WaitingForOther(name):
             return _("Another program is downloading {name}; waiting for it.").format(name=name)
         case StartedOver(name):
-            return _("{name} has to be downloaded from its start again.").format(name=name)
+            return _("The download of {name} has to start over.").format(name=name)
         case CopyFound(name, path):
             return _("{name} is on this machine already: {path}").format(name=name, path=path)
         case FileCompleted(name, _path, False):
-            return _("{name} is here. The source gives no sha256 to check it with.").format(name=name)
+            return _("{name} was downloaded. The source gives no sha256 to verify it with.").format(name=name)
     return ""
 
 

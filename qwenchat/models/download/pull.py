@@ -158,7 +158,14 @@ class _ModelPull:
             files = select_files(self._listed_files(), selection, self._source.name)
             if copy := self._existing_copy(files):
                 return copy
-            shared = _Shared(self._plan, self._source, self._options, self._report, self._halt, _CommonCommit())
+            shared = _Shared(
+                plan=self._plan,
+                source=self._source,
+                options=self._options,
+                report=self._report,
+                stop=self._halt,
+                commit=_CommonCommit(),
+            )
             pulls = [_FilePull(file, shared) for file in files]
             self._check_disk_space(sum(pull.missing() for pull in pulls))
             return self._pull_all(pulls)
@@ -188,10 +195,12 @@ class _ModelPull:
         lacking = disk_missing(needed, free)
         if needed and lacking:
             raise FileError(
-                _("{needed} are to come and {spare} should stay free, but the disk below {folder} has {free}.").format(
+                _(
+                    "The download needs {needed} and should leave {spare} free, but the disk of {folder} has {free}."
+                ).format(
                     needed=human_size(needed), spare=human_size(DISK_RESERVE), folder=folder, free=human_size(free)
                 ),
-                _("Make {lacking} of room, or choose another disk with --to.").format(lacking=human_size(lacking)),
+                _("Free {lacking}, or choose another disk with --to.").format(lacking=human_size(lacking)),
             )
 
     def _pull_all(self, pulls: "list[_FilePull]") -> Path:
@@ -285,7 +294,7 @@ class _CommonCommit:
             return self._commit
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Shared:
     """What all files of one download share."""
 
@@ -364,7 +373,7 @@ class _FilePull:
             return is_right_size
         if not is_right_size or self.file.sha256 not in (None, self._hashed(stored)):
             raise FileError(
-                _("{file} is there already and is not what the download would bring.").format(file=stored),
+                _("{file} exists already and is not the file to download.").format(file=stored),
                 _("Move it away, or choose another folder with --to."),
             )
         return True
@@ -447,12 +456,12 @@ class _FilePull:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             missing = human_size(max(0, (self.size or 0) - self.done))
             return FileError(
-                _("The disk is full: {missing} of {name} are missing yet.").format(missing=missing, name=name),
-                _("What has arrived is kept. Make room, then run the same command again."),
+                _("The disk is full: {missing} of {name} are still missing.").format(missing=missing, name=name),
+                _("What was downloaded so far is saved. Free some disk space, then run the same command again."),
             )
         if error.errno == errno.EFBIG:
             return FileError(
-                _("The disk below {folder} can't hold a file as large as {name}.").format(folder=folder, name=name),
+                _("The disk of {folder} can't hold a file as large as {name}.").format(folder=folder, name=name),
                 _("FAT32 ends at 4 GB: choose another disk with --to, or format it as exFAT."),
             )
         return FileError(

@@ -214,12 +214,15 @@ def offline(subject: str) -> QwenchatError:
 def interrupted() -> Interrupted:
     """Return the error that ends a download which was stopped."""
     return Interrupted(
-        _("The download was stopped; what has arrived is kept."), _("Run the same command again to carry it on.")
+        _("The download was stopped; what was downloaded so far is saved."),
+        _("Run the same command again to resume it."),
     )
 
 
 def _words(fault: SourceFault) -> tuple[str, str]:
-    try_later = _("What has arrived is kept: run the same command again, or choose another source with --from.")
+    try_later = _(
+        "What was downloaded so far is saved: run the same command again, or choose another source with --from."
+    )
     other = _("Choose another source with --from.")
     refused = (
         _("{host} refuses access to {subject} (403)."),
@@ -232,14 +235,14 @@ def _words(fault: SourceFault) -> tuple[str, str]:
         ),
         SourceFault.REVISION: (
             _("{subject} has no such revision."),
-            _("Leave --revision out, or name a branch, tag or commit."),
+            _("Omit --revision, or name a branch, tag or commit."),
         ),
         SourceFault.FILE: (
             _("There is no file {subject} on {host}."),
-            _("`qwenchat models catalog` shows what there is; for another repository, look at its page."),
+            _("`qwenchat models catalog` lists the models; for another repository, see its page."),
         ),
         SourceFault.GATED: (
-            _("{subject} is open only to people who are logged in and accepted its terms."),
+            _("{subject} is open only to users who are logged in and accepted its terms."),
             _("Accept them on its page at {host}, then log in with `hf auth login`."),
         ),
         SourceFault.GATED_FOR_TOKEN: (
@@ -258,14 +261,14 @@ def _words(fault: SourceFault) -> tuple[str, str]:
         ),
         SourceFault.RANGE: (_("{host} does not send the rest of {subject} (416)."), try_later),
         SourceFault.BUSY: (
-            _("{host} gets too many requests from here (429)."),
-            _("Wait some minutes and run the same command again; logging in raises the limit."),
+            _("{host} received too many requests from this machine (429)."),
+            _("Wait a few minutes, then run the same command again; logging in raises the limit."),
         ),
-        SourceFault.SERVER: (_("{host} has a fault of its own ({status})."), try_later),
-        SourceFault.STATUS: (_("{host} gave an answer that makes no sense here ({status})."), other),
+        SourceFault.SERVER: (_("{host} has an internal error ({status})."), try_later),
+        SourceFault.STATUS: (_("{host} sent an unexpected answer ({status})."), other),
         SourceFault.NAME: (
             _("The name {host} can't be resolved."),
-            _("Check the connection and the name; `--from` takes another source."),
+            _("Check the connection and the name, or choose another source with --from."),
         ),
         SourceFault.REFUSED: (
             _("{host} refuses connections."),
@@ -273,7 +276,7 @@ def _words(fault: SourceFault) -> tuple[str, str]:
         ),
         SourceFault.UNREACHABLE: (
             _("{host} can't be reached: {detail}."),
-            _("Check the connection, then run it again."),
+            _("Check the connection, then run the same command again."),
         ),
         SourceFault.PROXY: (
             _("The proxy on the way to {host} refuses or can't be reached."),
@@ -288,26 +291,26 @@ def _words(fault: SourceFault) -> tuple[str, str]:
         SourceFault.LENGTH: (_("{host} sends {subject} with another length than it declares."), other),
         SourceFault.LONG: (_("{host} sends more of {subject} than it declares."), other),
         SourceFault.ENCODED: (
-            _("{host} sends {subject} compressed, which was not asked for."),
-            _("Something on the way changes it. Choose another source with --from."),
+            _("{host} sends {subject} compressed, although it was not asked to."),
+            _("Something on the way to the server changes it. Choose another source with --from."),
         ),
         SourceFault.NOT_A_MODEL: (
-            _("What {host} sends in place of {subject} is not a model file."),
-            _("It may be a login page of this network: open a page in a browser, then run it again."),
+            _("{host} sends something that is not a model file in place of {subject}."),
+            _("It may be a login page of this network: open a page in a browser, then run the same command again."),
         ),
         SourceFault.WRONG_HASH: (
             _("{subject} from {host} has the wrong sha256: it is damaged or not what it should be."),
-            _("Nothing of it was kept. Run it again, or choose another source with --from."),
+            _("It was deleted. Run the same command again, or choose another source with --from."),
         ),
-        SourceFault.BAD_HASH: (_("What {host} gives as the sha256 of {subject} can't be one."), other),
+        SourceFault.BAD_HASH: (_("{host} gives an invalid sha256 for {subject}."), other),
         SourceFault.CHANGED: (
             _("{subject} was replaced on {host} while it was being downloaded."),
             _("Run the same command again to get the new one."),
         ),
-        SourceFault.REDIRECTS: (_("{host} sends this program round in circles or nowhere."), other),
+        SourceFault.REDIRECTS: (_("{host} redirects in circles or to an invalid address."), other),
         SourceFault.LISTING: (_("{host} does not answer like a hub."), _("Check the address of the source.")),
         SourceFault.UNSAFE_NAME: (
-            _("{host} names a file in a way that leads out of its folder or that a disk can't take: {subject}"),
+            _("{host} gives a file a name that leads out of its folder or that a disk can't take: {subject}"),
             _("It was not downloaded. Choose another repository."),
         ),
         SourceFault.OFFLINE: (
