@@ -5,7 +5,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from qwenchat.chat.conversation import Message, Session, Tree, title_of
+from qwenchat.chat.message import Message
+from qwenchat.chat.session import Session, title_of
+from qwenchat.chat.tree import Tree
 from qwenchat.errors import NotFound, StoreError
 from qwenchat.i18n import _
 

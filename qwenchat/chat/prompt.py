@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from qwenchat.chat.conversation import Message, Role
+from qwenchat.chat.message import Message, Role
 
 DEFAULT_SYSTEM = "You are a helpful assistant."
 """What Qwen2's template puts where no system prompt is given."""

@@ -13,12 +13,13 @@ from itertools import chain
 from typing import TypeVar
 
 from qwenchat.chat import context, prompt
-from qwenchat.chat.conversation import FinishReason, Message, Role, Session, Status
 from qwenchat.chat.events import Delta, Ended, Finished, LeftOut, Saved, TurnEvent
 from qwenchat.chat.ids import Clock, NewId
+from qwenchat.chat.message import FinishReason, Message, Role, Status
 from qwenchat.chat.ports import Engine, ModelInfo, SessionStore
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.session import Session
 from qwenchat.errors import Interrupted, QwenchatError, StoreError
 
 SAVE_EVERY_S = 0.25

@@ -8,11 +8,12 @@ import re
 from collections.abc import Sequence
 from contextlib import aclosing
 
-from qwenchat.chat.conversation import FinishReason, Message, Role, title_of
 from qwenchat.chat.events import Delta, Finished
+from qwenchat.chat.message import FinishReason, Message, Role
 from qwenchat.chat.ports import Engine
 from qwenchat.chat.prompt import DEFAULT_SYSTEM, Turn
 from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.session import title_of
 from qwenchat.errors import Interrupted
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line, whole

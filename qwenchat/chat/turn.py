@@ -9,11 +9,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from qwenchat.chat.conversation import Attachment, Message, Role, Session, Status
 from qwenchat.chat.events import TurnEvent
 from qwenchat.chat.memory import no_such_message
+from qwenchat.chat.message import Attachment, Message, Role, Status, text_parts
 from qwenchat.chat.run import Means, Run
 from qwenchat.chat.sampling import UNSET, Sampling
+from qwenchat.chat.session import Session
 from qwenchat.text.safe import whole
 
 TurnEvents = AsyncGenerator[TurnEvent, None]
@@ -89,7 +90,13 @@ class Turns(Means):
         sampling: Sampling,
     ) -> Run:
         question = Message(
-            self.new_id(), session.id, parent, Role.USER, whole(text), self.clock(), attachments=attachments
+            id=self.new_id(),
+            session=session.id,
+            parent=parent,
+            role=Role.USER,
+            parts=text_parts(whole(text)),
+            created=self.clock(),
+            attachments=attachments,
         )
         await asyncio.to_thread(self.store.add, question)
         return await self._reply(session, question, sampling)

@@ -19,12 +19,13 @@ from typing import Any
 
 import click
 
-from qwenchat.chat.conversation import Attachment, FinishReason, Session
 from qwenchat.chat.events import Ended
 from qwenchat.chat.ids import UUIDv7, unix_ms
 from qwenchat.chat.memory import MemoryStore
+from qwenchat.chat.message import Attachment, FinishReason
 from qwenchat.chat.ports import SessionStore
 from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.session import Session
 from qwenchat.chat.turn import Turns
 from qwenchat.cli import completion
 from qwenchat.cli.ask_output import report_for
@@ -239,7 +240,7 @@ def _session(
     system = program.settings.system if options["system"] is None else options["system"]
     store: SessionStore = MemoryStore() if options["no_save"] else program.store
     now = unix_ms()
-    session = Session(UUIDv7()(), now, now, model=model, system=whole(system))
+    session = Session(id=UUIDv7()(), created=now, updated=now, model=model, system=whole(system))
     store.create(session)
     return store, session
 

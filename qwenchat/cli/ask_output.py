@@ -21,8 +21,8 @@ from rich.markdown import Markdown
 from rich.segment import Segment
 from rich.text import Text
 
-from qwenchat.chat.conversation import Message
 from qwenchat.chat.events import Delta, Ended, Finished, LeftOut, Loading, Prefilling, Saved, TurnEvent
+from qwenchat.chat.message import Message
 from qwenchat.cli.output import Output, ReaderGone
 from qwenchat.i18n import _, ngettext
 from qwenchat.text.safe import StreamCleaner, clean

@@ -22,7 +22,8 @@ from datetime import UTC, datetime
 import click
 import msgspec
 
-from qwenchat.chat.conversation import Message, Role, Session
+from qwenchat.chat.message import Message, Role
+from qwenchat.chat.session import Session
 from qwenchat.chat.title import suggest
 from qwenchat.cli import completion
 from qwenchat.cli.export_import import export, import_

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from qwenchat.chat.conversation import Attachment, Message, Role
 from qwenchat.chat.events import Ended, Saved, TurnEvent
 from qwenchat.chat.ids import unix_ms
+from qwenchat.chat.message import Attachment, Message, Role
 from qwenchat.chat.title import suggest
 from qwenchat.chat.turn import TurnEvents, Turns
 from qwenchat.errors import Interrupted, QwenchatError

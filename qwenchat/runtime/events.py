@@ -4,9 +4,10 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import NamedTuple
 
-from qwenchat.chat.conversation import Message, Session
 from qwenchat.chat.events import TurnEvent
+from qwenchat.chat.message import Message
 from qwenchat.chat.ports import ModelInfo
+from qwenchat.chat.session import Session
 from qwenchat.errors import QwenchatError
 
 

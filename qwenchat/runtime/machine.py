@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qwenchat.chat.conversation import Message
+from qwenchat.chat.message import Message
 
 if TYPE_CHECKING:
     from qwenchat.engines.local.protocol import Device

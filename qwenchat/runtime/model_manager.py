@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from qwenchat.chat import context, prompt
-from qwenchat.chat.conversation import Attachment, Message, Role, Session, Status
 from qwenchat.chat.events import Loading
+from qwenchat.chat.message import Attachment, Message, Role, Status, text_parts
 from qwenchat.chat.ports import Engine, ModelInfo
+from qwenchat.chat.session import Session
 from qwenchat.errors import CannotLoad, EngineDied, Interrupted, NotFound, QwenchatError
 from qwenchat.i18n import _
 from qwenchat.runtime.events import Fill, Listener, Loaded, LoadingModel, Offer
@@ -107,7 +108,15 @@ class LoadedModel:
         engine, info = self.engine, self.info
         if not self.is_for(session) or not engine or not info:
             return None
-        question = Message("", session.id, None, Role.USER, text, 0, attachments=tuple(attachments))
+        question = Message(
+            id="",
+            session=session.id,
+            parent=None,
+            role=Role.USER,
+            parts=text_parts(text),
+            created=0,
+            attachments=tuple(attachments),
+        )
         *said, _question = prompt.said_in([*branch, question])
         counts = await self._count(engine, info, session.system, said)
         if text or attachments:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from qwenchat import config
-from qwenchat.chat.conversation import Session
 from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.session import Session
 from qwenchat.config import Settings
 from qwenchat.errors import NotFound, StoreError
 from qwenchat.i18n import _

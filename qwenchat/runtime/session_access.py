@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from qwenchat.chat.conversation import Attachment, Message, Role, Session, Status
 from qwenchat.chat.events import Delta, Ended, Saved, TurnEvent
 from qwenchat.chat.ids import UUIDv7, unix_ms
 from qwenchat.chat.memory import MemoryStore, no_such_message
+from qwenchat.chat.message import Attachment, Message, Role, Status, text_parts
 from qwenchat.chat.ports import SessionStore
+from qwenchat.chat.session import Session
 from qwenchat.runtime.events import Opened
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import whole
@@ -53,7 +54,7 @@ class Sessions:
     def new(self, model: str = "", *, private: bool = False) -> Session:
         """Return a new session; it is kept from its first question, or its first draft, on."""
         now = unix_ms()
-        session = Session(self.new_id(), now, now, model=model, system=self._program.settings.system)
+        session = Session(id=self.new_id(), created=now, updated=now, model=model, system=self._program.settings.system)
         if private:
             self._private_ids.add(session.id)
         self._unsaved[session.id] = session
@@ -112,7 +113,13 @@ class Sessions:
     ) -> Message:
         """Keep a question below `parent` and return it."""
         question = Message(
-            self.new_id(), session_id, parent, Role.USER, whole(text), unix_ms(), attachments=attachments
+            id=self.new_id(),
+            session=session_id,
+            parent=parent,
+            role=Role.USER,
+            parts=text_parts(whole(text)),
+            created=unix_ms(),
+            attachments=attachments,
         )
         await asyncio.to_thread(self.store(session_id).add, question)
         return question

@@ -12,8 +12,10 @@ from typing import Protocol
 
 import msgspec
 
-from qwenchat.chat.conversation import Attachment, Message, Session, Status, Tree
+from qwenchat.chat.message import Attachment, Message, Status
 from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.session import Session
+from qwenchat.chat.tree import Tree
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line, whole

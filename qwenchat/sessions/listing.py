@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from qwenchat.chat.conversation import Session
 from qwenchat.chat.memory import no_such_session
+from qwenchat.chat.session import Session
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
 from qwenchat.sessions import rows

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from qwenchat.chat.conversation import Role
+from qwenchat.chat.message import Role
 from qwenchat.sessions.words import fold, phrase, quoted, tokens, unspaced
 from qwenchat.text.safe import whole
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import msgspec
 
-from qwenchat.chat.conversation import Attachment, FinishReason, Message, Role, Session, Status, Timings, Usage
 from qwenchat.chat.memory import no_such_message, no_such_session
+from qwenchat.chat.message import Attachment, FinishReason, Message, Role, Status, Timings, Usage, text_parts
 from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.session import Session
 from qwenchat.text.safe import whole
 
 Row = Sequence[Any]
@@ -102,14 +103,13 @@ def message_of(
             session=session,
             parent=parent,
             role=_ROLES[role],
-            text=text,
+            parts=text_parts(text, unpacked(token_ids)),
             created=created,
             status=_STATUSES[status],
             finished=finished,
             model=model,
             model_file=model_file,
             sampling=more.sampling,
-            token_ids=unpacked(token_ids),
             finish_reason=more.finish_reason,
             usage=more.usage,
             timings=more.timings,

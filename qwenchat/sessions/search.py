@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qwenchat.chat.conversation import Role
+from qwenchat.chat.message import Role
 from qwenchat.sessions.database import Database
 from qwenchat.sessions.query import Query, understand
 from qwenchat.sessions.words import TOKENIZER, fold, tokens, unspaced

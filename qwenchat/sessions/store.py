@@ -11,9 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from qwenchat.chat.conversation import Message, Role, Session, Status, Tree, title_of
 from qwenchat.chat.ids import Clock, NewId, UUIDv7, unix_ms
 from qwenchat.chat.memory import no_such_message, no_such_session
+from qwenchat.chat.message import Message, Role, Status
+from qwenchat.chat.session import Session, title_of
+from qwenchat.chat.tree import Tree
 from qwenchat.errors import NotFound
 from qwenchat.i18n import _
 from qwenchat.sessions import rows

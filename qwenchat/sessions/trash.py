@@ -8,9 +8,9 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from qwenchat.chat.conversation import Tree
 from qwenchat.chat.ids import Clock
 from qwenchat.chat.memory import no_such_message, no_such_session
+from qwenchat.chat.tree import Tree
 from qwenchat.sessions.database import Database
 from qwenchat.sessions.locks import SessionLocks
 from qwenchat.sessions.migrate import safety_copy

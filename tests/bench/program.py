@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from qwenchat.chat.conversation import Session
 from qwenchat.chat.ids import unix_ms
+from qwenchat.chat.session import Session
 from qwenchat.runtime.program import Program
 from tests.bench.screen import READY, env
 from tests.bench.transcript import messages
@@ -60,7 +60,7 @@ def keep(home: Path, count: int) -> str:
     program = Program({"QWENCHAT_HOME": str(home)})
     now, name = unix_ms(), f"chat-{count}"
     with program.store.together():
-        program.store.create(Session(name, now, now, title=name, model="guide"))
+        program.store.create(Session(id=name, created=now, updated=now, title=name, model="guide"))
         for message in messages(count):
             parent = message.parent and f"{name}-{message.parent}"
             program.store.add(replace(message, id=f"{name}-{message.id}", session=name, parent=parent))

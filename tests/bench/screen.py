@@ -15,8 +15,9 @@ from pathlib import Path
 
 import psutil
 
-from qwenchat.chat.conversation import Message, Role, Session, Status
 from qwenchat.chat.ids import UUIDv7, unix_ms
+from qwenchat.chat.message import Message, Role, Status, text_parts
+from qwenchat.chat.session import Session
 from qwenchat.runtime.program import Program
 from tests.bench.synthetic import model_file
 from tests.fakes.commands import environment, qwenchat
@@ -61,11 +62,26 @@ def fill(home: Path, count: int) -> None:
     with program.store.together():
         for number in range(count):
             when = now - number * 600_000
-            session = Session(new_id(), when, when, title=f"Chat {number}")
-            question = Message(new_id(), session.id, None, Role.USER, f"What is {number}?", when)
+            session = Session(id=new_id(), created=when, updated=when, title=f"Chat {number}")
+            question = Message(
+                id=new_id(),
+                session=session.id,
+                parent=None,
+                role=Role.USER,
+                parts=text_parts(f"What is {number}?"),
+                created=when,
+            )
             program.store.create(session)
             program.store.add(
-                question, Message(new_id(), session.id, question.id, Role.ASSISTANT, f"A number, {number}.", when + 1)
+                question,
+                Message(
+                    id=new_id(),
+                    session=session.id,
+                    parent=question.id,
+                    role=Role.ASSISTANT,
+                    parts=text_parts(f"A number, {number}."),
+                    created=when + 1,
+                ),
             )
     program.close()
 

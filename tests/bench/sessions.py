@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from qwenchat.chat.conversation import Message, Role, Session, Status
+from qwenchat.chat.message import Message, Role, Status, text_parts
+from qwenchat.chat.session import Session
 from qwenchat.sessions import rows
 from qwenchat.sessions.database import Database
 from qwenchat.sessions.store import Store
@@ -76,7 +77,11 @@ def fill(database: Database, total: int) -> None:
     for session in range(1, SESSIONS + 1):
         title = words.english(6) if session % 2 else words.chinese(6)
         store_row = Session(
-            f"{session:012x}", START, START + session * 1000, title=title, tags=("rare",) if session % 500 == 1 else ()
+            id=f"{session:012x}",
+            created=START,
+            updated=START + session * 1000,
+            title=title,
+            tags=("rare",) if session % 500 == 1 else (),
         )
         with database.write() as connection:
             connection.execute(INSERT_SESSION, rows.session_row(store_row))
@@ -118,9 +123,19 @@ def append_ms(store: Store) -> tuple[float, float]:
     """Return the median and the 99th percentile of appending to a long answer."""
     session, question, answer = (f"appending-{time.time_ns()}-{n}" for n in range(3))
     now = 2 * START
-    store.create(Session(session, now, now))
-    store.add(Message(question, session, None, Role.USER, "?", now))
-    store.add(Message(answer, session, question, Role.ASSISTANT, "", now, Status.STREAMING))
+    store.create(Session(id=session, created=now, updated=now))
+    store.add(Message(id=question, session=session, parent=None, role=Role.USER, parts=text_parts("?"), created=now))
+    store.add(
+        Message(
+            id=answer,
+            session=session,
+            parent=question,
+            role=Role.ASSISTANT,
+            parts=text_parts(""),
+            created=now,
+            status=Status.STREAMING,
+        )
+    )
     taken = []
     with store.streaming(session):
         for _n in range(2000):

@@ -11,8 +11,8 @@ from typing import Any
 
 import psutil
 
-from qwenchat.chat.conversation import Timings, Usage
 from qwenchat.chat.events import Delta, EngineEvent, Finished, Prefilling
+from qwenchat.chat.message import Timings, Usage
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local.engine import LocalEngine, Planned

@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from qwenchat.chat.conversation import FinishReason, Timings, Usage
 from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, Prefilling
+from qwenchat.chat.message import FinishReason, Timings, Usage
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling, qwen2_defaults

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from qwenchat.chat.conversation import Role, Session
+from qwenchat.chat.message import Role
+from qwenchat.chat.session import Session
 from qwenchat.sessions import search
 from qwenchat.sessions.query import understand
 from qwenchat.sessions.search import Found
@@ -29,10 +30,10 @@ TEXTS = {
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = store_in(tmp_path_factory.mktemp("search"))
-    store.create(Session("s", 1, 1, title="About things"))
+    store.create(Session(id="s", created=1, updated=1, title="About things"))
     for n, (name, text) in enumerate(TEXTS.items()):
         store.add(question(name, text, created=n * DAY_MS))
-    store.create(Session("t", 1, 1, title="旅行计划 travel", tags=("work", "Two Words")))
+    store.create(Session(id="t", created=1, updated=1, title="旅行计划 travel", tags=("work", "Two Words")))
     store.add(question("q", "Where to go?", session="t", created=DAY_MS * 30))
     store.add(full_answer("a", "Go to the templates museum.", "q", session="t"))
     return store
@@ -158,7 +159,7 @@ def test_what_was_found_is_marked(store: Store, typed: str, message: str, marked
 
 def test_excerpts_are_one_clean_line_around_the_match(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    store.create(Session("s", 1, 1, title="t"))
+    store.create(Session(id="s", created=1, updated=1, title="t"))
     store.add(question("q", "far away " * 100 + "\x1b[31m[bold]needle\x1b[0m\n\n\tand\u202e more " + "x" * 500))
     (hit,) = store.search.find("needle").hits
     (start, end) = hit.excerpt.marks[0]
@@ -170,7 +171,7 @@ def test_excerpts_are_one_clean_line_around_the_match(tmp_path: Path) -> None:
 def test_few_are_ranked_and_many_are_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "MANY", 30)
     store = store_in(tmp_path)
-    store.create(Session("s", 1, 1, title="none"))
+    store.create(Session(id="s", created=1, updated=1, title="none"))
     store.add(question("m000", "needle needle needle"))
     store.add(*(question(f"m{n:03}", f"word {'and more ' * 9} {'needle' if n < 25 else ''}") for n in range(1, 100)))
     found = store.search.find("needle", 5)

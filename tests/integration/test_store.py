@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qwenchat.chat.conversation import Attachment, FinishReason, Message, Role, Session, Status, Timings, Usage
 from qwenchat.chat.memory import MemoryStore
+from qwenchat.chat.message import Attachment, FinishReason, Message, Role, Status, Timings, Usage, text_parts
 from qwenchat.chat.ports import SessionStore
 from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.session import Session
 from qwenchat.chat.turn import Turns
 from qwenchat.errors import NotFound, StoreError, WrongUse
 from qwenchat.sessions.store import Store
@@ -100,7 +101,7 @@ def test_any_session_and_message_come_back_equal(tmp_path: Path, session: Sessio
 
 def test_what_utf8_can_not_hold_is_replaced(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    store.create(Session("s", 1, 1, title="a\ud800b"))
+    store.create(Session(id="s", created=1, updated=1, title="a\ud800b"))
     store.add(question("q", "x\udc00\0y"))
     assert store.session("s").title == "a\ufffdb"
     assert store.branch("q")[0].text == "x\ufffd\0y"
@@ -108,8 +109,10 @@ def test_what_utf8_can_not_hold_is_replaced(tmp_path: Path) -> None:
 
 def test_an_answer_grows_and_is_searched_when_it_ends(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    store.create(Session("s", 1, 1))
-    answer = Message("a", "s", "q", Role.ASSISTANT, "", 2, Status.STREAMING)
+    store.create(Session(id="s", created=1, updated=1))
+    answer = Message(
+        id="a", session="s", parent="q", role=Role.ASSISTANT, parts=text_parts(""), created=2, status=Status.STREAMING
+    )
     store.add(question("q", "Say something"), answer)
     store.append("a", "marvel", [1, 2])
     store.append("a", "lous", [3])
@@ -129,7 +132,7 @@ def test_an_answer_grows_and_is_searched_when_it_ends(tmp_path: Path) -> None:
 
 def test_the_first_question_gives_the_title(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    store.create(Session("s", 1, 1))
+    store.create(Session(id="s", created=1, updated=1))
     store.add(question("q", "\nWhy  is it so?\nTell me", created=7))
     assert (store.session("s").title, store.session("s").updated) == ("Why is it so?", 7)
     store.label("s", title="Mine")
@@ -143,30 +146,30 @@ def test_a_message_needs_its_session_and_its_parent(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     with pytest.raises(NotFound):
         store.add(question("q", "Hi"))
-    store.create(Session("s", 1, 1))
+    store.create(Session(id="s", created=1, updated=1))
     with pytest.raises(NotFound):
         store.add(question("q", "Hi"), question("r", "Hi", "nowhere"))
     assert len(store.tree("s")) == 0
-    store.create(Session("other", 1, 1))
+    store.create(Session(id="other", created=1, updated=1))
     store.add(replace(question("theirs", "Hi"), session="other"))
     with pytest.raises(NotFound):
         store.add(question("q", "Hi", "theirs"))
     with pytest.raises(StoreError):
-        store.create(Session("s", 1, 1))
+        store.create(Session(id="s", created=1, updated=1))
     with pytest.raises(NotFound):
-        store.update(Session("t", 1, 1))
+        store.update(Session(id="t", created=1, updated=1))
 
 
 def test_together_is_all_or_nothing(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     with pytest.raises(RuntimeError), store.together():
-        store.create(Session("s", 1, 1))
+        store.create(Session(id="s", created=1, updated=1))
         store.add(question("q", "Hi"))
         assert len(store.tree("s")) == 1
         raise RuntimeError
     assert store.shelf.count() == 0
     with store.together():
-        store.create(Session("s", 1, 1))
+        store.create(Session(id="s", created=1, updated=1))
         store.add(question("q", "Hi"))
     assert store.shelf.newest()[0].messages == 1
 
@@ -174,7 +177,7 @@ def test_together_is_all_or_nothing(tmp_path: Path) -> None:
 async def test_turns_run_the_same_as_in_memory(tmp_path: Path) -> None:
     async def play(store: SessionStore) -> list[Message]:
         ids = iter(f"m{n:02}" for n in range(100))
-        store.create(Session("s", 0, 0))
+        store.create(Session(id="s", created=0, updated=0))
         turns = Turns(store, ScriptedEngine(["one two", "three", "four", " five"]), lambda: next(ids), fake_clock())
         for _round in range(2):
             async for _event in turns.send("s", "Hi", [Attachment("a", "b", b"c")]):
@@ -192,7 +195,7 @@ async def test_turns_run_the_same_as_in_memory(tmp_path: Path) -> None:
 @pytest.mark.parametrize("on_disk", [True, False])
 def test_questions_move_below_an_answer_until_they_are_answered(tmp_path: Path, on_disk: bool) -> None:
     store: SessionStore = store_in(tmp_path) if on_disk else MemoryStore()
-    store.create(Session("s", 0, 0))
+    store.create(Session(id="s", created=0, updated=0))
     file = Attachment("notes.txt", "text/plain", b"notes")
     waits = replace(question("q2", "And why?", "q1"), attachments=(file,))
     store.add(question("q1", "What?"), waits, question("q3", "Really?", "q2"))
@@ -223,7 +226,7 @@ def test_the_newest_come_first_by_pages(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     for n in range(7):
         tags = ("even",) if n % 2 == 0 else ()
-        store.create(Session(f"s{n}", n, n, pinned=n == 2, tags=tags, title=str(n)))
+        store.create(Session(id=f"s{n}", created=n, updated=n, pinned=n == 2, tags=tags, title=str(n)))
     store.trash.put("s5")
     assert [entry.session.id for entry in store.shelf.newest(3)] == ["s2", "s6", "s4"]
     assert [entry.session.id for entry in store.shelf.newest(3, 3)] == ["s3", "s1", "s0"]
@@ -239,7 +242,7 @@ def test_ids_by_prefix(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     assert store.shelf.latest() is None
     for session_id in ("0198aaaa-1111", "0198aaaa-1122", "0198bbbb-2222", "0198bbbb"):
-        store.create(Session(session_id, 1, 1))
+        store.create(Session(id=session_id, created=1, updated=1))
     assert store.shelf.resolve("0198AAAA-112") == "0198aaaa-1122"
     assert store.shelf.resolve("0198bbbb") == "0198bbbb"
     with pytest.raises(WrongUse, match="0198aaaa-1122"):
@@ -275,7 +278,7 @@ def test_only_the_owner_can_read(tmp_path: Path) -> None:
 
 def test_threads_read_and_write_at_once(tmp_path: Path) -> None:
     store = store_in(tmp_path, busy_s=30)
-    store.create(Session("s", 1, 1))
+    store.create(Session(id="s", created=1, updated=1))
     failures: list[Exception] = []
 
     def work(n: int) -> None:
@@ -299,7 +302,7 @@ def test_threads_read_and_write_at_once(tmp_path: Path) -> None:
 
 def test_one_turn_a_session(tmp_path: Path) -> None:
     store, other = store_in(tmp_path), Store(database_in(tmp_path))
-    store.create(Session("../s", 1, 1))
+    store.create(Session(id="../s", created=1, updated=1))
     with store.streaming("../s"):
         for second in (store, other):
             with pytest.raises(StoreError), second.streaming("../s"):

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.chat.conversation import Attachment, Message, Role, Session, Status
+from qwenchat.chat.message import Attachment, Message, Role, Status, text_parts
+from qwenchat.chat.session import Session
 from qwenchat.doctor.storage import store as doctor_store
 from qwenchat.errors import StoreError
 from qwenchat.runtime.program import Program
@@ -27,7 +28,7 @@ from tests.fakes.stores import database_in, filled, full_answer, question, store
 FILLER = """
 import resource, sys
 from pathlib import Path
-from qwenchat.chat.conversation import Message, Role
+from qwenchat.chat.message import Message, Role
 from qwenchat.doctor.storage import store as doctor_store
 from qwenchat.errors import StoreError
 from qwenchat.runtime.program import Program
@@ -140,13 +141,21 @@ def large(folder: Path) -> Store:
     """Return a store of some 400 messages, long ones and one with a file among them."""
     store = store_in(folder)
     for session in range(20):
-        store.create(Session(f"s{session}", session, session, title=f"Title {session}", tags=("t",)))
+        store.create(Session(id=f"s{session}", created=session, updated=session, title=f"Title {session}", tags=("t",)))
         parent = None
         for n in range(0, 20, 2):
             asked, answer = f"q{session}-{n}", f"a{session}-{n}"
             file = (Attachment("f", "text/plain", b"file" * 5000),) if n == 4 else ()
             store.add(
-                Message(asked, f"s{session}", parent, Role.USER, f"asked {n} " * 50, n, attachments=file),
+                Message(
+                    id=asked,
+                    session=f"s{session}",
+                    parent=parent,
+                    role=Role.USER,
+                    parts=text_parts(f"asked {n} " * 50),
+                    created=n,
+                    attachments=file,
+                ),
                 full_answer(answer, f"answered {n} 回答 " * (2000 if n == 8 else 40), asked, session=f"s{session}"),
             )
             parent = answer
@@ -278,8 +287,19 @@ def test_salvage_reads_every_row_of_a_whole_database(tmp_path: Path) -> None:
 
 def test_an_answer_that_was_streaming_is_recovered(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    store.create(Session("s", 1, 1))
-    store.add(question("q", "?"), Message("a", "s", "q", Role.ASSISTANT, "", 2, Status.STREAMING))
+    store.create(Session(id="s", created=1, updated=1))
+    store.add(
+        question("q", "?"),
+        Message(
+            id="a",
+            session="s",
+            parent="q",
+            role=Role.ASSISTANT,
+            parts=text_parts(""),
+            created=2,
+            status=Status.STREAMING,
+        ),
+    )
     store.append("a", "half an ", [1])
     store.append("a", "answer", [2])
     store.close()

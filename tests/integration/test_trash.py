@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.chat.conversation import Message, Role, Session, Status
 from qwenchat.chat.events import Saved
+from qwenchat.chat.message import Message, Role, Status, text_parts
+from qwenchat.chat.session import Session
 from qwenchat.chat.turn import Turns
 from qwenchat.errors import NotFound, StoreError
 from qwenchat.runtime.program import Program
@@ -36,7 +37,7 @@ def test_trash_and_back(tmp_path: Path) -> None:
 def test_forever_leaves_nothing(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     filled(store)
-    store.create(Session("t", 1, 1))
+    store.create(Session(id="t", created=1, updated=1))
     store.add(question("t1", "Keep templates", session="t"))
     store.trash.delete_forever("s")
     assert [hit.session for hit in store.search.find("templates").hits if hit.message] == ["t"]
@@ -56,13 +57,13 @@ def test_forever_leaves_nothing(tmp_path: Path) -> None:
 def test_many_are_copied_before(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     for n in range(12):
-        store.create(Session(f"s{n}", n, n))
+        store.create(Session(id=f"s{n}", created=n, updated=n))
     store.trash.delete_forever("s0")
     assert not safety_copies(database_in(tmp_path))
     for _round in range(3):
         store.trash.delete_forever(*(entry.session.id for entry in store.shelf.newest()))
         for n in range(12):
-            store.create(Session(f"s{n}", n, n))
+            store.create(Session(id=f"s{n}", created=n, updated=n))
     copies = safety_copies(database_in(tmp_path))
     assert len(copies) == 2
     with sqlite3.connect(copies[-1]) as plain:
@@ -95,8 +96,8 @@ def test_one_message_and_what_hangs_below(tmp_path: Path) -> None:
 def test_emptying_after_a_time(tmp_path: Path) -> None:
     store = Store(database_in(tmp_path), clock=fake_clock(100))
     filled(store)
-    store.create(Session("old", 1, 1))
-    store.create(Session("new", 1, 1))
+    store.create(Session(id="old", created=1, updated=1))
+    store.create(Session(id="new", created=1, updated=1))
     store.trash.remove_message("a2")
     store.trash.put("old")
     store.trash.put("new")
@@ -115,7 +116,7 @@ def test_emptying_while_another_program_has_the_trash_too(
     """The other program comes while the safety copy is made."""
     store, other = store_in(tmp_path), Store(database_in(tmp_path))
     for n in range(12):
-        store.create(Session(f"s{n}", n, n, trashed=n))
+        store.create(Session(id=f"s{n}", created=n, updated=n, trashed=n))
 
     def meanwhile(file: Path, why: str) -> Path:
         if restored:
@@ -135,9 +136,20 @@ def test_emptying_while_another_program_has_the_trash_too(
 def test_what_streams_is_emptied_another_time(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     for name in ("s", "t"):
-        store.create(Session(name, 1, 1))
+        store.create(Session(id=name, created=1, updated=1))
     with store.streaming("s"):
-        store.add(question("q", "?"), Message("a", "s", "q", Role.ASSISTANT, "", 1, Status.STREAMING))
+        store.add(
+            question("q", "?"),
+            Message(
+                id="a",
+                session="s",
+                parent="q",
+                role=Role.ASSISTANT,
+                parts=text_parts(""),
+                created=1,
+                status=Status.STREAMING,
+            ),
+        )
         for name in ("s", "t"):
             store.label(name, trashed=5)
         assert store.trash.empty(100) == ["t"]
@@ -148,7 +160,7 @@ def test_what_streams_is_emptied_another_time(tmp_path: Path) -> None:
 def test_the_store_opens_where_the_trash_can_not_be_emptied(tmp_path: Path) -> None:
     store = store_in(tmp_path / "home")
     for n in range(12):
-        store.create(Session(f"s{n}", n, n, trashed=n))
+        store.create(Session(id=f"s{n}", created=n, updated=n, trashed=n))
     store.close()
     (tmp_path / "home" / "data" / "copies").write_text("in the place of the folder for copies")
     for days in ("30", str(10**15)):
@@ -159,9 +171,20 @@ def test_the_store_opens_where_the_trash_can_not_be_emptied(tmp_path: Path) -> N
 
 def test_not_under_a_turn(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    store.create(Session("s", 1, 1))
+    store.create(Session(id="s", created=1, updated=1))
     with store.streaming("s"):
-        store.add(question("q", "?"), Message("a", "s", "q", Role.ASSISTANT, "", 1, Status.STREAMING))
+        store.add(
+            question("q", "?"),
+            Message(
+                id="a",
+                session="s",
+                parent="q",
+                role=Role.ASSISTANT,
+                parts=text_parts(""),
+                created=1,
+                status=Status.STREAMING,
+            ),
+        )
         with pytest.raises(StoreError):
             store.trash.delete_forever("s")
     store.trash.delete_forever("s")
@@ -169,7 +192,7 @@ def test_not_under_a_turn(tmp_path: Path) -> None:
 
 def test_a_long_conversation_goes_too(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    store.create(Session("s", 1, 1))
+    store.create(Session(id="s", created=1, updated=1))
     store.add(*(question(f"m{n:05}", "x", f"m{n - 1:05}" if n else None) for n in range(3000)))
     assert len(store.branch("m02999")) == 3000
     assert store.trash.remove_message("m00001") == "m00000"

@@ -7,8 +7,9 @@ from typing import Any
 
 from textual.pilot import Pilot
 
-from qwenchat.chat.conversation import Message, Session, Status
 from qwenchat.chat.ids import UUIDv7, unix_ms
+from qwenchat.chat.message import Message, Status
+from qwenchat.chat.session import Session
 from qwenchat.runtime.program import Program
 from qwenchat.tui.app import QwenchatApp, Start
 from qwenchat.tui.screens.chat import ChatScreen
@@ -99,7 +100,7 @@ async def chatting(
 def kept_session(program: Program, title: str, *messages: Message, **fields: Any) -> Session:
     """Keep a session on disk before the screen opens."""
     now = unix_ms()
-    session = Session(UUIDv7()(), now, now, title=title, model="guide", **fields)
+    session = Session(id=UUIDv7()(), created=now, updated=now, title=title, model="guide", **fields)
     program.store.create(session)
     for message in messages:
         program.store.add(message)

@@ -3,7 +3,7 @@
 import pytest
 from textual.widgets import Button
 
-from qwenchat.chat.conversation import Status
+from qwenchat.chat.message import Status
 from qwenchat.chat.ports import Engine
 from qwenchat.errors import CannotLoad
 from qwenchat.runtime.load_planner import Wishes

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.chat.conversation import Attachment, Session, Status
 from qwenchat.chat.events import Delta, Loading
+from qwenchat.chat.message import Attachment, Status
 from qwenchat.chat.ports import Engine, ModelInfo
+from qwenchat.chat.session import Session
 from qwenchat.errors import CannotLoad, Interrupted, StoreError
 from qwenchat.runtime.chat_service import Chats
 from qwenchat.runtime.events import ChatEvent, Failed, Happened, Offer, Queue
@@ -135,7 +136,10 @@ class Loads(ScriptedEngine):
 async def test_leaving_ends_a_load_that_no_question_asked_for(program: Program) -> None:
     engine = Loads()
     async with running(program, lambda _reference, _wishes: engine) as (chats, _told):
-        warming = [asyncio.create_task(chats.model.load(Session("s", 1, 1, model=name))) for name in ("a", "b")]
+        warming = [
+            asyncio.create_task(chats.model.load(Session(id="s", created=1, updated=1, model=name)))
+            for name in ("a", "b")
+        ]
         await until(lambda: engine.loading)
     for each in await asyncio.gather(*warming, return_exceptions=True):
         assert isinstance(each, Interrupted)
@@ -150,7 +154,7 @@ async def test_leaving_ends_a_load_whose_engine_is_still_being_made(program: Pro
         return Loads()
 
     async with running(program, slowly) as (chats, _told):
-        warming = asyncio.create_task(chats.model.load(Session("s", 1, 1, model="a")))
+        warming = asyncio.create_task(chats.model.load(Session(id="s", created=1, updated=1, model="a")))
         await asyncio.to_thread(made.wait, 10)
         closing = asyncio.create_task(chats.close())
         await asyncio.sleep(0)

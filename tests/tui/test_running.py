@@ -5,17 +5,18 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from qwenchat.chat.conversation import Message, Role, Session, Status
 from qwenchat.chat.events import Loading
+from qwenchat.chat.message import Message, Role, Status, text_parts
 from qwenchat.chat.ports import Engine, ModelInfo
 from qwenchat.chat.prompt import Turn
+from qwenchat.chat.session import Session
 from qwenchat.errors import CannotLoad, EngineDied
 from qwenchat.runtime.events import ChatEvent, Offer
 from qwenchat.runtime.load_planner import Wishes
 from qwenchat.runtime.model_manager import LoadedModel
 from tests.fakes.scripted import ScriptedEngine
 
-SESSION = Session("s", 1, 1, model="guide")
+SESSION = Session(id="s", created=1, updated=1, model="guide")
 
 
 @dataclass
@@ -30,11 +31,20 @@ class Counting(ScriptedEngine):
 
 
 def question(text: str) -> Message:
-    return Message(f"q{text}", "s", None, Role.USER, text, 1)
+    return Message(id=f"q{text}", session="s", parent=None, role=Role.USER, parts=text_parts(text), created=1)
 
 
 def answer(text: str, tokens: tuple[int, ...] = (), file: str = "") -> Message:
-    return Message(f"a{text}", "s", None, Role.ASSISTANT, text, 1, Status.COMPLETE, model_file=file, token_ids=tokens)
+    return Message(
+        id=f"a{text}",
+        session="s",
+        parent=None,
+        role=Role.ASSISTANT,
+        parts=text_parts(text, tokens),
+        created=1,
+        status=Status.COMPLETE,
+        model_file=file,
+    )
 
 
 async def test_the_gauge_counts_what_the_model_will_read() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qwenchat.chat.conversation import Session, Status
+from qwenchat.chat.message import Status
+from qwenchat.chat.session import Session
 from qwenchat.runtime.program import Program
 from tests.fakes import ggufs
 from tests.fakes.commands import qwenchat
@@ -136,7 +137,7 @@ def test_without_a_terminal_it_says_what_to_do() -> None:
 
 def test_a_session_in_the_trash_does_not_open() -> None:
     store = Program.here().store
-    store.create(Session("s", 1, 1, trashed=2))
+    store.create(Session(id="s", created=1, updated=1, trashed=2))
     store.close()
     with qwenchat_in_terminal("--session", "s") as terminal:
         assert terminal.end() == 3

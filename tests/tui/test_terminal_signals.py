@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qwenchat.chat.conversation import Message, Status
+from qwenchat.chat.message import Message, Status
 from qwenchat.runtime.program import Program
 from tests.fakes import ggufs
 from tests.tui.terminal import CTRL_Q, ENTER, Terminal, qwenchat_in_terminal

@@ -4,8 +4,8 @@ from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
-from qwenchat.chat.conversation import Message, Role
 from qwenchat.chat.events import EngineEvent
+from qwenchat.chat.message import Message, Role, text_parts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.title import suggest, title_in
@@ -15,7 +15,10 @@ from tests.fakes.scripted import ScriptedEngine
 
 def conversation(*texts: str) -> list[Message]:
     roles = (Role.USER, Role.ASSISTANT)
-    return [Message(f"m{i}", "s", None, roles[i % 2], text, i) for i, text in enumerate(texts)]
+    return [
+        Message(id=f"m{i}", session="s", parent=None, role=roles[i % 2], parts=text_parts(text), created=i)
+        for i, text in enumerate(texts)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from qwenchat.chat.conversation import Attachment, Message, Role, Session, Status
 from qwenchat.chat.events import Delta, Ended, Finished, LeftOut, Saved, TurnEvent
 from qwenchat.chat.memory import MemoryStore
+from qwenchat.chat.message import Attachment, Message, Role, Status
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.session import Session
 from qwenchat.chat.turn import TurnEvents, Turns
 from qwenchat.errors import CannotLoad, EngineDied, Interrupted, PromptTooLong, StoreError
 from tests.fakes.scripted import ScriptedEngine
@@ -27,7 +28,7 @@ def counting(start: int = 0) -> Iterator[int]:
 def turns_with(engine: ScriptedEngine, store: MemoryStore | None = None) -> Turns:
     ids, ticks = counting(), counting(1000)
     store = store or MemoryStore()
-    store.create(Session("s", created=0, updated=0))
+    store.create(Session(id="s", created=0, updated=0))
     return Turns(store, engine, new_id=lambda: f"m{next(ids):03}", clock=lambda: next(ticks))
 
 

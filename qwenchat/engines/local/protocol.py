@@ -10,7 +10,7 @@ from typing import IO, BinaryIO
 import msgspec
 from msgspec import Struct
 
-from qwenchat.chat.conversation import FinishReason, Timings, Usage
+from qwenchat.chat.message import FinishReason, Timings, Usage
 from qwenchat.chat.sampling import Sampling
 
 FRAME = struct.Struct("<I")

@@ -3,7 +3,7 @@
 import time
 from array import array
 
-from qwenchat.chat.conversation import FinishReason, Timings, Usage
+from qwenchat.chat.message import FinishReason, Timings, Usage
 from qwenchat.engines.local.protocol import Done, Failed, Generate, Piece, Progress
 from qwenchat.engines.worker.c_api import DecodeFailed
 from qwenchat.engines.worker.detokenizer import AnswerText

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from textual import on
 
-from qwenchat.chat.conversation import Session
+from qwenchat.chat.session import Session
 from qwenchat.errors import NotFound
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
