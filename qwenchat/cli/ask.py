@@ -35,7 +35,7 @@ from qwenchat.engines.local.protocol import MAX_THREADS, Lora
 from qwenchat.errors import ExitCode, FileError, NotFound, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.reference import Guide
-from qwenchat.runtime.load_planner import Wishes
+from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.program import Program, no_model
 from qwenchat.sessions.store import Store
 from qwenchat.text import files
@@ -162,7 +162,7 @@ class Question:
     text: str
     attachments: tuple[Attachment, ...]
     sampling: Sampling
-    wishes: Wishes
+    wishes: LoadOptions
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> "Question":
@@ -175,7 +175,7 @@ class Question:
             one_prompt(options["prompt"], attachments),
             attachments,
             sampling,
-            Wishes(
+            LoadOptions(
                 options["ctx"],
                 options["threads"],
                 options["gpu_layers"],

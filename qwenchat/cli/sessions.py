@@ -30,7 +30,7 @@ from qwenchat.cli.export_import import export, import_
 from qwenchat.cli.output import Output, is_terminal
 from qwenchat.errors import CannotLoad, WrongUse
 from qwenchat.i18n import _, ngettext
-from qwenchat.runtime.load_planner import Wishes
+from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.program import Program, no_model
 from qwenchat.sessions.migrate import safety_copies
 from qwenchat.sessions.recover import recover as recover_database
@@ -290,7 +290,7 @@ def rename(program: Program, session: str, title: tuple[str, ...], by_model: boo
 
 
 async def _suggested(program: Program, model: str, branch: Sequence[Message]) -> str:
-    engine = program.engine(model, Wishes())
+    engine = program.engine(model, LoadOptions())
     try:
         return await suggest(engine, branch)
     except CannotLoad as error:

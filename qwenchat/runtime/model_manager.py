@@ -14,11 +14,11 @@ from qwenchat.i18n import _
 from qwenchat.runtime.events import Fill, Listener, Loaded, LoadingModel, Offer
 
 if TYPE_CHECKING:
-    from qwenchat.runtime.load_planner import Wishes
+    from qwenchat.runtime.load_planner import LoadOptions
 
 _LEAST_CONTEXT = 512
 _USUAL_CONTEXT = 8192
-EngineFactory = Callable[[str, "Wishes"], Engine]
+EngineFactory = Callable[[str, "LoadOptions"], Engine]
 """Makes an engine for a model reference; may block and raise NotFound, FileError or CannotLoad."""
 
 
@@ -30,7 +30,7 @@ class LoadedModel:
         self.info: ModelInfo | None = None
         """Of the model that is ready, None while there is none."""
         self._new_engine, self._listener = new_engine, listener
-        self._loaded_for: tuple[str, Wishes] | None = None
+        self._loaded_for: tuple[str, LoadOptions] | None = None
         self._layers: dict[str, int] = {}
         """Layers that a model may have on the GPU, where it failed with more."""
         self._n_ctx = self._gpu_layers = 0
@@ -141,10 +141,10 @@ class LoadedModel:
         if self._closed:
             raise Interrupted(_("Loading was stopped."))
 
-    def _wanted(self, session: Session) -> "tuple[str, Wishes]":
-        from qwenchat.runtime.load_planner import Wishes  # noqa: PLC0415 - the screen is there before planning is
+    def _wanted(self, session: Session) -> "tuple[str, LoadOptions]":
+        from qwenchat.runtime.load_planner import LoadOptions  # noqa: PLC0415 - the screen is there before planning is
 
-        return session.model, Wishes(ctx=session.context, gpu_layers=self._layers.get(session.model))
+        return session.model, LoadOptions(ctx=session.context, gpu_layers=self._layers.get(session.model))
 
     async def _unload(self) -> None:
         engine, self.engine, self._loaded_for, self.info = self.engine, None, None, None

@@ -16,7 +16,7 @@ from qwenchat.chat.session import Session
 from qwenchat.errors import CannotLoad, Interrupted, StoreError
 from qwenchat.runtime.chat_service import Chats
 from qwenchat.runtime.events import ChatEvent, Failed, Happened, Offer, Queue
-from qwenchat.runtime.load_planner import Wishes
+from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_manager import EngineFactory
 from qwenchat.runtime.program import Program
 from qwenchat.runtime.session_access import Sessions
@@ -148,7 +148,7 @@ async def test_leaving_ends_a_load_that_no_question_asked_for(program: Program) 
 async def test_leaving_ends_a_load_whose_engine_is_still_being_made(program: Program) -> None:
     made, go_on = threading.Event(), threading.Event()
 
-    def slowly(_reference: str, _wishes: Wishes) -> Engine:
+    def slowly(_reference: str, _wishes: LoadOptions) -> Engine:
         made.set()
         assert go_on.wait(10)
         return Loads()
@@ -217,7 +217,7 @@ async def test_a_waiting_question_stays_where_it_is_when_the_one_before_is_stopp
 async def test_what_waits_behind_a_failed_load_is_answered_after_it(program: Program) -> None:
     engine, wished, go_on = LoadsLater(("A1", "A2")), [], threading.Event()
 
-    def once(_reference: str, wishes: Wishes) -> Engine:
+    def once(_reference: str, wishes: LoadOptions) -> Engine:
         wished.append(wishes.ctx)
         assert go_on.wait(10)
         if len(wished) == 1:

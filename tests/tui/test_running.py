@@ -12,7 +12,7 @@ from qwenchat.chat.prompt import Turn
 from qwenchat.chat.session import Session
 from qwenchat.errors import CannotLoad, EngineDied
 from qwenchat.runtime.events import ChatEvent, Offer
-from qwenchat.runtime.load_planner import Wishes
+from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_manager import LoadedModel
 from tests.fakes.scripted import ScriptedEngine
 
@@ -79,9 +79,9 @@ class Machine:
     """Makes engines and keeps what was asked of them."""
 
     most: int
-    asked: list[Wishes] = field(default_factory=list)
+    asked: list[LoadOptions] = field(default_factory=list)
 
-    def engine(self, _reference: str, wishes: Wishes) -> Engine:
+    def engine(self, _reference: str, wishes: LoadOptions) -> Engine:
         self.asked.append(wishes)
         return OnGPU(layers=25 if wishes.gpu_layers is None else wishes.gpu_layers, most=self.most)
 
