@@ -76,11 +76,9 @@ class MemoryStore:
 
     def withdraw(self, session_id: str) -> list[Message]:
         with self._lock:
-            entered = []
-            for waiting in self.waiting(session_id):
-                question = waiting.below(self.tree(session_id).place_for(waiting.follows))
-                self.add(question)
-                entered.append(question)
+            leaf = self.session(session_id).leaf
+            entered = self.tree(session_id).unanswered(self.waiting(session_id), leaf)
+            self.add(*entered)
             return entered
 
     @contextmanager

@@ -81,8 +81,11 @@ class Turns:
         """Ask a question of the outbox, which enters the tree now."""
 
         async def begin(session: Session) -> _Answering:
-            tree = await asyncio.to_thread(self.store.tree, session.id)
-            return await self._ask(session, waiting.below(tree.place_for(waiting.follows)), sampling)
+            parent = session.leaf
+            if waiting.follows != session.leaf:
+                tree = await asyncio.to_thread(self.store.tree, session.id)
+                parent = tree.place_for(waiting.follows, session.leaf)
+            return await self._ask(session, waiting.below(parent), sampling)
 
         return Turn(self.store, waiting.session, begin)
 
@@ -137,6 +140,7 @@ class Turn:
         self, store: SessionStore, session_id: str, begin: Callable[[Session], Awaitable["_Answering"]]
     ) -> None:
         self._store, self._session_id, self._begin = store, session_id, begin
+        self.is_cancelled = False
         self._answering: _Answering | None = None
         self._events = self._run()
 
@@ -156,6 +160,7 @@ class Turn:
 
         Where nothing is generated yet, they raise Interrupted after it.
         """
+        self.is_cancelled = True
         if self._answering:
             await self._answering.cancel()
 
@@ -167,6 +172,8 @@ class Turn:
         with self._store.streaming(self._session_id):
             session = await asyncio.to_thread(self._store.session, self._session_id)
             self._answering = answering = await self._begin(session)
+            if self.is_cancelled:
+                await answering.cancel()
             task = asyncio.create_task(answering.run())
             try:
                 await asyncio.sleep(0)  # a task that is cancelled before it has begun would store nothing

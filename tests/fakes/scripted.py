@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, Prefilling
 from qwenchat.chat.message import FinishReason, Timings, Usage
-from qwenchat.chat.ports import Capabilities, ModelInfo, Request, TokenCounts
+from qwenchat.chat.ports import Capabilities, Mode, ModelInfo, Request, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import qwen2_defaults
 from qwenchat.errors import EngineDied
@@ -68,6 +68,11 @@ class ScriptedEngine:
         self._cancelled = asyncio.Event()
         """Of the newest generation."""
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the newest generation was cancelled, or left early."""
+        return self._cancelled.is_set()
+
     async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
         return ModelInfo(
             name="scripted",
@@ -78,7 +83,7 @@ class ScriptedEngine:
             opens_reasoning=self.opens_reasoning,
         )
 
-    async def count(self, turns: Sequence[Turn]) -> TokenCounts:
+    async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
         return TokenCounts(values=tuple(len(turn.text) + 4 for turn in turns))
 
     def generate(self, request: Request) -> SimpleGeneration:

@@ -8,7 +8,7 @@ from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local.bench import BenchEngine, BenchRun, random_tokens
 from qwenchat.engines.local.saved_kv import SavedKV
 from tests.fakes import ggufs
-from tests.fakes.engines import answer, questions
+from tests.fakes.engines import answer, planned, questions
 
 
 def bench_engine(path: Path, folder: Path) -> BenchEngine:

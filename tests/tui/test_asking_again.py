@@ -30,7 +30,7 @@ async def test_a_question_that_waits_is_not_asked_again() -> None:
 
 
 def cannot_load_the_guide(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
-    def new_engine(reference: str, _wishes: LoadOptions) -> Engine:
+    def new_engine(reference: str, _options: LoadOptions) -> Engine:
         if reference == "guide":
             raise CannotLoad("It is too large.", "Take a smaller one.")
         return it.engine
