@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from qwenchat.chat.message import Message
+from qwenchat.chat.message import Message, Role
+from qwenchat.chat.session import Waiting
 
 
 class Tree:
@@ -44,3 +45,27 @@ class Tree:
         while below := self._children.get(message_id):
             message_id = below[-1]
         return message_id
+
+    def place_for(self, follows: str | None, leaf: str | None) -> str | None:
+        """Return what a waiting question follows when it enters the tree.
+
+        That is the message that it was asked after, or the newest answer to it where that is a question. `leaf`, the
+        last message of the session's branch, is followed where that message is gone.
+        """
+        if follows is None:
+            return None
+        if follows not in self._messages:
+            return leaf if leaf in self._messages else None
+        answers = [child for child in self.children(follows) if child.role is Role.ASSISTANT]
+        if self._messages[follows].role is Role.USER and answers:
+            return answers[-1].id
+        return follows
+
+    def unanswered(self, waiting: Iterable[Waiting], leaf: str | None) -> list[Message]:
+        """Return waiting questions, oldest first, as they enter the tree together, without answers."""
+        entered: list[Message] = []
+        for each in waiting:
+            tree = Tree([*self, *entered]) if entered else self
+            entered.append(each.below(tree.place_for(each.follows, leaf)))
+            leaf = each.id
+        return entered
