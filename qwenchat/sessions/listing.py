@@ -23,7 +23,7 @@ class Listed:
     messages: int
 
 
-class Shelf:
+class SessionList:
     """All sessions as a list. Every method may raise StoreError."""
 
     def __init__(self, database: Database) -> None:

@@ -222,7 +222,7 @@ class ChatScreen(Commands):
     # What the sidebar reads; in threads
 
     def _newest(self, limit: int, offset: int) -> "list[Listed]":
-        return self.program.store.shelf.newest(limit, offset)
+        return self.program.store.listing.newest(limit, offset)
 
     def _search(self, typed: str) -> "Found":
         return self.program.store.search.find(typed)
