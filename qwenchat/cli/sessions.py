@@ -34,7 +34,7 @@ from qwenchat.runtime.load_planner import Wishes
 from qwenchat.runtime.program import Program, no_model
 from qwenchat.sessions.migrate import safety_copies
 from qwenchat.sessions.recover import recover as recover_database
-from qwenchat.sessions.search import MANY, Found, Hit
+from qwenchat.sessions.search import MANY, Hit, SearchResults
 from qwenchat.sessions.trash import CONFIRM_FROM
 from qwenchat.text.safe import clean, clean_line, whole
 
@@ -139,7 +139,7 @@ def _draw(output: Output, session: Session, branch: list[Message]) -> None:
         console.print()
 
 
-def _draw_hits(program: Program, output: Output, found: Found) -> None:
+def _draw_hits(program: Program, output: Output, found: SearchResults) -> None:
     from rich.console import Console  # noqa: PLC0415 - only where a person reads
     from rich.text import Text  # noqa: PLC0415
 

@@ -21,7 +21,7 @@ _PREFIX = "outbox-"
 """Of the names of locks, which are beside those of sessions."""
 
 
-class Outbox:
+class QuestionOutbox:
     """The waiting questions of one store. Safe from any thread; every method may raise StoreError."""
 
     def __init__(self, database: Database, locks: SessionLocks) -> None:

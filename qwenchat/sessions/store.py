@@ -22,11 +22,11 @@ from qwenchat.i18n import _
 from qwenchat.sessions import rows
 from qwenchat.sessions.archive import Archive
 from qwenchat.sessions.database import BUSY_S, Database
-from qwenchat.sessions.listing import SessionList
+from qwenchat.sessions.listing import SessionListing
 from qwenchat.sessions.locks import SessionLocks
 from qwenchat.sessions.migrate import migrate
-from qwenchat.sessions.outbox import Outbox
-from qwenchat.sessions.search import Search
+from qwenchat.sessions.outbox import QuestionOutbox
+from qwenchat.sessions.search import SessionSearch
 from qwenchat.sessions.trash import Trash
 from qwenchat.text.safe import whole
 
@@ -46,9 +46,9 @@ class Store:
         self._database = Database(file, busy_s)
         self._locks = SessionLocks(file.parent / "locks")
         self._clock, self._new_id = clock, new_id or UUIDv7(clock)
-        self._outbox = Outbox(self._database, self._locks)
-        self.listing = SessionList(self._database)
-        self.search = Search(self._database)
+        self._outbox = QuestionOutbox(self._database, self._locks)
+        self.listing = SessionListing(self._database)
+        self.search = SessionSearch(self._database)
         self.trash = Trash(self._database, self._locks, clock)
         self.settle()
 
