@@ -18,6 +18,7 @@ from rich.cells import cell_len
 from devtools import pages
 from qwenchat.chat.ids import UUIDv7, unix_ms
 from qwenchat.chat.message import Message, Role, Timings, Usage, text_parts
+from qwenchat.chat.ports import Mode, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.session import Session
 from qwenchat.i18n import use_language
@@ -130,8 +131,13 @@ def best_cop(outside, inside=35):
 class Reciting(ScriptedEngine):
     """Counts tokens about as Qwen2 does."""
 
-    async def count(self, turns: Sequence[Turn]) -> list[int]:
-        return [5 + sum(1 + (char > "\u3000") * 2 for char in turn.text) // 4 for turn in turns]
+    async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
+        return TokenCounts(values=tuple(5 + sum(map(_weight, turn.text)) // 4 for turn in turns))
+
+
+def _weight(character: str) -> int:
+    """Return about how many quarters of a token a character takes."""
+    return 3 if character > "\u3000" else 1
 
 
 def conversation(program: Program, scene: Scene) -> str:

@@ -122,7 +122,7 @@ class Engine(Protocol):
         """
         ...
 
-    async def count(self, turns: Sequence[Turn]) -> TokenCounts:
+    async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
         """Return the tokens of each turn. The model is loaded where it is not. Raises as `load` does."""
         ...
 
@@ -185,6 +185,10 @@ class SessionStore(Protocol):
 
     def waiting(self, session_id: str) -> list[Waiting]:
         """Return the questions of a session that wait in the outbox, oldest first."""
+        ...
+
+    def withdraw(self, session_id: str) -> list[Message]:
+        """Move the waiting questions of a session into its tree, unanswered, and return them."""
         ...
 
     def streaming(self, session_id: str) -> AbstractContextManager[None]:

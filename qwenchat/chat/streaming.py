@@ -49,7 +49,9 @@ class ReasoningReader:
         if not (self._held or self._held_ids):
             return []
         kind = Reasoning if self._inside else Text
-        return [kind(self._held, tuple(self._held_ids))]
+        held = kind(self._held, tuple(self._held_ids))
+        self._held, self._held_ids = "", []
+        return [held]
 
     def _reasoned(self, text: str, token_ids: tuple[int, ...]) -> list[Part]:
         reasoning, closed, rest = text.partition(_CLOSE)

@@ -32,6 +32,7 @@ from qwenchat.i18n import _
 from qwenchat.models import gguf
 from qwenchat.paths import private_folder
 from qwenchat.runtime.load_planner import Wishes, window_of
+from qwenchat.runtime.model_choice import default_model
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line
 
@@ -220,7 +221,7 @@ def bench(program: Program, /, **options: Any) -> None:
 
     The speeds are kept for `qwenchat models fit`. Let nothing else run meanwhile.
     """
-    model = options["model"] or program.usual_model()
+    model = options["model"] or default_model(program)
     if not model:
         raise NotFound(
             _("No model is chosen and none is here."), _("`qwenchat models fit` says which one to take, and how.")

@@ -30,8 +30,10 @@ from qwenchat.cli.export_import import export, import_
 from qwenchat.cli.output import Output, is_terminal
 from qwenchat.errors import CannotLoad, WrongUse
 from qwenchat.i18n import _, ngettext
+from qwenchat.runtime.deletion import delete_forever
 from qwenchat.runtime.load_planner import Wishes
-from qwenchat.runtime.program import Program, no_model
+from qwenchat.runtime.model_choice import model_to_ask, no_model
+from qwenchat.runtime.program import Program
 from qwenchat.sessions.migrate import safety_copies
 from qwenchat.sessions.recover import recover as recover_database
 from qwenchat.sessions.search import MANY, Hit, SearchResults
@@ -230,7 +232,7 @@ def delete(program: Program, session_ids: tuple[str, ...], forever: bool, trash:
         output.say(_("In the trash; `qwenchat sessions restore` takes it back."))
     else:
         _confirm(ngettext("Delete {count} session forever?", "Delete {count} sessions forever?", count), count, yes)
-        program.delete_forever(chosen)
+        delete_forever(store, program.saved_kv, chosen)
         output.say(ngettext("{count} session deleted.", "{count} sessions deleted.", count).format(count=count))
         if count >= CONFIRM_FROM:
             copy = safety_copies(program.paths.database)[-1]
@@ -278,7 +280,7 @@ def rename(program: Program, session: str, title: tuple[str, ...], by_model: boo
     found = store.session(store.listing.resolve(session))
     words = whole(" ".join(title))
     if by_model:
-        asked = program.model_to_ask(model, found)
+        asked = model_to_ask(program, model, found)
         if not asked:
             raise no_model()
         words = asyncio.run(_suggested(program, asked, store.branch(found.leaf)))
