@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Meta, Struct, field
 
+from qwenchat.chat.sampling import parameter
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.i18n import _
 from qwenchat.paths import private_folder
@@ -37,15 +38,21 @@ class ModelSettings(_Section, frozen=True):
     mmap: Annotated[bool, Meta(description="Map the model file instead of reading it into memory")] = True
 
 
+def _limits(name: str) -> Meta:
+    """Return the range and the description of a sampling parameter."""
+    found = parameter(name)
+    return Meta(ge=found.low, le=found.high, description=found.help)
+
+
 class SamplingSettings(_Section, frozen=True):
     """How the next token is chosen; what is left out follows the model's makers."""
 
-    temperature: Annotated[float, Meta(ge=0, le=100, description="0 always takes the likeliest token")] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1, description="Keep the likeliest tokens up to this total")] | None = None
-    top_k: Annotated[int, Meta(ge=0, le=1_000_000, description="Keep this many tokens; 0: all")] | None = None
-    min_p: Annotated[float, Meta(ge=0, le=1, description="Drop tokens below this share of the likeliest")] | None = None
-    repeat_penalty: Annotated[float, Meta(ge=0.01, le=10, description="1: no penalty for repeating")] | None = None
-    max_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1, description="Longest answer, in tokens")] | None = None
+    temperature: Annotated[float, _limits("temperature")] | None = None
+    top_p: Annotated[float, _limits("top_p")] | None = None
+    top_k: Annotated[int, _limits("top_k")] | None = None
+    min_p: Annotated[float, _limits("min_p")] | None = None
+    repeat_penalty: Annotated[float, _limits("repeat_penalty")] | None = None
+    max_tokens: Annotated[int, _limits("max_tokens")] | None = None
 
 
 class HubSettings(_Section, frozen=True):

@@ -121,7 +121,7 @@ def _draw(output: Output, session: Session, branch: list[Message]) -> None:
     from rich.console import Console  # noqa: PLC0415 - only where a person reads
     from rich.text import Text  # noqa: PLC0415
 
-    from qwenchat.cli.ask_output import rendered  # noqa: PLC0415
+    from qwenchat.cli.ask_markdown import rendered  # noqa: PLC0415
 
     console = Console(file=output.out)
     console.print(Text(f"{clean_line(session.title)}\n", "bold"))

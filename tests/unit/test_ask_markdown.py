@@ -7,7 +7,7 @@ import time
 import pytest
 
 from qwenchat.chat.events import Delta
-from qwenchat.cli.ask_output import MarkdownReport
+from qwenchat.cli.ask_markdown import MarkdownReport
 from qwenchat.cli.output import Output
 
 

@@ -17,7 +17,7 @@ from tests.fakes.scripted import ScriptedEngine
 async def printed(engine: ScriptedEngine) -> str:
     store, output = MemoryStore(), Output(io.StringIO(), io.StringIO(), colour=False)
     store.create(Session("s", 0, 0))
-    report = JsonReport(output, as_it_comes=False)
+    report = JsonReport(output, streams=False)
     with pytest.raises(EngineDied):
         async for event in Turns(store, engine, iter("qa").__next__, lambda: 0).send("s", "Hi"):
             report.show(event)
