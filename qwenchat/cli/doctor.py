@@ -1,4 +1,4 @@
-"""`qwenchat doctor`: a line for each thing that has to work, how it is, and what to do about it."""
+"""`qwenchat doctor`: prints a line for each check of `qwenchat.doctor`, and what to do where one fails."""
 
 import os
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ _COLOURS = {State.OK: "32", State.WARNING: "33", State.FAILED: "1;31"}
 
 
 @click.command()
-@click.option("--online", is_flag=True, help="Ask the hub, too; without it nothing is sent anywhere.")
+@click.option("--online", is_flag=True, help="Contact the hub, too; without it nothing is sent anywhere.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def doctor(program: Program, online: bool, as_json: bool) -> int:
-    """Say what this machine has and what works, with the exact next command.
+    """Report what this machine has and what works, with the exact next command.
 
-    The report holds no names, titles, tokens or private addresses: it can be pasted in public. The exit code is 0
-    unless a line says "failed"; then it is that of the first such line: 2 settings, 4 hub, 5 llama.cpp,
-    7 conversations, 8 folders and files.
+    The report contains no names, titles, tokens or private addresses and can be posted in public. The exit code is 0
+    unless a line says "failed"; then it is that of the first such line: 2 settings, 4 hub, 5 llama.cpp, 7 sessions, 8
+    folders and files.
     """
     output = Output.standard()
     findings: list[Finding] = []
