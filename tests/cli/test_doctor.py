@@ -16,8 +16,8 @@ import pytest
 from qwenchat.chat.conversation import Session
 from qwenchat.doctor import machine
 from qwenchat.doctor.engine import features
-from qwenchat.doctor.examination import examine
-from qwenchat.doctor.finding import Finding, Private
+from qwenchat.doctor.finding import Finding
+from qwenchat.doctor.report import PrivateNames, examine
 from qwenchat.doctor.terminal import read_answers
 from qwenchat.errors import ExitCode
 from qwenchat.paths import Paths
@@ -105,7 +105,7 @@ def test_a_check_that_fails_unforeseen_is_told_by_its_kind_alone(home: Path, mon
 
     monkeypatch.setattr(machine, "memory", fail)
     found = {finding.check: finding for finding in examine(Program.here(), online=False)}
-    assert "LookupError" in found["memory"].words
+    assert "LookupError" in found["memory"].found
     assert "Secret" not in str(found)
     assert found["hub"].exit_code is ExitCode.DONE
 
@@ -148,12 +148,12 @@ def test_anyone_may_read_it(home: Path, tmp_path: Path) -> None:
 
 
 def test_names_are_hidden_and_words_are_not() -> None:
-    private = Private(("/home/python", "/data/home/python"), "python", "box")
+    private = PrivateNames(("/home/python", "/data/home/python"), "python", "box")
     assert private.hide("/home/python/.venv/bin/python -m x") == "~/.venv/bin/$USER -m x"
     assert private.hide("python at /home/python, /home/pythonic, box, boxes, box.lan") == (
         "python at ~, /home/pythonic, $HOSTNAME, boxes, $HOSTNAME.lan"
     )
-    assert Private(("/",), "", "localhost").hide("/tmp/localhost") == "/tmp/localhost"
+    assert PrivateNames(("/",), "", "localhost").hide("/tmp/localhost") == "/tmp/localhost"
 
 
 @pytest.mark.parametrize("text", ["[model]\ncontext = 'many'\n", "[mode]\n", "not TOML"])
@@ -287,13 +287,13 @@ def test_a_terminal_says_how_wide_it_draws() -> None:
 
 def test_a_terminal_that_says_nothing_is_not_waited_for() -> None:
     shown = Emulated(answers=False, TERM="dumb", COLORTERM="")
-    assert shown.line("widths").endswith("unknown: only a terminal can say")
+    assert shown.line("widths").endswith("unknown: this is not a terminal, or it does not answer")
     assert shown.line("terminal").startswith("warning")
 
 
 def test_answers_of_terminals() -> None:
     said = read_answers(b"\x1b[1;3R\x1b[1;3R\x1b[1;2R\x1b[?1u\x1b[?62;4;52c")
-    assert said and said.widths == {"中": 2, "🐼": 2, "─": 1} and said.tells_keys_apart and said.clipboard
+    assert said and said.widths == {"中": 2, "🐼": 2, "─": 1} and said.distinguishes_keys and said.clipboard
     plain = read_answers(b"\x1b[1;3R\x1b[?6c")
-    assert plain and plain.widths == {} and not plain.tells_keys_apart and not plain.clipboard
+    assert plain and plain.widths == {} and not plain.distinguishes_keys and not plain.clipboard
     assert read_answers(b"typed meanwhile") is None
