@@ -4,11 +4,11 @@ Only `Special` parts are tokenised with special tokens recognised, and only this
 template make them. What people, files, system prompts and earlier answers say travels as `Plain` or `Tokens`.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from qwenchat.chat.conversation import Message, Role
+from qwenchat.text.safe import fenced
 
 DEFAULT_SYSTEM = "You are a helpful assistant."
 """What Qwen2's template puts where no system prompt is given."""
@@ -65,7 +65,7 @@ def turns_of(system: str, branch: Iterable[Message], model_file: str = "") -> li
             ids = message.token_ids if message.model_file == model_file else ()
             turns.append(Turn("assistant", message.text, ids))
         else:
-            files = [fenced(attachment.name, attachment.text) for attachment in message.attachments]
+            files = [attachment_text(attachment.name, attachment.text) for attachment in message.attachments]
             turns.append(Turn("user", "\n\n".join([*files, message.text] if message.text else files)))
     return turns
 
@@ -79,11 +79,9 @@ def said_in(branch: Sequence[Message]) -> list[Message]:
     return [*(message for message in before if message.role is Role.USER or message.text), last]
 
 
-def fenced(name: str, text: str) -> str:
-    """Return a file's text below its name, in a fence longer than any inside it."""
-    longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
-    fence = "`" * (longest + 1)
-    return f"{name}\n{fence}\n{text.rstrip()}\n{fence}"
+def attachment_text(name: str, text: str) -> str:
+    """Return a file as the model reads it: its name, then its text in a fence."""
+    return f"{name}\n{fenced(text)}"
 
 
 def chatml(turns: Sequence[Turn], *, answer: bool = True, resume: bool = False) -> list[Part]:

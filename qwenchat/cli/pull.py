@@ -21,7 +21,7 @@ from qwenchat.errors import WrongUse
 from qwenchat.i18n import _, labelled
 from qwenchat.models.catalogue import Model
 from qwenchat.models.download.progress import Checking, Progress, PullEvent, Report, figures, words
-from qwenchat.paths import at_home
+from qwenchat.paths import expand_home
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line, human_size
 
@@ -167,7 +167,7 @@ def _tell_where_to_look(output: Output, program: Program, folder: Path, paths: S
     known = {found.path.resolve() for found in program.places.look()}
     if all(path.resolve() in known for path in paths):
         return
-    folders = ",".join((*program.settings.hub.folders, str(at_home(folder).absolute())))
+    folders = ",".join((*program.settings.hub.folders, str(expand_home(folder).absolute())))
     command = f"qwenchat config set hub.folders {shlex.quote(folders)}"
     output.say(_("To find it by its name, let qwenchat look in that folder: {command}").format(command=command))
 

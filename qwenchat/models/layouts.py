@@ -25,7 +25,7 @@ from msgspec import Struct, field
 from qwenchat.i18n import _
 from qwenchat.models.gguf import part_paths
 from qwenchat.models.remembered import remember
-from qwenchat.paths import at_home, is_missing
+from qwenchat.paths import expand_home, is_missing
 
 
 class Brought:
@@ -155,8 +155,8 @@ class Places:
 
 def _hf_cache(environ: Mapping[str, str], cache: Path) -> Path:
     if named := environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE"):
-        return at_home(named)
-    return at_home(environ.get("HF_HOME") or cache / "huggingface") / "hub"
+        return expand_home(named)
+    return expand_home(environ.get("HF_HOME") or cache / "huggingface") / "hub"
 
 
 def hf_cache(cache: Path, origin: str) -> Iterator[Found]:

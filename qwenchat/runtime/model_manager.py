@@ -125,7 +125,9 @@ class LoadedModel:
         """Return the tokens that a file takes in a prompt; None while no model is loaded."""
         if not self.engine or not self.info:
             return None
-        [count] = await self.engine.count([prompt.Turn("user", prompt.fenced(attachment.name, attachment.text))])
+        [count] = await self.engine.count(
+            [prompt.Turn("user", prompt.attachment_text(attachment.name, attachment.text))]
+        )
         return count
 
     def _check_open(self) -> None:

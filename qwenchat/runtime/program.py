@@ -23,7 +23,7 @@ from qwenchat.chat.sampling import Sampling
 from qwenchat.config import Settings
 from qwenchat.errors import NotFound, StoreError
 from qwenchat.i18n import _
-from qwenchat.paths import Paths, at_home
+from qwenchat.paths import Paths, expand_home
 
 if TYPE_CHECKING:
     from qwenchat.engines.local.engine import LocalEngine, Planned, Planner
@@ -91,8 +91,8 @@ class Program:
         from qwenchat.models.layouts import Places
 
         hub = self.settings.hub
-        chosen = at_home(hub.folder) if hub.folder else None
-        folders = tuple(at_home(folder) for folder in hub.folders)
+        chosen = expand_home(hub.folder) if hub.folder else None
+        folders = tuple(expand_home(folder) for folder in hub.folders)
         return Places.find(self.environ, (self.paths.models,), folders, Path.home(), chosen)
 
     @cached_property

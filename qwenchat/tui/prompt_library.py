@@ -1,7 +1,5 @@
 """The library of system prompts: one TOML file each in the settings folder, so that people can edit and share them."""
 
-import os
-import tempfile
 import tomllib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,7 +9,7 @@ import tomlkit
 
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.i18n import _
-from qwenchat.paths import private_folder
+from qwenchat.paths import atomic_write, private_folder
 from qwenchat.text.safe import clean, clean_line, safe_name
 
 _SUFFIX = ".toml"
@@ -47,10 +45,7 @@ class Prompts:
         file = private_folder(self._folder) / (safe_name(name) + _SUFFIX)
         content = tomlkit.dumps({"name": name, "text": clean(text)})
         try:
-            handle, temporary = tempfile.mkstemp(dir=file.parent)
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(content)
-            Path(temporary).replace(file)
+            atomic_write(file, content.encode())
         except OSError as error:
             raise _refused(file, error) from error
 

@@ -28,7 +28,7 @@ def test_every_missing_folder_is_made_private_and_what_is_there_stays(tmp_path: 
 def test_a_folder_that_a_file_stands_in_the_way_of(tmp_path: Path) -> None:
     tmp_path.joinpath("file").touch()
     for folder in ("file", "file/a/b"):
-        with pytest.raises(FileError, match="can't be made"):
+        with pytest.raises(FileError, match="can't be created"):
             private_folder(tmp_path / folder)
 
 

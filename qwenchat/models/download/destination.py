@@ -7,7 +7,6 @@ that it can be carried on from any source that has the same file.
 import hashlib
 import os
 import re
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Protocol
 from qwenchat.models.layouts import Brought
 from qwenchat.models.names import is_safe, relative
 from qwenchat.models.sources.source import RemoteFile
-from qwenchat.paths import make_private
+from qwenchat.paths import atomic_write, make_private
 
 DEFAULT_REVISION = "main"
 
@@ -197,6 +196,4 @@ def _link_softly(blob: Path, pointer: Path) -> None:
 
 def _write(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, delete=False) as temporary:
-        temporary.write(text)
-    Path(temporary.name).replace(file)
+    atomic_write(file, text.encode())

@@ -24,7 +24,7 @@ from qwenchat.models.names import is_safe
 from qwenchat.models.reference import Guide, LocalFile, Named, OnHub, Published, Reference, parse, revision_in, unknown
 from qwenchat.models.sources.named import is_file_address, is_folder, is_hub_page, is_offline, source_named
 from qwenchat.models.sources.source import RemoteFile, Source
-from qwenchat.paths import at_home, is_missing
+from qwenchat.paths import expand_home, is_missing
 from qwenchat.text.safe import clean_line, safe_name
 
 _SPLIT = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})\.gguf", re.IGNORECASE)
@@ -198,7 +198,7 @@ class Desk:
         return HubCache(self.hub_cache, repo, source.name if source else "hf")
 
     def _folder(self, folder: Path | None) -> Folder:
-        return Folder(at_home(folder), Brought(self.own)) if folder else Folder(self.own)
+        return Folder(expand_home(folder), Brought(self.own)) if folder else Folder(self.own)
 
 
 def _folder_of(address: str) -> str:

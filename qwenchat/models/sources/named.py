@@ -8,7 +8,7 @@ from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.download.http import origin
 from qwenchat.models.sources.source import Source
-from qwenchat.paths import at_home
+from qwenchat.paths import expand_home
 
 _TRUE = frozenset({"1", "on", "yes", "true"})
 
@@ -23,7 +23,7 @@ def is_folder(text: str) -> bool:
     """Say whether a source is a folder, which is open offline too; one that is closed to us is found out later."""
     spelt = "://" not in text and ("/" in text or "\\" in text)
     try:
-        return text.startswith("file:") or (spelt and at_home(text).is_dir())
+        return text.startswith("file:") or (spelt and expand_home(text).is_dir())
     except OSError:
         return True
 
@@ -76,4 +76,4 @@ def _folder(text: str) -> Path:
     path = text.removeprefix("file:")
     if path.startswith("//"):
         path = unquote(urlsplit(text).path)
-    return at_home(path)
+    return expand_home(path)
