@@ -57,7 +57,7 @@ def gist(words: list[str]) -> list[str]:
 
 @each_page
 def test_no_part_that_the_program_writes_is_stale(page: Page) -> None:
-    assert page.text == pages.renewed(page.path), "run `make pages`"
+    assert page.text == pages.up_to_date(page.path), "run `make pages`"
 
 
 def test_no_schema_is_stale() -> None:
