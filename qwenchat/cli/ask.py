@@ -232,20 +232,20 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
 
 
 def _introduce_guide(program: Program, output: Output) -> None:
-    """Say that the guide answers for now: the session is not bound to it. Raises NotFound where it is not there."""
+    """Say that the built-in guide answers; the session is not bound to it. Raises NotFound where the guide is missing."""
     if not program.library.find(Guide()):
         raise no_model()
-    output.say(_("No model is here yet, so the built-in guide answers. It knows this program and nothing else."))
-    output.say(_("A real one: {command}").format(command=f"qwenchat models pull {program.advised_model()}"))
+    output.say(_("No model is on this machine yet, so the built-in guide answers. It knows only this program."))
+    output.say(_("To get a real model: {command}").format(command=f"qwenchat models pull {program.advised_model()}"))
 
 
 def _session(
     program: Program, options: dict[str, Any], earlier: Session | None, model: str
 ) -> tuple[SessionStore, Session]:
-    """Return the session to ask in, new or continued, and the store that keeps or forgets it."""
+    """Return the session to ask in, new or continued, and its store: the database, or memory with --no-save."""
     if earlier:
         system = earlier.system if options["system"] is None else whole(options["system"])
-        with program.store.streaming(earlier.id):  # a session in use stays as it is, and the question is refused
+        with program.store.streaming(earlier.id):  # refuses a session in use before changing it
             return program.store, program.store.label(earlier.id, model=model, system=system)
     system = program.settings.system if options["system"] is None else options["system"]
     store: SessionStore = MemoryStore() if options["no_save"] else program.store
@@ -259,7 +259,7 @@ def _earlier(store: Store, options: dict[str, Any]) -> Session:
     if options["session"]:
         return store.find_to_go_on(options["session"])
     if (latest := store.shelf.latest()) is None:
-        raise NotFound(_("There is no session to continue."), _("Ask without -c to begin one."))
+        raise NotFound(_("There is no session to continue."), _("Ask without -c to start one."))
     return latest
 
 
