@@ -232,7 +232,7 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
 
 
 def _introduce_guide(program: Program, output: Output) -> None:
-    """Say that the built-in guide answers; the session is not bound to it. Raises NotFound where the guide is missing."""
+    """Say that the built-in guide answers; the session is not bound to it. Raises NotFound without a guide."""
     if not program.library.find(Guide()):
         raise no_model()
     output.say(_("No model is on this machine yet, so the built-in guide answers. It knows only this program."))
