@@ -126,8 +126,11 @@ def description(key: str) -> str:
 def choices(key: str) -> tuple[str, ...]:
     """Return the values that a setting can have, as the user types them; empty where they can't be listed."""
     kind = _type(key)
-    kind = getattr(kind, "__origin__", kind) if hasattr(kind, "__metadata__") else kind
-    return ("true", "false") if kind is bool else get_args(kind) if get_origin(kind) is Literal else ()
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if kind is bool:
+        return ("true", "false")
+    return get_args(kind) if get_origin(kind) is Literal else ()
 
 
 def section(key: str) -> str:
@@ -158,7 +161,7 @@ def variable(key: str) -> str:
 
 
 def get(settings: Settings, key: str) -> Any:
-    """Return one setting by its dotted key. Raises WrongUse for an unknown one."""
+    """Return the value of a setting by its key. Raises WrongUse for an unknown one."""
     _check_key(key)
     value: Any = settings
     for name in key.split("."):

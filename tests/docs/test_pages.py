@@ -51,7 +51,7 @@ def test_both_languages_give_the_same_examples(english: Page, chinese: Page) -> 
 
 
 def gist(words: list[str]) -> list[str]:
-    """Return a command without the words that a person says in it."""
+    """Return a command without its arguments in natural language."""
     return [*words[:2], *(word for word in words[2:] if word.startswith("-"))]
 
 

@@ -1,4 +1,4 @@
-"""The program's folders: nobody else looks into them, whatever makes them first."""
+"""The program's folders are readable by their owner only, whatever creates them first."""
 
 import stat
 from pathlib import Path
@@ -9,14 +9,14 @@ from qwenchat.errors import FileError
 from qwenchat.models.download.destination import Folder
 from qwenchat.models.layouts import Brought
 from qwenchat.models.sources.source import RemoteFile
-from qwenchat.paths import private_folder
+from qwenchat.paths import atomic_file, atomic_write, private_folder
 
 
 def modes(root: Path) -> set[int]:
     return {stat.S_IMODE(path.stat().st_mode) for path in root.rglob("*") if path.is_dir()}
 
 
-def test_every_missing_folder_is_made_private_and_what_is_there_stays(tmp_path: Path) -> None:
+def test_missing_folders_are_created_private_and_existing_ones_stay(tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.mkdir()
     there.chmod(0o755)
@@ -32,9 +32,20 @@ def test_a_folder_that_a_file_stands_in_the_way_of(tmp_path: Path) -> None:
             private_folder(tmp_path / folder)
 
 
-def test_a_download_makes_our_own_folders_private_and_the_persons_as_they_want_them(tmp_path: Path) -> None:
+def test_a_download_makes_our_folders_private_and_leaves_the_users_folders(tmp_path: Path) -> None:
     file = RemoteFile("sub/x.gguf", 1, None)
     Folder(tmp_path / "data" / "models").slot(file)
     assert modes(tmp_path) == {0o700}
     Folder(tmp_path / "own", Brought(tmp_path / "data")).slot(file)
     assert modes(tmp_path / "own") != {0o700}
+
+
+def test_an_atomic_write_replaces_the_content_or_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    atomic_write(file, b"old")
+    with pytest.raises(ValueError, match="half"), atomic_file(file) as new:
+        new.write(b"new")
+        raise ValueError("half way")
+    assert (file.read_bytes(), list(tmp_path.iterdir())) == (b"old", [file])
+    atomic_write(file, b"new")
+    assert (file.read_bytes(), stat.S_IMODE(file.stat().st_mode)) == (b"new", 0o600)

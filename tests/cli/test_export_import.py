@@ -1,4 +1,4 @@
-"""`sessions export` and `import` as a person meets them: what goes where, what is said, the exit code."""
+"""`sessions export` and `import`: what goes where, what is reported, the exit code."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ from tests.fakes.archives import Kept, branching, exported, talk
 
 @dataclass
 class Fake:
-    """The program, as far as these commands know it."""
+    """The part of the program that these commands use."""
 
     store: Kept
 
@@ -70,7 +70,7 @@ def test_force_replaces(tmp_path: Path) -> None:
     assert file.read_text("utf-8") == exported("md", branching())
 
 
-def test_bad_records_are_named_and_the_rest_goes_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_records_are_named_and_the_rest_is_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "talks.jsonl"
     file.write_text('{"messages":[{"role":"user","content":"Q"}]}\n{"messages":[{"role":5}]}\n')
     missing = tmp_path / "missing.json"
@@ -94,7 +94,7 @@ def test_standard_input_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None
     assert list(store.kept) == ["s1"]
 
 
-def test_nothing_of_a_file_can_drive_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_control_sequence_of_a_file_reaches_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, err = StringIO(), StringIO()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
