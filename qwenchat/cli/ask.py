@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.decorators import FC
 
 from qwenchat.chat.conversation import Attachment, FinishReason, Session
 from qwenchat.chat.events import Ended
@@ -28,7 +29,7 @@ from qwenchat.chat.ports import SessionStore
 from qwenchat.chat.sampling import PARAMETERS, Sampling
 from qwenchat.chat.turn import Turns
 from qwenchat.cli import completion
-from qwenchat.cli.ask_output import JsonReport, Report, TextReport
+from qwenchat.cli.ask_output import JsonReport, TextReport, TurnReport
 from qwenchat.cli.output import Output
 from qwenchat.engines.local.engine import LocalEngine
 from qwenchat.engines.local.protocol import MAX_THREADS, Lora
@@ -42,7 +43,7 @@ from qwenchat.text import files
 from qwenchat.text.safe import clean_line, whole
 
 
-def _sampling_options(command: click.decorators.FC) -> click.decorators.FC:
+def _sampling_options(command: FC) -> FC:
     """Add an option for each sampling parameter. Ranges are checked by `Sampling.check`, for all of them alike."""
     for parameter in reversed(PARAMETERS):
         option = click.option(f"--{parameter.label}", type=parameter.kind, help=f"{parameter.help}.")
@@ -187,7 +188,7 @@ def _adapter(words: str) -> Lora:
     return Lora(os.fsencode(path), factor)
 
 
-def report_for(output: Output, style: str | None, *, verbose: bool) -> Report:
+def report_for(output: Output, style: str | None, *, verbose: bool) -> TurnReport:
     """Return the report that the options and the terminal ask for."""
     if style in ("json", "jsonl"):
         return JsonReport(output, streams=style == "jsonl")

@@ -15,10 +15,10 @@ from qwenchat.i18n import _, ngettext
 from qwenchat.text.safe import StreamCleaner
 
 
-class Report(Protocol):
+class TurnReport(Protocol):
     """Shows one turn; a context manager that restores the terminal."""
 
-    def __enter__(self) -> "Report": ...
+    def __enter__(self) -> "TurnReport": ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -13,10 +13,11 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from unicodedata import east_asian_width
 
 import click
+from click.decorators import FC
 
 from qwenchat.cli import completion
 from qwenchat.cli.output import Output
@@ -177,7 +178,6 @@ def _count(number: int) -> str:
     return f"{number / 1e6:.2f} M" if number < 1e9 else f"{number / 1e9:.2f} B"
 
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 _MARGIN = 64
 """Tokens of the window beyond the longest run."""
 _ENOUGH_TOKENS = 64
@@ -199,7 +199,7 @@ class Counts(click.ParamType[tuple[int, ...]]):
         return tuple(map(int, words))
 
 
-def _counts(name: str, long: str, default: str, text: str) -> Callable[[Command], Command]:
+def _counts(name: str, long: str, default: str, text: str) -> Callable[[FC], FC]:
     return click.option(name, long, type=Counts(), default=default, metavar="N,...", show_default=True, help=text)
 
 
