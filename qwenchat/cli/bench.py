@@ -26,12 +26,12 @@ from qwenchat.engines.local.devices import processor
 from qwenchat.engines.local.engine import Planned, Planner
 from qwenchat.engines.local.protocol import CHUNK, MAX_THREADS, Device
 from qwenchat.engines.local.saved_kv import WORTH_SAVING, SavedKV
-from qwenchat.errors import CannotLoad, NotFound, WrongUse
+from qwenchat.errors import CannotLoad, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models import gguf
 from qwenchat.paths import private_folder
 from qwenchat.runtime.load_planner import Wishes, window_of
-from qwenchat.runtime.program import Program
+from qwenchat.runtime.program import Program, no_model
 from qwenchat.text.safe import clean_line
 
 _COLUMNS = {"model": -30, "size": 10, "params": 10, "backend": -10, "ngl": 3, "threads": 7, "test": 15, "t/s": 20}
@@ -227,10 +227,7 @@ def bench(program: Program, /, **options: Any) -> None:
     """
     model = options["model"] or program.usual_model()
     if not model:
-        raise NotFound(
-            _("No model is chosen and none is on this machine."),
-            _("`qwenchat models fit` recommends one and shows how to get it."),
-        )
+        raise no_model()
     lengths = (options["prompt"], options["generate"], options["depth"])
     header = gguf.check(gguf.read_header(program.model_file(model)))
     window = _window(model, window_of(header, program.catalog).limit, *lengths)
