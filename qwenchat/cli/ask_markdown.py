@@ -15,8 +15,10 @@ from rich.markdown import Markdown
 from rich.segment import Segment
 from rich.text import Text
 
-from qwenchat.chat.events import Delta, Finished, LeftOut, Loading, Prefilling, TurnEvent
-from qwenchat.cli.ask_output import left_out_words, stats_words
+from qwenchat.chat.events import Finished, Loading, PartGrew, Prefilling, Trimmed, TurnEvent
+from qwenchat.chat.message import Reasoning
+from qwenchat.chat.message import Text as MessageText
+from qwenchat.cli.ask_output import stats_words, trimmed_words
 from qwenchat.cli.output import Output
 from qwenchat.i18n import _
 from qwenchat.text.safe import StreamCleaner, clean
@@ -87,16 +89,18 @@ class MarkdownReport:
 
     def show(self, event: TurnEvent) -> None:
         match event:
-            case Delta(text=text):
+            case PartGrew(fragment=MessageText(text=text)):
                 self._open += self._cleaner.feed(text)
                 self._draw_open()
+            case PartGrew(offset=before, fragment=Reasoning(text=text)):
+                self._draw(Text(_("Reasoning: {count:,} characters").format(count=before + len(text)), style="dim"))
             case Loading(fraction=fraction):
                 self._draw(Text(_("Loading the model: {percent:.0%}").format(percent=fraction), style="dim"))
             case Prefilling(done=done, total=total, seconds_left=left) if done < total:
                 words = _("Reading: {done:,} of {total:,} tokens, {seconds:.0f} s left")
                 self._draw(Text(words.format(done=done, total=total, seconds=left), style="dim"))
-            case LeftOut():
-                self._live.console.print(Text(left_out_words(event), style="dim"))
+            case Trimmed():
+                self._live.console.print(Text(trimmed_words(event), style="dim"))
             case Finished() if self._verbose:
                 self._print(self._open)
                 self._open = ""

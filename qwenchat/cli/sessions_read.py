@@ -6,12 +6,13 @@ On a terminal the Markdown of answers is drawn. Text is never interpreted as con
 import click
 import msgspec
 
-from qwenchat.chat.conversation import Message, Role, Session
+from qwenchat.chat.message import Message, Role
+from qwenchat.chat.session import Session
 from qwenchat.cli import completion
 from qwenchat.cli.output import Output, iso_time, local_time
 from qwenchat.i18n import _, ngettext
 from qwenchat.runtime.program import Program
-from qwenchat.sessions.search import MANY, Found, Hit
+from qwenchat.sessions.search import MANY, Hit, SearchResults
 from qwenchat.text.safe import clean, clean_line
 
 
@@ -22,7 +23,7 @@ from qwenchat.text.safe import clean, clean_line
 def show(program: Program, session: str, as_json: bool) -> None:
     """Print a session: the branch that was open last."""
     output, store = Output.standard(), program.store
-    found = store.session(store.shelf.resolve(session))
+    found = store.session(store.listing.resolve(session))
     branch = store.branch(found.leaf)
     if as_json:
         output.json(_as_json(found, branch))
@@ -104,7 +105,7 @@ def _draw(output: Output, session: Session, branch: list[Message]) -> None:
         console.print()
 
 
-def _draw_hits(program: Program, output: Output, found: Found) -> None:
+def _draw_hits(program: Program, output: Output, found: SearchResults) -> None:
     from rich.console import Console  # noqa: PLC0415 - for terminals only
     from rich.text import Text  # noqa: PLC0415
 
@@ -116,7 +117,7 @@ def _draw_hits(program: Program, output: Output, found: Found) -> None:
         if hit.session != above:
             title = Text(clean_line(hit.title)) if hit.message else line
             title.stylize("bold")
-            console.print(Text.assemble((program.store.shelf.short(hit.session), "cyan"), "  ", title))
+            console.print(Text.assemble((program.store.listing.short(hit.session), "cyan"), "  ", title))
             above = hit.session
         if hit.message:
             console.print(Text.assemble((f"  {local_time(hit.created)}  ", "dim"), line))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from qwenchat.chat.conversation import Session
+from qwenchat.chat.session import Session
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.i18n import _
 from qwenchat.paths import atomic_file

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from qwenchat.chat.conversation import Session
 from qwenchat.chat.sampling import PARAMETERS, Parameter, Sampling, parameter
+from qwenchat.chat.session import Session
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line

@@ -20,7 +20,7 @@ from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widgets import TextArea
 
-from qwenchat.chat.conversation import Message, Role, Status
+from qwenchat.chat.message import Message, Role, Status, text_parts
 from qwenchat.tui.transcript.view import Transcript
 
 SAMPLE = "\n\n".join([(Path(__file__).parents[1] / "tui" / "sample.md").read_text("utf-8")] * 4)
@@ -76,7 +76,17 @@ def messages(count: int) -> list[Message]:
         role = Role.ASSISTANT if number % 2 else Role.USER
         text = f"{SAMPLE}\n\n{number}" if number % 2 else f"Question {number}: what about it? 第{number}个问题。"
         parent = out[-1].id if out else None
-        out.append(Message(f"m{number}", "s", parent, role, text, number * 1000, model="7b:q4_k_m"))
+        out.append(
+            Message(
+                id=f"m{number}",
+                session="s",
+                parent=parent,
+                role=role,
+                parts=text_parts(text),
+                created=number * 1000,
+                model="7b:q4_k_m",
+            )
+        )
     return out
 
 
@@ -135,7 +145,17 @@ async def streaming(per_second: float, count: int, typing: bool) -> dict[str, li
     echoes: list[float] = []
     async with app.run_test(size=SIZE) as pilot:
         app.transcript.load(branch)
-        app.transcript.add(Message("answer", "s", "m999", Role.ASSISTANT, "", 0, Status.STREAMING))
+        app.transcript.add(
+            Message(
+                id="answer",
+                session="s",
+                parent="m999",
+                role=Role.ASSISTANT,
+                parts=text_parts(""),
+                created=0,
+                status=Status.STREAMING,
+            )
+        )
         area = app.query_one(TextArea)
         area.focus()
         await pilot.pause()

@@ -7,8 +7,9 @@ from typing import Any
 
 from textual.pilot import Pilot
 
-from qwenchat.chat.conversation import Message, Session, Status
 from qwenchat.chat.ids import UUIDv7, unix_ms
+from qwenchat.chat.message import Message, Status
+from qwenchat.chat.session import Session
 from qwenchat.runtime.program import Program
 from qwenchat.tui.app import QwenchatApp, Start
 from qwenchat.tui.screens.chat import ChatScreen
@@ -83,7 +84,7 @@ async def chatting(
 ) -> AsyncIterator[Chatting]:
     """Run the screen; it is left as a person leaves it. A bug that it tells fails the test, unless `bugs` wants one."""
     scripted = ScriptedEngine(answers or ("Hello.",), **engine)
-    app = QwenchatApp(Program.here(), start or Start(model="guide"), lambda _reference, _wishes: scripted)
+    app = QwenchatApp(Program.here(), start or Start(model="guide"), lambda _reference, _options: scripted)
     try:
         async with app.run_test(size=size) as pilot:
             await until(lambda: any(isinstance(screen, ChatScreen) for screen in app.screen_stack))
@@ -99,7 +100,7 @@ async def chatting(
 def kept_session(program: Program, title: str, *messages: Message, **fields: Any) -> Session:
     """Keep a session on disk before the screen opens."""
     now = unix_ms()
-    session = Session(UUIDv7()(), now, now, title=title, model="guide", **fields)
+    session = Session(id=UUIDv7()(), created=now, updated=now, title=title, model="guide", **fields)
     program.store.create(session)
     for message in messages:
         program.store.add(message)

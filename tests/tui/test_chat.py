@@ -4,7 +4,7 @@ import pytest
 from rich.cells import cell_len
 from textual.widgets import Button
 
-from qwenchat.chat.conversation import Message, Status
+from qwenchat.chat.message import Message, Status
 from qwenchat.errors import CannotLoad, StoreError
 from qwenchat.sessions.store import Store
 from tests.tui.chatting import Chatting, chatting

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from qwenchat.chat.conversation import Session
+from qwenchat.chat.session import Session
 from qwenchat.errors import StoreError
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.store import Store

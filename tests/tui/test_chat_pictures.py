@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from qwenchat.chat.conversation import Message, Role, Session, Status, Timings, Usage
 from qwenchat.chat.events import Delta, EngineEvent, Prefilling
+from qwenchat.chat.message import Message, Role, Status, Timings, Usage, text_parts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.session import Session
 from qwenchat.errors import EngineDied
 from qwenchat.i18n import use_language
 from qwenchat.runtime import chat_service, session_access
@@ -90,15 +91,27 @@ def fill(program: Program, language: str) -> None:
     for number, title in enumerate(TITLES[language]):
         when = JANUARY - number * MONTH
         tags = ("work", "读书") if number == 1 else ()
-        session = Session(f"s{number}", when, when, title, "7b:q4_k_m", pinned=number == 2, tags=tags)
+        session = Session(
+            id=f"s{number}", created=when, updated=when, title=title, model="7b:q4_k_m", pinned=number == 2, tags=tags
+        )
         program.store.create(session)
         if number == 0:
             program.store.add(*talk(language))
 
 
 def talk(language: str) -> list[Message]:
-    asked = Message("q", "s0", None, Role.USER, ASKED[language], JANUARY)
-    told = Message("a", "s0", "q", Role.ASSISTANT, SAMPLE[language], JANUARY + 9000, model="7b:q4_k_m")
+    asked = Message(
+        id="q", session="s0", parent=None, role=Role.USER, parts=text_parts(ASKED[language]), created=JANUARY
+    )
+    told = Message(
+        id="a",
+        session="s0",
+        parent="q",
+        role=Role.ASSISTANT,
+        parts=text_parts(SAMPLE[language]),
+        created=JANUARY + 9000,
+        model="7b:q4_k_m",
+    )
     told = replace(told, usage=Usage(100, 20, 312), timings=Timings(decode_tps=42.31, ttft_s=0.42))
     other = replace(told, id="b", text="…", created=JANUARY + 1, status=Status.STOPPED)
     return [asked, other, told]
@@ -111,7 +124,7 @@ def test_picture(snap_compare: Callable[..., bool], program: Program, picture: t
     fill(program, language)
     engine = Still((SAMPLE[language],), state=state)
     start = Start(model="7b:q4_k_m") if state == "empty" else Start(session="s0")
-    app = QwenchatApp(program, start, lambda _reference, _wishes: engine)
+    app = QwenchatApp(program, start, lambda _reference, _options: engine)
 
     async def show(pilot: Pilot[None]) -> None:
         await until(lambda: theme in app.available_themes)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from textual.widgets import Button, Static
 
-from qwenchat.chat.conversation import Status
+from qwenchat.chat.message import Status
 from qwenchat.runtime.downloads import State
 from qwenchat.tui.dialogs.downloads import DownloadRow, DownloadsScreen
 from tests.fakes.ggufs import write_model

@@ -12,7 +12,7 @@ from textual.geometry import Offset
 from textual.pilot import Pilot
 from textual.selection import SELECT_ALL, Selection
 
-from qwenchat.chat.conversation import Attachment, FinishReason, Status, Timings, Usage
+from qwenchat.chat.message import Attachment, FinishReason, Status, Timings, Usage
 from qwenchat.tui.markdown.colours import Palette
 from qwenchat.tui.themes import load_all
 from qwenchat.tui.transcript.column import Column

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from textual.screen import ModalScreen
 
-from qwenchat.chat.conversation import Session
+from qwenchat.chat.session import Session
 from qwenchat.i18n import _, labelled
 from qwenchat.runtime.program import Program
 from qwenchat.tui.actions import Action, Where

@@ -14,8 +14,8 @@ from textual.types import CSSPathType
 from textual.widgets import Button, Input, OptionList, TextArea
 from textual.widgets.option_list import Option
 
-from qwenchat.chat.conversation import Session
 from qwenchat.chat.sampling import PARAMETERS
+from qwenchat.chat.session import Session
 from qwenchat.errors import NotFound, QwenchatError, WrongUse
 from qwenchat.i18n import _, labelled
 from qwenchat.models import reference

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from textual import on
 
-from qwenchat.chat.conversation import Message, Role, Status
 from qwenchat.chat.events import Delta, Ended, LeftOut, Loading, Prefilling, Saved, TurnEvent
+from qwenchat.chat.message import Message, Role, Status
 from qwenchat.chat.quality import Fault, fault_of
 from qwenchat.i18n import _, ngettext
 from qwenchat.runtime.events import ChatEvent, Failed, Happened, Loaded, LoadingModel, Offer, Opened, Queue

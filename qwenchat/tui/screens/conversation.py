@@ -16,7 +16,8 @@ from textual.message import Message as Event
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
-from qwenchat.chat.conversation import Attachment, Message, Session
+from qwenchat.chat.message import Attachment, Message
+from qwenchat.chat.session import Session
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.runtime.events import ChatEvent, Queue

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from qwenchat.chat.conversation import Message
+from qwenchat.chat.message import Message
 from qwenchat.errors import NotFound
 from qwenchat.i18n import _
 from qwenchat.text.safe import joined

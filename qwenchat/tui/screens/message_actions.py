@@ -4,7 +4,7 @@ import asyncio
 
 from textual import on
 
-from qwenchat.chat.conversation import Message, Role, Status
+from qwenchat.chat.message import Message, Role, Status
 from qwenchat.errors import FileError
 from qwenchat.i18n import _
 from qwenchat.paths import expand_home

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 from textual import on
 
-from qwenchat.chat.conversation import Session
+from qwenchat.chat.session import Session
 from qwenchat.errors import NotFound
 from qwenchat.i18n import _
+from qwenchat.runtime.model_choice import lasting_reference
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.dialogs import open as screens
 from qwenchat.tui.screens.answering import Answering
@@ -66,7 +67,7 @@ class SessionActions(Answering):
         self.attempt(self._use_model(self.session, reference), "load", alone=True)
 
     async def _use_model(self, session: Session, reference: str) -> None:
-        reference = self.program.lasting(reference)
+        reference = lasting_reference(self.program, reference)
         wanted = replace(session, model=reference)
         if not self.queue.running:
             await self.chats.model.load(wanted)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from textual import on
 from textual.timer import Timer
 
-from qwenchat.chat.conversation import Attachment, Message
+from qwenchat.chat.message import Attachment, Message
 from qwenchat.errors import Interrupted, QwenchatError
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import joined

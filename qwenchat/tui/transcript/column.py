@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from qwenchat.chat.conversation import Message
+from qwenchat.chat.message import Message
 from qwenchat.tui.markdown.wrap import Line
 from qwenchat.tui.transcript.heights import Heights
 from qwenchat.tui.transcript.look import Look

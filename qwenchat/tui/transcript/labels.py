@@ -5,7 +5,7 @@ import time
 from rich.cells import cell_len
 from rich.style import Style
 
-from qwenchat.chat.conversation import FinishReason, Message, Role, Status
+from qwenchat.chat.message import FinishReason, Message, Role, Status
 from qwenchat.i18n import _, ngettext
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.markdown.colours import Palette

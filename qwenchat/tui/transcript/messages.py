@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from textual.timer import Timer
 
-from qwenchat.chat.conversation import Message
+from qwenchat.chat.message import Message
 from qwenchat.tui.transcript.viewport import Viewport
 
 if TYPE_CHECKING:

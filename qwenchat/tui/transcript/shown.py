@@ -11,7 +11,7 @@ from dataclasses import replace
 from rich.cells import cell_len
 from textual.strip import Strip
 
-from qwenchat.chat.conversation import Message, Role, Status
+from qwenchat.chat.message import Message, Role, Status
 from qwenchat.text.safe import clean
 from qwenchat.tui.markdown.code import code_lines, language_of
 from qwenchat.tui.markdown.colours import Palette

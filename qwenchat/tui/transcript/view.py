@@ -21,7 +21,7 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message as Event
 
-from qwenchat.chat.conversation import Message
+from qwenchat.chat.message import Message
 from qwenchat.tui.markdown.wrap import Line
 from qwenchat.tui.transcript.drawing import Highlight
 from qwenchat.tui.transcript.find import Search, occurrences

@@ -18,7 +18,7 @@ from textual.selection import Selection
 from textual.strip import Strip
 from textual.theme import Theme
 
-from qwenchat.chat.conversation import Role
+from qwenchat.chat.message import Role
 from qwenchat.i18n import _, ngettext
 from qwenchat.tui.markdown.colours import Palette
 from qwenchat.tui.markdown.wrap import Line
