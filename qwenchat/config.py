@@ -15,8 +15,9 @@ from msgspec import Meta, Struct, field
 
 from qwenchat.chat.sampling import parameter
 from qwenchat.errors import FileError, WrongUse
+from qwenchat.files import write_atomically
 from qwenchat.i18n import _
-from qwenchat.paths import atomic_write, private_folder
+from qwenchat.paths import private_folder
 from qwenchat.text.safe import whole
 
 
@@ -258,7 +259,7 @@ def _convert(document: object, where: str) -> Settings:
 def _write(file: Path, text: str) -> None:
     private_folder(file.parent)
     try:
-        atomic_write(file, text.encode())
+        write_atomically(file, text.encode())
     except OSError as error:
         raise FileError(
             _("The settings {file} can't be written: {reason}.").format(file=file, reason=error.strerror),

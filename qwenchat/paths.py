@@ -1,15 +1,11 @@
-"""The folders and files of qwenchat, and how they are created and replaced.
+"""The folders and files of qwenchat, and how folders are created.
 
 Nothing is created on disk before it is needed: finding a path creates nothing.
 """
 
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import platformdirs
 
@@ -112,25 +108,3 @@ def make_private(folder: Path) -> None:
     if not folder.parent.exists():
         make_private(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a new file, readable by its owner only, that replaces `path` once it is complete; nothing where that fails.
-
-    Raises OSError.
-    """
-    descriptor, name = tempfile.mkstemp(prefix=".qwenchat-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def atomic_write(path: Path, content: bytes) -> None:
-    """Replace the content of a file at once: readers see the old or the new one. Raises OSError."""
-    with atomic_file(path) as file:
-        file.write(content)

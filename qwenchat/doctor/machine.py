@@ -9,9 +9,9 @@ import psutil
 
 from qwenchat.doctor.finding import Finding, ok, warning
 from qwenchat.engines.local.devices import ControlGroups, processor, this_host, usable_cores
+from qwenchat.files import free_bytes
 from qwenchat.i18n import _
 from qwenchat.models.fit import DISK_RESERVE
-from qwenchat.models.layouts import free_bytes
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import human_size
 
@@ -66,7 +66,7 @@ def disk(program: Program) -> Iterator[Finding]:
     """Check the free space for sessions and for downloads."""
     folders = {
         program.paths.data: _("for sessions in {folder}"),
-        program.places.downloads: _("for models in {folder}"),
+        program.model_folders.downloads: _("for models in {folder}"),
     }
     free = {folder: free_bytes(folder) for folder in folders}
     words = "; ".join(f"{human_size(free[folder])} {what.format(folder=folder)}" for folder, what in folders.items())

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from qwenchat.doctor.finding import Finding, failed, ok, warning
 from qwenchat.errors import ExitCode, NotFound, WrongUse
 from qwenchat.i18n import _, ngettext
-from qwenchat.models.download.retry import Fault, WireError, explain
+from qwenchat.models.download.retry import SourceError, SourceFault, explain
 from qwenchat.models.reference import parse
-from qwenchat.models.sources.named import is_offline, source_named
+from qwenchat.models.sources.registry import find_source, is_offline
 from qwenchat.runtime.program import Program
 
 _PUBLIC = ("", "hf", "hf-mirror", "modelscope")
@@ -20,7 +20,7 @@ _PUBLIC = ("", "hf", "hf-mirror", "modelscope")
 
 def installed(program: Program) -> Iterator[Finding]:
     """Check which models are on this machine. Only published models are named."""
-    title, entries = _("models"), program.library.entries()
+    title, entries = _("models"), program.library.models()
     usable = [entry for entry in entries if not entry.problem]
     known = sorted({entry.reference for entry in usable if entry.published})
     words = ngettext("{count} is here", "{count} are here", len(usable)).format(count=len(usable))
@@ -43,7 +43,7 @@ def _default_missing(program: Program) -> str:
     if not program.settings.model.default:
         return ""
     try:
-        program.library.locate(parse(program.settings.model.default, program.catalog))
+        program.library.locate(parse(program.settings.model.default, program.catalogue))
     except (NotFound, WrongUse):
         return _("the default model (model.default) is not")
     return ""
@@ -61,17 +61,17 @@ def hub(program: Program, *, online: bool) -> Iterator[Finding]:
         yield ok("hub", title, _("{name}; not contacted, `qwenchat doctor --online` does that").format(name=name))
         return
     try:
-        source = source_named(setting.source, program.environ)
+        source = find_source(setting.source, program.environ)
     except WrongUse as error:
         words = _("hub.source is not a source")
         yield failed("hub", title, words, then=error.hint, exit_code=ExitCode.USAGE)
         return
-    repo = program.catalog.models[0].repo
+    repo = program.catalogue.models[0].repo
     started = time.perf_counter()
     try:
         files = len(source.files(repo, ""))
-    except WireError as error:
-        if error.fault is Fault.REPO:
+    except SourceError as error:
+        if error.fault is SourceFault.REPO:
             yield ok("hub", title, _("{name} answers").format(name=name))
             return
         found = explain(error, repo)

@@ -16,8 +16,8 @@ from typing import IO
 
 from qwenchat.chat.session import Session
 from qwenchat.errors import FileError, WrongUse
+from qwenchat.files import replacing
 from qwenchat.i18n import _
-from qwenchat.paths import atomic_file
 from qwenchat.sessions.archive import ArchiveStore, normal
 from qwenchat.sessions.exporters import Format
 from qwenchat.sessions.reading_order import moment
@@ -145,5 +145,5 @@ def _new_file(path: Path) -> Iterator[IO[bytes]]:
         with path.open("wb") as file:
             yield file
         return
-    with atomic_file(path) as file:
+    with replacing(path) as file:
         yield file

@@ -8,8 +8,9 @@ from pathlib import Path
 import tomlkit
 
 from qwenchat.errors import FileError, WrongUse
+from qwenchat.files import write_atomically
 from qwenchat.i18n import _
-from qwenchat.paths import atomic_write, private_folder
+from qwenchat.paths import private_folder
 from qwenchat.text.safe import clean, clean_line, safe_name
 
 _SUFFIX = ".toml"
@@ -45,7 +46,7 @@ class Prompts:
         file = private_folder(self._folder) / (safe_name(name) + _SUFFIX)
         content = tomlkit.dumps({"name": name, "text": clean(text)})
         try:
-            atomic_write(file, content.encode())
+            write_atomically(file, content.encode())
         except OSError as error:
             raise _refused(file, error) from error
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from qwenchat.errors import FileError
-from qwenchat.models.download.destination import Folder
-from qwenchat.models.layouts import Brought
+from qwenchat.models.download.destination import FolderDestination
+from qwenchat.models.layouts import DownloadRecords
 from qwenchat.models.sources.source import RemoteFile
-from qwenchat.paths import atomic_file, atomic_write, private_folder
+from qwenchat.paths import private_folder
 
 
 def modes(root: Path) -> set[int]:
@@ -34,18 +34,7 @@ def test_a_folder_that_a_file_stands_in_the_way_of(tmp_path: Path) -> None:
 
 def test_a_download_makes_our_folders_private_and_leaves_the_users_folders(tmp_path: Path) -> None:
     file = RemoteFile("sub/x.gguf", 1, None)
-    Folder(tmp_path / "data" / "models").slot(file)
+    FolderDestination(tmp_path / "data" / "models").part_file_paths(file)
     assert modes(tmp_path) == {0o700}
-    Folder(tmp_path / "own", Brought(tmp_path / "data")).slot(file)
+    FolderDestination(tmp_path / "own", DownloadRecords(tmp_path / "data")).part_file_paths(file)
     assert modes(tmp_path / "own") != {0o700}
-
-
-def test_an_atomic_write_replaces_the_content_or_changes_nothing(tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    atomic_write(file, b"old")
-    with pytest.raises(ValueError, match="half"), atomic_file(file) as new:
-        new.write(b"new")
-        raise ValueError("half way")
-    assert (file.read_bytes(), list(tmp_path.iterdir())) == (b"old", [file])
-    atomic_write(file, b"new")
-    assert (file.read_bytes(), stat.S_IMODE(file.stat().st_mode)) == (b"new", 0o600)
