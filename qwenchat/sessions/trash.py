@@ -153,7 +153,9 @@ def _older_than(connection: sqlite3.Connection, before: int) -> list[str]:
 
 
 def _drop_blobs(connection: sqlite3.Connection) -> None:
-    connection.execute("DELETE FROM blobs WHERE n NOT IN (SELECT blob FROM attachments)")
+    connection.execute(
+        "DELETE FROM blobs WHERE n NOT IN (SELECT blob FROM attachments UNION SELECT blob FROM outbox_files)"
+    )
 
 
 def _leaf_beside(tree: Tree, message_id: str) -> str | None:

@@ -59,7 +59,7 @@ def keep(home: Path, count: int) -> str:
     """Keep a chat of so many messages, every other one long, and return its id."""
     program = Program({"QWENCHAT_HOME": str(home)})
     now, name = unix_ms(), f"chat-{count}"
-    with program.store.together():
+    with program.store.transaction():
         program.store.create(Session(id=name, created=now, updated=now, title=name, model="guide"))
         for message in messages(count):
             parent = message.parent and f"{name}-{message.parent}"

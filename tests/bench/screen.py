@@ -59,7 +59,7 @@ def fill(home: Path, count: int) -> None:
     """Keep sessions on disk, each with a question and an answer."""
     program = Program({"QWENCHAT_HOME": str(home)})
     new_id, now = UUIDv7(), unix_ms()
-    with program.store.together():
+    with program.store.transaction():
         for number in range(count):
             when = now - number * 600_000
             session = Session(id=new_id(), created=when, updated=when, title=f"Chat {number}")
@@ -165,7 +165,7 @@ def stream(home: Path, model: Path) -> tuple[float, float, int]:
 
 def answer_of(program: Program) -> list[Message]:
     """Return the answer's branch once its first words are on disk."""
-    latest = program.store.shelf.latest()
+    latest = program.store.listing.latest()
     branch = program.store.branch(latest.leaf) if latest else []
     return branch if branch and branch[-1].role is Role.ASSISTANT and branch[-1].text else []
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from qwenchat.chat.message import Message, Role, Status, text_parts
+from qwenchat.chat.message import Message, Role, Status, Text, text_parts
 from qwenchat.chat.session import Session
 from qwenchat.sessions import rows
 from qwenchat.sessions.database import Database
@@ -140,7 +140,7 @@ def append_ms(store: Store) -> tuple[float, float]:
     with store.streaming(session):
         for _n in range(2000):
             start = time.perf_counter()
-            store.append(answer, "five more words of text ", (1, 2, 3, 4, 5))
+            store.append(answer, [Text("five more words of text ", (1, 2, 3, 4, 5))])
             taken.append((time.perf_counter() - start) * 1000)
     store.trash.delete_forever(session)
     return statistics.median(taken), sorted(taken)[int(len(taken) * 0.99)]
@@ -163,9 +163,9 @@ def measure(store: Store, file: Path, built_s: float) -> Iterator[tuple[str, str
     leaf = max(store.tree(f"{SESSIONS // 2:012x}"), key=lambda message: message.id).id
     assert len(store.branch(leaf)) == LONG_BRANCH
     yield "open the database", "", f"{median_ms(lambda: Store(file).close()):.1f} ms"
-    yield "list the newest 50", "20 ms", f"{median_ms(lambda: store.shelf.newest(50)):.1f} ms"
+    yield "list the newest 50", "20 ms", f"{median_ms(lambda: store.listing.newest(50)):.1f} ms"
     last = SESSIONS - 50
-    yield "list the last 50 of all", "", f"{median_ms(lambda: store.shelf.newest(50, last)):.1f} ms"
+    yield "list the last 50 of all", "", f"{median_ms(lambda: store.listing.newest(50, last)):.1f} ms"
     for name, typed, target in (
         ("rare word", RARE, "100 ms"),
         ("common word", COMMON, "100 ms"),
@@ -217,7 +217,7 @@ def main() -> None:
         file = (chosen.folder or Path(folder)) / "sessions.db"
         store, database = Store(file), Database(file)
         start = time.perf_counter()
-        if not store.shelf.count():
+        if not store.listing.count():
             fill(database, chosen.messages)
         built_s = time.perf_counter() - start
         print("| sessions | target | measured |\n|---|---:|---:|")

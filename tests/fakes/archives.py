@@ -150,9 +150,9 @@ def branching() -> Archive:
     """A question answered twice, then asked in other words; the second answer of the first is being read."""
     first = talk("Q one", "A one", title="Tree")
     question, answer = first.messages
-    again = replace(answer, id="s1-again", text="A two", created=answer.created + 1, status=Status.STOPPED)
-    edited = replace(question, id="s1-edit", text="Q two", created=question.created + 9)
-    below = replace(answer, id="s1-below", parent=edited.id, text="A three", created=question.created + 10)
+    again = replace(answer, id="s1-again", parts=text_parts("A two"), created=answer.created + 1, status=Status.STOPPED)
+    edited = replace(question, id="s1-edit", parts=text_parts("Q two"), created=question.created + 9)
+    below = replace(answer, id="s1-below", parent=edited.id, parts=text_parts("A three"), created=question.created + 10)
     session = replace(first.session, leaf=again.id)
     return Archive(session, (question, answer, again, edited, below))
 

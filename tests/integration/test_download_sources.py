@@ -301,11 +301,11 @@ def test_redirects_to_what_is_no_server(standin: StandIn, tmp_path: Path, where:
         source.files(REPO, "")
         standin.answers.append((302, {"Location": where, "X-Repo-Commit": COMMIT}))
         with pytest.raises(NetworkError, match=r"nowhere|like a hub"):
-            Puller(tmp_path, Listed(source))()
+            Puller(tmp_path, ListedSession(source))()
     assert not list(tmp_path.rglob("*.gguf"))
 
 
-class Listed:
+class ListedSession:
     """A source that lists without asking, so that the first answer is that to the request for bytes."""
 
     name = "listed"

@@ -155,7 +155,7 @@ async def test_there_is_nothing_to_duplicate_of_a_chat_that_is_not_kept(begin: s
         await it.do("duplicate")
         await until(lambda: not [worker for worker in it.app.workers if worker.group == "doing"])
         assert it.chat.session.id == before
-        assert it.app.program.store.shelf.count() == 0
+        assert it.app.program.store.listing.count() == 0
 
 
 async def test_the_chat_under_the_cursor_is_exported_not_the_open_one(

@@ -100,7 +100,7 @@ async def test_a_private_chat_is_written_nowhere(home: Path) -> None:
         await it.ask("Very secret question")
         it.write("a secret draft")
         await it.chat.save_draft()
-        assert it.app.program.store.shelf.count() == 0
+        assert it.app.program.store.listing.count() == 0
     found = [file for file in home.rglob("*") if file.is_file() and b"secret" in file.read_bytes().lower()]
     assert found == []
 
@@ -260,7 +260,7 @@ async def test_a_hit_whose_message_was_deleted_opens_its_chat() -> None:
 
 async def test_a_hit_that_no_page_has_shown_is_what_an_action_means() -> None:
     program = Program.here()
-    with program.store.together():
+    with program.store.transaction():
         first = kept_session(program, "Animals")
         program.store.add(
             Message(
@@ -332,7 +332,7 @@ async def test_a_list_that_cannot_be_read_is_told_and_stays(monkeypatch: pytest.
 
 async def test_the_sidebar_groups_pins_and_pages() -> None:
     program = Program.here()
-    with program.store.together():
+    with program.store.transaction():
         for number in range(350):
             kept_session(program, f"Chat {number}", pinned=number == 7)
     program.close()

@@ -52,7 +52,7 @@ async def test_a_message_that_comes_back_in_another_chat_brings_that_chats_draft
         await until(lambda: it.texts == ["A", "One.", "B", "Two."])
         assert it.chat.session.id == first
         assert it.chat.prompt.text == "first"
-        drafts = [listed.session.draft for listed in it.app.program.store.shelf.newest()]
+        drafts = [listed.session.draft for listed in it.app.program.store.listing.newest()]
         assert sorted(drafts) == ["first", "second"]
 
 
@@ -67,7 +67,7 @@ async def test_a_draft_is_kept_for_its_chat_across_restarts() -> None:
         await it.pilot.press(*"another")
     async with chatting(start=Start(session=session)) as it:
         await until(lambda: it.chat.prompt.text == "half")
-        assert any(listed.session.draft == "another" for listed in it.app.program.store.shelf.newest())
+        assert any(listed.session.draft == "another" for listed in it.app.program.store.listing.newest())
 
 
 async def test_a_sent_question_leaves_no_draft() -> None:

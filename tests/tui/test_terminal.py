@@ -50,7 +50,7 @@ def test_killed_in_mid_answer_nothing_is_lost(endless: ggufs.Chain) -> None:
         terminal.send(CTRL_Q)
         assert terminal.end() == 0
     program = Program.here()
-    session = program.store.shelf.latest()
+    session = program.store.listing.latest()
     assert session
     answer = program.store.branch(session.leaf)[-1]
     program.close()
@@ -73,7 +73,7 @@ def test_the_terminal_closes_in_mid_answer_and_the_answer_is_kept(endless: ggufs
             assert terminal.process.wait(30) == 0
             assert psutil.wait_procs(engines, 10)[1] == []
     program = Program.here()
-    session = program.store.shelf.latest()
+    session = program.store.listing.latest()
     assert session
     answer = program.store.branch(session.leaf)[-1]
     program.close()
@@ -107,7 +107,7 @@ def test_a_paste_of_many_lines_is_one_question(friendly: Path) -> None:
         terminal.send(CTRL_Q)
         assert terminal.end() == 0
     program = Program.here()
-    session = program.store.shelf.latest()
+    session = program.store.listing.latest()
     assert session
     question = program.store.branch(session.leaf)[0]
     program.close()

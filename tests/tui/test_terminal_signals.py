@@ -37,7 +37,7 @@ def check_given_back(terminal: Terminal) -> None:
 
 def last_message() -> Message:
     program = Program.here()
-    session = program.store.shelf.latest()
+    session = program.store.listing.latest()
     assert session
     message = program.store.branch(session.leaf)[-1]
     program.close()

@@ -29,8 +29,8 @@ from qwenchat.tui.widgets.sidebar import Sidebar
 
 if TYPE_CHECKING:
     from qwenchat.runtime.model_manager import EngineFactory
-    from qwenchat.sessions.listing import Listed
-    from qwenchat.sessions.search import Found
+    from qwenchat.sessions.listing import ListedSession
+    from qwenchat.sessions.search import SearchResults
 
 _NARROW = 76
 """Columns below which the sidebar hides itself."""
@@ -221,10 +221,10 @@ class ChatScreen(Commands):
 
     # What the sidebar reads; in threads
 
-    def _newest(self, limit: int, offset: int) -> "list[Listed]":
-        return self.program.store.shelf.newest(limit, offset)
+    def _newest(self, limit: int, offset: int) -> "list[ListedSession]":
+        return self.program.store.listing.newest(limit, offset)
 
-    def _search(self, typed: str) -> "Found":
+    def _search(self, typed: str) -> "SearchResults":
         return self.program.store.search.find(typed)
 
 

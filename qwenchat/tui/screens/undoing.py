@@ -53,7 +53,7 @@ class Undoing(SessionActions):
         store, session_id = self.program.store, self.session.id
         if message_id := await asyncio.to_thread(store.trash.last_message, session_id):
             return self.undo_message(session_id, message_id)
-        trashed = await asyncio.to_thread(store.shelf.newest, 1, trashed=True)
+        trashed = await asyncio.to_thread(store.listing.newest, 1, trashed=True)
         return self.undo_trash(trashed[0].session) if trashed else None
 
     def undo_message(self, session_id: str, message_id: str) -> Undo:

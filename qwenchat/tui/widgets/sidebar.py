@@ -21,16 +21,16 @@ from qwenchat.text.safe import clean_line
 from qwenchat.tui.widgets.working import Working
 
 if TYPE_CHECKING:
-    from qwenchat.sessions.listing import Listed
-    from qwenchat.sessions.search import Found, Hit
+    from qwenchat.sessions.listing import ListedSession
+    from qwenchat.sessions.search import Hit, SearchResults
 
 PAGE = 100
 _NEAR_END = 20
 _DAY_S = 86_400
 _SEARCH_AFTER_S = 0.15
-Newest = Callable[[int, int], "Sequence[Listed]"]
+Newest = Callable[[int, int], "Sequence[ListedSession]"]
 """Returns a page of sessions for (limit, offset); may block."""
-Find = Callable[[str], "Found"]
+Find = Callable[[str], "SearchResults"]
 """Searches all text; may block."""
 
 
@@ -152,7 +152,7 @@ class Sidebar(Vertical, Working):
         with self._telling():
             self._show_page(await asyncio.to_thread(self._newest, limit, offset), offset, limit)
 
-    def _show_page(self, page: "Sequence[Listed]", offset: int, limit: int) -> None:
+    def _show_page(self, page: "Sequence[ListedSession]", offset: int, limit: int) -> None:
         if self.searching or offset not in (0, self._loaded):
             return
         self._shows_hits = False
@@ -171,7 +171,7 @@ class Sidebar(Vertical, Working):
         if session_id in self._sessions:
             self.list.highlighted = self.list.get_option_index(session_id)
 
-    def _options(self, page: "Sequence[Listed]") -> Iterator[Option]:
+    def _options(self, page: "Sequence[ListedSession]") -> Iterator[Option]:
         for listed in page:
             session = listed.session
             if session.id in self._sessions:
@@ -211,7 +211,7 @@ class Sidebar(Vertical, Working):
         except QwenchatError as error:
             self.post_message(self.Failed(error))
 
-    def _show_found(self, typed: str, found: "Found") -> None:
+    def _show_found(self, typed: str, found: "SearchResults") -> None:
         if typed != self.query_one(Input).value:
             return
         self._shows_hits = True
