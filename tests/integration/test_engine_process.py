@@ -13,10 +13,12 @@ import pytest
 from qwenchat.chat.events import Delta
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local.failures import OTHER_MODEL, START_AGAIN, with_less
+from qwenchat.engines.local.process import child_environment
 from qwenchat.engines.local.protocol import FRAME, Count, Lora
 from qwenchat.errors import CannotLoad, EngineDied, FileError, Interrupted, Recovery, RecoveryKind
 from qwenchat.models.removal import refuse_while_used
 from tests.fakes import ggufs
+from tests.fakes.commands import ROOT
 from tests.fakes.engines import answer, engine, prefilling, questions, read, request
 
 LONG = "word " * 3000
@@ -79,6 +81,11 @@ async def test_close_ends_a_load(tiny: Path, tmp_path: Path) -> None:
         await made.close()
         with pytest.raises(Interrupted):
             await loading
+
+
+def test_a_child_finds_this_very_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    assert child_environment()["PYTHONPATH"] == f"{ROOT}{os.pathsep}elsewhere"
 
 
 async def test_ctrl_c_in_a_terminal_does_not_reach_the_worker(tiny: Path, tmp_path: Path) -> None:
