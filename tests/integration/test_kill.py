@@ -98,8 +98,8 @@ async def check(store: Store, folder: Path, name: str) -> bool:
     assert must <= len(answer.text) <= said
     assert ANSWER.startswith(answer.text)
     assert answer.token_ids == tuple(map(ord, answer.text))
-    turns = Turns(store, ScriptedEngine((" and on",), n_ctx=1 << 20), UUIDv7(), unix_ms)
-    async for _event in turns.resume(answer):
+    turns = Turns(store=store, engine=ScriptedEngine((" and on",), n_ctx=1 << 20), new_id=UUIDv7(), clock=unix_ms)
+    async for _event in turns.continue_answer(answer):
         pass
     carried = store.branch(answer.id)[-1]
     assert (carried.text, carried.status) == (answer.text + " and on", Status.COMPLETE)
