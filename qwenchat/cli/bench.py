@@ -1,10 +1,8 @@
-"""`qwenchat bench`: llama-bench's figures for a model on this machine, in its table's format, and the waits besides.
+"""`qwenchat bench`: llama-bench's figures for a model on this machine, and how long users wait for a first token.
 
-The figures come from the same engine process that answers; they are kept for the estimates of `models fit`.
-
-What `qwenchat bench` writes: llama-bench's Markdown table line by line, a table of waits, or one JSON object.
-
-Column widths, units and field names are llama-bench's own, so that lines and objects compare with its.
+The figures come from the same engine process that answers, and are saved for the estimates of `models fit`. They are
+written as llama-bench's Markdown table with a table of waits below it, or as one JSON object. Column widths, units and
+field names are llama-bench's own, so that both can be compared with its output.
 """
 
 import asyncio
@@ -45,12 +43,12 @@ from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line
 
 _COLUMNS = {"model": -30, "size": 10, "params": 10, "backend": -10, "ngl": 3, "threads": 7, "test": 15, "t/s": 20}
-"""Widths; what stands left is negative."""
+"""Widths; negative ones are aligned to the left."""
 _WAITS = {"wait": -42, "s": 20}
 
 
 class BenchOutput:
-    """Writes figures as they come."""
+    """Writes figures as soon as they are measured."""
 
     def __init__(self, output: Output, *, as_json: bool) -> None:
         self._output, self._as_json = output, as_json
@@ -64,7 +62,7 @@ class BenchOutput:
         self._head(self._columns)
 
     def doing(self, what: str) -> None:
-        """Show on a terminal what is being measured; the next line that is written takes its place."""
+        """Show on a terminal what is being measured; the next line that is written replaces it."""
         if self._live:
             self._output.err.write(f"\r\x1b[K{clean_line(what)}...")
             self._output.err.flush()
@@ -125,7 +123,7 @@ class BenchOutput:
 
 
 def _fields(model: BenchedModel, result: BenchResult) -> dict[str, object]:
-    """Return llama-bench's fields as far as this program has a say in them."""
+    """Return those of llama-bench's fields that this program knows."""
     plan, ready, run = model.plan, model.ready, result.run
     times = result.nanoseconds
     return {
@@ -187,11 +185,11 @@ _MARGIN = 64
 _TELLING_TOKENS = 64
 """Shorter runs say little about speed."""
 _FOLLOW_UP = 16
-"""Tokens of the question that a resumed conversation is asked."""
+"""Tokens of the question that a resumed session is asked."""
 
 
 class Counts(click.ParamType[tuple[int, ...]]):
-    """Numbers of tokens with commas between, as llama-bench takes them."""
+    """Numbers of tokens separated by commas, as llama-bench takes them."""
 
     name = "counts"
 
@@ -209,9 +207,9 @@ def _counts(name: str, long: str, default: str, text: str) -> Callable[[Command]
 
 @click.command()
 @click.option("-m", "--model", default="", metavar="REF", shell_complete=completion.models, help="Model to measure.")
-@_counts("-p", "--prompt", "512", "Tokens of the prompt; 0: do not measure that.")
-@_counts("-n", "--generate", "128", "Tokens to generate; 0: do not measure that.")
-@_counts("-d", "--depth", "0", "Tokens that lie before them.")
+@_counts("-p", "--prompt", "512", "Tokens of the prompt; 0: no prefill runs.")
+@_counts("-n", "--generate", "128", "Tokens to generate; 0: no decode runs.")
+@_counts("-d", "--depth", "0", "Tokens in the context before them.")
 @click.option("-r", "--repetitions", type=click.IntRange(1, 1000), default=5, show_default=True, help="Runs of each.")
 @click.option("--threads", type=click.IntRange(1, MAX_THREADS), help="Compute threads.")
 @click.option("--gpu-layers", type=click.IntRange(-1, 2**31 - 1), help="Layers on the GPU; -1: as many as fit.")
@@ -222,12 +220,12 @@ def _counts(name: str, long: str, default: str, text: str) -> Callable[[Command]
 def bench(program: Program, /, **options: Any) -> None:
     """Measure how fast a model runs on this machine.
 
-    Prints llama-bench's table, in tokens a second: ppN reads a prompt of N tokens, tgN generates N, "@ dN" behind N
-    tokens that lie before. Each is run once without counting, then as often as -r says. Below it come the seconds
-    to load the model, to the first token of an answer to a new prompt, and to that in a conversation that is taken
-    up again in a new process. --json has llama-bench's field names in "results".
+    Prints llama-bench's table, in tokens a second: ppN is the prefill of a prompt of N tokens, tgN generates N tokens,
+    and "@ dN" means with N tokens in the context before. Each run is warmed up once, then measured as often as -r says.
+    A second table has the seconds to load the model, to the first token of the answer to a new prompt, and to the first
+    token in a session that is resumed in a new process. --json has llama-bench's field names in "results".
 
-    The speeds are kept for `qwenchat models fit`. Let nothing else run meanwhile.
+    The speeds are saved for `qwenchat models fit`. Let nothing else run meanwhile.
     """
     model = options["model"] or default_model(program)
     if not model:
@@ -241,8 +239,8 @@ def bench(program: Program, /, **options: Any) -> None:
     planner = _advising(program.planner(model, LoadOptions(ctx=n_ctx, force=options["force"], **given)))
     output = BenchOutput(Output.standard(), as_json=options["as_json"])
     results = asyncio.run(_Bench(program, planner, output, header.vocab_size).run(*lengths, options["repetitions"]))
-    if not any(value is not None for value in given.values()):  # what is not the usual way is no estimate
-        _keep(program, gguf.identity(header.path), results)
+    if not any(value is not None for value in given.values()):  # other options than the usual ones make no estimate
+        _save_speeds(program, gguf.identity(header.path), results)
 
 
 def _context(model: str, limit: int, prompts: Sequence[int], generates: Sequence[int], depths: Sequence[int]) -> int:
@@ -262,7 +260,7 @@ def _context(model: str, limit: int, prompts: Sequence[int], generates: Sequence
 
 
 def _advising(planner: Planner) -> Planner:
-    """Return the planner with advice that fits this command where the model does not fit the machine."""
+    """Return the planner with this command's own advice where the model does not fit the machine."""
 
     def plan(devices: Sequence[Device]) -> PlannedModel:
         try:
@@ -275,7 +273,7 @@ def _advising(planner: Planner) -> Planner:
 
 
 class _Bench:
-    """The measures, one after the other, written as they come."""
+    """Measures one thing after the other and writes each figure at once."""
 
     def __init__(self, program: Program, planner: Planner, output: BenchOutput, vocabulary: int) -> None:
         self._program, self._planner, self._output, self._vocabulary = program, planner, output, vocabulary
@@ -320,8 +318,8 @@ class _Bench:
             await engine.close()
 
 
-def _keep(program: Program, identity: str, results: Sequence[BenchResult]) -> None:
-    """Remember the speeds without anything before, of the longest run each."""
+def _save_speeds(program: Program, identity: str, results: Sequence[BenchResult]) -> None:
+    """Save the speeds of the longest run of each kind that had nothing in the context before."""
     speeds = {"prefill": 0.0, "decode": 0.0}
     for result in sorted(results, key=lambda result: _length(result.run)):
         if not result.run.depth and _length(result.run) >= _TELLING_TOKENS:
