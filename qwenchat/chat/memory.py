@@ -68,6 +68,7 @@ class MemoryStore:
 
     def enqueue(self, waiting: Waiting) -> None:
         with self._lock:
+            self.session(waiting.session)
             self._waiting[waiting.id] = waiting
 
     def waiting(self, session_id: str) -> list[Waiting]:

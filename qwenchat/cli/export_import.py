@@ -1,4 +1,4 @@
-"""`qwenchat sessions export` and `import`: conversations out of the store and into it."""
+"""`qwenchat sessions export` and `import`: sessions out of the store and into it."""
 
 import errno
 import os
@@ -15,12 +15,12 @@ from qwenchat.chat.session import Session
 from qwenchat.cli.output import Output
 from qwenchat.errors import ExitCode, FileError, WrongUse
 from qwenchat.i18n import _, ngettext
-from qwenchat.sessions import destination, exporters, importers, records
+from qwenchat.sessions import export_destination, exporters, importers, records
 from qwenchat.sessions.archive import ArchiveStore
 
 
-class Store(ArchiveStore, Protocol):
-    """What these commands ask of the store."""
+class ExportStore(ArchiveStore, Protocol):
+    """What these commands need of the store."""
 
     def find(self, prefix: str) -> Session:
         """Return a session by the beginning of its id. Raises NotFound."""
@@ -35,8 +35,8 @@ class HasStore(Protocol):
     """The part of `program.Program` that these commands use."""
 
     @property
-    def store(self) -> Store:
-        """The conversations."""
+    def store(self) -> ExportStore:
+        """The sessions."""
         ...
 
 
@@ -70,9 +70,8 @@ def export(
     sessions = store.sessions() if everything else _each_once([store.find(prefix) for prefix in ids])
     form = exporters.named(name)
     output = Output.standard()
-    written = destination.write(
-        destination.Export(store, sessions, form, all_branches), None if place == "-" else place, output.piece, force
-    )
+    job = export_destination.Export(store, sessions, form, all_branches)
+    written = export_destination.write(job, None if place == "-" else place, output.piece, force)
     if written:
         count = ngettext("{count} session written to {place}.", "{count} sessions written to {place}.", len(sessions))
         output.say(count.format(count=len(sessions), place=place))

@@ -247,14 +247,15 @@ async def test_turns_run_the_same_as_in_memory(tmp_path: Path) -> None:
     async def play(store: SessionStore) -> list[Message]:
         ids = iter(f"m{n:02}" for n in range(100))
         store.create(Session(id="s", created=0, updated=0))
-        turns = Turns(store, ScriptedEngine(["one two", "three", "four", " five"]), lambda: next(ids), fake_clock())
+        engine = ScriptedEngine(["one two", "three", "four", " five"])
+        turns = Turns(store=store, engine=engine, new_id=lambda: next(ids), clock=fake_clock())
         for _round in range(2):
-            async for _event in turns.send("s", "Hi", [Attachment("a", "b", b"c")]):
+            async for _event in turns.ask("s", "Hi", [Attachment("a", "b", b"c")]):
                 pass
         asked, answer = store.branch("m01")
         async for _event in turns.regenerate(asked):
             pass
-        async for _event in turns.resume(answer):
+        async for _event in turns.continue_answer(answer):
             pass
         return [replace(message, timings=None) for message in store.tree("s")]
 

@@ -259,10 +259,10 @@ async def test_no_turn_begins_below_a_deleted_message(tmp_path: Path) -> None:
     asked, answer, later = store.branch("q2")
     store.trash.remove_message("q1")
     before = store.session("s")
-    turns = Turns(store, ScriptedEngine(["never"]), lambda: "new", fake_clock())
-    for events in (turns.regenerate(asked), turns.resume(answer), turns.edit(later, "Thank you")):
+    turns = Turns(store=store, engine=ScriptedEngine(["never"]), new_id=lambda: "new", clock=fake_clock())
+    for turn in (turns.regenerate(asked), turns.regenerate(later), turns.continue_answer(answer)):
         with pytest.raises(NotFound):
-            await anext(events)
+            await anext(turn)
     with pytest.raises(NotFound):
         store.add(question("new", "?", "a2"))
     assert not len(store.tree("s")) and store.session("s") == before
@@ -275,8 +275,9 @@ async def test_an_answer_whose_question_is_gone_is_carried_on(tmp_path: Path, fi
     store.trash.remove_message("s1-0")
     store.add_archives([talk("One", "Two")])
     (alone,) = store.branch("s1-1")
-    turns = Turns(store, ScriptedEngine([" and a half"], file=file), lambda: "beside", fake_clock())
-    seen = [event async for event in turns.resume(alone)]
+    engine = ScriptedEngine([" and a half"], file=file)
+    turns = Turns(store=store, engine=engine, new_id=lambda: "beside", clock=fake_clock())
+    seen = [event async for event in turns.continue_answer(alone)]
     assert isinstance(seen[0], TurnStarted) and seen[0].question == alone
     (carried,) = store.branch("beside" if file else "s1-1")
     assert (carried.text, carried.status) == ("Two and a half", Status.COMPLETE)
