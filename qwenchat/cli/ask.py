@@ -34,7 +34,7 @@ from qwenchat.engines.local.protocol import MAX_THREADS, Lora
 from qwenchat.errors import ExitCode, FileError, NotFound, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.reference import Guide
-from qwenchat.runtime.load_planner import Wishes
+from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_choice import model_to_ask, no_model, recommended_model
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.store import Store
@@ -162,7 +162,7 @@ class Question:
     text: str
     attachments: tuple[Attachment, ...]
     sampling: Sampling
-    wishes: Wishes
+    load_options: LoadOptions
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> "Question":
@@ -175,7 +175,7 @@ class Question:
             one_prompt(options["prompt"], attachments),
             attachments,
             sampling,
-            Wishes(
+            LoadOptions(
                 options["ctx"],
                 options["threads"],
                 options["gpu_layers"],
@@ -195,10 +195,10 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
     model = model_to_ask(program, options["model"], earlier)
     if not model:
         _introduce_guide(program, output)
-    wishes = question.wishes
-    if earlier and wishes.ctx is None:
-        wishes = replace(wishes, ctx=earlier.context)
-    engine = program.engine(model or str(Guide()), wishes)  # a wrong name is refused before the store is touched
+    load_options = question.load_options
+    if earlier and load_options.ctx is None:
+        load_options = replace(load_options, ctx=earlier.context)
+    engine = program.engine(model or str(Guide()), load_options)  # a wrong name is refused before the store is touched
     store, session = _session(program, options, earlier, model)
     report = report_for(output, options["style"], verbose=options["verbose"])
     mode = Mode.COMPLETE if options["complete"] else Mode.ANSWER

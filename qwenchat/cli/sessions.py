@@ -31,7 +31,7 @@ from qwenchat.cli.output import Output, is_terminal
 from qwenchat.errors import CannotLoad, WrongUse
 from qwenchat.i18n import _, ngettext
 from qwenchat.runtime.deletion import delete_forever
-from qwenchat.runtime.load_planner import Wishes
+from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_choice import model_to_ask, no_model
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.migrate import safety_copies
@@ -292,7 +292,7 @@ def rename(program: Program, session: str, title: tuple[str, ...], by_model: boo
 
 
 async def _suggested(program: Program, model: str, branch: Sequence[Message]) -> str:
-    engine = program.engine(model, Wishes())
+    engine = program.engine(model, LoadOptions())
     try:
         return await suggest(engine, branch)
     except CannotLoad as error:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import psutil
 
 from qwenchat.doctor.finding import Finding, ok, warning
-from qwenchat.engines.local.devices import ControlGroups, processor, this_machine, usable_cores
+from qwenchat.engines.local.devices import ControlGroups, processor, this_host, usable_cores
 from qwenchat.i18n import _
 from qwenchat.models.fit import DISK_RESERVE
 from qwenchat.models.layouts import free_bytes
@@ -50,7 +50,7 @@ def cores(program: Program) -> Iterator[Finding]:
 
 def memory(_program: Program) -> Iterator[Finding]:
     """Memory, and whether a cgroup gives less than the machine has."""
-    machine, installed = this_machine(), psutil.virtual_memory().total
+    machine, installed = this_host(), psutil.virtual_memory().total
     words = _("{free} free of {total}").format(
         free=human_size(machine.memory_available), total=human_size(machine.memory_total)
     )

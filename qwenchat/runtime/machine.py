@@ -57,11 +57,11 @@ class Machine:
 
         With `measure` also its bandwidth, which takes half a second once.
         """
-        from qwenchat.engines.local.devices import this_machine
+        from qwenchat.engines.local.devices import this_host
         from qwenchat.models.fit import Resources
         from qwenchat.models.layouts import free_bytes
 
-        machine, found = this_machine(), self.devices if found is None else found
+        machine, found = this_host(), self.devices if found is None else found
         own = [device.memory_free for device in found if not device.shares_ram]
         shared = [device.memory_free for device in found if device.shares_ram and not own]
         return Resources(

@@ -18,9 +18,9 @@ from qwenchat.i18n import _
 from qwenchat.runtime.events import Listener, ModelLoaded, ModelLoading
 
 if TYPE_CHECKING:
-    from qwenchat.runtime.load_planner import Wishes
+    from qwenchat.runtime.load_planner import LoadOptions
 
-EngineFactory = Callable[[str, "Wishes"], Engine]
+EngineFactory = Callable[[str, "LoadOptions"], Engine]
 """Makes an engine for a model reference; may block and raise NotFound, FileError or CannotLoad."""
 
 
@@ -34,7 +34,7 @@ class ModelManager:
         """Of that model."""
         self._new_engine, self._listener = new_engine, listener
         self._engine: Engine | None = None
-        self._loaded_for: tuple[str, Wishes] | None = None
+        self._loaded_for: tuple[str, LoadOptions] | None = None
         self._layers: dict[str, int] = {}
         """Layers that a model may have on the GPU, where it failed with more."""
         self._lock = asyncio.Lock()
@@ -133,10 +133,10 @@ class ModelManager:
         if self._is_closed:
             raise Interrupted(_("Loading was stopped."))
 
-    def _wanted(self, session: Session) -> "tuple[str, Wishes]":
-        from qwenchat.runtime.load_planner import Wishes  # noqa: PLC0415 - the screen is there before planning is
+    def _wanted(self, session: Session) -> "tuple[str, LoadOptions]":
+        from qwenchat.runtime.load_planner import LoadOptions  # noqa: PLC0415 - the screen is there before planning is
 
-        return session.model, Wishes(ctx=session.context, gpu_layers=self._layers.get(session.model))
+        return session.model, LoadOptions(ctx=session.context, gpu_layers=self._layers.get(session.model))
 
     async def _unload(self) -> None:
         engine, self._engine, self._loaded_for, self.info = self._engine, None, None, None

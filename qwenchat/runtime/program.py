@@ -25,7 +25,7 @@ from qwenchat.paths import Paths, at_home
 from qwenchat.runtime.lazy import MadeOnce
 
 if TYPE_CHECKING:
-    from qwenchat.engines.local.engine import LocalEngine, Planned, Planner
+    from qwenchat.engines.local.engine import LocalEngine, PlannedModel, Planner
     from qwenchat.engines.local.protocol import Device
     from qwenchat.engines.local.saved_kv import SavedKV
     from qwenchat.models.catalogue import Catalog
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from qwenchat.models.fit import Resources
     from qwenchat.models.layouts import Places
     from qwenchat.models.library import Library
-    from qwenchat.runtime.load_planner import Wishes
+    from qwenchat.runtime.load_planner import LoadOptions
     from qwenchat.runtime.machine import Machine
     from qwenchat.sessions.store import Store
 
@@ -137,32 +137,32 @@ class Program:
 
         return self.library.locate(reference.parse(name, self.catalog))
 
-    def engine(self, model: str, wishes: "Wishes") -> "LocalEngine":
+    def engine(self, model: str, options: "LoadOptions") -> "LocalEngine":
         """Return an engine for a model; it is loaded when it is first asked.
 
         Raises NotFound, FileError or CannotLoad for a file that can't be used.
         """
         from qwenchat.engines.local.engine import LocalEngine
 
-        return LocalEngine(self.planner(model, wishes), self.paths.engine_log, self.saved_kv)
+        return LocalEngine(self.planner(model, options), self.paths.engine_log, self.saved_kv)
 
-    def planner(self, model: str, wishes: "Wishes") -> "Planner":
+    def planner(self, model: str, options: "LoadOptions") -> "Planner":
         """Return what decides how a model is loaded. Raises what `engine` does."""
         from qwenchat.engines.local.devices import usable_cores
         from qwenchat.models import gguf
-        from qwenchat.runtime.load_planner import Planning
+        from qwenchat.runtime.load_planner import LoadPlanner
 
         path = self.model_file(model)
         header = gguf.check(gguf.read_header(path))
         identity = gguf.identity(path)
 
-        def planner(found: "Sequence[Device]") -> "Planned":
-            planning = Planning(
+        def plan(found: "Sequence[Device]") -> "PlannedModel":
+            planner = LoadPlanner(
                 self.machine.resources(found), usable_cores(), self.settings.model, self.sampling, self.catalog
             )
-            return planning.plan(header, identity=identity, name=model, wishes=wishes)
+            return planner.plan(header, identity=identity, name=model, options=options)
 
-        return planner
+        return plan
 
     @MadeOnce
     def store(self) -> "Store":

@@ -36,7 +36,7 @@ from tests.bench.transcript import SAMPLE
 use_language()
 text = " ".join((SAMPLE * 40).split(" ")[:{WORDS}])
 engine = ScriptedEngine([text], delay_s={1 / A_SECOND}, n_ctx=32768)
-QwenchatApp(Program.here(), Start(model="guide", session=sys.argv[1]), lambda _model, _wishes: engine).run()
+QwenchatApp(Program.here(), Start(model="guide", session=sys.argv[1]), lambda _model, _options: engine).run()
 """
 
 

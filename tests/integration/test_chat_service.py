@@ -16,7 +16,7 @@ from qwenchat.chat.session import Session
 from qwenchat.errors import CannotLoad, Interrupted, Recovery, RecoveryKind, StoreError
 from qwenchat.runtime.chat_service import ChatService
 from qwenchat.runtime.events import ChatEvent, QueueChanged, TurnFailed, TurnReported
-from qwenchat.runtime.load_planner import Wishes
+from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_manager import EngineFactory
 from qwenchat.runtime.program import Program
 from qwenchat.runtime.session_access import SessionAccess
@@ -106,7 +106,7 @@ async def running(program: Program, new_engine: EngineFactory) -> AsyncIterator[
 
 async def test_starting_again_in_one_chat_leaves_the_answer_of_another(program: Program) -> None:
     engine = ScriptedEngine(("one die", "slow " * 40, "two."), delay_s=0.01, die="die")
-    async with running(program, lambda _reference, _wishes: engine) as (chats, told):
+    async with running(program, lambda _reference, _options: engine) as (chats, told):
         failed, other = chats.sessions.new("guide").id, chats.sessions.new("guide").id
         await chats.send(failed, "Count")
         await until(lambda: any(isinstance(event, TurnFailed) for event in told))
@@ -136,7 +136,7 @@ class Loads(ScriptedEngine):
 
 async def test_leaving_ends_a_load_that_no_question_asked_for(program: Program) -> None:
     engine = Loads()
-    async with running(program, lambda _reference, _wishes: engine) as (chats, _told):
+    async with running(program, lambda _reference, _options: engine) as (chats, _told):
         warming = [
             asyncio.create_task(chats.model.load(Session(id="s", created=1, updated=1, model=name)))
             for name in ("a", "b")
@@ -149,7 +149,7 @@ async def test_leaving_ends_a_load_that_no_question_asked_for(program: Program) 
 async def test_leaving_ends_a_load_whose_engine_is_still_being_made(program: Program) -> None:
     made, go_on = threading.Event(), threading.Event()
 
-    def slowly(_reference: str, _wishes: Wishes) -> Engine:
+    def slowly(_reference: str, _options: LoadOptions) -> Engine:
         made.set()
         assert go_on.wait(10)
         return Loads()
@@ -191,7 +191,7 @@ async def test_questions_that_are_asked_during_a_load_follow_the_answers_to_come
 ) -> None:
     engine = LoadsLater(("A1", "A2", "A3"))
     file = Attachment("notes.txt", "text/plain", b"notes")
-    async with running(program, lambda _reference, _wishes: engine) as (chats, told):
+    async with running(program, lambda _reference, _options: engine) as (chats, told):
         session = chats.sessions.new("guide", private=private).id
         await asyncio.gather(chats.send(session, "first"), chats.send(session, "second", [file]))
         await chats.send(session, "third")
@@ -206,7 +206,7 @@ async def test_questions_that_are_asked_during_a_load_follow_the_answers_to_come
 
 async def test_a_waiting_question_stays_where_it_is_when_the_one_before_is_stopped(program: Program) -> None:
     engine = LoadsLater(("A1",))
-    async with running(program, lambda _reference, _wishes: engine) as (chats, told):
+    async with running(program, lambda _reference, _options: engine) as (chats, told):
         session = chats.sessions.new("guide").id
         await chats.send(session, "first")
         await chats.send(session, "second")
@@ -221,7 +221,7 @@ async def test_what_waits_behind_a_failed_load_is_answered_after_it(program: Pro
     engine, wished, go_on = LoadsLater(("A1", "A2")), [], threading.Event()
     smaller = Recovery(RecoveryKind.SMALLER_CONTEXT, 4096)
 
-    def once(_reference: str, wishes: Wishes) -> Engine:
+    def once(_reference: str, wishes: LoadOptions) -> Engine:
         wished.append(wishes.ctx)
         assert go_on.wait(10)
         if len(wished) == 1:
@@ -243,7 +243,7 @@ async def test_what_waits_behind_a_failed_load_is_answered_after_it(program: Pro
 
 async def test_a_held_question_that_is_asked_again_is_answered_once(program: Program) -> None:
     engine = LoadsLater(("one die", "A2", "A3"), die="die")
-    async with running(program, lambda _reference, _wishes: engine) as (chats, told):
+    async with running(program, lambda _reference, _options: engine) as (chats, told):
         session = chats.sessions.new("guide").id
         await chats.send(session, "first")
         second = await chats.send(session, "second")

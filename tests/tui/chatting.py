@@ -84,7 +84,7 @@ async def chatting(
 ) -> AsyncIterator[Chatting]:
     """Run the screen; it is left as a person leaves it. A bug that it tells fails the test, unless `bugs` wants one."""
     scripted = ScriptedEngine(answers or ("Hello.",), **engine)
-    app = QwenchatApp(Program.here(), start or Start(model="guide"), lambda _reference, _wishes: scripted)
+    app = QwenchatApp(Program.here(), start or Start(model="guide"), lambda _reference, _options: scripted)
     try:
         async with app.run_test(size=size) as pilot:
             await until(lambda: any(isinstance(screen, ChatScreen) for screen in app.screen_stack))

@@ -124,7 +124,7 @@ def test_picture(snap_compare: Callable[..., bool], program: Program, picture: t
     fill(program, language)
     engine = Still((SAMPLE[language],), state=state)
     start = Start(model="7b:q4_k_m") if state == "empty" else Start(session="s0")
-    app = QwenchatApp(program, start, lambda _reference, _wishes: engine)
+    app = QwenchatApp(program, start, lambda _reference, _options: engine)
 
     async def show(pilot: Pilot[None]) -> None:
         await until(lambda: theme in app.available_themes)

@@ -12,7 +12,7 @@ from qwenchat.chat.prompt import Turn
 from qwenchat.chat.session import Session
 from qwenchat.errors import EngineDied, NotFound, Recovery, RecoveryKind
 from qwenchat.runtime.events import ChatEvent
-from qwenchat.runtime.load_planner import Wishes
+from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_manager import ModelManager
 from tests.fakes.scripted import ScriptedEngine
 
@@ -50,7 +50,7 @@ def answer(text: str, tokens: tuple[int, ...] = (), file: str = "") -> Message:
 async def test_the_gauge_counts_what_the_model_will_read() -> None:
     engine = Counting(file="this")
     told: list[ChatEvent] = []
-    model = ModelManager(lambda _reference, _wishes: engine, told.append)
+    model = ModelManager(lambda _reference, _options: engine, told.append)
     await model.load(SESSION)
     branch = [question("one"), answer("own", (1, 2), "this"), question("two"), answer("other", (1, 2), "that")]
     plan = await model.plan(SESSION, [*branch, question("three"), answer("")], "four")
@@ -78,9 +78,9 @@ class Engines:
     """Makes engines and remembers what was asked of them."""
 
     most: int
-    asked: list[Wishes] = field(default_factory=list)
+    asked: list[LoadOptions] = field(default_factory=list)
 
-    def engine(self, _reference: str, wishes: Wishes) -> Engine:
+    def engine(self, _reference: str, wishes: LoadOptions) -> Engine:
         self.asked.append(wishes)
         return OnGPU(layers=25 if wishes.gpu_layers is None else wishes.gpu_layers, most=self.most)
 
@@ -99,7 +99,7 @@ async def test_fewer_layers_are_offered_until_the_model_loads() -> None:
 
 
 async def test_another_model_is_offered_where_one_is_not_found() -> None:
-    model = ModelManager(lambda _reference, _wishes: ScriptedEngine(), list[ChatEvent]().append)
+    model = ModelManager(lambda _reference, _options: ScriptedEngine(), list[ChatEvent]().append)
     with pytest.raises(NotFound) as missing:
         await model.load(replace(SESSION, model=""))
     assert model.recoveries(missing.value) == (Recovery(RecoveryKind.OTHER_MODEL),)
