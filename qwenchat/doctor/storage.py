@@ -14,7 +14,7 @@ from qwenchat.models.reference import parse
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.database import connect, explained
 from qwenchat.sessions.migrate import migrations, version_of
-from qwenchat.sessions.recover import is_whole
+from qwenchat.sessions.recover import is_intact
 from qwenchat.text.safe import human_size
 
 
@@ -78,7 +78,7 @@ def store(program: Program) -> Iterator[Finding]:
     if not file.exists():
         yield ok("store", title, _("none yet"))
         return
-    if not is_whole(file):
+    if not is_intact(file):
         words = _("the database is damaged")
         yield failed("store", title, words, "qwenchat sessions recover", ExitCode.STORE)
         return

@@ -1,7 +1,7 @@
 """A whole session as one value: what exporters read, importers make, and the store gives and takes.
 
 Every archive that is exported or imported passes through `normal`, and what comes from a file through `check` as well,
-so that the same session is always the same bytes and nothing reaches the store that it can't hold.
+so that the same session is always the same bytes and the store gets nothing that it can't store.
 """
 
 import math
@@ -162,12 +162,12 @@ def _parents_first(messages: Sequence[Message]) -> list[Message]:
     tree = Tree(messages)
     known = {message.id for message in messages}
     roots = {message.parent for message in messages if message.parent not in known}
-    waiting = [child for root in sorted(roots, key=str) for child in tree.children(root)][::-1]
+    left = [child for root in sorted(roots, key=str) for child in tree.children(root)][::-1]
     ordered: list[Message] = []
-    while waiting:
-        message = waiting.pop()
+    while left:
+        message = left.pop()
         ordered.append(message)
-        waiting += reversed(tree.children(message.id))
+        left += reversed(tree.children(message.id))
     return ordered
 
 

@@ -115,7 +115,7 @@ class LinearTurn:
     """One turn of a chat without branches."""
 
     role: str
-    """`system`, `user`, `assistant`, or a name that says only which program wrote it."""
+    """`system`, `user` or `assistant`; any other name belongs to a tool or is left out."""
     text: str
     """Its words as they stand in the file; they are the identity of the chat."""
     parts: tuple[Part, ...] | None = None
@@ -215,7 +215,7 @@ def _id(*names: str) -> str:
 
 
 def _runs(chat: ForeignChat) -> tuple[list[_Run], dict[str, _Run | None]]:
-    """Return the messages to be, parents first, and for each node the one that holds it or comes before it."""
+    """Return the messages to be, parents first, and for each node the one that it is part of or that precedes it."""
     nodes = chat.nodes
     children: dict[str | None, list[str]] = {}
     order: dict[str, int] = {}
@@ -275,7 +275,7 @@ def _speaks(node: ForeignNode) -> bool:
 
 
 def _created(node: ForeignNode, above: _Run | None, index: int, chat: ForeignChat) -> int:
-    """Return a node's time; where it has none, one that keeps the order of siblings."""
+    """Return a node's time; where it has none, one that preserves the order of siblings."""
     if node.created is not None:
         return node.created
     start = above.created + 1 if above else chat.created or chat.modified

@@ -104,7 +104,7 @@ def model_of(archive: Archive) -> str:
 
 
 def part_label(part: Part) -> str:
-    """Return what is said above a part that is not text; nothing for a text."""
+    """Return the label of a part that is not text; nothing for a text."""
     match part:
         case Text():
             return ""
@@ -125,7 +125,7 @@ def speaker(entry: OrderedMessage) -> str:
 
 
 def notes(entry: OrderedMessage) -> str:
-    """Return what there is to say about a message on one line: what it follows, when, which model, how it ended."""
+    """Return the notes on a message in one line: what it follows, when, which model, how it ended."""
     message = entry.message
     follows = _("after no. {number}").format(number=entry.follows) if entry.follows else ""
     return clean_line(" · ".join(filter(None, (follows, when(message.created), message.model, _ending(message)))), 1000)

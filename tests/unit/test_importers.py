@@ -461,7 +461,7 @@ def test_a_message_id_belongs_to_one_conversation() -> None:
     for message in other["messages"]:
         message["session"] = "s2"
     assert [problem.reason for problem in read(changed(), other).problems] == [
-        "a message of another conversation has the same id"
+        "a message of another chat has the same id"
     ]
 
 
@@ -508,7 +508,7 @@ def test_a_session_of_ours_keeps_its_ids() -> None:
 
 def test_a_file_without_conversations_says_what_it_knows(tmp_path: Path) -> None:
     for text in ('{"a": 1}', "[1, 2]", '"text"'):
-        with pytest.raises(FileError, match="no conversation") as caught:
+        with pytest.raises(FileError, match="no chat") as caught:
             read_bytes(text.encode())
         assert "ChatGPT" in caught.value.hint
     assert read_bytes(b"[]").archives == ()

@@ -175,7 +175,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-
 
 
 def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
-    """Yield each conversation as a page, a message at a time."""
+    """Yield each session as a page, a message at a time."""
     asked, answered = question_parser(), answer_parser()
     for archive in archives:
         yield _head(archive)

@@ -33,7 +33,7 @@ def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
 
 
 def _record(message: Message) -> dict[str, Any]:
-    """Return a message as an object, its parts told apart by `kind`."""
+    """Return a message as an object, each part with its `kind`."""
     record = {field.name: getattr(message, field.name) for field in fields(message)}
     return {**record, "parts": [_part_record(part) for part in message.parts]}
 

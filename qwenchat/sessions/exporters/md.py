@@ -28,7 +28,7 @@ _OPENER = re.compile(r"^([ \t>]*)<(?=[!?]|script|pre|style|textarea)", re.IGNORE
 
 
 def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
-    """Yield each conversation, a message at a time."""
+    """Yield each session, a message at a time."""
     blocks = MarkdownIt("commonmark").disable("inline")
     for archive in archives:
         yield _front_matter(archive)

@@ -17,7 +17,7 @@ _RULE = "─" * 72
 
 
 def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
-    """Yield each conversation, a message at a time."""
+    """Yield each session, a message at a time."""
     for archive in archives:
         session = archive.session
         facts = (f"{when(session.created)} – {when(session.updated)}", model_of(archive), ", ".join(session.tags))

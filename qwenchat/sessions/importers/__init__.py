@@ -79,7 +79,7 @@ def read(records: Iterable[Record]) -> Reading:
     if problems and not met:
         first = problems[0]
         raise FileError(
-            _("It holds no conversation; {place}: {reason}.").format(place=first.place, reason=first.reason),
+            _("It has no chat; {place}: {reason}.").format(place=first.place, reason=first.reason),
             _("Formats known: {names}.").format(names=", ".join(form.name for form in known)),
         )
     return Reading(tuple(archives), tuple(problems), tuple(met), empty)
@@ -89,14 +89,14 @@ def _check_owners(archive: Archive | None, owners: dict[str, str]) -> None:
     """Note which session each message belongs to. Raises BadRecord when another one has it already."""
     for message in archive.messages if archive else ():
         if owners.setdefault(message.id, message.session) != message.session:
-            raise BadRecord(_("a message of another conversation has the same id"))
+            raise BadRecord(_("a message of another chat has the same id"))
 
 
 def _read_one(record: Record, known: list[ImportFormat]) -> tuple[ImportFormat, Archive | None]:
     value = record.value()
     form = next((form for form in known if isinstance(value, dict) and form.knows(value)), None)
     if form is None:
-        raise BadRecord(_("it is not a conversation in a known format"))
+        raise BadRecord(_("it is not a chat in a known format"))
     try:
         archive = form.read(value, record.modified)
         return form, archive and normal(check(archive))
