@@ -33,7 +33,7 @@ from qwenchat.cli.output import Output
 from qwenchat.engines.local.protocol import MAX_THREADS, Lora
 from qwenchat.errors import ExitCode, FileError, NotFound, WrongUse
 from qwenchat.i18n import _
-from qwenchat.models.reference import Guide
+from qwenchat.models.reference import GuideReference
 from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_choice import model_to_ask, no_model, recommended_model
 from qwenchat.runtime.program import Program
@@ -198,7 +198,9 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
     load_options = question.load_options
     if earlier and load_options.ctx is None:
         load_options = replace(load_options, ctx=earlier.context)
-    engine = program.engine(model or str(Guide()), load_options)  # a wrong name is refused before the store is touched
+    engine = program.engine(
+        model or str(GuideReference()), load_options
+    )  # a wrong name is refused before the store is touched
     store, session = _session(program, options, earlier, model)
     report = report_for(output, options["style"], verbose=options["verbose"])
     mode = Mode.COMPLETE if options["complete"] else Mode.ANSWER
@@ -222,7 +224,7 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
 
 def _introduce_guide(program: Program, output: Output) -> None:
     """Say that the guide answers for now: the session is not bound to it. Raises NotFound where it is not there."""
-    if not program.library.find(Guide()):
+    if not program.library.find(GuideReference()):
         raise no_model()
     output.say(_("No model is here yet, so the built-in guide answers. It knows this program and nothing else."))
     output.say(_("A real one: {command}").format(command=f"qwenchat models pull {recommended_model(program)}"))

@@ -251,10 +251,8 @@ def _event_object(event: TurnEvent) -> dict[str, Any] | None:
         case Trimmed():
             numbers = {"messages": event.messages, "tokens": event.tokens, "first_kept": event.first_seen}
             return {"event": "left_out", **numbers}
-        case PartGrew(fragment=MessageText(text=text)) if text:
-            return {"event": "delta", "text": text}
-        case PartGrew(fragment=Reasoning(text=text)) if text:
-            return {"event": "reasoning", "text": text}
+        case PartGrew(fragment=MessageText() | Reasoning() as fragment) if fragment.text:
+            return {"event": "delta" if isinstance(fragment, MessageText) else "reasoning", "text": fragment.text}
     return None
 
 

@@ -236,7 +236,7 @@ def bench(program: Program, /, **options: Any) -> None:
         )
     lengths = (options["prompt"], options["generate"], options["depth"])
     header = gguf.check(gguf.read_header(program.model_file(model)))
-    n_ctx = _context(model, context_sizes(header, program.catalog).limit, *lengths)
+    n_ctx = _context(model, context_sizes(header, program.catalogue).limit, *lengths)
     given = {name: options[name] for name in ("threads", "gpu_layers", "kv_type")}
     planner = _advising(program.planner(model, LoadOptions(ctx=n_ctx, force=options["force"], **given)))
     output = BenchOutput(Output.standard(), as_json=options["as_json"])

@@ -50,9 +50,9 @@ def _offering(words: Callable[[Program, click.Context], Iterable[tuple[str, str]
 @_offering
 def models(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
     """Yield the sizes of the catalogue and, with their quantisations, what else a size can mean."""
-    for model in program.catalog.models:
+    for model in program.catalogue.models:
         yield model.size, model.title
-    for model in program.catalog.models:
+    for model in program.catalogue.models:
         for quant in model.quantisations:
             yield f"{model.size}:{quant.label}", model.title
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from qwenchat.chat.events import TurnEnded, TurnEvent
 from qwenchat.chat.ids import unix_ms
+from qwenchat.chat.memory import no_such_message
 from qwenchat.chat.message import Attachment, Message, Role, Status
 from qwenchat.chat.ports import Engine
 from qwenchat.chat.session import Waiting
@@ -80,8 +81,11 @@ class ChatService:
             return await self._enqueue_question(session_id, follows, text, attachments)
 
     async def edit(self, question: Message, text: str) -> Message:
-        """Ask a question again in other words, as a variant beside it."""
+        """Ask a question again in other words, as a variant beside it. Raises NotFound where its parent is gone."""
         async with self._outbox_use:
+            store = self.sessions.store(question.session)
+            if question.parent and not await asyncio.to_thread(store.branch, question.parent):
+                raise no_such_message(question.parent)
             return await self._enqueue_question(question.session, question.parent, text, question.attachments)
 
     def regenerate(self, question: Message, *, reload: bool = False) -> None:

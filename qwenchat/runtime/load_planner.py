@@ -15,7 +15,7 @@ from qwenchat.engines.local.protocol import LoadPlan, Lora
 from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
 from qwenchat.i18n import _
 from qwenchat.models import fit
-from qwenchat.models.catalogue import Catalog
+from qwenchat.models.catalogue import Catalogue
 from qwenchat.models.fit import KV_BYTES, NATIVE_CONTEXT, Fit, Resources, Verdict
 from qwenchat.models.gguf import Header
 from qwenchat.text.safe import human_size
@@ -50,11 +50,11 @@ class LoadPlanner:
     settings: ModelSettings
     sampling: Sampling
     """The settings'; what they leave open follows the model's makers."""
-    catalog: Catalog
+    catalogue: Catalogue
 
     def plan(self, header: Header, *, identity: str, name: str, options: LoadOptions) -> PlannedModel:
         """Return how to load a model. Raises CannotLoad when it does not fit, with the numbers."""
-        sizes = context_sizes(header, self.catalog)
+        sizes = context_sizes(header, self.catalogue)
         if options.ctx and options.ctx > sizes.limit:
             raise _beyond(name, options.ctx, sizes.limit)
         asked = options.ctx or min(self.settings.context, sizes.limit)
@@ -86,19 +86,19 @@ class LoadPlanner:
         here = self.resources if layers else replace(self.resources, gpu_available=0, gpu_of_ram=0)
         most = layers if layers > 0 else None
         if not asked:
-            return fit.plan(header, here, min(native, NATIVE_CONTEXT), kv_type, most)
+            return fit.plan(header, here, min(native, NATIVE_CONTEXT), kv_type, most_layers=most)
         kinds = list(KV_BYTES) if kv_type == "auto" else [kv_type]
-        fits = [fit.assess(header, here, asked, kind, most) for kind in kinds]
+        fits = [fit.assess(header, here, asked, kind, most_layers=most) for kind in kinds]
         return min(fits, key=lambda one: one.verdict.rank)
 
 
-def context_sizes(header: Header, catalog: Catalog) -> ContextSizes:
+def context_sizes(header: Header, catalogue: Catalogue) -> ContextSizes:
     """Return a model's context sizes; YaRN only for the sizes of the catalogue whose makers advise it.
 
     A Qwen2 file of another shape than the catalogue's, and every other architecture, has what its header says.
     """
     stated = header.context_length or NATIVE_CONTEXT
-    for model in catalog.models:
+    for model in catalogue.models:
         shape = model.shape
         if (shape.layers, shape.width, bool(shape.experts)) == (header.layers, header.width, bool(header.experts)):
             native = min(stated, model.context)

@@ -13,7 +13,7 @@ from qwenchat.runtime.lazy import MadeOnce
 if TYPE_CHECKING:
     from qwenchat.engines.local.protocol import Device
     from qwenchat.models.fit import Resources
-    from qwenchat.models.measured import Measured
+    from qwenchat.models.measured import Measurements
 
 _ENOUGH_TOKENS = 64
 """Shorter answers say little about speed."""
@@ -29,11 +29,11 @@ class Machine:
     """The folder whose disk new models go to."""
 
     @MadeOnce
-    def measured(self) -> "Measured":
+    def measured(self) -> "Measurements":
         """How fast this machine and its models are."""
-        from qwenchat.models.measured import Measured
+        from qwenchat.models.measured import Measurements
 
-        return Measured(self.known / "measured.json")
+        return Measurements(self.known / "measured.json")
 
     @MadeOnce
     def devices(self) -> "tuple[Device, ...]":
@@ -49,7 +49,7 @@ class Machine:
             return ()
         hello = devices.ask()
         if hello and not hello.offload:
-            self.measured.note_no_accelerator(build)
+            self.measured.record_no_accelerator(build)
         return tuple(hello.devices) if hello else ()
 
     def resources(self, found: "Sequence[Device] | None" = None, *, measure: bool = False) -> "Resources":
@@ -58,8 +58,8 @@ class Machine:
         With `measure` also its bandwidth, which takes half a second once.
         """
         from qwenchat.engines.local.devices import this_host
+        from qwenchat.files import free_bytes
         from qwenchat.models.fit import Resources
-        from qwenchat.models.layouts import free_bytes
 
         machine, found = this_host(), self.devices if found is None else found
         own = [device.memory_free for device in found if not device.shares_ram]

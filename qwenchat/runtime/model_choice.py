@@ -34,16 +34,18 @@ def recommended_model(program: "Program") -> str:
     """Return the model of the catalogue that suits this machine; the smallest where none fits now."""
     from qwenchat.models import recommendation
 
-    best = recommendation.recommended(recommendation.table(program.catalog, program.usable(measure=True), {}))
-    return best.reference if best else program.catalog.models[0].size
+    best = recommendation.recommended(
+        recommendation.assess_catalogue(program.catalogue, program.usable(measure=True), {})
+    )
+    return best.reference if best else program.catalogue.models[0].size
 
 
 def lasting_reference(program: "Program", model: str) -> str:
     """Return a model reference that means the same from any folder. Raises WrongUse."""
     from qwenchat.models import reference
 
-    parsed = reference.parse(model, program.catalog)
-    if isinstance(parsed, reference.LocalFile):
+    parsed = reference.parse(model, program.catalogue)
+    if isinstance(parsed, reference.FileReference):
         return reference.path_reference(parsed.path.absolute())
     return model
 

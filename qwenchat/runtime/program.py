@@ -11,7 +11,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,11 +27,11 @@ if TYPE_CHECKING:
     from qwenchat.engines.local.engine import LocalEngine, PlannedModel, Planner
     from qwenchat.engines.local.protocol import Device
     from qwenchat.engines.local.saved_kv import SavedKV
-    from qwenchat.models.catalogue import Catalog
-    from qwenchat.models.download.plan import Order
+    from qwenchat.models.catalogue import Catalogue
+    from qwenchat.models.download.plan import DownloadPlan
     from qwenchat.models.download.progress import Report
     from qwenchat.models.fit import Resources
-    from qwenchat.models.layouts import Places
+    from qwenchat.models.layouts import ModelFolders
     from qwenchat.models.library import Library
     from qwenchat.runtime.load_planner import LoadOptions
     from qwenchat.runtime.machine import Machine
@@ -76,66 +75,72 @@ class Program:
         return Sampling(**msgspec.structs.asdict(self.settings.sampling)).check()
 
     @MadeOnce
-    def catalog(self) -> "Catalog":
+    def catalogue(self) -> "Catalogue":
         """The Qwen2 family."""
         from qwenchat.models import catalogue
 
         return catalogue.load()
 
     @MadeOnce
-    def places(self) -> "Places":
-        """Where models lie on this machine."""
-        from qwenchat.models.layouts import Places
+    def model_folders(self) -> "ModelFolders":
+        """The folders that models lie in on this machine."""
+        from qwenchat.models.layouts import ModelFolders
 
         hub = self.settings.hub
-        chosen = at_home(hub.folder) if hub.folder else None
-        folders = tuple(at_home(folder) for folder in hub.folders)
-        return Places.find(self.environ, (self.paths.models,), folders, Path.home(), chosen)
+        return ModelFolders.find(
+            self.environ,
+            own=(self.paths.models,),
+            folders=tuple(at_home(folder) for folder in hub.folders),
+            home=Path.home(),
+            download_folder=at_home(hub.folder) if hub.folder else None,
+        )
 
     @MadeOnce
     def library(self) -> "Library":
         """The models on this machine."""
         from qwenchat.models.library import Library
 
-        return Library(self.places, self.paths.cache, self.catalog, self.usable)
+        return Library(self.model_folders, self.paths.cache, self.catalogue, self.usable)
 
     @MadeOnce
     def machine(self) -> "Machine":
         """What this machine has, and how fast it is."""
         from qwenchat.runtime.machine import Machine
 
-        return Machine(self.paths.models, self.places.downloads)
+        return Machine(self.paths.models, self.model_folders.downloads)
 
     def usable(self, *, measure: bool = False) -> "Resources":
         """Return what models may use: no accelerator where the settings say so. `Machine.resources` says the rest."""
         found: Sequence[Device] | None = () if self.settings.model.gpu_layers == 0 else None
         return self.machine.resources(found, measure=measure)
 
-    def order(self, text: str, *, source: str = "", revision: str = "", folder: Path | None = None) -> "Order":
-        """Return the download that a reference or an address orders. Raises WrongUse or NotFound."""
-        from qwenchat.models.download.plan import Desk
+    def plan_download(
+        self, text: str, *, source: str = "", revision: str = "", folder: Path | None = None
+    ) -> "DownloadPlan":
+        """Return how to download what a reference or an address stands for. Raises WrongUse or NotFound."""
+        from qwenchat.models.download.plan import DownloadPlanner
 
-        desk = Desk(self.catalog, self.settings.hub, self.environ, self.places.hf, self.paths.models, self.usable)
-        return desk.order(text, source=source, revision=revision, folder=folder)
+        planner = DownloadPlanner(
+            catalogue=self.catalogue,
+            settings=self.settings.hub,
+            environ=self.environ,
+            hub_cache=self.model_folders.hf,
+            own_folder=self.paths.models,
+            resources=self.usable,
+        )
+        return planner.plan(text, source=source, revision=revision, folder=folder)
 
-    def pull(self, order: "Order", report: "Report", stop: threading.Event) -> Path:
-        """Carry out a download and return the model's file. It blocks; `models.pull.pull` says what it raises."""
-        from qwenchat.models.download.pull import Manner, pull, same_file
-        from qwenchat.models.download.retry import offline
+    def pull(self, plan: "DownloadPlan", report: "Report", stop: threading.Event) -> Path:
+        """Carry out a download and return the model's file. It blocks; `download.pull.pull` says what it raises."""
+        from qwenchat.models.download.pull import pull
 
-        if order.source is None:
-            path = self.library.find(order.reference) if order.reference else None
-            if path is None:
-                raise offline(str(order.reference or order.wanted.repo))
-            return path
-        manner = Manner(at_hand=partial(same_file, self.library)) if order.anywhere else Manner()
-        return pull(order.wanted, order.source, order.place, report, stop, manner=manner)
+        return pull(plan, report, stop, library=self.library)
 
     def model_file(self, name: str) -> Path:
         """Return the file that a model reference stands for. Raises WrongUse or NotFound."""
         from qwenchat.models import reference
 
-        return self.library.locate(reference.parse(name, self.catalog))
+        return self.library.locate(reference.parse(name, self.catalogue))
 
     def engine(self, model: str, options: "LoadOptions") -> "LocalEngine":
         """Return an engine for a model; it is loaded when it is first asked.
@@ -158,7 +163,7 @@ class Program:
 
         def plan(found: "Sequence[Device]") -> "PlannedModel":
             planner = LoadPlanner(
-                self.machine.resources(found), usable_cores(), self.settings.model, self.sampling, self.catalog
+                self.machine.resources(found), usable_cores(), self.settings.model, self.sampling, self.catalogue
             )
             return planner.plan(header, identity=identity, name=model, options=options)
 

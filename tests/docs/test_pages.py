@@ -96,7 +96,7 @@ def test_samples_in_toml_are_valid(page: Page, tmp_path: Path) -> None:
         if "[interface]" in sample:
             themes.load(file)
         elif "[[models]]" in sample:
-            entry = msgspec.toml.decode(sample, type=dict[str, tuple[catalogue.Model, ...]])
+            entry = msgspec.toml.decode(sample, type=dict[str, tuple[catalogue.CatalogueModel, ...]])
             assert set(entry) == {"models"}
         else:
             settings = config.load(file, {})

@@ -13,7 +13,7 @@ from qwenchat.chat.events import Loading, PartGrew
 from qwenchat.chat.message import Attachment, Status
 from qwenchat.chat.ports import Engine, ModelInfo
 from qwenchat.chat.session import Session
-from qwenchat.errors import CannotLoad, Interrupted, Recovery, RecoveryKind, StoreError
+from qwenchat.errors import CannotLoad, Interrupted, NotFound, Recovery, RecoveryKind, StoreError
 from qwenchat.runtime.chat_service import ChatService
 from qwenchat.runtime.events import ChatEvent, QueueChanged, TurnFailed, TurnReported
 from qwenchat.runtime.load_planner import LoadOptions
@@ -254,3 +254,22 @@ async def test_a_held_question_that_is_asked_again_is_answered_once(program: Pro
         await until(lambda: texts(chats, session)[-1] == "A3" and told[-1] == QueueChanged("", ()))
         assert texts(chats, session) == ["first", "one ", "second", "A2", "third", "A3"]
         assert len(engine.requests) == 3
+
+
+async def test_an_edited_question_becomes_a_variant_unless_what_it_follows_is_gone(program: Program) -> None:
+    engine = ScriptedEngine(("A1", "A2", "B2"))
+    async with running(program, lambda _reference, _options: engine) as (chats, told):
+        session = chats.sessions.new("guide").id
+        await chats.send(session, "first")
+        await until(lambda: told[-1] == QueueChanged("", ()))
+        await chats.send(session, "second")
+        await until(lambda: told[-1] == QueueChanged("", ()))
+        second = program.store.branch(program.store.session(session).leaf)[2]
+        await chats.edit(second, "second, in other words")
+        await until(lambda: told[-1] == QueueChanged("", ()))
+        assert texts(chats, session) == ["first", "A1", "second, in other words", "B2"]
+        assert len(program.store.tree(session).variants(second.id)) == 2
+        program.store.trash.remove_message(second.parent or "")
+        with pytest.raises(NotFound):
+            await chats.edit(second, "once more")
+        assert program.store.waiting(session) == []

@@ -19,7 +19,8 @@ async def printed(engine: ScriptedEngine) -> str:
     store.create(Session(id="s", created=0, updated=0))
     report = JsonReport(output, as_it_comes=False)
     with pytest.raises(EngineDied):
-        async for event in Turns(store, engine, iter("qa").__next__, lambda: 0).send("s", "Hi"):
+        turns = Turns(store=store, engine=engine, new_id=iter("qa").__next__, clock=lambda: 0)
+        async for event in turns.ask("s", "Hi"):
             report.show(event)
     assert isinstance(output.out, io.StringIO)
     return output.out.getvalue()

@@ -18,6 +18,7 @@ import psutil
 
 from qwenchat.engines.local.protocol import LoadPlan
 from qwenchat.errors import FileError
+from qwenchat.files import write_atomically
 from qwenchat.paths import private_folder
 
 WORTH_SAVING = 256
@@ -67,9 +68,7 @@ class SavedKV:
         try:
             temporary.chmod(0o600)
             sidecar = Sidecar(temporary.stat().st_size, _crc32(temporary), tokens)
-            described = temporary.with_suffix(".json")
-            described.write_bytes(msgspec.json.encode(sidecar))
-            described.replace(path.with_suffix(".json"))
+            write_atomically(path.with_suffix(".json"), msgspec.json.encode(sidecar))
             temporary.replace(path)
         except OSError:
             discard(temporary)

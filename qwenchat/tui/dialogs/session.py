@@ -171,7 +171,7 @@ class SessionScreen(Dialog[Session | None]):
     def _model(self, text: str) -> str:
         """Return a model's reference as it was typed. Raises WrongUse or NotFound where it can mean nothing."""
         if text:
-            reference.parse(text, self._program.catalog)
+            reference.parse(text, self._program.catalogue)
         return clean_line(text)
 
 

@@ -32,7 +32,7 @@ from qwenchat.tui.widgets.working import Working
 
 if TYPE_CHECKING:
     from qwenchat.runtime.chat_service import Chats
-    from qwenchat.runtime.downloads import Download, Downloads
+    from qwenchat.runtime.downloads import BackgroundDownloads, Download
     from qwenchat.runtime.model_manager import EngineFactory
 
 Result = TypeVar("Result")
@@ -96,11 +96,11 @@ class Conversation(Screen[None], Working):
         return self.chats.sessions.new(self._model)
 
     @cached_property
-    def downloads(self) -> "Downloads":
+    def downloads(self) -> "BackgroundDownloads":
         """What is being downloaded in the background; its threads tell the loop."""
-        from qwenchat.runtime.downloads import Downloads  # noqa: PLC0415 - the chat opens without it
+        from qwenchat.runtime.downloads import BackgroundDownloads  # noqa: PLC0415 - the chat opens without it
 
-        downloads = Downloads(self.program)
+        downloads = BackgroundDownloads(self.program)
         downloads.listen(lambda download: self.post_message(self.Fetched(download)))
         return downloads
 

@@ -16,16 +16,16 @@ class Downloading(Conversation):
 
     def on_conversation_fetched(self, fetched: Conversation.Fetched) -> None:
         """Tell how a download stands."""
-        from qwenchat.runtime.downloads import State  # noqa: PLC0415 - the chat opens without it
+        from qwenchat.runtime.downloads import DownloadState  # noqa: PLC0415 - the chat opens without it
 
-        download, arriving = fetched.download, self.downloads.in_brief()
+        download, arriving = fetched.download, self.downloads.summary()
         if arriving != self.arriving:
             self.arriving = arriving
             self.show_header()
-        if download.state is State.DONE:
+        if download.state is DownloadState.DONE:
             words = _("{model} is here. Ctrl+O or /model {model} takes it.")
             self.tell(words.format(model=clean_line(download.reference)))
-        elif download.state is State.FAILED:
+        elif download.state is DownloadState.FAILED:
             why, hint = _("The download failed."), _("/downloads shows it; resume it there.")
             error = download.error or QwenchatError(why)
             self.tell_error(QwenchatError(labelled(download.reference, error.message), error.hint or hint))
