@@ -6,7 +6,7 @@ a message has `parts`, where version 1 had `text` and `token_ids`.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 from qwenchat.chat.message import Message, Part
@@ -34,12 +34,12 @@ def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
 
 def _record(message: Message) -> dict[str, Any]:
     """Return a message as an object, each part with its `kind`."""
-    record = {field.name: getattr(message, field.name) for field in fields(message)}
-    return {**record, "parts": [_part_record(part) for part in message.parts]}
+    return {**_values(message), "parts": [{"kind": _KINDS[type(part)], **_values(part)} for part in message.parts]}
 
 
-def _part_record(part: Part) -> dict[str, Any]:
-    return {"kind": _KINDS[type(part)], **asdict(part)}
+def _values(value: Message | Part) -> dict[str, Any]:
+    """Return the fields of a message or part, not copied: there may be thousands of token ids."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 FORMAT = ExportFormat("json", ".json", many=True, write=write)
