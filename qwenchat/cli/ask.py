@@ -257,7 +257,7 @@ def _session(
 
 def _earlier(store: Store, options: dict[str, Any]) -> Session:
     if options["session"]:
-        return store.find_to_go_on(options["session"])
+        return store.find_to_resume(options["session"])
     if (latest := store.listing.latest()) is None:
         raise NotFound(_("There is no session to continue."), _("Ask without -c to start one."))
     return latest

@@ -232,7 +232,7 @@ def bench(program: Program, /, **options: Any) -> None:
     table has the seconds to load the model, to the first token for a new prompt, and to the first token of a session
     resumed in a new process. --json uses llama-bench's field names in "results".
 
-    The speeds are saved for `qwenchat models fit`. BenchRun nothing else meanwhile.
+    The speeds are saved for `qwenchat models fit`. Run nothing else meanwhile.
     """
     model = options["model"] or default_model(program)
     if not model:

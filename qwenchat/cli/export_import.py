@@ -15,7 +15,7 @@ from qwenchat.chat.session import Session
 from qwenchat.cli.output import Output
 from qwenchat.errors import ExitCode, FileError, WrongUse
 from qwenchat.i18n import _, ngettext
-from qwenchat.sessions import destination, exporters, importers, records
+from qwenchat.sessions import export_destination, exporters, importers, records
 from qwenchat.sessions.archive import ArchiveStore
 
 
@@ -70,9 +70,8 @@ def export(
     sessions = store.sessions() if everything else _unique([store.find(prefix) for prefix in ids])
     form = exporters.named(name)
     output = Output.standard()
-    written = destination.write(
-        destination.Export(store, sessions, form, all_branches), None if place == "-" else place, output.piece, force
-    )
+    job = export_destination.Export(store, sessions, form, all_branches)
+    written = export_destination.write(job, None if place == "-" else place, output.piece, force)
     if written:
         count = ngettext("{count} session written to {place}.", "{count} sessions written to {place}.", len(sessions))
         output.say(count.format(count=len(sessions), place=place))

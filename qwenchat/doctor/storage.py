@@ -13,7 +13,7 @@ from qwenchat.i18n import _
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.database import connect, explained
 from qwenchat.sessions.migrate import migrations, version_of
-from qwenchat.sessions.recover import is_whole
+from qwenchat.sessions.recover import is_intact
 from qwenchat.text.safe import human_size
 
 
@@ -77,7 +77,7 @@ def database(program: Program) -> Iterator[Finding]:
     if not file.exists():
         yield ok("store", title, _("none yet"))
         return
-    if not is_whole(file):
+    if not is_intact(file):
         words = _("the database is damaged")
         yield failed("store", title, words, then="qwenchat sessions recover", exit_code=ExitCode.STORE)
         return

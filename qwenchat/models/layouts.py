@@ -80,7 +80,7 @@ class ModelFolders:
     """The folders to search for models."""
 
     own: tuple[Path, ...]
-    """Folders where every file is ours."""
+    """Folders where this program downloaded every file."""
     folders: tuple[Path, ...]
     """Folders that the user added."""
     hf: Path
@@ -90,7 +90,7 @@ class ModelFolders:
     download_folder: Path | None = None
     """The user's folder that downloads go to in place of the Hugging Face cache."""
     records: DownloadRecords | None = None
-    """Which files in the user's folders are ours."""
+    """Which files in the user's folders this program downloaded."""
 
     @classmethod
     def find(

@@ -282,7 +282,7 @@ def test_salvage_reads_every_row_of_a_whole_database(tmp_path: Path) -> None:
     plain.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     plain.execute("UPDATE t SET v = 'changed' WHERE n % 2")
     wanted = {n: (v, w) for n, v, w in plain.execute("SELECT * FROM t")}
-    saved = {row.n: row.values[1:] for row in salvage(file) if len(row.values) == 3 and row.whole}
+    saved = {row.n: row.values[1:] for row in salvage(file) if len(row.values) == 3 and row.complete}
     assert saved == wanted
     plain.close()
 
