@@ -1,4 +1,4 @@
-"""`ask` keeps what was said, goes on where one left off, and forgets when told to."""
+"""`ask` saves its turn, continues a session, and saves nothing where it is told not to."""
 
 import json
 import signal

@@ -37,7 +37,7 @@ from qwenchat.sessions.reading_order import (
     title_of,
     when,
 )
-from qwenchat.text.safe import clean, worth_colouring
+from qwenchat.text.safe import can_highlight, clean
 
 LIGHT, DARK = "default", "github-dark"
 """The names of pygments' styles."""
@@ -111,7 +111,7 @@ def highlighted(code: str, language: str, _attributes: str = "") -> str:
 
     It is only escaped where the language is unknown or colouring it could take long.
     """
-    if not worth_colouring(code):
+    if not can_highlight(code):
         return escape(code)
     try:
         lexer = get_lexer_by_name(language, stripnl=False)

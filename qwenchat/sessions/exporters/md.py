@@ -19,7 +19,7 @@ from qwenchat.i18n import _
 from qwenchat.sessions.archive import Archive, json_text
 from qwenchat.sessions.exporters import ExportFormat
 from qwenchat.sessions.reading_order import attached, model_of, moment, notes, ordered, part_label, speaker, title_of
-from qwenchat.text.safe import clean
+from qwenchat.text.safe import clean, fenced
 
 _ACTIVE = re.compile(r"[\\`*\[\]<>&~$|]|(?<!\w)_|_(?!\w)|#+$")
 """What could be mark-up within one line."""
@@ -76,13 +76,6 @@ def contained(text: str, blocks: MarkdownIt) -> str:
         else:
             text = _closed(lines, [token for token in tokens if token.level == 0][-1])
     return fenced(text)
-
-
-def fenced(text: str) -> str:
-    """Return text in a fence longer than any inside it."""
-    longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
-    fence = "`" * (longest + 1)
-    return f"{fence}\n{text.rstrip()}\n{fence}"
 
 
 def _definitions(env: dict[str, Any]) -> set[int]:

@@ -14,7 +14,7 @@ from textual.widgets import Button, Input, Select, Static
 from qwenchat.chat.session import Session
 from qwenchat.errors import QwenchatError, WrongUse
 from qwenchat.i18n import _, labelled, ngettext
-from qwenchat.paths import at_home
+from qwenchat.paths import expand_home
 from qwenchat.runtime.program import Program
 from qwenchat.sessions import export_destination, exporters
 from qwenchat.sessions.export_destination import Export
@@ -168,7 +168,7 @@ def _is_file(place: str) -> bool:
 
 def _expanded(place: str) -> str:
     """Return a place with `~` resolved and its last slash, which means a folder, kept. Raises FileError."""
-    return str(at_home(place)) + "/" * place.endswith(("/", "\\"))
+    return str(expand_home(place)) + "/" * place.endswith(("/", "\\"))
 
 
 def _nowhere(piece: str) -> None:

@@ -8,7 +8,7 @@ from textual import on
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _, labelled
 from qwenchat.tui import slash_commands
-from qwenchat.tui.parameters import with_one_set
+from qwenchat.tui.parameters import set_by_name
 from qwenchat.tui.screens.downloading import Downloading
 from qwenchat.tui.screens.finding import Finding
 from qwenchat.tui.screens.writing import Writing
@@ -66,7 +66,7 @@ class Commands(Writing, Finding, Downloading):
     def _set(self, words: str) -> None:
         """Set one parameter of this chat, such as `temperature 0.7`; without a value it follows the model."""
         try:
-            changed, name, value = with_one_set(self.session, words)
+            changed, name, value = set_by_name(self.session, words)
         except WrongUse as error:
             self.tell_error(error)
         else:

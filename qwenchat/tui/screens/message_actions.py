@@ -7,7 +7,7 @@ from textual import on
 from qwenchat.chat.message import Message, Role, Status
 from qwenchat.errors import FileError
 from qwenchat.i18n import _
-from qwenchat.paths import at_home
+from qwenchat.paths import expand_home
 from qwenchat.text.safe import clean, safe_name
 from qwenchat.tui import clipboard
 from qwenchat.tui.dialogs import open as screens
@@ -163,7 +163,7 @@ class MessageActions(Undoing):
 
     def _save(self, typed: str, code: str) -> None:
         try:
-            path = at_home(typed)
+            path = expand_home(typed)
             with path.open("x", encoding="utf-8") as file:
                 file.write(clean(code))
         except FileError as error:
