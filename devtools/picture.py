@@ -160,8 +160,8 @@ async def taken(scene: Scene) -> str:
         app = QwenchatApp(program, start, lambda _model, _wishes: Reciting(n_ctx=32_768))
         async with app.run_test(size=SIZE) as pilot:
             await until(lambda: app.chat.transcript.messages)
-            await app.chat.chats.model.load(app.chat.session)
-            app.chat.recount()
+            await app.chat.context.chats.model.load(app.chat.session)
+            app.chat.counts.count_soon()
             await until(lambda: app.chat.gauge.fill)
             await until(lambda: app.chat.sidebar.list.option_count > len(scene.others))
             app.theme = THEME  # a picture has all colours, whatever the terminal that it is taken in

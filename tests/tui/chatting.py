@@ -65,7 +65,7 @@ class Chatting:
 
     async def idle(self) -> None:
         """Wait until nothing streams and the transcript shows the end of it."""
-        await until(lambda: not self.chat.chats.running and not self.chat.queue.running)
+        await until(lambda: not self.chat.context.chats.running and not self.chat.context.open.view.queue.running)
         await until(lambda: all(message.status is not Status.STREAMING for message in self.messages))
         await self.pilot.pause()
 

@@ -87,10 +87,10 @@ async def test_escape_leaves_an_edited_question_as_it_was() -> None:
     async with chatting() as it:
         await it.ask("Old")
         await it.do("edit")
-        await until(lambda: it.chat.editing)
+        await until(lambda: it.chat.drafts.editing)
         await it.pilot.press("escape")
         assert it.chat.prompt.text == ""
-        assert it.chat.editing is None
+        assert it.chat.drafts.editing is None
 
 
 async def test_deleting_the_question_that_is_edited_ends_that() -> None:
@@ -100,13 +100,13 @@ async def test_deleting_the_question_that_is_edited_ends_that() -> None:
         await it.pilot.press(*"half")
         it.transcript.select(it.messages[2].id)
         await it.do("edit")
-        await until(lambda: it.chat.editing)
+        await until(lambda: it.chat.drafts.editing)
         await it.do("delete")
         await until(lambda: it.texts == ["A", "Hello."])
-        assert it.chat.editing is None
+        assert it.chat.drafts.editing is None
         assert it.chat.prompt.text == "half"
         it.chat.gauge.fill = None
-        it.chat.recount()
+        it.chat.counts.count_soon()
         await until(lambda: it.chat.gauge.fill)
 
 
@@ -196,17 +196,17 @@ async def test_a_dead_engine_keeps_the_answer_and_offers_to_go_on() -> None:
 async def test_a_model_that_fails_to_load_leaves_the_chat_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     async with chatting("One.") as it:
         await it.ask("A")
-        good = it.chat.chats.model._new_engine
+        good = it.chat.context.chats.model._new_engine
 
         def fails(reference: str, wishes: object) -> object:
             raise CannotLoad("It is damaged.", "Take another.")
 
-        monkeypatch.setattr(it.chat.chats.model, "_new_engine", fails)
-        it.chat.use_model("7b")
+        monkeypatch.setattr(it.chat.context.chats.model, "_new_engine", fails)
+        it.chat.session_actions.use_model("7b")
         await until(lambda: any("It is damaged." in said for said in it.said))
         assert it.chat.session.model == "guide"
         assert it.texts == ["A", "One."]
-        monkeypatch.setattr(it.chat.chats.model, "_new_engine", good)
+        monkeypatch.setattr(it.chat.context.chats.model, "_new_engine", good)
         await it.ask("B")
         assert it.texts[-1] == "One."
 

@@ -121,7 +121,7 @@ def test_picture(snap_compare: Callable[..., bool], program: Program, picture: t
         await until(lambda: chat.sidebar.list.option_count > 4)
         if state != "empty":
             await until(lambda: chat.session.id == "s0" and len(chat.transcript.column) == 2)
-            await chat.chats.model.load(chat.session)
+            await chat.context.chats.model.load(chat.session)
             await until(lambda: chat.gauge.fill)
         if state in ("reading", "streaming", "notice"):
             chat.prompt.write(ASKED[language])

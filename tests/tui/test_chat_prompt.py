@@ -73,7 +73,7 @@ async def test_a_draft_is_kept_for_its_chat_across_restarts() -> None:
 async def test_a_sent_question_leaves_no_draft() -> None:
     async with chatting() as it:
         await it.pilot.press(*"Hi")
-        await it.chat.save_draft()
+        await it.chat.drafts.save()
         await it.pilot.press("enter")
         await it.idle()
         await until(lambda: it.chat.session.title)
@@ -170,7 +170,7 @@ async def test_what_can_not_be_kept_comes_back_to_the_prompt(monkeypatch: pytest
         async def full(*_message: object) -> None:
             raise StoreError("The disk is full.", "Make room.")
 
-        monkeypatch.setattr(it.chat.chats.sessions, "add_question", full)
+        monkeypatch.setattr(it.chat.context.chats.sessions, "add_question", full)
         await it.pilot.press(*"Hi", "enter")
         await until(lambda: any("disk is full" in said for said in it.said))
         assert it.chat.prompt.text == "Hi"
@@ -192,12 +192,12 @@ async def test_files_wait_in_the_prompt_of_their_chat(tmp_path: Path) -> None:
         await it.pilot.press("ctrl+n")
         await until(lambda: it.chat.session.id != first)
         assert names() == []
-        await it.chat.open_session(first)
+        await it.chat.navigation.open(first)
         assert names() == ["notes.txt"]
         assert "notes.txt" in str(it.chat.query_one("#chips").render())
         await it.ask("What is in it?")
-        await it.chat.open_session(it.chat.chats.sessions.new().id)
-        await it.chat.open_session(first)
+        await it.chat.navigation.open(it.chat.context.chats.sessions.new().id)
+        await it.chat.navigation.open(first)
         assert names() == []
 
 
@@ -217,11 +217,11 @@ async def test_a_file_that_is_still_being_read_goes_to_its_chat(
         first = it.chat.session.id
         it.chat.prompt.attach([tmp_path / "notes.txt"])
         await until(reading.is_set)
-        await it.chat.open_session(it.chat.chats.sessions.new().id)
+        await it.chat.navigation.open(it.chat.context.chats.sessions.new().id)
         go_on.set()
         await it.app.workers.wait_for_complete([one for one in it.app.workers if one.group == "attach"])
         assert it.chat.prompt.attachments == []
-        await it.chat.open_session(first)
+        await it.chat.navigation.open(first)
         assert [attachment.name for attachment in it.chat.prompt.attachments] == ["notes.txt"]
 
 

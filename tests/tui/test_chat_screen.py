@@ -24,7 +24,7 @@ async def test_a_bug_is_told_and_takes_no_words_with_it(monkeypatch: pytest.Monk
             raise ValueError(session_id)
 
         with monkeypatch.context() as patched:
-            patched.setattr(it.chat.chats.sessions, "open", fails)
+            patched.setattr(it.chat.context.chats.sessions, "open", fails)
             await it.pilot.press(*"half", "ctrl+n")
             await until(lambda: any("This is a bug" in said and f"{Path(__file__).name}:" in said for said in it.said))
         await it.pilot.press(*" more")

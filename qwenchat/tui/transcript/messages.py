@@ -29,6 +29,7 @@ class Messages(Viewport):
         self._pieces: dict[str, list[str]] = {}
         self._flush_timer: Timer | None = None
         self._flush_after = 0.0
+        self._boundary: str | None = None
 
     def load(
         self,
@@ -47,6 +48,7 @@ class Messages(Viewport):
         column = self.column
         anchor = None if self.following else self.anchor_of_view()
         self._pieces.clear()
+        self._boundary = boundary
         self.screen.clear_selection()
         column.load(branch, variants or {})
         column.mark_boundary(boundary)
@@ -75,18 +77,32 @@ class Messages(Viewport):
         self._changed(index)
         self.refresh_message(index)
 
-    def append(self, message_id: str, text: str) -> None:
-        """Add a piece of an answer as it streams; it is drawn soon. Raises KeyError for an unknown message."""
-        self.index_of(message_id)
-        self._pieces.setdefault(message_id, []).append(text)
+    def append(self, message_id: str, text: str, offset: int | None = None) -> None:
+        """Add a piece of an answer as it streams; it is drawn soon. Raises KeyError for an unknown message.
+
+        `offset` is how many characters of the answer come before it: what is here already is not added again.
+        """
+        shown, pieces = self.column.shown[self.index_of(message_id)], self._pieces.setdefault(message_id, [])
+        if offset is not None:
+            text = text[max(len(shown.message.text) + sum(map(len, pieces)) - offset, 0) :]
+        if not text:
+            return
+        pieces.append(text)
         if self._flush_timer is None:
             self._flush_timer = self.set_timer(max(self._flush_after - monotonic(), 0.0001), self._flush)
 
     def show_boundary(self, message_id: str | None) -> None:
         """Draw a line above the oldest message that the model sees; None where it sees all."""
+        if message_id == self._boundary:
+            return
+        self._boundary = message_id
         self.column.mark_boundary(message_id)
         self.settle()
         self.refresh()
+
+    def position(self, message_id: str) -> int | None:
+        """Return a message's place from the top, counted from 0; None for one that is not here."""
+        return self.column.position(message_id)
 
     @property
     def messages(self) -> list[Message]:
