@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -21,7 +21,7 @@ from textual.strip import Strip
 from textual.widgets import TextArea
 
 from qwenchat.chat.conversation import Message, Role, Status
-from qwenchat.tui.transcript.view import Transcript
+from qwenchat.tui.transcript.transcript import Transcript
 
 SAMPLE = "\n\n".join([(Path(__file__).parents[1] / "tui" / "sample.md").read_text("utf-8")] * 4)
 SIZE = (120, 40)
@@ -35,9 +35,9 @@ class Timed(Transcript):
         self.flushes: list[float] = []
         self.paints: list[float] = []
 
-    def _flush(self) -> None:
+    def _draw_streamed(self, texts: Mapping[str, str]) -> None:
         began = time.perf_counter()
-        super()._flush()
+        super()._draw_streamed(texts)
         self.flushes.append(time.perf_counter() - began)
 
     def render_lines(self, crop: Region) -> list[Strip]:
@@ -99,7 +99,7 @@ async def opening(count: int) -> dict[str, float]:
         await drawn(app)
         opened = time.perf_counter() - began
         for part in range(200):
-            app.transcript.go_to(app.transcript.column.total * part // 200)
+            app.transcript.viewport.go_to(app.transcript.column.total * part // 200)
             await drawn(app)
         app.transcript.follow()
         await drawn(app)

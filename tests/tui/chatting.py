@@ -12,7 +12,7 @@ from qwenchat.chat.ids import UUIDv7, unix_ms
 from qwenchat.runtime.program import Program
 from qwenchat.tui.app import QwenchatApp, Start
 from qwenchat.tui.screens.chat import ChatScreen
-from qwenchat.tui.transcript.view import Transcript
+from qwenchat.tui.transcript.transcript import Transcript
 from tests.fakes.scripted import ScriptedEngine
 from tests.tui.screens import until
 

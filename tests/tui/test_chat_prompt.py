@@ -93,7 +93,7 @@ async def test_a_line_shows_what_the_model_no_longer_sees() -> None:
     async with chatting("x" * 200, n_ctx=1000) as it:
         for _number in range(5):
             await it.ask("y" * 50)
-        await until(lambda: any(shown.boundary for shown in it.transcript.column.shown))
+        await until(lambda: any(shown.boundary for shown in it.transcript.column.layouts))
 
 
 async def test_an_unknown_command_sends_nothing_and_two_slashes_send_one() -> None:

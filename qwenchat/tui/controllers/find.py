@@ -6,7 +6,7 @@ from textual.widgets import Input
 
 from qwenchat.i18n import _
 from qwenchat.tui.controllers.context import ChatContext
-from qwenchat.tui.transcript.view import Transcript
+from qwenchat.tui.transcript.transcript import Transcript
 from qwenchat.tui.widgets.notice import Notice
 
 

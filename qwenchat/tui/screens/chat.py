@@ -37,7 +37,7 @@ from qwenchat.tui.controllers.undo import UndoController
 from qwenchat.tui.dialogs import open as dialogs
 from qwenchat.tui.session_view import SessionView, ViewChange
 from qwenchat.tui.textual_private import EndsItsWork, add_bindings
-from qwenchat.tui.transcript.view import Transcript
+from qwenchat.tui.transcript.transcript import Transcript
 from qwenchat.tui.widgets.gauge import Gauge
 from qwenchat.tui.widgets.header import Header
 from qwenchat.tui.widgets.notice import Notice

@@ -1,4 +1,4 @@
-"""One message as the transcript draws it: laid out when it is first seen, kept while it is near.
+"""One message as the transcript draws it: laid out when it is first seen, forgotten when it is far from view.
 
 An answer's body is a growing `Document`: lines of finished blocks are laid out once, those of the last block
 anew with each piece. A question is shown as it was typed; only its fenced code is drawn as code.
@@ -19,13 +19,13 @@ from qwenchat.tui.markdown.document import Document
 from qwenchat.tui.markdown.render import CodeBlock, code_in, render_block
 from qwenchat.tui.markdown.wrap import BLANK, Line, Run, drawable, wrap
 from qwenchat.tui.transcript import labels
-from qwenchat.tui.transcript.look import GUTTER, WIDEST, Look
+from qwenchat.tui.transcript.drawing import GUTTER, WIDEST, Look
 
 _FENCED = re.compile(r"^(`{3,}|~{3,})([^`\n]*)\n(.*?)(?:^\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 
 
-class Shown:
-    """A message in the view."""
+class MessageLayout:
+    """A message and its lines."""
 
     __slots__ = (
         "_body",
@@ -46,13 +46,13 @@ class Shown:
     def __init__(self, message: Message, variant: tuple[int, int] = (1, 1)) -> None:
         self.message = message
         self.variant = variant
-        """Its number among its siblings, and how many there are."""
+        """(number, count) among its siblings."""
         self.boundary = False
         """Whether the model sees nothing above it."""
         self.lines: list[Line] | None = None
         """As laid out last; None where it has to be laid out."""
         self.strips: dict[int, Strip] = {}
-        """Lines as drawn last, by number. The view fills and empties it."""
+        """Lines as they were drawn last, by number. The transcript fills and empties it."""
         self.above = 0
         """Lines at the top that are not the message's own."""
         self.unchanged = 0
@@ -111,7 +111,7 @@ class Shown:
         return labels.with_actions(heading, self.message, look.measure, look.palette)
 
     def forget(self) -> None:
-        """Give the memory of the layout back."""
+        """Free the memory of the layout."""
         self.lines = None
         if self.message.status is not Status.STREAMING:
             self._document = None
