@@ -205,7 +205,7 @@ def _memory() -> str:
         quant = model.quantisation("q4_k_m")
         assert quant, model.size
         most = max(model.context, model.yarn_context)
-        needs = [_needed(catalogue.Published(model, quant), n_ctx) if n_ctx <= most else "–" for n_ctx in windows]
+        needs = [_needed(catalogue.PublishedModel(model, quant), n_ctx) if n_ctx <= most else "–" for n_ctx in windows]
         rows.append([f"`{model.size}:{quant.label}`", *needs])
     return _table(("window", *(_word("{count:,} tokens").format(count=n_ctx) for n_ctx in windows)), rows)
 

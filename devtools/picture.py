@@ -16,9 +16,11 @@ from pathlib import Path
 from rich.cells import cell_len
 
 from devtools import pages
-from qwenchat.chat.conversation import Message, Role, Session, Timings, Usage
 from qwenchat.chat.ids import UUIDv7, unix_ms
+from qwenchat.chat.message import Message, Role, Timings, Usage, text_parts
+from qwenchat.chat.ports import Mode, TokenCounts
 from qwenchat.chat.prompt import Turn
+from qwenchat.chat.session import Session
 from qwenchat.i18n import use_language
 from qwenchat.runtime.program import Program
 from qwenchat.tui.app import QwenchatApp, Start
@@ -129,8 +131,13 @@ def best_cop(outside, inside=35):
 class Reciting(ScriptedEngine):
     """Counts tokens about as Qwen2 does."""
 
-    async def count(self, turns: Sequence[Turn]) -> list[int]:
-        return [5 + sum(1 + (char > "\u3000") * 2 for char in turn.text) // 4 for turn in turns]
+    async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
+        return TokenCounts(values=tuple(5 + sum(map(_weight, turn.text)) // 4 for turn in turns))
+
+
+def _weight(character: str) -> int:
+    """Return about how many quarters of a token a character takes."""
+    return 3 if character > "\u3000" else 1
 
 
 def conversation(program: Program, scene: Scene) -> str:
@@ -139,13 +146,25 @@ def conversation(program: Program, scene: Scene) -> str:
     for title, tag, ago in reversed(scene.others):
         when, pinned = now - ago * _HOUR, title == scene.others[0][0]
         tags = (tag,) if tag else ()
-        session = Session(new_id(), when, when, title=title, model=MODEL, tags=tags, pinned=pinned)
+        session = Session(id=new_id(), created=when, updated=when, title=title, model=MODEL, tags=tags, pinned=pinned)
         program.store.create(session)
-        program.store.add(Message(new_id(), session.id, None, Role.USER, title, when))
-    shown = Session(new_id(), now, now, title=scene.title, model=MODEL, draft=scene.draft)
-    question = Message(new_id(), shown.id, None, Role.USER, scene.question, now)
+        program.store.add(
+            Message(id=new_id(), session=session.id, parent=None, role=Role.USER, parts=text_parts(title), created=when)
+        )
+    shown = Session(id=new_id(), created=now, updated=now, title=scene.title, model=MODEL, draft=scene.draft)
+    question = Message(
+        id=new_id(), session=shown.id, parent=None, role=Role.USER, parts=text_parts(scene.question), created=now
+    )
     told = Usage(41, 0, 231), Timings(decode_tps=9.4, ttft_s=0.7)
-    answer = Message(new_id(), shown.id, question.id, Role.ASSISTANT, scene.answer, now, model=MODEL)
+    answer = Message(
+        id=new_id(),
+        session=shown.id,
+        parent=question.id,
+        role=Role.ASSISTANT,
+        parts=text_parts(scene.answer),
+        created=now,
+        model=MODEL,
+    )
     program.store.create(shown)
     program.store.add(question, replace(answer, usage=told[0], timings=told[1]))
     return shown.id
@@ -162,7 +181,7 @@ async def taken(scene: Scene) -> str:
             await until(lambda: app.chat.transcript.messages)
             await app.chat.context.chats.model.load(app.chat.session)
             app.chat.counts.count_soon()
-            await until(lambda: app.chat.gauge.fill)
+            await until(lambda: app.chat.gauge.usage)
             await until(lambda: app.chat.sidebar.list.option_count > len(scene.others))
             app.theme = THEME  # a picture has all colours, whatever the terminal that it is taken in
             app.chat.prompt.area.cursor_blink = False

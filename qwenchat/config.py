@@ -5,7 +5,6 @@ file's comments and order. Descriptions here are what the settings reference and
 """
 
 import inspect
-import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from qwenchat.errors import FileError, WrongUse
+from qwenchat.files import write_atomically
 from qwenchat.i18n import _
 from qwenchat.paths import private_folder
 from qwenchat.text.safe import whole
@@ -242,9 +242,7 @@ def _convert(document: object, where: str) -> Settings:
 def _write(file: Path, text: str) -> None:
     private_folder(file.parent)
     try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, delete=False) as temporary:
-            temporary.write(text)
-        Path(temporary.name).replace(file)
+        write_atomically(file, text.encode())
     except OSError as error:
         raise FileError(
             _("The settings {file} can't be written: {reason}.").format(file=file, reason=error.strerror),

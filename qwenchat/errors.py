@@ -1,16 +1,16 @@
-"""Every failure that a person can meet: what happened, what to do, and the exit code that goes with it.
+"""Every failure that a user can meet: what is wrong, what to do, a stable code and the exit code that goes with it.
 
-An error is two sentences, already in the person's language: `message` says what is wrong, `hint` what to do.
-`cli.output` and the screen's notices are the only places that print them. A failure that is not one of these
-is a bug, and ends with exit code 1.
+An error is two sentences in the user's language: `message` says what is wrong, `hint` what to do. Only `cli.output` and
+the screen's notices print them. A failure that is not one of these is a bug, and ends with exit code 1.
 """
 
-from enum import IntEnum
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
 from typing import ClassVar
 
 
 class ExitCode(IntEnum):
-    """What the shell is told when the program ends."""
+    """What the shell gets when the program ends."""
 
     DONE = 0
     BUG = 1
@@ -24,73 +24,102 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+class RecoveryKind(StrEnum):
+    """What can be done about a failure of an engine."""
+
+    START_AGAIN = "start_again"
+    SMALLER_CONTEXT = "smaller_context"
+    FEWER_LAYERS = "fewer_layers"
+    """On the GPU."""
+    WITHOUT_GPU = "without_gpu"
+    OTHER_MODEL = "other_model"
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """One way to go on after a failure, as the engine that failed offers it."""
+
+    kind: RecoveryKind
+    value: int = 0
+    """Tokens of the smaller context, or layers on the GPU; 0 for the other kinds."""
+
+
 class QwenchatError(Exception):
     """The root of all failures that are not bugs."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.BUG
+    code: ClassVar[str] = "bug"
+    """Names the kind of failure for programs; it never changes."""
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", *, recoveries: tuple[Recovery, ...] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.recoveries = recoveries
 
 
 class WrongUse(QwenchatError):
     """The command, a setting or a value makes no sense."""
 
     exit_code = ExitCode.USAGE
+    code = "wrong_use"
 
 
 class NotFound(QwenchatError):
     """No model or session answers to that name."""
 
     exit_code = ExitCode.NOT_FOUND
+    code = "not_found"
 
 
 class NetworkError(QwenchatError):
-    """The hub or the way to it failed."""
+    """The hub, or the way to it, failed."""
 
     exit_code = ExitCode.NETWORK
+    code = "network"
 
 
 class CannotLoad(QwenchatError):
     """The model is damaged, unsupported, or does not fit this machine."""
 
     exit_code = ExitCode.CANNOT_LOAD
-    gpu_layers = 0
-    """Layers that were to lie on a GPU, 0 where it was not tried."""
+    code = "cannot_load"
 
 
 class PromptTooLong(WrongUse):
     """One message alone is larger than the context window."""
 
+    code = "prompt_too_long"
+
 
 class EngineDied(QwenchatError):
-    """The engine process ended by itself. The answer so far is already with whoever was reading it."""
+    """The engine process ended by itself. The answer so far has been reported."""
 
     exit_code = ExitCode.ENGINE_DIED
+    code = "engine_died"
 
-    def __init__(self, message: str, hint: str = "", log: str = "") -> None:
-        super().__init__(message, hint)
-        self.gpu_layers = 0
-        """Layers that were to lie on a GPU, where it ended while the model was loaded."""
+    def __init__(self, message: str, hint: str = "", *, log: str = "", recoveries: tuple[Recovery, ...] = ()) -> None:
+        super().__init__(message, hint, recoveries=recoveries)
         self.log = log
         """The last lines that the process wrote, cleaned for a terminal."""
 
 
 class StoreError(QwenchatError):
-    """The conversations' database can't be used."""
+    """The database of sessions can't be used."""
 
     exit_code = ExitCode.STORE
+    code = "store"
 
 
 class FileError(QwenchatError):
     """A file can't be read or written."""
 
     exit_code = ExitCode.FILE
+    code = "file"
 
 
 class Interrupted(QwenchatError):
-    """The person pressed Ctrl-C."""
+    """The user stopped it."""
 
     exit_code = ExitCode.INTERRUPTED
+    code = "interrupted"

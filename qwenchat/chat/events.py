@@ -1,20 +1,20 @@
-"""What a turn reports while it runs. The engine reports the first four; `turn` adds the rest."""
+"""What is reported while a turn runs. An engine reports the first four; the turn makes parts of its deltas."""
 
 from dataclasses import dataclass
 
-from qwenchat.chat.conversation import FinishReason, Message, Timings, Usage
+from qwenchat.chat.message import FinishReason, Message, Part, Timings, Usage
 
 
 @dataclass(frozen=True, slots=True)
 class Loading:
-    """The model is being read; `fraction` from 0 to 1."""
+    """The model is being loaded; `fraction` from 0 to 1."""
 
     fraction: float
 
 
 @dataclass(frozen=True, slots=True)
 class Prefilling:
-    """The prompt is being read; `done` and `total` count the tokens that the KV cache lacked."""
+    """The prompt is being prefilled; `done` and `total` count the tokens that the KV cache lacked."""
 
     done: int
     total: int
@@ -24,7 +24,7 @@ class Prefilling:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of the answer: whole characters, and the tokens sampled since the last piece.
+    """A piece of the generated text: whole characters, and the tokens sampled since the last piece.
 
     Text may lag behind tokens while a character is incomplete or a stop string may have begun.
     """
@@ -35,7 +35,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The answer ended; nothing follows."""
+    """Generation ended; nothing follows."""
 
     reason: FinishReason
     usage: Usage
@@ -43,10 +43,10 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
-    """Question and empty answer are on disk; what follows belongs to `answer`.
+class TurnStarted:
+    """Question and empty answer are stored; what follows belongs to `answer`.
 
-    An answer that is carried on and has no question any more stands for it.
+    A continued answer whose question has been deleted stands for it.
     """
 
     question: Message
@@ -54,21 +54,32 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
-    """The oldest messages no longer fit the context window and the model does not see them."""
+class Trimmed:
+    """The oldest messages no longer fit the context window; the model does not see them."""
 
     messages: int
     tokens: int
-    first_kept: str
+    first_seen: str
     """The id of the oldest message that the model sees."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """The turn is over and `answer` is as it was kept."""
+class PartGrew:
+    """A part of the answer grew by a fragment, or began with it."""
+
+    index: int
+    """Of the part, among those of the answer."""
+    offset: int
+    """Characters that the part had before."""
+    fragment: Part
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnded:
+    """The turn is over; `answer` is as it was stored."""
 
     answer: Message
 
 
-EngineEvent = Loading | Prefilling | Delta | Finished
-TurnEvent = EngineEvent | Saved | LeftOut | Ended
+EngineEvent = Prefilling | Delta | Finished
+TurnEvent = Loading | Prefilling | Finished | TurnStarted | Trimmed | PartGrew | TurnEnded

@@ -1,24 +1,27 @@
-"""A session store that forgets: for `--no-save`, private chats and tests. It writes nothing anywhere."""
+"""A session store in memory: for `--no-save`, private chats and tests. It writes nothing anywhere."""
 
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from qwenchat.chat.conversation import Message, Session, Tree, title_of
+from qwenchat.chat.message import Message, Part, merged
+from qwenchat.chat.session import Session, Waiting, title_of
+from qwenchat.chat.tree import Tree
 from qwenchat.errors import NotFound, StoreError
 from qwenchat.i18n import _
 
 
 class MemoryStore:
-    """Implements `ports.SessionStore` with two dictionaries."""
+    """Implements `ports.SessionStore` with dictionaries."""
 
-    keeps = False
+    persists = False
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
         self._messages: dict[str, Message] = {}
-        self._held: set[str] = set()
+        self._waiting: dict[str, Waiting] = {}
+        self._locked: set[str] = set()
         self._lock = threading.RLock()
 
     def create(self, session: Session) -> None:
@@ -50,38 +53,44 @@ class MemoryStore:
                 session = self.session(message.session)
                 title = session.title or title_of(message.text)
                 self._messages[message.id] = message
+                self._waiting.pop(message.id, None)
                 self.update(replace(session, leaf=message.id, updated=message.created, title=title))
 
-    def move(self, *questions: Message) -> None:
-        ids = {question.id for question in questions}
+    def append(self, message_id: str, fragments: Sequence[Part]) -> None:
         with self._lock:
-            below = {message.id for message in self._messages.values() if message.parent in ids}
-            if ids <= self._messages.keys() and below <= ids:
-                for message_id in ids:
-                    del self._messages[message_id]
-                self.add(*questions)
-
-    def append(self, message_id: str, text: str, token_ids: Sequence[int]) -> None:
-        with self._lock:
-            kept = self._messages[message_id]
-            grown = replace(kept, text=kept.text + text, token_ids=(*kept.token_ids, *token_ids))
-            self._messages[message_id] = grown
+            answer = self._messages[message_id]
+            self._messages[message_id] = replace(answer, parts=merged([*answer.parts, *fragments]))
 
     def amend(self, answer: Message) -> None:
         with self._lock:
-            kept = self._messages[answer.id]
-            self._messages[answer.id] = replace(answer, text=kept.text, token_ids=kept.token_ids)
+            stored = self._messages[answer.id]
+            self._messages[answer.id] = replace(answer, parts=stored.parts)
+
+    def enqueue(self, waiting: Waiting) -> None:
+        with self._lock:
+            self._waiting[waiting.id] = waiting
+
+    def waiting(self, session_id: str) -> list[Waiting]:
+        with self._lock:
+            return [waiting for waiting in self._waiting.values() if waiting.session == session_id]
+
+    def withdraw(self, session_id: str) -> list[Message]:
+        with self._lock:
+            leaf = self.session(session_id).leaf
+            entered = self.tree(session_id).unanswered(self.waiting(session_id), leaf)
+            self.add(*entered)
+            return entered
 
     @contextmanager
     def streaming(self, session_id: str) -> Iterator[None]:
         with self._lock:
-            if session_id in self._held:
+            if session_id in self._locked:
                 raise session_busy()
-            self._held.add(session_id)
+            self._locked.add(session_id)
         try:
             yield
         finally:
-            self._held.discard(session_id)
+            self._locked.discard(session_id)
 
 
 def no_such_session(session_id: str) -> NotFound:
@@ -92,13 +101,13 @@ def no_such_session(session_id: str) -> NotFound:
 def no_such_message(message_id: str) -> NotFound:
     """Return the error for an id that no message has."""
     return NotFound(
-        _("There is no message {id}, or it is written no longer.").format(id=message_id),
+        _("There is no message {id}, or it is no longer being written.").format(id=message_id),
         _("It may have been deleted, perhaps by another program."),
     )
 
 
 def session_busy() -> StoreError:
-    """Return the error for a session into which another turn is streaming."""
+    """Return the error for a session that another turn has locked."""
     return StoreError(
         _("Another program is writing an answer into this session."),
         _("Wait until it has ended, or start a new session."),

@@ -1,80 +1,148 @@
-"""What a conversation needs from outside: an engine that answers and a store that keeps.
+"""What a chat needs from outside: an engine that generates and a store that persists.
 
 Siblings implement these and never know each other. Store calls block and are made from threads, so a store is
-safe to call from any thread; the engine is asyncio and belongs to one loop.
+safe to call from any thread; an engine is asyncio and belongs to one loop.
 """
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Protocol
 
-from qwenchat.chat.conversation import Message, Session, Tree
 from qwenchat.chat.events import EngineEvent, Loading
+from qwenchat.chat.message import Message, Part
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.session import Session, Waiting
+from qwenchat.chat.tree import Tree
 
 
-@dataclass(frozen=True, slots=True)
+class Mode(Enum):
+    """What is generated after the turns of a request."""
+
+    ANSWER = auto()
+    """An answer to the last turn."""
+    CONTINUE = auto()
+    """The rest of the last turn, which is an answer that ended early."""
+    COMPLETE = auto()
+    """What follows the turns as plain text, without a chat template; the system prompt is not used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One generation."""
+
+    turns: tuple[Turn, ...]
+    sampling: Sampling
+    mode: Mode = Mode.ANSWER
+    cache_key: str = ""
+    """Names the KV cache to reuse and to save; empty where nothing of it may be written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenCounts:
+    """How many tokens each turn takes in a prompt, markers included."""
+
+    values: tuple[int, ...]
+    exact: bool = True
+    """False for an estimate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What an engine can do; what it can't is known before it is asked."""
+
+    continue_answer: bool = False
+    """Mode.CONTINUE."""
+    tools: bool = False
+    json_schema: bool = False
+    token_ids: bool = False
+    """Deltas carry the sampled tokens, and turns may be given as tokens."""
+    saved_kv: bool = False
+    prefill_progress: bool = False
+    exact_counts: bool = False
+    logprobs: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelInfo:
     """The loaded model as the engine sees it."""
 
     name: str
     file: str
-    """Identity of the file, kept with each answer."""
+    """Identity of the file, stored with each answer."""
     n_ctx: int
     """Tokens that prompt and answer may take together."""
     defaults: Sampling
     load_s: float
     warnings: tuple[str, ...] = ()
-    """What a person should know, such as that YaRN is on."""
-    gpu_layers: int = 0
-    """Layers of it that lie on a GPU."""
+    """What the user should know, such as that YaRN is on."""
+    opens_reasoning: bool = False
+    """Whether the chat template opens the reasoning in the prompt, so that an answer begins inside it."""
 
 
-class Engine(Protocol):
-    """A prompt in, tokens out. One request at a time."""
+class Generation(Protocol):
+    """One request under way: an asynchronous iterator of events, the last of which is Finished."""
 
-    async def ready(self, loading: Callable[[Loading], object] | None = None) -> ModelInfo:
-        """Load the model unless it is loaded, telling how far that has come.
+    def __aiter__(self) -> AsyncIterator[EngineEvent]: ...
 
-        Raises CannotLoad, EngineDied, or Interrupted when `cancel` is called meanwhile.
-        """
-        ...
+    async def __anext__(self) -> EngineEvent:
+        """Return the next event.
 
-    async def count(self, turns: Sequence[Turn]) -> list[int]:
-        """Return the tokens that each turn takes in a prompt, markers included.
-
-        Raises Interrupted when `cancel` is called meanwhile and no request is under way.
-        """
-        ...
-
-    def generate(
-        self, turns: Sequence[Turn], sampling: Sampling, *, session: str = "", resume: bool = False
-    ) -> AsyncGenerator[EngineEvent, None]:
-        """Answer the last turn, or carry it on where it ended when `resume`; end with Finished.
-
-        `session` names the KV cache to reuse and to save; empty for a conversation that is kept nowhere.
+        Raises PromptTooLong, WrongUse for a schema that can't be used, and EngineDied; what was generated before has
+        been reported by then.
         """
         ...
 
     async def cancel(self) -> None:
-        """Stop the request under way; its events then end with Finished(CANCELLED)."""
+        """Stop: the text that was held back still comes, then Finished with CANCELLED."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop and read nothing more."""
+        ...
+
+
+class Engine(Protocol):
+    """A prompt in, tokens out.
+
+    Requests are served in the order in which they came; one that is read slowly delays no other.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this engine can do."""
+        ...
+
+    async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
+        """Load the model unless it is loaded, reporting progress; cancelling the call ends the load.
+
+        Raises CannotLoad and EngineDied, with the recoveries that the engine offers.
+        """
+        ...
+
+    async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
+        """Return the tokens of each turn. The model is loaded where it is not. Raises as `load` does."""
+        ...
+
+    def generate(self, request: Request) -> Generation:
+        """Begin to generate; the model is loaded where it is not."""
         ...
 
     async def close(self) -> None:
-        """Save the KV cache and end the process. May be called twice."""
+        """Save the KV cache and free the model. May be called twice."""
         ...
 
 
 class SessionStore(Protocol):
-    """Keeps sessions and their trees. What a method was given is on disk when it returns."""
+    """Persists sessions, their trees and their outbox. What a method was given is on disk when it returns."""
 
-    keeps: bool
-    """False for a store that forgets: nothing of its sessions may be written anywhere, KV caches included."""
+    persists: bool
+    """False for a store in memory: nothing of its sessions may be written anywhere, KV caches included."""
 
     def create(self, session: Session) -> None:
-        """Keep a new session."""
+        """Store a new session."""
         ...
 
     def session(self, session_id: str) -> Session:
@@ -82,7 +150,7 @@ class SessionStore(Protocol):
         ...
 
     def update(self, session: Session) -> None:
-        """Keep the session's labels and settings as they are in `session`. Raises NotFound."""
+        """Store the session's labels and settings as they are in `session`. Raises NotFound."""
         ...
 
     def tree(self, session_id: str) -> Tree:
@@ -94,30 +162,35 @@ class SessionStore(Protocol):
         ...
 
     def add(self, *messages: Message) -> None:
-        """Keep new messages in one transaction and make the last one their session's leaf.
+        """Store new messages in one transaction and make the last one their session's leaf.
 
-        A first question gives an untitled session its title.
+        A first question gives an untitled session its title; a question of the outbox leaves it.
         """
         ...
 
-    def move(self, *questions: Message) -> None:
-        """Put questions that are kept below the parents that they name now, as if they came last.
-
-        Where one of them is gone, or something else follows one by now, all stay where they are.
-        """
-        ...
-
-    def append(self, message_id: str, text: str, token_ids: Sequence[int]) -> None:
-        """Add a piece to an answer that is streaming."""
+    def append(self, message_id: str, fragments: Sequence[Part]) -> None:
+        """Add to an answer that is streaming: a Text or Reasoning that follows its like extends it."""
         ...
 
     def amend(self, answer: Message) -> None:
-        """Keep an answer's status, model, sampling, finish reason, usage, timings and error.
+        """Store an answer's status, model, sampling, finish reason, usage, timings and error.
 
-        Its text and tokens are what `append` was given and stay as they are.
+        Its parts are what `append` was given and stay as they are.
         """
         ...
 
+    def enqueue(self, waiting: Waiting) -> None:
+        """Store a question in the outbox."""
+        ...
+
+    def waiting(self, session_id: str) -> list[Waiting]:
+        """Return the questions of a session that wait in the outbox, oldest first."""
+        ...
+
+    def withdraw(self, session_id: str) -> list[Message]:
+        """Move the waiting questions of a session into its tree, unanswered, and return them."""
+        ...
+
     def streaming(self, session_id: str) -> AbstractContextManager[None]:
-        """Hold a session for one turn. Raises StoreError when another program holds it."""
+        """Lock a session for one turn. Raises StoreError while another program has it locked."""
         ...

@@ -1,14 +1,14 @@
 """Turns become prompt parts, so that nothing anyone wrote can pass for a special token.
 
-Only `Special` parts are tokenised with special tokens recognised, and only this module and the model's own
-template make them. What people, files, system prompts and earlier answers say travels as `Plain` or `Tokens`.
+Only `Special` parts are tokenised with special tokens recognised, and only this module and the model's own chat
+template make them. What users, files, system prompts and earlier answers say travels as `Plain` or `Tokens`.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from qwenchat.chat.conversation import Message, Role
+from qwenchat.chat.message import Message, Part, Reasoning, Role, Text
 
 DEFAULT_SYSTEM = "You are a helpful assistant."
 """What Qwen2's template puts where no system prompt is given."""
@@ -35,12 +35,12 @@ class Tokens:
     ids: tuple[int, ...]
 
 
-Part = Special | Plain | Tokens
+PromptPart = Special | Plain | Tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One speaker's words as the model gets them; `role` is `system`, `user` or `assistant`."""
+    """What one speaker says, as the model reads it; `role` is `system`, `user` or `assistant`."""
 
     role: str
     text: str
@@ -48,32 +48,59 @@ class Turn:
     """If given, what the model reads in place of `text`."""
 
     @property
-    def content(self) -> Part:
+    def content(self) -> PromptPart:
         """The words alone."""
         return Tokens(self.token_ids) if self.token_ids else Plain(self.text)
 
 
-def turns_of(system: str, branch: Iterable[Message], model_file: str = "") -> list[Turn]:
-    """Return the turns of a branch, system prompt first, attachments set before the words that came with them.
+def turns_of(system: str, branch: Iterable[Message], model_file: str = "", *, continuing: bool = False) -> list[Turn]:
+    """Return the turns of a branch, system prompt first, attachments before the words that came with them.
 
-    Tokens stand for an answer only before `model_file`, the very file that sampled them: to another model they mean
-    other words.
+    Tokens stand for an answer only where `model_file` is the file that sampled them: to another model they mean
+    other words. Reasoning is not read again, as the templates of reasoning models have it; only of the last answer,
+    where it is `continuing`, everything is.
     """
     turns = [Turn("system", system or DEFAULT_SYSTEM)]
-    for message in branch:
-        if message.role is Role.ASSISTANT:
+    messages = list(branch)
+    for message in messages:
+        if message.role is Role.USER:
+            turns.append(Turn("user", _asked(message)))
+        elif continuing and message is messages[-1]:
             ids = message.token_ids if message.model_file == model_file else ()
-            turns.append(Turn("assistant", message.text, ids))
+            turns.append(Turn("assistant", generated_text(message.parts), ids))
         else:
-            files = [fenced(attachment.name, attachment.text) for attachment in message.attachments]
-            turns.append(Turn("user", "\n\n".join([*files, message.text] if message.text else files)))
+            ids = _text_tokens(message) if message.model_file == model_file else ()
+            turns.append(Turn("assistant", message.text, ids))
     return turns
 
 
-def said_in(branch: Sequence[Message]) -> list[Message]:
-    """Return the messages of a branch that the model reads: all but answers of which not a word came.
+def _asked(message: Message) -> str:
+    files = [fenced(attachment.name, attachment.text) for attachment in message.attachments]
+    return "\n\n".join([*files, message.text] if message.text else files)
 
-    The last message always stays: it is what is to be answered, or carried on.
+
+def _text_tokens(message: Message) -> tuple[int, ...]:
+    """Return the tokens of an answer's one Text; where it has several, words stand for them."""
+    texts = [part for part in message.parts if isinstance(part, Text)]
+    return texts[0].token_ids if len(texts) == 1 else ()
+
+
+def generated_text(parts: Sequence[Part]) -> str:
+    """Return an answer as the model wrote it, the markers of its reasoning included."""
+    written = []
+    for part in parts:
+        if isinstance(part, Reasoning):
+            closing = "</think>\n\n" if part is not parts[-1] else ""
+            written.append(f"<think>{part.text}{closing}")
+        elif isinstance(part, Text):
+            written.append(part.text)
+    return "".join(written)
+
+
+def seen_by_model(branch: Sequence[Message]) -> list[Message]:
+    """Return the messages of a branch that the model reads: all but answers without a word.
+
+    The last message always stays: it is what is to be answered, or continued.
     """
     *before, last = branch
     return [*(message for message in before if message.role is Role.USER or message.text), last]
@@ -86,25 +113,21 @@ def fenced(name: str, text: str) -> str:
     return f"{name}\n{fence}\n{text.rstrip()}\n{fence}"
 
 
-def chatml(turns: Sequence[Turn], *, answer: bool = True, resume: bool = False) -> list[Part]:
+def chatml(turns: Sequence[Turn], *, continuing: bool = False) -> list[PromptPart]:
     """Return turns in ChatML, equal token for token to Qwen2's own template.
 
-    With `answer` the prompt ends where an answer begins; with `resume` the last turn is left open to be carried on.
+    The prompt ends where an answer begins; where `continuing`, the last turn is left open.
     """
-    parts: list[Part] = []
-    for turn in turns:
-        parts += turn_parts(turn)
-    if resume:
+    parts = [part for turn in turns for part in turn_parts(turn)]
+    if continuing:
         return parts[:-2]
-    if answer:
-        parts += [Special("<|im_start|>"), Plain("assistant\n")]
-    return parts
+    return [*parts, Special("<|im_start|>"), Plain("assistant\n")]
 
 
-def turn_parts(turn: Turn) -> list[Part]:
+def turn_parts(turn: Turn) -> list[PromptPart]:
     """Return one turn in ChatML: `<|im_start|>role⏎words<|im_end|>⏎`."""
     if turn.token_ids:
-        body: list[Part] = [Plain(turn.role + "\n"), Tokens(turn.token_ids)]
+        body: list[PromptPart] = [Plain(turn.role + "\n"), Tokens(turn.token_ids)]
     else:
         body = [Plain(f"{turn.role}\n{turn.text}")]
     return [Special("<|im_start|>"), *body, Special("<|im_end|>"), Plain("\n")]

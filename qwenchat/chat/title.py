@@ -1,28 +1,30 @@
-"""A session's title in the model's own words: what it is asked, and one short line out of whatever it replies.
+"""A session's title in the model's own words: what the model is asked, and one short line out of its reply.
 
-The exchange is kept nowhere and belongs to no session. A model that has no title to give costs nothing: the first
-question then is the title, as for every new session. Saving it is the caller's.
+The exchange is stored nowhere and belongs to no session. Where the model gives no title, the first question is the
+title, as for every new session. Saving it is the caller's task.
 """
 
 import re
 from collections.abc import Sequence
 from contextlib import aclosing
 
-from qwenchat.chat.conversation import FinishReason, Message, Role, title_of
-from qwenchat.chat.events import Delta, Finished
-from qwenchat.chat.ports import Engine
+from qwenchat.chat.events import Delta
+from qwenchat.chat.message import Message, Role
+from qwenchat.chat.ports import Engine, Request
 from qwenchat.chat.prompt import DEFAULT_SYSTEM, Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.errors import Interrupted
-from qwenchat.i18n import _
+from qwenchat.chat.session import title_of
+from qwenchat.chat.streaming import StreamingAnswer
 from qwenchat.text.safe import clean_line, whole
 
 _LONGEST = Sampling(temperature=0.0, max_tokens=48)
 """The likeliest title, and tokens enough for one in any language."""
 _TURNS = 4
-"""Messages from the beginning that the model sees; what follows seldom changes what a conversation is about."""
+"""Messages from the beginning that the model sees; what follows seldom changes what a chat is about."""
 _EXCERPTS = (1500, 400, 100)
 """Characters of each message, the most that fits the window."""
+_UNSTORED = Message(id="", session="", parent=None, role=Role.ASSISTANT, parts=(), created=0)
+"""The reply before its first word."""
 _CHINESE = re.compile("[\u4e00-\u9fff]")
 _LABEL = re.compile(r"^(?:title|标题|題目|题目)\s*[:：]\s*", re.IGNORECASE)
 _MARKS = " \t#*_`'\"“”‘’「」『』《》<>"
@@ -30,26 +32,25 @@ _STOPS = ".。,，;；:："
 
 
 async def suggest(engine: Engine, branch: Sequence[Message]) -> str:
-    """Return a title for the conversation of a branch, empty only where nothing was asked.
+    """Return a title for a branch, empty only where nothing was asked.
 
-    Raises CannotLoad, EngineDied, and Interrupted where `engine.cancel` was called meanwhile.
+    Raises CannotLoad and EngineDied. Cancelling the call stops the model.
     """
     questions = [message.text for message in branch if message.role is Role.USER]
     fallback = title_of(next((text for text in questions if text.strip()), ""))
     if not fallback:
         return ""
-    info = await engine.ready()
+    info = await engine.load()
     turns = await _fitting(engine, branch, info.n_ctx - (_LONGEST.max_tokens or 0))
     if not turns:
         return fallback
-    reply = ""
-    async with aclosing(engine.generate(turns, _LONGEST.over(info.defaults))) as events:
+    answer = StreamingAnswer(_UNSTORED, inside_reasoning=info.opens_reasoning)
+    async with aclosing(engine.generate(Request(turns=tuple(turns), sampling=_LONGEST.over(info.defaults)))) as events:
         async for event in events:
             if isinstance(event, Delta):
-                reply += event.text
-            elif isinstance(event, Finished) and event.reason is FinishReason.CANCELLED:
-                raise Interrupted(_("No title was made."))
-    return title_in(reply) or fallback
+                answer.add(event)
+    answer.finish()
+    return title_in(answer.snapshot().text) or fallback
 
 
 def title_in(reply: str) -> str:
@@ -65,7 +66,8 @@ async def _fitting(engine: Engine, branch: Sequence[Message], room: int) -> list
     """Return the turns that ask for a title, with excerpts as long as there is room for; none where there is not."""
     for length in _EXCERPTS:
         turns = _asking(branch[:_TURNS], length)
-        if sum(await engine.count(turns)) <= room:
+        counts = await engine.count(turns)
+        if sum(counts.values) <= room:
             return turns
     return []
 

@@ -19,23 +19,24 @@ from typing import Any
 
 import click
 
-from qwenchat.chat.conversation import Attachment, FinishReason, Session
-from qwenchat.chat.events import Ended
+from qwenchat.chat.events import TurnEnded
 from qwenchat.chat.ids import UUIDv7, unix_ms
 from qwenchat.chat.memory import MemoryStore
-from qwenchat.chat.ports import SessionStore
+from qwenchat.chat.message import Attachment, FinishReason
+from qwenchat.chat.ports import Mode, SessionStore
 from qwenchat.chat.sampling import Sampling
-from qwenchat.chat.turn import Turns
+from qwenchat.chat.session import Session
+from qwenchat.chat.turn import Turn, Turns
 from qwenchat.cli import completion
 from qwenchat.cli.ask_output import report_for
 from qwenchat.cli.output import Output
-from qwenchat.engines.local.engine import LocalEngine
 from qwenchat.engines.local.protocol import MAX_THREADS, Lora
 from qwenchat.errors import ExitCode, FileError, NotFound, WrongUse
 from qwenchat.i18n import _
-from qwenchat.models.reference import Guide
-from qwenchat.runtime.load_planner import Wishes
-from qwenchat.runtime.program import Program, no_model
+from qwenchat.models.reference import GuideReference
+from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.model_choice import model_to_ask, no_model, recommended_model
+from qwenchat.runtime.program import Program
 from qwenchat.sessions.store import Store
 from qwenchat.text import files
 from qwenchat.text.safe import clean_line, whole
@@ -161,7 +162,7 @@ class Question:
     text: str
     attachments: tuple[Attachment, ...]
     sampling: Sampling
-    wishes: Wishes
+    load_options: LoadOptions
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> "Question":
@@ -174,46 +175,47 @@ class Question:
             one_prompt(options["prompt"], attachments),
             attachments,
             sampling,
-            Wishes(
+            LoadOptions(
                 options["ctx"],
                 options["threads"],
                 options["gpu_layers"],
                 options["kv_type"],
                 tuple(adapter(lora) for lora in options["loras"]),
                 options["force"],
-                options["complete"],
             ),
         )
 
 
-_CANCEL_AGAIN_S = 0.02
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed", "max_tokens")
 
 
 async def _ask(program: Program, question: Question, options: dict[str, Any]) -> int:
     earlier = _earlier(program.store, options) if options["session"] or options["continue_"] else None
     output = Output.standard()
-    model = program.model_to_ask(options["model"], earlier)
+    model = model_to_ask(program, options["model"], earlier)
     if not model:
         _introduce_guide(program, output)
-    wishes = question.wishes
-    if earlier and wishes.ctx is None:
-        wishes = replace(wishes, ctx=earlier.context)
-    engine = program.engine(model or str(Guide()), wishes)  # a wrong name is refused before the store is touched
+    load_options = question.load_options
+    if earlier and load_options.ctx is None:
+        load_options = replace(load_options, ctx=earlier.context)
+    engine = program.engine(
+        model or str(GuideReference()), load_options
+    )  # a wrong name is refused before the store is touched
     store, session = _session(program, options, earlier, model)
     report = report_for(output, options["style"], verbose=options["verbose"])
-    turns = Turns(store, engine, UUIDv7(), unix_ms)
+    mode = Mode.COMPLETE if options["complete"] else Mode.ANSWER
+    turns = Turns(store=store, engine=engine, new_id=UUIDv7(), clock=unix_ms, mode=mode)
+    turn = turns.ask(session.id, question.text, question.attachments, question.sampling)
     reason = None
     try:
-        with _interruptible(engine), report:
-            events = turns.send(session.id, question.text, question.attachments, question.sampling)
-            async with aclosing(events):
-                async for event in events:
+        with _interruptible(turn), report:
+            async with aclosing(turn):
+                async for event in turn:
                     report.show(event)
-                    if isinstance(event, Ended):
+                    if isinstance(event, TurnEnded):
                         reason = event.answer.finish_reason
                         program.machine.note_speed(event.answer)
-        for warning in engine.warnings:
+        for warning in (await engine.load()).warnings:
             output.say(warning)
     finally:
         await engine.close()
@@ -222,10 +224,10 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
 
 def _introduce_guide(program: Program, output: Output) -> None:
     """Say that the guide answers for now: the session is not bound to it. Raises NotFound where it is not there."""
-    if not program.library.find(Guide()):
+    if not program.library.find(GuideReference()):
         raise no_model()
     output.say(_("No model is here yet, so the built-in guide answers. It knows this program and nothing else."))
-    output.say(_("A real one: {command}").format(command=f"qwenchat models pull {program.advised_model()}"))
+    output.say(_("A real one: {command}").format(command=f"qwenchat models pull {recommended_model(program)}"))
 
 
 def _session(
@@ -239,7 +241,7 @@ def _session(
     system = program.settings.system if options["system"] is None else options["system"]
     store: SessionStore = MemoryStore() if options["no_save"] else program.store
     now = unix_ms()
-    session = Session(UUIDv7()(), now, now, model=model, system=whole(system))
+    session = Session(id=UUIDv7()(), created=now, updated=now, model=model, system=whole(system))
     store.create(session)
     return store, session
 
@@ -247,27 +249,19 @@ def _session(
 def _earlier(store: Store, options: dict[str, Any]) -> Session:
     if options["session"]:
         return store.find_to_go_on(options["session"])
-    if (latest := store.shelf.latest()) is None:
+    if (latest := store.listing.latest()) is None:
         raise NotFound(_("There is no session to continue."), _("Ask without -c to begin one."))
     return latest
 
 
 @contextmanager
-def _interruptible(engine: LocalEngine) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM stop the answer and keep what came; a second Ctrl-C stops the program.
-
-    The engine is told until the turn is over: between two of its requests nothing is there to be stopped.
-    """
+def _interruptible(turn: Turn) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM stop the answer and store what came; a second Ctrl-C ends the program."""
     loop = asyncio.get_running_loop()
     stopping: list[asyncio.Task[None]] = []
 
-    async def keep_cancelling() -> None:
-        while True:
-            await engine.cancel()
-            await asyncio.sleep(_CANCEL_AGAIN_S)
-
     def stop() -> None:
-        stopping.append(loop.create_task(keep_cancelling()))
+        stopping.append(loop.create_task(turn.cancel()))
         loop.remove_signal_handler(signal.SIGINT)
 
     try:

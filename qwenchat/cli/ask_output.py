@@ -21,8 +21,9 @@ from rich.markdown import Markdown
 from rich.segment import Segment
 from rich.text import Text
 
-from qwenchat.chat.conversation import Message
-from qwenchat.chat.events import Delta, Ended, Finished, LeftOut, Loading, Prefilling, Saved, TurnEvent
+from qwenchat.chat.events import Finished, Loading, PartGrew, Prefilling, Trimmed, TurnEnded, TurnEvent, TurnStarted
+from qwenchat.chat.message import Message, Reasoning
+from qwenchat.chat.message import Text as MessageText
 from qwenchat.cli.output import Output, ReaderGone
 from qwenchat.i18n import _, ngettext
 from qwenchat.text.safe import StreamCleaner, clean
@@ -93,16 +94,18 @@ class MarkdownReport:
 
     def show(self, event: TurnEvent) -> None:
         match event:
-            case Delta(text=text):
+            case PartGrew(fragment=MessageText(text=text)):
                 self._open += self._cleaner.feed(text)
                 self._draw_open()
+            case PartGrew(offset=before, fragment=Reasoning(text=text)):
+                self._draw(Text(_("Reasoning: {count:,} characters").format(count=before + len(text)), style="dim"))
             case Loading(fraction=fraction):
                 self._draw(Text(_("Loading the model: {percent:.0%}").format(percent=fraction), style="dim"))
             case Prefilling(done=done, total=total, seconds_left=left) if done < total:
                 words = _("Reading: {done:,} of {total:,} tokens, {seconds:.0f} s left")
                 self._draw(Text(words.format(done=done, total=total, seconds=left), style="dim"))
-            case LeftOut():
-                self._live.console.print(Text(left_out_words(event), style="dim"))
+            case Trimmed():
+                self._live.console.print(Text(trimmed_words(event), style="dim"))
             case Finished() if self._verbose:
                 self._print(self._open)
                 self._open = ""
@@ -183,13 +186,13 @@ class TextReport:
             self._output.piece("\n")
 
     def show(self, event: TurnEvent) -> None:
-        if isinstance(event, Delta):
-            text = self._cleaner.feed(event.text)
+        if isinstance(event, PartGrew) and isinstance(event.fragment, MessageText):
+            text = self._cleaner.feed(event.fragment.text)
             if text:
                 self._output.piece(text)
                 self._open_line = not text.endswith("\n")
-        elif isinstance(event, LeftOut):
-            self._output.say(left_out_words(event))
+        elif isinstance(event, Trimmed):
+            self._output.say(trimmed_words(event))
         elif isinstance(event, Finished) and self._verbose:
             if self._open_line:
                 self._output.piece("\n")
@@ -212,7 +215,7 @@ class JsonReport:
         return None
 
     def show(self, event: TurnEvent) -> None:
-        if isinstance(event, Ended):
+        if isinstance(event, TurnEnded):
             if event.answer.finish_reason or event.answer.text:  # a dead engine gave no reason, and what came is kept
                 done = answer_object(event.answer)
                 self._output.json({"event": "done", **done} if self._as_it_comes else done)
@@ -222,11 +225,13 @@ class JsonReport:
 
 def answer_object(answer: Message) -> dict[str, Any]:
     """Return an ended answer as the `--json` contract has it; without a finish reason where the engine failed."""
+    reasoning = {"reasoning": answer.reasoning} if answer.reasoning else {}
     return {
         "session": answer.session,
         "message": answer.id,
         "model": answer.model,
         "text": answer.text,
+        **reasoning,
         "finish_reason": answer.finish_reason,
         "usage": asdict(answer.usage) if answer.usage else None,
         "timings": {name: round(value, 4) for name, value in asdict(answer.timings).items()}
@@ -237,20 +242,21 @@ def answer_object(answer: Message) -> dict[str, Any]:
 
 def _event_object(event: TurnEvent) -> dict[str, Any] | None:
     match event:
-        case Saved(question=question, answer=answer):
+        case TurnStarted(question=question, answer=answer):
             return {"event": "saved", "session": answer.session, "question": question.id, "message": answer.id}
         case Loading(fraction=fraction):
             return {"event": "loading", "fraction": round(fraction, 3)}
         case Prefilling():
             return {"event": "prefill", **asdict(event)}
-        case LeftOut():
-            return {"event": "left_out", **asdict(event)}
-        case Delta(text=text) if text:
-            return {"event": "delta", "text": text}
+        case Trimmed():
+            numbers = {"messages": event.messages, "tokens": event.tokens, "first_kept": event.first_seen}
+            return {"event": "left_out", **numbers}
+        case PartGrew(fragment=MessageText() | Reasoning() as fragment) if fragment.text:
+            return {"event": "delta" if isinstance(fragment, MessageText) else "reasoning", "text": fragment.text}
     return None
 
 
-def left_out_words(event: LeftOut) -> str:
+def trimmed_words(event: Trimmed) -> str:
     """Say that the model no longer sees the beginning."""
     return ngettext(
         "The oldest message ({tokens:,} tokens) no longer fits the context window and is left out.",

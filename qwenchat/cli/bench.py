@@ -22,16 +22,25 @@ import click
 
 from qwenchat.cli import completion
 from qwenchat.cli.output import Output
-from qwenchat.engines.local.bench import BenchEngine, Facts, Result, Run, deviation, random_tokens, runs
+from qwenchat.engines.local.bench import (
+    BenchedModel,
+    BenchEngine,
+    BenchResult,
+    BenchRun,
+    deviation,
+    random_tokens,
+    runs,
+)
 from qwenchat.engines.local.devices import processor
-from qwenchat.engines.local.engine import Planned, Planner
+from qwenchat.engines.local.engine import PlannedModel, Planner
 from qwenchat.engines.local.protocol import CHUNK, MAX_THREADS, Device
 from qwenchat.engines.local.saved_kv import WORTH_SAVING, SavedKV
 from qwenchat.errors import CannotLoad, NotFound, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models import gguf
 from qwenchat.paths import private_folder
-from qwenchat.runtime.load_planner import Wishes, window_of
+from qwenchat.runtime.load_planner import LoadOptions, context_sizes
+from qwenchat.runtime.model_choice import default_model
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line
 
@@ -48,10 +57,10 @@ class BenchOutput:
         self._results: list[dict[str, object]] = []
         self._live = output.err.isatty()
 
-    def begin(self, facts: Facts) -> None:
+    def begin(self, model: BenchedModel) -> None:
         """Write the table's head."""
-        self._facts = facts
-        self._columns = {name: width for name, width in _COLUMNS.items() if name != "ngl" or facts.backend != "CPU"}
+        self._model = model
+        self._columns = {name: width for name, width in _COLUMNS.items() if name != "ngl" or model.backend != "CPU"}
         self._head(self._columns)
 
     def doing(self, what: str) -> None:
@@ -60,18 +69,18 @@ class BenchOutput:
             self._output.err.write(f"\r\x1b[K{clean_line(what)}...")
             self._output.err.flush()
 
-    def result(self, result: Result) -> None:
+    def result(self, result: BenchResult) -> None:
         """Write the figures of a run."""
-        self._results.append(_fields(self._facts, result))
+        self._results.append(_fields(self._model, result))
         self._row(
             self._columns,
             {
-                "model": clean_line(self._facts.ready.description, 30).replace("|", "/"),
-                "size": _size(self._facts.ready.tensor_bytes),
-                "params": _count(self._facts.ready.parameters),
-                "backend": self._facts.backend,
-                "ngl": str(self._facts.plan.gpu_layers),
-                "threads": str(self._facts.plan.threads),
+                "model": clean_line(self._model.ready.description, 30).replace("|", "/"),
+                "size": _size(self._model.ready.tensor_bytes),
+                "params": _count(self._model.ready.parameters),
+                "backend": self._model.backend,
+                "ngl": str(self._model.plan.gpu_layers),
+                "threads": str(self._model.plan.threads),
                 "test": result.run.name,
                 "t/s": _mean(result.speeds),
             },
@@ -79,23 +88,23 @@ class BenchOutput:
 
     def end(self, new: tuple[int, Sequence[float]], resumed: tuple[int, float | None]) -> None:
         """Write the waits: how many tokens, and how many seconds each time."""
-        (prompt, firsts), (held, again) = new, resumed
+        (prompt, firsts), (old, again) = new, resumed
         self._clear()
         if self._as_json:
             waits = {
-                "load_s": self._facts.ready.load_s,
+                "load_s": self._model.ready.load_s,
                 "first_token": _wait(prompt, firsts),
-                "resume": _wait(held, [again] if again else []),
+                "resume": _wait(old, [again] if again else []),
             }
             self._output.json({"results": self._results, **waits})
             return
         self._output.piece("\n")
         self._head(_WAITS, {"wait": _("wait")})
-        self._row(_WAITS, {"wait": _("load"), "s": f"{self._facts.ready.load_s:.2f}"})
+        self._row(_WAITS, {"wait": _("load"), "s": f"{self._model.ready.load_s:.2f}"})
         if firsts:
             self._row(_WAITS, {"wait": _("first token, {count} tokens").format(count=prompt), "s": _mean(firsts)})
         if again:
-            what = _("first token, resumed at {count} tokens").format(count=held)
+            what = _("first token, resumed at {count} tokens").format(count=old)
             self._row(_WAITS, {"wait": what, "s": f"{again:.2f}"})
 
     def _head(self, columns: dict[str, int], shown: Mapping[str, str] | None = None) -> None:
@@ -115,15 +124,15 @@ class BenchOutput:
             self._output.err.flush()
 
 
-def _fields(facts: Facts, result: Result) -> dict[str, object]:
+def _fields(model: BenchedModel, result: BenchResult) -> dict[str, object]:
     """Return llama-bench's fields as far as this program has a say in them."""
-    plan, ready, run = facts.plan, facts.ready, result.run
+    plan, ready, run = model.plan, model.ready, result.run
     times = result.nanoseconds
     return {
-        "build_commit": f"llama-cpp-python {facts.hello.binding}",
+        "build_commit": f"llama-cpp-python {model.hello.binding}",
         "cpu_info": processor(),
-        "gpu_info": ", ".join(device.description for device in facts.hello.devices),
-        "backends": facts.backend,
+        "gpu_info": ", ".join(device.description for device in model.hello.devices),
+        "backends": model.backend,
         "model_filename": os.fsdecode(plan.path),
         "model_type": ready.description,
         "model_size": ready.tensor_bytes,
@@ -174,7 +183,7 @@ def _count(number: int) -> str:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _MARGIN = 64
-"""Tokens of the window beyond those of the longest run."""
+"""Tokens of the context window beyond those of the longest run."""
 _TELLING_TOKENS = 64
 """Shorter runs say little about speed."""
 _FOLLOW_UP = 16
@@ -220,42 +229,42 @@ def bench(program: Program, /, **options: Any) -> None:
 
     The speeds are kept for `qwenchat models fit`. Let nothing else run meanwhile.
     """
-    model = options["model"] or program.usual_model()
+    model = options["model"] or default_model(program)
     if not model:
         raise NotFound(
             _("No model is chosen and none is here."), _("`qwenchat models fit` says which one to take, and how.")
         )
     lengths = (options["prompt"], options["generate"], options["depth"])
     header = gguf.check(gguf.read_header(program.model_file(model)))
-    window = _window(model, window_of(header, program.catalog).limit, *lengths)
+    n_ctx = _context(model, context_sizes(header, program.catalogue).limit, *lengths)
     given = {name: options[name] for name in ("threads", "gpu_layers", "kv_type")}
-    planner = _advising(program.planner(model, Wishes(ctx=window, force=options["force"], complete=True, **given)))
+    planner = _advising(program.planner(model, LoadOptions(ctx=n_ctx, force=options["force"], **given)))
     output = BenchOutput(Output.standard(), as_json=options["as_json"])
     results = asyncio.run(_Bench(program, planner, output, header.vocab_size).run(*lengths, options["repetitions"]))
     if not any(value is not None for value in given.values()):  # what is not the usual way is no estimate
         _keep(program, gguf.identity(header.path), results)
 
 
-def _window(model: str, limit: int, prompts: Sequence[int], generates: Sequence[int], depths: Sequence[int]) -> int:
-    """Return the window that the longest run needs. Raises WrongUse where the model has none so large."""
+def _context(model: str, limit: int, prompts: Sequence[int], generates: Sequence[int], depths: Sequence[int]) -> int:
+    """Return the context window that the longest run needs. Raises WrongUse where the model has none so large."""
     longest = max(*prompts, *generates)
     if not longest:
         raise WrongUse(_("There is nothing to measure."), _("Give --prompt or --generate a number above 0."))
-    window = max(depths) + longest + _MARGIN
-    if window > limit:
+    n_ctx = max(depths) + longest + _MARGIN
+    if n_ctx > limit:
         raise WrongUse(
             _("{name} has a context window of at most {limit:,} tokens; {asked:,} were asked for.").format(
-                name=model, limit=limit, asked=window
+                name=model, limit=limit, asked=n_ctx
             ),
             _("Use a smaller --depth, --prompt or --generate."),
         )
-    return window
+    return n_ctx
 
 
 def _advising(planner: Planner) -> Planner:
     """Return the planner with advice that fits this command where the model does not fit the machine."""
 
-    def plan(devices: Sequence[Device]) -> Planned:
+    def plan(devices: Sequence[Device]) -> PlannedModel:
         try:
             return planner(devices)
         except CannotLoad as error:
@@ -273,14 +282,14 @@ class _Bench:
 
     async def run(
         self, prompts: Sequence[int], generates: Sequence[int], depths: Sequence[int], repetitions: int
-    ) -> list[Result]:
+    ) -> list[BenchResult]:
         """Measure, and return the figures."""
         output, results = self._output, []
         new, old = max(prompts), max(depths) or max(prompts)
         with tempfile.TemporaryDirectory(dir=private_folder(self._program.paths.cache)) as folder:
             states = SavedKV(Path(folder), 1 << 50)
             async with self._engine(states) as engine:
-                output.begin(await engine.facts())
+                output.begin(await engine.benched_model())
                 for run in runs(prompts, generates, depths):
                     output.doing(run.name)
                     results.append(await engine.measure(run, repetitions))
@@ -296,7 +305,7 @@ class _Bench:
     async def _resumed(self, states: SavedKV, tokens: list[int]) -> float:
         """Return the seconds to the first token in a new process that finds the tokens in a saved KV cache."""
         async with self._engine(states) as engine:
-            await engine.ready()
+            await engine.load()
             return await engine.first_token([*tokens, *self._tokens(_FOLLOW_UP, 0)], "bench")
 
     def _tokens(self, count: int, seed: int) -> list[int]:
@@ -304,14 +313,14 @@ class _Bench:
 
     @asynccontextmanager
     async def _engine(self, states: SavedKV) -> AsyncIterator[BenchEngine]:
-        engine = BenchEngine(self._planner, self._program.paths.engine_log, states, complete=True)
+        engine = BenchEngine(self._planner, self._program.paths.engine_log, states)
         try:
             yield engine
         finally:
             await engine.close()
 
 
-def _keep(program: Program, identity: str, results: Sequence[Result]) -> None:
+def _keep(program: Program, identity: str, results: Sequence[BenchResult]) -> None:
     """Remember the speeds without anything before, of the longest run each."""
     speeds = {"prefill": 0.0, "decode": 0.0}
     for result in sorted(results, key=lambda result: _length(result.run)):
@@ -321,5 +330,5 @@ def _keep(program: Program, identity: str, results: Sequence[Result]) -> None:
         program.machine.measured.record(identity, prefill_tps=speeds["prefill"], decode_tps=speeds["decode"])
 
 
-def _length(run: Run) -> int:
+def _length(run: BenchRun) -> int:
     return run.prompt + run.generate

@@ -50,9 +50,9 @@ def _offering(words: Callable[[Program, click.Context], Iterable[tuple[str, str]
 @_offering
 def models(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
     """Yield the sizes of the catalogue and, with their quantisations, what else a size can mean."""
-    for model in program.catalog.models:
+    for model in program.catalogue.models:
         yield model.size, model.title
-    for model in program.catalog.models:
+    for model in program.catalogue.models:
         for quant in model.quantisations:
             yield f"{model.size}:{quant.label}", model.title
 
@@ -71,13 +71,13 @@ def trashed_sessions(program: Program, _context: click.Context) -> Iterator[tupl
 
 def _sessions(program: Program, *, trashed: bool) -> Iterator[tuple[str, str]]:
     from qwenchat.sessions.database import Database  # noqa: PLC0415 - for this completion alone
-    from qwenchat.sessions.listing import Shelf  # noqa: PLC0415
+    from qwenchat.sessions.listing import SessionListing  # noqa: PLC0415
 
     if not program.paths.database.exists():
         return
     database = Database(program.paths.database, busy_s=0.2)
     try:
-        for listed in Shelf(database).newest(_SESSIONS, trashed=trashed):
+        for listed in SessionListing(database).newest(_SESSIONS, trashed=trashed):
             yield listed.session.id, clean_line(listed.session.title, _TITLE)
     finally:
         database.close()

@@ -10,8 +10,8 @@ from typing import Protocol
 
 import click
 
-from qwenchat.chat.conversation import Session
 from qwenchat.chat.ids import unix_ms
+from qwenchat.chat.session import Session
 from qwenchat.cli.output import Output
 from qwenchat.errors import ExitCode, FileError, WrongUse
 from qwenchat.i18n import _, ngettext

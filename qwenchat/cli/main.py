@@ -21,6 +21,7 @@ from qwenchat.cli import completion
 from qwenchat.cli.output import Output, OutputLost, ReaderGone, is_terminal
 from qwenchat.errors import ExitCode, QwenchatError, WrongUse
 from qwenchat.i18n import CATALOGUES, _, language, use_language
+from qwenchat.runtime.model_choice import lasting_reference
 from qwenchat.runtime.program import Program
 
 _COMMANDS = {
@@ -110,7 +111,7 @@ def _screen(program: Program, options: dict[str, Any]) -> int:
     gc.disable()  # until the first frame is there, nothing is thrown away
     from qwenchat.tui.app import Start, run  # noqa: PLC0415 - no command but this one pays for the screen
 
-    model = options["model"] and program.lasting(options["model"])
+    model = options["model"] and lasting_reference(program, options["model"])
     start = Start(model, options["session"], options["theme"])
     return run(program, start, continue_=options["continue_"], inline=options["inline"])
 

@@ -1,7 +1,4 @@
-"""`qwenchat models`: what there is, what is here, what fits, and looking after the files.
-
-`qwenchat models fit`: which models this machine can run, how fast, and which one to take.
-"""
+"""`qwenchat models`: lists, recommends, verifies, removes and exports models. `pull` has a module of its own."""
 
 import shlex
 import sys
@@ -18,13 +15,22 @@ from qwenchat.cli.output import Output, is_terminal
 from qwenchat.cli.pull import pull
 from qwenchat.errors import CannotLoad, ExitCode, WrongUse
 from qwenchat.i18n import _, labelled
-from qwenchat.models import gguf, manifest, reference, verify
-from qwenchat.models.catalogue import Model
+from qwenchat.models import gguf, reference, verify
+from qwenchat.models.catalogue import CatalogueModel
+from qwenchat.models.export import export as export_model
+from qwenchat.models.export import name_to_pull, size_of
 from qwenchat.models.fit import NATIVE_CONTEXT, Resources, plan
 from qwenchat.models.gguf import identity
-from qwenchat.models.library import Entry, as_rows, owner
-from qwenchat.models.recommendation import Advice, here, reason, recommended, table, verdict_words
-from qwenchat.models.reference import Published, parse
+from qwenchat.models.library import LocalModel, as_rows, owner
+from qwenchat.models.recommendation import (
+    Assessment,
+    assess_catalogue,
+    local_files,
+    reason,
+    recommended,
+    verdict_words,
+)
+from qwenchat.models.reference import CatalogueReference, parse
 from qwenchat.models.removal import plan_removal
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import human_size
@@ -37,9 +43,10 @@ from qwenchat.text.safe import human_size
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_obj
 def fit(program: Program, model: str | None, ctx: int, kv_type: str | None, as_json: bool) -> None:
-    """Say which models fit this machine, best first, or whether one does."""
+    """Show which models fit this machine, best first, or whether one model does."""
     output, resources = Output.standard(), program.usable(measure=True)
-    rows = _rows(program, resources, model, ctx, kv_type or program.settings.model.kv_type)
+    kv_type = kv_type or program.settings.model.kv_type
+    rows = _rows(program, resources, model, ctx=ctx, kv_type=kv_type)
     best = recommended(rows)
     if as_json:
         output.json(
@@ -62,39 +69,41 @@ def fit(program: Program, model: str | None, ctx: int, kv_type: str | None, as_j
     )
     if best:
         output.say(_("Take {model}: {reason}").format(model=best.reference, reason=reason(best)))
-        output.say(_("It is here already.") if best.here else f"qwenchat models pull {best.reference}")
+        output.say(_("It is here already.") if best.path else f"qwenchat models pull {best.reference}")
     else:
         output.say(_("None of these can run here: free memory or disk, or use a smaller window (--ctx)."))
 
 
-def _rows(program: Program, resources: Resources, model: str | None, ctx: int, kv_type: str) -> list[Advice]:
-    """Return the whole table, the rows of one size, or the one row of a model that is not of the catalogue."""
-    wanted = parse(model, program.catalog) if model else None
+def _rows(program: Program, resources: Resources, model: str | None, *, ctx: int, kv_type: str) -> list[Assessment]:
+    """Return the whole catalogue, the models of one size, or the one model that is not in the catalogue."""
+    wanted = parse(model, program.catalogue) if model else None
     speeds = program.machine.measured.speeds()
-    if wanted is None or isinstance(wanted, Published):
-        rows = table(program.catalog, resources, here(program.library.usable(), speeds), ctx, kv_type)
+    if wanted is None or isinstance(wanted, CatalogueReference):
+        local = local_files(program.library.usable(), speeds)
+        rows = assess_catalogue(program.catalogue, resources, local, limit=ctx, kv_type=kv_type)
         if wanted is None:
             return rows
         return [row for row in rows if str(wanted) in (row.reference, row.reference.partition(":")[0])]
-    entry = program.library.entry(wanted)
-    if not entry.header or entry.problem:
-        raise CannotLoad(entry.problem, _("Download it again, or choose another model."))
-    limit = min(ctx, entry.header.context_length or ctx)
-    planned = plan(entry.header, resources, limit, kv_type)
-    return [Advice(entry.reference, planned, entry.path, speeds.get(identity(entry.path)), 0)]
+    local_model = program.library.model(wanted)
+    if not local_model.header or local_model.problem:
+        raise CannotLoad(local_model.problem, _("Download it again, or choose another model."))
+    limit = min(ctx, local_model.header.context_length or ctx)
+    planned = plan(local_model.header, resources, limit, kv_type)
+    speed = speeds.get(identity(local_model.path))
+    return [Assessment(local_model.reference, planned, path=local_model.path, measured=speed, disk_missing=0)]
 
 
-def _shown(row: Advice) -> list[str]:
+def _shown(row: Assessment) -> list[str]:
     speed = "" if row.decode_tps is None else f"{'' if row.is_measured else '~'}{row.decode_tps:.1f}"
-    note = _("here") if row.here else ""
+    note = _("here") if row.path else ""
     if row.disk_missing:
-        note = _("{size} of disk missing").format(size=human_size(row.disk_missing))
+        note = _("needs {size} more disk space").format(size=human_size(row.disk_missing))
     fit = row.fit
     needs, window = human_size(fit.memory.total), f"{fit.n_ctx:,}"
     return [row.reference, needs, window, fit.kv_type, verdict_words(fit.verdict), speed, note]
 
 
-def _record(row: Advice) -> dict[str, object]:
+def _record(row: Assessment) -> dict[str, object]:
     fit = row.fit
     return {
         "model": row.reference,
@@ -106,7 +115,7 @@ def _record(row: Advice) -> dict[str, object]:
         "gpu_layers": fit.gpu_layers,
         "decode_tps": row.decode_tps,
         "measured": row.is_measured,
-        "here": str(row.here) if row.here else None,
+        "here": str(row.path) if row.path else None,
         "disk_missing": row.disk_missing,
     }
 
@@ -127,47 +136,47 @@ models.add_command(pull)
 @as_json
 @click.pass_obj
 def list_(program: Program, as_json: bool) -> None:
-    """List the models on this machine, this program's and others'."""
-    output, entries = Output.standard(), program.library.entries()
+    """List the models on this machine, including those of other programs."""
+    output, local_models = Output.standard(), program.library.models()
     if as_json:
-        output.json(list(as_rows(entries)))
+        output.json(list(as_rows(local_models)))
         return
-    if not entries:
-        output.say(_("No models are here yet. `qwenchat models fit` says which one to take."))
+    if not local_models:
+        output.say(_("There are no models yet. `qwenchat models fit` recommends one."))
         return
     headings = [_("model"), _("quantisation"), _("size"), _("context"), _("where"), ""]
-    output.table(headings, [_listed(entry) for entry in entries])
+    output.table(headings, [_listed(model) for model in local_models])
 
 
-def _listed(entry: Entry) -> list[str]:
-    header = entry.header
+def _listed(model: LocalModel) -> list[str]:
+    header = model.header
     facts = (
         [header.quantisation, human_size(header.file_size), f"{header.context_length:,}"] if header else ["", "", ""]
     )
-    return [entry.reference, *facts, owner(entry), entry.problem]
+    return [model.reference, *facts, owner(model), model.problem]
 
 
-@models.command()
+@models.command(name="catalog")
 @as_json
 @click.pass_obj
-def catalog(program: Program, as_json: bool) -> None:
+def catalogue(program: Program, as_json: bool) -> None:
     """List the Qwen2 models that can be downloaded."""
     output = Output.standard()
     if as_json:
-        output.json([_published(model) for model in program.catalog.models])
+        output.json([_published(model) for model in program.catalogue.models])
         return
     rows = []
-    for model in program.catalog.models:
+    for model in program.catalogue.models:
         window = f"{model.context:,}" + (f" ({model.yarn_context:,} YaRN)" if model.yarn_context else "")
         for quant in model.quantisations:
             size = human_size(quant.size) if quant.exact else _("about {size}").format(size=human_size(quant.size))
             rows.append([f"{model.size}:{quant.label}", size, window, model.licence])
     output.table([_("model"), _("download"), _("context"), _("licence")], rows)
-    for model in program.catalog.models:
+    for model in program.catalogue.models:
         output.say(labelled(model.size, model.advice_here()))
 
 
-def _published(model: Model) -> dict[str, object]:
+def _published(model: CatalogueModel) -> dict[str, object]:
     quants = [
         {
             "model": f"{model.size}:{quant.label}",
@@ -190,12 +199,12 @@ def _published(model: Model) -> dict[str, object]:
 @as_json
 @click.pass_obj
 def info(program: Program, model: str, as_json: bool) -> None:
-    """Show what a model's file says of itself."""
-    entry = _entry(program, model)
-    row = next(as_rows([entry]))
-    if (header := entry.header) is not None:
+    """Show the facts in a model's file."""
+    local_model = _local_model(program, model)
+    row = next(as_rows([local_model]))
+    if (header := local_model.header) is not None:
         row |= {
-            "identity": None if header.missing else gguf.identity(entry.path),
+            "identity": None if header.missing else gguf.identity(local_model.path),
             "layers": header.layers,
             "width": header.width,
             "heads": header.heads,
@@ -216,7 +225,7 @@ def info(program: Program, model: str, as_json: bool) -> None:
     hidden = ("chat_template", "parts")
     output.record({key: value for key, value in row.items() if value not in ("", None, []) and key not in hidden})
     if header and not header.has_chat_template:
-        output.say(_("It has no chat template: it continues text, it does not answer."))
+        output.say(_("It has no chat template: it continues text instead of answering."))
 
 
 @models.command(name="verify")
@@ -224,27 +233,29 @@ def info(program: Program, model: str, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def verify_(program: Program, model: str, as_json: bool) -> int:
-    """Hash a model's files and compare with what was published."""
-    output, entry = Output.standard(), _entry(program, model)
-    with _progress(output, manifest.size_of(entry)) as report:
-        checked = verify.verify(entry, report)
+    """Verify a model's files against their published hashes."""
+    output, local_model = Output.standard(), _local_model(program, model)
+    with _progress(output, size_of(local_model)) as report:
+        checked = verify.verify(local_model, report)
     if as_json:
         output.json([msgspec.to_builtins(file, enc_hook=str) | {"is": file.verdict} for file in checked])
     else:
         words = {
             "ok": _("ok"),
             "damaged": _("damaged"),
-            "differs": _("not what the catalogue knows"),
+            "differs": _("not as in the catalogue"),
             "unknown": _("nothing to compare with"),
         }
         output.table(
             [_("file"), "sha256", ""], [[str(file.path), file.sha256, words[file.verdict]] for file in checked]
         )
     if any(file.verdict == "damaged" for file in checked):
-        raise CannotLoad(_("{model} is damaged.").format(model=entry.reference), _("Remove it and download it again."))
+        raise CannotLoad(
+            _("{model} is damaged.").format(model=local_model.reference), _("Remove it and download it again.")
+        )
     if any(file.verdict == "differs" for file in checked):
         raise CannotLoad(
-            _("{model} is not what the catalogue of this version knows.").format(model=entry.reference),
+            _("{model} differs from the catalogue of this version.").format(model=local_model.reference),
             _("It is damaged or altered, or its makers have replaced it since; a new download compares with the hub."),
         )
     return ExitCode.DONE
@@ -257,24 +268,25 @@ def verify_(program: Program, model: str, as_json: bool) -> int:
 @as_json
 @click.pass_obj
 def remove(program: Program, model: str, yes: bool, hf_cache: bool, as_json: bool) -> None:
-    """Delete a model's files and say what that frees."""
-    output, entry = Output.standard(), _entry(program, model)
-    removal = plan_removal(entry, program.places, hf_cache=hf_cache)
+    """Delete a model's files and show how much space that frees."""
+    output, local_model = Output.standard(), _local_model(program, model)
+    removal = plan_removal(local_model, program.model_folders, hf_cache=hf_cache)
     for file in removal.files:
         output.say(str(file))
     if not yes:
         _ask(_("Delete this and free {size}?").format(size=human_size(removal.frees)))
     removal.execute()
     if as_json:
-        output.json({"model": entry.reference, "files": [str(f) for f in removal.files], "freed": removal.frees})
+        files = [str(file) for file in removal.files]
+        output.json({"model": local_model.reference, "files": files, "freed": removal.frees})
     else:
         output.say(_("Freed {size}.").format(size=human_size(removal.frees)))
 
 
 def _ask(question: str) -> None:
-    """Go on when the answer is yes. Raises WrongUse where nobody can be asked."""
+    """Return when the answer is yes. Raises WrongUse without a terminal to ask on."""
     if not is_terminal(sys.stdin):
-        raise WrongUse(_("This asks before it deletes, and there is no terminal to ask on."), _("Add --yes."))
+        raise WrongUse(_("This command asks before it deletes, and there is no terminal to ask on."), _("Add --yes."))
     click.confirm(question, abort=True, err=True)
 
 
@@ -284,22 +296,23 @@ def _ask(question: str) -> None:
 @as_json
 @click.pass_obj
 def export(program: Program, model: str, folder: Path, as_json: bool) -> None:
-    """Copy a model into FOLDER with its hashes, for a machine that is never online."""
-    output, entry = Output.standard(), _entry(program, model)
-    if entry.problem:
-        raise CannotLoad(entry.problem, _("Download it again before you export it."))
-    with _progress(output, manifest.size_of(entry)) as report:
-        exported = manifest.export(entry, folder, report)
+    """Copy a model and its hashes to FOLDER, for a machine that is never online."""
+    output, local_model = Output.standard(), _local_model(program, model)
+    if local_model.problem:
+        raise CannotLoad(local_model.problem, _("Download it again before you export it."))
+    with _progress(output, size_of(local_model)) as report:
+        files = export_model(local_model, folder, report).files
     if as_json:
-        output.json([{"name": f.name, "bytes": f.size, "sha256": f.sha256} for f in exported.files])
+        output.json([{"name": file.name, "bytes": file.size, "sha256": file.sha256} for file in files])
     else:
-        output.table([_("file"), _("size"), "sha256"], [[f.name, human_size(f.size), f.sha256] for f in exported.files])
-    name = shlex.quote(manifest.name_to_pull(entry))
+        rows = [[file.name, human_size(file.size or 0), file.sha256 or ""] for file in files]
+        output.table([_("file"), _("size"), "sha256"], rows)
+    name = shlex.quote(name_to_pull(local_model))
     output.say(_("On the other machine: qwenchat models pull {model} --from file:FOLDER").format(model=name))
 
 
-def _entry(program: Program, model: str) -> Entry:
-    return program.library.entry(reference.parse(model, program.catalog))
+def _local_model(program: Program, model: str) -> LocalModel:
+    return program.library.model(reference.parse(model, program.catalogue))
 
 
 @contextmanager

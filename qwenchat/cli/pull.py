@@ -1,6 +1,7 @@
-"""`qwenchat models pull`: bring models here, and say how it goes.
+"""`qwenchat models pull`: downloads models, and reports progress.
 
-A download's events as a bar on a terminal, as lines in a pipe, as JSON where a program reads.
+Events become a bar on a terminal, lines in a pipe, JSON where a program reads. The download itself is
+`models.download.pull`'s.
 """
 
 import shlex
@@ -19,8 +20,15 @@ from qwenchat.cli import completion
 from qwenchat.cli.output import Output, is_terminal
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _, labelled
-from qwenchat.models.catalogue import Model
-from qwenchat.models.download.progress import Checking, Progress, PullEvent, Report, figures, words
+from qwenchat.models.catalogue import CatalogueModel
+from qwenchat.models.download.progress import (
+    Checking,
+    DownloadProgress,
+    PullEvent,
+    Report,
+    event_text,
+    progress_text,
+)
 from qwenchat.paths import at_home
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line, human_size
@@ -30,45 +38,50 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 
-EVERY_S = 5.0
+LINE_EVERY_S = 5.0
 """Between two lines in a pipe."""
 
 
 @contextmanager
 def reporter(output: Output, *, as_json: bool) -> Iterator[Report]:
-    """Yield what to call with each event."""
+    """Yield the function to call with each event."""
     if as_json:
         yield lambda event: output.json(as_record(event))
     elif output.err.isatty():
         with _bars(output) as report:
             yield report
     else:
-        yield Lines(output)
+        yield ProgressLines(output)
 
 
 def as_record(event: PullEvent) -> dict[str, object]:
-    """Return an event as JSON takes it: its kind and its fields."""
-    kind = "".join(f"_{char.lower()}" if char.isupper() else char for char in type(event).__name__).lstrip("_")
-    fields = {name: str(value) if name == "path" else value for name, value in asdict(event).items() if name != "slot"}
-    return {"event": kind, **fields}
+    """Return an event as JSON: its kind and its fields."""
+    fields = asdict(event)
+    fields.pop("paths", None)
+    if "path" in fields:
+        fields["path"] = str(fields["path"])
+    return {"event": event.kind, **fields}
 
 
-class Lines:
-    """A line every few seconds, and one for each thing that happens."""
+class ProgressLines:
+    """Prints a line every few seconds, and one for each event that has a text."""
 
-    def __init__(self, output: Output, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, output: Output, every_s: float = LINE_EVERY_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._output, self._every_s, self._clock = output, every_s, clock
-        self._said = clock()
+        self._printed_at = clock()
+        self._is_complete = False
 
     def __call__(self, event: PullEvent) -> None:
-        """Say it, unless the last line is too near."""
-        if text := words(event):
+        """Print an event, unless it is progress and the last line is too recent."""
+        if text := event_text(event):
             self._output.say(clean_line(text, 500))
-        elif isinstance(event, Progress):
-            complete = event.done == event.total
-            if self._clock() - self._said >= self._every_s or complete:
-                self._output.say(labelled(clean_line(event.parts[0].name), figures(event)))
-                self._said = float("inf") if complete else self._clock()
+        elif isinstance(event, DownloadProgress) and not self._is_complete:
+            self._is_complete = event.done == event.total
+            if self._is_complete or self._clock() - self._printed_at >= self._every_s:
+                self._output.say(labelled(clean_line(event.parts[0].name), progress_text(event)))
+                self._printed_at = self._clock()
 
 
 @contextmanager
@@ -78,14 +91,15 @@ def _bars(output: Output) -> Iterator[Report]:
     from rich.progress import Progress as Bars  # noqa: PLC0415
 
     console = Console(file=output.err, no_color=not output.colour, highlight=False)
-    name, percent = TextColumn("{task.description}", markup=False), TextColumn("{task.percentage:>3.0f}%", markup=False)
-    text = TextColumn("{task.fields[figures]}", markup=False)
+    name = TextColumn("{task.description}", markup=False)
+    percent = TextColumn("{task.percentage:>3.0f}%", markup=False)
+    text = TextColumn("{task.fields[text]}", markup=False)
     with Bars(name, BarColumn(), percent, text, console=console) as bars:
-        yield _Board(bars)
+        yield _ProgressBars(bars)
 
 
-class _Board:
-    """A bar for each part, and one for the whole where there are several."""
+class _ProgressBars:
+    """A bar for each part, and one for the whole model where there are several."""
 
     def __init__(self, bars: "Bars") -> None:
         self._bars = bars
@@ -93,29 +107,29 @@ class _Board:
         self._checking: set[str] = set()
 
     def __call__(self, event: PullEvent) -> None:
-        if isinstance(event, Progress):
+        if isinstance(event, DownloadProgress):
             self._draw(event)
         elif isinstance(event, Checking):
             self._checking.add(event.name)
-        elif text := words(event):
+        elif text := event_text(event):
             self._bars.console.print(clean_line(text, 500), markup=False)
 
-    def _draw(self, event: Progress) -> None:
+    def _draw(self, event: DownloadProgress) -> None:
         several = len(event.parts) > 1
         for part in event.parts:
-            text = human_size(part.done) if several else figures(event)
+            text = human_size(part.done) if several else progress_text(event)
             if part.name in self._checking:
                 text = _("checking its sha256") if part.done == part.size else text
-            self._show(part.name, completed=part.done, total=part.size, figures=text)
+            self._show(part.name, text, completed=part.done, total=part.size)
         if several:
-            self._show(_("all parts"), completed=event.done, total=event.total, figures=figures(event))
+            self._show(_("all parts"), progress_text(event), completed=event.done, total=event.total)
 
-    def _show(self, name: str, *, completed: int | None = None, total: int | None = None, figures: str) -> None:
+    def _show(self, name: str, text: str, *, completed: int, total: int | None) -> None:
         if name not in self._tasks:
             label = clean_line(name)
             short = label if len(label) <= 40 else f"…{label[-39:]}"
-            self._tasks[name] = self._bars.add_task(short, total=total, figures="")
-        self._bars.update(self._tasks[name], completed=completed, total=total, figures=figures)
+            self._tasks[name] = self._bars.add_task(short, total=total, text="")
+        self._bars.update(self._tasks[name], completed=completed, total=total, text=text)
 
 
 @click.command()
@@ -128,9 +142,9 @@ class _Board:
     help="hf, hf-mirror, modelscope, an address, or file:FOLDER.",
 )
 @click.option("--revision", default="", help="Branch, tag or commit of the repository.")
-@click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), help="Put the files there.")
+@click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), help="Folder to put the files in.")
 @click.option("--yes", is_flag=True, help="Accept the model's licence without being asked.")
-@click.option("--json", "as_json", is_flag=True, help="Report as JSON, an object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON, one object per line.")
 @click.pass_obj
 def pull(
     program: Program,
@@ -142,39 +156,39 @@ def pull(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Download models. A download that was interrupted is carried on.
+    """Download models. An interrupted download is resumed.
 
     MODEL is a size such as 7b or 7b:q4_k_m, owner/repo:q4_k_m, owner/repo/file.gguf, or the address of a file.
     """
     output, paths = Output.standard(), []
     for model in models:
-        order = program.order(model, source=source, revision=revision, folder=folder)
-        if order.model and order.model.must_accept and not yes:
-            _accept(output, order.model)
+        plan = program.plan_download(model, source=source, revision=revision, folder=folder)
+        if plan.model and plan.model.must_accept and not yes:
+            _ask_to_accept(output, plan.model)
         with reporter(output, as_json=as_json) as report:
-            path = program.pull(order, report, threading.Event())
+            path = program.pull(plan, report, threading.Event())
         paths.append(path)
         if as_json:
-            output.json({"event": "done", "model": str(order.reference or model), "path": str(path)})
+            output.json({"event": "done", "model": str(plan.reference or model), "path": str(path)})
         else:
             output.data(str(path))
     if folder:
-        _tell_where_to_look(output, program, folder, paths)
+        _say_how_to_add_folder(output, program, folder, paths)
 
 
-def _tell_where_to_look(output: Output, program: Program, folder: Path, paths: Sequence[Path]) -> None:
-    """Say how models are found by their names from now on that lie where nobody looks."""
-    known = {found.path.resolve() for found in program.places.look()}
+def _say_how_to_add_folder(output: Output, program: Program, folder: Path, paths: Sequence[Path]) -> None:
+    """Print the command that lets models be found by their names, where the folder is not searched yet."""
+    known = {found.path.resolve() for found in program.model_folders.scan()}
     if all(path.resolve() in known for path in paths):
         return
     folders = ",".join((*program.settings.hub.folders, str(at_home(folder).absolute())))
     command = f"qwenchat config set hub.folders {shlex.quote(folders)}"
-    output.say(_("To find it by its name, let qwenchat look in that folder: {command}").format(command=command))
+    output.say(_("To find it by name, let qwenchat search that folder: {command}").format(command=command))
 
 
-def _accept(output: Output, model: Model) -> None:
-    """Show the licence and go on when it is accepted. Raises WrongUse where nobody can be asked."""
-    terms = _("{model} comes under the {licence} licence, which has terms of its own: {url}")
+def _ask_to_accept(output: Output, model: CatalogueModel) -> None:
+    """Show the licence and return when the user accepts it. Raises WrongUse without a terminal to ask on."""
+    terms = _("{model} is published under the {licence} licence, which has its own terms: {url}")
     output.say(terms.format(model=model.title, licence=model.licence, url=model.licence_url))
     if not is_terminal(sys.stdin):
         raise WrongUse(

@@ -22,18 +22,21 @@ from datetime import UTC, datetime
 import click
 import msgspec
 
-from qwenchat.chat.conversation import Message, Role, Session
+from qwenchat.chat.message import Message, Role
+from qwenchat.chat.session import Session
 from qwenchat.chat.title import suggest
 from qwenchat.cli import completion
 from qwenchat.cli.export_import import export, import_
 from qwenchat.cli.output import Output, is_terminal
 from qwenchat.errors import CannotLoad, WrongUse
 from qwenchat.i18n import _, ngettext
-from qwenchat.runtime.load_planner import Wishes
-from qwenchat.runtime.program import Program, no_model
+from qwenchat.runtime.deletion import delete_forever
+from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.model_choice import model_to_ask, no_model
+from qwenchat.runtime.program import Program
 from qwenchat.sessions.migrate import safety_copies
 from qwenchat.sessions.recover import recover as recover_database
-from qwenchat.sessions.search import MANY, Found, Hit
+from qwenchat.sessions.search import MANY, Hit, SearchResults
 from qwenchat.sessions.trash import CONFIRM_FROM
 from qwenchat.text.safe import clean, clean_line, whole
 
@@ -56,7 +59,7 @@ def iso(ms: int) -> str:
 def show(program: Program, session: str, as_json: bool) -> None:
     """Print a conversation: the branch that was read last."""
     output, store = Output.standard(), program.store
-    found = store.session(store.shelf.resolve(session))
+    found = store.session(store.listing.resolve(session))
     branch = store.branch(found.leaf)
     if as_json:
         output.json(_as_json(found, branch))
@@ -138,7 +141,7 @@ def _draw(output: Output, session: Session, branch: list[Message]) -> None:
         console.print()
 
 
-def _draw_hits(program: Program, output: Output, found: Found) -> None:
+def _draw_hits(program: Program, output: Output, found: SearchResults) -> None:
     from rich.console import Console  # noqa: PLC0415 - only where a person reads
     from rich.text import Text  # noqa: PLC0415
 
@@ -150,7 +153,7 @@ def _draw_hits(program: Program, output: Output, found: Found) -> None:
         if hit.session != above:
             title = Text(clean_line(hit.title)) if hit.message else line
             title.stylize("bold")
-            console.print(Text.assemble((program.store.shelf.short(hit.session), "cyan"), "  ", title))
+            console.print(Text.assemble((program.store.listing.short(hit.session), "cyan"), "  ", title))
             above = hit.session
         if hit.message:
             console.print(Text.assemble((f"  {local(hit.created)}  ", "dim"), line))
@@ -214,9 +217,9 @@ def delete(program: Program, session_ids: tuple[str, ...], forever: bool, trash:
         raise click.UsageError(_("Name the sessions, or give --forever --trash for all in the trash."))
     output, store = Output.standard(), program.store
     if trash:
-        chosen = [entry.session.id for entry in store.shelf.newest(-1, trashed=True)]
+        chosen = [entry.session.id for entry in store.listing.newest(-1, trashed=True)]
     else:
-        chosen = list(dict.fromkeys(store.shelf.resolve(prefix) for prefix in session_ids))
+        chosen = list(dict.fromkeys(store.listing.resolve(prefix) for prefix in session_ids))
     count = len(chosen)
     if not chosen:
         output.say(_("The trash is empty."))
@@ -229,7 +232,7 @@ def delete(program: Program, session_ids: tuple[str, ...], forever: bool, trash:
         output.say(_("In the trash; `qwenchat sessions restore` takes it back."))
     else:
         _confirm(ngettext("Delete {count} session forever?", "Delete {count} sessions forever?", count), count, yes)
-        program.delete_forever(chosen)
+        delete_forever(store, program.saved_kv, chosen)
         output.say(ngettext("{count} session deleted.", "{count} sessions deleted.", count).format(count=count))
         if count >= CONFIRM_FROM:
             copy = safety_copies(program.paths.database)[-1]
@@ -244,7 +247,7 @@ def delete(program: Program, session_ids: tuple[str, ...], forever: bool, trash:
 def restore(program: Program, session_ids: tuple[str, ...]) -> None:
     """Take conversations out of the trash."""
     store = program.store
-    store.trash.restore(*(store.shelf.resolve(prefix) for prefix in session_ids))
+    store.trash.restore(*(store.listing.resolve(prefix) for prefix in session_ids))
 
 
 def _confirm(question: str, count: int, yes: bool) -> None:
@@ -274,10 +277,10 @@ def rename(program: Program, session: str, title: tuple[str, ...], by_model: boo
     if bool(title) == by_model or (model and not by_model):
         raise click.UsageError(_("Give a title, or --suggest."))
     store = program.store
-    found = store.session(store.shelf.resolve(session))
+    found = store.session(store.listing.resolve(session))
     words = whole(" ".join(title))
     if by_model:
-        asked = program.model_to_ask(model, found)
+        asked = model_to_ask(program, model, found)
         if not asked:
             raise no_model()
         words = asyncio.run(_suggested(program, asked, store.branch(found.leaf)))
@@ -289,7 +292,7 @@ def rename(program: Program, session: str, title: tuple[str, ...], by_model: boo
 
 
 async def _suggested(program: Program, model: str, branch: Sequence[Message]) -> str:
-    engine = program.engine(model, Wishes())
+    engine = program.engine(model, LoadOptions())
     try:
         return await suggest(engine, branch)
     except CannotLoad as error:
@@ -313,16 +316,16 @@ def sessions() -> None:
 @click.pass_obj
 def list_(program: Program, *, limit: int, offset: int, tag: str, trash: bool, as_json: bool) -> None:
     """List conversations, the newest first."""
-    output, shelf = Output.standard(), program.store.shelf
-    listed = shelf.newest(limit, offset, trashed=trash, tag=tag)
-    total = shelf.count(trashed=trash, tag=tag)
+    output, listing = Output.standard(), program.store.listing
+    listed = listing.newest(limit, offset, trashed=trash, tag=tag)
+    total = listing.count(trashed=trash, tag=tag)
     if as_json:
         found = [{**_labels(entry.session), "messages": entry.messages} for entry in listed]
         output.json({"total": total, "sessions": found})
         return
     rows = [
         (
-            shelf.short(entry.session.id) if output.on_terminal else entry.session.id,
+            listing.short(entry.session.id) if output.on_terminal else entry.session.id,
             local(entry.session.updated) if output.on_terminal else iso(entry.session.updated),
             str(entry.messages),
             ", ".join(entry.session.tags),
@@ -349,13 +352,13 @@ def tags(program: Program, session: str | None, add: tuple[str, ...], remove: tu
     if session is None:
         if add or remove:
             raise click.UsageError(_("Name the session whose tags to change."))
-        counts = store.shelf.tags()
+        counts = store.listing.tags()
         if as_json:
             output.json(counts)
         else:
             output.table([_("tag"), _("sessions")], [(tag, str(count)) for tag, count in counts.items()])
         return
-    found = store.session(store.shelf.resolve(session))
+    found = store.session(store.listing.resolve(session))
     wanted = dict.fromkeys(tag.strip() for tag in (*found.tags, *add) if tag.strip() and tag not in remove)
     if tuple(wanted) != found.tags:
         store.label(found.id, tags=tuple(wanted))
@@ -383,7 +386,7 @@ def recover(program: Program, as_json: bool) -> None:
         output.say(_("The damaged database is now {file}.").format(file=result.damaged))
     saved = {
         "damaged": str(result.damaged) if result else None,
-        "sessions": result.sessions if result else program.store.shelf.count(),
+        "sessions": result.sessions if result else program.store.listing.count(),
         "messages": result.messages if result else None,
         "attachments": result.attachments if result else None,
     }

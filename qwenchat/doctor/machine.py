@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import psutil
 
 from qwenchat.doctor.finding import Finding, ok, warning
-from qwenchat.engines.local.devices import ControlGroups, processor, this_machine, usable_cores
+from qwenchat.engines.local.devices import ControlGroups, processor, this_host, usable_cores
+from qwenchat.files import free_bytes
 from qwenchat.i18n import _
 from qwenchat.models.fit import DISK_RESERVE
-from qwenchat.models.layouts import free_bytes
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import human_size
 
@@ -50,7 +50,7 @@ def cores(program: Program) -> Iterator[Finding]:
 
 def memory(_program: Program) -> Iterator[Finding]:
     """Memory, and whether a cgroup gives less than the machine has."""
-    machine, installed = this_machine(), psutil.virtual_memory().total
+    machine, installed = this_host(), psutil.virtual_memory().total
     words = _("{free} free of {total}").format(
         free=human_size(machine.memory_available), total=human_size(machine.memory_total)
     )
@@ -64,12 +64,12 @@ def memory(_program: Program) -> Iterator[Finding]:
 
 def disk(program: Program) -> Iterator[Finding]:
     """Room for conversations and for downloads."""
-    places = {
+    folders = {
         program.paths.data: _("for conversations in {folder}"),
-        program.places.downloads: _("for models in {folder}"),
+        program.model_folders.downloads: _("for models in {folder}"),
     }
-    free = {folder: free_bytes(folder) for folder in places}
-    words = "; ".join(f"{human_size(free[folder])} {what.format(folder=folder)}" for folder, what in places.items())
+    free = {folder: free_bytes(folder) for folder in folders}
+    words = "; ".join(f"{human_size(free[folder])} {what.format(folder=folder)}" for folder, what in folders.items())
     if min(free.values()) < DISK_RESERVE:
         yield warning("disk", _("disk"), words, "qwenchat models list")
     else:

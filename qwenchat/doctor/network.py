@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from qwenchat.doctor.finding import Finding, failed, ok
 from qwenchat.errors import ExitCode, WrongUse
 from qwenchat.i18n import _
-from qwenchat.models.download.retry import Fault, WireError, explain
-from qwenchat.models.sources.named import is_offline, source_named
+from qwenchat.models.download.retry import SourceError, SourceFault, explain
+from qwenchat.models.sources.registry import find_source, is_offline
 from qwenchat.runtime.program import Program
 
 _PUBLIC = ("", "hf", "hf-mirror", "modelscope")
@@ -26,16 +26,16 @@ def hub(program: Program, *, online: bool) -> Iterator[Finding]:
         yield ok("hub", title, _("{name}; not asked, `qwenchat doctor --online` does").format(name=name))
         return
     try:
-        source = source_named(setting.source, program.environ)
+        source = find_source(setting.source, program.environ)
     except WrongUse as error:
         yield failed("hub", title, _("hub.source is not a source"), error.hint, ExitCode.USAGE)
         return
-    repo = program.catalog.models[0].repo
+    repo = program.catalogue.models[0].repo
     started = time.perf_counter()
     try:
         files = len(source.files(repo, ""))
-    except WireError as error:
-        if error.fault is Fault.REPO:
+    except SourceError as error:
+        if error.fault is SourceFault.REPO:
             yield ok("hub", title, _("{name} answers").format(name=name))
             return
         found = explain(error, repo)

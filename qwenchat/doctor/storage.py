@@ -100,7 +100,7 @@ def store(program: Program) -> Iterator[Finding]:
 
 def models(program: Program) -> Iterator[Finding]:
     """Which models are here. Names of files of one's own are not told."""
-    title, entries = _("models"), program.library.entries()
+    title, entries = _("models"), program.library.models()
     usable = [entry for entry in entries if not entry.problem]
     known = sorted({entry.reference for entry in usable if entry.published})
     words = ngettext("{count} is here", "{count} are here", len(usable)).format(count=len(usable))
@@ -123,7 +123,7 @@ def _default_missing(program: Program) -> str:
     if not program.settings.model.default:
         return ""
     try:
-        program.library.locate(parse(program.settings.model.default, program.catalog))
+        program.library.locate(parse(program.settings.model.default, program.catalogue))
     except (NotFound, WrongUse):
         return _("the one of model.default is not")
     return ""

@@ -1,6 +1,6 @@
 """The Qwen2 family as data (`catalogue.toml`): what is published, how large, under which licence.
 
-It serves where there is no connection. With one, what the hub says wins; nothing here can block a download.
+It works without a connection. With one, what the hub says wins; nothing here can block a download.
 """
 
 import tomllib
@@ -13,13 +13,14 @@ import msgspec
 from msgspec import Struct
 
 from qwenchat.i18n import language
+from qwenchat.models.file_names import quant_label, split_name
 
-_ROUGH = ("q2", "q3")
-"""How labels of quantisations below four bits begin."""
+_BELOW_FOUR_BITS = ("q2", "q3")
+"""Beginnings of the labels of quantisations below four bits a weight."""
 
 
-class Part(Struct, frozen=True, forbid_unknown_fields=True):
-    """One file of a quantisation as far as it is known exactly."""
+class PublishedPart(Struct, frozen=True, forbid_unknown_fields=True):
+    """One file of a quantisation. Unknown facts are None or empty."""
 
     bytes: int | None = None
     sha256: str = ""
@@ -34,7 +35,7 @@ class Experts(Struct, frozen=True, forbid_unknown_fields=True):
     shared_ff: int
 
 
-class Shape(Struct, frozen=True, forbid_unknown_fields=True):
+class ModelShape(Struct, frozen=True, forbid_unknown_fields=True):
     """Sizes of a model, from its makers' `config.json`."""
 
     layers: int
@@ -56,7 +57,7 @@ class Shape(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def active_parameters(self) -> int:
-        """Weights that decoding one token reads: one embedding matrix, of the experts only those in use."""
+        """Weights that decoding one token reads: one embedding matrix, and only the experts in use."""
         return self._embeddings(1) + self._blocks(self.experts.used if self.experts else 0)
 
     def _embeddings(self, count: int) -> int:
@@ -73,7 +74,7 @@ class Quantisation(Struct, frozen=True, forbid_unknown_fields=True):
     """One published quantisation."""
 
     label: str
-    parts: tuple[Part, ...]
+    parts: tuple[PublishedPart, ...]
     about_gb: float = 0.0
 
     @property
@@ -84,8 +85,8 @@ class Quantisation(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def rough(self) -> bool:
-        """Whether it has fewer than four bits a weight, which people notice in the answers."""
-        return self.label.startswith(_ROUGH)
+        """Whether it has fewer than four bits a weight, which users notice in the answers."""
+        return self.label.startswith(_BELOW_FOUR_BITS)
 
     @property
     def exact(self) -> bool:
@@ -93,11 +94,11 @@ class Quantisation(Struct, frozen=True, forbid_unknown_fields=True):
         return all(part.bytes is not None for part in self.parts)
 
 
-class Model(Struct, frozen=True, forbid_unknown_fields=True):
+class CatalogueModel(Struct, frozen=True, forbid_unknown_fields=True):
     """One size of the family."""
 
     size: str
-    """What a person calls it, such as `7b`."""
+    """What users call it, such as `7b`."""
     title: str
     repo: str
     """Of the GGUF files."""
@@ -109,12 +110,12 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     licence: str
     licence_url: str
     must_accept: bool
-    """Whether the licence has terms that a person has to accept before the download."""
+    """Whether the licence has terms that the user has to accept before the download."""
     context: int
     yarn_context: int
-    """Tokens with YaRN rope scaling; 0 where its makers advise none."""
+    """Tokens with YaRN rope scaling; 0 where its makers do not advise it."""
     advice: dict[str, str]
-    shape: Shape
+    shape: ModelShape
     quantisations: tuple[Quantisation, ...]
 
     def quantisation(self, label: str) -> Quantisation | None:
@@ -126,8 +127,8 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
     def offered(self) -> Sequence[Quantisation]:
         """The quantisations worth taking by default, smallest first.
 
-        Not half precision, which is twice as slow as q8_0 and no better to read; and where the width is no multiple
-        of 256 nothing below q4, as most tensors then fall back to larger types and little is saved.
+        Half precision is left out: it is twice as slow as q8_0, and its answers are no better. Where the width is not
+        a multiple of 256, so is everything below q4: most tensors then fall back to larger types and little is saved.
         """
         quants = [q for q in self.quantisations if q.label != "f16"]
         if self.shape.width % 256:
@@ -138,44 +139,42 @@ class Model(Struct, frozen=True, forbid_unknown_fields=True):
         """Return the names of a quantisation's files in the repository, part by part."""
         name = f"{self.stem}-{'fp16' if quant.label == 'f16' else quant.label}"
         count = len(quant.parts)
-        if count == 1:
-            return [f"{name}.gguf"]
-        return [f"{name}-{part:05}-of-{count:05}.gguf" for part in range(1, count + 1)]
+        return [f"{name}.gguf"] if count == 1 else [split_name(name, part, count) for part in range(1, count + 1)]
 
     def advice_here(self) -> str:
-        """Return the line of advice in the language being spoken."""
+        """Return the line of advice in the user's language."""
         return self.advice.get(language(), self.advice["en"])
 
 
 @dataclass(frozen=True)
-class Catalog:
+class Catalogue:
     """All sizes, smallest first."""
 
-    models: tuple[Model, ...]
+    models: tuple[CatalogueModel, ...]
 
-    def get(self, size: str) -> Model | None:
+    def get(self, size: str) -> CatalogueModel | None:
         """Return a model by its size, in any case."""
         return self._by_size.get(size.lower())
 
-    def by_repo(self, repo: str) -> Model | None:
+    def by_repo(self, repo: str) -> CatalogueModel | None:
         """Return the model whose GGUF repository this is."""
         return next((model for model in self.models if model.repo.lower() == repo.lower()), None)
 
     @cached_property
-    def _by_size(self) -> dict[str, Model]:
+    def _by_size(self) -> dict[str, CatalogueModel]:
         return {model.size: model for model in self.models}
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """A quantisation with what `fit` needs to know of it, in a file's terms (see `gguf.Header`)."""
+class PublishedModel:
+    """A quantisation of the catalogue with the facts that `fit` needs, named as in `gguf.Header`."""
 
-    model: Model
+    model: CatalogueModel
     quant: Quantisation
 
     @property
     def reference(self) -> str:
-        """What to type to get it."""
+        """The model reference."""
         return f"{self.model.size}:{self.quant.label}"
 
     @property
@@ -209,13 +208,7 @@ class Published:
         return self.model.shape.head
 
 
-def load() -> Catalog:
+def load() -> Catalogue:
     """Read the catalogue that comes with the program."""
     text = files(__package__).joinpath("catalogue.toml").read_text("utf-8")
-    return Catalog(msgspec.convert(tomllib.loads(text)["models"], tuple[Model, ...]))
-
-
-def quant_label(word: str) -> str:
-    """Return a quantisation's label as used here, whatever way it was spelt: `Q4_K_M`, `fp16`."""
-    label = word.lower().replace("-", "_")
-    return {"fp16": "f16", "fp32": "f32"}.get(label, label)
+    return Catalogue(msgspec.convert(tomllib.loads(text)["models"], tuple[CatalogueModel, ...]))

@@ -1,4 +1,4 @@
-"""Does a model fit this machine, and how fast would it be: predictions in bytes and tokens a second.
+"""Predicts whether a model fits this machine, in bytes, and how fast it would be, in tokens a second.
 
 Plain numbers in, plain numbers out: what the machine has is looked up elsewhere.
 """
@@ -14,25 +14,26 @@ KV_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
 CONTEXT_STEP = 256
 """llama.cpp pads a context window to a multiple of this many tokens."""
 NATIVE_CONTEXT = 32_768
-"""The largest window, in tokens, that is chosen without being asked for."""
+"""The largest window, in tokens, that is chosen when the user asks for none."""
 LEAST_CONTEXT, USUAL_CONTEXT = 4096, 8192
-"""A window for short questions, and one in which a conversation has room."""
+"""Tokens: a window for short questions, and one with room for a conversation."""
 READING_SPEED = 5.0
-"""Tokens a second below which people wait for the text."""
-DISK_RESERVE = 1 << 30
-"""Bytes that a download leaves free."""
+"""Tokens a second; below this, readers wait for the text."""
+DISK_RESERVE = 512 << 20
+"""Bytes that a download leaves free on the disk."""
 _COMPUTE = 320 << 20
+"""Bytes; `memory_needed` says where they were measured."""
 COMFORT = 0.8
 """The share of available RAM that a model may take without crowding other programs."""
 _GPU_SHARE = 0.9
-"""The same of an accelerator's free memory."""
+"""The share of an accelerator's free memory that a model may take."""
 _EFFICIENCY = 0.5
 """Bytes of weights that decoding gets through, for each byte moved by copying memory on all cores: 0.42 to 0.6 were
 measured with q4_k_m of 0.5B and 1.5B on 2 cores."""
 
 
 class Loadable(Protocol):
-    """What a prediction needs to know of a model; `gguf.Header` has it, and so has `catalog.Published`."""
+    """The facts about a model that a prediction needs; `gguf.Header` and `catalogue.PublishedModel` have them."""
 
     @property
     def file_size(self) -> int:
@@ -73,14 +74,14 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a machine has, in bytes and bytes a second; 0 for what it lacks or nobody measured."""
+    """What a machine has, in bytes and bytes a second; 0 for what it lacks or what was not measured."""
 
     ram_total: int
     ram_available: int
     gpu_available: int = 0
-    """Free memory of all accelerators that have their own: llama.cpp spreads a model over them."""
+    """Free memory of all accelerators that have their own; llama.cpp spreads a model over them."""
     disk_free: int = 0
-    """Where a download would go."""
+    """On the disk that downloads go to."""
     bandwidth: float = 0.0
     """Of copying memory on all cores, bytes read and bytes written both counted."""
     gpu_bandwidth: float = 0.0
@@ -107,7 +108,7 @@ class Verdict(StrEnum):
         return list(Verdict).index(self)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
     """A model with one window on one machine."""
 
@@ -120,7 +121,7 @@ class Fit:
     gpu_layers: int
     """Layers that fit the accelerator; all of them where it holds the whole model."""
     decode_tps: float | None
-    """Predicted tokens a second in a short conversation; None where nothing was measured to tell it from."""
+    """Predicted tokens a second in a short conversation; None where the memory's speed was not measured."""
 
 
 def memory_needed(model: Loadable, n_ctx: int, kv_bytes_per_element: float) -> Memory:
@@ -148,10 +149,10 @@ def largest_context(model: Loadable, available: int, kv_bytes_per_element: float
     return max(0, steps) * CONTEXT_STEP
 
 
-def assess(model: Loadable, resources: Resources, n_ctx: int, kv_type: str, most_layers: int | None = None) -> Fit:
+def assess(model: Loadable, resources: Resources, n_ctx: int, kv_type: str, *, most_layers: int | None = None) -> Fit:
     """Return how a model with a window of `n_ctx` tokens and a KV cache of `kv_type` fits.
 
-    `most_layers` is for who wants no more of them on the accelerator, though they would fit.
+    `most_layers` limits the layers on the accelerator, though more would fit.
     """
     memory = memory_needed(model, n_ctx, KV_BYTES[kv_type])
     on_gpu = _layers_on_gpu(model, memory, resources)
@@ -164,7 +165,15 @@ def assess(model: Loadable, resources: Resources, n_ctx: int, kv_type: str, most
     both = resources.ram_available + resources.gpu_available
     available = round(min(both, _within(resources.ram_available, model, most_layers)))
     speed = _decode_tps(model, resources, on_gpu)
-    return Fit(verdict, memory, n_ctx, kv_type, available, on_gpu, speed)
+    return Fit(
+        verdict=verdict,
+        memory=memory,
+        n_ctx=n_ctx,
+        kv_type=kv_type,
+        available=available,
+        gpu_layers=on_gpu,
+        decode_tps=speed,
+    )
 
 
 def plan(
@@ -172,6 +181,7 @@ def plan(
     resources: Resources,
     limit: int = NATIVE_CONTEXT,
     kv_type: str = "auto",
+    *,
     most_layers: int | None = None,
 ) -> Fit:
     """Return the fit with the largest window, of `limit` tokens at most, that is comfortable.
@@ -181,19 +191,19 @@ def plan(
     """
     kinds = list(KV_BYTES) if kv_type == "auto" else [kv_type]
     for kind in kinds:
-        fit = assess(model, resources, limit, kind, most_layers)
+        fit = assess(model, resources, limit, kind, most_layers=most_layers)
         if fit.verdict in (Verdict.COMFORTABLE, Verdict.PARTLY_ON_GPU):
             return fit
     comfortable = round(min(resources.comfortable, _within(resources.ram_available * COMFORT, model, most_layers)))
     n_ctx = largest_context(model, comfortable, KV_BYTES[kinds[-1]], limit)
     worth = n_ctx if n_ctx >= USUAL_CONTEXT else min(limit, LEAST_CONTEXT)
-    return assess(model, resources, worth, kinds[-1], most_layers)
+    return assess(model, resources, worth, kinds[-1], most_layers=most_layers)
 
 
-Some = TypeVar("Some", bound=Loadable)
+AnyLoadable = TypeVar("AnyLoadable", bound=Loadable)
 
 
-def choose(models: Sequence[Some], resources: Resources, limit: int = NATIVE_CONTEXT) -> Some | None:
+def choose(models: Sequence[AnyLoadable], resources: Resources, limit: int = NATIVE_CONTEXT) -> AnyLoadable | None:
     """Return the largest model that fits comfortably, else the smallest that fits; None where none does."""
     by_size = sorted(models, key=lambda model: model.file_size)
     fits = [(model, plan(model, resources, limit).verdict) for model in by_size]
@@ -203,9 +213,9 @@ def choose(models: Sequence[Some], resources: Resources, limit: int = NATIVE_CON
     return next((model for model, verdict in fits if verdict is not Verdict.TOO_LARGE), None)
 
 
-def disk_missing(size: int, resources: Resources) -> int:
-    """Return the bytes that a download of `size` bytes lacks on the disk, a reserve counted in; 0 if it fits."""
-    return max(0, size + DISK_RESERVE - resources.disk_free)
+def disk_missing(size: int, free: int) -> int:
+    """Return the bytes that a disk with `free` bytes lacks for a download of `size`, DISK_RESERVE included."""
+    return max(0, size + DISK_RESERVE - free)
 
 
 def _within(ram: float, model: Loadable, most_layers: int | None) -> float:

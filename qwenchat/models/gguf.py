@@ -1,8 +1,7 @@
-"""What a GGUF file says of itself, read from its header alone: shape, quantisation, template, sizes.
+"""The facts about a model in its GGUF header: shape, quantisation, chat template, sizes. No tensor is ever read.
 
-Reading and judging are apart: `read_header` reads any well-formed header, `check` says whether one can chat.
-
-Headers of model files that were read before, so that a list of 200 models takes milliseconds.
+`read_header` reads any well-formed header, and `check` says whether its model can chat. `HeaderCache` saves headers, so
+that a list of 200 models takes milliseconds.
 """
 
 import re
@@ -19,20 +18,22 @@ from msgspec import Struct
 
 from qwenchat.chat.sampling import Sampling
 from qwenchat.errors import CannotLoad, QwenchatError, WrongUse
+from qwenchat.files import save_if_possible
 from qwenchat.i18n import _
-from qwenchat.models.gguf_file import FILE_TYPES, TENSOR_TYPES, Part, opened, read_part
-from qwenchat.models.remembered import remember
+from qwenchat.models.file_names import split_paths
+from qwenchat.models.gguf_reader import FILE_TYPES, TENSOR_TYPES, FileHeader, opened, read_file_header
 from qwenchat.text.safe import clean_line
 
 _EDGE = 1 << 20
-"""Bytes at either end of a file that tell it from others."""
-_SPLIT_NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
+"""Bytes at either end of a file that distinguish it from others."""
+_READERS = 4
+"""Headers that are read side by side."""
 _NOT_FOR_CHAT = re.compile(r".*bert.*|clip|t5encoder|.*embed.*|wavtokenizer.*|.*mmproj.*|siglip.*|whisper")
 
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """How positions are rotated; zeros and an empty word where the file is silent."""
+    """How positions are rotated; 0 or empty where the file does not say."""
 
     freq_base: float = 0.0
     scaling: str = ""
@@ -43,7 +44,7 @@ class Rope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """The facts of one model, all its parts together. Numbers that the file does not give are 0, words empty."""
+    """The facts of one model, all its parts together; 0 or empty where the file does not say."""
 
     path: Path
     architecture: str
@@ -70,9 +71,9 @@ class Header:
     rope: Rope
     tokenizer: str
     advised: Sampling
-    """Sampling that the model's makers wrote into the file; unset where they are silent or make no sense."""
+    """Sampling that the model's makers advise in the file; unset where they do not or it is not valid."""
     chat_template: str = field(repr=False)
-    """Jinja, uncleaned: a stranger's code, for a sandbox only."""
+    """Jinja, as it is in the file: untrusted code, for a sandbox only."""
     split_no: int
     """Which part of a split model this file is, from 0."""
     split_count: int
@@ -80,7 +81,7 @@ class Header:
     tensor_count: int
     tensor_bytes: int
     active_bytes: int
-    """What decoding one token reads: all tensors but the unused experts and, unless tied, the embedding."""
+    """Bytes that decoding one token reads: all tensors but the unused experts and, unless tied, the embedding."""
     file_size: int
     """Bytes of all parts that are here."""
     parts: tuple[Path, ...]
@@ -89,42 +90,33 @@ class Header:
 
     @property
     def has_chat_template(self) -> bool:
-        """Whether the file brings a chat template."""
+        """Whether the file has a chat template."""
         return bool(self.chat_template)
 
 
 def read_header(path: Path) -> Header:
-    """Return what the file, and with it the other parts of a split model, says of itself.
+    """Return the header of a model, given its file or, of a split model, any of its files.
 
     Raises NotFound when it is missing, FileError when it can't be read, CannotLoad when it is damaged, cut short or
-    no GGUF of version 2 or 3.
+    not a GGUF of version 2 or 3.
     """
-    first = read_part(path)
+    first = read_file_header(path)
     split_no, split_count = first.number("split.no"), max(1, first.number("split.count"))
-    parts = part_paths(path) if split_count > 1 else (path,)
+    parts = split_paths(path) if split_count > 1 else (path,)
     others = [other for other in parts if other != path]
     missing = tuple(other for other in others if not other.exists())
-    read = [first, *(read_part(other) for other in others if other not in missing and split_no == 0)]
-    return _header(path, read, parts, missing, (split_no, split_count))
-
-
-def part_paths(path: Path) -> tuple[Path, ...]:
-    """Return the paths of all parts of a split model, told from the name of any of them; else the path alone."""
-    match = _SPLIT_NAME.fullmatch(path.name)
-    if not match or not 1 <= int(match[2]) <= int(match[3]):
-        return (path,)
-    stem, count = match[1], int(match[3])
-    return tuple(path.with_name(f"{stem}-{part:05}-of-{count:05}.gguf") for part in range(1, count + 1))
+    read = [first, *(read_file_header(other) for other in others if other not in missing and split_no == 0)]
+    return _header(path, read, parts=parts, missing=missing, split=(split_no, split_count))
 
 
 def identity(path: Path) -> str:
-    """Return 32 hex characters that stand for a model's contents: sizes, first and last MiB of all its parts.
+    """Return 32 hex characters that identify a model by its content: size, first and last MiB of all its parts.
 
-    Cheap enough for every load and the same wherever the file lies; no proof against forgery. Raises NotFound or
-    FileError.
+    Cheap enough for every load, and independent of where the file lies; it does not detect forgery. Raises NotFound
+    or FileError.
     """
     digest = blake2b(digest_size=16)
-    for part in part_paths(path):
+    for part in split_paths(path):
         with opened(part) as (file, size):
             digest.update(size.to_bytes(8) + file.read(_EDGE))
             file.seek(max(0, size - _EDGE))
@@ -137,7 +129,7 @@ def check(header: Header) -> Header:
     name = clean_line(header.path.name)
     if header.kind not in ("", "model") or _NOT_FOR_CHAT.fullmatch(header.architecture):
         raise CannotLoad(
-            _("{name} is not a model that generates text: it holds {what}.").format(
+            _("{name} is not a model that generates text: it contains {what}.").format(
                 name=name, what=header.kind if header.kind not in ("", "model") else header.architecture
             ),
             _("Choose a chat model, such as one of `qwenchat models catalog`."),
@@ -147,27 +139,28 @@ def check(header: Header) -> Header:
             _("{name} is part {part} of {count} of a split model.").format(
                 name=name, part=header.split_no + 1, count=header.split_count
             ),
-            _("Give the first part, {name}; the others must lie beside it.").format(name=header.parts[0].name),
+            _("Give the first part, {name}; the other parts must be in the same folder.").format(
+                name=header.parts[0].name
+            ),
         )
     if len(header.parts) != header.split_count:
         raise CannotLoad(
             _("{name} is the first of {count} parts, but its name does not say so.").format(
                 name=name, count=header.split_count
             ),
-            _("Give the parts back their names, such as NAME-00001-of-{count:05}.gguf.").format(
-                count=header.split_count
-            ),
+            _("Rename the parts to NAME-00001-of-{count:05}.gguf and so on.").format(count=header.split_count),
         )
     if header.missing:
         raise CannotLoad(
-            _("{name} needs {part}, which is not beside it.").format(
+            _("{name} needs {part}, which is not in the same folder.").format(
                 name=name, part=clean_line(header.missing[0].name)
             ),
             _("Download the missing part into the same folder."),
         )
     if not header.tensor_count:
         raise CannotLoad(
-            _("{name} holds a vocabulary and no weights.").format(name=name), _("Choose a file with the model itself.")
+            _("{name} contains a vocabulary and no weights.").format(name=name),
+            _("Choose a file with the model itself."),
         )
     if not (header.architecture and header.layers and header.vocab_size):
         raise CannotLoad(
@@ -177,7 +170,12 @@ def check(header: Header) -> Header:
 
 
 def _header(
-    path: Path, read: list[Part], parts: tuple[Path, ...], missing: tuple[Path, ...], split: tuple[int, int]
+    path: Path,
+    read: list[FileHeader],
+    *,
+    parts: tuple[Path, ...],
+    missing: tuple[Path, ...],
+    split: tuple[int, int],
 ) -> Header:
     first = read[0]
     arch = first.word("general.architecture")
@@ -231,18 +229,18 @@ def _header(
     )
 
 
-def _advised(first: Part) -> Sampling:
-    """Return what `general.sampling.*` says."""
+def _advised(first: FileHeader) -> Sampling:
+    """Return the sampling of the keys `general.sampling.*`."""
     names = {"temp": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
     names["penalty_repeat"] = "repeat_penalty"
-    said = {name: first.values.get(f"general.sampling.{key}") for key, name in names.items()}
+    values = {name: first.values.get(f"general.sampling.{key}") for key, name in names.items()}
     try:
-        return msgspec.convert(said, Sampling).check()
+        return msgspec.convert(values, Sampling).check()
     except (msgspec.ValidationError, WrongUse):
         return Sampling()
 
 
-def _quantisation(read: list[Part]) -> str:
+def _quantisation(read: list[FileHeader]) -> str:
     """Return the label of `general.file_type`, else of the tensor type that takes most bytes."""
     named = FILE_TYPES.get(read[0].number("general.file_type") & ~1024, "")
     if named and "general.file_type" in read[0].values:
@@ -254,38 +252,35 @@ def _quantisation(read: list[Part]) -> str:
     return TENSOR_TYPES[max(sums, key=lambda kind: sums[kind])].name if sums else ""
 
 
-_AT_ONCE = 4
-"""Headers that are read side by side."""
-
-
-class _Cached(Struct, frozen=True):
+class _CachedHeader(Struct, frozen=True):
     stamp: str
+    """What changes when the file does."""
     header: Header
 
 
 class HeaderCache:
-    """Headers that were read before, in one file; without it, or when it is damaged, they are read again."""
+    """Headers that were read before, saved in one file; when that is missing or damaged, they are read again."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._used: dict[str, _Cached] = {}
-        self._fresh: dict[str, _Cached] = {}
+        self._used: dict[str, _CachedHeader] = {}
+        self._fresh: dict[str, _CachedHeader] = {}
 
     def get(self, path: Path, stamp: str) -> Header:
-        """Return a file's header. Raises what `read_header` does."""
-        if not self._knows(path, stamp):
-            self._fresh[str(path)] = _Cached(stamp, read_header(path))
-        known = self._fresh.get(str(path)) or self._known[str(path)]
+        """Return the header of a file, read again if its stamp has changed. Raises what `read_header` does."""
+        if not self._is_cached(path, stamp):
+            self._fresh[str(path)] = _CachedHeader(stamp, read_header(path))
+        known = self._fresh.get(str(path)) or self._saved[str(path)]
         self._used[str(path)] = known
         return known.header
 
-    def _knows(self, path: Path, stamp: str) -> bool:
-        known = self._fresh.get(str(path)) or self._known.get(str(path))
+    def _is_cached(self, path: Path, stamp: str) -> bool:
+        known = self._fresh.get(str(path)) or self._saved.get(str(path))
         return known is not None and known.stamp == stamp
 
     def read_ahead(self, files: Iterable[tuple[Path, str]]) -> None:
-        """Read what is not known yet, several files at once: a disk has much to wait for. Failures are told later."""
-        unknown = [(path, stamp) for path, stamp in files if not self._knows(path, stamp)]
+        """Read the headers that are not cached, several at once, as disks are slow. `get` raises what fails here."""
+        unknown = [(path, stamp) for path, stamp in files if not self._is_cached(path, stamp)]
         if len(unknown) < 2:
             return
 
@@ -293,21 +288,21 @@ class HeaderCache:
             with suppress(QwenchatError):
                 self.get(*file)
 
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+        with ThreadPoolExecutor(_READERS) as pool:
             list(pool.map(read, unknown))
 
     def save(self) -> None:
-        """Keep the headers that were asked for."""
-        if self._used == self._known:
+        """Save the headers that were asked for."""
+        if self._used == self._saved:
             return
         encodable = {path: known for path, known in self._used.items() if path.isprintable()}
-        remember(self._file, msgspec.json.encode(encodable, enc_hook=str))
+        save_if_possible(self._file, msgspec.json.encode(encodable, enc_hook=str))
 
     @cached_property
-    def _known(self) -> dict[str, _Cached]:
+    def _saved(self) -> dict[str, _CachedHeader]:
         try:
             content = self._file.read_bytes()
-            return msgspec.json.decode(content, type=dict[str, _Cached], dec_hook=_path)
+            return msgspec.json.decode(content, type=dict[str, _CachedHeader], dec_hook=_path)
         except (OSError, ValueError):
             return {}
 

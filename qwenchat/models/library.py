@@ -1,31 +1,32 @@
-"""The models on this machine: ours and other programs', used where they lie, never moved and never changed.
+"""The models on this machine: ours and those of other programs, used where they lie, never moved or changed.
 
-Headers are cached by path, size and time of change. A file that can't be used is an entry with its reason.
+Headers are cached by path, size and time of change. A file that can't be used is listed with the reason. No connection
+is opened here.
 """
 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
 
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.models import fit
-from qwenchat.models.catalogue import Catalog, quant_label
-from qwenchat.models.catalogue import Published as PublishedFile
-from qwenchat.models.gguf import Header, HeaderCache, check, part_paths
-from qwenchat.models.layouts import Found, Places
+from qwenchat.models.catalogue import Catalogue, PublishedModel
+from qwenchat.models.file_names import quant_in, split_paths
+from qwenchat.models.gguf import Header, HeaderCache, check
+from qwenchat.models.layouts import FoundFile, ModelFolders
 from qwenchat.models.reference import (
-    Guide,
-    LocalFile,
-    Named,
-    OnHub,
-    Published,
+    CatalogueReference,
+    FileReference,
+    GuideReference,
+    HubReference,
+    NameReference,
     Reference,
     is_repo,
-    is_text,
+    is_utf8,
     path_reference,
     unknown,
 )
@@ -33,149 +34,144 @@ from qwenchat.paths import is_missing
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One model on this machine."""
+class LocalModel:
+    """One model on this machine, usable or not."""
 
-    found: Found
+    file: FoundFile
     reference: str
     """What to type to use it."""
+    _: KW_ONLY
     header: Header | None
     """None where it can't be read."""
-    published: PublishedFile | None
+    published: PublishedModel | None
     """The model of the catalogue that it is, if any."""
     problem: str
     """Why it can't be used; empty for a usable one."""
 
     @property
     def path(self) -> Path:
-        """The file to load: of a split model the first part."""
-        return self.found.path
+        """The file to load; of a split model the first part."""
+        return self.file.path
 
 
 class Library:
-    """Finds models in known places. `machine` says what there is to choose a default with."""
+    """Finds models in the known folders. `resources` is what a default is chosen for."""
 
-    def __init__(self, places: Places, cache: Path, catalog: Catalog, machine: Callable[[], fit.Resources]) -> None:
-        self._places, self._catalog, self._machine = places, catalog, machine
+    def __init__(
+        self, folders: ModelFolders, cache: Path, catalogue: Catalogue, resources: Callable[[], fit.Resources]
+    ) -> None:
+        self._folders, self._catalogue, self._resources = folders, catalogue, resources
         self._headers = HeaderCache(cache / "headers.json")
 
-    def entries(self) -> list[Entry]:
-        """Return every model once, in the order of the places."""
-        models, seen = [], set()
-        for found in self._places.look():
-            parts = part_paths(found.path)
-            if found.path != parts[0] and not is_missing(parts[0]):
+    def models(self) -> list[LocalModel]:
+        """Return every model once, in the order of the folders."""
+        files, seen = [], set()
+        for file in self._folders.scan():
+            parts = split_paths(file.path)
+            if file.path != parts[0] and not is_missing(parts[0]):
                 continue
             stamp = _stamp(parts)
             if stamp and stamp in seen:
                 continue
             seen.add(stamp)
-            models.append((found, stamp))
-        self._headers.read_ahead((found.path, stamp) for found, stamp in models if not found.problem)
-        entries = [self._entry(found, stamp) for found, stamp in models]
+            files.append((file, stamp))
+        self._headers.read_ahead((file.path, stamp) for file, stamp in files if not file.problem)
+        models = [self._model(file, stamp) for file, stamp in files]
         self._headers.save()
-        return entries
+        return models
 
     def find(self, reference: Reference) -> Path | None:
-        """Return the model's file if it is on this machine and usable; no connection is opened.
+        """Return the file of a model if it is on this machine and usable.
 
-        Of several quantisations, where none was asked for, the one that `fit.choose` takes.
+        Of several quantisations, where none was asked for, it is the one that `fit.choose` takes.
         """
-        if isinstance(reference, LocalFile):
+        if isinstance(reference, FileReference):
             return None if is_missing(reference.path) else reference.path
-        if isinstance(reference, Guide):
+        if isinstance(reference, GuideReference):
             return _guide()
-        return self._best([entry for entry in self.usable() if _is_it(entry, reference)])
+        return self._best([model for model in self.usable() if _matches(model, reference)])
 
     def locate(self, reference: Reference) -> Path:
-        """Return what `find` does, else a damaged file of that name, or raise NotFound with names that come near."""
-        return self.find(reference) or self.entry(reference).path
+        """Return what `find` does, else a damaged file of that name. Raises NotFound with similar names as a hint."""
+        return self.find(reference) or self.model(reference).path
 
-    def entry(self, reference: Reference) -> Entry:
+    def model(self, reference: Reference) -> LocalModel:
         """Return all that is known of a model here, usable or not. Raises NotFound."""
-        entries = self.entries()
+        models = self.models()
         path = self.find(reference)
-        if path and (known := next((entry for entry in entries if entry.path == path), None)):
+        if path and (known := next((model for model in models if model.path == path), None)):
             return known
         if path:
-            return self._entry(Found(path, "file", path.name), _stamp(part_paths(path)))
-        if not isinstance(reference, LocalFile | Guide):
-            for entry in entries:
-                if _is_it(entry, reference):
-                    return entry
-        raise unknown(reference, self._catalog, (entry.reference for entry in entries if not entry.problem))
+            return self._model(FoundFile(path, "file", path.name), _stamp(split_paths(path)))
+        if not isinstance(reference, FileReference | GuideReference):
+            for model in models:
+                if _matches(model, reference):
+                    return model
+        raise unknown(reference, self._catalogue, (model.reference for model in models if not model.problem))
 
-    def usable(self) -> list[Entry]:
+    def usable(self) -> list[LocalModel]:
         """Return the models that can chat."""
-        return [entry for entry in self.entries() if not entry.problem]
+        return [model for model in self.models() if not model.problem]
 
-    def best(self) -> Entry | None:
-        """Return the model to take where none was named: the largest that is comfortable here; None without any."""
-        entries = self.usable()
-        path = self._best(entries)
-        return next((entry for entry in entries if entry.header and entry.header.path == path), None)
+    def best(self) -> LocalModel | None:
+        """Return the model to take where none was named: the largest that fits comfortably; None without any."""
+        models = self.usable()
+        path = self._best(models)
+        return next((model for model in models if model.header and model.header.path == path), None)
 
-    def _best(self, entries: Sequence[Entry]) -> Path | None:
-        headers = [entry.header for entry in entries if entry.header]
+    def _best(self, models: Sequence[LocalModel]) -> Path | None:
+        headers = [model.header for model in models if model.header]
         if len(headers) < 2:
             return headers[0].path if headers else None
-        chosen = fit.choose(headers, self._machine()) or min(headers, key=lambda header: header.file_size)
+        chosen = fit.choose(headers, self._resources()) or min(headers, key=lambda header: header.file_size)
         return chosen.path
 
-    def _entry(self, found: Found, stamp: str) -> Entry:
-        header, problem = None, found.problem
+    def _model(self, file: FoundFile, stamp: str) -> LocalModel:
+        header, problem = None, file.problem
         if not problem:
             try:
-                header = self._headers.get(found.path, stamp)
+                header = self._headers.get(file.path, stamp)
                 check(header)
             except QwenchatError as error:
                 problem = error.message
-        published = _published(found, header, self._catalog)
-        if found.origin == "ollama":
-            reference = found.name
+        published = _published(file, header, self._catalogue)
+        if file.origin == "ollama":
+            reference = file.name
         elif published:
             reference = published.reference
         else:
-            reference = f"{found.repo}/{found.name}" if is_repo(found.repo) else path_reference(found.path)
-        if not is_text(reference):
-            reference = path_reference(found.path)
-        return Entry(found, reference, header, published, problem)
+            reference = f"{file.repo}/{file.name}" if is_repo(file.repo) else path_reference(file.path)
+        if not is_utf8(reference):
+            reference = path_reference(file.path)
+        return LocalModel(file, reference, header=header, published=published, problem=problem)
 
 
-def _names(entry: Entry) -> set[str]:
-    name = entry.found.name.lower()
-    return {entry.reference.lower(), name, name.removesuffix(":latest"), name.removesuffix(".gguf")}
+def _names(model: LocalModel) -> set[str]:
+    """Return the names that a `NameReference` may use for a model, in lower case."""
+    name = model.file.name.lower()
+    return {model.reference.lower(), name, name.removesuffix(":latest"), name.removesuffix(".gguf")}
 
 
-def _is_it(entry: Entry, wanted: Published | OnHub | Named) -> bool:
-    found = entry.found
-    match wanted:
-        case Published(model, quant):
-            is_it = entry.published
-            return is_it is not None and is_it.model is model and quant in (None, is_it.quant)
-        case OnHub(repo, file, label):
-            quants = ("", entry.header.quantisation if entry.header else "", _quant_in(found.name))
-            name = file.lower() in ("", found.name.lower())
-            return found.repo.lower() == repo.lower() and name and label in quants
-        case Named(name):
-            return name.lower() in _names(entry)
+def _matches(local: LocalModel, reference: CatalogueReference | HubReference | NameReference) -> bool:
+    match reference:
+        case CatalogueReference(model, quant):
+            published = local.published
+            return published is not None and published.model is model and quant in (None, published.quant)
+        case HubReference(repo, file, label):
+            quants = ("", local.header.quantisation if local.header else "", quant_in(local.file.name))
+            is_file = file.lower() in ("", local.file.name.lower())
+            return local.file.repo.lower() == repo.lower() and is_file and label in quants
+        case NameReference(name):
+            return name.lower() in _names(local)
 
 
-def _quant_in(name: str) -> str:
-    """Return the quantisation that a file's name ends with."""
-    match = re.search(
-        r"[-._:]((?:i?q\d|f16|f32|bf16|fp16|tq\d|mxfp4)\w*?)(?:-\d{5}-of-\d{5})?(?:\.gguf)?$", name.lower()
-    )
-    return quant_label(match[1]) if match else ""
-
-
-def _published(found: Found, header: Header | None, catalog: Catalog) -> PublishedFile | None:
-    """Return the catalogue's model that a file is: by its sha256, by its name, by what its header says."""
+def _published(file: FoundFile, header: Header | None, catalogue: Catalogue) -> PublishedModel | None:
+    """Return the catalogue's model that a file holds, recognised by its sha256, its name, or its header."""
     named = re.sub(r"[\s_]+", "-", header.name.lower()) if header else ""
-    for model in catalog.models:
+    for model in catalogue.models:
         for quant in model.quantisations:
-            by_hash = found.sha256 and found.sha256 == quant.parts[0].sha256
-            by_name = found.name.rpartition("/")[2].lower() == model.file_names(quant)[0]
+            by_hash = file.sha256 and file.sha256 == quant.parts[0].sha256
+            by_name = file.name.rpartition("/")[2].lower() == model.file_names(quant)[0]
             by_header = (
                 header is not None
                 and header.quantisation == quant.label
@@ -183,7 +179,7 @@ def _published(found: Found, header: Header | None, catalog: Catalog) -> Publish
                 and named in (f"qwen2-{model.size}-instruct", model.stem)
             )
             if by_hash or by_name or by_header:
-                return PublishedFile(model, quant)
+                return PublishedModel(model, quant)
     return None
 
 
@@ -194,41 +190,41 @@ def _guide() -> Path | None:
 
 
 def _stamp(parts: Sequence[Path]) -> str:
-    """Return what changes when any part does: device, inode, size and time of change; empty where none is there."""
+    """Return what changes when any part does: device, inode, size and time of change; empty without files."""
     stamps = []
     for part in parts:
         with suppress(OSError):
-            facts = part.stat()
-            stamps.append(f"{facts.st_dev}.{facts.st_ino}.{facts.st_size}.{facts.st_mtime_ns}")
+            state = part.stat()
+            stamps.append(f"{state.st_dev}.{state.st_ino}.{state.st_size}.{state.st_mtime_ns}")
     return " ".join(stamps)
 
 
-def owner(entry: Entry) -> str:
-    """Return whose folder a model lies in, in words."""
+def owner(model: LocalModel) -> str:
+    """Return the name of the program whose folder a model lies in, for people."""
     return {
         "qwenchat": "qwenchat",
         "hf": _("Hugging Face cache"),
         "llama.cpp": "llama.cpp",
         "ollama": "Ollama",
         "lmstudio": "LM Studio",
-    }.get(entry.found.origin, _("folder"))
+    }.get(model.file.origin, _("folder"))
 
 
-def as_rows(entries: Sequence[Entry]) -> Iterator[dict[str, object]]:
-    """Yield what `models list --json` says of each model."""
-    for entry in entries:
-        header = entry.header
+def as_rows(models: Sequence[LocalModel]) -> Iterator[dict[str, object]]:
+    """Yield each model as `models list --json` prints it."""
+    for model in models:
+        header = model.header
         yield {
-            "model": entry.reference,
-            "name": header.name if header else entry.found.name,
-            "path": str(entry.path),
-            "from": entry.found.origin,
-            "repo": entry.found.repo,
-            "sha256": entry.found.sha256,
+            "model": model.reference,
+            "name": header.name if header else model.file.name,
+            "path": str(model.path),
+            "from": model.file.origin,
+            "repo": model.file.repo,
+            "sha256": model.file.sha256,
             "architecture": header.architecture if header else "",
             "quantisation": header.quantisation if header else "",
             "bytes": header.file_size if header else 0,
             "context": header.context_length if header else 0,
             "parts": [str(part) for part in header.parts] if header else [],
-            "problem": entry.problem,
+            "problem": model.problem,
         }

@@ -1,6 +1,7 @@
-"""What was found out about this machine: the memory's bandwidth, how fast models ran, whether they ran on a CPU alone.
+"""What was measured on this machine: the memory's bandwidth, how fast models ran, whether there is an accelerator.
 
-One small JSON file in the data folder. A file that is damaged or can't be written costs a measurement, nothing more.
+It is saved in one small JSON file in the data folder. When that is damaged or can't be written, a measurement is
+repeated, nothing more.
 """
 
 import ctypes
@@ -12,19 +13,19 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from qwenchat.models.remembered import remember
+from qwenchat.files import save_if_possible
 
 _MOST, _LEAST = 64 << 20, 16 << 20
-"""Bytes that a core copies at a time: more than caches hold; fewer tell nothing of memory."""
+"""Bytes that a core copies at a time: more than caches hold. Fewer would not measure the memory."""
 _SHARE = 8
-"""What all cores together copy is this part of the free memory; with the copies it is twice that."""
-_RUNS = 5
+"""All cores together copy one part in this many of the free memory; with the copies they take twice that."""
+_BANDWIDTH_RUNS = 5
 _WEIGHT = 0.3
-"""How much the newest run counts in a model's speed."""
+"""The weight of the newest run in a model's speed."""
 
 
-class Speed(Struct, frozen=True):
-    """How fast a model ran here, in tokens a second; 0 where it was not measured."""
+class ModelSpeed(Struct, frozen=True):
+    """How fast a model ran here, in tokens a second; 0 where that was not measured."""
 
     prefill_tps: float = 0.0
     decode_tps: float = 0.0
@@ -33,51 +34,51 @@ class Speed(Struct, frozen=True):
 class _Figures(Struct, frozen=True):
     bandwidth: float = 0.0
     bandwidth_runs: int = 0
-    speeds: dict[str, Speed] = field(default_factory=dict)
+    speeds: dict[str, ModelSpeed] = field(default_factory=dict)
     build: str = ""
-    """Of llama.cpp, the last one that can use no accelerator."""
+    """The last build of llama.cpp that was found to have no accelerator."""
 
 
-class Measured:
-    """Keeps figures in one file."""
+class Measurements:
+    """The measurements that are saved in one file."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
-    def speed(self, identity: str) -> Speed | None:
-        """Return how fast the model with this identity (`gguf.identity`) ran, None if it never did."""
+    def speed(self, identity: str) -> ModelSpeed | None:
+        """Return how fast the model with this identity (`gguf.identity`) ran, None if it was never measured."""
         return self._read().speeds.get(identity)
 
-    def speeds(self) -> dict[str, Speed]:
+    def speeds(self) -> dict[str, ModelSpeed]:
         """Return the speeds of all models by identity."""
         return self._read().speeds
 
     def record(self, identity: str, *, prefill_tps: float = 0.0, decode_tps: float = 0.0) -> None:
-        """Keep what a run measured, averaged with earlier ones; give only what was measured over enough tokens."""
+        """Save the speed of a run, averaged with earlier ones; pass only what was measured over enough tokens."""
         figures = self._read()
-        before = figures.speeds.get(identity, Speed())
-        speed = Speed(_mean(before.prefill_tps, prefill_tps), _mean(before.decode_tps, decode_tps))
+        before = figures.speeds.get(identity, ModelSpeed())
+        speed = ModelSpeed(_mean(before.prefill_tps, prefill_tps), _mean(before.decode_tps, decode_tps))
         self._write(replace(figures, speeds=figures.speeds | {identity: speed}))
 
     def bandwidth(self, cores: int, available: int) -> float:
-        """Return the memory's bandwidth in bytes a second: the best of the first few times it was asked for.
+        """Return the memory's bandwidth in bytes a second: the best of the first few measurements.
 
-        Each of those takes half a second; a machine that was busy once is not taken for a slow one for ever. With too
-        few bytes of memory `available` nothing is measured.
+        The first few calls measure for half a second each, so that a machine that was busy once does not count as slow
+        for ever. With too few bytes of memory `available` nothing is measured.
         """
         figures = self._read()
-        if figures.bandwidth_runs < _RUNS and (found := copy_bandwidth(cores, available)):
+        if figures.bandwidth_runs < _BANDWIDTH_RUNS and (found := copy_bandwidth(cores, available)):
             best = max(figures.bandwidth, found)
             figures = replace(figures, bandwidth=best, bandwidth_runs=figures.bandwidth_runs + 1)
             self._write(figures)
         return figures.bandwidth
 
     def uses_no_accelerator(self, build: str) -> bool:
-        """Say whether a build of llama.cpp is known to be one that can use none, so that none need be looked for."""
+        """Return whether a build of llama.cpp is known to use no accelerator, so that none has to be looked for."""
         return bool(build) and self._read().build == build
 
-    def note_no_accelerator(self, build: str) -> None:
-        """Remember that a build can use none."""
+    def record_no_accelerator(self, build: str) -> None:
+        """Save that a build of llama.cpp can use no accelerator."""
         self._write(replace(self._read(), build=build))
 
     def _read(self) -> _Figures:
@@ -87,14 +88,14 @@ class Measured:
             return _Figures()
 
     def _write(self, figures: _Figures) -> None:
-        remember(self._file, msgspec.json.encode(figures))
+        save_if_possible(self._file, msgspec.json.encode(figures))
 
 
 def copy_bandwidth(cores: int, available: int, seconds: float = 0.1, rounds: int = 3) -> float:
-    """Return bytes a second, read and written ones both counted, when all cores copy memory.
+    """Return bytes a second, read and written, when all cores copy memory.
 
-    The best of a few rounds of `seconds` each: what else runs can only slow it down. 0 where the memory `available`
-    is too little to tell.
+    It is the best of a few rounds of `seconds` each, as other programs can only slow it down; 0 where the memory
+    `available` (bytes) is too little to measure.
     """
     size = min(_MOST, available // (_SHARE * cores))
     if size < _LEAST:
@@ -110,7 +111,7 @@ def copy_bandwidth(cores: int, available: int, seconds: float = 0.1, rounds: int
 
     buffers = [((ctypes.c_char * size)(), (ctypes.c_char * size)()) for _core in range(cores)]
     for source, _target in buffers:
-        ctypes.memset(source, 1, size)  # pages that were never written all share one
+        ctypes.memset(source, 1, size)  # pages that were never written share one physical page
     with ThreadPoolExecutor(cores) as pool:
         list(pool.map(copy, buffers))
         return max(sum(pool.map(copy, buffers)) for _round in range(rounds))

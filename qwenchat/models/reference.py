@@ -1,6 +1,6 @@
-"""What a person means by `7b:q4_k_m`, `owner/repo:quant`, `owner/repo/file.gguf`, a path, or `guide`.
+"""Parses model references: `7b:q4_k_m`, `owner/repo:quant`, `owner/repo/file.gguf`, a path, or `guide`.
 
-Parsing only: whether the model is on this machine is asked of the library, whether a hub has it of the hub.
+Parsing only: the library knows whether a model is on this machine, a source whether it can be downloaded.
 """
 
 import difflib
@@ -13,22 +13,23 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from qwenchat.errors import NotFound, WrongUse
 from qwenchat.i18n import _
-from qwenchat.models.catalogue import Catalog, Model, Quantisation, quant_label
+from qwenchat.models.catalogue import Catalogue, CatalogueModel, Quantisation
+from qwenchat.models.file_names import is_gguf, quant_label
 from qwenchat.text.safe import clean_line
 
 _ON_HUB = re.compile(r"(?:https?://)?(?:hf\.co|(?:www\.)?huggingface\.co)/(.+?)(?:\?.*)?", re.IGNORECASE)
 _REVISION = re.compile(r"^([^/]+/[^/]+)/(?:resolve|blob|tree)/([^/]+)(/.+)?$")
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _RAW_BYTES = frozenset(map(chr, range(0xDC80, 0xDD00)))
-"""What stands in a path for bytes that are not UTF-8 (`os.fsdecode`)."""
+"""What `os.fsdecode` puts in a path for bytes that are not UTF-8."""
 _QUANT = re.compile(r"\w{2,16}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class CatalogueReference:
     """A model of the catalogue; without a quantisation the program chooses one."""
 
-    model: Model
+    model: CatalogueModel
     quant: Quantisation | None
 
     def __str__(self) -> str:
@@ -36,7 +37,7 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
-class OnHub:
+class HubReference:
     """Any other GGUF on a hub: a repository and, if given, one of its files or a quantisation to look for."""
 
     repo: str
@@ -48,8 +49,8 @@ class OnHub:
 
 
 @dataclass(frozen=True, slots=True)
-class LocalFile:
-    """A file on this machine, there or not."""
+class FileReference:
+    """A file on this machine; it may be missing."""
 
     path: Path
 
@@ -58,7 +59,7 @@ class LocalFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class NameReference:
     """A name that only the library can know, such as another program's `qwen2:7b`."""
 
     name: str
@@ -68,30 +69,30 @@ class Named:
 
 
 @dataclass(frozen=True, slots=True)
-class Guide:
+class GuideReference:
     """The small built-in model."""
 
     def __str__(self) -> str:
         return "guide"
 
 
-Reference = Published | OnHub | LocalFile | Named | Guide
+Reference = CatalogueReference | HubReference | FileReference | NameReference | GuideReference
 
 
-def parse(text: str, catalog: Catalog) -> Reference:
-    """Return what a reference means.
+def parse(text: str, catalogue: Catalogue) -> Reference:
+    """Return a reference from its text.
 
-    Raises WrongUse when it can mean nothing, NotFound when the catalogue lacks the quantisation.
+    Raises WrongUse for what is not a reference, NotFound when the catalogue lacks the quantisation.
     """
     text = text.strip()
     if not text or not all(char.isprintable() or char in _RAW_BYTES for char in text):
         raise WrongUse(_("The model's name is empty or has control characters."), _how())
     if text.lower() == "guide":
-        return Guide()
+        return GuideReference()
     if file := _local(text):
-        return LocalFile(file)
-    if not is_text(text):
-        raise WrongUse(_("{model} is not a model's name.").format(model=clean_line(text)), _how())
+        return FileReference(file)
+    if not is_utf8(text):
+        raise _not_a_name(text)
     if match := _ON_HUB.fullmatch(text):
         text = _REVISION.sub(r"\1\3", match[1].rstrip("/"))
     elif "://" in text:
@@ -99,7 +100,7 @@ def parse(text: str, catalog: Catalog) -> Reference:
             _("{url} is an address, not a model on this machine.").format(url=clean_line(text)),
             _("Download it first: qwenchat models pull {url}").format(url=clean_line(text)),
         )
-    return _in_repo(text, catalog) if "/" in text else _by_name(text, catalog)
+    return _in_repo(text, catalogue) if "/" in text else _by_name(text, catalogue)
 
 
 def revision_in(text: str) -> str:
@@ -109,20 +110,20 @@ def revision_in(text: str) -> str:
     return unquote(match[2]) if match else ""
 
 
-def unknown(reference: Reference, catalog: Catalog, local: Iterable[str] = ()) -> NotFound:
-    """Return the error for a name that nothing answers to, with the names that come near it."""
+def unknown(reference: Reference, catalogue: Catalogue, local: Iterable[str] = ()) -> NotFound:
+    """Return the error for a reference to no known model, with similar names as a hint."""
     name = str(reference)
-    if isinstance(reference, Published | OnHub):
+    if isinstance(reference, CatalogueReference | HubReference):
         return NotFound(
             _("{model} is not on this machine.").format(model=clean_line(name)),
             _("Download it: qwenchat models pull {model}").format(model=clean_line(name)),
         )
-    if isinstance(reference, Guide):
+    if isinstance(reference, GuideReference):
         return NotFound(_("The guide is not part of this installation."), _("Install qwenchat again from its wheel."))
-    if isinstance(reference, LocalFile):
+    if isinstance(reference, FileReference):
         return NotFound(_("There is no file {path}.").format(path=clean_line(name)), _how())
-    sizes = [f"{model.size}:{quant.label}" for model in catalog.models for quant in model.quantisations]
-    names = [*(model.size for model in catalog.models), *sizes, "guide", *local]
+    sizes = [f"{model.size}:{quant.label}" for model in catalogue.models for quant in model.quantisations]
+    names = [*(model.size for model in catalogue.models), *sizes, "guide", *local]
     near = difflib.get_close_matches(name.lower(), names, 3, 0.5)
     return NotFound(
         _("There is no model {model}.").format(model=clean_line(name)),
@@ -130,73 +131,77 @@ def unknown(reference: Reference, catalog: Catalog, local: Iterable[str] = ()) -
     )
 
 
+def _not_a_name(text: str) -> WrongUse:
+    return WrongUse(_("{model} is not a model name.").format(model=clean_line(text)), _how())
+
+
 def _how() -> str:
     return _("Give a size such as 7b or 7b:q4_k_m, owner/repo:q4_k_m, or the path of a .gguf file.")
 
 
-def is_text(text: str) -> bool:
-    """Say whether a name can be written as UTF-8: that of a file need not."""
+def is_utf8(text: str) -> bool:
+    """Return whether a name can be encoded as UTF-8; that of a file may hold other bytes."""
     return not any(char in _RAW_BYTES for char in text)
 
 
 def is_repo(text: str) -> bool:
-    """Say whether this can be `owner/repo` on a hub: two folders on a disk need not."""
+    """Return whether a text can be `owner/repo` on a hub; two folders on a disk need not be."""
     return _REPO.fullmatch(text) is not None
 
 
 def path_reference(path: Path) -> str:
-    """Return what to type, to show and to keep for a file: its path, as an address where that is no text."""
-    return str(path) if is_text(str(path)) else path.absolute().as_uri()
+    """Return the model reference of a file: its path, or a `file:` URL where the path is not UTF-8."""
+    return str(path) if is_utf8(str(path)) else path.absolute().as_uri()
 
 
 def _local(text: str) -> Path | None:
-    """Return the path if this names a file: one that is there, or one spelt as only paths are."""
+    """Return the path if a text names a file that is there, or is written as only paths are."""
     if text.startswith("file:///"):
         return Path(os.fsdecode(unquote_to_bytes(text.removeprefix("file:///" if os.name == "nt" else "file://"))))
     path = Path(text)
     try:
         path = path.expanduser()
-    except RuntimeError:  # ~someone who is not on this machine
+    except RuntimeError:  # the home of a user that does not exist
         return path
-    spelt = text.startswith(("/", "./", "../", "~", ".\\", "..\\")) or re.match(r"[A-Za-z]:[\\/]", text)
-    two_steps = text.lower().endswith(".gguf") and text.count("/") == 1
+    is_path = text.startswith(("/", "./", "../", "~", ".\\", "..\\")) or re.match(r"[A-Za-z]:[\\/]", text)
+    is_file_in_folder = is_gguf(text) and text.count("/") == 1
     try:
-        there = path.is_file()
-    except OSError:  # longer than any name may be
-        there = False
-    return path if spelt or two_steps or there else None
+        exists = path.is_file()
+    except OSError:  # the name is too long
+        exists = False
+    return path if is_path or is_file_in_folder or exists else None
 
 
-def _in_repo(text: str, catalog: Catalog) -> Reference:
+def _in_repo(text: str, catalogue: Catalogue) -> Reference:
     owner, name, *inside = text.split("/")
     repo, _colon, quant = f"{owner}/{name}".partition(":")
     file = "/".join(inside)
     if (
         not is_repo(repo)
-        or (file and (quant or not file.lower().endswith(".gguf") or ".." in inside or "" in inside))
+        or (file and (quant or not is_gguf(file) or ".." in inside or "" in inside))
         or (quant and not _QUANT.fullmatch(quant))
     ):
-        raise WrongUse(_("{model} is not a model's name.").format(model=clean_line(text)), _how())
-    model = catalog.by_repo(repo)
+        raise _not_a_name(text)
+    model = catalogue.by_repo(repo)
     if model and quant:
-        return Published(model, _quantisation(model, quant))
+        return CatalogueReference(model, _quantisation(model, quant))
     if model and (known := next((q for q in model.quantisations if file in model.file_names(q)[:1]), None)):
-        return Published(model, known)
-    return OnHub(repo, file, quant_label(quant))
+        return CatalogueReference(model, known)
+    return HubReference(repo, file, quant_label(quant))
 
 
-def _by_name(text: str, catalog: Catalog) -> Reference:
-    size, _colon, quant = text.partition(":")
+def _by_name(text: str, catalogue: Catalogue) -> Reference:
+    size, colon, quant = text.partition(":")
     size = re.sub(r"^qwen2[-_ ]?|[-_ ]?instruct$", "", size.lower())
-    model = catalog.get(size) or catalog.get(size.replace("_", "."))
+    model = catalogue.get(size) or catalogue.get(size.replace("_", "."))
     if not model:
-        return Named(text)
-    if _colon and not quant:
-        raise WrongUse(_("{model} names no quantisation after its colon.").format(model=clean_line(text)), _how())
-    return Published(model, _quantisation(model, quant) if quant else None)
+        return NameReference(text)
+    if colon and not quant:
+        raise WrongUse(_("{model} has no quantisation after the colon.").format(model=clean_line(text)), _how())
+    return CatalogueReference(model, _quantisation(model, quant) if quant else None)
 
 
-def _quantisation(model: Model, label: str) -> Quantisation:
+def _quantisation(model: CatalogueModel, label: str) -> Quantisation:
     if quant := model.quantisation(label):
         return quant
     labels = ", ".join(quant.label for quant in model.quantisations)

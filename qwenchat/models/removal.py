@@ -1,6 +1,7 @@
-"""Deletes models that are ours to delete, and frees what they take; other programs' files are never touched.
+"""Deletes models that this program downloaded. Files of other programs and of the user's are never touched.
 
-In the Hugging Face cache huggingface_hub deletes, so that blobs which other revisions share stay.
+In the Hugging Face cache, and only when the user asks for it, huggingface_hub deletes: it leaves blobs that other
+revisions share.
 """
 
 import os
@@ -13,64 +14,59 @@ import psutil
 
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.i18n import _
-from qwenchat.models.gguf import part_paths
-from qwenchat.models.layouts import Places
-from qwenchat.models.library import Entry
+from qwenchat.models.file_names import split_paths
+from qwenchat.models.layouts import ModelFolders
+from qwenchat.models.library import LocalModel
 from qwenchat.models.verify import unreadable
 from qwenchat.text.safe import clean_line
 
 _ENGINE = "qwenchat.engines.worker.main"
-"""How a process of ours that has a model loaded was started."""
+"""In the command line of an engine process of ours."""
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What a removal would delete."""
+    """The files that a removal deletes."""
 
     files: tuple[Path, ...]
     frees: int
     """Bytes."""
     execute: Callable[[], None]
-    """Does it. Raises FileError."""
+    """Delete them. Raises FileError."""
 
 
-def plan_removal(entry: Entry, places: Places, *, hf_cache: bool = False) -> Removal:
-    """Return what removing a model would delete; `hf_cache` says that a person asked to delete there too.
+def plan_removal(model: LocalModel, folders: ModelFolders, *, hf_cache: bool = False) -> Removal:
+    """Return what removing a model would delete; `hf_cache` says that the user asked to delete there too.
 
     Raises WrongUse for a file that is not ours, FileError while a program uses it.
     """
-    if entry.found.origin == "hf" and not hf_cache:
+    in_hf_cache = model.file.origin == "hf"
+    if in_hf_cache and not hf_cache:
         raise WrongUse(
-            _("{model} lies in the Hugging Face cache, where other programs may use it too.").format(
-                model=clean_line(entry.reference)
+            _("{model} is in the Hugging Face cache, where other programs may use it too.").format(
+                model=clean_line(model.reference)
             ),
             _("Add --hf-cache to delete it there."),
         )
-    if not _is_ours(entry, places) and entry.found.origin != "hf":
+    is_ours = model.file.origin == "qwenchat" or folders.is_downloaded(model.path)
+    if not is_ours and not in_hf_cache:
         raise WrongUse(
-            _("{model} was not downloaded by this program, which deletes its own files only.").format(
-                model=clean_line(entry.reference)
+            _("{model} was not downloaded by this program, which deletes only its own files.").format(
+                model=clean_line(model.reference)
             ),
-            _("Its owner is {owner}, its file {path}").format(
-                owner=entry.found.origin, path=clean_line(str(entry.path))
-            ),
+            _("It belongs to {owner}: {path}").format(owner=model.file.origin, path=clean_line(str(model.path))),
         )
-    parts = tuple(part for part in part_paths(entry.path) if part.exists() or part.is_symlink())
+    parts = tuple(part for part in split_paths(model.path) if part.exists() or part.is_symlink())
     refuse_while_used(parts)
-    return _from_cache(parts, places.hf) if entry.found.origin == "hf" else _from_ours(parts, places)
-
-
-def _is_ours(entry: Entry, places: Places) -> bool:
-    brought = places.brought is not None and places.brought.has(entry.path)
-    return entry.found.origin == "qwenchat" or brought
+    return _from_hf_cache(parts, folders.hf) if in_hf_cache else _from_folders(parts, folders)
 
 
 def refuse_while_used(files: Sequence[Path]) -> None:
     """Raise FileError while another program has one of the files open or mapped into memory.
 
-    Only processes that we may look into are seen. One that read the whole file and closed it can lose it.
+    Only processes that this user may inspect are seen. A process that has read the whole file and closed it is not.
     """
-    wanted = {str(file.resolve()) for file in files}
+    paths = {str(file.resolve()) for file in files}
     for process in psutil.process_iter(["name", "cmdline"]):
         if process.pid == os.getpid():
             continue
@@ -79,29 +75,29 @@ def refuse_while_used(files: Sequence[Path]) -> None:
             used |= {opened.path for opened in process.open_files()}
         except (psutil.Error, OSError):
             continue
-        if wanted & used:
+        if paths & used:
             raise FileError(
                 _("{name} (process {pid}) is using the model.").format(name=_name(process.info), pid=process.pid),
-                _("End that program first, or let it use another model."),
+                _("Quit that program first, or switch it to another model."),
             )
 
 
 def _name(process: Mapping[str, Any]) -> str:
-    """Return what a person calls a program; our engine's own name is that of the interpreter."""
+    """Return the name that users know a program by; our engine's process has that of the interpreter."""
     if _ENGINE in (process["cmdline"] or ()):
         return "qwenchat"
     return clean_line(process["name"] or "?")
 
 
-def _from_ours(parts: tuple[Path, ...], places: Places) -> Removal:
-    roots = (*places.ours, *([places.chosen] if places.chosen else []))
+def _from_folders(parts: tuple[Path, ...], folders: ModelFolders) -> Removal:
+    roots = [*folders.own, *([folders.download_folder] if folders.download_folder else [])]
 
     def execute() -> None:
         for part in parts:
             try:
                 part.unlink(missing_ok=True)
-                if places.brought:
-                    places.brought.forget(part)
+                if folders.records:
+                    folders.records.remove(part)
                 folder = part.parent
                 while any(root in folder.parents for root in roots) and not any(folder.iterdir()):
                     folder.rmdir()
@@ -112,7 +108,7 @@ def _from_ours(parts: tuple[Path, ...], places: Places) -> Removal:
     return Removal(parts, sum(part.lstat().st_size for part in parts), execute)
 
 
-def _from_cache(parts: tuple[Path, ...], cache: Path) -> Removal:
+def _from_hf_cache(parts: tuple[Path, ...], cache: Path) -> Removal:
     from huggingface_hub import scan_cache_dir  # noqa: PLC0415 - slow to import, and needed only here
 
     blobs = {part.resolve() for part in parts}

@@ -1,37 +1,35 @@
-"""Is a file what its makers published: its sha256 against the name of its blob or the catalogue."""
+"""Verifies that a model is what its makers published: by its sha256, against the name of its blob or the catalogue."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from qwenchat.errors import FileError, NotFound
+from qwenchat.files import sha256_of
 from qwenchat.i18n import _
-from qwenchat.models.gguf import part_paths
+from qwenchat.models.file_names import split_paths
 from qwenchat.models.layouts import blob_sha256
-from qwenchat.models.library import Entry
+from qwenchat.models.library import LocalModel
 from qwenchat.text.safe import clean_line
 
-_CHUNK = 1 << 20
-
-Report = Callable[[int], object]
-"""Told how many bytes went by since the last call."""
+ReportBytes = Callable[[int], object]
+"""Called with the bytes that were processed since the last call."""
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """One file's sha256, and those that it should have; empty where nobody says."""
+class VerifiedFile:
+    """The sha256 of one file, and those that it should have; empty where they are not known."""
 
     path: Path
     sha256: str
     recorded: str
-    """What it was when it was downloaded, which the name of its blob tells."""
+    """From when it was downloaded: the name of its blob."""
     published: str
-    """What the catalogue says."""
+    """From the catalogue."""
 
     @property
     def verdict(self) -> str:
-        """`ok`, `damaged`, `differs` from the catalogue alone, or `unknown` with nothing to compare with."""
+        """`ok`, `damaged`, `differs` (from the catalogue, with nothing else to compare with), or `unknown`."""
         if self.recorded:
             return "ok" if self.sha256 == self.recorded else "damaged"
         if self.published:
@@ -39,51 +37,46 @@ class Checked:
         return "unknown"
 
 
-def verify(entry: Entry, report: Report) -> list[Checked]:
+def verify(model: LocalModel, report: ReportBytes) -> list[VerifiedFile]:
     """Hash all parts of a model. Raises NotFound or FileError."""
     return [
-        Checked(part, sha256_of(part, report), recorded_sha256(entry, part), _published_sha256(entry, part))
-        for part in part_paths(entry.path)
+        VerifiedFile(part, model_sha256(part, report), recorded_sha256(model, part), _published_sha256(model, part))
+        for part in split_paths(model.path)
     ]
 
 
-def recorded_sha256(entry: Entry, part: Path) -> str:
-    """Return the sha256 that a part had when it was downloaded, empty where nothing tells."""
-    return blob_sha256(part) or (entry.found.sha256 if part == entry.path else "")
+def recorded_sha256(model: LocalModel, part: Path) -> str:
+    """Return the sha256 that a part had when it was downloaded; empty where that is not known."""
+    return blob_sha256(part) or (model.file.sha256 if part == model.path else "")
 
 
-def _published_sha256(entry: Entry, part: Path) -> str:
-    """Return the catalogue's sha256 for files with the names of its own repositories, which others' files only share.
+def _published_sha256(model: LocalModel, part: Path) -> str:
+    """Return the catalogue's sha256; empty for files of other repositories, which only share a name with its files.
 
     It may be out of date: files were replaced on the hub before.
     """
-    if not entry.published or entry.found.repo not in ("", entry.published.model.repo):
+    published = model.published
+    if not published or model.file.repo not in ("", published.model.repo):
         return ""
-    model, quant = entry.published.model, entry.published.quant
-    known = dict(zip(model.file_names(quant), quant.parts, strict=True))
+    known = dict(zip(published.model.file_names(published.quant), published.quant.parts, strict=True))
     return known[part.name].sha256 if part.name in known else ""
 
 
-def sha256_of(path: Path, report: Report) -> str:
-    """Return a file's sha256 in hex. Raises NotFound or FileError."""
-    digest, buffer = hashlib.sha256(), memoryview(bytearray(_CHUNK))
+def model_sha256(path: Path, report: ReportBytes) -> str:
+    """Return the sha256 of a model's file in hex. Raises NotFound or FileError."""
     try:
-        with path.open("rb", buffering=0) as file:
-            while count := file.readinto(buffer):
-                digest.update(buffer[:count])
-                report(count)
+        return sha256_of(path, lambda chunk: report(len(chunk)))
     except FileNotFoundError:
         raise NotFound(
             _("There is no file {path}.").format(path=clean_line(str(path))),
-            _("Download the model again; what is there already is kept."),
+            _("Download the model again; files that are complete are not downloaded twice."),
         ) from None
     except OSError as error:
         raise unreadable(path, error) from error
-    return digest.hexdigest()
 
 
 def unreadable(path: Path, error: OSError) -> FileError:
-    """Return the error for a file that the system does not let us read or write."""
+    """Return the error for a file that the operating system does not let us read or write."""
     return FileError(
         _("{path}: {reason}.").format(path=clean_line(str(path)), reason=error.strerror or error),
         _("Check the disk and the permissions of the file and its folder."),

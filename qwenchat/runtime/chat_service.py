@@ -1,209 +1,263 @@
-"""The running side of the screen: sessions, the loaded model, and who is answering or waits. No Textual here.
+"""Runs chats: which question is answered now, which ones wait, on whichever model their session has. No Textual here.
 
-One answer streams at a time; other questions are kept at once and wait for their turn. What happens is told to one
-listener, on the loop.
+One answer is generated at a time. Every question is stored in the outbox first and enters the tree when its turn comes.
+What happens is reported to one listener, on the loop.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from qwenchat.chat.conversation import Attachment, Message, Role
-from qwenchat.chat.events import Ended, Saved, TurnEvent
+from qwenchat.chat.events import TurnEnded, TurnEvent
 from qwenchat.chat.ids import unix_ms
+from qwenchat.chat.memory import no_such_message
+from qwenchat.chat.message import Attachment, Message, Role, Status
+from qwenchat.chat.ports import Engine
+from qwenchat.chat.session import Waiting
 from qwenchat.chat.title import suggest
-from qwenchat.chat.turn import TurnEvents, Turns
-from qwenchat.errors import Interrupted, QwenchatError
-from qwenchat.runtime.events import Failed, Happened, Listener, Offer, Queue
-from qwenchat.runtime.model_manager import EngineFactory, LoadedModel
+from qwenchat.chat.turn import Turn, Turns
+from qwenchat.errors import CannotLoad, EngineDied, Interrupted, QwenchatError, Recovery, RecoveryKind
+from qwenchat.runtime.events import Listener, QueueChanged, TurnFailed, TurnReported
+from qwenchat.runtime.model_manager import EngineFactory, ModelManager
 from qwenchat.runtime.program import Program
-from qwenchat.runtime.session_access import Sessions
+from qwenchat.runtime.session_access import SessionAccess
+from qwenchat.text.safe import whole
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
+@dataclass(slots=True, eq=False)
+class _Job:
+    """A turn that runs or waits."""
+
     session: str
-    begin: Callable[[Turns], TurnEvents]
-    anew: bool = False
-    """Whether the model is loaded anew for it."""
-    question: Message | None = None
-    """The question, as it was asked, where this is its first answer."""
+    begin: Callable[[Turns], Turn]
+    waiting: Waiting | None = None
+    """The question in the outbox, where it is one that has not entered the tree."""
+    reload: bool = False
+    """Whether the model is loaded again for it."""
+    loading: asyncio.Task[Engine] | None = None
+    turn: Turn | None = field(default=None, repr=False)
+
+    async def cancel(self) -> None:
+        """Stop it, whether it loads or generates."""
+        if self.turn:
+            await self.turn.cancel()
+        elif self.loading:
+            self.loading.cancel()
 
 
-class Chats:
-    """All that runs behind the screen. Methods raise QwenchatError; call `close` at the end."""
+class ChatService:
+    """All chats. Methods raise QwenchatError; call `close` at the end."""
 
     def __init__(self, program: Program, listener: Listener, new_engine: EngineFactory | None = None) -> None:
-        self.sessions = Sessions(program)
-        self.model = LoadedModel(new_engine or program.engine, listener)
-        self.running = ""
-        """The id of the session that is being answered, empty for none."""
+        self.sessions = SessionAccess(program, self._live)
+        self.model = ModelManager(new_engine or program.engine, listener)
         self._program, self._listener = program, listener
-        self._queue: deque[_Asked] = deque()
-        self._held: dict[str, list[_Asked]] = {}
-        """By session, what waited behind an answer that failed: the person decides about that one first."""
+        self._queue: deque[_Job] = deque()
+        self._held: dict[str, list[_Job]] = {}
+        """By session, what waits behind an answer that failed: the user decides about that one first."""
+        self._job: _Job | None = None
+        """The turn that runs."""
+        self._unfinished: dict[str, Message] = {}
+        """Answers whose end could not be stored, with all that was generated of them."""
         self._task: asyncio.Task[None] | None = None
-        self._stopping = False
-        self._beginning: Message | None = None
-        """The question whose turn has come and whose first answer has not begun."""
-        self._asking = asyncio.Lock()
-        self._placing = asyncio.Lock()
-        """Held while a message finds its place in the tree."""
+        self._model_use = asyncio.Lock()
+        """Held while the model is used, so that it is not unloaded meanwhile."""
+        self._outbox_use = asyncio.Lock()
+        """Held while a question enters or leaves an outbox."""
+
+    @property
+    def running(self) -> str:
+        """The id of the session that is being answered, empty for none."""
+        return self._job.session if self._job else ""
 
     async def send(self, session_id: str, text: str, attachments: Sequence[Attachment] = ()) -> Message:
-        """Keep a question at the end of the branch and have it answered when its turn comes; return it."""
-        async with self._placing:
-            await self.sessions.keep(session_id)
-            session = await self.sessions.labels(session_id)
-            return await self._ask(session_id, session.leaf, text, tuple(attachments))
+        """Store a question at the end of the branch, have it answered when its turn comes, and return it."""
+        async with self._outbox_use:
+            await self.sessions.persist(session_id)
+            before = await self.sessions.waiting(session_id)
+            follows = before[-1].id if before else (await self.sessions.labels(session_id)).leaf
+            return await self._enqueue_question(session_id, follows, text, attachments)
 
     async def edit(self, question: Message, text: str) -> Message:
-        """Ask a question again in other words, as a variant beside it."""
-        async with self._placing:
-            return await self._ask(question.session, question.parent, text, question.attachments)
+        """Ask a question again in other words, as a variant beside it. Raises NotFound where its parent is gone."""
+        async with self._outbox_use:
+            store = self.sessions.store(question.session)
+            if question.parent and not await asyncio.to_thread(store.branch, question.parent):
+                raise no_such_message(question.parent)
+            return await self._enqueue_question(question.session, question.parent, text, question.attachments)
 
-    def regenerate(self, question: Message, *, anew: bool = False) -> None:
-        """Answer a question once more, with the model loaded `anew`."""
-        self._first(_Asked(question.session, lambda turns: turns.regenerate(question), anew), question.id)
+    def regenerate(self, question: Message, *, reload: bool = False) -> None:
+        """Answer a question once more; where it waits behind a failed answer, it is answered now."""
+        held = self._held.pop(question.session, [])
+        job = next((each for each in held if each.waiting and each.waiting.id == question.id), None)
+        if job is None:
+            job = _Job(question.session, lambda turns: turns.regenerate(question))
+        job.reload = reload
+        self._enqueue(job, *(each for each in held if each is not job))
 
-    def waits(self, question: Message) -> bool:
-        """Whether a question waits for its first answer."""
-        waiting = [self._beginning, *(asked.question for asked in self._queue)]
-        return any(one is not None and one.id == question.id for one in waiting)
+    def continue_answer(self, answer: Message, *, reload: bool = False) -> None:
+        """Continue an answer that ended early."""
+        job = _Job(answer.session, lambda turns: turns.continue_answer(answer), reload=reload)
+        self._enqueue(job, *self._held.pop(answer.session, ()))
 
-    def resume(self, answer: Message, *, anew: bool = False) -> None:
-        """Carry an ended answer on, with the model loaded `anew`."""
-        self._first(_Asked(answer.session, lambda turns: turns.resume(answer), anew))
+    def is_waiting(self, question: Message) -> bool:
+        """Say whether a question waits for its first answer."""
+        jobs = [*self._queue, *([self._job] if self._job else [])]
+        return any(job.waiting is not None and job.waiting.id == question.id for job in jobs)
 
     async def stop(self, session_id: str) -> None:
-        """Stop the answer of a session, and forget what waits there; questions stay."""
-        self._withdrawn(session_id)
+        """Stop the answer of a session; the questions that wait there stay, unanswered."""
+        self._take_queued(session_id)
         self._held.pop(session_id, None)
-        if self.running == session_id:
-            self._stopping, self._beginning = True, None
-            if self.model.engine:
-                await self.model.engine.cancel()
-        self._tell_queue()
+        if self._job and self._job.session == session_id:
+            await self._job.cancel()
+        async with self._outbox_use:
+            await self.sessions.withdraw(session_id)
+        self._report_queue()
 
-    async def retry(self, session_id: str, offer: Offer) -> None:
-        """Go on with what failed when its turn comes: with the model loaded anew, as offered, or with the other one."""
-        anew = offer is not Offer.OTHER_MODEL
-        opened = await self.sessions.open(session_id)
-        if offer is Offer.SMALLER_CONTEXT:
-            await self.sessions.change(session_id, context=self.model.smaller_context(opened.session))
-        elif offer in (Offer.FEWER_LAYERS, Offer.WITHOUT_GPU):
-            self.model.take_layers(offer, opened.session)
-        waiting = {asked.question.id for asked in self._held.get(session_id, ()) if asked.question}
-        branch = [message for message in opened.branch if message.id not in waiting]
-        if not branch:
-            return
-        last = branch[-1]
-        if last.role is Role.USER:
-            self.regenerate(last, anew=anew)
-        elif last.text:
-            self.resume(last, anew=anew)
-        else:
-            self.regenerate(branch[-2], anew=anew)
+    async def retry(self, session_id: str, recovery: Recovery) -> None:
+        """Go on with what failed: with the model loaded again as the recovery says, or with the session's other one."""
+        session = await self.sessions.labels(session_id)
+        if recovery.kind is RecoveryKind.SMALLER_CONTEXT:
+            await self.sessions.change(session_id, context=recovery.value)
+        elif recovery.kind in (RecoveryKind.FEWER_LAYERS, RecoveryKind.WITHOUT_GPU):
+            self.model.limit_layers(session, recovery.value)
+        reload = recovery.kind is not RecoveryKind.OTHER_MODEL
+        held = self._held.get(session_id, [])
+        branch = await asyncio.to_thread(self.sessions.store(session_id).branch, session.leaf)
+        last = branch[-1] if branch else None
+        if held and not (last and last.status is Status.FAILED):  # it failed before it entered the tree
+            held[0].reload = reload
+            self._enqueue(*self._held.pop(session_id))
+        elif last and last.role is Role.USER:
+            self.regenerate(last, reload=reload)
+        elif last and last.parts:
+            self.continue_answer(last, reload=reload)
+        elif len(branch) > 1:
+            self.regenerate(branch[-2], reload=reload)
 
     async def title(self, session_id: str) -> str:
-        """Return a title by the session's model, when it has nothing else to do; empty where nothing was asked."""
-        opened = await self.sessions.open(session_id)
-        async with self._asking:
-            return await suggest(await self.model.load(opened.session), opened.branch)
+        """Return a title by the session's model, once it has nothing else to do; empty where nothing was asked."""
+        snapshot = await self.sessions.open(session_id)
+        async with self._model_use:
+            return await suggest(await self.model.load(snapshot.session), snapshot.branch)
 
     async def close(self) -> None:
-        """Stop what runs, keep it, and end the engine."""
+        """Stop what runs, store it, and close the engine."""
         self._queue.clear()
         if self._task and not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task])
         await self.model.close()
 
-    async def _ask(
-        self, session_id: str, parent: str | None, text: str, attachments: tuple[Attachment, ...]
+    def _live(self, message: Message) -> Message:
+        """Return an answer that streams with all that was generated of it."""
+        streaming = self._job.turn.answer if self._job and self._job.turn else None
+        if streaming and streaming.id == message.id:
+            return streaming
+        return self._unfinished.get(message.id, message)
+
+    async def _enqueue_question(
+        self, session_id: str, follows: str | None, text: str, attachments: Sequence[Attachment]
     ) -> Message:
-        question = await self.sessions.add_question(session_id, parent, text, attachments)
-        asked = _Asked(session_id, lambda turns: turns.regenerate(question), question=question)
-        self._enqueue(*self._held.pop(session_id, ()), asked)
-        return question
+        waiting = Waiting(
+            id=self.sessions.new_id(),
+            session=session_id,
+            follows=follows,
+            text=whole(text),
+            created=unix_ms(),
+            attachments=tuple(attachments),
+        )
+        await self.sessions.enqueue(waiting)
+        job = _Job(session_id, lambda turns: turns.ask_waiting(waiting), waiting)
+        self._enqueue(*self._held.pop(session_id, ()), job)
+        return waiting.question
 
-    def _first(self, asked: _Asked, question_id: str = "") -> None:
-        """Ask before what was held back, in which the same question may be."""
-        held = self._held.pop(asked.session, ())
-        self._enqueue(asked, *(one for one in held if one.question is None or one.question.id != question_id))
-
-    def _withdrawn(self, session_id: str) -> list[_Asked]:
-        """Take what a session has waiting out of the queue."""
-        taken = [asked for asked in self._queue if asked.session == session_id]
-        self._queue = deque(asked for asked in self._queue if asked.session != session_id)
+    def _take_queued(self, session_id: str) -> list[_Job]:
+        """Take the jobs of a session out of the queue."""
+        taken = [job for job in self._queue if job.session == session_id]
+        self._queue = deque(job for job in self._queue if job.session != session_id)
         return taken
 
-    def _enqueue(self, *asked: _Asked) -> None:
-        self._queue.extend(asked)
+    def _enqueue(self, *jobs: _Job) -> None:
+        self._queue.extend(jobs)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work())
         else:
-            self._tell_queue()
+            self._report_queue()
 
     async def _work(self) -> None:
         while self._queue:
-            asked = self._queue.popleft()
-            self.running, self._stopping, self._beginning = asked.session, False, asked.question
-            self._tell_queue()
+            self._job = job = self._queue.popleft()
+            self._report_queue()
             try:
-                async with self._asking:
-                    await self._run(asked)
+                async with self._model_use:
+                    await self._run(job)
             except Interrupted:
                 pass
             except QwenchatError as error:
-                if offers := self.model.offers(error):
-                    self._held[asked.session] = self._withdrawn(asked.session)
-                self._listener(Failed(asked.session, error, offers))
+                self._fail(job, error)
             finally:
-                self.running, self._beginning = "", None
-        self._tell_queue()
+                self._job = None
+        self._report_queue()
 
-    async def _run(self, asked: _Asked) -> None:
-        if asked.anew:
+    def _fail(self, job: _Job, error: QwenchatError) -> None:
+        """Report a failure, and hold back what can't go on before the user has decided."""
+        if isinstance(error, EngineDied | CannotLoad):
+            self.model.forget()
+        recoveries = self.model.recoveries(error)
+        unasked = [job] if job.waiting else []
+        if unasked or recoveries:
+            self._held[job.session] = unasked + self._take_queued(job.session)
+        job.turn = job.loading = None
+        self._listener(TurnFailed(job.session, error, recoveries))
+
+    async def _run(self, job: _Job) -> None:
+        if job.reload:
             await self.model.unload()
-        engine = await self.model.load(await self.sessions.labels(asked.session))
-        if self._is_stopping():
-            return
-        store = self.sessions.store(asked.session)
-        async with aclosing(asked.begin(Turns(store, engine, self.sessions.new_id, unix_ms))) as events:
-            try:
-                async for event in events:
-                    await self._report(asked.session, event)
-                    if self._is_stopping():
-                        await engine.cancel()
-            finally:
-                self.sessions.end()
+        engine = await self._load(job)
+        store = self.sessions.store(job.session)
+        turns = Turns(store=store, engine=engine, new_id=self.sessions.new_id, clock=unix_ms, counts=self.model.counts)
+        job.turn = turn = job.begin(turns)
+        ended = False
+        try:
+            async with aclosing(turn):
+                async with self._outbox_use:
+                    if turn.is_cancelled:
+                        raise Interrupted("")
+                    started = await anext(turn)
+                    job.waiting = None
+                self._listener(TurnReported(job.session, started))
+                async for event in turn:
+                    ended = ended or isinstance(event, TurnEnded)
+                    await self._report(job.session, event)
+        finally:
+            if turn.answer and not ended:
+                self._unfinished[turn.answer.id] = replace(turn.answer, status=Status.INTERRUPTED)
 
-    async def _report(self, session: str, event: TurnEvent) -> None:
-        at = self.sessions.follow(event)
-        if isinstance(event, Saved):
-            self._beginning = None
-            await self._let_follow(event)
-        if isinstance(event, Ended) and not self.sessions.is_private(session):
+    async def _load(self, job: _Job) -> Engine:
+        """Load the model of a job's session. Raises Interrupted where the job is cancelled meanwhile."""
+        session = await self.sessions.labels(job.session)
+        job.loading = asyncio.create_task(self.model.load(session))
+        try:
+            return await job.loading
+        except asyncio.CancelledError:
+            if job.loading.cancelled() and not _is_cancelling():
+                raise Interrupted("") from None
+            raise
+
+    async def _report(self, session_id: str, event: TurnEvent) -> None:
+        if isinstance(event, TurnEnded) and not self.sessions.is_private(session_id):
             await asyncio.to_thread(self._program.machine.note_speed, event.answer)
-        self._listener(Happened(session, event, at))
+        self._listener(TurnReported(session_id, event))
 
-    async def _let_follow(self, begun: Saved) -> None:
-        """Put the questions that wait below the one that is being answered below its answer."""
-        async with self._placing:
-            moved: dict[str | None, Message] = {}
-            for question in (asked.question for asked in self._queue):
-                if question and question.parent == begun.question.id:
-                    moved[question.id] = replace(question, parent=begun.answer.id)
-                elif question and question.parent in moved:
-                    moved[question.id] = question
-            if moved:
-                await asyncio.to_thread(self.sessions.store(begun.answer.session).move, *moved.values())
+    def _report_queue(self) -> None:
+        self._listener(QueueChanged(self.running, tuple(job.session for job in self._queue)))
 
-    def _is_stopping(self) -> bool:
-        return self._stopping
 
-    def _tell_queue(self) -> None:
-        self._listener(Queue(self.running, tuple(asked.session for asked in self._queue)))
+def _is_cancelling() -> bool:
+    """Say whether the task that runs this is itself being cancelled."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,8 +1,8 @@
-"""Downloads that go on in the background while a person chats: start, pause, resume, give up.
+"""Downloads that run in the background while the user chats: start, pause, resume, cancel.
 
-Each has a thread of its own, and several run side by side. Pausing, and leaving the program, keep what has arrived;
-giving up deletes it. No Textual here, no network before `start`, and nothing is asked of the person: the licence is
-the screen's to show.
+Each has a thread of its own, and several run side by side. Pausing, and ending the program, leave the part files;
+cancelling deletes them. Nothing is downloaded before `start`. The user is not asked for anything here: showing the
+licence is up to the screen.
 """
 
 import threading
@@ -15,42 +15,42 @@ from typing import Protocol
 
 from qwenchat.errors import Interrupted, QwenchatError
 from qwenchat.i18n import _
-from qwenchat.models.download.file import give_up
-from qwenchat.models.download.plan import Order
+from qwenchat.models.download.part import delete_unfinished
+from qwenchat.models.download.plan import DownloadPlan
 from qwenchat.models.download.progress import (
-    Arriving,
     Checking,
-    Progress,
+    DownloadProgress,
+    PartFileOpened,
     PullEvent,
     Report,
-    arrived,
-    figures,
-    words,
+    bytes_text,
+    event_text,
+    progress_text,
 )
 from qwenchat.text.safe import clean_line
 
-_FAREWELL_S = 3.0
-"""Longer than `models.pull` waits for its own threads."""
+_JOIN_TIMEOUT_S = 3.0
+"""Longer than `download.pull` waits for its own threads."""
 
 
-class State(StrEnum):
+class DownloadState(StrEnum):
     """How far a download is."""
 
     RUNNING = "running"
     PAUSED = "paused"
     DONE = "done"
     FAILED = "failed"
-    GIVEN_UP = "given up"
+    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """One download as it stands."""
+    """The state of one download at one moment."""
 
     reference: str
-    """What was ordered, and what to type to use the model when it is here."""
-    state: State = State.RUNNING
-    progress: Progress | None = None
+    """The model reference that was downloaded, with which the model can be used when it is done."""
+    state: DownloadState = DownloadState.RUNNING
+    progress: DownloadProgress | None = None
     note: str = ""
     """What happens besides bytes, in words."""
     error: QwenchatError | None = None
@@ -58,184 +58,191 @@ class Download:
     """The model's file, once it is done."""
 
     @property
-    def share(self) -> float | None:
-        """What has arrived, from 0 to 1; None while the size is not known."""
-        if self.state is State.DONE:
+    def fraction(self) -> float | None:
+        """How much has arrived, from 0 to 1; None while the size is not known."""
+        if self.state is DownloadState.DONE:
             return 1.0
-        known = self.progress
-        return known.done / known.total if known and known.total else None
+        progress = self.progress
+        return progress.done / progress.total if progress and progress.total else None
 
 
 class Puller(Protocol):
-    """What carries downloads out: `program.Program`."""
+    """Plans downloads and carries them out: `program.Program`."""
 
-    def order(self, text: str) -> Order:
-        """Return what a reference orders. Raises WrongUse or NotFound."""
+    def plan_download(self, text: str) -> DownloadPlan:
+        """Return how to download a model. Raises WrongUse or NotFound."""
         ...
 
-    def pull(self, order: Order, report: Report, stop: threading.Event) -> Path:
-        """Carry out an order, blocking, until it is done or `stop` is set."""
+    def pull(self, plan: DownloadPlan, report: Report, stop: threading.Event) -> Path:
+        """Carry out a download, blocking, until it is done or `stop` is set."""
         ...
 
 
-Listener = Callable[[Download], object]
+DownloadListener = Callable[[Download], object]
 """Called with a download whenever it changes, from any thread, one at a time."""
 
 
 @dataclass(slots=True)
-class _Job:
+class _Task:
     """A download with its thread."""
 
-    shown: Download
-    before: "_Job | None"
-    """The same download before it was paused."""
-    parts: dict[str, Arriving]
+    download: Download
+    previous: "_Task | None"
+    """The task of the same download that was paused, cancelled or failed before."""
+    part_files: dict[str, PartFileOpened]
+    """By file name, those of the previous task included."""
     stop: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
-    ended: bool = False
+    is_ended: bool = False
 
 
-class Downloads:
-    """All downloads of this run of the program. Safe from any thread."""
+class BackgroundDownloads:
+    """All downloads of this run of the program. Safe to use from any thread."""
 
     def __init__(self, puller: Puller) -> None:
         self._puller = puller
-        self._jobs: dict[str, _Job] = {}
-        self._listeners: list[Listener] = []
+        self._tasks: dict[str, _Task] = {}
+        self._listeners: list[DownloadListener] = []
         self._lock = threading.RLock()
 
     def all(self) -> list[Download]:
-        """Return the downloads, in the order in which they were started, without those that were given up."""
+        """Return the downloads, in the order in which they were started, without cancelled ones."""
         with self._lock:
-            return [job.shown for job in self._jobs.values() if job.shown.state is not State.GIVEN_UP]
+            downloads = [task.download for task in self._tasks.values()]
+        return [download for download in downloads if download.state is not DownloadState.CANCELLED]
 
-    def in_brief(self) -> str:
-        """Return how far the first running download is, and how many run beside it; nothing while none runs."""
-        running = [download for download in self.all() if download.state is State.RUNNING]
+    def summary(self) -> str:
+        """Return how far the first running download is, and how many others run; empty while none runs."""
+        running = [download for download in self.all() if download.state is DownloadState.RUNNING]
         if not running:
             return ""
-        first, beside = running[0], len(running) - 1
-        share = "" if first.share is None else f"{first.share:.0%} "
-        return f"↓ {share}{clean_line(first.reference, 40)}" + (f" +{beside}" if beside else "")
+        first, others = running[0], len(running) - 1
+        percent = "" if first.fraction is None else f"{first.fraction:.0%} "
+        return f"↓ {percent}{clean_line(first.reference, 40)}" + (f" +{others}" if others else "")
 
     def get(self, reference: str) -> Download | None:
-        """Return one download, None if there is none of that name."""
+        """Return the download of a model reference, None if there is none."""
         return next((download for download in self.all() if download.reference == reference), None)
 
-    def listen(self, listener: Listener) -> Callable[[], None]:
-        """Tell `listener` of every change from now on; call what is returned to end that."""
+    def listen(self, listener: DownloadListener) -> Callable[[], None]:
+        """Call `listener` at every change from now on; call the function that is returned to stop that."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
     def start(self, reference: str) -> None:
-        """Start a download, or carry one on that was paused or failed. One that runs or is done stays as it is."""
+        """Start a download, or resume one that is paused or has failed. One that runs or is done stays as it is."""
         with self._lock:
-            before = self._jobs.get(reference)
-            if before and before.shown.state in (State.RUNNING, State.DONE):
+            before = self._tasks.get(reference)
+            if before and before.download.state in (DownloadState.RUNNING, DownloadState.DONE):
                 return
-            kept = before if before and before.shown.state is not State.GIVEN_UP else None
-            shown = Download(reference, progress=kept.shown.progress if kept else None)
-            job = _Job(shown, before, dict(kept.parts) if kept else {})
-            context = copy_context()  # the language is there
-            job.thread = threading.Thread(target=context.run, args=(self._run, job), name="downloads", daemon=True)
-            self._jobs[reference] = job
-        self._tell(job)
-        job.thread.start()
+            resumed = before if before and before.download.state is not DownloadState.CANCELLED else None
+            task = _Task(
+                Download(reference, progress=resumed.download.progress if resumed else None),
+                previous=before,
+                part_files=dict(resumed.part_files) if resumed else {},
+            )
+            context = copy_context()  # it holds the language
+            task.thread = threading.Thread(target=context.run, args=(self._run, task), name="downloads", daemon=True)
+            self._tasks[reference] = task
+        self._notify(task)
+        task.thread.start()
 
     def pause(self, reference: str) -> None:
-        """Stop a download and keep what has arrived."""
+        """Stop a download and leave its part files."""
         with self._lock:
-            job = self._jobs.get(reference)
-            if job is None or job.shown.state is not State.RUNNING:
+            task = self._tasks.get(reference)
+            if task is None or task.download.state is not DownloadState.RUNNING:
                 return
-            job.stop.set()
-            self._show(job, replace(job.shown, state=State.PAUSED, note=""))
+            task.stop.set()
+            self._update(task, replace(task.download, state=DownloadState.PAUSED, note=""))
 
     def cancel(self, reference: str) -> None:
-        """Give a download up and delete what has arrived; a model that is complete stays."""
+        """Stop a download and delete its part files; a model that is complete stays."""
         with self._lock:
-            job = self._jobs.get(reference)
-            if job is None or job.shown.state is State.GIVEN_UP:
+            task = self._tasks.get(reference)
+            if task is None or task.download.state is DownloadState.CANCELLED:
                 return
-            job.stop.set()
-            self._show(job, replace(job.shown, state=State.GIVEN_UP, note=""))
-            if job.ended:
-                self._discard(job)
+            task.stop.set()
+            self._update(task, replace(task.download, state=DownloadState.CANCELLED, note=""))
+            if task.is_ended:
+                _delete_part_files(task)
 
     def close(self) -> None:
-        """Stop them all and keep what has arrived: the end of the program. May be called twice."""
+        """Pause all downloads, as when the program ends, and wait for their threads. May be called twice."""
         for download in self.all():
             self.pause(download.reference)
-        for job in list(self._jobs.values()):
-            if job.thread and job.thread.is_alive():
-                job.thread.join(_FAREWELL_S)
+        for task in list(self._tasks.values()):
+            if task.thread and task.thread.is_alive():
+                task.thread.join(_JOIN_TIMEOUT_S)
 
-    def _run(self, job: _Job) -> None:
-        if job.before and job.before.thread:
-            job.before.thread.join()  # it holds the file's lock until it ends
-            job.before = None
-        end = replace(job.shown, state=State.FAILED)
+    def _run(self, task: _Task) -> None:
+        if task.previous and task.previous.thread:
+            task.previous.thread.join()  # it holds the lock of the part file until it ends
+            task.previous = None
+        result = replace(task.download, state=DownloadState.FAILED)
         try:
-            order = self._puller.order(job.shown.reference)
-            path = self._puller.pull(order, lambda event: self._note(job, event), job.stop)
-            end = replace(end, state=State.DONE, path=path)
+            plan = self._puller.plan_download(task.download.reference)
+            path = self._puller.pull(plan, lambda event: self._handle(task, event), task.stop)
+            result = replace(result, state=DownloadState.DONE, path=path)
         except Interrupted:
-            end = replace(end, state=State.PAUSED)
+            result = replace(result, state=DownloadState.PAUSED)
         except QwenchatError as error:
-            end = replace(end, error=error)
+            result = replace(result, error=error)
         finally:
-            self._end(job, end)
+            self._end(task, result)
 
-    def _note(self, job: _Job, event: PullEvent) -> None:
+    def _handle(self, task: _Task, event: PullEvent) -> None:
         with self._lock:
-            shown = job.shown
-            if isinstance(event, Arriving):
-                job.parts[event.name] = event
-            if shown.state is not State.RUNNING:
+            download = task.download
+            if isinstance(event, PartFileOpened):
+                task.part_files[event.name] = event
+            if download.state is not DownloadState.RUNNING:
                 return
-            if isinstance(event, Progress):
-                moved = shown.progress is None or event.done != shown.progress.done
-                self._show(job, replace(shown, progress=event, note="" if moved else shown.note))
-            elif said := _("checking its sha256") if isinstance(event, Checking) else words(event):
-                self._show(job, replace(shown, note=clean_line(said, 500)))
+            if isinstance(event, DownloadProgress):
+                has_moved = download.progress is None or event.done != download.progress.done
+                self._update(task, replace(download, progress=event, note="" if has_moved else download.note))
+                return
+            text = _("checking its sha256") if isinstance(event, Checking) else event_text(event)
+            if text:
+                self._update(task, replace(download, note=clean_line(text, 500)))
 
-    def _end(self, job: _Job, end: Download) -> None:
-        """Show how a download ended, unless the person has decided otherwise meanwhile."""
+    def _end(self, task: _Task, result: Download) -> None:
+        """Note how a download ended, unless the user paused or cancelled it meanwhile."""
         with self._lock:
-            job.ended = True
-            if job.shown.state is State.GIVEN_UP:
-                self._discard(job)
-            elif job.shown.state is State.RUNNING or end.state is State.DONE:
-                self._show(job, replace(end, progress=job.shown.progress))
+            task.is_ended = True
+            if task.download.state is DownloadState.CANCELLED:
+                _delete_part_files(task)
+            elif task.download.state is DownloadState.RUNNING or result.state is DownloadState.DONE:
+                self._update(task, replace(result, progress=task.download.progress))
 
-    def _show(self, job: _Job, shown: Download) -> None:
-        job.shown = shown
-        self._tell(job)
+    def _update(self, task: _Task, download: Download) -> None:
+        task.download = download
+        self._notify(task)
 
-    def _tell(self, job: _Job) -> None:
+    def _notify(self, task: _Task) -> None:
         with self._lock:
-            if self._jobs.get(job.shown.reference) is job:
+            if self._tasks.get(task.download.reference) is task:
                 for listener in list(self._listeners):
-                    listener(job.shown)
-
-    @staticmethod
-    def _discard(job: _Job) -> None:
-        for part in job.parts.values():
-            give_up(part)
+                    listener(task.download)
 
 
-def state_words(download: Download) -> str:
-    """Return how a download stands, in a few words of the language being spoken."""
+def _delete_part_files(task: _Task) -> None:
+    for opened in task.part_files.values():
+        delete_unfinished(opened.paths)
+
+
+def state_text(download: Download) -> str:
+    """Return the state of a download in a few words of the user's language."""
+    progress = download.progress
     match download.state:
-        case State.RUNNING if download.note:
+        case DownloadState.RUNNING if download.note:
             return download.note
-        case State.RUNNING:
-            return figures(download.progress) if download.progress else _("asking for its files…")
-        case State.PAUSED:
-            known = download.progress
-            return _("paused: {arrived}").format(arrived=arrived(known)) if known else _("paused")
-        case State.DONE:
+        case DownloadState.RUNNING:
+            return progress_text(progress) if progress else _("listing its files…")
+        case DownloadState.PAUSED:
+            return _("paused: {arrived}").format(arrived=bytes_text(progress)) if progress else _("paused")
+        case DownloadState.DONE:
             return _("here")
-        case State.FAILED:
+        case DownloadState.FAILED:
             return download.error.message if download.error else _("failed")
     return _("given up")

@@ -1,86 +1,66 @@
-"""What the running side tells the screen: values, and nothing that acts."""
+"""What the chat service reports: values, and nothing that acts."""
 
 from collections.abc import Callable
-from enum import Enum, auto
-from typing import NamedTuple
+from dataclasses import dataclass
 
-from qwenchat.chat.conversation import Message, Session
 from qwenchat.chat.events import TurnEvent
+from qwenchat.chat.message import Message
 from qwenchat.chat.ports import ModelInfo
-from qwenchat.errors import QwenchatError
+from qwenchat.chat.session import Session, Waiting
+from qwenchat.errors import QwenchatError, Recovery
 
 
-class Offer(Enum):
-    """What can be done about an answer that failed."""
-
-    AGAIN = auto()
-    SMALLER_CONTEXT = auto()
-    FEWER_LAYERS = auto()
-    """On the GPU."""
-    WITHOUT_GPU = auto()
-    OTHER_MODEL = auto()
-
-
-class Happened(NamedTuple):
-    """A turn of a session reports."""
+@dataclass(frozen=True, slots=True)
+class TurnReported:
+    """The turn of a session reports."""
 
     session: str
     event: TurnEvent
-    at: int = 0
-    """Characters of the answer before this event."""
 
 
-class Queue(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class QueueChanged:
     """Another session is answering now, empty for none; `waiting` in their order."""
 
     running: str
     waiting: tuple[str, ...]
 
 
-class Failed(NamedTuple):
-    """A turn of a session ended with an error; what it said so far is kept."""
+@dataclass(frozen=True, slots=True)
+class TurnFailed:
+    """A turn of a session ended with an error; what was generated is stored."""
 
     session: str
     error: QwenchatError
-    offers: tuple[Offer, ...]
+    recoveries: tuple[Recovery, ...]
 
 
-class Loaded(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ModelLoaded:
     """A model is ready."""
 
     reference: str
     info: ModelInfo
 
 
-class LoadingModel(NamedTuple):
-    """A model is being read."""
+@dataclass(frozen=True, slots=True)
+class ModelLoading:
+    """A model is being loaded; `fraction` from 0 to 1."""
 
     reference: str
     fraction: float
 
 
-ChatEvent = Happened | Queue | Failed | Loaded | LoadingModel
+ChatEvent = TurnReported | QueueChanged | TurnFailed | ModelLoaded | ModelLoading
 Listener = Callable[[ChatEvent], object]
 
 
-class Opened(NamedTuple):
-    """A session and the branch being read."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSnapshot:
+    """A session as it is now: the branch being read, and the questions that wait behind it."""
 
     session: Session
     branch: list[Message]
     variants: dict[str, tuple[int, int]]
-    """(number, count) of messages with siblings."""
-
-
-class Fill(NamedTuple):
-    """How full the context window would be, in tokens."""
-
-    used: int
-    """Question and history that the model sees."""
-    reserve: int
-    """Kept free for the answer."""
-    n_ctx: int
-    first_seen: str | None
-    """The oldest message that the model sees; None where it sees all."""
-    too_long: bool = False
-    """The question alone does not fit."""
+    """(number, count) of messages with siblings, from 1."""
+    waiting: list[Waiting]

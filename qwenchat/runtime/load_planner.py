@@ -1,7 +1,7 @@
 """Decides how a model is loaded on this machine: context window, KV type, YaRN, GPU layers, threads.
 
-What would not fit is refused here, before llama.cpp meets the operating system's killer. Numbers are predictions
-of `models.fit`; the person's `--force` overrides them.
+What would not fit is refused here, before the operating system kills the worker for lack of memory. The numbers are
+predictions of `models.fit`; `--force` overrides them.
 """
 
 import os
@@ -9,20 +9,21 @@ from dataclasses import dataclass, replace
 
 from qwenchat.chat.sampling import Sampling, qwen2_defaults
 from qwenchat.config import ModelSettings
-from qwenchat.engines.local.engine import Planned
+from qwenchat.engines.local.engine import PlannedModel
+from qwenchat.engines.local.failures import OTHER_MODEL, with_less
 from qwenchat.engines.local.protocol import LoadPlan, Lora
-from qwenchat.errors import CannotLoad
+from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
 from qwenchat.i18n import _
 from qwenchat.models import fit
-from qwenchat.models.catalogue import Catalog
+from qwenchat.models.catalogue import Catalogue
 from qwenchat.models.fit import KV_BYTES, NATIVE_CONTEXT, Fit, Resources, Verdict
 from qwenchat.models.gguf import Header
 from qwenchat.text.safe import human_size
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the person asked for on the command line; None follows the settings."""
+class LoadOptions:
+    """How the user asked for a model to be loaded; None follows the settings."""
 
     ctx: int | None = None
     threads: int | None = None
@@ -30,80 +31,79 @@ class Wishes:
     kv_type: str | None = None
     loras: tuple[Lora, ...] = ()
     force: bool = False
-    complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """Context windows of a model in tokens: what it was trained on, and the most with YaRN."""
+class ContextSizes:
+    """Context windows of a model in tokens: the one that it was trained with, and the largest with YaRN."""
 
     native: int
     limit: int
 
 
 @dataclass(frozen=True, slots=True)
-class Planning:
-    """What stays the same for every model on a machine."""
+class LoadPlanner:
+    """Plans how models are loaded on one machine."""
 
     resources: Resources
     cores: int
     settings: ModelSettings
     sampling: Sampling
-    """What the person's settings wish for; the rest follows the model's makers."""
-    catalog: Catalog
+    """The settings'; what they leave open follows the model's makers."""
+    catalogue: Catalogue
 
-    def plan(self, header: Header, *, identity: str, name: str, wishes: Wishes) -> Planned:
+    def plan(self, header: Header, *, identity: str, name: str, options: LoadOptions) -> PlannedModel:
         """Return how to load a model. Raises CannotLoad when it does not fit, with the numbers."""
-        window = window_of(header, self.catalog)
-        if wishes.ctx and wishes.ctx > window.limit:
-            raise _beyond(name, wishes.ctx, window.limit)
-        asked = wishes.ctx or min(self.settings.context, window.limit)
-        layers = self.settings.gpu_layers if wishes.gpu_layers is None else wishes.gpu_layers
-        fits = self._fit(header, asked, window.native, wishes.kv_type or self.settings.kv_type, layers)
-        if fits.verdict is Verdict.TOO_LARGE and not wishes.force:
+        sizes = context_sizes(header, self.catalogue)
+        if options.ctx and options.ctx > sizes.limit:
+            raise _beyond(name, options.ctx, sizes.limit)
+        asked = options.ctx or min(self.settings.context, sizes.limit)
+        layers = self.settings.gpu_layers if options.gpu_layers is None else options.gpu_layers
+        fits = self._fit(header, asked, sizes.native, options.kv_type or self.settings.kv_type, layers)
+        if fits.verdict is Verdict.TOO_LARGE and not options.force:
             raise _too_large(header, name, fits)
         whole = fits.gpu_layers == header.layers  # then the output matrix goes along
         load = LoadPlan(
             path=os.fsencode(header.path),
             identity=identity,
             n_ctx=fits.n_ctx,
-            threads=wishes.threads or self.settings.threads or self.cores,
+            threads=options.threads or self.settings.threads or self.cores,
             gpu_layers=fits.gpu_layers + whole if layers < 0 else min(layers, header.layers + 1),
             kv_type=fits.kv_type,
             mmap=self.settings.mmap,
-            yarn_factor=max(1.0, fits.n_ctx / window.native),
-            native_ctx=window.native,
-            loras=wishes.loras,
+            yarn_factor=max(1.0, fits.n_ctx / sizes.native),
+            native_ctx=sizes.native,
+            loras=options.loras,
         )
         defaults = self.sampling.over(header.advised).over(qwen2_defaults(header.layers, header.width))
-        return Planned(load, name, defaults, _warnings(load))
+        return PlannedModel(load, name, defaults, _warnings(load))
 
     def _fit(self, header: Header, asked: int, native: int, kv_type: str, layers: int) -> Fit:
-        """Return the fit with the window asked for, else with the largest comfortable one up to the native.
+        """Return the fit with the context window asked for, else with the largest comfortable one up to the native.
 
-        No more than `layers` count on the accelerator, -1 for as many as fit.
+        At most `layers` layers are planned on the GPU, -1 for as many as fit.
         """
         here = self.resources if layers else replace(self.resources, gpu_available=0, gpu_of_ram=0)
         most = layers if layers > 0 else None
         if not asked:
-            return fit.plan(header, here, min(native, NATIVE_CONTEXT), kv_type, most)
+            return fit.plan(header, here, min(native, NATIVE_CONTEXT), kv_type, most_layers=most)
         kinds = list(KV_BYTES) if kv_type == "auto" else [kv_type]
-        fits = [fit.assess(header, here, asked, kind, most) for kind in kinds]
+        fits = [fit.assess(header, here, asked, kind, most_layers=most) for kind in kinds]
         return min(fits, key=lambda one: one.verdict.rank)
 
 
-def window_of(header: Header, catalog: Catalog) -> Window:
-    """Return a model's windows; YaRN only for the sizes of the catalogue whose makers advise it.
+def context_sizes(header: Header, catalogue: Catalogue) -> ContextSizes:
+    """Return a model's context sizes; YaRN only for the sizes of the catalogue whose makers advise it.
 
-    A Qwen2 file that is none of the catalogue's shapes, and every other architecture, has what its header says.
+    A Qwen2 file of another shape than the catalogue's, and every other architecture, has what its header says.
     """
     stated = header.context_length or NATIVE_CONTEXT
-    for model in catalog.models:
+    for model in catalogue.models:
         shape = model.shape
         if (shape.layers, shape.width, bool(shape.experts)) == (header.layers, header.width, bool(header.experts)):
             native = min(stated, model.context)
-            return Window(native, max(native, model.yarn_context))
-    return Window(stated, stated)
+            return ContextSizes(native, max(native, model.yarn_context))
+    return ContextSizes(stated, stated)
 
 
 def _warnings(load: LoadPlan) -> tuple[str, ...]:
@@ -122,6 +122,7 @@ def _beyond(name: str, asked: int, limit: int) -> CannotLoad:
             name=name, limit=limit, asked=asked
         ),
         _("Use --ctx {limit} or less.").format(limit=limit),
+        recoveries=(Recovery(RecoveryKind.SMALLER_CONTEXT, limit), OTHER_MODEL),
     )
 
 
@@ -129,8 +130,10 @@ def _too_large(header: Header, name: str, fits: Fit) -> CannotLoad:
     message = _("{name} needs {needed} of memory and {free} are free.").format(
         name=name, needed=human_size(fits.memory.total), free=human_size(fits.available)
     )
+    recoveries = (*with_less(fits.n_ctx), OTHER_MODEL)
     largest = fit.largest_context(header, fits.available, KV_BYTES["q8_0"], fits.n_ctx)
     if largest:
         hint = _("Use --ctx {largest} --kv-type q8_0 or less, a smaller quantisation, or --force to try all the same.")
-        return CannotLoad(message, hint.format(largest=largest))
-    return CannotLoad(message, _("Use a smaller model or quantisation, or --force to try all the same."))
+        return CannotLoad(message, hint.format(largest=largest), recoveries=recoveries)
+    hint = _("Use a smaller model or quantisation, or --force to try all the same.")
+    return CannotLoad(message, hint, recoveries=recoveries)

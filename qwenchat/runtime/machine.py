@@ -4,42 +4,42 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qwenchat.chat.conversation import Message
+from qwenchat.chat.message import Message
+from qwenchat.runtime.lazy import MadeOnce
 
 if TYPE_CHECKING:
     from qwenchat.engines.local.protocol import Device
     from qwenchat.models.fit import Resources
-    from qwenchat.models.measured import Measured
+    from qwenchat.models.measured import Measurements
 
-_TELLING_TOKENS = 64
-"""Answers shorter than this say little about speed."""
+_ENOUGH_TOKENS = 64
+"""Shorter answers say little about speed."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What is asked of it is looked up when it is first asked for."""
+    """Everything is looked up on first use."""
 
     known: Path
-    """The folder that keeps what was measured."""
+    """The folder where measurements are stored."""
     downloads: Path
     """The folder whose disk new models go to."""
 
-    @cached_property
-    def measured(self) -> "Measured":
+    @MadeOnce
+    def measured(self) -> "Measurements":
         """How fast this machine and its models are."""
-        from qwenchat.models.measured import Measured
+        from qwenchat.models.measured import Measurements
 
-        return Measured(self.known / "measured.json")
+        return Measurements(self.known / "measured.json")
 
-    @cached_property
+    @MadeOnce
     def devices(self) -> "tuple[Device, ...]":
-        """The accelerators as a worker saw them when they were first asked for.
+        """The accelerators that a worker sees.
 
-        An installation that can use none is asked once and remembered; others are asked by each process, as a
+        That an installation can use none is recorded for later processes; others are asked once by each process, as a
         graphics card may come, go, and be full.
         """
         from qwenchat.engines.local import devices
@@ -49,19 +49,19 @@ class Machine:
             return ()
         hello = devices.ask()
         if hello and not hello.offload:
-            self.measured.note_no_accelerator(build)
+            self.measured.record_no_accelerator(build)
         return tuple(hello.devices) if hello else ()
 
     def resources(self, found: "Sequence[Device] | None" = None, *, measure: bool = False) -> "Resources":
-        """Return what the machine has now, with the accelerators `found` if they were asked for already.
+        """Return what the machine has now, with the accelerators `found`, if they are known already.
 
         With `measure` also its bandwidth, which takes half a second once.
         """
-        from qwenchat.engines.local.devices import this_machine
+        from qwenchat.engines.local.devices import this_host
+        from qwenchat.files import free_bytes
         from qwenchat.models.fit import Resources
-        from qwenchat.models.layouts import free_bytes
 
-        machine, found = this_machine(), self.devices if found is None else found
+        machine, found = this_host(), self.devices if found is None else found
         own = [device.memory_free for device in found if not device.shares_ram]
         shared = [device.memory_free for device in found if device.shares_ram and not own]
         return Resources(
@@ -74,6 +74,6 @@ class Machine:
         )
 
     def note_speed(self, answer: Message) -> None:
-        """Remember how fast a model answered here, for the estimates of `models fit`."""
-        if answer.timings and answer.usage and answer.usage.completion_tokens >= _TELLING_TOKENS:
+        """Record how fast a model answered here, for the estimates of `models fit`."""
+        if answer.timings and answer.usage and answer.usage.completion_tokens >= _ENOUGH_TOKENS:
             self.measured.record(answer.model_file, decode_tps=answer.timings.decode_tps)

@@ -1,6 +1,6 @@
-"""Sessions as the screen reads them: on disk, private in memory, or begun and not kept yet.
+"""Sessions wherever they are: on disk, private in memory, or new and not stored yet.
 
-Every call to a store runs in a thread. Whatever comes out has a model: its own, else the usual one of this machine.
+Every call to a store runs in a thread. Every session returned has a model: its own, else this machine's default.
 """
 
 import asyncio
@@ -8,42 +8,37 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from qwenchat.chat.conversation import Attachment, Message, Role, Session, Status
-from qwenchat.chat.events import Delta, Ended, Saved, TurnEvent
 from qwenchat.chat.ids import UUIDv7, unix_ms
 from qwenchat.chat.memory import MemoryStore, no_such_message
+from qwenchat.chat.message import Message, Status
 from qwenchat.chat.ports import SessionStore
-from qwenchat.runtime.events import Opened
+from qwenchat.chat.session import Session, Waiting
+from qwenchat.runtime.events import SessionSnapshot
+from qwenchat.runtime.model_choice import default_model
 from qwenchat.runtime.program import Program
-from qwenchat.text.safe import whole
-
-_PIECES = 64
 
 
-class Sessions:
+class SessionAccess:
     """All sessions. Methods raise NotFound and StoreError."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, live: Callable[[Message], Message] = lambda message: message) -> None:
+        """`live` returns a message whose answer is streaming with all that has been generated so far."""
         self.new_id = UUIDv7()
-        self._program = program
+        self._program, self._live = program, live
         self._private = MemoryStore()
         self._private_ids: set[str] = set()
         self._unsaved: dict[str, Session] = {}
-        self._keeping = asyncio.Lock()
-        """Held by whoever changes or keeps one of those."""
-        self._changing = asyncio.Lock()
-        """Held by whoever changes or reads one on disk, so that the last change is the one that stays and is read."""
-        self._answer: Message | None = None
-        self._said: list[str] = []
-        self._cut: dict[str, Message] = {}
-        """Answers whose end could not be kept."""
+        self._unsaved_lock = asyncio.Lock()
+        """Held while one of those is changed or stored."""
+        self._stored_lock = asyncio.Lock()
+        """Held while one on disk is changed or read, so that the last change is the one that stays and is read."""
 
     def is_private(self, session_id: str) -> bool:
-        """Whether a session is written nowhere."""
+        """Say whether a session is written nowhere."""
         return session_id in self._private_ids
 
     def is_new(self, session_id: str) -> bool:
-        """Whether nothing of a session is on disk yet."""
+        """Say whether nothing of a session is on disk yet."""
         return session_id in self._unsaved
 
     def store(self, session_id: str) -> SessionStore:
@@ -51,21 +46,22 @@ class Sessions:
         return self._private if session_id in self._private_ids else self._program.store
 
     def new(self, model: str = "", *, private: bool = False) -> Session:
-        """Return a new session; it is kept from its first question, or its first draft, on."""
+        """Return a new session; it is stored with its first question or its first draft."""
         now = unix_ms()
-        session = Session(self.new_id(), now, now, model=model, system=self._program.settings.system)
+        session = Session(id=self.new_id(), created=now, updated=now, model=model, system=self._program.settings.system)
         if private:
             self._private_ids.add(session.id)
         self._unsaved[session.id] = session
         return session
 
-    async def open(self, session_id: str) -> Opened:
+    async def open(self, session_id: str) -> SessionSnapshot:
         """Return a session as it is read now. Raises NotFound."""
         if session_id in self._unsaved:
-            return Opened(await self._with_model(self._unsaved[session_id]), [], {})
-        async with self._changing:
-            opened = await asyncio.to_thread(self._opened, session_id)
-        return await self._shown(opened)
+            session = await self._with_model(self._unsaved[session_id])
+            return SessionSnapshot(session=session, branch=[], variants={}, waiting=[])
+        async with self._stored_lock:
+            snapshot = await asyncio.to_thread(self._snapshot, session_id)
+        return await self._shown(snapshot)
 
     async def labels(self, session_id: str) -> Session:
         """Return a session without its messages. Raises NotFound."""
@@ -77,21 +73,21 @@ class Sessions:
         """Change some of a session's fields, such as `title`, `model`, `sampling`, `draft`."""
         if await self._change_unsaved(session_id, fields):
             if fields.get("draft") and not self.is_private(session_id):
-                await self.keep(session_id)
+                await self.persist(session_id)
             return await self.labels(session_id)
-        async with self._changing:
+        async with self._stored_lock:
             changed = await asyncio.to_thread(self._label, session_id, fields)
         return await self._with_model(changed)
 
-    async def show(self, session_id: str, message_id: str) -> Opened:
+    async def show(self, session_id: str, message_id: str) -> SessionSnapshot:
         """Read the branch through a message, down to where it was written to last. Raises NotFound."""
         return await self._shown(await asyncio.to_thread(self._lead_to, session_id, message_id, below=True))
 
-    async def branch_at(self, message: Message) -> Opened:
+    async def branch_at(self, message: Message) -> SessionSnapshot:
         """Read the branch that ends with a message, so that what is asked next follows it."""
         return await self._shown(await asyncio.to_thread(self._lead_to, message.session, message.id, below=False))
 
-    async def variant(self, message: Message, step: int) -> Opened:
+    async def variant(self, message: Message, step: int) -> SessionSnapshot:
         """Read the branch through the sibling of a message that is `step` away."""
         tree = await asyncio.to_thread(self.store(message.session).tree, message.session)
         siblings = tree.variants(message.id)
@@ -102,76 +98,62 @@ class Sessions:
         """Open the store: answers of programs that died are marked as interrupted."""
         await asyncio.to_thread(lambda: self._program.store)
 
-    async def keep(self, session_id: str) -> None:
-        """Keep a session that was only begun; it goes on to be one where that fails."""
+    async def persist(self, session_id: str) -> None:
+        """Store a session that is new; where that fails it stays new."""
         if session_id in self._unsaved:
-            await asyncio.shield(self._keep(session_id))  # a thread writes on, whoever leaves
+            await asyncio.shield(self._persist(session_id))  # a thread writes on, whoever leaves
 
-    async def add_question(
-        self, session_id: str, parent: str | None, text: str, attachments: tuple[Attachment, ...]
-    ) -> Message:
-        """Keep a question below `parent` and return it."""
-        question = Message(
-            self.new_id(), session_id, parent, Role.USER, whole(text), unix_ms(), attachments=attachments
-        )
-        await asyncio.to_thread(self.store(session_id).add, question)
-        return question
+    async def enqueue(self, waiting: Waiting) -> None:
+        """Store a question in the outbox of its session."""
+        await asyncio.to_thread(self.store(waiting.session).enqueue, waiting)
 
-    def follow(self, event: TurnEvent) -> int:
-        """Keep what the streaming answer says at hand, and return how many characters it had before."""
-        if isinstance(event, Saved):
-            self._answer = replace(event.answer, status=Status.STREAMING)  # one that is carried on had ended
-            self._said = [event.answer.text]
-        at = sum(map(len, self._said)) if isinstance(event, Delta) else 0
-        if isinstance(event, Delta):
-            self._said = ["".join(self._said), event.text] if len(self._said) > _PIECES else [*self._said, event.text]
-        elif isinstance(event, Ended):
-            self._answer, self._said = None, []
-        return at
+    async def waiting(self, session_id: str) -> list[Waiting]:
+        """Return the questions of a session that wait, oldest first."""
+        return await asyncio.to_thread(self.store(session_id).waiting, session_id)
 
-    def end(self) -> None:
-        """Take an answer that never ended as interrupted, with all that it said."""
-        if self._answer:
-            cut = replace(self._answer, text="".join(self._said), status=Status.INTERRUPTED)
-            self._answer, self._cut[cut.id] = None, cut
+    async def withdraw(self, session_id: str) -> None:
+        """Move the questions of a session that wait into its tree, unanswered."""
+        if session_id not in self._unsaved:
+            await asyncio.to_thread(self.store(session_id).withdraw, session_id)
 
-    async def _keep(self, session_id: str) -> None:
-        async with self._keeping:
+    async def _persist(self, session_id: str) -> None:
+        async with self._unsaved_lock:
             if session := self._unsaved.get(session_id):
                 await asyncio.to_thread(self.store(session_id).create, session)
                 del self._unsaved[session_id]
 
     async def _change_unsaved(self, session_id: str, fields: dict[str, Any]) -> bool:
-        """Change a session that was only begun, if it still is."""
+        """Change a session that is new, if it still is."""
         if session_id not in self._unsaved:
             return False
-        async with self._keeping:
+        async with self._unsaved_lock:
             if session := self._unsaved.get(session_id):
                 self._unsaved[session_id] = replace(session, **fields)
             return session is not None
 
-    def _latest(self, message: Message) -> Message:
-        """Return a message with all that was said of it, if it is the answer that streams or one that was cut."""
-        if self._answer and message.id == self._answer.id:
-            return replace(self._answer, text="".join(self._said))
-        return self._cut.get(message.id, message) if message.status is Status.STREAMING else message
-
-    async def _shown(self, opened: Opened) -> Opened:
-        branch = [self._latest(message) for message in opened.branch]
-        return opened._replace(session=await self._with_model(opened.session), branch=branch)
+    async def _shown(self, snapshot: SessionSnapshot) -> SessionSnapshot:
+        branch = [self._live(each) if each.status is Status.STREAMING else each for each in snapshot.branch]
+        return replace(snapshot, session=await self._with_model(snapshot.session), branch=branch)
 
     async def _with_model(self, session: Session) -> Session:
         if session.model:
             return session
-        return replace(session, model=await asyncio.to_thread(self._program.usual_model))
+        return replace(session, model=await asyncio.to_thread(default_model, self._program))
 
-    def _opened(self, session_id: str) -> Opened:
+    def _snapshot(self, session_id: str) -> SessionSnapshot:
         store = self.store(session_id)
-        session, tree = store.session(session_id), store.tree(session_id)
+        session, tree, waiting = store.session(session_id), store.tree(session_id), store.waiting(session_id)
         branch = tree.branch(session.leaf)
-        return Opened(session, branch, _variants(branch, tree.children))
+        if waiting:  # they stand behind what they were asked after, if that is in the branch being read
+            follows = waiting[0].follows
+            if follows is None or any(message.id == follows for message in branch):
+                branch = tree.branch(tree.place_for(follows, session.leaf))
+            else:
+                waiting = []
+        variants = _variants(branch, tree.children)
+        return SessionSnapshot(session=session, branch=branch, variants=variants, waiting=waiting)
 
-    def _lead_to(self, session_id: str, message_id: str, *, below: bool) -> Opened:
+    def _lead_to(self, session_id: str, message_id: str, *, below: bool) -> SessionSnapshot:
         leaf = message_id
         if below:
             tree = self.store(session_id).tree(session_id)
@@ -179,7 +161,7 @@ class Sessions:
                 raise no_such_message(message_id)
             leaf = tree.leaf_below(message_id)
         self._label(session_id, {"leaf": leaf})
-        return self._opened(session_id)
+        return self._snapshot(session_id)
 
     def _label(self, session_id: str, fields: dict[str, Any]) -> Session:
         if not self.is_private(session_id):

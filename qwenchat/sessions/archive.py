@@ -12,8 +12,10 @@ from typing import Protocol
 
 import msgspec
 
-from qwenchat.chat.conversation import Attachment, Message, Session, Status, Tree
+from qwenchat.chat.message import Attachment, Message, Part, Status, ToolCall, ToolResult
 from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.session import Session
+from qwenchat.chat.tree import Tree
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line, whole
@@ -102,7 +104,7 @@ def json_text(value: object) -> str:
 def _normal_message(message: Message) -> Message:
     return replace(
         message,
-        text=whole(message.text),
+        parts=tuple(map(_normal_part, message.parts)),
         error=whole(message.error),
         model=clean_line(message.model),
         model_file=clean_line(message.model_file),
@@ -112,6 +114,16 @@ def _normal_message(message: Message) -> Message:
             Attachment(clean_line(each.name), clean_line(each.media_type), each.data) for each in message.attachments
         ),
     )
+
+
+def _normal_part(part: Part) -> Part:
+    match part:
+        case ToolCall():
+            return replace(part, id=clean_line(part.id), name=clean_line(part.name), arguments=whole(part.arguments))
+        case ToolResult():
+            return replace(part, call_id=clean_line(part.call_id), name=clean_line(part.name), text=whole(part.text))
+        case _:
+            return replace(part, text=whole(part.text))
 
 
 def _storable_sampling(sampling: Sampling) -> Sampling:
@@ -138,7 +150,10 @@ def _check_message(message: Message, session_id: str, known: set[str]) -> None:
     _demand(message.session == session_id, _("a message belongs to another session"))
     _demand(message.parent is None or message.parent in known, _("a message follows one that is not there"))
     _demand(_fits(message.created) and _fits(message.finished or 0), _("a time is wrong"))
-    _demand(all(0 <= token < 2**31 for token in message.token_ids), _("a token id is wrong"))
+    for part in message.parts:
+        tokens = () if isinstance(part, ToolResult) else part.token_ids
+        _demand(all(0 <= token < 2**31 for token in tokens), _("a token id is wrong"))
+        _demand(not isinstance(part, ToolResult) or 0 <= part.took_ms < 2**53, _("a number is out of range"))
     numbers = [number for part in (message.usage, message.timings) if part for number in astuple(part)]
     _demand(all(math.isfinite(number) and abs(number) < 2**53 for number in numbers), _("a number is out of range"))
     if message.sampling:

@@ -6,7 +6,6 @@ the same zip, byte for byte.
 """
 
 import os
-import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from qwenchat.chat.conversation import Session
+from qwenchat.chat.session import Session
 from qwenchat.errors import FileError, WrongUse
+from qwenchat.files import replacing
 from qwenchat.i18n import _
 from qwenchat.sessions.archive import ArchiveStore, normal
 from qwenchat.sessions.exporters import Format
@@ -145,11 +145,5 @@ def _new_file(path: Path) -> Iterator[IO[bytes]]:
         with path.open("wb") as file:
             yield file
         return
-    handle, name = tempfile.mkstemp(prefix=".qwenchat-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        yield file

@@ -13,7 +13,9 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from qwenchat.chat.conversation import Message, Role, Session, Tree, title_of
+from qwenchat.chat.message import Message, Role, text_parts
+from qwenchat.chat.session import Session, title_of
+from qwenchat.chat.tree import Tree
 from qwenchat.i18n import _
 from qwenchat.sessions.archive import MAX_TIME, Archive, BadRecord
 from qwenchat.text.safe import clean_line
@@ -81,19 +83,19 @@ def archive_of(talk: Conversation) -> Archive | None:
     names = {id(run): _id(talk.source, talk.key, run.last) for run in runs}
     messages = tuple(
         Message(
-            names[id(run)],
-            session_id,
-            names[id(run.above)] if run.above else None,
-            run.role,
-            "\n\n".join(run.words),
-            run.created,
+            id=names[id(run)],
+            session=session_id,
+            parent=names[id(run.above)] if run.above else None,
+            role=run.role,
+            parts=text_parts("\n\n".join(run.words)),
+            created=run.created,
             model=run.model if run.role is Role.ASSISTANT else "",
         )
         for run in runs
     )
     last = home.get(talk.current or "")
     session = Session(
-        session_id,
+        id=session_id,
         created=runs[0].created if talk.created is None else talk.created,
         updated=max(talk.updated or 0, *(run.created for run in runs), runs[0].created),
         title=clean_line(talk.title) or title_of(next((m.text for m in messages if m.role is Role.USER), "")),

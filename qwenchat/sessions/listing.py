@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from qwenchat.chat.conversation import Session
 from qwenchat.chat.memory import no_such_session
+from qwenchat.chat.session import Session
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
 from qwenchat.sessions import rows
@@ -16,20 +16,20 @@ _SHORTEST = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedSession:
     """A session and how many messages it has, in all its branches."""
 
     session: Session
     messages: int
 
 
-class Shelf:
+class SessionListing:
     """All sessions as a list. Every method may raise StoreError."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def newest(self, limit: int = 50, offset: int = 0, *, trashed: bool = False, tag: str = "") -> list[Listed]:
+    def newest(self, limit: int = 50, offset: int = 0, *, trashed: bool = False, tag: str = "") -> list[ListedSession]:
         """Return a page of sessions: pinned ones first, then those last written to; trashed ones by when they went."""
         order = "trashed DESC" if trashed else "pinned DESC, updated DESC"
         query = f"""
@@ -39,7 +39,7 @@ class Shelf:
         """
         with self._database.read() as connection:
             found = connection.execute(query, {"tag": whole(tag), "limit": limit, "offset": offset})
-            return [Listed(rows.session_of(row), messages) for messages, *row in found]
+            return [ListedSession(rows.session_of(row), messages) for messages, *row in found]
 
     def count(self, *, trashed: bool = False, tag: str = "") -> int:
         """Return how many sessions `newest` goes through."""

@@ -1,4 +1,7 @@
-"""One lock a session, held while an answer streams into it. The system frees it when its holder dies, however."""
+"""Locks that end with the program that holds them, however it ends: one a session, while an answer streams into it.
+
+A program whose questions wait in the outbox holds one, too. Nothing is read from the database here.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,24 +17,28 @@ from qwenchat.text.safe import safe_name
 
 
 class SessionLocks:
-    """Locks as files in a folder; a file is there only while its session is held, or after its holder was killed."""
+    """Locks as files in a folder; a file is there only while its lock is held, or after its holder was killed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    def names(self, prefix: str) -> list[str]:
+        """Return the names of the files of locks, held or not, that begin with `prefix`."""
+        return [file.stem for file in self._folder.glob(f"{prefix}*.lock")]
+
     @contextmanager
     def hold(self, session_id: str) -> Iterator[None]:
-        """Hold a session. Raises StoreError when it is held already, here or by another program."""
+        """Hold the lock of a session. Raises StoreError when it is held already, here or by another program."""
         with self.hold_if_free(session_id) as held:
             if not held:
                 raise session_busy()
             yield
 
     @contextmanager
-    def hold_if_free(self, session_id: str) -> Iterator[bool]:
-        """Hold a session unless it is held; the value says whether."""
+    def hold_if_free(self, name: str) -> Iterator[bool]:
+        """Hold a lock unless it is held already; the value says whether."""
         lock = FileLock(
-            self._folder / f"{safe_name(session_id)}.lock",
+            self._folder / f"{safe_name(name)}.lock",
             blocking=False,
             mode=0o600,
             thread_local=False,

@@ -1,14 +1,15 @@
-"""What a person types into the search box, understood: words, "exact phrases" and filters. Never an error.
+"""Reads what a user types into the search box: words, "exact phrases" and filters. Nothing typed is an error.
 
-`role:user model:7b before:2025-03 after:2025-01-31 tag:work in:0198a2` narrow the search; a filter whose value makes
-no sense is searched for as words.
+`role:user model:7b before:2025-03 after:2025-01-31 tag:work in:0198a2` narrow the search, and `in:reasoning` searches
+what models wrote for themselves in place of what was said. A filter whose value makes no sense is searched for as
+words.
 """
 
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from qwenchat.chat.conversation import Role
+from qwenchat.chat.message import Role
 from qwenchat.sessions.words import fold, phrase, quoted, tokens, unspaced
 from qwenchat.text.safe import whole
 
@@ -16,11 +17,11 @@ _ITEM = re.compile(
     r"""(?:(?P<filter>role|model|before|after|tag|in)[:：])?(?:["“](?P<exact>[^"”]*)["”]?|(?P<word>\S+))"""
 )
 _DATE = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?")
-_SHORTEST_PREFIX = 3
-_MOST_INITIALS = 12
-_LONGEST = 1000
+_MIN_PREFIX = 3
+_MAX_INITIALS = 12
+_MAX_TYPED = 1000
 """Characters that are read of what was typed."""
-_MOST = 32
+_MAX_ITEMS = 32
 """Words and phrases that are looked for."""
 
 
@@ -43,12 +44,15 @@ class Query:
     tags: tuple[str, ...] = ()
     sessions: tuple[str, ...] = ()
     """The session's id begins with all of these."""
+    reasoning: bool = False
+    """Whether to search the reasoning of answers in place of the texts of messages."""
 
     @property
     def narrows(self) -> bool:
         """Whether any filter is given."""
         times = (self.before, self.after)
-        return self.few or bool(self.roles or self.models) or any(time is not None for time in times)
+        others = self.roles or self.models or self.reasoning
+        return self.few or bool(others) or any(time is not None for time in times)
 
     @property
     def few(self) -> bool:
@@ -59,7 +63,7 @@ class Query:
     def initials(self) -> str:
         """The one word that is looked for, if it may stand for the pinyin initials of several Chinese characters."""
         word = self.items[0].lower() if self.open and len(self.items) == 1 else ""
-        return word if 2 <= len(word) <= _MOST_INITIALS and word.isascii() and word.isalpha() else ""
+        return word if 2 <= len(word) <= _MAX_INITIALS and word.isascii() and word.isalpha() else ""
 
     @property
     def match(self) -> str:
@@ -74,7 +78,7 @@ class Query:
         beginnings count too.
         """
         found = [token for token, _start, _end in tokens(fold(self.items[-1]))] if self.open and self.items else []
-        if not found or len(found[-1]) < _SHORTEST_PREFIX or unspaced(found[-1]):
+        if not found or len(found[-1]) < _MIN_PREFIX or unspaced(found[-1]):
             return ""
         word = found[-1]
         stems = [quoted([*found[:-1], word[:end]]) for end in range(max(5, len(word) - 3), len(word))]
@@ -82,16 +86,18 @@ class Query:
         return " AND ".join([*filter(None, map(phrase, self.items[:-1])), f"({last})"])
 
 
-def understand(typed: str) -> Query:
-    """Return what a person means by `typed`."""
+def parse_query(typed: str) -> Query:
+    """Return the query that `typed` means."""
     items: list[str] = []
-    bare = False
+    bare = reasoning = False
     roles: set[Role] = set()
     values: dict[str, list[str]] = {"model": [], "tag": [], "in": []}
     times: dict[str, int] = {}
-    for found in _ITEM.finditer(whole(typed[:_LONGEST])):
+    for found in _ITEM.finditer(whole(typed[:_MAX_TYPED])):
         name, value = found["filter"], found["exact"] if found["word"] is None else found["word"]
-        if name in values and value:
+        if name == "in" and value.lower() == "reasoning":
+            reasoning = True
+        elif name in values and value:
             values[name].append(value)
         elif name == "role" and value.lower() in list(Role):
             roles.add(Role(value.lower()))
@@ -101,7 +107,7 @@ def understand(typed: str) -> Query:
             items.append(value if name is None else found[0])
             bare = found["word"] is not None
     return Query(
-        items=tuple(items[:_MOST]),
+        items=tuple(items[:_MAX_ITEMS]),
         open=bare,
         roles=frozenset(roles),
         models=tuple(values["model"]),
@@ -109,6 +115,7 @@ def understand(typed: str) -> Query:
         after=times.get("after"),
         tags=tuple(values["tag"]),
         sessions=tuple(values["in"]),
+        reasoning=reasoning,
     )
 
 

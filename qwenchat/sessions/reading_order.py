@@ -7,7 +7,7 @@ followed to its end before the next begins.
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from qwenchat.chat.conversation import Attachment, Message, Role, Status
+from qwenchat.chat.message import Attachment, Message, Role, Status
 from qwenchat.chat.prompt import Turn, turns_of
 from qwenchat.i18n import _, ngettext
 from qwenchat.sessions.archive import MAX_TIME, Archive

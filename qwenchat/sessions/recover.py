@@ -1,7 +1,8 @@
 """`qwenchat sessions recover`: a new database from what can be read of a damaged one.
 
 The damaged file is never changed, only renamed, and only when the new one is complete. What lost its other half is
-made to fit: messages without a session get one, a lost parent is replaced by the message before it.
+made to fit: messages without a session get one, a lost parent is replaced by the message before it, an answer that lost
+one of its texts gets them back as one from its row.
 """
 
 import sqlite3
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from qwenchat.chat.conversation import Message
+from qwenchat.chat.message import Message
 from qwenchat.errors import StoreError
 from qwenchat.i18n import _
 from qwenchat.sessions import rows
@@ -22,20 +23,24 @@ from qwenchat.sessions.salvage import Value, salvage
 _TABLES = {
     "sessions": "-tiiIiTttttttI",
     "messages": "-tiIttiIIIttttb",
-    "pieces": "-ibt",
+    "pieces": "-ibttt",
+    "parts": "-iittbt",
     "blobs": "-tb",
     "attachments": "-iiitt",
+    "outbox": "-tiTitt",
+    "outbox_files": "-iitt",
 }
 """The kinds of each table's columns: text, integer, blob; capitals may be NULL. No two tables look alike."""
-_ADDED = {"sessions": 1}
-"""How many of the last columns came later: rows that were written before are shorter."""
+_ADDED: dict[str, tuple[Value, ...]] = {"sessions": (None,), "pieces": ("text", "{}")}
+"""What stands in the last columns where a row was written before they were added, and is shorter."""
 _KINDS: dict[str, tuple[type, ...]] = {"-": (), "t": (str,), "i": (int,), "b": (bytes,), "T": (str,), "I": (int,)}
 _MAY_BE_NULL = "-TI"
 
 _MADE_TO_FIT = """
 INSERT INTO sessions (n, id, created, updated, pinned, model, title, tags, sampling, draft, system)
     SELECT session, 'recovered-' || session, min(created), max(created), 0, '', :title, '[]', '{}', '', ''
-    FROM messages WHERE session NOT IN (SELECT n FROM sessions) GROUP BY session;
+    FROM (SELECT session, created FROM messages UNION ALL SELECT session, created FROM outbox)
+    WHERE session NOT IN (SELECT n FROM sessions) GROUP BY session;
 UPDATE messages SET parent = (
         SELECT max(before.n) FROM messages AS before
         WHERE before.session = messages.session AND before.n < messages.n AND before.removed IS NULL
@@ -43,8 +48,21 @@ UPDATE messages SET parent = (
 UPDATE sessions SET leaf = (SELECT id FROM messages WHERE session = sessions.n AND removed IS NULL ORDER BY n DESC)
     WHERE leaf IS NULL OR leaf NOT IN (SELECT id FROM messages);
 DELETE FROM pieces WHERE message NOT IN (SELECT n FROM messages);
+DELETE FROM parts WHERE message NOT IN (SELECT n FROM messages);
+DELETE FROM parts WHERE kind = 'text' AND message IN (
+        SELECT n FROM messages WHERE text <> coalesce((
+            SELECT group_concat(text, char(10, 10)) FROM (
+                SELECT text FROM parts WHERE message = messages.n AND kind = 'text' AND text <> '' ORDER BY position
+            )
+        ), '')
+    );
+INSERT INTO parts (message, position, kind, details, token_ids, text)
+    SELECT n, (SELECT max(position) + 1 FROM parts WHERE message = messages.n), 'text', '{}', x'', text FROM messages
+    WHERE text <> '' AND n IN (SELECT message FROM parts)
+    AND n NOT IN (SELECT message FROM parts WHERE kind = 'text');
 DELETE FROM attachments WHERE message NOT IN (SELECT n FROM messages) OR blob NOT IN (SELECT n FROM blobs);
-DELETE FROM blobs WHERE n NOT IN (SELECT blob FROM attachments)
+DELETE FROM outbox_files WHERE question NOT IN (SELECT n FROM outbox) OR blob NOT IN (SELECT n FROM blobs);
+DELETE FROM blobs WHERE n NOT IN (SELECT blob FROM attachments UNION SELECT blob FROM outbox_files)
 """
 
 
@@ -137,9 +155,12 @@ def _readable(file: Path) -> Iterator[tuple[str, tuple[Value, ...]]]:
     """Yield the name of the table and the values of every row that is worth keeping."""
     for saved in salvage(file):
         for table, shape in _TABLES.items():
+            added = _ADDED.get(table, ())
             missing = len(shape) - len(saved.values)
-            values = (*saved.values, *[None] * missing) if 0 <= missing <= _ADDED.get(table, 0) else ()
-            if values and all(map(_fits, values, shape)):
+            if not 0 <= missing <= len(added):
+                continue
+            values = (*saved.values, *added[len(added) - missing :])
+            if all(map(_fits, values, shape)):
                 row = (saved.n, *values[1:])
                 if saved.whole and (table != "blobs" or _is_blob(row)):
                     yield table, row
@@ -161,8 +182,6 @@ def _makes_sense(connection: sqlite3.Connection) -> bool:
         for table, columns, read, _blank in _READERS:
             for row in connection.execute(f"SELECT {columns} FROM {table}"):
                 read(row)
-        for _text in connection.execute("SELECT text FROM pieces"):
-            pass
     except sqlite3.DatabaseError as error:
         if hasattr(error, "sqlite_errorcode"):
             raise
@@ -185,6 +204,9 @@ def _message(row: rows.Row) -> Message:
 _READERS: tuple[tuple[str, str, Callable[[rows.Row], object], str], ...] = (
     ("sessions", rows.SESSION_COLUMNS, rows.session_of, "tags = '[]', sampling = '{}'"),
     ("messages", rows.MESSAGE_COLUMNS, _message, "details = '{}', token_ids = x''"),
+    ("parts", rows.PART_COLUMNS, rows.part_of, "details = '{}', token_ids = x''"),
+    ("pieces", rows.PART_COLUMNS, rows.part_of, "kind = 'text', details = '{}', token_ids = x''"),
+    ("outbox", "follows, text", tuple, "follows = NULL"),
 )
 """Tables, their columns, what reads a row, and what makes a torn row readable."""
 

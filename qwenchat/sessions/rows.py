@@ -1,30 +1,60 @@
-"""Sessions and messages as rows, and back. A row that makes no sense is an error of the database, not of the code.
+"""Sessions and messages as rows of the database, and back; messages with their parts, attachments and pieces.
 
-Messages in the database: written with their attachments and pieces, read back as branches and trees.
+A message that is one Text stands in its row alone. Any other one has a row for each part in `parts`. What a streaming
+answer gets is added to `pieces` and becomes parts when the answer ends. A row that makes no sense is an error of the
+database, not of the code. Transactions and locks are the callers' business.
 """
 
-import json
 import math
 import sqlite3
 import struct
-from collections.abc import Collection, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import msgspec
 
-from qwenchat.chat.conversation import Attachment, FinishReason, Message, Role, Session, Status, Timings, Usage
 from qwenchat.chat.memory import no_such_message, no_such_session
+from qwenchat.chat.message import (
+    Attachment,
+    FinishReason,
+    Message,
+    Part,
+    PartKind,
+    Reasoning,
+    Role,
+    Status,
+    Text,
+    Timings,
+    ToolCall,
+    ToolResult,
+    Usage,
+    merged,
+    text_parts,
+)
 from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.session import Session
 from qwenchat.text.safe import whole
 
 Row = Sequence[Any]
 
 SESSION_COLUMNS = "id, created, updated, trashed, pinned, leaf, model, title, tags, sampling, draft, system, context"
 MESSAGE_COLUMNS = "id, parent, role, status, created, finished, model, model_file, details, text, token_ids"
+PART_COLUMNS = "kind, details, token_ids, text"
+
+BRANCH = """
+WITH RECURSIVE path (n, parent) AS (
+    SELECT n, parent FROM messages WHERE id = ? AND removed IS NULL
+    UNION ALL
+    SELECT messages.n, messages.parent FROM path JOIN messages ON messages.n = path.parent AND messages.removed IS NULL
+)"""
+"""For `load`: the messages from the first to the one with an id."""
+TREE = "WITH path (n) AS (SELECT n FROM messages WHERE session = ? AND removed IS NULL)"
+"""For `load`: all messages of the session with a number."""
+_ONE = "WITH path (n) AS (SELECT n FROM messages WHERE id = ?)"
 
 
-class _Details(msgspec.Struct, frozen=True):
+class _MessageDetails(msgspec.Struct, frozen=True):
     """What a message has besides its columns; nothing searches in it."""
 
     sampling: Sampling | None = None
@@ -34,8 +64,20 @@ class _Details(msgspec.Struct, frozen=True):
     error: str = ""
 
 
-_NONE = _Details()
-_details = msgspec.json.Decoder(_Details)
+class _PartDetails(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a tool call or its result has besides the columns of its row."""
+
+    id: str = ""
+    """Of the call."""
+    name: str = ""
+    """Of the tool."""
+    is_error: bool = False
+    took_ms: int = 0
+
+
+_NO_DETAILS = _MessageDetails()
+_message_details = msgspec.json.Decoder(_MessageDetails)
+_part_details = msgspec.json.Decoder(_PartDetails)
 _sampling = msgspec.json.Decoder(Sampling)
 _tags = msgspec.json.Decoder(tuple[str, ...])
 _ROLES = {role.value: role for role in Role}
@@ -81,35 +123,36 @@ def session_of(row: Row) -> Session:
             trashed=trashed,
         )
     except msgspec.MsgspecError as error:
-        raise _senseless(session_id, error) from error
+        raise _bad_row(session_id, error) from error
 
 
 def message_of(
     row: Row,
     session: str,
     parent: str | None,
+    *,
+    parts: tuple[Part, ...] = (),
     attachments: tuple[Attachment, ...] = (),
-    pieces: Sequence[tuple[str, bytes]] = (),
 ) -> Message:
-    """Return a message from MESSAGE_COLUMNS. Raises sqlite3.DatabaseError for values that can't be."""
+    """Return a message from MESSAGE_COLUMNS, with the text of its row where it has no `parts`.
+
+    Raises sqlite3.DatabaseError for values that can't be.
+    """
     message_id, _parent, role, status, created, finished, model, model_file, details, text, token_ids = row
-    if pieces:
-        text, token_ids = joined(text, token_ids, pieces)
     try:
-        more = _NONE if details == "{}" else _details.decode(details)
+        more = _NO_DETAILS if details == "{}" else _message_details.decode(details)
         return Message(
             id=message_id,
             session=session,
             parent=parent,
             role=_ROLES[role],
-            text=text,
+            parts=parts or text_parts(text, unpacked(token_ids)),
             created=created,
             status=_STATUSES[status],
             finished=finished,
             model=model,
             model_file=model_file,
             sampling=more.sampling,
-            token_ids=unpacked(token_ids),
             finish_reason=more.finish_reason,
             usage=more.usage,
             timings=more.timings,
@@ -117,7 +160,39 @@ def message_of(
             error=more.error,
         )
     except (msgspec.MsgspecError, KeyError, struct.error) as error:
-        raise _senseless(message_id, error) from error
+        raise _bad_row(message_id, error) from error
+
+
+def part_row(part: Part) -> Row:
+    """Return the values of PART_COLUMNS."""
+    match part:
+        case Text(text, token_ids):
+            kind, details = PartKind.TEXT, _PartDetails()
+        case Reasoning(text, token_ids):
+            kind, details = PartKind.REASONING, _PartDetails()
+        case ToolCall(call_id, name, text, token_ids):
+            kind, details = PartKind.TOOL_CALL, _PartDetails(id=whole(call_id), name=whole(name))
+        case ToolResult(call_id, name, text, is_error, took_ms):
+            kind, token_ids = PartKind.TOOL_RESULT, ()
+            details = _PartDetails(id=whole(call_id), name=whole(name), is_error=is_error, took_ms=took_ms)
+    return kind, _json(details), packed(token_ids), whole(text)
+
+
+def part_of(row: Row) -> Part:
+    """Return a part from PART_COLUMNS. Raises sqlite3.DatabaseError for values that can't be."""
+    kind, details, token_ids, text = row
+    try:
+        tokens = unpacked(token_ids)
+        if kind == PartKind.TEXT:
+            return Text(text, tokens)
+        if kind == PartKind.REASONING:
+            return Reasoning(text, tokens)
+        more = _part_details.decode(details)
+        if PartKind(kind) is PartKind.TOOL_CALL:
+            return ToolCall(more.id, more.name, text, tokens)
+        return ToolResult(more.id, more.name, text, more.is_error, more.took_ms)
+    except (msgspec.MsgspecError, ValueError, struct.error) as error:
+        raise _bad_row(kind, error) from error
 
 
 def details_json(message: Message) -> str:
@@ -142,19 +217,14 @@ def unpacked(data: bytes) -> tuple[int, ...]:
     return struct.unpack(f"<{len(data) // 4}I", data)
 
 
-def joined(text: str, token_ids: bytes, pieces: Sequence[tuple[str, bytes]]) -> tuple[str, bytes]:
-    """Return an answer's text and tokens with the pieces after them."""
-    return text + "".join(piece for piece, _ids in pieces), token_ids + b"".join(ids for _piece, ids in pieces)
-
-
 def _set_fields(sampling: Sampling) -> dict[str, object]:
     chosen: dict[str, object] = {**asdict(sampling), "stop": [whole(stop) for stop in sampling.stop]}
     if sampling.schema is not None:
         chosen["schema"] = whole(sampling.schema)
-    return {name: value for name, value in chosen.items() if value not in (None, []) and not _endless(value)}
+    return {name: value for name, value in chosen.items() if value not in (None, []) and not _infinite(value)}
 
 
-def _endless(value: object) -> bool:
+def _infinite(value: object) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
@@ -166,43 +236,42 @@ def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _senseless(row_id: object, error: Exception) -> sqlite3.DatabaseError:
+def _bad_row(row_id: object, error: Exception) -> sqlite3.DatabaseError:
     return sqlite3.DatabaseError(f"the row of {row_id!r} makes no sense: {error!r}")
 
 
-BRANCH = """
-WITH RECURSIVE path (n, parent) AS (
-    SELECT n, parent FROM messages WHERE id = ? AND removed IS NULL
-    UNION ALL
-    SELECT messages.n, messages.parent FROM path JOIN messages ON messages.n = path.parent AND messages.removed IS NULL
-)"""
-TREE = "WITH path (n) AS (SELECT n FROM messages WHERE session = ? AND removed IS NULL)"
-
-
 def load(connection: sqlite3.Connection, path: str, key: object, session_id: str) -> list[Message]:
-    """Return the messages of `path`, a WITH clause, parents first."""
+    """Return the messages of `path`, which is BRANCH or TREE, parents first."""
     columns = MESSAGE_COLUMNS.replace("parent", "messages.parent")
     found = connection.execute(
-        f"{path} SELECT path.n, EXISTS (SELECT 1 FROM attachments WHERE message = path.n), {columns} "
+        f"{path} SELECT path.n, EXISTS (SELECT 1 FROM attachments WHERE message = path.n), "
+        f"role = 'assistant' AND EXISTS (SELECT 1 FROM parts WHERE message = path.n), {columns} "
         "FROM path CROSS JOIN messages ON messages.n = path.n ORDER BY path.n",
         (key,),
     ).fetchall()
-    ids = {row[0]: row[2] for row in found}
+    ids = {row[0]: row[3] for row in found}
     messages = []
-    for n, attached, *row in found:
-        attachments = _attachments(connection, n) if attached else ()
-        pieces = _pieces(connection, n) if row[3] == Status.STREAMING else ()
-        messages.append(message_of(row, session_id, ids.get(row[1]), attachments, pieces))
+    for n, has_attachments, has_parts, *row in found:
+        message = message_of(
+            row,
+            session_id,
+            ids.get(row[1]),
+            parts=_parts(connection, n) if has_parts else (),
+            attachments=attachments_of(connection, "attachments WHERE message = ? ORDER BY position", n)
+            if has_attachments
+            else (),
+        )
+        messages.append(_grown(connection, n, message) if message.status is Status.STREAMING else message)
     return messages
 
 
-def is_kept(connection: sqlite3.Connection, message_id: str) -> bool:
-    """Say whether a message with this id is there, deleted or not."""
+def is_stored(connection: sqlite3.Connection, message_id: str) -> bool:
+    """Return whether a message with this id is there, deleted or not."""
     return connection.execute("SELECT 1 FROM messages WHERE id = ?", (message_id,)).fetchone() is not None
 
 
 def insert(connection: sqlite3.Connection, message: Message, *, below_deleted: bool = False) -> None:
-    """Keep a new message. Raises NotFound for a session, or a parent in it, that is not kept.
+    """Store a new message. Raises NotFound for a session, or a parent in it, that is not stored.
 
     A parent must not be deleted either, unless `below_deleted`: what follows a deleted message is read as the first of
     its branch.
@@ -230,53 +299,73 @@ def insert(connection: sqlite3.Connection, message: Message, *, below_deleted: b
             whole(message.model_file),
             details_json(message),
             whole(message.text),
-            packed(message.token_ids),
+            packed(message.token_ids if _is_one_text(message) else ()),
         ),
     ).lastrowid
+    _insert_parts(connection, n, message)
     for position, attachment in enumerate(message.attachments):
-        connection.execute("INSERT OR IGNORE INTO blobs (sha256, data) VALUES (?, ?)", _blob(attachment))
         connection.execute(
-            "INSERT INTO attachments (message, position, blob, name, media_type) "
-            "SELECT ?, ?, n, ?, ? FROM blobs WHERE sha256 = ?",
-            (n, position, whole(attachment.name), whole(attachment.media_type), attachment.digest),
+            "INSERT INTO attachments (message, position, blob, name, media_type) VALUES (?,?,?,?,?)",
+            (n, position, *attachment_row(connection, attachment)),
         )
 
 
-def take_out(connection: sqlite3.Connection, ids: Collection[str]) -> bool:
-    """Delete the rows of messages; none of them where one is not there or anything else follows one."""
-    wanted = json.dumps([*ids])
-    listed = "SELECT n FROM messages WHERE removed IS NULL AND id IN (SELECT value FROM json_each(?))"
-    found = {n for (n,) in connection.execute(listed, (wanted,))}
-    below = {n for (n,) in connection.execute(f"SELECT n FROM messages WHERE parent IN ({listed})", (wanted,))}
-    if len(found) < len(ids) or not below <= found:
-        return False
-    connection.execute(f"DELETE FROM messages WHERE n IN ({listed})", (wanted,))
-    return True
-
-
-def _attachments(connection: sqlite3.Connection, n: int) -> tuple[Attachment, ...]:
-    found = connection.execute(
-        "SELECT name, media_type, data FROM attachments JOIN blobs ON blobs.n = blob WHERE message = ? "
-        "ORDER BY position",
-        (n,),
-    )
-    return tuple(Attachment(*row) for row in found)
-
-
-def _blob(attachment: Attachment) -> tuple[str, bytes]:
-    return attachment.digest, attachment.data
-
-
-def _pieces(connection: sqlite3.Connection, n: int) -> list[tuple[str, bytes]]:
-    return connection.execute("SELECT text, token_ids FROM pieces WHERE message = ? ORDER BY n", (n,)).fetchall()
+def append(connection: sqlite3.Connection, message_id: str, fragments: Iterable[Part]) -> None:
+    """Add to an answer that is streaming. Raises NotFound for any other message."""
+    for fragment in merged(fragments):
+        added = connection.execute(
+            f"INSERT INTO pieces (message, {PART_COLUMNS}) "
+            "SELECT n, ?, ?, ?, ? FROM messages WHERE id = ? AND status = 'streaming'",
+            (*part_row(fragment), message_id),
+        )
+        if not added.rowcount:
+            raise no_such_message(message_id)
 
 
 def fold(connection: sqlite3.Connection, message_id: str) -> None:
-    """Make an answer's pieces part of its text, which puts it into the search index."""
-    n, text, token_ids = connection.execute(
-        "SELECT n, text, token_ids FROM messages WHERE id = ?", (message_id,)
-    ).fetchone()
-    if pieces := _pieces(connection, n):
-        whole = joined(text, token_ids, pieces)
-        connection.execute("UPDATE messages SET text = ?, token_ids = ? WHERE n = ?", (*whole, n))
-        connection.execute("DELETE FROM pieces WHERE message = ?", (n,))
+    """Make the pieces of a streaming answer its parts, which puts them into the search index."""
+    [message] = load(connection, _ONE, message_id, "")
+    [n] = connection.execute("SELECT n FROM messages WHERE id = ?", (message_id,)).fetchone()
+    if not connection.execute("DELETE FROM pieces WHERE message = ?", (n,)).rowcount:
+        return
+    token_ids = packed(message.token_ids if _is_one_text(message) else ())
+    connection.execute("UPDATE messages SET text = ?, token_ids = ? WHERE n = ?", (message.text, token_ids, n))
+    connection.execute("DELETE FROM parts WHERE message = ?", (n,))
+    _insert_parts(connection, n, message)
+
+
+def attachment_row(connection: sqlite3.Connection, attachment: Attachment) -> Row:
+    """Store the contents of a file unless they are stored, and return the values of `blob, name, media_type`."""
+    digest = attachment.digest
+    connection.execute("INSERT OR IGNORE INTO blobs (sha256, data) VALUES (?, ?)", (digest, attachment.data))
+    [blob] = connection.execute("SELECT n FROM blobs WHERE sha256 = ?", (digest,)).fetchone()
+    return blob, whole(attachment.name), whole(attachment.media_type)
+
+
+def attachments_of(connection: sqlite3.Connection, source: str, n: int) -> tuple[Attachment, ...]:
+    """Return the files of `source`, a table with its conditions on the number `n`."""
+    found = connection.execute(f"SELECT name, media_type, (SELECT data FROM blobs WHERE n = blob) FROM {source}", (n,))
+    return tuple(Attachment(*row) for row in found)
+
+
+def _is_one_text(message: Message) -> bool:
+    return not message.parts or (len(message.parts) == 1 and isinstance(message.parts[0], Text))
+
+
+def _insert_parts(connection: sqlite3.Connection, n: int | None, message: Message) -> None:
+    if not _is_one_text(message):
+        connection.executemany(
+            f"INSERT INTO parts (message, position, {PART_COLUMNS}) VALUES (?,?,?,?,?,?)",
+            [(n, position, *part_row(part)) for position, part in enumerate(message.parts)],
+        )
+
+
+def _parts(connection: sqlite3.Connection, n: int) -> tuple[Part, ...]:
+    rows = connection.execute(f"SELECT {PART_COLUMNS} FROM parts WHERE message = ? ORDER BY position", (n,))
+    return tuple(map(part_of, rows))
+
+
+def _grown(connection: sqlite3.Connection, n: int, message: Message) -> Message:
+    """Return a streaming answer with what it has got since it began to stream."""
+    pieces = connection.execute(f"SELECT {PART_COLUMNS} FROM pieces WHERE message = ? ORDER BY n", (n,)).fetchall()
+    return replace(message, parts=merged([*message.parts, *map(part_of, pieces)])) if pieces else message

@@ -1,12 +1,9 @@
-"""Finding messages and titles by words, in English, Chinese and anything mixed.
+"""Finding messages and titles by words, in English, Chinese and anything mixed, with an excerpt of each.
 
-Few matches are ranked by BM25; where very many match, the newest come first, which costs the same however many
-there are. A last word that finds little is tried as the beginning of a word.
-
-The part of a text around what was found, with the found words marked as data, never as markup.
-
-FTS5 itself says which words match, on the few texts that are shown: so that stems, phrases and beginnings are
-marked by the rules that found them. Nothing is read from the conversations' database here.
+Few matches are ranked by BM25; where very many match, the newest come first, which costs the same however many there
+are. A last word that finds little is tried as the beginning of a word. Reasoning is an index of its own, searched in
+place of the texts on request (`in:reasoning`). What was found is marked as data, never as markup: FTS5 itself says
+which words match, on the few texts that are shown, so that they are marked by the rules that found them.
 """
 
 import json
@@ -17,18 +14,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qwenchat.chat.conversation import Role
+from qwenchat.chat.message import Role
 from qwenchat.sessions.database import Database
-from qwenchat.sessions.query import Query, understand
+from qwenchat.sessions.query import Query, parse_query
 from qwenchat.sessions.words import TOKENIZER, fold, tokens, unspaced
 from qwenchat.text.pinyin import initials
 from qwenchat.text.safe import clean, clean_line
 
-Span = tuple[int, int]
-
+MANY = 1000
+"""More matches than this are not ranked and not counted."""
+_FEW = 20
+"""Fewer matches than this are widened to beginnings of words."""
+_MAX_TITLES = 10
+"""Titles that are shown before the messages at most."""
 _BEFORE = 40
 """Characters shown before the first mark."""
 _WIDTH = 200
+"""Characters of an excerpt."""
+
+Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,217 @@ class Excerpt:
 
     text: str
     marks: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A message, or a session's title where `message` is None."""
+
+    session: str
+    title: str
+    message: str | None
+    role: Role | None
+    created: int
+    """The message's time, or when the session was last written to; Unix milliseconds."""
+    excerpt: Excerpt
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResults:
+    """A page of what was found."""
+
+    hits: tuple[Hit, ...]
+    messages: int
+    """How many messages match; MANY when it is that many or more."""
+    ranked: bool
+    """Whether the best come first; if not, the newest."""
+
+
+class SessionSearch:
+    """Searches everything outside the trash. Every method may raise StoreError; what is typed is never wrong."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def find(self, typed: str, limit: int = 50, offset: int = 0, *, trashed: bool = False) -> SearchResults:
+        """Return matching titles (on the first page) and a page of messages; nothing for an empty query.
+
+        `trashed` looks in the trash instead.
+        """
+        query = parse_query(typed)
+        match = query.match
+        if not match and (query.items or not query.narrows):
+            return SearchResults((), 0, True)
+        with self._database.read() as connection:
+            newest = _Messages(connection, query, trashed, match)
+            first = newest.page(MANY, 0)
+            if len(first) < _FEW and query.wider:
+                match = query.wider
+                newest = _Messages(connection, query, trashed, match)
+                first = newest.page(MANY, 0)
+            ranked = bool(match) and len(first) < MANY
+            if ranked:
+                page = newest.page(limit, offset, ranked=True)
+            elif offset + limit <= len(first):
+                page = first[offset : offset + limit]
+            else:
+                page = newest.page(limit, offset)
+            titles: list[Hit] = []
+            if not (offset or query.roles or query.models or query.reasoning):
+                titles = _titles(connection, query, trashed, match)
+                known = {hit.session for hit in titles}
+                titles += [hit for hit in _titles_by_initials(connection, query, trashed) if hit.session not in known]
+            return SearchResults((*titles[:_MAX_TITLES], *_hits(connection, query, page, match)), len(first), ranked)
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """What is searched: a full-text index and how its rows belong to messages. All fields are SQL."""
+
+    name: str
+    source: str
+    """The index, joined with `messages`."""
+    row: str
+    """The number of a message, by which the index can skip rows where it is the number of its row."""
+    grouping: str
+    """What makes one row of several that belong to one message."""
+    text: str
+    """The text of a message that is indexed; NULL where it has none."""
+
+
+_TEXTS = _Index(
+    name="words",
+    source="words CROSS JOIN messages ON messages.n = words.rowid",
+    row="words.rowid",
+    grouping="",
+    text="messages.text",
+)
+_REASONING = _Index(
+    name="reasoning",
+    source="reasoning CROSS JOIN parts ON parts.n = reasoning.rowid CROSS JOIN messages ON messages.n = parts.message",
+    row="messages.n",
+    grouping="GROUP BY messages.n",
+    text="(SELECT group_concat(text, char(10)) FROM parts WHERE message = messages.n AND kind = 'reasoning')",
+)
+
+
+def _index_of(query: Query) -> _Index:
+    return _REASONING if query.reasoning else _TEXTS
+
+
+class _Messages:
+    """Numbers of the messages that `match` finds (all, if empty) and that pass the query's filters."""
+
+    def __init__(self, connection: sqlite3.Connection, query: Query, trashed: bool, match: str) -> None:
+        sessions, values = _sessions(query, trashed)
+        times = _times(query, "messages.created")
+        # One look at each message's session, or all sessions that pass looked up beforehand where they are few.
+        of_session = f"messages.session IN ({sessions})"
+        where = [*times, of_session if query.few else f"EXISTS ({sessions} AND sessions.n = messages.session)"]
+        index = _index_of(query)
+        row = index.row if match else "messages.n"
+        for name, condition in (("times", " AND ".join(times)), ("sessions", of_session if query.few else "")):
+            if condition:
+                # Between the first and the last that can pass: the index skips all others by itself.
+                bounds = f"SELECT min(n), max(n) FROM messages WHERE {condition}"
+                values[f"{name}_first"], values[f"{name}_last"] = connection.execute(bounds, values).fetchone()
+                where.append(f"{row} BETWEEN :{name}_first AND :{name}_last")
+        where.append("messages.removed IS NULL")
+        if query.roles:
+            where.append("messages.role IN (SELECT value FROM json_each(:roles))")
+            values["roles"] = json.dumps(sorted(query.roles))
+        for number, model in enumerate(query.models):
+            where.append(f"instr(lower(messages.model), lower(:model{number}))")
+            values[f"model{number}"] = model
+        if match:
+            where.append(f"{index.name} MATCH :match")
+        else:
+            where.append(f"{index.text} IS NOT NULL")
+        self._connection, self._values = connection, {**values, "match": match}
+        self._select = f"""
+            SELECT messages.n FROM {index.source if match else "messages"} WHERE {" AND ".join(where)}
+            {index.grouping if match else ""}
+        """
+        self._newest = f"{row} DESC"
+        self._best = f"min(round({index.name}.rank, 1))" if index.grouping else f"round({index.name}.rank, 1)"
+
+    def page(self, limit: int, offset: int, *, ranked: bool = False) -> list[int]:
+        """Return a page, the last that were stored first; `ranked`, the best first, the newer of two as good."""
+        order = f"{self._best}, {self._newest}" if ranked else self._newest
+        statement = f"{self._select} ORDER BY {order} LIMIT :limit OFFSET :offset"
+        values = {**self._values, "limit": limit, "offset": offset}
+        return [n for (n,) in self._connection.execute(statement, values)]
+
+
+def _sessions(query: Query, trashed: bool) -> tuple[str, dict[str, Any]]:
+    """Return the sessions that pass the filters, as a SELECT of their numbers, and all filters' values."""
+    where = [f"trashed IS {'NOT ' if trashed else ''}NULL"]
+    values: dict[str, Any] = {"before": query.before, "after": query.after}
+    for number, tag in enumerate(query.tags):
+        where.append(f"EXISTS (SELECT 1 FROM json_each(tags) WHERE lower(value) = lower(:tag{number}))")
+        values[f"tag{number}"] = tag
+    for number, session in enumerate(query.sessions):
+        where.append(f"id BETWEEN :in{number} AND :in{number} || '\U0010ffff'")
+        values[f"in{number}"] = session.lower()
+    return f"SELECT n FROM sessions WHERE {' AND '.join(where)}", values
+
+
+def _times(query: Query, column: str) -> list[str]:
+    before = [] if query.before is None else [f"{column} < :before"]
+    return before if query.after is None else [*before, f"{column} >= :after"]
+
+
+def _titles(connection: sqlite3.Connection, query: Query, trashed: bool, match: str) -> list[Hit]:
+    if not match:
+        return []
+    sessions, values = _sessions(query, trashed)
+    where = [*_times(query, "updated"), f"sessions.n IN ({sessions})"]
+    found = connection.execute(
+        f"""
+        SELECT id, sessions.title, updated FROM titles CROSS JOIN sessions ON sessions.n = titles.rowid
+        WHERE titles MATCH :match AND {" AND ".join(where)} ORDER BY titles.rowid DESC LIMIT {_MAX_TITLES}
+        """,
+        {**values, "match": match},
+    ).fetchall()
+    shown = excerpts([title for _id, title, _updated in found], match)
+    return [
+        Hit(session, title, None, None, updated, excerpt)
+        for (session, title, updated), excerpt in zip(found, shown, strict=True)
+    ]
+
+
+def _titles_by_initials(connection: sqlite3.Connection, query: Query, trashed: bool) -> list[Hit]:
+    """Return the newest titles with Chinese words whose pinyin initials are the one word that is looked for."""
+    letters = query.initials
+    if not letters:
+        return []
+    sessions, values = _sessions(query, trashed)
+    where = [*_times(query, "updated"), f"n IN ({sessions})", "title GLOB '*[一-鿿]*'"]
+    found: list[Hit] = []
+    statement = f"SELECT id, title, updated FROM sessions WHERE {' AND '.join(where)} ORDER BY updated DESC"
+    for session, title, updated in connection.execute(statement, values):
+        if letters not in initials(title.lower()):
+            continue
+        line = clean_line(title)
+        at = initials(line.lower()).find(letters)
+        if at >= 0:
+            found.append(Hit(session, title, None, None, updated, Excerpt(line, ((at, at + len(letters)),))))
+            if len(found) == _MAX_TITLES:
+                break
+    return found
+
+
+def _hits(connection: sqlite3.Connection, query: Query, page: list[int], match: str) -> list[Hit]:
+    statement = f"""
+        SELECT sessions.id, sessions.title, messages.id, role, messages.created, {_index_of(query).text}
+        FROM messages JOIN sessions ON sessions.n = messages.session WHERE messages.n = ?
+    """
+    found = [connection.execute(statement, (n,)).fetchone() for n in page]
+    shown = excerpts([row[-1] for row in found], match)
+    return [
+        Hit(session, title, message, Role(role), created, excerpt)
+        for (session, title, message, role, created, _text), excerpt in zip(found, shown, strict=True)
+    ]
 
 
 def excerpts(texts: Sequence[str], match: str) -> list[Excerpt]:
@@ -126,183 +341,3 @@ def _word_before(text: str, at: int, limit: int) -> int:
 def _flat(text: str, before: str) -> str:
     line = re.sub(r"\s+", " ", clean(text))
     return line.lstrip() if not before or before.endswith((" ", "…")) else line
-
-
-MANY = 1000
-"""More matches than this are not ranked and not counted."""
-_FEW = 20
-"""Fewer matches than this are widened to beginnings of words."""
-_TITLES = 10
-"""Titles that are shown before the messages at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """A message, or a session's title where `message` is None."""
-
-    session: str
-    title: str
-    message: str | None
-    role: Role | None
-    created: int
-    """The message's time, or when the session was last written to; Unix milliseconds."""
-    excerpt: Excerpt
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A page of what was found."""
-
-    hits: tuple[Hit, ...]
-    messages: int
-    """How many messages match; MANY when it is that many or more."""
-    ranked: bool
-    """Whether the best come first; if not, the newest."""
-
-
-class Search:
-    """Searches everything outside the trash. Every method may raise StoreError; what is typed is never wrong."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def find(self, typed: str, limit: int = 50, offset: int = 0, *, trashed: bool = False) -> Found:
-        """Return matching titles (on the first page) and a page of messages; nothing for an empty query.
-
-        `trashed` looks in the trash instead.
-        """
-        query = understand(typed)
-        match = query.match
-        if not match and (query.items or not query.narrows):
-            return Found((), 0, True)
-        with self._database.read() as connection:
-            newest = _Messages(connection, query, trashed, match)
-            first = newest.page(MANY, 0)
-            if len(first) < _FEW and query.wider:
-                match = query.wider
-                newest = _Messages(connection, query, trashed, match)
-                first = newest.page(MANY, 0)
-            ranked = bool(match) and len(first) < MANY
-            if ranked:
-                page = newest.page(limit, offset, ranked=True)
-            elif offset + limit <= len(first):
-                page = first[offset : offset + limit]
-            else:
-                page = newest.page(limit, offset)
-            titles: list[Hit] = []
-            if not (offset or query.roles or query.models):
-                titles = _titles(connection, query, trashed, match)
-                known = {hit.session for hit in titles}
-                titles += [hit for hit in _read_titles(connection, query, trashed) if hit.session not in known]
-            return Found((*titles[:_TITLES], *_hits(connection, page, match)), len(first), ranked)
-
-
-class _Messages:
-    """Numbers of the messages that `match` finds (all, if empty) and that pass the query's filters."""
-
-    def __init__(self, connection: sqlite3.Connection, query: Query, trashed: bool, match: str) -> None:
-        sessions, values = _sessions(query, trashed)
-        times = _times(query, "messages.created")
-        # One look at each message's session, or all sessions that pass looked up beforehand where they are few.
-        of_session = f"messages.session IN ({sessions})"
-        where = [*times, of_session if query.few else f"EXISTS ({sessions} AND sessions.n = messages.session)"]
-        row = "words.rowid" if match else "messages.n"
-        for name, condition in (("times", " AND ".join(times)), ("sessions", of_session if query.few else "")):
-            if condition:
-                # Between the first and the last that can pass: the index skips all others by itself.
-                bounds = f"SELECT min(n), max(n) FROM messages WHERE {condition}"
-                values[f"{name}_first"], values[f"{name}_last"] = connection.execute(bounds, values).fetchone()
-                where.append(f"{row} BETWEEN :{name}_first AND :{name}_last")
-        where.append("messages.removed IS NULL")
-        if query.roles:
-            where.append("messages.role IN (SELECT value FROM json_each(:roles))")
-            values["roles"] = json.dumps(sorted(query.roles))
-        for number, model in enumerate(query.models):
-            where.append(f"instr(lower(messages.model), lower(:model{number}))")
-            values[f"model{number}"] = model
-        self._connection, self._matched = connection, bool(match)
-        self._values = {**values, "match": match}
-        self._select = f"""
-            SELECT messages.n FROM {"words CROSS JOIN messages ON messages.n = words.rowid" if match else "messages"}
-            WHERE {"words MATCH :match AND" if match else ""} {" AND ".join(where)}
-        """
-
-    def page(self, limit: int, offset: int, *, ranked: bool = False) -> list[int]:
-        """Return a page, the last that were kept first; `ranked`, the best first, the newer of two as good."""
-        order = "words.rowid DESC" if self._matched else "messages.n DESC"
-        if ranked:
-            order = f"round(words.rank, 1), {order}"
-        statement = f"{self._select} ORDER BY {order} LIMIT :limit OFFSET :offset"
-        values = {**self._values, "limit": limit, "offset": offset}
-        return [n for (n,) in self._connection.execute(statement, values)]
-
-
-def _sessions(query: Query, trashed: bool) -> tuple[str, dict[str, Any]]:
-    """Return the sessions that pass the filters, as a SELECT of their numbers, and all filters' values."""
-    where = [f"trashed IS {'NOT ' if trashed else ''}NULL"]
-    values: dict[str, Any] = {"before": query.before, "after": query.after}
-    for number, tag in enumerate(query.tags):
-        where.append(f"EXISTS (SELECT 1 FROM json_each(tags) WHERE lower(value) = lower(:tag{number}))")
-        values[f"tag{number}"] = tag
-    for number, session in enumerate(query.sessions):
-        where.append(f"id BETWEEN :in{number} AND :in{number} || '\U0010ffff'")
-        values[f"in{number}"] = session.lower()
-    return f"SELECT n FROM sessions WHERE {' AND '.join(where)}", values
-
-
-def _times(query: Query, column: str) -> list[str]:
-    before = [] if query.before is None else [f"{column} < :before"]
-    return before if query.after is None else [*before, f"{column} >= :after"]
-
-
-def _titles(connection: sqlite3.Connection, query: Query, trashed: bool, match: str) -> list[Hit]:
-    if not match:
-        return []
-    sessions, values = _sessions(query, trashed)
-    where = [*_times(query, "updated"), f"sessions.n IN ({sessions})"]
-    found = connection.execute(
-        f"""
-        SELECT id, sessions.title, updated FROM titles CROSS JOIN sessions ON sessions.n = titles.rowid
-        WHERE titles MATCH :match AND {" AND ".join(where)} ORDER BY titles.rowid DESC LIMIT {_TITLES}
-        """,
-        {**values, "match": match},
-    ).fetchall()
-    parts = excerpts([title for _id, title, _updated in found], match)
-    return [
-        Hit(session, title, None, None, updated, excerpt)
-        for (session, title, updated), excerpt in zip(found, parts, strict=True)
-    ]
-
-
-def _read_titles(connection: sqlite3.Connection, query: Query, trashed: bool) -> list[Hit]:
-    """Return the newest titles with Chinese words whose pinyin initials are the one word that is looked for."""
-    letters = query.initials
-    if not letters:
-        return []
-    sessions, values = _sessions(query, trashed)
-    where = [*_times(query, "updated"), f"n IN ({sessions})", "title GLOB '*[一-鿿]*'"]
-    found: list[Hit] = []
-    statement = f"SELECT id, title, updated FROM sessions WHERE {' AND '.join(where)} ORDER BY updated DESC"
-    for session, title, updated in connection.execute(statement, values):
-        if letters not in initials(title.lower()):
-            continue
-        line = clean_line(title)
-        at = initials(line.lower()).find(letters)
-        if at >= 0:
-            found.append(Hit(session, title, None, None, updated, Excerpt(line, ((at, at + len(letters)),))))
-            if len(found) == _TITLES:
-                break
-    return found
-
-
-def _hits(connection: sqlite3.Connection, page: list[int], match: str) -> list[Hit]:
-    query = """
-        SELECT sessions.id, sessions.title, messages.id, role, messages.created, text
-        FROM messages JOIN sessions ON sessions.n = messages.session WHERE messages.n = ?
-    """
-    found = [connection.execute(query, (n,)).fetchone() for n in page]
-    parts = excerpts([row[-1] for row in found], match)
-    return [
-        Hit(session, title, message, Role(role), created, excerpt)
-        for (session, title, message, role, created, _text), excerpt in zip(found, parts, strict=True)
-    ]

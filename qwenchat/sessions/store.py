@@ -1,38 +1,43 @@
-"""Conversations on disk: implements `chat.ports.SessionStore` over one SQLite database.
+"""Sessions on disk: implements `chat.ports.SessionStore` over one SQLite database.
 
-A streaming answer grows by short rows (`pieces`) and becomes one text when it ends, so that saving a piece costs the
-same however long the answer is. Which sessions there are is `shelf`, finding words is `search`, deleting is `trash`.
+A streaming answer grows by short rows (`pieces`) and is put together when it ends, so that saving a piece costs the
+same however long the answer is. Which sessions there are is `listing`, finding words is `search`, deleting is `trash`,
+questions that wait are `outbox`. Nothing here overwrites or moves a message.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from qwenchat.chat.conversation import Message, Role, Session, Status, Tree, title_of
 from qwenchat.chat.ids import Clock, NewId, UUIDv7, unix_ms
 from qwenchat.chat.memory import no_such_message, no_such_session
+from qwenchat.chat.message import Message, Part, Role, Status
+from qwenchat.chat.session import Session, Waiting, title_of
+from qwenchat.chat.tree import Tree
 from qwenchat.errors import NotFound
 from qwenchat.i18n import _
 from qwenchat.sessions import rows
 from qwenchat.sessions.archive import Archive
 from qwenchat.sessions.database import BUSY_S, Database
-from qwenchat.sessions.listing import Shelf
+from qwenchat.sessions.listing import SessionListing
 from qwenchat.sessions.locks import SessionLocks
 from qwenchat.sessions.migrate import migrate
-from qwenchat.sessions.search import Search
+from qwenchat.sessions.outbox import QuestionOutbox
+from qwenchat.sessions.search import SessionSearch
 from qwenchat.sessions.trash import Trash
 from qwenchat.text.safe import whole
 
+_OfSession = TypeVar("_OfSession", Message, Waiting)
 _INSERT_SESSION = f"INSERT INTO sessions ({rows.SESSION_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
 
 
 class Store:
-    """All conversations. Safe from any thread and beside other programs; every method may raise StoreError."""
+    """All sessions. Safe from any thread and beside other programs; every method may raise StoreError."""
 
-    keeps = True
+    persists = True
 
     def __init__(
         self, file: Path, *, clock: Clock = unix_ms, new_id: NewId | None = None, busy_s: float = BUSY_S
@@ -41,18 +46,20 @@ class Store:
         self._database = Database(file, busy_s)
         self._locks = SessionLocks(file.parent / "locks")
         self._clock, self._new_id = clock, new_id or UUIDv7(clock)
-        self.shelf = Shelf(self._database)
-        self.search = Search(self._database)
+        self._outbox = QuestionOutbox(self._database, self._locks)
+        self.listing = SessionListing(self._database)
+        self.search = SessionSearch(self._database)
         self.trash = Trash(self._database, self._locks, clock)
         self.settle()
 
     def close(self) -> None:
-        """Close the database. May be called twice."""
+        """Close the database and give up the outbox. May be called twice."""
+        self._outbox.close()
         self._database.close()
 
     @contextmanager
-    def together(self) -> Iterator[None]:
-        """Make all that this thread writes in the block one transaction: everything is kept or nothing is."""
+    def transaction(self) -> Iterator[None]:
+        """Make all that this thread writes in the block one transaction: everything is stored or nothing is."""
         with self._database.write():
             yield
 
@@ -103,37 +110,30 @@ class Store:
             ).fetchone()
             return rows.load(connection, rows.BRANCH, leaf, found[0]) if found else []
 
-    def add(self, *new: Message) -> None:
-        """Keep new messages in one transaction and make the last one their session's leaf.
+    def add(self, *messages: Message) -> None:
+        """Store new messages in one transaction and make the last one their session's leaf.
 
-        A message comes after its parent. Raises NotFound for an unknown session and for a parent that
-        is unknown or deleted.
+        A message comes after its parent; a question of the outbox leaves it. Raises NotFound for an unknown session
+        and for a parent that is unknown or deleted.
         """
         with self._database.write() as connection:
-            for message in new:
+            for message in messages:
                 rows.insert(connection, message)
-            for session_id in dict.fromkeys(message.session for message in new):
-                own = [message for message in new if message.session == session_id]
+            self._outbox.remove([message.id for message in messages])
+            for session_id, own in _by_session(messages).items():
                 self.update(_written_to(self.session(session_id), own))
 
-    def move(self, *questions: Message) -> None:
+    def append(self, message_id: str, fragments: Sequence[Part]) -> None:
         with self._database.write() as connection:
-            if rows.take_out(connection, {question.id for question in questions}):
-                self.add(*questions)  # in new rows, as a message comes after its parent
-
-    def append(self, message_id: str, text: str, token_ids: Sequence[int]) -> None:
-        with self._database.write() as connection:
-            added = connection.execute(
-                "INSERT INTO pieces (message, token_ids, text) "
-                "SELECT n, ?, ? FROM messages WHERE id = ? AND status = 'streaming'",
-                (rows.packed(token_ids), whole(text), message_id),
-            )
-            if not added.rowcount:
-                raise no_such_message(message_id)
+            rows.append(connection, message_id, fragments)
 
     def amend(self, answer: Message) -> None:
         with self._database.write() as connection:
-            changed = connection.execute(
+            if not rows.is_stored(connection, answer.id):
+                raise no_such_message(answer.id)
+            if answer.status is not Status.STREAMING:
+                rows.fold(connection, answer.id)
+            connection.execute(
                 "UPDATE messages SET status = ?, finished = ?, model = ?, model_file = ?, details = ? WHERE id = ?",
                 (
                     answer.status,
@@ -144,10 +144,18 @@ class Store:
                     answer.id,
                 ),
             )
-            if not changed.rowcount:
-                raise no_such_message(answer.id)
-            if answer.status is not Status.STREAMING:
-                rows.fold(connection, answer.id)
+
+    def enqueue(self, waiting: Waiting) -> None:
+        self._outbox.add(waiting)
+
+    def waiting(self, session_id: str) -> list[Waiting]:
+        """Return the questions of a session that this store will ask, oldest first; not those of other programs."""
+        return self._outbox.waiting(session_id)
+
+    def withdraw(self, session_id: str) -> list[Message]:
+        """Put the waiting questions of a session into its tree, unanswered, and return them there."""
+        with self._database.write() as connection:
+            return self._enter(connection, self._outbox.waiting(session_id))
 
     def streaming(self, session_id: str) -> AbstractContextManager[None]:
         return self._locks.hold(session_id)
@@ -155,18 +163,24 @@ class Store:
     def settle(self) -> int:
         """Mark answers as interrupted whose program is gone, and return how many there were.
 
-        A living program holds its session's lock for as long as it streams.
+        Its waiting questions enter the tree, unanswered. A living program holds its session's lock for as long as it
+        streams, and the one of its outbox for as long as it lives.
         """
         with self._database.read() as connection:
             sessions = connection.execute(
                 "SELECT DISTINCT sessions.id FROM messages JOIN sessions ON sessions.n = messages.session "
                 "WHERE messages.status = 'streaming'"
             ).fetchall()
-        return sum(self._interrupt(session_id) for (session_id,) in sessions)
+        interrupted = sum(self._interrupt(session_id) for (session_id,) in sessions)
+        with self._outbox.abandoned() as waiting:
+            if waiting:
+                with self._database.write() as connection:
+                    self._enter(connection, waiting)
+        return interrupted
 
     def find(self, prefix: str) -> Session:
         """Return the session whose id begins with `prefix`. Raises NotFound, or WrongUse where several do."""
-        return self.session(self.shelf.resolve(prefix))
+        return self.session(self.listing.resolve(prefix))
 
     def find_to_go_on(self, prefix: str) -> Session:
         """Return what `find` does. Raises NotFound for a session in the trash too: it may go any day."""
@@ -180,7 +194,7 @@ class Store:
 
     def sessions(self) -> list[Session]:
         """Return every session that is not in the trash, pinned ones first, then the newest."""
-        return [listed.session for listed in self.shelf.newest(limit=-1)]
+        return [listed.session for listed in self.listing.newest(limit=-1)]
 
     def archive(self, session_id: str) -> Archive:
         """Return a session with all its messages, as one value. Raises NotFound."""
@@ -188,10 +202,10 @@ class Store:
             return Archive(self.session(session_id), tuple(self.tree(session_id)))
 
     def add_archives(self, archives: Sequence[Archive]) -> int:
-        """Keep sessions in one transaction and return how many were new or got new messages.
+        """Store sessions in one transaction and return how many were new or got new messages.
 
-        Sessions and messages whose ids are there already, deleted ones too, stay as they are; where a conversation has
-        grown below the message that it was read to, it is read on to its new end.
+        Sessions and messages whose ids are there already, deleted ones too, stay as they are. Where a session has
+        grown below its leaf, the end of what is new becomes its leaf.
         """
         with self._database.write() as connection:
             return sum(self._add_archive(connection, archive) for archive in archives)
@@ -201,7 +215,7 @@ class Store:
         is_new = not connection.execute("SELECT 1 FROM sessions WHERE id = ?", (session.id,)).fetchone()
         if is_new:
             self.create(session)
-        missing = [message for message in archive.messages if not rows.is_kept(connection, message.id)]
+        missing = [message for message in archive.messages if not rows.is_stored(connection, message.id)]
         for message in missing:
             rows.insert(connection, message, below_deleted=True)
         if not is_new and any(message.id == session.leaf for message in missing):
@@ -246,9 +260,27 @@ class Store:
                     (session_id,),
                 ).fetchall()
                 for (message_id,) in found:
-                    connection.execute("UPDATE messages SET status = 'interrupted' WHERE id = ?", (message_id,))
                     rows.fold(connection, message_id)
+                    connection.execute("UPDATE messages SET status = 'interrupted' WHERE id = ?", (message_id,))
                 return len(found)
+
+    def _enter(self, connection: sqlite3.Connection, waiting: Sequence[Waiting]) -> list[Message]:
+        """Put waiting questions, oldest first, into the trees of their sessions; return them as messages."""
+        entered: list[Message] = []
+        for session_id, own in _by_session(waiting).items():
+            new = [each for each in own if not rows.is_stored(connection, each.id)]
+            entered += self.tree(session_id).unanswered(new, self.session(session_id).leaf)
+        self.add(*entered)
+        self._outbox.remove([each.id for each in waiting])
+        return entered
+
+
+def _by_session(entries: Iterable[_OfSession]) -> dict[str, list[_OfSession]]:
+    """Return messages or waiting questions by the ids of their sessions, in their order."""
+    found: dict[str, list[_OfSession]] = {}
+    for entry in entries:
+        found.setdefault(entry.session, []).append(entry)
+    return found
 
 
 def _written_to(session: Session, new: Sequence[Message]) -> Session:

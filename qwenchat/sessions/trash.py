@@ -8,9 +8,9 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from qwenchat.chat.conversation import Tree
 from qwenchat.chat.ids import Clock
 from qwenchat.chat.memory import no_such_message, no_such_session
+from qwenchat.chat.tree import Tree
 from qwenchat.sessions.database import Database
 from qwenchat.sessions.locks import SessionLocks
 from qwenchat.sessions.migrate import safety_copy
@@ -153,7 +153,9 @@ def _older_than(connection: sqlite3.Connection, before: int) -> list[str]:
 
 
 def _drop_blobs(connection: sqlite3.Connection) -> None:
-    connection.execute("DELETE FROM blobs WHERE n NOT IN (SELECT blob FROM attachments)")
+    connection.execute(
+        "DELETE FROM blobs WHERE n NOT IN (SELECT blob FROM attachments UNION SELECT blob FROM outbox_files)"
+    )
 
 
 def _leaf_beside(tree: Tree, message_id: str) -> str | None:

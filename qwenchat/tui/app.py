@@ -224,7 +224,7 @@ def run(program: Program, start: Start, *, continue_: bool = False, inline: bool
     """
     if start.session:
         start = replace(start, session=program.store.find_to_go_on(start.session).id)
-    elif continue_ and (latest := program.store.shelf.latest()):
+    elif continue_ and (latest := program.store.listing.latest()):
         start = replace(start, session=latest.id)
     app = QwenchatApp(program, start)
     app.run(inline=inline)

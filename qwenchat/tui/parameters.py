@@ -3,8 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from qwenchat.chat.conversation import Session
 from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.session import Session
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line

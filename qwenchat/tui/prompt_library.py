@@ -1,7 +1,5 @@
 """The library of system prompts: one TOML file each in the settings folder, so that people can edit and share them."""
 
-import os
-import tempfile
 import tomllib
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ from pathlib import Path
 import tomlkit
 
 from qwenchat.errors import FileError, WrongUse
+from qwenchat.files import write_atomically
 from qwenchat.i18n import _
 from qwenchat.paths import private_folder
 from qwenchat.text.safe import clean, clean_line, safe_name
@@ -47,10 +46,7 @@ class Prompts:
         file = private_folder(self._folder) / (safe_name(name) + _SUFFIX)
         content = tomlkit.dumps({"name": name, "text": clean(text)})
         try:
-            handle, temporary = tempfile.mkstemp(dir=file.parent)
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(content)
-            Path(temporary).replace(file)
+            write_atomically(file, content.encode())
         except OSError as error:
             raise _refused(file, error) from error
 

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from qwenchat.chat.conversation import Message, Session, Status
-from qwenchat.runtime.events import Failed, Fill, Opened, Queue
+from qwenchat.chat.message import Message, Status
+from qwenchat.chat.session import Session
+from qwenchat.runtime.events import QueueChanged, SessionSnapshot, TurnFailed
+from qwenchat.tui.widgets.gauge import ContextUsage
 
 if TYPE_CHECKING:
-    from qwenchat.runtime.session_access import Sessions
+    from qwenchat.runtime.session_access import SessionAccess
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +24,10 @@ class SessionView:
     session: Session
     private: bool = False
     branch: tuple[Message, ...] = ()
-    """Oldest first. The streaming answer has the text that it had when it was read; the transcript has all of it."""
+    """Oldest first, with the questions that wait in the outbox behind them.
+
+    The streaming answer has the text that it had when it was read; the transcript has all of it.
+    """
     variants: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """(number, count) of messages with siblings."""
     streaming: str = ""
@@ -31,15 +36,15 @@ class SessionView:
     """Whether the branch was cut, so that the next question gets siblings."""
     first_seen: str | None = None
     """The id of the oldest message that the model sees; None where it sees all."""
-    fill: Fill | None = None
+    usage: ContextUsage | None = None
     """How full the context window is; None while that is not known."""
     activity: str = ""
     """What is going on, in words."""
     progress: float | None = None
     """How far that is, from 0 to 1; None without an end in sight."""
-    queue: Queue = field(default_factory=lambda: Queue("", ()))
-    """The sessions that are answered and that wait, this one among them or not."""
-    failure: Failed | None = None
+    queue: QueueChanged = field(default_factory=lambda: QueueChanged("", ()))
+    """The session that is answered and those that wait, this one among them or not."""
+    failure: TurnFailed | None = None
     """What failed here and was not tried again since."""
     warning: str = ""
     """What is odd about the last answer."""
@@ -79,11 +84,13 @@ class ViewChange:
 class OpenSession:
     """The session that is open; at first a new one for `model`, made when it is first asked for."""
 
-    def __init__(self, sessions: "Callable[[], Sessions]", model: str) -> None:
+    def __init__(self, sessions: "Callable[[], SessionAccess]", model: str) -> None:
         self._sessions, self._model = sessions, model
         self._view: SessionView | None = None
-        self._failures: dict[str, Failed] = {}
+        self._failures: dict[str, TurnFailed] = {}
         """By session, what failed there and was not tried again since."""
+        self._forked: set[str] = set()
+        """Questions that have siblings as soon as they enter the tree: their branch is read again then."""
         self._listeners: list[Callable[[ViewChange], object]] = []
 
     def listen(self, listener: Callable[[ViewChange], object]) -> None:
@@ -107,31 +114,31 @@ class OpenSession:
         """The session's id."""
         return self.view.session.id
 
-    def show(self, opened: Opened, *, at: str | None = None) -> None:
+    def show(self, snapshot: SessionSnapshot, *, at: str | None = None) -> None:
         """Show a session as it was read, at a message if one is named."""
-        view, session = self.view, opened.session
+        view, session = self.view, snapshot.session
         if session.id != view.session.id:
             private = self._sessions().is_private(session.id)
             failure = self._failures.get(session.id)
             view = SessionView(session=session, private=private, queue=view.queue, failure=failure)
-        branch = tuple(opened.branch)
+        branch = (*snapshot.branch, *(waiting.question for waiting in snapshot.waiting))
         self._set(
             replace(
                 view,
                 session=session,
                 branch=branch,
-                variants=opened.variants,
+                variants=snapshot.variants,
                 streaming=_streaming(branch),
                 first_seen=None,
             ),
             at=at,
         )
 
-    def refresh(self, opened: Opened, *, at: str | None = None) -> bool:
+    def refresh(self, snapshot: SessionSnapshot, *, at: str | None = None) -> bool:
         """Show a session as it was read if it is still the open one, and return whether it is."""
-        still_open = opened.session.id == self.id
+        still_open = snapshot.session.id == self.id
         if still_open:
-            self.show(opened, at=at)
+            self.show(snapshot, at=at)
         return still_open
 
     async def reload(self) -> None:
@@ -148,6 +155,19 @@ class OpenSession:
         branch = (*self.view.branch, message)
         self._set(replace(self.view, branch=branch, streaming=_streaming(branch)))
 
+    async def begin_answer(self, question: Message, answer: Message) -> None:
+        """Show an answer that begins, or goes on, below its question. Raises NotFound and StoreError."""
+        answer = replace(answer, status=Status.STREAMING)  # one that is continued had ended
+        branch = self.view.branch
+        if any(message.id == answer.id for message in branch):
+            self.replace_message(answer)
+        elif branch and branch[-1].id == question.id and question.id not in self._forked:
+            branch = (*branch[:-1], question, answer)  # the usual case, whatever the length of the chat
+            self._set(replace(self.view, branch=branch, streaming=_streaming(branch)))
+        else:
+            self._forked.discard(question.id)
+            await self.reload()
+
     def replace_message(self, message: Message) -> None:
         """Show another state of a message, if the branch has it."""
         if all(one.id != message.id for one in self.view.branch):
@@ -155,28 +175,32 @@ class OpenSession:
         branch = tuple(message if one.id == message.id else one for one in self.view.branch)
         self._set(replace(self.view, branch=branch, streaming=_streaming(branch)))
 
-    def cut_branch(self, opened: Opened) -> bool:
+    def cut_branch(self, snapshot: SessionSnapshot) -> bool:
         """Show a branch that ends before its last message; return False where the session is not open any more."""
-        if not self.refresh(opened):
+        if not self.refresh(snapshot):
             return False
         self._set(replace(self.view, branched=True))
         return True
 
-    async def show_question(self, question: Message) -> None:
-        """Show a question that was just asked, with its siblings where the branch was cut."""
+    def show_question(self, question: Message) -> None:
+        """Show a question that was just asked."""
         if self.view.branched:
+            self._forked.add(question.id)
             self._set(replace(self.view, branched=False))
-            await self.reload()
-        else:
-            self.append(question)
+        self.append(question)
+
+    async def show_edited(self, question: Message) -> None:
+        """Show a question that was asked again in other words. Raises NotFound and StoreError."""
+        self._forked.add(question.id)
+        await self.reload()
 
     def show_first_seen(self, message_id: str | None) -> None:
         """Show where the part of the branch begins that the model sees."""
         self._set(replace(self.view, first_seen=message_id))
 
-    def show_fill(self, fill: Fill | None) -> None:
+    def show_usage(self, usage: ContextUsage | None) -> None:
         """Show how full the context window is."""
-        self._set(replace(self.view, fill=fill))
+        self._set(replace(self.view, usage=usage))
 
     def show_activity(self, words: str = "", progress: float | None = None) -> None:
         """Show what is going on; nothing without words."""
@@ -186,18 +210,18 @@ class OpenSession:
         """Show what is odd about the last answer; nothing without words."""
         self._set(replace(self.view, warning=words))
 
-    def show_queue(self, queue: Queue) -> None:
+    def show_queue(self, queue: QueueChanged) -> None:
         """Show who is answered and who waits; what failed in those sessions is being tried again."""
         for session_id in (queue.running, *queue.waiting):
             self._failures.pop(session_id, None)
         self._set(replace(self.view, queue=queue, failure=self._failures.get(self.id)))
 
-    def add_failure(self, failed: Failed) -> None:
+    def add_failure(self, failed: TurnFailed) -> None:
         """Remember what failed in a session; it is shown while that session is open."""
         self._failures[failed.session] = failed
         self._set(replace(self.view, failure=self._failures.get(self.id)))
 
-    def failure_of(self, session_id: str) -> Failed | None:
+    def failure_of(self, session_id: str) -> TurnFailed | None:
         """Return what failed in a session and was not tried again since."""
         return self._failures.get(session_id)
 

@@ -30,7 +30,7 @@ from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local.devices import usable_cores
 from tests.bench.synthetic import model_file
 from tests.fakes.commands import environment
-from tests.fakes.engines import answer, engine, prefilling, questions
+from tests.fakes.engines import answer, engine, prefilling, questions, request
 
 N_CTX = 8192
 PROMPT = "word " * 340  # about 1,000 tokens of the synthetic vocabulary
@@ -110,10 +110,10 @@ async def ours(model: Path, tokens: int, folder: Path) -> dict[str, float]:
     """(c) Our engine, timed in the parent: from the request to the last prefill report, from first to last piece."""
     turns = [Turn("user", PROMPT)]
     async with engine(model, folder, n_ctx=N_CTX, threads=usable_cores()) as made:
-        await made.ready()
+        await made.load()
         started = time.perf_counter()
         first, last, pieces = 0.0, 0.0, 0
-        async for event in made.generate(turns, replace(SAMPLING, max_tokens=tokens)):
+        async for event in made.generate(request(turns, replace(SAMPLING, max_tokens=tokens))):
             if isinstance(event, Delta):
                 first = first or time.perf_counter()
                 last = time.perf_counter()
@@ -153,18 +153,18 @@ async def resumed(model: Path, folder: Path) -> tuple[float, float, float, int, 
     long = [*questions(LONG)]
     limit = Sampling(temperature=0.0, max_tokens=8)
     async with engine(model, folder, n_ctx=N_CTX, threads=usable_cores()) as made:
-        await made.ready()
-        cold = await answer(made, long, limit, session="bench")
+        await made.load()
+        cold = await answer(made, long, limit, cache_key="bench")
     follow = [*long, Turn("assistant", cold.text, cold.ids), Turn("user", "And now")]
     async with engine(model, folder, n_ctx=N_CTX, threads=usable_cores()) as made:
-        await made.ready()
+        await made.load()
         started = time.perf_counter()
-        async with aclosing(made.generate(follow, limit, session="bench")) as events:
+        async with aclosing(made.generate(request(follow, limit, cache_key="bench"))) as events:
             async for event in events:
                 if isinstance(event, Delta):
                     break
         warm_s = time.perf_counter() - started
-        again = await answer(made, follow, limit, session="bench")
+        again = await answer(made, follow, limit, cache_key="bench")
     fresh = again.usage.prompt_tokens - cold.usage.prompt_tokens - cold.usage.completion_tokens
     return cold.timings.prefill_s, warm_s, fresh, cold.usage.prompt_tokens, again.usage.cached_tokens
 
@@ -172,14 +172,15 @@ async def resumed(model: Path, folder: Path) -> tuple[float, float, float, int, 
 async def cancelled(model: Path, folder: Path, *, prefill: bool) -> float:
     """Return the seconds from cancelling to the end of the request, in a 4,000-token prefill or in decode."""
     async with engine(model, folder, n_ctx=N_CTX, threads=usable_cores()) as made:
-        await made.ready()
+        await made.load()
         asked_at = 0.0
-        async for event in made.generate(questions(LONG if prefill else "Hello"), Sampling(max_tokens=500)):
+        generation = made.generate(request(questions(LONG if prefill else "Hello"), Sampling(max_tokens=500)))
+        async for event in generation:
             in_prefill = isinstance(event, Prefilling) and event.done > event.total / 3
             if not asked_at and (in_prefill if prefill else isinstance(event, Delta)):
                 await asyncio.sleep(0.05)  # into the middle of a chunk
                 asked_at = time.perf_counter()
-                await made.cancel()
+                await generation.cancel()
         return time.perf_counter() - asked_at
 
 
@@ -202,10 +203,10 @@ def prompt_tokens(model: Path, folder: Path) -> list[int]:
 import json, sys
 from qwenchat.chat.prompt import Special, Turn, chatml
 from qwenchat.engines.worker.c_api import Abort, bindings
-from qwenchat.engines.worker.llama import Model
+from qwenchat.engines.worker.llama import LlamaModel
 from qwenchat.engines.local.protocol import LoadPlan
 plan = LoadPlan(path=sys.argv[1].encode(), identity="", n_ctx=256, threads=1)
-model = Model(bindings(), plan, Abort(), lambda fraction: True)
+model = LlamaModel(bindings(), plan, Abort(), lambda fraction: True)
 tokens = []
 for part in chatml([Turn("user", sys.argv[2])]):
     tokens += model.vocabulary.tokenise(part.text, special=isinstance(part, Special))

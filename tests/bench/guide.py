@@ -22,7 +22,7 @@ async def examine(model: Path, show_wrong: bool) -> None:
     """Print the table."""
     with tempfile.TemporaryDirectory() as folder:
         async with guide.guide(Path(folder), model) as made:
-            await made.ready()
+            await made.load()
             started = time.perf_counter()
             first = await answer(made, questions("How do I export a session?"))
             seconds = time.perf_counter() - started

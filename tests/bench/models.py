@@ -23,7 +23,7 @@ from gguf import GGUFReader
 
 from qwenchat.models import catalogue, fit
 from qwenchat.models.gguf import identity, read_header
-from qwenchat.models.layouts import Places
+from qwenchat.models.layouts import ModelFolders
 from qwenchat.models.library import Library
 from tests.fakes.ggufs import CHATML, entry, header, word
 
@@ -35,11 +35,13 @@ def main() -> None:
     root = Path(tempfile.mkdtemp(dir=sys.argv[1] if len(sys.argv) > 1 else None))
     try:
         files = make(root / "models")
-        places = Places((), (root / "models",), root / "none", (), (), ())
+        folders = ModelFolders(
+            own=(), folders=(root / "models",), hf=root / "none", llama_cpp=(), ollama=(), lmstudio=()
+        )
         machine = fit.Resources(16 << 30, 12 << 30)
 
         def listing() -> None:
-            assert len(Library(places, root / "cache", catalogue.load(), lambda: machine).usable()) == COUNT
+            assert len(Library(folders, root / "cache", catalogue.load(), lambda: machine).usable()) == COUNT
 
         def cold() -> None:
             shutil.rmtree(root / "cache", ignore_errors=True)

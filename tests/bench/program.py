@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from qwenchat.chat.conversation import Session
 from qwenchat.chat.ids import unix_ms
+from qwenchat.chat.session import Session
 from qwenchat.runtime.program import Program
 from tests.bench.screen import READY, env
 from tests.bench.transcript import messages
@@ -36,7 +36,7 @@ from tests.bench.transcript import SAMPLE
 use_language()
 text = " ".join((SAMPLE * 40).split(" ")[:{WORDS}])
 engine = ScriptedEngine([text], delay_s={1 / A_SECOND}, n_ctx=32768)
-QwenchatApp(Program.here(), Start(model="guide", session=sys.argv[1]), lambda _model, _wishes: engine).run()
+QwenchatApp(Program.here(), Start(model="guide", session=sys.argv[1]), lambda _model, _options: engine).run()
 """
 
 
@@ -59,8 +59,8 @@ def keep(home: Path, count: int) -> str:
     """Keep a chat of so many messages, every other one long, and return its id."""
     program = Program({"QWENCHAT_HOME": str(home)})
     now, name = unix_ms(), f"chat-{count}"
-    with program.store.together():
-        program.store.create(Session(name, now, now, title=name, model="guide"))
+    with program.store.transaction():
+        program.store.create(Session(id=name, created=now, updated=now, title=name, model="guide"))
         for message in messages(count):
             parent = message.parent and f"{name}-{message.parent}"
             program.store.add(replace(message, id=f"{name}-{message.id}", session=name, parent=parent))

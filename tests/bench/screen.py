@@ -15,8 +15,9 @@ from pathlib import Path
 
 import psutil
 
-from qwenchat.chat.conversation import Message, Role, Session, Status
 from qwenchat.chat.ids import UUIDv7, unix_ms
+from qwenchat.chat.message import Message, Role, Status, text_parts
+from qwenchat.chat.session import Session
 from qwenchat.runtime.program import Program
 from tests.bench.synthetic import model_file
 from tests.fakes.commands import environment, qwenchat
@@ -58,14 +59,29 @@ def fill(home: Path, count: int) -> None:
     """Keep sessions on disk, each with a question and an answer."""
     program = Program({"QWENCHAT_HOME": str(home)})
     new_id, now = UUIDv7(), unix_ms()
-    with program.store.together():
+    with program.store.transaction():
         for number in range(count):
             when = now - number * 600_000
-            session = Session(new_id(), when, when, title=f"Chat {number}")
-            question = Message(new_id(), session.id, None, Role.USER, f"What is {number}?", when)
+            session = Session(id=new_id(), created=when, updated=when, title=f"Chat {number}")
+            question = Message(
+                id=new_id(),
+                session=session.id,
+                parent=None,
+                role=Role.USER,
+                parts=text_parts(f"What is {number}?"),
+                created=when,
+            )
             program.store.create(session)
             program.store.add(
-                question, Message(new_id(), session.id, question.id, Role.ASSISTANT, f"A number, {number}.", when + 1)
+                question,
+                Message(
+                    id=new_id(),
+                    session=session.id,
+                    parent=question.id,
+                    role=Role.ASSISTANT,
+                    parts=text_parts(f"A number, {number}."),
+                    created=when + 1,
+                ),
             )
     program.close()
 
@@ -149,7 +165,7 @@ def stream(home: Path, model: Path) -> tuple[float, float, int]:
 
 def answer_of(program: Program) -> list[Message]:
     """Return the answer's branch once its first words are on disk."""
-    latest = program.store.shelf.latest()
+    latest = program.store.listing.latest()
     branch = program.store.branch(latest.leaf) if latest else []
     return branch if branch and branch[-1].role is Role.ASSISTANT and branch[-1].text else []
 

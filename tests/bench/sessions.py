@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from qwenchat.chat.conversation import Message, Role, Session, Status
+from qwenchat.chat.message import Message, Role, Status, Text, text_parts
+from qwenchat.chat.session import Session
 from qwenchat.sessions import rows
 from qwenchat.sessions.database import Database
 from qwenchat.sessions.store import Store
@@ -76,7 +77,11 @@ def fill(database: Database, total: int) -> None:
     for session in range(1, SESSIONS + 1):
         title = words.english(6) if session % 2 else words.chinese(6)
         store_row = Session(
-            f"{session:012x}", START, START + session * 1000, title=title, tags=("rare",) if session % 500 == 1 else ()
+            id=f"{session:012x}",
+            created=START,
+            updated=START + session * 1000,
+            title=title,
+            tags=("rare",) if session % 500 == 1 else (),
         )
         with database.write() as connection:
             connection.execute(INSERT_SESSION, rows.session_row(store_row))
@@ -118,14 +123,24 @@ def append_ms(store: Store) -> tuple[float, float]:
     """Return the median and the 99th percentile of appending to a long answer."""
     session, question, answer = (f"appending-{time.time_ns()}-{n}" for n in range(3))
     now = 2 * START
-    store.create(Session(session, now, now))
-    store.add(Message(question, session, None, Role.USER, "?", now))
-    store.add(Message(answer, session, question, Role.ASSISTANT, "", now, Status.STREAMING))
+    store.create(Session(id=session, created=now, updated=now))
+    store.add(Message(id=question, session=session, parent=None, role=Role.USER, parts=text_parts("?"), created=now))
+    store.add(
+        Message(
+            id=answer,
+            session=session,
+            parent=question,
+            role=Role.ASSISTANT,
+            parts=text_parts(""),
+            created=now,
+            status=Status.STREAMING,
+        )
+    )
     taken = []
     with store.streaming(session):
         for _n in range(2000):
             start = time.perf_counter()
-            store.append(answer, "five more words of text ", (1, 2, 3, 4, 5))
+            store.append(answer, [Text("five more words of text ", (1, 2, 3, 4, 5))])
             taken.append((time.perf_counter() - start) * 1000)
     store.trash.delete_forever(session)
     return statistics.median(taken), sorted(taken)[int(len(taken) * 0.99)]
@@ -148,9 +163,9 @@ def measure(store: Store, file: Path, built_s: float) -> Iterator[tuple[str, str
     leaf = max(store.tree(f"{SESSIONS // 2:012x}"), key=lambda message: message.id).id
     assert len(store.branch(leaf)) == LONG_BRANCH
     yield "open the database", "", f"{median_ms(lambda: Store(file).close()):.1f} ms"
-    yield "list the newest 50", "20 ms", f"{median_ms(lambda: store.shelf.newest(50)):.1f} ms"
+    yield "list the newest 50", "20 ms", f"{median_ms(lambda: store.listing.newest(50)):.1f} ms"
     last = SESSIONS - 50
-    yield "list the last 50 of all", "", f"{median_ms(lambda: store.shelf.newest(50, last)):.1f} ms"
+    yield "list the last 50 of all", "", f"{median_ms(lambda: store.listing.newest(50, last)):.1f} ms"
     for name, typed, target in (
         ("rare word", RARE, "100 ms"),
         ("common word", COMMON, "100 ms"),
@@ -202,7 +217,7 @@ def main() -> None:
         file = (chosen.folder or Path(folder)) / "sessions.db"
         store, database = Store(file), Database(file)
         start = time.perf_counter()
-        if not store.shelf.count():
+        if not store.listing.count():
             fill(database, chosen.messages)
         built_s = time.perf_counter() - start
         print("| sessions | target | measured |\n|---|---:|---:|")

@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -20,7 +20,8 @@ from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widgets import TextArea
 
-from qwenchat.chat.conversation import Message, Role, Status
+from qwenchat.chat.message import Message, Role, Status, Text, text_parts
+from qwenchat.tui.transcript.streaming import StreamedPiece
 from qwenchat.tui.transcript.transcript import Transcript
 
 SAMPLE = "\n\n".join([(Path(__file__).parents[1] / "tui" / "sample.md").read_text("utf-8")] * 4)
@@ -35,9 +36,9 @@ class Timed(Transcript):
         self.flushes: list[float] = []
         self.paints: list[float] = []
 
-    def _draw_streamed(self, texts: Mapping[str, str]) -> None:
+    def _draw_streamed(self, pieces: Mapping[str, Sequence[StreamedPiece]]) -> None:
         began = time.perf_counter()
-        super()._draw_streamed(texts)
+        super()._draw_streamed(pieces)
         self.flushes.append(time.perf_counter() - began)
 
     def render_lines(self, crop: Region) -> list[Strip]:
@@ -76,7 +77,17 @@ def messages(count: int) -> list[Message]:
         role = Role.ASSISTANT if number % 2 else Role.USER
         text = f"{SAMPLE}\n\n{number}" if number % 2 else f"Question {number}: what about it? 第{number}个问题。"
         parent = out[-1].id if out else None
-        out.append(Message(f"m{number}", "s", parent, role, text, number * 1000, model="7b:q4_k_m"))
+        out.append(
+            Message(
+                id=f"m{number}",
+                session="s",
+                parent=parent,
+                role=role,
+                parts=text_parts(text),
+                created=number * 1000,
+                model="7b:q4_k_m",
+            )
+        )
     return out
 
 
@@ -135,7 +146,17 @@ async def streaming(per_second: float, count: int, typing: bool) -> dict[str, li
     echoes: list[float] = []
     async with app.run_test(size=SIZE) as pilot:
         app.transcript.load(branch)
-        app.transcript.add(Message("answer", "s", "m999", Role.ASSISTANT, "", 0, Status.STREAMING))
+        app.transcript.add(
+            Message(
+                id="answer",
+                session="s",
+                parent="m999",
+                role=Role.ASSISTANT,
+                parts=text_parts(""),
+                created=0,
+                status=Status.STREAMING,
+            )
+        )
         area = app.query_one(TextArea)
         area.focus()
         await pilot.pause()
@@ -149,7 +170,7 @@ async def streaming(per_second: float, count: int, typing: bool) -> dict[str, li
                     await asyncio.sleep(wait)
                 elif number % 20 == 0:
                     await asyncio.sleep(0)
-                app.transcript.append("answer", piece)
+                app.transcript.append("answer", Text(piece))
 
         producer = asyncio.create_task(produce())
         while not producer.done():

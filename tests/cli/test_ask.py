@@ -75,7 +75,7 @@ def test_verbose_tells_stderr_how_long_it_took(chain: ggufs.Chain) -> None:
 
 def test_warnings_about_the_model_go_to_stderr(chain: ggufs.Chain) -> None:
     script = (
-        "import sys\nfrom qwenchat import planning\nfrom qwenchat.cli.main import main\n"
+        "import sys\nfrom qwenchat.runtime import load_planner as planning\nfrom qwenchat.cli.main import main\n"
         "planning._warnings = lambda load: ('YaRN is on',)\nsys.exit(main(sys.argv[1:]))"
     )
     done = subprocess.run(

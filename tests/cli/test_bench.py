@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from qwenchat.cli import bench
-from qwenchat.engines.local.engine import Planned
+from qwenchat.engines.local.engine import PlannedModel
 from qwenchat.errors import CannotLoad
 from tests.fakes import ggufs
 from tests.fakes.commands import environment, qwenchat
@@ -89,7 +89,7 @@ def test_what_makes_no_sense_is_refused(words: list[str], code: int, roomy: Path
 
 
 def test_advice_names_this_commands_own_options() -> None:
-    def no_room(_devices: object) -> Planned:
+    def no_room(_devices: object) -> PlannedModel:
         raise CannotLoad("It needs more.", "Use --ctx 5.")
 
     with pytest.raises(CannotLoad, match="needs more") as caught:

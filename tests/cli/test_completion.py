@@ -12,7 +12,7 @@ import pytest
 
 from devtools.manpage import page
 from qwenchat import __version__
-from qwenchat.chat.conversation import Session
+from qwenchat.chat.session import Session
 from qwenchat.paths import Paths
 from qwenchat.sessions.store import Store
 from tests.fakes.commands import ROOT, environment, qwenchat
@@ -24,8 +24,8 @@ HEAVY = ("textual", "llama_cpp", "huggingface_hub", "rich", "jinja2", "httpx2")
 @pytest.fixture
 def kept(home: Path) -> None:
     store = Store(Paths.find({"QWENCHAT_HOME": str(home)}).database)
-    store.create(Session(KEPT, 1, 1, title="Rain,\x1b[31m\nsnow: $(touch x) `y`"))
-    store.create(Session(TRASHED, 2, 2, title="Gone", trashed=3))
+    store.create(Session(id=KEPT, created=1, updated=1, title="Rain,\x1b[31m\nsnow: $(touch x) `y`"))
+    store.create(Session(id=TRASHED, created=2, updated=2, title="Gone", trashed=3))
     store.close()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pyte
 import pytest
 
-from qwenchat.chat.conversation import Session
+from qwenchat.chat.session import Session
 from qwenchat.doctor import machine
 from qwenchat.doctor.engine import features
 from qwenchat.doctor.examination import examine
@@ -80,7 +80,7 @@ def with_model(home: Path) -> None:
 def with_session(home: Path) -> Path:
     file = Paths.find({"QWENCHAT_HOME": str(home)}).database
     store = Store(file)
-    store.create(Session("s", 1, 1, title=TITLE))
+    store.create(Session(id="s", created=1, updated=1, title=TITLE))
     store.close()
     return file
 

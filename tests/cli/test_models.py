@@ -15,7 +15,7 @@ import pytest
 
 from qwenchat.cli.main import main
 from tests.fakes.ggufs import write_model
-from tests.fakes.places import COMMIT, hf_model
+from tests.fakes.layouts import COMMIT, hf_model
 
 
 @pytest.fixture(autouse=True)

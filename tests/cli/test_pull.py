@@ -15,11 +15,11 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from qwenchat.cli.output import Output
-from qwenchat.cli.pull import Lines
-from qwenchat.models.download.progress import PartProgress, Progress, Retrying, figures
+from qwenchat.cli.pull import ProgressLines
+from qwenchat.models.download.progress import DownloadProgress, PartProgress, Retrying, progress_text
 from tests.fakes.commands import environment, qwenchat
 from tests.fakes.ggufs import write_model
-from tests.fakes.places import ollama_model
+from tests.fakes.layouts import ollama_model
 from tests.fakes.pulling import NAME, REPO, model_bytes
 from tests.fakes.standin_hub import COMMIT, StandIn, Trouble
 
@@ -97,7 +97,7 @@ def test_ctrl_c_leaves_a_part_that_the_next_run_carries_on(standin: StandIn, mod
         process.stdout.read()
         talk = process.stderr.read()
         assert process.wait(20) == 130
-    assert "what has arrived is kept" in talk and "Traceback" not in talk
+    assert "what was downloaded so far is saved" in talk and "Traceback" not in talk
     done = qwenchat("models", "pull", "7b:q4_k_m")
     assert Path(done.stdout.strip()).read_bytes() == model
     assert standin.bytes_sent() == len(model)
@@ -383,11 +383,12 @@ def test_without_a_quantisation_the_one_that_fits_is_taken(standin: StandIn, mod
 
 def test_lines_come_every_few_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     now = [0.0]
-    lines = Lines(Output(sys.stdout, sys.stderr, colour=False), every_s=5, clock=lambda: now[0])
+    lines = ProgressLines(Output(sys.stdout, sys.stderr, colour=False), every_s=5, clock=lambda: now[0])
     for second in range(12):
         now[0] = second
         done = second * 1_000_000
-        lines(Progress((PartProgress("a\x1b.gguf", done, 50_000_000),), done, 50_000_000, 1e6, 61.0))
+        part = PartProgress("a\x1b.gguf", done, 50_000_000)
+        lines(DownloadProgress((part,), done, 50_000_000, bytes_per_second=1e6, seconds_left=61.0))
     lines(Retrying("a.gguf", "It broke.", 2.0))
     said = capsys.readouterr().err.splitlines()
     assert said == [
@@ -398,4 +399,5 @@ def test_lines_come_every_few_seconds(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_figures_of_unknown_size() -> None:
-    assert figures(Progress((), 1234, None, 0.0, None)) == "1.23 kB  0 B/s"
+    progress = DownloadProgress((), 1234, None, bytes_per_second=0.0, seconds_left=None)
+    assert progress_text(progress) == "1.23 kB  0 B/s"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.chat.conversation import Attachment, Message, Role, Session
+from qwenchat.chat.message import Attachment, Message, Role, text_parts
+from qwenchat.chat.session import Session
 from qwenchat.paths import Paths
 from qwenchat.sessions.store import Store
 from tests.fakes import ggufs
@@ -23,14 +24,40 @@ HOSTILE = "\x1b]0;owned\x07\x1b[31m[bold red]not markup[/]\x9b2J"
 def kept(home: Path) -> Path:
     """A home with two conversations."""
     store = Store(Paths.find({"QWENCHAT_HOME": str(home)}).database)
-    store.create(Session(FIRST, 1_700_000_000_000, 1_700_000_000_000, tags=("work",)))
+    store.create(Session(id=FIRST, created=1_700_000_000_000, updated=1_700_000_000_000, tags=("work",)))
     file = Attachment("a\x1b[0m.txt", "text/plain", b"A")
     store.add(
-        Message("q1", FIRST, None, Role.USER, f"What is **C++**? {HOSTILE}", 1_700_000_000_001, attachments=(file,)),
-        Message("a1", FIRST, "q1", Role.ASSISTANT, f"# Heading\n\n- **one**\n- two\n\n{HOSTILE}", 1_700_000_000_002),
+        Message(
+            id="q1",
+            session=FIRST,
+            parent=None,
+            role=Role.USER,
+            parts=text_parts(f"What is **C++**? {HOSTILE}"),
+            created=1_700_000_000_001,
+            attachments=(file,),
+        ),
+        Message(
+            id="a1",
+            session=FIRST,
+            parent="q1",
+            role=Role.ASSISTANT,
+            parts=text_parts(f"# Heading\n\n- **one**\n- two\n\n{HOSTILE}"),
+            created=1_700_000_000_002,
+        ),
     )
-    store.create(Session(SECOND, 1_700_000_100_000, 1_700_000_100_000, title="北京旅行", pinned=True))
-    store.add(Message("q2", SECOND, None, Role.USER, "我想去北京", 1_700_000_100_000))
+    store.create(
+        Session(id=SECOND, created=1_700_000_100_000, updated=1_700_000_100_000, title="北京旅行", pinned=True)
+    )
+    store.add(
+        Message(
+            id="q2",
+            session=SECOND,
+            parent=None,
+            role=Role.USER,
+            parts=text_parts("我想去北京"),
+            created=1_700_000_100_000,
+        )
+    )
     store.close()
     return home
 
@@ -96,9 +123,9 @@ def test_show(kept: Path) -> None:
 
 def test_show_draws_what_was_said_and_no_more(home: Path) -> None:
     store = Store(Paths.find({"QWENCHAT_HOME": str(home)}).database)
-    store.create(Session(FIRST, 1, 1))
+    store.create(Session(id=FIRST, created=1, updated=1))
     said = "Use <b>bold</b>: List<String>, &#x202e;turned\n\n<div>\nin a block\n</div>\n\n#include <stdio.h>"
-    store.add(Message("a", FIRST, None, Role.ASSISTANT, said, 2))
+    store.add(Message(id="a", session=FIRST, parent=None, role=Role.ASSISTANT, parts=text_parts(said), created=2))
     store.close()
     _code, drawn = on_terminal("sessions", "show", FIRST)
     for part in ("<b>bold</b>", "List<String>", "in a block", "<stdio.h>"):

@@ -13,7 +13,7 @@ import pytest
 
 from devtools import pages
 from qwenchat import config
-from qwenchat.chat.conversation import FinishReason, Message, Role, Timings, Usage
+from qwenchat.chat.message import FinishReason, Message, Role, Timings, Usage, text_parts
 from qwenchat.cli.ask_output import answer_object
 from qwenchat.models import catalogue
 from qwenchat.sessions import importers
@@ -96,7 +96,7 @@ def test_samples_in_toml_are_valid(page: Page, tmp_path: Path) -> None:
         if "[interface]" in sample:
             themes.load(file)
         elif "[[models]]" in sample:
-            entry = msgspec.toml.decode(sample, type=dict[str, tuple[catalogue.Model, ...]])
+            entry = msgspec.toml.decode(sample, type=dict[str, tuple[catalogue.CatalogueModel, ...]])
             assert set(entry) == {"models"}
         else:
             settings = config.load(file, {})
@@ -117,7 +117,16 @@ def test_samples_in_json_are_valid(page: Page) -> None:
 
 def test_an_answer_for_programs_follows_its_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(ANSWER)
-    answer = Message("m", "s", None, Role.ASSISTANT, "Yes.", 1, model="7b", finish_reason=FinishReason.STOP)
+    answer = Message(
+        id="m",
+        session="s",
+        parent=None,
+        role=Role.ASSISTANT,
+        parts=text_parts("Yes."),
+        created=1,
+        model="7b",
+        finish_reason=FinishReason.STOP,
+    )
     jsonschema.validate(answer_object(replace(answer, usage=Usage(1, 0, 1), timings=Timings())), ANSWER)
     jsonschema.validate(answer_object(replace(answer, finish_reason=None)), ANSWER)
     with pytest.raises(jsonschema.ValidationError):

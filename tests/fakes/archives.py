@@ -5,9 +5,10 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from qwenchat.chat.conversation import Attachment, FinishReason, Message, Role, Session, Status, Timings, Usage
 from qwenchat.chat.memory import no_such_session
+from qwenchat.chat.message import Attachment, FinishReason, Message, Role, Status, Timings, Usage, text_parts
 from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.session import Session
 from qwenchat.sessions import exporters
 from qwenchat.sessions.archive import MAX_TIME, Archive, normal
 
@@ -77,23 +78,22 @@ def messages(draw: st.DrawFn, number: int, session: str) -> Message:
     role = draw(st.sampled_from(Role))
     attachment = st.builds(Attachment, texts(), texts(), st.binary(max_size=40))
     return Message(
-        f"{session}-{number}",
-        session,
-        draw(st.sampled_from([None, *(f"{session}-{before}" for before in range(number))])),
-        role,
-        draw(texts()),
-        draw(TIMES),
-        draw(st.sampled_from(Status)),
-        draw(optional(TIMES)),
-        draw(texts()),
-        draw(texts()),
-        draw(st.one_of(st.none(), samplings())),
-        tuple(draw(st.lists(st.integers(0, 151_935), max_size=5))),
-        draw(st.one_of(st.none(), st.sampled_from(FinishReason))),
-        draw(st.one_of(st.none(), st.builds(Usage, COUNTS, COUNTS, COUNTS))),
-        draw(st.one_of(st.none(), st.builds(Timings, *[SECONDS] * 6))),
-        tuple(draw(st.lists(attachment, max_size=2))),
-        draw(texts()),
+        id=f"{session}-{number}",
+        session=session,
+        parent=draw(st.sampled_from([None, *(f"{session}-{before}" for before in range(number))])),
+        role=role,
+        parts=text_parts(draw(texts()), tuple(draw(st.lists(st.integers(0, 151_935), max_size=5)))),
+        created=draw(TIMES),
+        status=draw(st.sampled_from(Status)),
+        finished=draw(optional(TIMES)),
+        model=draw(texts()),
+        model_file=draw(texts()),
+        sampling=draw(st.one_of(st.none(), samplings())),
+        finish_reason=draw(st.one_of(st.none(), st.sampled_from(FinishReason))),
+        usage=draw(st.one_of(st.none(), st.builds(Usage, COUNTS, COUNTS, COUNTS))),
+        timings=draw(st.one_of(st.none(), st.builds(Timings, *[SECONDS] * 6))),
+        attachments=tuple(draw(st.lists(attachment, max_size=2))),
+        error=draw(texts()),
     )
 
 
@@ -102,19 +102,19 @@ def archives(draw: st.DrawFn, name: str = "s") -> Archive:
     """Any conversation that the program can make: any tree, any text, any leaf."""
     made = [draw(messages(number, name)) for number in range(draw(st.integers(0, 6)))]
     session = Session(
-        name,
-        draw(TIMES),
-        draw(TIMES),
-        draw(texts()),
-        draw(texts()),
-        draw(texts()),
-        draw(samplings()),
-        draw(optional(st.integers(1, 2**31 - 1))),
-        draw(st.sampled_from([None, *(message.id for message in made)])),
-        draw(st.booleans()),
-        tuple(draw(st.lists(texts(), max_size=2))),
-        draw(texts()),
-        draw(optional(TIMES)),
+        id=name,
+        created=draw(TIMES),
+        updated=draw(TIMES),
+        title=draw(texts()),
+        model=draw(texts()),
+        system=draw(texts()),
+        sampling=draw(samplings()),
+        context=draw(optional(st.integers(1, 2**31 - 1))),
+        leaf=draw(st.sampled_from([None, *(message.id for message in made)])),
+        pinned=draw(st.booleans()),
+        tags=tuple(draw(st.lists(texts(), max_size=2))),
+        draft=draw(texts()),
+        trashed=draw(optional(TIMES)),
     )
     return Archive(session, tuple(made))
 
@@ -127,19 +127,32 @@ def talk(*words: str, session: str = "s1", title: str = "Talk", system: str = ""
         model = "7b:q4_k_m" if number % 2 else ""
         parent = made[-1].id if made else None
         made.append(
-            Message(f"{session}-{number}", session, parent, role, text, 1_750_000_000_000 + number, model=model)
+            Message(
+                id=f"{session}-{number}",
+                session=session,
+                parent=parent,
+                role=role,
+                parts=text_parts(text),
+                created=1_750_000_000_000 + number,
+                model=model,
+            )
         )
     leaf = made[-1].id if made else None
-    return Archive(Session(session, 1_750_000_000_000, 1_750_000_060_000, title, system=system, leaf=leaf), tuple(made))
+    return Archive(
+        Session(
+            id=session, created=1_750_000_000_000, updated=1_750_000_060_000, title=title, system=system, leaf=leaf
+        ),
+        tuple(made),
+    )
 
 
 def branching() -> Archive:
     """A question answered twice, then asked in other words; the second answer of the first is being read."""
     first = talk("Q one", "A one", title="Tree")
     question, answer = first.messages
-    again = replace(answer, id="s1-again", text="A two", created=answer.created + 1, status=Status.STOPPED)
-    edited = replace(question, id="s1-edit", text="Q two", created=question.created + 9)
-    below = replace(answer, id="s1-below", parent=edited.id, text="A three", created=question.created + 10)
+    again = replace(answer, id="s1-again", parts=text_parts("A two"), created=answer.created + 1, status=Status.STOPPED)
+    edited = replace(question, id="s1-edit", parts=text_parts("Q two"), created=question.created + 9)
+    below = replace(answer, id="s1-below", parent=edited.id, parts=text_parts("A three"), created=question.created + 10)
     session = replace(first.session, leaf=again.id)
     return Archive(session, (question, answer, again, edited, below))
 

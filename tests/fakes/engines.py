@@ -11,11 +11,12 @@ from typing import Any
 
 import psutil
 
-from qwenchat.chat.conversation import Timings, Usage
 from qwenchat.chat.events import Delta, EngineEvent, Finished, Prefilling
+from qwenchat.chat.message import Timings, Usage
+from qwenchat.chat.ports import Generation, Mode, Request
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.engines.local.engine import LocalEngine, Planned
+from qwenchat.engines.local.engine import LocalEngine, PlannedModel
 from qwenchat.engines.local.protocol import LoadPlan
 from qwenchat.engines.local.saved_kv import SavedKV
 from tests.fakes.commands import environment
@@ -29,16 +30,23 @@ def questions(*texts: str) -> list[Turn]:
     return [SYSTEM, *(Turn("user", text) for text in texts)]
 
 
-@asynccontextmanager
-async def engine(
-    path: Path, folder: Path, *, complete: bool = False, kv_limit: int = 1 << 30, **plan: Any
-) -> AsyncIterator[LocalEngine]:
-    """Run an engine; its log and saved KV lie in `folder`. `plan` changes how the model is loaded."""
+def planned(path: Path, **plan: Any) -> PlannedModel:
+    """Return how to load a model; `plan` changes it."""
     load = LoadPlan(**{"path": os.fsencode(path), "identity": path.name, "n_ctx": 4096, "threads": 2, **plan})
-    planned = Planned(load, path.name, Sampling(temperature=0.7, top_k=20, top_p=0.8, repeat_penalty=1.0))
-    made = LocalEngine(
-        lambda devices: planned, folder / "engine.log", SavedKV(folder / "kv", kv_limit), complete=complete
-    )
+    return PlannedModel(load, path.name, Sampling(temperature=0.7, top_k=20, top_p=0.8, repeat_penalty=1.0))
+
+
+def request(
+    turns: Sequence[Turn], sampling: Sampling = GREEDY, *, mode: Mode = Mode.ANSWER, cache_key: str = ""
+) -> Request:
+    """Return what an engine is asked."""
+    return Request(turns=tuple(turns), sampling=sampling, mode=mode, cache_key=cache_key)
+
+
+@asynccontextmanager
+async def engine(path: Path, folder: Path, *, kv_limit: int = 1 << 30, **plan: Any) -> AsyncIterator[LocalEngine]:
+    """Run an engine; its log and saved KV lie in `folder`. `plan` changes how the model is loaded."""
+    made = LocalEngine(lambda devices: planned(path, **plan), folder / "engine.log", SavedKV(folder / "kv", kv_limit))
     try:
         yield made
     finally:
@@ -69,13 +77,16 @@ async def answer(
     turns: Sequence[Turn],
     sampling: Sampling = GREEDY,
     *,
-    session: str = "",
-    resume: bool = False,
+    mode: Mode = Mode.ANSWER,
+    cache_key: str = "",
 ) -> Answer:
     """Ask and wait for the end."""
-    events: list[EngineEvent] = []
-    async for event in engine.generate(turns, sampling, session=session, resume=resume):
-        events.append(event)
+    return await read(engine.generate(request(turns, sampling, mode=mode, cache_key=cache_key)))
+
+
+async def read(generation: Generation) -> Answer:
+    """Read a generation to its end."""
+    events: list[EngineEvent] = [event async for event in generation]
     deltas = [event for event in events if isinstance(event, Delta)]
     finished = events[-1]
     assert isinstance(finished, Finished)
@@ -92,11 +103,11 @@ _PARENT = """
 import asyncio, sys
 from pathlib import Path
 from qwenchat.chat.events import Prefilling
-from tests.fakes.engines import GREEDY, engine, questions
+from tests.fakes.engines import engine, questions, request
 
 async def main():
     async with engine(Path(sys.argv[1]), Path(sys.argv[2]), n_ctx=32768) as made:
-        async for event in made.generate(questions(sys.argv[3]), GREEDY):
+        async for event in made.generate(request(questions(sys.argv[3]))):
             if isinstance(event, Prefilling) and event.done:
                 print(made.worker_pid, flush=True)
 

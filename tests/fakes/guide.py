@@ -10,11 +10,13 @@ from typing import TypeVar
 from qwenchat.chat.prompt import DEFAULT_SYSTEM, Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local.engine import LocalEngine
+from qwenchat.models import guide as package
 from tests.fakes.engines import GREEDY, answer, engine
 from training.guide import corpus
 
 Drawn = TypeVar("Drawn")
-MODEL = corpus.JUDGED.with_name("guide.gguf")
+GUIDE = Path(package.__file__).parent
+MODEL = GUIDE / "guide.gguf"
 SAMPLE = 60
 """Questions of each set that the test suite asks."""
 LONGEST = 200

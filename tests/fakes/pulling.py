@@ -1,26 +1,26 @@
-"""What the tests of downloads share: content that passes for a model, short patience, one call that pulls."""
+"""What the tests of downloads share: content that passes for a model, a quick retry policy, one call that pulls."""
 
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from qwenchat.models.download.destination import HubCache, Place
+from qwenchat.models.download.destination import CacheDestination, Destination
 from qwenchat.models.download.http import Timeouts
-from qwenchat.models.download.plan import Wanted
+from qwenchat.models.download.plan import DownloadPlan, FileSelection
 from qwenchat.models.download.progress import PullEvent
-from qwenchat.models.download.pull import Manner, pull
-from qwenchat.models.download.transfer import Patience
+from qwenchat.models.download.pull import PullOptions, pull
+from qwenchat.models.download.retry import RetryPolicy
 from qwenchat.models.sources.huggingface import HubSource
 from qwenchat.models.sources.source import Source
 from tests.fakes.standin_hub import StandIn
 
 REPO = "Qwen/Qwen2-7B-Instruct-GGUF"
 NAME = "qwen2-7b-instruct-q4_k_m.gguf"
-QUICK = Patience(first_wait_s=0.001, longest_wait_s=0.01)
+QUICK = RetryPolicy(first_wait_s=0.001, longest_wait_s=0.01)
 """Tries again at once. A server that holds back is waited for: tests let it go on (`StandIn.go_on`)."""
-HASTY = replace(QUICK, timeouts=Timeouts(silence_s=0.5))
+SHORT_TIMEOUTS = Timeouts(silence_s=0.5)
 """Gives up a silent server soon."""
 
 
@@ -38,16 +38,17 @@ class Puller:
     events: list[PullEvent] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
     each: Callable[[PullEvent], object] = lambda event: None
-    manner: Manner = field(default_factory=lambda: Manner(patience=QUICK, every_s=0.01))
+    options: PullOptions = field(default_factory=lambda: PullOptions(policy=QUICK, report_every_s=0.01))
 
     @classmethod
     def of(cls, standin: StandIn, cache: Path, token: str | None = None) -> "Puller":
         return cls(cache, HubSource("hf", standin.endpoint, token))
 
-    def __call__(self, wanted: Wanted | None = None, place: Place | None = None) -> Path:
-        wanted = wanted or Wanted(REPO, NAME)
-        place = place or HubCache(self.cache, wanted.repo, self.source.name)
-        return pull(wanted, self.source, place, self._report, self.stop, manner=self.manner)
+    def __call__(self, selection: FileSelection | None = None, destination: Destination | None = None) -> Path:
+        selection = selection or FileSelection(REPO, NAME)
+        destination = destination or CacheDestination(self.cache, selection.repo, self.source.name)
+        plan = DownloadPlan(selection=selection, source=self.source, destination=destination)
+        return pull(plan, self._report, self.stop, options=self.options)
 
     def seen(self, kind: type[PullEvent]) -> list[PullEvent]:
         """Return the events of one kind."""

@@ -7,17 +7,51 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from qwenchat.chat.conversation import FinishReason, Timings, Usage
 from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, Prefilling
-from qwenchat.chat.ports import ModelInfo
+from qwenchat.chat.message import FinishReason, Timings, Usage
+from qwenchat.chat.ports import Capabilities, Mode, ModelInfo, Request, TokenCounts
 from qwenchat.chat.prompt import Turn
-from qwenchat.chat.sampling import Sampling, qwen2_defaults
-from qwenchat.errors import EngineDied
+from qwenchat.chat.sampling import qwen2_defaults
+from qwenchat.errors import EngineDied, Recovery, RecoveryKind
+
+START_AGAIN = (Recovery(RecoveryKind.START_AGAIN),)
+ALL_OF_LOCAL = Capabilities(
+    continue_answer=True,
+    json_schema=True,
+    token_ids=True,
+    saved_kv=True,
+    prefill_progress=True,
+    exact_counts=True,
+)
+"""What the local engine can do."""
+
+
+class SimpleGeneration:
+    """Implements `ports.Generation` with an asynchronous generator that looks at an event to know it is cancelled."""
+
+    def __init__(self, events: AsyncGenerator[EngineEvent, None], cancelled: asyncio.Event) -> None:
+        self._events, self._cancelled = events, cancelled
+
+    def __aiter__(self) -> "SimpleGeneration":
+        return self
+
+    async def __anext__(self) -> EngineEvent:
+        return await anext(self._events)
+
+    async def cancel(self) -> None:
+        self._cancelled.set()
+
+    async def aclose(self) -> None:
+        self._cancelled.set()
+        await self._events.aclose()
 
 
 @dataclass
 class ScriptedEngine:
-    """Implements `ports.Engine` with texts written beforehand; a character counts as one token."""
+    """Implements `ports.Engine` with texts written beforehand; a character counts as one token.
+
+    A test that wants other events overrides `events`.
+    """
 
     answers: Sequence[str] = ("Hello.",)
     delay_s: float = 0.0
@@ -26,44 +60,59 @@ class ScriptedEngine:
     """The word at which the process dies."""
     n_ctx: int = 4096
     file: str = "0" * 32
-    requests: list[tuple[list[Turn], Sampling]] = field(default_factory=list)
+    opens_reasoning: bool = False
+    capabilities: Capabilities = field(default_factory=lambda: ALL_OF_LOCAL)
+    requests: list[Request] = field(default_factory=list)
     """What was asked, for a test to look at."""
 
     def __post_init__(self) -> None:
         self._cancelled = asyncio.Event()
+        """Of the newest generation."""
 
-    async def ready(self, loading: Callable[[Loading], object] | None = None) -> ModelInfo:
-        return ModelInfo("scripted", self.file, self.n_ctx, qwen2_defaults(24, 896), 0.0)
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the newest generation was cancelled, or left early."""
+        return self._cancelled.is_set()
 
-    async def count(self, turns: Sequence[Turn]) -> list[int]:
-        return [len(turn.text) + 4 for turn in turns]
+    async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
+        return ModelInfo(
+            name="scripted",
+            file=self.file,
+            n_ctx=self.n_ctx,
+            defaults=qwen2_defaults(24, 896),
+            load_s=0.0,
+            opens_reasoning=self.opens_reasoning,
+        )
 
-    async def generate(
-        self, turns: Sequence[Turn], sampling: Sampling, *, session: str = "", resume: bool = False
-    ) -> AsyncGenerator[EngineEvent, None]:
+    async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
+        return TokenCounts(values=tuple(len(turn.text) + 4 for turn in turns))
+
+    def generate(self, request: Request) -> SimpleGeneration:
         text = self.answers[len(self.requests) % len(self.answers)]
-        self.requests.append((list(turns), sampling))
-        self._cancelled.clear()
-        prompt = sum(await self.count(turns))
+        self.requests.append(request)
+        self._cancelled = asyncio.Event()
+        return SimpleGeneration(self.events(request, text, self._cancelled), self._cancelled)
+
+    async def events(self, request: Request, text: str, cancelled: asyncio.Event) -> AsyncGenerator[EngineEvent, None]:
+        """Recite `text` until `cancelled` is set."""
+        prompt = sum((await self.count(request.turns)).values)
         yield Prefilling(prompt, prompt, 1000.0, 0.0)
-        reason, said = FinishReason.STOP, 0
+        reason, recited = FinishReason.STOP, 0
+        limit = request.sampling.max_tokens
         for word in text.replace(" ", " \0").split("\0"):
             if self.delay_s:
                 await asyncio.sleep(self.delay_s)
-            if self._cancelled.is_set():
+            if cancelled.is_set():
                 reason = FinishReason.CANCELLED
                 break
             if self.die and word.strip() == self.die:
-                raise EngineDied("The engine process ended.", "Ask again to start a new one.")
-            if sampling.max_tokens is not None and said + len(word) > sampling.max_tokens:
+                raise EngineDied("The engine process ended.", "Ask again to start a new one.", recoveries=START_AGAIN)
+            if limit is not None and recited + len(word) > limit:
                 reason = FinishReason.LENGTH
                 break
-            said += len(word)
+            recited += len(word)
             yield Delta(word, tuple(map(ord, word)))
-        yield Finished(reason, Usage(prompt, 0, said), Timings())
-
-    async def cancel(self) -> None:
-        self._cancelled.set()
+        yield Finished(reason, Usage(prompt, 0, recited), Timings())
 
     async def close(self) -> None:
         self._cancelled.set()

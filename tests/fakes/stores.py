@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from qwenchat.chat.conversation import Attachment, FinishReason, Message, Role, Session, Status, Timings, Usage
+from qwenchat.chat.message import Attachment, FinishReason, Message, Role, Status, Timings, Usage, text_parts
 from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.session import Session
 from qwenchat.sessions.store import Store
 
 
@@ -20,24 +21,25 @@ def store_in(folder: Path, **options: float) -> Store:
 
 
 def question(message_id: str, text: str, parent: str | None = None, *, session: str = "s", created: int = 1) -> Message:
-    return Message(message_id, session, parent, Role.USER, text, created)
+    return Message(
+        id=message_id, session=session, parent=parent, role=Role.USER, parts=text_parts(text), created=created
+    )
 
 
 def full_answer(message_id: str, text: str, parent: str, *, session: str = "s") -> Message:
     """Return an answer with every field set."""
     return Message(
-        message_id,
-        session,
-        parent,
-        Role.ASSISTANT,
-        text,
-        2,
-        Status.TRUNCATED,
+        id=message_id,
+        session=session,
+        parent=parent,
+        role=Role.ASSISTANT,
+        parts=text_parts(text, (0, 151_645, 2**32 - 1)),
+        created=2,
+        status=Status.TRUNCATED,
         finished=3,
         model="7b:q4_k_m",
         model_file="f" * 32,
         sampling=Sampling(temperature=0.5, top_k=0, seed=7, stop=("END",)),
-        token_ids=(0, 151_645, 2**32 - 1),
         finish_reason=FinishReason.LENGTH,
         usage=Usage(10, 5, 3),
         timings=Timings(load_s=0.1, decode_tps=33.3),
@@ -48,7 +50,7 @@ def full_answer(message_id: str, text: str, parent: str, *, session: str = "s") 
 def full_session(session_id: str = "s") -> Session:
     """Return a session with every field set."""
     return Session(
-        session_id,
+        id=session_id,
         created=1,
         updated=2,
         title="A title 标题",

@@ -10,14 +10,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 
 from qwenchat.chat.events import Delta, EngineEvent
 from qwenchat.chat.ids import UUIDv7, unix_ms
-from qwenchat.chat.prompt import Turn
-from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.ports import Request
 from qwenchat.chat.turn import Turns
 from qwenchat.sessions.store import Store
 from tests.fakes.scripted import ScriptedEngine
@@ -31,10 +30,8 @@ class ToldEngine(ScriptedEngine):
 
     told: int = -1
 
-    async def generate(
-        self, turns: Sequence[Turn], sampling: Sampling, *, session: str = "", resume: bool = False
-    ) -> AsyncGenerator[EngineEvent, None]:
-        async for event in super().generate(turns, sampling, session=session, resume=resume):
+    async def events(self, request: Request, text: str, cancelled: asyncio.Event) -> AsyncGenerator[EngineEvent, None]:
+        async for event in super().events(request, text, cancelled):
             if isinstance(event, Delta):
                 os.write(self.told, f"{time.monotonic()} {len(event.text)}\n".encode())
             yield event
@@ -43,8 +40,8 @@ class ToldEngine(ScriptedEngine):
 async def stream(database: Path, folder: Path, session: str) -> None:
     told = os.open(folder / session, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     engine = ToldEngine((ANSWER,), delay_s=0.003, told=told, n_ctx=1 << 20)
-    turns = Turns(Store(database), engine, UUIDv7(), unix_ms)
-    async for _event in turns.send(session, f"question of {session}"):
+    turns = Turns(store=Store(database), engine=engine, new_id=UUIDv7(), clock=unix_ms)
+    async for _event in turns.ask(session, f"question of {session}"):
         pass
 
 

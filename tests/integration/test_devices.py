@@ -26,7 +26,7 @@ def test_a_worker_tells_what_this_build_can_use() -> None:
 
 def test_a_broken_installation_has_no_accelerator(tmp_path: Path) -> None:
     (tmp_path / "llama_cpp.py").write_text("")
-    code = "from qwenchat.engine import devices; print(devices.ask())"
+    code = "from qwenchat.engines.local import devices; print(devices.ask())"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=environment(PYTHONPATH=f"{tmp_path}:{ROOT}"),

@@ -10,11 +10,18 @@ from filelock import FileLock
 from huggingface_hub import hf_hub_download, scan_cache_dir, try_to_load_from_cache
 
 from qwenchat.errors import Interrupted, NetworkError
-from qwenchat.models.download.destination import Folder
-from qwenchat.models.download.file import give_up
-from qwenchat.models.download.progress import Arriving, Completed, Progress, PullEvent, Retrying, StartedOver
+from qwenchat.models.download.destination import FolderDestination
+from qwenchat.models.download.part import delete_unfinished
+from qwenchat.models.download.progress import (
+    DownloadProgress,
+    FileCompleted,
+    PartFileOpened,
+    PullEvent,
+    Retrying,
+    StartedOver,
+)
 from qwenchat.models.sources.huggingface import HubSource
-from tests.fakes.pulling import HASTY, NAME, REPO, Puller, model_bytes
+from tests.fakes.pulling import NAME, REPO, SHORT_TIMEOUTS, Puller, model_bytes
 from tests.fakes.standin_hub import COMMIT, StandIn, Trouble
 
 SIZE = 3_000_000
@@ -43,9 +50,9 @@ def test_a_file_lies_where_other_programs_look(standin: StandIn, puller: Puller)
     scan = scan_cache_dir(puller.cache)
     assert not scan.warnings and not scan.incomplete_files
     assert [repo.repo_id for repo in scan.repos] == [REPO]
-    last = [event for event in puller.events if isinstance(event, Progress)][-1]
+    last = [event for event in puller.events if isinstance(event, DownloadProgress)][-1]
     assert (last.done, last.total, last.parts[0].name) == (SIZE, SIZE, NAME)
-    assert puller.seen(Completed) == [Completed(NAME, path, verified=True)]
+    assert puller.seen(FileCompleted) == [FileCompleted(NAME, path, verified=True)]
 
 
 def test_what_is_there_is_not_fetched_again(standin: StandIn, puller: Puller) -> None:
@@ -74,7 +81,7 @@ def test_what_is_there_is_not_fetched_again(standin: StandIn, puller: Puller) ->
 def test_a_break_is_carried_on(standin: StandIn, puller: Puller, troubles: list[Trouble]) -> None:
     standin.troubles.extend(troubles)
     if any(trouble.stall for trouble in troubles):
-        puller.manner = replace(puller.manner, patience=HASTY)
+        puller.options = replace(puller.options, timeouts=SHORT_TIMEOUTS)
     assert puller().read_bytes() == CONTENT
     assert puller.seen(Retrying)
     assert not puller.seen(StartedOver)
@@ -173,7 +180,7 @@ def test_a_wrong_hash_keeps_nothing(standin: StandIn, puller: Puller) -> None:
     standin.lie_about[NAME] = "0" * 64
     with pytest.raises(NetworkError, match="wrong sha256") as caught:
         puller()
-    assert "Nothing of it was kept" in caught.value.hint
+    assert "It was deleted" in caught.value.hint
     assert not puller.parts and not list(puller.cache.rglob("*.gguf"))
 
 
@@ -211,7 +218,7 @@ def test_stopping_keeps_the_part_and_another_mirror_carries_it_on(standin: Stand
     standin.troubles.append(Trouble(cut=1_000_000, stall=True))
 
     def stop(event: PullEvent) -> None:
-        if isinstance(event, Progress) and event.done == 1_000_000:
+        if isinstance(event, DownloadProgress) and event.done == 1_000_000:
             puller.stop.set()
 
     puller.each = stop
@@ -230,7 +237,7 @@ def test_a_hub_that_tells_no_hash_is_believed_but_not_resumed_blindly(standin: S
     standin.troubles.extend([Trouble(cut=1_000_000), Trouble(etag='"v2"')])
     assert puller().read_bytes() == CONTENT
     assert puller.seen(StartedOver)  # If-Range said that it is another version
-    (done,) = (event for event in puller.events if isinstance(event, Completed))
+    (done,) = (event for event in puller.events if isinstance(event, FileCompleted))
     assert not done.verified
 
 
@@ -261,7 +268,7 @@ def test_huggingface_hub_waits_for_us_and_finds_the_file(standin: StandIn, pulle
     other = threading.Thread(target=fetch)
 
     def begin(event: PullEvent) -> None:
-        if isinstance(event, Progress) and event.done and not other.ident:
+        if isinstance(event, DownloadProgress) and event.done and not other.ident:
             other.start()
             standin.go_on.set()
 
@@ -278,16 +285,16 @@ def test_giving_up_deletes_the_part_unless_another_program_fills_it(
     in_a_folder: bool, standin: StandIn, puller: Puller, tmp_path: Path
 ) -> None:
     standin.troubles.append(Trouble(cut=1_000_000, stall=True))
-    puller.each = lambda event: puller.stop.set() if isinstance(event, Progress) and event.done else None
-    place = Folder(tmp_path / "mine") if in_a_folder else None
+    puller.each = lambda event: puller.stop.set() if isinstance(event, DownloadProgress) and event.done else None
+    destination = FolderDestination(tmp_path / "mine") if in_a_folder else None
     with pytest.raises(Interrupted):
-        puller(place=place)
-    [arriving] = puller.seen(Arriving)
-    assert isinstance(arriving, Arriving) and arriving.path.stat().st_size == 1_000_000
-    with FileLock(arriving.slot.lock):
-        give_up(arriving)
-        assert arriving.path.exists()
-    give_up(arriving)
-    assert not arriving.path.exists()
+        puller(destination=destination)
+    [opened] = puller.seen(PartFileOpened)
+    assert isinstance(opened, PartFileOpened) and opened.path.stat().st_size == 1_000_000
+    with FileLock(opened.paths.lock):
+        delete_unfinished(opened.paths)
+        assert opened.path.exists()
+    delete_unfinished(opened.paths)
+    assert not opened.path.exists()
     assert not in_a_folder or not list((tmp_path / "mine").iterdir())
-    give_up(arriving)
+    delete_unfinished(opened.paths)

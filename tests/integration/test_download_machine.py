@@ -15,10 +15,10 @@ import filelock
 import pytest
 
 from qwenchat.errors import FileError, Interrupted
-from qwenchat.models.download.destination import Folder
-from qwenchat.models.download.part import SYNC_EVERY, Part
-from qwenchat.models.download.progress import Completed, Following, Progress, PullEvent
-from qwenchat.models.download.pull import SPARE
+from qwenchat.models.download.destination import FolderDestination
+from qwenchat.models.download.part import SYNC_EVERY, PartFile
+from qwenchat.models.download.progress import DownloadProgress, FileCompleted, PullEvent, WaitingForOther
+from qwenchat.models.fit import DISK_RESERVE
 from tests.fakes.pulling import NAME, REPO, Puller, model_bytes
 from tests.fakes.standin_hub import StandIn, Trouble
 
@@ -83,12 +83,14 @@ def test_two_programs_fetch_once(standin: StandIn, puller: Puller) -> None:
         wait_until(lambda: part_size(puller) == 1_000_000, "the first began")
         second = threading.Thread(target=puller)
         second.start()
-        wait_until(lambda: puller.seen(Following), "the second waits")
-        wait_until(lambda: any(p.done == 1_000_000 for p in puller.events if isinstance(p, Progress)), "and follows")
+        wait_until(lambda: puller.seen(WaitingForOther), "the second waits")
+        wait_until(
+            lambda: any(p.done == 1_000_000 for p in puller.events if isinstance(p, DownloadProgress)), "and follows"
+        )
         standin.go_on.set()
         assert first.wait(20) == 0
         second.join(20)
-    assert puller.seen(Completed)
+    assert puller.seen(FileCompleted)
     assert standin.bytes_sent() == SIZE
 
 
@@ -108,7 +110,7 @@ def test_the_second_takes_over_when_the_first_dies(standin: StandIn, puller: Pul
         assert first.stdout and first.stdout.readline() == "held\n"
         second = threading.Thread(target=puller)
         second.start()
-        wait_until(lambda: puller.seen(Following), "the second waits")
+        wait_until(lambda: puller.seen(WaitingForOther), "the second waits")
         first.kill()
         second.join(20)
     assert puller().read_bytes() == CONTENT
@@ -116,11 +118,11 @@ def test_the_second_takes_over_when_the_first_dies(standin: StandIn, puller: Pul
 
 
 def test_waiting_for_another_program_can_be_stopped(standin: StandIn, puller: Puller) -> None:
-    place = Folder(puller.cache)
-    slot = place.slot(puller.source.files(REPO, "")[0])
-    puller.each = lambda event: puller.stop.set() if isinstance(event, Following) else None
-    with filelock.FileLock(slot.lock), pytest.raises(Interrupted):
-        puller(place=place)
+    destination = FolderDestination(puller.cache)
+    paths = destination.part_file_paths(puller.source.files(REPO, "")[0])
+    puller.each = lambda event: puller.stop.set() if isinstance(event, WaitingForOther) else None
+    with filelock.FileLock(paths.lock), pytest.raises(Interrupted):
+        puller(destination=destination)
 
 
 def test_several_downloads_at_once(standin: StandIn, tmp_path: Path) -> None:
@@ -130,12 +132,12 @@ def test_several_downloads_at_once(standin: StandIn, tmp_path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert all(puller.seen(Completed) for puller in pullers)
+    assert all(puller.seen(FileCompleted) for puller in pullers)
     assert standin.bytes_sent() == 2 * SIZE
 
 
 def stop_at(puller: Puller, done: int, event: PullEvent) -> None:
-    if isinstance(event, Progress) and event.done == done:
+    if isinstance(event, DownloadProgress) and event.done == done:
         puller.stop.set()
 
 
@@ -155,8 +157,8 @@ def test_pausing_and_resuming(standin: StandIn, puller: Puller) -> None:
 
 
 def test_no_room(standin: StandIn, puller: Puller) -> None:
-    puller.manner = replace(puller.manner, free=lambda folder: SIZE + SPARE - 1)
-    with pytest.raises(FileError, match=r"3 MB are to come and 537 MB should stay free.*has 540 MB"):
+    puller.options = replace(puller.options, free_bytes=lambda folder: SIZE + DISK_RESERVE - 1)
+    with pytest.raises(FileError, match=r"needs 3 MB and should leave 537 MB free.*has 540 MB"):
         puller()
     assert not standin.requests("cdn")
     part = puller.cache / "models--Qwen--Qwen2-7B-Instruct-GGUF/blobs" / f"{standin.digest(REPO, NAME)}.incomplete"
@@ -175,15 +177,15 @@ def test_no_room(standin: StandIn, puller: Puller) -> None:
 def test_a_disk_that_refuses(
     standin: StandIn, puller: Puller, monkeypatch: pytest.MonkeyPatch, number: int, words: str
 ) -> None:
-    append = Part.append
+    append = PartFile.append
 
-    def refuse(part: Part, chunk: bytes) -> None:
+    def refuse(part: PartFile, chunk: bytes) -> None:
         append(part, chunk[: 1_000_000 - part.size])
         if part.size == 1_000_000:
             raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Part, "append", refuse)
+        patch.setattr(PartFile, "append", refuse)
         with pytest.raises(FileError, match=words) as caught:
             puller()
     assert caught.value.exit_code == 8
@@ -229,6 +231,6 @@ def test_after_the_machine_stopped_the_tail_is_fetched_again(standin: StandIn, p
         file.truncate(size - 1_000_000)
         file.seek(size - 1_000_500)
         file.write(b"what never reached the disk")
-    puller.manner = replace(puller.manner, boot_time=lambda: time.time() + 10)
+    puller.options = replace(puller.options, boot_time=lambda: time.time() + 10)
     assert puller().stat().st_size == size
     assert standin.bytes_sent() == 2 * SYNC_EVERY + 1_000_000

@@ -12,14 +12,15 @@ import huggingface_hub
 import pytest
 
 from qwenchat.errors import FileError, NetworkError, NotFound, QwenchatError
-from qwenchat.models.download.destination import Folder, HubCache
-from qwenchat.models.download.plan import Wanted
-from qwenchat.models.download.progress import Completed, Progress, PullEvent, Retrying, StartedOver
-from qwenchat.models.download.retry import Fault, WireError, explain
+from qwenchat.models.download.destination import CacheDestination, FolderDestination
+from qwenchat.models.download.plan import FileSelection
+from qwenchat.models.download.progress import DownloadProgress, FileCompleted, PullEvent, Retrying, StartedOver
+from qwenchat.models.download.retry import SourceError, SourceFault, explain
+from qwenchat.models.sources.folder import FolderSource
 from qwenchat.models.sources.huggingface import HubSource
 from qwenchat.models.sources.modelscope import ModelScopeSource
 from qwenchat.models.sources.source import RemoteFile, Source
-from qwenchat.models.sources.url_and_folder import FolderSource, UrlSource
+from qwenchat.models.sources.url import UrlSource
 from tests.fakes.pulling import NAME, REPO, Puller, model_bytes
 from tests.fakes.standin_hub import CERTIFICATE, COMMIT, StandIn, Trouble
 from tests.fakes.standin_proxy import proxy
@@ -65,19 +66,21 @@ def test_a_listing_of_ten_thousand_files(standin: StandIn, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("wanted", "words", "exit_code"),
+    ("selection", "words", "exit_code"),
     [
-        (Wanted("nobody/nothing", NAME), "no repository", 3),
-        (Wanted("not a repo", NAME), "no repository", 3),
-        (Wanted(REPO, NAME, revision="v9"), "no such revision", 3),
-        (Wanted(REPO, "other.gguf"), "no file other.gguf", 3),
-        (Wanted(REPO, quant="q9_9"), "no file q9_9", 3),
-        (Wanted(REPO, "../../.bashrc.gguf"), "leads out", 4),
+        (FileSelection("nobody/nothing", NAME), "no repository", 3),
+        (FileSelection("not a repo", NAME), "no repository", 3),
+        (FileSelection(REPO, NAME, revision="v9"), "no such revision", 3),
+        (FileSelection(REPO, "other.gguf"), "no file other.gguf", 3),
+        (FileSelection(REPO, quant="q9_9"), "no file q9_9", 3),
+        (FileSelection(REPO, "../../.bashrc.gguf"), "leads out", 4),
     ],
 )
-def test_what_a_hub_does_not_have(standin: StandIn, tmp_path: Path, wanted: Wanted, words: str, exit_code: int) -> None:
+def test_what_a_hub_does_not_have(
+    standin: StandIn, tmp_path: Path, selection: FileSelection, words: str, exit_code: int
+) -> None:
     with pytest.raises(QwenchatError, match=words) as caught:
-        Puller.of(standin, tmp_path)(wanted, Folder(tmp_path / "out"))
+        Puller.of(standin, tmp_path)(selection, FolderDestination(tmp_path / "out"))
     assert caught.value.exit_code == exit_code
     assert caught.value.hint
 
@@ -99,7 +102,7 @@ def test_without_a_hash_what_is_there_under_its_name_and_size_is_not_fetched_aga
 
 def test_a_file_that_went_between_listing_and_download(standin: StandIn, tmp_path: Path) -> None:
     source = hub(standin)
-    with pytest.raises(WireError) as caught:
+    with pytest.raises(SourceError) as caught:
         source.locate(REPO, "", "gone.gguf")
     assert isinstance(explain(caught.value, "gone.gguf"), NotFound)
 
@@ -127,7 +130,7 @@ def test_the_token_goes_to_its_hub_alone(
     standin.log.clear()
     mirror = HubSource.at("mirror", standin.endpoint)
     Puller(tmp_path / "2", mirror)()
-    Puller(tmp_path / "3", HubSource.home({"HF_ENDPOINT": standin.endpoint}))()
+    Puller(tmp_path / "3", HubSource.public({"HF_ENDPOINT": standin.endpoint}))()
     Puller(tmp_path / "4", ModelScopeSource(standin.endpoint))()
     assert standin.log
     assert not [r for r in standin.log if "authorization" in {name.lower() for name in r.headers}]
@@ -198,7 +201,7 @@ def test_an_answer_nested_beyond_all_measure(standin: StandIn, tmp_path: Path) -
             Puller(tmp_path, source)()
     for damaged in (b'{"files": [], "x": ' + deep, b'{"files": "\xff"}'):
         (tmp_path / "bundle.json").write_bytes(damaged)
-        with pytest.raises(WireError, match="SOURCE_READ"):
+        with pytest.raises(SourceError, match="SOURCE_READ"):
             FolderSource(tmp_path).files("", "")
 
 
@@ -245,9 +248,9 @@ def test_certificates_that_can_not_be_read(
             with pytest.raises(NetworkError, match="can't prove who it is: SSL_CERT_FILE") as caught:
                 puller()
             assert "SSL_CERT_FILE" in caught.value.hint and not puller.seen(Retrying)
-        with pytest.raises(WireError) as asked:
+        with pytest.raises(SourceError) as asked:
             hub(standin).locate(REPO, "", NAME)
-        assert asked.value.fault is Fault.TLS
+        assert asked.value.fault is SourceFault.TLS
 
 
 def test_proxies(standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,7 +303,7 @@ def test_redirects_to_what_is_no_server(standin: StandIn, tmp_path: Path, where:
     for source in (hub(standin), ModelScopeSource(standin.endpoint)):
         source.files(REPO, "")
         standin.answers.append((302, {"Location": where, "X-Repo-Commit": COMMIT}))
-        with pytest.raises(NetworkError, match=r"nowhere|like a hub"):
+        with pytest.raises(NetworkError, match=r"invalid address|like a hub"):
             Puller(tmp_path, Listed(source))()
     assert not list(tmp_path.rglob("*.gguf"))
 
@@ -321,14 +324,14 @@ def test_modelscope(standin: StandIn, tmp_path: Path) -> None:
     path = puller()
     assert path.read_bytes() == CONTENT
     assert path.parent.name == "modelscope"
-    assert puller.seen(Completed) == [Completed(NAME, path, verified=True)]
-    for wanted, words in (
-        (Wanted("nobody/nothing", NAME), "no repository"),
-        (Wanted(REPO, NAME, revision="v9"), "no such revision"),
-        (Wanted(REPO, "other.gguf"), "no file"),
+    assert puller.seen(FileCompleted) == [FileCompleted(NAME, path, verified=True)]
+    for selection, words in (
+        (FileSelection("nobody/nothing", NAME), "no repository"),
+        (FileSelection(REPO, NAME, revision="v9"), "no such revision"),
+        (FileSelection(REPO, "other.gguf"), "no file"),
     ):
         with pytest.raises(NotFound, match=words):
-            puller(wanted)
+            puller(selection)
 
 
 def test_half_from_the_hub_and_half_from_modelscope(standin: StandIn, tmp_path: Path) -> None:
@@ -340,15 +343,15 @@ def test_half_from_the_hub_and_half_from_modelscope(standin: StandIn, tmp_path: 
     assert standin.bytes_sent() == len(CONTENT)
 
 
-def url_puller(standin: StandIn, tmp_path: Path) -> tuple[Puller, Folder]:
+def url_puller(standin: StandIn, tmp_path: Path) -> tuple[Puller, FolderDestination]:
     url = f"{standin.cdn}/{REPO}/{NAME}"
-    return Puller(tmp_path, UrlSource(url)), Folder(tmp_path)
+    return Puller(tmp_path, UrlSource(url)), FolderDestination(tmp_path)
 
 
 def test_one_file_behind_an_address(standin: StandIn, tmp_path: Path) -> None:
-    puller, place = url_puller(standin, tmp_path)
+    puller, destination = url_puller(standin, tmp_path)
     standin.troubles.append(Trouble(cut=100_000))
-    assert puller(Wanted(""), place) == tmp_path / NAME
+    assert puller(FileSelection(""), destination) == tmp_path / NAME
     assert (tmp_path / NAME).read_bytes() == CONTENT
     assert standin.bytes_sent() == len(CONTENT)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "home") == [NAME]
@@ -356,35 +359,35 @@ def test_one_file_behind_an_address(standin: StandIn, tmp_path: Path) -> None:
 
 def test_an_address_tells_the_hash_if_it_is_a_hubs(standin: StandIn, tmp_path: Path) -> None:
     puller = Puller(tmp_path, UrlSource(f"{standin.endpoint}/{REPO}/resolve/main/{NAME}"))
-    puller(Wanted(""), Folder(tmp_path))
-    assert puller.seen(Completed) == [Completed(NAME, tmp_path / NAME, verified=True)]
+    puller(FileSelection(""), FolderDestination(tmp_path))
+    assert puller.seen(FileCompleted) == [FileCompleted(NAME, tmp_path / NAME, verified=True)]
 
 
 @pytest.mark.parametrize("status", [403, 405, 501])
 def test_an_address_on_a_server_that_knows_get_alone(standin: StandIn, tmp_path: Path, status: int) -> None:
     standin.answers.append((status, {}))
     puller = Puller(tmp_path, UrlSource(f"{standin.endpoint}/{REPO}/resolve/main/{NAME}"))
-    assert puller(Wanted(""), Folder(tmp_path)).read_bytes() == CONTENT
+    assert puller(FileSelection(""), FolderDestination(tmp_path)).read_bytes() == CONTENT
     assert [request.method for request in standin.requests("hub")] == ["HEAD", "GET"]
 
 
 @pytest.mark.parametrize("etag", ['"v1"', '"v2"'])
 def test_a_later_run_carries_on_only_the_same_version(standin: StandIn, tmp_path: Path, etag: str) -> None:
-    puller, place = url_puller(standin, tmp_path)
+    puller, destination = url_puller(standin, tmp_path)
     standin.troubles.extend([Trouble(cut=100_000), Trouble(status=404)])
     with pytest.raises(NetworkError):
-        puller(Wanted(""), place)
+        puller(FileSelection(""), destination)
     standin.troubles.append(Trouble(etag=etag))
-    again, place = url_puller(standin, tmp_path)
-    assert again(Wanted(""), place).read_bytes() == CONTENT
+    again, destination = url_puller(standin, tmp_path)
+    assert again(FileSelection(""), destination).read_bytes() == CONTENT
     assert bool(again.seen(StartedOver)) is (etag == '"v2"')
     assert standin.bytes_sent() == len(CONTENT) + (100_000 if etag == '"v2"' else 0)
 
 
 def test_an_address_of_unknown_length(standin: StandIn, tmp_path: Path) -> None:
-    puller, place = url_puller(standin, tmp_path)
+    puller, destination = url_puller(standin, tmp_path)
     standin.troubles.extend([Trouble(chunked=True, status=0)])
-    assert puller(Wanted(""), place).read_bytes() == CONTENT
+    assert puller(FileSelection(""), destination).read_bytes() == CONTENT
 
 
 def bundle(folder: Path, **changes: object) -> Path:
@@ -398,15 +401,15 @@ def bundle(folder: Path, **changes: object) -> Path:
 def test_a_bundle_on_a_stick(tmp_path: Path) -> None:
     puller = Puller(tmp_path / "hub", FolderSource(bundle(tmp_path / "stick")))
     assert puller().read_bytes() == CONTENT
-    assert [event.verified for event in puller.events if isinstance(event, Completed)] == [True]
+    assert [event.verified for event in puller.events if isinstance(event, FileCompleted)] == [True]
 
 
 def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
     folder = bundle(tmp_path / "stick")
     (folder / "bundle.json").unlink()
     puller = Puller(tmp_path / "hub", FolderSource(folder))
-    assert puller(Wanted(REPO, quant="q4_k_m")).read_bytes() == CONTENT
-    assert [event.verified for event in puller.events if isinstance(event, Completed)] == [False]
+    assert puller(FileSelection(REPO, quant="q4_k_m")).read_bytes() == CONTENT
+    assert [event.verified for event in puller.events if isinstance(event, FileCompleted)] == [False]
 
 
 @pytest.mark.parametrize(
@@ -422,7 +425,7 @@ def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
 def test_a_bundle_that_is_wrong(tmp_path: Path, changes: dict[str, object], words: str) -> None:
     puller = Puller(tmp_path / "hub", FolderSource(bundle(tmp_path / "stick", **changes)))
     with pytest.raises(QwenchatError, match=words):
-        puller(Wanted(REPO, quant="q4_k_m"))
+        puller(FileSelection(REPO, quant="q4_k_m"))
     assert not puller.parts or words == "another length"
 
 
@@ -448,10 +451,10 @@ EVIL = [
 def test_names_never_leave_the_folder(standin: StandIn, tmp_path: Path, name: str, scope: bool) -> None:
     standin.put(REPO, name, CONTENT)
     source: Source = ModelScopeSource(standin.endpoint) if scope else hub(standin)
-    for place in (Folder(tmp_path / "out"), HubCache(tmp_path / "hub", REPO, "hf")):
+    for destination in (FolderDestination(tmp_path / "out"), CacheDestination(tmp_path / "hub", REPO, "hf")):
         with pytest.raises(NetworkError, match="leads out"):
-            Puller(tmp_path / "hub", source)(Wanted(REPO, name), place)
-    assert Puller(tmp_path / "hub", source)(Wanted(REPO, quant="q4_k_m")).read_bytes() == CONTENT
+            Puller(tmp_path / "hub", source)(FileSelection(REPO, name), destination)
+    assert Puller(tmp_path / "hub", source)(FileSelection(REPO, quant="q4_k_m")).read_bytes() == CONTENT
     assert not [path for path in tmp_path.rglob("*") if "evil" in path.name]
 
 
@@ -470,9 +473,9 @@ def test_a_sha256_never_becomes_a_path(standin: StandIn, tmp_path: Path, sha256:
         "modelscope": ModelScopeSource(standin.endpoint),
         "stick": FolderSource(bundle(tmp_path / "stick", sha256=told)),
     }
-    for place in (None, Folder(tmp_path / "out")):
+    for destination in (None, FolderDestination(tmp_path / "out")):
         with pytest.raises(NetworkError, match="sha256"):
-            Puller(tmp_path / "hub", sources[kind])(place=place)
+            Puller(tmp_path / "hub", sources[kind])(destination=destination)
     assert notes.read_text() == "mine"
     assert not (tmp_path / "hub").exists() and not (tmp_path / "out").exists()
 
@@ -481,7 +484,7 @@ def test_a_sha256_in_capitals_is_the_same(tmp_path: Path) -> None:
     folder = bundle(tmp_path / "stick", sha256=hashlib.sha256(CONTENT).hexdigest().upper())
     puller = Puller(tmp_path / "hub", FolderSource(folder))
     assert puller().read_bytes() == CONTENT
-    assert [event.verified for event in puller.events if isinstance(event, Completed)] == [True]
+    assert [event.verified for event in puller.events if isinstance(event, FileCompleted)] == [True]
 
 
 def parts_of(standin: StandIn, count: int = 4) -> dict[str, bytes]:
@@ -495,10 +498,10 @@ def test_all_parts_of_a_split_model_come(standin: StandIn, tmp_path: Path) -> No
     files = parts_of(standin)
     puller = Puller.of(standin, tmp_path)
     standin.troubles.extend([Trouble(cut=20_000), Trouble(), Trouble(cut=10, reset=True)])
-    first = puller(Wanted(REPO, quant="Q8_0"))
+    first = puller(FileSelection(REPO, quant="Q8_0"))
     assert first.name == "big-q8_0-00001-of-00004.gguf"
     assert {path.name: path.read_bytes() for path in first.parent.iterdir()} == files
-    whole = [event for event in puller.events if isinstance(event, Progress)][-1]
+    whole = [event for event in puller.events if isinstance(event, DownloadProgress)][-1]
     assert [part.done for part in whole.parts] == [50_000] * 4
     assert whole.done == whole.total == 200_000
 
@@ -507,18 +510,18 @@ def commits(standin: StandIn, puller: Puller) -> None:
     """Let the repository get a new commit whenever a file is complete; the files stay as they are."""
 
     def commit(event: PullEvent) -> None:
-        if isinstance(event, Completed):
+        if isinstance(event, FileCompleted):
             standin.commit = hashlib.sha1(standin.commit.encode(), usedforsecurity=False).hexdigest()
 
     puller.each = commit
-    puller.manner = replace(puller.manner, at_once=1)
+    puller.options = replace(puller.options, files_at_once=1)
 
 
 def test_commits_during_a_download_do_not_part_a_split_model(standin: StandIn, tmp_path: Path) -> None:
     files = parts_of(standin)
     puller = Puller.of(standin, tmp_path)
     commits(standin, puller)
-    first = puller(Wanted(REPO, quant="q8_0"))
+    first = puller(FileSelection(REPO, quant="q8_0"))
     assert {path.name: path.read_bytes() for path in first.parent.iterdir()} == files
     assert {path.parent for path in tmp_path.rglob("big-*")} == {first.parent}
 
@@ -529,12 +532,12 @@ def test_a_split_model_half_from_one_hub_and_half_from_another(standin: StandIn,
     commits(standin, puller)
     standin.troubles.extend([Trouble(), Trouble(), Trouble(cut=10_000), Trouble(status=404)])
     with pytest.raises(NetworkError, match="404"):
-        puller(Wanted(REPO, quant="q8_0"))
+        puller(FileSelection(REPO, quant="q8_0"))
     with StandIn() as mirror:
         parts_of(mirror)
         mirror.commit = "d" * 40
         for source in (HubSource("mirror", mirror.endpoint), ModelScopeSource(mirror.endpoint)):
-            first = Puller(tmp_path / "hub", source)(Wanted(REPO, quant="q8_0"))
+            first = Puller(tmp_path / "hub", source)(FileSelection(REPO, quant="q8_0"))
             assert {path.name: path.read_bytes() for path in first.parent.iterdir()} == files
         assert mirror.bytes_sent() == 90_000
 
@@ -543,7 +546,7 @@ def test_a_split_model_with_a_part_missing_is_refused_before_anything_comes(stan
     parts_of(standin)
     del standin.repos[REPO]["big-q8_0-00003-of-00004.gguf"]
     with pytest.raises(NotFound, match="00003-of-00004"):
-        Puller.of(standin, tmp_path)(Wanted(REPO, "big-q8_0-00001-of-00004.gguf"))
+        Puller.of(standin, tmp_path)(FileSelection(REPO, "big-q8_0-00001-of-00004.gguf"))
     assert not standin.requests("cdn")
 
 
@@ -551,22 +554,22 @@ def test_one_part_that_fails_stops_the_others(standin: StandIn, tmp_path: Path) 
     parts_of(standin)
     puller = Puller.of(standin, tmp_path)
     standin.troubles.extend([Trouble(cut=10_000, stall=True), Trouble(status=404), Trouble(cut=10_000, stall=True)])
-    puller.manner = type(puller.manner)(every_s=0.01)  # its patience is long: only the abort can end it
+    puller.options = type(puller.options)(report_every_s=0.01)  # its patience is long: only the abort can end it
     with pytest.raises(NetworkError, match="404"):
-        puller(Wanted(REPO, quant="q8_0"))
+        puller(FileSelection(REPO, quant="q8_0"))
     assert puller.parts
 
 
 def test_a_folder_of_ones_own(standin: StandIn, tmp_path: Path) -> None:
-    place = Folder(tmp_path / "mine")
+    destination = FolderDestination(tmp_path / "mine")
     standin.put(REPO, f"sub/{NAME}", CONTENT)
-    path = Puller.of(standin, tmp_path)(Wanted(REPO, f"sub/{NAME}"), place)
+    path = Puller.of(standin, tmp_path)(FileSelection(REPO, f"sub/{NAME}"), destination)
     assert path == tmp_path / "mine" / "sub" / NAME
     sent = standin.bytes_sent()
-    assert Puller.of(standin, tmp_path)(Wanted(REPO, f"sub/{NAME}"), place) == path  # checked, not fetched
+    assert Puller.of(standin, tmp_path)(FileSelection(REPO, f"sub/{NAME}"), destination) == path  # checked, not fetched
     assert standin.bytes_sent() == sent
     for other in (b"mine", CONTENT[:-1] + b"?"):
         path.write_bytes(other)
-        with pytest.raises(FileError, match="is there already"):
-            Puller.of(standin, tmp_path)(Wanted(REPO, f"sub/{NAME}"), place)
+        with pytest.raises(FileError, match="exists already"):
+            Puller.of(standin, tmp_path)(FileSelection(REPO, f"sub/{NAME}"), destination)
         assert path.read_bytes() == other

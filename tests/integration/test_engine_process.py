@@ -16,33 +16,63 @@ from qwenchat.engines.local.protocol import FRAME, Count, Lora
 from qwenchat.errors import EngineDied, FileError, Interrupted
 from qwenchat.models.removal import refuse_while_used
 from tests.fakes import ggufs
-from tests.fakes.engines import GREEDY, answer, engine, prefilling, questions
+from tests.fakes.engines import answer, engine, prefilling, questions, read, request
 
 LONG = "word " * 3000
 
 
-async def test_cancel_stops_a_load_at_every_step(tiny: Path, tmp_path: Path) -> None:
+def workers() -> set[int]:
+    """The processes below this one, those that nobody has waited for included."""
+    return {child.pid for child in psutil.Process().children()}
+
+
+async def test_a_load_can_be_cancelled_at_every_step(tiny: Path, tmp_path: Path) -> None:
+    before = workers()
     async with engine(tiny, tmp_path) as made:
 
-        async def stop(when: Callable[[], object]) -> None:
-            loading = asyncio.create_task(made.ready(lambda event: None))
+        async def cancel(when: Callable[[], object]) -> None:
+            loading = asyncio.create_task(made.load())
             async with asyncio.timeout(30):
                 while not when():
                     await asyncio.sleep(0)
-            await made.cancel()
-            with pytest.raises(Interrupted):
+            loading.cancel()
+            with pytest.raises(asyncio.CancelledError):
                 await loading
             assert made.worker_pid is None
+            assert workers() == before
 
-        await stop(made._loading.locked)  # the worker is not there yet
-        await stop(lambda: made.worker_pid)  # it has not said hello
-        await stop(lambda: made._running)  # it loads
-        assert (await made.ready()).n_ctx == 4096
+        def said_hello() -> bool:
+            return made._worker is not None and made._worker._hello.done()
+
+        await cancel(made._loading.locked)  # the worker is not there yet
+        await cancel(lambda: made.worker_pid)  # it has not said hello
+        await cancel(said_hello)  # it loads
+        assert (await made.load()).n_ctx == 4096
+
+
+async def test_a_load_that_is_cancelled_passes_to_who_waits_for_it(tiny: Path, tmp_path: Path) -> None:
+    async with engine(tiny, tmp_path) as made:
+        loading, waiting = asyncio.create_task(made.load()), asyncio.create_task(made.load())
+        while made.worker_pid is None:
+            await asyncio.sleep(0)
+        loading.cancel()
+        assert (await waiting).n_ctx == 4096
+        assert loading.cancelled()
+
+
+async def test_cancelling_a_request_ends_the_load_that_it_waits_for(tiny: Path, tmp_path: Path) -> None:
+    async with engine(tiny, tmp_path) as made:
+        generation = made.generate(request(questions("Hello")))
+        while made.worker_pid is None:
+            await asyncio.sleep(0)
+        await generation.cancel()
+        assert (await read(generation)).finished.reason == "cancelled"
+        assert made.worker_pid is None
 
 
 async def test_close_ends_a_load(tiny: Path, tmp_path: Path) -> None:
     async with engine(tiny, tmp_path) as made:
-        loading = asyncio.create_task(made.ready())
+        loading = asyncio.create_task(made.load())
         while made.worker_pid is None:
             await asyncio.sleep(0)
         await made.close()
@@ -52,7 +82,7 @@ async def test_close_ends_a_load(tiny: Path, tmp_path: Path) -> None:
 
 async def test_ctrl_c_in_a_terminal_does_not_reach_the_worker(tiny: Path, tmp_path: Path) -> None:
     async with engine(tiny, tmp_path) as made:
-        await made.ready()
+        await made.load()
         assert made.worker_pid
         assert os.getpgid(made.worker_pid) != os.getpgrp()
 
@@ -61,7 +91,7 @@ async def test_a_killed_worker_is_reported_and_replaced(endless: ggufs.Chain, tm
     async with engine(endless.path, tmp_path, n_ctx=32768) as made:
         text = ""
         with pytest.raises(EngineDied, match="SIGKILL"):
-            async for event in made.generate(questions("Go"), GREEDY):
+            async for event in made.generate(request(questions("Go"))):
                 if isinstance(event, Delta):
                     text += event.text
                     assert made.worker_pid
@@ -74,7 +104,7 @@ async def test_a_killed_worker_is_reported_and_replaced(endless: ggufs.Chain, tm
 async def test_an_aborting_worker_leaves_its_last_words(endless: ggufs.Chain, tmp_path: Path) -> None:
     async with engine(endless.path, tmp_path, n_ctx=32768) as made:
         with pytest.raises(EngineDied, match="SIGABRT") as caught:
-            async for event in made.generate(questions("Go"), GREEDY):
+            async for event in made.generate(request(questions("Go"))):
                 if isinstance(event, Delta):
                     assert made.worker_pid
                     os.kill(made.worker_pid, signal.SIGABRT)
@@ -94,7 +124,7 @@ async def test_the_worker_ends_with_its_parent(endless: ggufs.Chain, tmp_path: P
 async def test_a_model_that_is_loaded_is_not_deleted(mmap: bool, tiny: Path, tmp_path: Path) -> None:
     async with engine(tiny, tmp_path, mmap=mmap) as made:
         refuse_while_used([tiny])
-        await made.ready()
+        await made.load()
         with pytest.raises(FileError, match=f"qwenchat .process {made.worker_pid}. is using"):
             refuse_while_used([tiny])
     refuse_while_used([tiny])
@@ -109,24 +139,24 @@ async def test_names_that_are_not_text(tiny: Path, tmp_path: Path) -> None:
     turns, limit = questions("word " * 300), Sampling(temperature=0.0, max_tokens=5)
     for cached in (False, True):
         async with engine(model, folder, loras=(Lora(os.fsencode(lora)),), identity="m") as made:
-            said = await answer(made, turns, limit, session="s")
+            said = await answer(made, turns, limit, cache_key="s")
         assert bool(said.usage.cached_tokens) is cached
 
 
 @pytest.mark.skipif(not hasattr(psutil, "RLIMIT_CORE"), reason="this system has no such limit")
 async def test_a_crash_leaves_no_core_file(tiny: Path, tmp_path: Path) -> None:
     async with engine(tiny, tmp_path) as made:
-        await made.ready()
+        await made.load()
         assert psutil.Process(made.worker_pid).rlimit(psutil.RLIMIT_CORE) == (0, 0)
 
 
 async def test_a_thread_that_fails_ends_the_worker(tiny: Path, tmp_path: Path) -> None:
     async with engine(tiny, tmp_path) as made:
-        await made.ready()
+        await made.load()
         assert made._worker and made._worker._child.stdin
         made._worker._child.stdin.write(FRAME.pack(1) + b"?")  # no request
         with pytest.raises(EngineDied) as caught:
             async with asyncio.timeout(30):
                 await made._worker.ask_once(Count(made._worker.number(), []))
         assert "Traceback" in caught.value.log
-        assert len(await made.count(questions("Hello"))) == 2
+        assert len((await made.count(questions("Hello"))).values) == 2

@@ -19,17 +19,17 @@ async def test_a_saved_session_is_resumed_without_reading_it_again(tiny: Path, t
     turns = questions("word " * 400)
     limit = Sampling(temperature=0.0, max_tokens=10)
     async with engine(tiny, tmp_path) as made:
-        first = await answer(made, turns, limit, session="s1")
-        await answer(made, questions("another"), limit, session="s2")
-        back = await answer(made, turns, limit, session="s1")
+        first = await answer(made, turns, limit, cache_key="s1")
+        await answer(made, questions("another"), limit, cache_key="s2")
+        back = await answer(made, turns, limit, cache_key="s1")
     assert back.usage.cached_tokens == back.usage.prompt_tokens - 1
     assert back.text == first.text
     turns += [Turn("assistant", first.text, first.ids), Turn("user", "more")]
     async with engine(tiny, tmp_path) as made:
-        resumed = await answer(made, turns, limit, session="s1")
+        resumed = await answer(made, turns, limit, cache_key="s1")
     assert resumed.usage.cached_tokens >= first.usage.prompt_tokens + first.usage.completion_tokens - 1
     async with engine(tiny, tmp_path, identity="another file") as made:
-        other = await answer(made, turns, limit, session="s1")
+        other = await answer(made, turns, limit, cache_key="s1")
     assert other.usage.cached_tokens == 0
     assert other.text == resumed.text
 
@@ -38,7 +38,7 @@ async def test_a_saved_session_is_resumed_without_reading_it_again(tiny: Path, t
 async def test_a_damaged_saved_session_is_ignored_and_removed(damage: str, tiny: Path, tmp_path: Path) -> None:
     turns, limit = questions("word " * 400), Sampling(temperature=0.0, max_tokens=10)
     async with engine(tiny, tmp_path) as made:
-        first = await answer(made, turns, limit, session="s1")
+        first = await answer(made, turns, limit, cache_key="s1")
     (state,) = (tmp_path / "kv").glob("*.kv")
     data = bytearray(state.read_bytes())
     if damage == "sidecar":
@@ -49,7 +49,7 @@ async def test_a_damaged_saved_session_is_ignored_and_removed(damage: str, tiny:
         del data[0 if damage == "empty" else -100 :]
     state.write_bytes(data)
     async with engine(tiny, tmp_path, kv_limit=0) as made:
-        again = await answer(made, turns, limit, session="s1")
+        again = await answer(made, turns, limit, cache_key="s1")
     assert again.usage.cached_tokens == 0
     assert again.text == first.text
     assert not list((tmp_path / "kv").iterdir())
@@ -79,12 +79,12 @@ async def test_a_saved_session_is_only_read_where_it_fits(
     turns, limit = questions("word " * 100), Sampling(temperature=0.0, max_tokens=10)
     long = [*turns, Turn("assistant", "Hello " * 150), Turn("user", "again")]
     async with engine(tiny, tmp_path / "a", n_ctx=4096) as made:
-        first = await answer(made, turns, limit, session="s1")
+        first = await answer(made, turns, limit, cache_key="s1")
         if "n_ctx" in changed:
-            await answer(made, long, limit, session="s1")
+            await answer(made, long, limit, cache_key="s1")
         used = first.usage.prompt_tokens
     async with engine(tiny, tmp_path / "a", **plan) as made:
-        resumed = await answer(made, turns, limit, session="s1")
+        resumed = await answer(made, turns, limit, cache_key="s1")
     async with engine(tiny, tmp_path / "b", **plan) as made:
         fresh = await answer(made, turns, limit)
     assert resumed.usage.cached_tokens == (used - 1 if fits else 0)

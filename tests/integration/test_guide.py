@@ -18,7 +18,7 @@ MAY_DIFFER = 0.04
 
 def committed(label: str, language: str) -> float:
     """Return a score of the tests' sample that the guide's card states, from 0 to 1."""
-    card = (corpus.JUDGED.with_name("README.md")).read_text("utf-8")
+    card = (guide.GUIDE / "README.md").read_text("utf-8")
     (row,) = re.findall(rf"^\| {re.escape(label)}, the tests' sample \|([^|]*)\|([^|]*)\|", card, re.MULTILINE)
     shown: str = row[corpus.LANGUAGES.index(language)]
     return float(shown.split("%", maxsplit=1)[0]) / 100

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from qwenchat.chat.conversation import Role, Session, Status
 from qwenchat.chat.ids import UUIDv7, unix_ms
+from qwenchat.chat.message import Role, Status
+from qwenchat.chat.session import Session
 from qwenchat.chat.turn import Turns
 from qwenchat.sessions.store import Store
 from tests.fakes.commands import ROOT, environment
@@ -69,7 +70,7 @@ async def test_kill_at_any_moment(tmp_path: Path) -> None:
         for round_ in range(KILLS // AT_ONCE):
             names = [f"s{round_:02}-{n}" for n in range(AT_ONCE)]
             for name in names:
-                store.create(Session(name, 0, 0))
+                store.create(Session(id=name, created=0, updated=0))
             born = {name: start(name) for name in names}
             moments = sorted((chance.uniform(0, LATEST_S), name) for name in names)
             begun = time.monotonic()
@@ -97,8 +98,8 @@ async def check(store: Store, folder: Path, name: str) -> bool:
     assert must <= len(answer.text) <= said
     assert ANSWER.startswith(answer.text)
     assert answer.token_ids == tuple(map(ord, answer.text))
-    turns = Turns(store, ScriptedEngine((" and on",), n_ctx=1 << 20), UUIDv7(), unix_ms)
-    async for _event in turns.resume(answer):
+    turns = Turns(store=store, engine=ScriptedEngine((" and on",), n_ctx=1 << 20), new_id=UUIDv7(), clock=unix_ms)
+    async for _event in turns.continue_answer(answer):
         pass
     carried = store.branch(answer.id)[-1]
     assert (carried.text, carried.status) == (answer.text + " and on", Status.COMPLETE)
@@ -132,7 +133,7 @@ def test_two_programs_at_once(tmp_path: Path) -> None:
     database, folder = tmp_path / "data" / "sessions.db", tmp_path / "told"
     folder.mkdir()
     first = Store(database)
-    first.create(Session("s", 0, 0))
+    first.create(Session(id="s", created=0, updated=0))
     with children(database, folder) as start:
         child = start("s")
         wait_until(lambda: spoken(folder / "s")[1] > 20)
@@ -140,7 +141,7 @@ def test_two_programs_at_once(tmp_path: Path) -> None:
         (answer,) = [message for message in second.tree("s") if message.role is Role.ASSISTANT]
         assert answer.status is Status.STREAMING
         wait_until(lambda: len(second.branch(answer.id)[-1].text) > len(answer.text))
-        second.create(Session("t", 0, 0))
+        second.create(Session(id="t", created=0, updated=0))
         assert first.session("t") == second.session("t")
         kill(child)
         assert first.tree("s")[answer.id].status is Status.STREAMING

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.chat.conversation import Status
+from qwenchat.chat.message import Status
 from qwenchat.errors import StoreError
 from qwenchat.sessions import migrate
 from tests.fakes.stores import database_in, filled, full_answer, full_session, store_in

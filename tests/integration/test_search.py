@@ -1,15 +1,17 @@
 """What a person types finds what a person means, in any script, and is never an error."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from qwenchat.chat.conversation import Role, Session
+from qwenchat.chat.message import Message, Part, Reasoning, Role, Text, ToolCall
+from qwenchat.chat.session import Session
 from qwenchat.sessions import search
-from qwenchat.sessions.query import understand
-from qwenchat.sessions.search import Found
+from qwenchat.sessions.query import parse_query
+from qwenchat.sessions.search import SearchResults
 from qwenchat.sessions.store import Store
 from tests.fakes.stores import filled, full_answer, question, store_in
 
@@ -29,16 +31,16 @@ TEXTS = {
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = store_in(tmp_path_factory.mktemp("search"))
-    store.create(Session("s", 1, 1, title="About things"))
+    store.create(Session(id="s", created=1, updated=1, title="About things"))
     for n, (name, text) in enumerate(TEXTS.items()):
         store.add(question(name, text, created=n * DAY_MS))
-    store.create(Session("t", 1, 1, title="旅行计划 travel", tags=("work", "Two Words")))
+    store.create(Session(id="t", created=1, updated=1, title="旅行计划 travel", tags=("work", "Two Words")))
     store.add(question("q", "Where to go?", session="t", created=DAY_MS * 30))
     store.add(full_answer("a", "Go to the templates museum.", "q", session="t"))
     return store
 
 
-def ids(found: Found) -> set[str]:
+def ids(found: SearchResults) -> set[str]:
     return {hit.message or f"title of {hit.session}" for hit in found.hits}
 
 
@@ -158,7 +160,7 @@ def test_what_was_found_is_marked(store: Store, typed: str, message: str, marked
 
 def test_excerpts_are_one_clean_line_around_the_match(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    store.create(Session("s", 1, 1, title="t"))
+    store.create(Session(id="s", created=1, updated=1, title="t"))
     store.add(question("q", "far away " * 100 + "\x1b[31m[bold]needle\x1b[0m\n\n\tand\u202e more " + "x" * 500))
     (hit,) = store.search.find("needle").hits
     (start, end) = hit.excerpt.marks[0]
@@ -170,7 +172,7 @@ def test_excerpts_are_one_clean_line_around_the_match(tmp_path: Path) -> None:
 def test_few_are_ranked_and_many_are_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "MANY", 30)
     store = store_in(tmp_path)
-    store.create(Session("s", 1, 1, title="none"))
+    store.create(Session(id="s", created=1, updated=1, title="none"))
     store.add(question("m000", "needle needle needle"))
     store.add(*(question(f"m{n:03}", f"word {'and more ' * 9} {'needle' if n < 25 else ''}") for n in range(1, 100)))
     found = store.search.find("needle", 5)
@@ -185,12 +187,12 @@ def test_few_are_ranked_and_many_are_the_newest(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_query_is_understood() -> None:
-    query = understand('say "exact words" role:User model:7b tag:a tag:"b c" in:01 after:2024 role：assistant hal')
+    query = parse_query('say "exact words" role:User model:7b tag:a tag:"b c" in:01 after:2024 role：assistant hal')
     assert query.items == ("say", "exact words", "hal") and query.open
     assert query.roles == {Role.USER, Role.ASSISTANT}
     assert (query.models, query.tags, query.sessions) == (("7b",), ("a", "b c"), ("01",))
     assert query.after is not None and query.before is None
-    assert not understand('"hal"').open
+    assert not parse_query('"hal"').open
 
 
 def test_titles_are_found_by_pinyin_initials(tmp_path: Path) -> None:
@@ -201,3 +203,42 @@ def test_titles_are_found_by_pinyin_initials(tmp_path: Path) -> None:
     assert [hit.excerpt.text[begin:end] for begin, end in hit.excerpt.marks] == ["标题"]
     assert not store.search.find('"bt"').hits
     assert not store.search.find("tb").hits
+
+
+def reasoned(name: str, *texts: str) -> Message:
+    """Return an answer with several pieces of reasoning."""
+    parts: list[Part] = []
+    for text in texts:
+        parts += [Reasoning(text), ToolCall("c", "look", "{}")]
+    return replace(full_answer(name, "", "q"), parts=(*parts, Text(f"The answer of {name}.")))
+
+
+def test_reasoning_is_found_on_request_alone(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    store.create(Session(id="s", created=1, updated=1, title="Wondering 标题"))
+    store.add(
+        question("q", "I wonder"), reasoned("one", "Hm, wondering about 北京天安门"), full_answer("two", "No", "q")
+    )
+    assert ids(store.search.find("wondering")) == {"q", "title of s"}
+    assert not store.search.find("北京").hits
+    (hit,) = store.search.find("wonder in:reasoning").hits
+    assert (hit.message, hit.excerpt.text) == ("one", "Hm, wondering about 北京天安门")
+    assert [hit.excerpt.text[begin:end] for begin, end in hit.excerpt.marks] == ["wondering"]
+    assert ids(store.search.find("in:reasoning 京天")) == ids(store.search.find("in:reasoning")) == {"one"}
+    assert ids(store.search.find("wonder in:reasoning in:s role:assistant model:7b after:1970")) == {"one"}
+    assert not store.search.find("wonder in:reasoning in:t").hits
+    assert not store.search.find("answer in:reasoning").hits
+    store.trash.remove_message("one")
+    assert not store.search.find("in:reasoning wonder").hits
+
+
+def test_an_answer_that_reasoned_twice_is_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = store_in(tmp_path)
+    store.create(Session(id="s", created=1, updated=1))
+    store.add(question("q", "?"), *(reasoned(f"a{n}", "needle first", "needle again") for n in range(9)))
+    for many in (search.MANY, 5):
+        monkeypatch.setattr(search, "MANY", many)
+        pages = [hit.message for start in (0, 4, 8) for hit in store.search.find("in:reasoning needle", 4, start).hits]
+        assert pages == [f"a{n}" for n in range(8, -1, -1)]
+    (hit,) = store.search.find("in:reasoning again", 1).hits
+    assert [hit.excerpt.text[begin:end] for begin, end in hit.excerpt.marks] == ["again"]

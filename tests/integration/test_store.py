@@ -9,10 +9,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qwenchat.chat.conversation import Attachment, FinishReason, Message, Role, Session, Status, Timings, Usage
 from qwenchat.chat.memory import MemoryStore
+from qwenchat.chat.message import (
+    Attachment,
+    FinishReason,
+    Message,
+    Reasoning,
+    Role,
+    Status,
+    Text,
+    Timings,
+    ToolCall,
+    ToolResult,
+    Usage,
+    text_parts,
+)
 from qwenchat.chat.ports import SessionStore
 from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.session import Session
 from qwenchat.chat.turn import Turns
 from qwenchat.errors import NotFound, StoreError, WrongUse
 from qwenchat.sessions.store import Store
@@ -47,20 +61,29 @@ samplings = st.builds(
     stop=st.lists(texts, max_size=2).map(tuple),
     schema=st.none() | texts,
 )
+token_ids = st.lists(st.integers(0, 2**32 - 1), max_size=20).map(tuple)
+parts_of_any_kind = st.lists(
+    st.one_of(
+        st.builds(Text, texts, token_ids).filter(lambda part: part != Text("")),
+        st.builds(Reasoning, texts, token_ids),
+        st.builds(ToolCall, texts, texts, texts, token_ids),
+        st.builds(ToolResult, texts, texts, texts, st.booleans(), times),
+    ),
+    max_size=4,
+).map(tuple)
 messages = st.builds(
     Message,
     id=st.just("m"),
     session=st.just("s"),
     parent=st.none(),
-    role=st.sampled_from(Role),
-    text=texts,
+    role=st.just(Role.ASSISTANT),
+    parts=parts_of_any_kind,
     created=times,
     status=st.sampled_from([status for status in Status if status is not Status.STREAMING]),
     finished=st.none() | times,
     model=texts,
     model_file=texts,
     sampling=st.none() | samplings,
-    token_ids=st.lists(st.integers(0, 2**32 - 1), max_size=20).map(tuple),
     finish_reason=st.none() | st.sampled_from(FinishReason),
     usage=st.none() | st.builds(Usage, times, times, times),
     timings=st.none() | st.builds(Timings, seconds, seconds, seconds),
@@ -100,7 +123,7 @@ def test_any_session_and_message_come_back_equal(tmp_path: Path, session: Sessio
 
 def test_what_utf8_can_not_hold_is_replaced(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    store.create(Session("s", 1, 1, title="a\ud800b"))
+    store.create(Session(id="s", created=1, updated=1, title="a\ud800b"))
     store.add(question("q", "x\udc00\0y"))
     assert store.session("s").title == "a\ufffdb"
     assert store.branch("q")[0].text == "x\ufffd\0y"
@@ -108,28 +131,77 @@ def test_what_utf8_can_not_hold_is_replaced(tmp_path: Path) -> None:
 
 def test_an_answer_grows_and_is_searched_when_it_ends(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    store.create(Session("s", 1, 1))
-    answer = Message("a", "s", "q", Role.ASSISTANT, "", 2, Status.STREAMING)
+    store.create(Session(id="s", created=1, updated=1))
+    answer = Message(
+        id="a", session="s", parent="q", role=Role.ASSISTANT, parts=text_parts(""), created=2, status=Status.STREAMING
+    )
     store.add(question("q", "Say something"), answer)
-    store.append("a", "marvel", [1, 2])
-    store.append("a", "lous", [3])
-    assert store.branch("a")[-1] == replace(answer, text="marvellous", token_ids=(1, 2, 3))
+    store.append("a", [Text("marvel", (1, 2))])
+    store.append("a", [Text("lous", (3,))])
+    assert store.branch("a")[-1] == replace(answer, parts=(Text("marvellous", (1, 2, 3)),))
     assert not store.search.find("marvellous").hits
     store.amend(replace(answer, status=Status.STOPPED))
     assert store.search.find("marvellous").hits
     store.amend(replace(answer, status=Status.STREAMING))
-    store.append("a", " indeed", [4])
+    store.append("a", [Text(" indeed", (4,))])
     store.amend(replace(answer, status=Status.COMPLETE, finished=9))
     assert store.branch("a")[-1].text == "marvellous indeed"
     assert store.branch("a")[-1].token_ids == (1, 2, 3, 4)
     assert [hit.message for hit in store.search.find('"marvellous indeed"').hits] == ["a"]
     with pytest.raises(NotFound):
-        store.append("a", "too late", [5])
+        store.append("a", [Text("too late", (5,))])
+
+
+CALL = ToolCall("c1", "clock", '{"zone": "UTC"}', (7, 8))
+RESULT = ToolResult("c1", "clock", "12:00", took_ms=3)
+
+
+def streaming_answer(store: Store) -> Message:
+    """Store a session `s` with a question and return the empty answer to it, which is stored too."""
+    store.create(Session(id="s", created=1, updated=1))
+    answer = Message(id="a", session="s", parent="q", role=Role.ASSISTANT, parts=(), created=2, status=Status.STREAMING)
+    store.add(question("q", "What time is it?"), answer)
+    return answer
+
+
+def test_an_answer_grows_by_parts_of_every_kind(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    answer = streaming_answer(store)
+    store.append("a", [Reasoning("I must", (1,)), Reasoning(" look", (2,))])
+    store.append("a", [Reasoning(" at it.", (3,)), CALL, RESULT])
+    store.append("a", [Text("It is", (4,))])
+    store.append("a", [Text(" noon.", (5,))])
+    parts = (Reasoning("I must look at it.", (1, 2, 3)), CALL, RESULT, Text("It is noon.", (4, 5)))
+    assert store.branch("a")[-1].parts == parts
+    store.amend(replace(answer, status=Status.STOPPED))
+    assert store.branch("a")[-1].parts == parts == store.tree("s")["a"].parts
+    assert (store.branch("a")[-1].text, store.branch("a")[-1].token_ids) == ("It is noon.", (1, 2, 3, 7, 8, 4, 5))
+    assert [hit.message for hit in store.search.find("noon").hits] == ["a"]
+    store.amend(replace(answer, status=Status.STREAMING))
+    store.append("a", [Text(" Or so.", (6,)), CALL])
+    grown = (*parts[:3], Text("It is noon. Or so.", (4, 5, 6)), CALL)
+    assert store.branch("a")[-1].parts == grown
+    store.close()
+    store = store_in(tmp_path)
+    assert (store.branch("a")[-1].parts, store.branch("a")[-1].status) == (grown, Status.INTERRUPTED)
+    store.trash.delete_forever("s")
+    with store._database.read() as connection:
+        assert not connection.execute("SELECT n FROM parts UNION SELECT n FROM pieces").fetchall()
+
+
+def test_tokens_stand_for_a_part_only_where_all_of_them_are_known(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    answer = streaming_answer(store)
+    store.append("a", [Text("known", (1,))])
+    store.append("a", [Text(" unknown")])
+    assert store.branch("a")[-1].parts == (Text("known unknown"),)
+    store.amend(replace(answer, status=Status.COMPLETE))
+    assert store.branch("a")[-1].parts == (Text("known unknown"),)
 
 
 def test_the_first_question_gives_the_title(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    store.create(Session("s", 1, 1))
+    store.create(Session(id="s", created=1, updated=1))
     store.add(question("q", "\nWhy  is it so?\nTell me", created=7))
     assert (store.session("s").title, store.session("s").updated) == ("Why is it so?", 7)
     store.label("s", title="Mine")
@@ -143,112 +215,83 @@ def test_a_message_needs_its_session_and_its_parent(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     with pytest.raises(NotFound):
         store.add(question("q", "Hi"))
-    store.create(Session("s", 1, 1))
+    store.create(Session(id="s", created=1, updated=1))
     with pytest.raises(NotFound):
         store.add(question("q", "Hi"), question("r", "Hi", "nowhere"))
     assert len(store.tree("s")) == 0
-    store.create(Session("other", 1, 1))
+    store.create(Session(id="other", created=1, updated=1))
     store.add(replace(question("theirs", "Hi"), session="other"))
     with pytest.raises(NotFound):
         store.add(question("q", "Hi", "theirs"))
     with pytest.raises(StoreError):
-        store.create(Session("s", 1, 1))
+        store.create(Session(id="s", created=1, updated=1))
     with pytest.raises(NotFound):
-        store.update(Session("t", 1, 1))
+        store.update(Session(id="t", created=1, updated=1))
 
 
 def test_together_is_all_or_nothing(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    with pytest.raises(RuntimeError), store.together():
-        store.create(Session("s", 1, 1))
+    with pytest.raises(RuntimeError), store.transaction():
+        store.create(Session(id="s", created=1, updated=1))
         store.add(question("q", "Hi"))
         assert len(store.tree("s")) == 1
         raise RuntimeError
-    assert store.shelf.count() == 0
-    with store.together():
-        store.create(Session("s", 1, 1))
+    assert store.listing.count() == 0
+    with store.transaction():
+        store.create(Session(id="s", created=1, updated=1))
         store.add(question("q", "Hi"))
-    assert store.shelf.newest()[0].messages == 1
+    assert store.listing.newest()[0].messages == 1
 
 
 async def test_turns_run_the_same_as_in_memory(tmp_path: Path) -> None:
     async def play(store: SessionStore) -> list[Message]:
         ids = iter(f"m{n:02}" for n in range(100))
-        store.create(Session("s", 0, 0))
-        turns = Turns(store, ScriptedEngine(["one two", "three", "four", " five"]), lambda: next(ids), fake_clock())
+        store.create(Session(id="s", created=0, updated=0))
+        engine = ScriptedEngine(["one two", "three", "four", " five"])
+        turns = Turns(store=store, engine=engine, new_id=lambda: next(ids), clock=fake_clock())
         for _round in range(2):
-            async for _event in turns.send("s", "Hi", [Attachment("a", "b", b"c")]):
+            async for _event in turns.ask("s", "Hi", [Attachment("a", "b", b"c")]):
                 pass
         asked, answer = store.branch("m01")
         async for _event in turns.regenerate(asked):
             pass
-        async for _event in turns.resume(answer):
+        async for _event in turns.continue_answer(answer):
             pass
         return [replace(message, timings=None) for message in store.tree("s")]
 
     assert await play(store_in(tmp_path)) == await play(MemoryStore())
 
 
-@pytest.mark.parametrize("on_disk", [True, False])
-def test_questions_move_below_an_answer_until_they_are_answered(tmp_path: Path, on_disk: bool) -> None:
-    store: SessionStore = store_in(tmp_path) if on_disk else MemoryStore()
-    store.create(Session("s", 0, 0))
-    file = Attachment("notes.txt", "text/plain", b"notes")
-    waits = replace(question("q2", "And why?", "q1"), attachments=(file,))
-    store.add(question("q1", "What?"), waits, question("q3", "Really?", "q2"))
-    store.add(full_answer("a1", "That.", "q1"))
-    moved = replace(waits, parent="a1"), question("q3", "Really?", "q2")
-    store.move(*moved)
-    assert store.session("s").leaf == "q3"
-    assert store.branch("q3") == [question("q1", "What?"), full_answer("a1", "That.", "q1"), *moved]
-    assert [message.id for message in store.tree("s")] == ["q1", "a1", "q2", "q3"]
-    store.add(full_answer("a2", "Because.", "q2"))
-    store.move(waits, question("q3", "Really?", "q2"))
-    store.move(question("unknown", "Who?"))
-    assert store.tree("s")["q2"].parent == "a1"
-    assert store.session("s").leaf == "a2"
-
-
-def test_a_moved_question_is_found_once(tmp_path: Path) -> None:
-    store = store_in(tmp_path)
-    filled(store)
-    store.move(question("q2", "Thanks", "a1"))
-    assert [hit.message for hit in store.search.find("thanks").hits] == ["q2"]
-    store.trash.remove_message("q2")
-    store.move(question("q2", "Thanks", "a2"))
-    assert "q2" not in {message.id for message in store.tree("s")}
-
-
 def test_the_newest_come_first_by_pages(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     for n in range(7):
         tags = ("even",) if n % 2 == 0 else ()
-        store.create(Session(f"s{n}", n, n, pinned=n == 2, tags=tags, title=str(n)))
+        store.create(Session(id=f"s{n}", created=n, updated=n, pinned=n == 2, tags=tags, title=str(n)))
     store.trash.put("s5")
-    assert [entry.session.id for entry in store.shelf.newest(3)] == ["s2", "s6", "s4"]
-    assert [entry.session.id for entry in store.shelf.newest(3, 3)] == ["s3", "s1", "s0"]
-    assert [entry.session.id for entry in store.shelf.newest(trashed=True)] == ["s5"]
-    assert [entry.session.id for entry in store.shelf.newest(tag="even")] == ["s2", "s6", "s4", "s0"]
-    assert (store.shelf.count(), store.shelf.count(trashed=True), store.shelf.count(tag="even")) == (6, 1, 4)
-    assert store.shelf.tags() == {"even": 4}
-    latest = store.shelf.latest()
+    assert [entry.session.id for entry in store.listing.newest(3)] == ["s2", "s6", "s4"]
+    assert [entry.session.id for entry in store.listing.newest(3, 3)] == ["s3", "s1", "s0"]
+    assert [entry.session.id for entry in store.listing.newest(trashed=True)] == ["s5"]
+    assert [entry.session.id for entry in store.listing.newest(tag="even")] == ["s2", "s6", "s4", "s0"]
+    assert (store.listing.count(), store.listing.count(trashed=True), store.listing.count(tag="even")) == (6, 1, 4)
+    assert store.listing.tags() == {"even": 4}
+    latest = store.listing.latest()
     assert latest is not None and latest.id == "s6"
 
 
 def test_ids_by_prefix(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    assert store.shelf.latest() is None
+    assert store.listing.latest() is None
     for session_id in ("0198aaaa-1111", "0198aaaa-1122", "0198bbbb-2222", "0198bbbb"):
-        store.create(Session(session_id, 1, 1))
-    assert store.shelf.resolve("0198AAAA-112") == "0198aaaa-1122"
-    assert store.shelf.resolve("0198bbbb") == "0198bbbb"
+        store.create(Session(id=session_id, created=1, updated=1))
+    assert store.listing.resolve("0198AAAA-112") == "0198aaaa-1122"
+    assert store.listing.resolve("0198bbbb") == "0198bbbb"
     with pytest.raises(WrongUse, match="0198aaaa-1122"):
-        store.shelf.resolve("0198aaaa")
+        store.listing.resolve("0198aaaa")
     for unknown in ("7", "", "%", "0198aaaa-1111-9", "'"):
         with pytest.raises(NotFound):
-            store.shelf.resolve(unknown)
-    assert store.shelf.short("0198aaaa-1111") == "0198aaaa-111"
-    assert store.shelf.short("0198bbbb-2222") == "0198bbbb-"
+            store.listing.resolve(unknown)
+    assert store.listing.short("0198aaaa-1111") == "0198aaaa-111"
+    assert store.listing.short("0198bbbb-2222") == "0198bbbb-"
 
 
 def test_duplicate_shares_files_and_nothing_else(tmp_path: Path) -> None:
@@ -275,7 +318,7 @@ def test_only_the_owner_can_read(tmp_path: Path) -> None:
 
 def test_threads_read_and_write_at_once(tmp_path: Path) -> None:
     store = store_in(tmp_path, busy_s=30)
-    store.create(Session("s", 1, 1))
+    store.create(Session(id="s", created=1, updated=1))
     failures: list[Exception] = []
 
     def work(n: int) -> None:
@@ -299,7 +342,7 @@ def test_threads_read_and_write_at_once(tmp_path: Path) -> None:
 
 def test_one_turn_a_session(tmp_path: Path) -> None:
     store, other = store_in(tmp_path), Store(database_in(tmp_path))
-    store.create(Session("../s", 1, 1))
+    store.create(Session(id="../s", created=1, updated=1))
     with store.streaming("../s"):
         for second in (store, other):
             with pytest.raises(StoreError), second.streaming("../s"):

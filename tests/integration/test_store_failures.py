@@ -14,10 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.chat.conversation import Attachment, Message, Role, Session, Status
+from qwenchat.chat.message import Attachment, Message, Reasoning, Role, Status, Text, ToolCall, ToolResult, text_parts
+from qwenchat.chat.session import Session, Waiting
 from qwenchat.doctor.storage import store as doctor_store
 from qwenchat.errors import StoreError
 from qwenchat.runtime.program import Program
+from qwenchat.sessions.database import Database
 from qwenchat.sessions.recover import recover
 from qwenchat.sessions.salvage import salvage
 from qwenchat.sessions.store import Store
@@ -27,7 +29,7 @@ from tests.fakes.stores import database_in, filled, full_answer, question, store
 FILLER = """
 import resource, sys
 from pathlib import Path
-from qwenchat.chat.conversation import Message, Role
+from qwenchat.chat.message import Message, Role, text_parts
 from qwenchat.doctor.storage import store as doctor_store
 from qwenchat.errors import StoreError
 from qwenchat.runtime.program import Program
@@ -37,7 +39,9 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, resource.RLIM_INFINITY))
 kept = 0
 try:
     for n in range(1000):
-        store.add(Message(f"m{n:04}", "s", "q2" if n == 0 else f"m{n - 1:04}", Role.USER, f"{n} " * 2000, n))
+        parent = "q2" if n == 0 else f"m{n - 1:04}"
+        parts = text_parts(f"{n} " * 2000)
+        store.add(Message(id=f"m{n:04}", session="s", parent=parent, role=Role.USER, parts=parts, created=n))
         kept += 1
 except StoreError as error:
     print(kept, len(store.tree("s")), error.message)
@@ -140,13 +144,21 @@ def large(folder: Path) -> Store:
     """Return a store of some 400 messages, long ones and one with a file among them."""
     store = store_in(folder)
     for session in range(20):
-        store.create(Session(f"s{session}", session, session, title=f"Title {session}", tags=("t",)))
+        store.create(Session(id=f"s{session}", created=session, updated=session, title=f"Title {session}", tags=("t",)))
         parent = None
         for n in range(0, 20, 2):
             asked, answer = f"q{session}-{n}", f"a{session}-{n}"
             file = (Attachment("f", "text/plain", b"file" * 5000),) if n == 4 else ()
             store.add(
-                Message(asked, f"s{session}", parent, Role.USER, f"asked {n} " * 50, n, attachments=file),
+                Message(
+                    id=asked,
+                    session=f"s{session}",
+                    parent=parent,
+                    role=Role.USER,
+                    parts=text_parts(f"asked {n} " * 50),
+                    created=n,
+                    attachments=file,
+                ),
                 full_answer(answer, f"answered {n} 回答 " * (2000 if n == 8 else 40), asked, session=f"s{session}"),
             )
             parent = answer
@@ -202,9 +214,9 @@ def test_damage_is_reported_and_recovered(
     assert (result.sessions, result.messages) >= (sessions, messages)
     assert file.stat().st_mode & 0o777 == 0o600
     store = store_in(tmp_path)
-    assert store.shelf.count() == result.sessions
+    assert store.listing.count() == result.sessions
     equal = 0
-    for entry in store.shelf.newest(100):
+    for entry in store.listing.newest(100):
         for message in store.tree(entry.session.id):
             assert message.id in before
             equal += message == before[message.id]
@@ -229,7 +241,7 @@ def test_damage_inside_a_value_is_reported_and_recovered(tmp_path: Path, whole: 
     store = store_in(tmp_path)
     filled(store)
     store.add(replace(full_answer("open", "It", "q2"), status=Status.STREAMING))
-    store.append("open", " begins", [])
+    store.append("open", [Text(" begins")])
     store.close()
     file = database_in(tmp_path)
     data = file.read_bytes()
@@ -278,10 +290,21 @@ def test_salvage_reads_every_row_of_a_whole_database(tmp_path: Path) -> None:
 
 def test_an_answer_that_was_streaming_is_recovered(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    store.create(Session("s", 1, 1))
-    store.add(question("q", "?"), Message("a", "s", "q", Role.ASSISTANT, "", 2, Status.STREAMING))
-    store.append("a", "half an ", [1])
-    store.append("a", "answer", [2])
+    store.create(Session(id="s", created=1, updated=1))
+    store.add(
+        question("q", "?"),
+        Message(
+            id="a",
+            session="s",
+            parent="q",
+            role=Role.ASSISTANT,
+            parts=text_parts(""),
+            created=2,
+            status=Status.STREAMING,
+        ),
+    )
+    store.append("a", [Text("half an ", (1,))])
+    store.append("a", [Text("answer", (2,))])
     store.close()
     file = database_in(tmp_path)
     data = bytearray(file.read_bytes())
@@ -290,6 +313,92 @@ def test_an_answer_that_was_streaming_is_recovered(tmp_path: Path) -> None:
     assert recover(file)
     answer = store_in(tmp_path).branch("a")[-1]
     assert (answer.text, answer.token_ids, answer.status) == ("half an answer", (1, 2), Status.INTERRUPTED)
+
+
+PARTS = (
+    Reasoning("Let me look.", (1, 2)),
+    Text("A moment.", (3,)),
+    ToolCall("c1", "clock", "{}", (4, 5)),
+    ToolResult("c1", "clock", "12:00", took_ms=9),
+    Text("It is noon.", (6, 7)),
+)
+
+
+def in_parts(folder: Path) -> Path:
+    """Fill a database with an answer in parts, one that streams, and a waiting question with a file; return it."""
+    store = store_in(folder)
+    filled(store)
+    store.add(replace(full_answer("whole", "", "q2"), parts=PARTS))
+    store.add(question("q3", "And then?", "whole"))
+    store.add(replace(full_answer("open", "", "q3"), parts=(), status=Status.STREAMING))
+    store.append("open", [Reasoning("Hm", (1,)), ToolCall("c2", "clock", "{}")])
+    file = Attachment("notes.txt", "text/plain", b"carried along")
+    store.enqueue(Waiting(id="w1", session="s", follows="q3", text="What else?", created=9, attachments=(file,)))
+    store.enqueue(Waiting(id="w2", session="s", follows="w1", text="Well?", created=10))
+    store.close()
+    return database_in(folder)
+
+
+def test_parts_and_waiting_questions_are_recovered(tmp_path: Path) -> None:
+    file = in_parts(tmp_path)
+    data = bytearray(file.read_bytes())
+    lose_the_header(data)
+    file.write_bytes(data)
+    assert recover(file)
+    store = store_in(tmp_path)
+    tree = store.tree("s")
+    assert tree["whole"] == replace(full_answer("whole", "", "q2"), parts=PARTS)
+    assert tree["open"].parts == (Reasoning("Hm", (1,)), ToolCall("c2", "clock", "{}"))
+    assert tree["open"].status is Status.INTERRUPTED
+    asked = tree.branch(store.session("s").leaf)[-2:]
+    assert [(message.id, message.parent, message.text) for message in asked] == [
+        ("w1", "open", "What else?"),
+        ("w2", "w1", "Well?"),
+    ]
+    assert asked[0].attachments[0].data == b"carried along"
+    assert [hit.message for hit in store.search.find("noon").hits] == ["whole"]
+    assert recover(file) is None
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("whole", "torn", "text"),
+    [
+        (b"Let me look.", b"Let me \xffook.", "A moment.\n\nIt is noon."),
+        (b'"clock","took_ms"', b'"clock","took_msx', "A moment.\n\nIt is noon."),
+        (b"It is noon.", b"It is \xffoon.", "A moment.\n\nIt is \ufffdoon."),
+        (b'{"id":"c2"', b'["id":"c2"', "A moment.\n\nIt is noon."),
+        (b"What else?", b"What \xfflse?", "A moment.\n\nIt is noon."),
+    ],
+    ids=str,
+)
+def test_damage_inside_a_part_is_reported_and_recovered(tmp_path: Path, whole: bytes, torn: bytes, text: str) -> None:
+    file = in_parts(tmp_path)
+    data = file.read_bytes()
+    assert whole in data
+    file.write_bytes(data.replace(whole, torn))
+    with pytest.raises(StoreError, match="damaged"):
+        store_in(tmp_path).tree("s")
+    assert recover(file)
+    store = store_in(tmp_path)
+    assert store.tree("s")["whole"].text == text
+    assert {"open", "w1", "w2"} <= {message.id for message in store.tree("s")}
+    assert recover(file) is None
+    store.close()
+
+
+def test_an_answer_that_lost_a_text_gets_it_back_from_its_row(tmp_path: Path) -> None:
+    file = in_parts(tmp_path)
+    database = Database(file)
+    with database.write() as connection:
+        connection.execute("DELETE FROM parts WHERE text = 'A moment.'")
+    database.close()
+    data = bytearray(file.read_bytes())
+    lose_the_header(data)
+    file.write_bytes(data)
+    assert recover(file)
+    (answer,) = [message for message in store_in(tmp_path).tree("s") if message.id == "whole"]
+    assert answer.parts == (PARTS[0], PARTS[2], PARTS[3], Text("A moment.\n\nIt is noon."))
 
 
 @pytest.mark.parametrize("gone", [False, True])

@@ -37,7 +37,7 @@ async def test_contents_stay_plain_and_the_rest_is_the_templates() -> None:
 
 
 async def test_an_answer_is_left_open_to_be_carried_on() -> None:
-    rendered = await render(LLAMA, TURNS[:3], bos="", eos="", resume=True)
+    rendered = await render(LLAMA, TURNS[:3], bos="", eos="", continuing=True)
     assert rendered.parts[-2:] == [Special("</s><|assistant|>"), Tokens((1, 2))]
 
 
@@ -119,7 +119,7 @@ async def test_the_turns_of_a_template_are_counted_exactly(refuses_system: bool,
     turns = [*questions("Hello"), Turn("assistant", "world"), Turn("user", "more of it")]
     limit = Sampling(temperature=0.0, max_tokens=1)
     async with engine(path, tmp_path) as made:
-        counts = await made.count(turns)
+        counts = (await made.count(turns)).values
         whole = await answer(made, turns, limit)
         shorter = await answer(made, [turns[0], turns[-1]], limit)
         odd = await made.count([turns[0], Turn("assistant", "alone")])
@@ -127,7 +127,7 @@ async def test_the_turns_of_a_template_are_counted_exactly(refuses_system: bool,
     assert len(counts) == len(turns) and bool(counts[0]) != refuses_system
     if not refuses_system:
         assert counts[0] + counts[-1] == shorter.usage.prompt_tokens
-    assert len(odd) == 2 and all(odd)
+    assert len(odd.values) == 2 and all(odd.values) and not odd.exact
 
 
 @pytest.mark.parametrize("refuses_system", [False, True])
@@ -143,7 +143,7 @@ async def test_questions_without_an_answer_between_them_are_one(
     ggufs.write_model(path, chat_template=(refusal if refuses_system else "") + alternating + LLAMA)
     turns = [*questions("Hello"), Turn("user", "Hello again"), Turn("user", "Are you there?")]
     async with engine(path, tmp_path) as made:
-        counts = await made.count(turns)
+        counts = (await made.count(turns)).values
         said = await answer(made, turns, Sampling(temperature=0.0, max_tokens=1))
     assert sum(counts) == said.usage.prompt_tokens
-    assert counts[1:3] == [0, 0] and counts[3]  # who leaves out the first ones takes no prompt for shorter than it is
+    assert counts[1:3] == (0, 0) and counts[3]  # who leaves out the first ones takes no prompt for shorter than it is

@@ -1,12 +1,14 @@
 """What is deleted can be taken back until it is deleted forever, and then nothing of it is left."""
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from qwenchat.chat.conversation import Message, Role, Session, Status
-from qwenchat.chat.events import Saved
+from qwenchat.chat.events import TurnStarted
+from qwenchat.chat.message import Attachment, Message, Reasoning, Role, Status, Text, text_parts
+from qwenchat.chat.session import Session, Waiting
 from qwenchat.chat.turn import Turns
 from qwenchat.errors import NotFound, StoreError
 from qwenchat.runtime.program import Program
@@ -15,7 +17,7 @@ from qwenchat.sessions.migrate import safety_copies, safety_copy
 from qwenchat.sessions.store import Store
 from tests.fakes.archives import talk
 from tests.fakes.scripted import ScriptedEngine
-from tests.fakes.stores import database_in, fake_clock, filled, question, store_in
+from tests.fakes.stores import database_in, fake_clock, filled, full_answer, question, store_in
 
 
 def test_trash_and_back(tmp_path: Path) -> None:
@@ -23,7 +25,7 @@ def test_trash_and_back(tmp_path: Path) -> None:
     filled(store)
     store.trash.put("s")
     assert store.session("s").trashed is not None
-    assert not store.shelf.newest() and not store.search.find("templates").hits
+    assert not store.listing.newest() and not store.search.find("templates").hits
     assert store.search.find("templates", trashed=True).hits
     store.trash.restore("s")
     assert store.session("s").trashed is None
@@ -36,33 +38,41 @@ def test_trash_and_back(tmp_path: Path) -> None:
 def test_forever_leaves_nothing(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     filled(store)
-    store.create(Session("t", 1, 1))
+    store.create(Session(id="t", created=1, updated=1))
     store.add(question("t1", "Keep templates", session="t"))
+    store.add(replace(full_answer("a3", "", "q2"), parts=(Reasoning("Secret thought"), Text("They are templates."))))
+    file = Attachment("secret.txt", "text/plain", b"secret file")
+    store.enqueue(Waiting(id="w", session="s", follows="q2", text="Secret question", created=9, attachments=(file,)))
     store.trash.delete_forever("s")
     assert [hit.session for hit in store.search.find("templates").hits if hit.message] == ["t"]
     store.close()
     with sqlite3.connect(database_in(tmp_path)) as plain:
         assert (
             plain.execute("SELECT n FROM attachments UNION SELECT n FROM blobs UNION SELECT n FROM pieces").fetchall()
+            == plain.execute(
+                "SELECT n FROM parts UNION SELECT n FROM outbox UNION SELECT n FROM outbox_files"
+            ).fetchall()
             == []
         )
         assert plain.execute("SELECT count(*) FROM messages").fetchone() == (1,)
         plain.execute("INSERT INTO words (words) VALUES ('integrity-check')")
+        plain.execute("INSERT INTO reasoning (reasoning) VALUES ('integrity-check')")
     data = database_in(tmp_path).read_bytes()
     assert b"It has classes." not in data and b"\x00\xffnotes" not in data
+    assert not any(words in data for words in (b"Secret thought", b"Secret question", b"secret file"))
     assert b"Keep templates" in data
 
 
 def test_many_are_copied_before(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     for n in range(12):
-        store.create(Session(f"s{n}", n, n))
+        store.create(Session(id=f"s{n}", created=n, updated=n))
     store.trash.delete_forever("s0")
     assert not safety_copies(database_in(tmp_path))
     for _round in range(3):
-        store.trash.delete_forever(*(entry.session.id for entry in store.shelf.newest()))
+        store.trash.delete_forever(*(entry.session.id for entry in store.listing.newest()))
         for n in range(12):
-            store.create(Session(f"s{n}", n, n))
+            store.create(Session(id=f"s{n}", created=n, updated=n))
     copies = safety_copies(database_in(tmp_path))
     assert len(copies) == 2
     with sqlite3.connect(copies[-1]) as plain:
@@ -76,7 +86,7 @@ def test_one_message_and_what_hangs_below(tmp_path: Path) -> None:
     assert [message.id for message in store.tree("s")] == ["q1", "a1"]
     assert store.branch("q2") == [] and store.session("s").leaf == "a1"
     assert not store.search.find("thanks").hits
-    assert store.shelf.newest()[0].messages == 2
+    assert store.listing.newest()[0].messages == 2
     store.trash.restore_message("a2")
     assert len(store.tree("s")) == 4 and len(store.branch("q2")) == 3
     assert store.trash.remove_message("q2") is not None
@@ -95,14 +105,14 @@ def test_one_message_and_what_hangs_below(tmp_path: Path) -> None:
 def test_emptying_after_a_time(tmp_path: Path) -> None:
     store = Store(database_in(tmp_path), clock=fake_clock(100))
     filled(store)
-    store.create(Session("old", 1, 1))
-    store.create(Session("new", 1, 1))
+    store.create(Session(id="old", created=1, updated=1))
+    store.create(Session(id="new", created=1, updated=1))
     store.trash.remove_message("a2")
     store.trash.put("old")
     store.trash.put("new")
     assert store.trash.empty(100) == []
     assert store.trash.empty(102) == ["old"]
-    assert [entry.session.id for entry in store.shelf.newest(trashed=True)] == ["new"]
+    assert [entry.session.id for entry in store.listing.newest(trashed=True)] == ["new"]
     with pytest.raises(NotFound):
         store.trash.restore_message("a2")
     assert [message.id for message in store.tree("s")] == ["q1", "a1"]
@@ -115,7 +125,7 @@ def test_emptying_while_another_program_has_the_trash_too(
     """The other program comes while the safety copy is made."""
     store, other = store_in(tmp_path), Store(database_in(tmp_path))
     for n in range(12):
-        store.create(Session(f"s{n}", n, n, trashed=n))
+        store.create(Session(id=f"s{n}", created=n, updated=n, trashed=n))
 
     def meanwhile(file: Path, why: str) -> Path:
         if restored:
@@ -129,39 +139,61 @@ def test_emptying_while_another_program_has_the_trash_too(
     gone = store.trash.empty(100)
     assert gone == ([f"s{n}" for n in range(12) if n not in (3, 4)] if restored else [])
     assert {session.id for session in store.sessions()} == ({"s3", "s4"} if restored else set())
-    assert not store.shelf.count(trashed=True)
+    assert not store.listing.count(trashed=True)
 
 
 def test_what_streams_is_emptied_another_time(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     for name in ("s", "t"):
-        store.create(Session(name, 1, 1))
+        store.create(Session(id=name, created=1, updated=1))
     with store.streaming("s"):
-        store.add(question("q", "?"), Message("a", "s", "q", Role.ASSISTANT, "", 1, Status.STREAMING))
+        store.add(
+            question("q", "?"),
+            Message(
+                id="a",
+                session="s",
+                parent="q",
+                role=Role.ASSISTANT,
+                parts=text_parts(""),
+                created=1,
+                status=Status.STREAMING,
+            ),
+        )
         for name in ("s", "t"):
             store.label(name, trashed=5)
         assert store.trash.empty(100) == ["t"]
-        store.append("a", "still here", [1])
+        store.append("a", [Text("still here", (1,))])
     assert store.trash.empty(100) == ["s"]
 
 
 def test_the_store_opens_where_the_trash_can_not_be_emptied(tmp_path: Path) -> None:
     store = store_in(tmp_path / "home")
     for n in range(12):
-        store.create(Session(f"s{n}", n, n, trashed=n))
+        store.create(Session(id=f"s{n}", created=n, updated=n, trashed=n))
     store.close()
     (tmp_path / "home" / "data" / "copies").write_text("in the place of the folder for copies")
     for days in ("30", str(10**15)):
         program = Program({"QWENCHAT_HOME": str(tmp_path / "home"), "QWENCHAT_SESSIONS_EMPTY_TRASH_AFTER_DAYS": days})
-        assert program.store.shelf.count(trashed=True) == 12
+        assert program.store.listing.count(trashed=True) == 12
         program.close()
 
 
 def test_not_under_a_turn(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    store.create(Session("s", 1, 1))
+    store.create(Session(id="s", created=1, updated=1))
     with store.streaming("s"):
-        store.add(question("q", "?"), Message("a", "s", "q", Role.ASSISTANT, "", 1, Status.STREAMING))
+        store.add(
+            question("q", "?"),
+            Message(
+                id="a",
+                session="s",
+                parent="q",
+                role=Role.ASSISTANT,
+                parts=text_parts(""),
+                created=1,
+                status=Status.STREAMING,
+            ),
+        )
         with pytest.raises(StoreError):
             store.trash.delete_forever("s")
     store.trash.delete_forever("s")
@@ -169,12 +201,12 @@ def test_not_under_a_turn(tmp_path: Path) -> None:
 
 def test_a_long_conversation_goes_too(tmp_path: Path) -> None:
     store = store_in(tmp_path)
-    store.create(Session("s", 1, 1))
+    store.create(Session(id="s", created=1, updated=1))
     store.add(*(question(f"m{n:05}", "x", f"m{n - 1:05}" if n else None) for n in range(3000)))
     assert len(store.branch("m02999")) == 3000
     assert store.trash.remove_message("m00001") == "m00000"
     store.trash.delete_forever("s")
-    assert store.shelf.count() == 0
+    assert store.listing.count() == 0
 
 
 def test_an_imported_conversation_that_grew_is_read_to_its_new_end(tmp_path: Path) -> None:
@@ -224,11 +256,11 @@ def test_what_came_below_a_deleted_message_is_in_its_place_when_that_is_back(tmp
 async def test_no_turn_begins_below_a_deleted_message(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     filled(store)
-    asked, answer, later = store.branch("q2")
+    asked, answer, _later = store.branch("q2")
     store.trash.remove_message("q1")
     before = store.session("s")
-    turns = Turns(store, ScriptedEngine(["never"]), lambda: "new", fake_clock())
-    for events in (turns.regenerate(asked), turns.resume(answer), turns.edit(later, "Thank you")):
+    turns = Turns(store=store, engine=ScriptedEngine(["never"]), new_id=lambda: "new", clock=fake_clock())
+    for events in (turns.regenerate(asked), turns.continue_answer(answer)):
         with pytest.raises(NotFound):
             await anext(events)
     with pytest.raises(NotFound):
@@ -243,8 +275,13 @@ async def test_an_answer_whose_question_is_gone_is_carried_on(tmp_path: Path, fi
     store.trash.remove_message("s1-0")
     store.add_archives([talk("One", "Two")])
     (alone,) = store.branch("s1-1")
-    turns = Turns(store, ScriptedEngine([" and a half"], file=file), lambda: "beside", fake_clock())
-    seen = [event async for event in turns.resume(alone)]
-    assert isinstance(seen[0], Saved) and seen[0].question == alone
+    turns = Turns(
+        store=store,
+        engine=ScriptedEngine([" and a half"], file=file),
+        new_id=lambda: "beside",
+        clock=fake_clock(),
+    )
+    seen = [event async for event in turns.continue_answer(alone)]
+    assert isinstance(seen[0], TurnStarted) and seen[0].question == alone
     (carried,) = store.branch("beside" if file else "s1-1")
     assert (carried.text, carried.status) == ("Two and a half", Status.COMPLETE)

@@ -7,8 +7,9 @@ from typing import Any
 
 from textual.pilot import Pilot
 
-from qwenchat.chat.conversation import Message, Session, Status
 from qwenchat.chat.ids import UUIDv7, unix_ms
+from qwenchat.chat.message import Message, Status
+from qwenchat.chat.session import Session
 from qwenchat.runtime.program import Program
 from qwenchat.tui.app import QwenchatApp, Start
 from qwenchat.tui.screens.chat import ChatScreen
@@ -73,8 +74,10 @@ class Chatting:
         await self.chat.run_action(f"screen.{action}")
 
     def kept(self) -> list[Message]:
-        """The branch of the open session as it is on disk."""
-        return self.app.program.store.branch(self.app.program.store.session(self.chat.session.id).leaf)
+        """The branch of the open session as it is on disk, and the questions that wait behind it."""
+        store, session_id = self.app.program.store, self.chat.session.id
+        waiting = [each.question for each in store.waiting(session_id)]
+        return [*store.branch(store.session(session_id).leaf), *waiting]
 
 
 @asynccontextmanager
@@ -83,7 +86,7 @@ async def chatting(
 ) -> AsyncIterator[Chatting]:
     """Run the screen; it is left as a person leaves it. A bug that it tells fails the test, unless `bugs` wants one."""
     scripted = ScriptedEngine(answers or ("Hello.",), **engine)
-    app = QwenchatApp(Program.here(), start or Start(model="guide"), lambda _reference, _wishes: scripted)
+    app = QwenchatApp(Program.here(), start or Start(model="guide"), lambda _reference, _options: scripted)
     try:
         async with app.run_test(size=size) as pilot:
             await until(lambda: any(isinstance(screen, ChatScreen) for screen in app.screen_stack))
@@ -99,7 +102,7 @@ async def chatting(
 def kept_session(program: Program, title: str, *messages: Message, **fields: Any) -> Session:
     """Keep a session on disk before the screen opens."""
     now = unix_ms()
-    session = Session(UUIDv7()(), now, now, title=title, model="guide", **fields)
+    session = Session(id=UUIDv7()(), created=now, updated=now, title=title, model="guide", **fields)
     program.store.create(session)
     for message in messages:
         program.store.add(message)

@@ -11,7 +11,7 @@ from textual.widgets import Static
 
 from qwenchat.i18n import use_language
 from qwenchat.models import fit
-from qwenchat.models.layouts import Places
+from qwenchat.models.layouts import ModelFolders
 from qwenchat.runtime.program import Program
 from qwenchat.tui.themes import load_all
 
@@ -58,10 +58,10 @@ class StillProgram(Program):
     """The program on a machine that does not change, with models below one folder only."""
 
     @cached_property
-    def places(self) -> Places:
+    def model_folders(self) -> ModelFolders:
         none: tuple[Path, ...] = ()
         hf = self.paths.data / "hf"
-        return Places(ours=(self.paths.models,), folders=none, hf=hf, llama_cpp=none, ollama=none, lmstudio=none)
+        return ModelFolders(own=(self.paths.models,), folders=none, hf=hf, llama_cpp=none, ollama=none, lmstudio=none)
 
     def usable(self, *, measure: bool = False) -> fit.Resources:
         return MACHINE

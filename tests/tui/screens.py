@@ -9,7 +9,7 @@ from typing import TypeVar
 from textual.app import App, ComposeResult
 from textual.message import Message as Event
 
-from qwenchat.chat.conversation import Attachment, Message, Role, Status
+from qwenchat.chat.message import Attachment, Message, Role, Status, text_parts
 from qwenchat.i18n import use_language
 from qwenchat.tui.themes import load_all
 from qwenchat.tui.transcript.transcript import Transcript
@@ -71,12 +71,29 @@ class TranscriptApp(App[None]):
 
 def question(number: int, text: str = "", attachments: tuple[Attachment, ...] = ()) -> Message:
     text = text or f"Question {number}"
-    return Message(f"m{number}", "s", None, Role.USER, text, 1_760_000_000_000 + number, attachments=attachments)
+    return Message(
+        id=f"m{number}",
+        session="s",
+        parent=None,
+        role=Role.USER,
+        parts=text_parts(text),
+        created=1_760_000_000_000 + number,
+        attachments=attachments,
+    )
 
 
 def answer(number: int, text: str = "", status: Status = Status.COMPLETE) -> Message:
     text = text if text or status is Status.STREAMING else f"Answer {number}.\n\n- with a list\n- of two"
-    return Message(f"m{number}", "s", None, Role.ASSISTANT, text, number, status, model="7b")
+    return Message(
+        id=f"m{number}",
+        session="s",
+        parent=None,
+        role=Role.ASSISTANT,
+        parts=text_parts(text),
+        created=number,
+        status=status,
+        model="7b",
+    )
 
 
 def talk(count: int) -> list[Message]:

@@ -3,14 +3,15 @@
 import pytest
 from textual.widgets import Button
 
-from qwenchat.chat.conversation import Status
+from qwenchat.chat.message import Status
 from qwenchat.chat.ports import Engine
-from qwenchat.errors import CannotLoad
-from qwenchat.runtime.load_planner import Wishes
+from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
+from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.tui.dialogs.model import ModelScreen
 from tests.tui.chatting import Chatting, chatting
 from tests.tui.screens import until
 
+OTHER_MODEL = Recovery(RecoveryKind.OTHER_MODEL)
 LONG = "slow " * 400
 
 
@@ -30,9 +31,9 @@ async def test_a_question_that_waits_is_not_asked_again() -> None:
 
 
 def cannot_load_the_guide(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
-    def new_engine(reference: str, _wishes: Wishes) -> Engine:
+    def new_engine(reference: str, _options: LoadOptions) -> Engine:
         if reference == "guide":
-            raise CannotLoad("It is too large.", "Take a smaller one.")
+            raise CannotLoad("It is too large.", "Take a smaller one.", recoveries=(OTHER_MODEL,))
         return it.engine
 
     monkeypatch.setattr(it.chat.context.chats.model, "_new_engine", new_engine)

@@ -4,7 +4,7 @@ import pytest
 from rich.cells import cell_len
 from textual.widgets import Button
 
-from qwenchat.chat.conversation import Message, Status
+from qwenchat.chat.message import Message, Status
 from qwenchat.errors import CannotLoad, StoreError
 from qwenchat.sessions.store import Store
 from tests.tui.chatting import Chatting, chatting
@@ -105,9 +105,9 @@ async def test_deleting_the_question_that_is_edited_ends_that() -> None:
         await until(lambda: it.texts == ["A", "Hello."])
         assert it.chat.drafts.editing is None
         assert it.chat.prompt.text == "half"
-        it.chat.gauge.fill = None
+        it.chat.gauge.usage = None
         it.chat.counts.count_soon()
-        await until(lambda: it.chat.gauge.fill)
+        await until(lambda: it.chat.gauge.usage)
 
 
 async def test_branching_lets_the_next_question_follow_the_message() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from textual.widgets import Input
 
-from qwenchat.chat.conversation import Message, Role, Session
+from qwenchat.chat.message import Message, Role, text_parts
+from qwenchat.chat.session import Session
 from qwenchat.runtime.program import Program
 from qwenchat.tui.app import Start
 from qwenchat.tui.dialogs.export import ExportScreen
@@ -23,8 +24,13 @@ def fishes() -> Session:
     """A chat on disk, older than what the test writes."""
     program = Program.here()
     session = kept_session(program, "Fishes", tags=("sea",))
-    asked = Message("q1", session.id, None, Role.USER, "What do carps eat?", 5)
-    program.store.add(asked, Message("a1", session.id, "q1", Role.ASSISTANT, "Plants.", 6))
+    asked = Message(
+        id="q1", session=session.id, parent=None, role=Role.USER, parts=text_parts("What do carps eat?"), created=5
+    )
+    program.store.add(
+        asked,
+        Message(id="a1", session=session.id, parent="q1", role=Role.ASSISTANT, parts=text_parts("Plants."), created=6),
+    )
     program.store.label(session.id, leaf="a1")
     program.close()
     return session
@@ -149,7 +155,7 @@ async def test_there_is_nothing_to_duplicate_of_a_chat_that_is_not_kept(begin: s
         await it.do("duplicate")
         await until(lambda: not [worker for worker in it.app.workers if worker.group == "doing"])
         assert it.chat.session.id == before
-        assert it.app.program.store.shelf.count() == 0
+        assert it.app.program.store.listing.count() == 0
 
 
 async def test_the_chat_under_the_cursor_is_exported_not_the_open_one(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from qwenchat.chat.conversation import Session
+from qwenchat.chat.session import Session
 from qwenchat.errors import StoreError
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.store import Store
@@ -173,14 +173,14 @@ async def test_a_draft_waits_while_an_earlier_question_is_shown() -> None:
     assert draft_of(first) == "Old!\n\nhalf"
 
 
-async def test_keys_that_come_while_another_chat_is_opened_stay_with_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_keys_that_come_while_another_chat_is_snapshot_stay_with_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, go_on = threading.Event(), threading.Event()
     async with chatting() as it:
         await it.ask("A")
         first = await elsewhere(it)
         await it.ask("B")
         second, sessions = it.chat.session.id, it.chat.context.chats.sessions
-        opened = sessions._opened
+        opened = sessions._snapshot
 
         def slowly(session_id: str) -> object:
             if session_id == first:
@@ -188,7 +188,7 @@ async def test_keys_that_come_while_another_chat_is_opened_stay_with_theirs(monk
                 assert go_on.wait(10)
             return opened(session_id)
 
-        monkeypatch.setattr(sessions, "_opened", slowly)
+        monkeypatch.setattr(sessions, "_snapshot", slowly)
         await it.pilot.press(*"ha")
         it.chat.context.run(it.chat.navigation.open(first), "open", exclusive=True)
         await until(reading.is_set)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from textual.widgets import Input
 
-from qwenchat.chat.conversation import Message, Role, Session, Status
+from qwenchat.chat.message import Message, Role, Status, text_parts
+from qwenchat.chat.session import Session
 from qwenchat.errors import StoreError
 from qwenchat.runtime.program import Program
 from tests.tui.chatting import Chatting, chatting, kept_session
@@ -38,7 +39,7 @@ async def test_another_chat_is_no_place_to_edit_the_question() -> None:
         assert it.chat.drafts.editing is None
         assert not it.chat.prompt.has_class("editing")
         assert it.chat.prompt.text == ""
-        await until(lambda: it.chat.gauge.fill)  # counted without the question
+        await until(lambda: it.chat.gauge.usage)  # counted without the question
         await it.chat.navigation.open(first)
         assert it.chat.prompt.text == "half"
 
@@ -73,7 +74,7 @@ async def test_a_question_that_waits_follows_the_answer_to_the_one_before() -> N
         await until(lambda: it.texts == ["First", "A1.", "Second", "A2."])
         await it.idle()
         assert [message.text for message in it.kept()] == it.texts
-        assert [turn.text for turn in it.engine.requests[-1][0][1:]] == ["First", "A1.", "Second"]
+        assert [turn.text for turn in it.engine.requests[-1].turns[1:]] == ["First", "A1.", "Second"]
 
 
 async def test_coming_back_in_mid_answer_misses_nothing() -> None:
@@ -99,7 +100,7 @@ async def test_a_private_chat_is_written_nowhere(home: Path) -> None:
         await it.ask("Very secret question")
         it.write("a secret draft")
         await it.chat.drafts.save()
-        assert it.app.program.store.shelf.count() == 0
+        assert it.app.program.store.listing.count() == 0
     found = [file for file in home.rglob("*") if file.is_file() and b"secret" in file.read_bytes().lower()]
     assert found == []
 
@@ -206,8 +207,18 @@ async def test_an_error_without_offers_stays_until_the_next_question() -> None:
 async def test_search_finds_text_and_jumps_to_the_message() -> None:
     program = Program.here()
     other = kept_session(program, "Animals")
-    asked = Message("q1", other.id, None, Role.USER, "What does a pangolin eat? 我爱北京", 5)
-    program.store.add(asked, Message("a1", other.id, "q1", Role.ASSISTANT, "Ants.", 6))
+    asked = Message(
+        id="q1",
+        session=other.id,
+        parent=None,
+        role=Role.USER,
+        parts=text_parts("What does a pangolin eat? 我爱北京"),
+        created=5,
+    )
+    program.store.add(
+        asked,
+        Message(id="a1", session=other.id, parent="q1", role=Role.ASSISTANT, parts=text_parts("Ants."), created=6),
+    )
     program.close()
     async with chatting() as it:
         await it.pilot.press("f4", *"pangolin")
@@ -222,9 +233,17 @@ async def test_search_finds_text_and_jumps_to_the_message() -> None:
 async def test_a_hit_whose_message_was_deleted_opens_its_chat() -> None:
     program = Program.here()
     other = kept_session(program, "Animals")
-    asked = Message("q1", other.id, None, Role.USER, "What does a pangolin eat?", 5)
-    more = Message("q2", other.id, "a1", Role.USER, "And a pangolin's child?", 7)
-    program.store.add(asked, Message("a1", other.id, "q1", Role.ASSISTANT, "Ants.", 6), more)
+    asked = Message(
+        id="q1", session=other.id, parent=None, role=Role.USER, parts=text_parts("What does a pangolin eat?"), created=5
+    )
+    more = Message(
+        id="q2", session=other.id, parent="a1", role=Role.USER, parts=text_parts("And a pangolin's child?"), created=7
+    )
+    program.store.add(
+        asked,
+        Message(id="a1", session=other.id, parent="q1", role=Role.ASSISTANT, parts=text_parts("Ants."), created=6),
+        more,
+    )
     program.close()
     async with chatting() as it:
         listed = it.chat.sidebar.list
@@ -241,9 +260,18 @@ async def test_a_hit_whose_message_was_deleted_opens_its_chat() -> None:
 
 async def test_a_hit_that_no_page_has_shown_is_what_an_action_means() -> None:
     program = Program.here()
-    with program.store.together():
+    with program.store.transaction():
         first = kept_session(program, "Animals")
-        program.store.add(Message("q1", first.id, None, Role.USER, "What does a pangolin eat?", 5))
+        program.store.add(
+            Message(
+                id="q1",
+                session=first.id,
+                parent=None,
+                role=Role.USER,
+                parts=text_parts("What does a pangolin eat?"),
+                created=5,
+            )
+        )
         for number in range(150):
             kept_session(program, f"Chat {number}")
     program.close()
@@ -260,7 +288,16 @@ async def test_a_hit_that_no_page_has_shown_is_what_an_action_means() -> None:
 async def test_the_list_is_marked_while_it_still_shows_what_a_search_found() -> None:
     program = Program.here()
     session = kept_session(program, "Animals").id
-    program.store.add(Message("q1", session, None, Role.USER, "What does a pangolin eat?", 5))
+    program.store.add(
+        Message(
+            id="q1",
+            session=session,
+            parent=None,
+            role=Role.USER,
+            parts=text_parts("What does a pangolin eat?"),
+            created=5,
+        )
+    )
     program.close()
     async with chatting() as it:
         sidebar = it.chat.sidebar
@@ -295,7 +332,7 @@ async def test_a_list_that_cannot_be_read_is_told_and_stays(monkeypatch: pytest.
 
 async def test_the_sidebar_groups_pins_and_pages() -> None:
     program = Program.here()
-    with program.store.together():
+    with program.store.transaction():
         for number in range(350):
             kept_session(program, f"Chat {number}", pinned=number == 7)
     program.close()

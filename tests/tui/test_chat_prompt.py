@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from textual import events
 
-from qwenchat.chat.conversation import Message, Role
+from qwenchat.chat.message import Message, Role, text_parts
 from qwenchat.errors import StoreError
 from qwenchat.runtime.program import Program
 from qwenchat.text import files
@@ -52,7 +52,7 @@ async def test_a_message_that_comes_back_in_another_chat_brings_that_chats_draft
         await until(lambda: it.texts == ["A", "One.", "B", "Two."])
         assert it.chat.session.id == first
         assert it.chat.prompt.text == "first"
-        drafts = [listed.session.draft for listed in it.app.program.store.shelf.newest()]
+        drafts = [listed.session.draft for listed in it.app.program.store.listing.newest()]
         assert sorted(drafts) == ["first", "second"]
 
 
@@ -67,7 +67,7 @@ async def test_a_draft_is_kept_for_its_chat_across_restarts() -> None:
         await it.pilot.press(*"another")
     async with chatting(start=Start(session=session)) as it:
         await until(lambda: it.chat.prompt.text == "half")
-        assert any(listed.session.draft == "another" for listed in it.app.program.store.shelf.newest())
+        assert any(listed.session.draft == "another" for listed in it.app.program.store.listing.newest())
 
 
 async def test_a_sent_question_leaves_no_draft() -> None:
@@ -84,9 +84,9 @@ async def test_the_gauge_counts_question_and_history_exactly() -> None:
     async with chatting("One.") as it:
         await it.ask("A")
         await it.pilot.press(*"four")
-        await until(lambda: it.chat.gauge.fill is not None)
+        await until(lambda: it.chat.gauge.usage is not None)
         expected = sum(len(text) + 4 for text in ("You are a helpful assistant.", "A", "One.", "four"))
-        await until(lambda: it.chat.gauge.fill and it.chat.gauge.fill.used == expected)
+        await until(lambda: it.chat.gauge.usage and it.chat.gauge.usage.used == expected)
 
 
 async def test_a_line_shows_what_the_model_no_longer_sees() -> None:
@@ -113,7 +113,7 @@ async def test_a_command_sets_sampling_of_the_chat() -> None:
         await it.pilot.press("enter")
         await until(lambda: it.chat.session.sampling.temperature == 0.2)
         await it.ask("A")
-        assert it.engine.requests[0][1].temperature == 0.2
+        assert it.engine.requests[0].sampling.temperature == 0.2
 
 
 async def test_tab_completes_a_command() -> None:
@@ -134,8 +134,13 @@ async def test_a_paste_of_many_lines_stays_whole_and_loses_control_characters() 
 async def test_an_imported_chat_sends_the_terminal_nothing_through_the_prompt() -> None:
     program = Program.here()
     session = kept_session(program, "Imported", draft="a\x1b]52;c;x\x07\n\tb")
-    asked = Message("q1", session.id, None, Role.USER, "red\x1b[31m\n\tend", 5)
-    program.store.add(asked, Message("a1", session.id, "q1", Role.ASSISTANT, "Fine.", 6))
+    asked = Message(
+        id="q1", session=session.id, parent=None, role=Role.USER, parts=text_parts("red\x1b[31m\n\tend"), created=5
+    )
+    program.store.add(
+        asked,
+        Message(id="a1", session=session.id, parent="q1", role=Role.ASSISTANT, parts=text_parts("Fine."), created=6),
+    )
     program.store.label(session.id, leaf="a1")
     program.close()
     async with chatting(start=Start(session=session.id)) as it:
@@ -156,7 +161,7 @@ async def test_a_dropped_file_becomes_a_chip_and_goes_along(tmp_path: Path) -> N
         await until(lambda: it.chat.prompt.attachments)
         await it.ask("What is in it?")
         assert it.messages[0].attachments[0].text == "remember the milk"
-        assert "remember the milk" in it.engine.requests[0][0][-1].text
+        assert "remember the milk" in it.engine.requests[0].turns[-1].text
         assert it.chat.prompt.attachments == []
 
 
@@ -170,7 +175,7 @@ async def test_what_can_not_be_kept_comes_back_to_the_prompt(monkeypatch: pytest
         async def full(*_message: object) -> None:
             raise StoreError("The disk is full.", "Make room.")
 
-        monkeypatch.setattr(it.chat.context.chats.sessions, "add_question", full)
+        monkeypatch.setattr(it.chat.context.chats.sessions, "enqueue", full)
         await it.pilot.press(*"Hi", "enter")
         await until(lambda: any("disk is full" in said for said in it.said))
         assert it.chat.prompt.text == "Hi"

@@ -128,7 +128,7 @@ async def test_the_palette_shows_the_keys_that_work(home: Path) -> None:
 async def test_help_and_palette_are_opened_by_mouse(width: int, words: str, screen: str) -> None:
     async with chatting(size=(width, 20)) as it:
         await it.ask("A")
-        await until(lambda: it.chat.gauge.fill)
+        await until(lambda: it.chat.gauge.usage)
         row = it.chat.gauge.render_line(0).text
         assert cell_len(row) == it.chat.gauge.content_size.width
         at = cell_len(row.partition(words)[0]) + it.chat.gauge.styles.padding.left

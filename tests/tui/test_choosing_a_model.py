@@ -8,13 +8,13 @@ import pytest
 from textual.widgets import Input, OptionList
 
 from qwenchat.models import library as library_module
-from qwenchat.runtime.downloads import Downloads, State
+from qwenchat.runtime.downloads import BackgroundDownloads, DownloadState
 from qwenchat.tui.dialogs.dialog import Complaint
 from qwenchat.tui.dialogs.downloads import DownloadRow, DownloadsScreen
 from qwenchat.tui.dialogs.model import ModelList, ModelScreen
 from qwenchat.tui.dialogs.small import ConfirmScreen
 from qwenchat.tui.dialogs.welcome import WelcomeScreen
-from qwenchat.tui.model_choices import survey
+from qwenchat.tui.model_choices import model_choices
 from tests.fakes.ggufs import write_model
 from tests.fakes.pulling import NAME, REPO
 from tests.fakes.standin_hub import StandIn, Trouble
@@ -37,8 +37,8 @@ def program(tmp_path: Path, standin: StandIn) -> StillProgram:
 
 
 @pytest.fixture
-def downloads(program: StillProgram) -> Iterator[Downloads]:
-    downloads = Downloads(program)
+def downloads(program: StillProgram) -> Iterator[BackgroundDownloads]:
+    downloads = BackgroundDownloads(program)
     yield downloads
     downloads.close()
 
@@ -49,8 +49,8 @@ def ours(program: StillProgram, name: str, seed: int = 1) -> Path:
 
 
 def reference_of(app: DialogApp) -> str:
-    offer = app.screen.query_one(ModelList).highlighted
-    return offer.reference if offer else ""
+    choice = app.screen.query_one(ModelList).highlighted
+    return choice.reference if choice else ""
 
 
 def said(app: DialogApp) -> str:
@@ -62,7 +62,7 @@ def complains(app: DialogApp, words: str) -> bool:
 
 
 async def test_a_welcome_recommends_and_asks_nothing_of_the_network(
-    program: StillProgram, downloads: Downloads, standin: StandIn
+    program: StillProgram, downloads: BackgroundDownloads, standin: StandIn
 ) -> None:
     app = DialogApp(WelcomeScreen(program, downloads))
     async with app.run_test(size=(100, 40)) as pilot:
@@ -75,7 +75,7 @@ async def test_a_welcome_recommends_and_asks_nothing_of_the_network(
         assert app.result is None and not standin.log
 
 
-async def test_what_is_here_comes_first_and_is_used(program: StillProgram, downloads: Downloads) -> None:
+async def test_what_is_here_comes_first_and_is_used(program: StillProgram, downloads: BackgroundDownloads) -> None:
     path = ours(program, "mine [b].gguf")
     (program.paths.models / "broken.gguf").write_bytes(b"GGUF nothing")
     app = DialogApp(ModelScreen(program, str(path), downloads))
@@ -94,7 +94,7 @@ async def test_what_is_here_comes_first_and_is_used(program: StillProgram, downl
         await until(lambda: app.result == str(path))
 
 
-async def test_the_filter(program: StillProgram, downloads: Downloads) -> None:
+async def test_the_filter(program: StillProgram, downloads: BackgroundDownloads) -> None:
     app = DialogApp(ModelScreen(program, "", downloads))
     async with app.run_test(size=(100, 40)) as pilot:
         await until(lambda: reference_of(app))
@@ -109,7 +109,7 @@ async def test_the_filter(program: StillProgram, downloads: Downloads) -> None:
 
 
 async def test_a_download_from_the_first_screen_to_its_use(
-    program: StillProgram, downloads: Downloads, standin: StandIn
+    program: StillProgram, downloads: BackgroundDownloads, standin: StandIn
 ) -> None:
     content = standin.repos[REPO][NAME]
     assert isinstance(content, bytes)
@@ -119,7 +119,7 @@ async def test_a_download_from_the_first_screen_to_its_use(
     async with app.run_test(size=(100, 40)) as pilot:
         await until(lambda: reference_of(app))
         await pilot.press(*"7b:q4_k_m", "enter")
-        await until(lambda: (d := downloads.get("7b:q4_k_m")) and d.share == 0.5)
+        await until(lambda: (d := downloads.get("7b:q4_k_m")) and d.fraction == 0.5)
         await until(lambda: "50%" in app.words and "Downloading…" in app.words)
         await pilot.click("#turn")
         await until(lambda: "paused" in app.words and "Resume" in app.words)
@@ -132,7 +132,7 @@ async def test_a_download_from_the_first_screen_to_its_use(
     assert standin.bytes_sent() == size
 
 
-async def test_a_click_looks_and_a_double_click_takes(program: StillProgram, downloads: Downloads) -> None:
+async def test_a_click_looks_and_a_double_click_takes(program: StillProgram, downloads: BackgroundDownloads) -> None:
     app = DialogApp(WelcomeScreen(program, downloads))
     async with app.run_test(size=(100, 40)) as pilot:
         await until(lambda: reference_of(app) == "1.5b:q8_0")
@@ -145,7 +145,7 @@ async def test_a_click_looks_and_a_double_click_takes(program: StillProgram, dow
 
 
 async def test_giving_a_download_up_is_asked_first(
-    program: StillProgram, downloads: Downloads, standin: StandIn
+    program: StillProgram, downloads: BackgroundDownloads, standin: StandIn
 ) -> None:
     standin.troubles.append(Trouble(cut=1000, stall=True))
     downloads.start("7b:q4_k_m")
@@ -160,7 +160,7 @@ async def test_giving_a_download_up_is_asked_first(
 
 
 async def test_a_licence_is_accepted_before_a_download(
-    program: StillProgram, downloads: Downloads, standin: StandIn
+    program: StillProgram, downloads: BackgroundDownloads, standin: StandIn
 ) -> None:
     app = DialogApp(ModelScreen(program, "", downloads))
     async with app.run_test(size=(100, 40)) as pilot:
@@ -174,11 +174,11 @@ async def test_a_licence_is_accepted_before_a_download(
         await pilot.press("enter")
         await until(lambda: isinstance(app.screen, ConfirmScreen))
         await pilot.click("#yes")
-        await until(lambda: (d := downloads.get("72b:q2_k")) and d.state is State.FAILED)
+        await until(lambda: (d := downloads.get("72b:q2_k")) and d.state is DownloadState.FAILED)
         await until(lambda: said(app))
 
 
-async def test_what_does_not_fit_is_asked_about(program: StillProgram, downloads: Downloads) -> None:
+async def test_what_does_not_fit_is_asked_about(program: StillProgram, downloads: BackgroundDownloads) -> None:
     app = DialogApp(ModelScreen(program, "", downloads))
     async with app.run_test(size=(100, 40)) as pilot:
         await until(lambda: reference_of(app))
@@ -190,18 +190,18 @@ async def test_what_does_not_fit_is_asked_about(program: StillProgram, downloads
         assert not downloads.all()
 
 
-async def test_any_repository_by_its_name(program: StillProgram, downloads: Downloads) -> None:
+async def test_any_repository_by_its_name(program: StillProgram, downloads: BackgroundDownloads) -> None:
     app = DialogApp(ModelScreen(program, "", downloads))
     async with app.run_test(size=(100, 40)) as pilot:
         await until(lambda: reference_of(app))
         await pilot.press(*"no/where:q4_0")
         await until(lambda: "Download no/where:q4_0" in app.words)
         await pilot.press("enter")
-        await until(lambda: (d := downloads.get("no/where:q4_0")) and d.state is State.FAILED)
+        await until(lambda: (d := downloads.get("no/where:q4_0")) and d.state is DownloadState.FAILED)
         await until(lambda: "no/where" in said(app))
 
 
-async def test_a_file_on_the_disk(program: StillProgram, downloads: Downloads, tmp_path: Path) -> None:
+async def test_a_file_on_the_disk(program: StillProgram, downloads: BackgroundDownloads, tmp_path: Path) -> None:
     path = write_model(tmp_path / "模型.gguf")
     app = DialogApp(ModelScreen(program, "", downloads))
     async with app.run_test(size=(100, 40)) as pilot:
@@ -223,7 +223,7 @@ async def test_a_file_on_the_disk(program: StillProgram, downloads: Downloads, t
 
 
 async def test_the_guide_is_offered_where_there_is_one(
-    program: StillProgram, downloads: Downloads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    program: StillProgram, downloads: BackgroundDownloads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guide = write_model(tmp_path / "guide.gguf")
     monkeypatch.setattr(library_module, "_guide", lambda: guide)
@@ -237,7 +237,7 @@ async def test_the_guide_is_offered_where_there_is_one(
 
 
 @pytest.mark.parametrize("size", [(20, 5), (400, 100)])
-async def test_every_size(program: StillProgram, downloads: Downloads, size: tuple[int, int]) -> None:
+async def test_every_size(program: StillProgram, downloads: BackgroundDownloads, size: tuple[int, int]) -> None:
     app = DialogApp(ModelScreen(program, "", downloads))
     async with app.run_test(size=size) as pilot:
         await until(lambda: app.screen.query_one(OptionList).option_count)
@@ -248,9 +248,9 @@ async def test_every_size(program: StillProgram, downloads: Downloads, size: tup
 
 def test_a_survey_says_the_same_as_models_fit(program: StillProgram) -> None:
     ours(program, "qwen2-7b-instruct-q4_k_m.gguf")
-    found = survey(program)
-    assert [offer.reference for offer in found.here] == ["7b:q4_k_m", "guide"]
-    assert "7b:q4_k_m" not in [offer.reference for offer in found.catalogue]
-    assert sum(offer.recommended for offer in found.offers) == 1
-    references = [offer.reference for offer in found.catalogue]
+    found = model_choices(program)
+    assert [choice.reference for choice in found.here] == ["7b:q4_k_m", "guide"]
+    assert "7b:q4_k_m" not in [choice.reference for choice in found.catalogue]
+    assert sum(choice.is_recommended for choice in found.choices) == 1
+    references = [choice.reference for choice in found.catalogue]
     assert len(references) == len(set(references)) > 30

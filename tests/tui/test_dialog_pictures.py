@@ -10,8 +10,8 @@ from textual.screen import Screen
 from textual.widgets import Input, OptionList
 
 from qwenchat.i18n import use_language
-from qwenchat.models.download.progress import Progress
-from qwenchat.runtime.downloads import Download, Downloads, State
+from qwenchat.models.download.progress import DownloadProgress
+from qwenchat.runtime.downloads import BackgroundDownloads, Download, DownloadState
 from qwenchat.tui import slash_commands
 from qwenchat.tui.actions import actions
 from qwenchat.tui.dialogs import open as screens
@@ -55,13 +55,22 @@ PICTURES = [
 SIZES = {"narrow": (46, 44), "wide": (100, 44)}
 
 
-class UnderWay(Downloads):
+class UnderWay(BackgroundDownloads):
     """Two downloads that stand still."""
 
     def all(self) -> list[Download]:
         return [
-            Download("7b:q4_k_m", progress=Progress((), 2_000_000_000, 4_680_000_000, 12_300_000, 218)),
-            Download("them/theirs:q4_0", State.PAUSED, Progress((), 1_200_000, 4_000_000, 0, None)),
+            Download(
+                "7b:q4_k_m",
+                progress=DownloadProgress(
+                    (), 2_000_000_000, 4_680_000_000, bytes_per_second=12_300_000, seconds_left=218
+                ),
+            ),
+            Download(
+                "them/theirs:q4_0",
+                DownloadState.PAUSED,
+                DownloadProgress((), 1_200_000, 4_000_000, bytes_per_second=0, seconds_left=None),
+            ),
         ]
 
 
@@ -85,7 +94,7 @@ def with_models(program: StillProgram) -> StillProgram:
 
 
 DIALOGS: dict[str, tuple[Make, Ready]] = {
-    "welcome": (lambda program: WelcomeScreen(program, Downloads(program)), lambda app: "★" in app.words),
+    "welcome": (lambda program: WelcomeScreen(program, BackgroundDownloads(program)), lambda app: "★" in app.words),
     "model": (
         lambda program: ModelScreen(with_models(program), "1.5b:q8_0", UnderWay(program)),
         lambda app: "1.5B" in app.words,
@@ -104,7 +113,10 @@ DIALOGS: dict[str, tuple[Make, Ready]] = {
         lambda _program: screens.themes(THEMES.titles),
         lambda app: app.screen.query_one(OptionList).option_count,
     ),
-    "licence": (lambda program: ModelScreen(program, "", Downloads(program)), lambda app: "1.5B" in app.words),
+    "licence": (
+        lambda program: ModelScreen(program, "", BackgroundDownloads(program)),
+        lambda app: "1.5B" in app.words,
+    ),
     "downloads": (
         lambda program: DownloadsScreen(UnderWay(program)),
         lambda app: len(app.screen.query(DownloadRow)) == 2,

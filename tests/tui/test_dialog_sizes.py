@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from textual.screen import Screen
 from textual.widgets import Button, Input
 
-from qwenchat.runtime.downloads import Downloads
+from qwenchat.runtime.downloads import BackgroundDownloads
 from qwenchat.tui.dialogs.export import ExportScreen
 from qwenchat.tui.dialogs.session import SessionScreen
 from qwenchat.tui.dialogs.settings import SettingRow, SettingsScreen
@@ -20,7 +20,7 @@ from tests.tui.screens import until
 
 Make = Callable[[StillProgram], Screen[Any]]
 DIALOGS: dict[str, Make] = {
-    "welcome": lambda program: WelcomeScreen(program, Downloads(program)),
+    "welcome": lambda program: WelcomeScreen(program, BackgroundDownloads(program)),
     "session": lambda program: SessionScreen(program, full_session()),
     "settings": SettingsScreen,
     "export": lambda program: ExportScreen(program, ["s"]),
@@ -62,7 +62,7 @@ async def test_tab_reaches_everything_and_shows_it(program: StillProgram, name: 
 
 async def test_a_dialog_speaks_the_language_of_the_moment(program: StillProgram) -> None:
     app = DialogApp(DIALOGS["welcome"](program), language="zh_CN")
-    model = program.catalog.get("1.5b")
+    model = program.catalogue.get("1.5b")
     assert model
     async with app.run_test(size=(100, 40)):
         await until(lambda: model.advice["zh_CN"][:10] in app.words)

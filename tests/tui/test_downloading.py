@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from textual.widgets import Button
 
-from qwenchat.chat.conversation import Status
-from qwenchat.runtime.downloads import State
+from qwenchat.chat.message import Status
+from qwenchat.runtime.downloads import DownloadState
 from qwenchat.tui.dialogs.downloads import DownloadRow, DownloadsScreen
 from tests.fakes.ggufs import write_model
 from tests.fakes.pulling import NAME, REPO
@@ -71,10 +71,10 @@ async def test_downloads_open_as_a_list(standin: StandIn) -> None:
         await until(lambda: isinstance(it.app.screen, DownloadsScreen) and it.app.screen.query(DownloadRow))
         await until(lambda: "50%" in header(it))
         await it.pilot.click("#turn")
-        await until(lambda: [each.state for each in it.chat.context.downloads.all()] == [State.PAUSED])
+        await until(lambda: [each.state for each in it.chat.context.downloads.all()] == [DownloadState.PAUSED])
         await until(lambda: "↓" not in header(it))
         standin.go_on.set()
         turn = it.app.screen.query_one("#turn", Button)
         await until(lambda: str(turn.label) == "Resume" and not turn.has_class("-active"))
         await it.pilot.click("#turn")
-        await until(lambda: [each.state for each in it.chat.context.downloads.all()] == [State.DONE])
+        await until(lambda: [each.state for each in it.chat.context.downloads.all()] == [DownloadState.DONE])

@@ -9,7 +9,7 @@ import pytest
 from textual.widgets import Button, Input, Select, Static
 
 from qwenchat import config
-from qwenchat.chat.conversation import Session
+from qwenchat.chat.session import Session
 from qwenchat.sessions import exporters
 from qwenchat.tui.dialogs.dialog import Complaint
 from qwenchat.tui.dialogs.export import ExportScreen
@@ -144,7 +144,7 @@ async def test_the_folder_that_it_was_started_in_is_gone(
 
 
 async def test_several_go_into_a_folder(program: StillProgram, tmp_path: Path) -> None:
-    program.store.create(Session("t", 1, 2, "Other"))
+    program.store.create(Session(id="t", created=1, updated=2, title="Other"))
     app = DialogApp(ExportScreen(program, ["s", "t"]))
     async with app.run_test(size=WIDE) as pilot:
         await until(lambda: place(app).value.endswith("qwenchat-md.zip"))

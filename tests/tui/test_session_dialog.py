@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from textual.widgets import Button, Input, OptionList, TextArea
 
-from qwenchat.chat.conversation import Session
 from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.session import Session
 from qwenchat.errors import WrongUse
 from qwenchat.tui.dialogs.dialog import Complaint
 from qwenchat.tui.dialogs.session import SessionScreen
@@ -44,7 +44,7 @@ async def test_nothing_changed_gives_the_same_session(program: StillProgram) -> 
 
 
 async def test_everything_changed(program: StillProgram) -> None:
-    app = DialogApp(SessionScreen(program, Session("s", 1, 2)))
+    app = DialogApp(SessionScreen(program, Session(id="s", created=1, updated=2)))
     async with app.run_test(size=WIDE):
         await until(lambda: app.focused)
         put(app, "title", "[b]新[/b] title")
@@ -57,13 +57,13 @@ async def test_everything_changed(program: StillProgram) -> None:
         keep(app)
         await until(lambda: app.closed)
         assert app.result == Session(
-            "s",
-            1,
-            2,
-            "[b]新[/b] title",
-            "7b:q4_k_m",
-            "Be brief.\nAlways.",
-            Sampling(temperature=0.2, max_tokens=100),
+            id="s",
+            created=1,
+            updated=2,
+            title="[b]新[/b] title",
+            model="7b:q4_k_m",
+            system="Be brief.\nAlways.",
+            sampling=Sampling(temperature=0.2, max_tokens=100),
             context=4096,
             tags=("one", "二"),
         )

@@ -8,7 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qwenchat.chat.conversation import Session, Status
+from qwenchat.chat.message import Status
+from qwenchat.chat.session import Session
 from qwenchat.runtime.program import Program
 from tests.fakes import ggufs
 from tests.fakes.commands import qwenchat
@@ -49,7 +50,7 @@ def test_killed_in_mid_answer_nothing_is_lost(endless: ggufs.Chain) -> None:
         terminal.send(CTRL_Q)
         assert terminal.end() == 0
     program = Program.here()
-    session = program.store.shelf.latest()
+    session = program.store.listing.latest()
     assert session
     answer = program.store.branch(session.leaf)[-1]
     program.close()
@@ -72,7 +73,7 @@ def test_the_terminal_closes_in_mid_answer_and_the_answer_is_kept(endless: ggufs
             assert terminal.process.wait(30) == 0
             assert psutil.wait_procs(engines, 10)[1] == []
     program = Program.here()
-    session = program.store.shelf.latest()
+    session = program.store.listing.latest()
     assert session
     answer = program.store.branch(session.leaf)[-1]
     program.close()
@@ -106,7 +107,7 @@ def test_a_paste_of_many_lines_is_one_question(friendly: Path) -> None:
         terminal.send(CTRL_Q)
         assert terminal.end() == 0
     program = Program.here()
-    session = program.store.shelf.latest()
+    session = program.store.listing.latest()
     assert session
     question = program.store.branch(session.leaf)[0]
     program.close()
@@ -136,7 +137,7 @@ def test_without_a_terminal_it_says_what_to_do() -> None:
 
 def test_a_session_in_the_trash_does_not_open() -> None:
     store = Program.here().store
-    store.create(Session("s", 1, 1, trashed=2))
+    store.create(Session(id="s", created=1, updated=1, trashed=2))
     store.close()
     with qwenchat_in_terminal("--session", "s") as terminal:
         assert terminal.end() == 3

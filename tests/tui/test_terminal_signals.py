@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qwenchat.chat.conversation import Message, Status
+from qwenchat.chat.message import Message, Status
 from qwenchat.runtime.program import Program
 from tests.fakes import ggufs
 from tests.tui.terminal import CTRL_Q, ENTER, Terminal, qwenchat_in_terminal
@@ -37,7 +37,7 @@ def check_given_back(terminal: Terminal) -> None:
 
 def last_message() -> Message:
     program = Program.here()
-    session = program.store.shelf.latest()
+    session = program.store.listing.latest()
     assert session
     message = program.store.branch(session.leaf)[-1]
     program.close()

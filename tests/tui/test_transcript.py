@@ -12,7 +12,7 @@ from textual.geometry import Offset
 from textual.pilot import Pilot
 from textual.selection import SELECT_ALL, Selection
 
-from qwenchat.chat.conversation import Attachment, FinishReason, Status, Timings, Usage
+from qwenchat.chat.message import Attachment, FinishReason, Status, Text, Timings, Usage
 from qwenchat.tui.markdown.colours import Palette
 from qwenchat.tui.themes import load_all
 from qwenchat.tui.transcript.column import Column
@@ -55,13 +55,13 @@ async def test_streaming_is_followed_until_the_reader_leaves() -> None:
     app = TranscriptApp([*talk(20), answer(20, status=Status.STREAMING)])
     async with app.run_test(size=SIZE) as pilot:
         view = app.transcript
-        view.append("m20", "one\n\n" * 30)
-        view.append("m20", "LAST")
+        view.append("m20", Text("one\n\n" * 30))
+        view.append("m20", Text("LAST"))
         await until(lambda: any("LAST" in row for row in app.rows))
         await pilot.press("up", "up")
         await until(lambda: not view.following)
         before = app.rows[:-1]
-        view.append("m20", "\n\nmore" * 30)
+        view.append("m20", Text("\n\nmore" * 30))
         await until(lambda: view.messages[-1].text.count("more") == 30)
         await pilot.pause()
         assert app.rows[:-1] == before
@@ -97,7 +97,7 @@ async def test_one_repaint_takes_many_pieces() -> None:
     async with app.run_test(size=SIZE):
         shown = app.transcript.column.layouts[1]
         for _ in range(500):
-            app.transcript.append("m1", "word ")
+            app.transcript.append("m1", Text("word "))
         assert shown.message.text == ""
         await until(lambda: shown.message.text.count("word") == 500)
 
@@ -107,7 +107,7 @@ async def test_the_end_of_an_answer_is_as_if_it_had_come_whole() -> None:
     app = TranscriptApp([question(0), answer(1, status=Status.STREAMING)])
     async with app.run_test(size=SIZE) as pilot:
         for character in text:
-            app.transcript.append("m1", character)
+            app.transcript.append("m1", Text(character))
             await pilot.pause(0.001)
         app.transcript.replace(answer(1, text))
         await pilot.pause()
@@ -124,7 +124,7 @@ def test_lines_kept_while_streaming_are_those_of_the_whole(pieces: list[str]) ->
     column, whole = Column(look), Column(look)
     column.load([answer(1, status=Status.STREAMING)], {})
     for piece in pieces:
-        column.layouts[0].append(piece)
+        column.layouts[0].append(0, Text(piece))
         column.measure(0)
     whole.load([answer(1, "".join(pieces), Status.STREAMING)], {})
     assert column.lines(0) == whole.lines(0)
@@ -383,7 +383,7 @@ async def test_an_empty_transcript_takes_everything() -> None:
         await pilot.pause()
         assert "Question 0" in app.rows[1]
         with pytest.raises(KeyError):
-            app.transcript.append("nobody", "x")
+            app.transcript.append("nobody", Text("x"))
 
 
 async def test_another_theme_draws_anew() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.chat.conversation import Attachment, Message, Status, Timings, Usage
+from qwenchat.chat.message import Attachment, Message, Status, Timings, Usage
 from tests.tui.screens import TranscriptApp, answer, question
 
 SAMPLE = (Path(__file__).parent / "sample.md").read_text("utf-8")

@@ -46,4 +46,4 @@ async def test_the_chat_that_an_earlier_run_trashed_last_comes_back() -> None:
         for title in ("Second", "First"):
             await it.pilot.press("f8")
             await until(partial(says, it, f"The chat is back: {title}"))
-        assert len(it.app.program.store.shelf.newest()) == 2
+        assert len(it.app.program.store.listing.newest()) == 2

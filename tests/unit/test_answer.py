@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwenchat.engines.worker.detokenizer import AnswerText
+from qwenchat.engines.worker.detokenizer import Detokenizer
 
 
 def run(pieces: Sequence[bytes], stops: Sequence[str] = (), every: int = 1) -> tuple[list[str], list[int], str]:
     """Feed pieces as tokens 0, 1, 2...; return the texts given out, the tokens, and the text without a token."""
-    answer = AnswerText(lambda token: pieces[token], stops)
+    answer = Detokenizer(lambda token: pieces[token], stops)
     texts: list[str] = []
     tokens: list[int] = []
     for token in range(len(pieces)):
@@ -81,7 +81,7 @@ def test_any_split_gives_the_same_text(text: str, sizes: list[int], stops: list[
 
 def test_what_a_long_stop_string_holds_back_moves_on_token_by_token() -> None:
     held, count = 20_000, 60_000  # a look at all that is held at each token would take minutes
-    answer, given = AnswerText(lambda token: b"a", ["a" * held + "b"]), 0
+    answer, given = Detokenizer(lambda token: b"a", ["a" * held + "b"]), 0
     for token in range(count):
         assert not answer.feed(token)
         text, ids = answer.take()

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from qwenchat.chat.events import Delta
+from qwenchat.chat.events import PartGrew
+from qwenchat.chat.message import Text
 from qwenchat.cli.ask_output import MarkdownReport
 from qwenchat.cli.output import Output
 
@@ -20,7 +21,7 @@ def shown(text: str, size: int = 7) -> str:
     output = Output(Terminal(), Terminal(), colour=False)
     with MarkdownReport(output, verbose=False) as report:
         for i in range(0, len(text), size):
-            report.show(Delta(text[i : i + size]))
+            report.show(PartGrew(0, i, Text(text[i : i + size])))
     assert isinstance(output.out, Terminal)
     return output.out.getvalue()
 
@@ -44,7 +45,7 @@ def test_the_longer_an_open_block_the_more_seldom_it_is_drawn(monkeypatch: pytes
     with MarkdownReport(output, verbose=False) as report:
         for _piece in range(1000):
             now += 0.01
-            report.show(Delta("word\n"))
+            report.show(PartGrew(0, 0, Text("word\n")))
     assert drawn * 0.5 <= now / 3
     assert isinstance(output.out, Terminal)
     assert len(re.findall("word", output.out.getvalue())) >= 1000

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from qwenchat.chat.conversation import Session
 from qwenchat.chat.memory import MemoryStore
+from qwenchat.chat.session import Session
 from qwenchat.chat.turn import Turns
 from qwenchat.cli.ask_output import JsonReport
 from qwenchat.cli.output import Output
@@ -16,10 +16,11 @@ from tests.fakes.scripted import ScriptedEngine
 
 async def printed(engine: ScriptedEngine) -> str:
     store, output = MemoryStore(), Output(io.StringIO(), io.StringIO(), colour=False)
-    store.create(Session("s", 0, 0))
+    store.create(Session(id="s", created=0, updated=0))
     report = JsonReport(output, as_it_comes=False)
     with pytest.raises(EngineDied):
-        async for event in Turns(store, engine, iter("qa").__next__, lambda: 0).send("s", "Hi"):
+        turns = Turns(store=store, engine=engine, new_id=iter("qa").__next__, clock=lambda: 0)
+        async for event in turns.ask("s", "Hi"):
             report.show(event)
     assert isinstance(output.out, io.StringIO)
     return output.out.getvalue()

@@ -1,7 +1,8 @@
-"""The parts of a download that need no server: names, choices, patience, speed."""
+"""The parts of a download that need no server: names, plans, the retry policy, speed."""
 
 import hashlib
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,18 +12,18 @@ from hypothesis import strategies as st
 from qwenchat.config import HubSettings
 from qwenchat.errors import NetworkError, NotFound, WrongUse
 from qwenchat.models import catalogue, fit
-from qwenchat.models.download.destination import Folder, HubCache
+from qwenchat.models.download.destination import CacheDestination, FolderDestination
 from qwenchat.models.download.part import RunningHash
-from qwenchat.models.download.plan import Desk, Wanted, choose, split_names
-from qwenchat.models.download.progress import Meter, human_time
-from qwenchat.models.download.retry import Fault, WireError, explain
-from qwenchat.models.download.transfer import Patience
-from qwenchat.models.names import is_safe, relative
+from qwenchat.models.download.plan import DownloadPlanner, FileSelection, select_files
+from qwenchat.models.download.progress import SpeedMeter, human_time
+from qwenchat.models.download.retry import RetryPolicy, SourceError, SourceFault, explain
+from qwenchat.models.file_names import is_safe, relative_path, split_names
+from qwenchat.models.sources.folder import FolderSource
 from qwenchat.models.sources.huggingface import HubSource
 from qwenchat.models.sources.modelscope import ModelScopeSource
-from qwenchat.models.sources.named import is_offline, source_named
+from qwenchat.models.sources.registry import find_source, is_offline
 from qwenchat.models.sources.source import RemoteFile
-from qwenchat.models.sources.url_and_folder import FolderSource, UrlSource
+from qwenchat.models.sources.url import UrlSource
 
 UNSAFE = [
     "", ".", "..", "../a", "a/../b", "a//b", "/a", "a/", "a\\b", "C:a", "C:/a", "//host/share", "a\0b", "a\nb",
@@ -35,7 +36,7 @@ UNSAFE = [
 def test_unsafe_names(name: str) -> None:
     assert not is_safe(name)
     with pytest.raises(ValueError, match="unsafe"):
-        relative(name)
+        relative_path(name)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_safe_names(name: str) -> None:
 def test_a_safe_name_stays_below_its_folder(name: str) -> None:
     if is_safe(name):
         folder = Path("/folder")
-        path = Path(*(folder / relative(name)).parts)
+        path = Path(*(folder / relative_path(name)).parts)
         assert path.is_relative_to(folder) and path != folder and ".." not in path.parts
 
 
@@ -58,53 +59,54 @@ def files(*names: str) -> list[RemoteFile]:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "chosen"),
+    ("selection", "chosen"),
     [
-        (Wanted("r", "m-q8_0.gguf"), "m-q8_0.gguf"),
-        (Wanted("r", quant="q4_k_m"), "m.Q4_K_M.gguf"),
-        (Wanted("r", quant="f16"), "m-fp16.gguf"),
-        (Wanted("r", "gone.gguf", "q8_0"), "m-q8_0.gguf"),
-        (Wanted("r", quant="k_m"), ""),
-        (Wanted("r", "gone.gguf"), ""),
-        (Wanted("r", room=350), "m-fp16.gguf"),
-        (Wanted("r", room=250), "m-q8_0.gguf"),
-        (Wanted("r", room=50), "m.Q4_K_M.gguf"),
+        (FileSelection("r", "m-q8_0.gguf"), "m-q8_0.gguf"),
+        (FileSelection("r", quant="q4_k_m"), "m.Q4_K_M.gguf"),
+        (FileSelection("r", quant="f16"), "m-fp16.gguf"),
+        (FileSelection("r", "gone.gguf", "q8_0"), "m-q8_0.gguf"),
+        (FileSelection("r", quant="k_m"), ""),
+        (FileSelection("r", "gone.gguf"), ""),
+        (FileSelection("r", memory=350), "m-fp16.gguf"),
+        (FileSelection("r", memory=250), "m-q8_0.gguf"),
+        (FileSelection("r", memory=50), "m.Q4_K_M.gguf"),
     ],
 )
-def test_choosing(wanted: Wanted, chosen: str) -> None:
+def test_choosing(selection: FileSelection, chosen: str) -> None:
     listed = files("m.Q4_K_M.gguf", "m-q8_0.gguf", "m-fp16.gguf", "mmproj-f32.gguf", "README.md", "../evil-q2_k.gguf")
     if chosen:
-        assert [file.name for file in choose(listed, wanted, "hf")] == [chosen]
+        assert [file.name for file in select_files(listed, selection, "hf")] == [chosen]
     else:
         with pytest.raises(NotFound) as caught:
-            choose(listed, wanted, "hf")
+            select_files(listed, selection, "hf")
         assert "m-q8_0.gguf" in caught.value.hint and "evil" not in caught.value.hint
 
 
 def test_parts_come_in_order() -> None:
     names = [f"m-q8_0-{part:05}-of-00003.gguf" for part in (1, 2, 3)]
     shuffled = random.Random(1).sample(files(*names), 3)
-    assert [file.name for file in choose(shuffled, Wanted("r", quant="q8_0"), "hf")] == names
+    assert [file.name for file in select_files(shuffled, FileSelection("r", quant="q8_0"), "hf")] == names
     assert split_names(names[1]) == names
-    assert [file.name for file in choose(shuffled, Wanted("r", names[0]), "hf")] == names
+    assert [file.name for file in select_files(shuffled, FileSelection("r", names[0]), "hf")] == names
 
 
-def test_patience() -> None:
-    patience = Patience()
-    dropped, forbidden = WireError(Fault.DROPPED), WireError(Fault.FORBIDDEN)
-    assert patience.allows(dropped, 3, moved=False) and not patience.allows(dropped, 4, moved=False)
-    assert patience.allows(dropped, 11, moved=True) and not patience.allows(dropped, 12, moved=True)
-    assert patience.allows(forbidden, 2, moved=True) and not patience.allows(forbidden, 3, moved=True)
-    assert not patience.allows(WireError(Fault.TLS), 1, moved=True)
-    assert not patience.allows(WireError(Fault.BUSY, retry_after=3600), 1, moved=True)
-    assert patience.wait_s(WireError(Fault.BUSY, retry_after=7), 1) == 7
-    assert all(0.3 < patience.wait_s(dropped, 1) < 0.7 for _round in range(20))
-    assert all(patience.wait_s(dropped, 50) <= 75 for _round in range(20))
+def test_retry_policy() -> None:
+    policy = RetryPolicy()
+    dropped, expired = SourceError(SourceFault.DROPPED), SourceError(SourceFault.URL_EXPIRED)
+    assert policy.allows(dropped, 3, has_data=False) and not policy.allows(dropped, 4, has_data=False)
+    assert policy.allows(dropped, 11, has_data=True) and not policy.allows(dropped, 12, has_data=True)
+    assert policy.allows(expired, 2, has_data=True) and not policy.allows(expired, 3, has_data=True)
+    assert not policy.allows(SourceError(SourceFault.FORBIDDEN), 1, has_data=True)
+    assert not policy.allows(SourceError(SourceFault.TLS), 1, has_data=True)
+    assert not policy.allows(SourceError(SourceFault.BUSY, retry_after=3600), 1, has_data=True)
+    assert policy.wait_s(SourceError(SourceFault.BUSY, retry_after=7), 1) == 7
+    assert all(0.3 < policy.wait_s(dropped, 1) < 0.7 for _round in range(20))
+    assert all(policy.wait_s(dropped, 50) <= 75 for _round in range(20))
 
 
-@pytest.mark.parametrize("fault", Fault)
-def test_every_fault_has_words(fault: Fault) -> None:
-    error = explain(WireError(fault, "a.host", status=599, detail="reason"), "a/subject")
+@pytest.mark.parametrize("fault", SourceFault)
+def test_every_fault_has_words(fault: SourceFault) -> None:
+    error = explain(SourceError(fault, "a.host", status=599, detail="reason"), "a/subject")
     assert error.message and error.hint and "{" not in error.message + error.hint
     assert error.exit_code in (3, 4)
     assert isinstance(error, NotFound | NetworkError)
@@ -112,7 +114,7 @@ def test_every_fault_has_words(fault: Fault) -> None:
 
 def test_speed_over_a_window() -> None:
     now = [0.0]
-    meter = Meter(10, lambda: now[0])
+    meter = SpeedMeter(10, lambda: now[0])
     assert meter.speed(1000) == 0  # what was there before is no speed
     for second in range(1, 31):
         now[0] = second
@@ -146,7 +148,7 @@ def test_a_running_hash_starts_over(tmp_path: Path) -> None:
 
 def test_sources_by_name(tmp_path: Path) -> None:
     def kind(text: str) -> type:
-        return type(source_named(text, {}))
+        return type(find_source(text, {}))
 
     assert [kind(text) for text in ("", "hf", "hf-mirror", "https://hub.example")] == [HubSource] * 4
     assert kind("modelscope") is ModelScopeSource
@@ -154,13 +156,13 @@ def test_sources_by_name(tmp_path: Path) -> None:
     assert [kind(f"file:{tmp_path}"), kind(str(tmp_path)), kind(f"file://{tmp_path}")] == [FolderSource] * 3
     for text in ("nonsense", "ftp://host/x.gguf", "https://", "http://host:99999", "http://["):
         with pytest.raises(WrongUse):
-            source_named(text, {})
+            find_source(text, {})
 
 
 def test_a_source_that_is_closed_to_us_is_a_folder(tmp_path: Path) -> None:
-    closed = source_named(f"{tmp_path}/{'x' * 300}", {})
+    closed = find_source(f"{tmp_path}/{'x' * 300}", {})
     assert isinstance(closed, FolderSource)
-    with pytest.raises(WireError, match="SOURCE_READ"):
+    with pytest.raises(SourceError, match="SOURCE_READ"):
         closed.files("", "")
 
 
@@ -170,27 +172,34 @@ def test_offline() -> None:
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
+def planner(tmp_path: Path) -> DownloadPlanner:
     resources = fit.Resources(ram_total=16 << 30, ram_available=12 << 30)
-    return Desk(catalogue.load(), HubSettings(), {}, tmp_path / "hub", tmp_path / "own", lambda: resources)
+    return DownloadPlanner(
+        catalogue=catalogue.load(),
+        settings=HubSettings(),
+        environ={},
+        hub_cache=tmp_path / "hub",
+        own_folder=tmp_path / "own",
+        resources=lambda: resources,
+    )
 
 
-def test_orders(desk: Desk, tmp_path: Path) -> None:
-    order = desk.order("7b:q4_k_m")
-    assert order.wanted == Wanted("Qwen/Qwen2-7B-Instruct-GGUF", "qwen2-7b-instruct-q4_k_m.gguf", "q4_k_m")
-    assert isinstance(order.place, HubCache) and order.anywhere
-    assert desk.order("7b").wanted.quant in ("q6_k", "q8_0", "q5_k_m")
-    assert isinstance(desk.order("7b", folder=tmp_path).place, Folder)
+def test_plans(planner: DownloadPlanner, tmp_path: Path) -> None:
+    plan = planner.plan("7b:q4_k_m")
+    assert plan.selection == FileSelection("Qwen/Qwen2-7B-Instruct-GGUF", "qwen2-7b-instruct-q4_k_m.gguf", "q4_k_m")
+    assert isinstance(plan.destination, CacheDestination) and plan.may_use_copy
+    assert planner.plan("7b").selection.quant in ("q6_k", "q8_0", "q5_k_m")
+    assert isinstance(planner.plan("7b", folder=tmp_path).destination, FolderDestination)
     with pytest.raises(WrongUse, match="on this machine already"):
-        desk.order(f"{tmp_path}/{'x' * 300}/m.gguf")
+        planner.plan(f"{tmp_path}/{'x' * 300}/m.gguf")
     for text in ("72b", "Qwen/Qwen2-72B-Instruct-GGUF", "Qwen/Qwen2-72B-Instruct-GGUF:q2_k"):
-        model = desk.order(text).model
+        model = planner.plan(text).model
         assert model and model.must_accept
-    page = desk.order("https://huggingface.co/someone/m-GGUF/blob/main/m-q8_0.gguf")
-    assert (page.wanted.repo, page.wanted.file) == ("someone/m-GGUF", "m-q8_0.gguf")
-    assert desk.order("https://host.example/m.gguf").wanted == Wanted("")
+    page = planner.plan("https://huggingface.co/someone/m-GGUF/blob/main/m-q8_0.gguf")
+    assert (page.selection.repo, page.selection.file) == ("someone/m-GGUF", "m-q8_0.gguf")
+    assert planner.plan("https://host.example/m.gguf").selection == FileSelection("")
     with pytest.raises(WrongUse):
-        desk.order("https://host.example/m.bin")
-    offline = Desk(desk.catalog, HubSettings(offline=True), {}, desk.hub_cache, desk.own, desk.machine)
-    assert offline.order("7b").source is None
-    assert offline.order("7b", source=f"file:{tmp_path}").source is not None
+        planner.plan("https://host.example/m.bin")
+    offline = replace(planner, settings=HubSettings(offline=True))
+    assert offline.plan("7b").source is None
+    assert offline.plan("7b", source=f"file:{tmp_path}").source is not None

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from qwenchat.models import catalogue
-from qwenchat.models.catalogue import Published
+from qwenchat.models.catalogue import PublishedModel
 from qwenchat.models.fit import (
+    DISK_RESERVE,
     KV_BYTES,
     Resources,
     Verdict,
@@ -20,8 +21,8 @@ from qwenchat.models.fit import (
     plan,
 )
 from qwenchat.models.gguf import Header, read_header
-from qwenchat.models.measured import Measured, Speed
-from qwenchat.models.recommendation import reason, recommended, table
+from qwenchat.models.measured import Measurements, ModelSpeed
+from qwenchat.models.recommendation import assess_catalogue, reason, recommended
 from tests.fakes.ggufs import write_model
 
 CATALOG = catalogue.load()
@@ -60,12 +61,12 @@ def test_the_largest_context_just_fits(header: Header) -> None:
     assert largest_context(header, header.file_size, 2.0, 32_768) == 0
 
 
-def published(reference: str) -> Published:
+def published(reference: str) -> PublishedModel:
     size, label = reference.split(":")
     model = CATALOG.get(size)
     quant = model and model.quantisation(label)
     assert model and quant
-    return Published(model, quant)
+    return PublishedModel(model, quant)
 
 
 def machine(ram: float, gpu: float = 0, bandwidth: float = 40e9) -> Resources:
@@ -126,7 +127,7 @@ def test_speed_follows_the_active_weights() -> None:
 def test_the_default_quantisation() -> None:
     model = CATALOG.get("7b")
     assert model
-    offered = [Published(model, quant) for quant in model.offered]
+    offered = [PublishedModel(model, quant) for quant in model.offered]
 
     def chosen(here: Resources) -> str | None:
         taken = choose(offered, here)
@@ -139,13 +140,12 @@ def test_the_default_quantisation() -> None:
 
 
 def test_room_on_the_disk() -> None:
-    here = replace(machine(8), disk_free=5 * GIB)
-    assert disk_missing(4 * GIB, here) == 0
-    assert disk_missing(5 * GIB, here) == GIB
+    assert disk_missing(4 * GIB, 5 * GIB) == 0
+    assert disk_missing(5 * GIB, 5 * GIB) == DISK_RESERVE
 
 
 def test_advice_takes_the_largest_that_is_quick_enough() -> None:
-    rows = table(CATALOG, machine(16, bandwidth=60e9), {})
+    rows = assess_catalogue(CATALOG, machine(16, bandwidth=60e9), {})
     best = recommended(rows)
     assert best and best.reference == "7b:q6_k"
     assert "5.2 tokens" in reason(best) and "estimate" in reason(best) and "32,768" in reason(best)
@@ -166,14 +166,14 @@ def test_advice_takes_the_largest_that_is_quick_enough() -> None:
 def test_advice_takes_four_bits_of_a_smaller_model_before_fewer_of_a_larger(
     ram: float, bandwidth: float, reference: str
 ) -> None:
-    rows = table(CATALOG, machine(ram, bandwidth=bandwidth), {})
+    rows = assess_catalogue(CATALOG, machine(ram, bandwidth=bandwidth), {})
     best = recommended(rows)
     assert best and best.reference == reference
     assert len(rows) == 44
 
 
 def test_advice_takes_a_smaller_model_that_is_comfortable_before_a_larger_one_that_is_tight() -> None:
-    rows = table(CATALOG, machine(5.2, bandwidth=80e9), {})
+    rows = assess_catalogue(CATALOG, machine(5.2, bandwidth=80e9), {})
     verdicts = {row.reference: row.fit.verdict for row in rows}
     assert verdicts["7b:q4_k_m"] is Verdict.TIGHT
     best = recommended(rows)
@@ -190,38 +190,38 @@ def test_advice_takes_a_smaller_model_that_is_comfortable_before_a_larger_one_th
     ],
 )
 def test_advice_promises_no_window_that_the_model_can_not_have(reference: str, asked: int, n_ctx: int) -> None:
-    rows = {row.reference: row for row in table(CATALOG, machine(500), {}, asked)}
+    rows = {row.reference: row for row in assess_catalogue(CATALOG, machine(500), {}, limit=asked)}
     assert rows[reference].fit.n_ctx == n_ctx
 
 
 def test_advice_heeds_measured_speed_disk_and_what_is_here() -> None:
-    here = {"7b:q8_0": (Path("/m.gguf"), Speed(decode_tps=9.0)), "72b:q2_k": (Path("/n.gguf"), None)}
+    here = {"7b:q8_0": (Path("/m.gguf"), ModelSpeed(decode_tps=9.0)), "72b:q2_k": (Path("/n.gguf"), None)}
     cramped = replace(machine(16, bandwidth=60e9), disk_free=2 * GIB)
-    best = recommended(table(CATALOG, cramped, here))
+    best = recommended(assess_catalogue(CATALOG, cramped, here))
     assert best and best.reference == "7b:q8_0" and best.is_measured and "9.0 tokens" in reason(best)
-    rows = {row.reference: row for row in table(CATALOG, cramped, here)}
+    rows = {row.reference: row for row in assess_catalogue(CATALOG, cramped, here)}
     assert rows["7b:q4_k_m"].disk_missing and not rows["7b:q4_k_m"].can_run
     assert not rows["72b:q2_k"].disk_missing and rows["72b:q2_k"].fit.verdict is Verdict.TOO_LARGE
-    assert recommended(table(CATALOG, machine(0.5), {})) is None
+    assert recommended(assess_catalogue(CATALOG, machine(0.5), {})) is None
 
 
 def test_figures_are_kept_and_averaged(tmp_path: Path) -> None:
-    measured = Measured(tmp_path / "data" / "measured.json")
+    measured = Measurements(tmp_path / "data" / "measured.json")
     assert measured.speed("a") is None
     measured.record("a", decode_tps=10.0)
     measured.record("a", prefill_tps=100.0, decode_tps=20.0)
-    assert Measured(tmp_path / "data" / "measured.json").speed("a") == Speed(100.0, 13.0)
+    assert Measurements(tmp_path / "data" / "measured.json").speed("a") == ModelSpeed(100.0, 13.0)
     first = measured.bandwidth(1, GIB)
     assert first > 1e8 and measured.speed("a")
     assert measured.bandwidth(1, GIB) >= first
     for damaged in (b"{", b'{"build": "\xff"}'):
         (tmp_path / "data" / "measured.json").write_bytes(damaged)
         assert measured.speeds() == {}
-    Measured(Path("/proc/nowhere/measured.json")).record("a", decode_tps=1.0)
+    Measurements(Path("/proc/nowhere/measured.json")).record("a", decode_tps=1.0)
 
 
 def test_measuring_takes_a_part_of_the_free_memory_alone(tmp_path: Path) -> None:
-    measured = Measured(tmp_path / "measured.json")
+    measured = Measurements(tmp_path / "measured.json")
     assert measured.bandwidth(64, 4 * GIB) == 0
     assert not (tmp_path / "measured.json").exists()  # it is asked for again when there is more
     available = GIB // 2

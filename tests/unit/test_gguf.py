@@ -101,7 +101,7 @@ DAMAGED = {
     "empty": (b"", "empty"),
     "web page": (b"\n<!DOCTYPE html><title>Sign in</title>", "web page"),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "LFS"),
-    "noise": (bytes(range(256)) * 4, "no GGUF"),
+    "noise": (bytes(range(256)) * 4, "not a GGUF"),
     "old": (header(version=1), "version"),
     "big-endian": (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "version"),
     "magic alone": (b"GGUF", "ends"),

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from qwenchat.chat.conversation import Message, Role, Session, Tree
+from qwenchat.chat.message import Message, Role
+from qwenchat.chat.session import Session
+from qwenchat.chat.tree import Tree
 from qwenchat.errors import FileError
 from qwenchat.sessions import importers, records
 from qwenchat.sessions.archive import Archive

@@ -10,28 +10,29 @@ from pathlib import Path
 import pytest
 
 from qwenchat.errors import FileError, Interrupted, NotFound
+from qwenchat.files import free_bytes
 from qwenchat.models import catalogue, fit
 from qwenchat.models.download.progress import Checking, PullEvent
-from qwenchat.models.download.pull import same_file
+from qwenchat.models.download.pull import existing_copy
 from qwenchat.models.gguf import read_header
-from qwenchat.models.layouts import Places, free_bytes
-from qwenchat.models.library import Entry, Library, as_rows
-from qwenchat.models.reference import LocalFile, parse
+from qwenchat.models.layouts import ModelFolders
+from qwenchat.models.library import Library, LocalModel, as_rows
+from qwenchat.models.reference import FileReference, parse
 from qwenchat.models.sources.source import RemoteFile
 from tests.fakes.ggufs import Shape, write_chain, write_model
-from tests.fakes.places import COMMIT, hf_model, ollama_model
+from tests.fakes.layouts import COMMIT, hf_model, ollama_model
 
 CATALOG = catalogue.load()
 ROOMY = fit.Resources(64 << 30, 60 << 30)
 
 
 def library(home: Path, environ: dict[str, str] | None = None, folders: tuple[Path, ...] = ()) -> Library:
-    places = Places.find(environ or {}, (home / "ours",), folders, home)
-    return Library(replace(places, ollama=places.ollama[:1]), home / "cache", CATALOG, lambda: ROOMY)
+    found = ModelFolders.find(environ or {}, own=(home / "ours",), folders=folders, home=home)
+    return Library(replace(found, ollama=found.ollama[:1]), home / "cache", CATALOG, lambda: ROOMY)
 
 
-def origins(entries: list[Entry]) -> dict[str, str]:
-    return {entry.found.origin: entry.reference for entry in entries}
+def origins(models: list[LocalModel]) -> dict[str, str]:
+    return {model.file.origin: model.reference for model in models}
 
 
 def test_every_layout_is_found(tmp_path: Path) -> None:
@@ -45,9 +46,9 @@ def test_every_layout_is_found(tmp_path: Path) -> None:
     write_model(tmp_path / ".lmstudio/models/them/theirs/t.gguf", seed=5)
     (tmp_path / "stick/deep").mkdir(parents=True)
     write_model(tmp_path / "stick/deep/s.gguf", seed=6)
-    entries = library(tmp_path, folders=(tmp_path / "stick",)).entries()
-    assert not [entry.problem for entry in entries if entry.problem]
-    assert origins(entries) == {
+    models = library(tmp_path, folders=(tmp_path / "stick",)).models()
+    assert not [model.problem for model in models if model.problem]
+    assert origins(models) == {
         "qwenchat": str(tmp_path / "ours/mine.gguf"),
         "hf": "me/my-GGUF/sub/m-Q6_K.gguf",
         "llama.cpp": str(tmp_path / ".cache/llama.cpp/me_flat.gguf"),
@@ -56,12 +57,12 @@ def test_every_layout_is_found(tmp_path: Path) -> None:
         "folder": str(tmp_path / "stick/deep/s.gguf"),
     }
     found = library(tmp_path, folders=(tmp_path / "stick",))
-    for entry in entries:
-        for name in (entry.reference, str(entry.path)):
-            assert found.find(parse(name, CATALOG)) == entry.path
-    assert found.find(parse("me/my-gguf:q6_k", CATALOG)) == entries[1].path
+    for model in models:
+        for name in (model.reference, str(model.path)):
+            assert found.find(parse(name, CATALOG)) == model.path
+    assert found.find(parse("me/my-gguf:q6_k", CATALOG)) == models[1].path
     assert found.find(parse("s.gguf", CATALOG)) == found.find(parse("s", CATALOG)) == tmp_path / "stick/deep/s.gguf"
-    json.dumps(list(as_rows(entries)))
+    json.dumps(list(as_rows(models)))
 
 
 def test_folders_follow_the_environment(tmp_path: Path) -> None:
@@ -73,9 +74,9 @@ def test_folders_follow_the_environment(tmp_path: Path) -> None:
         "LLAMA_CACHE": str(tmp_path / "llama"),
         "OLLAMA_MODELS": str(tmp_path / "ollama"),
     }
-    assert set(origins(library(tmp_path, environ).entries())) == {"hf", "llama.cpp", "ollama"}
+    assert set(origins(library(tmp_path, environ).models())) == {"hf", "llama.cpp", "ollama"}
     environ["HF_HUB_CACHE"] = str(tmp_path / "none")
-    assert set(origins(library(tmp_path, environ).entries())) == {"llama.cpp", "ollama"}
+    assert set(origins(library(tmp_path, environ).models())) == {"llama.cpp", "ollama"}
     assert library(tmp_path, environ).find(parse("q", CATALOG))
 
 
@@ -85,8 +86,8 @@ def test_a_model_in_two_places_or_revisions_is_one(tmp_path: Path) -> None:
     older = cache / "models--a--b/snapshots" / ("0" * 40) / "m.gguf"
     older.parent.mkdir()
     older.symlink_to("../../blobs/" + "1" * 64)
-    entries = library(tmp_path, folders=(cache,)).entries()
-    assert [entry.path.parent.name for entry in entries] == [COMMIT]
+    models = library(tmp_path, folders=(cache,)).models()
+    assert [model.path.parent.name for model in models] == [COMMIT]
 
 
 def test_damage_is_an_entry_with_its_reason(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_damage_is_an_entry_with_its_reason(tmp_path: Path) -> None:
         (ollama / "manifests/registry.ollama.ai/library/qwen2" / name).write_text(text)
     (ollama / "manifests/registry.ollama.ai/library/qwen2/deep").write_text('{"x": ' + "[" * 100_000)
     (ollama / "manifests/registry.ollama.ai/library/qwen2/bytes").write_bytes(b'{"layers": "\xff"}')
-    problems = {entry.found.name: entry.problem for entry in library(tmp_path).entries()}
+    problems = {model.file.name: model.problem for model in library(tmp_path).models()}
     assert "web page" in problems["page.gguf"]
     assert "00003-of-00003" in problems[split.name]
     assert "part 2 of 3" in problems["late-00002-of-00003.gguf"]
@@ -122,11 +123,11 @@ def test_a_model_of_the_catalogue_is_known_by_hash_name_or_header(tmp_path: Path
     write_model(tmp_path / "ours/Qwen2-7B-Instruct-Q8_0.gguf", seed=1)
     shape = Shape(layers=24, width=896, heads=14, kv_heads=2, ff=64)
     write_model(tmp_path / "ours/x.gguf", shape=shape, name="Qwen2 0.5B Instruct", file_type=7)
-    entries = library(tmp_path).entries()
-    assert sorted(entry.reference for entry in entries) == ["0.5b:q8_0", "7b:q4_k_m", "7b:q8_0"]
+    models = library(tmp_path).models()
+    assert sorted(model.reference for model in models) == ["0.5b:q8_0", "7b:q4_k_m", "7b:q8_0"]
     found = library(tmp_path)
-    assert found.find(parse("7b:q4_k_m", CATALOG)) == entries[2].path
-    assert found.find(parse("7b", CATALOG)) in (entries[0].path, entries[2].path)
+    assert found.find(parse("7b:q4_k_m", CATALOG)) == models[2].path
+    assert found.find(parse("7b", CATALOG)) in (models[0].path, models[2].path)
     assert found.find(parse("7b:q2_k", CATALOG)) is None
     with pytest.raises(NotFound, match="7b:q2_k"):
         found.locate(parse("7b:q2_k", CATALOG))
@@ -135,31 +136,31 @@ def test_a_model_of_the_catalogue_is_known_by_hash_name_or_header(tmp_path: Path
 def test_headers_are_cached_until_the_file_changes(tmp_path: Path) -> None:
     (tmp_path / "ours").mkdir()
     path = write_chain(tmp_path / "ours/m.gguf", "one two", name="First").path
-    assert next(as_rows(library(tmp_path).entries()))["name"] == "First"
+    assert next(as_rows(library(tmp_path).models()))["name"] == "First"
     cached = tmp_path / "cache/headers.json"
     assert cached.stat().st_mode & 0o077 == 0
     cached.write_text(cached.read_text().replace("First", "Cached"))
-    assert next(as_rows(library(tmp_path).entries()))["name"] == "Cached"
+    assert next(as_rows(library(tmp_path).models()))["name"] == "Cached"
     os.utime(path, ns=(1, 1))
-    assert next(as_rows(library(tmp_path).entries()))["name"] == "First"
+    assert next(as_rows(library(tmp_path).models()))["name"] == "First"
     for damaged in (b"{damaged", b'{"\xff": 1}'):
         cached.write_bytes(damaged)
-        assert next(as_rows(library(tmp_path).entries()))["name"] == "First"
+        assert next(as_rows(library(tmp_path).models()))["name"] == "First"
 
 
 def test_what_the_system_does_not_let_us_see_is_a_file_that_can_not_be_read(tmp_path: Path) -> None:
     closed = tmp_path / ("x" * 300) / "m.gguf"  # as a folder of another person is: asking whether it is there fails
     found = library(tmp_path)
-    assert found.find(LocalFile(closed)) == closed
-    assert "can't be read" in found.entry(LocalFile(closed)).problem
+    assert found.find(FileReference(closed)) == closed
+    assert "can't be read" in found.model(FileReference(closed)).problem
     with pytest.raises(FileError, match="can't be read"):
-        read_header(found.locate(LocalFile(closed)))
-    assert found.find(LocalFile(tmp_path / "none.gguf")) is None
+        read_header(found.locate(FileReference(closed)))
+    assert found.find(FileReference(tmp_path / "none.gguf")) is None
     assert free_bytes(closed) == pytest.approx(free_bytes(tmp_path), rel=0.1)
     hub = tmp_path / ".cache/huggingface/hub"
     model = hf_model(hub, "a/b", "m.gguf", sha256="1" * 64)
     (hub / "models--c--d").symlink_to("x" * 300)
-    assert [entry.path for entry in found.entries()] == [model]
+    assert [model.path for model in found.models()] == [model]
 
 
 def test_looking_for_the_same_file_hashes_only_what_can_be_it_and_can_be_stopped(tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_looking_for_the_same_file_hashes_only_what_can_be_it_and_can_be_stopped
 
     def same(size: int, content: bytes, stop: threading.Event) -> Path | None:
         file = RemoteFile("x.gguf", size, hashlib.sha256(content).hexdigest())
-        return same_file(library(tmp_path), file, told.append, stop)
+        return existing_copy(library(tmp_path), file, told.append, stop)
 
     content, go_on = mine.read_bytes(), threading.Event()
     assert same(len(content) + 1, content, go_on) is None and not told
@@ -184,6 +185,6 @@ def test_odd_names_and_closed_folders_do_no_harm(tmp_path: Path) -> None:
     (tmp_path / "ours").mkdir()
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/ours/\xff\x1b[31m.gguf"))
     write_model(odd)
-    entries = library(tmp_path).entries()
-    assert [entry.path for entry in entries] == [odd] and not entries[0].problem
-    assert library(tmp_path / "nothing").entries() == []
+    models = library(tmp_path).models()
+    assert [model.path for model in models] == [odd] and not models[0].problem
+    assert library(tmp_path / "nothing").models() == []

@@ -17,9 +17,9 @@ WORDS = {"_": 1, "ngettext": 2}
 COLLECTED_ELSEWHERE = {
     ("cli/main.py", "_(inspect.cleandoc(command.help))"),
     ("cli/main.py", "_(parameter.help)"),
-    ("tui/screens/settings.py", "_(config.description(self.key))"),
-    ("tui/screens/settings.py", "_(section)"),
-    ("tui/screens/theme.py", "_(title)"),
+    ("tui/dialogs/settings.py", "_(config.description(self.key))"),
+    ("tui/dialogs/settings.py", "_(section)"),
+    ("tui/dialogs/theme.py", "_(title)"),
 }
 """Calls whose strings `catalogue.collected` finds where they are written: in docstrings, options, settings, themes."""
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from qwenchat.errors import FileError
-from qwenchat.models.download.destination import Folder
-from qwenchat.models.layouts import Brought
+from qwenchat.models.download.destination import FolderDestination
+from qwenchat.models.layouts import DownloadRecords
 from qwenchat.models.sources.source import RemoteFile
 from qwenchat.paths import private_folder
 
@@ -34,7 +34,7 @@ def test_a_folder_that_a_file_stands_in_the_way_of(tmp_path: Path) -> None:
 
 def test_a_download_makes_our_own_folders_private_and_the_persons_as_they_want_them(tmp_path: Path) -> None:
     file = RemoteFile("sub/x.gguf", 1, None)
-    Folder(tmp_path / "data" / "models").slot(file)
+    FolderDestination(tmp_path / "data" / "models").part_file_paths(file)
     assert modes(tmp_path) == {0o700}
-    Folder(tmp_path / "own", Brought(tmp_path / "data")).slot(file)
+    FolderDestination(tmp_path / "own", DownloadRecords(tmp_path / "data")).part_file_paths(file)
     assert modes(tmp_path / "own") != {0o700}

@@ -7,12 +7,12 @@ import pytest
 
 from qwenchat.chat.sampling import Sampling
 from qwenchat.config import ModelSettings
-from qwenchat.engines.local.engine import Planned
+from qwenchat.engines.local.engine import PlannedModel
 from qwenchat.errors import CannotLoad
 from qwenchat.models import catalogue
 from qwenchat.models.fit import Resources
 from qwenchat.models.gguf import Header, read_header
-from qwenchat.runtime.load_planner import Planning, Wishes
+from qwenchat.runtime.load_planner import LoadOptions, LoadPlanner
 from tests.fakes import ggufs
 
 GIB = 2**30
@@ -29,18 +29,18 @@ def header(models: Path) -> Header:
 def planned(
     header: Header,
     free_gib: float,
-    wishes: Wishes | None = None,
+    options: LoadOptions | None = None,
     gpu_gib: float = 0,
     settings: ModelSettings | None = None,
-) -> Planned:
+) -> PlannedModel:
     machine = Resources(64 * GIB, round(free_gib * GIB), gpu_available=round(gpu_gib * GIB))
-    planning = Planning(machine, 8, settings or ModelSettings(), Sampling(top_k=7), catalogue.load())
-    return planning.plan(header, identity="x", name="7b", wishes=wishes or Wishes())
+    planning = LoadPlanner(machine, 8, settings or ModelSettings(), Sampling(top_k=7), catalogue.load())
+    return planning.plan(header, identity="x", name="7b", options=options or LoadOptions())
 
 
 def test_much_memory_takes_the_native_window_in_f16(header: Header) -> None:
-    load = planned(header, 32).load
-    assert (load.n_ctx, load.kv_type, load.gpu_layers, load.threads, load.yarn_factor) == (32768, "f16", 0, 8, 1)
+    plan = planned(header, 32).plan
+    assert (plan.n_ctx, plan.kv_type, plan.gpu_layers, plan.threads, plan.yarn_factor) == (32768, "f16", 0, 8, 1)
 
 
 def test_the_file_s_advice_on_sampling_comes_before_qwen2_s(header: Header) -> None:
@@ -49,9 +49,9 @@ def test_the_file_s_advice_on_sampling_comes_before_qwen2_s(header: Header) -> N
 
 
 def test_less_memory_takes_a_smaller_kv_type_then_a_smaller_window(header: Header) -> None:
-    assert planned(header, 7.5).load.kv_type == "q8_0"
-    assert planned(header, 7.5).load.n_ctx == 32768
-    assert 512 <= planned(header, 6.4).load.n_ctx < 32768
+    assert planned(header, 7.5).plan.kv_type == "q8_0"
+    assert planned(header, 7.5).plan.n_ctx == 32768
+    assert 512 <= planned(header, 6.4).plan.n_ctx < 32768
 
 
 def test_too_little_memory_is_refused_with_numbers_and_a_way_out(header: Header) -> None:
@@ -59,20 +59,20 @@ def test_too_little_memory_is_refused_with_numbers_and_a_way_out(header: Header)
         planned(header, 3)
     assert "--force" in caught.value.hint
     with pytest.raises(CannotLoad) as caught:
-        planned(header, 5.5, Wishes(ctx=32768))
+        planned(header, 5.5, LoadOptions(ctx=32768))
     assert "--ctx" in caught.value.hint
-    assert planned(header, 3, Wishes(force=True)).load.n_ctx >= 512
+    assert planned(header, 3, LoadOptions(force=True)).plan.n_ctx >= 512
 
 
 def test_yarn_begins_beyond_the_native_window_with_a_warning(header: Header) -> None:
-    stretched = planned(header, 64, Wishes(ctx=131072))
-    assert stretched.load.yarn_factor == 4
+    stretched = planned(header, 64, LoadOptions(ctx=131072))
+    assert stretched.plan.yarn_factor == 4
     assert "YaRN" in stretched.warnings[0]
-    assert not planned(header, 64, Wishes(ctx=32768)).warnings
+    assert not planned(header, 64, LoadOptions(ctx=32768)).warnings
     with pytest.raises(CannotLoad, match="131,072"):
-        planned(header, 64, Wishes(ctx=200_000))
+        planned(header, 64, LoadOptions(ctx=200_000))
     with pytest.raises(CannotLoad, match="32,768"):
-        planned(replace(header, width=1536), 64, Wishes(ctx=40_000))
+        planned(replace(header, width=1536), 64, LoadOptions(ctx=40_000))
 
 
 def test_settings_of_sampling_stand_over_the_makers(header: Header) -> None:
@@ -82,12 +82,12 @@ def test_settings_of_sampling_stand_over_the_makers(header: Header) -> None:
 
 def test_a_setting_larger_than_the_model_allows_is_cut_down(header: Header) -> None:
     small = replace(header, width=896)
-    assert planned(small, 64, settings=ModelSettings(context=131072)).load.n_ctx == 32768
+    assert planned(small, 64, settings=ModelSettings(context=131072)).plan.n_ctx == 32768
 
 
 def test_layers_go_to_the_accelerator_as_far_as_they_fit(header: Header) -> None:
     def layers(gpu_gib: float, gpu_layers: int | None = None) -> int:
-        return planned(header, 16, Wishes(gpu_layers=gpu_layers), gpu_gib).load.gpu_layers
+        return planned(header, 16, LoadOptions(gpu_layers=gpu_layers), gpu_gib).plan.gpu_layers
 
     assert layers(24) == 29
     assert 0 < layers(4) < 29
@@ -96,24 +96,24 @@ def test_layers_go_to_the_accelerator_as_far_as_they_fit(header: Header) -> None
 
 
 def test_layers_that_stay_off_the_accelerator_need_memory_of_their_own(header: Header) -> None:
-    def here(layers: int, free_gib: float, ctx: int | None = None) -> Planned:
-        return planned(header, free_gib, Wishes(ctx=ctx, gpu_layers=layers), gpu_gib=24)
+    def here(layers: int, free_gib: float, ctx: int | None = None) -> PlannedModel:
+        return planned(header, free_gib, LoadOptions(ctx=ctx, gpu_layers=layers), gpu_gib=24)
 
-    assert here(-1, 2).load.n_ctx == 32768
+    assert here(-1, 2).plan.n_ctx == 32768
     for layers in (0, 7):
         with pytest.raises(CannotLoad, match="needs"):
             here(layers, 3)
         with pytest.raises(CannotLoad, match="needs"):
             here(layers, 3, ctx=8192)
-    assert here(0, 6.4).load.n_ctx == planned(header, 6.4).load.n_ctx
-    assert planned(header, 6.4).load.n_ctx < here(7, 6.4).load.n_ctx
-    some = here(14, 3.4).load  # half of it in RAM, and a window that leaves others room
+    assert here(0, 6.4).plan.n_ctx == planned(header, 6.4).plan.n_ctx
+    assert planned(header, 6.4).plan.n_ctx < here(7, 6.4).plan.n_ctx
+    some = here(14, 3.4).plan  # half of it in RAM, and a window that leaves others room
     assert 8192 <= some.n_ctx <= 32768 and (some.gpu_layers, some.kv_type) == (14, "q8_0")
-    assert here(28, 2).load.n_ctx == here(99, 2).load.n_ctx == 32768
+    assert here(28, 2).plan.n_ctx == here(99, 2).plan.n_ctx == 32768
 
 
 def test_a_refusal_counts_what_the_layers_asked_for_leave(header: Header) -> None:
     with pytest.raises(CannotLoad, match=r"needs 5\.1\d GB .* 3\.22 GB"):
-        planned(header, 3, Wishes(gpu_layers=0), gpu_gib=24)
+        planned(header, 3, LoadOptions(gpu_layers=0), gpu_gib=24)
     with pytest.raises(CannotLoad, match=r"needs 5\.1\d GB .* 4\.29 GB"):  # a quarter of them is on the GPU
-        planned(header, 3, Wishes(gpu_layers=7), gpu_gib=24)
+        planned(header, 3, LoadOptions(gpu_layers=7), gpu_gib=24)

@@ -7,7 +7,16 @@ import pytest
 
 from qwenchat.errors import NotFound, WrongUse
 from qwenchat.models import catalogue
-from qwenchat.models.reference import Guide, LocalFile, Named, OnHub, Published, parse, revision_in, unknown
+from qwenchat.models.reference import (
+    CatalogueReference,
+    FileReference,
+    GuideReference,
+    HubReference,
+    NameReference,
+    parse,
+    revision_in,
+    unknown,
+)
 
 CATALOG = catalogue.load()
 
@@ -27,17 +36,17 @@ CATALOG = catalogue.load()
 )
 def test_models_of_the_catalogue(text: str, shown: str) -> None:
     reference = parse(text, CATALOG)
-    assert isinstance(reference, Published)
+    assert isinstance(reference, CatalogueReference)
     assert str(reference) == shown
 
 
 def test_other_models_of_a_hub() -> None:
-    assert parse("me/my-GGUF:Q6_K", CATALOG) == OnHub("me/my-GGUF", quant="q6_k")
-    assert parse("me/my-GGUF/sub/m.gguf", CATALOG) == OnHub("me/my-GGUF", file="sub/m.gguf")
-    assert parse("hf.co/me/my-GGUF", CATALOG) == OnHub("me/my-GGUF")
-    assert parse("https://hf.co/me/my/blob/main/m.gguf?download=true", CATALOG) == OnHub("me/my", file="m.gguf")
-    assert parse("https://hf.co/me/my/tree/v2", CATALOG) == OnHub("me/my")
-    assert parse("https://hf.co/me/my/tree/v2/tree/x.gguf", CATALOG) == OnHub("me/my", file="tree/x.gguf")
+    assert parse("me/my-GGUF:Q6_K", CATALOG) == HubReference("me/my-GGUF", quant="q6_k")
+    assert parse("me/my-GGUF/sub/m.gguf", CATALOG) == HubReference("me/my-GGUF", file="sub/m.gguf")
+    assert parse("hf.co/me/my-GGUF", CATALOG) == HubReference("me/my-GGUF")
+    assert parse("https://hf.co/me/my/blob/main/m.gguf?download=true", CATALOG) == HubReference("me/my", file="m.gguf")
+    assert parse("https://hf.co/me/my/tree/v2", CATALOG) == HubReference("me/my")
+    assert parse("https://hf.co/me/my/tree/v2/tree/x.gguf", CATALOG) == HubReference("me/my", file="tree/x.gguf")
     assert [revision_in(f"https://hf.co/me/my/tree/{rest}") for rest in ("v2", "v2/", "v2/a")] == ["v2"] * 3
 
 
@@ -45,16 +54,16 @@ def test_files_names_and_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "7b").write_bytes(b"")
     for text in ("7b", "./none.gguf", "/none.gguf", "models/none.gguf", "~/m", "C:\\m.gguf", "~nobody-here/m.gguf"):
-        assert isinstance(parse(text, CATALOG), LocalFile), text
-    assert parse("qwen2:7b", CATALOG) == Named("qwen2:7b")
-    assert parse("Guide", CATALOG) == Guide()
-    assert isinstance(parse("x" * 5000, CATALOG), Named)
+        assert isinstance(parse(text, CATALOG), FileReference), text
+    assert parse("qwen2:7b", CATALOG) == NameReference("qwen2:7b")
+    assert parse("Guide", CATALOG) == GuideReference()
+    assert isinstance(parse("x" * 5000, CATALOG), NameReference)
 
 
 def test_a_path_that_is_not_text_has_an_address_that_is(tmp_path: Path) -> None:
     path = tmp_path / os.fsdecode(b"caf\xe9 50% #1.gguf")
     reference = parse(str(path), CATALOG)
-    assert reference == LocalFile(path)
+    assert reference == FileReference(path)
     assert str(reference) == f"{tmp_path.as_uri()}/caf%E9%2050%25%20%231.gguf"
     assert parse(str(reference), CATALOG) == reference
     assert str(parse("./plain.gguf", CATALOG)) == "plain.gguf"

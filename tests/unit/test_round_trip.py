@@ -10,7 +10,7 @@ import jsonschema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwenchat.chat.conversation import Role
+from qwenchat.chat.message import Role
 from qwenchat.chat.prompt import Turn
 from qwenchat.sessions import exporters, importers
 from qwenchat.sessions.archive import Archive, normal

@@ -18,7 +18,7 @@ def keep(saved: SavedKV, session: str, size: int) -> Path:
     temporary = saved.temporary(path)
     assert temporary
     temporary.write_bytes(bytes(size))
-    saved.keep(temporary, path, 1)
+    saved.persist(temporary, path, 1)
     return path
 
 

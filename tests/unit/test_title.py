@@ -1,21 +1,21 @@
 """A title comes out of whatever a model replies as one short clean line, and the first question stands in for none."""
 
-from collections.abc import AsyncGenerator, Sequence
+import asyncio
 
 import pytest
 
-from qwenchat.chat.conversation import Message, Role
-from qwenchat.chat.events import EngineEvent
-from qwenchat.chat.prompt import Turn
-from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.message import Message, Role, text_parts
 from qwenchat.chat.title import suggest, title_in
-from qwenchat.errors import EngineDied, Interrupted
+from qwenchat.errors import EngineDied
 from tests.fakes.scripted import ScriptedEngine
 
 
 def conversation(*texts: str) -> list[Message]:
     roles = (Role.USER, Role.ASSISTANT)
-    return [Message(f"m{i}", "s", None, roles[i % 2], text, i) for i, text in enumerate(texts)]
+    return [
+        Message(id=f"m{i}", session="s", parent=None, role=roles[i % 2], parts=text_parts(text), created=i)
+        for i, text in enumerate(texts)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,9 @@ async def test_the_beginning_of_the_conversation_is_what_the_model_is_asked_abou
     engine = ScriptedEngine(["A trip to Paris"])
     said = conversation("Where to go?" + "!" * 5000, "To Paris.", "And then?", "Home.", "never read", "never read")
     assert await suggest(engine, said) == "A trip to Paris"
-    [(turns, sampling)] = engine.requests
-    asked = turns[-1].text
+    [request] = engine.requests
+    asked, sampling = request.turns[-1].text, request.sampling
+    assert request.cache_key == ""
     assert "Where to go?" in asked and "To Paris." in asked and "never read" not in asked and len(asked) < 3000
     assert sampling.temperature == 0 and sampling.max_tokens
 
@@ -51,7 +52,7 @@ async def test_the_beginning_of_the_conversation_is_what_the_model_is_asked_abou
 async def test_a_chinese_conversation_is_asked_about_in_chinese() -> None:
     engine = ScriptedEngine(["标题：北京之行"])
     assert await suggest(engine, conversation("我想去北京", "好的。")) == "北京之行"
-    assert "标题" in engine.requests[0][0][-1].text
+    assert "标题" in engine.requests[0].turns[-1].text
 
 
 @pytest.mark.parametrize(("reply", "n_ctx"), [("", 4096), ("***", 4096), ("never asked", 64)])
@@ -65,7 +66,7 @@ async def test_the_first_question_stands_in_for_a_title(reply: str, n_ctx: int) 
 async def test_excerpts_shrink_to_a_small_window() -> None:
     engine = ScriptedEngine(["Short"], n_ctx=1000)
     assert await suggest(engine, conversation("x" * 5000, "y" * 5000)) == "Short"
-    assert sum(len(turn.text) for turn in engine.requests[0][0]) < 900
+    assert sum(len(turn.text) for turn in engine.requests[0].turns) < 900
 
 
 async def test_nothing_is_asked_about_an_empty_conversation() -> None:
@@ -79,19 +80,13 @@ async def test_a_dead_engine_is_told() -> None:
         await suggest(ScriptedEngine(["one boom two"], die="boom"), conversation("Hi"))
 
 
-async def test_a_person_can_stop_it() -> None:
-    engine = _Stopped(["never"])
-    with pytest.raises(Interrupted):
-        await suggest(engine, conversation("Hi"))
-
-
-class _Stopped(ScriptedEngine):
-    """Is cancelled as soon as it is asked."""
-
-    async def generate(
-        self, turns: Sequence[Turn], sampling: Sampling, *, session: str = "", resume: bool = False
-    ) -> AsyncGenerator[EngineEvent, None]:
-        assert session == ""
-        async for event in super().generate(turns, sampling, session=session, resume=resume):
-            await self.cancel()
-            yield event
+async def test_the_user_can_stop_it() -> None:
+    engine = ScriptedEngine(["never " * 1000], delay_s=0.001)
+    suggesting = asyncio.create_task(suggest(engine, conversation("Hi")))
+    async with asyncio.timeout(10):
+        while not engine.requests:
+            await asyncio.sleep(0)
+    suggesting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await suggesting
+    assert engine.is_cancelled

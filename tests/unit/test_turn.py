@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from qwenchat.chat.conversation import Attachment, Message, Role, Session, Status
-from qwenchat.chat.events import Delta, Ended, Finished, LeftOut, Saved, TurnEvent
+from qwenchat.chat.events import Finished, PartGrew, Trimmed, TurnEnded, TurnEvent, TurnStarted
 from qwenchat.chat.memory import MemoryStore
-from qwenchat.chat.ports import ModelInfo
+from qwenchat.chat.message import Attachment, Message, Part, Role, Status
+from qwenchat.chat.ports import Mode, ModelInfo, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.chat.turn import TurnEvents, Turns
+from qwenchat.chat.session import Session, Waiting
+from qwenchat.chat.turn import Turn as RunningTurn
+from qwenchat.chat.turn import Turns
 from qwenchat.errors import CannotLoad, EngineDied, Interrupted, PromptTooLong, StoreError
 from tests.fakes.scripted import ScriptedEngine
 
@@ -27,11 +29,11 @@ def counting(start: int = 0) -> Iterator[int]:
 def turns_with(engine: ScriptedEngine, store: MemoryStore | None = None) -> Turns:
     ids, ticks = counting(), counting(1000)
     store = store or MemoryStore()
-    store.create(Session("s", created=0, updated=0))
-    return Turns(store, engine, new_id=lambda: f"m{next(ids):03}", clock=lambda: next(ticks))
+    store.create(Session(id="s", created=0, updated=0))
+    return Turns(store=store, engine=engine, new_id=lambda: f"m{next(ids):03}", clock=lambda: next(ticks))
 
 
-async def run(events: TurnEvents, each: Callable[[TurnEvent], object] = lambda event: None) -> list[TurnEvent]:
+async def run(events: RunningTurn, each: Callable[[TurnEvent], object] = lambda event: None) -> list[TurnEvent]:
     seen: list[TurnEvent] = []
     async for event in events:
         seen.append(event)
@@ -41,8 +43,8 @@ async def run(events: TurnEvents, each: Callable[[TurnEvent], object] = lambda e
 
 async def test_a_turn_keeps_question_and_answer() -> None:
     turns = turns_with(ScriptedEngine(["Hello there, you."]))
-    seen = await run(turns.send("s", "Hi", [Attachment("a.txt", "text/plain", b"A")]))
-    assert isinstance(seen[0], Saved) and isinstance(seen[-1], Ended)
+    seen = await run(turns.ask("s", "Hi", [Attachment("a.txt", "text/plain", b"A")]))
+    assert isinstance(seen[0], TurnStarted) and isinstance(seen[-1], TurnEnded)
     session = turns.store.session("s")
     question, answer = turns.store.branch(session.leaf)
     assert (question.text, question.attachments[0].text, session.title) == ("Hi", "A", "Hi")
@@ -58,12 +60,12 @@ async def test_the_question_is_kept_before_the_engine_is_asked() -> None:
     turns = turns_with(engine, store)
 
     def check(event: TurnEvent) -> None:
-        if isinstance(event, Saved):
+        if isinstance(event, TurnStarted):
             assert not engine.requests
             kept = store.branch(event.answer.id)
             assert [message.role for message in kept] == [Role.USER, Role.ASSISTANT]
 
-    await run(turns.send("s", "Hi"), check)
+    await run(turns.ask("s", "Hi"), check)
     assert engine.requests
 
 
@@ -71,54 +73,57 @@ async def test_stopping_keeps_the_text() -> None:
     engine = ScriptedEngine(["one two three four"])
     turns = turns_with(engine)
     seen = []
-    async for event in turns.send("s", "Count"):
+    turn = turns.ask("s", "Count")
+    async for event in turn:
         seen.append(event)
-        if isinstance(event, Delta):
-            await engine.cancel()
+        if isinstance(event, PartGrew):
+            await turn.cancel()
     end = seen[-1]
-    assert isinstance(end, Ended) and end.answer.status in (Status.STOPPED, Status.COMPLETE)
+    assert isinstance(end, TurnEnded) and end.answer.status in (Status.STOPPED, Status.COMPLETE)
     assert turns.store.branch(end.answer.id)[-1].text == end.answer.text
 
 
 async def test_leaving_the_events_stops_the_turn_and_keeps_the_text() -> None:
     engine = ScriptedEngine(["one " * 1000], delay_s=0.001)
     turns = turns_with(engine)
-    events = turns.send("s", "Count")
+    events = turns.ask("s", "Count")
     async for event in events:
-        if isinstance(event, Delta):
+        if isinstance(event, PartGrew):
             break
     await events.aclose()
     answer = turns.store.branch(turns.store.session("s").leaf)[-1]
     assert answer.status is Status.STOPPED
     assert answer.text.startswith("one ")
-    await run(turns_again(turns).send("s", "Hi"))
+    await run(turns_again(turns).ask("s", "Hi"))
 
 
-async def until_text(events: TurnEvents) -> None:
+async def until_text(events: RunningTurn) -> None:
     """Read up to the first words and leave."""
     async for event in events:
-        if isinstance(event, Delta):
+        if isinstance(event, PartGrew):
             break
     await events.aclose()
 
 
 async def test_an_answer_cut_short_keeps_whose_words_they_are() -> None:
     turns = turns_with(ScriptedEngine(["one " * 1000, " and on", "fine"], delay_s=0.001))
-    await until_text(turns.send("s", "Count"))
+    await until_text(turns.ask("s", "Count"))
     cut = turns.store.branch(turns.store.session("s").leaf)[-1]
     assert (cut.status, cut.model, cut.model_file) == (Status.STOPPED, "scripted", "0" * 32)
     assert cut.sampling is not None and cut.sampling.top_k == 20
-    await run(turns.resume(cut))  # the same model: no variant beside it
+    await run(turns.continue_answer(cut))  # the same model: no variant beside it
     assert turns.store.branch(cut.id)[-1].text == cut.text + " and on"
     assert turns.store.tree("s").variants(cut.id) == [turns.store.branch(cut.id)[-1]]
 
 
 async def test_a_variant_cut_short_is_stopped_and_what_it_carries_on_stays() -> None:
     turns = turns_with(ScriptedEngine(["first"]))
-    await run(turns.send("s", "Q"))
+    await run(turns.ask("s", "Q"))
     first = turns.store.branch(turns.store.session("s").leaf)[-1]
     other = ScriptedEngine(["more " * 1000], file="1" * 32, delay_s=0.001)
-    await until_text(Turns(turns.store, other, turns.new_id, turns.clock).resume(first))
+    await until_text(
+        Turns(store=turns.store, engine=other, new_id=turns.new_id, clock=turns.clock).continue_answer(first)
+    )
     kept, variant = turns.store.tree("s").variants(first.id)
     assert kept == first
     assert (variant.status, variant.model_file) == (Status.STOPPED, "1" * 32)
@@ -127,32 +132,32 @@ async def test_a_variant_cut_short_is_stopped_and_what_it_carries_on_stays() -> 
 
 async def test_an_answer_interrupted_before_its_first_word_keeps_its_model() -> None:
     class Interrupting(ScriptedEngine):
-        async def count(self, turns: Sequence[Turn]) -> list[int]:
+        async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
             raise Interrupted("stopped")
 
     turns = turns_with(Interrupting())
     with pytest.raises(Interrupted):
-        await run(turns.send("s", "Q"))
+        await run(turns.ask("s", "Q"))
     answer = turns.store.branch(turns.store.session("s").leaf)[-1]
     assert (answer.status, answer.model_file) == (Status.STOPPED, "0" * 32)
 
 
 def turns_again(turns: Turns) -> Turns:
-    return Turns(turns.store, ScriptedEngine(), turns.new_id, turns.clock)
+    return Turns(store=turns.store, engine=ScriptedEngine(), new_id=turns.new_id, clock=turns.clock)
 
 
 async def test_being_cancelled_twice_still_keeps_the_answer() -> None:
     began, go_on = threading.Event(), threading.Event()
 
     class SlowStore(MemoryStore):
-        def append(self, message_id: str, text: str, token_ids: Sequence[int]) -> None:
+        def append(self, message_id: str, fragments: Sequence[Part]) -> None:
             began.set()
             assert go_on.wait(10)
-            super().append(message_id, text, token_ids)
+            super().append(message_id, fragments)
 
     store = SlowStore()
     turns = turns_with(ScriptedEngine(["one " * 1000], delay_s=0.001), store)
-    reading = asyncio.create_task(run(turns.send("s", "Count")))
+    reading = asyncio.create_task(run(turns.ask("s", "Count")))
     await asyncio.to_thread(began.wait, 10)
     for _again in range(2):
         reading.cancel()
@@ -170,9 +175,9 @@ async def test_being_cancelled_while_the_end_is_kept_loses_nothing() -> None:
     ending, go_on = asyncio.Event(), threading.Event()
 
     class SlowStore(MemoryStore):
-        def append(self, message_id: str, text: str, token_ids: Sequence[int]) -> None:
+        def append(self, message_id: str, fragments: Sequence[Part]) -> None:
             assert go_on.wait(10)
-            super().append(message_id, text, token_ids)
+            super().append(message_id, fragments)
 
     store = SlowStore()
     turns = turns_with(ScriptedEngine(["one two three"]), store)
@@ -181,7 +186,7 @@ async def test_being_cancelled_while_the_end_is_kept_loses_nothing() -> None:
         if isinstance(event, Finished):
             ending.set()
 
-    reading = asyncio.create_task(run(turns.send("s", "Count"), look))
+    reading = asyncio.create_task(run(turns.ask("s", "Count"), look))
     await ending.wait()
     reading.cancel()
     await asyncio.sleep(0)
@@ -195,8 +200,8 @@ async def test_being_cancelled_while_the_end_is_kept_loses_nothing() -> None:
 
 async def test_leaving_before_the_engine_is_asked_ends_the_answer() -> None:
     turns = turns_with(ScriptedEngine())
-    events = turns.send("s", "Count")
-    assert isinstance(await anext(events), Saved)
+    events = turns.ask("s", "Count")
+    assert isinstance(await anext(events), TurnStarted)
     await events.aclose()
     answer = turns.store.branch(turns.store.session("s").leaf)[-1]
     assert (answer.text, answer.status) == ("", Status.STOPPED)
@@ -216,11 +221,11 @@ async def test_being_cancelled_while_a_variant_is_added_still_ends_it() -> None:
 
     store = SlowStore()
     turns = turns_with(ScriptedEngine(["first"]), store)
-    await run(turns.send("s", "Q"))
+    await run(turns.ask("s", "Q"))
     first = store.branch(store.session("s").leaf)[-1]
     store.slow = True
-    other = Turns(store, ScriptedEngine(file="1" * 32), turns.new_id, turns.clock)
-    reading = asyncio.create_task(run(other.resume(first)))
+    other = Turns(store=store, engine=ScriptedEngine(file="1" * 32), new_id=turns.new_id, clock=turns.clock)
+    reading = asyncio.create_task(run(other.continue_answer(first)))
     await asyncio.to_thread(began.wait, 10)
     reading.cancel()
     await asyncio.sleep(0)
@@ -236,9 +241,9 @@ async def test_leaving_a_turn_that_has_failed_is_quiet() -> None:
     complaints: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
     turns = turns_with(ScriptedEngine(["one DIE"], die="DIE"))
-    events = turns.send("s", "Count")
+    events = turns.ask("s", "Count")
     saved = await anext(events)
-    assert isinstance(saved, Saved)
+    assert isinstance(saved, TurnStarted)
     await anext(events)
     async with asyncio.timeout(10):
         while turns.store.branch(saved.answer.id)[-1].status is Status.STREAMING:
@@ -254,7 +259,7 @@ async def test_leaving_a_turn_that_has_failed_is_quiet() -> None:
 async def test_a_dead_engine_leaves_a_failed_answer_with_its_text() -> None:
     turns = turns_with(ScriptedEngine(["one two DIE three"], die="DIE"))
     with pytest.raises(EngineDied):
-        await run(turns.send("s", "Count"))
+        await run(turns.ask("s", "Count"))
     answer = turns.store.branch(turns.store.session("s").leaf)[-1]
     assert (answer.text, answer.status) == ("one two ", Status.FAILED)
     assert answer.error
@@ -262,14 +267,17 @@ async def test_a_dead_engine_leaves_a_failed_answer_with_its_text() -> None:
 
 async def test_variants_and_continuing() -> None:
     turns = turns_with(ScriptedEngine(["first", "second", "third", " and on"]))
-    await run(turns.send("s", "Q"))
+    await run(turns.ask("s", "Q"))
     question, first = turns.store.branch(turns.store.session("s").leaf)
     await run(turns.regenerate(question))
-    await run(turns.edit(question, "Q2"))
+    edited = Waiting(id="edited", session="s", follows=question.parent, text="Q2", created=turns.clock())
+    turns.store.enqueue(edited)
+    await run(turns.ask_waiting(edited))
+    assert turns.store.waiting("s") == []
     tree = turns.store.tree("s")
     assert [m.text for m in tree.variants(first.id)] == ["first", "second"]
     assert [m.text for m in tree.variants(question.id)] == ["Q", "Q2"]
-    await run(turns.resume(first))
+    await run(turns.continue_answer(first))
     carried = turns.store.branch(first.id)[-1]
     assert carried.text == "first and on"
     assert carried.token_ids == tuple(map(ord, "first and on"))
@@ -278,57 +286,59 @@ async def test_variants_and_continuing() -> None:
 
 async def test_another_model_gets_words_for_tokens_and_continues_beside() -> None:
     turns = turns_with(ScriptedEngine(["first"]))
-    await run(turns.send("s", "Q"))
+    await run(turns.ask("s", "Q"))
     first = turns.store.branch(turns.store.session("s").leaf)[-1]
     other = ScriptedEngine([" and on"], file="1" * 32)
-    others = Turns(turns.store, other, turns.new_id, turns.clock)
-    seen = await run(others.resume(first))
-    assert other.requests[0][0][-1].token_ids == ()
+    others = Turns(store=turns.store, engine=other, new_id=turns.new_id, clock=turns.clock)
+    seen = await run(others.continue_answer(first))
+    assert other.requests[0].turns[-1].token_ids == ()
     assert turns.store.branch(first.id)[-1] == first
     end = seen[-1]
-    assert isinstance(end, Ended) and end.answer.id != first.id
+    assert isinstance(end, TurnEnded) and end.answer.id != first.id
     assert turns.store.branch(end.answer.id)[-1].text == "first and on"
     assert end.answer.token_ids == turns.store.branch(end.answer.id)[-1].token_ids == ()
 
 
 async def test_a_continuation_that_can_not_begin_leaves_the_answer_as_it_was() -> None:
     turns = turns_with(ScriptedEngine(["first"]))
-    await run(turns.send("s", "Q"))
+    await run(turns.ask("s", "Q"))
     first = turns.store.branch(turns.store.session("s").leaf)[-1]
 
     class Broken(ScriptedEngine):
-        async def ready(self, loading: object = None) -> ModelInfo:
+        async def load(self, progress: object = None) -> ModelInfo:
             raise CannotLoad("no")
 
     with pytest.raises(CannotLoad):
-        await run(Turns(turns.store, Broken(), turns.new_id, turns.clock).resume(first))
+        await run(
+            Turns(store=turns.store, engine=Broken(), new_id=turns.new_id, clock=turns.clock).continue_answer(first)
+        )
     assert turns.store.branch(first.id)[-1] == first
 
 
 async def test_an_answer_that_never_began_can_be_carried_on() -> None:
     turns = turns_with(ScriptedEngine(["DIE"], die="DIE"))
     with pytest.raises(EngineDied):
-        await run(turns.send("s", "Q"))
+        await run(turns.ask("s", "Q"))
     empty = turns.store.branch(turns.store.session("s").leaf)[-1]
     engine = ScriptedEngine(["begun"], file="1" * 32)  # not a word came, so any model may
-    await run(Turns(turns.store, engine, turns.new_id, turns.clock).resume(empty))
-    assert [turn.role for turn in engine.requests[0][0]] == ["system", "user", "assistant"]  # not the question's end
+    await run(Turns(store=turns.store, engine=engine, new_id=turns.new_id, clock=turns.clock).continue_answer(empty))
+    assert [turn.role for turn in engine.requests[0].turns] == ["system", "user", "assistant"]  # not the question's end
     assert turns.store.branch(empty.id)[-1].text == "begun"
 
 
 async def test_an_answer_that_never_began_is_not_shown_to_the_model() -> None:
     turns = turns_with(ScriptedEngine(["DIE"], die="DIE"))
     with pytest.raises(EngineDied):
-        await run(turns.send("s", "Q1"))
+        await run(turns.ask("s", "Q1"))
     engine = ScriptedEngine(["fine"])
-    await run(Turns(turns.store, engine, turns.new_id, turns.clock).send("s", "Q2"))
-    assert [turn.text for turn in engine.requests[0][0][1:]] == ["Q1", "Q2"]
+    await run(Turns(store=turns.store, engine=engine, new_id=turns.new_id, clock=turns.clock).ask("s", "Q2"))
+    assert [turn.text for turn in engine.requests[0].turns[1:]] == ["Q1", "Q2"]
 
 
 async def test_a_session_takes_one_turn_at_a_time() -> None:
     turns = turns_with(ScriptedEngine())
     with turns.store.streaming("s"), pytest.raises(StoreError):
-        await run(turns.send("s", "Hi"))
+        await run(turns.ask("s", "Hi"))
 
 
 async def test_oldest_turns_are_left_out_and_reported() -> None:
@@ -336,17 +346,17 @@ async def test_oldest_turns_are_left_out_and_reported() -> None:
     turns = turns_with(engine)
     reports = []
     for _round in range(8):
-        reports += [e for e in await run(turns.send("s", "q" * 100)) if isinstance(e, LeftOut)]
+        reports += [e for e in await run(turns.ask("s", "q" * 100)) if isinstance(e, Trimmed)]
     assert reports
-    sent = engine.requests[-1][0]
+    sent = engine.requests[-1].turns
     assert sent[0].role == "system" and sent[1].role == "user"
-    assert sum(await engine.count(sent)) <= 2048 - 512
+    assert sum((await engine.count(sent)).values) <= 2048 - 512
 
 
 async def test_a_message_that_can_not_fit_is_refused_and_kept() -> None:
     turns = turns_with(ScriptedEngine(n_ctx=1024))
     with pytest.raises(PromptTooLong, match="5,0"):
-        await run(turns.send("s", "q" * 5000))
+        await run(turns.ask("s", "q" * 5000))
     question, answer = turns.store.branch(turns.store.session("s").leaf)
     assert len(question.text) == 5000
     assert answer.status is Status.FAILED
@@ -355,9 +365,9 @@ async def test_a_message_that_can_not_fit_is_refused_and_kept() -> None:
 async def test_a_slow_reader_does_not_delay_saving() -> None:
     store = MemoryStore()
     turns = turns_with(ScriptedEngine(["word " * 20], delay_s=0.001), store)
-    events = turns.send("s", "Hi")
+    events = turns.ask("s", "Hi")
     saved = await anext(events)
-    assert isinstance(saved, Saved)
+    assert isinstance(saved, TurnStarted)
     await anext(events)  # the pump runs from here on; nothing more is read
     async with asyncio.timeout(10):
         while store.branch(saved.answer.id)[-1].status is Status.STREAMING:
@@ -368,8 +378,8 @@ async def test_a_slow_reader_does_not_delay_saving() -> None:
 
 async def test_limits_of_the_turn_win_over_the_session() -> None:
     turns = turns_with(ScriptedEngine(["one two three"]))
-    seen = await run(turns.send("s", "Hi", sampling=Sampling(max_tokens=5)))
+    seen = await run(turns.ask("s", "Hi", sampling=Sampling(max_tokens=5)))
     finished = [event for event in seen if isinstance(event, Finished)]
     assert finished[0].reason == "length"
     end = seen[-1]
-    assert isinstance(end, Ended) and end.answer.status is Status.TRUNCATED
+    assert isinstance(end, TurnEnded) and end.answer.status is Status.TRUNCATED

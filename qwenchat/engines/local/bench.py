@@ -1,27 +1,27 @@
-"""How fast a loaded model is: llama-bench's runs, the wait for a first token, and the same after a resume.
+"""Measures how fast a loaded model is: llama-bench's runs, and the time to a first token, in a resumed session too.
 
-An engine like any other, which can also time bare runs. What the figures look like on a screen is not decided here.
+It measures and formats nothing: `cli.bench` does.
 """
 
 import random
 import statistics
 import time
 from collections.abc import Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 
+from qwenchat.chat.ports import Mode, Request
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local.engine import LocalEngine
 from qwenchat.engines.local.failures import request_error
-from qwenchat.engines.local.protocol import Hello, LoadPlan, Measure, Measured, Ready
+from qwenchat.engines.local.protocol import Hello, LoadPlan, Ready, RunTimed, TimeRun
 
 _ONE_TOKEN = Sampling(temperature=0.0, max_tokens=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """What is timed: a prompt read, or tokens generated, behind `depth` tokens."""
+class BenchRun:
+    """What is timed: the prefill of a prompt, or generated tokens, behind `depth` tokens."""
 
     prompt: int = 0
     generate: int = 0
@@ -35,10 +35,10 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class BenchResult:
     """The times of one run's repetitions."""
 
-    run: Run
+    run: BenchRun
     nanoseconds: tuple[int, ...]
 
     @property
@@ -54,7 +54,7 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class BenchedModel:
     """What was loaded, and how."""
 
     plan: LoadPlan
@@ -69,53 +69,54 @@ class Facts:
 
 
 class BenchEngine(LocalEngine):
-    """An engine that can be timed. Its sessions are measured ones: give it a SavedKV of their own."""
+    """An engine that can also time bare runs. Give it a SavedKV of its own: what it saves belongs to no session."""
 
-    async def facts(self) -> Facts:
+    async def benched_model(self) -> BenchedModel:
         """Load the model if need be and return what is known of it. Raises CannotLoad."""
         loaded = await self._ready()
-        return Facts(loaded.planned.load, loaded.hello, loaded.ready)
+        return BenchedModel(loaded.planned.plan, loaded.hello, loaded.ready)
 
-    async def measure(self, run: Run, repetitions: int) -> Result:
+    async def measure(self, run: BenchRun, repetitions: int) -> BenchResult:
         """Carry out a run some times, after one that does not count, as llama-bench does. Raises EngineDied."""
-        await self._once(Run(run.prompt, min(1, run.generate), run.depth))
-        return Result(run, tuple([await self._once(run) for _repetition in range(repetitions)]))
+        await self._time(BenchRun(run.prompt, min(1, run.generate), run.depth))
+        return BenchResult(run, tuple([await self._time(run) for _repetition in range(repetitions)]))
 
-    async def first_token(self, tokens: Sequence[int], session: str = "") -> float:
-        """Return the seconds from asking until the first token of an answer to these tokens is there."""
+    async def first_token(self, tokens: Sequence[int], cache_key: str = "") -> float:
+        """Return the seconds from the request to the first token that follows these tokens."""
         started = time.perf_counter()
         turn = Turn("user", "", tuple(tokens))
-        async with aclosing(self.generate([turn], _ONE_TOKEN, session=session)) as events:
-            async for _event in events:
-                pass
+        request = Request(turns=(turn,), sampling=_ONE_TOKEN, mode=Mode.COMPLETE, cache_key=cache_key)
+        async for _event in self.generate(request):
+            pass
         return time.perf_counter() - started
 
-    async def _once(self, run: Run) -> int:
+    async def _time(self, run: BenchRun) -> int:
+        """Carry out a run once and return the nanoseconds that it took."""
         async with self._turn:
             loaded = await self._ready()
-            await loaded.resident.take_over("")
-            number = self._running = loaded.worker.number()
-            try:
-                reply = await loaded.worker.ask_once(Measure(number, run.depth, run.prompt, run.generate))
-            finally:
-                self._running = 0
-        if isinstance(reply, Measured):
+            await loaded.slot.take_over("")
+            number = loaded.worker.number()
+            reply = await loaded.worker.ask_once(TimeRun(number, run.depth, run.prompt, run.generate))
+        if isinstance(reply, RunTimed):
             return reply.nanoseconds
-        raise request_error(reply)
+        raise request_error(reply, loaded.worker.recoveries)
 
 
-def runs(prompts: Sequence[int], generates: Sequence[int], depths: Sequence[int]) -> list[Run]:
+def runs(prompts: Sequence[int], generates: Sequence[int], depths: Sequence[int]) -> list[BenchRun]:
     """Return the runs in llama-bench's order: at each depth prompts first; zero lengths are left out."""
     return [
         run
         for depth in depths
-        for run in (*(Run(prompt=n, depth=depth) for n in prompts), *(Run(generate=n, depth=depth) for n in generates))
+        for run in (
+            *(BenchRun(prompt=n, depth=depth) for n in prompts),
+            *(BenchRun(generate=n, depth=depth) for n in generates),
+        )
         if run.prompt or run.generate
     ]
 
 
 def random_tokens(vocabulary: int, count: int, seed: int) -> list[int]:
-    """Return tokens that no other seed's share, so that nothing of them is in a cache."""
+    """Return random tokens, which no two seeds share: none of them is in a KV cache already."""
     return random.Random(seed).choices(range(vocabulary), k=count)  # noqa: S311
 
 

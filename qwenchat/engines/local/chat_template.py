@@ -1,8 +1,8 @@
 """Renders a model's own chat template, which is code from a stranger, in a process of its own.
 
 The template runs in Jinja's immutable sandbox, in a child with little memory, little time and nothing on its
-standard input but the question. What people wrote is not shown to it: it places marks, and the marks are
-replaced afterwards, so that contents can forge nothing and hide nothing.
+standard input but the job. It never sees what users wrote: it places marks, and the marks are replaced afterwards, so
+that contents can forge nothing and hide nothing.
 
 The child is `python -m qwenchat.engines.local.chat_template`; `render` is the parent's side.
 """
@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from qwenchat.chat.prompt import Part, Special, Turn
+from qwenchat.chat.prompt import PromptPart, Special, Turn
+from qwenchat.engines.local.failures import OTHER_MODEL
 from qwenchat.engines.local.process import child_environment
 from qwenchat.errors import CannotLoad
 from qwenchat.i18n import _
@@ -30,11 +31,11 @@ ERROR_LIMIT = 64 << 10
 REASON_LIMIT = 500
 """Characters of an error's message: a template may write one of any length."""
 MARKS_PER_TURN = 4
-"""How often, on average, a template may place what was said: each time costs the memory of the whole text."""
+"""How often, on average, a template may place a turn's content: each time costs the memory of the whole text."""
 
 
-class Job(msgspec.Struct, frozen=True):
-    """What the child is asked."""
+class RenderJob(msgspec.Struct, frozen=True):
+    """What the child is to render."""
 
     template: str
     messages: list[dict[str, str]]
@@ -45,32 +46,32 @@ class Job(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A prompt as a template arranges it."""
+    """A prompt as a template writes it."""
 
-    parts: list[Part]
+    parts: list[PromptPart]
     turns: list[int]
-    """Of each part, the place of the turn that it belongs to; the template's own words belong to the turn after them,
-    at the end to the last."""
+    """Of each part, the place of the turn that it belongs to. The template's own text belongs to the turn after it, at
+    the end to the last turn."""
 
-    def of_turn(self, place: int) -> list[Part]:
+    def of_turn(self, place: int) -> list[PromptPart]:
         """Return what one turn adds to the prompt."""
         return [part for part, turn in zip(self.parts, self.turns, strict=True) if turn == place]
 
 
-async def render(template: str, turns: Sequence[Turn], *, bos: str, eos: str, resume: bool = False) -> Rendered:
-    """Return turns as the template arranges them, ending where an answer begins.
+async def render(template: str, turns: Sequence[Turn], *, bos: str, eos: str, continuing: bool = False) -> Rendered:
+    """Return turns as the template writes them, ending where an answer begins.
 
-    With `resume` the last turn is left open to be carried on. Raises CannotLoad when the template fails, takes too
-    long, or does not pass the last words on whole.
+    Where `continuing`, the last turn is left open. Raises CannotLoad when the template fails, takes too long, or does
+    not pass the last message on whole.
     """
     nonce = secrets.token_hex(8)
     contents = {f"mark{nonce}x{i}x": turn for i, turn in enumerate(turns)}
     messages = [{"role": turn.role, "content": mark} for mark, turn in contents.items()]
-    text = await _ask_child(Job(template, messages, not resume, bos, eos))
+    text = await _ask_child(RenderJob(template, messages, not continuing, bos, eos))
     last = messages[-1]["content"]
     if last not in text:
         raise _unusable(_("it does not pass the last message on whole"))
-    if resume:
+    if continuing:
         text = text[: text.index(last) + len(last)]
     rendered = _rendered(text, contents)
     if len(rendered.parts) > MARKS_PER_TURN * 2 * len(turns) + 1:
@@ -88,7 +89,7 @@ def _rendered(text: str, contents: Mapping[str, Turn]) -> Rendered:
     return Rendered([contents[piece].content if piece in contents else Special(piece) for piece in pieces], list(turns))
 
 
-async def _ask_child(job: Job) -> str:
+async def _ask_child(job: RenderJob) -> str:
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",  # the working folder is no place to import from
@@ -102,7 +103,7 @@ async def _ask_child(job: Job) -> str:
     )
     try:
         async with asyncio.timeout(TIME_LIMIT_S):
-            out, err = await _said(child, msgspec.json.encode(job))
+            out, err = await _exchange(child, msgspec.json.encode(job))
             await child.wait()
     except TimeoutError:
         raise _unusable(_("it takes too long")) from None
@@ -116,33 +117,34 @@ async def _ask_child(job: Job) -> str:
     return out.decode("utf-8", "replace")
 
 
-async def _said(child: asyncio.subprocess.Process, job: bytes) -> tuple[bytes, bytes]:
-    """Give the child its job and return what it wrote and the end of its complaints."""
+async def _exchange(child: asyncio.subprocess.Process, job: bytes) -> tuple[bytes, bytes]:
+    """Send the child its job; return its output and the end of its error output."""
     if not (child.stdin and child.stdout and child.stderr):
         raise AssertionError("the child has all three pipes")
     child.stdin.write(job)
     child.stdin.write_eof()
     async with asyncio.TaskGroup() as group:
-        out, err = group.create_task(child.stdout.read()), group.create_task(_last(child.stderr))
+        out, err = group.create_task(child.stdout.read()), group.create_task(_tail(child.stderr))
     return out.result(), err.result()
 
 
-async def _last(stream: asyncio.StreamReader) -> bytes:
-    kept = b""
+async def _tail(stream: asyncio.StreamReader) -> bytes:
+    tail = b""
     while block := await stream.read(ERROR_LIMIT):
-        kept = (kept + block)[-ERROR_LIMIT:]
-    return kept
+        tail = (tail + block)[-ERROR_LIMIT:]
+    return tail
 
 
 def _unusable(reason: str) -> CannotLoad:
     return CannotLoad(
         _("The model's chat template can't be used: {reason}.").format(reason=reason),
         _("Choose another file of this model, or let it continue plain text with --complete."),
+        recoveries=(OTHER_MODEL,),
     )
 
 
 def _limit() -> None:
-    """Give up memory and time beyond the limits, where the platform can."""
+    """Limit this process's memory and time, where the platform can."""
     if sys.platform == "win32":
         return
     import resource  # noqa: PLC0415 - not on Windows
@@ -156,7 +158,7 @@ def main() -> int:
     import jinja2  # noqa: PLC0415 - for the child alone
     from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
 
-    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    job = msgspec.json.decode(sys.stdin.buffer.read(), type=RenderJob)
     _limit()
 
     def refuse(message: object) -> None:

@@ -1,9 +1,7 @@
-"""What this machine can compute with: cores that we may use and memory that is free. No accelerator is touched here;
-only the worker, which has llama.cpp, knows those.
+"""What this machine can compute with: the cores and the memory that this process may use, and the accelerators.
 
-Which accelerators llama.cpp sees, asked of a worker that lives for a moment; no model is loaded.
-
-The parent never loads llama.cpp itself: a driver that crashes or hangs does so in the child.
+The parent never loads llama.cpp itself: a worker that lives for a moment is asked which accelerators llama.cpp sees,
+so that a driver that crashes or hangs does so in the child. No model is loaded here.
 """
 
 import importlib.util
@@ -24,7 +22,7 @@ from qwenchat.engines.local.protocol import Hello
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class Host:
     """Cores and memory as far as this process may use them."""
 
     cores: int
@@ -35,17 +33,17 @@ class Machine:
     """Bytes that can be had without pushing other programs out."""
 
 
-def this_machine() -> Machine:
-    """Look at the machine now."""
+def this_host() -> Host:
+    """Return what this process may use now."""
     memory = psutil.virtual_memory()
     total, available = memory.total, memory.available
     for limit, used in ControlGroups().memory():
         total, available = min(total, limit), min(available, max(0, limit - used))
-    return Machine(usable_cores(), total, available)
+    return Host(usable_cores(), total, available)
 
 
 def processor() -> str:
-    """Return the processor's name as its maker writes it, else its kind."""
+    """Return the processor's name as its maker writes it, else its architecture."""
     if sys.platform == "darwin":
         asked = subprocess.run(
             ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
@@ -66,7 +64,7 @@ def usable_cores() -> int:
 
 @dataclass(frozen=True, slots=True)
 class ControlGroups:
-    """The groups that this process is in, v2 and v1: the limits of each of them hold, and of all around it."""
+    """The control groups of this process, v2 and v1; the limits of each of them hold, and of those around it."""
 
     own: Path = Path("/proc/self/cgroup")
     mount: Path = Path("/sys/fs/cgroup")
@@ -119,12 +117,12 @@ def _read(file: str | Path) -> str:
         return ""
 
 
-_PATIENCE_S = 30.0
-"""For a driver to wake up; then there is no accelerator."""
+_ANSWER_LIMIT_S = 30.0
+"""For a driver to start up; a worker that takes longer counts as one without accelerators."""
 
 
 def ask() -> Hello | None:
-    """Return a worker's first words, None where it has none: the binding is broken, or a driver hangs."""
+    """Return a worker's Hello, None where it sends none: the binding is broken, or a driver hangs."""
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "qwenchat.engines.worker.main"],
         stdin=subprocess.PIPE,
@@ -133,18 +131,18 @@ def ask() -> Hello | None:
         env=child_environment(),
         process_group=0,  # Ctrl-C in a terminal is for the parent
     ) as child:
-        patience = threading.Timer(_PATIENCE_S, child.kill)
-        patience.start()
+        limit = threading.Timer(_ANSWER_LIMIT_S, child.kill)
+        limit.start()
         try:
             reply = protocol.read_reply(child.stdout) if child.stdout else None
         finally:
-            patience.cancel()
+            limit.cancel()
             child.kill()  # it holds nothing
     return reply if isinstance(reply, Hello) else None
 
 
 def build() -> str:
-    """Return what tells the llama.cpp that is installed from any other, empty where there is none."""
+    """Return what identifies the installed build of llama.cpp, empty where there is none."""
     spec = importlib.util.find_spec("llama_cpp")
     if spec is None or spec.origin is None:
         return ""

@@ -1,221 +1,290 @@
-"""The engine port over a worker process: loads when first asked, reuses and saves KV caches, survives its worker.
+"""Implements the engine port with llama.cpp in a worker process, so that no crash of it reaches the program.
 
-One request runs at a time; counting is served beside it. When the worker dies, the request in flight raises
-EngineDied and the next one starts a new worker.
+The model is loaded when it is first needed, and again after a worker has died. Each request is served by a task of
+its own that feeds the request's generation: a client that reads slowly delays neither its own tokens nor the next
+request. Counts are served meanwhile. How a model is loaded is decided by the planner, and files by `saved_kv`.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, Prefilling
-from qwenchat.chat.ports import ModelInfo
-from qwenchat.chat.prompt import Part, Plain, Special, Turn
+from qwenchat.chat.message import FinishReason, Timings, Usage
+from qwenchat.chat.ports import Capabilities, Mode, ModelInfo, Request, TokenCounts
+from qwenchat.chat.prompt import Plain, PromptPart, Special, Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.engines.local.failures import counting_stopped, load_error, loading_stopped, request_error
-from qwenchat.engines.local.kv_slot import Resident
+from qwenchat.engines.local.failures import (
+    OTHER_MODEL,
+    START_AGAIN,
+    load_error,
+    loading_stopped,
+    request_error,
+    with_less,
+)
+from qwenchat.engines.local.kv_slot import KVSlot
 from qwenchat.engines.local.process import WorkerProcess
-from qwenchat.engines.local.prompt_format import Arrangement, arrangement_for
+from qwenchat.engines.local.prompt_format import PlainFormat, PromptFormat, prompt_format_for
 from qwenchat.engines.local.protocol import (
-    Answer,
     Count,
     Counted,
     Device,
     Done,
-    Failed,
     Generate,
     Hello,
     Load,
     LoadPlan,
     Piece,
     PlainText,
-    Progress,
     Ready,
+    RequestFailed,
+    RequestReply,
     SpecialText,
     TokenIds,
     WirePart,
+    WorkerProgress,
 )
 from qwenchat.engines.local.saved_kv import SavedKV
-from qwenchat.errors import CannotLoad, EngineDied
+from qwenchat.errors import EngineDied
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlannedModel:
     """How a model will be loaded, decided when the accelerators are known."""
 
-    load: LoadPlan
+    plan: LoadPlan
     name: str
     defaults: Sampling
     warnings: tuple[str, ...] = ()
 
 
-Planner = Callable[[Sequence[Device]], Planned]
-"""Decides context, layers and memory; raises CannotLoad for what does not fit."""
+Planner = Callable[[Sequence[Device]], PlannedModel]
+"""Decides context window, layers and memory; raises CannotLoad for what does not fit."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Loaded:
+    """A worker with a model in it."""
+
     worker: WorkerProcess
-    planned: Planned
-    arrangement: Arrangement
+    planned: PlannedModel
+    format: PromptFormat
     info: ModelInfo
     hello: Hello
     ready: Ready
-    resident: Resident
+    slot: KVSlot
+
+
+class LocalGeneration:
+    """Implements `chat.ports.Generation`: the events of one request that its reader has not taken yet."""
+
+    def __init__(self, serve: Callable[["LocalGeneration"], Coroutine[None, None, None]]) -> None:
+        """Begin `serve`, which reports the events."""
+        self._unread: asyncio.Queue[EngineEvent | BaseException] = asyncio.Queue()
+        self._worker: WorkerProcess | None = None
+        self._number = 0
+        self._ended = False
+        self._task = asyncio.create_task(serve(self))
+        self._task.add_done_callback(self._task_done)
+
+    @property
+    def done(self) -> bool:
+        """Whether the engine has nothing more to do for it."""
+        return self._task.done()
+
+    def started(self, worker: WorkerProcess, number: int) -> None:
+        """Note under which number the worker knows the request, from now on."""
+        self._worker, self._number = worker, number
+
+    def report(self, event: EngineEvent) -> None:
+        """Add an event."""
+        self._unread.put_nowait(event)
+
+    def __aiter__(self) -> "LocalGeneration":
+        return self
+
+    async def __anext__(self) -> EngineEvent:
+        if self._ended:
+            raise StopAsyncIteration
+        event = await self._unread.get()
+        self._ended = isinstance(event, Finished | BaseException)
+        if isinstance(event, BaseException):
+            raise event
+        return event
+
+    async def cancel(self) -> None:
+        if self._worker:
+            await self._worker.cancel(self._number)
+        else:  # it waits for its turn, or for the model
+            self._task.cancel()
+
+    async def aclose(self) -> None:
+        self._ended = True
+        await self.cancel()
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            self.report(Finished(FinishReason.CANCELLED, Usage(), Timings()))
+        elif error := task.exception():
+            self._unread.put_nowait(error)
 
 
 class LocalEngine:
-    """Implements `chat.ports.Engine` with llama.cpp in a child process."""
+    """Implements `chat.ports.Engine`."""
 
-    def __init__(self, planner: Planner, log: Path, saved: SavedKV, *, complete: bool = False) -> None:
-        self._planner, self._log, self._saved, self._complete = planner, log, saved, complete
-        self._loading, self._turn = asyncio.Lock(), asyncio.Lock()
+    capabilities = Capabilities(
+        continue_answer=True,
+        json_schema=True,
+        token_ids=True,
+        saved_kv=True,
+        prefill_progress=True,
+        exact_counts=True,
+    )
+
+    def __init__(self, planner: Planner, log: Path, saved: SavedKV) -> None:
+        """Prepare; nothing is started. llama.cpp will log into the file `log`."""
+        self._planner, self._log, self._saved = planner, log, saved
+        self._loading = asyncio.Lock()
         self._worker: WorkerProcess | None = None
         self._loaded: _Loaded | None = None
-        self._running = 0
-        self._counting: set[asyncio.Task[list[int]]] = set()
-        self._stopped = False
-        """Whether the load under way is to end; it hears of it at its next step."""
+        self._turn = asyncio.Lock()
+        """Held by the request that the worker serves; those that wait get it in their order."""
+        self._generations: list[LocalGeneration] = []
+        self._closed = False
 
     @property
     def worker_pid(self) -> int | None:
         """The process id of the worker, None while there is none."""
         return self._worker.pid if self._worker else None
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What a person should know about how the model was loaded; nothing while there is none."""
-        return self._loaded.info.warnings if self._loaded else ()
+    async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
+        return (await self._ready(progress)).info
 
-    async def ready(self, loading: Callable[[Loading], object] | None = None) -> ModelInfo:
-        return (await self._ready(loading)).info
+    async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
+        loaded = await self._ready()
+        prompt_format = PlainFormat() if mode is Mode.COMPLETE else loaded.format
+        each, exact = await prompt_format.each(turns)
+        number = loaded.worker.number()
+        reply = await loaded.worker.ask_once(Count(number, [_wire(parts) for parts in each]))
+        if isinstance(reply, Counted):
+            return TokenCounts(values=tuple(reply.counts), exact=exact)
+        raise request_error(reply, loaded.worker.recoveries)
 
-    async def _ready(self, loading: Callable[[Loading], object] | None = None) -> _Loaded:
+    def generate(self, request: Request) -> LocalGeneration:
+        generation = LocalGeneration(partial(self._serve, request))
+        self._generations = [*(each for each in self._generations if not each.done), generation]
+        return generation
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._loading.locked() and self._worker:
+            self._worker.kill()
+        for generation in self._generations:
+            await generation.cancel()
+        async with self._turn, self._loading:
+            if self._loaded and not self._loaded.worker.died.is_set():
+                with contextlib.suppress(EngineDied):
+                    await self._loaded.slot.save()
+            await self._end_worker()
+
+    async def _ready(self, progress: Callable[[Loading], object] | None = None) -> _Loaded:
+        """Return the loaded model; load it if need be. Where that is cancelled, the next caller in line loads it."""
         async with self._loading:
-            self._stopped = False
             if self._loaded and not self._loaded.worker.died.is_set():
                 return self._loaded
             await self._end_worker()
+            self._check_open()
             try:
-                self._loaded = await self._load(loading or (lambda event: None))
-            except BaseException:
-                await self._end_worker()
+                self._loaded = await self._load(progress or (lambda event: None))
+            except EngineDied:
+                self._check_open()
                 raise
+            finally:
+                if self._loaded is None:
+                    await self._end_worker(at_once=True)
             return self._loaded
 
-    async def _load(self, loading: Callable[[Loading], object]) -> _Loaded:
-        worker = self._worker = await WorkerProcess.start(self._log)
-        hello = await worker.hello()
-        planned = self._planner(hello.devices)
-        self._check_stopped()
-        number = self._running = worker.number()
-        try:
-            ready = await self._loaded_by(worker, Load(number, planned.load), planned, loading)
-        except (CannotLoad, EngineDied) as error:
-            error.gpu_layers = planned.load.gpu_layers
-            raise
-        finally:
-            self._running = 0
-        self._check_stopped()
-        load = planned.load
-        info = ModelInfo(
-            planned.name,
-            load.identity,
-            ready.n_ctx,
-            planned.defaults,
-            ready.load_s,
-            planned.warnings,
-            load.gpu_layers if hello.devices else 0,
-        )
-        arrangement = arrangement_for(ready, complete=self._complete)
-        resident = Resident(self._saved, worker, load, hello)
-        return _Loaded(worker, planned, arrangement, info, hello, ready, resident)
-
-    def _check_stopped(self) -> None:
-        if self._stopped:
+    def _check_open(self) -> None:
+        if self._closed:
             raise loading_stopped()
 
-    async def _loaded_by(
-        self, worker: WorkerProcess, load: Load, planned: Planned, loading: Callable[[Loading], object]
+    async def _load(self, progress: Callable[[Loading], object]) -> _Loaded:
+        worker = self._worker = await WorkerProcess.start(self._log)
+        self._check_open()
+        hello = await worker.hello()
+        planned = self._planner(hello.devices)
+        plan = planned.plan
+        worker.recoveries = (START_AGAIN, *with_less(plan.n_ctx, plan.gpu_layers if hello.devices else 0))
+        ready = await self._load_into(worker, planned, progress)
+        prompt_format = await prompt_format_for(ready)
+        info = ModelInfo(
+            name=planned.name,
+            file=plan.identity,
+            n_ctx=ready.n_ctx,
+            defaults=planned.defaults,
+            load_s=ready.load_s,
+            warnings=planned.warnings,
+            opens_reasoning=bool(prompt_format.opening),
+        )
+        return _Loaded(
+            worker=worker,
+            planned=planned,
+            format=prompt_format,
+            info=info,
+            hello=hello,
+            ready=ready,
+            slot=KVSlot(self._saved, worker, plan, hello),
+        )
+
+    async def _load_into(
+        self, worker: WorkerProcess, planned: PlannedModel, progress: Callable[[Loading], object]
     ) -> Ready:
-        async with contextlib.aclosing(worker.ask(load)) as replies:
+        async with contextlib.aclosing(worker.ask(Load(worker.number(), planned.plan))) as replies:
             async for reply in replies:
                 if isinstance(reply, Ready):
                     return reply
-                if isinstance(reply, Failed):
-                    raise load_error(reply, planned.name, planned.load.n_ctx, worker.last_words())
-                if isinstance(reply, Progress):
-                    loading(Loading(reply.done))
-        raise request_error(reply)
+                if isinstance(reply, RequestFailed):
+                    less = (recovery for recovery in worker.recoveries if recovery != START_AGAIN)
+                    raise load_error(
+                        reply,
+                        name=planned.name,
+                        n_ctx=planned.plan.n_ctx,
+                        log=worker.last_lines(),
+                        recoveries=(*less, OTHER_MODEL),
+                    )
+                if isinstance(reply, WorkerProgress):
+                    progress(Loading(reply.done))
+        raise AssertionError("a worker's replies end with its death")
 
-    async def count(self, turns: Sequence[Turn]) -> list[int]:
-        loaded = await self._ready()
-        counting = asyncio.create_task(self._count(loaded, turns))
-        self._counting.add(counting)
-        try:
-            await asyncio.wait({counting})
-        finally:
-            self._counting.discard(counting)
-            counting.cancel()
-        if counting.cancelled():
-            raise counting_stopped()
-        return counting.result()
-
-    async def _count(self, loaded: _Loaded, turns: Sequence[Turn]) -> list[int]:
-        prompts = [_wire(parts) for parts in await loaded.arrangement.each(turns)]
-        reply = await loaded.worker.ask_once(Count(loaded.worker.number(), prompts))
-        if isinstance(reply, Counted):
-            return reply.counts
-        raise request_error(reply)
-
-    async def generate(
-        self, turns: Sequence[Turn], sampling: Sampling, *, session: str = "", resume: bool = False
-    ) -> AsyncGenerator[EngineEvent, None]:
+    async def _serve(self, request: Request, generation: LocalGeneration) -> None:
+        """Report the events of a request when its turn has come."""
         async with self._turn:
             loaded = await self._ready()
-            number = self._running = loaded.worker.number()
-            ended = False
-            try:
-                parts = _wire(await loaded.arrangement.prompt(turns, resume=resume))
-                await loaded.resident.take_over(session)
-                async with contextlib.aclosing(loaded.worker.ask(Generate(number, parts, sampling))) as replies:
-                    async for reply in replies:
-                        ended = isinstance(reply, Done | Failed)
-                        if isinstance(reply, Done):
-                            loaded.resident.tokens = reply.usage.prompt_tokens + reply.usage.completion_tokens
-                        yield _event(reply)
-                        if ended:
-                            return
-            finally:
-                self._running = 0
-                if not ended:
-                    await loaded.worker.cancel(number)
+            worker = loaded.worker
+            prompt_format = PlainFormat() if request.mode is Mode.COMPLETE else loaded.format
+            prompt = await prompt_format.prompt(request.turns, continuing=request.mode is Mode.CONTINUE)
+            number = worker.number()
+            generation.started(worker, number)
+            await loaded.slot.take_over(request.cache_key)
+            job = Generate(number, _wire(prompt), request.sampling)
+            async with contextlib.aclosing(worker.ask(job)) as replies:
+                async for reply in replies:
+                    if isinstance(reply, Done):
+                        loaded.slot.tokens = reply.usage.prompt_tokens + reply.usage.completion_tokens
+                    generation.report(_event(reply, worker))
+                    if isinstance(reply, Done):
+                        return
 
-    async def cancel(self) -> None:
-        self._stopped = self._loading.locked()
-        if self._running and self._worker:
-            await self._worker.cancel(self._running)
-        else:  # the worker counts on, and nobody waits for it
-            for counting in self._counting:
-                counting.cancel()
-
-    async def close(self) -> None:
-        await self.cancel()
-        async with self._loading:
-            if self._loaded and not self._loaded.worker.died.is_set():
-                with contextlib.suppress(EngineDied):
-                    await self._loaded.resident.save()
-            await self._end_worker()
-
-    async def _end_worker(self) -> None:
+    async def _end_worker(self, *, at_once: bool = False) -> None:
         worker, self._worker, self._loaded = self._worker, None, None
         if worker:
-            await worker.close()
+            await worker.close(at_once=at_once)
 
 
-def _wire(parts: Sequence[Part]) -> list[WirePart]:
+def _wire(parts: Sequence[PromptPart]) -> list[WirePart]:
     wire: list[WirePart] = []
     for part in parts:
         if isinstance(part, Special):
@@ -227,9 +296,9 @@ def _wire(parts: Sequence[Part]) -> list[WirePart]:
     return wire
 
 
-def _event(reply: Answer) -> EngineEvent:
+def _event(reply: RequestReply, worker: WorkerProcess) -> EngineEvent:
     match reply:
-        case Progress(done=done, total=total, seconds=seconds):
+        case WorkerProgress(done=done, total=total, seconds=seconds):
             speed = done / seconds if seconds else 0.0
             left = (total - done) / speed if speed else 0.0
             return Prefilling(int(done), int(total), speed, left)
@@ -237,4 +306,4 @@ def _event(reply: Answer) -> EngineEvent:
             return Delta(text, ids)
         case Done(reason=reason, usage=usage, timings=timings):
             return Finished(reason, usage, timings)
-    raise request_error(reply)
+    raise request_error(reply, worker.recoveries)

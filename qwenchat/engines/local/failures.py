@@ -1,49 +1,75 @@
-"""What the worker's refusals mean to a person."""
+"""Turns the worker's failures into the errors that users read, with the recoveries that this engine offers.
+
+A recovery is offered only where it can help: less memory after a crash or a refused load, another model where the file
+itself is the reason, nothing where the installation is.
+"""
 
 import shlex
 from collections.abc import Sequence
 
-from qwenchat.engines.local.protocol import Answer, Failed
-from qwenchat.errors import CannotLoad, EngineDied, Interrupted, PromptTooLong, QwenchatError, WrongUse
+from qwenchat.engines.local.protocol import RequestFailed, RequestReply
+from qwenchat.errors import (
+    CannotLoad,
+    EngineDied,
+    Interrupted,
+    PromptTooLong,
+    QwenchatError,
+    Recovery,
+    RecoveryKind,
+    WrongUse,
+)
 from qwenchat.i18n import _
 
+LEAST_CONTEXT = 512
+"""Tokens; no smaller context window is offered."""
+START_AGAIN = Recovery(RecoveryKind.START_AGAIN)
+OTHER_MODEL = Recovery(RecoveryKind.OTHER_MODEL)
 
-def load_error(reply: Failed, name: str, n_ctx: int, log: Sequence[str]) -> QwenchatError:
+
+def with_less(n_ctx: int, gpu_layers: int = 0) -> tuple[Recovery, ...]:
+    """Return the ways to load the same model with less memory: half of the context window, fewer layers on the GPU."""
+    recoveries = [Recovery(RecoveryKind.SMALLER_CONTEXT, max(LEAST_CONTEXT, n_ctx // 2))]
+    if gpu_layers > 1:
+        recoveries.append(Recovery(RecoveryKind.FEWER_LAYERS, gpu_layers // 2))
+    if gpu_layers:
+        recoveries.append(Recovery(RecoveryKind.WITHOUT_GPU))
+    return tuple(recoveries)
+
+
+def load_error(
+    reply: RequestFailed, *, name: str, n_ctx: int, log: Sequence[str], recoveries: tuple[Recovery, ...]
+) -> CannotLoad:
     """Return the error for a model that was not loaded; llama.cpp gives its reason only in the log."""
-    if reply.kind == "cancelled":
-        return loading_stopped()
     marks = ("error loading model", "failed to load", "error")
     reasons = [line for mark in marks for line in reversed(log) if mark in line]
     reason = reasons[0].rpartition("error loading model: ")[2].rpartition(": ")[2] if reasons else reply.detail
-    if reply.detail == "context":
-        return CannotLoad(
-            _("There is no memory for a context of {n_ctx:,} tokens: {reason}.").format(n_ctx=n_ctx, reason=reason),
-            _("Use a smaller context (--ctx) or a smaller quantisation."),
-        )
     if reply.detail == "adapter":
         return CannotLoad(
             _("An adapter can't be used: {reason}.").format(reason=reason),
             _("Check that --lora names a GGUF adapter made for this very model."),
+            recoveries=(OTHER_MODEL,),
+        )
+    if reply.detail == "context":
+        return CannotLoad(
+            _("There is no memory for a context of {n_ctx:,} tokens: {reason}.").format(n_ctx=n_ctx, reason=reason),
+            _("Use a smaller context (--ctx) or a smaller quantisation."),
+            recoveries=recoveries,
         )
     return CannotLoad(
         _("llama.cpp can't load {name}: {reason}.").format(name=name, reason=reason),
         _("The file may be damaged: `qwenchat models verify {name}` checks it.").format(name=shlex.quote(name)),
+        recoveries=recoveries,
     )
 
 
 def loading_stopped() -> Interrupted:
-    """Return the error for a load that was cancelled."""
+    """Return the error for a load that ended because the engine was closed."""
     return Interrupted(_("Loading was stopped."))
 
 
-def counting_stopped() -> Interrupted:
-    """Return the error for a count that was cancelled."""
-    return Interrupted(_("Counting tokens was stopped."))
-
-
-def request_error(reply: Answer) -> QwenchatError:
+def request_error(reply: RequestReply, recoveries: tuple[Recovery, ...]) -> QwenchatError:
     """Return the error for a request that the worker refused."""
-    kind, detail = (reply.kind, reply.detail) if isinstance(reply, Failed) else ("decode", repr(reply))
+    kind, detail = (reply.kind, reply.detail) if isinstance(reply, RequestFailed) else ("decode", repr(reply))
     if kind == "context":
         return PromptTooLong(
             _("The prompt does not fit the context window: {detail} tokens.").format(detail=detail),
@@ -57,4 +83,5 @@ def request_error(reply: Answer) -> QwenchatError:
     return EngineDied(
         _("llama.cpp could not compute: {detail}.").format(detail=detail),
         _("Ask again; if it happens again, use a smaller --ctx."),
+        recoveries=recoveries,
     )

@@ -1,9 +1,8 @@
-"""The parent's side of the worker: start it, write requests, hand each reply to who asked, say how it died.
+"""The parent's side of the worker process: starts it, sends requests, hands each reply to the caller, says how it died.
 
-This module knows the protocol and the process, and nothing of prompts, sessions or models. It never imports
-llama_cpp: all that the binding can do to a process, it does to the child.
-
-The line that installs llama-cpp-python for this very Python. Nothing is run or imported here.
+It knows the protocol and the process, and nothing of prompts, sessions or models. It never imports llama_cpp:
+whatever the binding does to a process, it does to the child. Where the binding does not work, the error says how to
+install it for this very Python; nothing is installed here.
 """
 
 import asyncio
@@ -18,8 +17,9 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from qwenchat.engines.local import protocol
-from qwenchat.engines.local.protocol import FRAME, Answer, Cancel, Failed, Hello, Request
-from qwenchat.errors import CannotLoad, EngineDied, FileError, QwenchatError
+from qwenchat.engines.local.failures import START_AGAIN
+from qwenchat.engines.local.protocol import FRAME, Cancel, Hello, RequestFailed, RequestReply, WorkerRequest
+from qwenchat.errors import CannotLoad, EngineDied, FileError, QwenchatError, Recovery
 from qwenchat.i18n import _
 from qwenchat.paths import private_folder
 from qwenchat.text.safe import clean, clean_line
@@ -31,20 +31,22 @@ CLOSE_S = 2.0
 
 
 class WorkerProcess:
-    """One child process. Made by `start`; after `died` is set it is of no more use."""
+    """One child process, made by `start`; it is of no more use once `died` is set."""
 
-    def __init__(self, child: asyncio.subprocess.Process, log: "Log") -> None:
+    def __init__(self, child: asyncio.subprocess.Process, log: "WorkerLog") -> None:
         self._child, self._log = child, log
         self._numbers = itertools.count(1)
-        self._waiting: dict[int, asyncio.Queue[Answer | None]] = {}
+        self._waiting: dict[int, asyncio.Queue[RequestReply | None]] = {}
         self._hello: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
         self._reader = asyncio.create_task(self._read())
         self.died = asyncio.Event()
+        self.recoveries: tuple[Recovery, ...] = (START_AGAIN,)
+        """What to offer when it dies; more once it is known how its model is loaded."""
 
     @classmethod
     async def start(cls, log_file: Path) -> "WorkerProcess":
         """Start a worker whose llama.cpp logs into `log_file`."""
-        log = Log.open(log_file)
+        log = WorkerLog.open(log_file)
         try:
             child = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -67,16 +69,16 @@ class WorkerProcess:
         return self._child.pid
 
     async def hello(self) -> Hello:
-        """Wait for the worker's first words. Raises CannotLoad where the binding does not work, EngineDied."""
+        """Wait for the worker's Hello. Raises CannotLoad where the binding does not work, and EngineDied."""
         return await asyncio.shield(self._hello)
 
     def number(self) -> int:
         """Return a number for a new request."""
         return next(self._numbers)
 
-    async def ask(self, request: Request) -> AsyncGenerator[Answer, None]:
-        """Send a request and yield the replies to it, without end; the caller knows the last. Raises EngineDied."""
-        replies: asyncio.Queue[Answer | None] = asyncio.Queue()
+    async def ask(self, request: WorkerRequest) -> AsyncGenerator[RequestReply, None]:
+        """Send a request and yield the replies to it; the caller knows which is the last. Raises EngineDied."""
+        replies: asyncio.Queue[RequestReply | None] = asyncio.Queue()
         self._waiting[request.id] = replies
         try:
             await self._send(request)
@@ -86,7 +88,7 @@ class WorkerProcess:
         finally:
             del self._waiting[request.id]
 
-    async def ask_once(self, request: Request) -> Answer:
+    async def ask_once(self, request: WorkerRequest) -> RequestReply:
         """Send a request that has a single reply, and return it. Raises EngineDied."""
         async with contextlib.aclosing(self.ask(request)) as replies:
             return await anext(replies)
@@ -96,14 +98,21 @@ class WorkerProcess:
         with contextlib.suppress(EngineDied):
             await self._send(Cancel(number))
 
-    async def close(self) -> None:
-        """End the process and wait until it is gone."""
+    def kill(self) -> None:
+        """End the process at once; whoever waits for it gets EngineDied."""
+        with contextlib.suppress(ProcessLookupError):
+            self._child.kill()
+
+    async def close(self, *, at_once: bool = False) -> None:
+        """End the process and wait until it is gone; `at_once` gives it no time for that."""
+        if at_once:
+            self.kill()
         if self._child.stdin:
             self._child.stdin.close()
         try:
             await asyncio.wait_for(self._child.wait(), CLOSE_S)
         except TimeoutError:
-            self._child.kill()
+            self.kill()
             await self._child.wait()
         self._reader.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -111,7 +120,7 @@ class WorkerProcess:
         if self._hello.done() and not self._hello.cancelled():
             self._hello.exception()
 
-    async def _send(self, request: Request) -> None:
+    async def _send(self, request: WorkerRequest) -> None:
         if self.died.is_set() or self._child.stdin is None:
             raise self._death()
         try:
@@ -129,7 +138,7 @@ class WorkerProcess:
                     break
                 if isinstance(reply, Hello):
                     self._hello.set_result(reply)
-                elif isinstance(reply, Failed) and reply.kind == "binding":
+                elif isinstance(reply, RequestFailed) and reply.kind == "binding":
                     self._hello.set_exception(binding_missing(reply.detail))
                 elif reply.id in self._waiting:
                     self._waiting[reply.id].put_nowait(reply)
@@ -141,7 +150,7 @@ class WorkerProcess:
             for replies in self._waiting.values():
                 replies.put_nowait(None)
 
-    async def _receive(self) -> protocol.Reply | None:
+    async def _receive(self) -> protocol.WorkerReply | None:
         if self._child.stdout is None:
             return None
         try:
@@ -150,14 +159,14 @@ class WorkerProcess:
         except (asyncio.IncompleteReadError, ConnectionResetError):
             return None
 
-    def last_words(self) -> list[str]:
-        """Return the last lines of the log."""
+    def last_lines(self) -> list[str]:
+        """Return the last lines that it wrote into the log."""
         return self._log.last_lines()
 
     def _stillborn(self) -> QwenchatError:
-        """Return the error for a worker that ended before its first words: the binding's fault, unless it was killed.
+        """Return the error for a worker that ended before its Hello: the binding's fault, unless it was killed.
 
-        A binding that was compiled for another processor ends so, by SIGILL.
+        A binding that was compiled for another processor ends by SIGILL.
         """
         if self._child.returncode in (-signal.SIGKILL, -signal.SIGTERM):
             return self._death()
@@ -177,19 +186,20 @@ class WorkerProcess:
         hint = _("Ask again to start a new one. Its last words: {last}").format(last=last)
         if code == -signal.SIGKILL:
             hint = _("The machine may have run out of memory: try a smaller --ctx or quantisation, then ask again.")
-        return EngineDied(_("The engine process ended {how}.").format(how=how), hint, "\n".join(lines))
+        message = _("The engine process ended {how}.").format(how=how)
+        return EngineDied(message, hint, log="\n".join(lines), recoveries=self.recoveries)
 
 
-class Log:
-    """The file that llama.cpp writes to, from the place where this worker began."""
+class WorkerLog:
+    """The file that llama.cpp writes to, from where this worker began."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path, self.descriptor = path, descriptor
         self._start = os.fstat(descriptor).st_size
 
     @classmethod
-    def open(cls, path: Path) -> "Log":
-        """Open the log to be added to; a log that can't be written is none."""
+    def open(cls, path: Path) -> "WorkerLog":
+        """Open the log to append to; where it can't be written, nothing is logged."""
         try:
             private_folder(path.parent)
             if path.exists() and path.stat().st_size > LOG_LIMIT:
@@ -199,11 +209,11 @@ class Log:
             return cls(path, os.open(os.devnull, os.O_WRONLY))
 
     def close(self) -> None:
-        """Leave the file to the child."""
+        """Close this process's descriptor; the child has its own."""
         os.close(self.descriptor)
 
     def last_lines(self) -> list[str]:
-        """Return the last lines written since the worker began, clean."""
+        """Return the last lines written since the worker began, cleaned for a terminal."""
         try:
             with self._path.open("rb") as file:
                 file.seek(max(self._start, self._path.stat().st_size - 16_384))
@@ -229,7 +239,7 @@ def binding_missing(detail: str) -> CannotLoad:
 
 
 def install_line(*options: str) -> str:
-    """Return the command that compiles the binding anew; `options` are CMake's, such as `-DGGML_CUDA=on`."""
+    """Return the command that compiles the binding again; `options` are CMake's, such as `-DGGML_CUDA=on`."""
     cmake = shlex.quote(" ".join(("-DLLAVA_BUILD=OFF", *options)))
     python = shlex.quote(sys.executable)
     pip = f"{python} -m pip install" if importlib.util.find_spec("pip") else f"uv pip install --python {python}"

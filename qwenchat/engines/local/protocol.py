@@ -1,7 +1,7 @@
-"""What parent and worker say to each other: msgpack behind a four-byte length, on two private pipes.
+"""The messages between parent and worker: msgpack behind a four-byte length, on two private pipes.
 
-Requests carry a number that the answers to them repeat. `Cancel` and `Count` are served while a request runs;
-all else waits its turn.
+Requests carry a number that the replies to them repeat. `Cancel` and `Count` are served while another request runs;
+all others are served in order.
 """
 
 import struct
@@ -10,7 +10,7 @@ from typing import IO, BinaryIO
 import msgspec
 from msgspec import Struct
 
-from qwenchat.chat.conversation import FinishReason, Timings, Usage
+from qwenchat.chat.message import FinishReason, Timings, Usage
 from qwenchat.chat.sampling import Sampling
 
 FRAME = struct.Struct("<I")
@@ -79,7 +79,7 @@ WirePart = SpecialText | PlainText | TokenIds
 
 
 class Load(Struct, frozen=True, tag=True):
-    """Load the model; answered by Progress, then Ready or Failed."""
+    """Load the model; answered by WorkerProgress, then Ready or RequestFailed."""
 
     id: int
     plan: LoadPlan
@@ -93,7 +93,7 @@ class Count(Struct, frozen=True, tag=True):
 
 
 class Generate(Struct, frozen=True, tag=True):
-    """Answer a prompt; answered by Progress and Piece, then Done or Failed."""
+    """Answer a prompt; answered by WorkerProgress and Piece, then Done or RequestFailed."""
 
     id: int
     parts: list[WirePart]
@@ -114,10 +114,10 @@ class RestoreKV(Struct, frozen=True, tag=True):
     path: bytes
 
 
-class Measure(Struct, frozen=True, tag=True):
-    """Time the decoding of random tokens behind `depth` others; answered by Measured or Failed.
+class TimeRun(Struct, frozen=True, tag=True):
+    """Time the decoding of random tokens behind `depth` others; answered by RunTimed or RequestFailed.
 
-    `prompt` tokens are read as a prompt is, then `generate` tokens one by one. Nothing is sampled.
+    `prompt` tokens are decoded as a prompt is, then `generate` tokens one by one. Nothing is sampled.
     """
 
     id: int
@@ -132,11 +132,11 @@ class Cancel(Struct, frozen=True, tag=True):
     id: int
 
 
-Request = Load | Count | Generate | SaveKV | RestoreKV | Measure | Cancel
+WorkerRequest = Load | Count | Generate | SaveKV | RestoreKV | TimeRun | Cancel
 
 
 class Hello(Struct, frozen=True, tag=True):
-    """The worker's first words."""
+    """The worker's first message: what this build of llama.cpp can do."""
 
     binding: str
     """Version of llama-cpp-python; empty where only its C part could be read."""
@@ -144,11 +144,11 @@ class Hello(Struct, frozen=True, tag=True):
     """llama.cpp's own list of what it was compiled with."""
     devices: list[Device]
     offload: bool = False
-    """Whether this build can use accelerators at all, here or elsewhere."""
+    """Whether this build can use accelerators at all, on this machine or another."""
 
 
-class Progress(Struct, frozen=True, tag=True):
-    """How far loading (of 1.0) or prefill (of tokens) has come."""
+class WorkerProgress(Struct, frozen=True, tag=True):
+    """How far loading (of 1.0) or prefill (of tokens) has got."""
 
     id: int
     done: float
@@ -180,12 +180,14 @@ class Counted(Struct, frozen=True, tag=True):
     counts: list[int]
 
 
-class Piece(Struct, frozen=True, tag=True):
+class Piece(Struct, frozen=True, tag=True, omit_defaults=True):
     """More of the answer: whole characters, and the tokens that they came from."""
 
     id: int
     text: str
     ids: tuple[int, ...]
+    apart: bool = False
+    """Never joined with other pieces: it is a marker of reasoning, or the line breaks behind one."""
 
 
 class Done(Struct, frozen=True, tag=True):
@@ -204,47 +206,50 @@ class KVTokens(Struct, frozen=True, tag=True):
     tokens: int
 
 
-class Measured(Struct, frozen=True, tag=True):
-    """How long a measured run took."""
+class RunTimed(Struct, frozen=True, tag=True):
+    """How long a timed run took."""
 
     id: int
     nanoseconds: int
 
 
-class Failed(Struct, frozen=True, tag=True):
-    """The request failed; `kind` is `load`, `cancelled`, `context`, `schema` or `decode`; `binding` fails all."""
+class RequestFailed(Struct, frozen=True, tag=True):
+    """The request failed.
+
+    `kind` is `load`, `context`, `schema`, `decode` or `cancelled` (a timed run); `binding` fails the worker.
+    """
 
     id: int
     kind: str
     detail: str = ""
 
 
-Answer = Progress | Ready | Counted | Piece | Done | KVTokens | Measured | Failed
-Reply = Hello | Answer
+RequestReply = WorkerProgress | Ready | Counted | Piece | Done | KVTokens | RunTimed | RequestFailed
+WorkerReply = Hello | RequestReply
 
 encode = msgspec.msgpack.Encoder().encode
-_requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
-_replies: msgspec.msgpack.Decoder[Reply] = msgspec.msgpack.Decoder(Reply)
+_requests: msgspec.msgpack.Decoder[WorkerRequest] = msgspec.msgpack.Decoder(WorkerRequest)
+_replies: msgspec.msgpack.Decoder[WorkerReply] = msgspec.msgpack.Decoder(WorkerReply)
 
 
-def frame(message: Request | Reply) -> bytes:
+def frame(message: WorkerRequest | WorkerReply) -> bytes:
     """Return a message ready to be written."""
     body = encode(message)
     return FRAME.pack(len(body)) + body
 
 
-def decode_reply(body: bytes) -> Reply:
+def decode_reply(body: bytes) -> WorkerReply:
     """Return the reply in a frame's body."""
     return _replies.decode(body)
 
 
-def read_reply(stream: IO[bytes]) -> Reply | None:
+def read_reply(stream: IO[bytes]) -> WorkerReply | None:
     """Return the next reply, None when the worker has ended."""
     body = _read_frame(stream)
     return None if body is None else _replies.decode(body)
 
 
-def read_request(stream: BinaryIO) -> Request | None:
+def read_request(stream: BinaryIO) -> WorkerRequest | None:
     """Return the next request, None when the parent has closed the pipe or died."""
     body = _read_frame(stream)
     return None if body is None else _requests.decode(body)

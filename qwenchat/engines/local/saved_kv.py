@@ -1,9 +1,9 @@
-"""KV caches on disk, so that a resumed session answers without reading itself again.
+"""KV caches on disk, so that a resumed session is answered without prefilling it again.
 
-A file is valid for one session, model file, set of adapters, rope scaling, KV type and llama.cpp version: all of it
+A file is valid for one cache key, model file, set of adapters, rope scaling, KV type and llama.cpp version: all of it
 is in its name. A sidecar holds its length and checksum, because a damaged state would load and answer nonsense.
-The folder is bounded in bytes; what was used longest ago goes first. Nothing here can fail a turn: a file that
-can't be read or written is as good as none.
+The folder is bounded in bytes; what was used longest ago goes first. Nothing here fails a turn: a file that can't be
+read or written is as good as none.
 """
 
 import os
@@ -18,10 +18,11 @@ import psutil
 
 from qwenchat.engines.local.protocol import LoadPlan
 from qwenchat.errors import FileError
+from qwenchat.files import write_atomically
 from qwenchat.paths import private_folder
 
 WORTH_SAVING = 256
-"""Tokens; fewer are read again sooner than a file is written."""
+"""Tokens; prefilling fewer takes less time than writing a file."""
 
 
 class Sidecar(msgspec.Struct, frozen=True):
@@ -38,21 +39,21 @@ class SavedKV:
 
     folder: Path
     limit: int
-    """Bytes that all states may take; 0 keeps none."""
+    """Bytes that all states may take; 0 saves none."""
 
-    def path(self, session: str, plan: LoadPlan, binding: str) -> Path:
-        """Return where the state of a session lies for this model loaded in this way."""
+    def path(self, cache_key: str, plan: LoadPlan, binding: str) -> Path:
+        """Return where the state of a cache key lies for a model loaded by this plan."""
         loras = [(lora.path, _stamp(lora.path), lora.scale) for lora in plan.loras]
         valid_for = (plan.identity, loras, plan.yarn_factor, plan.native_ctx, plan.kv_type, binding)
-        return self.folder / f"{_digest(session)}-{_digest(valid_for)}.kv"
+        return self.folder / f"{_digest(cache_key)}-{_digest(valid_for)}.kv"
 
     def forget_session(self, session: str) -> None:
-        """Remove all states of a session, as when it is deleted forever: they hold its words as tokens."""
+        """Remove all states of a session that is deleted forever: they hold its words as tokens. Its id is the key."""
         for file in self.folder.glob(f"{_digest(session)}-*"):
             discard(file)
 
     def temporary(self, path: Path) -> Path | None:
-        """Return where a state may be written before `keep`, None where none can be kept."""
+        """Return where a state may be written before `persist`, None where none can be saved."""
         if not self.limit:
             return None
         try:
@@ -62,14 +63,12 @@ class SavedKV:
         self._sweep()
         return path.with_suffix(f".{os.getpid()}.part")
 
-    def keep(self, temporary: Path, path: Path, tokens: int) -> None:
+    def persist(self, temporary: Path, path: Path, tokens: int) -> None:
         """Give a written state its name and make room for it."""
         try:
             temporary.chmod(0o600)
             sidecar = Sidecar(temporary.stat().st_size, _crc32(temporary), tokens)
-            described = temporary.with_suffix(".json")
-            described.write_bytes(msgspec.json.encode(sidecar))
-            described.replace(path.with_suffix(".json"))
+            write_atomically(path.with_suffix(".json"), msgspec.json.encode(sidecar))
             temporary.replace(path)
         except OSError:
             discard(temporary)
@@ -87,10 +86,10 @@ class SavedKV:
         except (OSError, msgspec.MsgspecError):
             whole = False
         if not whole:
-            self.forget(path)
+            self.remove(path)
         return whole
 
-    def forget(self, path: Path) -> None:
+    def remove(self, path: Path) -> None:
         """Remove a state."""
         discard(path)
         discard(path.with_suffix(".json"))
@@ -108,7 +107,7 @@ class SavedKV:
         for state in states:
             room -= state.stat().st_size
             if room < 0:
-                self.forget(state)
+                self.remove(state)
 
 
 def discard(file: Path) -> None:

@@ -17,10 +17,6 @@ class LoadFailed(Exception):
     """llama.cpp refused the model; the reason is in the log."""
 
 
-class LoadCancelled(Exception):
-    """The progress callback said no."""
-
-
 class DecodeFailed(Exception):
     """llama.cpp could not compute."""
 

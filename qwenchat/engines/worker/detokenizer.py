@@ -1,7 +1,7 @@
-"""Tokens in, whole text out: characters split over tokens wait for their rest, stop strings end the answer.
+"""Turns an answer's tokens into text: characters split over tokens wait for their rest, stop strings end the answer.
 
-The text given out and the tokens given out always stand for each other, so that the next turn can put the tokens
-in place of the text. Time is linear in the answer, whatever the number and length of the stop strings.
+The text and the tokens that it returns always stand for each other, so that the next prompt can have the tokens in
+place of the text. Time is linear in the answer, whatever the number and length of the stop strings.
 """
 
 import codecs
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 
 class StopString:
-    """Finds one string in text that comes by the character (Knuth, Morris and Pratt, 1977)."""
+    """Finds one string in text that arrives character by character (Knuth, Morris and Pratt, 1977)."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -25,17 +25,17 @@ class StopString:
         """Characters of the string that the text ends with."""
 
     def feed(self, character: str) -> bool:
-        """Take one character; say whether the string is complete."""
+        """Take one character; return whether the string is complete."""
         while self.matched and character != self._text[self.matched]:
             self.matched = self._fallback[self.matched - 1]
         self.matched += character == self._text[self.matched]
         return self.matched == len(self._text)
 
 
-class AnswerText:
+class Detokenizer:
     """Collects an answer's tokens until their text can be shown.
 
-    Text and tokens are given out by the piece: tokens up to a place where one ends and no character is open.
+    Text and tokens are returned in pieces: tokens up to a place where one ends and no character is incomplete.
     """
 
     def __init__(self, piece: Callable[[int], bytes], stops: Sequence[str] = ()) -> None:
@@ -43,16 +43,16 @@ class AnswerText:
         self._stops = [StopString(stop) for stop in stops]
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._pieces: deque[tuple[str, list[int]]] = deque()
-        """What is complete and was not given out."""
+        """What is complete and was not returned yet."""
         self._length = 0
         """Characters in `_pieces`."""
         self._text, self._tokens = "", list[int]()
-        """The piece whose last character is still open."""
+        """The piece whose last character is still incomplete."""
         self._end: int | None = None
-        """Where a complete stop string begins, in characters that were not given out."""
+        """Where a complete stop string begins, in characters that were not returned yet."""
 
     def feed(self, token: int) -> bool:
-        """Take a token; say whether a stop string is complete, after which only `finish` may be called."""
+        """Take a token; return whether a stop string is complete, after which only `finish` may be called."""
         text = self._decoder.decode(self._piece(token))
         self._end = self._stop_in(text) if self._stops else None
         self._text += text
@@ -74,12 +74,12 @@ class AnswerText:
         return None
 
     def take(self) -> tuple[str, tuple[int, ...]]:
-        """Return the text that can be shown and was not yet, and its tokens.
+        """Return the text that can be shown and was not returned yet, and its tokens.
 
-        What may be the beginning of a stop string stays.
+        What may be the beginning of a stop string is held back.
         """
         held = max((stop.matched for stop in self._stops), default=0)
-        return self._give(self._length + len(self._text) - held)
+        return self._release(self._length + len(self._text) - held)
 
     def finish(self) -> tuple[str, tuple[int, ...], str]:
         """Return the last text and its tokens, and a text that no whole token stands for.
@@ -89,11 +89,11 @@ class AnswerText:
         if self._end is None:
             self._text += self._decoder.decode(b"", True)
         end = self._length + len(self._text) if self._end is None else self._end
-        text, tokens = self._give(end)
+        text, tokens = self._release(end)
         rest = "".join([*(piece for piece, _tokens in self._pieces), self._text])
         return text, tokens, rest[: end - len(text)]
 
-    def _give(self, limit: int) -> tuple[str, tuple[int, ...]]:
+    def _release(self, limit: int) -> tuple[str, tuple[int, ...]]:
         texts, tokens = [], list[int]()
         while self._pieces and len(self._pieces[0][0]) <= limit:
             text, ids = self._pieces.popleft()

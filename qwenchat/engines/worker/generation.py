@@ -1,35 +1,36 @@
-"""One answer, computed: prefill what the KV cache lacks, then decode until something ends it."""
+"""What the worker computes for one request: an answer, or a run that is only timed."""
 
+import random
 import time
 from array import array
 
-from qwenchat.chat.conversation import FinishReason, Timings, Usage
-from qwenchat.engines.local.protocol import Done, Failed, Generate, Piece, Progress
+from qwenchat.chat.message import FinishReason, Timings, Usage
+from qwenchat.engines.local.protocol import Done, Generate, Piece, RequestFailed, RunTimed, TimeRun, WorkerProgress
 from qwenchat.engines.worker.c_api import DecodeFailed
-from qwenchat.engines.worker.detokenizer import AnswerText
-from qwenchat.engines.worker.llama import Model
+from qwenchat.engines.worker.detokenizer import Detokenizer
+from qwenchat.engines.worker.llama import LlamaModel
 from qwenchat.engines.worker.outbox import Outbox
 from qwenchat.engines.worker.sampler import Sampler
 
 BATCH_S = 0.03
-"""How long tokens are gathered before they travel."""
+"""How long tokens are gathered before they are sent."""
 
 
-class Generation:
-    """The work for one `Generate` request; `model.abort` ends it early."""
+class GenerationJob:
+    """Prefills what the KV cache lacks of a prompt, then decodes the answer; `model.abort` ends it early."""
 
-    def __init__(self, model: Model, outbox: Outbox, request: Generate, prompt: "array[int]") -> None:
+    def __init__(self, model: LlamaModel, outbox: Outbox, request: Generate, prompt: "array[int]") -> None:
         self._model, self._outbox, self._id, self._prompt = model, outbox, request.id, prompt
         self._sampling = request.sampling
-        self._text = AnswerText(model.vocabulary.piece, request.sampling.stop)
+        self._text = Detokenizer(model.vocabulary.piece, request.sampling.stop)
         self._started = time.perf_counter()
         self._sent = 0.0
         self._first_token_s = 0.0
 
     def run(self) -> None:
-        """Answer, and report Done or Failed."""
+        """Answer, and report Done or RequestFailed. Raises DecodeFailed."""
         if len(self._prompt) >= self._model.n_ctx or not self._prompt:
-            self._outbox.put(Failed(self._id, "context", f"{len(self._prompt)} of {self._model.n_ctx}"))
+            self._outbox.put(RequestFailed(self._id, "context", f"{len(self._prompt)} of {self._model.n_ctx}"))
             return
         sampler = Sampler(self._model, self._sampling)
         try:
@@ -38,12 +39,12 @@ class Generation:
             prefill_s = time.perf_counter() - self._started
             reason, count = self._decode(sampler) if complete else (FinishReason.CANCELLED, 0)
         except DecodeFailed:
-            self._last_piece()  # what was held back is still the person's
+            self._send_rest()  # what was held back belongs to the answer all the same
             raise
         finally:
             sampler.close()
         decode_s = time.perf_counter() - self._started - prefill_s
-        self._last_piece()
+        self._send_rest()
         fresh = max(0, len(self._prompt) - cached)
         self._outbox.put(
             Done(
@@ -61,20 +62,21 @@ class Generation:
         )
 
     def _prefill(self, cached: int) -> bool:
-        """Decode the prompt behind the `cached` tokens; say whether it was completed."""
+        """Decode the prompt behind the `cached` tokens; return whether all of it was decoded."""
         done = cached
-        self._outbox.put(Progress(self._id, 0, len(self._prompt) - cached, 0.0))
+        self._outbox.put(WorkerProgress(self._id, 0, len(self._prompt) - cached, 0.0))
         for done in self._model.prefill(self._prompt, cached):
             seconds = time.perf_counter() - self._started
-            self._outbox.put(Progress(self._id, done - cached, len(self._prompt) - cached, seconds))
+            self._outbox.put(WorkerProgress(self._id, done - cached, len(self._prompt) - cached, seconds))
         return done == len(self._prompt)
 
     def _decode(self, sampler: Sampler) -> tuple[FinishReason, int]:
         """Sample and decode until the end; return why it ended and the tokens of the answer."""
         model, text, abort = self._model, self._text, self._model.abort
-        is_end, vocab = model.c.llama_vocab_is_eog, model.vocabulary.pointer
+        is_end, vocabulary = model.c.llama_vocab_is_eog, model.vocabulary
+        vocab, markers = vocabulary.pointer, vocabulary.reasoning_markers
         limit = self._sampling.max_tokens or model.n_ctx
-        one, count = array("i", [0]), 0
+        one, count, after_marker = array("i", [0]), 0, False
         while not abort:
             token = sampler.next()
             if not count:
@@ -82,12 +84,16 @@ class Generation:
             if is_end(vocab, token):
                 return FinishReason.STOP, count
             count += 1
+            is_marker = token in markers
+            if is_marker:
+                self._send()
             if text.feed(token):
                 return FinishReason.STOP, count
-            now = time.perf_counter()
-            if now - self._sent >= BATCH_S:
-                self._sent = now
-                self._outbox.put(Piece(self._id, *text.take()))
+            if is_marker or (after_marker and not vocabulary.piece(token).strip(b"\r\n")):
+                self._send(apart=True)
+            elif time.perf_counter() - self._sent >= BATCH_S:
+                self._send()
+            after_marker = is_marker
             if count >= limit:
                 return FinishReason.LENGTH, count
             if len(model.cached) >= model.n_ctx:
@@ -97,9 +103,38 @@ class Generation:
                 break
         return FinishReason.CANCELLED, count
 
-    def _last_piece(self) -> None:
+    def _send(self, *, apart: bool = False) -> None:
+        """Send what is complete; `apart` where it is not to be joined with other pieces."""
+        self._sent = time.perf_counter()
+        piece, ids = self._text.take()
+        if piece or ids:
+            self._outbox.put(Piece(self._id, piece, ids, apart))
+
+    def _send_rest(self) -> None:
+        """Send what was held back."""
         text, ids, tail = self._text.finish()
         if tail:
             ids = (*ids, *self._model.vocabulary.tokenise(tail, special=False))
         if text or tail or ids:
             self._outbox.put(Piece(self._id, text + tail, ids))
+
+
+def time_run(model: LlamaModel, request: TimeRun) -> RunTimed:
+    """Decode random tokens as llama-bench does, and return the time that it took. Raises DecodeFailed.
+
+    Like llama-bench it counts only llama.cpp's own work: no sampling, no text. The `depth` tokens are decoded before
+    the clock starts and stay in the KV cache for the next run.
+    """
+    prompt, generated = _random(model, request.prompt, seed=1), _random(model, request.generate, seed=2)
+    complete = model.hold(_random(model, request.depth, seed=0))
+    started = time.perf_counter_ns()
+    complete = complete and model.read(prompt) and all(model.decode(array("i", [token])) for token in generated)
+    spent = time.perf_counter_ns() - started
+    if not complete:
+        raise DecodeFailed("aborted")
+    return RunTimed(request.id, spent)
+
+
+def _random(model: LlamaModel, count: int, *, seed: int) -> "array[int]":
+    """Return `count` tokens, the same ones for the same seed: which they are hardly matters to the speed."""
+    return array("i", random.Random(seed).choices(range(model.vocabulary.size), k=count))  # noqa: S311

@@ -1,7 +1,7 @@
-"""llama.cpp through its C interface: load, prefill, decode, keep and restore the KV cache.
+"""llama.cpp through its C interface: load, prefill, decode, save and restore the KV cache.
 
-Only the worker imports this. It holds one model, one context and one sequence, and knows at any moment which
-tokens the KV cache holds. It never prints, never decides what to say, and lets no Python run inside a decode.
+Only the worker imports this. It holds one model, one context and one sequence, and knows at any moment which tokens
+the KV cache holds. It never prints, samples nothing, and lets no Python run inside a decode.
 """
 
 import ctypes
@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from qwenchat.engines.local.protocol import CHUNK, LoadPlan
-from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadCancelled, LoadFailed
+from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadFailed
 from qwenchat.engines.worker.vocabulary import Vocabulary
 
 FIRST_CHUNK = 32
-"""Tokens of the first step, which tells how fast it goes, and the least of the others where there are as many."""
+"""Tokens of the first step, which shows how fast the model is, and the fewest of the others."""
 EFFICIENT = 128
-"""Tokens from which a step is about as quick for each token as the longest; 32 take 1.35 times as long for each
-(Qwen2-0.5B, 2 cores)."""
+"""Tokens of a step from which each takes about as little time as in the longest step; in a step of 32 each takes
+1.35 times as long (Qwen2-0.5B, 2 cores)."""
 _STEP_S, _LONG_STEP_S = 2, 4
 _KV_TYPES = {"f16": 1, "q8_0": 8}
 _FLASH_AUTO = -1
@@ -30,35 +30,42 @@ _MMAP = 1
 """LLAMA_LOAD_MODE_MMAP; 0 reads the file."""
 
 
-class Model:
+class LlamaModel:
     """One loaded model with its context."""
 
-    def __init__(self, c: Any, plan: LoadPlan, abort: Abort, progress: Callable[[float], bool]) -> None:
+    def __init__(self, c: Any, plan: LoadPlan, abort: Abort, progress: Callable[[float], object]) -> None:
         self.c, self.abort = c, abort
         c.llama_backend_init()
         self._model = self._load(plan, progress)
-        os.open(plan.path, os.O_RDONLY)  # for as long as this process lives: a model in use is seen to be, unmapped too
+        os.open(
+            plan.path, os.O_RDONLY
+        )  # for as long as this process lives: shows that the file is in use, also where it is not mapped
         self.vocabulary = Vocabulary(c, self._model)
         self.ctx = self._context(plan)
         self._memory = c.llama_get_memory(self.ctx)
         self.n_ctx: int = c.llama_n_ctx(self.ctx)
         self._step: int = min(CHUNK, c.llama_n_batch(self.ctx))  # a larger batch than the context's own aborts
         self._a_second = 0.0
-        """Tokens of a prefill that were decoded in a second, last time; 0 before the first."""
+        """Tokens a second of the last prefill step; 0 before the first."""
         self._add_loras(plan)
         c.llama_set_abort_callback(self.ctx, ctypes.cast(abort.callback, c.ggml_abort_callback), abort.data)
         self.cached = array("i")
         """The tokens that the KV cache holds."""
 
-    def _load(self, plan: LoadPlan, progress: Callable[[float], bool]) -> Any:
+    def _load(self, plan: LoadPlan, progress: Callable[[float], object]) -> Any:
         params = self.c.llama_model_default_params()
         params.n_gpu_layers = plan.gpu_layers
         params.load_mode = _MMAP if plan.mmap else 0
-        self._progress = self.c.llama_progress_callback(lambda fraction, _data: progress(fraction))
+
+        def report(fraction: float, _data: object) -> bool:
+            progress(fraction)
+            return True
+
+        self._progress = self.c.llama_progress_callback(report)
         params.progress_callback = self._progress
         model = self.c.llama_model_load_from_file(plan.path, params)
         if not model:
-            raise LoadCancelled if self.abort else LoadFailed("model")
+            raise LoadFailed("model")
         return model
 
     def _context(self, plan: LoadPlan) -> Any:
@@ -192,9 +199,9 @@ def common_prefix(one: "array[int]", other: "array[int]") -> int:
 def chunk_size(rest: int, a_second: float, most: int) -> int:
     """Return how many of the `rest` tokens of a prefill to decode in one step.
 
-    `a_second` is how many are decoded in a second, 0 if nobody knows. A step takes about two seconds, so that progress
-    shows on slow machines too, and up to four where that makes it efficient. Steps are about equal, lest a short one
-    be left to the end.
+    `a_second` is how many are decoded in a second, 0 where that is not known. A step takes about two seconds, so that
+    progress shows on slow machines too, and up to four where that makes it efficient. Steps are about equal, so that
+    no short one is left at the end.
     """
     if not a_second:
         return min(most, FIRST_CHUNK if rest > 2 * FIRST_CHUNK else rest)

@@ -1,8 +1,8 @@
-"""The child process: holds one model and answers the parent's requests, one after the other.
+"""The worker process: holds one model and serves the parent's requests, one after the other.
 
-Four threads share it. The main one is the only one that computes; one reads requests, and serves `Cancel` at once;
-one counts tokens while an answer streams; one writes, so that a slow parent never delays a token. When the pipe from
-the parent ends, the process ends with it, even in mid-prefill.
+It has four threads. The main one is the only one that computes; one reads requests, and serves `Cancel` at once;
+one counts tokens while an answer is generated; one writes, so that a slow parent never delays a token. When the pipe
+from the parent ends, the process ends with it, even in mid-prefill: that is also how a load is given up.
 
 It is started as `python -m qwenchat.engines.worker.main`. The protocol takes over descriptors 0 and 1 for itself,
 and what llama.cpp prints goes to the log that is descriptor 2.
@@ -24,30 +24,29 @@ from qwenchat.engines.local.protocol import (
     Cancel,
     Count,
     Counted,
-    Failed,
     Generate,
     Hello,
     KVTokens,
     Load,
-    Measure,
-    Progress,
     Ready,
+    RequestFailed,
     RestoreKV,
     SaveKV,
     SpecialText,
+    TimeRun,
     TokenIds,
     WirePart,
+    WorkerProgress,
 )
-from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadCancelled, LoadFailed, bindings, devices
-from qwenchat.engines.worker.generation import BATCH_S, Generation
-from qwenchat.engines.worker.llama import Model
-from qwenchat.engines.worker.measure import measured
+from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadFailed, bindings, devices
+from qwenchat.engines.worker.generation import BATCH_S, GenerationJob, time_run
+from qwenchat.engines.worker.llama import LlamaModel
 from qwenchat.engines.worker.outbox import Outbox
 from qwenchat.engines.worker.sampler import SchemaRefused
 
 
 class Worker:
-    """The process's state: the model, what may cancel it, and the way out."""
+    """The process's state: the model, the requests that wait, and the replies."""
 
     def __init__(self, c: Any, requests: BinaryIO, replies: BinaryIO) -> None:
         self._c = c
@@ -56,10 +55,10 @@ class Worker:
         self._abort = Abort()
         self._running = threading.Lock()
         self._current = self._cancelled = 0
-        self._todo: queue.SimpleQueue[protocol.Request] = queue.SimpleQueue()
+        self._todo: queue.SimpleQueue[protocol.WorkerRequest] = queue.SimpleQueue()
         self._to_count: queue.SimpleQueue[Count] = queue.SimpleQueue()
         self._tokens: dict[WirePart, array[int]] = {}
-        self._model: Model | None = None
+        self._model: LlamaModel | None = None
 
     def run(self) -> None:
         """Serve until the parent goes away."""
@@ -93,28 +92,26 @@ class Worker:
                 self._todo.put(request)
         os._exit(0)
 
-    def _serve(self, request: protocol.Request) -> None:
+    def _serve(self, request: protocol.WorkerRequest) -> None:
         try:
             if isinstance(request, Load):
                 self._load(request)
             elif isinstance(request, Generate):
-                Generation(self._ready(), self._outbox, request, self._prompt(request.parts)).run()
+                GenerationJob(self._ready(), self._outbox, request, self._prompt(request.parts)).run()
             elif isinstance(request, SaveKV):
                 self._outbox.put(KVTokens(request.id, self._ready().save(request.path)))
             elif isinstance(request, RestoreKV):
                 self._outbox.put(KVTokens(request.id, self._ready().restore(request.path)))
-            elif isinstance(request, Measure):
-                self._outbox.put(measured(self._ready(), request))
-        except LoadCancelled:
-            self._outbox.put(Failed(request.id, "cancelled"))
+            elif isinstance(request, TimeRun):
+                self._outbox.put(time_run(self._ready(), request))
         except LoadFailed as error:
-            self._outbox.put(Failed(request.id, "load", str(error)))
+            self._outbox.put(RequestFailed(request.id, "load", str(error)))
         except SchemaRefused as error:
-            self._outbox.put(Failed(request.id, "schema", str(error)))
+            self._outbox.put(RequestFailed(request.id, "schema", str(error)))
         except DecodeFailed as error:
-            self._outbox.put(Failed(request.id, "decode", str(error)))
+            self._outbox.put(RequestFailed(request.id, "decode", str(error)))
 
-    def _ready(self) -> Model:
+    def _ready(self) -> LlamaModel:
         if self._model is None:
             raise LoadFailed("no model is loaded")
         return self._model
@@ -123,15 +120,14 @@ class Worker:
         started = time.perf_counter()
         last = 0.0
 
-        def progress(fraction: float) -> bool:
+        def progress(fraction: float) -> None:
             nonlocal last
             now = time.perf_counter()
             if now - last > BATCH_S:
                 last = now
-                self._outbox.put(Progress(request.id, fraction, 1.0, now - started))
-            return not self._abort
+                self._outbox.put(WorkerProgress(request.id, fraction, 1.0, now - started))
 
-        model = Model(self._c, request.plan, self._abort, progress)
+        model = LlamaModel(self._c, request.plan, self._abort, progress)
         markers = [model.vocabulary.tokenise(text, special=True) for text in ("<|im_start|>", "<|im_end|>")]
         vocab = model.vocabulary.pointer
         self._model = model
@@ -156,14 +152,14 @@ class Worker:
             try:
                 tokens = {part: self._tokenise(part) for parts in request.prompts for part in parts}
             except (DecodeFailed, LoadFailed) as error:
-                self._outbox.put(Failed(request.id, "decode", str(error)))
+                self._outbox.put(RequestFailed(request.id, "decode", str(error)))
                 continue
             self._tokens = tokens
             counts = [sum(len(tokens[part]) for part in parts) for parts in request.prompts]
             self._outbox.put(Counted(request.id, counts))
 
     def _tokenise(self, part: WirePart) -> "array[int]":
-        """Return a part's tokens, as the last count left them or anew."""
+        """Return a part's tokens: those of the last count, where they were counted."""
         known = self._tokens.get(part)
         if known is not None:
             return known
@@ -190,14 +186,14 @@ def _version() -> str:
 
 
 def _end_process(failure: threading.ExceptHookArgs) -> None:
-    """End the process with a thread that failed: a worker that is deaf or can't count would be waited for for ever."""
+    """End the process when a thread fails: the parent would wait forever for what only that thread does."""
     traceback.print_exception(failure.exc_type, failure.exc_value, failure.exc_traceback)
     sys.stderr.flush()
     os._exit(1)
 
 
 def _leave_no_core() -> None:
-    """Let a crash write no core file: it would take as many bytes as the model, and hold what people said."""
+    """Let a crash write no core file: it would be as large as the model, and hold what users wrote."""
     if sys.platform != "win32":
         import resource  # noqa: PLC0415 - not on Windows
 
@@ -215,9 +211,9 @@ def main() -> None:
     os.dup2(2, 1)
     try:
         c = bindings()
-    except Exception as error:  # whatever a binding that is half there does when it is imported
+    except Exception as error:  # a broken binding may raise anything when it is imported
         traceback.print_exc()
-        replies.write(protocol.frame(Failed(0, "binding", str(error) or repr(error))))
+        replies.write(protocol.frame(RequestFailed(0, "binding", str(error) or repr(error))))
         return
     Worker(c, requests, replies).run()
 

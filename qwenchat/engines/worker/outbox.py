@@ -1,16 +1,15 @@
-"""What the worker has to say, until the parent takes it: nobody waits, and memory stays bounded.
+"""The worker's replies on their way to the parent: the thread that computes never waits, and memory stays bounded.
 
-While the pipe is full, pieces of one answer wait to travel together and newer progress replaces older, so that at
-most one answer waits, however slowly the parent reads.
+While the pipe is full, pieces of one answer are joined and newer progress replaces older, so that at most one answer
+waits, however slowly the parent reads.
 """
 
 import os
 import threading
 from collections import deque
-from itertools import chain, takewhile
 from typing import BinaryIO
 
-from qwenchat.engines.local.protocol import Piece, Progress, Reply, frame
+from qwenchat.engines.local.protocol import Piece, WorkerProgress, WorkerReply, frame
 
 
 class Outbox:
@@ -18,33 +17,36 @@ class Outbox:
 
     def __init__(self, pipe: BinaryIO) -> None:
         self._pipe = pipe
-        self._waiting: deque[Reply] = deque()
+        self._waiting: deque[WorkerReply] = deque()
         self._filled = threading.Condition()
         threading.Thread(target=self._write, daemon=True).start()
 
-    def put(self, message: Reply) -> None:
+    def put(self, message: WorkerReply) -> None:
         """Queue a message; never blocks."""
         with self._filled:
             last = self._waiting[-1] if self._waiting else None
-            if isinstance(last, Progress) and isinstance(message, Progress) and last.id == message.id:
+            if isinstance(last, WorkerProgress) and isinstance(message, WorkerProgress) and last.id == message.id:
                 self._waiting[-1] = message
             else:
                 self._waiting.append(message)
             self._filled.notify()
 
-    def _take(self) -> Reply:
+    def _take(self) -> WorkerReply:
         """Wait for a message; pieces of one answer that wait behind each other come as one."""
         with self._filled:
             while not self._waiting:
                 self._filled.wait()
-            first = self._waiting[0]
-            if not isinstance(first, Piece):
-                return self._waiting.popleft()
-            pieces = list(takewhile(lambda reply: isinstance(reply, Piece) and reply.id == first.id, self._waiting))
-            for _piece in pieces:
+            first = self._waiting.popleft()
+            if not isinstance(first, Piece) or first.apart:
+                return first
+            texts, ids = [first.text], [*first.ids]
+            while self._waiting and isinstance(piece := self._waiting[0], Piece):
+                if piece.id != first.id or piece.apart:
+                    break
+                texts.append(piece.text)
+                ids += piece.ids
                 self._waiting.popleft()
-        texts = "".join(piece.text for piece in pieces if isinstance(piece, Piece))
-        return Piece(first.id, texts, tuple(chain(*(piece.ids for piece in pieces if isinstance(piece, Piece)))))
+        return Piece(first.id, "".join(texts), tuple(ids))
 
     def _write(self) -> None:
         while True:

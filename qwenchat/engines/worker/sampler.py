@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from qwenchat.chat.sampling import Sampling
-from qwenchat.engines.worker.llama import Model
+from qwenchat.engines.worker.llama import LlamaModel
 
 PENALTY_TOKENS = 64
 """How far back the repetition penalty looks; llama.cpp's own default."""
@@ -25,7 +25,7 @@ class SchemaRefused(Exception):
 class Sampler:
     """Samples one answer; free it with `close`."""
 
-    def __init__(self, model: Model, sampling: Sampling) -> None:
+    def __init__(self, model: LlamaModel, sampling: Sampling) -> None:
         self._model, self._c = model, model.c
         self._grammar = self._make_grammar(sampling.schema) if sampling.schema else None
         self._penalty = self._c.llama_sampler_init_penalties(

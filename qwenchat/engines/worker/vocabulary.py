@@ -1,4 +1,4 @@
-"""A loaded model's tokens: text to tokens and back, and no text that could pass for a marker between turns."""
+"""A loaded model's tokens: text to tokens and back, so that no text can pass for a marker between turns."""
 
 import ctypes
 import re
@@ -12,9 +12,10 @@ from qwenchat.engines.worker.c_api import DecodeFailed
 _USER_DEFINED = 16
 """LLAMA_TOKEN_ATTR_USER_DEFINED: llama.cpp recognises such a token in any text."""
 _MARKER = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
-"""What may part the turns in a chat template."""
+"""What may separate the turns in a chat template."""
 _USUAL_MARKERS = tuple(f"<|{name}|>" for name in ("im_start", "im_end", "endoftext", "system", "user", "assistant"))
 """ChatML's, and those that a template may put together from a role."""
+_REASONING_MARKERS = ("<think>", "</think>")
 
 
 class Vocabulary:
@@ -26,7 +27,9 @@ class Vocabulary:
         self.size: int = c.llama_vocab_n_tokens(self.pointer)
         self._piece_buffer = ctypes.create_string_buffer(256)
         self._forgeable = dict(self._find_forgeable())
-        """Markers between turns, and their tokens, that llama.cpp would find in plain text too."""
+        """Markers of the chat template, and their tokens, that llama.cpp would find in plain text too."""
+        self.reasoning_markers = frozenset(self._find_reasoning_markers())
+        """The tokens of `<think>` and `</think>`, where each is one token."""
 
     @property
     def chat_template(self) -> str:
@@ -51,29 +54,39 @@ class Vocabulary:
         return array("i", memoryview(tokens)[:count].tobytes())
 
     def _find_forgeable(self) -> Iterator[tuple[str, int]]:
-        for marker in {*_USUAL_MARKERS, *_MARKER.findall(self.chat_template)}:
+        for marker in {*_USUAL_MARKERS, *_REASONING_MARKERS, *_MARKER.findall(self.chat_template)}:
             tokens = self._tokens(marker, special=True)
             if len(tokens) == 1 and self._c.llama_vocab_get_attr(self.pointer, tokens[0]) & _USER_DEFINED:
                 yield marker, tokens[0]
+
+    def _find_reasoning_markers(self) -> Iterator[int]:
+        for marker in _REASONING_MARKERS:
+            tokens = self._tokens(marker, special=True)
+            if len(tokens) == 1:
+                yield tokens[0]
 
     def harmless(self, ids: Sequence[int]) -> "array[int]":
         """Return the tokens of an earlier answer without those that could end it or open another speaker's turn.
 
         An answer as it was sampled hardly holds any; one from an imported file may hold what someone put there.
+        The markers of its reasoning stay.
         """
+        known = set(ids)
         allowed = {
             token
-            for token in set(ids).difference(self._forgeable.values())
+            for token in known.difference(self._forgeable.values())
             if 0 <= token < self.size and not self._c.llama_vocab_is_control(self.pointer, token)
         }
+        allowed |= known & self.reasoning_markers
         return array("i", (token for token in ids if token in allowed))
 
     def piece(self, token: int) -> bytes:
-        """Return a token's bytes, however many; control tokens have none."""
-        size = self._c.llama_token_to_piece(self.pointer, token, self._piece_buffer, len(self._piece_buffer), 0, False)
+        """Return a token's bytes, however many; control tokens other than those of reasoning have none."""
+        shown, room = token in self.reasoning_markers, len(self._piece_buffer)
+        size = self._c.llama_token_to_piece(self.pointer, token, self._piece_buffer, room, 0, shown)
         if size < 0:
             self._piece_buffer = ctypes.create_string_buffer(-size)
-            size = self._c.llama_token_to_piece(self.pointer, token, self._piece_buffer, -size, 0, False)
+            size = self._c.llama_token_to_piece(self.pointer, token, self._piece_buffer, -size, 0, shown)
         return self._piece_buffer.raw[:size]
 
     def special(self, token: int) -> str:

@@ -1,20 +1,20 @@
-"""Where a download lies on disk: the Hugging Face cache, where other programs find it, or a folder of the person's own.
+"""Where the files of a download lie on disk: in the Hugging Face cache, which other programs share, or in a folder.
 
-Only paths and names here: what to call a part, its lock and the finished file. A part is named for its sha256, so
-that it can be carried on from any source that has the same file.
+Paths and names only: those of a part file, its lock and the finished file. A part file is named for the sha256 of the
+whole file, so that any source with the same file can complete it. No bytes are read or written here.
 """
 
 import hashlib
 import os
 import re
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from qwenchat.models.layouts import Brought
-from qwenchat.models.names import is_safe, relative
+from qwenchat.files import write_atomically
+from qwenchat.models.file_names import is_safe, relative_path
+from qwenchat.models.layouts import DownloadRecords
 from qwenchat.models.sources.source import RemoteFile
 from qwenchat.paths import make_private
 
@@ -22,49 +22,50 @@ DEFAULT_REVISION = "main"
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """One file's paths while it comes."""
+class PartFilePaths:
+    """The paths of one unfinished file."""
 
-    part: Path
+    part_file: Path
     lock: Path
     lock_stays: bool
-    """Whether older programs hold this lock too, which don't notice when its file goes."""
+    """Whether the lock's file must never be deleted: older programs that hold it would not notice."""
 
 
-class Place(Protocol):
+class Destination(Protocol):
     """Where the files of one repository go. Methods raise OSError as the disk does."""
 
     @property
     def root(self) -> Path:
-        """The folder that everything lies below, on the disk whose room counts; it may not exist yet."""
+        """The folder that everything lies below, on the disk whose free space counts; it may not exist yet."""
         ...
 
     @property
-    def vouches(self) -> bool:
-        """Whether a file that is there was checked before it got its name, so that a look at its size is enough."""
+    def holds_verified_files(self) -> bool:
+        """Whether a file here was verified before it got its name, so that checking its size is enough."""
         ...
 
-    def slot(self, file: RemoteFile) -> Slot:
-        """Return the paths of a file under way, whose folders exist from then on."""
+    def part_file_paths(self, file: RemoteFile) -> PartFilePaths:
+        """Return the paths of an unfinished file, and make their folders."""
         ...
 
     def stored(self, file: RemoteFile) -> Path | None:
-        """Return where a file's bytes lie, complete by its name, whether or not they are right; None if nowhere."""
+        """Return where a file of this name lies, right or not; None if there is none."""
         ...
 
-    def finish(self, file: RemoteFile, part: Path, sha256: str) -> None:
-        """Give a part that is complete and right its place."""
+    def store(self, file: RemoteFile, part_file: Path, sha256: str) -> None:
+        """Rename a complete and verified part file to its final name."""
         ...
 
     def publish(self, file: RemoteFile, sha256: str, commit: str, revision: str) -> Path:
-        """Make a stored file found by its name, and return the path with that name."""
+        """Make a stored file visible under its name in the repository, and return the path with that name."""
         ...
 
 
-class HubCache:
+class CacheDestination:
     """The Hugging Face cache: blobs named by sha256, and a folder of links to them for each commit.
 
-    Part and lock have the names that huggingface_hub gives them, so that its programs and this one wait for each other.
+    Part file and lock have the names that huggingface_hub gives them, so that its programs and this one wait for each
+    other.
     """
 
     def __init__(self, cache: Path, repo: str, source: str) -> None:
@@ -77,99 +78,101 @@ class HubCache:
         return self._cache
 
     @property
-    def vouches(self) -> bool:
+    def holds_verified_files(self) -> bool:
         return True
 
-    def slot(self, file: RemoteFile) -> Slot:
+    def part_file_paths(self, file: RemoteFile) -> PartFilePaths:
         name = file.sha256 or f"unhashed-{hashlib.sha256(file.name.encode()).hexdigest()}"
         self._blobs.mkdir(parents=True, exist_ok=True)
         self._locks.mkdir(parents=True, exist_ok=True)
-        return Slot(self._blobs / f"{name}.incomplete", self._locks / f"{name}.lock", lock_stays=True)
+        return PartFilePaths(self._blobs / f"{name}.incomplete", self._locks / f"{name}.lock", lock_stays=True)
 
     def stored(self, file: RemoteFile) -> Path | None:
-        return self._bytes_of(file.sha256) if file.sha256 else self._named(file)
+        return self._blob(file.sha256) if file.sha256 else self._same_name_and_size(file)
 
-    def finish(self, file: RemoteFile, part: Path, sha256: str) -> None:
-        _rename(part, self._blobs / sha256)
+    def store(self, file: RemoteFile, part_file: Path, sha256: str) -> None:
+        _rename(part_file, self._blobs / sha256)
 
     def publish(self, file: RemoteFile, sha256: str, commit: str, revision: str) -> Path:
         snapshot = commit if re.fullmatch("[0-9a-f]{40}", commit) else self._source
-        pointer = self._repo / "snapshots" / snapshot / relative(file.name)
-        pointer.parent.mkdir(parents=True, exist_ok=True)
-        blob = self._bytes_of(sha256) if sha256 else self.stored(file)
-        if _lead(pointer, blob or self._blobs / sha256) and sha256:
-            _write(self._moved(sha256), pointer.relative_to(self._repo).as_posix())
+        link = self._repo / "snapshots" / snapshot / relative_path(file.name)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        blob = self._blob(sha256) if sha256 else self.stored(file)
+        was_moved = _link(link, blob or self._blobs / sha256)
+        if was_moved and sha256:
+            _write(self._moved(sha256), link.relative_to(self._repo).as_posix())
         revision = revision or DEFAULT_REVISION
         if snapshot == commit and revision != commit and is_safe(revision):
-            _write(self._repo / "refs" / relative(revision), commit)
-        return pointer
+            _write(self._repo / "refs" / relative_path(revision), commit)
+        return link
 
     @property
     def _blobs(self) -> Path:
         return self._repo / "blobs"
 
-    def _bytes_of(self, sha256: str) -> Path | None:
-        """Return the blob, or where it went on a disk without links."""
-        places = [self._blobs / sha256]
+    def _blob(self, sha256: str) -> Path | None:
+        """Return the blob, or the file that it was moved to on a disk without links."""
+        candidates = [self._blobs / sha256]
         with suppress(OSError):
-            places.append(self._repo / self._moved(sha256).read_text("utf-8"))
-        return next((place for place in places if place.is_file()), None)
+            candidates.append(self._repo / self._moved(sha256).read_text("utf-8"))
+        return next((path for path in candidates if path.is_file()), None)
 
-    def _named(self, file: RemoteFile) -> Path | None:
+    def _same_name_and_size(self, file: RemoteFile) -> Path | None:
         """Return the bytes that any revision has under a file's name, of the same size."""
-        pointers = (snapshot / relative(file.name) for snapshot in sorted(self._repo.glob("snapshots/*")))
-        same = (pointer for pointer in pointers if pointer.is_file() and pointer.stat().st_size == file.size)
-        return next((pointer.resolve() for pointer in same), None)
+        links = (snapshot / relative_path(file.name) for snapshot in sorted(self._repo.glob("snapshots/*")))
+        same = (link for link in links if link.is_file() and link.stat().st_size == file.size)
+        return next((link.resolve() for link in same), None)
 
     def _moved(self, sha256: str) -> Path:
+        """Return the file that says where a blob was moved to."""
         return self._locks / f"{sha256}.moved"
 
 
-class Folder:
-    """A folder of the person's own, or ours: files by their names, parts beside them.
+class FolderDestination:
+    """A folder with the files under their own names and the part files beside them.
 
-    `brought` is told of each file that a download finishes among the person's own.
+    `records` notes each file that a download finishes; it is None for our own folder, where every file is ours.
     """
 
-    def __init__(self, folder: Path, brought: Brought | None = None) -> None:
-        self._folder, self._brought = folder, brought
+    def __init__(self, folder: Path, records: DownloadRecords | None = None) -> None:
+        self._folder, self._records = folder, records
 
     @property
     def root(self) -> Path:
         return self._folder
 
     @property
-    def vouches(self) -> bool:
+    def holds_verified_files(self) -> bool:
         return False
 
-    def slot(self, file: RemoteFile) -> Slot:
+    def part_file_paths(self, file: RemoteFile) -> PartFilePaths:
         path = self._path(file.name)
-        if self._brought:
+        if self._records:
             path.parent.mkdir(parents=True, exist_ok=True)
         else:
             make_private(path.parent)
         tag = f".{file.sha256[:16]}" if file.sha256 else ""
-        part = path.with_name(f"{path.name}{tag}.part")
-        return Slot(part, part.with_name(f"{part.name}.lock"), lock_stays=False)
+        part_file = path.with_name(f"{path.name}{tag}.part")
+        return PartFilePaths(part_file, part_file.with_name(f"{part_file.name}.lock"), lock_stays=False)
 
     def stored(self, file: RemoteFile) -> Path | None:
         path = self._path(file.name)
         return path if path.exists() else None
 
-    def finish(self, file: RemoteFile, part: Path, sha256: str) -> None:
-        _rename(part, self._path(file.name))
-        if self._brought:
-            self._brought.add(self._path(file.name))
+    def store(self, file: RemoteFile, part_file: Path, sha256: str) -> None:
+        _rename(part_file, self._path(file.name))
+        if self._records:
+            self._records.add(self._path(file.name))
 
     def publish(self, file: RemoteFile, sha256: str, commit: str, revision: str) -> Path:
         return self._path(file.name)
 
     def _path(self, name: str) -> Path:
-        return self._folder / relative(name)
+        return self._folder / relative_path(name)
 
 
-def _rename(part: Path, target: Path) -> None:
-    part.replace(target)
+def _rename(part_file: Path, target: Path) -> None:
+    part_file.replace(target)
     with suppress(OSError):  # Windows and some network disks sync no folders
         descriptor = os.open(target.parent, os.O_RDONLY)
         try:
@@ -178,25 +181,21 @@ def _rename(part: Path, target: Path) -> None:
             os.close(descriptor)
 
 
-def _lead(pointer: Path, blob: Path) -> bool:
-    """Make `pointer` lead to `blob`, by a relative link, a hard link, or moving it there; say whether it moved."""
-    if pointer.exists() and pointer.samefile(blob):
+def _link(link: Path, blob: Path) -> bool:
+    """Make `link` lead to `blob` by a relative link or a hard link; else move the blob there and return True."""
+    if link.exists() and link.samefile(blob):
         return False
-    pointer.unlink(missing_ok=True)
-    for link in (_link_softly, os.link):
-        with suppress(OSError):
-            link(blob, pointer)
-            return False
-    blob.replace(pointer)
+    link.unlink(missing_ok=True)
+    with suppress(OSError):
+        link.symlink_to(os.path.relpath(blob, link.parent))
+        return False
+    with suppress(OSError):
+        os.link(blob, link)
+        return False
+    blob.replace(link)
     return True
-
-
-def _link_softly(blob: Path, pointer: Path) -> None:
-    pointer.symlink_to(os.path.relpath(blob, pointer.parent))
 
 
 def _write(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, delete=False) as temporary:
-        temporary.write(text)
-    Path(temporary.name).replace(file)
+    write_atomically(file, text.encode())

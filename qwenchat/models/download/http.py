@@ -1,12 +1,8 @@
-"""One HTTP request at a time, over the standard library: ranges, redirects, proxies, TLS, and a body to read from.
+"""Sends one HTTP request: ranges, redirects, proxies, TLS, and a body to read from. Nothing here tries again.
 
-The standard library's client brings bytes to disk with a fourth of the processor time that the HTTP library below
-huggingface_hub takes (2 GB from loopback: 1.2 s against 5 s). Headers that the caller gives go to the first URL's
-origin and to no other. Nothing here tries again.
-
-The way to a server: directly or through a proxy, in the clear or over TLS. Nothing is sent here.
-
-Certificates are checked against the same store as huggingface_hub does: the system's, or SSL_CERT_FILE.
+It uses the standard library, which takes a fourth of the processor time of the HTTP library below huggingface_hub
+(2 GB from loopback: 1.2 s against 5 s). Headers that the caller gives go to the first URL's origin and to no other.
+Certificates are checked against the same store that huggingface_hub uses: the system's, or SSL_CERT_FILE.
 """
 
 import base64
@@ -24,24 +20,30 @@ from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from qwenchat import __version__
-from qwenchat.models.download.retry import Fault, WireError, of_exception, of_status
+from qwenchat.models.download.retry import SourceError, SourceFault
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds to wait for a connection, and for the next byte of one that stands."""
+    """Seconds to wait for a connection, and for the next byte on one that is open."""
 
     connect_s: float = 10.0
     silence_s: float = 30.0
 
 
-PATIENT = Timeouts()
-_ENCODED = "/%:@!$&'()*+,;=~?"
-"""What stays as it is in an address that is encoded already."""
+DEFAULT_TIMEOUTS = Timeouts()
+MAX_REDIRECTS = 10
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MAX_JSON = 64 << 20
+"""Bytes."""
+_NUMBER = re.compile("[0-9]{1,18}")
+_CONTENT_RANGE = re.compile(rf"bytes ({_NUMBER.pattern})-({_NUMBER.pattern})/({_NUMBER.pattern}|\*)")
+_KEPT_WHEN_QUOTING = "/%:@!$&'()*+,;=~?"
+"""Characters that stay as they are in a URL, which may be percent-encoded already."""
 
 
 def origin(url: str) -> tuple[str, str, int]:
-    """Return scheme, host and port; nothing of an address that makes no sense."""
+    """Return scheme, host and port of a URL; empty ones where it is not valid."""
     try:
         parts = urlsplit(url)
         return parts.scheme, (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)
@@ -59,13 +61,13 @@ def proxy_of(url: str) -> SplitResult | None:
     return urlsplit(proxy if "://" in proxy else f"http://{proxy}")
 
 
-def connection_to(
+def _connection_to(
     parts: SplitResult, proxy: SplitResult | None, headers: dict[str, str], timeouts: Timeouts
 ) -> tuple[http.client.HTTPConnection, str]:
-    """Return a connection to open and the request's target on it."""
+    """Return a connection that is not open yet, direct or through the proxy, and the request's target on it."""
     host = parts.hostname or ""
-    query = f"?{quote(parts.query, safe=_ENCODED)}" if parts.query else ""
-    target = quote(parts.path or "/", safe=_ENCODED) + query
+    query = f"?{quote(parts.query, safe=_KEPT_WHEN_QUOTING)}" if parts.query else ""
+    target = quote(parts.path or "/", safe=_KEPT_WHEN_QUOTING) + query
     via, port = (proxy.hostname or "", proxy.port or 80) if proxy else (host, parts.port)
     if proxy and proxy.scheme != "http":
         raise OSError(f"tunnel through a proxy of the kind {proxy.scheme} is not supported")
@@ -102,43 +104,36 @@ def _proxy_login(proxy: SplitResult) -> dict[str, str]:
     return {"Proxy-Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
 
 
-MAX_REDIRECTS = 10
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_MAX_JSON = 64 << 20
-_NUMBER = re.compile("[0-9]{1,18}")
-_CONTENT_RANGE = re.compile(rf"bytes ({_NUMBER.pattern})-({_NUMBER.pattern})/({_NUMBER.pattern}|\*)")
-
-
 class Body:
     """The bytes of one response, as they arrive."""
 
-    def __init__(self, response: http.client.HTTPResponse, link: socket.socket, host: str, start: int) -> None:
+    def __init__(self, response: http.client.HTTPResponse, sock: socket.socket, host: str, start: int) -> None:
         self.host = host
         self.start = start
-        """The file's offset of the first byte."""
+        """Offset of the first byte in the file."""
         self.total = _total(response, start)
-        """The whole file's size as this response tells it; None where it does not."""
+        """Bytes of the whole file according to this response; None where it does not say."""
         self.html = response.headers.get_content_type() in ("text/html", "application/xhtml+xml")
         self.validator = _validator(response)
-        """What `If-Range` takes, empty where the server gives nothing strong."""
-        self._response, self._link = response, link
+        """What `If-Range` takes; empty where the server sends no strong validator."""
+        self._response, self._socket = response, sock
 
     def read(self, limit: int) -> bytes:
-        """Return the next bytes, at most `limit`, as soon as there are any; empty at the end. Raises WireError."""
+        """Return the next bytes, at most `limit`, as soon as there are any; empty at the end. Raises SourceError."""
         try:
             return self._response.read1(limit)
         except (OSError, http.client.HTTPException) as error:
-            raise of_exception(error, self.host) from error
+            raise SourceError.from_exception(error, self.host) from error
 
     def abort(self) -> None:
-        """End the connection, from any thread: a `read` that waits returns or raises. What it returns is void."""
-        with suppress(OSError):  # it may have ended by itself
-            socket.socket.shutdown(self._link, socket.SHUT_RDWR)
+        """Close the connection from any thread: a `read` that waits returns or raises. What it returns is void."""
+        with suppress(OSError):  # it may be closed already
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Give the connection back."""
+        """Close the response and its connection."""
         self._response.close()
-        self._link.close()
+        self._socket.close()
 
 
 def get(
@@ -147,37 +142,37 @@ def get(
     *,
     offset: int = 0,
     if_range: str = "",
-    timeouts: Timeouts = PATIENT,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
 ) -> Body:
-    """Ask for a file from byte `offset` on and return its body, which may start at 0 all the same. Raises WireError."""
-    wanted = {"Range": f"bytes={offset}-"} if offset else {}
+    """Request a file from byte `offset` on and return its body, which may still start at 0. Raises SourceError."""
+    range_headers = {"Range": f"bytes={offset}-"} if offset else {}
     if offset and if_range:
-        wanted["If-Range"] = if_range
-    response, link, host = _follow("GET", url, headers, wanted, timeouts)
+        range_headers["If-Range"] = if_range
+    response, sock, host = _follow("GET", url, headers, range_headers, timeouts=timeouts)
     try:
         start = _start(response, offset, host)
         if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
-            raise WireError(Fault.ENCODED, host)
-        return Body(response, link, host, start)
-    except WireError:
-        link.close()
+            raise SourceError(SourceFault.ENCODED, host)
+        return Body(response, sock, host, start)
+    except SourceError:
+        sock.close()
         raise
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a server tells of a file without sending it."""
+    """What a server says of a file without sending it."""
 
     size: int | None
     sha256: str | None
-    """Where an ETag of this or of the redirecting server is one, as hubs do."""
+    """Where an ETag of this or of a redirecting server is a sha256, as with hubs."""
 
 
-def head(url: str, timeouts: Timeouts = PATIENT) -> Head:
-    """Ask about a file. Raises WireError."""
+def head(url: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> Head:
+    """Ask about a file. Raises SourceError."""
     seen: list[http.client.HTTPMessage] = []
-    response, link, _host = _follow("HEAD", url, (), {}, timeouts, seen=seen)
-    link.close()
+    response, sock, _host = _follow("HEAD", url, timeouts=timeouts, seen=seen)
+    sock.close()
     etags = (message.get(name, "") for message in seen for name in ("X-Linked-Etag", "ETag"))
     digests = (etag.strip('"').lower() for etag in etags)
     size = response.headers.get("Content-Length", "")
@@ -187,58 +182,62 @@ def head(url: str, timeouts: Timeouts = PATIENT) -> Head:
     )
 
 
-def get_json(url: str, timeouts: Timeouts = PATIENT) -> Any:
-    """Return a JSON document. Raises WireError, for one that is none or is beyond all measure too."""
-    response, link, host = _follow("GET", url, (), {}, timeouts)
+def get_json(url: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> Any:
+    """Return a JSON document. Raises SourceError, also for one that is not valid or far too large."""
+    response, sock, host = _follow("GET", url, timeouts=timeouts)
     try:
         text = response.read(_MAX_JSON + 1)
         if len(text) <= _MAX_JSON:
             return json.loads(text)
     except (OSError, http.client.HTTPException) as error:
-        raise of_exception(error, host) from error
+        raise SourceError.from_exception(error, host) from error
     except (ValueError, RecursionError) as error:
-        raise WireError(Fault.LISTING, host) from error
+        raise SourceError(SourceFault.LISTING, host) from error
     finally:
-        link.close()
-    raise WireError(Fault.LISTING, host)
+        sock.close()
+    raise SourceError(SourceFault.LISTING, host)
 
 
 def _follow(
     method: str,
     url: str,
-    private: tuple[tuple[str, str], ...],
-    wanted: dict[str, str],
-    timeouts: Timeouts,
+    private_headers: tuple[tuple[str, str], ...] = (),
+    range_headers: dict[str, str] | None = None,
     *,
+    timeouts: Timeouts,
     seen: list[http.client.HTTPMessage] | None = None,
 ) -> tuple[http.client.HTTPResponse, socket.socket, str]:
+    """Send a request, follow redirects, and return the response with its socket and the host that sent it.
+
+    `seen` collects the headers of all responses on the way.
+    """
     first = origin(url)
     for _hop in range(MAX_REDIRECTS):
         host = origin(url)[1]
-        headers = {"Accept-Encoding": "identity", "User-Agent": f"qwenchat/{__version__}", **wanted}
+        headers = {"Accept-Encoding": "identity", "User-Agent": f"qwenchat/{__version__}", **(range_headers or {})}
         if origin(url) == first:
-            headers |= dict(private)
-        response, link = _send(method, url, headers, timeouts)
+            headers |= dict(private_headers)
+        response, sock = _send(method, url, headers, timeouts)
         if seen is not None:
             seen.append(response.headers)
         if response.status in _REDIRECTS and (target := response.headers.get("Location")):
-            link.close()
+            sock.close()
             url = _joined(url, target, host)
             continue
         if response.status >= 300:
-            link.close()
-            raise of_status(response.status, host, retry_after(response.headers.get("Retry-After", "")))
-        return response, link, host
-    raise WireError(Fault.REDIRECTS, origin(url)[1])
+            sock.close()
+            raise SourceError.from_status(response.status, host, retry_after(response.headers.get("Retry-After", "")))
+        return response, sock, host
+    raise SourceError(SourceFault.REDIRECTS, origin(url)[1])
 
 
 def _joined(url: str, target: str, host: str) -> str:
-    """Return where a redirect leads. Raises WireError for what is no address of a server."""
+    """Return where a redirect leads. Raises SourceError unless that is an http or https URL."""
     with suppress(ValueError):
         joined = urljoin(url, target)
         if origin(joined)[0] in ("http", "https") and origin(joined)[1]:
             return joined
-    raise WireError(Fault.REDIRECTS, host)
+    raise SourceError(SourceFault.REDIRECTS, host)
 
 
 def _send(
@@ -246,21 +245,21 @@ def _send(
 ) -> tuple[http.client.HTTPResponse, socket.socket]:
     scheme, host, _port = origin(url)
     if scheme not in ("http", "https") or not host:
-        raise WireError(Fault.REDIRECTS, host)
+        raise SourceError(SourceFault.REDIRECTS, host)
     proxy = proxy_of(url)
     try:
-        connection, target = connection_to(urlsplit(url), proxy, headers, timeouts)
+        connection, target = _connection_to(urlsplit(url), proxy, headers, timeouts)
         connection.connect()
-        link: socket.socket = connection.sock
-        link.settimeout(timeouts.silence_s)
+        sock: socket.socket = connection.sock
+        sock.settimeout(timeouts.silence_s)
         try:
             connection.request(method, target, headers=headers)
-            return connection.getresponse(), link
+            return connection.getresponse(), sock
         except BaseException:
-            link.close()
+            sock.close()
             raise
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise of_exception(error, host, through_proxy=proxy is not None) from error
+        raise SourceError.from_exception(error, host, through_proxy=proxy is not None) from error
 
 
 def _start(response: http.client.HTTPResponse, offset: int, host: str) -> int:
@@ -268,9 +267,9 @@ def _start(response: http.client.HTTPResponse, offset: int, host: str) -> int:
         return 0
     found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if response.status != 206 or not found:
-        raise of_status(response.status, host)
+        raise SourceError.from_status(response.status, host)
     if int(found[1]) != offset:
-        raise WireError(Fault.LENGTH, host)
+        raise SourceError(SourceFault.LENGTH, host)
     return offset
 
 

@@ -1,6 +1,7 @@
-"""What is downloaded from where to where, out of what a person typed and set. Nothing is asked of anyone yet.
+"""Plans a download: which model, which of its files, from which source, to which folder. No connection is opened here.
 
-Which files of a repository a wish means: by name, by quantisation, or the best that this machine has room for.
+`DownloadPlanner` turns what the user typed and set into a `DownloadPlan`. `select_files` picks the files once the
+source has listed them: by name, by quantisation, or the largest model that the memory has room for.
 """
 
 import hashlib
@@ -14,28 +15,39 @@ from qwenchat.config import HubSettings
 from qwenchat.errors import NotFound, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models import fit
-from qwenchat.models.catalogue import Catalog, Model, Quantisation, quant_label
-from qwenchat.models.catalogue import Published as PublishedFile
-from qwenchat.models.download.destination import Folder, HubCache, Place
+from qwenchat.models.catalogue import Catalogue, CatalogueModel, PublishedModel, Quantisation
+from qwenchat.models.download.destination import CacheDestination, Destination, FolderDestination
 from qwenchat.models.download.http import origin
-from qwenchat.models.download.retry import Fault, WireError, explain
-from qwenchat.models.layouts import Brought
-from qwenchat.models.names import is_safe
-from qwenchat.models.reference import Guide, LocalFile, Named, OnHub, Published, Reference, parse, revision_in, unknown
-from qwenchat.models.sources.named import is_file_address, is_folder, is_hub_page, is_offline, source_named
+from qwenchat.models.download.retry import SourceError, SourceFault, explain
+from qwenchat.models.file_names import is_gguf, is_safe, names_quant, split_names
+from qwenchat.models.layouts import DownloadRecords
+from qwenchat.models.reference import (
+    CatalogueReference,
+    FileReference,
+    GuideReference,
+    HubReference,
+    NameReference,
+    Reference,
+    parse,
+    revision_in,
+    unknown,
+)
+from qwenchat.models.sources.registry import find_source, is_folder, is_hub_address, is_offline
 from qwenchat.models.sources.source import RemoteFile, Source
+from qwenchat.models.sources.url import is_file_url
 from qwenchat.paths import at_home, is_missing
 from qwenchat.text.safe import clean_line, safe_name
 
-_SPLIT = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<parts>\d{5})\.gguf", re.IGNORECASE)
-_NO_MODEL = re.compile(r"mmproj|imatrix", re.IGNORECASE)
-"""GGUF files that lie beside models and can't chat."""
+_NOT_A_CHAT_MODEL = re.compile(r"mmproj|imatrix", re.IGNORECASE)
+"""In names of GGUF files that lie beside models and can't chat."""
 _SHA256 = re.compile("[0-9a-f]{64}")
+_WEIGHTS_SHARE = 0.85
+"""The share of the memory for a model that its file may take; the rest is for the KV cache and computing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which model. The file counts if the source has it, else the quantisation, else the room."""
+class FileSelection:
+    """Which model of a repository: the file if the source has it, else the quantisation, else by memory."""
 
     repo: str
     """`owner/repo`; empty where the source is one address."""
@@ -45,164 +57,168 @@ class Wanted:
     """A label such as `q4_k_m`, in any spelling."""
     revision: str = ""
     """Branch, tag or commit; empty for the source's default."""
-    room: int = 0
-    """Bytes that a model may have where nothing says which: the largest below is taken, else the smallest."""
+    memory: int = 0
+    """Bytes that a file may have where neither file nor quantisation is given: the largest below is taken, else the
+    smallest of all."""
 
 
-def choose(files: Sequence[RemoteFile], wanted: Wanted, where: str) -> list[RemoteFile]:
-    """Return the files of a model in order, all parts of a split one, each sha256 in lower case. Raises NotFound.
+def select_files(listed: Sequence[RemoteFile], selection: FileSelection, source: str) -> list[RemoteFile]:
+    """Return the files of a model in order, all parts of a split one, each sha256 in lower case.
 
-    Names that no disk could take were never there; asking for one by name raises NetworkError, and so does a file
-    whose sha256 is none: it would become a path.
+    Files with unsafe names are ignored. Raises NotFound where there is no such model, NetworkError for a wanted file
+    with an unsafe name or an impossible sha256, as both would become paths.
     """
-    if wanted.file and not is_safe(wanted.file):
-        raise explain(WireError(Fault.UNSAFE_NAME, where), clean_line(wanted.file))
-    listed = {file.name: file for file in files if is_safe(file.name) and file.name.lower().endswith(".gguf")}
-    firsts = sorted(name for name in listed if split_names(name)[0] == name)
-    for name in _candidates(firsts, listed, wanted):
-        return [_present(listed, part, where) for part in split_names(name)]
-    raise NotFound(
-        _("{repo} at {where} has no file {file}.").format(
-            repo=wanted.repo, where=where, file=clean_line(wanted.file or wanted.quant or "*.gguf")
-        ),
-        _("It has: {files}").format(files=", ".join(firsts[:12]) or _("no .gguf file at all")),
-    )
+    if selection.file and not is_safe(selection.file):
+        raise explain(SourceError(SourceFault.UNSAFE_NAME, source), clean_line(selection.file))
+    by_name = {file.name: file for file in listed if is_safe(file.name) and is_gguf(file.name)}
+    first_parts = sorted(name for name in by_name if split_names(name)[0] == name)
+    name = _selected(first_parts, by_name, selection)
+    if name is None:
+        wanted = clean_line(selection.file or selection.quant or "*.gguf")
+        raise NotFound(
+            _("{repo} at {where} has no file {file}.").format(repo=selection.repo, where=source, file=wanted),
+            _("It has: {files}").format(files=", ".join(first_parts[:12]) or _("no .gguf file at all")),
+        )
+    return [_checked(by_name, part, source) for part in split_names(name)]
 
 
-def split_names(name: str) -> list[str]:
-    """Return the names of all parts of a split model from that of any; of an unsplit one its own."""
-    found = _SPLIT.fullmatch(name)
-    if not found:
-        return [name]
-    suffix = name[-5:]
-    return [f"{found['stem']}-{part:05}-of-{found['parts']}{suffix}" for part in range(1, int(found["parts"]) + 1)]
+def _selected(first_parts: list[str], by_name: dict[str, RemoteFile], selection: FileSelection) -> str | None:
+    """Return the name of the file, of a split model that of a first part; None where nothing fits."""
+    if selection.file in by_name:
+        return selection.file
+    models = [name for name in first_parts if not _NOT_A_CHAT_MODEL.search(name)]
+    if selection.quant:
+        return next((name for name in models if names_quant(name, selection.quant)), None)
+    if selection.file or not models:
+        return None
+
+    sizes = {name: sum(by_name[part].size or 0 for part in split_names(name) if part in by_name) for name in models}
+    fitting = [name for name in models if sizes[name] <= selection.memory]
+    return max(fitting, key=sizes.__getitem__) if fitting else min(models, key=sizes.__getitem__)
 
 
-def _candidates(firsts: list[str], listed: dict[str, RemoteFile], wanted: Wanted) -> list[str]:
-    """Return the names that fit, the best one first."""
-    if wanted.file in listed:
-        return [wanted.file]
-    models = [name for name in firsts if not _NO_MODEL.search(name)]
-    if wanted.quant:
-        return [name for name in models if _has_quant(name, wanted.quant)]
-    if wanted.file:
-        return []
-
-    sizes = {name: sum(listed[part].size or 0 for part in split_names(name) if part in listed) for name in models}
-    fitting = [name for name in models if sizes[name] <= wanted.room]
-    return [max(fitting, key=sizes.__getitem__)] if fitting else sorted(models, key=sizes.__getitem__)
-
-
-def _has_quant(name: str, quant: str) -> bool:
-    found = _SPLIT.fullmatch(name)
-    stem = found["stem"] if found else name[: -len(".gguf")]
-    tails = (stem.rpartition(mark)[2] for mark in "-./")
-    return any(quant_label(tail) == quant_label(quant) for tail in tails)
-
-
-def _present(listed: dict[str, RemoteFile], name: str, where: str) -> RemoteFile:
-    if name not in listed:
-        raise explain(WireError(Fault.FILE, where), name)
-    file = listed[name]
+def _checked(by_name: dict[str, RemoteFile], name: str, source: str) -> RemoteFile:
+    if name not in by_name:
+        raise explain(SourceError(SourceFault.FILE, source), name)
+    file = by_name[name]
     if file.sha256 is None:
         return file
     if not _SHA256.fullmatch(file.sha256.lower()):
-        raise explain(WireError(Fault.BAD_HASH, where), name)
+        raise explain(SourceError(SourceFault.BAD_HASH, source), name)
     return replace(file, sha256=file.sha256.lower())
 
 
-_WEIGHTS = 0.85
-"""The share of the memory for a model that its file may take; the rest is for the KV cache and computing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadPlan:
     """A download that `pull` can carry out."""
 
-    reference: Reference | None
+    reference: Reference | None = None
     """None for an address."""
-    wanted: Wanted
+    selection: FileSelection
     source: Source | None
     """None: offline."""
-    place: Place
-    model: Model | None
-    """Of the catalogue, whose licence a person may have to accept."""
-    anywhere: bool
+    destination: Destination
+    model: CatalogueModel | None = None
+    """Of the catalogue, with the licence that the user may have to accept."""
+    may_use_copy: bool = False
     """Whether a copy that another program has will do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """Takes orders; what it knows stays the same from one to the next."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadPlanner:
+    """Makes download plans; its fields stay the same from one plan to the next."""
 
-    catalog: Catalog
+    catalogue: Catalogue
     settings: HubSettings
     environ: Mapping[str, str]
     hub_cache: Path
-    own: Path
-    """Our folder for what belongs to no repository."""
-    machine: Callable[[], fit.Resources]
-    """What there is to choose a quantisation with, where none is named."""
+    """The Hugging Face cache."""
+    own_folder: Path
+    """Our folder, for files that belong to no repository."""
+    resources: Callable[[], fit.Resources]
+    """The memory to choose a quantisation for, where none is named."""
 
-    def order(self, text: str, *, source: str = "", revision: str = "", folder: Path | None = None) -> Order:
-        """Return what `text` orders: a reference, the address of one file, or the name of one in the folder `source`.
+    def plan(self, text: str, *, source: str = "", revision: str = "", folder: Path | None = None) -> DownloadPlan:
+        """Return the download of a reference, of the URL of one file, or of a file's name in the folder `source`.
 
         Raises WrongUse or NotFound for what can't be downloaded.
         """
         source = source or self.settings.source
-        if text.startswith(("http://", "https://")) and not is_hub_page(text):
-            if not is_file_address(text):
-                raise WrongUse(
-                    _("{address} is not the address of a model file.").format(address=clean_line(text)),
-                    _("Its path has to end in .gguf; for a mirror of a hub, give a model and --from ADDRESS."),
-                )
-            place = self._folder(folder) if folder else Folder(self.own / _folder_of(text))
-            return Order(None, Wanted(""), self._source(text), place, None, anywhere=True)
-        if is_folder(source) and is_safe(text) and text.lower().endswith(".gguf") and "/" not in text:
-            return Order(Named(text), Wanted("", text), self._source(source), self._folder(folder), None, anywhere=True)
-        reference = parse(text, self.catalog)
-        wanted, model = self._wanted(reference, revision or revision_in(text))
-        chosen = self._source(source)
-        return Order(reference, wanted, chosen, self._place(wanted.repo, chosen, folder), model, anywhere=not folder)
+        if text.startswith(("http://", "https://")) and not is_hub_address(text):
+            return self._plan_url(text, folder)
+        if is_folder(source) and is_safe(text) and is_gguf(text) and "/" not in text:
+            return DownloadPlan(
+                reference=NameReference(text),
+                selection=FileSelection("", text),
+                source=self._source(source),
+                destination=self._folder(folder) if folder else FolderDestination(self.own_folder),
+                may_use_copy=True,
+            )
+        reference = parse(text, self.catalogue)
+        selection, model = self._selection(reference, revision or revision_in(text))
+        found = self._source(source)
+        return DownloadPlan(
+            reference=reference,
+            selection=selection,
+            source=found,
+            destination=self._destination(selection.repo, found, folder),
+            model=model,
+            may_use_copy=not folder,
+        )
 
-    def _wanted(self, reference: Reference, revision: str) -> tuple[Wanted, Model | None]:
+    def _plan_url(self, url: str, folder: Path | None) -> DownloadPlan:
+        if not is_file_url(url):
+            raise WrongUse(
+                _("{address} is not the address of a model file.").format(address=clean_line(url)),
+                _("Its path has to end in .gguf; for a mirror of a hub, give a model and --from ADDRESS."),
+            )
+        own = FolderDestination(self.own_folder / _folder_name(url))
+        return DownloadPlan(
+            selection=FileSelection(""),
+            source=self._source(url),
+            destination=self._folder(folder) if folder else own,
+            may_use_copy=True,
+        )
+
+    def _selection(self, reference: Reference, revision: str) -> tuple[FileSelection, CatalogueModel | None]:
         match reference:
-            case Published(model, quant):
+            case CatalogueReference(model, quant):
                 quant = quant or self._fitting(model)
-                return Wanted(model.repo, model.file_names(quant)[0], quant.label, revision), model
-            case OnHub(repo, file, quant):
-                room = 0 if file or quant else round(self.machine().comfortable * _WEIGHTS)
-                return Wanted(repo, file, quant, revision, room), self.catalog.by_repo(repo)
-            case LocalFile(path):
+                return FileSelection(model.repo, model.file_names(quant)[0], quant.label, revision), model
+            case HubReference(repo, file, quant):
+                memory = 0 if file or quant else round(self.resources().comfortable * _WEIGHTS_SHARE)
+                return FileSelection(repo, file, quant, revision, memory), self.catalogue.by_repo(repo)
+            case FileReference(path):
                 if not is_missing(path):
                     raise WrongUse(_("{path} is on this machine already.").format(path=path), _("Use it as it is."))
                 raise NotFound(_("There is no file {path}.").format(path=path), _("Name a model, not a path."))
-            case Guide():
+            case GuideReference():
                 raise WrongUse(_("The guide comes with the program."), _("Use it: qwenchat --model guide"))
-        raise unknown(reference, self.catalog)
+        raise unknown(reference, self.catalogue)
 
-    def _fitting(self, model: Model) -> Quantisation:
+    def _fitting(self, model: CatalogueModel) -> Quantisation:
         """Return the quantisation to take where none is named; the smallest where none fits."""
-        offered = [PublishedFile(model, quant) for quant in model.offered]
-        return (fit.choose(offered, self.machine()) or offered[0]).quant
+        offered = [PublishedModel(model, quant) for quant in model.offered]
+        return (fit.choose(offered, self.resources()) or offered[0]).quant
 
     def _source(self, text: str) -> Source | None:
         offline = is_offline(self.environ, self.settings.offline) and not is_folder(text)
-        return None if offline else source_named(text, self.environ)
+        return None if offline else find_source(text, self.environ)
 
-    def _place(self, repo: str, source: Source | None, folder: Path | None) -> Place:
-        if not folder and self.settings.folder:
-            folder = Path(self.settings.folder) / repo
+    def _destination(self, repo: str, source: Source | None, folder: Path | None) -> Destination:
         if folder:
             return self._folder(folder)
-        return HubCache(self.hub_cache, repo, source.name if source else "hf")
+        if self.settings.folder:
+            return self._folder(Path(self.settings.folder) / repo)
+        return CacheDestination(self.hub_cache, repo, source.name if source else "hf")
 
-    def _folder(self, folder: Path | None) -> Folder:
-        return Folder(at_home(folder), Brought(self.own)) if folder else Folder(self.own)
+    def _folder(self, folder: Path) -> FolderDestination:
+        """Return a folder of the user's, where downloaded files lie among others."""
+        return FolderDestination(at_home(folder), DownloadRecords(self.own_folder))
 
 
-def _folder_of(address: str) -> str:
+def _folder_name(url: str) -> str:
     """Return a name for the folder that a file lies in on its server, which has one file of each name."""
-    _scheme, host, port = origin(address)
-    where = f"{host}:{port}{urlsplit(address).path.rpartition('/')[0]}"
+    _scheme, host, port = origin(url)
+    where = f"{host}:{port}{urlsplit(url).path.rpartition('/')[0]}"
     return f"{safe_name(host)}-{hashlib.sha256(where.encode()).hexdigest()[:8]}"

@@ -1,252 +1,477 @@
-"""A whole model, from a source to its place: choose its files, see that they fit the disk, bring them side by side.
+"""Pulls a whole model: lists and selects its files, checks disk space, then downloads, verifies and names each file.
 
-The one way in for the command line and the screen. It blocks and is run in a thread; stopping it keeps what has
-arrived, and calling it again carries on, so that pausing and resuming are just that.
-
-A file that is to be downloaded, among the models that are on this machine already, whoever brought them.
+The one entry for command line and screen. `pull` blocks and is run in a thread; stopping it leaves the part files,
+and calling it again resumes them, so that pause and resume need nothing else. Each file is downloaded under its lock,
+by one program at a time, and gets its name only after its sha256 was checked. How bytes arrive is `transfer`'s.
 """
 
+import errno
 import queue
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
-from qwenchat.errors import FileError, NotFound
+from qwenchat.errors import FileError
+from qwenchat.files import free_bytes, sha256_of
 from qwenchat.i18n import _
-from qwenchat.models.download.destination import Place
-from qwenchat.models.download.file import Agreed, Download, Terms
-from qwenchat.models.download.plan import Wanted, choose
+from qwenchat.models.download.destination import Destination, PartFilePaths
+from qwenchat.models.download.http import Timeouts
+from qwenchat.models.download.part import PartFile, delete, locked, truncate_unsynced_tail
+from qwenchat.models.download.plan import DownloadPlan, select_files
 from qwenchat.models.download.progress import (
-    AtHand,
     Checking,
-    Meter,
+    CopyFound,
+    DownloadProgress,
+    FileCompleted,
+    PartFileOpened,
     PartProgress,
-    Progress,
     PullEvent,
     Report,
-    Retrying,
+    SpeedMeter,
+    StartedOver,
+    WaitingForOther,
 )
-from qwenchat.models.download.retry import Fault, WireError, explain
-from qwenchat.models.download.transfer import Patience, stopped
-from qwenchat.models.layouts import free_bytes
+from qwenchat.models.download.retry import (
+    Attempts,
+    RetryPolicy,
+    SourceError,
+    SourceFault,
+    explain,
+    interrupted,
+    offline,
+)
+from qwenchat.models.download.transfer import Transfer
+from qwenchat.models.fit import DISK_RESERVE, disk_missing
 from qwenchat.models.library import Library
-from qwenchat.models.sources.source import RemoteFile, Source
-from qwenchat.models.verify import sha256_of
+from qwenchat.models.sources.source import Location, RemoteFile, Source
 from qwenchat.text.safe import human_size
 
-
-def same_file(library: Library, file: RemoteFile, report: Report, stop: threading.Event) -> Path | None:
-    """Return a model of one file that any program here has, whole and with the same sha256.
-
-    Those of the same size whose sha256 nobody has noted are hashed. Raises Interrupted when stopped.
-    """
-    if not file.sha256:
-        return None
-    alike = [
-        entry.found
-        for entry in library.usable()
-        if entry.header and len(entry.header.parts) == 1 and entry.header.file_size == file.size
-    ]
-    if known := next((found.path for found in alike if found.sha256 == file.sha256), None):
-        return known
-    unknown = [found.path for found in alike if not found.sha256]
-    if unknown:
-        report(Checking(file.name))
-    return next((path for path in unknown if _sha256(path, stop) == file.sha256), None)
+_JOIN_TIMEOUT_S = 2.0
+_LOCK_POLL_S = 0.2
 
 
-def _sha256(path: Path, stop: threading.Event) -> str:
-    """Return a file's sha256; empty for one that can't be read, which is no reason not to download."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullOptions:
+    """How to download, where the defaults do not fit."""
 
-    def heed(_count: int) -> None:
-        if stop.is_set():
-            raise stopped()
-
-    with suppress(FileError, NotFound):
-        return sha256_of(path, heed)
-    return ""
-
-
-SPARE = 512 << 20
-"""Bytes that a download leaves free on the disk."""
-_FAREWELL_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How to download, where the defaults won't do."""
-
-    patience: Patience = field(default_factory=Patience)
-    at_once: int = 3
-    """Parts of a split model that come side by side."""
-    every_s: float = 0.25
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    files_at_once: int = 3
+    """Parts of a split model that are downloaded side by side."""
+    report_every_s: float = 0.25
     """Between two reports of progress."""
-    free: Callable[[Path], int] = free_bytes
+    free_bytes: Callable[[Path], int] = free_bytes
     boot_time: Callable[[], float] = psutil.boot_time
-    at_hand: Callable[[RemoteFile, Report, threading.Event], Path | None] = lambda file, report, stop: None
-    """Finds a file of the same size and sha256 that another program has."""
+    """When this machine started (Unix time)."""
 
 
 def pull(
-    wanted: Wanted,
-    source: Source,
-    place: Place,
+    plan: DownloadPlan,
     report: Report,
     stop: threading.Event,
     *,
-    manner: Manner | None = None,
+    library: Library | None = None,
+    options: PullOptions | None = None,
 ) -> Path:
-    """Bring a model to its place and return the path of its file, the first of several.
+    """Download a model and return the path of its file, the first of several.
 
-    A file that `Manner.at_hand` knows is used where it lies. `report` is called from several threads, one at a time.
-    Raises NotFound, NetworkError, FileError, and Interrupted after `stop` was set.
+    A file that `library` has already is used where it lies, unless the plan wants it elsewhere. `report` is called
+    from several threads, one at a time. Raises NotFound, NetworkError, FileError, and Interrupted after `stop` was set.
     """
-    return _Pull(wanted, source, place, manner or Manner(), report=report, stop=stop).run()
+    if plan.source is None:
+        return _local_file(plan, library)
+    return _ModelPull(plan, plan.source, library, options or PullOptions(), report=report, stop=stop).run()
 
 
-class _Pull:
-    """One download of one model."""
+def _local_file(plan: DownloadPlan, library: Library | None) -> Path:
+    """Return the model's file on this machine while no connection may be opened. Raises NetworkError."""
+    path = library.find(plan.reference) if library and plan.reference else None
+    if path is None:
+        raise offline(str(plan.reference or plan.selection.repo))
+    return path
+
+
+def existing_copy(library: Library, file: RemoteFile, report: Report, stop: threading.Event) -> Path | None:
+    """Return a model in one file that any program here has, with the same sha256.
+
+    Files of the same size whose sha256 is not known are hashed. Raises Interrupted when stopped.
+    """
+    if not file.sha256:
+        return None
+    same_size = [
+        model.file
+        for model in library.usable()
+        if model.header and len(model.header.parts) == 1 and model.header.file_size == file.size
+    ]
+    known = next((found.path for found in same_size if found.sha256 == file.sha256), None)
+    unhashed = [found.path for found in same_size if not found.sha256]
+    if known or not unhashed:
+        return known
+    report(Checking(file.name))
+    for path in unhashed:
+        with suppress(OSError):  # a file that can't be read is no reason not to download
+            if _sha256_unless_stopped(path, stop) == file.sha256:
+                return path
+    return None
+
+
+def _sha256_unless_stopped(path: Path, stop: threading.Event) -> str:
+    def raise_if_stopped(_chunk: memoryview) -> None:
+        if stop.is_set():
+            raise interrupted()
+
+    return sha256_of(path, raise_if_stopped)
+
+
+class _ModelPull:
+    """The download of one model: its files side by side in threads, and their progress added up."""
 
     def __init__(
-        self, wanted: Wanted, source: Source, place: Place, manner: Manner, *, report: Report, stop: threading.Event
+        self,
+        plan: DownloadPlan,
+        source: Source,
+        library: Library | None,
+        options: PullOptions,
+        *,
+        report: Report,
+        stop: threading.Event,
     ) -> None:
-        self._wanted, self._source, self._place, self._manner = wanted, source, place, manner
+        self._plan, self._source, self._library, self._options = plan, source, library, options
         self._stop = stop
         self._halt = threading.Event()
-        """What the parts listen to: set when stopped, and when one of them failed."""
-        self._meter = Meter()
-        self._one_at_a_time = threading.Lock()
+        """Ends the threads: set when the download is stopped, and when one of its files failed."""
+        self._meter = SpeedMeter()
+        self._report_lock = threading.Lock()
         self._listener = report
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._failures: list[BaseException] = []
         self._paths: dict[str, Path] = {}
-        self._terms = Terms(
-            source,
-            wanted.repo,
-            wanted.revision,
-            place,
-            manner.patience,
-            self._report,
-            self._halt,
-            manner.boot_time(),
-            Agreed(),
-        )
 
     def run(self) -> Path:
-        """Do it all."""
-        subject = self._wanted.file or self._wanted.repo
+        selection = self._plan.selection
         try:
-            files = choose(self._files(), self._wanted, self._source.name)
-            if len(files) == 1 and (path := self._manner.at_hand(files[0], self._report, self._stop)):
-                self._report(AtHand(files[0].name, path))
-                return path
-            downloads = [Download(file, self._terms) for file in files]
-            self._check_room(sum(download.missing() for download in downloads))
-            return self._bring(downloads)
-        except WireError as error:
-            raise explain(error, subject) from error
+            files = select_files(self._listed_files(), selection, self._source.name)
+            if copy := self._existing_copy(files):
+                return copy
+            shared = _Shared(
+                plan=self._plan,
+                source=self._source,
+                options=self._options,
+                report=self._report,
+                stop=self._halt,
+                commit=_CommonCommit(),
+            )
+            pulls = [_FilePull(file, shared) for file in files]
+            self._check_disk_space(sum(pull.missing() for pull in pulls))
+            return self._pull_all(pulls)
+        except SourceError as error:
+            raise explain(error, selection.file or selection.repo) from error
 
-    def _files(self) -> list[RemoteFile]:
-        failures = 0
+    def _listed_files(self) -> list[RemoteFile]:
+        repo, revision = self._plan.selection.repo, self._plan.selection.revision
+        attempts = Attempts(self._options.policy, repo, self._report, self._stop)
         while True:
             try:
-                return self._source.files(self._wanted.repo, self._wanted.revision)
-            except WireError as error:
-                failures += 1
-                error.final = error.final or error.fault is Fault.FORBIDDEN
-                if not self._manner.patience.allows(error, failures, moved=False):
-                    raise
-                wait_s = self._manner.patience.wait_s(error, failures)
-                self._report(Retrying(self._wanted.repo, explain(error, self._wanted.repo).message, wait_s))
-                if self._stop.wait(wait_s):
-                    raise stopped() from error
+                return self._source.files(repo, revision)
+            except SourceError as error:
+                attempts.wait_after(error)
 
-    def _check_room(self, missing: int) -> None:
-        free = self._manner.free(self._place.root)
-        if missing and missing + SPARE > free:
+    def _existing_copy(self, files: list[RemoteFile]) -> Path | None:
+        if len(files) != 1 or self._library is None or not self._plan.may_use_copy:
+            return None
+        copy = existing_copy(self._library, files[0], self._report, self._stop)
+        if copy:
+            self._report(CopyFound(files[0].name, copy))
+        return copy
+
+    def _check_disk_space(self, needed: int) -> None:
+        folder = self._plan.destination.root
+        free = self._options.free_bytes(folder)
+        lacking = disk_missing(needed, free)
+        if needed and lacking:
             raise FileError(
-                _("{needed} are to come and {spare} should stay free, but the disk below {folder} has {free}.").format(
-                    needed=human_size(missing), spare=human_size(SPARE), folder=self._place.root, free=human_size(free)
+                _(
+                    "The download needs {needed} and should leave {spare} free, but the disk of {folder} has {free}."
+                ).format(
+                    needed=human_size(needed), spare=human_size(DISK_RESERVE), folder=folder, free=human_size(free)
                 ),
-                _("Make {lacking} of room, or choose another disk with --to.").format(
-                    lacking=human_size(missing + SPARE - free)
-                ),
+                _("Free {lacking}, or choose another disk with --to.").format(lacking=human_size(lacking)),
             )
 
-    def _bring(self, downloads: list[Download]) -> Path:
-        """Run the downloads in threads, a few at once, and report until all have ended."""
-        waiting: queue.SimpleQueue[Download] = queue.SimpleQueue()
-        for download in downloads:
-            waiting.put(download)
-        threads = [self._thread(waiting) for _number in range(min(self._manner.at_once, len(downloads)))]
+    def _pull_all(self, pulls: "list[_FilePull]") -> Path:
+        """Pull the files in threads, a few at once, and report until all have ended."""
+        waiting: queue.SimpleQueue[_FilePull] = queue.SimpleQueue()
+        for pull in pulls:
+            waiting.put(pull)
+        threads = [self._thread(waiting) for _number in range(min(self._options.files_at_once, len(pulls)))]
         try:
             for thread in threads:
                 thread.start()
-            working = len(threads)
-            while working and not self._stop.is_set() and not self._halt.is_set():
+            running = len(threads)
+            while running and not self._stop.is_set() and not self._halt.is_set():
                 with suppress(queue.Empty):
-                    self._ended.get(timeout=self._manner.every_s)
-                    working -= 1
-                self._progress(downloads)
+                    self._ended.get(timeout=self._options.report_every_s)
+                    running -= 1
+                self._report_progress(pulls)
         except KeyboardInterrupt:
-            raise stopped() from None
+            raise interrupted() from None
         finally:
-            self._end(threads, downloads)
+            self._end(threads, pulls)
         if self._failures:
             raise self._failures[0]
-        if len(self._paths) < len(downloads):
-            raise stopped()
-        return self._paths[downloads[0].file.name]
+        if len(self._paths) < len(pulls):
+            raise interrupted()
+        return self._paths[pulls[0].file.name]
 
-    def _thread(self, waiting: "queue.SimpleQueue[Download]") -> threading.Thread:
-        context = copy_context()  # the language is there
-        return threading.Thread(target=context.run, args=(self._work, waiting), name="download", daemon=True)
+    def _thread(self, waiting: "queue.SimpleQueue[_FilePull]") -> threading.Thread:
+        context = copy_context()  # it holds the language
+        return threading.Thread(target=context.run, args=(self._pull_waiting, waiting), name="download", daemon=True)
 
-    def _work(self, waiting: "queue.SimpleQueue[Download]") -> None:
+    def _pull_waiting(self, waiting: "queue.SimpleQueue[_FilePull]") -> None:
         try:
             with suppress(queue.Empty):
                 while not self._halt.is_set():
-                    download = waiting.get_nowait()
-                    self._paths[download.file.name] = self._one(download)
+                    pull = waiting.get_nowait()
+                    self._paths[pull.file.name] = pull.run()
+        except SourceError as error:
+            self._fail(explain(error, pull.file.name))
         except BaseException as failure:
-            self._failures.append(failure)
-            self._halt.set()
+            self._fail(failure)
         finally:
             self._ended.put(None)
 
-    def _one(self, download: Download) -> Path:
-        try:
-            return download.run()
-        except WireError as error:
-            raise explain(error, download.file.name) from error
+    def _fail(self, failure: BaseException) -> None:
+        self._failures.append(failure)
+        self._halt.set()
 
-    def _end(self, threads: list[threading.Thread], downloads: list[Download]) -> None:
+    def _end(self, threads: list[threading.Thread], pulls: "list[_FilePull]") -> None:
         """Stop what still runs. A thread that a server or a name lookup holds ends by itself; it writes no more."""
         self._halt.set()
-        for download in downloads:
-            download.abort()
+        for pull in pulls:
+            pull.abort()
         for thread in threads:
             if thread.ident is not None:
-                thread.join(_FAREWELL_S)
+                thread.join(_JOIN_TIMEOUT_S)
 
-    def _progress(self, downloads: list[Download]) -> None:
-        parts = tuple(PartProgress(download.file.name, download.done, download.size) for download in downloads)
+    def _report_progress(self, pulls: "list[_FilePull]") -> None:
+        parts = tuple(PartProgress(pull.file.name, pull.done, pull.size) for pull in pulls)
         done, sizes = sum(part.done for part in parts), [part.size for part in parts]
         total = None if None in sizes else sum(size or 0 for size in sizes)
         speed = self._meter.speed(done)
         left = (total - done) / speed if total is not None and speed > 0 else None
-        self._report(Progress(parts, done, total, speed, left))
+        self._report(DownloadProgress(parts, done, total, bytes_per_second=speed, seconds_left=left))
 
     def _report(self, event: PullEvent) -> None:
-        """Tell the listener; one that fails (its pipe is closed) ends the download, whichever thread told it."""
-        with self._one_at_a_time:
+        """Call the listener; when it fails, as with a closed pipe, the download ends, whichever thread called it."""
+        with self._report_lock:
             try:
                 self._listener(event)
             except Exception as failure:
-                self._failures.append(failure)
-                self._halt.set()
+                self._fail(failure)
+
+
+class _CommonCommit:
+    """The commit that all files of one download are published under: the first that any of them saw.
+
+    A repository can get new commits during a download; the parts of a split model have to lie side by side all the
+    same. A size or sha256 that changes with a commit ends the download (`transfer`).
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._commit: str | None = None
+
+    def agree(self, commit: str) -> str:
+        """Return the common commit, which is `commit` where none was seen yet."""
+        with self._lock:
+            if self._commit is None:
+                self._commit = commit
+            return self._commit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shared:
+    """What all files of one download share."""
+
+    plan: DownloadPlan
+    source: Source
+    options: PullOptions
+    report: Report
+    stop: threading.Event
+    commit: _CommonCommit
+
+
+class _FilePull:
+    """The download of one file: locked, transferred, verified, renamed. `run` belongs to one thread."""
+
+    def __init__(self, file: RemoteFile, shared: _Shared) -> None:
+        self.file = file
+        self._shared = shared
+        self._transfer: Transfer | None = None
+        self._part_file: PartFile | None = None
+        self._size_on_disk = 0
+        """Bytes, while no part file is open."""
+
+    @property
+    def done(self) -> int:
+        """Bytes on disk. May be read from any thread."""
+        return part_file.size if (part_file := self._part_file) else self._size_on_disk
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the whole file, None while that is not known. May be read from any thread."""
+        return transfer.size if (transfer := self._transfer) else self.file.size
+
+    def missing(self) -> int:
+        """Return the bytes that the disk still has to take, as far as they are known. Raises FileError."""
+        with self._disk_errors():
+            if self._destination.stored(self.file):
+                self._size_on_disk = self.file.size or 0
+                return 0
+            self._size_on_disk = _size(self._destination.part_file_paths(self.file).part_file)
+            return max(0, (self.file.size or 0) - self._size_on_disk)
+
+    def run(self) -> Path:
+        """Download the file and return its path.
+
+        Raises SourceError, Interrupted when stopped, FileError when the disk refuses.
+        """
+        with self._disk_errors():
+            if self._is_complete():
+                return self._publish(self.file.sha256 or "")
+            paths = self._destination.part_file_paths(self.file)
+            with locked(paths, self._waiting_for(paths)):
+                if self._is_complete():  # another program had the lock until now
+                    return self._publish(self.file.sha256 or "")
+                return self._download(paths)
+
+    def abort(self) -> None:
+        """Wake up a thread that waits for bytes; set the stop event before. May be called from any thread."""
+        if transfer := self._transfer:
+            transfer.abort()
+
+    @property
+    def _destination(self) -> Destination:
+        return self._shared.plan.destination
+
+    def _locate(self) -> Location:
+        selection = self._shared.plan.selection
+        return self._shared.source.locate(selection.repo, selection.revision, self.file.name)
+
+    def _is_complete(self) -> bool:
+        """Return whether the right file has its name already. Raises FileError for another file of that name."""
+        stored = self._destination.stored(self.file)
+        if stored is None:
+            return False
+        is_right_size = self.file.size in (None, stored.stat().st_size)
+        if self._destination.holds_verified_files:
+            return is_right_size
+        if not is_right_size or self.file.sha256 not in (None, self._hashed(stored)):
+            raise FileError(
+                _("{file} exists already and is not the file to download.").format(file=stored),
+                _("Move it away, or choose another folder with --to."),
+            )
+        return True
+
+    def _hashed(self, file: Path) -> str:
+        self._shared.report(Checking(self.file.name))
+        return _sha256_unless_stopped(file, self._shared.stop)
+
+    def _waiting_for(self, paths: PartFilePaths) -> Callable[[], None]:
+        """Return what to call while another program holds the lock: it reports what that program gets done."""
+        is_reported = False
+
+        def wait() -> None:
+            nonlocal is_reported
+            if not is_reported:
+                self._shared.report(WaitingForOther(self.file.name))
+                is_reported = True
+            self._size_on_disk = _size(paths.part_file) or self._size_on_disk
+            if self._shared.stop.wait(_LOCK_POLL_S):
+                raise interrupted()
+
+        return wait
+
+    def _download(self, paths: PartFilePaths) -> Path:
+        part_file, report = paths.part_file, self._shared.report
+        if wrong_size := self._destination.stored(self.file):
+            wrong_size.replace(part_file)  # what is there of it may be resumed
+        truncate_unsynced_tail(part_file, self._shared.options.boot_time())
+        report(PartFileOpened(self.file.name, part_file, paths))
+        while True:
+            transfer = self._transfer = self._new_transfer()
+            sha256 = self._fill(part_file, transfer)
+            if self.file.sha256 in (None, sha256):
+                self._destination.store(self.file, part_file, sha256)
+                delete(part_file)
+                return self._publish(sha256, transfer.commit)
+            delete(part_file)
+            if not transfer.resumed:
+                raise SourceError(SourceFault.WRONG_HASH, self._shared.source.name)
+            report(StartedOver(self.file.name))  # what an earlier run left may have been the wrong half
+
+    def _new_transfer(self) -> Transfer:
+        shared, options = self._shared, self._shared.options
+        return Transfer(
+            self.file,
+            self._locate,
+            policy=options.policy,
+            timeouts=options.timeouts,
+            report=shared.report,
+            stop=shared.stop,
+        )
+
+    def _fill(self, path: Path, transfer: Transfer) -> str:
+        part_file = self._part_file = PartFile(path)
+        try:
+            return transfer.run(part_file)
+        finally:
+            self._size_on_disk, self._part_file = part_file.size, None
+            part_file.close()
+            if not part_file.size and transfer.size:
+                delete(path)
+
+    def _publish(self, sha256: str, commit: str = "") -> Path:
+        commit = self._shared.commit.agree(commit or self._locate().commit)
+        path = self._destination.publish(self.file, sha256, commit, self._shared.plan.selection.revision)
+        self._size_on_disk = path.stat().st_size
+        self._shared.report(FileCompleted(self.file.name, path, verified=self.file.sha256 is not None))
+        return path
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        """Raise FileError for what the disk refuses."""
+        try:
+            yield
+        except OSError as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: OSError) -> FileError:
+        name, folder = self.file.name, self._destination.root
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            missing = human_size(max(0, (self.size or 0) - self.done))
+            return FileError(
+                _("The disk is full: {missing} of {name} are still missing.").format(missing=missing, name=name),
+                _("What was downloaded so far is saved. Free some disk space, then run the same command again."),
+            )
+        if error.errno == errno.EFBIG:
+            return FileError(
+                _("The disk of {folder} can't hold a file as large as {name}.").format(folder=folder, name=name),
+                _("FAT32 ends at 4 GB: choose another disk with --to, or format it as exFAT."),
+            )
+        return FileError(
+            _("{name} can't be written below {folder}: {reason}.").format(
+                name=name, folder=folder, reason=error.strerror or error
+            ),
+            _("Make the folder writable, or choose another with --to or the setting hub.folder."),
+        )
+
+
+def _size(file: Path) -> int:
+    """Return the bytes of a file, 0 if there is none."""
+    return file.stat().st_size if file.exists() else 0

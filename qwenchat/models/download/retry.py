@@ -1,30 +1,38 @@
-"""All that goes wrong between a hub and this machine: one table from fault to words, and which ones pass by themselves.
+"""Whether a download tries again after a fault, how long it waits, and what the user reads when it gives up.
 
-`WireError` travels inside `models`; `explain` turns it into the typed error that a person meets. URLs, headers and
-tokens never get into either: a host's name is all that is told.
+The only place that decides about retries: listing files, locating a file and receiving its bytes all count their
+failures in `Attempts`, which follows one `RetryPolicy`. `SourceError` travels inside `models`; `explain` turns it into
+the error that the user meets. Neither ever holds a URL, a header or a token: at most the name of a host.
 """
 
 import http.client
+import random
 import socket
 import ssl
+import threading
+from dataclasses import dataclass
 from enum import Enum, auto
 
-from qwenchat.errors import NetworkError, NotFound, QwenchatError
+from qwenchat.errors import Interrupted, NetworkError, NotFound, QwenchatError
 from qwenchat.i18n import _
+from qwenchat.models.download.progress import Report, Retrying
 
 
-class Fault(Enum):
+class SourceFault(Enum):
     """What went wrong."""
 
     REPO = auto()
     REVISION = auto()
     FILE = auto()
     GATED = auto()
-    """It asks for a login or for its terms to be accepted, and no token was sent."""
+    """The repository asks for a login or for its terms to be accepted, and no token was sent."""
     GATED_FOR_TOKEN = auto()
     """As above, though a token was sent."""
     UNAUTHORISED = auto()
     FORBIDDEN = auto()
+    """The source itself refuses to list or to locate the file."""
+    URL_EXPIRED = auto()
+    """The server of the bytes answers 403: mostly a signed URL that is too old."""
     NOT_FOUND = auto()
     RANGE = auto()
     BUSY = auto()
@@ -51,41 +59,53 @@ class Fault(Enum):
     SOURCE_READ = auto()
 
 
-PASSING = frozenset(
+_TEMPORARY = frozenset(
     {
-        Fault.FORBIDDEN,  # a signed URL that expired; one that the source itself forbids is raised as such below
-        Fault.RANGE,
-        Fault.BUSY,
-        Fault.SERVER,
-        Fault.NAME,
-        Fault.REFUSED,
-        Fault.UNREACHABLE,
-        Fault.PROXY,
-        Fault.SILENT,
-        Fault.DROPPED,
-        Fault.LENGTH,
+        SourceFault.URL_EXPIRED,
+        SourceFault.RANGE,
+        SourceFault.BUSY,
+        SourceFault.SERVER,
+        SourceFault.NAME,
+        SourceFault.REFUSED,
+        SourceFault.UNREACHABLE,
+        SourceFault.PROXY,
+        SourceFault.SILENT,
+        SourceFault.DROPPED,
+        SourceFault.LENGTH,
     }
 )
-"""Faults after which another attempt at the bytes makes sense."""
+"""Faults after which another attempt makes sense."""
 
-_NOT_FOUND = frozenset({Fault.REPO, Fault.REVISION, Fault.FILE})
+_NOT_FOUND = frozenset({SourceFault.REPO, SourceFault.REVISION, SourceFault.FILE})
 _STATUSES = {
-    401: Fault.UNAUTHORISED,
-    403: Fault.FORBIDDEN,
-    404: Fault.NOT_FOUND,
-    407: Fault.PROXY,
-    408: Fault.SILENT,
-    410: Fault.NOT_FOUND,
-    416: Fault.RANGE,
-    429: Fault.BUSY,
+    401: SourceFault.UNAUTHORISED,
+    403: SourceFault.FORBIDDEN,
+    404: SourceFault.NOT_FOUND,
+    407: SourceFault.PROXY,
+    408: SourceFault.SILENT,
+    410: SourceFault.NOT_FOUND,
+    416: SourceFault.RANGE,
+    429: SourceFault.BUSY,
 }
+_EXCEPTIONS: tuple[tuple[type[BaseException], SourceFault], ...] = (
+    (socket.gaierror, SourceFault.NAME),
+    (ssl.SSLCertVerificationError, SourceFault.TLS),
+    (ssl.SSLEOFError, SourceFault.DROPPED),
+    (ssl.SSLZeroReturnError, SourceFault.DROPPED),
+    (ssl.SSLError, SourceFault.TLS),
+    (TimeoutError, SourceFault.SILENT),
+    (ConnectionRefusedError, SourceFault.REFUSED),
+    (ConnectionError, SourceFault.DROPPED),
+    (http.client.HTTPException, SourceFault.DROPPED),
+)
+"""The first class that fits decides."""
 
 
-class WireError(Exception):
+class SourceError(Exception):
     """A fault with what is known of it. `retry_after` is in seconds, as the server asked; `status` is HTTP's."""
 
     def __init__(
-        self, fault: Fault, host: str = "", *, status: int = 0, retry_after: float | None = None, detail: str = ""
+        self, fault: SourceFault, host: str = "", *, status: int = 0, retry_after: float | None = None, detail: str = ""
     ) -> None:
         super().__init__(f"{fault.name} {host} {status or ''} {detail}".strip())
         self.fault = fault
@@ -93,37 +113,24 @@ class WireError(Exception):
         self.status = status
         self.retry_after = retry_after
         self.detail = detail
-        self.final = False
-        """Whether trying again makes no sense, though the fault often passes."""
 
+    @classmethod
+    def from_status(cls, status: int, host: str, retry_after: float | None = None) -> "SourceError":
+        """Return the error that an HTTP status stands for."""
+        fault = _STATUSES.get(status, SourceFault.SERVER if status >= 500 else SourceFault.STATUS)
+        return cls(fault, host, status=status, retry_after=retry_after)
 
-def of_status(status: int, host: str, retry_after: float | None = None) -> WireError:
-    """Return the fault that an HTTP status stands for."""
-    fault = _STATUSES.get(status, Fault.SERVER if status >= 500 else Fault.STATUS)
-    return WireError(fault, host, status=status, retry_after=retry_after)
-
-
-def of_exception(error: BaseException, host: str, *, through_proxy: bool = False) -> WireError:
-    """Return the fault behind an exception of the standard library or of an HTTP library that wraps those."""
-    chain = _chain(error)
-    kinds: tuple[tuple[type[BaseException], Fault], ...] = (
-        (socket.gaierror, Fault.NAME),
-        (ssl.SSLCertVerificationError, Fault.TLS),
-        (ssl.SSLEOFError, Fault.DROPPED),
-        (ssl.SSLZeroReturnError, Fault.DROPPED),
-        (ssl.SSLError, Fault.TLS),
-        (TimeoutError, Fault.SILENT),
-        (ConnectionRefusedError, Fault.REFUSED),
-        (ConnectionError, Fault.DROPPED),
-        (http.client.HTTPException, Fault.DROPPED),
-    )
-    by_proxy = any("tunnel" in str(link).lower() or "Proxy" in type(link).__name__ for link in chain)
-    known = (fault for kind, fault in kinds if any(isinstance(link, kind) for link in chain))
-    fault = next(known, Fault.PROXY if by_proxy else Fault.UNREACHABLE)
-    if through_proxy and fault in (Fault.REFUSED, Fault.NAME):
-        fault = Fault.PROXY
-    reason = next((link.strerror for link in chain if isinstance(link, OSError) and link.strerror), "")
-    return WireError(fault, host, detail=reason)
+    @classmethod
+    def from_exception(cls, error: BaseException, host: str, *, through_proxy: bool = False) -> "SourceError":
+        """Return the error behind an exception of the standard library or of an HTTP library that wraps one."""
+        chain = _chain(error)
+        by_proxy = any("tunnel" in str(link).lower() or "Proxy" in type(link).__name__ for link in chain)
+        known = (fault for kind, fault in _EXCEPTIONS if any(isinstance(link, kind) for link in chain))
+        fault = next(known, SourceFault.PROXY if by_proxy else SourceFault.UNREACHABLE)
+        if through_proxy and fault in (SourceFault.REFUSED, SourceFault.NAME):
+            fault = SourceFault.PROXY
+        reason = next((link.strerror for link in chain if isinstance(link, OSError) and link.strerror), "")
+        return cls(fault, host, detail=reason)
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
@@ -134,8 +141,65 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     return links
 
 
-def explain(error: WireError, subject: str) -> QwenchatError:
-    """Return the error that a person meets; `subject` is the repository or file that it was about."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often to try again after a fault, and how long to wait in between. Times are in seconds."""
+
+    first_wait_s: float = 0.5
+    longest_wait_s: float = 60.0
+    longest_retry_after_s: float = 900.0
+    """When a server asks for a longer wait than this, the download gives up."""
+    attempts_before_data: int = 4
+    """Attempts in a row without progress, before any byte has come."""
+    attempts_after_data: int = 12
+    """The same, once bytes have come: a connection that worked will come back."""
+    attempts_with_expired_urls: int = 3
+    """A signed URL that expired is replaced at the next attempt; more refusals in a row are no accident."""
+
+    def allows(self, error: SourceError, failures: int, *, has_data: bool) -> bool:
+        """Return whether another attempt follows the given number of failures in a row."""
+        if error.fault not in _TEMPORARY or (error.retry_after or 0) > self.longest_retry_after_s:
+            return False
+        if error.fault is SourceFault.URL_EXPIRED:
+            return failures < self.attempts_with_expired_urls
+        return failures < (self.attempts_after_data if has_data else self.attempts_before_data)
+
+    def wait_s(self, error: SourceError, failures: int) -> float:
+        """Return the seconds before the next attempt: what the server asks for, else doubling, with jitter."""
+        if error.retry_after is not None:
+            return error.retry_after
+        wait_s = min(self.longest_wait_s, self.first_wait_s * 2.0 ** (failures - 1))
+        return wait_s * random.uniform(0.75, 1.25)  # noqa: S311
+
+
+class Attempts:
+    """Counts the failures of one task, such as receiving one file, and waits before each retry."""
+
+    def __init__(self, policy: RetryPolicy, subject: str, report: Report, stop: threading.Event) -> None:
+        self._policy, self._subject, self._report, self._stop = policy, subject, report, stop
+        self._failures = 0
+        self._has_data = False
+
+    def wait_after(self, error: SourceError, *, progressed: bool = False) -> None:
+        """Report a failed attempt and wait until the next one is due.
+
+        `progressed` says that the attempt brought bytes: then it counts as the first failure again. Raises `error`
+        when the policy allows no more attempts, Interrupted when the download is stopped.
+        """
+        self._failures = 1 if progressed else self._failures + 1
+        self._has_data = self._has_data or progressed
+        if self._stop.is_set():
+            raise interrupted() from error
+        if not self._policy.allows(error, self._failures, has_data=self._has_data):
+            raise error
+        wait_s = self._policy.wait_s(error, self._failures)
+        self._report(Retrying(self._subject, explain(error, self._subject).message, wait_s))
+        if self._stop.wait(wait_s):
+            raise interrupted() from error
+
+
+def explain(error: SourceError, subject: str) -> QwenchatError:
+    """Return the error that the user meets; `subject` is the repository or file that it is about."""
     message, hint = _words(error.fault)
     fields = {"subject": subject, "host": error.host or subject, "status": error.status, "detail": error.detail}
     kind: type[QwenchatError] = NotFound if error.fault in _NOT_FOUND else NetworkError
@@ -143,97 +207,118 @@ def explain(error: WireError, subject: str) -> QwenchatError:
 
 
 def offline(subject: str) -> QwenchatError:
-    """Return the error for something that is not here while no connection may be opened."""
-    return explain(WireError(Fault.OFFLINE), subject)
+    """Return the error for something that is not on this machine while no connection may be opened."""
+    return explain(SourceError(SourceFault.OFFLINE), subject)
 
 
-def _words(fault: Fault) -> tuple[str, str]:
-    try_later = _("What has arrived is kept: run the same command again, or choose another source with --from.")
+def interrupted() -> Interrupted:
+    """Return the error that ends a download which was stopped."""
+    return Interrupted(
+        _("The download was stopped; what was downloaded so far is saved."),
+        _("Run the same command again to resume it."),
+    )
+
+
+def _words(fault: SourceFault) -> tuple[str, str]:
+    try_later = _(
+        "What was downloaded so far is saved: run the same command again, or choose another source with --from."
+    )
     other = _("Choose another source with --from.")
+    refused = (
+        _("{host} refuses access to {subject} (403)."),
+        _("Check that the account or its token may read it, or choose another source with --from."),
+    )
     return {
-        Fault.REPO: (
+        SourceFault.REPO: (
             _("{host} has no repository {subject}, or it is private."),
             _("Check the spelling; for a private one, log in with `hf auth login`."),
         ),
-        Fault.REVISION: (
+        SourceFault.REVISION: (
             _("{subject} has no such revision."),
-            _("Leave --revision out, or name a branch, tag or commit."),
+            _("Omit --revision, or name a branch, tag or commit."),
         ),
-        Fault.FILE: (
+        SourceFault.FILE: (
             _("There is no file {subject} on {host}."),
-            _("`qwenchat models catalog` shows what there is; for another repository, look at its page."),
+            _("`qwenchat models catalog` lists the models; for another repository, see its page."),
         ),
-        Fault.GATED: (
-            _("{subject} is open only to people who are logged in and accepted its terms."),
+        SourceFault.GATED: (
+            _("{subject} is open only to users who are logged in and accepted its terms."),
             _("Accept them on its page at {host}, then log in with `hf auth login`."),
         ),
-        Fault.GATED_FOR_TOKEN: (
+        SourceFault.GATED_FOR_TOKEN: (
             _("{subject} is not open to the account that this machine is logged in with."),
             _("Accept its terms on its page at {host} with that account, or log in with another."),
         ),
-        Fault.UNAUTHORISED: (
+        SourceFault.UNAUTHORISED: (
             _("{host} does not accept the login (401)."),
             _("Log in again with `hf auth login`, or log out with `hf auth logout`: Qwen2 needs no login."),
         ),
-        Fault.FORBIDDEN: (
-            _("{host} refuses access to {subject} (403)."),
-            _("Check that the account or its token may read it, or choose another source with --from."),
+        SourceFault.FORBIDDEN: refused,
+        SourceFault.URL_EXPIRED: refused,
+        SourceFault.NOT_FOUND: (
+            _("{host} does not have {subject} (404)."),
+            _("Check the name, or choose another source."),
         ),
-        Fault.NOT_FOUND: (_("{host} does not have {subject} (404)."), _("Check the name, or choose another source.")),
-        Fault.RANGE: (_("{host} does not send the rest of {subject} (416)."), try_later),
-        Fault.BUSY: (
-            _("{host} gets too many requests from here (429)."),
-            _("Wait some minutes and run the same command again; logging in raises the limit."),
+        SourceFault.RANGE: (_("{host} does not send the rest of {subject} (416)."), try_later),
+        SourceFault.BUSY: (
+            _("{host} received too many requests from this machine (429)."),
+            _("Wait a few minutes, then run the same command again; logging in raises the limit."),
         ),
-        Fault.SERVER: (_("{host} has a fault of its own ({status})."), try_later),
-        Fault.STATUS: (_("{host} gave an answer that makes no sense here ({status})."), other),
-        Fault.NAME: (
+        SourceFault.SERVER: (_("{host} has an internal error ({status})."), try_later),
+        SourceFault.STATUS: (_("{host} sent an unexpected answer ({status})."), other),
+        SourceFault.NAME: (
             _("The name {host} can't be resolved."),
-            _("Check the connection and the name; `--from` takes another source."),
+            _("Check the connection and the name, or choose another source with --from."),
         ),
-        Fault.REFUSED: (_("{host} refuses connections."), _("Check its address and port, or choose another source.")),
-        Fault.UNREACHABLE: (_("{host} can't be reached: {detail}."), _("Check the connection, then run it again.")),
-        Fault.PROXY: (
+        SourceFault.REFUSED: (
+            _("{host} refuses connections."),
+            _("Check its address and port, or choose another source."),
+        ),
+        SourceFault.UNREACHABLE: (
+            _("{host} can't be reached: {detail}."),
+            _("Check the connection, then run the same command again."),
+        ),
+        SourceFault.PROXY: (
             _("The proxy on the way to {host} refuses or can't be reached."),
             _("Check HTTPS_PROXY and its password; NO_PROXY names hosts to reach without it."),
         ),
-        Fault.TLS: (
+        SourceFault.TLS: (
             _("{host} can't prove who it is: {detail}."),
             _("Check the clock; behind a company's proxy, set SSL_CERT_FILE to its certificates."),
         ),
-        Fault.SILENT: (_("{host} stopped answering."), try_later),
-        Fault.DROPPED: (_("The connection to {host} broke too many times."), try_later),
-        Fault.LENGTH: (_("{host} sends {subject} with another length than it declares."), other),
-        Fault.LONG: (_("{host} sends more of {subject} than it declares."), other),
-        Fault.ENCODED: (
-            _("{host} sends {subject} compressed, which was not asked for."),
-            _("Something on the way changes it. Choose another source with --from."),
+        SourceFault.SILENT: (_("{host} stopped answering."), try_later),
+        SourceFault.DROPPED: (_("The connection to {host} broke too many times."), try_later),
+        SourceFault.LENGTH: (_("{host} sends {subject} with another length than it declares."), other),
+        SourceFault.LONG: (_("{host} sends more of {subject} than it declares."), other),
+        SourceFault.ENCODED: (
+            _("{host} sends {subject} compressed, although it was not asked to."),
+            _("Something on the way to the server changes it. Choose another source with --from."),
         ),
-        Fault.NOT_A_MODEL: (
-            _("What {host} sends in place of {subject} is not a model file."),
-            _("It may be a login page of this network: open a page in a browser, then run it again."),
+        SourceFault.NOT_A_MODEL: (
+            _("{host} sends something that is not a model file in place of {subject}."),
+            _("It may be a login page of this network: open a page in a browser, then run the same command again."),
         ),
-        Fault.WRONG_HASH: (
+        SourceFault.WRONG_HASH: (
             _("{subject} from {host} has the wrong sha256: it is damaged or not what it should be."),
-            _("Nothing of it was kept. Run it again, or choose another source with --from."),
+            _("It was deleted. Run the same command again, or choose another source with --from."),
         ),
-        Fault.BAD_HASH: (_("What {host} gives as the sha256 of {subject} can't be one."), other),
-        Fault.CHANGED: (
+        SourceFault.BAD_HASH: (_("{host} gives an invalid sha256 for {subject}."), other),
+        SourceFault.CHANGED: (
             _("{subject} was replaced on {host} while it was being downloaded."),
             _("Run the same command again to get the new one."),
         ),
-        Fault.REDIRECTS: (_("{host} sends this program round in circles or nowhere."), other),
-        Fault.LISTING: (_("{host} does not answer like a hub."), _("Check the address of the source.")),
-        Fault.UNSAFE_NAME: (
-            _("{host} names a file in a way that leads out of its folder or that a disk can't take: {subject}"),
+        SourceFault.REDIRECTS: (_("{host} redirects in circles or to an invalid address."), other),
+        SourceFault.LISTING: (_("{host} does not answer like a hub."), _("Check the address of the source.")),
+        SourceFault.UNSAFE_NAME: (
+            _("{host} gives a file a name that leads out of its folder or that a disk can't take: {subject}"),
             _("It was not downloaded. Choose another repository."),
         ),
-        Fault.OFFLINE: (
+        SourceFault.OFFLINE: (
             _("{subject} is not on this machine, and this program is offline."),
             _("Unset HF_HUB_OFFLINE and hub.offline, or take it from a folder with --from file:DIR."),
         ),
-        Fault.SOURCE_READ: (
+        SourceFault.SOURCE_READ: (
             _("{subject} can't be read: {detail}."),
             _("Check that the drive is still there, then run the same command again."),
         ),
-    }[fault]  # fmt: skip
+    }[fault]

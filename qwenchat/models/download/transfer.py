@@ -1,212 +1,166 @@
-"""One file's bytes from a source into its part, carried on after every kind of break until all are there.
+"""Receives the bytes of one file from a source into its part file, and resumes after every break until all are there.
 
-Nothing is decided here about names, locks or what a right file is: `download` does that. A part only ever grows by
-bytes that belong at its end; whatever a server sends instead leaves it as it was.
+`retry` decides whether a break is followed by another attempt. Names, locks and the check of the sha256 are `pull`'s.
+A part file only ever grows by bytes that belong at its end; whatever else a server sends leaves it as it was.
 """
 
-import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
-from qwenchat.errors import Interrupted
-from qwenchat.i18n import _
 from qwenchat.models.download import http
 from qwenchat.models.download.http import Timeouts, origin
-from qwenchat.models.download.part import Part
-from qwenchat.models.download.progress import Checking, Report, Retrying, StartedOver
-from qwenchat.models.download.retry import PASSING, Fault, WireError, explain
+from qwenchat.models.download.part import PartFile
+from qwenchat.models.download.progress import Checking, Report, StartedOver
+from qwenchat.models.download.retry import Attempts, RetryPolicy, SourceError, SourceFault, interrupted
+from qwenchat.models.file_names import is_gguf
+from qwenchat.models.sources.folder import FileBody
 from qwenchat.models.sources.source import Location, RemoteFile
-from qwenchat.models.sources.url_and_folder import FileBody
 
 _CHUNK = 1 << 20
 _MAGIC = b"GGUF"
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait for what, in seconds, and how often to try."""
-
-    timeouts: Timeouts = field(default_factory=Timeouts)
-    first_wait_s: float = 0.5
-    longest_wait_s: float = 60.0
-    longest_retry_after_s: float = 900.0
-    """A server that asks for more than this is not waited for."""
-    attempts_at_first: int = 4
-    """Attempts in a row without a byte, before any byte came."""
-    attempts: int = 12
-    """As above, once bytes have come: a connection that was there will come back."""
-    attempts_when_forbidden: int = 3
-    """A signed URL that expired is a new one the next time; more often it is no accident."""
-
-    def allows(self, error: WireError, failures: int, moved: bool) -> bool:
-        """Say whether another attempt follows the `failures`-th in a row."""
-        if error.final or error.fault not in PASSING or (error.retry_after or 0) > self.longest_retry_after_s:
-            return False
-        if error.fault is Fault.FORBIDDEN:
-            return failures < self.attempts_when_forbidden
-        return failures < (self.attempts if moved else self.attempts_at_first)
-
-    def wait_s(self, error: WireError, failures: int) -> float:
-        """Return the seconds before the next attempt: what the server asks for, else doubling with chance in it."""
-        if error.retry_after is not None:
-            return error.retry_after
-        return min(self.longest_wait_s, self.first_wait_s * 2.0 ** (failures - 1)) * random.uniform(0.75, 1.25)  # noqa: S311
-
-
 class Transfer:
-    """Fills one part. `run` belongs to one thread; `abort` may be called from any."""
+    """Fills one part file. `run` belongs to one thread; `abort` may be called from any."""
 
     def __init__(
         self,
         file: RemoteFile,
         locate: Callable[[], Location],
         *,
-        patience: Patience,
+        policy: RetryPolicy,
+        timeouts: Timeouts,
         report: Report,
         stop: threading.Event,
     ) -> None:
         self.size = file.size
-        """As the source told; where it did not, as the first response does."""
-        self.kept = 0
-        """Bytes that the part still has from before this run."""
+        """Bytes, as the source says; where it does not, as the first response does."""
+        self.resumed = 0
+        """Bytes in the part file that an earlier run left."""
         self.commit = ""
-        """The revision's full id, where the source tells it."""
+        """The full id of the revision, where the source says it."""
         self._file, self._locate = file, locate
-        self._patience, self._report, self._stop = patience, report, stop
+        self._policy, self._timeouts, self._report, self._stop = policy, timeouts, report, stop
         self._body: http.Body | FileBody | None = None
         self._validator = ""
-        """Of the bytes in the part, for `If-Range`; used only where no sha256 will prove the result."""
+        """Of the bytes in the part file, for `If-Range`; used only where no sha256 will prove the result."""
         self._from_start = False
         """The server does not send the rest: ask for all of it."""
 
-    def run(self, part: Part) -> str:
-        """Complete the part and return its sha256. What has arrived stays in the part, whatever happens.
+    def run(self, part_file: PartFile) -> str:
+        """Complete the part file and return its sha256. What has arrived stays in it, whatever happens.
 
-        Raises WireError, Interrupted when stopped, and OSError as the disk does.
+        Raises SourceError, Interrupted when stopped, and OSError as the disk does.
         """
-        self._validator = "" if self._file.sha256 else part.validator()
-        too_long = self.size is not None and part.size > self.size
-        if part.size and (too_long or not self._resumable):
-            self._clear(part)
-        self.kept = part.size
-        self._fetch(part)
-        part.sync()
+        self._validator = "" if self._file.sha256 else part_file.validator()
+        too_long = self.size is not None and part_file.size > self.size
+        if part_file.size and (too_long or not self._is_resumable):
+            self._clear(part_file)
+        self.resumed = part_file.size
+        self._receive_all(part_file)
+        part_file.sync()
         self._report(Checking(self._file.name))
-        return part.sha256(self._check)
+        return part_file.sha256(self._raise_if_stopped)
 
     def abort(self) -> None:
-        """Wake up whoever waits for bytes; set the stop event before."""
+        """Wake up a thread that waits for bytes; set the stop event before."""
         if body := self._body:
             body.abort()
 
     @property
-    def _resumable(self) -> bool:
+    def _is_resumable(self) -> bool:
         return bool(self._file.sha256 or self._validator)
 
     @property
     def _is_model(self) -> bool:
-        return self._file.name.lower().endswith(".gguf")
+        return is_gguf(self._file.name)
 
-    def _check(self) -> None:
+    def _raise_if_stopped(self) -> None:
         if self._stop.is_set():
-            raise stopped()
+            raise interrupted()
 
-    def _fetch(self, part: Part) -> None:
-        failures, moved = 0, False
-        while self.size is None or part.size != self.size:
-            before = part.size
+    def _receive_all(self, part_file: PartFile) -> None:
+        attempts = Attempts(self._policy, self._file.name, self._report, self._stop)
+        while self.size is None or part_file.size != self.size:
+            before = part_file.size
             try:
-                self._check()
-                self._attempt(part)
-            except WireError as error:
-                self._check()
-                failures = 1 if part.size > before else failures + 1
-                moved = moved or part.size > before
-                if not self._patience.allows(error, failures, moved):
-                    raise
-                self._pause(error, self._patience.wait_s(error, failures))
+                self._raise_if_stopped()
+                self._attempt(part_file)
+            except SourceError as error:
+                attempts.wait_after(error, progressed=part_file.size > before)
+                self._from_start = error.fault is SourceFault.RANGE
 
-    def _pause(self, error: WireError, wait_s: float) -> None:
-        self._from_start = error.fault is Fault.RANGE
-        self._report(Retrying(self._file.name, explain(error, self._file.name).message, wait_s))
-        self._stop.wait(wait_s)
-
-    def _attempt(self, part: Part) -> None:
-        """Take what one request gives. Raises WireError unless that completes the file."""
-        location = self._find()
-        body = self._open(location, part.size if self._resumable and not self._from_start else 0)
+    def _attempt(self, part_file: PartFile) -> None:
+        """Append what one request gives. Raises SourceError unless that completes the file."""
+        location = self._located()
+        body = self._open(location, part_file.size if self._is_resumable and not self._from_start else 0)
         try:
             self._body = body
-            self._check()
-            self._receive(body, part)
+            self._raise_if_stopped()
+            self._receive(body, part_file)
         finally:
             self._body = None
             body.close()
 
-    def _find(self) -> Location:
-        try:
-            location = self._locate()
-        except WireError as error:
-            error.final = error.fault is Fault.FORBIDDEN
-            raise
+    def _located(self) -> Location:
+        location = self._locate()
         self.commit = location.commit or self.commit
-        for known, told in ((self._file.sha256, location.sha256), (self._file.size, location.size)):
-            if known is not None and told is not None and known != told:
-                raise WireError(Fault.CHANGED, origin(location.url)[1])
+        for expected, actual in ((self._file.sha256, location.sha256), (self._file.size, location.size)):
+            if expected is not None and actual is not None and expected != actual:
+                raise SourceError(SourceFault.CHANGED, origin(location.url)[1])
         return location
 
     def _open(self, location: Location, offset: int) -> http.Body | FileBody:
         if location.path:
             return FileBody(location.path, offset, self._validator)
-        timeouts = self._patience.timeouts
-        return http.get(location.url, location.headers, offset=offset, if_range=self._validator, timeouts=timeouts)
+        try:
+            return http.get(
+                location.url, location.headers, offset=offset, if_range=self._validator, timeouts=self._timeouts
+            )
+        except SourceError as error:
+            if error.fault is SourceFault.FORBIDDEN:
+                expired = SourceFault.URL_EXPIRED
+                raise SourceError(expired, error.host, status=error.status, retry_after=error.retry_after) from error
+            raise
 
-    def _receive(self, body: http.Body | FileBody, part: Part) -> None:
+    def _receive(self, body: http.Body | FileBody, part_file: PartFile) -> None:
         if body.html and self._is_model:
-            raise WireError(Fault.NOT_A_MODEL, body.host)
+            raise SourceError(SourceFault.NOT_A_MODEL, body.host)
         if body.total is not None and self.size is not None and body.total != self.size:
-            raise WireError(Fault.LENGTH, body.host)
-        chunk = self._begin(body, part) if body.start == 0 else body.read(_CHUNK)
+            raise SourceError(SourceFault.LENGTH, body.host)
+        chunk = self._first_chunk(body, part_file) if body.start == 0 else body.read(_CHUNK)
         if self.size is None:
             self.size = body.total
         while chunk:
-            self._check()  # what an aborted connection gives is void
-            if self.size is not None and part.size + len(chunk) > self.size:
-                raise WireError(Fault.LONG, body.host)
-            part.append(chunk)
+            self._raise_if_stopped()  # what an aborted connection gives is void
+            if self.size is not None and part_file.size + len(chunk) > self.size:
+                raise SourceError(SourceFault.LONG, body.host)
+            part_file.append(chunk)
             chunk = body.read(_CHUNK)
-        self._check()
-        if self.size is not None and part.size < self.size:
-            raise WireError(Fault.DROPPED, body.host)
-        self.size = part.size
+        self._raise_if_stopped()
+        if self.size is not None and part_file.size < self.size:
+            raise SourceError(SourceFault.DROPPED, body.host)
+        self.size = part_file.size
 
-    def _begin(self, body: http.Body | FileBody, part: Part) -> bytes:
-        """Return how a whole file begins. What is kept of it gives way only to something that can be the file."""
+    def _first_chunk(self, body: http.Body | FileBody, part_file: PartFile) -> bytes:
+        """Return the beginning of a whole file. The part file is cleared only for bytes that can be the right file."""
         chunk = body.read(_CHUNK)
         while len(chunk) < len(_MAGIC) and (more := body.read(_CHUNK)):
             chunk += more
         if self._is_model and len(chunk) < len(_MAGIC):
-            raise WireError(Fault.DROPPED, body.host)
+            raise SourceError(SourceFault.DROPPED, body.host)
         if self._is_model and not chunk.startswith(_MAGIC):
-            raise WireError(Fault.NOT_A_MODEL, body.host)
-        self._check()
-        if part.size:
+            raise SourceError(SourceFault.NOT_A_MODEL, body.host)
+        self._raise_if_stopped()
+        if part_file.size:
             self._report(StartedOver(self._file.name))
-            self._clear(part)
+            self._clear(part_file)
         if self._file.sha256 is None:
             self._validator = body.validator
-            part.keep_validator(body.validator)
+            part_file.save_validator(body.validator)
         return chunk
 
-    def _clear(self, part: Part) -> None:
-        part.clear()
-        self.kept = 0
+    def _clear(self, part_file: PartFile) -> None:
+        part_file.clear()
+        self.resumed = 0
         self._validator = ""
-
-
-def stopped() -> Interrupted:
-    """Return the error that ends a download which was stopped."""
-    return Interrupted(
-        _("The download was stopped; what has arrived is kept."), _("Run the same command again to carry it on.")
-    )

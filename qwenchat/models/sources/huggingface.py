@@ -1,4 +1,4 @@
-"""The Hugging Face hub and every mirror that speaks its API, through huggingface_hub; the bytes go through `transfer`.
+"""The Hugging Face hub and every mirror with the same API, through huggingface_hub, which moves no bytes here.
 
 The stored token belongs to https://huggingface.co. Every other endpoint gets `token=False`: with `None`
 huggingface_hub would send it the stored token.
@@ -20,10 +20,10 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import ModelInfo
 
 from qwenchat.models.download.http import no_certificates, origin, proxy_of, retry_after
-from qwenchat.models.download.retry import Fault, WireError, of_exception, of_status
+from qwenchat.models.download.retry import SourceError, SourceFault
 from qwenchat.models.sources.source import Location, RemoteFile
 
-HOME = "https://huggingface.co"
+PUBLIC_HUB = "https://huggingface.co"
 MIRROR = "https://hf-mirror.com"
 _TIMEOUT_S = 15.0
 
@@ -34,17 +34,17 @@ class HubSource:
     def __init__(self, name: str, endpoint: str, token: str | None = None) -> None:
         self._name, self._endpoint = name, endpoint.rstrip("/")
         self._token: str | bool = token or False
-        constants.HF_HUB_DISABLE_TELEMETRY = True  # else it asks the public hub, too, what it should tell about us
+        constants.HF_HUB_DISABLE_TELEMETRY = True  # otherwise it also contacts the public hub
 
     @classmethod
     def at(cls, name: str, endpoint: str) -> "HubSource":
         """Return the hub at an endpoint, with the stored token if it belongs there."""
-        return cls(name, endpoint, get_token() if origin(endpoint) == origin(HOME) else None)
+        return cls(name, endpoint, get_token() if origin(endpoint) == origin(PUBLIC_HUB) else None)
 
     @classmethod
-    def home(cls, environ: Mapping[str, str]) -> "HubSource":
-        """Return the hub that HF_ENDPOINT names, the public one if it names none."""
-        return cls.at("hf", environ.get("HF_ENDPOINT") or HOME)
+    def public(cls, environ: Mapping[str, str]) -> "HubSource":
+        """Return the hub that HF_ENDPOINT names, the public hub if it is not set."""
+        return cls.at("hf", environ.get("HF_ENDPOINT") or PUBLIC_HUB)
 
     @property
     def name(self) -> str:
@@ -58,51 +58,51 @@ class HubSource:
             )
             return _files(info)
         except Exception as error:
-            raise self._fault(error) from error
+            raise self._source_error(error) from error
 
     def locate(self, repo: str, revision: str, name: str) -> Location:
         try:
             url = hf_hub_url(repo, name, revision=revision or None, endpoint=self._endpoint)
             found = get_hf_file_metadata(url, token=self._token, timeout=_TIMEOUT_S, endpoint=self._endpoint)
         except Exception as error:
-            raise self._fault(error) from error
+            raise self._source_error(error) from error
         etag = (found.etag or "").lower()
         same_hub = origin(found.location) == origin(self._endpoint)
         return Location(
             found.location,
-            (("Authorization", f"Bearer {self._token}"),) if same_hub and self._token else (),
-            found.size,
-            etag if len(etag) == 64 else None,
-            found.commit_hash or "",
+            headers=(("Authorization", f"Bearer {self._token}"),) if same_hub and self._token else (),
+            size=found.size,
+            sha256=etag if len(etag) == 64 else None,
+            commit=found.commit_hash or "",
         )
 
-    def _fault(self, error: Exception) -> WireError:
-        """Return what an exception of huggingface_hub means. Anything unforeseen is no hub's answer."""
+    def _source_error(self, error: Exception) -> SourceError:
+        """Return what an exception of huggingface_hub means. An exception that is a bug is raised as it is."""
         host = origin(self._endpoint)[1]
-        kinds: tuple[tuple[type[Exception], Fault], ...] = (
-            (GatedRepoError, Fault.GATED_FOR_TOKEN if self._token else Fault.GATED),
-            (RepositoryNotFoundError, Fault.REPO),
-            (RevisionNotFoundError, Fault.REVISION),
-            (EntryNotFoundError, Fault.FILE),
-            (OfflineModeIsEnabled, Fault.OFFLINE),
-            (HFValidationError, Fault.REPO),
-            (httpx2.TooManyRedirects, Fault.REDIRECTS),
-            (httpx2.DecodingError, Fault.LISTING),
-            (httpx2.TimeoutException, Fault.SILENT),
-            (httpx2.InvalidURL, Fault.PROXY if host else Fault.LISTING),  # its words may hold a proxy's password
+        kinds: tuple[tuple[type[Exception], SourceFault], ...] = (
+            (GatedRepoError, SourceFault.GATED_FOR_TOKEN if self._token else SourceFault.GATED),
+            (RepositoryNotFoundError, SourceFault.REPO),
+            (RevisionNotFoundError, SourceFault.REVISION),
+            (EntryNotFoundError, SourceFault.FILE),
+            (OfflineModeIsEnabled, SourceFault.OFFLINE),
+            (HFValidationError, SourceFault.REPO),
+            (httpx2.TooManyRedirects, SourceFault.REDIRECTS),
+            (httpx2.DecodingError, SourceFault.LISTING),
+            (httpx2.TimeoutException, SourceFault.SILENT),
+            (httpx2.InvalidURL, SourceFault.PROXY if host else SourceFault.LISTING),  # may name a proxy's password
         )
         for kind, fault in kinds:
             if isinstance(error, kind):
-                return WireError(fault, host)
+                return SourceError(fault, host)
         if isinstance(error, HfHubHTTPError):
             wait = retry_after(error.response.headers.get("Retry-After", ""))
-            return of_status(error.response.status_code, host, wait)
+            return SourceError.from_status(error.response.status_code, host, wait)
         if isinstance(error, httpx2.TransportError):
-            return of_exception(error, host, through_proxy=proxy_of(self._endpoint) is not None)
+            return SourceError.from_exception(error, host, through_proxy=proxy_of(self._endpoint) is not None)
         if isinstance(error, (ValueError, TypeError, KeyError, AttributeError, RecursionError)):
-            return WireError(Fault.LISTING, host)
-        if isinstance(error, OSError):  # raised where the HTTP client is made, which reads its certificates
-            return of_exception(no_certificates(error), host)
+            return SourceError(SourceFault.LISTING, host)
+        if isinstance(error, OSError):  # raised when the HTTP client reads its certificates
+            return SourceError.from_exception(no_certificates(error), host)
         raise error
 
 

@@ -1,4 +1,4 @@
-"""ModelScope through its own HTTP API, which is not the Hugging Face hub's. No login, no client of theirs."""
+"""ModelScope through its own HTTP API, which differs from that of the Hugging Face hub. No login is needed."""
 
 from urllib.parse import quote, urlencode
 
@@ -6,10 +6,10 @@ import msgspec
 
 from qwenchat.models.download import http
 from qwenchat.models.download.http import origin
-from qwenchat.models.download.retry import Fault, WireError
+from qwenchat.models.download.retry import SourceError, SourceFault
 from qwenchat.models.sources.source import Location, RemoteFile
 
-HOME = "https://www.modelscope.cn"
+HOST_URL = "https://www.modelscope.cn"
 
 
 class _File(msgspec.Struct, frozen=True, rename="pascal"):
@@ -28,9 +28,9 @@ class _Answer(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 class ModelScopeSource:
-    """Implements `source.Source`. Its default revision is `master`; `main` is taken for it."""
+    """Implements `source.Source`. Its default revision is `master`; `main` stands for it too."""
 
-    def __init__(self, endpoint: str = HOME) -> None:
+    def __init__(self, endpoint: str = HOST_URL) -> None:
         self._endpoint = endpoint.rstrip("/")
 
     @property
@@ -43,10 +43,10 @@ class ModelScopeSource:
             answer = http.get_json(self._url(repo, "repo/files", Revision=_branch(revision), Recursive="True"))
             listed = msgspec.convert(answer, _Answer).data.files
         except msgspec.ValidationError as error:
-            raise WireError(Fault.LISTING, host) from error
-        except WireError as error:
-            if error.fault is Fault.NOT_FOUND:
-                raise WireError(Fault.REVISION if revision else Fault.REPO, host, status=404) from error
+            raise SourceError(SourceFault.LISTING, host) from error
+        except SourceError as error:
+            if error.fault is SourceFault.NOT_FOUND:
+                raise SourceError(SourceFault.REVISION if revision else SourceFault.REPO, host, status=404) from error
             raise
         return [RemoteFile(file.path, file.size, file.sha256 or None) for file in listed if file.type != "tree"]
 

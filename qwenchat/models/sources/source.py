@@ -1,6 +1,6 @@
-"""Where model files come from: the few questions that every hub, mirror, URL or folder can answer.
+"""What every hub, mirror, URL or folder can answer: which files there are, and where the bytes of one file are.
 
-A source lists and locates; it moves no bytes (`transfer` does) and knows nothing of where they will lie (`place`).
+A source moves no bytes (`download.transfer` does) and does not know where they will lie (`download.destination`).
 """
 
 from dataclasses import dataclass, field
@@ -17,34 +17,34 @@ class RemoteFile:
     size: int | None
     """Bytes; None where the source does not say."""
     sha256: str | None
-    """As the source spells it, until `choice.choose` has checked it; None where the source does not say."""
+    """As the source spells it, until `plan.select_files` has checked it; None where the source does not say."""
 
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where one file's bytes are right now. Signed URLs expire, so it is asked for anew on each attempt."""
+    """Where the bytes of one file are right now. Signed URLs expire, so each attempt asks again."""
 
     url: str = field(repr=False)
-    """Of http or https; what a server calls `file:` is never opened."""
+    """An http or https URL; a `file:` URL from a server is never opened."""
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """For the URL's own origin and for no other."""
     size: int | None = None
     sha256: str | None = None
     commit: str = ""
-    """The revision's full id, where the source has one."""
+    """The full id of the revision, where the source has one."""
     path: Path | None = None
     """A file on this machine, in place of a URL."""
 
 
 class Source(Protocol):
-    """A place to get models from. Its methods block and may be called from several threads at once.
+    """Where models come from. Its methods block and may be called from several threads at once.
 
-    Both raise `faults.WireError`, whose fault says whether trying again makes sense.
+    Both raise `retry.SourceError`; its fault says whether a retry makes sense.
     """
 
     @property
     def name(self) -> str:
-        """What a person calls it, such as `hf`."""
+        """The name that users give it, such as `hf`."""
         ...
 
     def files(self, repo: str, revision: str) -> list[RemoteFile]:
@@ -52,5 +52,5 @@ class Source(Protocol):
         ...
 
     def locate(self, repo: str, revision: str, name: str) -> Location:
-        """Return where to get one file from."""
+        """Return where the bytes of one file are."""
         ...

@@ -25,7 +25,7 @@ from pygments.formatters.html import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
-from qwenchat.chat.conversation import Attachment, Role
+from qwenchat.chat.message import Attachment, Role
 from qwenchat.i18n import _
 from qwenchat.sessions.archive import Archive
 from qwenchat.sessions.exporters import Format

@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from qwenchat.chat.conversation import Message, Session
+from qwenchat.chat.message import Message
+from qwenchat.chat.session import Session
 from qwenchat.i18n import _
 from qwenchat.sessions.archive import Archive, BadRecord
 from qwenchat.sessions.exporters.json import VERSION

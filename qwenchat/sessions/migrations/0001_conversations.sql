@@ -1,7 +1,7 @@
 -- Sessions, their messages as trees, pieces of answers that are still streaming, and attached files.
 -- Times are Unix milliseconds. `n` is a row's short name inside the database; `id` is what the world knows.
 -- The longest columns stand last, so that the short ones are read without them.
--- Each table has its own number of columns: `sessions recover` tells them apart by it. Add columns at the end only.
+-- Each table has its own number and kinds of columns: `sessions recover` tells them apart by it. Add columns at the end only.
 
 PRAGMA application_id = 1364673870; -- "QWEN"
 

@@ -3,7 +3,7 @@
 Words that could not be sent return to the prompt. What is answered is shown by `streaming`.
 """
 
-from qwenchat.chat.conversation import Attachment, Message
+from qwenchat.chat.message import Attachment, Message
 from qwenchat.errors import QwenchatError
 from qwenchat.tui import editor
 from qwenchat.tui.controllers.context import ChatContext
@@ -73,7 +73,7 @@ class AskController:
             await self._drafts.give_back(session_id, text, files)
             raise
         if session_id == self._open.id:
-            await self._open.show_question(question)
+            self._open.show_question(question)
             self._context.transcript.follow()
             await self._drafts.save()
             self._open.relabel(await self._context.chats.sessions.labels(session_id))
@@ -82,10 +82,10 @@ class AskController:
 
     async def _edit(self, question: Message, text: str) -> None:
         try:
-            await self._context.chats.edit(question, text)
+            edited = await self._context.chats.edit(question, text)
         except QwenchatError:
             await self._drafts.give_back(question.session, text)
             raise
         if question.session == self._open.id:
-            await self._open.reload()
+            await self._open.show_edited(edited)
             self._context.transcript.follow()

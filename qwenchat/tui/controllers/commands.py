@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from qwenchat.chat.conversation import Attachment
+from qwenchat.chat.message import Attachment
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _, labelled
 from qwenchat.tui import slash_commands

@@ -23,8 +23,8 @@ from qwenchat.tui.widgets.prompt import Prompt
 from qwenchat.tui.widgets.sidebar import Sidebar
 
 if TYPE_CHECKING:
-    from qwenchat.runtime.chat_service import Chats
-    from qwenchat.runtime.downloads import Download, Downloads
+    from qwenchat.runtime.chat_service import ChatService
+    from qwenchat.runtime.downloads import BackgroundDownloads, Download
     from qwenchat.runtime.events import ChatEvent
     from qwenchat.runtime.model_manager import EngineFactory
 
@@ -54,18 +54,18 @@ class ChatContext:
         self._on_event, self._on_download = on_event, on_download
 
     @cached_property
-    def chats(self) -> "Chats":
+    def chats(self) -> "ChatService":
         """What answers questions; made when it is first used, which is after the first frame."""
-        from qwenchat.runtime.chat_service import Chats  # noqa: PLC0415 - the screen is drawn without it
+        from qwenchat.runtime.chat_service import ChatService  # noqa: PLC0415 - the screen is drawn without it
 
-        return Chats(self.program, self._on_event, self._new_engine)
+        return ChatService(self.program, self._on_event, self._new_engine)
 
     @cached_property
-    def downloads(self) -> "Downloads":
+    def downloads(self) -> "BackgroundDownloads":
         """What is being downloaded in the background; its threads report to the screen's loop."""
-        from qwenchat.runtime.downloads import Downloads  # noqa: PLC0415 - the screen is drawn without it
+        from qwenchat.runtime.downloads import BackgroundDownloads  # noqa: PLC0415 - the screen is drawn without it
 
-        downloads = Downloads(self.program)
+        downloads = BackgroundDownloads(self.program)
         downloads.listen(self._on_download)
         return downloads
 

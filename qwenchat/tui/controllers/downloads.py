@@ -25,13 +25,13 @@ class DownloadController:
 
     def report(self, download: "Download") -> None:
         """Show how a download is doing."""
-        from qwenchat.runtime.downloads import State  # noqa: PLC0415 - the screen is drawn without it
+        from qwenchat.runtime.downloads import DownloadState  # noqa: PLC0415 - the screen is drawn without it
 
-        self._header.downloading = self._context.downloads.in_brief()
-        if download.state is State.DONE:
+        self._header.downloading = self._context.downloads.summary()
+        if download.state is DownloadState.DONE:
             words = _("{model} is here. Ctrl+O or /model {model} takes it.")
             self._context.notify(words.format(model=clean_line(download.reference)))
-        elif download.state is State.FAILED:
+        elif download.state is DownloadState.FAILED:
             why, hint = _("The download failed."), _("/downloads shows it; resume it there.")
             error = download.error or QwenchatError(why)
             message = labelled(download.reference, error.message)

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from textual.timer import Timer
 
-from qwenchat.chat.conversation import Attachment, Message
+from qwenchat.chat.message import Attachment, Message
 from qwenchat.errors import NotFound, QwenchatError
 from qwenchat.text.safe import joined
 from qwenchat.tui.controllers.context import ChatContext

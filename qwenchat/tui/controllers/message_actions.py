@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from qwenchat.chat.conversation import Message, Role, Status
+from qwenchat.chat.message import Message, Role, Status
 from qwenchat.errors import FileError
 from qwenchat.i18n import _
 from qwenchat.paths import at_home
@@ -33,7 +33,7 @@ class MessageActions:
     def regenerate(self) -> None:
         """Answer the selected question, or that of the selected answer, once more."""
         question = self._question()
-        if question and self._context.chats.waits(question):
+        if question and self._context.chats.is_waiting(question):
             self._context.notify(_("This question waits for its answer already."))
         elif question:
             self._context.chats.regenerate(question)
@@ -44,7 +44,7 @@ class MessageActions:
         if not answer or answer.status is Status.STREAMING:
             return
         if answer.text:
-            self._context.chats.resume(answer)
+            self._context.chats.continue_answer(answer)
         else:
             self.regenerate()
 

@@ -6,9 +6,10 @@ An action is about the session under the cursor where the list has the focus, el
 import asyncio
 from dataclasses import replace
 
-from qwenchat.chat.conversation import Session
+from qwenchat.chat.session import Session
+from qwenchat.errors import Recovery, RecoveryKind
 from qwenchat.i18n import _, ngettext
-from qwenchat.runtime.events import Offer
+from qwenchat.runtime.model_choice import lasting_reference
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.navigation import NavigationController
 from qwenchat.tui.controllers.undo import UndoController
@@ -36,26 +37,27 @@ class SessionActions:
 
     async def _use_model(self, session: Session, reference: str) -> None:
         chats = self._context.chats
-        reference = self._context.program.lasting(reference)
+        reference = lasting_reference(self._context.program, reference)
         if not self._open.view.queue.running:
             await chats.model.load(replace(session, model=reference))
         self._open.relabel(await chats.sessions.change(session.id, model=reference))
         failed = self._open.failure_of(session.id)
-        if failed and Offer.OTHER_MODEL in failed.offers:
-            await chats.retry(session.id, Offer.OTHER_MODEL)
+        other_model = Recovery(RecoveryKind.OTHER_MODEL)
+        if failed and other_model in failed.recoveries:
+            await chats.retry(session.id, other_model)
 
     def recover(self, number: int) -> None:
-        """Do what a user chose about the failure that is shown: the offer of this number."""
+        """Carry out the recovery of this number from the failure that is shown."""
         failed = self._open.view.failure
-        if not failed or number >= len(failed.offers):  # it was taken already, or another chat was opened
+        if not failed or number >= len(failed.recoveries):  # it was taken already, or another chat was opened
             return
-        offer = failed.offers[number]
+        recovery = failed.recoveries[number]
         self._context.prompt.area.focus()
-        if offer is Offer.OTHER_MODEL:
+        if recovery.kind is RecoveryKind.OTHER_MODEL:
             self.choose_model()
         else:
             self._open.forget_failure(failed.session)
-            self._context.run(self._context.chats.retry(failed.session, offer))
+            self._context.run(self._context.chats.retry(failed.session, recovery))
 
     def open_settings(self) -> None:
         """Change model, system prompt and sampling of the open chat."""

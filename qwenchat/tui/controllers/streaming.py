@@ -6,11 +6,11 @@ view.
 
 import time
 
-from qwenchat.chat.conversation import Message
-from qwenchat.chat.events import Delta, Ended, LeftOut, Prefilling, Saved, TurnEvent
+from qwenchat.chat.events import PartGrew, Prefilling, Trimmed, TurnEnded, TurnEvent, TurnStarted
+from qwenchat.chat.message import Message, ToolResult
 from qwenchat.chat.quality import Fault, fault_of
 from qwenchat.i18n import _, ngettext
-from qwenchat.runtime.events import ChatEvent, Failed, Happened, Loaded, LoadingModel, Queue
+from qwenchat.runtime.events import ChatEvent, ModelLoaded, ModelLoading, QueueChanged, TurnFailed, TurnReported
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.token_counts import TokenCountController
 
@@ -33,51 +33,48 @@ class StreamingController:
     async def report(self, event: ChatEvent) -> None:
         """Show an event of the runtime, if it is of concern here."""
         match event:
-            case Happened(session, turn, offset) if session == self._open.id:
-                await self._report_turn(turn, offset)
-            case Happened(event=Ended()):
+            case TurnReported(session, turn) if session == self._open.id:
+                await self._report_turn(turn)
+            case TurnReported(event=TurnEnded()):
                 self._context.notify(_("An answer in another chat is ready."))
                 self._context.sidebar.reload()
-            case LoadingModel(reference, fraction):
+            case ModelLoading(reference, fraction):
                 self._open.show_activity(_("loading {model}").format(model=reference), fraction)
-            case Loaded(info=info):
+            case ModelLoaded(info=info):
                 self._open.show_activity()
                 for warning in info.warnings:
                     self._context.notify(warning, warning=True)
                 self._counts.count_soon()
-            case Queue():
+            case QueueChanged():
                 self._open.show_queue(event)
                 if not event.running:
                     self._open.show_activity()
-            case Failed():
+            case TurnFailed():
                 await self._report_failure(event)
 
-    async def _report_turn(self, event: TurnEvent, offset: int) -> None:
+    async def _report_turn(self, event: TurnEvent) -> None:
         match event:
-            case Saved(question, answer):
+            case TurnStarted(question, answer):
                 await self._begin(question, answer)
-            case LeftOut(first_kept=first_seen):
+            case Trimmed(first_seen=first_seen):
                 self._open.show_first_seen(first_seen)
             case Prefilling(done, total, speed, left):
                 words = _("reading {done:,} of {total:,} tokens · {left:.0f} s left · {speed:.0f}/s").format(
                     done=done, total=total, speed=speed, left=left
                 )
                 self._open.show_activity(words, done / total if total else 1.0)
-            case Delta(text, token_ids):
+            case PartGrew(index, offset, fragment):
                 if streaming := self._open.view.streaming:
-                    self._transcript.append(streaming, text, offset)
-                self._show_speed(len(token_ids))
-            case Ended(answer):
+                    self._transcript.append(streaming, fragment, index=index, offset=offset)
+                if not isinstance(fragment, ToolResult):
+                    self._show_speed(len(fragment.token_ids))
+            case TurnEnded(answer):
                 await self._end(answer)
 
     async def _begin(self, question: Message, answer: Message) -> None:
         self._tokens, self._since = 0, 0.0
         self._open.show_warning()
-        branch = self._open.view.branch
-        if branch and branch[-1].id == question.id != answer.id:  # the usual case, whatever the length of the chat
-            self._open.append(answer)
-        else:
-            await self._open.reload()
+        await self._open.begin_answer(question, answer)
         self._transcript.follow()
         self._open.relabel(await self._context.chats.sessions.labels(question.session))
 
@@ -90,7 +87,7 @@ class StreamingController:
             self._open.show_warning(f"⚠ {what} {hint}")
         self._open.relabel(await self._context.chats.sessions.labels(answer.session))
 
-    async def _report_failure(self, failed: Failed) -> None:
+    async def _report_failure(self, failed: TurnFailed) -> None:
         self._open.show_activity()
         self._open.add_failure(failed)
         if failed.session == self._open.id:

@@ -8,6 +8,7 @@ from qwenchat.errors import Interrupted
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.drafts import DraftController
 from qwenchat.tui.session_view import SessionView, ViewChange
+from qwenchat.tui.widgets.gauge import ContextUsage
 
 _COUNT_AFTER_S = 0.25
 
@@ -58,12 +59,12 @@ class TokenCountController:
             at = [message.id for message in branch].index(editing.id)
             branch, attachments = branch[:at], editing.attachments
         model, session_id = self._context.chats.model, self._open.id
-        fill = await model.count(self._open.session, branch, text, attachments)
+        plan = await model.plan(self._open.session, branch, text, attachments)
         if session_id != self._open.id:
             return
-        self._open.show_fill(fill)
-        if fill and not fill.too_long and not editing:
-            self._open.show_first_seen(fill.first_seen)
+        self._open.show_usage(ContextUsage.of(plan) if plan else None)
+        if plan and not plan.too_long and not editing:
+            self._open.show_first_seen(plan.first_seen)
         if attachments:
             counts = {one.digest: await model.count_file(one) for one in attachments}
             self._prompt.show_tokens({digest: count for digest, count in counts.items() if count is not None})

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from qwenchat.chat.conversation import Session
+from qwenchat.chat.session import Session
 from qwenchat.errors import StoreError
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
@@ -59,7 +59,7 @@ class UndoController:
         store, session_id = self._context.program.store, self._context.open.id
         if message_id := await asyncio.to_thread(store.trash.last_message, session_id):
             return self._deleted_message(session_id, message_id)
-        trashed = await asyncio.to_thread(store.shelf.newest, 1, trashed=True)
+        trashed = await asyncio.to_thread(store.listing.newest, 1, trashed=True)
         return self._deleted_session(trashed[0].session) if trashed else None
 
     def _deleted_message(self, session_id: str, message_id: str) -> Deletion:

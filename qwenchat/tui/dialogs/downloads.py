@@ -13,7 +13,7 @@ from textual.types import CSSPathType
 from textual.widgets import Button, Static
 
 from qwenchat.i18n import _
-from qwenchat.runtime.downloads import Download, Downloads, State, state_words
+from qwenchat.runtime.downloads import BackgroundDownloads, Download, DownloadState, state_text
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.dialogs.dialog import Dialog, button, plain, relabel
 from qwenchat.tui.dialogs.small import ConfirmScreen
@@ -46,10 +46,10 @@ class DownloadRow(Horizontal):
         """Show how it stands now."""
         self.download = download
         self.query_one(".bar", Static).update(_bar(download))
-        self.query_one(".state", Static).update(clean_line(state_words(download), 300))
-        running, turn = download.state is State.RUNNING, self.query_one("#turn", Button)
+        self.query_one(".state", Static).update(clean_line(state_text(download), 300))
+        running, turn = download.state is DownloadState.RUNNING, self.query_one("#turn", Button)
         relabel(turn, _("Pause") if running else _("Resume"))
-        turn.display = self.query_one("#cancel").display = download.state is not State.DONE
+        turn.display = self.query_one("#cancel").display = download.state is not DownloadState.DONE
 
 
 class DownloadList(Vertical, EndsItsWork):
@@ -62,7 +62,7 @@ class DownloadList(Vertical, EndsItsWork):
             super().__init__()
             self.download = download
 
-    def __init__(self, downloads: Downloads) -> None:
+    def __init__(self, downloads: BackgroundDownloads) -> None:
         super().__init__()
         self._downloads = downloads
         self._leave: Callable[[], None] | None = None
@@ -84,7 +84,7 @@ class DownloadList(Vertical, EndsItsWork):
 
     async def _show(self, download: Download) -> None:
         row = next((row for row in self.query(DownloadRow) if row.download.reference == download.reference), None)
-        if download.state is State.GIVEN_UP:
+        if download.state is DownloadState.CANCELLED:
             if row:
                 await row.remove()
         elif row:
@@ -96,7 +96,7 @@ class DownloadList(Vertical, EndsItsWork):
     def _turn(self, event: Button.Pressed) -> None:
         event.stop()
         download = _row_of(event.button).download
-        if download.state is State.RUNNING:
+        if download.state is DownloadState.RUNNING:
             self._downloads.pause(download.reference)
         else:
             self._downloads.start(download.reference)
@@ -117,7 +117,7 @@ class DownloadsScreen(Dialog[None]):
 
     CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "model.tcss"]
 
-    def __init__(self, downloads: Downloads) -> None:
+    def __init__(self, downloads: BackgroundDownloads) -> None:
         super().__init__()
         self._downloads = downloads
 
@@ -136,8 +136,8 @@ def _row_of(widget: Button) -> DownloadRow:
 
 def _bar(download: Download) -> Content:
     name = set_cell_size(clean_line(download.reference, 60), _NAME)
-    if download.share is None:
+    if download.fraction is None:
         return Content(name)
-    full = round(download.share * _BAR)
+    full = round(download.fraction * _BAR)
     bar = ("━" * full, "$primary"), ("─" * (_BAR - full), "$text-muted")
-    return Content.assemble(name, " ", *bar, f" {download.share:4.0%}")
+    return Content.assemble(name, " ", *bar, f" {download.fraction:4.0%}")

@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from textual.types import CSSPathType
 from textual.widgets import Button, Input, Select, Static
 
-from qwenchat.chat.conversation import Session
+from qwenchat.chat.session import Session
 from qwenchat.errors import QwenchatError, WrongUse
 from qwenchat.i18n import _, labelled, ngettext
 from qwenchat.paths import at_home

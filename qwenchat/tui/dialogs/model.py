@@ -19,16 +19,16 @@ from textual.widgets.option_list import Option
 
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
-from qwenchat.models.reference import LocalFile, OnHub, Published, parse
+from qwenchat.models.reference import CatalogueReference, FileReference, HubReference, parse
 from qwenchat.paths import at_home
-from qwenchat.runtime.downloads import Downloads, State
+from qwenchat.runtime.downloads import BackgroundDownloads, DownloadState
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import human_size
 from qwenchat.tui.dialogs.dialog import Complaint, Dialog, button, buttons, plain, relabel
 from qwenchat.tui.dialogs.downloads import DownloadList
 from qwenchat.tui.dialogs.fields import CarefulList, Filter, PathSuggester, aligned
 from qwenchat.tui.dialogs.small import ConfirmScreen, TextScreen
-from qwenchat.tui.model_choices import Offer, Survey, headings, survey
+from qwenchat.tui.model_choices import ModelChoice, ModelChoices, headings, model_choices
 from qwenchat.tui.textual_private import EndsItsWork
 
 
@@ -45,18 +45,20 @@ class ModelList(Vertical, EndsItsWork):
     class Surveyed(Message):
         """The machine and its models were looked at."""
 
-        def __init__(self, found: Survey) -> None:
+        def __init__(self, found: ModelChoices) -> None:
             super().__init__()
             self.found = found
 
-    def __init__(self, program: Program, downloads: Downloads, current: str = "", *, every: bool = True) -> None:
+    def __init__(
+        self, program: Program, downloads: BackgroundDownloads, current: str = "", *, every: bool = True
+    ) -> None:
         super().__init__()
         self._program, self._downloads, self._every = program, downloads, every
-        self._survey: Survey | None = None
-        self._shown: list[Offer | None] = []
-        """What each line of the list offers; None for headings."""
+        self._choices: ModelChoices | None = None
+        self._shown: list[ModelChoice | None] = []
+        """The model of each line of the list; None for headings."""
         self._width = 0
-        self._described: Offer | None = None
+        self._described: ModelChoice | None = None
         self._wanted = current
         """What to highlight when the list is made anew."""
 
@@ -75,7 +77,7 @@ class ModelList(Vertical, EndsItsWork):
         self._look()
 
     @property
-    def highlighted(self) -> Offer | None:
+    def highlighted(self) -> ModelChoice | None:
         """The model that Enter is about."""
         at = self.query_one(OptionList).highlighted
         return self._shown[at] if at is not None and at < len(self._shown) else None
@@ -83,69 +85,75 @@ class ModelList(Vertical, EndsItsWork):
     @work(exclusive=True, group="survey")
     async def _look(self) -> None:
         try:
-            self._survey = await asyncio.to_thread(survey, self._program)
+            self._choices = await asyncio.to_thread(model_choices, self._program)
         except QwenchatError as error:
             self.query_one(Complaint).show(error)
             return
         if not self._wanted:
-            best = next((offer for offer in self._survey.offers if offer.recommended), None)
+            best = next((choice for choice in self._choices.choices if choice.is_recommended), None)
             self._wanted = best.reference if best else ""
         self._show()
-        self.post_message(self.Surveyed(self._survey))
+        self.post_message(self.Surveyed(self._choices))
 
     def _show(self) -> None:
         """Make the list anew, for what is typed and the room there is."""
-        if self._survey is None:
+        if self._choices is None:
             return
         typed = self.query_one(Input).value.strip()
         words = typed.casefold().split()
-        here = [offer for offer in self._survey.here if offer.matches(words)]
-        others = [o for o in self._survey.catalogue if o.matches(words) and (words or self._every or o.best_of_size)]
+        here = [choice for choice in self._choices.here if choice.matches(words)]
+        others = [
+            choice
+            for choice in self._choices.catalogue
+            if choice.matches(words) and (words or self._every or choice.is_best_of_size)
+        ]
         named = [] if here or others else self._named(typed)
         groups = [
             (headings(_("On this machine"), _("where")), here),
             (headings(_("To download"), _("download")), others),
             (headings(_("By its name"), ""), named),
         ]
-        rows: list[tuple[list[str], Offer | None]] = []
-        for titles, offers in groups:
-            rows += [(titles, None), *((self._row(offer), offer) for offer in offers)] if offers else []
-        self._shown = [offer for _row, offer in rows]
+        rows: list[tuple[list[str], ModelChoice | None]] = []
+        for titles, choices in groups:
+            rows += [(titles, None), *((self._row(choice), choice) for choice in choices)] if choices else []
+        self._shown = [choice for _row, choice in rows]
         lines = aligned([row for row, _offer in rows], max(10, self.size.width - 2))
         listed = self.query_one(OptionList)
         listed.clear_options()
         listed.add_options(
-            Option(line) if offer else Option(Content.styled(line, "bold"), disabled=True)
-            for line, offer in zip(lines, self._shown, strict=True)
+            Option(line) if choice else Option(Content.styled(line, "bold"), disabled=True)
+            for line, choice in zip(lines, self._shown, strict=True)
         )
         listed.highlighted = self._place()
         if not self._shown:
             self._describe(None)
 
     def _place(self) -> int | None:
-        lines = [at for at, offer in enumerate(self._shown) if offer]
-        wanted = [at for at in lines if (offer := self._shown[at]) and offer.answers_to(self._wanted)]
+        lines = [at for at, choice in enumerate(self._shown) if choice]
+        wanted = [at for at in lines if (choice := self._shown[at]) and choice.answers_to(self._wanted)]
         return next(iter(wanted or lines), None)
 
-    def _row(self, offer: Offer) -> list[str]:
-        row = offer.row()
-        if not offer.entry and (download := self._downloads.get(offer.reference)):
-            row[-1] = {State.RUNNING: _("downloading"), State.PAUSED: _("paused")}.get(download.state, row[-1])
+    def _row(self, choice: ModelChoice) -> list[str]:
+        row = choice.row()
+        if not choice.local and (download := self._downloads.get(choice.reference)):
+            row[-1] = {DownloadState.RUNNING: _("downloading"), DownloadState.PAUSED: _("paused")}.get(
+                download.state, row[-1]
+            )
         return row
 
-    def _named(self, typed: str) -> list[Offer]:
+    def _named(self, typed: str) -> list[ModelChoice]:
         """Return what is typed as a model, where it can be one: a file here, or a repository on the hub."""
         try:
-            reference = parse(typed, self._program.catalog)
+            reference = parse(typed, self._program.catalogue)
         except QwenchatError:
             is_address = typed.startswith(("http://", "https://"))
-            return [Offer(typed)] if is_address else []
-        return [Offer(typed)] if isinstance(reference, LocalFile | OnHub | Published) else []
+            return [ModelChoice(typed)] if is_address else []
+        return [ModelChoice(typed)] if isinstance(reference, FileReference | HubReference | CatalogueReference) else []
 
-    def _is_file(self, offer: Offer) -> bool:
-        if offer.entry or offer.published or "://" in offer.reference:
+    def _is_file(self, choice: ModelChoice) -> bool:
+        if choice.local or choice.published or "://" in choice.reference:
             return False
-        return isinstance(parse(offer.reference, self._program.catalog), LocalFile)
+        return isinstance(parse(choice.reference, self._program.catalogue), FileReference)
 
     @on(Input.Changed)
     def _filter(self) -> None:
@@ -165,42 +173,42 @@ class ModelList(Vertical, EndsItsWork):
     def _about(self) -> None:
         self._describe(self.highlighted)
 
-    def _describe(self, offer: Offer | None) -> None:
-        if offer != self._described:
+    def _describe(self, choice: ModelChoice | None) -> None:
+        if choice != self._described:
             self.query_one(Complaint).show(None)
-        self._described = offer
+        self._described = choice
         details = self.query_one(".details", Static)
-        details.update("\n".join(offer.details()) if offer else _("Nothing here is called that."))
+        details.update("\n".join(choice.details()) if choice else _("Nothing here is called that."))
         do = self.query_one("#do", Button)
-        do.display = offer is not None and not offer.problem
-        if offer is not None:
-            relabel(do, self._action(offer))
+        do.display = choice is not None and not choice.problem
+        if choice is not None:
+            relabel(do, self._action(choice))
 
-    def _action(self, offer: Offer) -> str:
-        if offer.entry or self._is_file(offer):
-            return _("Use {model}").format(model=offer.name)
-        download = self._downloads.get(offer.reference)
-        if download and download.state is State.RUNNING:
+    def _action(self, choice: ModelChoice) -> str:
+        if choice.local or self._is_file(choice):
+            return _("Use {model}").format(model=choice.name)
+        download = self._downloads.get(choice.reference)
+        if download and download.state is DownloadState.RUNNING:
             return _("Downloading…")
         if download:
             return _("Carry the download on")
-        size = f" ({human_size(offer.size)})" if offer.size else ""
-        return _("Download {model}").format(model=offer.name) + size
+        size = f" ({human_size(choice.size)})" if choice.size else ""
+        return _("Download {model}").format(model=choice.name) + size
 
     @on(OptionList.OptionSelected)
     @on(Button.Pressed, "#do")
     async def _do(self) -> None:
-        offer = self.highlighted
-        if offer is None:
+        choice = self.highlighted
+        if choice is None:
             return
-        if offer.problem:
-            self.query_one(Complaint).show(offer.problem)
-        elif offer.entry:
-            self.post_message(self.Chosen(offer.reference))
-        elif self._is_file(offer):
-            await self._use_file(offer.reference)
+        if choice.problem:
+            self.query_one(Complaint).show(choice.problem)
+        elif choice.local:
+            self.post_message(self.Chosen(choice.reference))
+        elif self._is_file(choice):
+            await self._use_file(choice.reference)
         else:
-            self._ask_and_download(offer)
+            self._ask_and_download(choice)
 
     @on(Button.Pressed, "#file")
     @work(exclusive=True, group="file")
@@ -213,8 +221,8 @@ class ModelList(Vertical, EndsItsWork):
     async def _use_file(self, path: str) -> None:
         """Choose a file on the disk if it can be used, or say why not."""
         try:
-            reference = LocalFile(_absolute(path))
-            entry = await asyncio.to_thread(self._program.library.entry, reference)
+            reference = FileReference(_absolute(path))
+            entry = await asyncio.to_thread(self._program.library.model, reference)
         except QwenchatError as error:
             self.query_one(Complaint).show(error)
             return
@@ -224,35 +232,35 @@ class ModelList(Vertical, EndsItsWork):
             self.post_message(self.Chosen(str(reference)))
 
     @work(exclusive=True, group="agreement")
-    async def _ask_and_download(self, offer: Offer) -> None:
+    async def _ask_and_download(self, choice: ModelChoice) -> None:
         """Download a model once the person has agreed to what has to be agreed to."""
-        asking = self._doubt(offer)
+        asking = self._doubt(choice)
         if asking is None or await self.app.push_screen_wait(asking):
-            self._downloads.start(offer.reference)
+            self._downloads.start(choice.reference)
 
-    def _doubt(self, offer: Offer) -> ConfirmScreen | None:
+    def _doubt(self, choice: ModelChoice) -> ConfirmScreen | None:
         """Return what a person has to agree to before a download."""
-        if offer.must_accept and offer.published:
-            model = offer.published.model
+        if choice.must_accept and choice.published:
+            model = choice.published.model
             terms = _("{model} comes under the {licence} licence, which has terms of its own.")
             where = _("Read it first: {url}").format(url=model.licence_url)
             return ConfirmScreen(terms.format(model=model.title, licence=model.licence), where, _("I accept it"))
-        if offer.advice and not offer.advice.can_run:
-            question = _("{model} does not fit this machine. Download it all the same?").format(model=offer.name)
-            return ConfirmScreen(question, "\n".join(offer.details()[2:]), _("Download"))
+        if choice.assessment and not choice.assessment.can_run:
+            question = _("{model} does not fit this machine. Download it all the same?").format(model=choice.name)
+            return ConfirmScreen(question, "\n".join(choice.details()[2:]), _("Download"))
         return None
 
     @on(DownloadList.Changed)
     def _progress(self, event: DownloadList.Changed) -> None:
         download = event.download
-        if download.state is State.FAILED:
+        if download.state is DownloadState.FAILED:
             self.query_one(Complaint).show(download.error or _("The download failed."))
-        if download.state is State.DONE:
+        if download.state is DownloadState.DONE:
             self._wanted = str(download.path)
             self.query_one(Filter).focus()  # Enter uses it
             self._look()
-        elif (offer := self.highlighted) and offer.reference == download.reference:
-            relabel(self.query_one("#do", Button), self._action(offer))
+        elif (choice := self.highlighted) and choice.reference == download.reference:
+            relabel(self.query_one("#do", Button), self._action(choice))
 
 
 def _absolute(path: str) -> Path:
@@ -264,7 +272,7 @@ class ModelScreen(Dialog[str | None]):
 
     CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "model.tcss"]
 
-    def __init__(self, program: Program, current: str, downloads: Downloads) -> None:
+    def __init__(self, program: Program, current: str, downloads: BackgroundDownloads) -> None:
         super().__init__()
         self._program, self._current, self._downloads = program, current, downloads
 

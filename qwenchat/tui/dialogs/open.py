@@ -7,30 +7,30 @@ from typing import TYPE_CHECKING
 
 from textual.screen import ModalScreen
 
-from qwenchat.chat.conversation import Session
+from qwenchat.chat.session import Session
 from qwenchat.i18n import _, labelled
 from qwenchat.runtime.program import Program
 from qwenchat.tui.actions import Action, Where
 
 if TYPE_CHECKING:
-    from qwenchat.runtime.downloads import Downloads
+    from qwenchat.runtime.downloads import BackgroundDownloads
 
 
-def welcome(program: Program, downloads: "Downloads") -> ModalScreen[str | None]:
+def welcome(program: Program, downloads: "BackgroundDownloads") -> ModalScreen[str | None]:
     """Return the screen of the first run; it gives a model reference."""
     from qwenchat.tui.dialogs.welcome import WelcomeScreen
 
     return WelcomeScreen(program, downloads)
 
 
-def models(program: Program, current: str, downloads: "Downloads") -> ModalScreen[str | None]:
+def models(program: Program, current: str, downloads: "BackgroundDownloads") -> ModalScreen[str | None]:
     """Return the model picker; it gives a model reference."""
     from qwenchat.tui.dialogs.model import ModelScreen
 
     return ModelScreen(program, current, downloads)
 
 
-def downloads(of: "Downloads") -> ModalScreen[None]:
+def downloads(of: "BackgroundDownloads") -> ModalScreen[None]:
     """Return the list of downloads."""
     from qwenchat.tui.dialogs.downloads import DownloadsScreen
 

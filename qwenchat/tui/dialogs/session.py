@@ -14,7 +14,7 @@ from textual.types import CSSPathType
 from textual.widgets import Button, Input, OptionList, TextArea
 from textual.widgets.option_list import Option
 
-from qwenchat.chat.conversation import Session
+from qwenchat.chat.session import Session
 from qwenchat.errors import NotFound, QwenchatError, WrongUse
 from qwenchat.i18n import _, labelled
 from qwenchat.models import reference
@@ -171,7 +171,7 @@ class SessionScreen(Dialog[Session | None]):
     def _model(self, text: str) -> str:
         """Return a model's reference as it was typed. Raises WrongUse or NotFound where it can mean nothing."""
         if text:
-            reference.parse(text, self._program.catalog)
+            reference.parse(text, self._program.catalogue)
         return clean_line(text)
 
 

@@ -8,7 +8,7 @@ from textual.types import CSSPathType
 from textual.widgets import Static
 
 from qwenchat.i18n import _
-from qwenchat.runtime.downloads import Downloads
+from qwenchat.runtime.downloads import BackgroundDownloads
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import human_size
 from qwenchat.tui.dialogs.dialog import Dialog, plain
@@ -20,7 +20,7 @@ class WelcomeScreen(Dialog[str | None]):
 
     CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "model.tcss"]
 
-    def __init__(self, program: Program, downloads: Downloads) -> None:
+    def __init__(self, program: Program, downloads: BackgroundDownloads) -> None:
         super().__init__()
         self._program, self._downloads = program, downloads
 

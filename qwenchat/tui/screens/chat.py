@@ -16,9 +16,11 @@ from textual.message import Message as Event
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
-from qwenchat.chat.conversation import Role, Session
+from qwenchat.chat.message import Role
+from qwenchat.chat.session import Session
+from qwenchat.errors import RecoveryKind
 from qwenchat.i18n import _, ngettext
-from qwenchat.runtime.events import ChatEvent, Offer
+from qwenchat.runtime.events import ChatEvent
 from qwenchat.runtime.program import Program
 from qwenchat.tui import slash_commands
 from qwenchat.tui.actions import Action, Where, bindings
@@ -47,8 +49,8 @@ from qwenchat.tui.widgets.sidebar import Sidebar
 if TYPE_CHECKING:
     from qwenchat.runtime.downloads import Download
     from qwenchat.runtime.model_manager import EngineFactory
-    from qwenchat.sessions.listing import Listed
-    from qwenchat.sessions.search import Found
+    from qwenchat.sessions.listing import ListedSession
+    from qwenchat.sessions.search import SearchResults
 
 _NARROW = 76
 """Columns below which the sidebar hides itself."""
@@ -218,15 +220,15 @@ class ChatScreen(Screen[None], EndsItsWork):
         if change.branch_changed:
             self._draw_branch(change)
         self.transcript.show_boundary(view.first_seen)
-        self.gauge.fill, self.gauge.activity, self.gauge.fraction = view.fill, view.activity, view.progress
+        self.gauge.usage, self.gauge.activity, self.gauge.fraction = view.usage, view.activity, view.progress
         header = self.header
         header.title, header.model, header.private = view.session.title, view.session.model, view.private
         self.app.title = "qwenchat" if view.private else header.title_words
         notice = _notice_of(view)
         if notice != _notice_of(before):
-            words, offers = notice
+            words, recoveries = notice
             warning = bool(view.failure) or not view.answers_ahead
-            self.notice.show(words, offers, warning=warning)
+            self.notice.show(words, recoveries, warning=warning)
         if change.switched or view.queue != before.queue:
             self.sidebar.mark(view.session.id, (view.queue.running, *view.queue.waiting))
         if not change.switched and _listed(view.session) != _listed(before.session):
@@ -291,8 +293,8 @@ class ChatScreen(Screen[None], EndsItsWork):
         """Notify why the list can't be read; it stays as it was."""
         self.context.notify_error(message.error)
 
-    @on(Notice.OfferChosen)
-    def recover(self, message: Notice.OfferChosen) -> None:
+    @on(Notice.RecoveryChosen)
+    def recover(self, message: Notice.RecoveryChosen) -> None:
         """Do what the user chose about a failure."""
         self.session_actions.recover(message.number)
 
@@ -393,24 +395,26 @@ class ChatScreen(Screen[None], EndsItsWork):
 
     # What the sidebar reads; in threads
 
-    def _newest(self, limit: int, offset: int) -> "list[Listed]":
-        return self.program.store.shelf.newest(limit, offset)
+    def _newest(self, limit: int, offset: int) -> "list[ListedSession]":
+        return self.program.store.listing.newest(limit, offset)
 
-    def _search(self, typed: str) -> "Found":
+    def _search(self, typed: str) -> "SearchResults":
         return self.program.store.search.find(typed)
 
 
 def _notice_of(view: SessionView) -> tuple[str, tuple[str, ...]]:
-    """Return words and offers of the line above the prompt: a failure, else who is ahead, else a warning."""
+    """Return words and recoveries of the line above the prompt: a failure, else who is ahead, else a warning."""
     if failed := view.failure:
         names = {
-            Offer.AGAIN: _("Start again"),
-            Offer.SMALLER_CONTEXT: _("Smaller context"),
-            Offer.FEWER_LAYERS: _("Fewer layers on the GPU"),
-            Offer.WITHOUT_GPU: _("Without the GPU"),
-            Offer.OTHER_MODEL: _("Other model"),
+            RecoveryKind.START_AGAIN: _("Start again"),
+            RecoveryKind.SMALLER_CONTEXT: _("Smaller context"),
+            RecoveryKind.FEWER_LAYERS: _("Fewer layers on the GPU"),
+            RecoveryKind.WITHOUT_GPU: _("Without the GPU"),
+            RecoveryKind.OTHER_MODEL: _("Other model"),
         }
-        return f"✗ {failed.error.message} {failed.error.hint}", tuple(names[offer] for offer in failed.offers)
+        return f"✗ {failed.error.message} {failed.error.hint}", tuple(
+            names[recovery.kind] for recovery in failed.recoveries
+        )
     if count := view.answers_ahead:
         words = ngettext(
             "Waits for {count} answer in another chat.", "Waits for {count} answers in other chats.", count

@@ -8,7 +8,7 @@ without moving what is being read.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.cells import cell_len
@@ -23,13 +23,13 @@ from textual.selection import Selection
 from textual.strip import Strip
 from textual.theme import Theme
 
-from qwenchat.chat.conversation import Message, Role
+from qwenchat.chat.message import Message, Part, Reasoning, Role, Text
 from qwenchat.i18n import _, ngettext
 from qwenchat.tui.markdown.colours import Palette
 from qwenchat.tui.transcript.column import Column
 from qwenchat.tui.transcript.drawing import GUTTER, Look, selected_line, selected_text, selection_row, strip_of
 from qwenchat.tui.transcript.find import Search
-from qwenchat.tui.transcript.streaming import StreamedText
+from qwenchat.tui.transcript.streaming import StreamedPiece, StreamedPieces
 from qwenchat.tui.transcript.viewport import Viewport
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Transcript(ScrollView, can_focus=True):
         Binding("j,alt+down", "select_step(1)", "Next message", show=False),
         Binding("left,h", "variant(-1)", "Previous variant", show=False),
         Binding("right,l", "variant(1)", "Next variant", show=False),
+        Binding("enter", "toggle_reasoning", "Show or hide reasoning", show=False),
         Binding("n", "find_step(1)", "Next match", show=False),
         Binding("N", "find_step(-1)", "Previous match", show=False),
     ]
@@ -128,7 +129,7 @@ class Transcript(ScrollView, can_focus=True):
         self.viewport = Viewport(
             self, self.column, lambda following: self.post_message(self.FollowingChanged(self, following))
         )
-        self._streamed = StreamedText(self, self._draw_streamed)
+        self._streamed = StreamedPieces(self, self._draw_streamed)
         self._selected: str | None = None
         self._search: Search | None = None
         self._boundary: str | None = None
@@ -198,16 +199,21 @@ class Transcript(ScrollView, can_focus=True):
         self._measure_changed(index)
         self.viewport.repaint(index)
 
-    def append(self, message_id: str, text: str, offset: int | None = None) -> None:
-        """Add a piece of an answer as it streams; it is drawn soon. Raises KeyError for an unknown message.
+    def append(self, message_id: str, fragment: Part, *, index: int = 0, offset: int | None = None) -> None:
+        """Let the part `index` of an answer grow by a fragment as it streams; it is drawn soon.
 
-        `offset` is how many characters of the answer come before it: what is here already is not added again.
+        `offset` is how many characters of the part come before it: what is here already is not added again. Raises
+        KeyError for an unknown message.
         """
         message = self.column.layouts[self._index(message_id)].message
-        if offset is not None:
-            text = text[max(len(message.text) + self._streamed.length(message_id) - offset, 0) :]
-        if text:
-            self._streamed.add(message_id, text)
+        if isinstance(fragment, Text | Reasoning) and offset is not None:
+            part = message.parts[index] if index < len(message.parts) else None
+            length = len(part.text) if isinstance(part, Text | Reasoning) else 0
+            known = length + self._streamed.length(message_id, index) - offset
+            if known >= len(fragment.text):
+                return
+            fragment = replace(fragment, text=fragment.text[max(known, 0) :])
+        self._streamed.add(message_id, StreamedPiece(index, fragment))
 
     def show_boundary(self, message_id: str | None) -> None:
         """Draw a line above the oldest message that the model sees; None where it sees all."""
@@ -285,6 +291,15 @@ class Transcript(ScrollView, can_focus=True):
         if message := self.selected:
             self._choose_variant(self._index(message.id), step)
 
+    def action_toggle_reasoning(self) -> None:
+        """Unfold or fold the reasoning of the selected message, else of the last one that has some."""
+        index = self.column.position(self._selected) if self._selected else None
+        if index is None:
+            layouts = self.column.layouts
+            index = next((at for at in reversed(range(len(layouts))) if layouts[at].message.reasoning), None)
+        if index is not None:
+            self._toggle_reasoning(index)
+
     def action_scroll_end(self) -> None:
         """Go to the end and follow it."""
         self.viewport.follow()
@@ -305,12 +320,21 @@ class Transcript(ScrollView, can_focus=True):
             self.post_message(self.LinkActivated(self, str(meta["link"])))
         elif "code" in meta:
             self.post_message(self.CodeActivated(self, self.column.layouts[index].message, int(meta["code"])))
+        elif "reasoning" in meta:
+            self._toggle_reasoning(index)
         elif "action" in meta:
             self.post_message(self.ActionChosen(self, str(meta["action"])))
         elif "variant" in meta:
             self._choose_variant(index, int(meta["variant"]))
         else:
             self._select(index)
+
+    def _toggle_reasoning(self, index: int) -> None:
+        layout = self.column.layouts[index]
+        if layout.message.reasoning:
+            layout.toggle_reasoning()
+            self._measure_changed(index)
+            self.viewport.repaint(index)
 
     def _choose_variant(self, index: int, step: int) -> None:
         layout = self.column.layouts[index]
@@ -347,12 +371,13 @@ class Transcript(ScrollView, can_focus=True):
             raise KeyError(message_id)
         return index
 
-    def _draw_streamed(self, texts: Mapping[str, str]) -> None:
+    def _draw_streamed(self, pieces: Mapping[str, Sequence[StreamedPiece]]) -> None:
         """Take in what has streamed since the last time."""
-        for message_id, text in texts.items():
+        for message_id, grown in pieces.items():
             index = self._index(message_id)
             layout = self.column.layouts[index]
-            layout.append(text)
+            for piece in grown:
+                layout.append(piece.index, piece.fragment)
             self._measure_changed(index)
             self.viewport.repaint(index, layout.unchanged)
 

@@ -27,12 +27,12 @@ class Notice(Vertical):
     ]
 
     @dataclass
-    class OfferChosen(Event):
-        """The user chose the offer of this number."""
+    class RecoveryChosen(Event):
+        """The user chose the recovery of this number."""
 
         number: int
 
-    def show(self, words: str, offers: Sequence[str] = (), *, warning: bool = False) -> None:
+    def show(self, words: str, buttons: Sequence[str] = (), *, warning: bool = False) -> None:
         """Show words, as untrusted as they are, and buttons; empty words hide the notice."""
         if not self.children:
             if not words:
@@ -42,11 +42,12 @@ class Notice(Vertical):
         self.query_one("#notice-text").scroll_home(animate=False)
         row = self.query_one("#notice-offers", ItemGrid)
         _removing = row.remove_children()
-        if offers:
-            buttons = [Button(Content(label), name=str(number), compact=True) for number, label in enumerate(offers)]
-            row.min_column_width = max(map(cell_len, offers)) + _PADDING
-            _mounting = row.mount_all(buttons)
-        row.set_class(bool(offers), "shown")
+        if buttons:
+            row.min_column_width = max(map(cell_len, buttons)) + _PADDING
+            _mounting = row.mount_all(
+                Button(Content(label), name=str(number), compact=True) for number, label in enumerate(buttons)
+            )
+        row.set_class(bool(buttons), "shown")
         self.set_class(bool(words), "shown")
         self.set_class(warning, "warning")
 
@@ -64,4 +65,4 @@ class Notice(Vertical):
     def report_choice(self, event: Button.Pressed) -> None:
         """Report what was chosen."""
         event.stop()
-        self.post_message(self.OfferChosen(int(event.button.name or 0)))
+        self.post_message(self.RecoveryChosen(int(event.button.name or 0)))

@@ -14,7 +14,7 @@ from textual.content import Content
 from textual.message import Message as Event
 from textual.widgets import Static, TextArea
 
-from qwenchat.chat.conversation import Attachment
+from qwenchat.chat.message import Attachment
 from qwenchat.errors import FileError
 from qwenchat.i18n import _, ngettext
 from qwenchat.paths import at_home

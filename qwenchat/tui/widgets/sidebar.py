@@ -15,23 +15,23 @@ from textual.message import Message as Event
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
-from qwenchat.chat.conversation import Session
+from qwenchat.chat.session import Session
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.textual_private import EndsItsWork
 
 if TYPE_CHECKING:
-    from qwenchat.sessions.listing import Listed
-    from qwenchat.sessions.search import Found, Hit
+    from qwenchat.sessions.listing import ListedSession
+    from qwenchat.sessions.search import Hit, SearchResults
 
 PAGE = 100
 _NEAR_END = 20
 _DAY_S = 86_400
 _SEARCH_AFTER_S = 0.15
-Newest = Callable[[int, int], "Sequence[Listed]"]
+Newest = Callable[[int, int], "Sequence[ListedSession]"]
 """Returns a page of sessions for (limit, offset); may block."""
-Find = Callable[[str], "Found"]
+Find = Callable[[str], "SearchResults"]
 """Searches all text; may block."""
 
 
@@ -159,7 +159,7 @@ class Sidebar(Vertical, EndsItsWork):
         with self._telling():
             self._show_page(await asyncio.to_thread(self._newest, limit, offset), offset, limit)
 
-    def _show_page(self, page: "Sequence[Listed]", offset: int, limit: int) -> None:
+    def _show_page(self, page: "Sequence[ListedSession]", offset: int, limit: int) -> None:
         if self.searching or offset not in (0, self._loaded):
             return
         self._shows_hits = False
@@ -178,7 +178,7 @@ class Sidebar(Vertical, EndsItsWork):
         if session_id in self._sessions:
             self.list.highlighted = self.list.get_option_index(session_id)
 
-    def _options(self, page: "Sequence[Listed]") -> Iterator[Option]:
+    def _options(self, page: "Sequence[ListedSession]") -> Iterator[Option]:
         for listed in page:
             session = listed.session
             if session.id in self._sessions:
@@ -219,7 +219,7 @@ class Sidebar(Vertical, EndsItsWork):
         except QwenchatError as error:
             self.post_message(self.ListFailed(error))
 
-    def _show_found(self, typed: str, found: "Found") -> None:
+    def _show_found(self, typed: str, found: "SearchResults") -> None:
         if typed != self.query_one(Input).value:
             return
         self._shows_hits = True

@@ -1,4 +1,4 @@
-"""The running side without a screen: sessions that begin, questions that wait, engines that end."""
+"""The chat service without a screen: sessions that begin, questions that wait, engines that end."""
 
 import asyncio
 import threading
@@ -9,16 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.chat.conversation import Attachment, Session, Status
-from qwenchat.chat.events import Delta, Loading
+from qwenchat.chat.events import Loading, PartGrew
+from qwenchat.chat.message import Attachment, Status
 from qwenchat.chat.ports import Engine, ModelInfo
-from qwenchat.errors import CannotLoad, Interrupted, StoreError
-from qwenchat.runtime.chat_service import Chats
-from qwenchat.runtime.events import ChatEvent, Failed, Happened, Offer, Queue
-from qwenchat.runtime.load_planner import Wishes
+from qwenchat.chat.session import Session
+from qwenchat.errors import CannotLoad, Interrupted, NotFound, Recovery, RecoveryKind, StoreError
+from qwenchat.runtime.chat_service import ChatService
+from qwenchat.runtime.events import ChatEvent, QueueChanged, TurnFailed, TurnReported
+from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_manager import EngineFactory
 from qwenchat.runtime.program import Program
-from qwenchat.runtime.session_access import Sessions
+from qwenchat.runtime.session_access import SessionAccess
 from qwenchat.sessions.store import Store
 from tests.fakes.scripted import ScriptedEngine
 from tests.tui.screens import until
@@ -54,12 +55,12 @@ class SlowDisk:
 async def test_a_draft_and_a_question_may_come_while_the_session_is_being_kept(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sessions, disk = Sessions(program), SlowDisk(monkeypatch)
+    sessions, disk = SessionAccess(program), SlowDisk(monkeypatch)
     session = sessions.new("guide").id
     draft = asyncio.create_task(sessions.change(session, draft="Hel"))
     await asyncio.to_thread(disk.asked.wait, 10)
     title = asyncio.create_task(sessions.change(session, title="Mine"))
-    kept = asyncio.create_task(sessions.keep(session))
+    kept = asyncio.create_task(sessions.persist(session))
     assert (await sessions.labels(session)).model == "guide"
     disk.go_on.set()
     await asyncio.gather(draft, title, kept)
@@ -71,49 +72,51 @@ async def test_a_draft_and_a_question_may_come_while_the_session_is_being_kept(
 async def test_a_session_that_could_not_be_kept_is_kept_the_next_time(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sessions, disk = Sessions(program), SlowDisk(monkeypatch, full=1)
+    sessions, disk = SessionAccess(program), SlowDisk(monkeypatch, full=1)
     disk.go_on.set()
     session = sessions.new("guide").id
     with pytest.raises(StoreError):
-        await sessions.keep(session)
-    await sessions.keep(session)
+        await sessions.persist(session)
+    await sessions.persist(session)
     assert program.store.session(session).id == session
 
 
 async def test_a_session_is_kept_once_though_nobody_waits_for_it_any_more(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sessions, disk = Sessions(program), SlowDisk(monkeypatch)
+    sessions, disk = SessionAccess(program), SlowDisk(monkeypatch)
     session = sessions.new("guide").id
-    leaving = asyncio.create_task(sessions.keep(session))
+    leaving = asyncio.create_task(sessions.persist(session))
     await asyncio.to_thread(disk.asked.wait, 10)
     leaving.cancel()
     await asyncio.wait([leaving])
     disk.go_on.set()
-    await sessions.keep(session)
+    await sessions.persist(session)
     assert program.store.session(session).id == session
 
 
 @asynccontextmanager
-async def running(program: Program, new_engine: EngineFactory) -> AsyncIterator[tuple[Chats, list[ChatEvent]]]:
+async def running(program: Program, new_engine: EngineFactory) -> AsyncIterator[tuple[ChatService, list[ChatEvent]]]:
     """What runs behind a screen, and what it tells."""
     told: list[ChatEvent] = []
-    chats = Chats(program, told.append, new_engine)
+    chats = ChatService(program, told.append, new_engine)
     yield chats, told
     await asyncio.wait_for(chats.close(), 10)
 
 
 async def test_starting_again_in_one_chat_leaves_the_answer_of_another(program: Program) -> None:
     engine = ScriptedEngine(("one die", "slow " * 40, "two."), delay_s=0.01, die="die")
-    async with running(program, lambda _reference, _wishes: engine) as (chats, told):
+    async with running(program, lambda _reference, _options: engine) as (chats, told):
         failed, other = chats.sessions.new("guide").id, chats.sessions.new("guide").id
         await chats.send(failed, "Count")
-        await until(lambda: any(isinstance(event, Failed) for event in told))
+        await until(lambda: any(isinstance(event, TurnFailed) for event in told))
         await chats.send(other, "Go on")
-        await until(lambda: any(isinstance(event, Happened) and isinstance(event.event, Delta) for event in told[-1:]))
-        await chats.retry(failed, Offer.AGAIN)
+        await until(
+            lambda: any(isinstance(event, TurnReported) and isinstance(event.event, PartGrew) for event in told[-1:])
+        )
+        await chats.retry(failed, Recovery(RecoveryKind.START_AGAIN))
         assert chats.running == other
-        await until(lambda: told[-1] == Queue("", ()))
+        await until(lambda: told[-1] == QueueChanged("", ()))
         store = program.store
         assert store.branch(store.session(other).leaf)[-1].status is Status.COMPLETE
         assert store.branch(store.session(failed).leaf)[-1].text == "one two."
@@ -121,21 +124,23 @@ async def test_starting_again_in_one_chat_leaves_the_answer_of_another(program: 
 
 @dataclass
 class Loads(ScriptedEngine):
-    """Takes as long to load as nobody cancels it."""
+    """Loads until it is cancelled."""
 
     loading: bool = False
 
-    async def ready(self, loading: Callable[[Loading], object] | None = None) -> ModelInfo:
-        self._cancelled.clear()
+    async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
         self.loading = True
-        await self._cancelled.wait()
-        raise Interrupted("Loading was stopped.")
+        await asyncio.Event().wait()
+        raise AssertionError("nobody sets that event")
 
 
 async def test_leaving_ends_a_load_that_no_question_asked_for(program: Program) -> None:
     engine = Loads()
-    async with running(program, lambda _reference, _wishes: engine) as (chats, _told):
-        warming = [asyncio.create_task(chats.model.load(Session("s", 1, 1, model=name))) for name in ("a", "b")]
+    async with running(program, lambda _reference, _options: engine) as (chats, _told):
+        warming = [
+            asyncio.create_task(chats.model.load(Session(id="s", created=1, updated=1, model=name)))
+            for name in ("a", "b")
+        ]
         await until(lambda: engine.loading)
     for each in await asyncio.gather(*warming, return_exceptions=True):
         assert isinstance(each, Interrupted)
@@ -144,13 +149,13 @@ async def test_leaving_ends_a_load_that_no_question_asked_for(program: Program) 
 async def test_leaving_ends_a_load_whose_engine_is_still_being_made(program: Program) -> None:
     made, go_on = threading.Event(), threading.Event()
 
-    def slowly(_reference: str, _wishes: Wishes) -> Engine:
+    def slowly(_reference: str, _options: LoadOptions) -> Engine:
         made.set()
         assert go_on.wait(10)
         return Loads()
 
     async with running(program, slowly) as (chats, _told):
-        warming = asyncio.create_task(chats.model.load(Session("s", 1, 1, model="a")))
+        warming = asyncio.create_task(chats.model.load(Session(id="s", created=1, updated=1, model="a")))
         await asyncio.to_thread(made.wait, 10)
         closing = asyncio.create_task(chats.close())
         await asyncio.sleep(0)
@@ -168,14 +173,16 @@ class LoadsLater(ScriptedEngine):
         super().__post_init__()
         self.loaded = asyncio.Event()
 
-    async def ready(self, loading: Callable[[Loading], object] | None = None) -> ModelInfo:
+    async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
         await self.loaded.wait()
-        return await super().ready(loading)
+        return await super().load(progress)
 
 
-def texts(chats: Chats, session: str) -> list[str]:
+def texts(chats: ChatService, session: str) -> list[str]:
+    """Return what a session says: the branch being read, then what waits behind it."""
     store = chats.sessions.store(session)
-    return [message.text for message in store.branch(store.session(session).leaf)]
+    branch = store.branch(store.session(session).leaf)
+    return [message.text for message in branch] + [waiting.text for waiting in store.waiting(session)]
 
 
 @pytest.mark.parametrize("private", [False, True])
@@ -184,40 +191,41 @@ async def test_questions_that_are_asked_during_a_load_follow_the_answers_to_come
 ) -> None:
     engine = LoadsLater(("A1", "A2", "A3"))
     file = Attachment("notes.txt", "text/plain", b"notes")
-    async with running(program, lambda _reference, _wishes: engine) as (chats, told):
+    async with running(program, lambda _reference, _options: engine) as (chats, told):
         session = chats.sessions.new("guide", private=private).id
         await asyncio.gather(chats.send(session, "first"), chats.send(session, "second", [file]))
         await chats.send(session, "third")
         assert texts(chats, session) == ["first", "second", "third"]
         engine.loaded.set()
-        await until(lambda: told[-1] == Queue("", ()))
+        await until(lambda: told[-1] == QueueChanged("", ()))
         assert texts(chats, session) == ["first", "A1", "second", "A2", "third", "A3"]
-        *_earlier, last = [[turn.text for turn in turns[1:]] for turns, _sampling in engine.requests]
+        *_earlier, last = [[turn.text for turn in request.turns[1:]] for request in engine.requests]
         assert [turn.splitlines()[-1] for turn in last] == ["first", "A1", "second", "A2", "third"]
         assert "notes" in last[2]
 
 
 async def test_a_waiting_question_stays_where_it_is_when_the_one_before_is_stopped(program: Program) -> None:
     engine = LoadsLater(("A1",))
-    async with running(program, lambda _reference, _wishes: engine) as (chats, told):
+    async with running(program, lambda _reference, _options: engine) as (chats, told):
         session = chats.sessions.new("guide").id
         await chats.send(session, "first")
         await chats.send(session, "second")
         await chats.stop(session)
         engine.loaded.set()
-        await until(lambda: told[-1] == Queue("", ()))
+        await until(lambda: told[-1] == QueueChanged("", ()))
         assert texts(chats, session) == ["first", "second"]
         assert engine.requests == []
 
 
 async def test_what_waits_behind_a_failed_load_is_answered_after_it(program: Program) -> None:
     engine, wished, go_on = LoadsLater(("A1", "A2")), [], threading.Event()
+    smaller = Recovery(RecoveryKind.SMALLER_CONTEXT, 4096)
 
-    def once(_reference: str, wishes: Wishes) -> Engine:
+    def once(_reference: str, wishes: LoadOptions) -> Engine:
         wished.append(wishes.ctx)
         assert go_on.wait(10)
         if len(wished) == 1:
-            raise CannotLoad("It does not fit.", "Take a smaller context.")
+            raise CannotLoad("It does not fit.", "Take a smaller context.", recoveries=(smaller,))
         return engine
 
     engine.loaded.set()
@@ -225,24 +233,43 @@ async def test_what_waits_behind_a_failed_load_is_answered_after_it(program: Pro
         session = chats.sessions.new("guide").id
         await asyncio.gather(chats.send(session, "first"), chats.send(session, "second"))
         go_on.set()
-        await until(lambda: told[-1] == Queue("", ()))
-        assert [type(event) for event in told].count(Failed) == 1
-        await chats.retry(session, Offer.SMALLER_CONTEXT)
-        await until(lambda: texts(chats, session)[-1] == "A2" and told[-1] == Queue("", ()))
+        await until(lambda: told[-1] == QueueChanged("", ()))
+        assert [type(event) for event in told].count(TurnFailed) == 1
+        await chats.retry(session, smaller)
+        await until(lambda: texts(chats, session)[-1] == "A2" and told[-1] == QueueChanged("", ()))
         assert texts(chats, session) == ["first", "A1", "second", "A2"]
         assert wished[0] is None and wished[1]
 
 
 async def test_a_held_question_that_is_asked_again_is_answered_once(program: Program) -> None:
     engine = LoadsLater(("one die", "A2", "A3"), die="die")
-    async with running(program, lambda _reference, _wishes: engine) as (chats, told):
+    async with running(program, lambda _reference, _options: engine) as (chats, told):
         session = chats.sessions.new("guide").id
         await chats.send(session, "first")
         second = await chats.send(session, "second")
         await chats.send(session, "third")
         engine.loaded.set()
-        await until(lambda: any(isinstance(event, Failed) for event in told) and told[-1] == Queue("", ()))
+        await until(lambda: any(isinstance(event, TurnFailed) for event in told) and told[-1] == QueueChanged("", ()))
         chats.regenerate(second)
-        await until(lambda: texts(chats, session)[-1] == "A3" and told[-1] == Queue("", ()))
+        await until(lambda: texts(chats, session)[-1] == "A3" and told[-1] == QueueChanged("", ()))
         assert texts(chats, session) == ["first", "one ", "second", "A2", "third", "A3"]
         assert len(engine.requests) == 3
+
+
+async def test_an_edited_question_becomes_a_variant_unless_what_it_follows_is_gone(program: Program) -> None:
+    engine = ScriptedEngine(("A1", "A2", "B2"))
+    async with running(program, lambda _reference, _options: engine) as (chats, told):
+        session = chats.sessions.new("guide").id
+        await chats.send(session, "first")
+        await until(lambda: told[-1] == QueueChanged("", ()))
+        await chats.send(session, "second")
+        await until(lambda: told[-1] == QueueChanged("", ()))
+        second = program.store.branch(program.store.session(session).leaf)[2]
+        await chats.edit(second, "second, in other words")
+        await until(lambda: told[-1] == QueueChanged("", ()))
+        assert texts(chats, session) == ["first", "A1", "second, in other words", "B2"]
+        assert len(program.store.tree(session).variants(second.id)) == 2
+        program.store.trash.remove_message(second.parent or "")
+        with pytest.raises(NotFound):
+            await chats.edit(second, "once more")
+        assert program.store.waiting(session) == []

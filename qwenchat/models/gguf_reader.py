@@ -1,13 +1,8 @@
-"""One GGUF file's keys, and its tensors added up: the careful reading below `gguf`, which says what they mean.
+"""Reads the header of one GGUF file: its keys, and its tensors added up. `gguf` says what they mean.
 
-A header is a stranger's: every length in it is checked before it is believed, nothing beyond HEADER_LIMIT bytes is
-read, and the tensors' data is never touched. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
-
-ggml's numbers: what a tensor type's or a file type's number in a GGUF file stands for.
-
-Facts of the format, listed by https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and ggml's headers.
-
-Reads a file's header step by step: every length is checked before it is believed. What it means is `gguf_file`'s.
+A header is not trusted: every length in it is checked before it is used, nothing beyond HEADER_LIMIT bytes is read,
+and the data of the tensors is never touched. The format, with the numbers of tensor types and file types, is in
+https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and ggml's headers.
 """
 
 import stat
@@ -115,18 +110,18 @@ FILE_TYPES = {
 HEADER_LIMIT = 64 << 20
 """Bytes. The largest headers in use, those of 262,144-token vocabularies, take about 16 MiB."""
 _TEXT_LIMIT = 1 << 20
-"""Bytes of one text that is kept, such as a chat template."""
-_STEP = 1 << 18
+"""Bytes of one text that is returned, such as a chat template."""
+_READ_STEP = 1 << 18
 U32, U64 = struct.Struct("<I"), struct.Struct("<Q")
 Value = int | float | bool | str
 
 
-class Broken(Exception):
-    """The header breaks off or contradicts itself; the argument says how."""
+class _BrokenHeader(Exception):
+    """The header ends early or contradicts itself; the argument says how."""
 
 
-class Cursor:
-    """Reads a file's beginning step by step, never more than HEADER_LIMIT, and never past what is there.
+class HeaderCursor:
+    """Reads the beginning of a file step by step, never more than HEADER_LIMIT bytes.
 
     Not a memory map: a file that another program cuts short while it is mapped kills the process.
     """
@@ -135,12 +130,12 @@ class Cursor:
         self.size, self.leap, self.at = size, leap, 0
         self._file = file
         self._before = 0
-        """Bytes of the file before `data`, which were passed over."""
+        """Bytes of the file before `data`."""
         self.data = bytearray(file.read(1 << 16))
 
     @property
-    def place(self) -> int:
-        """Where in the file this is."""
+    def offset(self) -> int:
+        """The position in the file."""
         return self._before + self.at
 
     def need(self, count: int) -> int:
@@ -149,12 +144,12 @@ class Cursor:
         self._check(count)
         while end > len(self.data):
             if not self.grow():
-                raise Broken(_("it ends in the middle of its header"))
+                raise _BrokenHeader(_("it ends in the middle of its header"))
         self.at = end
         return start
 
     def skip(self, count: int) -> None:
-        """Move past bytes that nobody looks at; those that were not read yet are not."""
+        """Move past bytes without reading those that were not read yet."""
         self._check(count)
         beyond = self.at + count - len(self.data)
         if beyond <= 0:
@@ -164,19 +159,19 @@ class Cursor:
         self.data, self.at = bytearray(), 0
 
     def _check(self, count: int) -> None:
-        if self.place + count > self.size:
-            raise Broken(_("it ends in the middle of its header"))
-        if self.place + count > HEADER_LIMIT:
-            raise Broken(_("its header is unreasonably long"))
+        if self.offset + count > self.size:
+            raise _BrokenHeader(_("it ends in the middle of its header"))
+        if self.offset + count > HEADER_LIMIT:
+            raise _BrokenHeader(_("its header is unreasonably long"))
 
     def grow(self) -> bool:
-        """Read one step more; False at the end."""
-        more = self._file.read(_STEP) if self._before + len(self.data) < HEADER_LIMIT else b""
+        """Read one step more; return False at the end."""
+        more = self._file.read(_READ_STEP) if self._before + len(self.data) < HEADER_LIMIT else b""
         self.data += more
         return bool(more)
 
     def unpack(self, form: struct.Struct) -> Value:
-        """Return one number or truth value."""
+        """Return one number or boolean."""
         value: Value = form.unpack_from(self.data, self.need(form.size))[0]
         return value
 
@@ -186,7 +181,7 @@ class Cursor:
         return value
 
     def text(self) -> str:
-        """Return a length-prefixed text; one longer than _TEXT_LIMIT is passed over and comes out empty."""
+        """Return a length-prefixed text; one longer than _TEXT_LIMIT is skipped and returned as empty."""
         size = self.count()
         start = self.need(size)
         return self.data[start : self.at].decode("utf-8", "replace") if size <= _TEXT_LIMIT else ""
@@ -194,8 +189,8 @@ class Cursor:
     def skip_texts(self, count: int) -> None:
         """Move past an array of texts: by a leap to the next key of the tokenizer, else one by one.
 
-        The 300,000 texts of a vocabulary take 50 ms to walk through and 1 ms to leap over. A leap that was wrong leaves
-        a header that does not add up, and it is then read again without.
+        The 300,000 texts of a vocabulary take 50 ms to walk through and 1 ms to leap over. A leap to the wrong place
+        leaves a header that contradicts itself; it is then read again without leaps.
         """
         if self.leap and count > 1000 and self._leap(count):
             return
@@ -210,10 +205,10 @@ class Cursor:
                 self.need(ahead)
 
     def _leap(self, count: int) -> bool:
-        """Look for the key behind `count` texts, beginning where they can't have ended yet; stay where it is not."""
+        """Move to the key after `count` texts, searching where they may end; return False and stay if there is none."""
         here, before, data = self.at, self._before, self.data
-        farthest = self.place + 48 * count
-        if self.place + 9 * count < min(self.size, HEADER_LIMIT):
+        farthest = self.offset + 48 * count
+        if self.offset + 9 * count < min(self.size, HEADER_LIMIT):
             self.skip(9 * count)
             searched = self.at
             while self._before + searched < farthest:
@@ -248,9 +243,9 @@ _SCALARS = {
 _TEXT, _ARRAY = 8, 9
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One file's keys, and its tensors added up."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileHeader:
+    """The keys of one file, and its tensors added up."""
 
     values: Mapping[str, Value]
     counts: Mapping[str, int]
@@ -263,7 +258,7 @@ class Part:
     expert_bytes: int
 
     def number(self, key: str) -> int:
-        """Return a whole number; 0 where there is none or an absurd one."""
+        """Return a whole number; 0 where there is none or an implausible one."""
         value = self.values.get(key, 0)
         return value if isinstance(value, int) and 0 <= value < 1 << 40 else 0
 
@@ -280,15 +275,15 @@ class Part:
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    """Open a regular file and yield it with its size. Raises NotFound or FileError, while it is read too."""
+    """Open a regular file and yield it with its size in bytes. Raises NotFound or FileError, also during the block."""
     try:
-        facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode):
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):
             raise FileError(
                 _("{path} is not a file.").format(path=clean_line(str(path))), _("Give the path of a .gguf file.")
             )
         with path.open("rb", buffering=0) as file:
-            yield file, facts.st_size
+            yield file, state.st_size
     except FileNotFoundError:
         raise NotFound(
             _("There is no file {path}.").format(path=clean_line(str(path))),
@@ -313,20 +308,20 @@ def _damaged(path: Path, reason: str) -> QwenchatError:
     )
 
 
-def read_part(path: Path) -> Part:
-    """Return what one file says. Raises NotFound, FileError, or CannotLoad when it is damaged or no GGUF."""
+def read_file_header(path: Path) -> FileHeader:
+    """Return the header of one file. Raises NotFound, FileError, or CannotLoad when it is damaged or not a GGUF."""
     with opened(path) as (file, size):
         try:
             try:
-                return _parse(Cursor(file, size, leap=True))
-            except Broken:
+                return _parse(HeaderCursor(file, size, leap=True))
+            except _BrokenHeader:
                 file.seek(0)
-                return _parse(Cursor(file, size, leap=False))
-        except Broken as broken:
+                return _parse(HeaderCursor(file, size, leap=False))
+        except _BrokenHeader as broken:
             raise _damaged(path, str(broken)) from None
 
 
-def _parse(cursor: Cursor) -> Part:
+def _parse(cursor: HeaderCursor) -> FileHeader:
     tensor_count, key_count = _preamble(cursor)
     values: dict[str, Value] = {}
     counts: dict[str, int] = {}
@@ -340,41 +335,41 @@ def _parse(cursor: Cursor) -> Part:
         elif kind in _SCALARS:
             values[key] = cursor.unpack(_SCALARS[kind])
         else:
-            raise Broken(_("its header has a value of an unknown kind"))
+            raise _BrokenHeader(_("its header has a value of an unknown kind"))
     return _tensors(cursor, tensor_count, values, counts)
 
 
-def _preamble(cursor: Cursor) -> tuple[int, int]:
+def _preamble(cursor: HeaderCursor) -> tuple[int, int]:
     """Read magic and version; return the counts of tensors and keys."""
     start = bytes(cursor.data[:512]).lstrip().lower()
     if not cursor.size:
-        raise Broken(_("it is empty"))
+        raise _BrokenHeader(_("it is empty"))
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise Broken(_("it is a web page, not a model"))
+        raise _BrokenHeader(_("it is a web page, not a model"))
     if start.startswith(b"version https://git-lfs"):
-        raise Broken(_("it is a Git LFS pointer, not the model itself"))
+        raise _BrokenHeader(_("it is a Git LFS pointer, not the model itself"))
     if not start.startswith(b"gguf") or cursor.data[:4] != b"GGUF":
-        raise Broken(_("it is no GGUF file"))
+        raise _BrokenHeader(_("it is not a GGUF file"))
     cursor.need(4)
     version = cursor.count(U32)
     if version not in (2, 3):
-        raise Broken(_("it is a GGUF of a version that is not supported"))
+        raise _BrokenHeader(_("it is a GGUF of a version that is not supported"))
     tensor_count, key_count = cursor.count(), cursor.count()
     if 24 * tensor_count + 12 * key_count > min(cursor.size, HEADER_LIMIT):
-        raise Broken(_("it declares more tensors or keys than it has room for"))
+        raise _BrokenHeader(_("it declares more tensors or keys than it has room for"))
     return tensor_count, key_count
 
 
-def _array(cursor: Cursor, key: str, values: dict[str, Value]) -> int:
-    """Move past an array and return its length; of numbers a layer, such as head counts, keep the largest."""
+def _array(cursor: HeaderCursor, key: str, values: dict[str, Value]) -> int:
+    """Move past an array and return its length; of numbers per layer, such as head counts, save the largest."""
     kind, count = cursor.count(U32), cursor.count()
     if kind == _TEXT:
         if 8 * count > min(cursor.size, HEADER_LIMIT):
-            raise Broken(_("it declares more tensors or keys than it has room for"))
+            raise _BrokenHeader(_("it declares more tensors or keys than it has room for"))
         cursor.skip_texts(count)
         return count
     if kind not in _SCALARS:
-        raise Broken(_("its header has a value of an unknown kind"))
+        raise _BrokenHeader(_("its header has a value of an unknown kind"))
     form = _SCALARS[kind]
     if 0 < count <= 1024 and not key.startswith("tokenizer."):
         start = cursor.need(count * form.size)
@@ -387,7 +382,7 @@ def _array(cursor: Cursor, key: str, values: dict[str, Value]) -> int:
 _DIMENSIONS = [struct.Struct(f"<{count}QIQ") for count in range(5)]
 
 
-def _tensors(cursor: Cursor, tensor_count: int, values: dict[str, Value], counts: dict[str, int]) -> Part:
+def _tensors(cursor: HeaderCursor, tensor_count: int, values: dict[str, Value], counts: dict[str, int]) -> FileHeader:
     """Add up the tensors and make sure that the file is long enough for all of them."""
     sizes: dict[int, int] = {}
     embedding = output = experts = end = 0
@@ -395,11 +390,11 @@ def _tensors(cursor: Cursor, tensor_count: int, values: dict[str, Value], counts
         name = cursor.text()
         dimensions = cursor.count(U32)
         if dimensions >= len(_DIMENSIONS):
-            raise Broken(_("a tensor has too many dimensions"))
+            raise _BrokenHeader(_("a tensor has too many dimensions"))
         form = _DIMENSIONS[dimensions]
         *shape, kind, offset = form.unpack_from(cursor.data, cursor.need(form.size))
         if kind not in TENSOR_TYPES:
-            raise Broken(_("a tensor has a type that is not known here"))
+            raise _BrokenHeader(_("a tensor has an unknown type"))
         size = TENSOR_TYPES[kind].bytes_of(shape)
         sizes[kind] = sizes.get(kind, 0) + size
         end = max(end, offset + size)
@@ -411,6 +406,15 @@ def _tensors(cursor: Cursor, tensor_count: int, values: dict[str, Value], counts
             experts += size
     alignment = values.get("general.alignment", 32)
     alignment = alignment if isinstance(alignment, int) and 0 < alignment <= 1 << 20 else 32
-    if tensor_count and -(-cursor.place // alignment) * alignment + end > cursor.size:
-        raise Broken(_("it ends before its last tensor: the download was cut short"))
-    return Part(values, counts, cursor.size, tensor_count, sizes, embedding, output, experts)
+    if tensor_count and -(-cursor.offset // alignment) * alignment + end > cursor.size:
+        raise _BrokenHeader(_("it ends before its last tensor: the download was cut short"))
+    return FileHeader(
+        values=values,
+        counts=counts,
+        file_size=cursor.size,
+        tensor_count=tensor_count,
+        bytes_by_type=sizes,
+        embedding_bytes=embedding,
+        output_bytes=output,
+        expert_bytes=experts,
+    )

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from qwenchat.models import catalogue
-from qwenchat.models.catalogue import Model, Published, quant_label
+from qwenchat.models.catalogue import CatalogueModel, PublishedModel
+from qwenchat.models.file_names import quant_label
 from qwenchat.models.fit import KV_BYTES, memory_needed
 
 CATALOG = catalogue.load()
@@ -23,7 +24,7 @@ def test_shapes_give_the_published_sizes(size: str, billions: float, active: flo
 
 
 @pytest.mark.parametrize("model", CATALOG.models, ids=lambda model: model.size)
-def test_every_model_is_whole(model: Model) -> None:
+def test_every_model_is_whole(model: CatalogueModel) -> None:
     assert CATALOG.by_repo(model.repo.lower()) is model
     assert set(model.advice) == {"en", "zh_CN"} and model.advice_here() == model.advice["en"]
     assert model.must_accept == (model.size == "72b")
@@ -58,7 +59,7 @@ def test_what_is_offered() -> None:
 def test_a_mixture_reads_only_its_active_experts() -> None:
     model = CATALOG.get("57b-a14b")
     assert model
-    published = Published(model, model.quantisations[2])
+    published = PublishedModel(model, model.quantisations[2])
     assert published.reference == "57b-a14b:q4_k_m"
     assert published.active_bytes / published.file_size == pytest.approx(13.7 / 57.4, rel=0.01)
     assert memory_needed(published, 4096, KV_BYTES["q8_0"]).total / 2**30 == pytest.approx(32.9, abs=0.1)

@@ -1,0 +1,84 @@
+"""What the name of a model file says: whether it is safe, which part of a split model it is, its quantisation.
+
+Names come from hubs, manifests, URLs and other programs' folders. None of them may lead out of the folder that it is
+meant for. Only names are looked at here; no file is opened.
+"""
+
+import re
+from pathlib import Path, PurePosixPath
+
+_COMPONENT = re.compile(r'[^<>:"/\\|?*\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]{1,255}')
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?")
+_SPLIT = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.gguf)", re.DOTALL | re.IGNORECASE)
+_QUANT_AT_END = re.compile(
+    r"[-._:]((?:i?q\d|f16|f32|bf16|fp16|tq\d|mxfp4)\w*?)(?:-\d{5}-of-\d{5})?(?:\.gguf)?$", re.IGNORECASE
+)
+
+
+def is_safe(name: str) -> bool:
+    """Return whether every supported system takes `name` as a relative path that stays below its folder.
+
+    Refused are absolute names, `..`, `.`, empty components, backslashes, colons and what else Windows forbids,
+    control and bidirectional characters, names of devices, and components that end in a dot or a space.
+    """
+    parts = name.split("/")
+    return len(name.encode(errors="replace")) <= 1024 and all(
+        _COMPONENT.fullmatch(part)
+        and len(part.encode()) <= 255
+        and part not in (".", "..")
+        and part[-1] not in ". "
+        and not _RESERVED.fullmatch(part)
+        for part in parts
+    )
+
+
+def relative_path(name: str) -> PurePosixPath:
+    """Return a safe name as a relative path. Raises ValueError for any other: callers check `is_safe` first."""
+    if not is_safe(name):
+        raise ValueError(f"unsafe name: {name!r}")
+    return PurePosixPath(name)
+
+
+def is_gguf(name: str) -> bool:
+    """Return whether a name ends as that of a GGUF file does."""
+    return name.lower().endswith(".gguf")
+
+
+def split_name(stem: str, part: int, count: int, suffix: str = ".gguf") -> str:
+    """Return the name of one part of a split model; `part` counts from 1."""
+    return f"{stem}-{part:05}-of-{count:05}{suffix}"
+
+
+def split_names(name: str) -> list[str]:
+    """Return the names of all parts of a split model, given the name of any part; for another name the name alone."""
+    match = _SPLIT.fullmatch(name)
+    if not match or not 1 <= int(match["part"]) <= int(match["count"]):
+        return [name]
+    count = int(match["count"])
+    return [split_name(match["stem"], part, count, match["suffix"]) for part in range(1, count + 1)]
+
+
+def split_paths(path: Path) -> tuple[Path, ...]:
+    """Return the paths of all parts of a split model, given the path of any part; for another file its path alone."""
+    names = split_names(path.name)
+    return tuple(path.with_name(name) for name in names) if len(names) > 1 else (path,)
+
+
+def quant_label(word: str) -> str:
+    """Return the label of a quantisation as this program spells it, from any spelling: `Q4_K_M`, `fp16`."""
+    label = word.lower().replace("-", "_")
+    return {"fp16": "f16", "fp32": "f32"}.get(label, label)
+
+
+def quant_in(name: str) -> str:
+    """Return the label of the quantisation that a name ends with, empty where it names none."""
+    match = _QUANT_AT_END.search(name)
+    return quant_label(match[1]) if match else ""
+
+
+def names_quant(name: str, quant: str) -> bool:
+    """Return whether the name of a GGUF file ends with a quantisation, which may be any word and in any spelling."""
+    match = _SPLIT.fullmatch(name)
+    stem = match["stem"] if match else name[: -len(".gguf")]
+    endings = (stem.rpartition(separator)[2] for separator in "-./")
+    return any(quant_label(ending) == quant_label(quant) for ending in endings)

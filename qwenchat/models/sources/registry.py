@@ -1,0 +1,72 @@
+"""Finds a source by the name that a user gives: `hf`, `hf-mirror`, `modelscope`, an address, or a folder.
+
+No connection is opened here.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from qwenchat.errors import WrongUse
+from qwenchat.i18n import _
+from qwenchat.models.download.http import origin
+from qwenchat.models.sources.folder import FolderSource
+from qwenchat.models.sources.modelscope import ModelScopeSource
+from qwenchat.models.sources.source import Source
+from qwenchat.models.sources.url import UrlSource, is_file_url
+from qwenchat.paths import at_home
+
+_TRUE = frozenset({"1", "on", "yes", "true"})
+
+
+def is_offline(environ: Mapping[str, str], setting: bool) -> bool:
+    """Return whether no connection may be opened: by the setting, or by the variables of huggingface_hub."""
+    names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    return setting or any(environ.get(name, "").lower() in _TRUE for name in names)
+
+
+def is_folder(text: str) -> bool:
+    """Return whether a source is a folder, which works offline too. Whether it can be read shows later."""
+    looks_like_path = "://" not in text and ("/" in text or "\\" in text)
+    try:
+        return text.startswith("file:") or (looks_like_path and at_home(text).is_dir())
+    except OSError:
+        return True
+
+
+def is_hub_address(text: str) -> bool:
+    """Return whether a URL is of the public hub, where it names a repository rather than one file."""
+    return origin(text)[1] in ("huggingface.co", "www.huggingface.co", "hf.co")
+
+
+def find_source(text: str, environ: Mapping[str, str]) -> Source:
+    """Return a source. An address is one file if it ends in `.gguf`, else a hub with the Hugging Face API.
+
+    Raises WrongUse.
+    """
+    if is_folder(text):
+        return FolderSource(_folder(text))
+    if is_file_url(text):
+        return UrlSource(text)
+    if text == "modelscope":
+        return ModelScopeSource()
+    from qwenchat.models.sources.huggingface import MIRROR, HubSource  # noqa: PLC0415 - it imports an HTTP library
+
+    if text in ("", "hf"):
+        return HubSource.public(environ)
+    if text == "hf-mirror":
+        return HubSource.at(text, MIRROR)
+    scheme, host, _port = origin(text)
+    if scheme in ("http", "https") and host:
+        return HubSource.at(host, text)
+    raise WrongUse(
+        _("{source} is not a source.").format(source=text),
+        _("Give hf, hf-mirror, modelscope, an address that begins with https://, or file:FOLDER."),
+    )
+
+
+def _folder(text: str) -> Path:
+    path = text.removeprefix("file:")
+    if path.startswith("//"):
+        path = unquote(urlsplit(text).path)
+    return at_home(path)

@@ -1,0 +1,104 @@
+"""Questions that wait for their turn: on disk, and not in the tree before they are asked.
+
+Each belongs to the program that will ask it, which holds a lock for as long as it lives. What a program left behind
+when it died is found by `abandoned`; this module never puts anything into a tree: `store` does.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from uuid import uuid4
+
+from qwenchat.chat.memory import no_such_session
+from qwenchat.chat.session import Waiting
+from qwenchat.sessions.database import Database
+from qwenchat.sessions.locks import SessionLocks
+from qwenchat.sessions.rows import attachment_row, attachments_of
+from qwenchat.text.safe import whole
+
+_PREFIX = "outbox-"
+"""Of the names of locks, which are beside those of sessions."""
+
+
+class QuestionOutbox:
+    """The waiting questions of one store. Safe from any thread; every method may raise StoreError."""
+
+    def __init__(self, database: Database, locks: SessionLocks) -> None:
+        self._database, self._locks = database, locks
+        self._owner = ""
+        """Names the lock of this store; empty before it has its first question."""
+        self._owner_lock = ExitStack()
+        self._guard = threading.Lock()
+
+    def add(self, waiting: Waiting) -> None:
+        """Store a question. Raises NotFound for an unknown session."""
+        owner = self._own()
+        with self._database.write() as connection:
+            added = connection.execute(
+                "INSERT INTO outbox (id, session, follows, created, owner, text) "
+                "SELECT ?, n, ?, ?, ?, ? FROM sessions WHERE id = ?",
+                (waiting.id, waiting.follows, waiting.created, owner, whole(waiting.text), waiting.session),
+            )
+            if not added.rowcount:
+                raise no_such_session(waiting.session)
+            connection.executemany(
+                "INSERT INTO outbox_files (question, blob, name, media_type) VALUES (?,?,?,?)",
+                [(added.lastrowid, *attachment_row(connection, each)) for each in waiting.attachments],
+            )
+
+    def waiting(self, session_id: str) -> list[Waiting]:
+        """Return the questions of a session that this store will ask, oldest first."""
+        with self._database.read() as connection:
+            return _load(connection, self._owner, session_id)
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Take out questions that are messages now; other ids are ignored."""
+        with self._database.write() as connection:
+            connection.executemany("DELETE FROM outbox WHERE id = ?", [(each,) for each in ids])
+
+    @contextmanager
+    def abandoned(self) -> Iterator[list[Waiting]]:
+        """Yield the questions of programs that are gone, oldest first; nobody else gets them in the meantime."""
+        with self._database.read() as connection:
+            owners = {owner for (owner,) in connection.execute("SELECT DISTINCT owner FROM outbox")}
+        owners |= set(self._locks.names(_PREFIX))  # a program that was killed leaves its file behind
+        with ExitStack() as held:
+            gone = [each for each in owners - {self._owner} if held.enter_context(self._locks.hold_if_free(each))]
+            with self._database.read() as connection:
+                waiting = [each for owner in sorted(gone) for each in _load(connection, owner)]
+            yield sorted(waiting, key=lambda each: each.created)
+
+    def close(self) -> None:
+        """Leave the questions that still wait to whoever opens the database next. May be called twice."""
+        with self._guard:
+            self._owner = ""
+            self._owner_lock.close()
+
+    def _own(self) -> str:
+        with self._guard:
+            if not self._owner:
+                owner = f"{_PREFIX}{uuid4()}"
+                self._owner_lock.enter_context(self._locks.hold(owner))
+                self._owner = owner
+            return self._owner
+
+
+def _load(connection: sqlite3.Connection, owner: str, session_id: str | None = None) -> list[Waiting]:
+    found = connection.execute(
+        "SELECT outbox.n, outbox.id, sessions.id, follows, text, outbox.created "
+        "FROM outbox JOIN sessions ON sessions.n = outbox.session "
+        "WHERE owner = ? AND sessions.id = ifnull(?, sessions.id) ORDER BY outbox.n",
+        (owner, session_id),
+    ).fetchall()
+    return [
+        Waiting(
+            id=question_id,
+            session=session,
+            follows=follows,
+            text=text,
+            created=created,
+            attachments=attachments_of(connection, "outbox_files WHERE question = ? ORDER BY n", n),
+        )
+        for n, question_id, session, follows, text, created in found
+    ]
