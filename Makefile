@@ -1,4 +1,4 @@
-# One target each. All but `venv` expect `.venv`, which `make venv` makes.
+# All targets except `venv` need the `.venv` that `make venv` creates.
 BIN := .venv/bin
 
 .PHONY: venv test lint format types imports bench-engine locale man pages picture docs lock check

@@ -1,1 +1,1 @@
-"""What the project is built with and does not run with: the catalogue of strings, pages, pictures, the manual page."""
+"""Build tools, which the program does not need to run: catalogues of strings, pages, pictures, the manual page."""

@@ -1,10 +1,10 @@
-"""Collects every string that a person reads into each language's catalogue, and compiles it: `make locale`.
+"""`make locale`: collects every string that a user reads into each language's catalogue and compiles it.
 
-Five sources: calls of `_` and `ngettext` in the package, the help of click's commands and options, the
-descriptions of settings, the titles of themes, and those of click's own words that a person of this program can meet.
+There are five sources: calls of `_` and `ngettext` in the package, the help of commands and options, the descriptions
+of settings, the titles of themes, and click's own messages that a user of this program can see.
 
-To translate new strings, write them into a JSON file, {"English": "Chinese"} (the singular where there are two
-forms), and run `python -m devtools.catalogue FILE`.
+To translate new strings, write them into a JSON file, {"English": "Chinese"} (the singular where there are two forms),
+and run `python -m devtools.catalogue FILE`.
 """
 
 import inspect
@@ -57,7 +57,7 @@ CLICK: tuple[str | tuple[str, str], ...] = (
     ("Option {name!r} requires an argument.", "Option {name!r} requires {nargs} arguments."),
     ("{value!r} is not {choice}.", "{value!r} is not one of {choices}."),
 )
-"""Click looks these up in the catalogue that `cli.main` binds; a click that words them otherwise stays English."""
+"""Click looks these up in the catalogue that `cli.main` binds; where a later click changes them, they stay English."""
 
 
 def collected() -> Catalog:
@@ -77,7 +77,7 @@ def files() -> list[Path]:
 
 
 def updated(po: Path = PO) -> Catalog:
-    """Return a catalogue with exactly the strings of today; new ones have no translation yet."""
+    """Return a catalogue with exactly the current strings; new ones have no translation yet."""
     with po.open("rb") as file:
         catalog = read_po(file, locale=po.parts[-3])
     catalog.update(collected(), no_fuzzy_matching=True, update_header_comment=False, update_creation_date=False)
@@ -86,14 +86,14 @@ def updated(po: Path = PO) -> Catalog:
 
 
 def compiled(catalog: Catalog) -> bytes:
-    """Return the catalogue as gettext reads it."""
+    """Return the catalogue in the binary format of gettext."""
     out = BytesIO()
     write_mo(out, catalog)
     return out.getvalue()
 
 
 def untranslated(catalog: Catalog) -> list[str]:
-    """Return the strings that have no translation, or whose named fields differ from the English ones."""
+    """Return the strings whose translation is missing or names fields that the English string does not have."""
     return [str(message.id) for message in catalog if message.id and not _complete(message.id, message.string)]
 
 
@@ -129,7 +129,7 @@ def _descriptions() -> Iterator[str]:
 
 
 def translate(catalog: Catalog, words: Mapping[str, str]) -> None:
-    """Put Chinese into a catalogue. Raises KeyError for English that is not in it."""
+    """Add translations to a catalogue. Raises KeyError for a string that is not in it."""
     for original, translation in words.items():
         if (message := catalog.get(original)) is None:
             raise KeyError(original)
@@ -137,7 +137,7 @@ def translate(catalog: Catalog, words: Mapping[str, str]) -> None:
 
 
 def main() -> None:
-    """Write each catalogue and its compiled form, the Chinese with what files give; say what is missing."""
+    """Write and compile each catalogue, adding the translations in the given files; print what is missing."""
     for po in files():
         catalog = updated(po)
         for words in sys.argv[1:] if po == PO else ():

@@ -1,7 +1,6 @@
-"""The manual page, made from the commands' own definitions: `make man` writes it to man/qwenchat.1.
+"""`make man`: the manual page, generated from the definitions of the commands and written to man/qwenchat.1.
 
-In English, as help is written where commands are defined. It holds nothing that help does not say, but the exit
-codes and where things are kept.
+It is in English and has what `--help` says, the exit codes, the environment and the files.
 """
 
 import inspect
@@ -15,20 +14,20 @@ from qwenchat.cli.main import root
 _EXIT_CODES = {
     0: "Done.",
     1: "A bug; with --debug it prints a traceback to report.",
-    2: "Wrong use, or a setting that makes no sense.",
+    2: "Wrong use, or an invalid setting.",
     3: "No such model or session.",
     4: "The network or the hub failed.",
     5: "The model can't be loaded, or llama-cpp-python can't be used.",
     6: "The engine process died.",
-    7: "The conversations' database can't be used.",
+    7: "The session database can't be used.",
     8: "A file can't be read or written.",
     130: "Interrupted.",
 }
 _ENVIRONMENT = {
-    "QWENCHAT_HOME": "Keep settings, conversations, cache and logs below this folder.",
-    "QWENCHAT_SECTION_NAME": "A setting, such as QWENCHAT_MODEL_CONTEXT=8192; it wins over the settings file.",
-    "HF_HOME, HF_HUB_CACHE": "Where the Hugging Face cache lies, in which downloads are kept.",
-    "HF_ENDPOINT": "The hub to ask in place of the public one.",
+    "QWENCHAT_HOME": "Store settings, sessions, cache and logs below this folder.",
+    "QWENCHAT_SECTION_NAME": "A setting, such as QWENCHAT_MODEL_CONTEXT=8192; it overrides the settings file.",
+    "HF_HOME, HF_HUB_CACHE": "The Hugging Face cache, where downloads are stored.",
+    "HF_ENDPOINT": "The hub to use instead of the public one.",
     "HF_HUB_OFFLINE": "1: open no network connection.",
     "NO_COLOR": "Use no colours.",
 }
@@ -54,12 +53,12 @@ def _page() -> Iterator[str]:
         yield from _entry(name, words)
     yield from (
         ".SH FILES",
-        r"\fBqwenchat config path\fR prints where the settings are; \fBqwenchat doctor\fR all folders.",
+        r"\fBqwenchat config path\fR prints the path of the settings file; \fBqwenchat doctor\fR lists all folders.",
     )
 
 
 def _commands(context: click.Context) -> Iterator[str]:
-    """Yield every command below a group, in the order of help."""
+    """Yield every command below a group, in the order of `--help`."""
     group = context.command
     if not isinstance(group, click.Group):
         return
@@ -99,7 +98,7 @@ def _entry(name: str, words: str) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    """Return text that roff prints as it is."""
+    """Return text escaped for roff."""
     text = text.replace("\\", r"\e").replace("-", r"\-").replace("'", r"\(aq").replace("`", r"\(ga")
     return rf"\&{text}" if text.startswith(".") else text
 

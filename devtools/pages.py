@@ -1,7 +1,7 @@
-"""Writes those parts of the pages that the program itself knows: `make pages`. A test fails when one is stale.
+"""`make pages`: writes the generated parts of the pages, and the schemas. A test fails where one is out of date.
 
-A part stands between `<!-- made: NAME -->` and `<!-- end -->`; what is around it is written by hand. Schemas are whole
-files of their own. Nothing is measured and no network is asked.
+A part is between `<!-- made: NAME -->` and `<!-- end -->`; everything around it is written by hand. A schema is a whole
+file. Nothing is measured, and no network connection is opened.
 """
 
 import json
@@ -27,7 +27,7 @@ DOCS = ROOT / "docs"
 SCHEMAS = DOCS / "schemas"
 _PART = re.compile(r"(<!-- made: ([a-z]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
 _MANY = 10**8
-"""A bound above this is there for the machine and says nothing to a person."""
+"""A limit above this exists for technical reasons and is not shown."""
 _KEYS = {
     "escape": "Esc",
     "pageup": "PageUp",
@@ -37,7 +37,7 @@ _KEYS = {
     "up": "↑",
     "down": "↓",
 }
-_WORDS = {  # English: Chinese; words that only these tables have
+_WORDS = {  # English: Chinese; words used in these tables only
     "key": "按键",
     "**{label}.** {help}": "**{label}**：{help}",
     "what it does": "作用",
@@ -71,7 +71,7 @@ _WORDS = {  # English: Chinese; words that only these tables have
 
 
 def pages() -> list[Path]:
-    """Return every page, and the texts in the repository's root."""
+    """Return every page, those in the root of the repository included."""
     return [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 
 
@@ -80,8 +80,8 @@ def language_of(page: Path) -> str:
     return "zh_CN" if page.parent.name == "zh" or page.name.endswith(".zh-CN.md") else "en"
 
 
-def renewed(page: Path) -> str:
-    """Return a page with its parts made anew."""
+def up_to_date(page: Path) -> str:
+    """Return a page with its generated parts brought up to date."""
     context = copy_context()
     context.run(use_language, language_of(page))
 
@@ -92,7 +92,7 @@ def renewed(page: Path) -> str:
 
 
 def schemas() -> dict[Path, str]:
-    """Return each schema that the program has, and the file that it is published as."""
+    """Return the text of each published schema by its file."""
     packed = Path(exporters.__file__).with_name("json.schema.json")
     settings = {"title": "Settings of qwenchat", **msgspec.json.schema(config.Settings)}
     return {
@@ -109,7 +109,7 @@ def key_name(key: str) -> str:
 
 
 def kbd(keys: str) -> str:
-    """Return keys with commas between, each drawn as a key."""
+    """Return keys separated by commas in HTML, each in a `kbd` element."""
     return " ".join(f"<kbd>{key_name(key)}</kbd>" for key in keys.split(",") if key)
 
 
@@ -139,7 +139,7 @@ def _commands() -> str:
 
 
 def _settings() -> str:
-    """Return a table a section, from the schema that settings are checked against."""
+    """Return one table per section, from the schema that settings are checked against."""
     schema = msgspec.json.schema(config.Settings)["$defs"]
     parts = []
     for section in dict.fromkeys(key.rpartition(".")[0] for key in config.names()):
@@ -158,7 +158,7 @@ def _setting_row(key: str, schema: dict[str, Any]) -> list[str]:
 
 
 def _values(key: str, schema: dict[str, Any]) -> str:
-    """Return what a setting can be."""
+    """Return the possible values of a setting."""
     if choices := config.choices(key):
         return " ".join(f"`{choice}`" for choice in choices if choice)
     found = schema.get("anyOf", [schema])[0]
@@ -215,7 +215,7 @@ def _needed(model: fit.Loadable, n_ctx: int) -> str:
 
 
 def _without() -> str:
-    """Return the commands that install everything but the binding."""
+    """Return the commands that install everything except llama-cpp-python."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     needed = [re.split(r"[<>=]", dependency)[0] for dependency in project["dependencies"]]
     rest = " ".join(name for name in needed if name != "llama-cpp-python")
@@ -244,9 +244,9 @@ PARTS: dict[str, Callable[[], str]] = {
 
 
 def main() -> None:
-    """Write all parts and schemas anew."""
+    """Write all generated parts and schemas."""
     for page in pages():
-        page.write_text(renewed(page), "utf-8")
+        page.write_text(up_to_date(page), "utf-8")
     for file, text in schemas().items():
         file.write_text(text, "utf-8")
 

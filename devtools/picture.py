@@ -1,7 +1,7 @@
-"""Takes the pictures of the READMEs: `make picture`. The real program, with an engine that recites.
+"""`make picture`: draws the screenshots of the READMEs with the real program and a scripted engine.
 
-The conversation is written here; what was measured of it is what a laptop with 16 GB gives. Fonts are the reader's own:
-the picture asks no server for any.
+The chats are written here; their speeds are those of a laptop with 16 GB. The pictures use the reader's own fonts and
+load nothing from a server.
 """
 
 import asyncio
@@ -34,14 +34,14 @@ _HOUR = 3_600_000
 _FONT = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 _TEXT = re.compile(r'<text class="([\w-]+)" x="([\d.]+)" y="([\d.]+)" textLength="[\d.]+" ([^>]*)>([^<]*)</text>')
 _CELL = 12.2
-"""Width of a character in the picture."""
-_MIDDLE = 2.2
-"""What is left of two cells beside a Chinese character, halved."""
+"""Width of a terminal cell in the picture."""
+_MARGIN = 2.2
+"""Space on each side of a Chinese character in its two cells."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What is on the screen."""
+    """The content of one screenshot."""
 
     file: Path
     language: str
@@ -128,8 +128,8 @@ def best_cop(outside, inside=35):
 )
 
 
-class Reciting(ScriptedEngine):
-    """Counts tokens about as Qwen2 does."""
+class CountingEngine(ScriptedEngine):
+    """Counts about as many tokens as Qwen2 does."""
 
     async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
         return TokenCounts(values=tuple(5 + sum(map(_weight, turn.text)) // 4 for turn in turns))
@@ -140,8 +140,8 @@ def _weight(character: str) -> int:
     return 3 if character > "\u3000" else 1
 
 
-def conversation(program: Program, scene: Scene) -> str:
-    """Keep the sessions of the list and return the id of the one that is shown."""
+def save_chats(program: Program, scene: Scene) -> str:
+    """Save all chats of a scene and return the id of the open one."""
     new_id, now = UUIDv7(), unix_ms()
     for title, tag, ago in reversed(scene.others):
         when, pinned = now - ago * _HOUR, title == scene.others[0][0]
@@ -155,7 +155,7 @@ def conversation(program: Program, scene: Scene) -> str:
     question = Message(
         id=new_id(), session=shown.id, parent=None, role=Role.USER, parts=text_parts(scene.question), created=now
     )
-    told = Usage(41, 0, 231), Timings(decode_tps=9.4, ttft_s=0.7)
+    usage, timings = Usage(41, 0, 231), Timings(decode_tps=9.4, ttft_s=0.7)
     answer = Message(
         id=new_id(),
         session=shown.id,
@@ -166,39 +166,39 @@ def conversation(program: Program, scene: Scene) -> str:
         model=MODEL,
     )
     program.store.create(shown)
-    program.store.add(question, replace(answer, usage=told[0], timings=told[1]))
+    program.store.add(question, replace(answer, usage=usage, timings=timings))
     return shown.id
 
 
-async def taken(scene: Scene) -> str:
-    """Return the picture as SVG."""
+async def screenshot(scene: Scene) -> str:
+    """Return the screenshot of a scene as SVG."""
     use_language(scene.language)
     with tempfile.TemporaryDirectory() as home:
         program = Program({"QWENCHAT_HOME": home})
-        start = Start(session=conversation(program, scene))
-        app = QwenchatApp(program, start, lambda _model, _wishes: Reciting(n_ctx=32_768))
+        start = Start(session=save_chats(program, scene))
+        app = QwenchatApp(program, start, lambda _model, _wishes: CountingEngine(n_ctx=32_768))
         async with app.run_test(size=SIZE) as pilot:
             await until(lambda: app.chat.transcript.messages)
             await app.chat.context.chats.model.load(app.chat.session)
             app.chat.counts.count_soon()
             await until(lambda: app.chat.gauge.usage)
             await until(lambda: app.chat.sidebar.list.option_count > len(scene.others))
-            app.theme = THEME  # a picture has all colours, whatever the terminal that it is taken in
+            app.theme = THEME  # with all colours, whatever the terminal
             app.chat.prompt.area.cursor_blink = False
             await pilot.pause()
             picture = app.export_screenshot(title="qwenchat")
             await app.chat.leave()
         program.close()
     picture = _FONT.sub("", picture).replace("Fira Code", "ui-monospace")
-    return _TEXT.sub(lambda found: "".join(_in_place(*found.groups())), picture)
+    return _TEXT.sub(lambda found: "".join(_positioned(*found.groups())), picture)
 
 
-def _in_place(kind: str, x: str, y: str, more: str, words: str) -> Iterator[str]:
-    """Yield a text in runs of narrow and of wide characters: each Chinese one has to be told its place."""
+def _positioned(kind: str, x: str, y: str, more: str, words: str) -> Iterator[str]:
+    """Yield a text in runs of narrow and of wide characters; each wide character needs a position of its own."""
     left = float(x)
     for cells, run in groupby(unescape(words), cell_len):
         part = "".join(run)
-        places = [left + 2 * _CELL * number + _MIDDLE for number in range(len(part))]
+        places = [left + 2 * _CELL * number + _MARGIN for number in range(len(part))]
         place = " ".join(f"{place:.1f}" for place in places) if cells == 2 else f"{left:.1f}"
         length = "" if cells == 2 else f' textLength="{_CELL * len(part):.1f}"'
         text = escape(part).replace("\xa0", "&#160;")
@@ -209,7 +209,7 @@ def _in_place(kind: str, x: str, y: str, more: str, words: str) -> Iterator[str]
 def main() -> None:
     """Write the pictures."""
     for scene in SCENES:
-        scene.file.write_text(asyncio.run(taken(scene)), "utf-8")
+        scene.file.write_text(asyncio.run(screenshot(scene)), "utf-8")
         print(f"{scene.file}: look at it before you commit it")
 
 

@@ -1,7 +1,7 @@
-"""Settings: one TOML file and the environment, typed, with every unknown key an error that names it.
+"""The settings: one TOML file and the environment, typed and checked. An unknown key is an error that names it.
 
-A variable `QWENCHAT_MODEL_CONTEXT` wins over `context` in the section `[model]` of the file. Writing keeps the
-file's comments and order. Descriptions here are what the settings reference and the settings screen show.
+A variable such as `QWENCHAT_MODEL_CONTEXT` overrides `context` in the section `[model]` of the file. Writing preserves
+the file's comments and order. The settings reference and the settings screen show the descriptions given here.
 """
 
 import inspect
@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Meta, Struct, field
 
+from qwenchat.chat.sampling import parameter
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.files import write_atomically
 from qwenchat.i18n import _
@@ -37,52 +38,65 @@ class ModelSettings(_Section, frozen=True):
     mmap: Annotated[bool, Meta(description="Map the model file instead of reading it into memory")] = True
 
 
-class SamplingSettings(_Section, frozen=True):
-    """How the next token is chosen; what is left out follows the model's makers."""
+def _limits(name: str) -> Meta:
+    """Return the range and the description of a sampling parameter."""
+    found = parameter(name)
+    return Meta(ge=found.low, le=found.high, description=found.help)
 
-    temperature: Annotated[float, Meta(ge=0, le=100, description="0 always takes the likeliest token")] | None = None
-    top_p: Annotated[float, Meta(ge=0, le=1, description="Keep the likeliest tokens up to this total")] | None = None
-    top_k: Annotated[int, Meta(ge=0, le=1_000_000, description="Keep this many tokens; 0: all")] | None = None
-    min_p: Annotated[float, Meta(ge=0, le=1, description="Drop tokens below this share of the likeliest")] | None = None
-    repeat_penalty: Annotated[float, Meta(ge=0.01, le=10, description="1: no penalty for repeating")] | None = None
-    max_tokens: Annotated[int, Meta(ge=1, le=2**31 - 1, description="Longest answer, in tokens")] | None = None
+
+class SamplingSettings(_Section, frozen=True):
+    """How the next token is chosen; parameters that are not set follow the model's makers."""
+
+    temperature: Annotated[float, _limits("temperature")] | None = None
+    top_p: Annotated[float, _limits("top_p")] | None = None
+    top_k: Annotated[int, _limits("top_k")] | None = None
+    min_p: Annotated[float, _limits("min_p")] | None = None
+    repeat_penalty: Annotated[float, _limits("repeat_penalty")] | None = None
+    max_tokens: Annotated[int, _limits("max_tokens")] | None = None
 
 
 class HubSettings(_Section, frozen=True):
-    """Where models come from and where they lie."""
+    """Where models come from and where they are stored."""
 
     source: Annotated[str, Meta(description="hf, hf-mirror, modelscope, a base URL or a folder")] = "hf"
     offline: Annotated[bool, Meta(description="Never open a network connection")] = False
-    folder: Annotated[str, Meta(description="Keep downloads here instead of the Hugging Face cache")] = ""
-    folders: Annotated[tuple[str, ...], Meta(description="More folders in which to look for models")] = ()
+    folder: Annotated[str, Meta(description="Store downloads here instead of in the Hugging Face cache")] = ""
+    folders: Annotated[tuple[str, ...], Meta(description="More folders to search for models")] = ()
 
 
 class SessionSettings(_Section, frozen=True):
-    """How conversations are kept."""
+    """How sessions are stored."""
 
-    empty_trash_after_days: Annotated[int, Meta(ge=0, description="Delete trashed sessions; 0: never")] = 0
+    empty_trash_after_days: Annotated[
+        int, Meta(ge=0, description="Delete sessions after this many days in the trash; 0: never")
+    ] = 0
     saved_kv_gb: Annotated[
-        float, Meta(ge=0, le=1e6, description="Disk for resuming without rereading, in GiB; 0: none")
+        float,
+        Meta(
+            ge=0,
+            le=1e6,
+            description="Disk space for saved KV caches, with which sessions resume faster, in GiB; 0: none",
+        ),
     ] = 4.0
 
 
 class Settings(_Section, frozen=True):
-    """All that a person can set."""
+    """All settings."""
 
     language: Annotated[Literal["", "en", "zh_CN"], Meta(description="Language; empty: the system's")] = ""
     theme: Annotated[str, Meta(description="Theme of the screen; empty: ink")] = ""
-    reduced_motion: Annotated[bool, Meta(description="Nothing on the screen blinks or slides")] = False
+    reduced_motion: Annotated[bool, Meta(description="No blinking and no animation on the screen")] = False
     system: Annotated[str, Meta(description="System prompt of new sessions; empty: Qwen2's own")] = ""
     model: ModelSettings = field(default_factory=ModelSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     hub: HubSettings = field(default_factory=HubSettings)
     sessions: SessionSettings = field(default_factory=SessionSettings)
     keys: dict[str, str] = field(default_factory=dict)
-    """Keys of the screen's actions, by the action's id; `tui.actions` names them. Not set by name: a file's part."""
+    """Keys of the screen's actions by the action's id (see `tui.actions`). They are set in the file only."""
 
 
 def load(file: Path, environ: Mapping[str, str]) -> Settings:
-    """Return the settings of the file with the environment's over them.
+    """Return the settings of the file, overridden by the environment.
 
     A missing file means defaults. Raises WrongUse naming file and key, FileError when it can't be read.
     """
@@ -95,7 +109,7 @@ def load(file: Path, environ: Mapping[str, str]) -> Settings:
 
 
 def names() -> list[str]:
-    """Return every key, sections dotted, such as `model.context`."""
+    """Return every key with its section, such as `model.context`."""
     found: list[str] = []
     for entry in msgspec.structs.fields(Settings):
         if isinstance(entry.type, type) and issubclass(entry.type, _Section):
@@ -106,19 +120,22 @@ def names() -> list[str]:
 
 
 def description(key: str) -> str:
-    """Return what a setting means, in English; `_` gives it in the person's language."""
+    """Return the description of a setting in English; `_` translates it."""
     return next((found for found in _descriptions(_type(key)) if found), "")
 
 
 def choices(key: str) -> tuple[str, ...]:
-    """Return the only values that a setting can have, as a person types them; empty where there are many."""
+    """Return the values that a setting can have, as the user types them; empty where they can't be listed."""
     kind = _type(key)
-    kind = getattr(kind, "__origin__", kind) if hasattr(kind, "__metadata__") else kind
-    return ("true", "false") if kind is bool else get_args(kind) if get_origin(kind) is Literal else ()
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if kind is bool:
+        return ("true", "false")
+    return get_args(kind) if get_origin(kind) is Literal else ()
 
 
 def section(key: str) -> str:
-    """Return what a setting's section is about, in English; empty where it is in none."""
+    """Return the description of a setting's section in English; empty where it has no section."""
     name = key.rpartition(".")[0]
     entry = next((entry for entry in msgspec.structs.fields(Settings) if entry.name == name), None)
     return inspect.getdoc(entry.type) or "" if entry else ""
@@ -140,12 +157,12 @@ def _descriptions(annotated: Any) -> Iterator[str]:
 
 
 def variable(key: str) -> str:
-    """Return the environment variable that wins over a key."""
+    """Return the environment variable that overrides a key."""
     return "QWENCHAT_" + key.replace(".", "_").upper()
 
 
 def get(settings: Settings, key: str) -> Any:
-    """Return one setting by its dotted key. Raises WrongUse for an unknown one."""
+    """Return the value of a setting by its key. Raises WrongUse for an unknown one."""
     _check_key(key)
     value: Any = settings
     for name in key.split("."):
@@ -154,24 +171,24 @@ def get(settings: Settings, key: str) -> Any:
 
 
 def put(file: Path, key: str, value: str) -> Settings:
-    """Write one setting into the file, comments and order kept, and return all settings.
+    """Write one setting into the file, preserving comments and order, and return all settings.
 
-    `value` is what a person types: text, a number, `true`, several folders with commas between; empty takes the
-    key out of the file. Nothing is written when the result would not be valid.
+    `value` is what the user types: text, a number, `true`, or several folders separated by commas; an empty value
+    removes the key from the file. Nothing is written where the result would not be valid. Raises WrongUse or FileError.
     """
-    import tomlkit  # noqa: PLC0415 - only who writes needs to keep comments
+    import tomlkit  # noqa: PLC0415 - only writing has to preserve comments
 
     _check_key(key)
     if whole(value) != value:
         raise WrongUse(
             _("The value for {key} is not UTF-8.").format(key=key),
-            _("Write the other bytes of a model's path as in file:///a%FF.gguf."),
+            _("Escape other bytes in a model's path, as in file:///a%FF.gguf."),
         )
     wanted = _parse(file)
     document = tomlkit.parse(_read(file))
     _put(wanted, key, value)
     settings = _convert(wanted, _("given here"))
-    table, name = _place(document, key)
+    table, name = _table_of(document, key)
     if value == "":
         table.pop(name, None)
     else:
@@ -185,20 +202,20 @@ def _check_key(key: str) -> None:
         raise WrongUse(_("There is no setting {key}.").format(key=key), _("`qwenchat config show` lists them all."))
 
 
-def _place(document: Any, key: str) -> tuple[Any, str]:
+def _table_of(document: Any, key: str) -> tuple[Any, str]:
     *sections, name = key.split(".")
     for section in sections:
         document = document.setdefault(section, {})
         if not isinstance(document, MutableMapping):
             raise WrongUse(
                 _("The settings have a value for {section}, which is a section.").format(section=section),
-                _("Take it out of the file that `qwenchat config path` names."),
+                _("Remove it from the file that `qwenchat config path` prints."),
             )
     return document, name
 
 
 def _put(document: Any, key: str, value: str) -> None:
-    table, name = _place(document, key)
+    table, name = _table_of(document, key)
     if value == "":
         table.pop(name, None)
     else:
@@ -235,7 +252,7 @@ def _convert(document: object, where: str) -> Settings:
             _("A setting {where} is wrong: {reason}.").format(
                 where=where, reason=str(error).replace(" - at `$.", " - `")
             ),
-            _("Correct it, or take it out."),
+            _("Correct or remove it."),
         ) from error
 
 

@@ -1,7 +1,7 @@
-"""Every failure that a user can meet: what is wrong, what to do, a stable code and the exit code that goes with it.
+"""Every failure that a user can see: what is wrong, what to do, a stable code, and the exit code of the command line.
 
 An error is two sentences in the user's language: `message` says what is wrong, `hint` what to do. Only `cli.output` and
-the screen's notices print them. A failure that is not one of these is a bug, and ends with exit code 1.
+the screen's notices print them. Any other exception is a bug and ends the program with exit code 1.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from typing import ClassVar
 
 
 class ExitCode(IntEnum):
-    """What the shell gets when the program ends."""
+    """The exit codes of the command line."""
 
     DONE = 0
     BUG = 1
@@ -25,27 +25,27 @@ class ExitCode(IntEnum):
 
 
 class RecoveryKind(StrEnum):
-    """What can be done about a failure of an engine."""
+    """How a user can recover from a failure of an engine."""
 
     START_AGAIN = "start_again"
     SMALLER_CONTEXT = "smaller_context"
     FEWER_LAYERS = "fewer_layers"
-    """On the GPU."""
+    """Fewer layers on the GPU."""
     WITHOUT_GPU = "without_gpu"
     OTHER_MODEL = "other_model"
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """One way to go on after a failure, as the engine that failed offers it."""
+    """One way to recover from a failure, offered by the engine that failed."""
 
     kind: RecoveryKind
     value: int = 0
-    """Tokens of the smaller context, or layers on the GPU; 0 for the other kinds."""
+    """Tokens of the smaller context window, or layers on the GPU; 0 for the other kinds."""
 
 
 class QwenchatError(Exception):
-    """The root of all failures that are not bugs."""
+    """The base of all failures that are not bugs."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.BUG
     code: ClassVar[str] = "bug"
@@ -59,21 +59,21 @@ class QwenchatError(Exception):
 
 
 class WrongUse(QwenchatError):
-    """The command, a setting or a value makes no sense."""
+    """A command, a setting or a value is invalid."""
 
     exit_code = ExitCode.USAGE
     code = "wrong_use"
 
 
 class NotFound(QwenchatError):
-    """No model or session answers to that name."""
+    """No model or session has that name."""
 
     exit_code = ExitCode.NOT_FOUND
     code = "not_found"
 
 
 class NetworkError(QwenchatError):
-    """The hub, or the way to it, failed."""
+    """The hub, a remote engine or the connection to it failed."""
 
     exit_code = ExitCode.NETWORK
     code = "network"
@@ -93,7 +93,7 @@ class PromptTooLong(WrongUse):
 
 
 class EngineDied(QwenchatError):
-    """The engine process ended by itself. The answer so far has been reported."""
+    """The engine process ended unexpectedly. The answer so far has been reported."""
 
     exit_code = ExitCode.ENGINE_DIED
     code = "engine_died"
@@ -105,7 +105,7 @@ class EngineDied(QwenchatError):
 
 
 class StoreError(QwenchatError):
-    """The database of sessions can't be used."""
+    """The session database can't be used."""
 
     exit_code = ExitCode.STORE
     code = "store"
@@ -119,7 +119,7 @@ class FileError(QwenchatError):
 
 
 class Interrupted(QwenchatError):
-    """The user stopped it."""
+    """The user stopped the operation."""
 
     exit_code = ExitCode.INTERRUPTED
     code = "interrupted"

@@ -1,7 +1,7 @@
-"""The language that a person reads: every string meant for eyes passes through `_` or `ngettext`.
+"""The user's language: every string that a user reads passes through `_` or `ngettext`.
 
-The chosen catalogue lives in a context variable, so that two tests, two threads or two screens can speak
-different languages at once. English is the source and needs no catalogue. Nothing here reads settings.
+The chosen catalogue is a context variable, so that two tests, threads or screens can use different languages at once.
+English is the source and needs no catalogue. Nothing here reads settings.
 """
 
 import gettext
@@ -16,13 +16,13 @@ _catalogue: ContextVar[gettext.NullTranslations | None] = ContextVar("catalogue"
 
 
 def _(message: str) -> str:
-    """Return `message` in the chosen language, or as it is where no translation exists."""
+    """Return `message` in the chosen language, or unchanged where there is no translation."""
     catalogue = _catalogue.get()
     return catalogue.gettext(message) if catalogue else message
 
 
 def ngettext(singular: str, plural: str, count: int) -> str:
-    """Return the form of a message that goes with `count` things."""
+    """Return the singular or plural form of a message for `count`."""
     catalogue = _catalogue.get()
     if catalogue:
         return catalogue.ngettext(singular, plural, count)
@@ -30,18 +30,18 @@ def ngettext(singular: str, plural: str, count: int) -> str:
 
 
 def labelled(name: object, value: object) -> str:
-    """Return a name and what it stands for as one line, with the colon of the language."""
+    """Return a name and its value as one line, with the language's own colon."""
     return _("{name}: {value}").format(name=name, value=value)
 
 
 def language() -> str:
-    """Return the language being spoken, one of LANGUAGES."""
+    """Return the current language, one of LANGUAGES."""
     catalogue = _catalogue.get()
     return catalogue.info().get("language", "en") if catalogue else "en"
 
 
 def language_of(environ: Mapping[str, str]) -> str:
-    """Return the language that the POSIX locale variables ask for, `en` where they ask for none of ours."""
+    """Return the language that the POSIX locale variables ask for, `en` where it is none of LANGUAGES."""
     for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
         for wanted in environ.get(name, "").split(":"):
             if wanted:
@@ -50,7 +50,7 @@ def language_of(environ: Mapping[str, str]) -> str:
 
 
 def use_language(wanted: str = "") -> str:
-    """Speak `wanted` (one of LANGUAGES) from here on in this context; the locale's own if empty."""
+    """Use `wanted` (one of LANGUAGES) from here on in this context; the locale's own if empty."""
     wanted = wanted or language_of(os.environ)
     _catalogue.set(gettext.translation("qwenchat", CATALOGUES, [wanted], fallback=True))
     return wanted

@@ -1,4 +1,7 @@
-"""Where qwenchat keeps things. Nothing is made on disk here until someone calls `private_folder`."""
+"""The folders and files of qwenchat, and how folders are created.
+
+Nothing is created on disk before it is needed: finding a path creates nothing.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +16,7 @@ from qwenchat.text.safe import clean_line
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """The four folders; QWENCHAT_HOME puts all of them below one, for a USB stick."""
+    """The four folders; QWENCHAT_HOME puts all of them below one folder, such as one on a USB stick."""
 
     config: Path
     data: Path
@@ -22,9 +25,9 @@ class Paths:
 
     @classmethod
     def find(cls, environ: Mapping[str, str]) -> "Paths":
-        """Return the folders that the environment asks for, else the platform's own."""
+        """Return the folders that the environment sets, or else the platform's own."""
         if home := environ.get("QWENCHAT_HOME"):
-            root = at_home(home).absolute()
+            root = expand_home(home).absolute()
             return cls(root / "config", root / "data", root / "cache", root / "logs")
         dirs = platformdirs.PlatformDirs("qwenchat", appauthor=False)
         return cls(dirs.user_config_path, dirs.user_data_path, dirs.user_cache_path, dirs.user_log_path)
@@ -36,38 +39,38 @@ class Paths:
 
     @property
     def theme_folders(self) -> tuple[Path, ...]:
-        """Where themes lie: those that come with the program, then the person's own."""
+        """The folders with themes: those that come with the program, then the user's own."""
         return (packed_themes(), self.config / "themes")
 
     @property
     def database(self) -> Path:
-        """The conversations' database."""
+        """The session database."""
         return self.data / "sessions.db"
 
     @property
     def models(self) -> Path:
-        """What is known of model files, and the models of sources without a cache layout of their own."""
+        """Facts about model files, and downloads from sources that have no cache of their own."""
         return self.data / "models"
 
     @property
     def saved_kv(self) -> Path:
-        """KV caches of sessions, so that a resumed session need not read itself again."""
+        """Saved KV caches, with which a session resumes without a new prefill."""
         return self.cache / "kv"
 
     @property
     def engine_log(self) -> Path:
-        """What llama.cpp says."""
+        """The log of llama.cpp."""
         return self.logs / "engine.log"
 
 
 def packed_themes() -> Path:
-    """Return the folder of the themes that come with the program: beside it in a checkout, within it installed."""
+    """Return the folder of the themes that come with the program: beside the package in a checkout, else inside it."""
     installed = Path(__file__).parent / "themes"
     return installed if installed.is_dir() else Path(__file__).parents[1] / "themes"
 
 
-def at_home(path: str | Path) -> Path:
-    """Return a path as a person typed it, with `~` resolved. Raises FileError where that is nobody's home."""
+def expand_home(path: str | Path) -> Path:
+    """Return a path as the user typed it, with `~` expanded. Raises FileError where that names no home folder."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
@@ -78,7 +81,7 @@ def at_home(path: str | Path) -> Path:
 
 
 def is_missing(path: Path) -> bool:
-    """Say whether the system knows that nothing is there; False also for what it does not let us see."""
+    """Return whether a path certainly does not exist; False also where that can't be seen."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -89,22 +92,19 @@ def is_missing(path: Path) -> bool:
 
 
 def private_folder(folder: Path) -> Path:
-    """Make `folder` if it is missing, as `make_private` does, and return it.
-
-    Raises FileError when it can't be made.
-    """
+    """Create `folder` if it is missing, as `make_private` does, and return it. Raises FileError where that fails."""
     try:
         make_private(folder)
     except OSError as error:
         raise FileError(
-            _("The folder {folder} can't be made: {reason}.").format(folder=folder, reason=error.strerror),
+            _("The folder {folder} can't be created: {reason}.").format(folder=folder, reason=error.strerror),
             _("Make it writable, or set QWENCHAT_HOME to a folder that is."),
         ) from error
     return folder
 
 
 def make_private(folder: Path) -> None:
-    """Make `folder` and all that is missing above it readable by its owner alone; what is there stays as it is."""
+    """Create `folder` and its missing parents, readable by their owner only. Existing folders are not changed."""
     if not folder.parent.exists():
         make_private(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)

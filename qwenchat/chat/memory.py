@@ -54,7 +54,9 @@ class MemoryStore:
                 title = session.title or title_of(message.text)
                 self._messages[message.id] = message
                 self._waiting.pop(message.id, None)
-                self.update(replace(session, leaf=message.id, updated=message.created, title=title))
+                self.update(
+                    replace(session, leaf=message.id, updated=max(session.updated, message.created), title=title)
+                )
 
     def append(self, message_id: str, fragments: Sequence[Part]) -> None:
         with self._lock:
@@ -68,6 +70,7 @@ class MemoryStore:
 
     def enqueue(self, waiting: Waiting) -> None:
         with self._lock:
+            self.session(waiting.session)
             self._waiting[waiting.id] = waiting
 
     def waiting(self, session_id: str) -> list[Waiting]:

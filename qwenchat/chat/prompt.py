@@ -4,11 +4,11 @@ Only `Special` parts are tokenised with special tokens recognised, and only this
 template make them. What users, files, system prompts and earlier answers say travels as `Plain` or `Tokens`.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from qwenchat.chat.message import Message, Part, Reasoning, Role, Text
+from qwenchat.text.safe import fenced
 
 DEFAULT_SYSTEM = "You are a helpful assistant."
 """What Qwen2's template puts where no system prompt is given."""
@@ -75,7 +75,7 @@ def turns_of(system: str, branch: Iterable[Message], model_file: str = "", *, co
 
 
 def _asked(message: Message) -> str:
-    files = [fenced(attachment.name, attachment.text) for attachment in message.attachments]
+    files = [attachment_text(attachment.name, attachment.text) for attachment in message.attachments]
     return "\n\n".join([*files, message.text] if message.text else files)
 
 
@@ -106,11 +106,9 @@ def seen_by_model(branch: Sequence[Message]) -> list[Message]:
     return [*(message for message in before if message.role is Role.USER or message.text), last]
 
 
-def fenced(name: str, text: str) -> str:
-    """Return a file's text below its name, in a fence longer than any inside it."""
-    longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
-    fence = "`" * (longest + 1)
-    return f"{name}\n{fence}\n{text.rstrip()}\n{fence}"
+def attachment_text(name: str, text: str) -> str:
+    """Return a file as the model reads it: its name, then its text in a fence."""
+    return f"{name}\n{fenced(text)}"
 
 
 def chatml(turns: Sequence[Turn], *, continuing: bool = False) -> list[PromptPart]:

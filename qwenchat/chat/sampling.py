@@ -1,25 +1,137 @@
-"""How the next token is chosen: the person's wishes over the session's over the model's own defaults."""
+"""How the next token is chosen: the sampling parameters, defined once, and the values that one request carries.
 
+`PARAMETERS` is the only place that knows a parameter's range, help text and name in other engines. The settings, the
+options of `qwenchat ask`, the chat's settings on the screen and the published schema are made from it. Nothing here
+samples: that is the engine's work.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from enum import StrEnum
 
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
 
 
+class Dialect(StrEnum):
+    """A family of engines that use the same parameter names in a request."""
+
+    OPENAI = "openai"
+    """What every OpenAI-compatible server accepts."""
+    LLAMA_SERVER = "llama-server"
+    VLLM = "vllm"
+    OLLAMA = "ollama"
+    """The `options` of Ollama's native API; its OpenAI-compatible API is OPENAI."""
+
+
+_OPEN = (Dialect.LLAMA_SERVER, Dialect.VLLM, Dialect.OLLAMA)
+"""Dialects that have more than OpenAI's parameters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A sampling parameter that is one number."""
+
+    name: str
+    """The field of `Sampling`; options and the screen write it with hyphens."""
+    kind: type[int] | type[float]
+    low: float
+    high: float
+    """The bounds belong to the range."""
+    help: str
+    """In English and without a full stop; `_` translates it."""
+    dialects: Mapping[Dialect, str]
+    """Its name in each dialect; a dialect without the parameter is missing."""
+    in_settings: bool = True
+    """Whether the settings can give it a value for all sessions."""
+
+    @property
+    def label(self) -> str:
+        """The name as options and the screen write it."""
+        return self.name.replace("_", "-")
+
+
+PARAMETERS = (
+    Parameter(
+        name="temperature",
+        kind=float,
+        low=0,
+        high=100,
+        help="0 always takes the likeliest token",
+        dialects=dict.fromkeys(Dialect, "temperature"),
+    ),
+    Parameter(
+        name="top_p",
+        kind=float,
+        low=0,
+        high=1,
+        help="Keep the likeliest tokens up to this total",
+        dialects=dict.fromkeys(Dialect, "top_p"),
+    ),
+    Parameter(
+        name="top_k",
+        kind=int,
+        low=0,
+        high=1_000_000,
+        help="Keep this many tokens; 0: all",
+        dialects=dict.fromkeys(_OPEN, "top_k"),
+    ),
+    Parameter(
+        name="min_p",
+        kind=float,
+        low=0,
+        high=1,
+        help="Drop tokens below this share of the likeliest",
+        dialects=dict.fromkeys(_OPEN, "min_p"),
+    ),
+    Parameter(
+        name="repeat_penalty",
+        kind=float,
+        low=0.01,
+        high=10,
+        help="1: no penalty for repeating",
+        dialects={**dict.fromkeys(_OPEN, "repeat_penalty"), Dialect.VLLM: "repetition_penalty"},
+    ),
+    Parameter(
+        name="seed",
+        kind=int,
+        low=0,
+        high=2**32 - 2,
+        help="The same seed gives the same answer",
+        dialects=dict.fromkeys(Dialect, "seed"),
+        in_settings=False,
+    ),
+    Parameter(
+        name="max_tokens",
+        kind=int,
+        low=1,
+        high=2**31 - 1,
+        help="Longest answer, in tokens",
+        dialects={**dict.fromkeys(Dialect, "max_tokens"), Dialect.OLLAMA: "num_predict"},
+    ),
+)
+"""Every parameter that is one number, in the order in which people see them."""
+
+
+def parameter(name: str) -> Parameter:
+    """Return a parameter by its name here or in any dialect. Raises KeyError."""
+    for found in PARAMETERS:
+        if name == found.name or name in found.dialects.values():
+            return found
+    raise KeyError(name)
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Sampling parameters; None means "as the model's makers advise"."""
+    """Values of the sampling parameters; None means "as the model's makers advise"."""
 
     temperature: float | None = None
-    """0 always takes the likeliest token."""
     top_p: float | None = None
     top_k: int | None = None
-    """0 keeps all candidates."""
     min_p: float | None = None
     repeat_penalty: float | None = None
-    """1 does not penalise."""
     seed: int | None = None
-    """The same seed, prompt and machine give the same text; None draws a new one."""
+    """The same seed, prompt and machine give the same text; None draws a new seed."""
     max_tokens: int | None = None
     """None: until the model ends or the window is full."""
     stop: tuple[str, ...] = ()
@@ -28,18 +140,18 @@ class Sampling:
     """A JSON Schema, as JSON, that the answer follows."""
 
     def over(self, base: "Sampling") -> "Sampling":
-        """Return these parameters with `base` wherever nothing is set."""
+        """Return these values with those of `base` wherever nothing is set."""
         unset = {f.name: getattr(base, f.name) for f in fields(self) if getattr(self, f.name) in (None, ())}
         return replace(self, **unset)
 
     def check(self) -> "Sampling":
         """Return self, or raise WrongUse naming the first parameter outside its range."""
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
+        for each in PARAMETERS:
+            value = getattr(self, each.name)
+            if value is not None and not each.low <= value <= each.high:
                 raise WrongUse(
                     _("{name} is {value}, which is not between {low} and {high}.").format(
-                        name=name.replace("_", "-"), value=value, low=_number(low), high=_number(high)
+                        name=each.label, value=value, low=_number(each.low), high=_number(each.high)
                     ),
                     _("Give a number in that range, or leave it out for the model's own."),
                 )
@@ -47,24 +159,21 @@ class Sampling:
             raise WrongUse(_("A stop string is empty."), _("Give it at least one character."))
         return self
 
+    def numbers(self, dialect: Dialect) -> dict[str, float]:
+        """Return the numbers that are set, by their names in a dialect; what it does not have is left out."""
+        return {
+            each.dialects[dialect]: value
+            for each in PARAMETERS
+            if dialect in each.dialects and (value := getattr(self, each.name)) is not None
+        }
+
 
 UNSET = Sampling()
-"""Nothing wished for: everything follows the session and the model."""
+"""Nothing set: everything follows the session and the model."""
 
 
 def _number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
-
-
-_RANGES: dict[str, tuple[float, float]] = {
-    "temperature": (0.0, 100.0),
-    "top_p": (0.0, 1.0),
-    "top_k": (0, 1_000_000),
-    "min_p": (0.0, 1.0),
-    "repeat_penalty": (0.01, 10.0),
-    "seed": (0, 2**32 - 2),
-    "max_tokens": (1, 2**31 - 1),
-}
 
 
 def qwen2_defaults(layers: int, width: int) -> Sampling:

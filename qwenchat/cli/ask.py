@@ -1,6 +1,7 @@
 """`qwenchat ask`: one turn from the command line, into a pipe or onto a terminal.
 
-What `ask` is given: words, a pipe, files, a schema, adapters. Everything is read and checked before any loading.
+Words, a pipe, files, a schema and adapters are read and checked before anything is loaded. How an answer is shown is
+in `ask_output` and `ask_markdown`.
 """
 
 import asyncio
@@ -18,17 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.decorators import FC
 
 from qwenchat.chat.events import TurnEnded
 from qwenchat.chat.ids import UUIDv7, unix_ms
 from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.message import Attachment, FinishReason
 from qwenchat.chat.ports import Mode, SessionStore
-from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.sampling import PARAMETERS, Sampling
 from qwenchat.chat.session import Session
 from qwenchat.chat.turn import Turn, Turns
 from qwenchat.cli import completion
-from qwenchat.cli.ask_output import report_for
+from qwenchat.cli.ask_output import JsonReport, TextReport, TurnReport
 from qwenchat.cli.output import Output
 from qwenchat.engines.local.protocol import MAX_THREADS, Lora
 from qwenchat.errors import ExitCode, FileError, NotFound, WrongUse
@@ -42,69 +44,12 @@ from qwenchat.text import files
 from qwenchat.text.safe import clean_line, whole
 
 
-def one_prompt(words: Sequence[str], attachments: Sequence[Attachment]) -> str:
-    """Return the question: the words, and below them what is piped in. Raises WrongUse when there is nothing."""
-    piped = "" if sys.stdin is None or sys.stdin.isatty() else piped_text()
-    text = "\n\n".join(part for part in (" ".join(words), piped.strip("\n")) if part.strip())
-    if not text and not attachments:
-        raise WrongUse(_("There is no question."), _("Write it behind `qwenchat ask`, or pipe it in."))
-    return text
-
-
-def piped_text() -> str:
-    """Return standard input as text, empty where it is only open for writing. Raises FileError when it is not text."""
-    name = _("standard input")
-    try:
-        data = sys.stdin.buffer.read(files.SIZE_LIMIT + 1)
-    except OSError as error:
-        if error.errno == errno.EBADF or isinstance(error, io.UnsupportedOperation):  # as nohup leaves it
-            return ""
-        raise FileError(
-            _("{file} can't be read: {reason}.").format(file=name, reason=error.strerror),
-            _("Check what is piped in, or add `</dev/null`."),
-        ) from error
-    return files.decode(data, name)
-
-
-def attachment(path: Path) -> Attachment:
-    """Read a text file that goes with the question. Raises FileError."""
-    file = files.read(path)
-    return Attachment(file.name, "text/plain", file.text.encode())
-
-
-def schema_text(path: Path) -> str:
-    """Return a JSON Schema file's text. Raises FileError when it can't be read, WrongUse when it is not JSON."""
-    text = files.read(path).text
-    try:
-        schema = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise WrongUse(
-            _("{file} is not JSON: {reason}.").format(file=clean_line(str(path)), reason=error),
-            _("Give a file that holds a JSON Schema."),
-        ) from error
-    if not isinstance(schema, dict):
-        raise WrongUse(
-            _("{file} is not a JSON Schema.").format(file=clean_line(str(path))),
-            _("A schema is an object, such as {example}.").format(example='{"type": "object"}'),
-        )
-    return text
-
-
-def adapter(words: str) -> Lora:
-    """Return the adapter that `FILE[:SCALE]` names. Raises FileError or WrongUse."""
-    name, _colon, scale = words.rpartition(":")
-    try:
-        factor = float(scale) if name else 1.0
-    except ValueError:  # the colon belongs to the name
-        name, factor = words, 1.0
-    path = Path(name or words)
-    if not math.isfinite(factor):
-        raise WrongUse(_("The scale of an adapter is {scale}.").format(scale=scale), _("Give a number such as 0.5."))
-    if not path.is_file():
-        raise FileError(
-            _("There is no adapter {file}.").format(file=clean_line(str(path))), _("Check the path given to --lora.")
-        )
-    return Lora(os.fsencode(path), factor)
+def _sampling_options(command: FC) -> FC:
+    """Add an option for each sampling parameter. Ranges are checked by `Sampling.check`, for all of them alike."""
+    for parameter in reversed(PARAMETERS):
+        option = click.option(f"--{parameter.label}", type=parameter.kind, help=f"{parameter.help}.")
+        command = option(command)
+    return command
 
 
 @click.command()
@@ -119,35 +64,27 @@ def adapter(words: str) -> Lora:
 )
 @click.option("-s", "--system", default=None, help="System prompt.")
 @click.option("-f", "--file", "files", multiple=True, type=click.Path(path_type=Path), help="Add a text file.")
-@click.option(
-    "--session", default="", metavar="ID", shell_complete=completion.sessions, help="Go on with this session."
-)
-@click.option("-c", "--continue", "continue_", is_flag=True, help="Go on with the session that was written to last.")
-@click.option("--no-save", is_flag=True, help="Keep nothing of this conversation.")
-@click.option("--temperature", type=float, help="0 always takes the likeliest token.")
-@click.option("--top-p", type=float, help="Keep the likeliest tokens up to this total.")
-@click.option("--top-k", type=int, help="Keep this many tokens; 0: all.")
-@click.option("--min-p", type=float, help="Drop tokens below this share of the likeliest.")
-@click.option("--repeat-penalty", type=float, help="1: no penalty for repeating.")
-@click.option("--seed", type=int, help="The same seed gives the same answer.")
-@click.option("--max-tokens", type=int, help="Longest answer, in tokens.")
+@click.option("--session", default="", metavar="ID", shell_complete=completion.sessions, help="Continue this session.")
+@click.option("-c", "--continue", "continue_", is_flag=True, help="Continue the most recent session.")
+@click.option("--no-save", is_flag=True, help="Save nothing of this session.")
+@_sampling_options
 @click.option("--stop", multiple=True, help="Text that ends the answer.")
-@click.option("--schema", type=click.Path(path_type=Path), help="JSON Schema file that the answer follows.")
+@click.option("--schema", type=click.Path(path_type=Path), help="JSON Schema file that the answer must follow.")
 @click.option("--ctx", type=click.IntRange(min=1), help="Context window in tokens.")
 @click.option("--threads", type=click.IntRange(1, MAX_THREADS), help="Compute threads.")
 @click.option("--gpu-layers", type=click.IntRange(-1, 2**31 - 1), help="Layers on the GPU; -1: as many as fit.")
 @click.option("--kv-type", type=click.Choice(["f16", "q8_0"]), help="KV cache type.")
 @click.option("--lora", "loras", multiple=True, metavar="FILE[:SCALE]", help="Add an adapter.")
 @click.option("--complete", is_flag=True, help="Continue the text instead of answering it (base models).")
-@click.option("--force", is_flag=True, help="Load even what is not expected to fit into memory.")
+@click.option("--force", is_flag=True, help="Load the model even if it is not expected to fit into memory.")
 @click.option("--json", "style", flag_value="json", help="One JSON object at the end.")
-@click.option("--jsonl", "style", flag_value="jsonl", help="A JSON event a line, as they come.")
-@click.option("--raw", "style", flag_value="raw", help="The answer's text as it is, Markdown not rendered.")
-@click.option("-v", "--verbose", is_flag=True, help="Say how many tokens it took, and how long.")
+@click.option("--jsonl", "style", flag_value="jsonl", help="JSON events as they come, one a line.")
+@click.option("--raw", "style", flag_value="raw", help="Plain text; Markdown is not rendered.")
+@click.option("-v", "--verbose", is_flag=True, help="Report tokens, speed and time to the first token.")
 @click.pass_obj
 def ask(program: Program, /, **options: Any) -> int:
-    """Ask one question. What is piped in is added to it."""
-    if bool(options["session"]) + options["continue_"] + options["no_save"] > 1:
+    """Ask one question. Piped input is added to it."""
+    if len([name for name in ("session", "continue_", "no_save") if options[name]]) > 1:
         raise WrongUse(
             _("--session, --continue and --no-save exclude each other."),
             _("Give one of them, or none for a new session."),
@@ -167,26 +104,99 @@ class Question:
     @classmethod
     def of(cls, options: dict[str, Any]) -> "Question":
         """Read and check the options before anything is loaded. Raises WrongUse or FileError."""
-        given = {name: options[name] for name in _SAMPLING}
-        schema = schema_text(options["schema"]) if options["schema"] else None
-        sampling = Sampling(**given, stop=tuple(map(whole, options["stop"])), schema=schema).check()
-        attachments = tuple(attachment(path) for path in options["files"])
+        numbers = {parameter.name: options[parameter.name] for parameter in PARAMETERS}
+        schema = _schema(options["schema"]) if options["schema"] else None
+        sampling = Sampling(**numbers, stop=tuple(map(whole, options["stop"])), schema=schema).check()
+        attachments = tuple(_attachment(path) for path in options["files"])
         return cls(
-            one_prompt(options["prompt"], attachments),
+            _prompt(options["prompt"], attachments),
             attachments,
             sampling,
             LoadOptions(
-                options["ctx"],
-                options["threads"],
-                options["gpu_layers"],
-                options["kv_type"],
-                tuple(adapter(lora) for lora in options["loras"]),
-                options["force"],
+                ctx=options["ctx"],
+                threads=options["threads"],
+                gpu_layers=options["gpu_layers"],
+                kv_type=options["kv_type"],
+                loras=tuple(_adapter(lora) for lora in options["loras"]),
+                force=options["force"],
             ),
         )
 
 
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed", "max_tokens")
+def _prompt(words: Sequence[str], attachments: Sequence[Attachment]) -> str:
+    """Return the question: the words, then what is piped in. Raises WrongUse when there is nothing to ask."""
+    piped = "" if sys.stdin is None or sys.stdin.isatty() else _piped_text()
+    text = "\n\n".join(part for part in (" ".join(words), piped.strip("\n")) if part.strip())
+    if not text and not attachments:
+        raise WrongUse(_("There is no question."), _("Write it after `qwenchat ask`, or pipe it in."))
+    return text
+
+
+def _piped_text() -> str:
+    """Return standard input as text, empty where it is open for writing only. Raises FileError when it is not text."""
+    name = _("standard input")
+    try:
+        data = sys.stdin.buffer.read(files.SIZE_LIMIT + 1)
+    except OSError as error:
+        if error.errno == errno.EBADF or isinstance(error, io.UnsupportedOperation):  # as nohup leaves it
+            return ""
+        raise FileError(
+            _("{file} can't be read: {reason}.").format(file=name, reason=error.strerror),
+            _("Check what is piped in, or add `</dev/null`."),
+        ) from error
+    return files.decode(data, name)
+
+
+def _attachment(path: Path) -> Attachment:
+    """Read a text file to attach to the question. Raises FileError."""
+    file = files.read(path)
+    return Attachment(file.name, "text/plain", file.text.encode())
+
+
+def _schema(path: Path) -> str:
+    """Return the text of a JSON Schema file. Raises FileError when it can't be read, WrongUse when it is not JSON."""
+    text = files.read(path).text
+    try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise WrongUse(
+            _("{file} is not JSON: {reason}.").format(file=clean_line(str(path)), reason=error),
+            _("Give a file that holds a JSON Schema."),
+        ) from error
+    if not isinstance(schema, dict):
+        raise WrongUse(
+            _("{file} is not a JSON Schema.").format(file=clean_line(str(path))),
+            _("A schema is an object, such as {example}.").format(example='{"type": "object"}'),
+        )
+    return text
+
+
+def _adapter(words: str) -> Lora:
+    """Return the adapter that `FILE[:SCALE]` names. Raises FileError or WrongUse."""
+    name, _colon, scale = words.rpartition(":")
+    try:
+        factor = float(scale) if name else 1.0
+    except ValueError:  # the colon is part of the name
+        name, factor = words, 1.0
+    path = Path(name or words)
+    if not math.isfinite(factor):
+        raise WrongUse(_("The scale of an adapter is {scale}.").format(scale=scale), _("Give a number such as 0.5."))
+    if not path.is_file():
+        raise FileError(
+            _("There is no adapter {file}.").format(file=clean_line(str(path))), _("Check the path given to --lora.")
+        )
+    return Lora(os.fsencode(path), factor)
+
+
+def report_for(output: Output, style: str | None, *, verbose: bool) -> TurnReport:
+    """Return the report that the options and the terminal ask for."""
+    if style in ("json", "jsonl"):
+        return JsonReport(output, streams=style == "jsonl")
+    if style is None and output.on_terminal:
+        from qwenchat.cli.ask_markdown import MarkdownReport  # noqa: PLC0415 - rich is for terminals only
+
+        return MarkdownReport(output, verbose=verbose)
+    return TextReport(output, verbose=verbose)
 
 
 async def _ask(program: Program, question: Question, options: dict[str, Any]) -> int:
@@ -223,20 +233,20 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
 
 
 def _introduce_guide(program: Program, output: Output) -> None:
-    """Say that the guide answers for now: the session is not bound to it. Raises NotFound where it is not there."""
+    """Say that the built-in guide answers; the session is not bound to it. Raises NotFound without a guide."""
     if not program.library.find(GuideReference()):
         raise no_model()
-    output.say(_("No model is here yet, so the built-in guide answers. It knows this program and nothing else."))
-    output.say(_("A real one: {command}").format(command=f"qwenchat models pull {recommended_model(program)}"))
+    output.say(_("No model is on this machine yet, so the built-in guide answers. It knows only this program."))
+    output.say(_("To get a real model: {command}").format(command=f"qwenchat models pull {recommended_model(program)}"))
 
 
 def _session(
     program: Program, options: dict[str, Any], earlier: Session | None, model: str
 ) -> tuple[SessionStore, Session]:
-    """Return the session to ask in, new or continued, and the store that keeps or forgets it."""
+    """Return the session to ask in, new or continued, and its store: the database, or memory with --no-save."""
     if earlier:
         system = earlier.system if options["system"] is None else whole(options["system"])
-        with program.store.streaming(earlier.id):  # a session in use stays as it is, and the question is refused
+        with program.store.streaming(earlier.id):  # refuses a session in use before changing it
             return program.store, program.store.label(earlier.id, model=model, system=system)
     system = program.settings.system if options["system"] is None else options["system"]
     store: SessionStore = MemoryStore() if options["no_save"] else program.store
@@ -248,9 +258,9 @@ def _session(
 
 def _earlier(store: Store, options: dict[str, Any]) -> Session:
     if options["session"]:
-        return store.find_to_go_on(options["session"])
+        return store.find_to_resume(options["session"])
     if (latest := store.listing.latest()) is None:
-        raise NotFound(_("There is no session to continue."), _("Ask without -c to begin one."))
+        raise NotFound(_("There is no session to continue."), _("Ask without -c to start one."))
     return latest
 
 

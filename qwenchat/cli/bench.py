@@ -1,10 +1,8 @@
-"""`qwenchat bench`: llama-bench's figures for a model on this machine, in its table's format, and the waits besides.
+"""`qwenchat bench`: how fast a model runs on this machine, in the format of llama-bench, and how long the waits are.
 
-The figures come from the same engine process that answers; they are kept for the estimates of `models fit`.
-
-What `qwenchat bench` writes: llama-bench's Markdown table line by line, a table of waits, or one JSON object.
-
-Column widths, units and field names are llama-bench's own, so that lines and objects compare with its.
+The same engine process that answers is measured, and `models fit` estimates with the saved figures. The output is
+llama-bench's Markdown table line by line and a table of waits, or one JSON object. Column widths, units and field names
+are llama-bench's own, so that both can be compared.
 """
 
 import asyncio
@@ -15,10 +13,11 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from unicodedata import east_asian_width
 
 import click
+from click.decorators import FC
 
 from qwenchat.cli import completion
 from qwenchat.cli.output import Output
@@ -35,22 +34,22 @@ from qwenchat.engines.local.devices import processor
 from qwenchat.engines.local.engine import PlannedModel, Planner
 from qwenchat.engines.local.protocol import CHUNK, MAX_THREADS, Device
 from qwenchat.engines.local.saved_kv import WORTH_SAVING, SavedKV
-from qwenchat.errors import CannotLoad, NotFound, WrongUse
+from qwenchat.errors import CannotLoad, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models import gguf
 from qwenchat.paths import private_folder
 from qwenchat.runtime.load_planner import LoadOptions, context_sizes
-from qwenchat.runtime.model_choice import default_model
+from qwenchat.runtime.model_choice import default_model, no_model
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line
 
 _COLUMNS = {"model": -30, "size": 10, "params": 10, "backend": -10, "ngl": 3, "threads": 7, "test": 15, "t/s": 20}
-"""Widths; what stands left is negative."""
+"""Widths in characters; negative: aligned left."""
 _WAITS = {"wait": -42, "s": 20}
 
 
 class BenchOutput:
-    """Writes figures as they come."""
+    """Writes results as they come."""
 
     def __init__(self, output: Output, *, as_json: bool) -> None:
         self._output, self._as_json = output, as_json
@@ -63,14 +62,14 @@ class BenchOutput:
         self._columns = {name: width for name, width in _COLUMNS.items() if name != "ngl" or model.backend != "CPU"}
         self._head(self._columns)
 
-    def doing(self, what: str) -> None:
-        """Show on a terminal what is being measured; the next line that is written takes its place."""
+    def measuring(self, what: str) -> None:
+        """Show on a terminal what is being measured, until the next line is written."""
         if self._live:
             self._output.err.write(f"\r\x1b[K{clean_line(what)}...")
             self._output.err.flush()
 
     def result(self, result: BenchResult) -> None:
-        """Write the figures of a run."""
+        """Write the result of a run."""
         self._results.append(_fields(self._model, result))
         self._row(
             self._columns,
@@ -86,30 +85,32 @@ class BenchOutput:
             },
         )
 
-    def end(self, new: tuple[int, Sequence[float]], resumed: tuple[int, float | None]) -> None:
-        """Write the waits: how many tokens, and how many seconds each time."""
-        (prompt, firsts), (old, again) = new, resumed
+    def end(
+        self, *, prompt: int, first_token_s: Sequence[float], resumed_prompt: int, resumed_s: Sequence[float]
+    ) -> None:
+        """Write the waits: the prompts in tokens and the seconds to the first token, in new and resumed sessions."""
         self._clear()
         if self._as_json:
             waits = {
                 "load_s": self._model.ready.load_s,
-                "first_token": _wait(prompt, firsts),
-                "resume": _wait(old, [again] if again else []),
+                "first_token": _wait(prompt, first_token_s),
+                "resume": _wait(resumed_prompt, resumed_s),
             }
             self._output.json({"results": self._results, **waits})
             return
         self._output.piece("\n")
         self._head(_WAITS, {"wait": _("wait")})
         self._row(_WAITS, {"wait": _("load"), "s": f"{self._model.ready.load_s:.2f}"})
-        if firsts:
-            self._row(_WAITS, {"wait": _("first token, {count} tokens").format(count=prompt), "s": _mean(firsts)})
-        if again:
-            what = _("first token, resumed at {count} tokens").format(count=old)
-            self._row(_WAITS, {"wait": what, "s": f"{again:.2f}"})
+        if first_token_s:
+            what = _("first token, {count} tokens").format(count=prompt)
+            self._row(_WAITS, {"wait": what, "s": _mean(first_token_s)})
+        if resumed_s:
+            what = _("first token, resumed at {count} tokens").format(count=resumed_prompt)
+            self._row(_WAITS, {"wait": what, "s": f"{statistics.fmean(resumed_s):.2f}"})
 
     def _head(self, columns: dict[str, int], shown: Mapping[str, str] | None = None) -> None:
         self._row(columns, {name: name for name in columns} | dict(shown or {}))
-        self._row(columns, {name: "-" * (abs(width) - 1) + "-:"[width > 0] for name, width in columns.items()})
+        self._row(columns, {name: _rule(width) for name, width in columns.items()})
 
     def _row(self, columns: dict[str, int], values: dict[str, str]) -> None:
         if self._as_json:
@@ -125,7 +126,7 @@ class BenchOutput:
 
 
 def _fields(model: BenchedModel, result: BenchResult) -> dict[str, object]:
-    """Return llama-bench's fields as far as this program has a say in them."""
+    """Return those of llama-bench's fields that this program knows."""
     plan, ready, run = model.plan, model.ready, result.run
     times = result.nanoseconds
     return {
@@ -163,8 +164,13 @@ def _wait(tokens: int, seconds: Sequence[float]) -> dict[str, object] | None:
     return {"n_tokens": tokens, "avg_s": statistics.fmean(seconds), "stddev_s": deviation(seconds)}
 
 
+def _rule(width: int) -> str:
+    """Return the line below a column's heading; Markdown marks one aligned right by a colon at its end."""
+    return "-" * (width - 1) + ":" if width > 0 else "-" * -width
+
+
 def _padded(text: str, width: int) -> str:
-    """Return text with spaces up to a width in terminal columns, on its left where the width is positive."""
+    """Return text padded to a width in terminal columns, on the left where the width is positive."""
     spaces = " " * (abs(width) - len(text) - sum(east_asian_width(character) in "WF" for character in text))
     return spaces + text if width > 0 else text + spaces
 
@@ -181,17 +187,16 @@ def _count(number: int) -> str:
     return f"{number / 1e6:.2f} M" if number < 1e9 else f"{number / 1e9:.2f} B"
 
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 _MARGIN = 64
-"""Tokens of the context window beyond those of the longest run."""
-_TELLING_TOKENS = 64
-"""Shorter runs say little about speed."""
+"""Tokens of the window beyond the longest run."""
+_ENOUGH_TOKENS = 64
+"""Shorter runs say too little about speed to be saved."""
 _FOLLOW_UP = 16
-"""Tokens of the question that a resumed conversation is asked."""
+"""Tokens of the question in a resumed session."""
 
 
 class Counts(click.ParamType[tuple[int, ...]]):
-    """Numbers of tokens with commas between, as llama-bench takes them."""
+    """Numbers of tokens separated by commas, as llama-bench takes them."""
 
     name = "counts"
 
@@ -203,50 +208,48 @@ class Counts(click.ParamType[tuple[int, ...]]):
         return tuple(map(int, words))
 
 
-def _counts(name: str, long: str, default: str, text: str) -> Callable[[Command], Command]:
+def _counts(name: str, long: str, default: str, text: str) -> Callable[[FC], FC]:
     return click.option(name, long, type=Counts(), default=default, metavar="N,...", show_default=True, help=text)
 
 
 @click.command()
 @click.option("-m", "--model", default="", metavar="REF", shell_complete=completion.models, help="Model to measure.")
-@_counts("-p", "--prompt", "512", "Tokens of the prompt; 0: do not measure that.")
-@_counts("-n", "--generate", "128", "Tokens to generate; 0: do not measure that.")
-@_counts("-d", "--depth", "0", "Tokens that lie before them.")
-@click.option("-r", "--repetitions", type=click.IntRange(1, 1000), default=5, show_default=True, help="Runs of each.")
+@_counts("-p", "--prompt", "512", "Prompt tokens; 0: skip this measurement.")
+@_counts("-n", "--generate", "128", "Tokens to generate; 0: skip this measurement.")
+@_counts("-d", "--depth", "0", "Tokens already in the context.")
+@click.option("-r", "--repetitions", type=click.IntRange(1, 1000), default=5, show_default=True, help="Number of runs.")
 @click.option("--threads", type=click.IntRange(1, MAX_THREADS), help="Compute threads.")
 @click.option("--gpu-layers", type=click.IntRange(-1, 2**31 - 1), help="Layers on the GPU; -1: as many as fit.")
 @click.option("--kv-type", type=click.Choice(["f16", "q8_0"]), help="KV cache type.")
-@click.option("--force", is_flag=True, help="Load even what is not expected to fit into memory.")
+@click.option("--force", is_flag=True, help="Load the model even if it is not expected to fit into memory.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def bench(program: Program, /, **options: Any) -> None:
     """Measure how fast a model runs on this machine.
 
-    Prints llama-bench's table, in tokens a second: ppN reads a prompt of N tokens, tgN generates N, "@ dN" behind N
-    tokens that lie before. Each is run once without counting, then as often as -r says. Below it come the seconds
-    to load the model, to the first token of an answer to a new prompt, and to that in a conversation that is taken
-    up again in a new process. --json has llama-bench's field names in "results".
+    Prints llama-bench's table, in tokens per second: ppN reads a prompt of N tokens, tgN generates N tokens, and "@ dN"
+    starts with N tokens already in the context. Each test runs once to warm up, then as often as -r says. A second
+    table has the seconds to load the model, to the first token for a new prompt, and to the first token of a session
+    resumed in a new process. --json uses llama-bench's field names in "results".
 
-    The speeds are kept for `qwenchat models fit`. Let nothing else run meanwhile.
+    The speeds are saved for `qwenchat models fit`. Run nothing else meanwhile.
     """
     model = options["model"] or default_model(program)
     if not model:
-        raise NotFound(
-            _("No model is chosen and none is here."), _("`qwenchat models fit` says which one to take, and how.")
-        )
+        raise no_model()
     lengths = (options["prompt"], options["generate"], options["depth"])
     header = gguf.check(gguf.read_header(program.model_file(model)))
-    n_ctx = _context(model, context_sizes(header, program.catalogue).limit, *lengths)
+    n_ctx = _n_ctx(model, context_sizes(header, program.catalogue).limit, *lengths)
     given = {name: options[name] for name in ("threads", "gpu_layers", "kv_type")}
     planner = _advising(program.planner(model, LoadOptions(ctx=n_ctx, force=options["force"], **given)))
     output = BenchOutput(Output.standard(), as_json=options["as_json"])
     results = asyncio.run(_Bench(program, planner, output, header.vocab_size).run(*lengths, options["repetitions"]))
-    if not any(value is not None for value in given.values()):  # what is not the usual way is no estimate
-        _keep(program, gguf.identity(header.path), results)
+    if all(value is None for value in given.values()):  # other options say nothing about normal use
+        _save(program, gguf.identity(header.path), results)
 
 
-def _context(model: str, limit: int, prompts: Sequence[int], generates: Sequence[int], depths: Sequence[int]) -> int:
-    """Return the context window that the longest run needs. Raises WrongUse where the model has none so large."""
+def _n_ctx(model: str, limit: int, prompts: Sequence[int], generates: Sequence[int], depths: Sequence[int]) -> int:
+    """Return the context window that the longest run needs. Raises WrongUse where the model's is smaller."""
     longest = max(*prompts, *generates)
     if not longest:
         raise WrongUse(_("There is nothing to measure."), _("Give --prompt or --generate a number above 0."))
@@ -262,7 +265,7 @@ def _context(model: str, limit: int, prompts: Sequence[int], generates: Sequence
 
 
 def _advising(planner: Planner) -> Planner:
-    """Return the planner with advice that fits this command where the model does not fit the machine."""
+    """Return the planner, whose advice for a model that does not fit then names the options of this command."""
 
     def plan(devices: Sequence[Device]) -> PlannedModel:
         try:
@@ -275,7 +278,7 @@ def _advising(planner: Planner) -> Planner:
 
 
 class _Bench:
-    """The measures, one after the other, written as they come."""
+    """Takes one measurement after the other and writes each as it comes."""
 
     def __init__(self, program: Program, planner: Planner, output: BenchOutput, vocabulary: int) -> None:
         self._program, self._planner, self._output, self._vocabulary = program, planner, output, vocabulary
@@ -283,27 +286,28 @@ class _Bench:
     async def run(
         self, prompts: Sequence[int], generates: Sequence[int], depths: Sequence[int], repetitions: int
     ) -> list[BenchResult]:
-        """Measure, and return the figures."""
+        """Measure everything and return the results of the runs."""
         output, results = self._output, []
-        new, old = max(prompts), max(depths) or max(prompts)
+        prompt, resumed_prompt = max(prompts), max(depths) or max(prompts)
+        can_resume = resumed_prompt >= WORTH_SAVING
         with tempfile.TemporaryDirectory(dir=private_folder(self._program.paths.cache)) as folder:
             states = SavedKV(Path(folder), 1 << 50)
             async with self._engine(states) as engine:
                 output.begin(await engine.benched_model())
                 for run in runs(prompts, generates, depths):
-                    output.doing(run.name)
+                    output.measuring(run.name)
                     results.append(await engine.measure(run, repetitions))
                     output.result(results[-1])
-                output.doing(_("first token"))
-                waits = [await engine.first_token(self._tokens(new, seed)) for seed in range(repetitions) if new]
-                if old >= WORTH_SAVING:
-                    await engine.first_token(self._tokens(old, repetitions), "bench")
-            resumed = await self._resumed(states, self._tokens(old, repetitions)) if old >= WORTH_SAVING else None
-        output.end((new, waits), (old, resumed))
+                output.measuring(_("first token"))
+                firsts = [await engine.first_token(self._tokens(prompt, seed)) for seed in range(repetitions) if prompt]
+                if can_resume:
+                    await engine.first_token(self._tokens(resumed_prompt, repetitions), "bench")
+            resumed = [await self._resumed(states, self._tokens(resumed_prompt, repetitions))] if can_resume else []
+        output.end(prompt=prompt, first_token_s=firsts, resumed_prompt=resumed_prompt, resumed_s=resumed)
         return results
 
     async def _resumed(self, states: SavedKV, tokens: list[int]) -> float:
-        """Return the seconds to the first token in a new process that finds the tokens in a saved KV cache."""
+        """Return the seconds to the first token in a new process that loads the tokens from a saved KV cache."""
         async with self._engine(states) as engine:
             await engine.load()
             return await engine.first_token([*tokens, *self._tokens(_FOLLOW_UP, 0)], "bench")
@@ -320,11 +324,11 @@ class _Bench:
             await engine.close()
 
 
-def _keep(program: Program, identity: str, results: Sequence[BenchResult]) -> None:
-    """Remember the speeds without anything before, of the longest run each."""
+def _save(program: Program, identity: str, results: Sequence[BenchResult]) -> None:
+    """Save the prefill and decode speed of the longest runs that began with an empty context."""
     speeds = {"prefill": 0.0, "decode": 0.0}
     for result in sorted(results, key=lambda result: _length(result.run)):
-        if not result.run.depth and _length(result.run) >= _TELLING_TOKENS:
+        if not result.run.depth and _length(result.run) >= _ENOUGH_TOKENS:
             speeds["prefill" if result.run.prompt else "decode"] = result.mean
     if any(speeds.values()):
         program.machine.measured.record(identity, prefill_tps=speeds["prefill"], decode_tps=speeds["decode"])

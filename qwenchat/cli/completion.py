@@ -1,9 +1,7 @@
-"""What a shell can offer for the next word: models, sessions, settings, themes. Cheap, and never an error.
+"""Shell completion: the script for a shell, and the words offered for models, sessions, settings and themes.
 
-Nothing is made or changed on disk, and neither Textual nor llama.cpp nor huggingface_hub is imported: a person who
-presses Tab waits for this.
-
-`qwenchat completion`: the script with which a shell completes this program's words; click writes it.
+The user waits for this after pressing Tab, so it is fast and never fails: nothing is written to disk, and neither
+Textual nor llama.cpp nor huggingface_hub is imported. Click writes the script.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -21,12 +19,13 @@ from qwenchat.text.safe import clean_line
 _Offered = list[CompletionItem[str]]
 _Complete = Callable[[click.Context, click.Parameter, str], _Offered]
 _SESSIONS = 30
-"""As many as a person can look through."""
+"""As many as a user can look through."""
 _TITLE = 60
+"""Characters."""
 
 
 def _offering(words: Callable[[Program, click.Context], Iterable[tuple[str, str]]]) -> _Complete:
-    """Make a completion of what yields words with their explanations; a failure offers nothing."""
+    """Return a completion that offers the words, with explanations, that a function yields; nothing where it fails."""
 
     @wraps(words)
     def complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> _Offered:
@@ -37,7 +36,7 @@ def _offering(words: Callable[[Program, click.Context], Iterable[tuple[str, str]
             found = list(words(program, context))
         except (QwenchatError, OSError):
             return []
-        behind_colons = ":" in incomplete  # what stands there is offered when the colon is typed
+        behind_colons = ":" in incomplete  # words with a colon are offered once it is typed
         return [
             CompletionItem(word, help=note or None)
             for word, note in found
@@ -49,7 +48,7 @@ def _offering(words: Callable[[Program, click.Context], Iterable[tuple[str, str]
 
 @_offering
 def models(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
-    """Yield the sizes of the catalogue and, with their quantisations, what else a size can mean."""
+    """Yield the sizes of the catalogue, then the sizes with each quantisation."""
     for model in program.catalogue.models:
         yield model.size, model.title
     for model in program.catalogue.models:
@@ -59,18 +58,18 @@ def models(program: Program, _context: click.Context) -> Iterator[tuple[str, str
 
 @_offering
 def sessions(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
-    """Yield the newest sessions' ids with their titles."""
+    """Yield the ids of the newest sessions with their titles."""
     return _sessions(program, trashed=False)
 
 
 @_offering
 def trashed_sessions(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
-    """Yield those in the trash."""
+    """Yield the ids of the newest sessions in the trash with their titles."""
     return _sessions(program, trashed=True)
 
 
 def _sessions(program: Program, *, trashed: bool) -> Iterator[tuple[str, str]]:
-    from qwenchat.sessions.database import Database  # noqa: PLC0415 - for this completion alone
+    from qwenchat.sessions.database import Database  # noqa: PLC0415 - only this completion needs it
     from qwenchat.sessions.listing import SessionListing  # noqa: PLC0415
 
     if not program.paths.database.exists():
@@ -85,14 +84,14 @@ def _sessions(program: Program, *, trashed: bool) -> Iterator[tuple[str, str]]:
 
 @_offering
 def settings(_program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
-    """Yield the settings' keys with what they mean."""
+    """Yield the keys of all settings with their descriptions."""
     for key in config.names():
         yield key, config.description(key)
 
 
 @_offering
 def values(program: Program, context: click.Context) -> Iterable[tuple[str, str]]:
-    """Yield what the setting named before can be."""
+    """Yield the possible values of the setting named before."""
     key = str(context.params.get("key", ""))
     if key not in config.names():
         return ()
@@ -115,12 +114,12 @@ def _themes(program: Program) -> Iterator[tuple[str, str]]:
 
 @_offering
 def sources(_program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
-    """Yield the sources that have names."""
+    """Yield the named sources of models."""
     for name in ("hf", "hf-mirror", "modelscope"):
         yield name, ""
 
 
-_WHERE = {
+_INSTALL = {
     "bash": "qwenchat completion bash > ~/.local/share/bash-completion/completions/qwenchat",
     "zsh": "qwenchat completion zsh > FOLDER/_qwenchat   (FOLDER: one of $fpath, named before compinit runs)",
     "fish": "qwenchat completion fish > ~/.config/fish/completions/qwenchat.fish",
@@ -128,19 +127,21 @@ _WHERE = {
 
 
 @click.command()
-@click.argument("shell", type=click.Choice(list(_WHERE)))
+@click.argument("shell", type=click.Choice(list(_INSTALL)))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
     """Print the script that completes commands, options and values in a shell.
 
-    Its first lines say where to put it.
+    Its first lines say where to save it.
     """
     found = get_completion_class(shell)
     if found is None:
         raise click.UsageError(shell)
     script = found(context.find_root().command, {}, "qwenchat", "_QWENCHAT_COMPLETE").source()
     first, _newline, rest = script.partition("\n")
-    note = f"# Completion of qwenchat for {shell}. Put it here, make the folder if it is missing, open a new shell:\n"
-    note += f"#   {_WHERE[shell]}\n"
-    marked = first.startswith("#compdef")  # zsh looks for this in the first line alone
+    note = (
+        f"# Completion of qwenchat for {shell}. Save it here, create the folder if it is missing, open a new shell:\n"
+    )
+    note += f"#   {_INSTALL[shell]}\n"
+    marked = first.startswith("#compdef")  # zsh looks for this in the first line only
     Output.standard().piece(f"{first}\n{note}{rest}\n" if marked else f"{note}{script}\n")

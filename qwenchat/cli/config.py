@@ -1,4 +1,4 @@
-"""`qwenchat config`: where the settings are, what they say, and changing one."""
+"""`qwenchat config`: show and change settings. What is valid is decided in `qwenchat.config`."""
 
 from typing import Any
 
@@ -20,7 +20,7 @@ def config() -> None:
 @config.command()
 @click.pass_obj
 def path(program: Program) -> None:
-    """Print where the settings file is, whether or not it exists."""
+    """Print the path of the settings file, whether or not it exists."""
     Output.standard().data(str(program.paths.settings))
 
 
@@ -56,7 +56,7 @@ def get(program: Program, key: str, as_json: bool) -> None:
 @click.argument("value", shell_complete=completion.values)
 @click.pass_obj
 def set_(program: Program, key: str, value: str) -> None:
-    """Change one setting; an empty VALUE returns it to its default."""
+    """Change one setting; an empty VALUE resets it to its default."""
     settings_file.put(program.paths.settings, key, value)
 
 

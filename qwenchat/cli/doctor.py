@@ -1,4 +1,4 @@
-"""`qwenchat doctor`: a line for each thing that has to work, how it is, and what to do about it."""
+"""`qwenchat doctor`: prints a line for each check of `qwenchat.doctor`, and what to do where one fails."""
 
 import os
 from collections.abc import Sequence
@@ -7,26 +7,26 @@ import click
 
 from qwenchat import __version__
 from qwenchat.cli.output import Output
-from qwenchat.doctor.examination import examine
-from qwenchat.doctor.finding import Finding, State
+from qwenchat.doctor.finding import Finding, Health
+from qwenchat.doctor.report import examine
 from qwenchat.errors import ExitCode
 from qwenchat.i18n import _
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean
 
-_COLOURS = {State.OK: "32", State.WARNING: "33", State.FAILED: "1;31"}
+_COLOURS = {Health.OK: "32", Health.WARNING: "33", Health.FAILED: "1;31"}
 
 
 @click.command()
-@click.option("--online", is_flag=True, help="Ask the hub, too; without it nothing is sent anywhere.")
+@click.option("--online", is_flag=True, help="Contact the hub, too; without it nothing is sent anywhere.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def doctor(program: Program, online: bool, as_json: bool) -> int:
-    """Say what this machine has and what works, with the exact next command.
+    """Report what this machine has and what works, with the exact next command.
 
-    The report holds no names, titles, tokens or private addresses: it can be pasted in public. The exit code is 0
-    unless a line says "failed"; then it is that of the first such line: 2 settings, 4 hub, 5 llama.cpp,
-    7 conversations, 8 folders and files.
+    The report contains no names, titles, tokens or private addresses and can be posted in public. The exit code is 0
+    unless a line says "failed"; then it is that of the first such line: 2 settings, 4 hub, 5 llama.cpp, 7 sessions, 8
+    folders and files.
     """
     output = Output.standard()
     findings: list[Finding] = []
@@ -38,15 +38,15 @@ def doctor(program: Program, online: bool, as_json: bool) -> int:
             _write(output, finding)
     if as_json:
         output.json({"version": __version__, "state": _worst(findings), "checks": [_record(f) for f in findings]})
-    return next((finding.exit_code for finding in findings if finding.state is State.FAILED), ExitCode.DONE)
+    return next((finding.exit_code for finding in findings if finding.health is Health.FAILED), ExitCode.DONE)
 
 
 def _write(output: Output, finding: Finding) -> None:
-    words = {State.OK: _("ok"), State.WARNING: _("warning"), State.FAILED: _("failed")}
-    label = words[finding.state].ljust(max(map(len, words.values())))
+    words = {Health.OK: _("ok"), Health.WARNING: _("warning"), Health.FAILED: _("failed")}
+    label = words[finding.health].ljust(max(map(len, words.values())))
     if output.on_terminal and not os.environ.get("NO_COLOR"):
-        label = f"\x1b[{_COLOURS[finding.state]}m{label}\x1b[0m"
-    output.piece(f"{label}  {clean(f'{finding.title}: {finding.words}')}\n")
+        label = f"\x1b[{_COLOURS[finding.health]}m{label}\x1b[0m"
+    output.piece(f"{label}  {clean(f'{finding.title}: {finding.found}')}\n")
     if finding.next:
         output.data(f"    -> {finding.next}")
 
@@ -54,11 +54,11 @@ def _write(output: Output, finding: Finding) -> None:
 def _record(finding: Finding) -> dict[str, str | None]:
     return {
         "check": finding.check,
-        "state": finding.state.value,
-        "found": finding.words,
+        "state": finding.health.value,
+        "found": finding.found,
         "next": finding.next or None,
     }
 
 
 def _worst(findings: Sequence[Finding]) -> str:
-    return max((finding.state for finding in findings), key=list(State).index, default=State.OK).value
+    return max((finding.health for finding in findings), key=list(Health).index, default=Health.OK).value

@@ -1,4 +1,4 @@
-"""`qwenchat sessions export` and `import`: conversations out of the store and into it."""
+"""`qwenchat sessions export` and `import`: sessions out of the store and into it."""
 
 import errno
 import os
@@ -15,12 +15,12 @@ from qwenchat.chat.session import Session
 from qwenchat.cli.output import Output
 from qwenchat.errors import ExitCode, FileError, WrongUse
 from qwenchat.i18n import _, ngettext
-from qwenchat.sessions import destination, exporters, importers, records
+from qwenchat.sessions import export_destination, exporters, importers, records
 from qwenchat.sessions.archive import ArchiveStore
 
 
-class Store(ArchiveStore, Protocol):
-    """What these commands ask of the store."""
+class TransferStore(ArchiveStore, Protocol):
+    """The part of the session store that these commands use."""
 
     def find(self, prefix: str) -> Session:
         """Return a session by the beginning of its id. Raises NotFound."""
@@ -32,23 +32,21 @@ class Store(ArchiveStore, Protocol):
 
 
 class HasStore(Protocol):
-    """The part of `program.Program` that these commands use."""
+    """The part of `runtime.program.Program` that these commands use."""
 
     @property
-    def store(self) -> Store:
-        """The conversations."""
+    def store(self) -> TransferStore:
+        """The session store."""
         ...
 
 
 @click.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="Every session but those in the trash.")
+@click.option("--all", "everything", is_flag=True, help="Every session except those in the trash.")
 @click.option("-f", "--format", "name", type=click.Choice(exporters.names()), default="md", help="Default: md.")
-@click.option("-o", "--output", "place", metavar="PATH", help="A file, a folder or a .zip; without it: stdout.")
-@click.option(
-    "--all-branches", is_flag=True, help="Every variant, not only the branch being read; json always has all."
-)
-@click.option("--force", is_flag=True, help="Replace files that are there already.")
+@click.option("-o", "--output", "place", metavar="PATH", help="A file, a folder or a .zip; default: stdout.")
+@click.option("--all-branches", is_flag=True, help="Every variant, not only the open branch; json always has all.")
+@click.option("--force", is_flag=True, help="Overwrite existing files.")
 @click.pass_obj
 def export(
     program: HasStore,
@@ -62,17 +60,18 @@ def export(
 ) -> None:
     """Write sessions for people (md, html, txt) or for programs (json, jsonl, sharegpt).
 
-    json loses nothing and can be imported again; jsonl and sharegpt are what training tools read.
+    json loses nothing and can be imported again; training tools read jsonl and sharegpt.
     """
     if bool(ids) == everything:
-        raise WrongUse(_("Say which sessions: their ids, or --all."), _("`qwenchat sessions list` shows the ids."))
+        raise WrongUse(
+            _("Name the sessions by their ids, or give --all."), _("`qwenchat sessions list` shows the ids.")
+        )
     store = program.store
-    sessions = store.sessions() if everything else _each_once([store.find(prefix) for prefix in ids])
+    sessions = store.sessions() if everything else _unique([store.find(prefix) for prefix in ids])
     form = exporters.named(name)
     output = Output.standard()
-    written = destination.write(
-        destination.Export(store, sessions, form, all_branches), None if place == "-" else place, output.piece, force
-    )
+    job = export_destination.Export(store, sessions, form, all_branches)
+    written = export_destination.write(job, None if place == "-" else place, output.piece, force)
     if written:
         count = ngettext("{count} session written to {place}.", "{count} sessions written to {place}.", len(sessions))
         output.say(count.format(count=len(sessions), place=place))
@@ -80,13 +79,13 @@ def export(
 
 @click.command(name="import")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option("--json", "as_json", is_flag=True, help="A JSON array with one object a file.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON array with one object per file.")
 @click.pass_obj
 def import_(program: HasStore, files: Sequence[str], as_json: bool) -> ExitCode:
-    """Read conversations of qwenchat, ChatGPT, Open WebUI, or in OpenAI's or ShareGPT's format.
+    """Import conversations from qwenchat, ChatGPT or Open WebUI, or in OpenAI's or ShareGPT's format.
 
-    FILE is a .json, .jsonl or .zip that one of them wrote, or - for standard input. What is there already stays as it
-    is. What can't be read is reported with its place, and the rest goes in.
+    FILE is a .json, .jsonl or .zip that one of them wrote, or - for standard input. Existing messages are not changed.
+    What can't be read is reported with its place; everything else is imported.
     """
     output = Output.standard()
     reports = [_import_one(program.store, file, output) for file in files]
@@ -96,7 +95,7 @@ def import_(program: HasStore, files: Sequence[str], as_json: bool) -> ExitCode:
 
 
 def _import_one(store: ArchiveStore, file: str, output: Output) -> dict[str, object]:
-    """Read one file into the store in one transaction, say what came of it, and return that as a value."""
+    """Import one file in one transaction, report the result on stderr, and return it for `--json`."""
     report = {"file": file, "formats": [], "sessions": [], "new": 0, "there_already": 0, "empty": 0, "problems": []}
     try:
         found = _piped() if file == "-" else records.records_of(Path(file))
@@ -106,9 +105,9 @@ def _import_one(store: ArchiveStore, file: str, output: Output) -> dict[str, obj
         return report | {"problems": [{"place": "", "reason": error.message}]}
     new = store.add_archives(reading.archives) if reading.archives else 0
     for problem in reading.problems:
-        output.say(_("{file}, {place}: left out: {reason}.").format(file=file, **asdict(problem)))
+        output.say(_("{file}, {place}: skipped: {reason}.").format(file=file, **asdict(problem)))
     output.say(
-        _("{file} ({formats}): {new} new or grown, {there} there already, {empty} empty, {bad} left out.").format(
+        _("{file} ({formats}): {new} new or updated, {there} already there, {empty} empty, {bad} skipped.").format(
             file=file,
             formats=", ".join(reading.formats) or _("nothing"),
             new=new,
@@ -128,7 +127,7 @@ def _import_one(store: ArchiveStore, file: str, output: Output) -> dict[str, obj
 
 
 def _piped() -> list[records.Record]:
-    """Return the records of standard input. Raises FileError where it is closed or can't be read."""
+    """Return the records on standard input. Raises FileError where it is closed or can't be read."""
     try:
         if sys.stdin is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
@@ -140,6 +139,6 @@ def _piped() -> list[records.Record]:
         ) from error
 
 
-def _each_once(sessions: Sequence[Session]) -> Sequence[Session]:
+def _unique(sessions: Sequence[Session]) -> Sequence[Session]:
     """Return each session once, in the order given."""
     return list({session.id: session for session in sessions}.values())

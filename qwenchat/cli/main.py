@@ -1,6 +1,6 @@
-"""The root of the command line: finds the command, turns every error into words and an exit code.
+"""The root of the command line: finds the command and turns every error into a message and an exit code.
 
-A command's module is imported when that command is run, not before.
+A command's module is imported when that command runs, not before.
 """
 
 import gc
@@ -36,7 +36,7 @@ _COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are named."""
+    """A group that imports a command when it is named."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands' names."""
@@ -51,7 +51,7 @@ class LazyGroup(click.Group):
 
 
 def localised(command: click.Command) -> click.Command:
-    """Return the command with its help, and that of all below it, in the person's language.
+    """Return the command with its help, and that of all its subcommands, in the user's language.
 
     Help is written in English in docstrings and decorators; `make locale` finds it there.
     """
@@ -69,34 +69,34 @@ def localised(command: click.Command) -> click.Command:
 @click.version_option(__version__, prog_name="qwenchat", message="%(prog)s %(version)s")
 @click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
 @click.option(
-    "-m", "--model", default="", metavar="REF", shell_complete=completion.models, help="Begin with this model."
+    "-m", "--model", default="", metavar="REF", shell_complete=completion.models, help="Start with this model."
 )
 @click.option("--session", default="", metavar="ID", shell_complete=completion.sessions, help="Open this session.")
-@click.option("-c", "--continue", "continue_", is_flag=True, help="Open the session that was written to last.")
+@click.option("-c", "--continue", "continue_", is_flag=True, help="Open the most recent session.")
 @click.option("--theme", default="", metavar="NAME", shell_complete=completion.themes, help="Use this theme.")
 @click.option("--inline", is_flag=True, help="Draw below the shell's prompt instead of on the whole screen.")
 @click.pass_context
 def root(context: click.Context, /, **options: Any) -> int:
-    """Chat with Qwen2 models, offline, on your own machine. Without a command: in a screen of its own."""
+    """Chat with Qwen2 models, offline, on your own machine. Without a command, opens the full-screen chat."""
     program: Program = context.obj
     _refuse_misplaced(context)
-    if context.invoked_subcommand not in ("config", "doctor"):  # which help where the settings are wrong
-        _settings = program.settings  # raises where they are wrong: until here it was done without
+    if context.invoked_subcommand not in ("config", "doctor"):  # these two help where the settings are wrong
+        _settings = program.settings  # raises where they are wrong
     context.call_on_close(program.close)
     return ExitCode.DONE if context.invoked_subcommand else _screen(program, options)
 
 
 def _refuse_misplaced(context: click.Context) -> None:
-    """Raise WrongUse for an option of the screen before a command, which would not heed it."""
+    """Raise WrongUse for an option of the screen before a command, where it would have no effect."""
     names = ("model", "session", "continue_", "theme", "inline")
     given = [name for name in names if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     if context.invoked_subcommand and given:
         option = "--" + given[0].rstrip("_")
         raise WrongUse(
-            _("{option} stands before the command {command}, which does not see it there.").format(
+            _("{option} has no effect before the command {command}.").format(
                 option=option, command=context.invoked_subcommand
             ),
-            _("Write it behind the command; `qwenchat {command} -h` shows what that takes.").format(
+            _("Write it after the command; `qwenchat {command} -h` shows its options.").format(
                 command=context.invoked_subcommand
             ),
         )
@@ -106,19 +106,20 @@ def _screen(program: Program, options: dict[str, Any]) -> int:
     """Open the screen. Raises WrongUse where there is no terminal to draw it on."""
     if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         raise WrongUse(
-            _("The screen needs a terminal."), _("Ask from a script with `qwenchat ask`; `qwenchat -h` shows the rest.")
+            _("The screen needs a terminal."),
+            _("From a script, use `qwenchat ask`; `qwenchat -h` lists all commands."),
         )
-    gc.disable()  # until the first frame is there, nothing is thrown away
-    from qwenchat.tui.app import Start, run  # noqa: PLC0415 - no command but this one pays for the screen
+    gc.disable()  # a collection before the first frame would only delay it
+    from qwenchat.tui.app import Start, run  # noqa: PLC0415 - the other commands need no screen
 
     model = options["model"] and lasting_reference(program, options["model"])
     start = Start(model, options["session"], options["theme"])
     return run(program, start, continue_=options["continue_"], inline=options["inline"])
 
 
-def _speak(program: Program) -> None:
-    """Take the language of the settings before any help is written, for click's own words too."""
-    with suppress(QwenchatError):  # `root` tells it; help and version do without settings
+def _set_language(program: Program) -> None:
+    """Use the language of the settings for all help, click's own words included."""
+    with suppress(QwenchatError):  # `root` reports it; help and version work without settings
         use_language(program.settings.language)
     os.environ["LANGUAGE"] = language()  # where click's gettext looks
     gettext.bindtextdomain("qwenchat", CATALOGUES)
@@ -132,14 +133,14 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     try:
         program = Program.here()
-        _speak(program)
+        _set_language(program)
         result: Any = localised(root).main(words, prog_name="qwenchat", standalone_mode=False, obj=program)
     except QwenchatError as error:
         if "--debug" in words:
             traceback.print_exc()
         output.error(error)
         if isinstance(error, OutputLost):
-            _let_go_of_stdout()
+            _discard_stdout()
         return error.exit_code
     except click.ClickException as error:
         error.show(output.err)
@@ -147,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
     except ReaderGone:
-        _let_go_of_stdout()
+        _discard_stdout()
         return ExitCode.DONE
     except Exception as bug:
         if "--debug" in words:
@@ -158,7 +159,7 @@ def main(arguments: list[str] | None = None) -> int:
     return result if isinstance(result, int) else ExitCode.DONE
 
 
-def _let_go_of_stdout() -> None:
-    """Let what stdout could not take go nowhere, instead of failing once more when the process ends."""
+def _discard_stdout() -> None:
+    """Redirect stdout to nowhere, so that flushing it does not fail again when the process ends."""
     if sys.stdout:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,7 +1,7 @@
-"""The one sink: stdout is data, stderr is talk, and an error is one line that says what and one what to do.
+"""Where every command writes: data to stdout, messages to stderr, an error as a line of what and a line of what to do.
 
-Everything that was not written by this program passes through `text.clean` on its way out. Colour and bars are
-for terminals only, and never where NO_COLOR is set.
+Text from elsewhere is cleaned by `text.safe` on its way out. Colour and progress bars are for terminals only, and never
+where NO_COLOR is set.
 """
 
 import io
@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from qwenchat.errors import FileError, QwenchatError
@@ -18,21 +19,21 @@ from qwenchat.text.safe import clean, clean_line
 
 
 class ReaderGone(Exception):
-    """Nobody reads stdout any more, as when `head` has seen enough: no failure, and no reason to go on."""
+    """The reader of stdout is gone, as when `head` has read enough. Not a failure; the program ends quietly."""
 
 
 class OutputLost(FileError):
-    """Stdout goes to a file that takes no more."""
+    """Stdout can't be written, as when it is a file on a full disk."""
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Say whether a person is at the other end; a stream that the shell closed is None."""
+    """Return whether a stream is a terminal; a stream that the shell closed is None."""
     return stream is not None and stream.isatty()
 
 
 @dataclass(frozen=True)
 class Output:
-    """Where a command's words go."""
+    """The streams that a command writes to."""
 
     out: TextIO
     err: TextIO
@@ -41,7 +42,7 @@ class Output:
 
     @classmethod
     def standard(cls) -> "Output":
-        """Return the sink over the process's own streams; what they can't encode is replaced, never an error."""
+        """Return the output on the process's own streams; what they can't encode is replaced, never an error."""
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(encoding="utf-8", errors="replace")
@@ -50,7 +51,7 @@ class Output:
 
     @property
     def on_terminal(self) -> bool:
-        """Whether a person reads stdout."""
+        """Whether stdout is a terminal."""
         return self.out.isatty()
 
     def data(self, text: str) -> None:
@@ -58,7 +59,7 @@ class Output:
         self.piece(clean(text) + "\n")
 
     def piece(self, text: str) -> None:
-        """Write clean text at once. Raises ReaderGone, or OutputLost where a disk is full."""
+        """Write clean text and flush it. Raises ReaderGone, or OutputLost where it can't be written."""
         try:
             self.out.write(text)
             self.out.flush()
@@ -67,11 +68,11 @@ class Output:
         except OSError as error:
             raise OutputLost(
                 _("Standard output can't be written: {reason}.").format(reason=error.strerror),
-                _("Make room, or send it somewhere else."),
+                _("Free some space, or redirect it elsewhere."),
             ) from error
 
     def json(self, value: object) -> None:
-        """Write one JSON document on one line; what a terminal would obey comes out escaped."""
+        """Write one JSON document on one line; control characters are escaped."""
         self.piece(json.dumps(value, ensure_ascii=False).translate(_ESCAPED) + "\n")
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -80,7 +81,7 @@ class Output:
         if not self.on_terminal:
             self.piece("".join("\t".join(row) + "\n" for row in cells))
             return
-        from rich.console import Console  # noqa: PLC0415 - only where a person reads
+        from rich.console import Console  # noqa: PLC0415 - for terminals only
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
@@ -92,16 +93,16 @@ class Output:
         Console(file=self.out).print(table)
 
     def record(self, fields: Mapping[str, Any]) -> None:
-        """Write names and values, one a line."""
+        """Write names and values, one pair per line."""
         for name, value in fields.items():
             self.data(f"{name}: {clean_line(str(value), 10_000)}")
 
     def say(self, message: str) -> None:
-        """Tell the person something that is not data."""
+        """Write a message to the user that is not data."""
         print(clean(message), file=self.err, flush=True)
 
     def error(self, error: QwenchatError) -> None:
-        """Say what is wrong and what to do, a line each."""
+        """Write what is wrong and what to do, a line each."""
         label = _("error:")
         print(f"\x1b[1;31m{label}\x1b[0m" if self.colour else label, clean_line(error.message, 2000), file=self.err)
         if error.hint:
@@ -109,3 +110,14 @@ class Output:
 
 
 _ESCAPED = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))}
+
+
+def local_time(ms: int) -> str:
+    """Return a time to the minute in the user's time zone, from Unix milliseconds."""
+    return datetime.fromtimestamp(ms / 1000).strftime("%Y-%m-%d %H:%M")
+
+
+def iso_time(ms: int) -> str:
+    """Return a time in ISO 8601, UTC, to the millisecond, from Unix milliseconds."""
+    moment = datetime.fromtimestamp(ms // 1000, UTC).replace(microsecond=ms % 1000 * 1000)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -29,7 +29,7 @@ from qwenchat.models.download.progress import (
     event_text,
     progress_text,
 )
-from qwenchat.paths import at_home
+from qwenchat.paths import expand_home
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line, human_size
 
@@ -181,7 +181,7 @@ def _say_how_to_add_folder(output: Output, program: Program, folder: Path, paths
     known = {found.path.resolve() for found in program.model_folders.scan()}
     if all(path.resolve() in known for path in paths):
         return
-    folders = ",".join((*program.settings.hub.folders, str(at_home(folder).absolute())))
+    folders = ",".join((*program.settings.hub.folders, str(expand_home(folder).absolute())))
     command = f"qwenchat config set hub.folders {shlex.quote(folders)}"
     output.say(_("To find it by name, let qwenchat search that folder: {command}").format(command=command))
 

@@ -1,1 +1,1 @@
-"""What this machine has and what of qwenchat works on it. Looks only: nothing is repaired or sent."""
+"""What this machine has and what of qwenchat works on it. Checks only: repairs nothing, sends nothing unasked."""

@@ -1,6 +1,6 @@
-"""llama.cpp as it is installed: whether it loads, what it was compiled for, which accelerators it can use.
+"""The installed llama.cpp: whether it loads, what it was compiled for, which accelerators it can use.
 
-It is asked in a process of its own, the one that answers: only that may load it, and it may die of it.
+Only a worker process loads it, as for an answer: a crash there does not end the report.
 """
 
 import asyncio
@@ -21,20 +21,20 @@ from qwenchat.i18n import _
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import human_size
 
-_PATIENCE_S = 60.0
+_TIMEOUT_S = 60.0
 _NAMES = {"AVX2": "AVX2", "AVX512": "AVX-512", "OPENMP": "OpenMP"}
-"""What makes a difference, as llama.cpp calls it and as people do."""
+"""Features that matter for speed: llama.cpp's name and the usual one."""
 _CPU_FLAGS = {"AVX2": "avx2", "AVX512": "avx512f"}
-"""What the processor's flag is called in /proc/cpuinfo."""
+"""The flags of the processor in /proc/cpuinfo."""
 
 
-def engine(program: Program) -> Iterator[Finding]:
-    """Ask llama.cpp."""
+def llama_cpp(program: Program) -> Iterator[Finding]:
+    """Check that llama.cpp loads, how it was built, and which accelerators it uses."""
     try:
         hello = asyncio.run(_hello())
     except (QwenchatError, TimeoutError) as error:
-        words = error.message if isinstance(error, QwenchatError) else _("it does not answer")
-        yield failed("llama.cpp", "llama.cpp", words, install_line(), ExitCode.CANNOT_LOAD)
+        words = error.message if isinstance(error, QwenchatError) else _("it does not respond")
+        yield failed("llama.cpp", "llama.cpp", words, then=install_line(), exit_code=ExitCode.CANNOT_LOAD)
         return
     yield ok("llama.cpp", "llama.cpp", _("it loads: llama-cpp-python {version}").format(version=hello.binding))
     yield _build(hello)
@@ -45,7 +45,7 @@ async def _hello() -> Hello:
     with tempfile.TemporaryDirectory() as folder:
         worker = await WorkerProcess.start(Path(folder) / "engine.log")
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(_TIMEOUT_S):
                 return await worker.hello()
         finally:
             await worker.close()
@@ -70,7 +70,7 @@ def _build(hello: Hello) -> Finding:
 
 
 def features(text: str) -> set[str]:
-    """Return what is on in llama.cpp's own list, such as `CPU : AVX2 = 1 | OPENMP = 1 | `."""
+    """Return the enabled features in llama.cpp's own list, such as `CPU : AVX2 = 1 | OPENMP = 1 | `."""
     return {name for name, value in re.findall(r"(\w+) = (\w+)", text) if value != "0"}
 
 
@@ -83,19 +83,19 @@ def _processor_flags() -> set[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """An accelerator that the system shows, whether or not llama.cpp can use it."""
+class _Accelerator:
+    """An accelerator whose driver is loaded, whether or not llama.cpp can use it."""
 
     name: str
     option: str
-    """What makes CMake build for it."""
+    """The CMake option that builds for it."""
     mark: str
-    """How llama.cpp's list begins when it was."""
+    """What llama.cpp's list of features has when it was built for it."""
 
 
 def _accelerator(program: Program, hello: Hello) -> Finding:
-    """Compare the accelerators that llama.cpp can use with those that the system shows."""
-    check, title, seen = "accelerator", _("accelerator"), _seen()
+    """Compare the accelerators that llama.cpp can use with the one that the system has."""
+    check, title, present = "accelerator", _("accelerator"), _present()
     if hello.devices:
         words = "; ".join(
             _("{name}: {what}, {free} free of {total}").format(
@@ -110,21 +110,23 @@ def _accelerator(program: Program, hello: Hello) -> Finding:
             words += "; " + _("not used, because model.gpu_layers is 0")
             return warning(check, title, words, 'qwenchat config set model.gpu_layers ""')
         return ok(check, title, words)
-    if seen is None:
-        return ok(check, title, _("none is here; the processor computes"))
-    if seen.mark in hello.features:
-        words = _("{name} is here and llama.cpp was built for it, but finds none").format(name=seen.name)
-        return warning(check, title, words, _("See whether its driver works (nvidia-smi, vulkaninfo)."))
-    words = _("{name} is here, and the installed llama.cpp was built without it").format(name=seen.name)
-    return warning(check, title, words, install_line(seen.option))
+    if present is None:
+        return ok(check, title, _("none; the processor is used"))
+    if present.mark in hello.features:
+        words = _("{name} is present and llama.cpp was built for it, but cannot use it").format(name=present.name)
+        return warning(check, title, words, _("Check that its driver works (nvidia-smi, vulkaninfo)."))
+    words = _("{name} is present, but the installed llama.cpp was built without support for it").format(
+        name=present.name
+    )
+    return warning(check, title, words, install_line(present.option))
 
 
-def _seen() -> _Seen | None:
+def _present() -> _Accelerator | None:
     """Return the accelerator whose driver the system has loaded."""
     if sys.platform == "darwin" and platform.machine() == "arm64":
-        return _Seen(_("Apple's GPU"), "-DGGML_METAL=on", "Metal")
+        return _Accelerator(_("Apple's GPU"), "-DGGML_METAL=on", "Metal")
     if Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi"):
-        return _Seen(_("an NVIDIA GPU"), "-DGGML_CUDA=on", "CUDA")
+        return _Accelerator(_("an NVIDIA GPU"), "-DGGML_CUDA=on", "CUDA")
     if Path("/dev/kfd").exists():
-        return _Seen(_("an AMD GPU"), "-DGGML_VULKAN=on", "Vulkan")
+        return _Accelerator(_("an AMD GPU"), "-DGGML_VULKAN=on", "Vulkan")
     return None

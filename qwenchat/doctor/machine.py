@@ -1,4 +1,4 @@
-"""Python, cores, memory and disk, as far as this process may use them."""
+"""Python, cores, memory and disk, as far as this process may use them. A cgroup may allow less than the machine has."""
 
 import os
 import platform
@@ -16,11 +16,11 @@ from qwenchat.runtime.program import Program
 from qwenchat.text.safe import human_size
 
 _LITTLE_MEMORY = 1 << 30
-"""Bytes in which the smallest model of the catalogue hardly fits."""
+"""Bytes; the smallest model of the catalogue hardly fits into this."""
 
 
 def python(_program: Program) -> Iterator[Finding]:
-    """Which Python on which system."""
+    """Check the Python version and the system."""
     bits = 8 * struct.calcsize("P")
     words = f"{platform.python_implementation()} {platform.python_version()}, {bits} bit, {platform.platform()}"
     if bits < 64:
@@ -30,14 +30,14 @@ def python(_program: Program) -> Iterator[Finding]:
 
 
 def cores(program: Program) -> Iterator[Finding]:
-    """Cores, and who limits them."""
+    """Check how many cores there are, and what limits them."""
     usable, logical = usable_cores(), psutil.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
-    words = _("{cores} to compute with; {logical} logical, {allowed} of them by affinity; {name}").format(
+    words = _("{cores} for computing; {logical} logical, {allowed} allowed by affinity; {name}").format(
         cores=usable, logical=logical, allowed=allowed, name=processor()
     )
     if quota := ControlGroups().cores():
-        words += "; " + _("the cgroup grants {quota:.1f}").format(quota=quota)
+        words += "; " + _("the cgroup allows {quota:.1f}").format(quota=quota)
     threads = program.settings.model.threads
     if threads > usable:
         words += "; " + _("model.threads is {threads}, which is slower than {cores}").format(
@@ -49,23 +49,23 @@ def cores(program: Program) -> Iterator[Finding]:
 
 
 def memory(_program: Program) -> Iterator[Finding]:
-    """Memory, and whether a cgroup gives less than the machine has."""
+    """Check the memory."""
     machine, installed = this_host(), psutil.virtual_memory().total
     words = _("{free} free of {total}").format(
         free=human_size(machine.memory_available), total=human_size(machine.memory_total)
     )
     if machine.memory_total < installed:
-        words += "; " + _("the machine has {size}, the cgroup grants less").format(size=human_size(installed))
+        words += "; " + _("the machine has {size}, the cgroup allows less").format(size=human_size(installed))
     if machine.memory_available < _LITTLE_MEMORY:
-        yield warning("memory", _("memory"), words, _("Close other programs; `qwenchat models fit` says what fits."))
+        yield warning("memory", _("memory"), words, _("Close other programs; `qwenchat models fit` shows what fits."))
     else:
         yield ok("memory", _("memory"), words)
 
 
 def disk(program: Program) -> Iterator[Finding]:
-    """Room for conversations and for downloads."""
+    """Check the free space for sessions and for downloads."""
     folders = {
-        program.paths.data: _("for conversations in {folder}"),
+        program.paths.data: _("for sessions in {folder}"),
         program.model_folders.downloads: _("for models in {folder}"),
     }
     free = {folder: free_bytes(folder) for folder in folders}

@@ -1,9 +1,8 @@
 """What this terminal can show and which keys it sends, as far as that can be known.
 
-Asks the terminal itself: how wide it draws characters, which keys it tells apart, whether it takes a copy.
-
-Questions are escape sequences, answers come as if typed. The last question is one that every terminal answers, so
-that a terminal which does not know the others is not waited for; one that answers nothing is waited for briefly.
+The terminal itself is asked how wide it draws characters, which keys it tells apart and whether it accepts copies
+(OSC 52). Queries are escape sequences; answers arrive as if typed. Every terminal answers the last query, so there is
+no wait for one that does not know the others; a terminal that answers nothing costs one second.
 """
 
 import locale
@@ -24,28 +23,28 @@ from qwenchat.text.safe import clean_line
 
 PROBES = {"中": 2, "🐼": 2, "─": 1}
 """Characters, and the columns that this program counts for them."""
-_PATIENCE_S = 1.0
+_TIMEOUT_S = 1.0
 _PLACE = re.compile(rb"\x1b\[\d+;(\d+)R")
 _KEYBOARD = re.compile(rb"\x1b\[\?\d+u")
 _ATTRIBUTES = re.compile(rb"\x1b\[\?([\d;]*)c")
 _CLIPBOARD = b"52"
-"""The attribute of a terminal that takes copies by OSC 52."""
+"""The attribute of a terminal that accepts copies by OSC 52."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What a terminal said of itself."""
+class TerminalAnswers:
+    """What a terminal reported about itself."""
 
     widths: dict[str, int]
-    """Columns by character; empty where it did not say."""
-    tells_keys_apart: bool
-    """Whether it speaks the protocol in which Shift+Enter is not Enter."""
+    """Columns by character; empty where it did not answer."""
+    distinguishes_keys: bool
+    """Whether it supports the keyboard protocol in which Shift+Enter differs from Enter."""
     clipboard: bool
-    """Whether it says that it takes copies."""
+    """Whether it reports that it accepts copies."""
 
 
-def ask_terminal() -> Answers | None:
-    """Return what the terminal on stdin and stdout says; None where there is none or it says nothing."""
+def ask_terminal() -> TerminalAnswers | None:
+    """Return the answers of the terminal on stdin and stdout; None where there is none or it answers nothing."""
     if sys.platform == "win32" or not all(stream and stream.isatty() for stream in (sys.stdin, sys.stdout)):
         return None
     keyboard, screen = sys.stdin.fileno(), sys.stdout.fileno()
@@ -65,20 +64,20 @@ def _in_background(keyboard: int) -> bool:
         return False
 
 
-def read_answers(typed: bytes) -> Answers | None:
-    """Return what answers mean; None without any."""
+def read_answers(typed: bytes) -> TerminalAnswers | None:
+    """Return the answers in what was typed; None where there are none."""
     places = [int(place) - 1 for place in _PLACE.findall(typed)]
     attributes = _ATTRIBUTES.search(typed)
     if not places and attributes is None:
         return None
     widths = dict(zip(PROBES, places, strict=True)) if len(places) == len(PROBES) else {}
     clipboard = attributes is not None and _CLIPBOARD in attributes[1].split(b";")
-    return Answers(widths, _KEYBOARD.search(typed) is not None, clipboard)
+    return TerminalAnswers(widths, _KEYBOARD.search(typed) is not None, clipboard)
 
 
 def _typed(keyboard: int) -> bytes:
-    """Return what comes until the last answer, or until patience ends."""
-    end, typed = time.monotonic() + _PATIENCE_S, b""
+    """Return the input up to the last answer, or up to the timeout."""
+    end, typed = time.monotonic() + _TIMEOUT_S, b""
     while not _ATTRIBUTES.search(typed) and (left := end - time.monotonic()) > 0:
         if select.select([keyboard], [], [], left)[0]:
             piece = os.read(keyboard, 1024)
@@ -90,7 +89,7 @@ def _typed(keyboard: int) -> bytes:
 
 @contextmanager
 def _unechoed(keyboard: int) -> Iterator[None]:
-    """Let what is typed come at once and unseen; what comes too late is thrown away."""
+    """Read input unbuffered and without echo; input that comes too late is discarded."""
     import termios  # noqa: PLC0415 - Windows has none
     import tty  # noqa: PLC0415
 
@@ -103,13 +102,13 @@ def _unechoed(keyboard: int) -> Iterator[None]:
 
 
 _COLOURS = {"truecolor": "16,777,216", "256": "256", "standard": "16", "windows": "16"}
-"""By Rich's names, which the screen goes by."""
-_TAKES_COPIES = ("KITTY_WINDOW_ID", "ALACRITTY_WINDOW_ID", "WEZTERM_PANE", "GHOSTTY_RESOURCES_DIR", "WT_SESSION")
-"""Variables by which terminals show themselves that take a copy by OSC 52."""
+"""Numbers of colours by rich's names, which the screen uses, too."""
+_ACCEPTS_COPIES = ("KITTY_WINDOW_ID", "ALACRITTY_WINDOW_ID", "WEZTERM_PANE", "GHOSTTY_RESOURCES_DIR", "WT_SESSION")
+"""Variables set by terminals that accept copies by OSC 52."""
 
 
 def terminal(program: Program) -> Iterator[Finding]:
-    """Ask the terminal and the environment."""
+    """Check the terminal, by its own answers and by the environment."""
     environ, answers = program.environ, ask_terminal()
     yield _kind(environ)
     yield _encoding()
@@ -119,7 +118,7 @@ def terminal(program: Program) -> Iterator[Finding]:
 
 
 def _kind(environ: Mapping[str, str]) -> Finding:
-    from rich.console import Console  # noqa: PLC0415 - 20 ms for this line alone
+    from rich.console import Console  # noqa: PLC0415 - 20 ms that only this line needs
 
     system = Console(force_terminal=True, _environ=environ).color_system
     name = environ.get("TERM", "")
@@ -145,38 +144,38 @@ def _encoding() -> Finding:
     return warning("encoding", _("encoding"), words, "export LANG=C.UTF-8")
 
 
-def _widths(answers: Answers | None) -> Finding:
+def _widths(answers: TerminalAnswers | None) -> Finding:
     title = _("widths")
     if answers is None or not answers.widths:
-        return ok("widths", title, _("unknown: only a terminal can say"))
+        return ok("widths", title, _("unknown: this is not a terminal, or it does not answer"))
     words = ", ".join(f"{character} {width}" for character, width in answers.widths.items())
     wrong = [character for character, columns in PROBES.items() if answers.widths[character] != columns]
     if not wrong:
         return ok("widths", title, words)
     words += "; " + _("expected: {widths}").format(widths=", ".join(f"{c} {n}" for c, n in PROBES.items()))
-    then = _("Let the terminal draw ambiguous characters narrow and speak UTF-8, or use another terminal.")
+    then = _("Set the terminal to UTF-8 and to narrow ambiguous characters, or use another terminal.")
     return warning("widths", title, words, then)
 
 
-def _clipboard(environ: Mapping[str, str], answers: Answers | None) -> Finding:
+def _clipboard(environ: Mapping[str, str], answers: TerminalAnswers | None) -> Finding:
     check, title = "clipboard", _("clipboard")
     if answers is None:
-        return ok(check, title, _("unknown: only a terminal can say"))
+        return ok(check, title, _("unknown: this is not a terminal, or it does not answer"))
     if environ.get("TMUX"):
-        return warning(check, title, _("tmux passes copies on only when it is told to"), "tmux set -s set-clipboard on")
-    if answers.clipboard or any(name in environ for name in _TAKES_COPIES):
-        return ok(check, title, _("this terminal takes copies (OSC 52)"))
+        return warning(check, title, _("tmux forwards copies only if it is set to"), "tmux set -s set-clipboard on")
+    if answers.clipboard or any(name in environ for name in _ACCEPTS_COPIES):
+        return ok(check, title, _("this terminal accepts copies (OSC 52)"))
     if environ.get("TERM_PROGRAM") == "Apple_Terminal":
-        words = _("this terminal takes no copies (OSC 52)")
-        return warning(check, title, words, _("Select with the mouse while Fn is held, then press Cmd+C."))
-    return ok(check, title, _("unknown; where copying does nothing, select with the mouse while Shift is held"))
+        words = _("this terminal does not accept copies (OSC 52)")
+        return warning(check, title, words, _("Hold Fn, select with the mouse, then press Cmd+C."))
+    return ok(check, title, _("unknown; if copying has no effect, hold Shift and select with the mouse"))
 
 
-def _shift_enter(answers: Answers | None) -> Finding:
+def _shift_enter(answers: TerminalAnswers | None) -> Finding:
     check, title = "shift-enter", "Shift+Enter"
     if answers is None:
-        return ok(check, title, _("unknown: only a terminal can say"))
-    if answers.tells_keys_apart:
-        return ok(check, title, _("begins a new line"))
+        return ok(check, title, _("unknown: this is not a terminal, or it does not answer"))
+    if answers.distinguishes_keys:
+        return ok(check, title, _("starts a new line"))
     words = _("this terminal sends it as Enter")
     return warning(check, title, words, _("Press Ctrl+J or Alt+Enter for a new line."))

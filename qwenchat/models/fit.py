@@ -127,10 +127,10 @@ class Fit:
 def memory_needed(model: Loadable, n_ctx: int, kv_bytes_per_element: float) -> Memory:
     """Return the memory that a model takes with a window of `n_ctx` tokens.
 
-    Weights take what their files take. What llama.cpp packs anew for the processor (all of q4_0, most of q4_k_m)
-    comes on top only as long as the mapped file stays in memory, which the system may take back; a file that is read
-    instead lies in memory once, packed (373.7 MiB either way were measured of a 379 MiB file). Each token of
-    the window takes one key and one value a layer and KV head. Buffers for computing and the process itself take
+    Weights take as much as their files. llama.cpp repacks some of them for the processor (all of q4_0, most of q4_k_m).
+    The copy counts only while the mapped file stays in memory, from which the system may evict it; a file that is read
+    instead is in memory once, repacked (373.7 MiB were measured either way for a file of 379 MiB). Each token of the
+    window takes one key and one value per layer and KV head. Buffers for computing and the process itself take
     320 MiB: 300 to 385 MiB were measured with llama-cpp-python 0.3.36 on Qwen2 of 0.5B to 7B with flash attention
     on CPU, and 38 to 94 MiB with n_outputs_max=1.
     """
@@ -186,8 +186,8 @@ def plan(
 ) -> Fit:
     """Return the fit with the largest window, of `limit` tokens at most, that is comfortable.
 
-    `auto` takes f16, and q8_0 where that keeps more of the window. A window that would come out smaller than
-    USUAL_CONTEXT is not worth having: LEAST_CONTEXT is judged instead.
+    `auto` chooses f16, or q8_0 where that allows a larger window. A window smaller than USUAL_CONTEXT is not worth
+    having: the fit with LEAST_CONTEXT is returned instead.
     """
     kinds = list(KV_BYTES) if kv_type == "auto" else [kv_type]
     for kind in kinds:
@@ -219,7 +219,7 @@ def disk_missing(size: int, free: int) -> int:
 
 
 def _within(ram: float, model: Loadable, most_layers: int | None) -> float:
-    """Return the bytes that a model may take whose layers beyond `most_layers` all have to lie in `ram`."""
+    """Return the bytes that a model may take when all its layers beyond `most_layers` have to fit in `ram`."""
     others = 0 if most_layers is None else model.layers - most_layers
     return ram * model.layers / others if others > 0 else math.inf
 
@@ -233,7 +233,7 @@ def _layers_on_gpu(model: Loadable, memory: Memory, resources: Resources) -> int
 
 
 def _decode_tps(model: Loadable, resources: Resources, on_gpu: int) -> float | None:
-    """Predict decoding speed: each token reads every active weight once, and memory sets the pace."""
+    """Predict the decoding speed: each token reads every active weight once, so memory bandwidth limits it."""
     share = on_gpu / max(1, model.layers) if resources.gpu_available else 0.0
     if (
         not model.active_bytes

@@ -19,7 +19,7 @@ from msgspec import Struct, field
 from qwenchat.files import save_if_possible
 from qwenchat.i18n import _
 from qwenchat.models.file_names import is_gguf, split_paths
-from qwenchat.paths import at_home, is_missing
+from qwenchat.paths import expand_home, is_missing
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _DEPTH = 6
@@ -80,7 +80,7 @@ class ModelFolders:
     """The folders to search for models."""
 
     own: tuple[Path, ...]
-    """Folders where every file is ours."""
+    """Folders where this program downloaded every file."""
     folders: tuple[Path, ...]
     """Folders that the user added."""
     hf: Path
@@ -90,7 +90,7 @@ class ModelFolders:
     download_folder: Path | None = None
     """The user's folder that downloads go to in place of the Hugging Face cache."""
     records: DownloadRecords | None = None
-    """Which files in the user's folders are ours."""
+    """Which files in the user's folders this program downloaded."""
 
     @classmethod
     def find(
@@ -159,8 +159,8 @@ class ModelFolders:
 
 def _hf_cache(environ: Mapping[str, str], cache: Path) -> Path:
     if named := environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE"):
-        return at_home(named)
-    return at_home(environ.get("HF_HOME") or cache / "huggingface") / "hub"
+        return expand_home(named)
+    return expand_home(environ.get("HF_HOME") or cache / "huggingface") / "hub"
 
 
 def hf_cache(cache: Path, origin: str) -> Iterator[FoundFile]:

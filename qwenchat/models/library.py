@@ -109,6 +109,25 @@ class Library:
                     return model
         raise unknown(reference, self._catalogue, (model.reference for model in models if not model.problem))
 
+    def find_copy(self, size: int | None, sha256: str, compute_sha256: Callable[[Path], str]) -> Path | None:
+        """Return a usable model in one file with this size in bytes and this sha256.
+
+        `compute_sha256` is called for each file of that size whose sha256 is not known; it may raise to stop.
+        """
+        same_size = [
+            model.file
+            for model in self.usable()
+            if model.header and len(model.header.parts) == 1 and model.header.file_size == size
+        ]
+        for file in same_size:
+            if file.sha256 == sha256:
+                return file.path
+        for file in same_size:
+            with suppress(OSError):  # a file that can't be read is no copy
+                if not file.sha256 and compute_sha256(file.path) == sha256:
+                    return file.path
+        return None
+
     def usable(self) -> list[LocalModel]:
         """Return the models that can chat."""
         return [model for model in self.models() if not model.problem]

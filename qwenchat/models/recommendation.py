@@ -60,7 +60,7 @@ def assess_catalogue(
     """Return every published quantisation, best first; `local` (see `local_files`) says what is on this machine.
 
     The order is by, in this sequence: what can run; what is worth taking by default (`CatalogueModel.offered`); what is
-    as fast as people read; four bits a weight and more, where anything better is comfortable, as a smaller model
+    fast enough to read along; four bits a weight and more, where anything better is comfortable, as a smaller model
     answers better than a rough quantisation; what leaves room for other programs; larger models; what an accelerator
     holds wholly; larger quantisations. Among slow models, smaller ones come first.
     """

@@ -110,7 +110,9 @@ class ModelManager:
         """Return the tokens that a file takes in a prompt; None while no model is ready."""
         if not self._engine or not self.info:
             return None
-        counts = await self._engine.count([prompt.Turn("user", prompt.fenced(attachment.name, attachment.text))])
+        counts = await self._engine.count(
+            [prompt.Turn("user", prompt.attachment_text(attachment.name, attachment.text))]
+        )
         return counts.values[0]
 
     async def _load(self, engine: Engine, reference: str) -> ModelInfo:

@@ -20,7 +20,7 @@ from qwenchat import config
 from qwenchat.chat.sampling import Sampling
 from qwenchat.config import Settings
 from qwenchat.errors import StoreError
-from qwenchat.paths import Paths, at_home
+from qwenchat.paths import Paths, expand_home
 from qwenchat.runtime.lazy import MadeOnce
 
 if TYPE_CHECKING:
@@ -90,9 +90,9 @@ class Program:
         return ModelFolders.find(
             self.environ,
             own=(self.paths.models,),
-            folders=tuple(at_home(folder) for folder in hub.folders),
+            folders=tuple(expand_home(folder) for folder in hub.folders),
             home=Path.home(),
-            download_folder=at_home(hub.folder) if hub.folder else None,
+            download_folder=expand_home(hub.folder) if hub.folder else None,
         )
 
     @MadeOnce

@@ -1,7 +1,7 @@
-"""A whole conversation as one value: what exporters read, importers make, and the store gives and takes.
+"""A whole session as one value: what exporters read, importers make, and the store gives and takes.
 
-Every archive that leaves or enters passes through `normal`, and what comes from a file through `check` as well,
-so that the same conversation is always the same bytes and nothing reaches the store that it can't hold.
+Every archive that is exported or imported passes through `normal`, and what comes from a file through `check` as well,
+so that the same session is always the same bytes and the store gets nothing that it can't store.
 """
 
 import math
@@ -12,7 +12,19 @@ from typing import Protocol
 
 import msgspec
 
-from qwenchat.chat.message import Attachment, Message, Part, Status, ToolCall, ToolResult
+from qwenchat.chat.message import (
+    Attachment,
+    Message,
+    Part,
+    PartKind,
+    Reasoning,
+    Role,
+    Status,
+    Text,
+    ToolCall,
+    ToolResult,
+    text_parts,
+)
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.session import Session
 from qwenchat.chat.tree import Tree
@@ -23,6 +35,12 @@ from qwenchat.text.safe import clean_line, whole
 MAX_TIME = 253_402_300_800_000
 """Unix milliseconds at which the year 10000 begins; no calendar of ours goes further."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+PART_TYPES: dict[PartKind, type[Part]] = {
+    PartKind.TEXT: Text,
+    PartKind.REASONING: Reasoning,
+    PartKind.TOOL_CALL: ToolCall,
+    PartKind.TOOL_RESULT: ToolResult,
+}
 _ESCAPED = {
     code: f"\\u{code:04x}"
     for code in (*range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFFFE, 0xFFFF)
@@ -50,7 +68,7 @@ class ArchiveStore(Protocol):
         ...
 
     def add_archives(self, archives: Sequence[Archive]) -> int:
-        """Keep sessions in one transaction and return how many were new or got new messages.
+        """Store sessions in one transaction and return how many were new or got new messages.
 
         Messages and sessions whose ids are there already stay as they are.
         """
@@ -58,14 +76,15 @@ class ArchiveStore(Protocol):
 
 
 class BadRecord(FileError):
-    """One conversation of a file makes no sense; the others can still go in."""
+    """One session of a file makes no sense; the others can still be imported."""
 
 
 def normal(archive: Archive) -> Archive:
     """Return the archive in the one form that is written and read.
 
-    Parents come before what follows them and older siblings first; no text holds a lone surrogate; titles, tags
-    and names are one clean line; an answer still streaming counts as interrupted, as it is cut off here.
+    Parents come before what follows them and older siblings first; a question is one text; no text holds a lone
+    surrogate; titles, tags and names are one clean line; an answer still streaming counts as interrupted, as it is cut
+    off here.
     """
     session = archive.session
     session = replace(
@@ -104,7 +123,7 @@ def json_text(value: object) -> str:
 def _normal_message(message: Message) -> Message:
     return replace(
         message,
-        parts=tuple(map(_normal_part, message.parts)),
+        parts=_normal_parts(message),
         error=whole(message.error),
         model=clean_line(message.model),
         model_file=clean_line(message.model_file),
@@ -114,6 +133,12 @@ def _normal_message(message: Message) -> Message:
             Attachment(clean_line(each.name), clean_line(each.media_type), each.data) for each in message.attachments
         ),
     )
+
+
+def _normal_parts(message: Message) -> tuple[Part, ...]:
+    if message.role is Role.USER:
+        return text_parts(whole(message.text), message.token_ids)
+    return tuple(_normal_part(part) for part in message.parts if part != Text(""))
 
 
 def _normal_part(part: Part) -> Part:
@@ -137,12 +162,12 @@ def _parents_first(messages: Sequence[Message]) -> list[Message]:
     tree = Tree(messages)
     known = {message.id for message in messages}
     roots = {message.parent for message in messages if message.parent not in known}
-    waiting = [child for root in sorted(roots, key=str) for child in tree.children(root)][::-1]
+    left = [child for root in sorted(roots, key=str) for child in tree.children(root)][::-1]
     ordered: list[Message] = []
-    while waiting:
-        message = waiting.pop()
+    while left:
+        message = left.pop()
         ordered.append(message)
-        waiting += reversed(tree.children(message.id))
+        left += reversed(tree.children(message.id))
     return ordered
 
 
@@ -150,7 +175,9 @@ def _check_message(message: Message, session_id: str, known: set[str]) -> None:
     _demand(message.session == session_id, _("a message belongs to another session"))
     _demand(message.parent is None or message.parent in known, _("a message follows one that is not there"))
     _demand(_fits(message.created) and _fits(message.finished or 0), _("a time is wrong"))
+    is_answer = message.role is Role.ASSISTANT
     for part in message.parts:
+        _demand(is_answer or isinstance(part, Text), _("a question has a part that only an answer can have"))
         tokens = () if isinstance(part, ToolResult) else part.token_ids
         _demand(all(0 <= token < 2**31 for token in tokens), _("a token id is wrong"))
         _demand(not isinstance(part, ToolResult) or 0 <= part.took_ms < 2**53, _("a number is out of range"))

@@ -1,7 +1,7 @@
-"""The database file: opening it, transactions on it, and every failure of it in words.
+"""The database file: opening it, transactions on it, and a message for every failure of it.
 
-All that touches `sqlite3` goes through `read` and `write` here, so that a full disk, a busy or a damaged file is a
-StoreError wherever it shows. Knows nothing of sessions and messages.
+Everything that uses `sqlite3` goes through `read` and `write` here, so that a full disk, a busy or a damaged file is a
+StoreError wherever it occurs. Sessions and messages are unknown here.
 """
 
 import os
@@ -23,7 +23,7 @@ BUSY_S = 30.0
 class Database:
     """Connections to one file, safe from any thread: many readers, one writer at a time.
 
-    A connection is lent to one `with` block at a time and kept for the next. Every method raises StoreError.
+    A connection serves one `with` block at a time and is reused by the next. Every method raises StoreError.
     """
 
     def __init__(self, file: Path, busy_s: float = BUSY_S) -> None:
@@ -36,10 +36,10 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """Read from one moment's state of the database, inside `write` from what was written there."""
-        if joined := self._joined():
-            yield joined
+        if own := self._of_this_thread():
+            yield own
             return
-        with explained(self.file), self._lent() as connection:
+        with explained(self.file), self._borrowed() as connection:
             connection.execute("BEGIN")
             yield connection
             connection.execute("COMMIT")
@@ -50,13 +50,13 @@ class Database:
 
         A block inside a block of the same thread is part of the outer one.
         """
-        if joined := self._joined():
-            yield joined
+        if own := self._of_this_thread():
+            yield own
             return
         if not self._writing.acquire(timeout=self._busy_s):
             raise _busy(self.file)
         try:
-            with explained(self.file), self._lent() as connection:
+            with explained(self.file), self._borrowed() as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 self._own.connection = connection
                 yield connection
@@ -66,16 +66,16 @@ class Database:
             self._writing.release()
 
     def close(self) -> None:
-        """Close the connections that nobody uses. May be called twice."""
+        """Close the connections that are not in use. May be called twice."""
         while self._idle:
             self._idle.pop().close()
 
-    def _joined(self) -> sqlite3.Connection | None:
+    def _of_this_thread(self) -> sqlite3.Connection | None:
         connection: sqlite3.Connection | None = getattr(self._own, "connection", None)
         return connection
 
     @contextmanager
-    def _lent(self) -> Iterator[sqlite3.Connection]:
+    def _borrowed(self) -> Iterator[sqlite3.Connection]:
         try:
             connection = self._idle.pop()
         except IndexError:
@@ -126,16 +126,16 @@ def make_private(file: Path) -> None:
 
 @contextmanager
 def explained(file: Path) -> Iterator[None]:
-    """Turn SQLite's errors into StoreErrors that say what to do. A wrong statement of ours stays what it is."""
+    """Turn SQLite's errors into StoreErrors with a hint. A wrong statement, which is a bug, raises its own error."""
     try:
         yield
     except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
         raise
     except sqlite3.DatabaseError as error:
-        raise _in_words(file, error) from error
+        raise _explanation(file, error) from error
 
 
-def _in_words(file: Path, error: sqlite3.DatabaseError) -> Exception:
+def _explanation(file: Path, error: sqlite3.DatabaseError) -> Exception:
     code = getattr(error, "sqlite_errorcode", None)
     match code and code & 0xFF:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
@@ -145,24 +145,24 @@ def _in_words(file: Path, error: sqlite3.DatabaseError) -> Exception:
         case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR if code != sqlite3.SQLITE_IOERR_SHORT_READ:
             return StoreError(
                 _("Reading or writing {file} failed: {reason}.").format(file=file, reason=error),
-                _("See whether the disk is full or failing; nothing that was kept before is lost."),
+                _("See whether the disk is full or failing; nothing that was stored before is lost."),
             )
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_IOERR | None:
             return damaged(file, str(error))
         case sqlite3.SQLITE_CONSTRAINT:
             return StoreError(
-                _("This does not fit what is kept: {reason}.").format(reason=error),
-                _("It may have been kept already by another program."),
+                _("This does not fit what is stored: {reason}.").format(reason=error),
+                _("Another program may have stored it already."),
             )
         case _:
             return error
 
 
 def damaged(file: Path, reason: str) -> StoreError:
-    """Return the error for a file that is no whole database any more."""
+    """Return the error for a file that is no longer an intact database."""
     return StoreError(
-        _("The conversations' database {file} is damaged: {reason}.").format(file=file, reason=reason),
-        _("Run `qwenchat sessions recover`: it keeps the damaged file and saves all that can be read."),
+        _("The database of sessions, {file}, is damaged: {reason}.").format(file=file, reason=reason),
+        _("Run `qwenchat sessions recover`: it saves all that can be read, and the damaged file stays."),
     )
 
 

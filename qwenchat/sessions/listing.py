@@ -1,4 +1,4 @@
-"""Which sessions there are: newest first, by id or its beginning, by tag. Reads only."""
+"""Lists sessions: newest first, by id or its beginning, by tag. It reads only, and no messages."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,7 @@
-"""Brings a database to the newest schema, from nothing or from any older one, with a safety copy before.
+"""Migrates a database to the newest schema, from nothing or from any older one, after a safety copy.
 
 Migrations are the files of `migrations/` in the order of their names; `PRAGMA user_version` counts those applied.
-Each is one transaction. A database of a newer program, or one that is not ours, is refused and not touched.
+Each is one transaction. A database of a newer program, or one that is not ours, is refused and left as it is.
 """
 
 import sqlite3
@@ -17,7 +17,7 @@ from qwenchat.sessions.database import BUSY_S, connect, damaged, explained, make
 APPLICATION_ID = 0x5157454E
 """`QWEN` in the header marks our databases."""
 _COPIES = 2
-"""Safety copies that are kept; the oldest goes first."""
+"""Safety copies that are retained; the oldest is deleted first."""
 
 
 def migrations() -> list[str]:
@@ -50,7 +50,7 @@ def migrate(file: Path, *, upto: int | None = None, busy_s: float = BUSY_S) -> N
 
 
 def safety_copy(file: Path, why: str) -> Path:
-    """Copy a database into the folder `copies` beside it, keep the newest copies only, return the copy."""
+    """Copy a database into the folder `copies` beside it, delete all but the newest copies, return the copy."""
     copy = file.parent / "copies" / f"{file.stem}-{_next_number(file):04}-{why}.db"
     make_private(copy)
     with explained(copy):
@@ -66,19 +66,19 @@ def safety_copy(file: Path, why: str) -> Path:
 
 
 def safety_copies(file: Path) -> list[Path]:
-    """Return the copies of a database that are kept, oldest first."""
+    """Return the safety copies that a database has, oldest first."""
     return sorted((file.parent / "copies").glob(f"{file.stem}-[0-9]*.db"))
 
 
 def _next_number(file: Path) -> int:
-    kept = safety_copies(file)
-    return int(kept[-1].name.removeprefix(f"{file.stem}-")[:4]) + 1 if kept else 1
+    copies = safety_copies(file)
+    return int(copies[-1].name.removeprefix(f"{file.stem}-")[:4]) + 1 if copies else 1
 
 
 def version_of(file: Path, newest: int) -> int:
-    """Return how many migrations a file has seen, reading only. Raises StoreError for one that is not for us."""
+    """Return how many migrations were applied to a file, reading only. Raises StoreError for one that is not ours."""
     if lost_its_beginning(file):
-        raise damaged(file, _("it is empty, and changes that belong to it lie beside it"))
+        raise damaged(file, _("it is empty, and changes that belong to it are in the file beside it"))
     if not _size(file):
         return 0
     with explained(file):

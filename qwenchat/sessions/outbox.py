@@ -4,6 +4,7 @@ Each belongs to the program that will ask it, which holds a lock for as long as 
 when it died is found by `abandoned`; this module never puts anything into a tree: `store` does.
 """
 
+import json
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -50,7 +51,7 @@ class QuestionOutbox:
     def waiting(self, session_id: str) -> list[Waiting]:
         """Return the questions of a session that this store will ask, oldest first."""
         with self._database.read() as connection:
-            return _load(connection, self._owner, session_id)
+            return _load(connection, [self._owner], session_id)
 
     def remove(self, ids: Sequence[str]) -> None:
         """Take out questions that are messages now; other ids are ignored."""
@@ -66,8 +67,8 @@ class QuestionOutbox:
         with ExitStack() as held:
             gone = [each for each in owners - {self._owner} if held.enter_context(self._locks.hold_if_free(each))]
             with self._database.read() as connection:
-                waiting = [each for owner in sorted(gone) for each in _load(connection, owner)]
-            yield sorted(waiting, key=lambda each: each.created)
+                waiting = _load(connection, gone)
+            yield waiting
 
     def close(self) -> None:
         """Leave the questions that still wait to whoever opens the database next. May be called twice."""
@@ -77,19 +78,21 @@ class QuestionOutbox:
 
     def _own(self) -> str:
         with self._guard:
-            if not self._owner:
+            while not self._owner:
                 owner = f"{_PREFIX}{uuid4()}"
-                self._owner_lock.enter_context(self._locks.hold(owner))
-                self._owner = owner
+                # Another program may look in this very moment whether the new lock is free.
+                if self._owner_lock.enter_context(self._locks.hold_if_free(owner)):
+                    self._owner = owner
             return self._owner
 
 
-def _load(connection: sqlite3.Connection, owner: str, session_id: str | None = None) -> list[Waiting]:
+def _load(connection: sqlite3.Connection, owners: list[str], session_id: str | None = None) -> list[Waiting]:
+    """Return the questions of some owners, of one session or of all, in the order in which they were stored."""
     found = connection.execute(
         "SELECT outbox.n, outbox.id, sessions.id, follows, text, outbox.created "
         "FROM outbox JOIN sessions ON sessions.n = outbox.session "
-        "WHERE owner = ? AND sessions.id = ifnull(?, sessions.id) ORDER BY outbox.n",
-        (owner, session_id),
+        "WHERE owner IN (SELECT value FROM json_each(?)) AND sessions.id = ifnull(?, sessions.id) ORDER BY outbox.n",
+        (json.dumps(owners), session_id),
     ).fetchall()
     return [
         Waiting(

@@ -1,66 +1,86 @@
-"""A conversation in reading order, for the formats that people read and those that models are trained on.
+"""A session in reading order, for the formats that people read and those that models are trained on.
 
-A tree has no one order: either the branch being read is told, or every message once, each variant marked and
-followed to its end before the next begins.
+A tree has no single order: either the branch being read is written, or every message once, each variant marked and
+followed to its end before the next begins. Files and mark-up are the exporters' business.
 """
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from qwenchat.chat.message import Attachment, Message, Role, Status
-from qwenchat.chat.prompt import Turn, turns_of
+from qwenchat.chat.message import Attachment, Message, Part, Reasoning, Role, Status, Text, ToolCall, ToolResult
+from qwenchat.chat.prompt import turns_of
 from qwenchat.i18n import _, ngettext
 from qwenchat.sessions.archive import MAX_TIME, Archive
 from qwenchat.text.safe import clean, clean_line
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One message where it is told."""
+class OrderedMessage:
+    """A message with its place in the reading order."""
 
     message: Message
     number: int = 0
-    """From 1, in the order of telling; 0 where no variants are told and every message follows the one above."""
+    """From 1; 0 where only one branch is written and every message follows the one above."""
     variant: int = 1
     variants: int = 1
     follows: int = 0
-    """The number of the message that this one follows, where that is not the one told before it; else 0."""
+    """The number of the message that this one follows, where that is not the one written before it; else 0."""
 
 
-def entries(archive: Archive, all_branches: bool) -> list[Entry]:
+@dataclass(frozen=True, slots=True)
+class DialogueTurn:
+    """One turn as a model reads it."""
+
+    role: str
+    """`system`, `user` or `assistant`."""
+    text: str
+    parts: tuple[Part, ...] = ()
+    """Those of an answer."""
+
+
+def ordered(archive: Archive, all_branches: bool) -> list[OrderedMessage]:
     """Return the messages of the branch being read, or all of them, in reading order."""
     tree = archive.tree
     branch = tree.branch(leaf_of(archive))
     if not all_branches or len(branch) == len(tree):
-        return [Entry(message) for message in branch]
-    told: list[Entry] = []
+        return [OrderedMessage(message) for message in branch]
+    found: list[OrderedMessage] = []
     numbers: dict[str | None, int] = {None: 0}
-    waiting = _variants(tree.children(None))
-    while waiting:
-        message, variant, variants = waiting.pop()
-        above, number = numbers[message.parent], len(told) + 1
+    left = _variants(tree.children(None))
+    while left:
+        message, variant, variants = left.pop()
+        above, number = numbers[message.parent], len(found) + 1
         numbers[message.id] = number
-        told.append(Entry(message, number, variant, variants, above if above != number - 1 else 0))
-        waiting += _variants(tree.children(message.id))
-    return told
+        follows = above if above != number - 1 else 0
+        found.append(OrderedMessage(message, number, variant, variants, follows))
+        left += _variants(tree.children(message.id))
+    return found
 
 
 def _variants(siblings: list[Message]) -> list[tuple[Message, int, int]]:
     return [(message, number, len(siblings)) for number, message in enumerate(siblings, 1)][::-1]
 
 
-def dialogues(archive: Archive, all_branches: bool) -> list[list[Turn]]:
+def dialogues(archive: Archive, all_branches: bool) -> list[list[DialogueTurn]]:
     """Return each branch as the turns that a model reads, the system prompt first where the session has one.
 
-    Turns without words, such as an answer that failed at once, are left out; so are branches without turns.
+    Turns without words or calls, such as an answer that failed at once, are left out; so are branches without turns.
     """
     tree = archive.tree
     leaves: list[str | None] = [leaf_of(archive)]
     if all_branches:
         leaves = [message.id for message in archive.messages if not tree.children(message.id)]
-    spoken = [[turn for turn in turns_of("", tree.branch(leaf))[1:] if turn.text] for leaf in leaves]
-    system = [Turn("system", archive.session.system)] if archive.session.system else []
-    return [system + turns for turns in spoken if turns]
+    system = [DialogueTurn("system", archive.session.system)] if archive.session.system else []
+    found = [_dialogue(tree.branch(leaf)) for leaf in leaves]
+    return [system + turns for turns in found if turns]
+
+
+def _dialogue(branch: list[Message]) -> list[DialogueTurn]:
+    turns = [
+        DialogueTurn(turn.role, turn.text, message.parts if message.role is Role.ASSISTANT else ())
+        for turn, message in zip(turns_of("", branch)[1:], branch, strict=True)
+    ]
+    return [turn for turn in turns if turn.text or any(isinstance(part, ToolCall) for part in turn.parts)]
 
 
 def leaf_of(archive: Archive) -> str | None:
@@ -83,15 +103,29 @@ def model_of(archive: Archive) -> str:
     return archive.session.model or (answered[-1] if answered else "")
 
 
-def speaker(entry: Entry) -> str:
+def part_label(part: Part) -> str:
+    """Return the label of a part that is not text; nothing for a text."""
+    match part:
+        case Text():
+            return ""
+        case Reasoning():
+            return _("Reasoning")
+        case ToolCall():
+            return _("Tool call: {name}").format(name=clean_line(part.name))
+        case ToolResult():
+            name = clean_line(part.name)
+            return _("Error of {name}").format(name=name) if part.is_error else _("Result of {name}").format(name=name)
+
+
+def speaker(entry: OrderedMessage) -> str:
     """Return who speaks; where there are several branches, with its number and which of the variants it is."""
     name = _("You") if entry.message.role is Role.USER else _("Assistant")
     number = f"{entry.number}. " if entry.number else ""
     return number + (f"{name} ({entry.variant}/{entry.variants})" if entry.variants > 1 else name)
 
 
-def notes(entry: Entry) -> str:
-    """Return what there is to say about a message on one line: what it follows, when, which model, how it ended."""
+def notes(entry: OrderedMessage) -> str:
+    """Return the notes on a message in one line: what it follows, when, which model, how it ended."""
     message = entry.message
     follows = _("after no. {number}").format(number=entry.follows) if entry.follows else ""
     return clean_line(" · ".join(filter(None, (follows, when(message.created), message.model, _ending(message)))), 1000)

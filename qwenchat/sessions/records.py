@@ -1,7 +1,7 @@
-"""Files of other programs as records: one conversation each, with its place, read within limits.
+"""Reads files of other programs as records: one chat each, with its position in the file, within limits.
 
 Takes JSON (an array of records, or one), JSON lines, and zips of these. What the records mean is the importers'
-business. Nothing here trusts a file: not its size, not what a zip says of its members, not its nesting.
+business. Nothing here trusts a file: not its size, not what a zip claims of its members, not its nesting.
 """
 
 import itertools
@@ -24,13 +24,13 @@ from qwenchat.text.safe import clean_line
 MAX_BYTES = 512 * 2**20
 """Of one file, and of all that a zip holds, unpacked."""
 MAX_RECORDS = 1_000_000
-"""Of one array or one file of lines: a record takes memory even where it says nothing."""
+"""Of one array or one file of lines: a record takes memory even where it is empty."""
 MAX_VALUES = 5_000_000
 """Of one record: an empty list takes three bytes of a file and a hundred of memory."""
 _ALWAYS_FINE, _MOST_SHRUNK = 16 * 2**20, 200
-"""Bytes that any zip may unpack to, and how many times its size; conversations shrink to a tenth."""
+"""Bytes that any zip may unpack to, and how many times its size; chats shrink to a tenth."""
 _CHATGPT = re.compile(r"(.*/)?conversations(-\d+)?\.json")
-"""What holds the conversations in ChatGPT's own export, beside files that are no conversations."""
+"""The files with the chats in ChatGPT's own export, which has other files, too."""
 _LONE_ESCAPE = re.compile(
     rb"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\[^u]|\\u(?![dD][89a-fA-F]))|\\u[0-9a-fA-F]{4}"
 )
@@ -38,15 +38,15 @@ _LONE_ESCAPE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One JSON value of a file that may be a conversation."""
+    """One JSON value of a file that may be a chat."""
 
     place: str
-    """Where it stands, in words."""
+    """Where it stands in the file, in words."""
     data: bytes | msgspec.Raw
     modified: int
     """When its file was written, Unix milliseconds, for what bears no date."""
     broken: str = ""
-    """Why it can't be read, where that is known already."""
+    """Why it can't be read, where that was found already."""
 
     def value(self) -> Any:
         """Return the value, decoded. Raises BadRecord."""
@@ -60,7 +60,7 @@ class Record:
 
 
 class _Object(msgspec.Struct):
-    """Any JSON object, its contents passed over."""
+    """Any JSON object, its contents ignored."""
 
 
 def records_of(path: Path) -> list[Record]:
@@ -84,7 +84,7 @@ def records_in(file: IO[bytes], modified: int) -> list[Record]:
         return _records(data, modified)
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
-            return _records_of_zip(archive, min(MAX_BYTES, max(_ALWAYS_FINE, _MOST_SHRUNK * len(data))), modified)
+            return _zip_records(archive, min(MAX_BYTES, max(_ALWAYS_FINE, _MOST_SHRUNK * len(data))), modified)
     except _BAD_ZIP as error:
         raise FileError(
             _("The zip can't be read: {reason}.").format(reason=clean_line(str(error))),
@@ -92,7 +92,7 @@ def records_in(file: IO[bytes], modified: int) -> list[Record]:
         ) from error
 
 
-def _records_of_zip(archive: zipfile.ZipFile, limit: int, modified: int) -> list[Record]:
+def _zip_records(archive: zipfile.ZipFile, limit: int, modified: int) -> list[Record]:
     members = [member for member in archive.infolist() if member.filename.lower().endswith((".json", ".jsonl"))]
     members = [member for member in members if _CHATGPT.fullmatch(member.filename)] or members
     left = limit
@@ -106,7 +106,7 @@ def _records_of_zip(archive: zipfile.ZipFile, limit: int, modified: int) -> list
             if left < 0:
                 raise FileError(
                     _("Unpacked, the zip is larger than {limit} MiB.").format(limit=limit // 2**20),
-                    _("Unpack it yourself and give the .json file, or export fewer conversations."),
+                    _("Unpack it yourself and give the .json file, or export fewer chats."),
                 )
             found += _records(data, modified, name + ", ")
         except (BadRecord, *_BAD_ZIP) as error:
@@ -120,7 +120,7 @@ def _records(data: bytes, modified: int, within: str = "") -> list[Record]:
     if array and data.count(b",") >= MAX_RECORDS:
         _check_count(data)
     try:
-        whole = _decode(data, list[msgspec.Raw] if array else msgspec.Raw)
+        decoded = _decode(data, list[msgspec.Raw] if array else msgspec.Raw)
     except _UNREADABLE as error:
         lines = [] if array else _lines(data)
         if len(lines) > 1 and any(_is_object(line) for line in lines):
@@ -130,12 +130,12 @@ def _records(data: bytes, modified: int, within: str = "") -> list[Record]:
             _("This is not JSON: {reason}.").format(reason=_reason(error)),
             _("Give a file that a chat program exported as .json, .jsonl or .zip."),
         ) from error
-    values = enumerate(whole if isinstance(whole, list) else [whole], 1)
+    values = enumerate(decoded if isinstance(decoded, list) else [decoded], 1)
     return [Record(within + _("record {number}").format(number=n), value, modified) for n, value in values]
 
 
 def _decode(data: bytes | msgspec.Raw, kind: Any) -> Any:
-    """Decode JSON, lone surrogates as U+FFFD: no text can hold them and some programs write them."""
+    """Decode JSON, lone surrogates as U+FFFD: no text can have them and some programs write them."""
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.DecodeError:
@@ -160,31 +160,31 @@ def _lines(data: bytes) -> list[bytes]:
 
 
 def _check_count(data: bytes) -> None:
-    """Raise BadRecord where an array has too many elements, or one that is no object; none of them is kept."""
+    """Raise BadRecord where an array has too many elements, or one that is no object; none of them stays in memory."""
     count = itertools.count(1)
 
-    class Counted(_Object):
+    class _CountedObject(_Object):
         def __post_init__(self) -> None:
             if next(count) > MAX_RECORDS:
                 raise ValueError
 
     try:
-        _decode(data, list[Counted])
+        _decode(data, list[_CountedObject])
     except msgspec.ValidationError as error:
         raise _too_many() from error
     except _UNREADABLE:
-        return  # no JSON: reading its records, which are few enough, will tell why
+        return  # no JSON: reading its records, which are few enough, will report why
 
 
 def _check_values(data: bytes) -> None:
     if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
-        raise BadRecord(_("it has too many parts for one conversation"))
+        raise BadRecord(_("it has too many parts for one chat"))
 
 
 def _too_many() -> BadRecord:
     return BadRecord(
-        _("It holds more than {count:,} records, or some that can't be conversations.").format(count=MAX_RECORDS),
-        _("Export fewer conversations into each file."),
+        _("It holds more than {count:,} records, or some that can't be chats.").format(count=MAX_RECORDS),
+        _("Export fewer chats into each file."),
     )
 
 
@@ -204,7 +204,7 @@ def _check_size(size: int, limit: int) -> None:
     if size > limit:
         raise FileError(
             _("The file is larger than {limit} MiB.").format(limit=MAX_BYTES // 2**20),
-            _("Export fewer conversations into each file."),
+            _("Export fewer chats into each file."),
         )
 
 

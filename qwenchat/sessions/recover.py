@@ -1,8 +1,8 @@
 """`qwenchat sessions recover`: a new database from what can be read of a damaged one.
 
-The damaged file is never changed, only renamed, and only when the new one is complete. What lost its other half is
-made to fit: messages without a session get one, a lost parent is replaced by the message before it, an answer that lost
-one of its texts gets them back as one from its row.
+The damaged file is never changed, only renamed, and only when the new one is complete. Rows that lost what they belong
+to are repaired: messages without a session get one, a lost parent is replaced by the message before it, an answer that
+lost one of its texts gets all of them back as one.
 """
 
 import sqlite3
@@ -36,7 +36,7 @@ _ADDED: dict[str, tuple[Value, ...]] = {"sessions": (None,), "pieces": ("text", 
 _KINDS: dict[str, tuple[type, ...]] = {"-": (), "t": (str,), "i": (int,), "b": (bytes,), "T": (str,), "I": (int,)}
 _MAY_BE_NULL = "-TI"
 
-_MADE_TO_FIT = """
+_REPAIRS = """
 INSERT INTO sessions (n, id, created, updated, pinned, model, title, tags, sampling, draft, system)
     SELECT session, 'recovered-' || session, min(created), max(created), 0, '', :title, '[]', '{}', '', ''
     FROM (SELECT session, created FROM messages UNION ALL SELECT session, created FROM outbox)
@@ -84,7 +84,7 @@ def recover(file: Path) -> Recovered | None:
     """
     if lost_its_beginning(file):
         make_private(file)
-    elif not file.exists() or is_whole(file):
+    elif not file.exists() or is_intact(file):
         return None
     new = file.with_name(file.name + ".recovering")
     try:
@@ -100,7 +100,7 @@ def recover(file: Path) -> Recovered | None:
     return Recovered(sessions, messages, attachments, aside)
 
 
-def is_whole(file: Path) -> bool:
+def is_intact(file: Path) -> bool:
     """Whether SQLite finds nothing wrong and every row makes sense; reads everything.
 
     Raises StoreError for a file that can't be opened.
@@ -139,7 +139,7 @@ def _rebuild(file: Path, new: Path) -> tuple[int, int, int]:
                 marks = ",".join("?" * len(row))
                 connection.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)
             _mend(connection)
-            for statement in _MADE_TO_FIT.split(";"):
+            for statement in _REPAIRS.split(";"):
                 connection.execute(statement, {"title": _("Recovered")} if ":title" in statement else {})
             connection.execute("COMMIT")
             if connection.execute("PRAGMA foreign_key_check").fetchone():
@@ -162,7 +162,7 @@ def _readable(file: Path) -> Iterator[tuple[str, tuple[Value, ...]]]:
             values = (*saved.values, *added[len(added) - missing :])
             if all(map(_fits, values, shape)):
                 row = (saved.n, *values[1:])
-                if saved.whole and (table != "blobs" or _is_blob(row)):
+                if saved.complete and (table != "blobs" or _is_blob(row)):
                     yield table, row
                 elif table == "messages":
                     yield table, (*row[:-1], b"")  # tokens that end before the text would mislead the model
@@ -180,6 +180,8 @@ def _makes_sense(connection: sqlite3.Connection) -> bool:
     """Say whether every text and value can be read, into which SQLite's own checks do not look."""
     try:
         for table, columns, read, _blank in _READERS:
+            if not _has_columns(connection, table, columns):  # a database of an older schema
+                continue
             for row in connection.execute(f"SELECT {columns} FROM {table}"):
                 read(row)
     except sqlite3.DatabaseError as error:
@@ -187,6 +189,11 @@ def _makes_sense(connection: sqlite3.Connection) -> bool:
             raise
         return False
     return True
+
+
+def _has_columns(connection: sqlite3.Connection, table: str, columns: str) -> bool:
+    found = {name for _number, name, *_more in connection.execute(f"PRAGMA table_info({table})")}
+    return found.issuperset(columns.split(", "))
 
 
 def _mend(connection: sqlite3.Connection) -> None:

@@ -1,4 +1,4 @@
-"""Reads rows straight from the pages of an SQLite file, however damaged, without asking SQLite.
+"""Reads rows from the pages of an SQLite file, however damaged, without SQLite.
 
 Every page that looks like a leaf of a table is read by itself; neither the file's header, nor the schema, nor the
 pages above the leaves are needed. Source: https://www.sqlite.org/fileformat2.html (1.5 records, 1.6 B-tree pages,
@@ -26,7 +26,7 @@ class SavedRow:
     n: int
     """The rowid; the column that is its alias is None in `values`."""
     values: tuple[Value, ...]
-    whole: bool
+    complete: bool
     """Whether all of it was there; if not, the last values are cut short."""
 
 
@@ -111,12 +111,12 @@ def _row(pages: _Pages, page: bytes, at: int) -> SavedRow:
     size, at = _varint(page, at)
     n, at = _varint(page, at)
     payload = _payload(pages, page, at, size)
-    header_size, place = _varint(payload, 0)
+    header_size, header_at = _varint(payload, 0)
     if not 1 < header_size <= len(payload) or n <= 0:
         raise ValueError(header_size)
     at, values = header_size, []
-    while place < header_size:
-        kind, place = _varint(payload, place)
+    while header_at < header_size:
+        kind, header_at = _varint(payload, header_at)
         value, at = _value(payload, kind, at)
         values.append(value)
     return SavedRow(n, tuple(values), at == size == len(payload))

@@ -263,8 +263,8 @@ def excerpts(texts: Sequence[str], match: str) -> list[Excerpt]:
 def marked(texts: Sequence[str], match: str) -> list[list[Span]]:
     """Return where in each text the words of `match` stand."""
     found: list[list[Span]] = [[] for _text in texts]
-    folded = [_fold_with_places(text) for text in texts]
-    cut = [list(tokens(text)) for text, _places in folded]
+    folded = [_fold_with_origins(text) for text in texts]
+    cut = [list(tokens(text)) for text, _origins in folded]
     memory = sqlite3.connect(":memory:")
     try:
         memory.execute(f'CREATE VIRTUAL TABLE shown USING fts5 (text, tokenize = "{TOKENIZER}")')
@@ -274,16 +274,16 @@ def marked(texts: Sequence[str], match: str) -> list[list[Span]]:
         )
         query = "SELECT rowid, highlight(shown, 0, '\x02', '\x03') FROM shown WHERE shown MATCH ?"
         for n, text in memory.execute(query, (match,)):
-            places = folded[n][1]
+            origins = folded[n][1]
             spans = _spans(text.split(" "), cut[n], match)
-            found[n] = [(places[start], places[end]) for start, end in spans]
+            found[n] = [(origins[start], origins[end]) for start, end in spans]
     finally:
         memory.close()
     return found
 
 
 def _spans(shown: Sequence[str], words: Sequence[tuple[str, int, int]], match: str) -> Iterator[Span]:
-    """Yield the places of marked tokens, those that touch as one."""
+    """Yield where marked tokens begin and end, those that touch as one."""
     inside, begun = False, None
     end = 0
     for word, (token, start, stop) in zip(shown, words, strict=True):
@@ -300,14 +300,14 @@ def _spans(shown: Sequence[str], words: Sequence[tuple[str, int, int]], match: s
         yield begun, end
 
 
-def _fold_with_places(text: str) -> tuple[str, Sequence[int]]:
-    """Return the folded text and, for each of its characters and its end, the place in `text`."""
+def _fold_with_origins(text: str) -> tuple[str, Sequence[int]]:
+    """Return the folded text and, for each of its characters and its end, where in `text` it comes from."""
     folded = fold(text)
     if len(folded) == len(text):
         return folded, range(len(text) + 1)
     pieces = [fold(character) for character in text]
-    places = [place for place, piece in enumerate(pieces) for _character in piece]
-    return "".join(pieces), [*places, len(text)]
+    origins = [index for index, piece in enumerate(pieces) for _character in piece]
+    return "".join(pieces), [*origins, len(text)]
 
 
 def _around(text: str, spans: Sequence[Span]) -> Excerpt:

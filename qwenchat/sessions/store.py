@@ -53,7 +53,7 @@ class Store:
         self.settle()
 
     def close(self) -> None:
-        """Close the database and give up the outbox. May be called twice."""
+        """Close the database. Whoever settles next gets the questions that still wait. May be called twice."""
         self._outbox.close()
         self._database.close()
 
@@ -182,8 +182,8 @@ class Store:
         """Return the session whose id begins with `prefix`. Raises NotFound, or WrongUse where several do."""
         return self.session(self.listing.resolve(prefix))
 
-    def find_to_go_on(self, prefix: str) -> Session:
-        """Return what `find` does. Raises NotFound for a session in the trash too: it may go any day."""
+    def find_to_resume(self, prefix: str) -> Session:
+        """Return what `find` does. Raises NotFound for a session in the trash too: it may be deleted any day."""
         session = self.find(prefix)
         if session.trashed is not None:
             raise NotFound(
@@ -286,4 +286,5 @@ def _by_session(entries: Iterable[_OfSession]) -> dict[str, list[_OfSession]]:
 def _written_to(session: Session, new: Sequence[Message]) -> Session:
     question = next((message.text for message in new if message.role is Role.USER), "")
     last = new[-1]
-    return replace(session, leaf=last.id, updated=last.created, title=session.title or title_of(question))
+    updated = max(session.updated, last.created)  # a question that has waited may be older
+    return replace(session, leaf=last.id, updated=updated, title=session.title or title_of(question))

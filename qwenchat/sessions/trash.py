@@ -1,7 +1,7 @@
-"""Deleting: into the trash and back, one message and back, and forever.
+"""Deleting: sessions into the trash and back, a message and back, and both forever.
 
-What goes forever takes its attached files along when nothing else has them. Before many sessions go at once, the
-database is copied; `migrate.safety_copies` lists what is kept.
+What is deleted forever takes its attached files along when nothing else uses them. Before many sessions are deleted at
+once, the database is copied; `migrate.safety_copies` lists the copies.
 """
 
 import sqlite3

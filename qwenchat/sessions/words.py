@@ -1,6 +1,6 @@
 """Text as the search index sees it: folded words, Chinese in overlapping pairs, symbols that carry meaning.
 
-FTS5 sees `index_text`, never the text itself, and what a person types passes through the same `tokens`; so the two
+FTS5 sees `index_text`, never the text itself, and what a user types passes through the same `tokens`; so the two
 can't disagree. A change here makes every index that exists wrong: it needs a migration that builds them anew.
 
 - Letters and digits form a word; FTS5's Porter stemmer then takes `running` and `runs` for `run`.

@@ -1,1 +1,1 @@
-"""Text from outside made safe, files read as text, Chinese by its pinyin."""
+"""Untrusted text made safe, files read as text, pinyin initials."""

@@ -1,4 +1,4 @@
-"""Files and pipes that a person gives as text: whatever their encoding, or a refusal when they are not text."""
+"""Reads files and pipes as text in any encoding, and refuses what is not text or is too large."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +8,13 @@ from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
 
 SIZE_LIMIT = 64 << 20
+"""Bytes."""
 _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\0\0", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
 @dataclass(frozen=True, slots=True)
 class TextFile:
-    """A file's name and what it says, line ends as newlines."""
+    """A file's name and its text, with newlines for all line ends."""
 
     name: str
     text: str
@@ -24,13 +25,15 @@ def read(path: Path) -> TextFile:
     shown = clean_line(str(path))
     try:
         if path.is_dir():
-            raise FileError(_("{file} is a folder.").format(file=shown), _("Name the files in it, one -f each."))
+            raise FileError(
+                _("{file} is a folder.").format(file=shown), _("Name the files in it, each with its own -f.")
+            )
         with path.open("rb") as file:
             data = file.read(SIZE_LIMIT + 1)
     except OSError as error:
         raise FileError(
             _("{file} can't be read: {reason}.").format(file=shown, reason=error.strerror),
-            _("Check its name and that you may read it."),
+            _("Check its name and its permissions."),
         ) from error
     return TextFile(clean_line(path.name), decode(data, shown))
 
@@ -40,12 +43,13 @@ def decode(data: bytes, name: str) -> str:
     if len(data) > SIZE_LIMIT:
         raise FileError(
             _("{file} is larger than {limit} MiB.").format(file=name, limit=SIZE_LIMIT >> 20),
-            _("Give the part of it that matters."),
+            _("Give only the part that matters."),
         )
     text = _decoded(data)
     if text is None or "\0" in text:
         raise FileError(
-            _("{file} is not a text file.").format(file=name), _("Give text: convert it first, or copy the text out.")
+            _("{file} is not a text file.").format(file=name),
+            _("Convert it to text first, or copy the text out of it."),
         )
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -59,7 +63,7 @@ def _decoded(data: bytes) -> str | None:
     chinese = _strict(data, "gb18030")
     if chinese is not None and _looks_chinese(chinese):
         return chinese
-    from charset_normalizer import from_bytes  # noqa: PLC0415 - 20 ms for the few files that need it
+    from charset_normalizer import from_bytes  # noqa: PLC0415 - 20 ms that few files need
 
     guesses = from_bytes(data[: 1 << 20])
     best = guesses.best()

@@ -1,8 +1,8 @@
-"""First letters of Chinese words as they are read, so that `xjhh` finds 新建会话.
+"""Pinyin initials of Chinese words, so that typing `xjdh` finds 新建对话.
 
-GB2312 lists its 3,755 common characters in the order of their pinyin, so the first letter follows from where a
-character stands there, without a dictionary. The 3,008 rarer ones (its second level), traditional forms, and other
-readings of a character with several are not covered.
+GB2312 lists its 3,755 common characters in the order of their pinyin, so a character's position gives its initial
+without a dictionary. The 3,008 rarer characters (its second level), traditional forms, and further readings of a
+character are not covered.
 """
 
 from functools import cache
@@ -14,19 +14,19 @@ _FIRST = (
     (0xC5BE, "p"), (0xC6DA, "q"), (0xC8BB, "r"), (0xC8F6, "s"), (0xCBFA, "t"), (0xCDDA, "w"), (0xCEF4, "x"),
     (0xD1B9, "y"), (0xD4D1, "z"),
 )  # fmt: skip
-"""The code of the first character that is read with each letter."""
+"""The code of the first character with each initial."""
 _END = 0xD7FA
 """The code after the last of the common characters."""
 
 
 def initials(text: str) -> str:
-    """Return a text of the same length with the first letter of each common Chinese character in its place."""
+    """Return the text with each common Chinese character replaced by its initial; the length does not change."""
     return text if text.isascii() else text.translate(_letters())
 
 
 @cache
 def _letters() -> dict[int, str]:
-    """Return the letter of each common character, by its code point."""
+    """Return the initials of the common characters by code point."""
     found = {}
     for (first, letter), (after, _letter) in pairwise((*_FIRST, (_END, ""))):
         for code in range(first, after):

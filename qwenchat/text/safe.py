@@ -1,9 +1,7 @@
 """Text from a model, a file, a hub or an import is hostile until it has passed through here.
 
-`clean` makes any text safe to draw, print or copy: no control character survives but newline and tab. It does
-not escape markup: what draws text draws it as text, never as markup.
-
-Which code is coloured: pygments' time may grow with the square of the text, and anyone may have written that.
+`clean` makes any text safe to draw, print or copy: no control character survives but newline and tab. Markup is not
+escaped: whatever draws text must draw it as text, never as markup.
 """
 
 import re
@@ -16,12 +14,12 @@ _NEWLINES = re.compile("\r\n|\u2028|\u2029|\x85")
 
 
 def clean(text: str) -> str:
-    """Return `text` without anything that a terminal would obey; line ends become plain newlines."""
+    """Return `text` without control characters; all line ends become newlines."""
     return _UNSAFE.sub("", _NEWLINES.sub("\n", text))
 
 
 def whole(text: str) -> str:
-    """Return `text` with lone surrogates, which can't be encoded or stored, as U+FFFD; all else stays as it is."""
+    """Return `text` with U+FFFD for lone surrogates, which can't be encoded or stored; nothing else changes."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
@@ -32,8 +30,15 @@ def clean_line(text: str, limit: int = 200) -> str:
 
 
 def joined(*texts: str) -> str:
-    """Return texts as paragraphs of one, without the empty ones."""
+    """Return texts as the paragraphs of one text; empty texts are left out."""
     return "\n\n".join(text for text in texts if text)
+
+
+def fenced(text: str) -> str:
+    """Return text in a Markdown fence longer than any inside it."""
+    longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
+    fence = "`" * (longest + 1)
+    return f"{fence}\n{text.rstrip()}\n{fence}"
 
 
 def safe_name(text: str, limit: int = 80) -> str:
@@ -64,18 +69,21 @@ class StreamCleaner:
         self._held = ""
 
     def feed(self, piece: str) -> str:
-        """Return what can be shown of the text so far and was not shown yet."""
+        """Return the next piece of clean text."""
         piece = self._held + piece
         self._held = "\r" if piece.endswith("\r") else ""
         return clean(piece.removesuffix("\r"))
 
 
 _LONGEST, _LONGEST_LINE = 20_000, 2_000
-"""Characters."""
+"""Characters of code, and of one of its lines, up to which it is highlighted."""
 _LONG_SPACE = re.compile(r"\s{400}")
 
 
-def worth_colouring(code: str) -> bool:
-    """Say whether pygments surely colours this code in a moment."""
+def can_highlight(code: str) -> bool:
+    """Return whether pygments is certain to highlight this code quickly.
+
+    Its time can grow with the square of the text, which may have been written for that purpose.
+    """
     short = len(code) <= _LONGEST and all(len(line) <= _LONGEST_LINE for line in code.split("\n"))
     return short and not _LONG_SPACE.search(code)

@@ -223,7 +223,7 @@ def run(program: Program, start: Start, *, continue_: bool = False, inline: bool
     NotFound, WrongUse or StoreError before anything is drawn.
     """
     if start.session:
-        start = replace(start, session=program.store.find_to_go_on(start.session).id)
+        start = replace(start, session=program.store.find_to_resume(start.session).id)
     elif continue_ and (latest := program.store.listing.latest()):
         start = replace(start, session=latest.id)
     app = QwenchatApp(program, start)

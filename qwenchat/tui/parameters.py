@@ -1,57 +1,73 @@
-"""What can be set for one chat beside its words: sampling and the context window, by name, as a person types them."""
+"""What a user types for one chat's numbers, sampling parameters and the context window, read and checked.
 
+Names and ranges are those of `chat.sampling`. Nothing is saved here.
+"""
+
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
-from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.sampling import PARAMETERS, Parameter, Sampling, parameter
 from qwenchat.chat.session import Session
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
 
+Number = TypeVar("Number", int, float)
 CONTEXT = "context"
-_WHOLE = ("top_k", "seed", "max_tokens")
-NUMBERS = ("temperature", "top_p", "min_p", "repeat_penalty", *_WHOLE)
-"""The sampling parameters that are one number."""
-_ALSO = {"num_ctx": CONTEXT, "ctx": CONTEXT, "num_predict": "max_tokens"}
-"""What other programs call them."""
+_CONTEXT_ALIASES = (CONTEXT, "ctx", "num_ctx")
+"""What other programs call the context window."""
 _LEAST_CONTEXT, _MOST_CONTEXT = 256, 2**24
+"""Tokens."""
 
 
-def parsed(name: str, text: str) -> float | int | None:
-    """Return a parameter as its type, None for an empty one. Raises WrongUse."""
+def parse_number(name: str, text: str) -> float | int | None:
+    """Return what was typed for a sampling parameter or the context window; None for nothing. Raises WrongUse."""
     if not text:
         return None
-    try:
-        value = int(text) if name in (*_WHOLE, CONTEXT) else float(text)
-    except ValueError:
-        kind = _("{text} is not a number.") if name not in (*_WHOLE, CONTEXT) else _("{text} is not a whole number.")
-        raise WrongUse(kind.format(text=clean_line(text, 40)), _("Leave it empty for the model's own.")) from None
     if name == CONTEXT:
-        return _context(int(value))
-    wished: dict[str, Any] = {name: value}
-    Sampling(**wished).check()
+        return _checked_context(_number(text, int))
+    wanted = parameter(name)
+    value = _number(text, wanted.kind)
+    changed: dict[str, Any] = {wanted.name: value}
+    Sampling(**changed).check()
     return value
 
 
-def with_one_set(session: Session, words: str) -> tuple[Session, str, float | int | None]:
+def set_by_name(session: Session, words: str) -> tuple[Session, str, float | int | None]:
     """Return a session with what `words` such as `temperature 0.7` set, its name and its value. Raises WrongUse."""
-    typed, _space, value = words.removeprefix("parameter ").strip().replace("=", " ").partition(" ")
+    typed, _space, text = words.removeprefix("parameter ").strip().replace("=", " ").partition(" ")
     name = typed.replace("-", "_")
-    name = _ALSO.get(name, name)
-    if name not in (CONTEXT, *NUMBERS):
+    if name in _CONTEXT_ALIASES:
+        value = parse_number(CONTEXT, text.strip())
+        context: dict[str, Any] = {CONTEXT: value}
+        return replace(session, **context), CONTEXT, value
+    known = _known(name, typed)
+    value = parse_number(known.name, text.strip())
+    changed: dict[str, Any] = {known.name: value}
+    return replace(session, sampling=replace(session.sampling, **changed)), known.name, value
+
+
+def _known(name: str, typed: str) -> Parameter:
+    try:
+        return parameter(name)
+    except KeyError:
+        names = (CONTEXT, *(each.name for each in PARAMETERS))
         raise WrongUse(
             _("There is no parameter {name}.").format(name=clean_line(typed, 40)),
-            _("There are: {names}.").format(names=", ".join((CONTEXT, *NUMBERS))),
-        )
-    number = parsed(name, value.strip())
-    wished: dict[str, Any] = {name: number}
-    if name == CONTEXT:
-        return replace(session, **wished), name, number
-    return replace(session, sampling=replace(session.sampling, **wished)), name, number
+            _("There are: {names}.").format(names=", ".join(names)),
+        ) from None
 
 
-def _context(tokens: int) -> int:
+def _number(text: str, kind: Callable[[str], Number]) -> Number:
+    try:
+        return kind(text)
+    except ValueError:
+        words = _("{text} is not a whole number.") if kind is int else _("{text} is not a number.")
+        raise WrongUse(words.format(text=clean_line(text, 40)), _("Leave it empty for the model's own.")) from None
+
+
+def _checked_context(tokens: int) -> int:
     if not _LEAST_CONTEXT <= tokens <= _MOST_CONTEXT:
         raise WrongUse(
             _("A context window of {tokens:,} tokens makes no sense.").format(tokens=tokens),

@@ -73,10 +73,27 @@ def test_verbose_tells_stderr_how_long_it_took(chain: ggufs.Chain) -> None:
     assert "tokens/s" not in done.stdout
 
 
+def test_rich_is_imported_for_a_terminal_only(chain: ggufs.Chain) -> None:
+    script = (
+        "import sys\nfrom qwenchat.cli.main import main\ncode = main(sys.argv[1:])\n"
+        "print('rich' in sys.modules, file=sys.stderr)\nsys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "ask", "-m", str(chain.path), "hi"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "False\n")
+    assert done.stdout.startswith("Look:")
+
+
 def test_warnings_about_the_model_go_to_stderr(chain: ggufs.Chain) -> None:
     script = (
-        "import sys\nfrom qwenchat.runtime import load_planner as planning\nfrom qwenchat.cli.main import main\n"
-        "planning._warnings = lambda load: ('YaRN is on',)\nsys.exit(main(sys.argv[1:]))"
+        "import sys\nfrom qwenchat.cli.main import main\nfrom qwenchat.runtime import load_planner\n"
+        "load_planner._warnings = lambda load: ('YaRN is on',)\nsys.exit(main(sys.argv[1:]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, "ask", "-m", str(chain.path), "--json", "hi"],

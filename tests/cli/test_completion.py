@@ -47,8 +47,8 @@ def offered(line: str) -> dict[str, str]:
 def test_commands_and_options_with_their_help(home: Path) -> None:
     commands = offered("qwenchat ")
     assert list(commands) == ["ask", "bench", "completion", "config", "doctor", "models", "sessions"]
-    assert commands["sessions"] == "Find, read, name and delete conversations."
-    assert offered("qwenchat ask --no") == {"--no-save": "Keep nothing of this conversation."}
+    assert commands["sessions"] == "Find, read, rename and delete sessions."
+    assert offered("qwenchat ask --no") == {"--no-save": "Save nothing of this session."}
     assert set(offered("qwenchat sessions r")) == {"recover", "rename", "restore"}
     assert not home.exists()
 

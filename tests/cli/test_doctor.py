@@ -1,4 +1,4 @@
-"""`qwenchat doctor`: every line is true, what it says to run mends it, and anyone may read the report."""
+"""`qwenchat doctor`: every line is true, the next command repairs what failed, and the report has nothing private."""
 
 import json
 import os
@@ -16,8 +16,8 @@ import pytest
 from qwenchat.chat.session import Session
 from qwenchat.doctor import machine
 from qwenchat.doctor.engine import features
-from qwenchat.doctor.examination import examine
-from qwenchat.doctor.finding import Finding, Private
+from qwenchat.doctor.finding import Finding
+from qwenchat.doctor.report import PrivateNames, examine
 from qwenchat.doctor.terminal import read_answers
 from qwenchat.errors import ExitCode
 from qwenchat.paths import Paths
@@ -47,25 +47,25 @@ CHECKS = [
     "models",
     "hub",
 ]
-TITLE = "A title that nobody else may read"
+TITLE = "A private title"
 
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no model of the machine that runs the tests be found."""
+    """Hide the models of the machine that runs the tests."""
     for name in ("LLAMA_CACHE", "OLLAMA_MODELS"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
 
 
 def examined(*words: str, code: int = 0, **env: Any) -> dict[str, dict[str, Any]]:
-    """Return what a doctor found, by check."""
+    """Return the findings of the doctor by check."""
     done = qwenchat("doctor", "--json", *words, **env)
     assert (done.returncode, done.stderr) == (code, "")
     return {found["check"]: found for found in json.loads(done.stdout)["checks"]}
 
 
 def carry_out(command: str) -> None:
-    """Run what the doctor said, as a person would."""
+    """Run the next command, as a user would."""
     shim = f'qwenchat() {{ "{sys.executable}" -m qwenchat "$@"; }}\n'
     subprocess.run(["sh", "-c", shim + command], check=True, cwd=ROOT, env=environment(), capture_output=True)
 
@@ -85,7 +85,7 @@ def with_session(home: Path) -> Path:
     return file
 
 
-def test_a_proxy_that_makes_no_sense_keeps_its_password(home: Path) -> None:
+def test_the_password_of_an_invalid_proxy_stays_private(home: Path) -> None:
     proxy: dict[str, Any] = {
         "HTTPS_PROXY": "http://user:Secret#1@proxy:8080",
         "HF_HUB_OFFLINE": "",
@@ -99,18 +99,20 @@ def test_a_proxy_that_makes_no_sense_keeps_its_password(home: Path) -> None:
     assert "Secret" not in done.stdout + done.stderr
 
 
-def test_a_check_that_fails_unforeseen_is_told_by_its_kind_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_raises_is_reported_by_the_type_of_its_error_only(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(_program: Program) -> list[Finding]:
         raise LookupError("Secret")
 
     monkeypatch.setattr(machine, "memory", fail)
     found = {finding.check: finding for finding in examine(Program.here(), online=False)}
-    assert "LookupError" in found["memory"].words
+    assert "LookupError" in found["memory"].found
     assert "Secret" not in str(found)
     assert found["hub"].exit_code is ExitCode.DONE
 
 
-def test_every_line_on_a_machine_where_all_is_well(home: Path) -> None:
+def test_every_line_on_a_machine_where_everything_works(home: Path) -> None:
     with_model(home)
     with_session(home)
     found = examined()
@@ -122,13 +124,13 @@ def test_every_line_on_a_machine_where_all_is_well(home: Path) -> None:
     assert all(bool(line["next"]) == (line["state"] != "ok") for line in found.values())
 
 
-def test_looking_makes_nothing(home: Path) -> None:
+def test_checks_create_nothing(home: Path) -> None:
     found = examined()
     assert not home.exists()
     assert found["models"]["next"] == "qwenchat models fit"
 
 
-def test_anyone_may_read_it(home: Path, tmp_path: Path) -> None:
+def test_the_report_has_nothing_private(home: Path, tmp_path: Path) -> None:
     person = tmp_path / "person" / "ada"
     person.mkdir(parents=True)
     with_model(home)
@@ -147,17 +149,17 @@ def test_anyone_may_read_it(home: Path, tmp_path: Path) -> None:
     assert done.stdout.startswith("qwenchat ") and "\x1b" not in done.stdout
 
 
-def test_names_are_hidden_and_words_are_not() -> None:
-    private = Private(("/home/python", "/data/home/python"), "python", "box")
+def test_private_names_are_hidden_and_words_are_not() -> None:
+    private = PrivateNames(("/home/python", "/data/home/python"), "python", "box")
     assert private.hide("/home/python/.venv/bin/python -m x") == "~/.venv/bin/$USER -m x"
     assert private.hide("python at /home/python, /home/pythonic, box, boxes, box.lan") == (
         "python at ~, /home/pythonic, $HOSTNAME, boxes, $HOSTNAME.lan"
     )
-    assert Private(("/",), "", "localhost").hide("/tmp/localhost") == "/tmp/localhost"
+    assert PrivateNames(("/",), "", "localhost").hide("/tmp/localhost") == "/tmp/localhost"
 
 
 @pytest.mark.parametrize("text", ["[model]\ncontext = 'many'\n", "[mode]\n", "not TOML"])
-def test_wrong_settings_are_a_line_and_the_rest_is_looked_at(text: str, home: Path) -> None:
+def test_invalid_settings_are_one_line_and_everything_else_is_checked(text: str, home: Path) -> None:
     file = Paths.find({"QWENCHAT_HOME": str(home)}).settings
     file.parent.mkdir(parents=True, mode=0o700)
     file.write_text(text)
@@ -167,7 +169,7 @@ def test_wrong_settings_are_a_line_and_the_rest_is_looked_at(text: str, home: Pa
     assert found["llama.cpp"]["state"] == "ok"
 
 
-def test_a_theme_and_a_model_that_are_not_there(home: Path) -> None:
+def test_a_theme_and_a_model_that_do_not_exist(home: Path) -> None:
     with_model(home)
     for setting, value in (("theme", "nosuch"), ("model.default", "72b"), ("model.threads", "512")):
         assert qwenchat("config", "set", setting, value).returncode == 0
@@ -178,7 +180,7 @@ def test_a_theme_and_a_model_that_are_not_there(home: Path) -> None:
     assert {examined()[check]["state"] for check in ("settings", "models", "cores")} == {"ok"}
 
 
-def test_a_damaged_database_and_the_command_that_mends_it(home: Path) -> None:
+def test_a_damaged_database_and_the_command_that_repairs_it(home: Path) -> None:
     file = with_session(home)
     data = bytearray(file.read_bytes())
     data[8192:16384] = b"\xff" * 8192
@@ -208,7 +210,7 @@ def test_a_file_in_place_of_a_folder(home: Path) -> None:
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_can_not_be_written(home: Path) -> None:
+def test_a_folder_that_cannot_be_written(home: Path) -> None:
     with_session(home)
     (home / "data").chmod(0o500)
     found = examined(code=8)
@@ -223,12 +225,12 @@ def test_a_broken_binding(tmp_path: Path) -> None:
     assert found["hub"]["state"] == "ok"
 
 
-def test_what_a_build_can_do_is_read_from_llama_cpps_list() -> None:
+def test_the_features_of_a_build_are_read_from_llama_cpps_list() -> None:
     text = "CUDA : ARCHS = 890 | USE_GRAPHS = 1 | CPU : SSE3 = 1 | AVX2 = 1 | AVX512 = 0 | OPENMP = 1 | "
     assert features(text) == {"ARCHS", "USE_GRAPHS", "SSE3", "AVX2", "OPENMP"}
 
 
-def test_the_hub_is_asked_only_when_that_is_wished(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_is_contacted_only_with_online(monkeypatch: pytest.MonkeyPatch) -> None:
     with StandIn() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
         hub.put("Qwen/Qwen2-0.5B-Instruct-GGUF", "x.gguf", b"x")
@@ -240,7 +242,7 @@ def test_the_hub_is_asked_only_when_that_is_wished(monkeypatch: pytest.MonkeyPat
 
 
 class Emulated:
-    """A doctor in a terminal, which answers as an emulator does or not at all."""
+    """A doctor in a terminal that answers queries, or none."""
 
     def __init__(self, *, answers: bool, **env: str) -> None:
         ours, theirs = os.openpty()
@@ -277,7 +279,7 @@ class _Answering(pyte.Screen):
         os.write(self._master, data.encode())
 
 
-def test_a_terminal_says_how_wide_it_draws() -> None:
+def test_a_terminal_reports_the_widths_of_characters() -> None:
     shown = Emulated(answers=True, TERM="xterm-256color", COLORTERM="")
     assert shown.code == 0 and shown.lines[0].startswith("qwenchat ")
     assert shown.line("widths").replace(" ", "").endswith("widths:中2,🐼2,─1")
@@ -285,15 +287,15 @@ def test_a_terminal_says_how_wide_it_draws() -> None:
     assert shown.line("terminal").endswith("colours: 256")
 
 
-def test_a_terminal_that_says_nothing_is_not_waited_for() -> None:
+def test_a_terminal_that_answers_nothing_causes_no_wait() -> None:
     shown = Emulated(answers=False, TERM="dumb", COLORTERM="")
-    assert shown.line("widths").endswith("unknown: only a terminal can say")
+    assert shown.line("widths").endswith("unknown: this is not a terminal, or it does not answer")
     assert shown.line("terminal").startswith("warning")
 
 
 def test_answers_of_terminals() -> None:
     said = read_answers(b"\x1b[1;3R\x1b[1;3R\x1b[1;2R\x1b[?1u\x1b[?62;4;52c")
-    assert said and said.widths == {"中": 2, "🐼": 2, "─": 1} and said.tells_keys_apart and said.clipboard
+    assert said and said.widths == {"中": 2, "🐼": 2, "─": 1} and said.distinguishes_keys and said.clipboard
     plain = read_answers(b"\x1b[1;3R\x1b[?6c")
-    assert plain and plain.widths == {} and not plain.tells_keys_apart and not plain.clipboard
+    assert plain and plain.widths == {} and not plain.distinguishes_keys and not plain.clipboard
     assert read_answers(b"typed meanwhile") is None

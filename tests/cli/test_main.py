@@ -1,4 +1,4 @@
-"""The root: quick, light, honest about bugs, and the same two-line errors everywhere."""
+"""The root: fast, honest about bugs, and with the same two-line errors everywhere."""
 
 import json
 import subprocess
@@ -53,7 +53,7 @@ def test_version() -> None:
         (["models", "pull", "0.5b"], "QWENCHAT_HUB_SOURCE"),
     ],
 )
-def test_a_home_that_nobody_has_is_told(words: list[str], variable: str) -> None:
+def test_a_home_folder_that_does_not_exist_is_reported(words: list[str], variable: str) -> None:
     private: dict[str, Any] = {variable: "~nobody-of-that-name/x"}
     done = qwenchat(*words, **private)
     assert done.returncode == ExitCode.FILE
@@ -63,7 +63,7 @@ def test_a_home_that_nobody_has_is_told(words: list[str], variable: str) -> None
     )
 
 
-def test_nothing_is_made_on_disk_until_it_is_needed(home: Path) -> None:
+def test_nothing_is_created_on_disk_until_it_is_needed(home: Path) -> None:
     for words in (["--version"], ["--help"], ["config", "path"], ["config", "show"]):
         assert qwenchat(*words).returncode == 0
     assert not home.exists()
@@ -101,7 +101,7 @@ def test_config_round_trip(home: Path) -> None:
     assert qwenchat("config", "get", "no.such").returncode == 2
 
 
-def test_wrong_settings_can_be_found_and_mended() -> None:
+def test_invalid_settings_can_be_found_and_corrected() -> None:
     path = Path(qwenchat("config", "path").stdout.strip())
     path.parent.mkdir(parents=True)
     path.write_text('theme = "ink"\n[model]\ncontext = "many"\n', "utf-8")
@@ -131,7 +131,7 @@ def test_a_bug_says_so_and_debug_shows_where(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("streams", "code"), [(">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 0), (">/dev/full", 8), ("<&- 2>&-", 0)]
 )
-def test_streams_that_take_nothing(streams: str, code: int) -> None:
+def test_streams_that_cannot_be_written(streams: str, code: int) -> None:
     shell = ["sh", "-c", f'exec "$0" -m qwenchat config show {streams}', sys.executable]
     done = subprocess.run(shell, capture_output=True, text=True, env=environment(), check=False)
     assert done.returncode == code
@@ -152,7 +152,7 @@ def test_streams_that_take_nothing(streams: str, code: int) -> None:
         ("sessions list --tag '\xe9'", "</dev/null", 0),
     ],
 )
-def test_odd_words_and_no_standard_input_are_no_bugs(words: str, stdin: str, code: int) -> None:
+def test_odd_arguments_and_no_standard_input_are_not_bugs(words: str, stdin: str, code: int) -> None:
     shell = [b"sh", b"-c", f'exec "$0" -m qwenchat {words} {stdin}'.encode("latin-1"), sys.executable.encode()]
     done = subprocess.run(shell, capture_output=True, env=environment(), check=False)
     assert done.returncode == code, done.stderr.decode()

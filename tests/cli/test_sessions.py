@@ -1,4 +1,4 @@
-"""`qwenchat sessions` as a person and as a script uses it."""
+"""`qwenchat sessions` as users and as scripts run it."""
 
 import json
 import os
@@ -22,7 +22,7 @@ HOSTILE = "\x1b]0;owned\x07\x1b[31m[bold red]not markup[/]\x9b2J"
 
 @pytest.fixture
 def kept(home: Path) -> Path:
-    """A home with two conversations."""
+    """A home with two sessions."""
     store = Store(Paths.find({"QWENCHAT_HOME": str(home)}).database)
     store.create(Session(id=FIRST, created=1_700_000_000_000, updated=1_700_000_000_000, tags=("work",)))
     file = Attachment("a\x1b[0m.txt", "text/plain", b"A")
@@ -121,7 +121,7 @@ def test_show(kept: Path) -> None:
     assert found["messages"][1]["text"].endswith(HOSTILE)
 
 
-def test_show_draws_what_was_said_and_no_more(home: Path) -> None:
+def test_show_draws_html_and_entities_as_text(home: Path) -> None:
     store = Store(Paths.find({"QWENCHAT_HOME": str(home)}).database)
     store.create(Session(id=FIRST, created=1, updated=1))
     said = "Use <b>bold</b>: List<String>, &#x202e;turned\n\n<div>\nin a block\n</div>\n\n#include <stdio.h>"
@@ -158,7 +158,7 @@ def test_rename_and_tags(kept: Path) -> None:
     assert qwenchat("sessions", "tags", "--add", "x").returncode == 2
 
 
-def test_a_model_finds_the_title(kept: Path, models: Path) -> None:
+def test_a_model_suggests_the_title(kept: Path, models: Path) -> None:
     model = ggufs.write_chain(models / "title.gguf", '"Travels in China".\nsaid.').path
     shown = qwenchat("sessions", "show", SECOND, "--json").stdout
     done = qwenchat("sessions", "rename", "01980000-b", "--suggest", "-m", model)
@@ -191,7 +191,7 @@ def test_delete_and_restore(kept: Path) -> None:
     assert qwenchat("sessions", "delete", "--trash").returncode == 2
 
 
-def test_the_trash_is_emptied_when_wanted(kept: Path) -> None:
+def test_the_trash_is_emptied_by_a_setting(kept: Path) -> None:
     store = Store(Paths.find({"QWENCHAT_HOME": str(kept)}).database, clock=lambda: 1_700_000_000_000)
     store.trash.put(FIRST)
     store.close()
@@ -201,7 +201,7 @@ def test_the_trash_is_emptied_when_wanted(kept: Path) -> None:
     assert SECOND in qwenchat("sessions", "list").stdout
 
 
-def test_ids_that_are_none(kept: Path) -> None:
+def test_ids_that_name_no_session_or_several(kept: Path) -> None:
     unknown = qwenchat("sessions", "show", "7")
     assert unknown.returncode == 3 and len(unknown.stderr.splitlines()) == 2
     several = qwenchat("sessions", "show", "0198")

@@ -51,13 +51,13 @@ def test_both_languages_give_the_same_examples(english: Page, chinese: Page) -> 
 
 
 def gist(words: list[str]) -> list[str]:
-    """Return a command without the words that a person says in it."""
+    """Return a command without its arguments in natural language."""
     return [*words[:2], *(word for word in words[2:] if word.startswith("-"))]
 
 
 @each_page
 def test_no_part_that_the_program_writes_is_stale(page: Page) -> None:
-    assert page.text == pages.renewed(page.path), "run `make pages`"
+    assert page.text == pages.up_to_date(page.path), "run `make pages`"
 
 
 def test_no_schema_is_stale() -> None:

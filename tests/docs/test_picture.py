@@ -15,7 +15,7 @@ def words(svg: str) -> str:
 
 @pytest.mark.parametrize("scene", picture.SCENES, ids=lambda scene: scene.language)
 async def test_the_program_draws_the_scene(scene: picture.Scene) -> None:
-    svg = await picture.taken(scene)
+    svg = await picture.screenshot(scene)
     for text in (scene.question, scene.draft, scene.others[1][0], "best_cop", picture.MODEL):
         assert "".join(text.split()) in words(svg)
     assert set(re.findall(r"https?://([\w.]+)", svg)) == {"www.w3.org", "www.textualize.io"}  # names, not addresses

@@ -6,7 +6,21 @@ from dataclasses import replace
 from hypothesis import strategies as st
 
 from qwenchat.chat.memory import no_such_session
-from qwenchat.chat.message import Attachment, FinishReason, Message, Role, Status, Timings, Usage, text_parts
+from qwenchat.chat.message import (
+    Attachment,
+    FinishReason,
+    Message,
+    Part,
+    Reasoning,
+    Role,
+    Status,
+    Text,
+    Timings,
+    ToolCall,
+    ToolResult,
+    Usage,
+    text_parts,
+)
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.session import Session
 from qwenchat.sessions import exporters
@@ -73,6 +87,21 @@ def samplings(draw: st.DrawFn) -> Sampling:
     )
 
 
+TOKENS = st.lists(st.integers(0, 151_935), max_size=5).map(tuple)
+
+
+def answer_parts() -> st.SearchStrategy[tuple[Part, ...]]:
+    """The parts of any answer: one text, or reasoning, tools and texts that say something."""
+    some = texts().filter(str.strip)
+    part = st.one_of(
+        st.builds(Text, some, TOKENS),
+        st.builds(Reasoning, texts(), TOKENS),
+        st.builds(ToolCall, texts(), texts(), texts(), TOKENS),
+        st.builds(ToolResult, texts(), texts(), texts(), st.booleans(), COUNTS),
+    )
+    return st.one_of(st.builds(text_parts, texts(), TOKENS), st.lists(part, max_size=5).map(tuple))
+
+
 @st.composite
 def messages(draw: st.DrawFn, number: int, session: str) -> Message:
     role = draw(st.sampled_from(Role))
@@ -82,7 +111,7 @@ def messages(draw: st.DrawFn, number: int, session: str) -> Message:
         session=session,
         parent=draw(st.sampled_from([None, *(f"{session}-{before}" for before in range(number))])),
         role=role,
-        parts=text_parts(draw(texts()), tuple(draw(st.lists(st.integers(0, 151_935), max_size=5)))),
+        parts=draw(answer_parts()) if role is Role.ASSISTANT else text_parts(draw(texts()), draw(TOKENS)),
         created=draw(TIMES),
         status=draw(st.sampled_from(Status)),
         finished=draw(optional(TIMES)),
@@ -168,37 +197,37 @@ def exported(name: str, *given: Archive, all_branches: bool = False) -> str:
     return "".join(exporters.named(name).write(map(normal, given), all_branches))
 
 
-class Kept:
+class MemoryArchives:
     """A store as export and import see it: `archive.ArchiveStore` and the look-ups of the command line."""
 
     def __init__(self, *archives: Archive) -> None:
-        self.kept: dict[str, Archive] = {}
+        self.archives: dict[str, Archive] = {}
         self.add_archives(archives)
 
     def archive(self, session_id: str) -> Archive:
         try:
-            return self.kept[session_id]
+            return self.archives[session_id]
         except KeyError:
             raise no_such_session(session_id) from None
 
     def add_archives(self, archives: Sequence[Archive]) -> int:
         changed = 0
         for archive in archives:
-            there = self.kept.get(archive.session.id)
+            there = self.archives.get(archive.session.id)
             known = {message.id for message in there.messages} if there else set()
             new = tuple(message for message in archive.messages if message.id not in known)
             if there is None or new:
                 session = replace(there.session, leaf=archive.session.leaf) if there else archive.session
                 before = there.messages if there else ()
-                self.kept[session.id] = Archive(session, (*before, *new))
+                self.archives[session.id] = Archive(session, (*before, *new))
                 changed += 1
         return changed
 
     def find(self, prefix: str) -> Session:
-        found = [archive.session for name, archive in self.kept.items() if name.startswith(prefix)]
+        found = [archive.session for name, archive in self.archives.items() if name.startswith(prefix)]
         if len(found) != 1:
             raise no_such_session(prefix)
         return found[0]
 
     def sessions(self) -> list[Session]:
-        return [archive.session for archive in self.kept.values() if archive.session.trashed is None]
+        return [archive.session for archive in self.archives.values() if archive.session.trashed is None]

@@ -1,4 +1,4 @@
-"""Runs `qwenchat` as a person would: a process of its own, with its exit code and both streams."""
+"""Runs `qwenchat` as a user would: in a process of its own, with its exit code and both streams."""
 
 import os
 import subprocess

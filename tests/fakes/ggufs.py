@@ -6,7 +6,7 @@ qwen2 pre-tokenizer. Nothing is downloaded and each file takes about a megabyte 
 
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,8 @@ CHATML = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 END_OF_TEXT, TURN_START, TURN_END = b"<|endoftext|>", b"<|im_start|>", b"<|im_end|>"
+THINKING = CHATML.replace("<|im_start|>assistant\n", "<|im_start|>assistant\n<think>\n")
+"""A chat template that opens the reasoning in the prompt, as QwQ's does."""
 AWKWARD = (
     b"Look:",
     "好".encode()[:2],  # half a character,
@@ -34,6 +36,9 @@ AWKWARD = (
     b" end.",
 )
 """Tokens that break careless programs."""
+REASONING = (b"<think>", b"Let me ", b"see.", b"</think>", b"\n\n", b"It is ", b"42.")
+"""An answer that a reasoning model gives; its markers are tokens of the type that such models have them in."""
+_MARKERS = frozenset({b"<think>", b"</think>"})
 _WORDS = (
     "system",
     "user",
@@ -195,6 +200,8 @@ def write_chain(
     if len(set(tokens)) != len(tokens) or not tokens:
         raise ValueError("a chain needs tokens, and all of them different")
     vocabulary = Vocabulary.small(tokens)
+    if _MARKERS & set(tokens):
+        vocabulary = replace(Vocabulary.small([*tokens, *sorted(_MARKERS)]), user_defined=_MARKERS)
     ids = tuple(vocabulary.id(token) for token in tokens)
     shape = shape or Shape(tied=False)
     size, width = len(vocabulary.tokens), shape.width

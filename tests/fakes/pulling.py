@@ -38,7 +38,7 @@ class Puller:
     events: list[PullEvent] = field(default_factory=list)
     stop: threading.Event = field(default_factory=threading.Event)
     each: Callable[[PullEvent], object] = lambda event: None
-    options: PullOptions = field(default_factory=lambda: PullOptions(policy=QUICK, report_every_s=0.01))
+    options: PullOptions = field(default_factory=lambda: PullOptions(retry_policy=QUICK, report_every_s=0.01))
 
     @classmethod
     def of(cls, standin: StandIn, cache: Path, token: str | None = None) -> "Puller":

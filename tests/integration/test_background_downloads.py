@@ -34,7 +34,7 @@ class Hub:
         return DownloadPlan(selection=FileSelection(REPO, text), source=source, destination=destination)
 
     def pull(self, plan: DownloadPlan, report: Report, stop: threading.Event) -> Path:
-        return pull(plan, report, stop, options=PullOptions(policy=QUICK, report_every_s=0.01))
+        return pull(plan, report, stop, options=PullOptions(retry_policy=QUICK, report_every_s=0.01))
 
     @property
     def parts(self) -> list[Path]:

@@ -12,10 +12,13 @@ import pytest
 
 from qwenchat.chat.events import Delta
 from qwenchat.chat.sampling import Sampling
-from qwenchat.engines.local.protocol import FRAME, Count, Lora
-from qwenchat.errors import EngineDied, FileError, Interrupted
+from qwenchat.engines.local.failures import OTHER_MODEL, START_AGAIN, load_error, with_less
+from qwenchat.engines.local.process import child_environment
+from qwenchat.engines.local.protocol import FRAME, Count, Lora, RequestFailed
+from qwenchat.errors import CannotLoad, EngineDied, FileError, Interrupted, Recovery, RecoveryKind
 from qwenchat.models.removal import refuse_while_used
 from tests.fakes import ggufs
+from tests.fakes.commands import ROOT
 from tests.fakes.engines import answer, engine, prefilling, questions, read, request
 
 LONG = "word " * 3000
@@ -80,6 +83,11 @@ async def test_close_ends_a_load(tiny: Path, tmp_path: Path) -> None:
             await loading
 
 
+def test_a_child_finds_this_very_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    assert child_environment()["PYTHONPATH"] == f"{ROOT}{os.pathsep}elsewhere"
+
+
 async def test_ctrl_c_in_a_terminal_does_not_reach_the_worker(tiny: Path, tmp_path: Path) -> None:
     async with engine(tiny, tmp_path) as made:
         await made.load()
@@ -90,13 +98,14 @@ async def test_ctrl_c_in_a_terminal_does_not_reach_the_worker(tiny: Path, tmp_pa
 async def test_a_killed_worker_is_reported_and_replaced(endless: ggufs.Chain, tmp_path: Path) -> None:
     async with engine(endless.path, tmp_path, n_ctx=32768) as made:
         text = ""
-        with pytest.raises(EngineDied, match="SIGKILL"):
+        with pytest.raises(EngineDied, match="SIGKILL") as caught:
             async for event in made.generate(request(questions("Go"))):
                 if isinstance(event, Delta):
                     text += event.text
                     assert made.worker_pid
                     os.kill(made.worker_pid, signal.SIGKILL)
         assert text.startswith("once")
+        assert caught.value.recoveries == (START_AGAIN, Recovery(RecoveryKind.SMALLER_CONTEXT, 16384))
         again = await answer(made, questions("Go"), Sampling(temperature=0.0, max_tokens=3))
         assert again.usage.completion_tokens == 3
 
@@ -109,6 +118,38 @@ async def test_an_aborting_worker_leaves_its_last_words(endless: ggufs.Chain, tm
                     assert made.worker_pid
                     os.kill(made.worker_pid, signal.SIGABRT)
     assert "llama" in caught.value.log
+
+
+def test_a_refused_load_is_said_in_words() -> None:
+    """To see llama.cpp refuse a context would take more memory than tests should ask for."""
+
+    def error(detail: str) -> CannotLoad:
+        log = ["llama_init_from_model: failed to allocate buffer of size 9"]
+        refused = RequestFailed(1, "load", detail)
+        return load_error(refused, name="m", n_ctx=8192, log=log, recoveries=(*with_less(8192), OTHER_MODEL))
+
+    smaller = Recovery(RecoveryKind.SMALLER_CONTEXT, 4096)
+    assert error("context").message.startswith("There is no memory for a context of 8,192 tokens")
+    assert error("context").recoveries == error("model").recoveries == (smaller, OTHER_MODEL)
+    assert error("adapter").recoveries == (OTHER_MODEL,)
+
+
+async def test_a_file_that_can_not_be_loaded_offers_another(tmp_path: Path) -> None:
+    path = tmp_path / "no.gguf"
+    path.write_bytes(b"GGUF" + bytes(100))
+    async with engine(path, tmp_path, n_ctx=700) as made:
+        generation = made.generate(request(questions("Hello")))
+        with pytest.raises(CannotLoad, match=r"can't load no\.gguf") as caught:
+            await read(generation)
+    assert caught.value.recoveries == (Recovery(RecoveryKind.SMALLER_CONTEXT, 512), OTHER_MODEL)
+
+
+def test_layers_on_the_gpu_may_be_fewer() -> None:
+    fewer, without = Recovery(RecoveryKind.FEWER_LAYERS, 12), Recovery(RecoveryKind.WITHOUT_GPU)
+    smaller = Recovery(RecoveryKind.SMALLER_CONTEXT, 2048)
+    assert with_less(4096, 25) == (smaller, fewer, without)
+    assert with_less(4096, 1) == (smaller, without)
+    assert with_less(4096) == (smaller,)
 
 
 async def test_the_worker_ends_with_its_parent(endless: ggufs.Chain, tmp_path: Path) -> None:

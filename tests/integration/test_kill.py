@@ -90,7 +90,7 @@ async def check(store: Store, folder: Path, name: str) -> bool:
     must, said = spoken(folder / name)
     branch = store.branch(store.session(name).leaf)
     assert said == 0 or len(branch) == 2
-    if len(branch) < 2:  # killed before the question or its empty answer was kept
+    if len(branch) < 2:  # killed before the question or its empty answer was stored
         return False
     question, answer = branch
     assert (question.role, question.text) == (Role.USER, f"question of {name}")
@@ -98,7 +98,8 @@ async def check(store: Store, folder: Path, name: str) -> bool:
     assert must <= len(answer.text) <= said
     assert ANSWER.startswith(answer.text)
     assert answer.token_ids == tuple(map(ord, answer.text))
-    turns = Turns(store=store, engine=ScriptedEngine((" and on",), n_ctx=1 << 20), new_id=UUIDv7(), clock=unix_ms)
+    engine = ScriptedEngine((" and on",), n_ctx=1 << 20)
+    turns = Turns(store=store, engine=engine, new_id=UUIDv7(), clock=unix_ms)
     async for _event in turns.continue_answer(answer):
         pass
     carried = store.branch(answer.id)[-1]
@@ -112,6 +113,7 @@ def check_whole(database: Path) -> None:
         assert plain.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert plain.execute("PRAGMA foreign_key_check").fetchall() == []
         plain.execute("INSERT INTO words (words) VALUES ('integrity-check')")
+        plain.execute("INSERT INTO reasoning (reasoning) VALUES ('integrity-check')")
     plain.close()
 
 

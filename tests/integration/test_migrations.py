@@ -9,6 +9,7 @@ import pytest
 from qwenchat.chat.message import Status
 from qwenchat.errors import StoreError
 from qwenchat.sessions import migrate
+from qwenchat.sessions.recover import recover
 from tests.fakes.stores import database_in, filled, full_answer, full_session, store_in
 
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -19,6 +20,7 @@ def old_database(folder: Path, schema: str) -> Path:
     file = database_in(folder)
     file.parent.mkdir(mode=0o700)
     with sqlite3.connect(file) as plain:
+        plain.execute("PRAGMA page_size = 8192")  # as all our databases have it
         plain.executescript((SCHEMAS / schema).read_text("utf-8"))
     plain.close()
     return file
@@ -56,6 +58,25 @@ def test_from_an_older_schema(tmp_path: Path, schema: str) -> None:
     with sqlite3.connect(copy) as plain:
         assert plain.execute("PRAGMA user_version").fetchone() == (int(schema[:4]),)
         assert plain.execute("SELECT count(*) FROM messages").fetchone() == (6,)
+
+
+@pytest.mark.parametrize("schema", [path.name for path in sorted(SCHEMAS.iterdir())])
+def test_a_damaged_database_of_an_older_schema_is_recovered(tmp_path: Path, schema: str) -> None:
+    file = old_database(tmp_path, schema)
+    assert recover(file) is None
+    with sqlite3.connect(file) as plain:
+        plain.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    plain.close()
+    data = bytearray(file.read_bytes())
+    data[:8192] = bytes(8192)
+    file.write_bytes(data)
+    result = recover(file)
+    assert result and (result.sessions, result.messages, result.attachments) == (2, 6, 2)
+    store = store_in(tmp_path)
+    assert store.branch("a2")[1] == full_answer("a2", "It has templates.", "q1")
+    begun = store.branch("t2")[-1]
+    assert (begun.text, begun.token_ids, begun.status) == ("It began", (1, 2, 3), Status.INTERRUPTED)
+    store.close()
 
 
 def test_nothing_happens_twice(tmp_path: Path) -> None:

@@ -120,7 +120,8 @@ def test_the_source_package_can_be_worked_on(built: Path) -> None:
         "themes/ink.toml",
         "tests/conftest.py",
     ]
-    wanted += [path.relative_to(ROOT).as_posix() for path in (GUIDE / "corpus").iterdir()]
+    wanted += [path.relative_to(ROOT).as_posix() for path in (ROOT / "training" / "guide" / "corpus").iterdir()]
+    wanted += [path.relative_to(ROOT).as_posix() for path in (ROOT / "devtools").glob("*.py")]
     assert [name for name in wanted if name not in there] == []
     tops = {name.split("/")[0] for name in there}
     assert tops & {".venv", "shared", "site", "dist"} == set()

@@ -16,7 +16,7 @@ import pytest
 
 from qwenchat.chat.message import Attachment, Message, Reasoning, Role, Status, Text, ToolCall, ToolResult, text_parts
 from qwenchat.chat.session import Session, Waiting
-from qwenchat.doctor.storage import store as doctor_store
+from qwenchat.doctor.storage import database as check_database
 from qwenchat.errors import StoreError
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.database import Database
@@ -30,7 +30,6 @@ FILLER = """
 import resource, sys
 from pathlib import Path
 from qwenchat.chat.message import Message, Role, text_parts
-from qwenchat.doctor.storage import store as doctor_store
 from qwenchat.errors import StoreError
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.store import Store
@@ -283,7 +282,7 @@ def test_salvage_reads_every_row_of_a_whole_database(tmp_path: Path) -> None:
     plain.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     plain.execute("UPDATE t SET v = 'changed' WHERE n % 2")
     wanted = {n: (v, w) for n, v, w in plain.execute("SELECT * FROM t")}
-    saved = {row.n: row.values[1:] for row in salvage(file) if len(row.values) == 3 and row.whole}
+    saved = {row.n: row.values[1:] for row in salvage(file) if len(row.values) == 3 and row.complete}
     assert saved == wanted
     plain.close()
 
@@ -418,7 +417,7 @@ def test_changes_beside_an_empty_database_are_recovered(tmp_path: Path, gone: bo
             store_in(tmp_path)
         assert "qwenchat sessions recover" in failure.value.hint
         with pytest.raises(StoreError, match="damaged"):
-            list(doctor_store(Program({"QWENCHAT_HOME": str(tmp_path)})))
+            list(check_database(Program({"QWENCHAT_HOME": str(tmp_path)})))
     assert beside.read_bytes() == changes
     result = recover(file)
     assert result is not None and (result.sessions, result.messages, result.attachments) == (1, 4, 2)

@@ -256,13 +256,13 @@ def test_what_came_below_a_deleted_message_is_in_its_place_when_that_is_back(tmp
 async def test_no_turn_begins_below_a_deleted_message(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     filled(store)
-    asked, answer, _later = store.branch("q2")
+    asked, answer, later = store.branch("q2")
     store.trash.remove_message("q1")
     before = store.session("s")
     turns = Turns(store=store, engine=ScriptedEngine(["never"]), new_id=lambda: "new", clock=fake_clock())
-    for events in (turns.regenerate(asked), turns.continue_answer(answer)):
+    for turn in (turns.regenerate(asked), turns.regenerate(later), turns.continue_answer(answer)):
         with pytest.raises(NotFound):
-            await anext(events)
+            await anext(turn)
     with pytest.raises(NotFound):
         store.add(question("new", "?", "a2"))
     assert not len(store.tree("s")) and store.session("s") == before
@@ -275,12 +275,8 @@ async def test_an_answer_whose_question_is_gone_is_carried_on(tmp_path: Path, fi
     store.trash.remove_message("s1-0")
     store.add_archives([talk("One", "Two")])
     (alone,) = store.branch("s1-1")
-    turns = Turns(
-        store=store,
-        engine=ScriptedEngine([" and a half"], file=file),
-        new_id=lambda: "beside",
-        clock=fake_clock(),
-    )
+    engine = ScriptedEngine([" and a half"], file=file)
+    turns = Turns(store=store, engine=engine, new_id=lambda: "beside", clock=fake_clock())
     seen = [event async for event in turns.continue_answer(alone)]
     assert isinstance(seen[0], TurnStarted) and seen[0].question == alone
     (carried,) = store.branch("beside" if file else "s1-1")

@@ -8,7 +8,7 @@ import pytest
 
 from qwenchat.chat.events import PartGrew
 from qwenchat.chat.message import Text
-from qwenchat.cli.ask_output import MarkdownReport
+from qwenchat.cli.ask_markdown import MarkdownReport
 from qwenchat.cli.output import Output
 
 

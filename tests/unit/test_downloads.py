@@ -2,21 +2,23 @@
 
 import hashlib
 import random
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from qwenchat.config import HubSettings
-from qwenchat.errors import NetworkError, NotFound, WrongUse
+from qwenchat.errors import Interrupted, NetworkError, NotFound, WrongUse
 from qwenchat.models import catalogue, fit
 from qwenchat.models.download.destination import CacheDestination, FolderDestination
 from qwenchat.models.download.part import RunningHash
 from qwenchat.models.download.plan import DownloadPlanner, FileSelection, select_files
-from qwenchat.models.download.progress import SpeedMeter, human_time
-from qwenchat.models.download.retry import RetryPolicy, SourceError, SourceFault, explain
+from qwenchat.models.download.progress import PullEvent, Retrying, SpeedMeter, human_time
+from qwenchat.models.download.retry import Attempts, RetryPolicy, SourceError, SourceFault, explain
 from qwenchat.models.file_names import is_safe, relative_path, split_names
 from qwenchat.models.sources.folder import FolderSource
 from qwenchat.models.sources.huggingface import HubSource
@@ -87,6 +89,8 @@ def test_parts_come_in_order() -> None:
     shuffled = random.Random(1).sample(files(*names), 3)
     assert [file.name for file in select_files(shuffled, FileSelection("r", quant="q8_0"), "hf")] == names
     assert split_names(names[1]) == names
+    assert split_names("m-00004-of-00003.gguf") == ["m-00004-of-00003.gguf"]
+    assert split_names("m-00002-of-00002.GGUF") == ["m-00001-of-00002.GGUF", "m-00002-of-00002.GGUF"]
     assert [file.name for file in select_files(shuffled, FileSelection("r", names[0]), "hf")] == names
 
 
@@ -102,6 +106,34 @@ def test_retry_policy() -> None:
     assert policy.wait_s(SourceError(SourceFault.BUSY, retry_after=7), 1) == 7
     assert all(0.3 < policy.wait_s(dropped, 1) < 0.7 for _round in range(20))
     assert all(policy.wait_s(dropped, 50) <= 75 for _round in range(20))
+
+
+def test_attempts_count_from_the_last_progress() -> None:
+    reports: list[PullEvent] = []
+    policy = RetryPolicy(first_wait_s=0, attempts_before_data=2, attempts_after_data=3)
+    attempts = Attempts(policy, "m.gguf", reports.append, threading.Event())
+    dropped = SourceError(SourceFault.DROPPED, "host")
+    attempts.wait_after(dropped)
+    for _round in range(3):
+        attempts.wait_after(dropped, progressed=True)
+        attempts.wait_after(dropped)
+    with pytest.raises(SourceError):
+        attempts.wait_after(dropped)
+    assert len(reports) == 7 and all(isinstance(report, Retrying) for report in reports)
+
+
+def test_a_stop_ends_the_wait() -> None:
+    stop = threading.Event()
+    attempts = Attempts(RetryPolicy(first_wait_s=60), "m.gguf", lambda event: stop.set(), stop)
+    with pytest.raises(Interrupted):
+        attempts.wait_after(SourceError(SourceFault.DROPPED))
+
+
+def test_scripts_rely_on_the_names_of_events() -> None:
+    kinds = {event.kind for event in get_args(PullEvent)}
+    assert kinds == {
+        "arriving", "at_hand", "checking", "completed", "following", "progress", "retrying", "started_over",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", SourceFault)

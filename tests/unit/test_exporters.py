@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from markdown_it import MarkdownIt
 
-from qwenchat.chat.message import Status
+from qwenchat.chat.message import Part, Reasoning, Status, Text, ToolCall, ToolResult
 from qwenchat.errors import WrongUse
 from qwenchat.sessions import exporters
 from qwenchat.sessions.archive import Archive, normal
-from qwenchat.sessions.exporters.html import LONGEST, answer_html, answers, question_html, questions
+from qwenchat.sessions.exporters.html import LONGEST, answer_html, answer_parser, question_html, question_parser
 from qwenchat.sessions.exporters.md import contained
-from qwenchat.sessions.reading_order import entries
+from qwenchat.sessions.reading_order import ordered
 from tests.fakes.archives import NASTY, archives, branching, exported, talk, with_file
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -45,8 +45,8 @@ def test_an_empty_session_can_be_written(name: str) -> None:
 
 def test_the_branch_being_read_is_told_and_all_if_asked() -> None:
     tree = branching()
-    assert [entry.message.text for entry in entries(tree, False)] == ["Q one", "A two"]
-    told = entries(tree, True)
+    assert [entry.message.text for entry in ordered(tree, False)] == ["Q one", "A two"]
+    told = ordered(tree, True)
     assert [entry.message.text for entry in told] == ["Q one", "A one", "A two", "Q two", "A three"]
     assert [(entry.variant, entry.variants, entry.follows) for entry in told] == [
         (1, 2, 0),
@@ -255,19 +255,22 @@ def test_a_page_follows_the_reader_and_colours_code() -> None:
     ],
 )
 def test_markdown_as_html(text: str, html: str) -> None:
-    assert answer_html(text, answers()) == html
+    assert answer_html(text, answer_parser()) == html
 
 
 def test_a_question_is_shown_as_it_was_typed_but_for_fenced_code() -> None:
-    html = question_html("#include <x>\n\n\n   *y*\n```c\nint x;\n```\nend\n", questions())
+    html = question_html("#include <x>\n\n\n   *y*\n```c\nint x;\n```\nend\n", question_parser())
     assert html.startswith('<p class="typed">#include &lt;x&gt;\n\n\n   *y*</p>\n<pre><code class="language-c">')
     assert html.endswith('</code></pre>\n<p class="typed">end</p>\n')
 
 
 def test_text_that_a_parser_could_choke_on_is_shown_plain() -> None:
-    for html in (answer_html("[" * (LONGEST + 1), answers()), question_html("`" * (LONGEST + 1), questions())):
+    for html in (
+        answer_html("[" * (LONGEST + 1), answer_parser()),
+        question_html("`" * (LONGEST + 1), question_parser()),
+    ):
         assert html.startswith('<p class="typed">')
-    assert "<span" not in answer_html(f"```makefile\n{'(' * 10_000}\n```", answers())
+    assert "<span" not in answer_html(f"```makefile\n{'(' * 10_000}\n```", answer_parser())
 
 
 @pytest.mark.parametrize(
@@ -281,7 +284,7 @@ def test_text_that_a_parser_could_choke_on_is_shown_plain() -> None:
     ],
 )
 def test_what_is_decoded_on_the_way_is_clean_too(text: str) -> None:
-    assert not CONTROL.search(answer_html(text, answers()) + question_html(text, questions()))
+    assert not CONTROL.search(answer_html(text, answer_parser()) + question_html(text, question_parser()))
 
 
 @pytest.mark.parametrize(
@@ -290,8 +293,8 @@ def test_what_is_decoded_on_the_way_is_clean_too(text: str) -> None:
     ids=["blank", "long", "line", "space"],
 )
 def test_code_that_could_take_long_stays_without_colours(code: str) -> None:
-    assert "<span" not in answer_html(f"```python\n{code}\n```", answers())
-    assert "<span" in answer_html("```python\nx = 1\n```", answers())
+    assert "<span" not in answer_html(f"```python\n{code}\n```", answer_parser())
+    assert "<span" in answer_html("```python\nx = 1\n```", answer_parser())
 
 
 def test_how_an_answer_ended_is_said() -> None:
@@ -302,6 +305,87 @@ def test_how_an_answer_ended_is_said() -> None:
         said = exported("txt", ended)
         assert ("interrupted" in said) == (status in (Status.STREAMING, Status.INTERRUPTED))
         assert ("failed: no memory" in said) == (status is Status.FAILED)
+
+
+PARTS = (
+    Reasoning("Let me **look**."),
+    Text("A moment."),
+    ToolCall("c1", "clock", '{"zone": "UTC"}'),
+    ToolCall("c2", "lost", "{}"),
+    ToolResult("c1", "clock", "12:00"),
+    ToolResult("c3", "clock", "no such zone", is_error=True),
+    Text("It is **noon**."),
+)
+
+
+def in_parts(*parts: Part) -> Archive:
+    """Return a session with one answer in parts, and a question after it."""
+    made = talk("Q", "A", "Thanks")
+    asked, answer, thanks = made.messages
+    return replace(made, messages=(asked, replace(answer, parts=parts), thanks))
+
+
+def test_plain_text_has_reasoning_and_tools_below_their_labels() -> None:
+    text = exported("txt", in_parts(*PARTS))
+    assert "[Reasoning]\n\n    Let me **look**.\n\nA moment.\n\n[Tool call: clock]\n\n    {" in text
+    assert "[Result of clock]\n\n    12:00\n\n[Error of clock]\n\n    no such zone\n\nIt is **noon**.\n" in text
+
+
+def test_markdown_quotes_reasoning_and_fences_tools() -> None:
+    text = exported("md", in_parts(*PARTS))
+    assert "\n> **Reasoning**\n>\n> Let me **look**.\n\nA moment.\n\n**Tool call: clock**\n\n```\n{" in text
+    assert "\n**Error of clock**\n\n```\nno such zone\n```\n\nIt is **noon**.\n" in text
+
+
+def test_a_page_folds_reasoning_and_tools() -> None:
+    page = exported("html", in_parts(*PARTS))
+    check_page(page)
+    assert "<details>\n<summary>Reasoning</summary>\n<p>Let me <strong>look</strong>.</p>\n</details>\n<p>A m" in page
+    assert "<summary>Tool call: clock</summary>\n<pre>{&quot;zone&quot;: &quot;UTC&quot;}</pre>\n</details>" in page
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_nothing_breaks_out_of_reasoning_or_a_tool(text: str) -> None:
+    nasty = (Reasoning(text), ToolCall(text, text, text), ToolResult(text, text, text), Text("after"))
+    page = check_page(exported("html", in_parts(*nasty)))
+    assert page.words.count("<script>alert(1)</script>") >= 4 * ("<script>" in text)
+    said = exported("md", in_parts(*nasty)).split("\n---\n", 1)[1]
+    assert len(headings(said)) == 4
+    assert not CONTROL.search(said + exported("txt", in_parts(*nasty)))
+    env: dict[str, object] = {}
+    MarkdownIt("commonmark").parse(said, env)
+    assert not env.get("references")
+
+
+def test_jsonl_has_calls_and_their_results_in_messages_of_their_own() -> None:
+    (line,) = exported("jsonl", in_parts(*PARTS)).splitlines()
+    assert json.loads(line)["messages"] == [
+        {"role": "user", "content": "Q"},
+        {
+            "role": "assistant",
+            "content": "A moment.",
+            "tool_calls": [
+                {"id": "c1", "type": "function", "function": {"name": "clock", "arguments": '{"zone": "UTC"}'}},
+                {"id": "c2", "type": "function", "function": {"name": "lost", "arguments": "{}"}},
+            ],
+        },
+        {"role": "tool", "tool_call_id": "c1", "content": "12:00"},
+        {"role": "tool", "tool_call_id": "c3", "content": "no such zone"},
+        {"role": "assistant", "content": "It is **noon**."},
+        {"role": "user", "content": "Thanks"},
+    ]
+
+
+def test_sharegpt_has_each_call_with_its_result() -> None:
+    (found,) = json.loads(exported("sharegpt", in_parts(*PARTS)))
+    assert found["conversations"] == [
+        {"from": "human", "value": "Q"},
+        {"from": "function_call", "value": '{"name":"clock","arguments":{"zone":"UTC"}}'},
+        {"from": "observation", "value": "12:00"},
+        {"from": "gpt", "value": "A moment.\n\nIt is **noon**."},
+    ]
+    (cut_off,) = json.loads(exported("sharegpt", in_parts(*PARTS[2:5])))
+    assert [entry["from"] for entry in cut_off["conversations"]] == ["human", "function_call"]
 
 
 def test_pieces_come_one_message_at_a_time() -> None:

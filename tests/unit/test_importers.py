@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from dataclasses import replace
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from qwenchat.chat.message import Message, Role
+from qwenchat.chat.message import Message, Part, Reasoning, Role, Status, Text, ToolCall, ToolResult
 from qwenchat.chat.session import Session
 from qwenchat.chat.tree import Tree
 from qwenchat.errors import FileError
 from qwenchat.sessions import importers, records
 from qwenchat.sessions.archive import Archive
-from tests.fakes.archives import Kept, branching, exported, talk
+from tests.fakes.archives import MemoryArchives, branching, exported, talk, with_file
+from tests.fakes.stores import full_answer, full_session, question
 
 WRITTEN = 1_700_000_000_000
 
@@ -214,17 +216,138 @@ def test_sharegpt_in_both_its_dialects() -> None:
     assert branch(reading.archives[2]) == [("user", "Q3"), ("assistant", "One")]
 
 
+CALLS = [
+    {"id": "1", "type": "function", "function": {"name": "add", "arguments": '{"a": 2}'}},
+    {"id": "2", "function": {"name": "now", "arguments": {"zone": "UTC"}}},
+    {"id": "3"},
+    "nothing",
+]
+
+
+def test_openai_calls_and_reasoning_are_parts_of_the_answer() -> None:
+    (archive,) = read(
+        {
+            "messages": [
+                {"role": "user", "content": "Sum?"},
+                {"role": "assistant", "content": None, "reasoning_content": "Let me add.", "tool_calls": CALLS},
+                {"role": "tool", "content": "4", "tool_call_id": "1"},
+                {"role": "tool", "content": [{"type": "text", "text": "noon"}], "tool_call_id": "x", "name": "clock"},
+                {"role": "assistant", "content": "Four."},
+                {"role": "user", "content": "<think>mine</think>"},
+                {"role": "assistant", "content": "<think>\nWell.\n</think>\n\nYours."},
+            ]
+        }
+    ).archives
+    _asked, answer, mine, yours = archive.messages
+    assert answer.parts == (
+        Reasoning("Let me add."),
+        ToolCall("1", "add", '{"a": 2}'),
+        ToolCall("2", "now", '{"zone":"UTC"}'),
+        ToolResult("1", "add", "4"),
+        ToolResult("x", "clock", "noon"),
+        Text("Four."),
+    )
+    assert mine.parts == (Text("<think>mine</think>"),)
+    assert yours.parts == (Reasoning("\nWell.\n"), Text("Yours."))
+
+
+def test_sharegpt_calls_are_parts_of_the_answer() -> None:
+    two = '[{"name": "a", "arguments": {}}, {"name": "b", "arguments": "{}"}]'
+    (archive,) = read(
+        {"conversations": [{"from": "human", "value": "Q"}, {"from": "function_call", "value": two},
+                           {"from": "observation", "value": "1"}, {"from": "observation", "value": "2"},
+                           {"from": "observation", "value": "3"}, {"from": "function_call", "value": "odd"},
+                           {"from": "gpt", "value": "One"}]}
+    ).archives  # fmt: skip
+    assert archive.messages[1].parts == (
+        ToolCall("call-1-0", "a", "{}"),
+        ToolCall("call-1-1", "b", "{}"),
+        ToolResult("call-1-0", "a", "1"),
+        ToolResult("call-1-1", "b", "2"),
+        ToolResult("", "", "3"),
+        ToolCall("call-5-0", "", "odd"),
+        Text("One"),
+    )
+
+
+FOLDED = (
+    '<details type="reasoning" done="true" duration="3">\n<summary>Thought for 3 seconds</summary>\n'
+    "&gt; Is 1 &lt; 2?\n> Yes.\n</details>\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (FOLDED + "It is.", (Reasoning("Is 1 < 2?\nYes."), Text("It is."))),
+        ("First.\n" + FOLDED + "Then.", (Text("First."), Reasoning("Is 1 < 2?\nYes."), Text("Then."))),
+        ("<think>Hm</think>Yes.", (Reasoning("Hm"), Text("Yes."))),
+        ('<details type="reasoning">\nnever closed', (Text('<details type="reasoning">\nnever closed'),)),
+        ("<details><summary>x</summary>y</details>", (Text("<details><summary>x</summary>y</details>"),)),
+    ],
+)
+def test_open_webui_reasoning_is_a_part_of_the_answer(content: str, parts: tuple[Part, ...]) -> None:
+    plain = {"role": "user", "content": "Q"}, {"role": "assistant", "content": content}
+    (archive,) = read({"chat": {"messages": plain}}).archives
+    assert archive.messages[1].parts == parts
+
+
+def test_hostile_calls_and_folds_take_no_time() -> None:
+    deep = '{"name": "a", "arguments": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    folds = '<details type="reasoning">' * 100_000
+    reading = read(
+        {"conversations": [{"from": "human", "value": "Q"}, {"from": "function_call", "value": deep}]},
+        {"chat": {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": folds}]}},
+        {"chat": {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": folds + FOLDED}]}},
+    )
+    assert [archive.messages[1].parts for archive in reading.archives[:2]] == [
+        (ToolCall("call-1-0", "", deep),),
+        (Text(folds),),
+    ]
+    assert len(reading.archives) == 3
+
+
+def test_calls_are_the_same_parts_after_a_round_trip() -> None:
+    made = talk("Q", "A")
+    asked, answer = made.messages
+    parts = (ToolCall("c1", "clock", '{"zone":"UTC"}'), ToolResult("c1", "clock", "12:00"), Text("Noon."))
+    made = replace(made, messages=(asked, replace(answer, parts=parts)))
+    (back,) = read_bytes(exported("jsonl", made).encode()).archives
+    assert back.messages[1].parts == parts
+    (back,) = read_bytes(exported("sharegpt", made).encode()).archives
+    assert back.messages[1].parts == (
+        ToolCall("call-1-0", "clock", '{"zone":"UTC"}'),
+        ToolResult("call-1-0", "clock", "12:00"),
+        Text("Noon."),
+    )
+
+
+def test_version_1_of_our_own_format_is_read_exactly() -> None:
+    reading = read_bytes((Path(__file__).parents[1] / "data/exports/qwenchat-1.json").read_bytes())
+    tree, file, full = reading.archives
+    assert not reading.problems
+    assert tree == branching()
+    assert file == with_file(talk("Q", "A", session="s2"), "a.txt", b"\0one\n")
+    answer = replace(
+        full_answer("a1", "", "q1"), parts=(Text("It has <templates>.\n\x1b[31m", (0, 151_645, 2**31 - 1)),)
+    )
+    failed = replace(full_answer("a2", "", "q1"), parts=(), status=Status.FAILED)
+    assert full == Archive(
+        replace(full_session(), leaf="a1"), (question("q1", "How does C++ differ? 我爱北京"), answer, failed)
+    )
+
+
 FOREIGN = [CHATGPT, openwebui(), {"messages": [{"role": "user", "content": "Q"}]},
            {"conversations": [{"from": "human", "value": "Q"}]}]  # fmt: skip
 
 
 @pytest.mark.parametrize("document", FOREIGN)
 def test_the_same_file_twice_makes_nothing_new(document: object) -> None:
-    store = Kept()
+    store = MemoryArchives()
     assert store.add_archives(read(document).archives) == 1
-    before = dict(store.kept)
+    before = dict(store.archives)
     assert store.add_archives(read(document).archives) == 0
-    assert store.kept == before
+    assert store.archives == before
 
 
 def test_formats_do_not_claim_each_others_records() -> None:
@@ -237,11 +360,11 @@ def test_formats_do_not_claim_each_others_records() -> None:
 def test_a_conversation_that_grew_keeps_what_was_there() -> None:
     more = json.loads(json.dumps(CHATGPT))
     more["mapping"]["u4"] = chatgpt_node("u4", "a3", "user", "Thanks", create_time=1_697_000_100)
-    store = Kept(*read(CHATGPT).archives)
-    before = len(next(iter(store.kept.values())).messages)
+    store = MemoryArchives(*read(CHATGPT).archives)
+    before = len(next(iter(store.archives.values())).messages)
     assert store.add_archives(read(more).archives) == 1
-    assert len(store.kept) == 1
-    [grown] = store.kept.values()
+    assert len(store.archives) == 1
+    [grown] = store.archives.values()
     assert len(grown.messages) == before + 1
 
 
@@ -258,9 +381,10 @@ def test_a_conversation_that_grew_keeps_what_was_there() -> None:
         ({"mapping": {"a": {"message": {"author": "me"}}}}, "Expected `object`, got `str`"),
         ({"chat": {"history": {"messages": []}}}, "Expected `object`, got `array`"),
         (chatgpt(chatgpt_node("a", "b", "user", "x"), chatgpt_node("b", "a", "user", "y")), "circle"),
-        ({"format": "qwenchat", "version": 2}, "later qwenchat"),
+        ({"format": "qwenchat", "version": 3}, "later qwenchat"),
         ({"format": "qwenchat", "version": "x"}, "later qwenchat"),
         ({"format": "qwenchat", "version": 1}, "missing required field `session`"),
+        ({"format": "qwenchat", "version": 2}, "missing required field `session`"),
     ],
 )
 def test_a_bad_record_is_named_and_the_rest_goes_in(bad: object, reason: str) -> None:
@@ -273,8 +397,9 @@ def test_a_bad_record_is_named_and_the_rest_goes_in(bad: object, reason: str) ->
 
 
 def changed(**fields: object) -> dict[str, Any]:
-    """Our own format with a field of the session or (with `message_`) of the last message changed."""
+    """Our own format with a field of the session or (with `message_`) of the last message changed, or its version."""
     document: dict[str, Any] = json.loads(exported("json", talk("Q", "A")))[0]
+    document["version"] = fields.pop("version", document["version"])
     for name, value in fields.items():
         part = document["messages"][-1] if name.startswith("message_") else document["session"]
         part[name.removeprefix("message_")] = value
@@ -305,8 +430,17 @@ def changed(**fields: object) -> dict[str, Any]:
         {"message_status": "fine"},
         {"message_created": "now"},
         {"message_finished": -5},
-        {"message_token_ids": [-1]},
-        {"message_token_ids": [2**40]},
+        {"message_parts": [{"kind": "text", "text": "A", "token_ids": [-1]}]},
+        {"message_parts": [{"kind": "reasoning", "text": "A", "token_ids": [2**40]}]},
+        {"message_parts": [{"kind": "tool_call", "id": "c", "name": 5, "arguments": "{}"}]},
+        {"message_parts": [{"kind": "tool_result", "call_id": "c", "name": "n", "text": "t", "took_ms": -1}]},
+        {"message_parts": [{"kind": "song", "text": "A"}]},
+        {"message_parts": [{"text": "A"}]},
+        {"message_parts": ["A"]},
+        {"message_parts": None},
+        {"message_parts": [{"kind": "reasoning", "text": "A"}], "message_role": "user"},
+        {"message_text": "A", "version": 1, "message_token_ids": [-1]},
+        {"message_text": "A", "version": 1, "message_token_ids": [2**40]},
         {"message_attachments": [{"name": "a", "media_type": "b", "data": "!"}]},
         {"message_usage": {"prompt_tokens": 2**60}},
         {"message_timings": {"load_s": 1e30}},
@@ -327,15 +461,19 @@ def test_a_message_id_belongs_to_one_conversation() -> None:
     for message in other["messages"]:
         message["session"] = "s2"
     assert [problem.reason for problem in read(changed(), other).problems] == [
-        "a message of another conversation has the same id"
+        "a message of another chat has the same id"
     ]
 
 
 def test_hostile_titles_and_names_are_cleaned_and_words_kept() -> None:
-    document = changed(title="a\nb\x1b]0;x\x07", tags=["x\n\x1b"], message_text="\x1b[2J\0", model="m\r\n")
+    parts = [
+        {"kind": "text", "text": "\x1b[2J\0"},
+        {"kind": "tool_call", "id": "\n", "name": "a\x07b", "arguments": ""},
+    ]
+    document = changed(title="a\nb\x1b]0;x\x07", tags=["x\n\x1b"], message_parts=parts, model="m\r\n")
     (archive,) = read(document).archives
     assert (archive.session.title, archive.session.tags, archive.session.model) == ("a b]0;x", ("x",), "m")
-    assert archive.messages[-1].text == "\x1b[2J\0"
+    assert archive.messages[-1].parts == (Text("\x1b[2J\0"), ToolCall("", "ab", ""))
 
 
 def test_lone_surrogates_are_replaced() -> None:
@@ -370,7 +508,7 @@ def test_a_session_of_ours_keeps_its_ids() -> None:
 
 def test_a_file_without_conversations_says_what_it_knows(tmp_path: Path) -> None:
     for text in ('{"a": 1}', "[1, 2]", '"text"'):
-        with pytest.raises(FileError, match="no conversation") as caught:
+        with pytest.raises(FileError, match="no chat") as caught:
             read_bytes(text.encode())
         assert "ChatGPT" in caught.value.hint
     assert read_bytes(b"[]").archives == ()

@@ -1,4 +1,4 @@
-"""The program's folders: nobody else looks into them, whatever makes them first."""
+"""The program's folders are readable by their owner only, whatever creates them first."""
 
 import stat
 from pathlib import Path
@@ -16,7 +16,7 @@ def modes(root: Path) -> set[int]:
     return {stat.S_IMODE(path.stat().st_mode) for path in root.rglob("*") if path.is_dir()}
 
 
-def test_every_missing_folder_is_made_private_and_what_is_there_stays(tmp_path: Path) -> None:
+def test_missing_folders_are_created_private_and_existing_ones_stay(tmp_path: Path) -> None:
     there = tmp_path / "there"
     there.mkdir()
     there.chmod(0o755)
@@ -28,11 +28,11 @@ def test_every_missing_folder_is_made_private_and_what_is_there_stays(tmp_path: 
 def test_a_folder_that_a_file_stands_in_the_way_of(tmp_path: Path) -> None:
     tmp_path.joinpath("file").touch()
     for folder in ("file", "file/a/b"):
-        with pytest.raises(FileError, match="can't be made"):
+        with pytest.raises(FileError, match="can't be created"):
             private_folder(tmp_path / folder)
 
 
-def test_a_download_makes_our_own_folders_private_and_the_persons_as_they_want_them(tmp_path: Path) -> None:
+def test_a_download_makes_our_folders_private_and_leaves_the_users_folders(tmp_path: Path) -> None:
     file = RemoteFile("sub/x.gguf", 1, None)
     FolderDestination(tmp_path / "data" / "models").part_file_paths(file)
     assert modes(tmp_path) == {0o700}

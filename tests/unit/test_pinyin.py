@@ -9,6 +9,7 @@ from qwenchat.text.pinyin import initials
     ("text", "read"),
     [
         ("新建会话", "xjhh"),
+        ("新建对话", "xjdh"),
         ("模型", "mx"),
         ("主题", "zt"),
         ("啊座", "az"),

@@ -8,7 +8,8 @@ import pytest
 from qwenchat.chat.sampling import Sampling
 from qwenchat.config import ModelSettings
 from qwenchat.engines.local.engine import PlannedModel
-from qwenchat.errors import CannotLoad
+from qwenchat.engines.local.failures import OTHER_MODEL
+from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
 from qwenchat.models import catalogue
 from qwenchat.models.fit import Resources
 from qwenchat.models.gguf import Header, read_header
@@ -61,6 +62,7 @@ def test_too_little_memory_is_refused_with_numbers_and_a_way_out(header: Header)
     with pytest.raises(CannotLoad) as caught:
         planned(header, 5.5, LoadOptions(ctx=32768))
     assert "--ctx" in caught.value.hint
+    assert caught.value.recoveries == (Recovery(RecoveryKind.SMALLER_CONTEXT, 16384), OTHER_MODEL)
     assert planned(header, 3, LoadOptions(force=True)).plan.n_ctx >= 512
 
 
@@ -69,8 +71,9 @@ def test_yarn_begins_beyond_the_native_window_with_a_warning(header: Header) -> 
     assert stretched.plan.yarn_factor == 4
     assert "YaRN" in stretched.warnings[0]
     assert not planned(header, 64, LoadOptions(ctx=32768)).warnings
-    with pytest.raises(CannotLoad, match="131,072"):
+    with pytest.raises(CannotLoad, match="131,072") as caught:
         planned(header, 64, LoadOptions(ctx=200_000))
+    assert caught.value.recoveries == (Recovery(RecoveryKind.SMALLER_CONTEXT, 131_072), OTHER_MODEL)
     with pytest.raises(CannotLoad, match="32,768"):
         planned(replace(header, width=1536), 64, LoadOptions(ctx=40_000))
 

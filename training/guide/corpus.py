@@ -1,8 +1,8 @@
-"""The guide's corpus: what people ask, in which words, and what the guide answers. Standard library only.
+"""The guide's corpus: what users ask, in which words, and what the guide answers. Standard library only.
 
-`corpus/answers.toml` has one answer a topic and language. `corpus/*.LANGUAGE.txt` hold wordings under `[topic]`
+`corpus/answers.toml` has one answer per topic and language. `corpus/*.LANGUAGE.txt` hold wordings under `[topic]`
 headings; `(a|b|)` in one chooses, and a line that begins with `~ ` is a verb phrase for the frames of
-`frames.LANGUAGE.txt`. `wrap.LANGUAGE.txt` puts words around whole questions. Nothing here is tokenised.
+`frames.LANGUAGE.txt`. `wrap.LANGUAGE.txt` has frames for whole questions. Nothing here is tokenised.
 """
 
 import random
@@ -18,7 +18,7 @@ OUTSIDE = "outside"
 _CHOICE = re.compile(r"\(([^()|]*(?:\|[^()|]*)+)\)")
 FOLDER = Path(__file__).parent / "corpus"
 JUDGED = Path(__file__).parent / "judged"
-"""Sets that were written before training, without sight of the corpus, and are never trained on."""
+"""Test sets, written before the training by someone who had not seen the corpus. They are never trained on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,10 @@ class Wording:
     language: str
     text: str
     is_phrase: bool
-    """Whether it goes into a frame."""
+    """Whether it is a verb phrase, which goes into a frame."""
 
     def drawn(self, chance: random.Random) -> str:
-        """Return the text with one of each choice taken."""
+        """Return the text with one alternative of each choice."""
         text = _CHOICE.sub(lambda found: chance.choice(found[1].split("|")), self.text)
         return re.sub(r"  +", " ", text).strip()
 
@@ -62,7 +62,7 @@ def frames(kind: str, language: str, folder: Path = FOLDER) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """Return a question without case and punctuation at its ends."""
+    """Return a question in lower case, without punctuation at its ends."""
     return text.lower().strip(" ?？!！.。")
 
 

@@ -1,4 +1,4 @@
-"""Draws conversations for training: mostly one question, some with a past, under many system prompts."""
+"""Draws conversations for training: most have one question, some earlier turns, under many system prompts."""
 
 import random
 import re
@@ -13,7 +13,7 @@ from training.guide.noise import noisy
 _HERE = re.compile(
     r"qwenchat|program|app|here|\bkey|command|button|menu|flag|程序|软件|这里|工具|应用|命令|按键|按哪|哪个键|菜单|设置"
 )
-"""Frames that speak of this program make no question an outside one."""
+"""Frames that mention this program do not fit questions outside it."""
 LATER_TURN_SHARE = 0.15
 OTHER_SYSTEM_SHARE = 0.3
 FRAMED_SHARE, WRAPPED_SHARE = 0.85, 0.12
@@ -27,7 +27,7 @@ class Dialogues:
     chance: random.Random
     answers: dict[str, dict[str, str]] = field(default_factory=answers)
     avoided: frozenset[str] = frozenset()
-    """Questions, as `plain` gives them, that must not be taught."""
+    """Questions, in the form of `plain`, that must not be trained on."""
     outside_share: float = 0.4
     """How often a question is one that must be refused."""
 
@@ -66,7 +66,7 @@ class Dialogues:
         return turns
 
     def question(self, wording: Wording) -> str:
-        """Return one way in which a person may type a wording, or one like it where that is to be avoided."""
+        """Return a wording as a user may type it, or another of the same topic where that one must be avoided."""
         while plain(text := self._typed(wording)) in self.avoided:
             wording = self.chance.choice(self._by_topic[wording.language, wording.topic])
         return text

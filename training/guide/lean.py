@@ -1,8 +1,8 @@
-"""Sets how readily the guide refuses, once it is trained: a question that it does not know costs trust when answered.
+"""Adjusts how readily the trained guide refuses: a wrong answer to a question outside its knowledge costs trust.
 
-Training shows it as many outside questions as it can bear, fewer than people ask. What is missing is added here to the
-logit of the refusal's first token, as one adds the logarithm of a prior: the token's row moves along the mean of what
-the network makes of a question's end, which all questions share. Source: M. Saerens and others, "Adjusting the outputs
+The training data has a smaller share of outside questions than users ask. The difference is made up here by a constant
+added to the logit of the refusal's first token, like the logarithm of a prior: the token's row moves along the mean of
+the network's states at the end of a question. Source: M. Saerens and others, "Adjusting the outputs
 of a classifier to new a priori probabilities" (2002).
 """
 
@@ -16,12 +16,12 @@ from training.guide.network import Qwen2
 from training.guide.tokens import Codec, encode
 
 LEANING = {"en": 4.0, "zh": 2.0}
-"""What is added to the logit, about; chosen on the judged sets, as their card says."""
+"""About what is added to the logit; chosen on the judged sets (see the guide's card)."""
 
 
 @torch.no_grad()
 def lean(network: Qwen2, codec: Codec, wordings: Sequence[Wording]) -> None:
-    """Make the network refuse more readily, by what it makes of some questions."""
+    """Make the network refuse more readily; the questions in `wordings` give its mean state."""
     known, exact = answers(), codec.encoder()
     for language in LANGUAGES:
         ends = []

@@ -1,6 +1,6 @@
-"""The optimiser of the guide's matrices: momentum whose singular values are all made about one.
+"""The optimiser of the guide's matrices: momentum, orthogonalised so that its singular values are about one.
 
-A matrix so moved learns from rare words as fast as from common ones; the guide's card says what that gained over AdamW.
+Matrices then learn from rare words as fast as from common ones; the guide's card has the comparison with AdamW.
 PyTorch's own works in bfloat16, which a processor without AMX only emulates, at a sixth of the speed.
 Source: K. Jordan and others, "Muon: an optimizer for hidden layers in neural networks" (2024).
 """
@@ -23,7 +23,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move every matrix; those of one shape together, which is faster."""
+        """Update every matrix; matrices of the same shape together, which is faster."""
         for group in self.param_groups:
             alike: dict[torch.Size, list[Tensor]] = {}
             for matrix in group["params"]:

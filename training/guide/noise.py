@@ -1,4 +1,4 @@
-"""How people really type: other words for the same, case, punctuation, slips of the finger. The meaning stays."""
+"""Makes questions look as typed by users: synonyms, case, punctuation, typing errors. The meaning does not change."""
 
 import random
 import re
@@ -31,12 +31,12 @@ _SAME = {
         "复制|拷贝", "想要|需要|希望", "怎么|如何|怎样|咋", "速度慢|很慢|卡", "提问|问题", "历史|记录",
     ),
 }  # fmt: skip
-"""Words that may stand for one another in a question about the program, or about anything else."""
+"""Groups of words that can replace one another in any question."""
 _WORDS = {"en": re.compile(r"\b(" + "|".join(_SAME["en"]) + r")\b"), "zh": re.compile("|".join(_SAME["zh"]))}
 
 
 def noisy(text: str, language: str, chance: random.Random) -> str:
-    """Return a question as someone in a hurry, or on a phone, may type it; most stay as they are."""
+    """Return a question as someone in a hurry, or on a phone, may type it; most do not change."""
     if chance.random() < 0.2:
         text = _in_other_words(text, language, chance)
     if chance.random() < 0.25:
@@ -46,7 +46,7 @@ def noisy(text: str, language: str, chance: random.Random) -> str:
 
 
 def _in_other_words(text: str, language: str, chance: random.Random) -> str:
-    """Put another word of its group in the place of one word."""
+    """Replace one word by another of its group."""
     found = list(_WORDS[language].finditer(text))
     if not found:
         return text
@@ -56,7 +56,7 @@ def _in_other_words(text: str, language: str, chance: random.Random) -> str:
 
 
 def _slipped(text: str, chance: random.Random) -> str:
-    """Swap, double, drop or miss one or two letters of longer words."""
+    """Swap, double, drop or replace one or two letters of longer words."""
     for _slip in range(1 + (chance.random() < 0.3)):
         words = text.split(" ")
         long = [at for at, word in enumerate(words) if len(word) > 3 and word.isalpha()]
@@ -77,7 +77,7 @@ _SLIPS: tuple[Callable[[str, int, random.Random], str], ...] = (
 
 
 def _misspelt(text: str, chance: random.Random) -> str:
-    """Take a character that sounds alike, or leave one out."""
+    """Replace a character by one that sounds the same, or leave one out."""
     found = [word for word in _HOMOPHONES if word in text]
     if found and chance.random() < 0.7:
         word = chance.choice(found)

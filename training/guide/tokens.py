@@ -1,4 +1,4 @@
-"""The guide's byte-level BPE: trained on its corpus, used as llama.cpp's `qwen2` pre-tokenizer will."""
+"""The guide's byte-level BPE: trained on its corpus, and applied as llama.cpp's `qwen2` pre-tokenizer will apply it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Codec:
     """Text to token ids; specials come last, as in Qwen2's own vocabulary."""
 
     tokens: tuple[str, ...]
-    """In GPT-2's notation of bytes; a token's id is its place."""
+    """In GPT-2's notation of bytes; a token's id is its index."""
     merges: tuple[tuple[str, str], ...]
 
     @classmethod
@@ -42,7 +42,7 @@ class Codec:
         return cls((*sorted(vocabulary, key=lambda token: vocabulary[token]), *SPECIALS), merges)
 
     def encoder(self, dropout: float | None = None) -> Tokenizer:
-        """Return what encodes plain text; with `dropout` some merges are left out by chance, as a regulariser."""
+        """Return an encoder for plain text; with `dropout` it skips some merges at random, as a regulariser."""
         vocabulary = {token: at for at, token in enumerate(self.tokens[: -len(SPECIALS)])}
         tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=list(self.merges), dropout=dropout))
         tokenizer.pre_tokenizer = _pre_tokenizer(_QWEN2)
@@ -56,18 +56,18 @@ class Codec:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Ids of a conversation, and of each whether the model is to learn to write it."""
+    """Token ids of a conversation, and for each whether the model learns to write it."""
 
     ids: list[int]
     learnt: list[bool]
     asked: tuple[int, int]
-    """Where the last question's turn begins, and where its answer does."""
+    """The indices at which the last question's turn and its answer begin."""
 
 
 def encode(turns: Iterable[Turn], codec: Codec, rough: Tokenizer, exact: Tokenizer, *, cut: int = 0) -> Encoded:
-    """Return turns in ChatML, cut into tokens as the engine cuts them; `rough` for what people say.
+    """Return turns in ChatML, tokenised as the engine tokenises them; `rough` encodes what users say.
 
-    Answers are learnt with the end of their turn, the last one only to its first `cut` tokens if given.
+    Answers are learnt with the end of their turn; of the last answer only the first `cut` tokens if `cut` is given.
     """
     ids: list[int] = []
     learnt: list[bool] = []
@@ -92,7 +92,7 @@ def encode(turns: Iterable[Turn], codec: Codec, rough: Tokenizer, exact: Tokeniz
 
 
 def _split(text: str) -> tuple[str, str]:
-    """Return `assistant⏎` apart from the answer: the engine tokenises the one and samples the other."""
+    """Return `assistant⏎` and the answer: the engine tokenises the first and samples the second."""
     role, newline, words = text.partition("\n")
     return (role + newline, words) if role == "assistant" else ("", text)
 

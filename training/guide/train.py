@@ -1,8 +1,8 @@
 """Trains the guide from its corpus: `python -m training.guide.train`, with the extra `guide` installed.
 
 Two cores take less than ninety minutes. The same seed, libraries, machine and number of processes give the same file.
-The sets in `judged/` are read only to keep their questions out: wordings held out of the corpus tell how the training
-goes, and `python -m tests.bench.guide` judges the result.
+The sets in `judged/` are read only to keep their questions out of training. Wordings held out of the corpus show the
+progress, and `python -m tests.bench.guide` evaluates the result.
 """
 
 import argparse
@@ -30,13 +30,13 @@ from training.guide.tokens import Codec, Encoded, encode
 from training.guide.write import write
 
 BATCH_TOKENS = 1536
-"""Of one process."""
+"""Per process."""
 HELD_OUT = 40
-"""One line in so many tells how the training goes."""
-INERTIA = 0.998
-"""Of the running mean of the weights, which is what is kept."""
-GUESSING = 0.5
-"""Weight of guessing the topic at every token of a question: it teaches words before their sentence is at its end."""
+"""One line in this many is held out to show the progress."""
+AVERAGING = 0.998
+"""Decay of the running mean of the weights, which is the result."""
+TOPIC_WEIGHT = 0.5
+"""Weight of the loss for predicting the topic at every token of a question, which teaches words early in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +44,15 @@ class Phase:
     """One part of the training."""
 
     share: float
-    """Of all steps."""
+    """Share of all steps."""
     brief: bool
-    """Questions and answers alone, without system prompt and past: three times as many a second."""
+    """Only questions and answers, without system prompt and earlier turns: three times as many per second."""
     cut: int
-    """Tokens of an answer within which the choice between all answers has been made: its heading."""
+    """Number of tokens that identify an answer: its heading."""
     whole: float
-    """How often an answer is learnt to its end."""
+    """Share of answers that are learnt to their end."""
     outside: float
-    """How often a question is one that must be refused."""
+    """Share of questions that must be refused."""
     dropout: float
     bpe_dropout: float
 
@@ -62,29 +62,29 @@ PHASES = (
     Phase(0.37, brief=False, cut=3, whole=0.12, outside=0.4, dropout=0.05, bpe_dropout=0.03),
     Phase(0.07, brief=False, cut=3, whole=0.4, outside=0.5, dropout=0.0, bpe_dropout=0.02),
 )
-"""First what belongs to which words; then the manners: system prompts, later turns, whole answers, unusual spellings;
-at last the answers to the letter.
+"""First which answer belongs to which words; then system prompts, later turns, whole answers and unusual spellings;
+last the exact text of the answers.
 
-The second alone learns next to nothing in its first ten minutes.
+Without the first phase, the second learns next to nothing in its first ten minutes.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Conversations side by side."""
+    """Several conversations, padded to the same length."""
 
     ids: Tensor
     """(conversations, tokens)"""
     learnt: Tensor
-    """Which of them are learnt: the same shape."""
+    """Whether each token is learnt: (conversations, tokens)."""
     asked: Tensor
-    """Which of them are of the last question: the same shape."""
+    """Whether each token belongs to the last question: (conversations, tokens)."""
     topics: Tensor
-    """What that question is about: (conversations,)"""
+    """The topic of that question: (conversations,)."""
 
 
 class Lesson(nn.Module):
-    """The network with what it is taught by: its loss on a batch."""
+    """The network and its loss on a batch."""
 
     def __init__(self, network: Qwen2, topics: int) -> None:
         super().__init__()
@@ -92,15 +92,15 @@ class Lesson(nn.Module):
         self.topic = nn.Linear(network.shape.width, topics)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return the loss of the answers' tokens, and of the topic that each token of a question lets guess."""
+        """Return the loss on the tokens of the answers plus the weighted loss on the topics."""
         x, wanted, asked = self.network.read(batch.ids[:, :-1]), batch.learnt[:, 1:], batch.asked[:, :-1]
         said = F.cross_entropy(self.network(x[wanted]), batch.ids[:, 1:][wanted])
         topics = batch.topics[:, None].expand(asked.shape)[asked]
-        return said + GUESSING * F.cross_entropy(self.topic(x[asked]), topics)
+        return said + TOPIC_WEIGHT * F.cross_entropy(self.topic(x[asked]), topics)
 
 
 def main() -> None:
-    """Train in several processes, each with its own questions, and write the file."""
+    """Train in several processes, each with its own questions, and write the model file."""
     options = _options()
     with tempfile.TemporaryDirectory() as folder:
         multiprocessing.spawn(_work, (options, f"file://{folder}/meet"), nprocs=options.processes)
@@ -111,8 +111,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("qwenchat/models/guide/guide.gguf"))
     parser.add_argument("--steps", type=int, default=30_000)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--processes", type=int, default=2, help="One thread each; one for each core is best.")
-    parser.add_argument("--rate", type=float, default=1e-2, help="Of what is no matrix, and half that of matrices.")
+    parser.add_argument("--processes", type=int, default=2, help="One thread each; one per core is best.")
+    parser.add_argument("--rate", type=float, default=1e-2, help="Learning rate; matrices have twice this rate.")
     parser.add_argument("--vocabulary", type=int, default=3584)
     return parser.parse_args()
 
@@ -145,11 +145,11 @@ def train(
 ) -> Qwen2:
     """Train on a cosine schedule; return the network with its weights averaged over the last steps.
 
-    The process that has wordings held out says how it goes.
+    The process that has held-out wordings prints the progress.
     """
     lesson = Lesson(network, len(dialogues.answers))
     together, optimisers = DistributedDataParallel(lesson), _optimisers(lesson, options.rate)
-    kept = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(INERTIA))
+    kept = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(AVERAGING))
     started, total, step, until = time.monotonic(), 0.0, 0, 0.0
     for phase in PHASES:
         until += phase.share * options.steps
@@ -230,7 +230,7 @@ def _padded(group: list[tuple[Encoded, int]], codec: Codec) -> Batch:
 
 @torch.no_grad()
 def hits(network: Qwen2, held: list[Wording], codec: Codec, phase: Phase) -> str:
-    """Return of how many wordings the answer begins right."""
+    """Return for how many held-out wordings the first token of the answer is right, as text."""
     network.eval()
     exact, right = codec.encoder(), {language: [0, 0] for language in LANGUAGES}
     known = answers()

@@ -1,4 +1,4 @@
-"""Writes the trained guide as a GGUF file that llama.cpp takes for what it is: a small qwen2."""
+"""Writes the trained guide as a GGUF file with the architecture `qwen2`."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ CHATML = (
 
 
 def write(network: Qwen2, codec: Codec, path: Path, *, half: bool = False) -> None:
-    """Write the network, its matrices as q8_0, or as f16 with `half`."""
+    """Write the network, with its matrices as q8_0, or as f16 with `half`."""
     kind = GGMLQuantizationType.F16 if half else GGMLQuantizationType.Q8_0
     writer = GGUFWriter(path, "qwen2")
     writer.add_type("model")
@@ -27,7 +27,7 @@ def write(network: Qwen2, codec: Codec, path: Path, *, half: bool = False) -> No
     writer.add_license("apache-2.0")
     writer.add_languages(["en", "zh"])
     writer.add_file_type(LlamaFileType.MOSTLY_F16 if half else LlamaFileType.MOSTLY_Q8_0)
-    writer.add_sampling_temp(0.0)  # it knows one answer to a question; chance would only lead it astray
+    writer.add_sampling_temp(0.0)  # each question has one answer, so randomness can only do harm
     writer.add_sampling_penalty_repeat(1.0)
     _shape(writer, network)
     _vocabulary(writer, codec)

@@ -1,6 +1,6 @@
 """Measures how fast a loaded model is: llama-bench's runs, and the time to a first token, in a resumed session too.
 
-It measures and formats nothing: `cli.bench` does.
+How the figures are shown is up to `cli.bench`.
 """
 
 import random

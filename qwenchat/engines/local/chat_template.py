@@ -75,7 +75,7 @@ async def render(template: str, turns: Sequence[Turn], *, bos: str, eos: str, co
         text = text[: text.index(last) + len(last)]
     rendered = _rendered(text, contents)
     if len(rendered.parts) > MARKS_PER_TURN * 2 * len(turns) + 1:
-        raise _unusable(_("it repeats what was said too often"))
+        raise _unusable(_("it repeats the messages too often"))
     return rendered
 
 

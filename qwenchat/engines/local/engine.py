@@ -48,7 +48,7 @@ from qwenchat.engines.local.protocol import (
     WorkerProgress,
 )
 from qwenchat.engines.local.saved_kv import SavedKV
-from qwenchat.errors import EngineDied
+from qwenchat.errors import EngineDied, Recovery
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,10 @@ class _Loaded:
     hello: Hello
     ready: Ready
     slot: KVSlot
+
+    def format_for(self, mode: Mode) -> PromptFormat:
+        """Return how the turns of a request become its prompt."""
+        return PlainFormat() if mode is Mode.COMPLETE else self.format
 
 
 class LocalGeneration:
@@ -116,6 +120,8 @@ class LocalGeneration:
         return event
 
     async def cancel(self) -> None:
+        if self.done:
+            return
         if self._worker:
             await self._worker.cancel(self._number)
         else:  # it waits for its turn, or for the model
@@ -165,8 +171,7 @@ class LocalEngine:
 
     async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
         loaded = await self._ready()
-        prompt_format = PlainFormat() if mode is Mode.COMPLETE else loaded.format
-        each, exact = await prompt_format.each(turns)
+        each, exact = await loaded.format_for(mode).each(turns)
         number = loaded.worker.number()
         reply = await loaded.worker.ask_once(Count(number, [_wire(parts) for parts in each]))
         if isinstance(reply, Counted):
@@ -217,8 +222,9 @@ class LocalEngine:
         hello = await worker.hello()
         planned = self._planner(hello.devices)
         plan = planned.plan
-        worker.recoveries = (START_AGAIN, *with_less(plan.n_ctx, plan.gpu_layers if hello.devices else 0))
-        ready = await self._load_into(worker, planned, progress)
+        less = with_less(plan.n_ctx, plan.gpu_layers if hello.devices else 0)
+        worker.recoveries = (START_AGAIN, *less)
+        ready = await _load_into(worker, planned, progress, recoveries=(*less, OTHER_MODEL))
         prompt_format = await prompt_format_for(ready)
         info = ModelInfo(
             name=planned.name,
@@ -239,32 +245,12 @@ class LocalEngine:
             slot=KVSlot(self._saved, worker, plan, hello),
         )
 
-    async def _load_into(
-        self, worker: WorkerProcess, planned: PlannedModel, progress: Callable[[Loading], object]
-    ) -> Ready:
-        async with contextlib.aclosing(worker.ask(Load(worker.number(), planned.plan))) as replies:
-            async for reply in replies:
-                if isinstance(reply, Ready):
-                    return reply
-                if isinstance(reply, RequestFailed):
-                    less = (recovery for recovery in worker.recoveries if recovery != START_AGAIN)
-                    raise load_error(
-                        reply,
-                        name=planned.name,
-                        n_ctx=planned.plan.n_ctx,
-                        log=worker.last_lines(),
-                        recoveries=(*less, OTHER_MODEL),
-                    )
-                if isinstance(reply, WorkerProgress):
-                    progress(Loading(reply.done))
-        raise AssertionError("a worker's replies end with its death")
-
     async def _serve(self, request: Request, generation: LocalGeneration) -> None:
         """Report the events of a request when its turn has come."""
         async with self._turn:
             loaded = await self._ready()
             worker = loaded.worker
-            prompt_format = PlainFormat() if request.mode is Mode.COMPLETE else loaded.format
+            prompt_format = loaded.format_for(request.mode)
             prompt = await prompt_format.prompt(request.turns, continuing=request.mode is Mode.CONTINUE)
             number = worker.number()
             generation.started(worker, number)
@@ -282,6 +268,31 @@ class LocalEngine:
         worker, self._worker, self._loaded = self._worker, None, None
         if worker:
             await worker.close(at_once=at_once)
+
+
+async def _load_into(
+    worker: WorkerProcess,
+    planned: PlannedModel,
+    progress: Callable[[Loading], object],
+    *,
+    recoveries: tuple[Recovery, ...],
+) -> Ready:
+    """Let a worker load a model. Raises CannotLoad with the `recoveries`, and EngineDied."""
+    async with contextlib.aclosing(worker.ask(Load(worker.number(), planned.plan))) as replies:
+        async for reply in replies:
+            if isinstance(reply, Ready):
+                return reply
+            if isinstance(reply, RequestFailed):
+                raise load_error(
+                    reply,
+                    name=planned.name,
+                    n_ctx=planned.plan.n_ctx,
+                    log=worker.last_lines(),
+                    recoveries=recoveries,
+                )
+            if isinstance(reply, WorkerProgress):
+                progress(Loading(reply.done))
+    raise AssertionError("a worker's replies end with its death")
 
 
 def _wire(parts: Sequence[PromptPart]) -> list[WirePart]:

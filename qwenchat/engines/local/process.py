@@ -16,6 +16,7 @@ import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+import qwenchat
 from qwenchat.engines.local import protocol
 from qwenchat.engines.local.failures import START_AGAIN
 from qwenchat.engines.local.protocol import FRAME, Cancel, Hello, RequestFailed, RequestReply, WorkerRequest
@@ -225,7 +226,7 @@ class WorkerLog:
 
 def child_environment() -> dict[str, str]:
     """Return the environment in which a child finds this very package."""
-    package_parent = str(Path(__file__).parents[2])
+    package_parent = str(Path(qwenchat.__file__).parents[1])
     path = os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH", "")]))
     return {**os.environ, "PYTHONPATH": path, "GGML_NO_BACKTRACE": "1"}
 

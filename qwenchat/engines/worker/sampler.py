@@ -64,7 +64,7 @@ class Sampler:
         return sampler
 
     def next(self) -> int:
-        """Sample the token after the last one decoded, and take it as said."""
+        """Sample the token after the last one decoded, and accept it as part of the answer."""
         token: int = self._c.llama_sampler_sample(self._chain, self._model.ctx, -1)
         if self._grammar:
             if not self._allows(token):
@@ -74,18 +74,18 @@ class Sampler:
         return token
 
     def _allows(self, token: int) -> bool:
-        """Ask the grammar about one token: microseconds, where the whole vocabulary takes 44 ms."""
+        """Ask the grammar about one token; this takes microseconds, and the whole vocabulary 44 ms."""
         candidate = self._c.llama_token_data(token, 0.0, 0.0)
         candidates = self._c.llama_token_data_array(ctypes.pointer(candidate), 1, -1, False)
         self._c.llama_sampler_apply(self._grammar, ctypes.byref(candidates))
         return candidates.size > 0 and not math.isinf(candidates.data[0].logit)
 
     def _sample_again(self) -> int:
-        """Sample among the tokens that the grammar allows; the refused one is forgotten by the penalty."""
+        """Sample among the tokens that the grammar allows; the penalty forgets the refused one."""
         c = self._c
         c.llama_sampler_reset(self._penalty)
-        for said in self._accepted[-PENALTY_TOKENS:]:
-            c.llama_sampler_accept(self._penalty, said)
+        for accepted in self._accepted[-PENALTY_TOKENS:]:
+            c.llama_sampler_accept(self._penalty, accepted)
         strict = c.llama_sampler_chain_init(c.llama_sampler_chain_default_params())
         c.llama_sampler_chain_add(strict, c.llama_sampler_clone(self._grammar))
         c.llama_sampler_chain_add(strict, c.llama_sampler_clone(self._chain))

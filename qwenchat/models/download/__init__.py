@@ -1,1 +1,1 @@
-"""Models on their way here: planned, pulled, transferred, verified."""
+"""Downloads of models: `plan`, `pull`, `transfer`, `http` in this order; beside them `part`, `retry`, `progress`."""

@@ -35,7 +35,7 @@ from qwenchat.models.reference import (
 from qwenchat.models.sources.registry import find_source, is_folder, is_hub_address, is_offline
 from qwenchat.models.sources.source import RemoteFile, Source
 from qwenchat.models.sources.url import is_file_url
-from qwenchat.paths import at_home, is_missing
+from qwenchat.paths import expand_home, is_missing
 from qwenchat.text.safe import clean_line, safe_name
 
 _NOT_A_CHAT_MODEL = re.compile(r"mmproj|imatrix", re.IGNORECASE)
@@ -214,7 +214,7 @@ class DownloadPlanner:
 
     def _folder(self, folder: Path) -> FolderDestination:
         """Return a folder of the user's, where downloaded files lie among others."""
-        return FolderDestination(at_home(folder), DownloadRecords(self.own_folder))
+        return FolderDestination(expand_home(folder), DownloadRecords(self.own_folder))
 
 
 def _folder_name(url: str) -> str:

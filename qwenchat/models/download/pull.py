@@ -5,7 +5,6 @@ and calling it again resumes them, so that pause and resume need nothing else. E
 by one program at a time, and gets its name only after its sha256 was checked. How bytes arrive is `transfer`'s.
 """
 
-import errno
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -42,6 +41,7 @@ from qwenchat.models.download.retry import (
     SourceError,
     SourceFault,
     explain,
+    explain_disk_error,
     interrupted,
     offline,
 )
@@ -59,7 +59,7 @@ _LOCK_POLL_S = 0.2
 class PullOptions:
     """How to download, where the defaults do not fit."""
 
-    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     timeouts: Timeouts = field(default_factory=Timeouts)
     files_at_once: int = 3
     """Parts of a split model that are downloaded side by side."""
@@ -97,27 +97,18 @@ def _local_file(plan: DownloadPlan, library: Library | None) -> Path:
 
 
 def existing_copy(library: Library, file: RemoteFile, report: Report, stop: threading.Event) -> Path | None:
-    """Return a model in one file that any program here has, with the same sha256.
+    """Return where the same file lies on this machine already, whichever program downloaded it.
 
-    Files of the same size whose sha256 is not known are hashed. Raises Interrupted when stopped.
+    Raises Interrupted when stopped.
     """
     if not file.sha256:
         return None
-    same_size = [
-        model.file
-        for model in library.usable()
-        if model.header and len(model.header.parts) == 1 and model.header.file_size == file.size
-    ]
-    known = next((found.path for found in same_size if found.sha256 == file.sha256), None)
-    unhashed = [found.path for found in same_size if not found.sha256]
-    if known or not unhashed:
-        return known
-    report(Checking(file.name))
-    for path in unhashed:
-        with suppress(OSError):  # a file that can't be read is no reason not to download
-            if _sha256_unless_stopped(path, stop) == file.sha256:
-                return path
-    return None
+
+    def compute_sha256(path: Path) -> str:
+        report(Checking(file.name))
+        return _sha256_unless_stopped(path, stop)
+
+    return library.find_copy(file.size, file.sha256, compute_sha256)
 
 
 def _sha256_unless_stopped(path: Path, stop: threading.Event) -> str:
@@ -174,7 +165,7 @@ class _ModelPull:
 
     def _listed_files(self) -> list[RemoteFile]:
         repo, revision = self._plan.selection.repo, self._plan.selection.revision
-        attempts = Attempts(self._options.policy, repo, self._report, self._stop)
+        attempts = Attempts(self._options.retry_policy, repo, self._report, self._stop)
         while True:
             try:
                 return self._source.files(repo, revision)
@@ -420,7 +411,7 @@ class _FilePull:
         return Transfer(
             self.file,
             self._locate,
-            policy=options.policy,
+            retry_policy=options.retry_policy,
             timeouts=options.timeouts,
             report=shared.report,
             stop=shared.stop,
@@ -449,27 +440,8 @@ class _FilePull:
         try:
             yield
         except OSError as error:
-            raise self._explained(error) from error
-
-    def _explained(self, error: OSError) -> FileError:
-        name, folder = self.file.name, self._destination.root
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            missing = human_size(max(0, (self.size or 0) - self.done))
-            return FileError(
-                _("The disk is full: {missing} of {name} are still missing.").format(missing=missing, name=name),
-                _("What was downloaded so far is saved. Free some disk space, then run the same command again."),
-            )
-        if error.errno == errno.EFBIG:
-            return FileError(
-                _("The disk of {folder} can't hold a file as large as {name}.").format(folder=folder, name=name),
-                _("FAT32 ends at 4 GB: choose another disk with --to, or format it as exFAT."),
-            )
-        return FileError(
-            _("{name} can't be written below {folder}: {reason}.").format(
-                name=name, folder=folder, reason=error.strerror or error
-            ),
-            _("Make the folder writable, or choose another with --to or the setting hub.folder."),
-        )
+            folder, missing = self._destination.root, max(0, (self.size or 0) - self.done)
+            raise explain_disk_error(error, self.file.name, folder, missing) from error
 
 
 def _size(file: Path) -> int:

@@ -5,6 +5,7 @@ failures in `Attempts`, which follows one `RetryPolicy`. `SourceError` travels i
 the error that the user meets. Neither ever holds a URL, a header or a token: at most the name of a host.
 """
 
+import errno
 import http.client
 import random
 import socket
@@ -12,10 +13,12 @@ import ssl
 import threading
 from dataclasses import dataclass
 from enum import Enum, auto
+from pathlib import Path
 
-from qwenchat.errors import Interrupted, NetworkError, NotFound, QwenchatError
+from qwenchat.errors import FileError, Interrupted, NetworkError, NotFound, QwenchatError
 from qwenchat.i18n import _
 from qwenchat.models.download.progress import Report, Retrying
+from qwenchat.text.safe import human_size
 
 
 class SourceFault(Enum):
@@ -204,6 +207,28 @@ def explain(error: SourceError, subject: str) -> QwenchatError:
     fields = {"subject": subject, "host": error.host or subject, "status": error.status, "detail": error.detail}
     kind: type[QwenchatError] = NotFound if error.fault in _NOT_FOUND else NetworkError
     return kind(message.format(**fields), hint.format(**fields))
+
+
+def explain_disk_error(error: OSError, name: str, folder: Path, missing: int) -> FileError:
+    """Return the error for a disk that refuses a file; `missing` is in bytes, 0 where it is not known."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return FileError(
+            _("The disk is full: {missing} of {name} are still missing.").format(
+                missing=human_size(missing), name=name
+            ),
+            _("What was downloaded so far is saved. Free some disk space, then run the same command again."),
+        )
+    if error.errno == errno.EFBIG:
+        return FileError(
+            _("The disk of {folder} can't hold a file as large as {name}.").format(folder=folder, name=name),
+            _("FAT32 ends at 4 GB: choose another disk with --to, or format it as exFAT."),
+        )
+    return FileError(
+        _("{name} can't be written below {folder}: {reason}.").format(
+            name=name, folder=folder, reason=error.strerror or error
+        ),
+        _("Make the folder writable, or choose another with --to or the setting hub.folder."),
+    )
 
 
 def offline(subject: str) -> QwenchatError:

@@ -28,7 +28,7 @@ class Transfer:
         file: RemoteFile,
         locate: Callable[[], Location],
         *,
-        policy: RetryPolicy,
+        retry_policy: RetryPolicy,
         timeouts: Timeouts,
         report: Report,
         stop: threading.Event,
@@ -40,7 +40,7 @@ class Transfer:
         self.commit = ""
         """The full id of the revision, where the source says it."""
         self._file, self._locate = file, locate
-        self._policy, self._timeouts, self._report, self._stop = policy, timeouts, report, stop
+        self._retry_policy, self._timeouts, self._report, self._stop = retry_policy, timeouts, report, stop
         self._body: http.Body | FileBody | None = None
         self._validator = ""
         """Of the bytes in the part file, for `If-Range`; used only where no sha256 will prove the result."""
@@ -80,7 +80,7 @@ class Transfer:
             raise interrupted()
 
     def _receive_all(self, part_file: PartFile) -> None:
-        attempts = Attempts(self._policy, self._file.name, self._report, self._stop)
+        attempts = Attempts(self._retry_policy, self._file.name, self._report, self._stop)
         while self.size is None or part_file.size != self.size:
             before = part_file.size
             try:

@@ -14,7 +14,7 @@ from qwenchat.models.sources.folder import FolderSource
 from qwenchat.models.sources.modelscope import ModelScopeSource
 from qwenchat.models.sources.source import Source
 from qwenchat.models.sources.url import UrlSource, is_file_url
-from qwenchat.paths import at_home
+from qwenchat.paths import expand_home
 
 _TRUE = frozenset({"1", "on", "yes", "true"})
 
@@ -29,7 +29,7 @@ def is_folder(text: str) -> bool:
     """Return whether a source is a folder, which works offline too. Whether it can be read shows later."""
     looks_like_path = "://" not in text and ("/" in text or "\\" in text)
     try:
-        return text.startswith("file:") or (looks_like_path and at_home(text).is_dir())
+        return text.startswith("file:") or (looks_like_path and expand_home(text).is_dir())
     except OSError:
         return True
 
@@ -69,4 +69,4 @@ def _folder(text: str) -> Path:
     path = text.removeprefix("file:")
     if path.startswith("//"):
         path = unquote(urlsplit(text).path)
-    return at_home(path)
+    return expand_home(path)

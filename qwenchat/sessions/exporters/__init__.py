@@ -1,7 +1,7 @@
-"""The formats that conversations are written in, one file each: to add one, copy a file and change it.
+"""The formats that sessions are exported in, one file each: to add one, copy a file and change it.
 
 A format is the `FORMAT` of its module. It turns archives into pieces of text, reads nothing but the archives, and
-knows nothing of files: where the text goes is `sessions.destination`'s.
+knows nothing of files: where the text goes is decided in `sessions.export_destination`.
 """
 
 import importlib
@@ -15,14 +15,14 @@ from qwenchat.sessions.archive import Archive
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
-    """A way to write conversations."""
+class ExportFormat:
+    """A way to write sessions."""
 
     name: str
     suffix: str
     """Of a file's name, with its dot."""
     many: bool
-    """Whether several conversations can stand in one text."""
+    """Whether several sessions can stand in one text."""
     write: Callable[[Iterable[Archive], bool], Iterator[str]]
     """Archives in `normal` form -> pieces of text; True asks for all branches, not only the one being read."""
 
@@ -32,12 +32,12 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def named(name: str) -> Format:
+def named(name: str) -> ExportFormat:
     """Return a format. Raises WrongUse for an unknown one."""
     if name not in names():
         raise WrongUse(
             _("There is no format {name}.").format(name=name),
             _("Choose one of {names}.").format(names=", ".join(names())),
         )
-    found: Format = importlib.import_module(f"{__name__}.{name}").FORMAT
+    found: ExportFormat = importlib.import_module(f"{__name__}.{name}").FORMAT
     return found

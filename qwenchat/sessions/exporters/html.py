@@ -1,13 +1,10 @@
 """One page that needs nothing else: to read in any browser, to print, to send.
 
-It has no script and loads nothing; its policy forbids a browser both, should a hole ever be found. Colours follow the
-reader's light or dark setting.
-
-Messages' Markdown as HTML that can do no harm: CommonMark with tables and strikethrough, code highlighted.
-
-Raw HTML is shown, not obeyed; nothing is loaded from anywhere; only links to the web and to mail stay alive. Two
-things that models write and CommonMark spoils are kept: emphasis that touches Chinese, and TeX formulas, which stay
-as they were written.
+It has no script and loads nothing, and its policy forbids a browser both, should a hole ever be found. Colours follow
+the reader's light or dark setting. Answers are CommonMark with tables and strikethrough, code highlighted. Raw HTML is
+shown as text, and only links to the web and to mail stay links. Two things that models write and CommonMark spoils are
+preserved: emphasis that touches Chinese, and TeX formulas, which stay as they were written. Reasoning and tools are
+folded.
 """
 
 import re
@@ -25,12 +22,22 @@ from pygments.formatters.html import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
-from qwenchat.chat.message import Attachment, Role
+from qwenchat.chat.message import Attachment, Part, Reasoning, Role, Text, ToolCall
 from qwenchat.i18n import _
 from qwenchat.sessions.archive import Archive
-from qwenchat.sessions.exporters import Format
-from qwenchat.sessions.reading_order import Entry, attached, entries, model_of, notes, speaker, title_of, when
-from qwenchat.text.safe import clean, worth_colouring
+from qwenchat.sessions.exporters import ExportFormat
+from qwenchat.sessions.reading_order import (
+    OrderedMessage,
+    attached,
+    model_of,
+    notes,
+    ordered,
+    part_label,
+    speaker,
+    title_of,
+    when,
+)
+from qwenchat.text.safe import can_highlight, clean
 
 LIGHT, DARK = "default", "github-dark"
 """The names of pygments' styles."""
@@ -47,17 +54,17 @@ _CJK = re.compile(
 )
 
 
-class _Parser(MarkdownIt):
-    """A parser to which no other link is one."""
+class _SafeMarkdown(MarkdownIt):
+    """A parser that makes links of addresses on the web and of mail alone."""
 
     def validateLink(self, url: str) -> bool:  # noqa: N802 - markdown-it's name
         return bool(_LIVE_LINK.match(url))
 
 
-def answers() -> MarkdownIt:
+def answer_parser() -> MarkdownIt:
     """Return the parser and renderer for what a model wrote."""
     options = {"html": False, "xhtmlOut": False, "highlight": highlighted}
-    markdown = _Parser("commonmark", options).enable(["table", "strikethrough"])
+    markdown = _SafeMarkdown("commonmark", options).enable(["table", "strikethrough"])
     markdown.inline.ruler.at("emphasis", _emphasis)
     markdown.inline.ruler.before("escape", "formula", _formula)
     markdown.add_render_rule("formula", _shown_formula)
@@ -65,19 +72,19 @@ def answers() -> MarkdownIt:
     return markdown
 
 
-def questions() -> MarkdownIt:
-    """Return the parser and renderer for what a person typed, where only fenced code is mark-up."""
-    return _Parser("zero", {"html": False, "highlight": highlighted}).enable("fence")
+def question_parser() -> MarkdownIt:
+    """Return the parser and renderer for what a user typed, where only fenced code is mark-up."""
+    return _SafeMarkdown("zero", {"html": False, "highlight": highlighted}).enable("fence")
 
 
 def answer_html(text: str, markdown: MarkdownIt) -> str:
-    """Return an answer as HTML; `markdown` is from `answers`."""
+    """Return an answer as HTML; `markdown` is from `answer_parser`."""
     text = clean(text)
     return _as_typed(text) if len(text) > LONGEST else _rendered(markdown.parse(text), markdown)
 
 
 def question_html(text: str, markdown: MarkdownIt) -> str:
-    """Return a question as HTML, its fences as code and all else as it was typed; `markdown` is from `questions`."""
+    """Return a question as HTML, its fences as code and all else as typed; `markdown` is from `question_parser`."""
     text = clean(text)
     if len(text) > LONGEST:
         return _as_typed(text)
@@ -104,7 +111,7 @@ def highlighted(code: str, language: str, _attributes: str = "") -> str:
 
     It is only escaped where the language is unknown or colouring it could take long.
     """
-    if not worth_colouring(code):
+    if not can_highlight(code):
         return escape(code)
     try:
         lexer = get_lexer_by_name(language, stripnl=False)
@@ -168,20 +175,31 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-
 
 
 def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
-    """Yield each conversation as a page, a message at a time."""
-    asked, answered = questions(), answers()
+    """Yield each session as a page, a message at a time."""
+    asked, answered = question_parser(), answer_parser()
     for archive in archives:
         yield _head(archive)
         if archive.session.system:
             words = question_html(archive.session.system, asked)
             yield _article("system", "system", escape(_("System prompt")), words)
-        for place, entry in enumerate(entries(archive, all_branches), 1):
+        for position, entry in enumerate(ordered(archive, all_branches), 1):
             if entry.message.role is Role.USER:
                 words = question_html(entry.message.text, asked)
             else:
-                words = answer_html(entry.message.text, answered)
-            yield _message(place, entry, words)
+                words = "".join(_part(part, answered) for part in entry.message.parts)
+            yield _message(position, entry, words)
         yield "</main>\n</body>\n</html>\n"
+
+
+def _part(part: Part, answered: MarkdownIt) -> str:
+    if isinstance(part, Text):
+        return answer_html(part.text, answered)
+    if isinstance(part, Reasoning):
+        body = answer_html(part.text, answered)
+    else:
+        words = part.arguments if isinstance(part, ToolCall) else part.text
+        body = f"<pre>{escape(clean(words))}</pre>\n"
+    return f"<details>\n<summary>{escape(part_label(part))}</summary>\n{body}</details>\n"
 
 
 def _head(archive: Archive) -> str:
@@ -200,12 +218,12 @@ def _head(archive: Archive) -> str:
     )
 
 
-def _message(place: int, entry: Entry, words: str) -> str:
+def _message(position: int, entry: OrderedMessage, words: str) -> str:
     heading = f'{escape(speaker(entry))}<span class="notes">{escape(notes(entry))}</span>'
     if entry.follows:
         heading = f'<a href="#m{entry.follows}">↑</a> {heading}'
     files_above = "".join(_attachment(attachment) for attachment in entry.message.attachments)
-    return _article(f"m{place}", entry.message.role, heading, words, files_above)
+    return _article(f"m{position}", entry.message.role, heading, words, files_above)
 
 
 def _article(anchor: str, kind: str, heading: str, words: str, above: str = "") -> str:
@@ -220,4 +238,4 @@ def _attachment(attachment: Attachment) -> str:
     return f"<details open>\n<summary>{escape(name)}</summary>\n<pre>{escape(text)}</pre>\n</details>\n"
 
 
-FORMAT = Format("html", ".html", many=False, write=write)
+FORMAT = ExportFormat("html", ".html", many=False, write=write)

@@ -1,29 +1,45 @@
-"""Everything there is, to be read back by `importers.qwenchat`: all branches, attachments, token ids, timings.
+"""Everything there is, to be read back by `importers.qwenchat`: all branches, parts, attachments, token ids, timings.
 
-A file is an array with one object a conversation and one line a message, described by `json.schema.json`. The same
-conversation always gives the same bytes. `VERSION` grows when a reader of the old one would misread the new one.
+A file is an array with one object a session and one line a message, described by `json.schema.json`. The same session
+always gives the same bytes. `VERSION` grows when a reader of the old one would misread the new one: since version 2
+a message has `parts`, where version 1 had `text` and `token_ids`.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from typing import Any
 
-from qwenchat.sessions.archive import Archive, json_text
-from qwenchat.sessions.exporters import Format
+from qwenchat.chat.message import Message, Part
+from qwenchat.sessions.archive import PART_TYPES, Archive, json_text
+from qwenchat.sessions.exporters import ExportFormat
 
-VERSION = 1
+VERSION = 2
+
+_KINDS = {part_type: kind for kind, part_type in PART_TYPES.items()}
 
 
 def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
-    """Yield the array. `all_branches` changes nothing: a format that keeps everything keeps every branch."""
+    """Yield the array. `all_branches` changes nothing: this format always has every branch."""
     opening = "[\n"
     for archive in archives:
         yield f'{opening}{{"format":"qwenchat","version":{VERSION},"session":{json_text(archive.session)},"messages":['
         comma = "\n"
         for message in archive.messages:
-            yield comma + json_text(message)
+            yield comma + json_text(_record(message))
             comma = ",\n"
         yield "]}"
         opening = ",\n"
     yield "[]\n" if opening == "[\n" else "\n]\n"
 
 
-FORMAT = Format("json", ".json", many=True, write=write)
+def _record(message: Message) -> dict[str, Any]:
+    """Return a message as an object, each part with its `kind`."""
+    return {**_values(message), "parts": [{"kind": _KINDS[type(part)], **_values(part)} for part in message.parts]}
+
+
+def _values(value: Message | Part) -> dict[str, Any]:
+    """Return the fields of a message or part, not copied: there may be thousands of token ids."""
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+FORMAT = ExportFormat("json", ".json", many=True, write=write)

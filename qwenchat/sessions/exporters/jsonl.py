@@ -1,21 +1,54 @@
-"""OpenAI's chat `messages`, one conversation a line: what fine-tuning services and most scripts read.
+"""OpenAI's chat `messages`, one session a line: what fine-tuning services and most scripts read.
 
-A question stands as the model read it, attached files before its words. Dates, titles and models have no place in
-this format. With all branches, each branch is a line of its own.
+A question stands as the model read it, attached files before its words. Calls of tools and what they returned stand in
+their own messages. Reasoning, dates, titles and models have no place in this format. With all branches, each branch is
+a line of its own.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
+from qwenchat.chat.message import Text, ToolCall, ToolResult
 from qwenchat.sessions.archive import Archive, json_text
-from qwenchat.sessions.exporters import Format
-from qwenchat.sessions.reading_order import dialogues
+from qwenchat.sessions.exporters import ExportFormat
+from qwenchat.sessions.reading_order import DialogueTurn, dialogues
 
 
 def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
     """Yield a line for each branch."""
     for archive in archives:
         for turns in dialogues(archive, all_branches):
-            yield json_text({"messages": [{"role": turn.role, "content": turn.text} for turn in turns]}) + "\n"
+            yield json_text({"messages": [message for turn in turns for message in _messages(turn)]}) + "\n"
 
 
-FORMAT = Format("jsonl", ".jsonl", many=True, write=write)
+def _messages(turn: DialogueTurn) -> Iterator[dict[str, Any]]:
+    if not any(isinstance(part, ToolCall | ToolResult) for part in turn.parts):
+        yield {"role": turn.role, "content": turn.text}
+        return
+    texts: list[str] = []
+    calls: list[ToolCall] = []
+    for part in turn.parts:
+        if (texts or calls) and (isinstance(part, ToolResult) or (calls and isinstance(part, Text))):
+            yield _answer(texts, calls)
+            texts, calls = [], []
+        if isinstance(part, ToolResult):
+            yield {"role": "tool", "tool_call_id": part.call_id, "content": part.text}
+        elif isinstance(part, ToolCall):
+            calls.append(part)
+        elif isinstance(part, Text) and part.text:
+            texts.append(part.text)
+    if texts or calls:
+        yield _answer(texts, calls)
+
+
+def _answer(texts: list[str], calls: list[ToolCall]) -> dict[str, Any]:
+    answer: dict[str, Any] = {"role": "assistant", "content": "\n\n".join(texts)}
+    if calls:
+        answer["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in calls
+        ]
+    return answer
+
+
+FORMAT = ExportFormat("jsonl", ".jsonl", many=True, write=write)

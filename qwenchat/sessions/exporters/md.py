@@ -2,7 +2,8 @@
 
 Whatever a message holds, it stays below its own heading: headings inside it go two levels down, so that none passes
 for a turn, a fence or an HTML block that it leaves open is closed or disarmed before the next turn, and it defines no
-link: a definition holds for the whole document and would turn others' words into links.
+link: a definition holds for the whole document and would turn others' words into links. Reasoning is a quotation,
+calls of tools and what they returned are fenced.
 """
 
 import re
@@ -13,11 +14,12 @@ from typing import Any
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from qwenchat.chat.message import Message, Reasoning, Text, ToolCall
 from qwenchat.i18n import _
 from qwenchat.sessions.archive import Archive, json_text
-from qwenchat.sessions.exporters import Format
-from qwenchat.sessions.reading_order import attached, entries, model_of, moment, notes, speaker, title_of
-from qwenchat.text.safe import clean
+from qwenchat.sessions.exporters import ExportFormat
+from qwenchat.sessions.reading_order import attached, model_of, moment, notes, ordered, part_label, speaker, title_of
+from qwenchat.text.safe import clean, fenced
 
 _ACTIVE = re.compile(r"[\\`*\[\]<>&~$|]|(?<!\w)_|_(?!\w)|#+$")
 """What could be mark-up within one line."""
@@ -26,7 +28,7 @@ _OPENER = re.compile(r"^([ \t>]*)<(?=[!?]|script|pre|style|textarea)", re.IGNORE
 
 
 def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
-    """Yield each conversation, a message at a time."""
+    """Yield each session, a message at a time."""
     blocks = MarkdownIt("commonmark").disable("inline")
     for archive in archives:
         yield _front_matter(archive)
@@ -34,15 +36,27 @@ def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
         if archive.session.system:
             label = _("System prompt")
             yield f"\n## {_plain(label)}\n\n{contained(archive.session.system, blocks)}\n"
-        for entry in entries(archive, all_branches):
+        for entry in ordered(archive, all_branches):
             yield f"\n## {_plain(speaker(entry))}\n\n*{_plain(notes(entry))}*\n"
             for attachment in entry.message.attachments:
                 name, text = attached(attachment)
                 label = _("Attached:")
                 yield f"\n**{_plain(label)}** {_plain(name)}\n"
                 yield f"\n{fenced(text)}\n" if text else ""
-            if entry.message.text:
-                yield f"\n{contained(entry.message.text, blocks)}\n"
+            yield from _body(entry.message, blocks)
+
+
+def _body(message: Message, blocks: MarkdownIt) -> Iterator[str]:
+    for part in message.parts:
+        label = f"**{_plain(part_label(part))}**"
+        if isinstance(part, Text):
+            yield f"\n{contained(part.text, blocks)}\n" if part.text else ""
+        elif isinstance(part, Reasoning):
+            lines = [label, "", *contained(part.text, blocks).split("\n")]
+            yield "\n" + "\n".join(f"> {line}".rstrip() for line in lines) + "\n"
+        else:
+            words = part.arguments if isinstance(part, ToolCall) else part.text
+            yield f"\n{label}\n\n{fenced(clean(words))}\n"
 
 
 def contained(text: str, blocks: MarkdownIt) -> str:
@@ -62,13 +76,6 @@ def contained(text: str, blocks: MarkdownIt) -> str:
         else:
             text = _closed(lines, [token for token in tokens if token.level == 0][-1])
     return fenced(text)
-
-
-def fenced(text: str) -> str:
-    """Return text in a fence longer than any inside it."""
-    longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
-    fence = "`" * (longest + 1)
-    return f"{fence}\n{text.rstrip()}\n{fence}"
 
 
 def _definitions(env: dict[str, Any]) -> set[int]:
@@ -121,4 +128,4 @@ def _plain(line: str) -> str:
     return _ACTIVE.sub(lambda found: "\\" + found[0], line)
 
 
-FORMAT = Format("md", ".md", many=False, write=write)
+FORMAT = ExportFormat("md", ".md", many=False, write=write)

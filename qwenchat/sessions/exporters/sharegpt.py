@@ -2,16 +2,21 @@
 
 Its data set's description needs `"formatting": "sharegpt"` and `"columns": {"messages": "conversations", "system":
 "system"}`. It passes over a conversation that does not go question, answer, question, answer; so turns in a row by
-one speaker are joined, and an answer without a question or a question without an answer is left out at the ends.
+one speaker are joined, and an answer without a question or a question without an answer is left out at the ends. A call
+of a tool is an answer (`function_call`) and what it returned a question (`observation`): they come in pairs before the
+text of their answer, and a call without a result is left out. So is reasoning.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from typing import Any
 
-from qwenchat.chat.prompt import Turn
+import msgspec
+
+from qwenchat.chat.message import ToolCall, ToolResult
 from qwenchat.sessions.archive import Archive, json_text
-from qwenchat.sessions.exporters import Format
-from qwenchat.sessions.reading_order import dialogues
+from qwenchat.sessions.exporters import ExportFormat
+from qwenchat.sessions.reading_order import DialogueTurn, dialogues
 
 
 def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
@@ -27,15 +32,39 @@ def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
     yield "[]\n" if opening == "[\n" else "\n]\n"
 
 
-def _in_pairs(turns: Sequence[Turn]) -> list[dict[str, str]]:
-    joined = [
-        {"from": "human" if role == "user" else "gpt", "value": "\n\n".join(turn.text for turn in run)}
-        for role, run in groupby(turns, lambda turn: turn.role)
-        if role != "system"
-    ]
-    if joined and joined[0]["from"] == "gpt":
-        joined = joined[1:]
-    return joined[: len(joined) // 2 * 2]
+def _in_pairs(turns: Sequence[DialogueTurn]) -> list[dict[str, str]]:
+    entries: list[dict[str, str]] = []
+    for role, group in groupby(turns, lambda turn: turn.role):
+        if role == "user":
+            entries.append(_entry("human", "\n\n".join(turn.text for turn in group)))
+        elif role == "assistant" and entries:
+            entries += _answer(list(group))
+    return entries[: len(entries) // 2 * 2]
 
 
-FORMAT = Format("sharegpt", ".sharegpt.json", many=True, write=write)
+def _answer(turns: Sequence[DialogueTurn]) -> list[dict[str, str]]:
+    """Return answers in a row as entries, which end with one of the model."""
+    parts = [part for turn in turns for part in turn.parts]
+    results = {part.call_id: part for part in parts if isinstance(part, ToolResult)}
+    entries: list[dict[str, str]] = []
+    for part in parts:
+        if isinstance(part, ToolCall) and (result := results.pop(part.id, None)):
+            call = {"name": part.name, "arguments": _arguments(part)}
+            entries += [_entry("function_call", json_text(call)), _entry("observation", result.text)]
+    text = "\n\n".join(turn.text for turn in turns if turn.text)
+    return [*entries, _entry("gpt", text)] if text else entries[:-1]
+
+
+def _arguments(call: ToolCall) -> Any:
+    """Return the arguments as JSON, or as text where they are none."""
+    try:
+        return msgspec.json.decode(call.arguments)
+    except (msgspec.DecodeError, RecursionError):
+        return call.arguments
+
+
+def _entry(speaker: str, value: str) -> dict[str, str]:
+    return {"from": speaker, "value": value}
+
+
+FORMAT = ExportFormat("sharegpt", ".sharegpt.json", many=True, write=write)

@@ -1,34 +1,49 @@
-"""Plain text for any reader: who speaks between two lines, words as they are, no mark-up."""
+"""Plain text for any reader: who speaks between two lines, words as they are, no mark-up.
+
+Reasoning and tools are indented below their label.
+"""
 
 from collections.abc import Iterable, Iterator
 from textwrap import indent
 
+from qwenchat.chat.message import Message, Part, Text, ToolCall
 from qwenchat.i18n import _
 from qwenchat.sessions.archive import Archive
-from qwenchat.sessions.exporters import Format
-from qwenchat.sessions.reading_order import attached, entries, model_of, notes, speaker, title_of, when
+from qwenchat.sessions.exporters import ExportFormat
+from qwenchat.sessions.reading_order import attached, model_of, notes, ordered, part_label, speaker, title_of, when
 from qwenchat.text.safe import clean, clean_line
 
 _RULE = "─" * 72
 
 
 def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
-    """Yield each conversation, a message at a time."""
+    """Yield each session, a message at a time."""
     for archive in archives:
         session = archive.session
         facts = (f"{when(session.created)} – {when(session.updated)}", model_of(archive), ", ".join(session.tags))
         yield f"{title_of(archive)}\n{clean_line(' · '.join(filter(None, facts)), 1000)}\n"
         if session.system:
             yield _block(_("System prompt"), session.system)
-        for entry in entries(archive, all_branches):
-            yield _block(f"{speaker(entry)} · {notes(entry)}", entry.message.text)
+        for entry in ordered(archive, all_branches):
+            yield _block(f"{speaker(entry)} · {notes(entry)}", _words(entry.message))
             for attachment in entry.message.attachments:
                 name, text = attached(attachment)
                 yield f"\n[{name}]\n\n{indent(text.rstrip(), '    ')}\n"
+
+
+def _words(message: Message) -> str:
+    return "\n\n".join(filter(None, map(_part, message.parts)))
+
+
+def _part(part: Part) -> str:
+    if isinstance(part, Text):
+        return part.text
+    words = part.arguments if isinstance(part, ToolCall) else part.text
+    return f"[{part_label(part)}]\n\n{indent(clean(words).strip(chr(10)), '    ')}"
 
 
 def _block(heading: str, text: str) -> str:
     return f"\n{_RULE}\n{heading}\n{_RULE}\n\n{clean(text).strip(chr(10))}\n"
 
 
-FORMAT = Format("txt", ".txt", many=False, write=write)
+FORMAT = ExportFormat("txt", ".txt", many=False, write=write)

@@ -1,7 +1,7 @@
-"""The formats that conversations are read from, one file each: to add one, copy a file and change it.
+"""The formats that sessions are imported from, one file each: to add one, copy a file and change it.
 
-A format is the `FORMAT` of its module. It knows its records when it sees them, whatever the file is called, and makes
-an archive of each. What it can't make sense of it says of that record alone: the rest of the file goes in.
+A format is the `FORMAT` of its module. It recognises its records, whatever the file is called, and makes an archive of
+each. A record that it can't read is reported with its place, and the rest of the file is imported.
 """
 
 import importlib
@@ -19,15 +19,15 @@ from qwenchat.sessions.records import Record
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
-    """A way to read conversations."""
+class ImportFormat:
+    """A way to read sessions."""
 
     name: str
-    """As people know it."""
+    """As users know it."""
     knows: Callable[[dict[str, Any]], bool]
     """Whether a record is of this format; no two formats know the same record."""
     read: Callable[[dict[str, Any], int], Archive | None]
-    """A record and its file's time (Unix ms) -> an archive; None where nothing was said. Raises BadRecord."""
+    """A record and its file's time (Unix ms) -> an archive; None for a chat without words. Raises BadRecord."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +40,24 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a file holds."""
+    """What was read of a file."""
 
     archives: tuple[Archive, ...]
     problems: tuple[Problem, ...]
     formats: tuple[str, ...]
     """Names of the formats met."""
     empty: int
-    """Conversations without a word."""
+    """Chats without words."""
 
 
-def formats() -> list[Format]:
+def formats() -> list[ImportFormat]:
     """Return every format."""
     modules = sorted(module.name for module in pkgutil.iter_modules(__path__))
     return [importlib.import_module(f"{__name__}.{name}").FORMAT for name in modules]
 
 
 def read(records: Iterable[Record]) -> Reading:
-    """Make archives of a file's records. Raises FileError where not one of them is a conversation."""
+    """Make archives of a file's records. Raises FileError where none of them is a chat."""
     known = formats()
     archives: list[Archive] = []
     owners: dict[str, str] = {}
@@ -79,7 +79,7 @@ def read(records: Iterable[Record]) -> Reading:
     if problems and not met:
         first = problems[0]
         raise FileError(
-            _("It holds no conversation; {place}: {reason}.").format(place=first.place, reason=first.reason),
+            _("It has no chat; {place}: {reason}.").format(place=first.place, reason=first.reason),
             _("Formats known: {names}.").format(names=", ".join(form.name for form in known)),
         )
     return Reading(tuple(archives), tuple(problems), tuple(met), empty)
@@ -89,14 +89,14 @@ def _check_owners(archive: Archive | None, owners: dict[str, str]) -> None:
     """Note which session each message belongs to. Raises BadRecord when another one has it already."""
     for message in archive.messages if archive else ():
         if owners.setdefault(message.id, message.session) != message.session:
-            raise BadRecord(_("a message of another conversation has the same id"))
+            raise BadRecord(_("a message of another chat has the same id"))
 
 
-def _read_one(record: Record, known: list[Format]) -> tuple[Format, Archive | None]:
+def _read_one(record: Record, known: list[ImportFormat]) -> tuple[ImportFormat, Archive | None]:
     value = record.value()
     form = next((form for form in known if isinstance(value, dict) and form.knows(value)), None)
     if form is None:
-        raise BadRecord(_("it is not a conversation in a known format"))
+        raise BadRecord(_("it is not a chat in a known format"))
     try:
         archive = form.read(value, record.modified)
         return form, archive and normal(check(archive))

@@ -1,7 +1,7 @@
 """ChatGPT's own export: `conversations.json`, alone or in its zip, with every branch.
 
-Hidden nodes, tools, the model's notes to itself and its calls of tools are passed over. A picture leaves its kind in
-brackets.
+Hidden nodes, tools, the model's notes to itself and its calls of tools are left out: their forms change from year to
+year. A picture leaves its kind in brackets.
 """
 
 from typing import Any
@@ -9,38 +9,38 @@ from typing import Any
 import msgspec
 
 from qwenchat.sessions.archive import Archive
-from qwenchat.sessions.foreign import Conversation, Node, archive_of, role_of, unix_ms, words
-from qwenchat.sessions.importers import Format
+from qwenchat.sessions.conversion import ForeignChat, ForeignNode, archive_of, role_of, spoken_parts, unix_ms, words
+from qwenchat.sessions.importers import ImportFormat
 
 _SPOKEN = ("text", "multimodal_text", "code")
-"""Kinds of content that a person reads as an answer; `code` only where it is addressed to the person."""
+"""Kinds of content that a user reads as an answer; `code` only where it is addressed to the user."""
 
 
-class _Author(msgspec.Struct):
+class _ChatGPTAuthor(msgspec.Struct):
     role: str
 
 
-class _Content(msgspec.Struct):
+class _ChatGPTContent(msgspec.Struct):
     content_type: str = "text"
     parts: list[Any] | None = None
     text: str | None = None
 
 
-class _Message(msgspec.Struct):
-    author: _Author
-    content: _Content | None = None
+class _ChatGPTMessage(msgspec.Struct):
+    author: _ChatGPTAuthor
+    content: _ChatGPTContent | None = None
     create_time: Any = None
     recipient: str | None = None
     metadata: dict[str, Any] | None = None
 
 
-class _Node(msgspec.Struct):
-    message: _Message | None = None
+class _ChatGPTNode(msgspec.Struct):
+    message: _ChatGPTMessage | None = None
     parent: str | None = None
 
 
-class _Conversation(msgspec.Struct):
-    mapping: dict[str, _Node]
+class _ChatGPTChat(msgspec.Struct):
+    mapping: dict[str, _ChatGPTNode]
     title: str | None = None
     create_time: Any = None
     update_time: Any = None
@@ -51,16 +51,16 @@ class _Conversation(msgspec.Struct):
 
 
 def knows(record: dict[str, Any]) -> bool:
-    """Tell it by `mapping`."""
+    """Return whether a record has a `mapping`."""
     return isinstance(record.get("mapping"), dict)
 
 
 def read(record: dict[str, Any], modified: int) -> Archive | None:
     """Return the archive with all branches."""
-    found = msgspec.convert(record, _Conversation)
+    found = msgspec.convert(record, _ChatGPTChat)
     key = found.conversation_id or found.id or next(iter(found.mapping), "")
     return archive_of(
-        Conversation(
+        ForeignChat(
             "chatgpt",
             key,
             {name: _node(node) for name, node in found.mapping.items()},
@@ -75,33 +75,34 @@ def read(record: dict[str, Any], modified: int) -> Archive | None:
     )
 
 
-def _node(node: _Node) -> Node:
+def _node(node: _ChatGPTNode) -> ForeignNode:
     message = node.message
     if message is None or not _is_spoken(message):
-        return Node(node.parent, None, "")
+        return ForeignNode(node.parent, None, ())
     model = (message.metadata or {}).get("model_slug")
-    return Node(
+    role = role_of(message.author.role)
+    return ForeignNode(
         node.parent,
-        role_of(message.author.role),
-        _text(message),
+        role,
+        spoken_parts(role, _text(message)),
         unix_ms(message.create_time),
         model if isinstance(model, str) else "",
     )
 
 
-def _is_spoken(message: _Message) -> bool:
+def _is_spoken(message: _ChatGPTMessage) -> bool:
     hidden = (message.metadata or {}).get("is_visually_hidden_from_conversation")
     kind = message.content.content_type if message.content else ""
     return not hidden and kind in _SPOKEN and message.recipient in (None, "all")
 
 
-def _system(message: _Message | None) -> str:
+def _system(message: _ChatGPTMessage | None) -> str:
     return _text(message) if message and message.author.role == "system" and _is_spoken(message) else ""
 
 
-def _text(message: _Message) -> str:
+def _text(message: _ChatGPTMessage) -> str:
     content = message.content
     return "" if content is None else words(content.parts) or content.text or ""
 
 
-FORMAT = Format("ChatGPT", knows, read)
+FORMAT = ImportFormat("ChatGPT", knows, read)

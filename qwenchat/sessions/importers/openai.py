@@ -1,36 +1,67 @@
-"""OpenAI's chat `messages`, as requests and fine-tuning files hold them, one conversation a line or in an array."""
+"""OpenAI's chat `messages`, as requests and fine-tuning files hold them, one chat a line or in an array.
+
+Calls of tools and what they returned are parts of the answer; so is `reasoning_content`, which DeepSeek's service and
+vLLM write beside `content`.
+"""
 
 from typing import Any
 
 import msgspec
 
+from qwenchat.chat.message import Part, Reasoning, Role, ToolResult
 from qwenchat.sessions.archive import Archive
-from qwenchat.sessions.foreign import linear, words
-from qwenchat.sessions.importers import Format
+from qwenchat.sessions.conversion import LinearTurn, linear, spoken_parts, tool_call, words
+from qwenchat.sessions.importers import ImportFormat
 
 _ROLES = {"developer": "system"}
 
 
-class _Message(msgspec.Struct):
+class _OpenAIMessage(msgspec.Struct):
     role: str
     content: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    """What other services call `reasoning_content`."""
+    tool_calls: Any = None
+    tool_call_id: Any = None
+    name: Any = None
 
 
-class _Conversation(msgspec.Struct):
-    messages: list[_Message]
+class _OpenAIChat(msgspec.Struct):
+    messages: list[_OpenAIMessage]
     title: Any = ""
 
 
 def knows(record: dict[str, Any]) -> bool:
-    """Tell it by `messages` without the tree that other formats have beside it."""
+    """Return whether a record has `messages` without the tree that other formats have beside it."""
     return isinstance(record.get("messages"), list) and not {"history", "format", "mapping"} & record.keys()
 
 
 def read(record: dict[str, Any], modified: int) -> Archive | None:
-    """Return the archive; tools and their calls are passed over."""
-    found = msgspec.convert(record, _Conversation)
-    turns = [(_ROLES.get(message.role, message.role), words(message.content)) for message in found.messages]
+    """Return the archive."""
+    found = msgspec.convert(record, _OpenAIChat)
+    tools: dict[str, str] = {}
+    turns = [_turn(message, tools) for message in found.messages]
     return linear("openai", turns, modified, found.title if isinstance(found.title, str) else "")
 
 
-FORMAT = Format("OpenAI messages", knows, read)
+def _turn(message: _OpenAIMessage, tools: dict[str, str]) -> LinearTurn:
+    """Return a turn; `tools` are the names of the tools by the ids of the calls so far, and grow."""
+    role, text = _ROLES.get(message.role, message.role), words(message.content)
+    if role == "tool":
+        call_id = message.tool_call_id if isinstance(message.tool_call_id, str) else ""
+        name = message.name if isinstance(message.name, str) else tools.get(call_id, "")
+        return LinearTurn(role, text, (ToolResult(call_id, name, text),))
+    if role != Role.ASSISTANT:
+        return LinearTurn(role, text)
+    reasoning = message.reasoning_content or message.reasoning
+    parts: list[Part] = [Reasoning(reasoning)] if isinstance(reasoning, str) and reasoning else []
+    parts += spoken_parts(Role.ASSISTANT, text)
+    for record in message.tool_calls if isinstance(message.tool_calls, list) else ():
+        if isinstance(record, dict) and (call := tool_call(record.get("id"), record.get("function"))):
+            tools[call.id] = call.name
+            parts.append(call)
+    return LinearTurn(role, text, tuple(parts))
+
+
+FORMAT = ImportFormat("OpenAI messages", knows, read)

@@ -1,15 +1,25 @@
-"""Open WebUI's chat export: an array of chats, each with a tree of messages, or in old ones a plain list."""
+"""Open WebUI's chat export: an array of chats, each with a tree of messages, or in old ones a plain list.
 
+What it has folded as reasoning in an answer (`<details type="reasoning">`) becomes a part of it.
+"""
+
+import re
+from html import unescape
 from typing import Any
 
 import msgspec
 
+from qwenchat.chat.message import Part, Reasoning, Role
 from qwenchat.sessions.archive import Archive
-from qwenchat.sessions.foreign import Conversation, Node, archive_of, role_of, unix_ms, words
-from qwenchat.sessions.importers import Format
+from qwenchat.sessions.conversion import ForeignChat, ForeignNode, archive_of, role_of, spoken_parts, unix_ms, words
+from qwenchat.sessions.importers import ImportFormat
+
+_FOLDED = re.compile(r'<details type="reasoning"[^<>]{0,500}>\s{0,20}(?:<summary>[^<>]{0,500}</summary>)?')
+_FOLDED_END = "</details>"
+_QUOTED = re.compile("^&gt; ?|^> ?", re.MULTILINE)
 
 
-class _Message(msgspec.Struct):
+class _OpenWebUIMessage(msgspec.Struct):
     role: str
     content: Any = None
     id: str | None = None
@@ -18,14 +28,14 @@ class _Message(msgspec.Struct):
     model: Any = None
 
 
-class _History(msgspec.Struct):
-    messages: dict[str, _Message]
+class _OpenWebUIHistory(msgspec.Struct):
+    messages: dict[str, _OpenWebUIMessage]
     current: str | None = msgspec.field(default=None, name="currentId")
 
 
-class _Chat(msgspec.Struct):
-    history: _History | None = None
-    messages: list[_Message] | None = None
+class _OpenWebUIChat(msgspec.Struct):
+    history: _OpenWebUIHistory | None = None
+    messages: list[_OpenWebUIMessage] | None = None
     title: str | None = None
     params: dict[str, Any] | None = None
     system: str | None = None
@@ -34,8 +44,8 @@ class _Chat(msgspec.Struct):
     id: str | None = None
 
 
-class _Export(msgspec.Struct):
-    chat: _Chat
+class _OpenWebUIExport(msgspec.Struct):
+    chat: _OpenWebUIChat
     id: str | None = None
     title: str | None = None
     created_at: Any = None
@@ -45,7 +55,7 @@ class _Export(msgspec.Struct):
 
 
 def knows(record: dict[str, Any]) -> bool:
-    """Tell it by `chat`, or by the `history` that stands in a chat, with messages in either."""
+    """Return whether a record has a `chat`, or the `history` of one, with messages in either."""
     chat = record.get("chat", record)
     if not isinstance(chat, dict):
         return False
@@ -54,13 +64,13 @@ def knows(record: dict[str, Any]) -> bool:
 
 def read(record: dict[str, Any], modified: int) -> Archive | None:
     """Return the archive with all branches."""
-    found = msgspec.convert(record if "chat" in record else {"chat": record}, _Export)
+    found = msgspec.convert(record if "chat" in record else {"chat": record}, _OpenWebUIExport)
     chat = found.chat
     messages, current = _tree(chat)
     params = chat.params or {}
     system = [chat.system, params.get("system"), *(words(m.content) for m in messages.values() if m.role == "system")]
     return archive_of(
-        Conversation(
+        ForeignChat(
             "openwebui",
             found.id or chat.id or "\n".join(messages),
             {name: _node(message) for name, message in messages.items()},
@@ -76,11 +86,11 @@ def read(record: dict[str, Any], modified: int) -> Archive | None:
     )
 
 
-def _tree(chat: _Chat) -> tuple[dict[str, _Message], str | None]:
+def _tree(chat: _OpenWebUIChat) -> tuple[dict[str, _OpenWebUIMessage], str | None]:
     """Return the messages by their ids and the one at the end of the branch being read."""
     if chat.history is not None and chat.history.messages:
         return chat.history.messages, chat.history.current
-    messages: dict[str, _Message] = {}
+    messages: dict[str, _OpenWebUIMessage] = {}
     above: str | None = None
     for number, message in enumerate(chat.messages or ()):
         name = message.id or str(number)
@@ -89,9 +99,26 @@ def _tree(chat: _Chat) -> tuple[dict[str, _Message], str | None]:
     return messages, above
 
 
-def _node(message: _Message) -> Node:
+def _node(message: _OpenWebUIMessage) -> ForeignNode:
     model = message.model if isinstance(message.model, str) else ""
-    return Node(message.parent, role_of(message.role), words(message.content), unix_ms(message.timestamp), model)
+    role, text = role_of(message.role), words(message.content)
+    parts = _answer_parts(text) if role is Role.ASSISTANT else spoken_parts(role, text)
+    return ForeignNode(message.parent, role, parts, unix_ms(message.timestamp), model)
+
+
+def _answer_parts(text: str) -> tuple[Part, ...]:
+    """Return an answer with what is folded as reasoning as parts of their own."""
+    parts: list[Part] = []
+    done = 0
+    while (opening := _FOLDED.search(text, done)) and (end := text.find(_FOLDED_END, opening.end())) >= 0:
+        parts += _said(text[done : opening.start()])
+        parts.append(Reasoning(unescape(_QUOTED.sub("", text[opening.end() : end].strip("\n")))))
+        done = end + len(_FOLDED_END)
+    return (*parts, *_said(text[done:])) if parts else spoken_parts(Role.ASSISTANT, text)
+
+
+def _said(text: str) -> tuple[Part, ...]:
+    return spoken_parts(Role.ASSISTANT, text.strip("\n")) if text.strip() else ()
 
 
 def _tags(tags: object) -> tuple[str, ...]:
@@ -100,4 +127,4 @@ def _tags(tags: object) -> tuple[str, ...]:
     return tuple(tag for tag in named if isinstance(tag, str) and tag.strip())
 
 
-FORMAT = Format("Open WebUI", knows, read)
+FORMAT = ImportFormat("Open WebUI", knows, read)

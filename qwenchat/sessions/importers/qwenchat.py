@@ -1,25 +1,73 @@
-"""Our own `json` format, everything kept as it is (`exporters.json`)."""
+"""Our own `json` format, everything as it was (`exporters.json`), in its version 1 as well."""
 
 from typing import Any
 
 import msgspec
 
-from qwenchat.chat.message import Message
+from qwenchat.chat.message import (
+    Attachment,
+    FinishReason,
+    Message,
+    Part,
+    PartKind,
+    Role,
+    Status,
+    Timings,
+    Usage,
+    text_parts,
+)
+from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.session import Session
 from qwenchat.i18n import _
-from qwenchat.sessions.archive import Archive, BadRecord
+from qwenchat.sessions.archive import PART_TYPES, Archive, BadRecord
 from qwenchat.sessions.exporters.json import VERSION
-from qwenchat.sessions.importers import Format
+from qwenchat.sessions.importers import ImportFormat
 
 
-class _Conversation(msgspec.Struct, frozen=True):
-    version: int
+class _MessageFields(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of a message that all versions have."""
+
+    id: str
+    session: str
+    parent: str | None
+    role: Role
+    created: int
+    status: Status = Status.COMPLETE
+    finished: int | None = None
+    model: str = ""
+    model_file: str = ""
+    sampling: Sampling | None = None
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    timings: Timings | None = None
+    attachments: tuple[Attachment, ...] = ()
+    error: str = ""
+
+    def with_parts(self, parts: tuple[Part, ...]) -> Message:
+        return Message(parts=parts, **{name: getattr(self, name) for name in _MessageFields.__struct_fields__})
+
+
+class _MessageOfVersion1(_MessageFields, frozen=True, kw_only=True):
+    text: str
+    token_ids: tuple[int, ...] = ()
+
+
+class _MessageOfVersion2(_MessageFields, frozen=True, kw_only=True):
+    parts: tuple[dict[str, Any], ...]
+
+
+class _ArchiveOfVersion1(msgspec.Struct, frozen=True):
     session: Session
-    messages: tuple[Message, ...]
+    messages: tuple[_MessageOfVersion1, ...]
+
+
+class _ArchiveOfVersion2(msgspec.Struct, frozen=True):
+    session: Session
+    messages: tuple[_MessageOfVersion2, ...]
 
 
 def knows(record: dict[str, Any]) -> bool:
-    """Tell our records by what they say of themselves."""
+    """Return whether a record says of itself that it is ours."""
     return record.get("format") == "qwenchat"
 
 
@@ -28,8 +76,16 @@ def read(record: dict[str, Any], _modified: int) -> Archive:
     version = record.get("version")
     if not isinstance(version, int) or version > VERSION:
         raise BadRecord(_("a later qwenchat wrote it, in version {version}").format(version=version))
-    found = msgspec.convert(record, _Conversation)
-    return Archive(found.session, found.messages)
+    if version < 2:
+        old = msgspec.convert(record, _ArchiveOfVersion1)
+        texts = tuple(each.with_parts(text_parts(each.text, each.token_ids)) for each in old.messages)
+        return Archive(old.session, texts)
+    found = msgspec.convert(record, _ArchiveOfVersion2)
+    return Archive(found.session, tuple(each.with_parts(tuple(map(_part, each.parts))) for each in found.messages))
 
 
-FORMAT = Format("qwenchat json", knows, read)
+def _part(record: dict[str, Any]) -> Part:
+    return msgspec.convert(record, PART_TYPES[msgspec.convert(record.get("kind"), PartKind)])
+
+
+FORMAT = ImportFormat("qwenchat json", knows, read)

@@ -12,7 +12,7 @@ from qwenchat.tui.controllers.asking import AskController
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.find import FindController
 from qwenchat.tui.controllers.session_actions import SessionActions
-from qwenchat.tui.parameters import with_one_set
+from qwenchat.tui.parameters import set_by_name
 
 
 class CommandController:
@@ -74,7 +74,7 @@ class CommandController:
     def _set(self, words: str) -> None:
         """Set one parameter of this chat, such as `temperature 0.7`; without a value it follows the model."""
         try:
-            changed, name, value = with_one_set(self._context.open.session, words)
+            changed, name, value = set_by_name(self._context.open.session, words)
         except WrongUse as error:
             self._context.notify_error(error)
         else:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from qwenchat.chat.message import Message, Role, Status
 from qwenchat.errors import FileError
 from qwenchat.i18n import _
-from qwenchat.paths import at_home
+from qwenchat.paths import expand_home
 from qwenchat.text.safe import clean, safe_name
 from qwenchat.tui import clipboard
 from qwenchat.tui.controllers.context import ChatContext
@@ -153,7 +153,7 @@ class MessageActions:
 
     def _save_code(self, typed: str, code: str) -> None:
         try:
-            path = at_home(typed)
+            path = expand_home(typed)
             with path.open("x", encoding="utf-8") as file:
                 file.write(clean(code))
         except FileError as error:

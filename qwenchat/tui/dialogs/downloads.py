@@ -1,4 +1,4 @@
-"""Downloads as a list: how far each is, with pause, resume and cancel. What they do is `tui.downloads`'s."""
+"""Downloads as a list: how far each is, with pause, resume and cancel. `runtime.downloads` carries them out."""
 
 from collections.abc import Callable
 from typing import ClassVar

@@ -14,10 +14,10 @@ from textual.widgets import Button, Input, Select, Static
 from qwenchat.chat.session import Session
 from qwenchat.errors import QwenchatError, WrongUse
 from qwenchat.i18n import _, labelled, ngettext
-from qwenchat.paths import at_home
+from qwenchat.paths import expand_home
 from qwenchat.runtime.program import Program
-from qwenchat.sessions import destination, exporters
-from qwenchat.sessions.destination import Export
+from qwenchat.sessions import export_destination, exporters
+from qwenchat.sessions.export_destination import Export
 from qwenchat.text.safe import clean
 from qwenchat.tui.dialogs.dialog import Complaint, Dialog, button, buttons, plain
 from qwenchat.tui.dialogs.fields import PathSuggester
@@ -118,7 +118,7 @@ class ExportScreen(Dialog[None]):
                 raise WrongUse(_("There is no place to write to."), _("Give a file, a folder or a .zip."))
             expanded = _expanded(place)
             force = await self._may_replace(expanded)
-            made = await asyncio.to_thread(destination.write, self._export, expanded, _nowhere, force)
+            made = await asyncio.to_thread(export_destination.write, self._export, expanded, _nowhere, force)
         except QwenchatError as error:
             complaint.show(error)
             return
@@ -168,7 +168,7 @@ def _is_file(place: str) -> bool:
 
 def _expanded(place: str) -> str:
     """Return a place with `~` resolved and its last slash, which means a folder, kept. Raises FileError."""
-    return str(at_home(place)) + "/" * place.endswith(("/", "\\"))
+    return str(expand_home(place)) + "/" * place.endswith(("/", "\\"))
 
 
 def _nowhere(piece: str) -> None:

@@ -20,7 +20,7 @@ from textual.widgets.option_list import Option
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.models.reference import CatalogueReference, FileReference, HubReference, parse
-from qwenchat.paths import at_home
+from qwenchat.paths import expand_home
 from qwenchat.runtime.downloads import BackgroundDownloads, DownloadState
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import human_size
@@ -264,7 +264,7 @@ class ModelList(Vertical, EndsItsWork):
 
 
 def _absolute(path: str) -> Path:
-    return at_home(path).absolute()
+    return expand_home(path).absolute()
 
 
 class ModelScreen(Dialog[str | None]):

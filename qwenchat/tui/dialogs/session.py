@@ -14,6 +14,7 @@ from textual.types import CSSPathType
 from textual.widgets import Button, Input, OptionList, TextArea
 from textual.widgets.option_list import Option
 
+from qwenchat.chat.sampling import PARAMETERS
 from qwenchat.chat.session import Session
 from qwenchat.errors import NotFound, QwenchatError, WrongUse
 from qwenchat.i18n import _, labelled
@@ -22,10 +23,10 @@ from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean, clean_line
 from qwenchat.tui.dialogs.dialog import Complaint, Dialog, button, buttons, plain
 from qwenchat.tui.dialogs.small import ConfirmScreen, TextScreen
-from qwenchat.tui.parameters import CONTEXT, NUMBERS, parsed
+from qwenchat.tui.parameters import CONTEXT, parse_number
 from qwenchat.tui.prompt_library import NamedPrompt, Prompts
 
-_CHECKED = (*NUMBERS, "model", CONTEXT)
+_CHECKED = (*(each.name for each in PARAMETERS), "model", CONTEXT)
 
 
 class SessionScreen(Dialog[Session | None]):
@@ -60,13 +61,13 @@ class SessionScreen(Dialog[Session | None]):
         yield buttons([keep, delete])
         yield Complaint("about-prompts")
         yield plain(_("Sampling; what is empty follows the settings and the model"), classes="label")
-        for name in NUMBERS:
-            value = getattr(session.sampling, name)
-            default = getattr(self._program.sampling, name, None)
+        for each in PARAMETERS:
+            value = getattr(session.sampling, each.name)
+            default = getattr(self._program.sampling, each.name)
             with Horizontal(classes="row"):
-                yield plain(name.replace("_", "-"), classes="name")
-                yield Input("" if value is None else f"{value}", _shown(default), id=name)
-            yield Complaint(f"about-{name}")
+                yield plain(each.label, classes="name")
+                yield Input("" if value is None else f"{value}", _shown(default), id=each.name)
+            yield Complaint(f"about-{each.name}")
         yield plain(_("Stop strings, one a line; \\n is a line's end"), classes="label")
         yield TextArea("\n".join(map(_escaped, session.sampling.stop)), id="stop")
         yield buttons([button(_("Keep"), "keep", main=True), button(_("Cancel"), "cancel")])
@@ -161,7 +162,7 @@ class SessionScreen(Dialog[Session | None]):
         text = self.query_one(f"#{name}", Input).value.strip()
         complaint = self.query_one(f"#about-{name}", Complaint)
         try:
-            value = self._model(text) if name == "model" else parsed(name, text)
+            value = self._model(text) if name == "model" else parse_number(name, text)
         except (WrongUse, NotFound) as error:
             complaint.show(error)
             return None, True

@@ -13,7 +13,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 from qwenchat.i18n import _
-from qwenchat.text.safe import clean_line, worth_colouring
+from qwenchat.text.safe import can_highlight, clean_line
 from qwenchat.tui.markdown.colours import Palette
 from qwenchat.tui.markdown.wrap import Line, Run, chop, drawable
 
@@ -29,7 +29,7 @@ def code_lines(code: str, info: str, index: int, width: int, palette: Palette, *
     language = drawable(language_of(info))
     lines = [_frame(language, index, width, palette)]
     code = drawable(code.rstrip("\n"))
-    coloured = _coloured(code, language, palette) if highlighted and worth_colouring(code) else None
+    coloured = _coloured(code, language, palette) if highlighted and can_highlight(code) else None
     for runs in coloured or ([(line, palette.code)] for line in code.split("\n")):
         for line in chop(runs, width - 2):
             fill = " " * (width - 1 - line.width)

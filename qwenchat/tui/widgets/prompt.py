@@ -17,7 +17,7 @@ from textual.widgets import Static, TextArea
 from qwenchat.chat.message import Attachment
 from qwenchat.errors import FileError
 from qwenchat.i18n import _, ngettext
-from qwenchat.paths import at_home
+from qwenchat.paths import expand_home
 from qwenchat.text import files
 from qwenchat.text.safe import clean, clean_line, joined
 from qwenchat.tui import slash_commands
@@ -245,7 +245,7 @@ class Prompt(Vertical, EndsItsWork):
     async def _read(self, paths: list[Path], attachments: list[Attachment]) -> None:
         for path in paths:
             try:
-                file = await asyncio.to_thread(files.read, at_home(path))
+                file = await asyncio.to_thread(files.read, expand_home(path))
             except FileError as error:
                 self.post_message(self.Refused(error))
             else:

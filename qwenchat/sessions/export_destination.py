@@ -1,8 +1,8 @@
 """Where exported text goes: standard output, a file, a folder or a zip.
 
-A file is written below a temporary name and renamed when it is whole, so that none is ever half there. What is there
-already stays unless `force` is given. Names are made from titles and never leave their folder. The same sessions give
-the same zip, byte for byte.
+A file is written under a temporary name and renamed when it is complete, so that no file is ever half written. An
+existing file is not replaced unless `force` is given. Names are made from titles and never leave their folder. The same
+sessions give the same zip, byte for byte.
 """
 
 import os
@@ -19,7 +19,7 @@ from qwenchat.errors import FileError, WrongUse
 from qwenchat.files import replacing
 from qwenchat.i18n import _
 from qwenchat.sessions.archive import ArchiveStore, normal
-from qwenchat.sessions.exporters import Format
+from qwenchat.sessions.exporters import ExportFormat
 from qwenchat.sessions.reading_order import moment
 from qwenchat.text.safe import safe_name
 
@@ -30,7 +30,7 @@ class Export:
 
     store: ArchiveStore
     sessions: Sequence[Session]
-    form: Format
+    form: ExportFormat
     all_branches: bool = False
 
     def text(self, sessions: Sequence[Session]) -> Iterator[str]:
@@ -52,35 +52,35 @@ class Export:
         return named
 
 
-def write(export: Export, place: str | None, out: Callable[[str], object], force: bool = False) -> list[Path]:
-    """Write an export to `place` (None: to `out`, piece by piece) and return the files made.
+def write(export: Export, target: str | None, out: Callable[[str], object], force: bool = False) -> list[Path]:
+    """Write an export to `target` (None: to `out`, piece by piece) and return the files made.
 
     A name that ends in `.zip` makes a zip. An existing folder, or a name that ends in a slash, gets a file for each
     session; so does a name without a suffix where there are several. Raises FileError when a file is there already
     or can't be written, WrongUse when several sessions can't go into one text.
     """
-    if place is None:
+    if target is None:
         _refuse_joining(export)
         for piece in export.text(export.sessions):
             out(piece)
         return []
-    path = Path(place)
+    path = Path(target)
     try:
-        if _is_folder(export, path, place):
+        if _is_folder(export, path, target):
             return _folder(export, path, force)
         if path.suffix.lower() == ".zip":
             return [_zip(export, path, force)]
         return [_file(export, path, force)]
     except OSError as error:
         raise FileError(
-            _("{path} can't be written: {reason}.").format(path=place, reason=error.strerror or error),
-            _("Choose a place that exists, is writable and has room."),
+            _("{path} can't be written: {reason}.").format(path=target, reason=error.strerror or error),
+            _("Choose a folder that exists, is writable and has room."),
         ) from error
 
 
-def _is_folder(export: Export, path: Path, place: str) -> bool:
+def _is_folder(export: Export, path: Path, target: str) -> bool:
     several = len(export.sessions) > 1 and not path.suffix and not path.exists()
-    return path.is_dir() or place.endswith(("/", os.sep)) or several
+    return path.is_dir() or target.endswith(("/", os.sep)) or several
 
 
 def _file(export: Export, path: Path, force: bool) -> Path:
@@ -140,7 +140,7 @@ def _refuse_existing(paths: Sequence[Path], force: bool) -> None:
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that takes its name only when it is whole; a device or a pipe is written directly."""
+    """Open a file that gets its name only when it is complete; a device or a pipe is written directly."""
     if path.exists() and not path.is_file():
         with path.open("wb") as file:
             yield file

@@ -1,4 +1,4 @@
-"""`sessions export` and `import` as a person meets them: what goes where, what is said, the exit code."""
+"""`sessions export` and `import`: what goes where, what is reported, the exit code."""
 
 import json
 import sys
@@ -11,51 +11,53 @@ import pytest
 
 from qwenchat.cli import export_import
 from qwenchat.errors import ExitCode, FileError, NotFound, WrongUse
-from tests.fakes.archives import Kept, branching, exported, talk
+from tests.fakes.archives import MemoryArchives, branching, exported, talk
 
 
 @dataclass
 class Fake:
-    """The program, as far as these commands know it."""
+    """The part of the program that these commands use."""
 
-    store: Kept
+    store: MemoryArchives
 
 
-def run(store: Kept, command: click.Command, *words: object) -> object:
+def run(store: MemoryArchives, command: click.Command, *words: object) -> object:
     return command.main([str(word) for word in words], standalone_mode=False, obj=Fake(store))
 
 
 def test_one_session_goes_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
-    run(Kept(branching()), export_import.export, "s1", "-f", "txt")
+    run(MemoryArchives(branching()), export_import.export, "s1", "-f", "txt")
     said = capsys.readouterr()
     assert said.out == exported("txt", branching())
     assert said.err == ""
 
 
 def test_all_of_them_into_a_zip_and_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store = Kept(branching(), talk("Q", "A", session="s2"))
+    store = MemoryArchives(branching(), talk("Q", "A", session="s2"))
     file = tmp_path / "all.zip"
     run(store, export_import.export, "--all", "-f", "json", "-o", file)
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", f"2 sessions written to {file}.\n")
-    other = Kept()
+    other = MemoryArchives()
     assert run(other, export_import.import_, file) == ExitCode.DONE
-    assert other.kept.keys() == store.kept.keys()
-    assert capsys.readouterr().err == f"{file} (qwenchat json): 2 new or grown, 0 there already, 0 empty, 0 left out.\n"
+    assert other.archives.keys() == store.archives.keys()
+    assert (
+        capsys.readouterr().err == f"{file} (qwenchat json): 2 new or updated, 0 already there, 0 empty, 0 skipped.\n"
+    )
 
 
 def test_ids_and_all_exclude_each_other() -> None:
     for words in ([], ["s1", "--all"]):
         with pytest.raises(WrongUse):
-            run(Kept(branching()), export_import.export, *words)
+            run(MemoryArchives(branching()), export_import.export, *words)
     with pytest.raises(NotFound):
-        run(Kept(branching()), export_import.export, "nothing")
+        run(MemoryArchives(branching()), export_import.export, "nothing")
     with pytest.raises(click.BadParameter):
-        run(Kept(branching()), export_import.export, "s1", "-f", "docx")
+        run(MemoryArchives(branching()), export_import.export, "s1", "-f", "docx")
 
 
 def test_a_session_named_twice_is_written_once(capsys: pytest.CaptureFixture[str]) -> None:
-    run(Kept(branching()), export_import.export, "s1", "s", "-f", "jsonl", "--all-branches", "-o", "-")
+    run(MemoryArchives(branching()), export_import.export, "s1", "s", "-f", "jsonl", "--all-branches", "-o", "-")
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
@@ -63,36 +65,36 @@ def test_force_replaces(tmp_path: Path) -> None:
     file = tmp_path / "a.md"
     file.write_text("mine")
     with pytest.raises(FileError):
-        run(Kept(branching()), export_import.export, "s1", "-o", file)
-    run(Kept(branching()), export_import.export, "s1", "-o", file, "--force")
+        run(MemoryArchives(branching()), export_import.export, "s1", "-o", file)
+    run(MemoryArchives(branching()), export_import.export, "s1", "-o", file, "--force")
     assert file.read_text("utf-8") == exported("md", branching())
 
 
-def test_bad_records_are_named_and_the_rest_goes_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_records_are_named_and_the_rest_is_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "talks.jsonl"
     file.write_text('{"messages":[{"role":"user","content":"Q"}]}\n{"messages":[{"role":5}]}\n')
     missing = tmp_path / "missing.json"
-    store = Kept()
+    store = MemoryArchives()
     assert run(store, export_import.import_, missing, file, "--json") == ExitCode.FILE
     said = capsys.readouterr()
-    assert f"{file}, line 2: left out: Expected `str`, got `int` - at `$.messages[0].role`." in said.err
+    assert f"{file}, line 2: skipped: Expected `str`, got `int` - at `$.messages[0].role`." in said.err
     assert f"{missing}: {missing} can't be read: No such file or directory." in said.err
     first, second = json.loads(said.out)
     assert (first["new"], len(first["problems"])) == (0, 1)
     assert (second["new"], second["there_already"], second["problems"][0]["place"]) == (1, 0, "line 2")
-    assert second["sessions"] == list(store.kept)
+    assert second["sessions"] == list(store.archives)
     run(store, export_import.import_, file)
-    assert "0 new or grown, 1 there already" in capsys.readouterr().err
+    assert "0 new or updated, 1 already there" in capsys.readouterr().err
 
 
 def test_standard_input_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(exported("json", branching()).encode())))
-    store = Kept()
+    store = MemoryArchives()
     assert run(store, export_import.import_, "-") == ExitCode.DONE
-    assert list(store.kept) == ["s1"]
+    assert list(store.archives) == ["s1"]
 
 
-def test_nothing_of_a_file_can_drive_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_control_sequence_of_a_file_reaches_the_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, err = StringIO(), StringIO()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
@@ -100,7 +102,7 @@ def test_nothing_of_a_file_can_drive_the_terminal(tmp_path: Path, monkeypatch: p
     file.write_text(
         json.dumps([{"messages": [{"role": "\x1b]0;x\x07", "content": 5}]}, {"messages": []}, talk("x").session.id])
     )
-    run(Kept(), export_import.import_, file)
-    run(Kept(talk("\x1b[2J", title="\x1b[31m")), export_import.export, "s1")
+    run(MemoryArchives(), export_import.import_, file)
+    run(MemoryArchives(talk("\x1b[2J", title="\x1b[31m")), export_import.export, "s1")
     assert "\x1b" not in out.getvalue() + err.getvalue()
-    assert "left out" in err.getvalue()
+    assert "skipped" in err.getvalue()

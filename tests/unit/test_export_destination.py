@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.sessions import exporters
 from qwenchat.sessions.archive import Archive
-from qwenchat.sessions.destination import Export, write
-from tests.fakes.archives import Kept, exported, talk, texts
+from qwenchat.sessions.export_destination import Export, write
+from tests.fakes.archives import MemoryArchives, exported, talk, texts
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 
 
 def export_of(*archives: Archive, name: str = "txt") -> Export:
-    store = Kept(*archives)
+    store = MemoryArchives(*archives)
     return Export(store, store.sessions(), exporters.named(name))
 
 
@@ -176,7 +176,7 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
     file.write_text("before")
     form = replace(exporters.named("txt"), write=_full)
     with pytest.raises(FileError, match="No space left"):
-        write(Export(Kept(talk("Q")), [talk("Q").session], form), str(file), print, force=True)
+        write(Export(MemoryArchives(talk("Q")), [talk("Q").session], form), str(file), print, force=True)
     assert file.read_text() == "before"
     no_leftovers(tmp_path)
 

@@ -1,0 +1,169 @@
+"""`qwenchat sessions show` and `search`: reading sessions, and finding words in them.
+
+On a terminal the Markdown of answers is drawn. Text is never interpreted as control sequences or as rich's markup.
+"""
+
+import click
+import msgspec
+
+from qwenchat.chat.message import Message, Role
+from qwenchat.chat.session import Session
+from qwenchat.cli import completion
+from qwenchat.cli.output import Output, iso_time, local_time
+from qwenchat.i18n import _, ngettext
+from qwenchat.runtime.program import Program
+from qwenchat.sessions.search import MANY, Hit, SearchResults
+from qwenchat.text.safe import clean, clean_line
+
+
+@click.command()
+@click.argument("session", shell_complete=completion.sessions)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def show(program: Program, session: str, as_json: bool) -> None:
+    """Print a session: the branch that was open last."""
+    output, store = Output.standard(), program.store
+    found = store.session(store.listing.resolve(session))
+    branch = store.branch(found.leaf)
+    if as_json:
+        output.json(_as_json(found, branch))
+    elif output.on_terminal:
+        _draw(output, found, branch)
+    else:
+        output.data(_plain(found, branch))
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True)
+@click.option("--limit", type=click.IntRange(1, 2**31 - 1), default=20, show_default=True, help="Number of messages.")
+@click.option("--offset", type=click.IntRange(0, 2**31 - 1), default=0, help="Number of messages to skip.")
+@click.option("--trash", is_flag=True, help="Search the trash instead.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def search(program: Program, *, words: tuple[str, ...], limit: int, offset: int, trash: bool, as_json: bool) -> None:
+    """Search all sessions.
+
+    Narrow the search with role:user, model:7b, before:2025-03, after:2025-01-31, tag:work and in:SESSION; put an exact
+    phrase in quotes.
+    """
+    output = Output.standard()
+    found = program.store.search.find(_typed(words), limit, offset, trashed=trash)
+    if as_json:
+        output.json(
+            {"messages": found.messages, "ranked": found.ranked, "hits": [_hit_json(hit) for hit in found.hits]}
+        )
+    elif output.on_terminal:
+        _draw_hits(program, output, found)
+    else:
+        rows = [
+            (hit.session, hit.message or "", hit.role or "title", iso_time(hit.created), hit.excerpt.text)
+            for hit in found.hits
+        ]
+        output.table([], rows)
+    if not found.hits:
+        output.say(_("Nothing was found."))
+    elif found.messages > offset + limit:
+        count = f"{MANY:,}+" if found.messages >= MANY else str(found.messages)
+        output.say(ngettext("{count} message in all.", "{count} messages in all.", found.messages).format(count=count))
+
+
+def _typed(words: tuple[str, ...]) -> str:
+    """Return the words as typed: arguments with spaces were in quotes, which the shell removed."""
+    return " ".join(f'"{word}"' if " " in word and '"' not in word and ":" not in word else word for word in words)
+
+
+def _speaker(message: Message) -> str:
+    return _("You") if message.role is Role.USER else message.model or _("Assistant")
+
+
+def _plain(session: Session, branch: list[Message]) -> str:
+    parts = [session.title] if session.title else []
+    for message in branch:
+        files = [_("[file: {name}]").format(name=clean_line(file.name)) for file in message.attachments]
+        parts.append("\n".join([f"{_speaker(message)}:", *files, message.text.rstrip()]))
+    return clean("\n\n".join(parts))
+
+
+def _draw(output: Output, session: Session, branch: list[Message]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - for terminals only
+    from rich.text import Text  # noqa: PLC0415
+
+    from qwenchat.cli.ask_markdown import rendered  # noqa: PLC0415
+
+    console = Console(file=output.out)
+    console.print(Text(f"{clean_line(session.title)}\n", "bold"))
+    for message in branch:
+        head = Text(clean_line(_speaker(message)), "bold cyan" if message.role is Role.USER else "bold green")
+        head.append(f"  {local_time(message.created)}", "dim not bold")
+        if message.status != "complete":
+            head.append(f"  {message.status}", "yellow")
+        console.print(head)
+        for file in message.attachments:
+            console.print(Text(_("[file: {name}]").format(name=clean_line(file.name)), "dim"))
+        text = clean(message.text)
+        console.print(Text(text) if message.role is Role.USER else rendered(text))
+        console.print()
+
+
+def _draw_hits(program: Program, output: Output, found: SearchResults) -> None:
+    from rich.console import Console  # noqa: PLC0415 - for terminals only
+    from rich.text import Text  # noqa: PLC0415
+
+    console, above = Console(file=output.out), ""
+    for hit in found.hits:
+        line = Text(hit.excerpt.text)
+        for start, end in hit.excerpt.marks:
+            line.stylize("bold yellow", start, end)
+        if hit.session != above:
+            title = Text(clean_line(hit.title)) if hit.message else line
+            title.stylize("bold")
+            console.print(Text.assemble((program.store.listing.short(hit.session), "cyan"), "  ", title))
+            above = hit.session
+        if hit.message:
+            console.print(Text.assemble((f"  {local_time(hit.created)}  ", "dim"), line))
+
+
+def _as_json(session: Session, branch: list[Message]) -> dict[str, object]:
+    return {
+        "id": session.id,
+        "title": session.title,
+        "created": iso_time(session.created),
+        "updated": iso_time(session.updated),
+        "model": session.model,
+        "system": session.system,
+        "tags": list(session.tags),
+        "messages": [_message_json(message) for message in branch],
+    }
+
+
+def _message_json(message: Message) -> dict[str, object]:
+    return {
+        "id": message.id,
+        "parent": message.parent,
+        "role": message.role,
+        "text": message.text,
+        "status": message.status,
+        "created": iso_time(message.created),
+        "finished": None if message.finished is None else iso_time(message.finished),
+        "model": message.model,
+        "finish_reason": message.finish_reason,
+        "usage": msgspec.to_builtins(message.usage),
+        "timings": msgspec.to_builtins(message.timings),
+        "attachments": [
+            {"name": file.name, "media_type": file.media_type, "bytes": len(file.data), "sha256": file.digest}
+            for file in message.attachments
+        ],
+        "error": message.error,
+    }
+
+
+def _hit_json(hit: Hit) -> dict[str, object]:
+    return {
+        "session": hit.session,
+        "title": hit.title,
+        "message": hit.message,
+        "role": hit.role,
+        "created": iso_time(hit.created),
+        "excerpt": hit.excerpt.text,
+        "marks": [list(mark) for mark in hit.excerpt.marks],
+    }

@@ -1,0 +1,83 @@
+"""Which models are here, and whether more can be downloaded.
+
+The hub is contacted only where the user asks for it (`--online`). File names and private addresses are not reported.
+"""
+
+import time
+from collections.abc import Iterator
+
+from qwenchat.doctor.finding import Finding, failed, ok, warning
+from qwenchat.errors import ExitCode, NotFound, WrongUse
+from qwenchat.i18n import _, ngettext
+from qwenchat.models.download.retry import SourceError, SourceFault, explain
+from qwenchat.models.reference import parse
+from qwenchat.models.sources.registry import find_source, is_offline
+from qwenchat.runtime.program import Program
+
+_PUBLIC = ("", "hf", "hf-mirror", "modelscope")
+"""Sources whose names reveal nothing about the user."""
+
+
+def installed(program: Program) -> Iterator[Finding]:
+    """Check which models are on this machine. Only published models are named."""
+    title, entries = _("models"), program.library.models()
+    usable = [entry for entry in entries if not entry.problem]
+    known = sorted({entry.reference for entry in usable if entry.published})
+    words = ngettext("{count} is here", "{count} are here", len(usable)).format(count=len(usable))
+    words += f": {', '.join(known)}" if known else ""
+    if not usable:
+        yield warning("models", title, _("none is here"), "qwenchat models fit")
+        return
+    if broken := len(entries) - len(usable):
+        words += "; " + _("files that can't be used: {count}").format(count=broken)
+        yield warning("models", title, words, "qwenchat models list")
+        return
+    if problem := _default_missing(program):
+        yield warning("models", title, f"{words}; {problem}", 'qwenchat config set model.default ""')
+        return
+    yield ok("models", title, words)
+
+
+def _default_missing(program: Program) -> str:
+    """Return what is wrong with the default model; empty when nothing is."""
+    if not program.settings.model.default:
+        return ""
+    try:
+        program.library.locate(parse(program.settings.model.default, program.catalogue))
+    except (NotFound, WrongUse):
+        return _("the default model (model.default) is not")
+    return ""
+
+
+def hub(program: Program, *, online: bool) -> Iterator[Finding]:
+    """Check the source in the settings by listing one small repository."""
+    title, setting = _("hub"), program.settings.hub
+    own = setting.source not in _PUBLIC or (setting.source in ("", "hf") and "HF_ENDPOINT" in program.environ)
+    name = _("a private source") if own else setting.source or "hf"
+    if is_offline(program.environ, setting.offline):
+        yield ok("hub", title, _("not contacted: this program is set to be offline"))
+        return
+    if not online:
+        yield ok("hub", title, _("{name}; not contacted, `qwenchat doctor --online` does that").format(name=name))
+        return
+    try:
+        source = find_source(setting.source, program.environ)
+    except WrongUse as error:
+        words = _("hub.source is not a source")
+        yield failed("hub", title, words, then=error.hint, exit_code=ExitCode.USAGE)
+        return
+    repo = program.catalogue.models[0].repo
+    started = time.perf_counter()
+    try:
+        files = len(source.files(repo, ""))
+    except SourceError as error:
+        if error.fault is SourceFault.REPO:
+            yield ok("hub", title, _("{name} answers").format(name=name))
+            return
+        found = explain(error, repo)
+        words, then = (text.replace(error.host or repo, name) for text in (found.message, found.hint))
+        yield failed("hub", title, words, then=then, exit_code=ExitCode.NETWORK)
+        return
+    seconds = time.perf_counter() - started
+    words = _("{name} answered after {seconds:.1f} s, with {count} files of {repo}")
+    yield ok("hub", title, words.format(name=name, seconds=seconds, count=files, repo=repo))

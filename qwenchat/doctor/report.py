@@ -1,0 +1,89 @@
+"""Runs all checks in their order and makes the report safe to post in public.
+
+A check that raises becomes a line of the report and never ends it. Home folders, the user's name and the machine's name
+are replaced here; checks never put tokens, titles or addresses of private hubs into a finding in the first place.
+"""
+
+import getpass
+import os
+import re
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from qwenchat.doctor import engine, machine, models, storage, terminal
+from qwenchat.doctor.finding import Finding, failed
+from qwenchat.errors import ExitCode, QwenchatError
+from qwenchat.i18n import _
+from qwenchat.runtime.program import Program
+
+Check = Callable[[Program], Iterable[Finding]]
+
+
+def examine(program: Program, *, online: bool) -> Iterator[Finding]:
+    """Yield the findings of each check as it runs, without private names."""
+    names = PrivateNames.here()
+    for finding in _examine(program, online=online):
+        yield replace(finding, found=names.hide(finding.found), next=names.hide(finding.next))
+
+
+def _examine(program: Program, *, online: bool) -> Iterator[Finding]:
+    settings = list(_guarded("settings", _("settings"), storage.settings, program))
+    if any(finding.exit_code for finding in settings):
+        program = program.without_settings()
+    yield from _guarded("python", "Python", machine.python, program)
+    yield from _guarded("terminal", _("terminal"), terminal.terminal, program)
+    yield from _guarded("cores", _("cores"), machine.cores, program)
+    yield from _guarded("memory", _("memory"), machine.memory, program)
+    yield from _guarded("disk", _("disk"), machine.disk, program)
+    yield from _guarded("llama.cpp", "llama.cpp", engine.llama_cpp, program)
+    yield from _guarded("folders", _("folders"), storage.folders, program)
+    yield from settings
+    yield from _guarded("store", _("sessions"), storage.database, program)
+    yield from _guarded("models", _("models"), models.installed, program)
+    yield from _guarded("hub", _("hub"), partial(models.hub, online=online), program)
+
+
+def _guarded(check: str, title: str, look: Check, program: Program) -> Iterator[Finding]:
+    """Yield what a check finds; a failure of the check itself is a finding, too."""
+    try:
+        yield from look(program)
+    except QwenchatError as error:
+        yield failed(check, title, error.message, then=error.hint, exit_code=error.exit_code)
+    except Exception as bug:  # only its type is reported: its message may contain something private
+        found = _("this check failed: {reason}").format(reason=type(bug).__name__)
+        yield failed(check, title, found, then=_("Please report this."), exit_code=ExitCode.BUG)
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateNames:
+    """Names that must not appear in a report."""
+
+    homes: Sequence[str]
+    user: str
+    host: str
+
+    @classmethod
+    def here(cls) -> "PrivateNames":
+        """Return the names of this user and this machine."""
+        homes: list[str] = []
+        user = ""
+        with suppress(RuntimeError):  # a user id without a home
+            homes = [str(Path.home()), os.path.realpath(Path.home())]
+        with suppress(OSError, KeyError):  # or without a name
+            user = getpass.getuser()
+        return cls(homes, user, socket.gethostname().partition(".")[0])
+
+    def hide(self, text: str) -> str:
+        """Return a text with home folders as `~`, and user and host name as the shell's variables."""
+        for home in sorted(self.homes, key=len, reverse=True):
+            if len(home) > 1:
+                text = re.sub(rf"{re.escape(home)}(?![\w.-])", "~", text)
+        if self.user:  # only as part of a path: elsewhere a name such as `python` is a word
+            text = re.sub(rf"(?<=[/\\]){re.escape(self.user)}(?![\w.-])", "$USER", text)
+        if self.host and self.host != "localhost":
+            text = re.sub(rf"(?<![\w.-]){re.escape(self.host)}(?![\w-])", "$HOSTNAME", text)
+        return text

@@ -1,0 +1,82 @@
+"""Sampling parameters are defined once; settings, options, schema and screen follow from the definition."""
+
+from dataclasses import fields
+from typing import Any
+
+import click
+import msgspec
+import pytest
+
+from qwenchat import config
+from qwenchat.chat.sampling import PARAMETERS, Dialect, Parameter, Sampling, parameter
+from qwenchat.cli.ask import ask
+from qwenchat.errors import WrongUse
+from qwenchat.tui.parameters import parse_number
+
+SETTINGS = {name.removeprefix("sampling.") for name in config.names() if name.startswith("sampling.")}
+each_parameter = pytest.mark.parametrize("each", PARAMETERS, ids=lambda each: each.name)
+
+
+def test_every_number_of_sampling_is_a_parameter() -> None:
+    numbers = [field.name for field in fields(Sampling) if field.name not in ("stop", "schema")]
+    assert numbers == [each.name for each in PARAMETERS]
+
+
+@each_parameter
+def test_the_range_is_the_same_everywhere(each: Parameter) -> None:
+    below, above = (each.kind(bound) for bound in (each.low - 1, each.high * 10))
+    for value in (each.low, each.high):
+        assert parse_number(each.name, f"{value}") == value
+    for value in (below, above):
+        wrong: dict[str, Any] = {each.name: value}
+        with pytest.raises(WrongUse, match=f"{each.label} is .*not between"):
+            Sampling(**wrong).check()
+        with pytest.raises(WrongUse, match=f"{each.label} is .*not between"):
+            parse_number(each.name, f"{value}")
+
+
+def test_settings_have_the_parameters_that_hold_for_all_sessions() -> None:
+    assert [each.name for each in PARAMETERS if each.in_settings] == [
+        field.name for field in msgspec.structs.fields(config.SamplingSettings)
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(SETTINGS))
+def test_the_schema_of_the_settings_has_range_and_description(name: str) -> None:
+    each = parameter(name)
+    schema = msgspec.json.schema(config.SamplingSettings)["$defs"]["SamplingSettings"]["properties"][name]
+    assert schema["anyOf"][0] == {
+        "type": "integer" if each.kind is int else "number",
+        "minimum": each.low,
+        "maximum": each.high,
+        "description": each.help,
+    }
+    assert config.description(f"sampling.{name}") == each.help
+
+
+@each_parameter
+def test_ask_has_an_option_for_each(each: Parameter) -> None:
+    [option] = [option for option in ask.params if option.name == each.name]
+    assert isinstance(option, click.Option)
+    assert (option.opts, option.help) == ([f"--{each.label}"], f"{each.help}.")
+    assert option.type is (click.INT if each.kind is int else click.FLOAT)
+
+
+def test_other_engines_get_their_own_names() -> None:
+    sampling = Sampling(temperature=0.0, top_k=20, repeat_penalty=1.1, max_tokens=9, stop=("END",))
+    assert sampling.numbers(Dialect.LLAMA_SERVER) == {
+        "temperature": 0.0,
+        "top_k": 20,
+        "repeat_penalty": 1.1,
+        "max_tokens": 9,
+    }
+    assert sampling.numbers(Dialect.VLLM).keys() == {"temperature", "top_k", "repetition_penalty", "max_tokens"}
+    assert sampling.numbers(Dialect.OLLAMA).keys() == {"temperature", "top_k", "repeat_penalty", "num_predict"}
+    assert sampling.numbers(Dialect.OPENAI) == {"temperature": 0.0, "max_tokens": 9}
+
+
+def test_a_parameter_is_found_by_the_names_of_other_programs() -> None:
+    assert parameter("num_predict").name == "max_tokens"
+    assert parameter("repetition_penalty").name == "repeat_penalty"
+    with pytest.raises(KeyError):
+        parameter("num_ctx")
