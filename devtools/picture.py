@@ -179,9 +179,9 @@ async def screenshot(scene: Scene) -> str:
         app = QwenchatApp(program, start, lambda _model, _wishes: CountingEngine(n_ctx=32_768))
         async with app.run_test(size=SIZE) as pilot:
             await until(lambda: app.chat.transcript.messages)
-            await app.chat.chats.model.load(app.chat.session)
-            app.chat.recount()
-            await until(lambda: app.chat.gauge.fill)
+            await app.chat.context.chats.model.load(app.chat.session)
+            app.chat.counts.count_soon()
+            await until(lambda: app.chat.gauge.usage)
             await until(lambda: app.chat.sidebar.list.option_count > len(scene.others))
             app.theme = THEME  # with all colours, whatever the terminal
             app.chat.prompt.area.cursor_blink = False

@@ -30,6 +30,7 @@ from qwenchat.tui import themes
 from qwenchat.tui.actions import Where, actions, clashes
 from qwenchat.tui.dialogs import open as screens
 from qwenchat.tui.screens.chat import ChatScreen
+from qwenchat.tui.textual_private import write_window_title
 from qwenchat.tui.themes import EVERY_S, LiveTheme, Themes
 
 if TYPE_CHECKING:
@@ -123,8 +124,7 @@ class QwenchatApp(App[None]):
 
     def watch_title(self, title: str) -> None:
         """Name the terminal's window after the chat."""
-        if self._driver and not self.is_headless:
-            self._driver.write(f"\x1b]2;{clean_line(title, 80)}\x07")
+        write_window_title(self, clean_line(title, 80))
 
     @property
     def chat(self) -> ChatScreen:
@@ -148,14 +148,14 @@ class QwenchatApp(App[None]):
 
     def action_change_theme(self) -> None:
         """Choose a theme."""
-        self.chat.ask(screens.themes(self._themes.titles), self._take_theme)
+        self.chat.context.ask(screens.themes(self._themes.titles), self._take_theme)
 
     async def action_quit(self, *, anyhow: bool = False) -> None:
         """End the program when all is kept, or `anyhow`, or nobody is there any more to decide about it."""
         if self._leaving:
             return
         self._leaving = True
-        self._leaving = anyhow or self._is_alone() or await self.chat.may_leave()
+        self._leaving = anyhow or self._is_alone() or await self.chat.drafts.save_to_leave()
         if not self._leaving:
             return
         try:

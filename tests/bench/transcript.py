@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from statistics import median, quantiles
 
@@ -20,8 +20,9 @@ from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widgets import TextArea
 
-from qwenchat.chat.message import Message, Role, Status, text_parts
-from qwenchat.tui.transcript.view import Transcript
+from qwenchat.chat.message import Message, Role, Status, Text, text_parts
+from qwenchat.tui.transcript.streaming import StreamedPiece
+from qwenchat.tui.transcript.transcript import Transcript
 
 SAMPLE = "\n\n".join([(Path(__file__).parents[1] / "tui" / "sample.md").read_text("utf-8")] * 4)
 SIZE = (120, 40)
@@ -35,9 +36,9 @@ class Timed(Transcript):
         self.flushes: list[float] = []
         self.paints: list[float] = []
 
-    def _flush(self) -> None:
+    def _draw_streamed(self, pieces: Mapping[str, Sequence[StreamedPiece]]) -> None:
         began = time.perf_counter()
-        super()._flush()
+        super()._draw_streamed(pieces)
         self.flushes.append(time.perf_counter() - began)
 
     def render_lines(self, crop: Region) -> list[Strip]:
@@ -109,7 +110,7 @@ async def opening(count: int) -> dict[str, float]:
         await drawn(app)
         opened = time.perf_counter() - began
         for part in range(200):
-            app.transcript.go_to(app.transcript.column.total * part // 200)
+            app.transcript.viewport.go_to(app.transcript.column.total * part // 200)
             await drawn(app)
         app.transcript.follow()
         await drawn(app)
@@ -169,7 +170,7 @@ async def streaming(per_second: float, count: int, typing: bool) -> dict[str, li
                     await asyncio.sleep(wait)
                 elif number % 20 == 0:
                     await asyncio.sleep(0)
-                app.transcript.append("answer", piece)
+                app.transcript.append("answer", Text(piece))
 
         producer = asyncio.create_task(produce())
         while not producer.done():

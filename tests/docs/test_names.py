@@ -17,7 +17,7 @@ from qwenchat.errors import ExitCode
 from qwenchat.sessions import exporters, importers
 from qwenchat.tui import actions, slash_commands
 from qwenchat.tui.app import QwenchatApp
-from qwenchat.tui.transcript.view import Transcript
+from qwenchat.tui.transcript.transcript import Transcript
 from qwenchat.tui.widgets import prompt
 from tests.fakes.documents import Page, all_pages, of_qwenchat
 from tests.fakes.spoken import options_of, parse

@@ -12,8 +12,9 @@ from qwenchat.chat.message import FinishReason, Timings, Usage
 from qwenchat.chat.ports import Capabilities, Mode, ModelInfo, Request, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import qwen2_defaults
-from qwenchat.errors import EngineDied
+from qwenchat.errors import EngineDied, Recovery, RecoveryKind
 
+START_AGAIN = (Recovery(RecoveryKind.START_AGAIN),)
 ALL_OF_LOCAL = Capabilities(
     continue_answer=True,
     json_schema=True,
@@ -105,7 +106,7 @@ class ScriptedEngine:
                 reason = FinishReason.CANCELLED
                 break
             if self.die and word.strip() == self.die:
-                raise EngineDied("The engine process ended.", "Ask again to start a new one.")
+                raise EngineDied("The engine process ended.", "Ask again to start a new one.", recoveries=START_AGAIN)
             if limit is not None and recited + len(word) > limit:
                 reason = FinishReason.LENGTH
                 break

@@ -13,7 +13,7 @@ from qwenchat.chat.session import Session
 from qwenchat.runtime.program import Program
 from qwenchat.tui.app import QwenchatApp, Start
 from qwenchat.tui.screens.chat import ChatScreen
-from qwenchat.tui.transcript.view import Transcript
+from qwenchat.tui.transcript.transcript import Transcript
 from tests.fakes.scripted import ScriptedEngine
 from tests.tui.screens import until
 
@@ -66,7 +66,7 @@ class Chatting:
 
     async def idle(self) -> None:
         """Wait until nothing streams and the transcript shows the end of it."""
-        await until(lambda: not self.chat.chats.running and not self.chat.queue.running)
+        await until(lambda: not self.chat.context.chats.running and not self.chat.context.open.view.queue.running)
         await until(lambda: all(message.status is not Status.STREAMING for message in self.messages))
         await self.pilot.pause()
 
@@ -74,8 +74,10 @@ class Chatting:
         await self.chat.run_action(f"screen.{action}")
 
     def kept(self) -> list[Message]:
-        """The branch of the open session as it is on disk."""
-        return self.app.program.store.branch(self.app.program.store.session(self.chat.session.id).leaf)
+        """The branch of the open session as it is on disk, and the questions that wait behind it."""
+        store, session_id = self.app.program.store, self.chat.session.id
+        waiting = [each.question for each in store.waiting(session_id)]
+        return [*store.branch(store.session(session_id).leaf), *waiting]
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from textual.message import Message as Event
 from qwenchat.chat.message import Attachment, Message, Role, Status, text_parts
 from qwenchat.i18n import use_language
 from qwenchat.tui.themes import load_all
-from qwenchat.tui.transcript.view import Transcript
+from qwenchat.tui.transcript.transcript import Transcript
 
 Said = TypeVar("Said", bound=Event)
 

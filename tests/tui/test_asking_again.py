@@ -5,13 +5,14 @@ from textual.widgets import Button
 
 from qwenchat.chat.message import Status
 from qwenchat.chat.ports import Engine
-from qwenchat.errors import CannotLoad
+from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
 from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.tui.dialogs.model import ModelScreen
 from tests.tui.chatting import Chatting, chatting
 from tests.tui.screens import until
 
-LONG = "slow " * 200
+OTHER_MODEL = Recovery(RecoveryKind.OTHER_MODEL)
+LONG = "slow " * 400
 
 
 async def test_a_question_that_waits_is_not_asked_again() -> None:
@@ -21,7 +22,7 @@ async def test_a_question_that_waits_is_not_asked_again() -> None:
         await until(lambda: it.messages and it.messages[-1].status is Status.STREAMING)
         it.write("Second")
         await it.pilot.press("enter")
-        await until(lambda: it.chat.queue.waiting)
+        await until(lambda: it.chat.context.open.view.queue.waiting)
         await it.pilot.press("ctrl+r")
         await until(lambda: any("waits for its answer already" in said for said in it.said))
         await it.idle()
@@ -32,10 +33,10 @@ async def test_a_question_that_waits_is_not_asked_again() -> None:
 def cannot_load_the_guide(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     def new_engine(reference: str, _options: LoadOptions) -> Engine:
         if reference == "guide":
-            raise CannotLoad("It is too large.", "Take a smaller one.")
+            raise CannotLoad("It is too large.", "Take a smaller one.", recoveries=(OTHER_MODEL,))
         return it.engine
 
-    monkeypatch.setattr(it.chat.chats.model, "_new_engine", new_engine)
+    monkeypatch.setattr(it.chat.context.chats.model, "_new_engine", new_engine)
 
 
 async def test_another_model_answers_what_failed_and_till_then_the_notice_stays(
@@ -51,7 +52,7 @@ async def test_another_model_answers_what_failed_and_till_then_the_notice_stays(
         await it.pilot.press("escape")
         await until(lambda: it.app.screen is it.chat)
         assert "too large" in it.notice
-        it.chat.use_model("7b")
+        it.chat.session_actions.use_model("7b")
         await until(lambda: it.texts == ["First", "One."])
         await it.idle()
         assert it.notice == "" and len(it.engine.requests) == 1

@@ -64,7 +64,7 @@ async def test_answering_again_makes_a_variant_and_the_arrows_go_between() -> No
         await it.pilot.press("ctrl+r")
         await until(lambda: it.texts == ["Q", "Second."])
         await it.idle()
-        assert it.transcript.column.shown[1].variant == (2, 2)
+        assert it.transcript.column.layouts[1].variant == (2, 2)
         await it.pilot.press("f6")
         await until(lambda: it.transcript.selected is not None)
         it.transcript.select(it.messages[1].id)
@@ -80,17 +80,17 @@ async def test_editing_a_question_keeps_the_old_one_beside() -> None:
         await until(lambda: it.chat.prompt.text == "Old")
         await it.ask("New")
         assert it.texts == ["New", "Second."]
-        assert it.transcript.column.shown[0].variant == (2, 2)
+        assert it.transcript.column.layouts[0].variant == (2, 2)
 
 
 async def test_escape_leaves_an_edited_question_as_it_was() -> None:
     async with chatting() as it:
         await it.ask("Old")
         await it.do("edit")
-        await until(lambda: it.chat.editing)
+        await until(lambda: it.chat.drafts.editing)
         await it.pilot.press("escape")
         assert it.chat.prompt.text == ""
-        assert it.chat.editing is None
+        assert it.chat.drafts.editing is None
 
 
 async def test_deleting_the_question_that_is_edited_ends_that() -> None:
@@ -100,14 +100,14 @@ async def test_deleting_the_question_that_is_edited_ends_that() -> None:
         await it.pilot.press(*"half")
         it.transcript.select(it.messages[2].id)
         await it.do("edit")
-        await until(lambda: it.chat.editing)
+        await until(lambda: it.chat.drafts.editing)
         await it.do("delete")
         await until(lambda: it.texts == ["A", "Hello."])
-        assert it.chat.editing is None
+        assert it.chat.drafts.editing is None
         assert it.chat.prompt.text == "half"
-        it.chat.gauge.fill = None
-        it.chat.recount()
-        await until(lambda: it.chat.gauge.fill)
+        it.chat.gauge.usage = None
+        it.chat.counts.count_soon()
+        await until(lambda: it.chat.gauge.usage)
 
 
 async def test_branching_lets_the_next_question_follow_the_message() -> None:
@@ -119,7 +119,7 @@ async def test_branching_lets_the_next_question_follow_the_message() -> None:
         await until(lambda: it.texts == ["A", "One."])
         await it.ask("C")
         assert it.texts == ["A", "One.", "C", "Three."]
-        assert it.transcript.column.shown[2].variant == (2, 2)
+        assert it.transcript.column.layouts[2].variant == (2, 2)
 
 
 async def test_a_selected_message_is_regenerated_quoted_and_deleted_by_mouse() -> None:
@@ -196,17 +196,17 @@ async def test_a_dead_engine_keeps_the_answer_and_offers_to_go_on() -> None:
 async def test_a_model_that_fails_to_load_leaves_the_chat_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     async with chatting("One.") as it:
         await it.ask("A")
-        good = it.chat.chats.model._new_engine
+        good = it.chat.context.chats.model._new_engine
 
         def fails(reference: str, wishes: object) -> object:
             raise CannotLoad("It is damaged.", "Take another.")
 
-        monkeypatch.setattr(it.chat.chats.model, "_new_engine", fails)
-        it.chat.use_model("7b")
+        monkeypatch.setattr(it.chat.context.chats.model, "_new_engine", fails)
+        it.chat.session_actions.use_model("7b")
         await until(lambda: any("It is damaged." in said for said in it.said))
         assert it.chat.session.model == "guide"
         assert it.texts == ["A", "One."]
-        monkeypatch.setattr(it.chat.chats.model, "_new_engine", good)
+        monkeypatch.setattr(it.chat.context.chats.model, "_new_engine", good)
         await it.ask("B")
         assert it.texts[-1] == "One."
 

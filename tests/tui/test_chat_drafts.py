@@ -101,7 +101,7 @@ async def test_a_changed_question_becomes_the_draft_of_its_chat() -> None:
         await edited(it, "!")
         first = await elsewhere(it)
         assert it.chat.prompt.text == ""
-        await it.chat.open_session(first)
+        await it.chat.navigation.open(first)
         assert it.chat.prompt.text == "Old!"
 
 
@@ -152,7 +152,7 @@ async def test_a_changed_question_whose_branch_is_left_becomes_the_draft() -> No
         it.transcript.post_message(it.transcript.VariantChosen(it.transcript, it.messages[0], -1))
         await until(lambda: it.texts[0] == "A")
         assert it.chat.prompt.text == "A23"
-        assert it.chat.editing is None
+        assert it.chat.drafts.editing is None
 
 
 async def test_a_draft_waits_while_an_earlier_question_is_shown() -> None:
@@ -160,27 +160,27 @@ async def test_a_draft_waits_while_an_earlier_question_is_shown() -> None:
         await it.ask("Old")
         await it.pilot.press(*"half", "up")
         assert it.chat.prompt.text == "Old"
-        await it.chat.save_draft()
+        await it.chat.drafts.save()
         assert draft_of(it.chat.session.id) == "half"
         first = await elsewhere(it)
-        await it.chat.open_session(first)
+        await it.chat.navigation.open(first)
         assert it.chat.prompt.text == "half"
         await it.pilot.press("ctrl+home", "up", "enter")
         await until(lambda: it.texts[2:] == ["Old", "Hello."])
         assert it.chat.prompt.text == "half"
         await it.pilot.press("ctrl+home", "up", "!")
-        await it.chat.save_draft()
+        await it.chat.drafts.save()
     assert draft_of(first) == "Old!\n\nhalf"
 
 
-async def test_keys_that_come_while_another_chat_is_opened_stay_with_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_keys_that_come_while_another_chat_is_snapshot_stay_with_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, go_on = threading.Event(), threading.Event()
     async with chatting() as it:
         await it.ask("A")
         first = await elsewhere(it)
         await it.ask("B")
-        second, sessions = it.chat.session.id, it.chat.chats.sessions
-        opened = sessions._opened
+        second, sessions = it.chat.session.id, it.chat.context.chats.sessions
+        opened = sessions._snapshot
 
         def slowly(session_id: str) -> object:
             if session_id == first:
@@ -188,13 +188,13 @@ async def test_keys_that_come_while_another_chat_is_opened_stay_with_theirs(monk
                 assert go_on.wait(10)
             return opened(session_id)
 
-        monkeypatch.setattr(sessions, "_opened", slowly)
+        monkeypatch.setattr(sessions, "_snapshot", slowly)
         await it.pilot.press(*"ha")
-        it.chat.attempt(it.chat.open_session(first), "open", alone=True)
+        it.chat.context.run(it.chat.navigation.open(first), "open", exclusive=True)
         await until(reading.is_set)
         await it.pilot.press(*"lf")
         go_on.set()
         await until(lambda: it.chat.session.id == first)
         assert it.chat.prompt.text == ""
-        await it.chat.open_session(second)
+        await it.chat.navigation.open(second)
         assert it.chat.prompt.text == "half"

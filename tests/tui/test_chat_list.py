@@ -33,14 +33,14 @@ async def test_another_chat_is_no_place_to_edit_the_question() -> None:
         first = it.chat.session.id
         await it.pilot.press(*"half")
         await it.do("edit")
-        await until(lambda: it.chat.editing)
+        await until(lambda: it.chat.drafts.editing)
         await it.pilot.press("ctrl+n")
         await until(lambda: it.chat.session.id != first)
-        assert it.chat.editing is None
+        assert it.chat.drafts.editing is None
         assert not it.chat.prompt.has_class("editing")
         assert it.chat.prompt.text == ""
-        await until(lambda: it.chat.gauge.fill)  # counted without the question
-        await it.chat.open_session(first)
+        await until(lambda: it.chat.gauge.usage)  # counted without the question
+        await it.chat.navigation.open(first)
         assert it.chat.prompt.text == "half"
 
 
@@ -52,10 +52,10 @@ async def test_other_chats_wait_their_turn_and_typing_stays_possible() -> None:
         await until(lambda: "Waits" in it.notice)
         await it.pilot.press(*"typed")
         assert it.chat.prompt.text == "typed"
-        await it.chat.chats.stop(first)
+        await it.chat.context.chats.stop(first)
         await until(lambda: it.texts == ["Second", "Quick."])
         await it.idle()
-        await it.chat.open_session(first)
+        await it.chat.navigation.open(first)
         assert it.texts[0] == "First"
         assert it.messages[1].status is Status.STOPPED
 
@@ -70,11 +70,11 @@ async def test_a_question_that_waits_follows_the_answer_to_the_one_before() -> N
         await it.pilot.press("enter")
         await until(lambda: it.texts == ["First", "Second"])
         assert [message.text for message in it.kept()] == it.texts
-        await it.chat.chats.stop(elsewhere)
+        await it.chat.context.chats.stop(elsewhere)
         await until(lambda: it.texts == ["First", "A1.", "Second", "A2."])
         await it.idle()
         assert [message.text for message in it.kept()] == it.texts
-        assert [turn.text for turn in it.engine.requests[-1][0][1:]] == ["First", "A1.", "Second"]
+        assert [turn.text for turn in it.engine.requests[-1].turns[1:]] == ["First", "A1.", "Second"]
 
 
 async def test_coming_back_in_mid_answer_misses_nothing() -> None:
@@ -84,8 +84,8 @@ async def test_coming_back_in_mid_answer_misses_nothing() -> None:
         await it.pilot.press("enter")
         await until(lambda: "w5" in it.texts[-1])
         first = it.chat.session.id
-        await it.chat.open_session(it.chat.chats.sessions.new().id)
-        await it.chat.open_session(first)
+        await it.chat.navigation.open(it.chat.context.chats.sessions.new().id)
+        await it.chat.navigation.open(first)
         await until(lambda: "w40 " in it.texts[-1])
         assert words.startswith(it.texts[-1])
         await it.idle()
@@ -95,11 +95,11 @@ async def test_coming_back_in_mid_answer_misses_nothing() -> None:
 async def test_a_private_chat_is_written_nowhere(home: Path) -> None:
     async with chatting("Secret answer.") as it:
         await it.pilot.press("f7")
-        await until(lambda: it.chat.chats.sessions.is_private(it.chat.session.id))
+        await until(lambda: it.chat.context.chats.sessions.is_private(it.chat.session.id))
         assert "PRIVATE" in str(it.chat.query_one("#header").render())
         await it.ask("Very secret question")
         it.write("a secret draft")
-        await it.chat.save_draft()
+        await it.chat.drafts.save()
         assert it.app.program.store.listing.count() == 0
     found = [file for file in home.rglob("*") if file.is_file() and b"secret" in file.read_bytes().lower()]
     assert found == []
@@ -113,7 +113,7 @@ async def test_what_ends_after_the_chat_was_left_does_not_bring_it_back(
         await it.ask("A")
         await it.ask("B")
         first, go, waiting = it.chat.session.id, asyncio.Event(), asyncio.Event()
-        owner = it.chat.chats.model if waits == "load" else it.chat.chats.sessions
+        owner = it.chat.context.chats.model if waits == "load" else it.chat.context.chats.sessions
         real = getattr(owner, waits)
 
         async def held(*given: object, **fields: object) -> object:
@@ -134,7 +134,7 @@ async def test_what_ends_after_the_chat_was_left_does_not_bring_it_back(
                 it.write("/set temperature 0.2")
                 await it.pilot.press("enter")
             case "load":
-                it.chat.use_model("guide")
+                it.chat.session_actions.use_model("guide")
         await waiting.wait()
         await it.pilot.press("ctrl+n")
         await until(lambda: it.chat.session.id != first)
@@ -152,7 +152,7 @@ async def test_the_end_of_an_answer_does_not_bring_a_chat_back_that_was_left(mon
         await it.pilot.press("enter")
         await until(lambda: "word" in it.texts[-1] and it.chat.session.title)
         first, go, waiting = it.chat.session.id, asyncio.Event(), asyncio.Event()
-        real = it.chat.chats.sessions.labels
+        real = it.chat.context.chats.sessions.labels
 
         async def held(session_id: str) -> Session:
             if session_id == first:
@@ -160,10 +160,10 @@ async def test_the_end_of_an_answer_does_not_bring_a_chat_back_that_was_left(mon
                 await go.wait()
             return await real(session_id)
 
-        monkeypatch.setattr(it.chat.chats.sessions, "labels", held)
+        monkeypatch.setattr(it.chat.context.chats.sessions, "labels", held)
         await waiting.wait()
-        second = it.chat.chats.sessions.new("guide").id
-        it.chat.attempt(it.chat.open_session(second))
+        second = it.chat.context.chats.sessions.new("guide").id
+        it.chat.context.run(it.chat.navigation.open(second))
         await until(lambda: it.chat.session.id == second)
         go.set()
         await it.idle()
@@ -177,12 +177,12 @@ async def test_what_failed_is_told_in_its_chat_until_it_is_tried_again() -> None
         await until(lambda: any("engine process ended" in said for said in it.said))
         assert not it.chat.query("#notice-words")
         for _time in range(2):
-            await it.chat.open_session(first)
+            await it.chat.navigation.open(first)
             assert "engine process ended" in it.notice
             assert it.chat.query("#notice Button")
-            await it.chat.open_session(it.chat.chats.sessions.new("guide").id)
+            await it.chat.navigation.open(it.chat.context.chats.sessions.new("guide").id)
             assert it.notice == ""
-        await it.chat.open_session(first)
+        await it.chat.navigation.open(first)
         await it.pilot.press("ctrl+r")
         await until(lambda: it.texts == ["First", "One."])
         await it.idle()
@@ -199,7 +199,7 @@ async def test_an_error_without_offers_stays_until_the_next_question() -> None:
         assert it.notice.startswith("✗")
         it.transcript.select(it.messages[0].id)
         await it.do("edit")
-        await until(lambda: it.chat.editing)
+        await until(lambda: it.chat.drafts.editing)
         await it.ask("short")
         assert it.notice == ""
 
@@ -250,7 +250,7 @@ async def test_a_hit_whose_message_was_deleted_opens_its_chat() -> None:
         await it.pilot.press("f4", *"pangolin")
         await until(lambda: {option.id for option in listed.options} == {f"{other.id} q1", f"{other.id} q2"})
         it.app.program.store.trash.remove_message("q2")
-        it.chat.sidebar.post_message(it.chat.sidebar.Chosen(other.id, "q2"))
+        it.chat.sidebar.post_message(it.chat.sidebar.SessionChosen(other.id, "q2"))
         await until(lambda: it.texts == ["What does a pangolin eat?", "Ants."])
         await until(lambda: [option.id for option in listed.options] == [f"{other.id} q1"])
         it.transcript.select("q1")

@@ -5,7 +5,7 @@ Not every combination: each state in both languages, both kinds of theme and bot
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,10 +14,9 @@ from textual.pilot import Pilot
 
 from qwenchat.chat.events import Delta, EngineEvent, Prefilling
 from qwenchat.chat.message import Message, Role, Status, Timings, Usage, text_parts
-from qwenchat.chat.prompt import Turn
-from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.ports import Request
 from qwenchat.chat.session import Session
-from qwenchat.errors import EngineDied
+from qwenchat.errors import EngineDied, Recovery, RecoveryKind
 from qwenchat.i18n import use_language
 from qwenchat.runtime import chat_service, session_access
 from qwenchat.runtime.program import Program
@@ -59,17 +58,18 @@ class Still(ScriptedEngine):
 
     state: str = ""
 
-    async def generate(
-        self, turns: Sequence[Turn], sampling: Sampling, *, session: str = "", resume: bool = False
-    ) -> AsyncGenerator[EngineEvent, None]:
-        self.requests.append((list(turns), sampling))
+    async def events(self, request: Request, text: str, cancelled: asyncio.Event) -> AsyncGenerator[EngineEvent, None]:
         yield Prefilling(1200, 3400, 412.0, 5.3)
         if self.state == "reading":
             await asyncio.Event().wait()
-        half = self.answers[0][:400]
+        half = text[:400]
         yield Delta(half, tuple(map(ord, half)))
         if self.state == "notice":
-            raise EngineDied("The engine process ended (signal 9).", "Not enough memory is the usual reason.")
+            raise EngineDied(
+                "The engine process ended (signal 9).",
+                "Not enough memory is the usual reason.",
+                recoveries=(Recovery(RecoveryKind.START_AGAIN), Recovery(RecoveryKind.SMALLER_CONTEXT, 2048)),
+            )
         await asyncio.Event().wait()
 
 
@@ -113,7 +113,7 @@ def talk(language: str) -> list[Message]:
         model="7b:q4_k_m",
     )
     told = replace(told, usage=Usage(100, 20, 312), timings=Timings(decode_tps=42.31, ttft_s=0.42))
-    other = replace(told, id="b", text="…", created=JANUARY + 1, status=Status.STOPPED)
+    other = replace(told, id="b", parts=text_parts("…"), created=JANUARY + 1, status=Status.STOPPED)
     return [asked, other, told]
 
 
@@ -134,8 +134,8 @@ def test_picture(snap_compare: Callable[..., bool], program: Program, picture: t
         await until(lambda: chat.sidebar.list.option_count > 4)
         if state != "empty":
             await until(lambda: chat.session.id == "s0" and len(chat.transcript.column) == 2)
-            await chat.chats.model.load(chat.session)
-            await until(lambda: chat.gauge.fill)
+            await chat.context.chats.model.load(chat.session)
+            await until(lambda: chat.gauge.usage)
         if state in ("reading", "streaming", "notice"):
             chat.prompt.write(ASKED[language])
             await pilot.press("enter")
@@ -145,10 +145,10 @@ def test_picture(snap_compare: Callable[..., bool], program: Program, picture: t
         if state == "notice":
             await until(lambda: chat.notice.has_class("shown"))
         if state == "talk":
-            before = chat.gauge.fill
+            before = chat.gauge.usage
             chat.prompt.write("Two lines,\n还有一行")
             chat.transcript.select("q")
-            await until(lambda: chat.gauge.fill != before)
+            await until(lambda: chat.gauge.usage != before)
         if state == "sidebar":
             await chat.run_action("screen.sidebar")
         await pilot.pause(0.5)

@@ -73,7 +73,7 @@ async def test_a_draft_is_kept_for_its_chat_across_restarts() -> None:
 async def test_a_sent_question_leaves_no_draft() -> None:
     async with chatting() as it:
         await it.pilot.press(*"Hi")
-        await it.chat.save_draft()
+        await it.chat.drafts.save()
         await it.pilot.press("enter")
         await it.idle()
         await until(lambda: it.chat.session.title)
@@ -84,16 +84,16 @@ async def test_the_gauge_counts_question_and_history_exactly() -> None:
     async with chatting("One.") as it:
         await it.ask("A")
         await it.pilot.press(*"four")
-        await until(lambda: it.chat.gauge.fill is not None)
+        await until(lambda: it.chat.gauge.usage is not None)
         expected = sum(len(text) + 4 for text in ("You are a helpful assistant.", "A", "One.", "four"))
-        await until(lambda: it.chat.gauge.fill and it.chat.gauge.fill.used == expected)
+        await until(lambda: it.chat.gauge.usage and it.chat.gauge.usage.used == expected)
 
 
 async def test_a_line_shows_what_the_model_no_longer_sees() -> None:
     async with chatting("x" * 200, n_ctx=1000) as it:
         for _number in range(5):
             await it.ask("y" * 50)
-        await until(lambda: any(shown.boundary for shown in it.transcript.column.shown))
+        await until(lambda: any(shown.boundary for shown in it.transcript.column.layouts))
 
 
 async def test_an_unknown_command_sends_nothing_and_two_slashes_send_one() -> None:
@@ -113,7 +113,7 @@ async def test_a_command_sets_sampling_of_the_chat() -> None:
         await it.pilot.press("enter")
         await until(lambda: it.chat.session.sampling.temperature == 0.2)
         await it.ask("A")
-        assert it.engine.requests[0][1].temperature == 0.2
+        assert it.engine.requests[0].sampling.temperature == 0.2
 
 
 async def test_tab_completes_a_command() -> None:
@@ -161,7 +161,7 @@ async def test_a_dropped_file_becomes_a_chip_and_goes_along(tmp_path: Path) -> N
         await until(lambda: it.chat.prompt.attachments)
         await it.ask("What is in it?")
         assert it.messages[0].attachments[0].text == "remember the milk"
-        assert "remember the milk" in it.engine.requests[0][0][-1].text
+        assert "remember the milk" in it.engine.requests[0].turns[-1].text
         assert it.chat.prompt.attachments == []
 
 
@@ -175,7 +175,7 @@ async def test_what_can_not_be_kept_comes_back_to_the_prompt(monkeypatch: pytest
         async def full(*_message: object) -> None:
             raise StoreError("The disk is full.", "Make room.")
 
-        monkeypatch.setattr(it.chat.chats.sessions, "add_question", full)
+        monkeypatch.setattr(it.chat.context.chats.sessions, "enqueue", full)
         await it.pilot.press(*"Hi", "enter")
         await until(lambda: any("disk is full" in said for said in it.said))
         assert it.chat.prompt.text == "Hi"
@@ -197,12 +197,12 @@ async def test_files_wait_in_the_prompt_of_their_chat(tmp_path: Path) -> None:
         await it.pilot.press("ctrl+n")
         await until(lambda: it.chat.session.id != first)
         assert names() == []
-        await it.chat.open_session(first)
+        await it.chat.navigation.open(first)
         assert names() == ["notes.txt"]
         assert "notes.txt" in str(it.chat.query_one("#chips").render())
         await it.ask("What is in it?")
-        await it.chat.open_session(it.chat.chats.sessions.new().id)
-        await it.chat.open_session(first)
+        await it.chat.navigation.open(it.chat.context.chats.sessions.new().id)
+        await it.chat.navigation.open(first)
         assert names() == []
 
 
@@ -222,11 +222,11 @@ async def test_a_file_that_is_still_being_read_goes_to_its_chat(
         first = it.chat.session.id
         it.chat.prompt.attach([tmp_path / "notes.txt"])
         await until(reading.is_set)
-        await it.chat.open_session(it.chat.chats.sessions.new().id)
+        await it.chat.navigation.open(it.chat.context.chats.sessions.new().id)
         go_on.set()
         await it.app.workers.wait_for_complete([one for one in it.app.workers if one.group == "attach"])
         assert it.chat.prompt.attachments == []
-        await it.chat.open_session(first)
+        await it.chat.navigation.open(first)
         assert [attachment.name for attachment in it.chat.prompt.attachments] == ["notes.txt"]
 
 

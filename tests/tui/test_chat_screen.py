@@ -24,7 +24,7 @@ async def test_a_bug_is_told_and_takes_no_words_with_it(monkeypatch: pytest.Monk
             raise ValueError(session_id)
 
         with monkeypatch.context() as patched:
-            patched.setattr(it.chat.chats.sessions, "open", fails)
+            patched.setattr(it.chat.context.chats.sessions, "open", fails)
             await it.pilot.press(*"half", "ctrl+n")
             await until(lambda: any("This is a bug" in said and f"{Path(__file__).name}:" in said for said in it.said))
         await it.pilot.press(*" more")
@@ -128,7 +128,7 @@ async def test_the_palette_shows_the_keys_that_work(home: Path) -> None:
 async def test_help_and_palette_are_opened_by_mouse(width: int, words: str, screen: str) -> None:
     async with chatting(size=(width, 20)) as it:
         await it.ask("A")
-        await until(lambda: it.chat.gauge.fill)
+        await until(lambda: it.chat.gauge.usage)
         row = it.chat.gauge.render_line(0).text
         assert cell_len(row) == it.chat.gauge.content_size.width
         at = cell_len(row.partition(words)[0]) + it.chat.gauge.styles.padding.left

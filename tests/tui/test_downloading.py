@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from textual.widgets import Button, Static
+from textual.widgets import Button
 
 from qwenchat.chat.message import Status
 from qwenchat.runtime.downloads import DownloadState
@@ -34,13 +34,13 @@ def stall_half(standin: StandIn) -> None:
 
 
 def header(it: Chatting) -> str:
-    return str(it.chat.query_one("#header", Static).content)
+    return str(it.chat.header.render())
 
 
 async def test_a_download_ends_while_an_answer_streams(standin: StandIn) -> None:
     stall_half(standin)
     async with chatting("word " * 2000, delay_s=0.005) as it:
-        it.chat.downloads.start(MODEL)
+        it.chat.context.downloads.start(MODEL)
         await until(lambda: header(it).startswith(f"↓ 50% {MODEL}"))
         it.write("Talk")
         await it.pilot.press("enter")
@@ -55,9 +55,9 @@ async def test_a_download_ends_while_an_answer_streams(standin: StandIn) -> None
 
 async def test_a_download_that_fails_says_why_and_what_to_do() -> None:
     async with chatting() as it:
-        it.chat.downloads.start("7b:q9_k")
+        it.chat.context.downloads.start("7b:q9_k")
         await until(lambda: any(said.startswith("7b:q9_k: ") for said in it.said))
-        failed = it.chat.downloads.get("7b:q9_k")
+        failed = it.chat.context.downloads.get("7b:q9_k")
         assert failed and failed.error and any(failed.error.hint in said for said in it.said)
         assert "↓" not in header(it)
 
@@ -65,16 +65,16 @@ async def test_a_download_that_fails_says_why_and_what_to_do() -> None:
 async def test_downloads_open_as_a_list(standin: StandIn) -> None:
     stall_half(standin)
     async with chatting() as it:
-        it.chat.downloads.start(MODEL)
+        it.chat.context.downloads.start(MODEL)
         it.write("/downloads")
         await it.pilot.press("enter")
         await until(lambda: isinstance(it.app.screen, DownloadsScreen) and it.app.screen.query(DownloadRow))
         await until(lambda: "50%" in header(it))
         await it.pilot.click("#turn")
-        await until(lambda: [each.state for each in it.chat.downloads.all()] == [DownloadState.PAUSED])
+        await until(lambda: [each.state for each in it.chat.context.downloads.all()] == [DownloadState.PAUSED])
         await until(lambda: "↓" not in header(it))
         standin.go_on.set()
         turn = it.app.screen.query_one("#turn", Button)
         await until(lambda: str(turn.label) == "Resume" and not turn.has_class("-active"))
         await it.pilot.click("#turn")
-        await until(lambda: [each.state for each in it.chat.downloads.all()] == [DownloadState.DONE])
+        await until(lambda: [each.state for each in it.chat.context.downloads.all()] == [DownloadState.DONE])

@@ -83,7 +83,7 @@ async def test_a_private_question_is_in_memory_alone(
         monkeypatch.setattr(it.app, "suspend", here)
         if private:
             await it.do("new_private")
-            await until(lambda: it.chat.chats.sessions.is_private(it.chat.session.id))
+            await until(lambda: it.chat.context.chats.sessions.is_private(it.chat.session.id))
         it.write("good")
         await it.do("editor")
         assert it.chat.prompt.text == "better"
@@ -100,7 +100,7 @@ async def test_a_private_question_stays_in_the_prompt_where_no_memory_can_hold_i
     async with chatting() as it:
         monkeypatch.setattr(it.app, "suspend", here)
         await it.do("new_private")
-        await until(lambda: it.chat.chats.sessions.is_private(it.chat.session.id))
+        await until(lambda: it.chat.context.chats.sessions.is_private(it.chat.session.id))
         it.write("good")
         await it.do("editor")
         await until(lambda: any("written to no disk" in said for said in it.said))

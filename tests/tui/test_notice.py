@@ -29,7 +29,7 @@ async def test_every_offer_can_be_reached(size: tuple[int, int], words: str) -> 
     async with chatting(size=size) as it:
         await it.ask("A")
         it.write("half")
-        await it.chat.notice.say(words, OFFERS, warning=True)
+        it.chat.notice.show(words, OFFERS, warning=True)
         buttons = list(it.chat.query("#notice Button").results(Button))
         await until(lambda: all(button.size for button in buttons))
         await until(lambda: is_seen(it, it.chat.prompt.area))
@@ -41,11 +41,11 @@ async def test_every_offer_can_be_reached(size: tuple[int, int], words: str) -> 
 
 async def test_long_words_scroll_with_the_arrows() -> None:
     async with chatting(size=(80, 24)) as it:
-        await it.chat.notice.say(LONG, OFFERS)
+        it.chat.notice.show(LONG, OFFERS)
         it.chat.query("#notice Button").first(Button).focus()
         text = it.chat.query_one("#notice-text")
         await until(lambda: text.max_scroll_y)
         await it.pilot.press("down", "down")
         await until(lambda: text.scroll_y == 2)
-        await it.chat.notice.say("Other words.")
+        it.chat.notice.show("Other words.")
         await until(lambda: text.scroll_y == 0)

@@ -12,13 +12,12 @@ from textual.geometry import Offset
 from textual.pilot import Pilot
 from textual.selection import SELECT_ALL, Selection
 
-from qwenchat.chat.message import Attachment, FinishReason, Status, Timings, Usage
+from qwenchat.chat.message import Attachment, FinishReason, Status, Text, Timings, Usage
 from qwenchat.tui.markdown.colours import Palette
 from qwenchat.tui.themes import load_all
 from qwenchat.tui.transcript.column import Column
-from qwenchat.tui.transcript.drawing import place
-from qwenchat.tui.transcript.look import Look
-from qwenchat.tui.transcript.view import Transcript
+from qwenchat.tui.transcript.drawing import Look, selection_row
+from qwenchat.tui.transcript.transcript import Transcript
 from tests.tui.screens import TranscriptApp, answer, question, talk, until
 
 SIZE = (60, 20)
@@ -48,7 +47,7 @@ async def test_only_what_is_visible_is_laid_out() -> None:
     app = TranscriptApp(talk(2000))
     async with app.run_test(size=SIZE) as pilot:
         await pilot.pause()
-        laid_out = sum(shown.lines is not None for shown in app.transcript.column.shown)
+        laid_out = sum(shown.lines is not None for shown in app.transcript.column.layouts)
         assert 2 <= laid_out <= 10
 
 
@@ -56,13 +55,13 @@ async def test_streaming_is_followed_until_the_reader_leaves() -> None:
     app = TranscriptApp([*talk(20), answer(20, status=Status.STREAMING)])
     async with app.run_test(size=SIZE) as pilot:
         view = app.transcript
-        view.append("m20", "one\n\n" * 30)
-        view.append("m20", "LAST")
+        view.append("m20", Text("one\n\n" * 30))
+        view.append("m20", Text("LAST"))
         await until(lambda: any("LAST" in row for row in app.rows))
         await pilot.press("up", "up")
         await until(lambda: not view.following)
         before = app.rows[:-1]
-        view.append("m20", "\n\nmore" * 30)
+        view.append("m20", Text("\n\nmore" * 30))
         await until(lambda: view.messages[-1].text.count("more") == 30)
         await pilot.pause()
         assert app.rows[:-1] == before
@@ -96,9 +95,9 @@ async def test_estimates_are_corrected_without_moving_what_is_read() -> None:
 async def test_one_repaint_takes_many_pieces() -> None:
     app = TranscriptApp([question(0), answer(1, status=Status.STREAMING)])
     async with app.run_test(size=SIZE):
-        shown = app.transcript.column.shown[1]
+        shown = app.transcript.column.layouts[1]
         for _ in range(500):
-            app.transcript.append("m1", "word ")
+            app.transcript.append("m1", Text("word "))
         assert shown.message.text == ""
         await until(lambda: shown.message.text.count("word") == 500)
 
@@ -108,7 +107,7 @@ async def test_the_end_of_an_answer_is_as_if_it_had_come_whole() -> None:
     app = TranscriptApp([question(0), answer(1, status=Status.STREAMING)])
     async with app.run_test(size=SIZE) as pilot:
         for character in text:
-            app.transcript.append("m1", character)
+            app.transcript.append("m1", Text(character))
             await pilot.pause(0.001)
         app.transcript.replace(answer(1, text))
         await pilot.pause()
@@ -125,7 +124,7 @@ def test_lines_kept_while_streaming_are_those_of_the_whole(pieces: list[str]) ->
     column, whole = Column(look), Column(look)
     column.load([answer(1, status=Status.STREAMING)], {})
     for piece in pieces:
-        column.shown[0].append(piece)
+        column.layouts[0].append(0, Text(piece))
         column.measure(0)
     whole.load([answer(1, "".join(pieces), Status.STREAMING)], {})
     assert column.lines(0) == whole.lines(0)
@@ -200,7 +199,9 @@ async def test_what_can_be_done_with_the_selected_message_is_clicked_at_its_head
         await until(lambda: [event.action for event in app.heard(Transcript.ActionChosen)] == names)
         assert app.transcript.selected == app.transcript.messages[3]
         lines = app.transcript.column.lines(3)
-        copied = app.transcript.get_selection(Selection(Offset(0, place(3, 0)), Offset(99, place(3, len(lines)))))
+        copied = app.transcript.get_selection(
+            Selection(Offset(0, selection_row(3, 0)), Offset(99, selection_row(3, len(lines))))
+        )
         assert copied and "quote" not in copied[0]
 
 
@@ -322,7 +323,7 @@ async def test_selected_text_is_copied_as_paragraphs_without_decoration() -> Non
     async with app.run_test(size=(30, 14)) as pilot:
         await pilot.pause()
         lines = app.transcript.column.lines(0)
-        whole = Selection(Offset(0, place(0, 1)), Offset(99, place(0, len(lines) - 2)))
+        whole = Selection(Offset(0, selection_row(0, 1)), Offset(99, selection_row(0, len(lines) - 2)))
         selected = app.transcript.get_selection(whole)
         assert selected is not None
         first, _, _, code = selected[0].split("\n")
@@ -347,7 +348,7 @@ async def test_resizing_keeps_the_readers_place() -> None:
     app = TranscriptApp(branch)
     async with app.run_test(size=(80, 20)) as pilot:
         await pilot.pause()
-        app.transcript.go_to(app.transcript.column.start(50))
+        app.transcript.viewport.go_to(app.transcript.column.start(50))
         await pilot.resize_terminal(40, 20)
         await until(lambda: app.transcript.column.look.width < 41)
         assert any("Message 50." in row for row in app.rows[:4])
@@ -362,7 +363,7 @@ async def test_another_branch_keeps_the_place_where_it_shares_messages() -> None
     app = TranscriptApp(branch)
     async with app.run_test(size=SIZE) as pilot:
         await pilot.pause()
-        app.transcript.go_to(app.transcript.column.start(20))
+        app.transcript.viewport.go_to(app.transcript.column.start(20))
         before = app.rows[:-1]
         app.transcript.load([*branch[:40], answer(99, "another end")])
         await pilot.pause()
@@ -382,7 +383,7 @@ async def test_an_empty_transcript_takes_everything() -> None:
         await pilot.pause()
         assert "Question 0" in app.rows[1]
         with pytest.raises(KeyError):
-            app.transcript.append("nobody", "x")
+            app.transcript.append("nobody", Text("x"))
 
 
 async def test_another_theme_draws_anew() -> None:

@@ -42,6 +42,6 @@ def test_picture(snap_compare: Callable[..., bool], language: str, theme: str, w
         app.transcript.load(messages, {"m1": (2, 3)}, boundary="m0", show="m8")
         app.transcript.select("m0")
         app.transcript.find("attention" if language == "en" else "注意力")
-        app.transcript.go_to(0)
+        app.transcript.viewport.go_to(0)
 
     assert snap_compare(app, terminal_size=(width, 60), run_before=show)

@@ -9,10 +9,10 @@ from textual.widgets import Static
 from qwenchat.tui.dialogs.dialog import Dialog
 from qwenchat.tui.dialogs.downloads import DownloadList
 from qwenchat.tui.dialogs.model import ModelList
-from qwenchat.tui.screens.conversation import Conversation
+from qwenchat.tui.screens.chat import ChatScreen
+from qwenchat.tui.textual_private import EndsItsWork
 from qwenchat.tui.widgets.prompt import Prompt
 from qwenchat.tui.widgets.sidebar import Sidebar
-from qwenchat.tui.widgets.working import Working
 
 
 class Leaf(Static):
@@ -27,7 +27,7 @@ class Leaf(Static):
         await self.may_go.wait()
 
 
-class Branch(Vertical, Working):
+class Branch(Vertical, EndsItsWork):
     """Works until its child goes; `came_back` tells that it went on after that."""
 
     came_back = False
@@ -67,4 +67,4 @@ async def test_it_holds_as_the_program_ends_too() -> None:
 
 
 def test_every_widget_that_runs_workers_is_one_of_them() -> None:
-    assert all(issubclass(each, Working) for each in (Conversation, Dialog, DownloadList, ModelList, Prompt, Sidebar))
+    assert all(issubclass(each, EndsItsWork) for each in (ChatScreen, Dialog, DownloadList, ModelList, Prompt, Sidebar))

@@ -19,7 +19,7 @@ from textual.widgets import Button, Static
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean, clean_line
-from qwenchat.tui.widgets.working import Working
+from qwenchat.tui.textual_private import EndsItsWork
 
 Result = TypeVar("Result")
 _WIDTHS = [(0, "-narrow"), (64, "-wide")]
@@ -49,7 +49,7 @@ class Complaint(Static):
         self.update("✗ " + clean_line(said, 600))
 
 
-class Dialog(ModalScreen[Result], Working):
+class Dialog(ModalScreen[Result], EndsItsWork):
     """A frame in the middle of the screen; `heading` and `body` say what is in it."""
 
     CSS_PATH: ClassVar[CSSPathType | None] = "dialog.tcss"

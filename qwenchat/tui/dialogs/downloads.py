@@ -17,7 +17,7 @@ from qwenchat.runtime.downloads import BackgroundDownloads, Download, DownloadSt
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.dialogs.dialog import Dialog, button, plain, relabel
 from qwenchat.tui.dialogs.small import ConfirmScreen
-from qwenchat.tui.widgets.working import Working
+from qwenchat.tui.textual_private import EndsItsWork
 
 _NAME = 18
 """Cells of a name; what is longer is cut, and told whole when it is asked about."""
@@ -52,7 +52,7 @@ class DownloadRow(Horizontal):
         turn.display = self.query_one("#cancel").display = download.state is not DownloadState.DONE
 
 
-class DownloadList(Vertical, Working):
+class DownloadList(Vertical, EndsItsWork):
     """All downloads, kept up to date; no room is taken while there are none."""
 
     class Changed(Message):

@@ -61,7 +61,8 @@ class Filter(Input):
 class CarefulList(OptionList):
     """A list in which looking at a line with the mouse starts nothing."""
 
-    async def _on_click(self, event: events.Click) -> None:
+    def on_click(self, event: events.Click) -> None:
+        """Highlight the line under the pointer; a double click takes it."""
         event.prevent_default()
         at = event.style.meta.get("option")
         if isinstance(at, int) and not self.get_option_at_index(at).disabled:

@@ -29,10 +29,10 @@ from qwenchat.tui.dialogs.downloads import DownloadList
 from qwenchat.tui.dialogs.fields import CarefulList, Filter, PathSuggester, aligned
 from qwenchat.tui.dialogs.small import ConfirmScreen, TextScreen
 from qwenchat.tui.model_choices import ModelChoice, ModelChoices, headings, model_choices
-from qwenchat.tui.widgets.working import Working
+from qwenchat.tui.textual_private import EndsItsWork
 
 
-class ModelList(Vertical, Working):
+class ModelList(Vertical, EndsItsWork):
     """Models to choose from. Until something is typed the catalogue shows the best of each size, or `every` one."""
 
     class Chosen(Message):

@@ -1,33 +1,53 @@
-"""The chat: sessions on the left; on the right header, transcript, notice, prompt and the line of numbers.
+"""The chat screen: it composes widgets, makes the controllers, routes messages and actions to them, and draws the view.
 
-Nothing here blocks: the store is read in threads. What can be done with messages, sessions and the prompt is beside.
+What can be done is in `tui.controllers`. Nothing here blocks: the store is read in threads.
 """
 
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from textual import events
+from textual import events, on
 from textual.app import ComposeResult
-from textual.binding import BindingsMap
 from textual.containers import Horizontal, Vertical
 from textual.geometry import Size
-from textual.widgets import Static
+from textual.message import Message as Event
+from textual.screen import Screen
+from textual.widgets import Input, Static
 
-from qwenchat.errors import QwenchatError
+from qwenchat.chat.message import Role
+from qwenchat.chat.session import Session
+from qwenchat.errors import RecoveryKind
 from qwenchat.i18n import _, ngettext
+from qwenchat.runtime.events import ChatEvent
 from qwenchat.runtime.program import Program
 from qwenchat.tui import slash_commands
 from qwenchat.tui.actions import Action, Where, bindings
-from qwenchat.tui.dialogs import open as screens
-from qwenchat.tui.screens.commands import Commands
-from qwenchat.tui.screens.conversation import void
-from qwenchat.tui.transcript.view import Transcript
+from qwenchat.tui.controllers.asking import AskController
+from qwenchat.tui.controllers.commands import CommandController
+from qwenchat.tui.controllers.context import ChatContext
+from qwenchat.tui.controllers.downloads import DownloadController
+from qwenchat.tui.controllers.drafts import DraftController
+from qwenchat.tui.controllers.find import FindController
+from qwenchat.tui.controllers.message_actions import MessageActions
+from qwenchat.tui.controllers.navigation import NavigationController
+from qwenchat.tui.controllers.session_actions import SessionActions
+from qwenchat.tui.controllers.streaming import StreamingController
+from qwenchat.tui.controllers.token_counts import TokenCountController
+from qwenchat.tui.controllers.undo import UndoController
+from qwenchat.tui.dialogs import open as dialogs
+from qwenchat.tui.session_view import SessionView, ViewChange
+from qwenchat.tui.textual_private import EndsItsWork, add_bindings
+from qwenchat.tui.transcript.transcript import Transcript
 from qwenchat.tui.widgets.gauge import Gauge
+from qwenchat.tui.widgets.header import Header
 from qwenchat.tui.widgets.notice import Notice
 from qwenchat.tui.widgets.prompt import Prompt
 from qwenchat.tui.widgets.sidebar import Sidebar
 
 if TYPE_CHECKING:
+    from qwenchat.runtime.downloads import Download
     from qwenchat.runtime.model_manager import EngineFactory
     from qwenchat.sessions.listing import ListedSession
     from qwenchat.sessions.search import SearchResults
@@ -39,10 +59,22 @@ _LOW = 16
 """Rows below which frames and the empty chat's words go."""
 
 
-class ChatScreen(Commands):
+class ChatScreen(Screen[None], EndsItsWork):
     """The screen that stays. Its style sheet is the program's."""
 
     AUTO_FOCUS = "PromptArea"
+
+    @dataclass
+    class ChatEventReported(Event):
+        """The runtime reports something about a session or the model."""
+
+        event: ChatEvent
+
+    @dataclass
+    class DownloadChanged(Event):
+        """A download made progress, ended or failed."""
+
+        download: "Download"
 
     def __init__(
         self,
@@ -53,44 +85,116 @@ class ChatScreen(Commands):
         model: str = "",
         new_engine: "EngineFactory | None" = None,
     ) -> None:
-        super().__init__(program, new_engine, model)
-        self.actions = actions
-        self._first = session
-        self._given_up: str | None = None
-        """Words that can't be kept, as a person who wanted to leave was told."""
-        self._bindings = BindingsMap.merge([self._bindings, bindings(actions, Where.ANYWHERE)])
+        super().__init__()
+        self.program, self.actions = program, actions
+        self._first_session = session
+        self.header = Header(id="header")
+        self.transcript = Transcript(id="transcript")
+        self.notice = Notice(id="notice")
+        self.prompt = Prompt(id="prompt")
+        self.gauge = Gauge(id="gauge")
+        self.sidebar = Sidebar(self._newest, self._search, id="sidebar")
+        self.context = context = ChatContext(
+            self,
+            program,
+            transcript=self.transcript,
+            prompt=self.prompt,
+            sidebar=self.sidebar,
+            model=model,
+            new_engine=new_engine,
+            on_event=lambda event: self.post_message(self.ChatEventReported(event)),
+            on_download=lambda download: self.post_message(self.DownloadChanged(download)),
+        )
+        self.drafts = DraftController(context)
+        context.open.listen(self._draw)
+        self.counts = TokenCountController(context, self.drafts)
+        self.navigation = NavigationController(context, self, self.drafts)
+        self.undo = UndoController(context, self.navigation)
+        self.session_actions = SessionActions(context, self.navigation, self.undo)
+        self.message_actions = MessageActions(context, self.drafts, self.undo, self.get_selected_text)
+        self.streaming = StreamingController(context, self.counts)
+        self.downloads = DownloadController(context, header=self.header)
+        self.find = FindController(context, self, notice=self.notice)
+        self.asking = AskController(context, self.drafts, self.session_actions)
+        self.commands = CommandController(
+            context, self.asking, self.session_actions, self.find, run_action=self._run_action_soon
+        )
+        for action, method in self._action_methods().items():
+            setattr(self, f"action_{action}", method)
+        add_bindings(self, bindings(actions, Where.ANYWHERE))
+
+    def _action_methods(self) -> Mapping[str, Callable[[], object]]:
+        """Return what carries out the actions that are a controller's, by the ids of `tui.actions`."""
+        navigation, sessions, messages = self.navigation, self.session_actions, self.message_actions
+        return {
+            "new": navigation.open_new,
+            "new_private": partial(navigation.open_new, private=True),
+            "messages": navigation.toggle_messages,
+            "sidebar": navigation.toggle_sidebar,
+            "search": navigation.search,
+            "find": self.find.start,
+            "editor": self.asking.open_editor,
+            "downloads": self.downloads.open_list,
+            "undo": self.undo.undo,
+            "undo_list": self.undo.undo,
+            "undo_message": self.undo.undo,
+            "models": sessions.choose_model,
+            "session_settings": sessions.open_settings,
+            "stats": sessions.show_statistics,
+            "export": sessions.export_open,
+            "export_listed": sessions.export_listed,
+            "rename": sessions.rename,
+            "suggest_title": sessions.suggest_title,
+            "tag": sessions.tag,
+            "pin": sessions.pin,
+            "duplicate": sessions.duplicate,
+            "trash": sessions.trash,
+            "retry": messages.regenerate,
+            "regenerate": messages.regenerate,
+            "edit": messages.edit,
+            "carry_on": messages.continue_answer,
+            "branch": messages.branch,
+            "copy": messages.copy,
+            "copy_chat": messages.copy_chat,
+            "copy_code": messages.copy_code,
+            "save_code": messages.save_code,
+            "quote": messages.quote,
+            "delete": messages.delete,
+        }
+
+    # Layout
 
     def compose(self) -> ComposeResult:
-        """Lay out the parts, with the classes that the first frame needs: each later one styles everything anew."""
+        """Lay out the widgets, with the classes that the first frame needs: each later one styles everything anew."""
         self.set_class(self.app.size.width >= _NARROW, "sidebar", update=False)
         self.add_class("empty", update=False)
         self._fit(self.app.size, update=False)
         with Horizontal():
-            yield Sidebar(self._newest, self._search, id="sidebar")
+            yield self.sidebar
             with Vertical(id="chat"):
-                yield Static(_("New chat"), id="header", markup=False)
-                yield Transcript(id="transcript")
-                yield Static(_welcome(), id="empty", markup=False)
-                yield Notice(id="notice")
-                yield Prompt(id="prompt")
-                yield Gauge(id="gauge")
+                yield self.header
+                yield self.transcript
+                yield Static(_empty_chat_words(), id="empty", markup=False)
+                yield self.notice
+                yield self.prompt
+                yield self.gauge
 
     def on_mount(self) -> None:
-        """Bind the keys of the parts, show the chat, then read the disk."""
-        for part, where in ((self.transcript, Where.MESSAGE), (self.sidebar.list, Where.LIST)):
-            part._bindings = BindingsMap.merge([part._bindings, bindings(self.actions, where)])
+        """Bind the keys of the widgets, show the chat, then read the disk."""
+        add_bindings(self.transcript, bindings(self.actions, Where.MESSAGE))
+        add_bindings(self.sidebar.list, bindings(self.actions, Where.LIST))
         self.gauge.hints = ((_("F1 help"), "screen.help"), (_("Ctrl+P commands"), "app.command_palette"))
-        self.call_after_refresh(lambda: self.attempt(self._start()))
+        self.call_after_refresh(lambda: self.context.run(self._start()))
 
     async def _start(self) -> None:
         """Read the disk, once the first frame is shown."""
-        self.show_header()
-        await self.chats.sessions.recover()
+        await self.context.chats.sessions.recover()
+        self.context.open.relabel(self.session)
         self.sidebar.reload()
-        if self._first:
-            await self.open_session(self._first)
+        if self._first_session:
+            await self.navigation.open(self._first_session)
         if not self.session.model:
-            await self.begin_with_a_model()
+            await self.asking.find_model()
 
     def on_resize(self, event: events.Resize) -> None:
         """Hide what there is no room for."""
@@ -103,121 +207,191 @@ class ChatScreen(Commands):
         self.set_class(size.height < _LOW, "low", update=update)
         self.set_class(size.width < _THIN, "thin", update=update)
 
-    async def may_leave(self) -> bool:
-        """Keep the draft; where it can't be kept, say so, and say no, once for the same words."""
-        self.set_edit_aside()
-        try:
-            await self.save_draft()
-        except QwenchatError as error:
-            self.tell_error(error)
-            told, self._given_up = self._given_up, self.prompt.text
-            return told == self._given_up
-        return True
+    # The open session
 
-    async def leave(self) -> None:
-        """Keep the draft if that can be, stop what runs and end the engine."""
-        try:
-            self.set_edit_aside()
-            with suppress(QwenchatError):  # `may_leave` tells of it
-                await self.save_draft()
-        finally:
-            if "downloads" in self.__dict__:
-                self.downloads.close()
-            await self.chats.close()
+    @property
+    def session(self) -> Session:
+        """The session that is open."""
+        return self.context.open.session
 
-    # Moving about
+    def _draw(self, change: ViewChange) -> None:
+        """Redraw what a change of the open session's view changed, and nothing else."""
+        before, view = change.before, change.after
+        if change.branch_changed:
+            self._draw_branch(change)
+        self.transcript.show_boundary(view.first_seen)
+        self.gauge.usage, self.gauge.activity, self.gauge.fraction = view.usage, view.activity, view.progress
+        header = self.header
+        header.title, header.model, header.private = view.session.title, view.session.model, view.private
+        self.app.title = "qwenchat" if view.private else header.title_words
+        notice = _notice_of(view)
+        if notice != _notice_of(before):
+            words, recoveries = notice
+            warning = bool(view.failure) or not view.answers_ahead
+            self.notice.show(words, recoveries, warning=warning)
+        if change.switched or view.queue != before.queue:
+            self.sidebar.mark(view.session.id, (view.queue.running, *view.queue.waiting))
+        if not change.switched and _listed(view.session) != _listed(before.session):
+            self.sidebar.reload()
+
+    def _draw_branch(self, change: ViewChange) -> None:
+        before, after, variants = change.before.branch, change.after.branch, change.after.variants
+        same = len(before) <= len(after) and all(old.id == new.id for old, new in zip(before, after, strict=False))
+        if change.switched or not same or variants != change.before.variants:
+            self.transcript.load(after, variants, show=change.at)
+            self.prompt.area.earlier = [message.text for message in after if message.role is Role.USER]
+        else:
+            for old, new in zip(before, after, strict=False):
+                if old is not new and old != new:
+                    self.transcript.replace(new)
+            for message in after[len(before) :]:
+                self.transcript.add(message)
+                if message.role is Role.USER:
+                    self.prompt.area.earlier.append(message.text)
+        self.set_class(not after, "empty")
+        if change.at:
+            self.transcript.select(change.at)
+
+    # Messages of the runtime
+
+    @on(ChatEventReported)
+    async def report_chat_event(self, message: ChatEventReported) -> None:
+        """Show an event of the runtime."""
+        await self.context.guard(self.streaming.report(message.event))
+
+    @on(DownloadChanged)
+    def report_download(self, message: DownloadChanged) -> None:
+        """Show how a download is doing."""
+        self.downloads.report(message.download)
+
+    # Messages of the widgets
+
+    @on(Prompt.Submitted)
+    def submit_prompt(self, message: Prompt.Submitted) -> None:
+        """Carry a command out, or ask a question."""
+        self.commands.submit(message.text, message.attachments)
+
+    @on(Prompt.Edited)
+    def follow_prompt(self) -> None:
+        """Save the draft and count tokens a moment after the last key; load the model meanwhile."""
+        self.drafts.save_soon()
+        self.counts.count_soon()
+        self.counts.load_early()
+
+    @on(Prompt.Refused)
+    def refuse_file(self, message: Prompt.Refused) -> None:
+        """Notify why a file can't be added."""
+        self.context.notify_error(message.error)
+
+    @on(Sidebar.SessionChosen)
+    def open_chosen_session(self, message: Sidebar.SessionChosen) -> None:
+        """Open what was chosen in the list."""
+        self.navigation.open_soon(message.session, message.message)
+
+    @on(Sidebar.ListFailed)
+    def report_list_failure(self, message: Sidebar.ListFailed) -> None:
+        """Notify why the list can't be read; it stays as it was."""
+        self.context.notify_error(message.error)
+
+    @on(Notice.RecoveryChosen)
+    def recover(self, message: Notice.RecoveryChosen) -> None:
+        """Do what the user chose about a failure."""
+        self.session_actions.recover(message.number)
+
+    @on(Transcript.ActionChosen)
+    async def run_chosen_action(self, message: Transcript.ActionChosen) -> None:
+        """Carry out what was clicked; the palette has all that there is."""
+        await self.run_action(f"screen.{message.action}" if message.action else "app.command_palette")
+
+    @on(Transcript.VariantChosen)
+    def show_variant(self, message: Transcript.VariantChosen) -> None:
+        """Show another variant of a message."""
+        self.message_actions.show_variant(message.message, message.step)
+
+    @on(Transcript.CodeActivated)
+    def copy_code_block(self, message: Transcript.CodeActivated) -> None:
+        """Copy the code block whose first line was clicked."""
+        self.message_actions.copy_code_block(message.message, message.index)
+
+    @on(Transcript.LinkActivated)
+    def copy_link(self, message: Transcript.LinkActivated) -> None:
+        """Copy a link: nothing is ever opened by itself."""
+        self.message_actions.copy_text(message.target)
+
+    @on(Transcript.Found)
+    def show_found(self, message: Transcript.Found) -> None:
+        """Show where the search in the chat stands."""
+        self.find.show_position(message)
+
+    @on(Input.Changed, "#find")
+    def find_typed_words(self, message: Input.Changed) -> None:
+        """Mark words as they are typed."""
+        self.find.show_words(message.value)
+
+    @on(Input.Submitted, "#find")
+    def find_previous(self) -> None:
+        """Go to the match before."""
+        self.find.go_to_previous()
+
+    # Actions on the screen as a whole
 
     async def action_escape(self) -> None:
         """Close the search, stop the answer, or go back to the prompt."""
-        if self.has_class("finding"):
-            self.end_finding()
+        if self.find.active:
+            self.find.end()
         elif self.query_one("#session-search").has_focus and self.sidebar.clear_search():
             pass
-        elif self.editing:
-            self.drop_edit()
-        elif self.answering:
-            await self.chats.stop(self.session.id)
-        elif self.transcript.selected:
-            self.transcript.select(None)
-            self.prompt.area.focus()
+        elif self.drafts.editing:
+            self.drafts.drop_edit()
+        elif self.context.open.view.answering:
+            await self.streaming.stop()
         else:
+            self.transcript.select(None)
             self.prompt.area.focus()
 
     async def action_interrupt(self) -> None:
         """Copy what is selected, else stop the answer, else say how to leave."""
         if text := self.prompt.area.selected_text or self.get_selected_text():
-            self.copy_text(text)
-        elif self.answering:
-            await self.chats.stop(self.session.id)
+            self.message_actions.copy_text(text)
+        elif self.context.open.view.answering:
+            await self.streaming.stop()
         else:
-            self.tell(_("Ctrl+Q ends the program."))
-
-    def action_messages(self) -> None:
-        """Go to the messages, or back to the prompt."""
-        if self.transcript.has_focus:
-            self.prompt.area.focus()
-        else:
-            self.transcript.focus()
-            if self.transcript.selected is None:
-                self.transcript.select_next(-1)
-
-    def action_sidebar(self) -> None:
-        """Show the list of chats and go there, or hide it."""
-        self.toggle_class("sidebar")
-        if self.has_class("sidebar"):
-            self.sidebar.list.focus()
-        else:
-            self.prompt.area.focus()
-
-    def action_search(self) -> None:
-        """Search all chats."""
-        self.add_class("sidebar")
-        self.sidebar.focus_search()
-
-    # Other screens
+            self.context.notify(_("Ctrl+Q ends the program."))
 
     def action_help(self) -> None:
         """Show all keys and commands."""
-        self.ask(screens.help_for(self.actions, self.program.settings.keys, slash_commands.commands()), void)
+        self.context.ask(dialogs.help_for(self.actions, self.program.settings.keys, slash_commands.commands()))
 
     def action_settings(self) -> None:
         """Change the settings."""
-        self.ask(screens.settings(self.program), lambda changed: self._use_settings() if changed else None)
+        self.context.ask(dialogs.settings(self.program), lambda changed: self._use_settings() if changed else None)
 
     def _use_settings(self) -> None:
         """Follow the changed settings; language and keys follow at the next start."""
         self.program.reread_settings()
-        self.show_header()
-        self.tell(_("Language, theme and keys change at the next start; all else from now on."))
+        self.context.notify(_("Language, theme and keys change at the next start; all else from now on."))
 
     def action_themes(self) -> None:
         """Choose a theme."""
         self.app.action_change_theme()
-
-    def action_stats(self) -> None:
-        """Say how many tokens this chat took, and how fast it was."""
-        answers = [message for message in self.transcript.messages if message.usage]
-        tokens = sum(message.usage.completion_tokens for message in answers if message.usage)
-        speeds = [message.timings.decode_tps for message in answers if message.timings and message.timings.decode_tps]
-        words = [
-            ngettext("{count:,} message", "{count:,} messages", len(self.transcript.column)).format(
-                count=len(self.transcript.column)
-            ),
-            ngettext("{count:,} token answered", "{count:,} tokens answered", tokens).format(count=tokens),
-        ]
-        if speeds:
-            words.append(_("{speed:.1f} tokens/s").format(speed=sum(speeds) / len(speeds)))
-        if info := self.chats.model.info:
-            words.append(_("{name}, context window {n_ctx:,}").format(name=info.name, n_ctx=info.n_ctx))
-        self.tell(" · ".join(words))
 
     def action_suspend(self) -> None:
         """Put the program into the background."""
         self.app.action_suspend_process()
 
     async def action_quit(self) -> None:
-        """End the program; everything is kept."""
+        """End the program; everything is saved."""
         await self.app.action_quit()
+
+    async def leave(self) -> None:
+        """Save the draft if that can be, stop what runs and end the engine."""
+        try:
+            await self.drafts.save_at_the_end()
+        finally:
+            await self.context.close()
+
+    def _run_action_soon(self, action: str) -> None:
+        self.run_worker(self.run_action(f"screen.{action}"))
 
     # What the sidebar reads; in threads
 
@@ -228,8 +402,33 @@ class ChatScreen(Commands):
         return self.program.store.search.find(typed)
 
 
-def _welcome() -> str:
-    """Return the words of an empty chat."""
+def _notice_of(view: SessionView) -> tuple[str, tuple[str, ...]]:
+    """Return words and recoveries of the line above the prompt: a failure, else who is ahead, else a warning."""
+    if failed := view.failure:
+        names = {
+            RecoveryKind.START_AGAIN: _("Start again"),
+            RecoveryKind.SMALLER_CONTEXT: _("Smaller context"),
+            RecoveryKind.FEWER_LAYERS: _("Fewer layers on the GPU"),
+            RecoveryKind.WITHOUT_GPU: _("Without the GPU"),
+            RecoveryKind.OTHER_MODEL: _("Other model"),
+        }
+        return f"✗ {failed.error.message} {failed.error.hint}", tuple(
+            names[recovery.kind] for recovery in failed.recoveries
+        )
+    if count := view.answers_ahead:
+        words = ngettext(
+            "Waits for {count} answer in another chat.", "Waits for {count} answers in other chats.", count
+        )
+        return words.format(count=count), ()
+    return view.warning, ()
+
+
+def _listed(session: Session) -> Session:
+    """Return a session without what the list of chats does not show."""
+    return replace(session, draft="")
+
+
+def _empty_chat_words() -> str:
     lines = (
         _("Ask anything. Everything stays on this machine."),
         "",

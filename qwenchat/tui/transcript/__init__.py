@@ -1,4 +1,5 @@
-"""The transcript: all messages of a branch in one view that costs what is visible.
+"""The transcript: all messages of a branch in one widget that costs what is visible.
 
-`view.Transcript` is the widget; `shown` draws one message; `heights` says where each one lies; `find` searches.
+`transcript.Transcript` is the widget; `viewport` holds its scroll position, `column` where each message lies,
+`message_layout` the lines of one message, `drawing` makes strips of lines, `find` searches.
 """

@@ -1,23 +1,67 @@
-"""Messages below one another: where each lies, laid out as far as they have been seen.
+"""Messages below one another: where each lies, laid out as far as they have been seen. No widget here.
 
-Heights of what was never seen are estimates. `settle` finds the top line of a view such that everything in it
-is measured and what the reader was looking at stays where it was. No widget here.
+Heights of what was never seen are estimates. `settle` finds the top line of a view such that everything in it is
+measured and what the reader was looking at stays where it was.
 """
 
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from qwenchat.chat.message import Message
 from qwenchat.tui.markdown.wrap import Line
-from qwenchat.tui.transcript.heights import Heights
-from qwenchat.tui.transcript.look import Look
+from qwenchat.tui.transcript.drawing import Look
 
 if TYPE_CHECKING:
-    from qwenchat.tui.transcript.shown import Shown
+    from qwenchat.tui.transcript.message_layout import MessageLayout
 
-_KEPT_LINES = 1500
-"""Lines whose layout is kept, more than any terminal shows; others are laid out again when they come back."""
+_CACHED_LINES = 1500
+"""Lines whose layout stays in memory, more than any terminal shows; others are laid out again when they come back."""
+
+
+class Heights:
+    """Heights of messages in lines, with sums cached as far as they are valid: changing the last one costs nothing."""
+
+    def __init__(self, heights: Iterable[int] = ()) -> None:
+        self._heights = list(heights)
+        self._ends: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._heights)
+
+    def __getitem__(self, index: int) -> int:
+        return self._heights[index]
+
+    def __setitem__(self, index: int, height: int) -> None:
+        if self._heights[index] != height:
+            self._heights[index] = height
+            del self._ends[index:]
+
+    def append(self, height: int) -> None:
+        """Add one at the end."""
+        self._heights.append(height)
+
+    @property
+    def total(self) -> int:
+        """The sum of all."""
+        return self.start(len(self._heights))
+
+    def start(self, index: int) -> int:
+        """Return the first line of a message."""
+        if index == 0:
+            return 0
+        if len(self._ends) < index:
+            known = len(self._ends)
+            self._ends += accumulate(self._heights[known:], initial=self._ends[-1] if known else 0)
+            del self._ends[known]
+        return self._ends[index - 1]
+
+    def at(self, line: int) -> int:
+        """Return the message in which a line lies; the last one for lines past the end."""
+        total = self.total
+        return min(bisect_right(self._ends, min(line, total)), len(self._heights) - 1)
 
 
 class Column:
@@ -25,51 +69,51 @@ class Column:
 
     def __init__(self, look: Look) -> None:
         self.look = look
-        self.shown: list[Shown] = []
+        self.layouts: list[MessageLayout] = []
         self._index: dict[str, int] = {}
         self._heights = Heights()
         self._measured: set[int] = set()
-        self._kept: OrderedDict[int, int] = OrderedDict()
-        self._kept_lines = 0
+        self._cached: OrderedDict[int, int] = OrderedDict()
+        self._cached_lines = 0
 
     def __len__(self) -> int:
-        return len(self.shown)
+        return len(self.layouts)
 
     def load(self, branch: Sequence[Message], variants: Mapping[str, tuple[int, int]]) -> None:
         """Show these messages; what was laid out of those that were here and are unchanged stays."""
-        before = {shown.message.id: shown for shown in self.shown}
-        self.shown = []
+        before = {layout.message.id: layout for layout in self.layouts}
+        self.layouts = []
         for message in branch:
             variant = variants.get(message.id, (1, 1))
             old = before.get(message.id)
             if old is None or (old.message, old.variant, old.boundary) != (message, variant, False):
-                old = _shown(message, variant)
-            self.shown.append(old)
+                old = _layout(message, variant)
+            self.layouts.append(old)
         self._index = {message.id: at for at, message in enumerate(branch)}
         self._estimate()
 
     def add(self, message: Message, variant: tuple[int, int]) -> None:
         """Add a message at the end."""
-        self._index[message.id] = len(self.shown)
-        self.shown.append(_shown(message, variant))
-        self._heights.append(self.shown[-1].estimate(self.look.width))
+        self._index[message.id] = len(self.layouts)
+        self.layouts.append(_layout(message, variant))
+        self._heights.append(self.layouts[-1].estimate(self.look.width))
 
     def mark_boundary(self, message_id: str | None) -> None:
         """Draw a line above the oldest message that the model sees; None where it sees all."""
-        for index, shown in enumerate(self.shown):
-            if shown.boundary != (shown.message.id == message_id):
-                shown.boundary = not shown.boundary
-                shown.forget()
+        for index, layout in enumerate(self.layouts):
+            if layout.boundary != (layout.message.id == message_id):
+                layout.boundary = not layout.boundary
+                layout.forget()
                 self._measured.discard(index)
 
     def draw_with(self, look: Look) -> None:
-        """Draw everything in another width or with other colours."""
+        """Draw everything with another width or other colours."""
         narrowed = look.width != self.look.width
         self.look = look
-        for index in list(self._kept):
-            self.shown[index].forget()
-        self._kept.clear()
-        self._kept_lines = 0
+        for index in list(self._cached):
+            self.layouts[index].forget()
+        self._cached.clear()
+        self._cached_lines = 0
         if narrowed:
             self._estimate()
 
@@ -95,19 +139,19 @@ class Column:
         return self._heights.at(line)
 
     def lines(self, index: int) -> list[Line]:
-        """Return the lines of a message and keep them for a while."""
-        lines = self.shown[index].lay_out(self.look)
-        self._kept_lines += len(lines) - self._kept.pop(index, 0)
-        self._kept[index] = len(lines)
-        while self._kept_lines > _KEPT_LINES and len(self._kept) > 1:
-            oldest, count = self._kept.popitem(last=False)
-            self._kept_lines -= count
-            self.shown[oldest].forget()
+        """Return the lines of a message; they stay in memory for a while."""
+        lines = self.layouts[index].lay_out(self.look)
+        self._cached_lines += len(lines) - self._cached.pop(index, 0)
+        self._cached[index] = len(lines)
+        while self._cached_lines > _CACHED_LINES and len(self._cached) > 1:
+            oldest, count = self._cached.popitem(last=False)
+            self._cached_lines -= count
+            self.layouts[oldest].forget()
         return lines
 
     def measure(self, index: int) -> int:
         """Lay a message out and return by how much its height was wrong."""
-        if index in self._measured and self.shown[index].lines is not None:
+        if index in self._measured and self.layouts[index].lines is not None:
             return 0
         height = len(self.lines(index))
         wrong = height - self._heights[index]
@@ -118,11 +162,11 @@ class Column:
     def guess(self, index: int) -> None:
         """Estimate a message that has changed out of sight."""
         self._measured.discard(index)
-        self._heights[index] = self.shown[index].estimate(self.look.width)
+        self._heights[index] = self.layouts[index].estimate(self.look.width)
 
     def settle(self, top: int, height: int) -> int:
         """Return the line to show at the top of a view of `height` lines that was to begin at `top`."""
-        while self.shown:
+        while self.layouts:
             top = max(0, min(top, self.total - height))
             first = self.at(top)
             wrong = self._unmeasured(first)
@@ -130,7 +174,7 @@ class Column:
                 top += wrong
                 continue
             index = first
-            while index < len(self.shown) and self.start(index) < top + height:
+            while index < len(self.layouts) and self.start(index) < top + height:
                 self._unmeasured(index)
                 index += 1
             if top <= max(0, self.total - height):
@@ -139,7 +183,7 @@ class Column:
 
     def settle_end(self, height: int) -> int:
         """Return the line to show at the top of a view that shows the end."""
-        index, seen = len(self.shown) - 1, 0
+        index, seen = len(self.layouts) - 1, 0
         while index >= 0 and seen < height:
             self._unmeasured(index)
             seen += self._heights[index]
@@ -151,16 +195,16 @@ class Column:
 
     def _estimate(self) -> None:
         self._measured.clear()
-        self._kept.clear()
-        self._kept_lines = 0
+        self._cached.clear()
+        self._cached_lines = 0
         width = self.look.width
-        self._heights = Heights(shown.estimate(width) for shown in self.shown)
-        for index, shown in enumerate(self.shown):
-            if shown.lines is not None:
+        self._heights = Heights(layout.estimate(width) for layout in self.layouts)
+        for index, layout in enumerate(self.layouts):
+            if layout.lines is not None:
                 self.measure(index)
 
 
-def _shown(message: Message, variant: tuple[int, int]) -> "Shown":
-    from qwenchat.tui.transcript.shown import Shown  # noqa: PLC0415 - an empty chat needs no Markdown
+def _layout(message: Message, variant: tuple[int, int]) -> "MessageLayout":
+    from qwenchat.tui.transcript.message_layout import MessageLayout  # noqa: PLC0415 - an empty chat needs no Markdown
 
-    return Shown(message, variant)
+    return MessageLayout(message, variant)

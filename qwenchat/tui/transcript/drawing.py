@@ -1,26 +1,49 @@
-"""Lines to strips: the gutter, the background to the right edge, highlights, and where a mouse selects."""
+"""Lines to strips: the gutter, the background to the right edge, highlights, and where a mouse selects.
+
+Also `Look`, what all messages are drawn with. It is needed before the first message is, so nothing here imports what
+reads Markdown.
+"""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
+from qwenchat.tui.markdown.colours import Palette
 from qwenchat.tui.markdown.wrap import Line
 
+GUTTER = 2
+"""Cells left of every line, for the mark of the selected message."""
+WIDEST = 120
+"""Cells beyond which lines of prose are hard to read."""
 Highlight = tuple[int, int, Style]
 """First and end character, and the style laid over them."""
-
 _LINES = 1 << 20
 """More lines than a message ever has."""
 
 
-def place(message: int, line: int) -> int:
+@dataclass(frozen=True, slots=True, eq=False)
+class Look:
+    """A width and colours. Another width or theme is another look."""
+
+    width: int
+    """Of the view, in cells."""
+    palette: Palette
+
+    @property
+    def measure(self) -> int:
+        """The width of the words, in cells."""
+        return min(self.width - GUTTER - 1, WIDEST)
+
+
+def selection_row(message: int, line: int) -> int:
     """Return the row by which Textual's text selection knows a line of a message, however heights change."""
     return message * _LINES + line
 
 
-def placed(row: int) -> tuple[int, int]:
+def selected_line(row: int) -> tuple[int, int]:
     """Return the message and line of a selection's row."""
     return divmod(row, _LINES)
 
@@ -57,7 +80,7 @@ def restyled(segments: Iterable[Segment], highlights: Sequence[Highlight]) -> It
         at = end
 
 
-def copied(lines: Sequence[Line], first: int, last: int, start: int | None, end: int | None) -> str:
+def selected_text(lines: Sequence[Line], first: int, last: int, start: int | None, end: int | None) -> str:
     """Return the words of lines `first` to `last`, from character `start` of the first to `end` of the last.
 
     Wrapped lines come back as the paragraph they are.

@@ -1,10 +1,12 @@
-"""Finds words in messages as they are read on the screen: across wrapped lines, without regard to case."""
+"""Finds words in messages as they are read on the screen: across wrapped lines, ignoring case. No widget here."""
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from qwenchat.tui.markdown.colours import Palette
 from qwenchat.tui.markdown.wrap import Line
+from qwenchat.tui.transcript.drawing import Highlight
 
 Span = tuple[int, int]
 """First and end character in a line, decoration counted."""
@@ -13,7 +15,7 @@ _MARKUP = re.compile(r"[*_`~\\]")
 
 
 def mentions(text: str, words: str) -> bool:
-    """Whether a message's source says the words, with or without its markup. Quick, and right but for rare cases."""
+    """Return whether a message's source has the words, with or without its markup. Fast, and wrong in rare cases."""
     folded, wanted = text.casefold(), words.casefold()
     return wanted in folded or wanted in _MARKUP.sub("", folded)
 
@@ -72,9 +74,29 @@ class Search:
 
     @classmethod
     def through(cls, texts: Iterable[str], words: str) -> "Search":
-        """Search the sources of all messages."""
+        """Return a search of all messages' sources."""
         hits = [index for index, text in enumerate(texts) if mentions(text, words)] if words.strip() else []
         return cls(words, hits)
+
+    def occurrences(self, lines: Sequence[Line]) -> list[list[tuple[int, Span]]]:
+        """Return where the words stand in a message's lines, as `occurrences` does."""
+        return occurrences(lines, self.words)
+
+    def current_line(self, lines: Sequence[Line]) -> int:
+        """Return the line of the occurrence being read; `lines` are those of the message being read."""
+        found = self.occurrences(lines)
+        self.occurrence %= max(len(found), 1)
+        return found[self.occurrence][0][0] if found else 0
+
+    def highlights(self, index: int, line: int, lines: Sequence[Line], palette: Palette) -> list[Highlight]:
+        """Return what to highlight in one line of a message."""
+        current = self.occurrence if index == self.message else None
+        return [
+            (*span, palette.found_current if number == current else palette.found)
+            for number, pieces in enumerate(self.occurrences(lines))
+            for at, span in pieces
+            if at == line
+        ]
 
     @property
     def message(self) -> int | None:

@@ -1,5 +1,6 @@
 """The words around a message: who, which variant, how it ended, how fast it was. Never by colour alone."""
 
+import re
 import time
 
 from rich.cells import cell_len
@@ -11,6 +12,7 @@ from qwenchat.text.safe import clean_line
 from qwenchat.tui.markdown.colours import Palette
 from qwenchat.tui.markdown.wrap import Line, Run, drawable, line_of
 
+_WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 _GAP = 2
 """Cells between two things to do."""
 
@@ -78,6 +80,14 @@ def attachments(message: Message, palette: Palette) -> list[Run]:
         size = ngettext("{count:,} byte", "{count:,} bytes", len(attachment.data)).format(count=len(attachment.data))
         runs += [("  " if runs else "", palette.text), (f"[{name}]", palette.inline_code), (f" {size}", palette.muted)]
     return runs
+
+
+def reasoning(text: str, palette: Palette, *, unfolded: bool) -> list[Run]:
+    """Return `▸ Reasoning · 312 words`, which can be clicked; a Chinese character counts as a word."""
+    count = len(_WORD.findall(text))
+    words = ngettext("Reasoning · {count:,} word", "Reasoning · {count:,} words", count).format(count=count)
+    mark = "▾" if unfolded else "▸"
+    return [(f"{mark} {words}", palette.muted + Style.from_meta({"reasoning": True}))]
 
 
 def status(message: Message, palette: Palette) -> list[Run]:

@@ -1,6 +1,8 @@
 """The line at the bottom: how full the context window is, and what the model is doing or did."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from textual.content import Content
 from textual.reactive import reactive
@@ -8,20 +10,42 @@ from textual.style import Style
 from textual.widget import Widget
 
 from qwenchat.i18n import _
-from qwenchat.runtime.events import Fill
 from qwenchat.text.safe import clean_line
 
 Hint = tuple[str, str]
 """Words, and the action that a click on them carries out."""
 
+if TYPE_CHECKING:
+    from qwenchat.chat.context import ContextPlan
+
 _BAR = 10
 _NEARLY = 0.85
+
+
+@dataclass(frozen=True, slots=True)
+class ContextUsage:
+    """How full the context window is, in tokens."""
+
+    used: int
+    """Question and history that the model sees."""
+    reserve: int
+    """Reserved for the answer."""
+    n_ctx: int
+    too_long: bool = False
+    """The question alone does not fit."""
+    exact: bool = True
+    """False where it is an estimate."""
+
+    @classmethod
+    def of(cls, plan: "ContextPlan") -> "ContextUsage":
+        """Return the numbers of a plan."""
+        return cls(plan.used, plan.reserve, plan.n_ctx, plan.too_long, plan.exact)
 
 
 class Gauge(Widget):
     """One line. Numbers first, so that nothing is said by the bar or a colour alone."""
 
-    fill: reactive[Fill | None] = reactive(None)
+    usage: reactive[ContextUsage | None] = reactive(None)
     """How full the window is; None while that is not known."""
     activity: reactive[str] = reactive("")
     """What is going on, in words."""
@@ -52,17 +76,19 @@ class Gauge(Widget):
         return _ends(words, hint if words.cell_length + hint.cell_length + 2 <= width else short, width)
 
     def _window(self, width: int) -> Content:
-        fill = self.fill
-        if fill is None:
+        usage = self.usage
+        if usage is None:
             return Content("")
-        share = min((fill.used + fill.reserve) / fill.n_ctx, 1.0)
+        share = min((usage.used + usage.reserve) / usage.n_ctx, 1.0)
         numbers = _("{used:,} + {reserve:,} of {n_ctx:,} tokens").format(
-            used=fill.used, reserve=fill.reserve, n_ctx=fill.n_ctx
+            used=usage.used, reserve=usage.reserve, n_ctx=usage.n_ctx
         )
         if width < 60:
-            numbers = f"{fill.used:,}/{fill.n_ctx:,}"
-        style = "$text-error" if fill.too_long else "$text-warning" if share > _NEARLY else "$foreground-muted"
-        mark = _("too long: ") if fill.too_long else ""
+            numbers = f"{usage.used:,}/{usage.n_ctx:,}"
+        if not usage.exact:
+            numbers = "~" + numbers
+        style = "$text-error" if usage.too_long else "$text-warning" if share > _NEARLY else "$foreground-muted"
+        mark = _("too long: ") if usage.too_long else ""
         parts = [Content.styled(mark + numbers, style)]
         if width >= 80:
             parts.insert(0, Content.styled(bar(share) + " ", style))

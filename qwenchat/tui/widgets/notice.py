@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.cells import cell_len
+from textual import on
 from textual.binding import Binding, BindingType
 from textual.containers import ItemGrid, Vertical, VerticalScroll
 from textual.content import Content
@@ -26,35 +27,42 @@ class Notice(Vertical):
     ]
 
     @dataclass
-    class Chosen(Event):
-        """A person chose the offer of this number."""
+    class RecoveryChosen(Event):
+        """The user chose the recovery of this number."""
 
         number: int
 
-    async def say(self, words: str, offers: Sequence[str] = (), *, warning: bool = False) -> None:
+    def show(self, words: str, buttons: Sequence[str] = (), *, warning: bool = False) -> None:
         """Show words, as untrusted as they are, and buttons; empty words hide the notice."""
         if not self.children:
             if not words:
                 return
-            scroll = VerticalScroll(Static(id="notice-words", markup=False), id="notice-text", can_focus=False)
-            await self.mount(scroll, ItemGrid(id="notice-offers"))
+            self._make_children()
         self.query_one("#notice-words", Static).update(Content(clean_line(words, 1000)))
         self.query_one("#notice-text").scroll_home(animate=False)
         row = self.query_one("#notice-offers", ItemGrid)
-        await row.remove_children()
-        if offers:
-            buttons = [Button(Content(label), name=str(number), compact=True) for number, label in enumerate(offers)]
-            row.min_column_width = max(map(cell_len, offers)) + _PADDING
-            await row.mount_all(buttons)
-        row.set_class(bool(offers), "shown")
+        _removing = row.remove_children()
+        if buttons:
+            row.min_column_width = max(map(cell_len, buttons)) + _PADDING
+            _mounting = row.mount_all(
+                Button(Content(label), name=str(number), compact=True) for number, label in enumerate(buttons)
+            )
+        row.set_class(bool(buttons), "shown")
         self.set_class(bool(words), "shown")
         self.set_class(warning, "warning")
+
+    def _make_children(self) -> None:
+        """Make the widgets when they are first needed: the first frame is drawn without them."""
+        text = VerticalScroll(id="notice-text", can_focus=False)
+        _mounting = self.mount(text, ItemGrid(id="notice-offers"))
+        _mounting = text.mount(Static(id="notice-words", markup=False))
 
     def action_scroll_words(self, lines: int) -> None:
         """Show more of the words."""
         self.query_one("#notice-text").scroll_relative(y=lines, animate=False)
 
-    def on_button_pressed(self, event: Button.Pressed) -> None:
-        """Say what was chosen."""
+    @on(Button.Pressed)
+    def report_choice(self, event: Button.Pressed) -> None:
+        """Report what was chosen."""
         event.stop()
-        self.post_message(self.Chosen(int(event.button.name or 0)))
+        self.post_message(self.RecoveryChosen(int(event.button.name or 0)))

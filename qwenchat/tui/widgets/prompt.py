@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from textual import events
+from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
@@ -21,7 +21,7 @@ from qwenchat.paths import expand_home
 from qwenchat.text import files
 from qwenchat.text.safe import clean, clean_line, joined
 from qwenchat.tui import slash_commands
-from qwenchat.tui.widgets.working import Working
+from qwenchat.tui.textual_private import EndsItsWork
 
 _MOST_PATHS = 20
 _LONGEST_PATHS = 4000
@@ -61,31 +61,31 @@ class PromptArea(TextArea):
         recalled = self._at is not None and self.text == self._recalled
         return joined("" if recalled else self.text, self.set_aside)
 
-    async def _on_key(self, event: events.Key) -> None:
+    async def on_key(self, event: events.Key) -> None:
+        """Send, begin a line, leave or complete; every other key is the text area's."""
         if event.key == "enter":
             self._consume(event)
             self.post_message(self.Sent())
         elif event.key in ("ctrl+j", "shift+enter", "alt+enter"):
             self._consume(event)
-            self._replace_via_keyboard("\n", *self.selection)
+            self.replace("\n", *self.selection, maintain_selection_offset=False)
         elif event.key == "ctrl+d" and not self.text:
             self._consume(event)
             await self.run_action("screen.quit")
         elif event.key == "tab" and slash_commands.completions(self.text):
             self._consume(event)
             self.post_message(self.Completed())
-        else:
-            await super()._on_key(event)
 
-    async def _on_paste(self, event: events.Paste) -> None:
+    def on_paste(self, event: events.Paste) -> None:
+        """Attach pasted paths; insert all other text clean."""
         event.stop()
         event.prevent_default()
         if paths := paths_in(event.text):
             self.post_message(self.FilesGiven(paths))
             return
         pasted = clean(event.text.replace("\r\n", "\n").replace("\r", "\n"))
-        if result := self._replace_via_keyboard(pasted, *self.selection):
-            self.move_cursor(result.end_location)
+        result = self.replace(pasted, *self.selection, maintain_selection_offset=False)
+        self.move_cursor(result.end_location)
 
     def action_cursor_up(self, select: bool = False) -> None:
         """Go up, from the first line to the question before."""
@@ -126,7 +126,7 @@ class PromptArea(TextArea):
         event.prevent_default()
 
 
-class Prompt(Vertical, Working):
+class Prompt(Vertical, EndsItsWork):
     """The prompt with its chips and suggestions."""
 
     @dataclass
@@ -182,6 +182,18 @@ class Prompt(Vertical, Working):
         self.attachments.clear()
         self.fill(self.area.set_aside, self.attachments)
 
+    def begin_editing(self, text: str) -> None:
+        """Show a question that is being edited."""
+        self.write(text)
+        self.border_title = _("Edit and resend · Esc: leave as it was")
+        self.add_class("editing")
+
+    def end_editing(self, text: str) -> None:
+        """Show other words, which are no question being edited."""
+        self.write(text)
+        self.border_title = ""
+        self.remove_class("editing")
+
     def attach(self, paths: Sequence[Path]) -> None:
         """Add text files as chips; what is no text file is refused by a message."""
         self.run_worker(self._read(list(paths), self.attachments), group="attach", exit_on_error=False)
@@ -197,22 +209,26 @@ class Prompt(Vertical, Working):
         self._show_chips()
         self.post_message(self.Edited())
 
-    def on_prompt_area_sent(self) -> None:
+    @on(PromptArea.Sent)
+    def submit(self) -> None:
         """Send, unless there is nothing to send."""
         if self.text.strip() or self.attachments:
             self.post_message(self.Submitted(self.text.strip("\n"), tuple(self.attachments)))
 
-    def on_prompt_area_files_given(self, event: PromptArea.FilesGiven) -> None:
+    @on(PromptArea.FilesGiven)
+    def attach_given_files(self, event: PromptArea.FilesGiven) -> None:
         """Add the files."""
         self.attach(event.paths)
 
-    def on_prompt_area_completed(self) -> None:
+    @on(PromptArea.Completed)
+    def complete_command(self) -> None:
         """Complete a command to the first that fits."""
         found = slash_commands.completions(self.text)
         if found:
             self.write(f"/{found[0]} ")
 
-    def on_text_area_changed(self) -> None:
+    @on(TextArea.Changed)
+    def suggest_commands(self) -> None:
         """Show what a half-typed command may become."""
         found, known = slash_commands.completions(self.text), slash_commands.commands()
         view = self.query_one("#suggestions", Static)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from textual import events, on, work
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
@@ -18,7 +19,7 @@ from qwenchat.chat.session import Session
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
-from qwenchat.tui.widgets.working import Working
+from qwenchat.tui.textual_private import EndsItsWork
 
 if TYPE_CHECKING:
     from qwenchat.sessions.listing import ListedSession
@@ -44,18 +45,18 @@ class SessionList(OptionList):
         return option.id.split(" ")[0] if option and option.id else None
 
 
-class Sidebar(Vertical, Working):
+class Sidebar(Vertical, EndsItsWork):
     """Search on top, sessions below."""
 
     @dataclass
-    class Chosen(Event):
-        """A person wants to see a session, at a message if one is named."""
+    class SessionChosen(Event):
+        """The user wants to read a session, at a message if one is named."""
 
         session: str
         message: str | None
 
     @dataclass
-    class Failed(Event):
+    class ListFailed(Event):
         """The list can't be read."""
 
         error: QwenchatError
@@ -93,7 +94,7 @@ class Sidebar(Vertical, Working):
             self._search()
         else:
             count = max(self._loaded, PAGE)
-            self.run_worker(self._fetch(0, count), group="list", exclusive=True)
+            self._fetch(0, count)
 
     def mark(self, current: str, busy: Sequence[str]) -> None:
         """Mark the session that is open and those that are answered or wait."""
@@ -115,30 +116,35 @@ class Sidebar(Vertical, Working):
         self.query_one(Input).value = ""
         return searching
 
-    def on_input_changed(self, event: Input.Changed) -> None:
+    @on(Input.Changed)
+    def search_typed_words(self, event: Input.Changed) -> None:
         """Search as it is typed."""
         event.stop()
         self.set_timer(_SEARCH_AFTER_S, lambda: self._search(event.value))
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
+    @on(Input.Submitted)
+    def go_to_results(self, event: Input.Submitted) -> None:
         """Go to what was found."""
         event.stop()
         self.list.focus()
         self.list.action_first()
 
-    def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+    @on(OptionList.OptionHighlighted)
+    def read_ahead(self, event: OptionList.OptionHighlighted) -> None:
         """Read the next page before its end is reached."""
         event.stop()
         if not self.searching and event.option_index > self.list.option_count - _NEAR_END:
             self._more()
 
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+    @on(OptionList.OptionSelected)
+    def report_choice(self, event: OptionList.OptionSelected) -> None:
         """Say what was chosen."""
         event.stop()
         session, _space, message = (event.option_id or "").partition(" ")
-        self.post_message(self.Chosen(session, message or None))
+        self.post_message(self.SessionChosen(session, message or None))
 
-    def on_mouse_scroll_down(self) -> None:
+    @on(events.MouseScrollDown)
+    def read_ahead_of_wheel(self) -> None:
         """Read the next page before its end is reached."""
         if self.list.max_scroll_y - self.list.scroll_y < _NEAR_END * 2:
             self._more()
@@ -146,8 +152,9 @@ class Sidebar(Vertical, Working):
     def _more(self) -> None:
         if not (self._all_loaded or self.searching or self._shows_hits):
             at = self._loaded
-            self.run_worker(self._fetch(at, PAGE), group="list", exclusive=True)
+            self._fetch(at, PAGE)
 
+    @work(exclusive=True, group="list")
     async def _fetch(self, offset: int, limit: int) -> None:
         with self._telling():
             self._show_page(await asyncio.to_thread(self._newest, limit, offset), offset, limit)
@@ -198,8 +205,9 @@ class Sidebar(Vertical, Working):
             self._loaded = 0
             self.reload()
             return
-        self.run_worker(self._look_up(now), group="list", exclusive=True)
+        self._look_up(now)
 
+    @work(exclusive=True, group="list")
     async def _look_up(self, typed: str) -> None:
         with self._telling():
             self._show_found(typed, await asyncio.to_thread(self._find, typed))
@@ -209,13 +217,14 @@ class Sidebar(Vertical, Working):
         try:
             yield
         except QwenchatError as error:
-            self.post_message(self.Failed(error))
+            self.post_message(self.ListFailed(error))
 
     def _show_found(self, typed: str, found: "SearchResults") -> None:
         if typed != self.query_one(Input).value:
             return
         self._shows_hits = True
         view = self.list
+        highlighted = view.highlighted_option.id if view.highlighted_option else None
         view.clear_options()
         if not found.hits:
             view.add_option(Option(Content.styled(_("Nothing found"), "$foreground-muted"), disabled=True))
@@ -225,6 +234,8 @@ class Sidebar(Vertical, Working):
             if name not in seen:
                 seen.add(name)
                 view.add_option(Option(_found_line(hit), id=name))
+        if highlighted in seen:
+            view.highlighted = view.get_option_index(highlighted)
 
 
 def group_of(session: Session, now: float) -> str:

@@ -1,4 +1,4 @@
-"""One message as the transcript draws it: laid out when it is first seen, kept while it is near.
+"""One message as the transcript draws it: laid out when it is first seen, forgotten when it is far from view.
 
 An answer's body is a growing `Document`: lines of finished blocks are laid out once, those of the last block
 anew with each piece. A question is shown as it was typed; only its fenced code is drawn as code.
@@ -11,7 +11,7 @@ from dataclasses import replace
 from rich.cells import cell_len
 from textual.strip import Strip
 
-from qwenchat.chat.message import Message, Role, Status
+from qwenchat.chat.message import Message, Part, Reasoning, Role, Status, Text
 from qwenchat.text.safe import clean
 from qwenchat.tui.markdown.code import code_lines, language_of
 from qwenchat.tui.markdown.colours import Palette
@@ -19,13 +19,13 @@ from qwenchat.tui.markdown.document import Document
 from qwenchat.tui.markdown.render import CodeBlock, code_in, render_block
 from qwenchat.tui.markdown.wrap import BLANK, Line, Run, drawable, wrap
 from qwenchat.tui.transcript import labels
-from qwenchat.tui.transcript.look import GUTTER, WIDEST, Look
+from qwenchat.tui.transcript.drawing import GUTTER, WIDEST, Look
 
 _FENCED = re.compile(r"^(`{3,}|~{3,})([^`\n]*)\n(.*?)(?:^\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 
 
-class Shown:
-    """A message in the view."""
+class MessageLayout:
+    """A message and its lines."""
 
     __slots__ = (
         "_body",
@@ -34,8 +34,11 @@ class Shown:
         "_earlier",
         "_laid",
         "_look",
+        "_reasoning_key",
+        "_reasoning_lines",
         "above",
         "boundary",
+        "is_unfolded",
         "lines",
         "message",
         "strips",
@@ -46,13 +49,15 @@ class Shown:
     def __init__(self, message: Message, variant: tuple[int, int] = (1, 1)) -> None:
         self.message = message
         self.variant = variant
-        """Its number among its siblings, and how many there are."""
+        """(number, count) among its siblings."""
         self.boundary = False
         """Whether the model sees nothing above it."""
+        self.is_unfolded = False
+        """Whether the reasoning is shown, not only the line that stands for it."""
         self.lines: list[Line] | None = None
         """As laid out last; None where it has to be laid out."""
         self.strips: dict[int, Strip] = {}
-        """Lines as drawn last, by number. The view fills and empties it."""
+        """Lines as they were drawn last, by number. The transcript fills and empties it."""
         self.above = 0
         """Lines at the top that are not the message's own."""
         self.unchanged = 0
@@ -62,18 +67,29 @@ class Shown:
         self._body: list[Line] = []
         self._earlier: list[Line] = []
         self._laid = self._code = 0
+        self._reasoning_key: tuple[int, bool, Look] | None = None
+        """For which length, state and look `_reasoning_lines` were made."""
+        self._reasoning_lines: list[Line] = []
 
     def estimate(self, width: int) -> int:
         """Return about how many lines it takes, without reading it."""
         text = self.message.text
         measure = max(min(width - GUTTER - 1, WIDEST), 8)
         cells = len(text) if text.isascii() else len(text) * cell_len(text[:200]) // max(len(text[:200]), 1)
-        return 4 + text.count("\n") + cells // measure
+        reasoning = 2 if self.message.reasoning else 0
+        return 4 + reasoning + text.count("\n") + cells // measure
 
-    def append(self, text: str) -> None:
-        """Add streamed text."""
-        self._read().append(text)
-        self.message = replace(self.message, text=self.message.text + text)
+    def append(self, index: int, fragment: Part) -> None:
+        """Let a part grow by a streamed fragment, or begin with it."""
+        parts = list(self.message.parts)
+        if isinstance(fragment, Text):
+            begins = index == len(parts) and bool(self.message.text)
+            self._read().append("\n\n" + fragment.text if begins else fragment.text)
+        if index == len(parts):
+            parts.append(fragment)
+        else:
+            parts[index] = _extended(parts[index], fragment)
+        self.message = replace(self.message, parts=tuple(parts))
         self.lines = None
 
     def replace(self, message: Message) -> None:
@@ -97,6 +113,7 @@ class Shown:
         head = [*above, *wrap(labels.heading(self.message, self.variant, palette), measure)]
         if self.message.attachments:
             head += wrap(labels.attachments(self.message, palette), measure)
+        head += self._reasoning(look)
         body = list(self._question(look)) if self.message.role is Role.USER else self._answer(look)
         foot = [line for runs in self._foot(palette) for line in wrap(runs, measure)]
         self.lines = [*head, *body, *([BLANK] * bool(body and foot)), *foot, BLANK]
@@ -106,12 +123,17 @@ class Shown:
             del self.strips[number]
         return self.lines
 
+    def toggle_reasoning(self) -> None:
+        """Unfold or fold the reasoning above the text."""
+        self.is_unfolded = not self.is_unfolded
+        self.lines = None
+
     def with_actions(self, heading: Line, look: Look) -> Line:
         """Return the line of its heading with things to do behind it."""
         return labels.with_actions(heading, self.message, look.measure, look.palette)
 
     def forget(self) -> None:
-        """Give the memory of the layout back."""
+        """Free the memory of the layout."""
         self.lines = None
         if self.message.status is not Status.STREAMING:
             self._document = None
@@ -148,6 +170,20 @@ class Shown:
             code += len(code_in(block))
         return lines
 
+    def _reasoning(self, look: Look) -> list[Line]:
+        """Return the line that stands for the reasoning and, where it is unfolded, the reasoning below it."""
+        reasoning = self.message.reasoning
+        key = (len(reasoning), self.is_unfolded, look)
+        if not reasoning or self._reasoning_key == key:
+            return self._reasoning_lines
+        measure, palette = look.measure, look.palette
+        lines = wrap(labels.reasoning(reasoning, palette, unfolded=self.is_unfolded), measure)
+        if self.is_unfolded:
+            for line in clean(reasoning).strip("\n").split("\n"):
+                lines += wrap([(drawable(line), palette.muted)], measure)
+        self._reasoning_key, self._reasoning_lines = key, [*lines, BLANK]
+        return self._reasoning_lines
+
     def _question(self, look: Look) -> Iterator[Line]:
         text = clean(self.message.text).strip("\n")
         at = 0
@@ -173,6 +209,15 @@ class Shown:
     def _foot(self, palette: Palette) -> list[list[Run]]:
         message = self.message
         return [runs for runs in (labels.status(message, palette), labels.stats(message, palette)) if runs]
+
+
+def _extended(part: Part, fragment: Part) -> Part:
+    """Return a part with a fragment of the same kind at its end."""
+    if isinstance(part, Text) and isinstance(fragment, Text):
+        return Text(part.text + fragment.text)
+    if isinstance(part, Reasoning) and isinstance(fragment, Reasoning):
+        return Reasoning(part.text + fragment.text)
+    return fragment
 
 
 def _alike(earlier: list[Line], lines: list[Line]) -> int:

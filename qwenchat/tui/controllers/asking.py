@@ -1,0 +1,91 @@
+"""Asking: what was written becomes a question, or another version of one, once there is a model to answer it.
+
+Words that could not be sent return to the prompt. What is answered is shown by `streaming`.
+"""
+
+from qwenchat.chat.message import Attachment, Message
+from qwenchat.errors import QwenchatError
+from qwenchat.tui import editor
+from qwenchat.tui.controllers.context import ChatContext
+from qwenchat.tui.controllers.drafts import DraftController
+from qwenchat.tui.controllers.session_actions import SessionActions
+from qwenchat.tui.dialogs import open as dialogs
+
+
+class AskController:
+    """Sends questions."""
+
+    def __init__(self, context: ChatContext, drafts: DraftController, sessions: SessionActions) -> None:
+        self._context, self._drafts, self._sessions = context, drafts, sessions
+        self._prompt, self._open = context.prompt, context.open
+
+    def submit(self, text: str, files: tuple[Attachment, ...]) -> None:
+        """Ask a question, or ask the one being edited in other words."""
+        if not self._open.session.model:
+            self._context.run(self._find_model_and_submit(text, files), "ask")
+        elif question := self._drafts.editing:
+            self._drafts.end_edit()
+            self._context.run(self._edit(question, text), "ask")
+        else:
+            self._prompt.clear()
+            self._context.run(self._send(self._open.id, text, files), "ask")
+
+    async def find_model(self) -> None:
+        """Take the usual model of this machine; welcome a user who has none yet."""
+        session_id = self._open.id
+        model = (await self._context.chats.sessions.labels(session_id)).model
+        if session_id != self._open.id:
+            return
+        if not model:
+            self._welcome()
+        elif not self._open.session.model:
+            self._open.relabel(await self._context.chats.sessions.change(session_id, model=model))
+
+    def open_editor(self) -> None:
+        """Write the question in the user's own editor."""
+        program = self._context.program
+        command = program.environ.get("VISUAL") or program.environ.get("EDITOR") or ""
+        private = self._open.view.private
+        try:
+            self._prompt.write(editor.edited(self._prompt.text, command, self._prompt.app.suspend, private=private))
+        except QwenchatError as error:
+            self._context.notify_error(error)
+
+    async def _find_model_and_submit(self, text: str, files: tuple[Attachment, ...]) -> None:
+        session_id = self._open.id
+        await self.find_model()
+        if self._open.session.model and session_id == self._open.id:
+            self.submit(text, files)
+
+    def _welcome(self) -> None:
+        """Welcome a user who has no model yet; what is in the prompt stays."""
+
+        def chosen(reference: str | None) -> None:
+            if reference:
+                self._sessions.use_model(reference)
+
+        self._context.ask(dialogs.welcome(self._context.program, self._context.downloads), chosen)
+
+    async def _send(self, session_id: str, text: str, files: tuple[Attachment, ...]) -> None:
+        try:
+            question = await self._context.chats.send(session_id, text, files)
+        except QwenchatError:
+            await self._drafts.give_back(session_id, text, files)
+            raise
+        if session_id == self._open.id:
+            self._open.show_question(question)
+            self._context.transcript.follow()
+            await self._drafts.save()
+            self._open.relabel(await self._context.chats.sessions.labels(session_id))
+        else:
+            self._context.sidebar.reload()
+
+    async def _edit(self, question: Message, text: str) -> None:
+        try:
+            edited = await self._context.chats.edit(question, text)
+        except QwenchatError:
+            await self._drafts.give_back(question.session, text)
+            raise
+        if question.session == self._open.id:
+            await self._open.show_edited(edited)
+            self._context.transcript.follow()

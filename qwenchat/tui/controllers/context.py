@@ -1,0 +1,135 @@
+"""What all controllers of the chat screen share: the program, the chat service, the open session, widgets.
+
+It also does what each of them would otherwise do by itself: run work whose errors become notifications, open a dialog,
+notify. It has no policy of the chat.
+"""
+
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from textual.screen import ModalScreen, Screen
+from textual.timer import Timer
+
+from qwenchat.errors import QwenchatError
+from qwenchat.i18n import _
+from qwenchat.runtime.program import Program
+from qwenchat.text.safe import clean_line
+from qwenchat.tui.session_view import OpenSession
+from qwenchat.tui.transcript.transcript import Transcript
+from qwenchat.tui.widgets.prompt import Prompt
+from qwenchat.tui.widgets.sidebar import Sidebar
+
+if TYPE_CHECKING:
+    from qwenchat.runtime.chat_service import ChatService
+    from qwenchat.runtime.downloads import BackgroundDownloads, Download
+    from qwenchat.runtime.events import ChatEvent
+    from qwenchat.runtime.model_manager import EngineFactory
+
+Result = TypeVar("Result")
+
+
+class ChatContext:
+    """Made once, by the screen."""
+
+    def __init__(
+        self,
+        screen: Screen[None],
+        program: Program,
+        *,
+        transcript: Transcript,
+        prompt: Prompt,
+        sidebar: Sidebar,
+        model: str,
+        new_engine: "EngineFactory | None",
+        on_event: "Callable[[ChatEvent], object]",
+        on_download: "Callable[[Download], object]",
+    ) -> None:
+        self.program = program
+        self.transcript, self.prompt, self.sidebar = transcript, prompt, sidebar
+        self.open = OpenSession(lambda: self.chats.sessions, model)
+        self._screen, self._new_engine = screen, new_engine
+        self._on_event, self._on_download = on_event, on_download
+
+    @cached_property
+    def chats(self) -> "ChatService":
+        """What answers questions; made when it is first used, which is after the first frame."""
+        from qwenchat.runtime.chat_service import ChatService  # noqa: PLC0415 - the screen is drawn without it
+
+        return ChatService(self.program, self._on_event, self._new_engine)
+
+    @cached_property
+    def downloads(self) -> "BackgroundDownloads":
+        """What is being downloaded in the background; its threads report to the screen's loop."""
+        from qwenchat.runtime.downloads import BackgroundDownloads  # noqa: PLC0415 - the screen is drawn without it
+
+        downloads = BackgroundDownloads(self.program)
+        downloads.listen(self._on_download)
+        return downloads
+
+    async def close(self) -> None:
+        """Stop downloads and answers and end the engine."""
+        if "downloads" in self.__dict__:
+            self.downloads.close()
+        await self.chats.close()
+
+    # Work
+
+    def run(self, work: Coroutine[object, object, object], group: str = "work", *, exclusive: bool = False) -> None:
+        """Begin work whose errors become notifications; `exclusive` work ends what its group did before."""
+        self._screen.run_worker(self.guard(work), group=group, exclusive=exclusive)
+
+    async def guard(self, work: Awaitable[object]) -> None:
+        """Wait for work; an error becomes a notification, and so does a bug: the screen stays, with all words on it."""
+        try:
+            await work
+        except QwenchatError as error:
+            self.notify_error(error)
+        except Exception as bug:
+            self._notify_bug(bug)
+
+    def after(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        """Call a function once, later, and return the timer that can be stopped."""
+        return self._screen.set_timer(seconds, callback)
+
+    def ask(self, dialog: ModalScreen[Result], take: Callable[[Result | None], object] | None = None) -> None:
+        """Open a dialog and pass its result on."""
+
+        def closed(result: Result | None) -> None:
+            if take:
+                take(result)
+
+        async def opened() -> None:
+            await self._screen.app.push_screen(dialog, closed)
+
+        self.run(opened(), "ask")
+
+    # Notifications
+
+    def notify(self, words: str, *, warning: bool = False) -> None:
+        """Show words for a while."""
+        words = clean_line(words, 500)
+        self._screen.notify(words, severity="warning" if warning else "information", markup=False)
+
+    def notify_error(self, error: QwenchatError) -> None:
+        """Show what is wrong and what to do."""
+        self._screen.notify(
+            clean_line(error.hint, 500),
+            title=clean_line(error.message, 500),
+            severity="error",
+            timeout=10,
+            markup=False,
+        )
+
+    def _notify_bug(self, bug: Exception) -> None:
+        *_callers, place = traceback.extract_tb(bug.__traceback__)
+        words = _("What you wrote is still here. Please report this, with the place: {place}.")
+        self._screen.notify(
+            clean_line(words.format(place=f"{Path(place.filename).name}:{place.lineno}"), 500),
+            title=clean_line(_("This is a bug in qwenchat: {what}").format(what=repr(bug)), 500),
+            severity="error",
+            timeout=60,
+            markup=False,
+        )

@@ -1,0 +1,38 @@
+"""Downloads as the chat reports them: how far they are while they run, that one is done, why one failed."""
+
+from typing import TYPE_CHECKING
+
+from qwenchat.errors import QwenchatError
+from qwenchat.i18n import _, labelled
+from qwenchat.text.safe import clean_line
+from qwenchat.tui.controllers.context import ChatContext
+from qwenchat.tui.dialogs import open as dialogs
+from qwenchat.tui.widgets.header import Header
+
+if TYPE_CHECKING:
+    from qwenchat.runtime.downloads import Download
+
+
+class DownloadController:
+    """Reports what goes on in the background, whatever dialog is open."""
+
+    def __init__(self, context: ChatContext, *, header: Header) -> None:
+        self._context, self._header = context, header
+
+    def open_list(self) -> None:
+        """Show all downloads, to pause, resume or cancel them."""
+        self._context.ask(dialogs.downloads(self._context.downloads))
+
+    def report(self, download: "Download") -> None:
+        """Show how a download is doing."""
+        from qwenchat.runtime.downloads import DownloadState  # noqa: PLC0415 - the screen is drawn without it
+
+        self._header.downloading = self._context.downloads.summary()
+        if download.state is DownloadState.DONE:
+            words = _("{model} is here. Ctrl+O or /model {model} takes it.")
+            self._context.notify(words.format(model=clean_line(download.reference)))
+        elif download.state is DownloadState.FAILED:
+            why, hint = _("The download failed."), _("/downloads shows it; resume it there.")
+            error = download.error or QwenchatError(why)
+            message = labelled(download.reference, error.message)
+            self._context.notify_error(QwenchatError(message, error.hint or hint))

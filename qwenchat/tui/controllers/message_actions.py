@@ -1,0 +1,191 @@
+"""What can be done with a message: the selected one, else the last one that the action fits."""
+
+import asyncio
+from collections.abc import Callable
+
+from qwenchat.chat.message import Message, Role, Status
+from qwenchat.errors import FileError
+from qwenchat.i18n import _
+from qwenchat.paths import expand_home
+from qwenchat.text.safe import clean, safe_name
+from qwenchat.tui import clipboard
+from qwenchat.tui.controllers.context import ChatContext
+from qwenchat.tui.controllers.drafts import DraftController
+from qwenchat.tui.controllers.undo import UndoController
+from qwenchat.tui.dialogs import open as dialogs
+
+
+class MessageActions:
+    """Actions on messages. `selected_text` returns what the mouse has selected on the screen."""
+
+    def __init__(
+        self,
+        context: ChatContext,
+        drafts: DraftController,
+        undo: UndoController,
+        selected_text: Callable[[], str | None],
+    ) -> None:
+        self._context, self._drafts, self._undo, self._selected_text = context, drafts, undo, selected_text
+        self._open, self._transcript, self._prompt = context.open, context.transcript, context.prompt
+
+    # Answers and variants
+
+    def regenerate(self) -> None:
+        """Answer the selected question, or that of the selected answer, once more."""
+        question = self._question()
+        if question and self._context.chats.is_waiting(question):
+            self._context.notify(_("This question waits for its answer already."))
+        elif question:
+            self._context.chats.regenerate(question)
+
+    def continue_answer(self) -> None:
+        """Continue an answer that ended early; one without text is answered once more."""
+        answer = self._last(Role.ASSISTANT)
+        if not answer or answer.status is Status.STREAMING:
+            return
+        if answer.text:
+            self._context.chats.continue_answer(answer)
+        else:
+            self.regenerate()
+
+    def edit(self) -> None:
+        """Take a question into the prompt, to ask it again in other words."""
+        if question := self._question():
+            self._context.run(self._drafts.edit(question), "edit", exclusive=True)
+
+    def branch(self) -> None:
+        """Let the next question follow the selected message; what follows it now stays as another branch."""
+        if not (message := self._transcript.selected):
+            self._context.notify(_("Select a message first: F6, then the arrow keys with Alt."))
+        elif message.role is Role.USER:
+            self.edit()
+        else:
+            self._context.run(self._branch(message))
+
+    async def _branch(self, message: Message) -> None:
+        if self._open.cut_branch(await self._context.chats.sessions.branch_at(message)):
+            self._prompt.area.focus()
+            self._context.notify(_("The next question follows this message."))
+
+    def show_variant(self, message: Message, step: int) -> None:
+        """Show the variant of a message that is `step` away."""
+        self._context.run(self._show_variant(message, step))
+
+    async def _show_variant(self, message: Message, step: int) -> None:
+        place = self._transcript.position(message.id)
+        opened = await self._context.chats.sessions.variant(message, step)
+        if place is not None and self._open.refresh(opened):
+            self._transcript.select(opened.branch[place].id)
+
+    def delete(self) -> None:
+        """Delete the selected message and all below it; that can be undone."""
+        if not (message := self._transcript.selected):
+            self._context.notify(_("Select a message first: F6, then the arrow keys with Alt."))
+        elif self._open.view.private:
+            self._context.notify(_("A private chat keeps nothing: leave it, and all of it is gone."))
+        elif self._open.view.answering:
+            self._context.notify(_("Stop the answer first (Esc)."))
+        else:
+            self._context.run(self._delete(message))
+
+    async def _delete(self, message: Message) -> None:
+        await asyncio.to_thread(self._context.program.store.trash.remove_message, message.id)
+        self._undo.add_message(message.session, message.id)
+        await self._open.reload()
+        self._context.notify(_("Deleted. F8 takes it back."))
+
+    # Copies
+
+    def copy(self) -> None:
+        """Copy the selected message, else the last answer, as Markdown."""
+        if message := self._transcript.selected or self._last(Role.ASSISTANT):
+            self.copy_text(message.text)
+
+    def copy_chat(self) -> None:
+        """Copy the whole branch as Markdown."""
+        you, assistant = _("You"), _("Assistant")
+        parts = [
+            f"**{you if message.role is Role.USER else message.model or assistant}**\n\n{message.text}"
+            for message in self._transcript.messages
+        ]
+        self.copy_text("\n\n---\n\n".join(parts))
+
+    def copy_code(self) -> None:
+        """Copy the last code block."""
+        if found := self._last_code():
+            self.copy_text(found[1])
+
+    def save_code(self) -> None:
+        """Save the last code block to a file that the user names."""
+        if found := self._last_code():
+            language, code = found
+            name = f"code.{safe_name(language) if language else 'txt'}"
+            dialog = dialogs.line(_("Save the code to"), name)
+            self._context.ask(dialog, lambda typed: self._save_code(typed, code) if typed else None)
+
+    def copy_code_block(self, message: Message, index: int) -> None:
+        """Copy one code block of a message."""
+        self.copy_text(self._transcript.code_blocks(message.id)[index].text)
+
+    def quote(self) -> None:
+        """Quote the text that is selected with the mouse, else the selected message, in the prompt."""
+        message = self._transcript.selected or self._last(Role.ASSISTANT)
+        text = self._selected_text() or (message.text if message else "")
+        if text.strip():
+            quoted = "\n".join(f"> {line}" for line in clean(text).strip().splitlines())
+            before = self._prompt.area.written.rstrip()
+            self._prompt.write(f"{before}\n\n{quoted}\n\n".lstrip("\n"))
+            self._prompt.area.focus()
+
+    def copy_text(self, text: str) -> None:
+        """Copy clean text through the terminal and, where there is a tool for it, to the system's clipboard."""
+        text = clean(text)
+        self._transcript.app.copy_to_clipboard(text)
+        self._context.run(self._copy_with_tool(text), "copy")
+
+    async def _copy_with_tool(self, text: str) -> None:
+        tool = await clipboard.put(text, self._context.program.environ)
+        if tool:
+            words = _("Copied {count:,} characters ({tool}, and through the terminal).")
+        else:
+            words = _("Copied {count:,} characters through the terminal (OSC 52).")
+        self._context.notify(words.format(count=len(text), tool=tool))
+
+    def _save_code(self, typed: str, code: str) -> None:
+        try:
+            path = expand_home(typed)
+            with path.open("x", encoding="utf-8") as file:
+                file.write(clean(code))
+        except FileError as error:
+            self._context.notify_error(error)
+        except OSError as error:
+            what = _("{file} can't be written: {reason}.").format(file=path, reason=error.strerror or error)
+            self._context.notify_error(FileError(what, _("Give another name.")))
+        else:
+            self._context.notify(_("Saved as {file}.").format(file=path.absolute()))
+
+    # The message that is meant
+
+    def _last_code(self) -> tuple[str, str] | None:
+        """Return language and text of the last code block of the selected message, else of the last that has one."""
+        selected = self._transcript.selected
+        messages = [selected] if selected else self._transcript.messages
+        for message in reversed(messages):
+            if blocks := self._transcript.code_blocks(message.id):
+                return blocks[-1].language, blocks[-1].text
+        self._context.notify(_("There is no code here."))
+        return None
+
+    def _question(self) -> Message | None:
+        """Return the selected question, that of the selected answer, or the last one."""
+        selected = self._transcript.selected
+        if selected is None or selected.role is Role.USER:
+            return self._last(Role.USER)
+        return next((one for one in self._transcript.messages if one.id == selected.parent), None)
+
+    def _last(self, role: Role) -> Message | None:
+        """Return the selected message if it has this role, else the last one that has it."""
+        selected = self._transcript.selected
+        if selected and selected.role is role:
+            return selected
+        return next((message for message in reversed(self._transcript.messages) if message.role is role), None)

@@ -1,0 +1,208 @@
+"""What can be done with sessions: their model, settings, labels, copies, trash and export.
+
+An action is about the session under the cursor where the list has the focus, else about the open one.
+"""
+
+import asyncio
+from dataclasses import replace
+
+from qwenchat.chat.session import Session
+from qwenchat.errors import Recovery, RecoveryKind
+from qwenchat.i18n import _, ngettext
+from qwenchat.runtime.model_choice import lasting_reference
+from qwenchat.tui.controllers.context import ChatContext
+from qwenchat.tui.controllers.navigation import NavigationController
+from qwenchat.tui.controllers.undo import UndoController
+from qwenchat.tui.dialogs import open as dialogs
+
+
+class SessionActions:
+    """Actions on sessions."""
+
+    def __init__(self, context: ChatContext, navigation: NavigationController, undo: UndoController) -> None:
+        self._context, self._navigation, self._undo = context, navigation, undo
+        self._open, self._sidebar = context.open, context.sidebar
+
+    # Model and settings of the open session
+
+    def choose_model(self) -> None:
+        """Choose a model for the open chat."""
+        current = self._open.session.model
+        dialog = dialogs.models(self._context.program, current, self._context.downloads)
+        self._context.ask(dialog, lambda reference: self.use_model(reference) if reference else None)
+
+    def use_model(self, reference: str) -> None:
+        """Load a model and use it here. Where it can't be loaded, the chat keeps the one it has."""
+        self._context.run(self._use_model(self._open.session, reference), "load", exclusive=True)
+
+    async def _use_model(self, session: Session, reference: str) -> None:
+        chats = self._context.chats
+        reference = lasting_reference(self._context.program, reference)
+        if not self._open.view.queue.running:
+            await chats.model.load(replace(session, model=reference))
+        self._open.relabel(await chats.sessions.change(session.id, model=reference))
+        failed = self._open.failure_of(session.id)
+        other_model = Recovery(RecoveryKind.OTHER_MODEL)
+        if failed and other_model in failed.recoveries:
+            await chats.retry(session.id, other_model)
+
+    def recover(self, number: int) -> None:
+        """Carry out the recovery of this number from the failure that is shown."""
+        failed = self._open.view.failure
+        if not failed or number >= len(failed.recoveries):  # it was taken already, or another chat was opened
+            return
+        recovery = failed.recoveries[number]
+        self._context.prompt.area.focus()
+        if recovery.kind is RecoveryKind.OTHER_MODEL:
+            self.choose_model()
+        else:
+            self._open.forget_failure(failed.session)
+            self._context.run(self._context.chats.retry(failed.session, recovery))
+
+    def open_settings(self) -> None:
+        """Change model, system prompt and sampling of the open chat."""
+        dialog = dialogs.session(self._context.program, self._open.session)
+        self._context.ask(dialog, lambda session: self.change(session) if session else None)
+
+    def change(self, wanted: Session) -> None:
+        """Save a session with other settings, and load its model if that is another one."""
+        self._context.run(self._change(wanted))
+
+    async def _change(self, wanted: Session) -> None:
+        sessions = self._context.chats.sessions
+        before = await sessions.labels(wanted.id)
+        changed = await sessions.change(
+            wanted.id,
+            system=wanted.system,
+            sampling=wanted.sampling,
+            context=wanted.context,
+            title=wanted.title,
+            tags=wanted.tags,
+        )
+        self._open.relabel(changed)
+        if wanted.model not in ("", before.model):
+            self._context.run(self._use_model(changed, wanted.model), "load", exclusive=True)
+
+    def show_statistics(self) -> None:
+        """Notify how many tokens the open chat took, and how fast it was."""
+        messages = self._context.transcript.messages
+        answers = [message for message in messages if message.usage]
+        tokens = sum(message.usage.completion_tokens for message in answers if message.usage)
+        speeds = [message.timings.decode_tps for message in answers if message.timings and message.timings.decode_tps]
+        words = [
+            ngettext("{count:,} message", "{count:,} messages", len(messages)).format(count=len(messages)),
+            ngettext("{count:,} token answered", "{count:,} tokens answered", tokens).format(count=tokens),
+        ]
+        if speeds:
+            words.append(_("{speed:.1f} tokens/s").format(speed=sum(speeds) / len(speeds)))
+        if info := self._context.chats.model.info:
+            words.append(_("{name}, context window {n_ctx:,}").format(name=info.name, n_ctx=info.n_ctx))
+        self._context.notify(" · ".join(words))
+
+    # Labels of the session that is meant
+
+    def rename(self) -> None:
+        """Give a chat another title."""
+        self._context.run(self._rename(self._meant()))
+
+    async def _rename(self, session_id: str) -> None:
+        session = await self._context.chats.sessions.labels(session_id)
+
+        def named(title: str | None) -> None:
+            if title is not None:
+                self._context.run(self._label(session, title=" ".join(title.split())))
+
+        self._context.ask(dialogs.line(_("Title"), session.title), named)
+
+    def suggest_title(self) -> None:
+        """Let the model find a title for a chat."""
+        self._context.run(self._suggest_title(self._meant()), "title", exclusive=True)
+
+    async def _suggest_title(self, session_id: str) -> None:
+        session = await self._context.chats.sessions.labels(session_id)
+        if title := await self._context.chats.title(session.id):
+            await self._label(session, title=title)
+            self._context.notify(_("The title now: {title}").format(title=title))
+        else:
+            self._context.notify(_("Nothing was asked in this chat yet."))
+
+    def tag(self) -> None:
+        """Change a chat's tags."""
+        self._context.run(self._tag(self._meant()))
+
+    async def _tag(self, session_id: str) -> None:
+        session = await self._context.chats.sessions.labels(session_id)
+
+        def tagged(words: str | None) -> None:
+            if words is not None:
+                tags = tuple(dict.fromkeys(words.replace(",", " ").replace("#", " ").split()))
+                self._context.run(self._label(session, tags=tags))
+
+        self._context.ask(dialogs.line(_("Tags, with spaces between"), " ".join(session.tags)), tagged)
+
+    def pin(self) -> None:
+        """Pin a chat, or unpin it."""
+        self._context.run(self._pin(self._meant()))
+
+    async def _pin(self, session_id: str) -> None:
+        session = await self._context.chats.sessions.labels(session_id)
+        await self._label(session, pinned=not session.pinned)
+
+    async def _label(self, session: Session, **fields: object) -> None:
+        changed = await self._context.chats.sessions.change(session.id, **fields)
+        if session.id == self._open.id:
+            self._open.relabel(changed)
+        else:
+            self._sidebar.reload()
+
+    # The session as a whole
+
+    def duplicate(self) -> None:
+        """Copy a chat and open the copy."""
+        self._context.run(self._duplicate(self._meant()))
+
+    async def _duplicate(self, session_id: str) -> None:
+        if self._is_on_disk(session_id):
+            copy = await asyncio.to_thread(self._context.program.store.duplicate, session_id)
+            await self._navigation.open(copy.id)
+            self._sidebar.reload()
+
+    def trash(self) -> None:
+        """Move a chat to the trash; that can be undone."""
+        self._context.run(self._trash(self._meant()))
+
+    async def _trash(self, session_id: str) -> None:
+        chats = self._context.chats
+        session = await chats.sessions.labels(session_id)
+        if not self._is_on_disk(session_id):
+            self._navigation.open_new()
+            return
+        await chats.stop(session_id)
+        await asyncio.to_thread(self._context.program.store.trash.put, session_id)
+        self._undo.add_session(session)
+        if session_id == self._open.id:
+            await self._navigation.open(chats.sessions.new(session.model).id)
+        self._sidebar.reload()
+        self._context.notify(_("In the trash. F8 takes it back."))
+
+    def export_open(self) -> None:
+        """Export the open chat."""
+        if self._is_on_disk(self._open.id):
+            self._context.ask(dialogs.export(self._context.program, [self._open.id]))
+        else:
+            words = _("There is nothing to export: this chat is private or empty. Copy it from the palette.")
+            self._context.notify(words)
+
+    def export_listed(self) -> None:
+        """Export the chat under the cursor."""
+        if session_id := self._sidebar.list.session_id:
+            self._context.ask(dialogs.export(self._context.program, [session_id]))
+
+    def _is_on_disk(self, session_id: str) -> bool:
+        sessions = self._context.chats.sessions
+        return not (sessions.is_private(session_id) or sessions.is_new(session_id))
+
+    def _meant(self) -> str:
+        """Return the id of the session under the cursor where the list has the focus, else of the open one."""
+        listed = self._sidebar.list
+        return (listed.has_focus and listed.session_id) or self._open.id

@@ -1,0 +1,76 @@
+"""Counts tokens while a question is written, and loads the model meanwhile. Nothing here blocks or changes a chat."""
+
+from contextlib import suppress
+
+from textual.timer import Timer
+
+from qwenchat.errors import Interrupted
+from qwenchat.tui.controllers.context import ChatContext
+from qwenchat.tui.controllers.drafts import DraftController
+from qwenchat.tui.session_view import SessionView, ViewChange
+from qwenchat.tui.widgets.gauge import ContextUsage
+
+_COUNT_AFTER_S = 0.25
+
+
+class TokenCountController:
+    """Keeps the gauge and the tokens of attached files up to date."""
+
+    def __init__(self, context: ChatContext, drafts: DraftController) -> None:
+        self._context, self._drafts = context, drafts
+        self._prompt, self._open = context.prompt, context.open
+        self._timer: Timer | None = None
+        self._loaded_early = ""
+        """The model that was loaded because a question was begun."""
+        self._open.listen(self._follow)
+
+    def count_soon(self) -> None:
+        """Count a moment after the last key or the last change."""
+        if self._timer:
+            self._timer.stop()
+        self._timer = self._context.after(
+            _COUNT_AFTER_S, lambda: self._context.run(self._count(), "count", exclusive=True)
+        )
+
+    def load_early(self) -> None:
+        """Load the model while the first question is being written."""
+        view, text, model = self._open.view, self._prompt.text, self._context.chats.model
+        begun = bool(text.strip()) and not text.startswith("/") and self._drafts.changed
+        if not begun or not view.session.model or view.session.model == self._loaded_early:
+            return
+        if not view.queue.running and not model.is_for(view.session):
+            self._loaded_early = view.session.model
+            self._context.run(model.load(view.session), "load early")
+
+    def _follow(self, change: ViewChange) -> None:
+        if change.branch_changed or _counted(change.before) != _counted(change.after):
+            self.count_soon()
+
+    async def _count(self) -> None:
+        with suppress(Interrupted):  # counting shares the engine with answers, which a user may stop
+            await self._show_counts()
+
+    async def _show_counts(self) -> None:
+        branch = self._context.transcript.messages
+        attachments = tuple(self._prompt.attachments)
+        text = "" if self._prompt.text.startswith("/") else self._prompt.text
+        editing = self._drafts.editing
+        if editing:
+            at = [message.id for message in branch].index(editing.id)
+            branch, attachments = branch[:at], editing.attachments
+        model, session_id = self._context.chats.model, self._open.id
+        plan = await model.plan(self._open.session, branch, text, attachments)
+        if session_id != self._open.id:
+            return
+        self._open.show_usage(ContextUsage.of(plan) if plan else None)
+        if plan and not plan.too_long and not editing:
+            self._open.show_first_seen(plan.first_seen)
+        if attachments:
+            counts = {one.digest: await model.count_file(one) for one in attachments}
+            self._prompt.show_tokens({digest: count for digest, count in counts.items() if count is not None})
+
+
+def _counted(view: SessionView) -> tuple[object, ...]:
+    """Return what the counts depend on beside messages and prompt."""
+    session = view.session
+    return session.model, session.system, session.context, session.sampling

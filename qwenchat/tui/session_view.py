@@ -1,0 +1,242 @@
+"""The open session as the screen shows it: one value, held in one place, whose change redraws.
+
+`OpenSession` changes the value and reports each change to its listeners; it draws nothing and asks for nothing. Text
+that streams does not pass here: it goes straight to the transcript, or each token would cost a comparison of views.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from qwenchat.chat.message import Message, Status
+from qwenchat.chat.session import Session
+from qwenchat.runtime.events import QueueChanged, SessionSnapshot, TurnFailed
+from qwenchat.tui.widgets.gauge import ContextUsage
+
+if TYPE_CHECKING:
+    from qwenchat.runtime.session_access import SessionAccess
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionView:
+    """All that the screen shows of a session."""
+
+    session: Session
+    private: bool = False
+    branch: tuple[Message, ...] = ()
+    """Oldest first, with the questions that wait in the outbox behind them.
+
+    The streaming answer has the text that it had when it was read; the transcript has all of it.
+    """
+    variants: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """(number, count) of messages with siblings."""
+    streaming: str = ""
+    """The id of the answer in `branch` that streams, empty for none."""
+    branched: bool = False
+    """Whether the branch was cut, so that the next question gets siblings."""
+    first_seen: str | None = None
+    """The id of the oldest message that the model sees; None where it sees all."""
+    usage: ContextUsage | None = None
+    """How full the context window is; None while that is not known."""
+    activity: str = ""
+    """What is going on, in words."""
+    progress: float | None = None
+    """How far that is, from 0 to 1; None without an end in sight."""
+    queue: QueueChanged = field(default_factory=lambda: QueueChanged("", ()))
+    """The session that is answered and those that wait, this one among them or not."""
+    failure: TurnFailed | None = None
+    """What failed here and was not tried again since."""
+    warning: str = ""
+    """What is odd about the last answer."""
+
+    @property
+    def answering(self) -> bool:
+        """Whether the session is being answered or waits for it."""
+        return self.session.id in (self.queue.running, *self.queue.waiting)
+
+    @property
+    def answers_ahead(self) -> int:
+        """How many answers in other chats come before the one that waits here; 0 where none waits."""
+        waits = self.session.id in self.queue.waiting and self.session.id != self.queue.running
+        return self.queue.waiting.index(self.session.id) + 1 if waits else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewChange:
+    """A view and the one before it."""
+
+    before: SessionView
+    after: SessionView
+    at: str | None = None
+    """The id of the message to go to."""
+
+    @property
+    def switched(self) -> bool:
+        """Whether another session is shown now."""
+        return self.before.session.id != self.after.session.id
+
+    @property
+    def branch_changed(self) -> bool:
+        """Whether other messages are shown, or other states of them."""
+        return self.switched or self.before.branch is not self.after.branch
+
+
+class OpenSession:
+    """The session that is open; at first a new one for `model`, made when it is first asked for."""
+
+    def __init__(self, sessions: "Callable[[], SessionAccess]", model: str) -> None:
+        self._sessions, self._model = sessions, model
+        self._view: SessionView | None = None
+        self._failures: dict[str, TurnFailed] = {}
+        """By session, what failed there and was not tried again since."""
+        self._forked: set[str] = set()
+        """Questions that have siblings as soon as they enter the tree: their branch is read again then."""
+        self._listeners: list[Callable[[ViewChange], object]] = []
+
+    def listen(self, listener: Callable[[ViewChange], object]) -> None:
+        """Report every change to a listener, after those that came before it."""
+        self._listeners.append(listener)
+
+    @property
+    def view(self) -> SessionView:
+        """What is shown."""
+        if self._view is None:
+            self._view = SessionView(session=self._sessions().new(self._model))
+        return self._view
+
+    @property
+    def session(self) -> Session:
+        """The session, as it was read last."""
+        return self.view.session
+
+    @property
+    def id(self) -> str:
+        """The session's id."""
+        return self.view.session.id
+
+    def show(self, snapshot: SessionSnapshot, *, at: str | None = None) -> None:
+        """Show a session as it was read, at a message if one is named."""
+        view, session = self.view, snapshot.session
+        if session.id != view.session.id:
+            private = self._sessions().is_private(session.id)
+            failure = self._failures.get(session.id)
+            view = SessionView(session=session, private=private, queue=view.queue, failure=failure)
+        branch = (*snapshot.branch, *(waiting.question for waiting in snapshot.waiting))
+        self._set(
+            replace(
+                view,
+                session=session,
+                branch=branch,
+                variants=snapshot.variants,
+                streaming=_streaming(branch),
+                first_seen=None,
+            ),
+            at=at,
+        )
+
+    def refresh(self, snapshot: SessionSnapshot, *, at: str | None = None) -> bool:
+        """Show a session as it was read if it is still the open one, and return whether it is."""
+        still_open = snapshot.session.id == self.id
+        if still_open:
+            self.show(snapshot, at=at)
+        return still_open
+
+    async def reload(self) -> None:
+        """Read the session again and show it. Raises NotFound and StoreError."""
+        self.refresh(await self._sessions().open(self.id))
+
+    def relabel(self, session: Session) -> None:
+        """Show what changed of a session beside its messages, if it is the open one."""
+        if session.id == self.id:
+            self._set(replace(self.view, session=session))
+
+    def append(self, message: Message) -> None:
+        """Show a new message at the end of the branch."""
+        branch = (*self.view.branch, message)
+        self._set(replace(self.view, branch=branch, streaming=_streaming(branch)))
+
+    async def begin_answer(self, question: Message, answer: Message) -> None:
+        """Show an answer that begins, or goes on, below its question. Raises NotFound and StoreError."""
+        answer = replace(answer, status=Status.STREAMING)  # one that is continued had ended
+        branch = self.view.branch
+        if any(message.id == answer.id for message in branch):
+            self.replace_message(answer)
+        elif branch and branch[-1].id == question.id and question.id not in self._forked:
+            branch = (*branch[:-1], question, answer)  # the usual case, whatever the length of the chat
+            self._set(replace(self.view, branch=branch, streaming=_streaming(branch)))
+        else:
+            self._forked.discard(question.id)
+            await self.reload()
+
+    def replace_message(self, message: Message) -> None:
+        """Show another state of a message, if the branch has it."""
+        if all(one.id != message.id for one in self.view.branch):
+            return
+        branch = tuple(message if one.id == message.id else one for one in self.view.branch)
+        self._set(replace(self.view, branch=branch, streaming=_streaming(branch)))
+
+    def cut_branch(self, snapshot: SessionSnapshot) -> bool:
+        """Show a branch that ends before its last message; return False where the session is not open any more."""
+        if not self.refresh(snapshot):
+            return False
+        self._set(replace(self.view, branched=True))
+        return True
+
+    def show_question(self, question: Message) -> None:
+        """Show a question that was just asked."""
+        if self.view.branched:
+            self._forked.add(question.id)
+            self._set(replace(self.view, branched=False))
+        self.append(question)
+
+    async def show_edited(self, question: Message) -> None:
+        """Show a question that was asked again in other words. Raises NotFound and StoreError."""
+        self._forked.add(question.id)
+        await self.reload()
+
+    def show_first_seen(self, message_id: str | None) -> None:
+        """Show where the part of the branch begins that the model sees."""
+        self._set(replace(self.view, first_seen=message_id))
+
+    def show_usage(self, usage: ContextUsage | None) -> None:
+        """Show how full the context window is."""
+        self._set(replace(self.view, usage=usage))
+
+    def show_activity(self, words: str = "", progress: float | None = None) -> None:
+        """Show what is going on; nothing without words."""
+        self._set(replace(self.view, activity=words, progress=progress))
+
+    def show_warning(self, words: str = "") -> None:
+        """Show what is odd about the last answer; nothing without words."""
+        self._set(replace(self.view, warning=words))
+
+    def show_queue(self, queue: QueueChanged) -> None:
+        """Show who is answered and who waits; what failed in those sessions is being tried again."""
+        for session_id in (queue.running, *queue.waiting):
+            self._failures.pop(session_id, None)
+        self._set(replace(self.view, queue=queue, failure=self._failures.get(self.id)))
+
+    def add_failure(self, failed: TurnFailed) -> None:
+        """Remember what failed in a session; it is shown while that session is open."""
+        self._failures[failed.session] = failed
+        self._set(replace(self.view, failure=self._failures.get(self.id)))
+
+    def failure_of(self, session_id: str) -> TurnFailed | None:
+        """Return what failed in a session and was not tried again since."""
+        return self._failures.get(session_id)
+
+    def forget_failure(self, session_id: str) -> None:
+        """Show a failure no longer: it is being tried again."""
+        self._failures.pop(session_id, None)
+        self._set(replace(self.view, failure=self._failures.get(self.id)))
+
+    def _set(self, view: SessionView, *, at: str | None = None) -> None:
+        change = ViewChange(before=self.view, after=view, at=at)
+        self._view = view
+        for listener in self._listeners:
+            listener(change)
+
+
+def _streaming(branch: tuple[Message, ...]) -> str:
+    """Return the id of the answer that streams, empty for none; it is near the end."""
+    return next((message.id for message in reversed(branch) if message.status is Status.STREAMING), "")

@@ -1,0 +1,522 @@
+"""The transcript widget: messages in; what the user wants, out.
+
+It knows messages and nothing else: no store, no engine, no prompt. Whoever owns it calls `load` with the branch to
+show, `add` and `replace` as messages come and change, `append` as an answer streams, and handles its messages.
+
+Only what is visible is read and laid out. All other heights are estimates, corrected as they come into view
+without moving what is being read.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Region
+from textual.message import Message as Event
+from textual.scroll_view import ScrollView
+from textual.selection import Selection
+from textual.strip import Strip
+from textual.theme import Theme
+
+from qwenchat.chat.message import Message, Part, Reasoning, Role, Text
+from qwenchat.i18n import _, ngettext
+from qwenchat.tui.markdown.colours import Palette
+from qwenchat.tui.transcript.column import Column
+from qwenchat.tui.transcript.drawing import GUTTER, Look, selected_line, selected_text, selection_row, strip_of
+from qwenchat.tui.transcript.find import Search
+from qwenchat.tui.transcript.streaming import StreamedPiece, StreamedPieces
+from qwenchat.tui.transcript.viewport import Viewport
+
+if TYPE_CHECKING:
+    from qwenchat.tui.markdown.render import CodeBlock
+
+
+@dataclass
+class TranscriptEvent(Event):
+    """Something that the user did in a transcript."""
+
+    transcript: "Transcript"
+
+    @property
+    def control(self) -> "Transcript":
+        """The sender."""
+        return self.transcript
+
+
+class Transcript(ScrollView, can_focus=True):
+    """All messages of a branch, newest at the bottom."""
+
+    ALLOW_SELECT = True
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("pagedown,space", "page_down", "Page down", show=False),
+        Binding("home,g", "scroll_home", "To the beginning", show=False),
+        Binding("end,G", "scroll_end", "To the end", show=False),
+        Binding("k,alt+up", "select_step(-1)", "Previous message", show=False),
+        Binding("j,alt+down", "select_step(1)", "Next message", show=False),
+        Binding("left,h", "variant(-1)", "Previous variant", show=False),
+        Binding("right,l", "variant(1)", "Next variant", show=False),
+        Binding("enter", "toggle_reasoning", "Show or hide reasoning", show=False),
+        Binding("n", "find_step(1)", "Next match", show=False),
+        Binding("N", "find_step(-1)", "Previous match", show=False),
+    ]
+    DEFAULT_CSS = """
+    Transcript {
+        background: $background;
+        color: $foreground;
+        overflow-x: hidden;
+        overflow-y: scroll;
+        scrollbar-size-vertical: 1;
+        scrollbar-background: $background;
+        scrollbar-background-hover: $background;
+        scrollbar-background-active: $background;
+    }
+    """
+
+    @dataclass
+    class Selected(TranscriptEvent):
+        """Another message is selected, or none."""
+
+        message: Message | None
+
+    @dataclass
+    class FollowingChanged(TranscriptEvent):
+        """The view began to follow the end, or stopped because the reader left it."""
+
+        following: bool
+
+    @dataclass
+    class ActionChosen(TranscriptEvent):
+        """The user clicked an action on the selected message; `action` is empty for all that there are."""
+
+        action: str
+
+    @dataclass
+    class VariantChosen(TranscriptEvent):
+        """The user wants the sibling of a message that is `step` away (-1 or 1); it has one there."""
+
+        message: Message
+        step: int
+
+    @dataclass
+    class LinkActivated(TranscriptEvent):
+        """The user clicked a link. Nothing was opened; the target is untrusted."""
+
+        target: str
+
+    @dataclass
+    class CodeActivated(TranscriptEvent):
+        """The user clicked the first line of a code block: `transcript.code_blocks(message.id)[index]`."""
+
+        message: Message
+        index: int
+
+    @dataclass
+    class Found(TranscriptEvent):
+        """Where a search stands: the `message`th of `messages` that say the words, counted from 1; 0 of 0 if none."""
+
+        words: str
+        message: int
+        messages: int
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self.column = Column(Look(80, Palette()))
+        self.viewport = Viewport(
+            self, self.column, lambda following: self.post_message(self.FollowingChanged(self, following))
+        )
+        self._streamed = StreamedPieces(self, self._draw_streamed)
+        self._selected: str | None = None
+        self._search: Search | None = None
+        self._boundary: str | None = None
+        self._base: Style | None = None
+        """The view's own colours while it is being painted: Textual works them out anew whenever it is asked."""
+
+    # Messages
+
+    @property
+    def messages(self) -> list[Message]:
+        """The messages shown, with the text that has streamed so far."""
+        return [layout.message for layout in self.column.layouts]
+
+    def position(self, message_id: str) -> int | None:
+        """Return a message's place from the top, counted from 0; None for one that is not here."""
+        return self.column.position(message_id)
+
+    def code_blocks(self, message_id: str) -> "list[CodeBlock]":
+        """Return the code blocks of a message, in order. Raises KeyError for an unknown one."""
+        return self.column.layouts[self._index(message_id)].code_blocks
+
+    def load(
+        self,
+        branch: Sequence[Message],
+        variants: Mapping[str, tuple[int, int]] | None = None,
+        *,
+        boundary: str | None = None,
+        show: str | None = None,
+    ) -> None:
+        """Show a branch, oldest first.
+
+        `variants` gives (number, count) for messages with siblings; `boundary` is the id of the oldest message that
+        the model sees; `show` the id of a message to go to. Without it the reader stays with the message at the
+        top where that is still there, else goes to the end.
+        """
+        column, viewport = self.column, self.viewport
+        anchor = viewport.anchor()
+        self._search, self._boundary = None, boundary
+        self._streamed.clear()
+        self.screen.clear_selection()
+        column.load(branch, variants or {})
+        column.mark_boundary(boundary)
+        if show is not None and (index := column.position(show)) is not None:
+            viewport.go_to(column.start(index))
+        elif anchor and (index := column.position(anchor[0])) is not None:
+            column.measure(index)
+            viewport.go_to(column.start(index) + anchor[1])
+        else:
+            viewport.follow()
+        if self._selected and column.position(self._selected) is None:
+            self._select(None)
+
+    def add(self, message: Message, variant: tuple[int, int] = (1, 1)) -> None:
+        """Add a message at the end, such as a question that was sent or an answer that begins."""
+        self.column.add(message, variant)
+        self.viewport.settle()
+        self.refresh()
+
+    def replace(self, message: Message, variant: tuple[int, int] | None = None) -> None:
+        """Show another state of a message, such as an answer that has ended. Raises KeyError for an unknown one."""
+        index = self._index(message.id)
+        self._streamed.flush()
+        layout = self.column.layouts[index]
+        layout.variant = variant or layout.variant
+        layout.replace(message)
+        layout.strips.clear()
+        self._measure_changed(index)
+        self.viewport.repaint(index)
+
+    def append(self, message_id: str, fragment: Part, *, index: int = 0, offset: int | None = None) -> None:
+        """Let the part `index` of an answer grow by a fragment as it streams; it is drawn soon.
+
+        `offset` is how many characters of the part come before it: what is here already is not added again. Raises
+        KeyError for an unknown message.
+        """
+        message = self.column.layouts[self._index(message_id)].message
+        if isinstance(fragment, Text | Reasoning) and offset is not None:
+            part = message.parts[index] if index < len(message.parts) else None
+            length = len(part.text) if isinstance(part, Text | Reasoning) else 0
+            known = length + self._streamed.length(message_id, index) - offset
+            if known >= len(fragment.text):
+                return
+            fragment = replace(fragment, text=fragment.text[max(known, 0) :])
+        self._streamed.add(message_id, StreamedPiece(index, fragment))
+
+    def show_boundary(self, message_id: str | None) -> None:
+        """Draw a line above the oldest message that the model sees; None where it sees all."""
+        if message_id != self._boundary:
+            self._boundary = message_id
+            self.column.mark_boundary(message_id)
+            self.viewport.settle()
+            self.refresh()
+
+    # Moving and selecting
+
+    @property
+    def following(self) -> bool:
+        """Whether the view stays at the end as text comes."""
+        return self.viewport.following
+
+    def follow(self) -> None:
+        """Go to the end and stay there."""
+        self.viewport.follow()
+
+    @property
+    def selected(self) -> Message | None:
+        """The selected message."""
+        index = self.column.position(self._selected) if self._selected else None
+        return None if index is None else self.column.layouts[index].message
+
+    def select(self, message_id: str | None) -> None:
+        """Select a message and bring it into view; None selects nothing. Raises KeyError for an unknown one."""
+        if message_id is None:
+            self._select(None)
+        else:
+            index = self._index(message_id)
+            self._select(index)
+            self.viewport.show(index)
+
+    def select_next(self, step: int = 1) -> None:
+        """Select the message below the selected one, or above it with -1; from none, the nearest in view."""
+        column, viewport = self.column, self.viewport
+        if not len(column):
+            return
+        at = column.position(self._selected) if self._selected else None
+        if at is not None:
+            index = max(0, min(at + step, len(column) - 1))
+        else:
+            index = column.at(viewport.top + (0 if step > 0 else viewport.height - 1))
+        self.select(column.layouts[index].message.id)
+
+    def find(self, words: str) -> None:
+        """Mark words wherever they stand and go to the last message that says them; empty words end the search."""
+        self._search = Search.through((message.text for message in self.messages), words) if words else None
+        for layout in self.column.layouts:
+            layout.strips.clear()
+        self.refresh()
+        if self._search:
+            self._search.to_last()
+            self._show_found(self._search)
+
+    def find_next(self, step: int = 1) -> None:
+        """Go to the next occurrence of the words, or the previous one with -1."""
+        if self._search and (index := self._search.message) is not None:
+            self._search.step(step, len(self._search.occurrences(self.column.lines(index))))
+            self._redraw(index)
+            self._show_found(self._search)
+
+    def action_select_step(self, step: int) -> None:
+        """Select the message below or above."""
+        self.select_next(step)
+
+    def action_find_step(self, step: int) -> None:
+        """Go to the next or previous match."""
+        self.find_next(step)
+
+    def action_variant(self, step: int) -> None:
+        """Ask for a sibling of the selected message."""
+        if message := self.selected:
+            self._choose_variant(self._index(message.id), step)
+
+    def action_toggle_reasoning(self) -> None:
+        """Unfold or fold the reasoning of the selected message, else of the last one that has some."""
+        index = self.column.position(self._selected) if self._selected else None
+        if index is None:
+            layouts = self.column.layouts
+            index = next((at for at in reversed(range(len(layouts))) if layouts[at].message.reasoning), None)
+        if index is not None:
+            self._toggle_reasoning(index)
+
+    def action_scroll_end(self) -> None:
+        """Go to the end and follow it."""
+        self.viewport.follow()
+
+    def on_click(self, event: events.Click) -> None:
+        """Select the message under the pointer, or do what is written there."""
+        if self.text_selection is not None:
+            return
+        if self._is_end_mark(event.x, event.y):
+            self.viewport.follow()
+            return
+        line = self.viewport.top + event.y
+        if line >= self.column.total:
+            return
+        index = self.column.at(line)
+        meta = event.style.meta
+        if "link" in meta:
+            self.post_message(self.LinkActivated(self, str(meta["link"])))
+        elif "code" in meta:
+            self.post_message(self.CodeActivated(self, self.column.layouts[index].message, int(meta["code"])))
+        elif "reasoning" in meta:
+            self._toggle_reasoning(index)
+        elif "action" in meta:
+            self.post_message(self.ActionChosen(self, str(meta["action"])))
+        elif "variant" in meta:
+            self._choose_variant(index, int(meta["variant"]))
+        else:
+            self._select(index)
+
+    def _toggle_reasoning(self, index: int) -> None:
+        layout = self.column.layouts[index]
+        if layout.message.reasoning:
+            layout.toggle_reasoning()
+            self._measure_changed(index)
+            self.viewport.repaint(index)
+
+    def _choose_variant(self, index: int, step: int) -> None:
+        layout = self.column.layouts[index]
+        number, count = layout.variant
+        if 1 <= number + step <= count:
+            self.post_message(self.VariantChosen(self, layout.message, step))
+
+    def _select(self, index: int | None) -> None:
+        message = None if index is None else self.column.layouts[index].message
+        before = self.column.position(self._selected) if self._selected else None
+        if (message.id if message else None) == self._selected:
+            return
+        self._selected = message.id if message else None
+        for changed in (before, index):
+            if changed is not None:
+                self._redraw(changed)
+        self.post_message(self.Selected(self, message))
+
+    def _show_found(self, search: Search) -> None:
+        column, viewport = self.column, self.viewport
+        self.post_message(self.Found(self, search.words, search.at + 1 if search.hits else 0, len(search.hits)))
+        if (index := search.message) is None:
+            return
+        column.measure(index)
+        line = column.start(index) + search.current_line(column.lines(index))
+        self._redraw(index)
+        if not viewport.top <= line < viewport.top + viewport.height - 1:
+            viewport.go_to(line - viewport.height // 3)
+
+    def _index(self, message_id: str) -> int:
+        """Return the place of a message. Raises KeyError for an unknown one."""
+        index = self.column.position(message_id)
+        if index is None:
+            raise KeyError(message_id)
+        return index
+
+    def _draw_streamed(self, pieces: Mapping[str, Sequence[StreamedPiece]]) -> None:
+        """Take in what has streamed since the last time."""
+        for message_id, grown in pieces.items():
+            index = self._index(message_id)
+            layout = self.column.layouts[index]
+            for piece in grown:
+                layout.append(piece.index, piece.fragment)
+            self._measure_changed(index)
+            self.viewport.repaint(index, layout.unchanged)
+
+    def _measure_changed(self, index: int) -> None:
+        """Take in a message whose lines have changed."""
+        if self.viewport.is_in_reach(index):
+            self.column.measure(index)
+        else:
+            self.column.guess(index)
+        self.viewport.settle()
+
+    def _redraw(self, index: int) -> None:
+        """Draw one message anew; its lines have not changed."""
+        self.column.layouts[index].strips.clear()
+        self.viewport.repaint(index)
+
+    # Textual's side
+
+    def on_mount(self) -> None:
+        """Take the theme's colours and follow its changes."""
+        self.app.theme_changed_signal.subscribe(self, self._use_theme)
+        self._use_theme(self.app.current_theme)
+
+    def on_resize(self) -> None:
+        """Lay out for the new width; the reader stays at the same part of the same message."""
+        column, viewport = self.column, self.viewport
+        if column.look.width == viewport.columns:
+            viewport.settle()
+            return
+        anchor = viewport.anchor()
+        index = (column.position(anchor[0]) or 0) if anchor else 0
+        part = anchor[1] / max(column.height(index), 1) if anchor else 0.0
+        self.screen.clear_selection()
+        column.draw_with(Look(viewport.columns, column.look.palette))
+        if anchor:
+            column.measure(index)
+            viewport.settle(column.start(index) + round(part * column.height(index)))
+        else:
+            viewport.settle()
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Measure what comes into view when the reader scrolls."""
+        super().watch_scroll_y(old_value, new_value)
+        if round(old_value) != round(new_value):
+            self.viewport.scrolled()
+
+    def scroll_to(self, *arguments: Any, **options: Any) -> None:
+        """Scroll at once."""
+        super().scroll_to(*arguments, **(options | {"animate": False}))
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """Return the lines of a part of the view."""
+        self._base = self.rich_style
+        try:
+            return super().render_lines(crop)
+        finally:
+            self._base = None
+
+    def render_line(self, y: int) -> Strip:
+        """Return a visible line."""
+        viewport, base = self.viewport, self._base or self.rich_style
+        width, line = viewport.columns, viewport.top + y
+        if line >= self.column.total or not width:
+            return Strip.blank(width, base)
+        strip = self._strip(line, width, base)
+        if y == viewport.height - 1 and viewport.lines_below:
+            mark = self._end_mark()
+            strip = Strip.join([strip.crop(0, max(width - mark.cell_length - 1, 0)), mark, Strip.blank(1, base)])
+        return strip
+
+    def get_selection(self, selection: Selection) -> tuple[str, str] | None:
+        """Return the text that the mouse selected, as paragraphs, without decoration."""
+        column = self.column
+        if selection.start is None and selection.end is None:
+            return "\n\n".join(message.text for message in self.messages), "\n"
+        first, first_line = selected_line(selection.start.y) if selection.start else (0, 0)
+        last, last_line = selected_line(selection.end.y) if selection.end else (len(column) - 1, 1 << 19)
+        parts = []
+        for index in range(first, min(last, len(column) - 1) + 1):
+            lines = column.lines(index)
+            at_first, at_last = index == first, index == last
+            start = selection.start.x - GUTTER if selection.start and at_first else None
+            end = selection.end.x - GUTTER if selection.end and at_last else None
+            begin, stop = first_line if at_first else 0, last_line if at_last else len(lines) - 1
+            parts.append(selected_text(lines, begin, stop, start, end))
+        return "\n".join(parts), "\n"
+
+    def selection_updated(self, selection: Selection | None) -> None:
+        """Show what is selected."""
+        self.refresh()
+
+    def _use_theme(self, _theme: Theme) -> None:
+        palette = Palette.of(self.app.theme_variables, colour=not self.app.no_color)
+        self.column.draw_with(Look(self.column.look.width, palette))
+        self.viewport.settle()
+        self.refresh()
+
+    def _strip(self, line: int, width: int, base: Style) -> Strip:
+        """Return a line of the column as it is drawn: from the message's cache unless the mouse selects in it."""
+        index = self.column.at(line)
+        number = line - self.column.start(index)
+        layout, palette = self.column.layouts[index], self.column.look.palette
+        lines = layout.lines if layout.lines is not None else self.column.lines(index)
+        if number >= len(lines):
+            return Strip.blank(width, base)
+        row = selection_row(index, number)
+        selection = self.text_selection
+        span = selection.get_span(row) if selection else None
+        if span is None and (cached := layout.strips.get(number)):
+            return cached
+        is_selected = layout.message.id == self._selected
+        own = layout.above <= number < len(lines) - 1
+        if own and layout.message.role is Role.USER:
+            base = base + palette.question
+        gutter = Segment("▌ ", palette.selected) if own and is_selected else Segment(" " * GUTTER)
+        drawn = lines[number]
+        if is_selected and number == layout.above:
+            drawn = layout.with_actions(drawn, self.column.look)
+        if span is not None:
+            style = self.screen.get_component_rich_style("screen--selection")
+            length = sum(len(segment.text) for segment in lines[number].segments)
+            start, end = span[0] - GUTTER, length if span[1] < 0 else span[1] - GUTTER
+            strip = strip_of(drawn, width, gutter, base, [(max(start, 0), max(end, 0), style)])
+            return strip.apply_offsets(0, row)
+        highlights = self._search.highlights(index, number, lines, palette) if self._search else ()
+        strip = strip_of(drawn, width, gutter, base, highlights).apply_offsets(0, row)
+        layout.strips[number] = strip
+        return strip
+
+    def _end_mark(self) -> Strip:
+        """Return the mark over the last line that leads to the end."""
+        below = self.viewport.lines_below
+        text = ngettext(" ↓ {count:,} line below · End ", " ↓ {count:,} lines below · End ", below).format(count=below)
+        if cell_len(text) > self.viewport.columns // 2:
+            text = _(" ↓ End ")
+        return Strip([Segment(text, self.column.look.palette.mark)])
+
+    def _is_end_mark(self, x: int, y: int) -> bool:
+        viewport = self.viewport
+        if y != viewport.height - 1 or not viewport.lines_below:
+            return False
+        return viewport.columns - 1 - self._end_mark().cell_length <= x < viewport.columns - 1
