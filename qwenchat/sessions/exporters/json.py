@@ -34,7 +34,11 @@ def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
 
 def _record(message: Message) -> dict[str, Any]:
     """Return a message as an object, each part with its `kind`."""
-    return {**_values(message), "text": message.text, "parts": [{"kind": _KINDS[type(part)], **_values(part)} for part in message.parts]}
+    return {
+        **_values(message),
+        "text": message.text,
+        "parts": [{"kind": _KINDS[type(part)], **_values(part)} for part in message.parts],
+    }
 
 
 def _values(value: Message | Part) -> dict[str, Any]:
