@@ -1,6 +1,6 @@
-"""The installed llama.cpp: whether it loads, what it was compiled for, which accelerators it can use.
+"""Checks the installed llama.cpp: whether it loads, what it was compiled for, which accelerators it can use.
 
-Only a worker process loads it, as for an answer: a crash there does not end the report.
+It is loaded only in a worker process, as for an answer, so that a crash does not end the report.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from qwenchat.text.safe import human_size
 
 _TIMEOUT_S = 60.0
 _NAMES = {"AVX2": "AVX2", "AVX512": "AVX-512", "OPENMP": "OpenMP"}
-"""Features that matter for speed: llama.cpp's name and the usual one."""
+"""Features that matter for speed: llama.cpp's name and the common one."""
 _CPU_FLAGS = {"AVX2": "avx2", "AVX512": "avx512f"}
 """The flags of the processor in /proc/cpuinfo."""
 
@@ -70,7 +70,7 @@ def _build(hello: Hello) -> Finding:
 
 
 def features(text: str) -> set[str]:
-    """Return the enabled features in llama.cpp's own list, such as `CPU : AVX2 = 1 | OPENMP = 1 | `."""
+    """Return the enabled features from llama.cpp's list, such as `CPU : AVX2 = 1 | OPENMP = 1 | `."""
     return {name for name, value in re.findall(r"(\w+) = (\w+)", text) if value != "0"}
 
 
@@ -90,11 +90,11 @@ class _Accelerator:
     option: str
     """The CMake option that builds for it."""
     mark: str
-    """What llama.cpp's list of features has when it was built for it."""
+    """What llama.cpp's list of features contains when it was built for this accelerator."""
 
 
 def _accelerator(program: Program, hello: Hello) -> Finding:
-    """Compare the accelerators that llama.cpp can use with the one that the system has."""
+    """Compare the accelerators that llama.cpp can use with the one in this machine."""
     check, title, present = "accelerator", _("accelerator"), _present()
     if hello.devices:
         words = "; ".join(
@@ -122,7 +122,7 @@ def _accelerator(program: Program, hello: Hello) -> Finding:
 
 
 def _present() -> _Accelerator | None:
-    """Return the accelerator whose driver the system has loaded."""
+    """Return the accelerator whose driver is loaded; None without one."""
     if sys.platform == "darwin" and platform.machine() == "arm64":
         return _Accelerator(_("Apple's GPU"), "-DGGML_METAL=on", "Metal")
     if Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi"):

@@ -12,7 +12,7 @@ from textual.app import SuspendNotSupported
 
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.i18n import _
-from qwenchat.text.safe import whole
+from qwenchat.text.safe import encodable
 
 _USUAL = "vi"
 MEMORY = Path("/dev/shm")  # noqa: S108 - the file lies in a folder of its own there, which nobody else may enter
@@ -34,7 +34,7 @@ def edited(
     try:
         with tempfile.TemporaryDirectory(dir=MEMORY if private else None) as folder:
             file = Path(folder) / "question.md"
-            file.write_text(whole(text), "utf-8")
+            file.write_text(encodable(text), "utf-8")
             with suspended():
                 _run(command, file)
             return file.read_text("utf-8", errors="replace").rstrip("\n")

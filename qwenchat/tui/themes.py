@@ -25,7 +25,7 @@ from textual.theme import Theme
 
 from qwenchat.errors import FileError, QwenchatError, WrongUse
 from qwenchat.i18n import _
-from qwenchat.paths import packed_themes
+from qwenchat.paths import bundled_themes
 
 DEFAULT = "ink"
 """The theme where nothing is set."""
@@ -115,10 +115,10 @@ def suited(wanted: str, *, no_colour: bool, colour_system: str | None) -> str:
 
 def named(name: str, own: Path) -> Theme:
     """Return the theme of a name, one's own first; the default one where there is none, or it is wrong."""
-    for file in (own / f"{name}.toml", packed_themes() / f"{name}.toml"):
+    for file in (own / f"{name}.toml", bundled_themes() / f"{name}.toml"):
         with suppress(WrongUse, FileError):
             return load(file)[1]
-    return load(packed_themes() / f"{DEFAULT}.toml")[1]
+    return load(bundled_themes() / f"{DEFAULT}.toml")[1]
 
 
 def load_all(own: Path) -> Themes:
@@ -129,7 +129,7 @@ def load_all(own: Path) -> Themes:
     by_name: dict[str, Theme] = {}
     titles: dict[str, str] = {}
     problems: list[QwenchatError] = []
-    for file in [*_files(packed_themes()), *_files(own)]:
+    for file in [*_files(bundled_themes()), *_files(own)]:
         try:
             title, theme = load(file)
         except (WrongUse, FileError) as problem:
@@ -206,7 +206,7 @@ class LiveTheme:
     """Follows the file behind a theme's name: a person's own in the folder `own`, else the one that is packed."""
 
     def __init__(self, own: Path) -> None:
-        self._folders = (own, packed_themes())
+        self._folders = (own, bundled_themes())
         self._since = time.time_ns()
         """When all themes were read."""
         self._shown: _Stamp | None = None
