@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwenchat.doctor.finding import Finding, failed, ok, warning
-from qwenchat.engines.local.process import WorkerProcess, install_line
+from qwenchat.engines.local.process import WorkerProcess, install_command
 from qwenchat.engines.local.protocol import Hello
 from qwenchat.errors import ExitCode, QwenchatError
 from qwenchat.i18n import _
@@ -34,7 +34,7 @@ def llama_cpp(program: Program) -> Iterator[Finding]:
         hello = asyncio.run(_hello())
     except (QwenchatError, TimeoutError) as error:
         words = error.message if isinstance(error, QwenchatError) else _("it does not respond")
-        yield failed("llama.cpp", "llama.cpp", words, then=install_line(), exit_code=ExitCode.CANNOT_LOAD)
+        yield failed("llama.cpp", "llama.cpp", words, then=install_command(), exit_code=ExitCode.CANNOT_LOAD)
         return
     yield ok("llama.cpp", "llama.cpp", _("it loads: llama-cpp-python {version}").format(version=hello.binding))
     yield _build(hello)
@@ -66,7 +66,7 @@ def _build(hello: Hello) -> Finding:
     if not missing:
         return ok("build", title, words)
     words += "; " + _("this processor would be faster with {names}").format(names=", ".join(missing))
-    return warning("build", title, words, install_line("-DGGML_NATIVE=on"))
+    return warning("build", title, words, install_command("-DGGML_NATIVE=on"))
 
 
 def features(text: str) -> set[str]:
@@ -118,7 +118,7 @@ def _accelerator(program: Program, hello: Hello) -> Finding:
     words = _("{name} is present, but the installed llama.cpp was built without support for it").format(
         name=present.name
     )
-    return warning(check, title, words, install_line(present.option))
+    return warning(check, title, words, install_command(present.option))
 
 
 def _present() -> _Accelerator | None:
