@@ -20,7 +20,7 @@ from qwenchat.tui.dialogs.small import ConfirmScreen
 from qwenchat.tui.textual_private import EndsItsWork
 
 _NAME = 18
-"""Cells of a name; what is longer is cut, and told whole when it is asked about."""
+"""Cells of a name; a longer one is cut here and shown whole when the user is asked about it."""
 _BAR = 16
 
 
@@ -43,7 +43,7 @@ class DownloadRow(Horizontal):
         self.show(self.download)
 
     def show(self, download: Download) -> None:
-        """Show how it stands now."""
+        """Show its state."""
         self.download = download
         self.query_one(".bar", Static).update(_bar(download))
         self.query_one(".state", Static).update(clean_line(state_text(download), 300))
@@ -53,10 +53,10 @@ class DownloadRow(Horizontal):
 
 
 class DownloadList(Vertical, EndsItsWork):
-    """All downloads, kept up to date; no room is taken while there are none."""
+    """All downloads, up to date; it takes no room while there are none."""
 
     class Changed(Message):
-        """A download stands otherwise than before."""
+        """The state of a download changed."""
 
         def __init__(self, download: Download) -> None:
             super().__init__()
@@ -74,7 +74,7 @@ class DownloadList(Vertical, EndsItsWork):
             await self._show(download)
 
     def on_unmount(self) -> None:
-        """Hear no more."""
+        """Listen no more."""
         if self._leave:
             self._leave()
 

@@ -1,7 +1,6 @@
-"""Picks a model: what is on this machine, what can be downloaded, how well each fits.
+"""The two dialogs that choose a model, and the list of models that both show: filter, details, licence, download.
 
-The list of models with everything that goes with it: filter, details, licence, download. Both dialogs that choose
-a model show it; it tells what was chosen and closes nothing.
+The list posts what was chosen; the dialogs answer with it. Nothing here loads a model.
 """
 
 import asyncio
@@ -281,6 +280,40 @@ class ModelScreen(Dialog[str | None]):
 
     def body(self) -> ComposeResult:
         yield ModelList(self._program, self._downloads, self._current)
+
+    @on(ModelList.Chosen)
+    def _take(self, event: ModelList.Chosen) -> None:
+        self.answer(event.reference)
+
+
+class WelcomeScreen(Dialog[str | None]):
+    """Gives the reference of the model to begin with, or None."""
+
+    CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "model.tcss"]
+
+    def __init__(self, program: Program, downloads: BackgroundDownloads) -> None:
+        super().__init__()
+        self._program, self._downloads = program, downloads
+
+    def heading(self) -> str:
+        return _("Welcome to qwenchat")
+
+    def body(self) -> ComposeResult:
+        yield plain(_("Chat with Qwen2 models on this machine: a model is downloaded once, then nothing leaves here."))
+        yield plain(_("Choose one; ★ is what suits this machine best."))
+        yield plain("", classes="muted", id="machine")
+        yield ModelList(self._program, self._downloads, every=False)
+
+    @on(ModelList.Surveyed)
+    def _show_machine(self, event: ModelList.Surveyed) -> None:
+        has = event.found.resources
+        words = _("Free here: {ram} of memory, {disk} on the disk.")
+        if has.gpu_available:
+            words = _("Free here: {ram} of memory, {gpu} on accelerators, {disk} on the disk.")
+        sizes = {"ram": has.ram_available, "gpu": has.gpu_available, "disk": has.disk_free}
+        free = words.format(**{name: human_size(size) for name, size in sizes.items()})
+        estimate = _("~ marks an estimate.")
+        self.query_one("#machine", Static).update(f"{free} {estimate}")
 
     @on(ModelList.Chosen)
     def _take(self, event: ModelList.Chosen) -> None:

@@ -1,6 +1,6 @@
 """The transcript widget: messages in; what the user wants, out.
 
-It knows messages and nothing else: no store, no engine, no prompt. Whoever owns it calls `load` with the branch to
+It knows messages and nothing else: no store, no engine, no prompt. The screen calls `load` with the branch to
 show, `add` and `replace` as messages come and change, `append` as an answer streams, and handles its messages.
 
 Only what is visible is read and laid out. All other heights are estimates, corrected as they come into view
@@ -117,7 +117,7 @@ class Transcript(ScrollView, can_focus=True):
 
     @dataclass
     class Found(TranscriptEvent):
-        """Where a search stands: the `message`th of `messages` that say the words, counted from 1; 0 of 0 if none."""
+        """The state of a search: the `message`th of `messages` that have the words, counted from 1; 0 of 0 if none."""
 
         words: str
         message: int
@@ -134,7 +134,7 @@ class Transcript(ScrollView, can_focus=True):
         self._search: Search | None = None
         self._boundary: str | None = None
         self._base: Style | None = None
-        """The view's own colours while it is being painted: Textual works them out anew whenever it is asked."""
+        """The view's own colours while it is being painted: Textual computes them whenever it is asked."""
 
     # Messages
 
@@ -262,7 +262,7 @@ class Transcript(ScrollView, can_focus=True):
         self.select(column.layouts[index].message.id)
 
     def find(self, words: str) -> None:
-        """Mark words wherever they stand and go to the last message that says them; empty words end the search."""
+        """Mark words wherever they occur and go to the last message that has them; empty words end the search."""
         self._search = Search.through((message.text for message in self.messages), words) if words else None
         for layout in self.column.layouts:
             layout.strips.clear()
@@ -390,7 +390,7 @@ class Transcript(ScrollView, can_focus=True):
         self.viewport.settle()
 
     def _redraw(self, index: int) -> None:
-        """Draw one message anew; its lines have not changed."""
+        """Draw one message again; its lines have not changed."""
         self.column.layouts[index].strips.clear()
         self.viewport.repaint(index)
 
