@@ -208,9 +208,8 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
     load_options = question.load_options
     if earlier and load_options.ctx is None:
         load_options = replace(load_options, ctx=earlier.context)
-    engine = program.engine(
-        model or str(GuideReference()), load_options
-    )  # a wrong name is refused before the store is touched
+    # A wrong name is refused before the store is touched.
+    engine = program.engine(model or str(GuideReference()), load_options)
     store, session = _session(program, options, earlier, model)
     report = report_for(output, options["style"], verbose=options["verbose"])
     mode = Mode.COMPLETE if options["complete"] else Mode.ANSWER

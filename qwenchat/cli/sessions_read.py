@@ -43,8 +43,8 @@ def show(program: Program, session: str, as_json: bool) -> None:
 def search(program: Program, *, words: tuple[str, ...], limit: int, offset: int, trash: bool, as_json: bool) -> None:
     """Search all sessions.
 
-    Narrow the search with role:user, model:7b, before:2025-03, after:2025-01-31, tag:work and in:SESSION; put an exact
-    phrase in quotes.
+    Narrow the search with role:user, model:7b, before:2025-03, after:2025-01-31, tag:work and in:SESSION; in:reasoning
+    looks in what models wrote before their answers instead. Put an exact phrase in quotes.
     """
     output = Output.standard()
     found = program.store.search.find(_typed(words), limit, offset, trashed=trash)

@@ -52,6 +52,7 @@ WITH RECURSIVE path (n, parent) AS (
 TREE = "WITH path (n) AS (SELECT n FROM messages WHERE session = ? AND removed IS NULL)"
 """For `load`: all messages of the session with a number."""
 _ONE = "WITH path (n) AS (SELECT n FROM messages WHERE id = ?)"
+_ATTACHMENTS = "attachments WHERE message = ? ORDER BY position"
 
 
 class _MessageDetails(msgspec.Struct, frozen=True):
@@ -252,15 +253,9 @@ def load(connection: sqlite3.Connection, path: str, key: object, session_id: str
     ids = {row[0]: row[3] for row in found}
     messages = []
     for n, has_attachments, has_parts, *row in found:
-        message = message_of(
-            row,
-            session_id,
-            ids.get(row[1]),
-            parts=_parts(connection, n) if has_parts else (),
-            attachments=attachments_of(connection, "attachments WHERE message = ? ORDER BY position", n)
-            if has_attachments
-            else (),
-        )
+        parts = _parts(connection, n) if has_parts else ()
+        attachments = attachments_of(connection, _ATTACHMENTS, n) if has_attachments else ()
+        message = message_of(row, session_id, ids.get(row[1]), parts=parts, attachments=attachments)
         messages.append(_grown(connection, n, message) if message.status is Status.STREAMING else message)
     return messages
 

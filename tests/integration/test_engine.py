@@ -14,6 +14,8 @@ from qwenchat.chat.message import Usage
 from qwenchat.chat.ports import Generation, Mode, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
+from qwenchat.engines.local import engine as local_engine
+from qwenchat.engines.local.process import WorkerProcess
 from qwenchat.engines.local.protocol import Lora
 from qwenchat.errors import CannotLoad, Interrupted, PromptTooLong, Recovery, RecoveryKind, WrongUse
 from tests.fakes import ggufs
@@ -33,6 +35,24 @@ async def test_every_kind_of_model_answers(kind: str, models: Path, tmp_path: Pa
     assert said.usage.completion_tokens == 12
     assert said.finished.reason == "length"
     assert len(said.ids) == 12
+
+
+async def test_a_build_whose_matrix_instructions_crash_does_without_them(
+    chain: ggufs.Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    async def crash(worker: WorkerProcess) -> bool:
+        tried.append(worker.pid)
+        worker.kill()
+        await worker.died.wait()
+        return False
+
+    monkeypatch.setattr(local_engine, "_AMX", "")  # every build has it
+    monkeypatch.setattr(local_engine, "_computes", crash)
+    async with engine(chain.path, tmp_path) as made:
+        assert (await answer(made, questions("Hi"))).text == chain.text
+        assert len(tried) == 1 and made.worker_pid not in tried
 
 
 async def test_awkward_tokens_come_out_whole(chain: ggufs.Chain, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a person types finds what a person means, in any script, and is never an error."""
+"""What a user types finds what the user means, in any script, and is never an error."""
 
 from dataclasses import replace
 from pathlib import Path

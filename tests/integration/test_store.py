@@ -34,7 +34,7 @@ from tests.fakes.scripted import ScriptedEngine
 from tests.fakes.stores import database_in, fake_clock, filled, full_answer, full_session, question, store_in
 
 
-def test_everything_is_kept(tmp_path: Path) -> None:
+def test_everything_is_stored(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     filled(store)
     store.close()

@@ -35,15 +35,15 @@ from qwenchat.runtime.program import Program
 from qwenchat.sessions.store import Store
 store = Store(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, resource.RLIM_INFINITY))
-kept = 0
+stored = 0
 try:
     for n in range(1000):
         parent = "q2" if n == 0 else f"m{n - 1:04}"
         parts = text_parts(f"{n} " * 2000)
         store.add(Message(id=f"m{n:04}", session="s", parent=parent, role=Role.USER, parts=parts, created=n))
-        kept += 1
+        stored += 1
 except StoreError as error:
-    print(kept, len(store.tree("s")), error.message)
+    print(stored, len(store.tree("s")), error.message)
 """
 
 
@@ -60,11 +60,11 @@ def test_disk_full(tmp_path: Path) -> None:
         env=environment(),
         check=True,
     )
-    kept, seen, message = done.stdout.split(" ", 2)
-    assert int(kept) > 2 and "sessions.db failed" in message
-    assert int(seen) == int(kept) + 4
+    stored, seen, message = done.stdout.split(" ", 2)
+    assert int(stored) > 2 and "sessions.db failed" in message
+    assert int(seen) == int(stored) + 4
     store = store_in(tmp_path)
-    assert len(store.tree("s")) == int(kept) + 4
+    assert len(store.tree("s")) == int(stored) + 4
     store.add(question("after", "There is room again", "q2"))
     assert [hit.message for hit in store.search.find('"room again"').hits] == ["after"]
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY

@@ -214,8 +214,8 @@ def test_an_imported_conversation_that_grew_is_read_to_its_new_end(tmp_path: Pat
     store.add_archives([talk("One", "Two")])
     store.label("s1", title="Mine")
     store.add_archives([talk("One", "Two", "Three", "Four")])
-    kept = store.session("s1")
-    assert (kept.title, kept.leaf) == ("Mine", "s1-3")
+    session = store.session("s1")
+    assert (session.title, session.leaf) == ("Mine", "s1-3")
 
 
 def test_a_conversation_that_went_on_here_too_is_read_on_here(tmp_path: Path) -> None:

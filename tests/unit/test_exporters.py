@@ -43,12 +43,12 @@ def test_an_empty_session_can_be_written(name: str) -> None:
     assert exported(name, talk(), all_branches=True) == exported(name, talk())
 
 
-def test_the_branch_being_read_is_told_and_all_if_asked() -> None:
+def test_the_branch_being_read_is_written_and_all_if_asked() -> None:
     tree = branching()
     assert [entry.message.text for entry in ordered(tree, False)] == ["Q one", "A two"]
-    told = ordered(tree, True)
-    assert [entry.message.text for entry in told] == ["Q one", "A one", "A two", "Q two", "A three"]
-    assert [(entry.variant, entry.variants, entry.follows) for entry in told] == [
+    written = ordered(tree, True)
+    assert [entry.message.text for entry in written] == ["Q one", "A one", "A two", "Q two", "A three"]
+    assert [(entry.variant, entry.variants, entry.follows) for entry in written] == [
         (1, 2, 0),
         (1, 2, 0),
         (2, 2, 1),

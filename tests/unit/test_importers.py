@@ -465,7 +465,7 @@ def test_a_message_id_belongs_to_one_conversation() -> None:
     ]
 
 
-def test_hostile_titles_and_names_are_cleaned_and_words_kept() -> None:
+def test_hostile_titles_and_names_are_cleaned_and_words_are_not() -> None:
     parts = [
         {"kind": "text", "text": "\x1b[2J\0"},
         {"kind": "tool_call", "id": "\n", "name": "a\x07b", "arguments": ""},

@@ -8,9 +8,11 @@ request. Counts are served meanwhile. How a model is loaded is decided by the pl
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, Prefilling
 from qwenchat.chat.message import FinishReason, Timings, Usage
@@ -43,12 +45,20 @@ from qwenchat.engines.local.protocol import (
     RequestFailed,
     RequestReply,
     SpecialText,
+    TimeRun,
     TokenIds,
     WirePart,
     WorkerProgress,
 )
 from qwenchat.engines.local.saved_kv import SavedKV
 from qwenchat.errors import EngineDied, Recovery
+
+_AMX = "AMX_INT8 = 1"
+"""In llama.cpp's list of features where it was compiled for AMX and the processor has it.
+
+Compilers before GCC 12.4 and 13.3 drop part of the tile configuration (GCC bug 114098): such a build ends by SIGSEGV
+at the first product of matrices. It is tried once for each loaded model, and does without AMX where it fails.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,15 +226,19 @@ class LocalEngine:
         if self._closed:
             raise loading_stopped()
 
-    async def _load(self, progress: Callable[[Loading], object]) -> _Loaded:
+    async def _load(self, progress: Callable[[Loading], object], *, extra_buffers: bool = True) -> _Loaded:
         worker = self._worker = await WorkerProcess.start(self._log)
         self._check_open()
         hello = await worker.hello()
         planned = self._planner(hello.devices)
-        plan = planned.plan
+        plan = msgspec.structs.replace(planned.plan, extra_buffers=extra_buffers)
+        planned = replace(planned, plan=plan)
         less = with_less(plan.n_ctx, plan.gpu_layers if hello.devices else 0)
         worker.recoveries = (START_AGAIN, *less)
         ready = await _load_into(worker, planned, progress, recoveries=(*less, OTHER_MODEL))
+        if extra_buffers and _AMX in hello.features and not await _computes(worker):
+            await self._end_worker(at_once=True)
+            return await self._load(progress, extra_buffers=False)
         prompt_format = await prompt_format_for(ready)
         info = ModelInfo(
             name=planned.name,
@@ -293,6 +307,15 @@ async def _load_into(
             if isinstance(reply, WorkerProgress):
                 progress(Loading(reply.done))
     raise AssertionError("a worker's replies end with its death")
+
+
+async def _computes(worker: WorkerProcess) -> bool:
+    """Say whether the worker survives a short prefill; a single token is decoded without AMX."""
+    try:
+        await worker.ask_once(TimeRun(worker.number(), depth=0, prompt=32, generate=0))
+    except EngineDied:
+        return False
+    return True
 
 
 def _wire(parts: Sequence[PromptPart]) -> list[WirePart]:

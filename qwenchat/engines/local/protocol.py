@@ -44,6 +44,8 @@ class LoadPlan(Struct, frozen=True, kw_only=True):
     """How far YaRN stretches the native context; 1: not at all."""
     native_ctx: int = 32768
     loras: tuple[Lora, ...] = ()
+    extra_buffers: bool = True
+    """Whether weights may be laid out for the processor's own matrix instructions (AMX and the like)."""
 
 
 class Device(Struct, frozen=True):

@@ -56,6 +56,7 @@ class LlamaModel:
         params = self.c.llama_model_default_params()
         params.n_gpu_layers = plan.gpu_layers
         params.load_mode = _MMAP if plan.mmap else 0
+        params.use_extra_bufts = plan.extra_buffers
 
         def report(fraction: float, _data: object) -> bool:
             progress(fraction)

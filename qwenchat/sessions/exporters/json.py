@@ -2,7 +2,7 @@
 
 A file is an array with one object a session and one line a message, described by `json.schema.json`. The same session
 always gives the same bytes. `VERSION` grows when a reader of the old one would misread the new one: since version 2
-a message has `parts`, where version 1 had `text` and `token_ids`.
+a message has `parts`, where version 1 had `text` and `token_ids`. `text` stays, for programs that read nothing else.
 """
 
 from collections.abc import Iterable, Iterator
@@ -34,7 +34,11 @@ def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
 
 def _record(message: Message) -> dict[str, Any]:
     """Return a message as an object, each part with its `kind`."""
-    return {**_values(message), "parts": [{"kind": _KINDS[type(part)], **_values(part)} for part in message.parts]}
+    return {
+        **_values(message),
+        "text": message.text,
+        "parts": [{"kind": _KINDS[type(part)], **_values(part)} for part in message.parts],
+    }
 
 
 def _values(value: Message | Part) -> dict[str, Any]:
