@@ -81,7 +81,7 @@ class Dialog(ModalScreen[Result], EndsItsWork):
         _closing = self.dismiss(result)  # `ChatContext.ask` and `push_screen_wait` wait for its end
 
     @on(events.Click)
-    def _leave(self, event: events.Click) -> None:
+    def _close_on_click(self, event: events.Click) -> None:
         if event.widget is self or isinstance(event.widget, CloseMark):
             self.action_close()
 

@@ -65,21 +65,21 @@ class DownloadList(Vertical, EndsItsWork):
     def __init__(self, downloads: BackgroundDownloads) -> None:
         super().__init__()
         self._downloads = downloads
-        self._leave: Callable[[], None] | None = None
+        self._stop_listening: Callable[[], None] | None = None
 
     async def on_mount(self) -> None:
         """Show what is under way and listen."""
-        self._leave = self._downloads.listen(lambda download: self.post_message(self.Changed(download)))
+        self._stop_listening = self._downloads.listen(lambda download: self.post_message(self.Changed(download)))
         for download in self._downloads.all():
             await self._show(download)
 
     def on_unmount(self) -> None:
         """Listen no more."""
-        if self._leave:
-            self._leave()
+        if self._stop_listening:
+            self._stop_listening()
 
     @on(Changed)
-    async def _changed(self, event: Changed) -> None:
+    async def _show_change(self, event: Changed) -> None:
         await self._show(event.download)
 
     async def _show(self, download: Download) -> None:
@@ -93,7 +93,7 @@ class DownloadList(Vertical, EndsItsWork):
             await self.mount(DownloadRow(download))
 
     @on(Button.Pressed, "#turn")
-    def _turn(self, event: Button.Pressed) -> None:
+    def _pause_or_resume(self, event: Button.Pressed) -> None:
         event.stop()
         download = _row_of(event.button).download
         if download.state is DownloadState.RUNNING:

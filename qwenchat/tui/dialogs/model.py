@@ -123,11 +123,11 @@ class ModelList(Vertical, EndsItsWork):
             Option(line) if choice else Option(Content.styled(line, "bold"), disabled=True)
             for line, choice in zip(lines, self._shown, strict=True)
         )
-        listed.highlighted = self._place()
+        listed.highlighted = self._first_highlight()
         if not self._shown:
             self._describe(None)
 
-    def _place(self) -> int | None:
+    def _first_highlight(self) -> int | None:
         lines = [at for at, choice in enumerate(self._shown) if choice]
         wanted = [at for at in lines if (choice := self._shown[at]) and choice.answers_to(self._wanted)]
         return next(iter(wanted or lines), None)
@@ -169,7 +169,7 @@ class ModelList(Vertical, EndsItsWork):
         self._show()
 
     @on(OptionList.OptionHighlighted)
-    def _about(self) -> None:
+    def _describe_highlighted(self) -> None:
         self._describe(self.highlighted)
 
     def _describe(self, choice: ModelChoice | None) -> None:
@@ -196,7 +196,7 @@ class ModelList(Vertical, EndsItsWork):
 
     @on(OptionList.OptionSelected)
     @on(Button.Pressed, "#do")
-    async def _do(self) -> None:
+    async def _use_or_download(self) -> None:
         choice = self.highlighted
         if choice is None:
             return
@@ -211,7 +211,7 @@ class ModelList(Vertical, EndsItsWork):
 
     @on(Button.Pressed, "#file")
     @work(exclusive=True, group="file")
-    async def _file(self) -> None:
+    async def _ask_for_file(self) -> None:
         start = str(_absolute("~")) + "/"
         asking = TextScreen(_("The path of a .gguf file"), start, PathSuggester(".gguf"))
         if path := await self.app.push_screen_wait(asking):
@@ -233,11 +233,11 @@ class ModelList(Vertical, EndsItsWork):
     @work(exclusive=True, group="agreement")
     async def _ask_and_download(self, choice: ModelChoice) -> None:
         """Download a model once the person has agreed to what has to be agreed to."""
-        asking = self._doubt(choice)
+        asking = self._objection(choice)
         if asking is None or await self.app.push_screen_wait(asking):
             self._downloads.start(choice.reference)
 
-    def _doubt(self, choice: ModelChoice) -> ConfirmScreen | None:
+    def _objection(self, choice: ModelChoice) -> ConfirmScreen | None:
         """Return what a person has to agree to before a download."""
         if choice.must_accept and choice.published:
             model = choice.published.model
@@ -250,7 +250,7 @@ class ModelList(Vertical, EndsItsWork):
         return None
 
     @on(DownloadList.Changed)
-    def _progress(self, event: DownloadList.Changed) -> None:
+    def _follow_download(self, event: DownloadList.Changed) -> None:
         download = event.download
         if download.state is DownloadState.FAILED:
             self.query_one(Complaint).show(download.error or _("The download failed."))
@@ -282,7 +282,7 @@ class ModelScreen(Dialog[str | None]):
         yield ModelList(self._program, self._downloads, self._current)
 
     @on(ModelList.Chosen)
-    def _take(self, event: ModelList.Chosen) -> None:
+    def _answer_choice(self, event: ModelList.Chosen) -> None:
         self.answer(event.reference)
 
 
@@ -316,5 +316,5 @@ class WelcomeScreen(Dialog[str | None]):
         self.query_one("#machine", Static).update(f"{free} {estimate}")
 
     @on(ModelList.Chosen)
-    def _take(self, event: ModelList.Chosen) -> None:
+    def _answer_choice(self, event: ModelList.Chosen) -> None:
         self.answer(event.reference)

@@ -130,7 +130,7 @@ class SessionScreen(Dialog[Session | None]):
 
     @on(Button.Pressed, "#keep")
     @on(Input.Submitted)
-    def _keep(self) -> None:
+    def _save(self) -> None:
         values: dict[str, Any] = {}
         for name in _CHECKED:
             value, wrong = self._value(name)

@@ -91,11 +91,11 @@ class SettingsScreen(Dialog[bool]):
 
     @on(Input.Submitted)
     @on(Input.Blurred)
-    def _typed(self, event: Input.Submitted | Input.Blurred) -> None:
+    def _save_typed(self, event: Input.Submitted | Input.Blurred) -> None:
         self._save(_row_of(event.input), event.value.strip())
 
     @on(Select.Changed)
-    def _chosen(self, event: Select.Changed) -> None:
+    def _save_chosen(self, event: Select.Changed) -> None:
         self._save(_row_of(event.select), str(event.value))
 
     @work(group="save")

@@ -60,7 +60,7 @@ class TextScreen(Dialog[str | None]):
 
     @on(Input.Submitted)
     @on(Button.Pressed, "#ok")
-    def _give(self) -> None:
+    def _answer_text(self) -> None:
         self.answer(clean_line(self.query_one(Input).value))
 
     @on(Button.Pressed, "#cancel")

@@ -54,7 +54,7 @@ class ThemeScreen(Dialog[str | None]):
             self.app.theme = event.option_id
 
     @on(OptionList.OptionSelected)
-    def _keep(self, event: OptionList.OptionSelected) -> None:
+    def _choose(self, event: OptionList.OptionSelected) -> None:
         self.answer(event.option_id)
 
 
