@@ -177,7 +177,7 @@ class ModelList(Vertical, EndsItsWork):
             self.query_one(Complaint).show(None)
         self._described = choice
         details = self.query_one(".details", Static)
-        details.update("\n".join(choice.details()) if choice else _("Nothing here is called that."))
+        details.update("\n".join(choice.details()) if choice else _("No model matches."))
         do = self.query_one("#do", Button)
         do.display = choice is not None and not choice.problem
         if choice is not None:
@@ -190,7 +190,7 @@ class ModelList(Vertical, EndsItsWork):
         if download and download.state is DownloadState.RUNNING:
             return _("Downloading…")
         if download:
-            return _("Carry the download on")
+            return _("Continue the download")
         size = f" ({human_size(choice.size)})" if choice.size else ""
         return _("Download {model}").format(model=choice.name) + size
 
@@ -299,8 +299,8 @@ class WelcomeScreen(Dialog[str | None]):
         return _("Welcome to qwenchat")
 
     def body(self) -> ComposeResult:
-        yield plain(_("Chat with Qwen2 models on this machine: a model is downloaded once, then nothing leaves here."))
-        yield plain(_("Choose one; ★ is what suits this machine best."))
+        yield plain(_("Chat with Qwen2 models on this machine: download a model once, then nothing leaves it."))
+        yield plain(_("Choose one; ★ suits this machine best."))
         yield plain("", classes="muted", id="machine")
         yield ModelList(self._program, self._downloads, every=False)
 
