@@ -232,13 +232,13 @@ class ModelList(Vertical, EndsItsWork):
 
     @work(exclusive=True, group="agreement")
     async def _ask_and_download(self, choice: ModelChoice) -> None:
-        """Download a model once the person has agreed to what has to be agreed to."""
+        """Download a model, after the user has accepted what must be accepted."""
         asking = self._objection(choice)
         if asking is None or await self.app.push_screen_wait(asking):
             self._downloads.start(choice.reference)
 
     def _objection(self, choice: ModelChoice) -> ConfirmScreen | None:
-        """Return what a person has to agree to before a download."""
+        """Return the dialog that the user must accept before a download, None where there is none."""
         if choice.must_accept and choice.published:
             model = choice.published.model
             terms = _("{model} comes under the {licence} licence, which has terms of its own.")
