@@ -170,7 +170,7 @@ class ChatService:
             created=unix_ms(),
             attachments=tuple(attachments),
         )
-        await self.sessions.enqueue(waiting)
+        await asyncio.to_thread(self.sessions.store(session_id).enqueue, waiting)
         job = _Job(session_id, lambda turns: turns.ask_waiting(waiting), waiting)
         self._enqueue(*self._held.pop(session_id, ()), job)
         return waiting.question
