@@ -1,11 +1,12 @@
-"""The worker process: holds one model and serves the parent's requests, one after the other.
+"""The worker process: loads one model and serves the parent's requests, one after another.
 
-It has four threads. The main one is the only one that computes; one reads requests, and serves `Cancel` at once;
-one counts tokens while an answer is generated; one writes, so that a slow parent never delays a token. When the pipe
-from the parent ends, the process ends with it, even in mid-prefill: that is also how a load is given up.
+It has four threads. Only the main thread computes. The second reads requests and serves `Cancel` at once; the third
+counts tokens while an answer is generated; the fourth writes replies, so that a slow parent never delays a token. When
+the pipe from the parent closes, the process ends immediately, even during a prefill; this is also how a load is
+cancelled.
 
-It is started as `python -m qwenchat.engines.worker.main`. The protocol takes over descriptors 0 and 1 for itself,
-and what llama.cpp prints goes to the log that is descriptor 2.
+It is started as `python -m qwenchat.engines.worker.main`. The protocol takes over descriptors 0 and 1, and the output
+of llama.cpp goes to the log on descriptor 2.
 """
 
 import os
@@ -46,7 +47,7 @@ from qwenchat.engines.worker.sampler import SchemaRefused
 
 
 class Worker:
-    """The process's state: the model, the requests that wait, and the replies."""
+    """The state of the process: the model, the waiting requests, and the outgoing replies."""
 
     def __init__(self, c: Any, requests: BinaryIO, replies: BinaryIO) -> None:
         self._c = c
@@ -61,7 +62,7 @@ class Worker:
         self._model: LlamaModel | None = None
 
     def run(self) -> None:
-        """Serve until the parent goes away."""
+        """Serve requests until the parent closes the pipe."""
         offload = bool(self._c.llama_supports_gpu_offload())
         self._outbox.put(Hello(_version(), self._c.llama_print_system_info().decode(), devices(self._c), offload))
         threading.Thread(target=self._read, daemon=True).start()
@@ -159,12 +160,12 @@ class Worker:
             self._outbox.put(Counted(request.id, counts))
 
     def _tokenise(self, part: WirePart) -> "array[int]":
-        """Return a part's tokens: those of the last count, where they were counted."""
+        """Return a part's tokens, those of the last `Count` if it contained the part."""
         known = self._tokens.get(part)
         if known is not None:
             return known
         if isinstance(part, TokenIds):
-            return self._ready().vocabulary.harmless(part.ids)
+            return self._ready().vocabulary.without_control(part.ids)
         return self._ready().vocabulary.tokenise(part.text, special=isinstance(part, SpecialText))
 
     def _prompt(self, parts: Sequence[WirePart]) -> "array[int]":
@@ -180,20 +181,20 @@ class Worker:
 
 
 def _version() -> str:
-    from importlib.metadata import version  # noqa: PLC0415 - 10 ms that a failed start need not pay
+    from importlib.metadata import version  # noqa: PLC0415 - 10 ms that a failed start can save
 
     return version("llama-cpp-python")
 
 
 def _end_process(failure: threading.ExceptHookArgs) -> None:
-    """End the process when a thread fails: the parent would wait forever for what only that thread does."""
+    """End the process when a thread fails; otherwise the parent would wait for that thread's work forever."""
     traceback.print_exception(failure.exc_type, failure.exc_value, failure.exc_traceback)
     sys.stderr.flush()
     os._exit(1)
 
 
-def _leave_no_core() -> None:
-    """Let a crash write no core file: it would be as large as the model, and hold what users wrote."""
+def _disable_core_dumps() -> None:
+    """Let a crash write no core file: it would be as large as the model and contain the user's messages."""
     if sys.platform != "win32":
         import resource  # noqa: PLC0415 - not on Windows
 
@@ -201,9 +202,9 @@ def _leave_no_core() -> None:
 
 
 def main() -> None:
-    """Take the protocol's descriptors, then serve."""
+    """Take over the protocol's descriptors, then serve requests."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _leave_no_core()
+    _disable_core_dumps()
     threading.excepthook = _end_process
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
     null = os.open(os.devnull, os.O_RDONLY)

@@ -1,7 +1,7 @@
-"""The worker's replies on their way to the parent: the thread that computes never waits, and memory stays bounded.
+"""Sends the worker's replies to the parent: the computing thread never waits, and memory stays bounded.
 
-While the pipe is full, pieces of one answer are joined and newer progress replaces older, so that at most one answer
-waits, however slowly the parent reads.
+While the pipe is full, pieces of the same answer are joined and newer progress replaces older, so that at most one
+answer waits, however slowly the parent reads.
 """
 
 import os
@@ -13,7 +13,7 @@ from qwenchat.engines.local.protocol import Piece, WorkerProgress, WorkerReply, 
 
 
 class Outbox:
-    """A queue with a thread that writes it to a pipe. The process ends when the pipe does."""
+    """A queue with a thread that writes its messages to a pipe. When the pipe breaks, the process ends."""
 
     def __init__(self, pipe: BinaryIO) -> None:
         self._pipe = pipe
@@ -32,7 +32,7 @@ class Outbox:
             self._filled.notify()
 
     def _take(self) -> WorkerReply:
-        """Wait for a message; pieces of one answer that wait behind each other come as one."""
+        """Wait for a message and return it; consecutive pieces of the same answer are joined."""
         with self._filled:
             while not self._waiting:
                 self._filled.wait()

@@ -1,4 +1,4 @@
-"""A loaded model's tokens: text to tokens and back, so that no text can pass for a marker between turns."""
+"""A loaded model's vocabulary: converts text to tokens and back, so that no text passes for a marker between turns."""
 
 import ctypes
 import re
@@ -12,9 +12,9 @@ from qwenchat.engines.worker.c_api import DecodeFailed
 _USER_DEFINED = 16
 """LLAMA_TOKEN_ATTR_USER_DEFINED: llama.cpp recognises such a token in any text."""
 _MARKER = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
-"""What may separate the turns in a chat template."""
+"""Text that may separate the turns in a chat template."""
 _USUAL_MARKERS = tuple(f"<|{name}|>" for name in ("im_start", "im_end", "endoftext", "system", "user", "assistant"))
-"""ChatML's, and those that a template may put together from a role."""
+"""The markers of ChatML, and those that a template may build from a role."""
 _REASONING_MARKERS = ("<think>", "</think>")
 
 
@@ -27,18 +27,18 @@ class Vocabulary:
         self.size: int = c.llama_vocab_n_tokens(self.pointer)
         self._piece_buffer = ctypes.create_string_buffer(256)
         self._forgeable = dict(self._find_forgeable())
-        """Markers of the chat template, and their tokens, that llama.cpp would find in plain text too."""
+        """Markers of the chat template that llama.cpp would recognise in plain text too, with their tokens."""
         self.reasoning_markers = frozenset(self._find_reasoning_markers())
-        """The tokens of `<think>` and `</think>`, where each is one token."""
+        """The tokens of `<think>` and `</think>`, if each is a single token."""
 
     @property
     def chat_template(self) -> str:
-        """The model's own Jinja template, empty where it has none."""
+        """The model's own Jinja template; empty if it has none."""
         template = self._c.llama_model_chat_template(self._model, None)
         return template.decode("utf-8", "replace") if template else ""
 
     def tokenise(self, text: str, *, special: bool) -> "array[int]":
-        """Return the tokens of a text; special tokens are recognised only where `special`."""
+        """Return the tokens of a text; special tokens are recognised only if `special`."""
         if not special and (inside := [marker for marker in self._forgeable if marker in text]):
             cuts = "|".join(f"(?<={re.escape(marker[0])})(?={re.escape(marker[1:])})" for marker in inside)
             return array("i", chain.from_iterable(map(self._tokens, re.split(cuts, text), repeat(False))))
@@ -65,11 +65,10 @@ class Vocabulary:
             if len(tokens) == 1:
                 yield tokens[0]
 
-    def harmless(self, ids: Sequence[int]) -> "array[int]":
-        """Return the tokens of an earlier answer without those that could end it or open another speaker's turn.
+    def without_control(self, ids: Sequence[int]) -> "array[int]":
+        """Return the tokens of an earlier answer without those that could end it or begin another turn.
 
-        An answer as it was sampled hardly holds any; one from an imported file may hold what someone put there.
-        The markers of its reasoning stay.
+        A sampled answer rarely contains any, but an imported file may have been forged. Reasoning markers stay.
         """
         known = set(ids)
         allowed = {
@@ -81,7 +80,7 @@ class Vocabulary:
         return array("i", (token for token in ids if token in allowed))
 
     def piece(self, token: int) -> bytes:
-        """Return a token's bytes, however many; control tokens other than those of reasoning have none."""
+        """Return the bytes of a token; control tokens have none, except for the reasoning markers."""
         shown, room = token in self.reasoning_markers, len(self._piece_buffer)
         size = self._c.llama_token_to_piece(self.pointer, token, self._piece_buffer, room, 0, shown)
         if size < 0:
@@ -90,6 +89,6 @@ class Vocabulary:
         return self._piece_buffer.raw[:size]
 
     def special(self, token: int) -> str:
-        """Return the text of a special token, empty for none (-1)."""
+        """Return the text of a special token; empty for -1, which means that there is none."""
         text = self._c.llama_vocab_get_text(self.pointer, token) if token >= 0 else b""
         return str(text.decode("utf-8", "replace"))
