@@ -1,4 +1,4 @@
-"""Everything that a person can do in the chat, once: keys, words and where they work.
+"""Every action of the chat, once: its keys, its words and where they work.
 
 Bindings, the command palette, the help screen and the keymap of the settings are all made from `actions()`, which is
 called when the language is known.
@@ -15,18 +15,18 @@ from qwenchat.i18n import _
 
 
 class Where(Enum):
-    """Which part of the screen has to have the focus."""
+    """Which part of the screen must have the focus."""
 
     ANYWHERE = auto()
     MESSAGE = auto()
-    """The transcript; the action is about the selected message, else the last one it fits."""
+    """The transcript; the action is about the selected message, else the last one that it fits."""
     LIST = auto()
     """The list of sessions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One action; `screen.action_<id>` carries it out."""
+    """One action; `screen.action_<id>` carries it out. Ids are part of users' keymaps and never change."""
 
     id: str
     keys: str
@@ -37,14 +37,14 @@ class Action:
 
     @property
     def binding(self) -> Binding:
-        """The action as Textual binds it; what works anywhere wins over the prompt's own keys."""
+        """The action as Textual binds it; one that works anywhere has priority over the prompt's own keys."""
         anywhere = self.where is Where.ANYWHERE and self.id not in _NOT_FIRST
         tip = self.help
         return Binding(self.keys, f"screen.{self.id}", self.label, False, None, anywhere, tip, self.id)
 
 
 _NOT_FIRST = ("escape",)
-"""What other widgets may use before."""
+"""Actions whose keys other widgets may use first."""
 
 
 def actions() -> tuple[Action, ...]:
@@ -103,12 +103,12 @@ def actions() -> tuple[Action, ...]:
 
 
 def bindings(of: Iterable[Action], where: Where) -> BindingsMap:
-    """Return the bindings of the actions of one place."""
+    """Return the bindings of the actions that work in one part of the screen."""
     return BindingsMap([action.binding for action in of if action.where is where and action.keys])
 
 
 def clashes(of: Iterable[Action], keymap: Mapping[str, str]) -> list[WrongUse]:
-    """Return what is wrong with a keymap: unknown actions, and keys that two actions of one place would share."""
+    """Return what is wrong with a keymap: unknown actions, and keys that two actions of one part would share."""
     known = {action.id: action for action in of}
     problems = [
         WrongUse(

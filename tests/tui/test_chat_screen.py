@@ -9,8 +9,7 @@ from textual.content import Content
 from textual.widgets import Input
 
 from qwenchat.runtime.program import Program
-from qwenchat.tui.app import Start
-from qwenchat.tui.command_palette import Palette
+from qwenchat.tui.app import ActionProvider, Start
 from tests.tui.chatting import chatting, kept_session
 from tests.tui.screens import until
 
@@ -181,5 +180,5 @@ async def test_the_palette_knows_pinyin_initials_and_english_names() -> None:
         named = {"New chat": "新建对话", "Models": "模型"}
         it.app.actions = tuple(replace(each, label=named.get(each.label, each.label)) for each in it.app.actions)
         for typed, title in (("xjdh", "新建对话"), ("model", "模型"), ("新建", "新建对话")):
-            palette = Palette(it.chat)
+            palette = ActionProvider(it.chat)
             assert title in [str(hit.prompt) async for hit in palette.search(typed)]

@@ -33,18 +33,18 @@ class CommandController:
         """Carry a command out, or ask a question."""
         meant = slash_commands.parse(text)
         match meant:
-            case slash_commands.Unknown(name):
+            case slash_commands.UnknownCommand(name):
                 self._context.notify_error(
                     WrongUse(
                         _("There is no command /{name}; nothing was sent.").format(name=name),
                         _("F1 shows all commands. A message that begins with / is written with //."),
                     )
                 )
-            case slash_commands.Command(name, rest):
+            case slash_commands.SlashCommand(name, rest):
                 prompt = self._context.prompt
                 prompt.write(prompt.area.set_aside)
                 self._carry_out(name, rest)
-            case slash_commands.Say(question):
+            case slash_commands.TextToSend(question):
                 self._asking.submit(question, files)
 
     def _carry_out(self, name: str, rest: str) -> None:

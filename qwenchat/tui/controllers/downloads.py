@@ -7,7 +7,7 @@ from qwenchat.i18n import _, labelled
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.dialogs import open as dialogs
-from qwenchat.tui.widgets.header import Header
+from qwenchat.tui.widgets.header import ChatHeader
 
 if TYPE_CHECKING:
     from qwenchat.runtime.downloads import Download
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class DownloadController:
     """Reports what goes on in the background, whatever dialog is open."""
 
-    def __init__(self, context: ChatContext, *, header: Header) -> None:
+    def __init__(self, context: ChatContext, *, header: ChatHeader) -> None:
         self._context, self._header = context, header
 
     def open_list(self) -> None:

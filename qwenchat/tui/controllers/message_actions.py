@@ -8,11 +8,11 @@ from qwenchat.errors import FileError
 from qwenchat.i18n import _
 from qwenchat.paths import expand_home
 from qwenchat.text.safe import clean, safe_name
-from qwenchat.tui import clipboard
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.drafts import DraftController
 from qwenchat.tui.controllers.undo import UndoController
 from qwenchat.tui.dialogs import open as dialogs
+from qwenchat.tui.external_tools import copy_with_tool
 
 
 class MessageActions:
@@ -144,7 +144,7 @@ class MessageActions:
         self._context.run(self._copy_with_tool(text), "copy")
 
     async def _copy_with_tool(self, text: str) -> None:
-        tool = await clipboard.put(text, self._context.program.environ)
+        tool = await copy_with_tool(text, self._context.program.environ)
         if tool:
             words = _("Copied {count:,} characters ({tool}, and through the terminal).")
         else:

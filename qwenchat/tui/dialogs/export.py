@@ -28,7 +28,7 @@ _PREVIEW_CHARACTERS = 8_000
 
 
 class ExportScreen(Dialog[None]):
-    """Exports sessions, given by their ids; says how many files were made with a notice."""
+    """Exports sessions, given by their ids; a notification says how many files were written."""
 
     CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "export.tcss"]
 
@@ -37,7 +37,7 @@ class ExportScreen(Dialog[None]):
         self._program, self._ids = program, tuple(session_ids)
         self._sessions: list[Session] = []
         self._suggested = ""
-        """The place that was filled in, to be changed with the format unless the person wrote another."""
+        """The path that was filled in, which changes with the format unless the user typed another."""
 
     def heading(self) -> str:
         return ngettext("Export {count} session", "Export {count} sessions", len(self._ids)).format(
@@ -122,9 +122,9 @@ class ExportScreen(Dialog[None]):
         except QwenchatError as error:
             complaint.show(error)
             return
-        told = ngettext("{count} file written: {first}", "{count} files written: {first}, …", len(made))
+        words = ngettext("{count} file written: {first}", "{count} files written: {first}, …", len(made))
         first = clean(str(made[0])) if made else expanded
-        self.app.notify(told.format(count=len(made), first=first), markup=False)
+        self.app.notify(words.format(count=len(made), first=first), markup=False)
         self.answer(None)
 
     async def _may_replace(self, place: str) -> bool:

@@ -24,20 +24,20 @@ from qwenchat.text.safe import clean, clean_line
 from qwenchat.tui.dialogs.dialog import Complaint, Dialog, button, buttons, plain
 from qwenchat.tui.dialogs.small import ConfirmScreen, TextScreen
 from qwenchat.tui.parameters import CONTEXT, parse_number
-from qwenchat.tui.prompt_library import NamedPrompt, Prompts
+from qwenchat.tui.prompt_library import NamedPrompt, PromptLibrary
 
 _CHECKED = (*(each.name for each in PARAMETERS), "model", CONTEXT)
 
 
 class SessionScreen(Dialog[Session | None]):
-    """Gives the session with what was changed, or None. It keeps nothing itself but the library of prompts."""
+    """Gives the session with what was changed, or None. It saves nothing itself but prompts of the library."""
 
     CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "session.tcss"]
 
     def __init__(self, program: Program, session: Session) -> None:
         super().__init__()
         self._program, self._session = program, session
-        self._prompts = Prompts(program.paths.config / "prompts")
+        self._prompts = PromptLibrary(program.paths.config / "prompts")
         self._listed: list[NamedPrompt] = []
 
     def heading(self) -> str:
@@ -130,7 +130,7 @@ class SessionScreen(Dialog[Session | None]):
 
     @on(Button.Pressed, "#keep")
     @on(Input.Submitted)
-    def _keep(self) -> None:
+    def _save(self) -> None:
         values: dict[str, Any] = {}
         for name in _CHECKED:
             value, wrong = self._value(name)
@@ -158,7 +158,7 @@ class SessionScreen(Dialog[Session | None]):
         self.action_close()
 
     def _value(self, name: str) -> tuple[object, bool]:
-        """Return what a field says and whether that is wrong, which it tells below the field."""
+        """Return a field's value and whether it is wrong; what is wrong is shown below the field."""
         text = self.query_one(f"#{name}", Input).value.strip()
         complaint = self.query_one(f"#about-{name}", Complaint)
         try:

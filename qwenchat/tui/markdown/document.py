@@ -1,4 +1,4 @@
-"""Markdown that grows: finished blocks stay as they are, only the last one is read again.
+"""Markdown that grows: finished blocks stay as they are, and only the last one is parsed again.
 
 A block is finished once another one has begun on a complete line; nothing that follows can change it, because
 the parser knows no reference definitions and no rule of it looks back. So any way of cutting a text into pieces
@@ -18,7 +18,7 @@ _FENCE = re.compile(r"(`{3,}|~{3,})([^`\n]*)\n")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Block:
+class MarkdownBlock:
     """One top-level block: its tokens, opening to closing, with lines counted from `line`."""
 
     tokens: Sequence[Token]
@@ -29,10 +29,10 @@ class Document:
     """Text so far, as blocks."""
 
     def __init__(self, text: str = "") -> None:
-        self.finished: list[Block] = []
+        self.finished: list[MarkdownBlock] = []
         """Grows at the end only."""
-        self.live: list[Block] = []
-        """What the next piece may still change."""
+        self.live: list[MarkdownBlock] = []
+        """Blocks that the next piece may still change."""
         self._cleaner = StreamCleaner()
         self._tail = ""
         self._fence: re.Match[str] | None = None
@@ -40,12 +40,12 @@ class Document:
         self.append(text)
 
     @property
-    def blocks(self) -> list[Block]:
+    def blocks(self) -> list[MarkdownBlock]:
         """All blocks in order."""
         return [*self.finished, *self.live]
 
     def append(self, piece: str) -> None:
-        """Add text, as untrusted as it came."""
+        """Add untrusted text."""
         piece = self._cleaner.feed(piece)
         if not piece:
             return
@@ -73,23 +73,23 @@ def _may_close(text: str, fence: str) -> bool:
     return any(line.lstrip(" ").startswith(fence) for line in text.split("\n"))
 
 
-def _open_fence(opening: re.Match[str], text: str) -> Block:
-    """Return text that is one open fence and nothing else as the parser would, without reading all of it again."""
+def _open_fence(opening: re.Match[str], text: str) -> MarkdownBlock:
+    """Return what the parser would for text that is one open fence, without parsing all of it again."""
     body = text[opening.end() :]
     token = Token("fence", "code", 0, markup=opening.group(1), info=opening.group(2), content=body, block=True)
     token.map = [0, 1 + body.count("\n") + (not body.endswith("\n") and body != "")]
-    return Block([token], 0)
+    return MarkdownBlock([token], 0)
 
 
-def _blocks(text: str) -> list[Block]:
-    blocks: list[Block] = []
+def _blocks(text: str) -> list[MarkdownBlock]:
+    blocks: list[MarkdownBlock] = []
     start = depth = 0
     tokens = parse(text)
     for index, token in enumerate(tokens):
         depth += token.nesting
         if depth == 0:
             block = tokens[start : index + 1]
-            blocks.append(Block(block, block[0].map[0] if block[0].map else 0))
+            blocks.append(MarkdownBlock(block, block[0].map[0] if block[0].map else 0))
             start = index + 1
     return blocks
 

@@ -1,7 +1,7 @@
 """Inline Markdown as runs of styled text, one list a line that the author meant.
 
 A newline in the source is a line break: models do not wrap their prose, and their verses and addresses count.
-A link shows its target unless its text is the target; it carries it as meta data for a click, nothing more.
+A link shows its target unless its text is the target; a click finds it in the meta data and opens nothing.
 """
 
 import re
@@ -46,7 +46,7 @@ def runs_of(tokens: Sequence[Token], palette: Palette, base: Style) -> list[list
             case "link_close":
                 styles.pop()
                 target, line, run = link.pop()
-                if not _says(lines, line, run, target):
+                if not _names_target(lines, line, run, target):
                     lines[-1].append((f" ({drawable(target)})", styles[-1] + palette.muted + link_meta(target)))
             case "image":
                 target = str(token.attrs.get("src", ""))
@@ -78,7 +78,7 @@ def _text(text: str, style: Style, palette: Palette, *, bare: bool) -> Iterable[
     return [run for run in [*runs, (text[at:], style)] if run[0]]
 
 
-def _says(lines: list[list[Run]], line: int, run: int, target: str) -> bool:
-    """Whether the link's text, from that run on, already is its target."""
+def _names_target(lines: list[list[Run]], line: int, run: int, target: str) -> bool:
+    """Return whether the link's text, from that run on, already is its target."""
     text = "".join(piece for piece, _ in [*lines[line][run:], *(r for later in lines[line + 1 :] for r in later)])
     return text.strip().rstrip("/") in (target.rstrip("/"), target.removeprefix("mailto:"))

@@ -1,18 +1,16 @@
 r"""The one Markdown parser: CommonMark with tables, strikethrough and formulas, without HTML.
 
-HTML is text (`List<String>`, `<think>`). Link reference definitions are text too: they could change what was
-drawn long before them, and they hide a link's target.
+HTML is text (`List<String>`). Link reference definitions are text too: they could change what was drawn long before
+them, and they hide a link's target.
 
-Emphasis beside Chinese, Japanese and Korean text.
+Emphasis works beside Chinese, Japanese and Korean text. CommonMark decides whether `**` opens or closes by the spaces
+and punctuation around it, which fails in scripts without spaces: `**注意：**请看` stays literal. Here fullwidth
+punctuation counts as a letter, and a CJK character beside a marker does what a space would. Everything else follows
+CommonMark's rule (0.31, section 6.2).
 
-CommonMark decides whether `**` opens or closes by the spaces and punctuation around it, which fails in scripts
-without spaces: `**注意：**请看` stays literal. Here fullwidth punctuation counts as a letter, and a CJK character
-beside a marker does what a space would. Everything else is CommonMark's rule (0.31, section 6.2).
-
-Finds formulas in Markdown: `\(…\)` and `$…$` in a line, `\[…\]` and `$$…$$` in a line or as a block.
-
-Money is not mathematics: a dollar sign opens and closes a formula only where nothing else makes sense of it.
-A block opens by its first line alone, so that what follows never changes what came before it.
+Formulas are `\(…\)` and `$…$` in a line, `\[…\]` and `$$…$$` in a line or as a block. A dollar sign opens and closes a
+formula only where it can't be money. A block opens by its first line alone, so that later text never changes what came
+before it.
 """
 
 import re
@@ -65,7 +63,7 @@ class CJKInline(ParserInline):
 
 
 def is_cjk(character: str) -> bool:
-    """Whether a character belongs to a script without spaces, its punctuation included."""
+    """Return whether a character belongs to a script without spaces, its punctuation included."""
     code = ord(character)
     return (
         0x2E80 <= code <= 0xA4CF
@@ -154,7 +152,9 @@ def _block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
     return True
 
 
-class _Parser(MarkdownIt):
+class _MarkdownParser(MarkdownIt):
+    """CommonMark with the changes that the module's docstring lists."""
+
     def __init__(self) -> None:
         super().__init__("commonmark", {"html": False, "maxNesting": 20})
         self.inline = CJKInline()
@@ -166,7 +166,7 @@ class _Parser(MarkdownIt):
 
 @cache
 def _parser() -> MarkdownIt:
-    return _Parser()
+    return _MarkdownParser()
 
 
 def parse(text: str) -> list[Token]:

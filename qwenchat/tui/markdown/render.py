@@ -1,8 +1,7 @@
-"""Blocks to lines at a width.
+"""Lays blocks of Markdown out as lines of a given width. Knows no widget.
 
-Tables fitted to a width: columns as wide as they need while there is room, then shrunk, cells wrapped inside.
-
-Where even that is too narrow, a row becomes a record: one line for each cell, its heading before it.
+Table columns are as wide as they need while there is room, then shrunk, with their cells wrapped. Where even that is
+too narrow, a row becomes a record: one line for each cell, behind its heading.
 """
 
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from rich.style import Style
 from qwenchat.tui.markdown import latex
 from qwenchat.tui.markdown.code import code_lines, language_of
 from qwenchat.tui.markdown.colours import Palette
-from qwenchat.tui.markdown.document import Block, Document
+from qwenchat.tui.markdown.document import Document, MarkdownBlock
 from qwenchat.tui.markdown.inline import runs_of
 from qwenchat.tui.markdown.wrap import BLANK, Line, Run, chop, drawable, line_of, prefixed, wrap
 
@@ -50,7 +49,7 @@ def _cells(cell: Cell) -> int:
 
 
 def _fit(natural: Sequence[int], room: int) -> list[int]:
-    """Return widths that sum to at most `room`: narrow columns keep theirs, wide ones share what is left."""
+    """Return widths that sum to at most `room`: narrow columns have theirs, wide ones share what is left."""
     widths = list(natural)
     wide = set(range(len(widths)))
     while sum(widths) > room and wide:
@@ -130,12 +129,12 @@ def render(text: str, width: int, palette: Palette) -> list[Line]:
     return lines
 
 
-def render_block(block: Block, width: int, palette: Palette, code: int = 0) -> list[Line]:
+def render_block(block: MarkdownBlock, width: int, palette: Palette, code: int = 0) -> list[Line]:
     """Return one block's lines; `code` code blocks came before it in the message."""
-    return _Renderer(palette, code).blocks(block.tokens, max(width, _NARROWEST), palette.text)
+    return _BlockRenderer(palette, code).blocks(block.tokens, max(width, _NARROWEST), palette.text)
 
 
-def code_in(block: Block) -> list[CodeBlock]:
+def code_in(block: MarkdownBlock) -> list[CodeBlock]:
     """Return the code blocks of a block, nested ones too."""
     return [
         CodeBlock(language_of(token.info), token.content)
@@ -144,7 +143,9 @@ def code_in(block: Block) -> list[CodeBlock]:
     ]
 
 
-class _Renderer:
+class _BlockRenderer:
+    """Lays out the blocks of one message; counts the code blocks on its way."""
+
     def __init__(self, palette: Palette, code: int) -> None:
         self._palette = palette
         self._code = code
@@ -222,7 +223,7 @@ class _Renderer:
     def _behind(
         self, first: Run, rest: Run, tokens: Sequence[Token], width: int, base: Style, *, tight: bool = False
     ) -> list[Line]:
-        """Return blocks behind a bullet or bar; below it where beside it no words fit."""
+        """Return blocks behind a bullet or bar; below it where no words fit beside it."""
         room = width - cell_len(first[0])
         if room >= _NARROWEST:
             return prefixed(self.blocks(tokens, room, base, tight=tight) or [BLANK], first, rest)
@@ -277,7 +278,7 @@ def _task(item: Sequence[Token]) -> tuple[str, Sequence[Token]]:
 
 
 def _closed(fence: Token) -> bool:
-    """Whether a fence's end was written."""
+    """Return whether a fence's end was written."""
     first, end = fence.map or (0, 0)
     lines = fence.content.count("\n") + (not fence.content.endswith("\n") and fence.content != "")
     return end - first > lines + 1

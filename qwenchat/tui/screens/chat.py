@@ -41,7 +41,7 @@ from qwenchat.tui.session_view import SessionView, ViewChange
 from qwenchat.tui.textual_private import EndsItsWork, add_bindings
 from qwenchat.tui.transcript.transcript import Transcript
 from qwenchat.tui.widgets.gauge import Gauge
-from qwenchat.tui.widgets.header import Header
+from qwenchat.tui.widgets.header import ChatHeader
 from qwenchat.tui.widgets.notice import Notice
 from qwenchat.tui.widgets.prompt import Prompt
 from qwenchat.tui.widgets.sidebar import Sidebar
@@ -88,7 +88,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         super().__init__()
         self.program, self.actions = program, actions
         self._first_session = session
-        self.header = Header(id="header")
+        self.header = ChatHeader(id="header")
         self.transcript = Transcript(id="transcript")
         self.notice = Notice(id="notice")
         self.prompt = Prompt(id="prompt")

@@ -8,7 +8,7 @@ from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
 
 
-class Header(Widget):
+class ChatHeader(Widget):
     """One line; its parts may be untrusted text."""
 
     title: reactive[str] = reactive("")
