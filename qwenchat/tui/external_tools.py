@@ -42,7 +42,7 @@ def edit_text(
     """
     if private and not os.access(MEMORY_FOLDER, os.W_OK):
         raise WrongUse(
-            _("A private chat is written to no disk, and there is no other place here for an editor's file."),
+            _("A private chat is never written to disk, and an editor needs a file."),
             _("Write the question in the prompt."),
         )
     try:
@@ -54,7 +54,7 @@ def edit_text(
             return file.read_text("utf-8", errors="replace").rstrip("\n")
     except SuspendNotSupported as error:
         raise WrongUse(
-            _("An editor needs the whole terminal, which is not to be had here."),
+            _("An editor needs the whole terminal, which is not available here."),
             _("Start qwenchat without --inline."),
         ) from error
     except OSError as error:

@@ -55,20 +55,20 @@ class UnknownCommand:
 def commands() -> dict[str, str]:
     """Return every command with what it does, in the user's language."""
     return {
-        "new": _("new chat; /new private: one that is kept nowhere"),
+        "new": _("new chat; /new private: one that is never saved"),
         "model": _("choose a model, or name one"),
-        "downloads": _("what is being downloaded"),
+        "downloads": _("show downloads"),
         "system": _("set the system prompt"),
         "set": _("set a sampling parameter, such as temperature 0.7"),
         "attach": _("add a text file to the question"),
         "export": _("export this chat"),
         "retry": _("answer again"),
         "edit": _("edit the last question"),
-        "branch": _("go on from the selected message"),
+        "branch": _("continue from the selected message"),
         "find": _("find words in this chat"),
         "stats": _("tokens and speed of this chat"),
         "help": _("keys and commands"),
-        "quit": _("end the program"),
+        "quit": _("quit the program"),
     }
 
 

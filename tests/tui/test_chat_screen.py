@@ -115,7 +115,7 @@ async def test_the_palette_shows_the_keys_that_work(home: Path) -> None:
     (home / "config" / "config.toml").write_text('[keys]\nnew = "f9"\nhelp = ""\n')
     async with chatting() as it:
         shown = {each.title: Content.from_markup(each.help).plain for each in it.app.get_system_commands(it.app.screen)}
-        assert shown["New chat"] == "Begin a new chat  [f9]"
+        assert shown["New chat"] == "Start a new chat  [f9]"
         assert shown["Help"] == "Show all keys and commands  [f1]"
         assert shown["Statistics"] == "Tokens and speed of this chat"
 

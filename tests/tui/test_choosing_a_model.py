@@ -104,7 +104,7 @@ async def test_the_filter(program: StillProgram, downloads: BackgroundDownloads)
         await pilot.press("down")
         await until(lambda: reference_of(app) not in ("", first))
         await pilot.press("ctrl+u", *"nothing-like-it")
-        await until(lambda: "Nothing here is called that." in app.words)
+        await until(lambda: "No model matches." in app.words)
 
 
 async def test_a_download_from_the_first_screen_to_its_use(

@@ -103,6 +103,6 @@ async def test_a_private_question_stays_in_the_prompt_where_no_memory_can_hold_i
         await until(lambda: it.chat.context.chats.sessions.is_private(it.chat.session.id))
         it.write("good")
         await it.do("editor")
-        await until(lambda: any("written to no disk" in said for said in it.said))
+        await until(lambda: any("never written to disk" in said for said in it.said))
         assert it.chat.prompt.text == "good"
     assert not (tmp_path / "log").exists()

@@ -241,7 +241,7 @@ async def test_links_and_code_are_named_by_a_click_and_not_opened() -> None:
     [
         (Status.STREAMING, None, "answering"),
         (Status.STOPPED, FinishReason.CANCELLED, "stopped by you"),
-        (Status.TRUNCATED, FinishReason.LENGTH, "limit of tokens"),
+        (Status.TRUNCATED, FinishReason.LENGTH, "token limit"),
         (Status.TRUNCATED, FinishReason.CONTEXT, "context window is full"),
         (Status.INTERRUPTED, None, "can be continued"),
         (Status.FAILED, None, "out of memory"),
@@ -263,7 +263,7 @@ async def test_stats_attachments_and_boundary_are_shown() -> None:
         app.transcript.load([asked, ended, question(2)], boundary="m2")
         await pilot.pause()
         text = "\n".join(app.rows)
-        assert "1,234 tokens · 42.2 tokens/s · first after 0.5 s" in text
+        assert "1,234 tokens · 42.2 tokens/s · first token after 0.5 s" in text
         assert "[a[b].txt] 3 bytes" in text
         assert text.index("no longer sees what is above") < text.index("Question 2")
         app.transcript.show_boundary(None)

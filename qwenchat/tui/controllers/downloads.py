@@ -29,7 +29,7 @@ class DownloadController:
 
         self._header.downloading = self._context.downloads.summary()
         if download.state is DownloadState.DONE:
-            words = _("{model} is here. Ctrl+O or /model {model} takes it.")
+            words = _("{model} is downloaded. Use it with Ctrl+O or /model {model}.")
             self._context.notify(words.format(model=clean_line(download.reference)))
         elif download.state is DownloadState.FAILED:
             why, hint = _("The download failed."), _("/downloads shows it; resume it there.")

@@ -34,7 +34,7 @@ class MessageActions:
         """Answer the selected question, or that of the selected answer, once more."""
         question = self._question()
         if question and self._context.chats.is_waiting(question):
-            self._context.notify(_("This question waits for its answer already."))
+            self._context.notify(_("This question is already waiting for its answer."))
         elif question:
             self._context.chats.regenerate(question)
 
@@ -82,7 +82,7 @@ class MessageActions:
         if not (message := self._transcript.selected):
             self._context.notify(_("Select a message first: F6, then the arrow keys with Alt."))
         elif self._open.view.private:
-            self._context.notify(_("A private chat keeps nothing: leave it, and all of it is gone."))
+            self._context.notify(_("Private chats are not saved: leave this one and all of it is gone."))
         elif self._open.view.answering:
             self._context.notify(_("Stop the answer first (Esc)."))
         else:
@@ -92,7 +92,7 @@ class MessageActions:
         await asyncio.to_thread(self._context.program.store.trash.remove_message, message.id)
         self._undo.add_message(message.session, message.id)
         await self._open.reload()
-        self._context.notify(_("Deleted. F8 takes it back."))
+        self._context.notify(_("Deleted. F8 undoes it."))
 
     # Copies
 

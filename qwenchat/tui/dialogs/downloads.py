@@ -106,9 +106,9 @@ class DownloadList(Vertical, EndsItsWork):
     async def _cancel(self, event: Button.Pressed) -> None:
         event.stop()
         reference = _row_of(event.button).download.reference
-        question = _("Give up the download of {model}?").format(model=clean_line(reference))
-        hint = _("What has arrived is deleted. To keep it and go on later, pause instead.")
-        if await self.app.push_screen_wait(ConfirmScreen(question, hint, _("Give up"))):
+        question = _("Cancel the download of {model}?").format(model=clean_line(reference))
+        hint = _("What has been downloaded is deleted. To continue later, pause instead.")
+        if await self.app.push_screen_wait(ConfirmScreen(question, hint, _("Cancel the download"))):
             self._downloads.cancel(reference)
 
 

@@ -40,9 +40,7 @@ class ExportScreen(Dialog[None]):
         """The path that was filled in, which changes with the format unless the user typed another."""
 
     def heading(self) -> str:
-        return ngettext("Export {count} session", "Export {count} sessions", len(self._ids)).format(
-            count=len(self._ids)
-        )
+        return ngettext("Export {count} chat", "Export {count} chats", len(self._ids)).format(count=len(self._ids))
 
     def body(self) -> ComposeResult:
         words = {
@@ -62,7 +60,7 @@ class ExportScreen(Dialog[None]):
         yield Input(suggester=PathSuggester())
         yield Complaint()
         yield buttons([button(_("Export"), "write", main=True), button(_("Close"), "close")])
-        yield plain(_("It begins like this"), classes="label")
+        yield plain(_("Preview"), classes="label")
         yield plain("", id="preview")
 
     def on_mount(self) -> None:
@@ -115,7 +113,7 @@ class ExportScreen(Dialog[None]):
         complaint.show(None)
         try:
             if not place:
-                raise WrongUse(_("There is no place to write to."), _("Give a file, a folder or a .zip."))
+                raise WrongUse(_("No destination is given."), _("Give a file, a folder or a .zip."))
             expanded = _expanded(place)
             force = await self._may_replace(expanded)
             made = await asyncio.to_thread(export_destination.write, self._export, expanded, _nowhere, force)
@@ -131,7 +129,7 @@ class ExportScreen(Dialog[None]):
         """Ask before a file is replaced; False leaves it to the export to refuse."""
         if not await asyncio.to_thread(_is_file, place):
             return False
-        question = _("{path} is there already.").format(path=place)
+        question = _("{path} already exists.").format(path=place)
         asking = ConfirmScreen(clean(question), yes=_("Replace it"))
         return await self.app.push_screen_wait(asking)
 

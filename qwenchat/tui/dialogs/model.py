@@ -177,7 +177,7 @@ class ModelList(Vertical, EndsItsWork):
             self.query_one(Complaint).show(None)
         self._described = choice
         details = self.query_one(".details", Static)
-        details.update("\n".join(choice.details()) if choice else _("Nothing here is called that."))
+        details.update("\n".join(choice.details()) if choice else _("No model matches."))
         do = self.query_one("#do", Button)
         do.display = choice is not None and not choice.problem
         if choice is not None:
@@ -190,7 +190,7 @@ class ModelList(Vertical, EndsItsWork):
         if download and download.state is DownloadState.RUNNING:
             return _("Downloading…")
         if download:
-            return _("Carry the download on")
+            return _("Continue the download")
         size = f" ({human_size(choice.size)})" if choice.size else ""
         return _("Download {model}").format(model=choice.name) + size
 
@@ -232,13 +232,13 @@ class ModelList(Vertical, EndsItsWork):
 
     @work(exclusive=True, group="agreement")
     async def _ask_and_download(self, choice: ModelChoice) -> None:
-        """Download a model once the person has agreed to what has to be agreed to."""
+        """Download a model, after the user has accepted what must be accepted."""
         asking = self._objection(choice)
         if asking is None or await self.app.push_screen_wait(asking):
             self._downloads.start(choice.reference)
 
     def _objection(self, choice: ModelChoice) -> ConfirmScreen | None:
-        """Return what a person has to agree to before a download."""
+        """Return the dialog that the user must accept before a download, None where there is none."""
         if choice.must_accept and choice.published:
             model = choice.published.model
             terms = _("{model} comes under the {licence} licence, which has terms of its own.")
@@ -299,8 +299,8 @@ class WelcomeScreen(Dialog[str | None]):
         return _("Welcome to qwenchat")
 
     def body(self) -> ComposeResult:
-        yield plain(_("Chat with Qwen2 models on this machine: a model is downloaded once, then nothing leaves here."))
-        yield plain(_("Choose one; ★ is what suits this machine best."))
+        yield plain(_("Chat with Qwen2 models on this machine: download a model once, then nothing leaves it."))
+        yield plain(_("Choose one; ★ suits this machine best."))
         yield plain("", classes="muted", id="machine")
         yield ModelList(self._program, self._downloads, every=False)
 

@@ -41,12 +41,12 @@ class SessionScreen(Dialog[Session | None]):
         self._listed: list[NamedPrompt] = []
 
     def heading(self) -> str:
-        return _("Session")
+        return _("Chat settings")
 
     def body(self) -> ComposeResult:
         session = self._session
-        yield from _field(_("Title"), "title", clean_line(session.title), _("the first question gives it"))
-        yield from _field(_("Tags"), "tags", ", ".join(map(clean_line, session.tags)), _("with commas between"))
+        yield from _field(_("Title"), "title", clean_line(session.title), _("from the first question"))
+        yield from _field(_("Tags"), "tags", ", ".join(map(clean_line, session.tags)), _("separated by commas"))
         yield from _field(_("Model"), "model", clean_line(session.model), self._program.settings.model.default)
         yield Complaint("about-model")
         usual = self._program.settings.model.context
@@ -55,12 +55,12 @@ class SessionScreen(Dialog[Session | None]):
         yield Complaint("about-context")
         yield plain(_("System prompt"), classes="label")
         yield TextArea(clean(session.system), id="system", placeholder=_("empty: Qwen2's own"))
-        yield plain(_("The library of prompts; Enter takes one"), classes="label", id="library")
+        yield plain(_("Prompt library; Enter uses a prompt"), classes="label", id="library")
         yield OptionList(id="prompts", markup=False)
         keep, delete = button(_("Save as…"), "save"), button(_("Delete from the library"), "delete")
         yield buttons([keep, delete])
         yield Complaint("about-prompts")
-        yield plain(_("Sampling; what is empty follows the settings and the model"), classes="label")
+        yield plain(_("Sampling; empty fields follow the settings and the model"), classes="label")
         for each in PARAMETERS:
             value = getattr(session.sampling, each.name)
             default = getattr(self._program.sampling, each.name)
@@ -68,9 +68,9 @@ class SessionScreen(Dialog[Session | None]):
                 yield plain(each.label, classes="name")
                 yield Input("" if value is None else f"{value}", _shown(default), id=each.name)
             yield Complaint(f"about-{each.name}")
-        yield plain(_("Stop strings, one a line; \\n is a line's end"), classes="label")
+        yield plain(_("Stop strings, one per line; \\n stands for a line break"), classes="label")
         yield TextArea("\n".join(map(_escaped, session.sampling.stop)), id="stop")
-        yield buttons([button(_("Keep"), "keep", main=True), button(_("Cancel"), "cancel")])
+        yield buttons([button(_("Save"), "keep", main=True), button(_("Cancel"), "cancel")])
 
     def on_mount(self) -> None:
         """Begin at the title; the library is read off the loop."""

@@ -64,7 +64,7 @@ class SettingsScreen(Dialog[bool]):
         return _("Settings")
 
     def body(self) -> ComposeResult:
-        yield plain(_("A change is kept with Enter, or when you leave its field."), classes="muted")
+        yield plain(_("A change is saved with Enter or when you leave its field."), classes="muted")
         yield Complaint("about-file")
 
     def on_mount(self) -> None:

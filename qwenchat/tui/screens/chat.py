@@ -350,7 +350,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             self.prompt.area.focus()
 
     async def action_interrupt(self) -> None:
-        """Copy what is selected, else stop the answer, else say how to leave."""
+        """Copy the selection, else stop the answer, else say how to leave."""
         if text := self.prompt.area.selected_text or self.get_selected_text():
             self.message_actions.copy_text(text)
         elif self.context.open.view.answering:
@@ -369,7 +369,7 @@ class ChatScreen(Screen[None], EndsItsWork):
     def _use_settings(self) -> None:
         """Follow the changed settings; language and keys follow at the next start."""
         self.program.reread_settings()
-        self.context.notify(_("Language, theme and keys change at the next start; all else from now on."))
+        self.context.notify(_("Language, theme and keys change at the next start; everything else changes now."))
 
     def action_themes(self) -> None:
         """Choose a theme."""
@@ -417,7 +417,7 @@ def _notice_of(view: SessionView) -> tuple[str, tuple[str, ...]]:
         )
     if count := view.answers_ahead:
         words = ngettext(
-            "Waits for {count} answer in another chat.", "Waits for {count} answers in other chats.", count
+            "Waiting for {count} answer in another chat.", "Waiting for {count} answers in other chats.", count
         )
         return words.format(count=count), ()
     return view.warning, ()

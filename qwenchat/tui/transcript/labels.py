@@ -103,9 +103,9 @@ def status(message: Message, palette: Palette) -> list[Run]:
         case Status.TRUNCATED if message.finish_reason is FinishReason.CONTEXT:
             words = _("■ cut off: the context window is full")
         case Status.TRUNCATED:
-            words = _("■ cut off: the limit of tokens is reached")
+            words = _("■ cut off: the token limit is reached")
         case Status.INTERRUPTED:
-            words = _("! interrupted: the program ended in the middle; it can be continued")
+            words = _("! interrupted: the program ended unexpectedly; the answer can be continued")
         case Status.FAILED:
             reason = drawable(clean_line(message.error, 500)) or _("the engine gave no reason")
             words, style = _("✗ failed: {reason}").format(reason=reason), palette.error
@@ -121,7 +121,7 @@ def stats(message: Message, palette: Palette) -> list[Run]:
     if message.timings.decode_tps:
         words.append(_("{speed:.1f} tokens/s").format(speed=message.timings.decode_tps))
     if message.timings.ttft_s:
-        words.append(_("first after {seconds:.1f} s").format(seconds=message.timings.ttft_s))
+        words.append(_("first token after {seconds:.1f} s").format(seconds=message.timings.ttft_s))
     return [(" · ".join(words), palette.muted)]
 
 

@@ -1,4 +1,4 @@
-"""The line at the top: the chat's title and model, whether it is private, and what is being downloaded."""
+"""The line at the top: the chat's title and model, whether it is private, and show downloads."""
 
 from textual.content import Content
 from textual.reactive import reactive

@@ -185,7 +185,7 @@ class Prompt(Vertical, EndsItsWork):
     def begin_editing(self, text: str) -> None:
         """Show a question that is being edited."""
         self.write(text)
-        self.border_title = _("Edit and resend · Esc: leave as it was")
+        self.border_title = _("Edit and resend · Esc cancels")
         self.add_class("editing")
 
     def end_editing(self, text: str) -> None:
@@ -274,7 +274,7 @@ class Prompt(Vertical, EndsItsWork):
         view = self.query_one("#chips", Static)
         view.update(Content.assemble(*parts))
         view.set_class(bool(parts), "shown")
-        view.tooltip = _("✕ takes a file away") if parts else None
+        view.tooltip = _("✕ removes a file") if parts else None
 
 
 def paths_in(pasted: str) -> list[Path]:
