@@ -1,1 +1,1 @@
-"""What a conversation is: its tree, its prompt, its window, one turn. Standard library only, no I/O."""
+"""What a chat is: messages, their tree, the prompt, the context plan, one turn. Standard library only, no I/O."""

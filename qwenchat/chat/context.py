@@ -39,7 +39,7 @@ class ContextPlan:
 
     @property
     def too_long(self) -> bool:
-        """Whether what can't be trimmed does not fit by itself."""
+        """Whether the turns that can't be trimmed do not fit alone."""
         return self.used > self.n_ctx - self.reserve
 
     def check(self) -> "ContextPlan":

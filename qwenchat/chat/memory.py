@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from qwenchat.chat.message import Message, Part, merged
-from qwenchat.chat.session import Session, Waiting, title_of
+from qwenchat.chat.session import Session, WaitingQuestion, title_of
 from qwenchat.chat.tree import Tree
 from qwenchat.errors import NotFound, StoreError
 from qwenchat.i18n import _
@@ -20,7 +20,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
         self._messages: dict[str, Message] = {}
-        self._waiting: dict[str, Waiting] = {}
+        self._waiting: dict[str, WaitingQuestion] = {}
         self._locked: set[str] = set()
         self._lock = threading.RLock()
 
@@ -68,12 +68,12 @@ class MemoryStore:
             stored = self._messages[answer.id]
             self._messages[answer.id] = replace(answer, parts=stored.parts)
 
-    def enqueue(self, waiting: Waiting) -> None:
+    def enqueue(self, waiting: WaitingQuestion) -> None:
         with self._lock:
             self.session(waiting.session)
             self._waiting[waiting.id] = waiting
 
-    def waiting(self, session_id: str) -> list[Waiting]:
+    def waiting(self, session_id: str) -> list[WaitingQuestion]:
         with self._lock:
             return [waiting for waiting in self._waiting.values() if waiting.session == session_id]
 

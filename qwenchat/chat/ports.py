@@ -14,7 +14,7 @@ from qwenchat.chat.events import EngineEvent, Loading
 from qwenchat.chat.message import Message, Part
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.chat.session import Session, Waiting
+from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.chat.tree import Tree
 
 
@@ -179,11 +179,11 @@ class SessionStore(Protocol):
         """
         ...
 
-    def enqueue(self, waiting: Waiting) -> None:
+    def enqueue(self, waiting: WaitingQuestion) -> None:
         """Store a question in the outbox."""
         ...
 
-    def waiting(self, session_id: str) -> list[Waiting]:
+    def waiting(self, session_id: str) -> list[WaitingQuestion]:
         """Return the questions of a session that wait in the outbox, oldest first."""
         ...
 

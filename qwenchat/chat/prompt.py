@@ -23,7 +23,7 @@ class Special:
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """Text that can't hold special tokens, whatever it says."""
+    """Text in which no special token is recognised."""
 
     text: str
 

@@ -31,7 +31,7 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class WaitingQuestion:
     """A question in the outbox: stored, and not in the tree before its turn comes."""
 
     id: str

@@ -1,6 +1,6 @@
 """The one owner of an answer while it is generated: what the engine reports becomes parts here.
 
-The turn adds to it, the saver takes from it what is not stored yet, and whoever opens the session reads it as it is
+The turn adds to it, the saver takes from it what is not stored yet, and an opened session shows it as it is
 now. It stores and draws nothing.
 """
 

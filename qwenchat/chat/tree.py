@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from qwenchat.chat.message import Message, Role
-from qwenchat.chat.session import Waiting
+from qwenchat.chat.session import WaitingQuestion
 
 
 class Tree:
@@ -61,7 +61,7 @@ class Tree:
             return answers[-1].id
         return follows
 
-    def unanswered(self, waiting: Iterable[Waiting], leaf: str | None) -> list[Message]:
+    def unanswered(self, waiting: Iterable[WaitingQuestion], leaf: str | None) -> list[Message]:
         """Return waiting questions, oldest first, as they enter the tree together, without answers."""
         entered: list[Message] = []
         for each in waiting:

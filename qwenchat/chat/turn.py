@@ -19,7 +19,7 @@ from qwenchat.chat.memory import no_such_message
 from qwenchat.chat.message import Attachment, FinishReason, Message, Role, Status, text_parts
 from qwenchat.chat.ports import Engine, Generation, Mode, ModelInfo, Request, SessionStore
 from qwenchat.chat.sampling import UNSET, Sampling
-from qwenchat.chat.session import Session, Waiting
+from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.chat.streaming import StreamingAnswer
 from qwenchat.errors import Interrupted, QwenchatError, StoreError
 from qwenchat.i18n import _
@@ -61,11 +61,11 @@ class Turns:
         text: str,
         attachments: Sequence[Attachment] = (),
         sampling: Sampling = UNSET,
-    ) -> "Turn":
+    ) -> "RunningTurn":
         """Ask a question at the end of the session's branch."""
 
         async def begin(session: Session) -> _Answering:
-            asked = Waiting(
+            asked = WaitingQuestion(
                 id=self.new_id(),
                 session=session.id,
                 follows=session.leaf,
@@ -75,9 +75,9 @@ class Turns:
             )
             return await self._ask(session, asked.below(session.leaf), sampling)
 
-        return Turn(self.store, session_id, begin)
+        return RunningTurn(self.store, session_id, begin)
 
-    def ask_waiting(self, waiting: Waiting, sampling: Sampling = UNSET) -> "Turn":
+    def ask_waiting(self, waiting: WaitingQuestion, sampling: Sampling = UNSET) -> "RunningTurn":
         """Ask a question of the outbox, which enters the tree now."""
 
         async def begin(session: Session) -> _Answering:
@@ -87,24 +87,24 @@ class Turns:
                 parent = tree.place_for(waiting.follows, session.leaf)
             return await self._ask(session, waiting.below(parent), sampling)
 
-        return Turn(self.store, waiting.session, begin)
+        return RunningTurn(self.store, waiting.session, begin)
 
-    def regenerate(self, question: Message, sampling: Sampling = UNSET) -> "Turn":
+    def regenerate(self, question: Message, sampling: Sampling = UNSET) -> "RunningTurn":
         """Answer a question once more, as a variant beside the answers that it has."""
 
         async def begin(session: Session) -> _Answering:
             return await self._answer(session, question, sampling)
 
-        return Turn(self.store, question.session, begin)
+        return RunningTurn(self.store, question.session, begin)
 
-    def continue_answer(self, answer: Message, sampling: Sampling = UNSET) -> "Turn":
+    def continue_answer(self, answer: Message, sampling: Sampling = UNSET) -> "RunningTurn":
         """Continue an answer that ended early; as a variant beside it where another model wrote it."""
 
         async def begin(session: Session) -> _Answering:
             branch = await self._branch(answer)
             return _Answering(self, session, branch, branch[-1], sampling=sampling, mode=Mode.CONTINUE)
 
-        return Turn(self.store, answer.session, begin)
+        return RunningTurn(self.store, answer.session, begin)
 
     async def _ask(self, session: Session, question: Message, sampling: Sampling) -> "_Answering":
         await asyncio.to_thread(self.store.add, question)
@@ -133,7 +133,7 @@ class Turns:
         return branch
 
 
-class Turn:
+class RunningTurn:
     """A turn under way: an asynchronous iterator of its events. It begins with the first one that is asked for."""
 
     def __init__(
@@ -149,6 +149,11 @@ class Turn:
 
     async def __anext__(self) -> TurnEvent:
         return await anext(self._events)
+
+    @property
+    def model(self) -> ModelInfo | None:
+        """The model that answers; None before it is loaded."""
+        return self._answering.info if self._answering else None
 
     @property
     def answer(self) -> Message | None:
@@ -199,6 +204,7 @@ class _Answering:
     ) -> None:
         self.events: asyncio.Queue[TurnEvent | None] = asyncio.Queue()
         self.streaming = StreamingAnswer(answer)
+        self.info: ModelInfo | None = None
         self._turns, self._store, self._engine = turns, turns.store, turns.engine
         self._session, self._branch, self._answer, self._mode = session, branch, answer, mode
         self._sampling = sampling.over(session.sampling)
@@ -221,7 +227,7 @@ class _Answering:
             self._preparing.cancel()
 
     async def run(self) -> None:
-        """Run the turn to its end and store it, whatever happens."""
+        """Run the turn to its end; the answer is stored however it ends."""
         saver = asyncio.create_task(self._save_as_it_comes())
         finished: Finished | None = None
         status, error = Status.STOPPED, ""
@@ -244,7 +250,7 @@ class _Answering:
 
     async def _generate(self, saver: asyncio.Task[None]) -> Finished:
         started = time.perf_counter()
-        info = await self._prepare(self._engine.load(self._report_loading))
+        self.info = info = await self._prepare(self._engine.load(self._report_loading))
         load_s = time.perf_counter() - started
         if self._mode is Mode.CONTINUE:
             await self._reopen(info)

@@ -28,7 +28,7 @@ from qwenchat.chat.message import Attachment, FinishReason
 from qwenchat.chat.ports import Mode, SessionStore
 from qwenchat.chat.sampling import PARAMETERS, Sampling
 from qwenchat.chat.session import Session
-from qwenchat.chat.turn import Turn, Turns
+from qwenchat.chat.turn import RunningTurn, Turns
 from qwenchat.cli import completion
 from qwenchat.cli.ask_output import JsonReport, TextReport, TurnReport
 from qwenchat.cli.output import Output
@@ -226,7 +226,7 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
                     if isinstance(event, TurnEnded):
                         reason = event.answer.finish_reason
                         program.machine.note_speed(event.answer)
-        for warning in (await engine.load()).warnings:
+        for warning in turn.model.warnings if turn.model else ():
             output.say(warning)
     finally:
         await engine.close()
@@ -266,7 +266,7 @@ def _earlier(store: Store, options: dict[str, Any]) -> Session:
 
 
 @contextmanager
-def _interruptible(turn: Turn) -> Iterator[None]:
+def _interruptible(turn: RunningTurn) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM stop the answer, whose text so far is saved; a second Ctrl-C ends the program."""
     loop = asyncio.get_running_loop()
     stopping: list[asyncio.Task[None]] = []

@@ -18,7 +18,6 @@ from qwenchat.cli.output import Output, is_terminal, iso_time, local_time
 from qwenchat.cli.sessions_read import search, show
 from qwenchat.errors import CannotLoad, WrongUse
 from qwenchat.i18n import _, ngettext
-from qwenchat.runtime.deletion import delete_forever
 from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_choice import model_to_ask, no_model
 from qwenchat.runtime.program import Program
@@ -178,7 +177,7 @@ def delete(program: Program, session_ids: tuple[str, ...], forever: bool, trash:
         output.say(_("Moved to the trash. Undo with `qwenchat sessions restore`."))
     else:
         _confirm(ngettext("Delete {count} session forever?", "Delete {count} sessions forever?", count), count, yes)
-        delete_forever(store, program.saved_kv, chosen)
+        store.trash.delete_forever(*chosen)
         output.say(ngettext("{count} session deleted.", "{count} sessions deleted.", count).format(count=count))
         if count >= CONFIRM_FROM:
             copy = safety_copies(program.paths.database)[-1]

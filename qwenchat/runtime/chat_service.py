@@ -15,9 +15,9 @@ from qwenchat.chat.ids import unix_ms
 from qwenchat.chat.memory import no_such_message
 from qwenchat.chat.message import Attachment, Message, Role, Status
 from qwenchat.chat.ports import Engine
-from qwenchat.chat.session import Waiting
+from qwenchat.chat.session import WaitingQuestion
 from qwenchat.chat.title import suggest
-from qwenchat.chat.turn import Turn, Turns
+from qwenchat.chat.turn import RunningTurn, Turns
 from qwenchat.errors import CannotLoad, EngineDied, Interrupted, QwenchatError, Recovery, RecoveryKind
 from qwenchat.runtime.events import Listener, QueueChanged, TurnFailed, TurnReported
 from qwenchat.runtime.model_manager import EngineFactory, ModelManager
@@ -31,13 +31,13 @@ class _Job:
     """A turn that runs or waits."""
 
     session: str
-    begin: Callable[[Turns], Turn]
-    waiting: Waiting | None = None
+    begin: Callable[[Turns], RunningTurn]
+    waiting: WaitingQuestion | None = None
     """The question in the outbox, where it is one that has not entered the tree."""
     reload: bool = False
     """Whether the model is loaded again for it."""
     loading: asyncio.Task[Engine] | None = None
-    turn: Turn | None = field(default=None, repr=False)
+    turn: RunningTurn | None = field(default=None, repr=False)
 
     async def cancel(self) -> None:
         """Stop it, whether it loads or generates."""
@@ -162,7 +162,7 @@ class ChatService:
     async def _enqueue_question(
         self, session_id: str, follows: str | None, text: str, attachments: Sequence[Attachment]
     ) -> Message:
-        waiting = Waiting(
+        waiting = WaitingQuestion(
             id=self.sessions.new_id(),
             session=session_id,
             follows=follows,
@@ -170,7 +170,7 @@ class ChatService:
             created=unix_ms(),
             attachments=tuple(attachments),
         )
-        await self.sessions.enqueue(waiting)
+        await asyncio.to_thread(self.sessions.store(session_id).enqueue, waiting)
         job = _Job(session_id, lambda turns: turns.ask_waiting(waiting), waiting)
         self._enqueue(*self._held.pop(session_id, ()), job)
         return waiting.question

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from qwenchat.chat.events import TurnEvent
 from qwenchat.chat.message import Message
 from qwenchat.chat.ports import ModelInfo
-from qwenchat.chat.session import Session, Waiting
+from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.errors import QwenchatError, Recovery
 
 
@@ -63,4 +63,4 @@ class SessionSnapshot:
     branch: list[Message]
     variants: dict[str, tuple[int, int]]
     """(number, count) of messages with siblings, from 1."""
-    waiting: list[Waiting]
+    waiting: list[WaitingQuestion]

@@ -29,7 +29,7 @@ class ModelManager:
 
     def __init__(self, new_engine: EngineFactory, listener: Listener) -> None:
         self.info: ModelInfo | None = None
-        """Of the model that is ready, None while there is none."""
+        """Of the model that is ready; None before one is."""
         self.counts = MessageCounts()
         """Of that model."""
         self._new_engine, self._listener = new_engine, listener
@@ -70,7 +70,7 @@ class ModelManager:
             await self._unload()
 
     async def close(self) -> None:
-        """Close the engine for good; loads that are under way or wait raise Interrupted."""
+        """Close the engine and load none again; loads that are under way or wait raise Interrupted."""
         self._is_closed = True
         if self._loading:
             self._loading.cancel()

@@ -172,13 +172,12 @@ class Program:
     @MadeOnce
     def store(self) -> "Store":
         """The sessions; what is old in the trash is deleted. Raises StoreError."""
-        from qwenchat.runtime.deletion import empty_old_trash
         from qwenchat.sessions.store import Store
 
-        store = Store(self.paths.database)
+        store = Store(self.paths.database, deleted=self.saved_kv.forget_session)
         if days := self.settings.sessions.empty_trash_after_days:
             with suppress(StoreError, OSError):  # the next program that opens the store tries again
-                empty_old_trash(store, self.saved_kv, days)
+                store.trash.empty_after(days)
         return store
 
     @MadeOnce

@@ -12,7 +12,7 @@ from qwenchat.chat.ids import UUIDv7, unix_ms
 from qwenchat.chat.memory import MemoryStore, no_such_message
 from qwenchat.chat.message import Message, Status
 from qwenchat.chat.ports import SessionStore
-from qwenchat.chat.session import Session, Waiting
+from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.runtime.events import SessionSnapshot
 from qwenchat.runtime.model_choice import default_model
 from qwenchat.runtime.program import Program
@@ -101,13 +101,9 @@ class SessionAccess:
     async def persist(self, session_id: str) -> None:
         """Store a session that is new; where that fails it stays new."""
         if session_id in self._unsaved:
-            await asyncio.shield(self._persist(session_id))  # a thread writes on, whoever leaves
+            await asyncio.shield(self._persist(session_id))  # the thread goes on writing when the caller is cancelled
 
-    async def enqueue(self, waiting: Waiting) -> None:
-        """Store a question in the outbox of its session."""
-        await asyncio.to_thread(self.store(waiting.session).enqueue, waiting)
-
-    async def waiting(self, session_id: str) -> list[Waiting]:
+    async def waiting(self, session_id: str) -> list[WaitingQuestion]:
         """Return the questions of a session that wait, oldest first."""
         return await asyncio.to_thread(self.store(session_id).waiting, session_id)
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from uuid import uuid4
 
 from qwenchat.chat.memory import no_such_session
-from qwenchat.chat.session import Waiting
+from qwenchat.chat.session import WaitingQuestion
 from qwenchat.sessions.database import Database
 from qwenchat.sessions.locks import SessionLocks
 from qwenchat.sessions.rows import attachment_row, attachments_of
@@ -32,7 +32,7 @@ class QuestionOutbox:
         self._owner_lock = ExitStack()
         self._guard = threading.Lock()
 
-    def add(self, waiting: Waiting) -> None:
+    def add(self, waiting: WaitingQuestion) -> None:
         """Store a question. Raises NotFound for an unknown session."""
         owner = self._acquire_owner()
         with self._database.write() as connection:
@@ -48,7 +48,7 @@ class QuestionOutbox:
                 [(added.lastrowid, *attachment_row(connection, each)) for each in waiting.attachments],
             )
 
-    def waiting(self, session_id: str) -> list[Waiting]:
+    def waiting(self, session_id: str) -> list[WaitingQuestion]:
         """Return the questions of a session that this store will ask, oldest first."""
         with self._database.read() as connection:
             return _load(connection, [self._owner], session_id)
@@ -59,7 +59,7 @@ class QuestionOutbox:
             connection.executemany("DELETE FROM outbox WHERE id = ?", [(each,) for each in ids])
 
     @contextmanager
-    def abandoned(self) -> Iterator[list[Waiting]]:
+    def abandoned(self) -> Iterator[list[WaitingQuestion]]:
         """Yield the questions of programs that no longer run, oldest first; no other program gets them meanwhile."""
         with self._database.read() as connection:
             owners = {owner for (owner,) in connection.execute("SELECT DISTINCT owner FROM outbox")}
@@ -87,7 +87,7 @@ class QuestionOutbox:
             return self._owner
 
 
-def _load(connection: sqlite3.Connection, owners: list[str], session_id: str | None = None) -> list[Waiting]:
+def _load(connection: sqlite3.Connection, owners: list[str], session_id: str | None = None) -> list[WaitingQuestion]:
     """Return the questions of some owners, of one session or of all sessions, oldest first."""
     found = connection.execute(
         "SELECT outbox.n, outbox.id, sessions.id, follows, text, outbox.created "
@@ -96,7 +96,7 @@ def _load(connection: sqlite3.Connection, owners: list[str], session_id: str | N
         (json.dumps(owners), session_id),
     ).fetchall()
     return [
-        Waiting(
+        WaitingQuestion(
             id=question_id,
             session=session,
             follows=follows,

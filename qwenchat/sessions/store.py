@@ -6,7 +6,7 @@ waiting questions. Nothing here overwrites or moves a message.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from qwenchat.chat.ids import Clock, NewId, UUIDv7, unix_ms
 from qwenchat.chat.memory import no_such_message, no_such_session
 from qwenchat.chat.message import Message, Part, Role, Status
-from qwenchat.chat.session import Session, Waiting, title_of
+from qwenchat.chat.session import Session, WaitingQuestion, title_of
 from qwenchat.chat.tree import Tree
 from qwenchat.errors import NotFound
 from qwenchat.i18n import _
@@ -30,7 +30,7 @@ from qwenchat.sessions.search import SessionSearch
 from qwenchat.sessions.trash import Trash
 from qwenchat.text.safe import encodable
 
-_OfSession = TypeVar("_OfSession", Message, Waiting)
+_OfSession = TypeVar("_OfSession", Message, WaitingQuestion)
 _INSERT_SESSION = f"INSERT INTO sessions ({rows.SESSION_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
 
 
@@ -40,8 +40,15 @@ class Store:
     persists = True
 
     def __init__(
-        self, file: Path, *, clock: Clock = unix_ms, new_id: NewId | None = None, busy_s: float = BUSY_S
+        self,
+        file: Path,
+        *,
+        clock: Clock = unix_ms,
+        new_id: NewId | None = None,
+        busy_s: float = BUSY_S,
+        deleted: Callable[[str], object] = lambda session_id: None,
     ) -> None:
+        """Open the database, or create it; `deleted` is called with the id of each session deleted forever."""
         migrate(file, busy_s=busy_s)
         self._database = Database(file, busy_s)
         self._locks = SessionLocks(file.parent / "locks")
@@ -49,7 +56,7 @@ class Store:
         self._outbox = QuestionOutbox(self._database, self._locks)
         self.listing = SessionListing(self._database)
         self.search = SessionSearch(self._database)
-        self.trash = Trash(self._database, self._locks, clock)
+        self.trash = Trash(self._database, self._locks, clock, deleted)
         self.settle()
 
     def close(self) -> None:
@@ -145,10 +152,10 @@ class Store:
                 ),
             )
 
-    def enqueue(self, waiting: Waiting) -> None:
+    def enqueue(self, waiting: WaitingQuestion) -> None:
         self._outbox.add(waiting)
 
-    def waiting(self, session_id: str) -> list[Waiting]:
+    def waiting(self, session_id: str) -> list[WaitingQuestion]:
         """Return the questions of a session that this store will ask, oldest first; not those of other programs."""
         return self._outbox.waiting(session_id)
 
@@ -264,7 +271,7 @@ class Store:
                     connection.execute("UPDATE messages SET status = 'interrupted' WHERE id = ?", (message_id,))
                 return len(found)
 
-    def _enter(self, connection: sqlite3.Connection, waiting: Sequence[Waiting]) -> list[Message]:
+    def _enter(self, connection: sqlite3.Connection, waiting: Sequence[WaitingQuestion]) -> list[Message]:
         """Add waiting questions, oldest first, to the trees of their sessions; return them as messages."""
         entered: list[Message] = []
         for session_id, own in _by_session(waiting).items():

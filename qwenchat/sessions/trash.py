@@ -5,7 +5,7 @@ database is copied; `migrate.safety_copies` lists the copies.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from qwenchat.chat.ids import Clock
@@ -18,6 +18,7 @@ from qwenchat.sessions.rows import TREE, load
 
 CONFIRM_FROM = 10
 """Deleting at least this many sessions asks for confirmation; deleting them forever makes a safety copy first."""
+_DAY_MS = 86_400_000
 _BELOW = """
 WITH RECURSIVE below (n) AS (
     SELECT n FROM messages WHERE id = ? AND removed IS NULL
@@ -33,8 +34,9 @@ _OLD_MESSAGES = "SELECT n FROM messages WHERE removed IS NOT NULL AND removed_at
 class Trash:
     """Deletes and restores. Every method may raise StoreError, and NotFound for an unknown id."""
 
-    def __init__(self, database: Database, locks: SessionLocks, clock: Clock) -> None:
-        self._database, self._locks, self._clock = database, locks, clock
+    def __init__(self, database: Database, locks: SessionLocks, clock: Clock, deleted: Callable[[str], object]) -> None:
+        """`deleted` is called with the id of each session that was deleted forever."""
+        self._database, self._locks, self._clock, self._deleted = database, locks, clock, deleted
 
     def put(self, *session_ids: str) -> None:
         """Move sessions to the trash."""
@@ -56,6 +58,8 @@ class Trash:
                 if not gone.rowcount:
                     raise no_such_session(session_id)
             _drop_blobs(connection)
+        for session_id in session_ids:
+            self._deleted(session_id)
 
     def empty(self, before: int) -> list[str]:
         """Delete forever the sessions and messages that were deleted before a time; return the sessions' ids.
@@ -83,7 +87,13 @@ class Trash:
             )
             connection.execute(f"DELETE FROM messages WHERE n IN ({_OLD_MESSAGES})", (before,))
             _drop_blobs(connection)
+        for session_id in gone:
+            self._deleted(session_id)
         return gone
+
+    def empty_after(self, days: int) -> None:
+        """Delete forever what has been in the trash for longer than a number of days."""
+        self.empty(max(0, self._clock() - days * _DAY_MS))
 
     def remove_message(self, message_id: str) -> str | None:
         """Delete a message and all messages below it, and return the session's new leaf.

@@ -1,8 +1,7 @@
-"""The program on the screen: themes, language, keymap, palette, signals. What a chat is lives in `screens.chat`.
+"""The Textual program: themes, keymap, command palette, signals and the end. The chat is in `screens.chat`.
 
-Whether the terminal has gone: a closed window, a dropped connection, where no SIGHUP came or it is ignored.
-
-Textual would read from it without end and wait for ever to write to it. What to do then is the app's.
+The program also ends where the terminal has gone without a SIGHUP, such as with a dropped connection: Textual would
+read from it without end and block for ever in writing to it.
 """
 
 import asyncio
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on
 from textual.app import App, SystemCommand
+from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.markup import escape
 from textual.screen import Screen
 from textual.widgets import Input, TextArea
@@ -25,22 +25,25 @@ from textual.widgets import Input, TextArea
 from qwenchat import config
 from qwenchat.errors import QwenchatError
 from qwenchat.runtime.program import Program
+from qwenchat.text.pinyin import initials
 from qwenchat.text.safe import clean_line
 from qwenchat.tui import themes
 from qwenchat.tui.actions import Where, actions, clashes
-from qwenchat.tui.dialogs import open as screens
+from qwenchat.tui.dialogs import open as dialogs
 from qwenchat.tui.screens.chat import ChatScreen
 from qwenchat.tui.textual_private import write_window_title
 from qwenchat.tui.themes import EVERY_S, LiveTheme, Themes
 
 if TYPE_CHECKING:
-    from textual.command import Provider
-
     from qwenchat.runtime.model_manager import EngineFactory
 
 
+_NAME_SCORE = 0.5
+"""The score of a match by initials or by name in the palette; a match of the words themselves is better."""
+
+
 def hung_up() -> bool:
-    """Say whether nobody can read what is written any more."""
+    """Return whether the terminal has gone, so that nothing written can be read."""
     if sys.platform == "win32" or sys.__stdin__ is None:
         return False
     poll = select.poll()
@@ -50,7 +53,7 @@ def hung_up() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What the screen begins with."""
+    """What the program starts with."""
 
     model: str = ""
     session: str = ""
@@ -58,17 +61,30 @@ class Start:
     theme: str = ""
 
 
-def _palette() -> type["Provider"]:
-    from qwenchat.tui.command_palette import Palette  # noqa: PLC0415 - the chat opens without it
+class ActionProvider(Provider):
+    """Searches what `App.get_system_commands` yields: by words, pinyin initials of Chinese words, and English names."""
 
-    return Palette
+    async def discover(self) -> Hits:
+        for command in self.app.get_system_commands(self.screen):
+            yield DiscoveryHit(command.title, command.callback, help=command.help)
+
+    async def search(self, query: str) -> Hits:
+        matcher = self.matcher(query)
+        typed = "".join(query.casefold().split())
+        for command in self.app.get_system_commands(self.screen):
+            name = getattr(command.callback, "keywords", {}).get("action", "")
+            score = matcher.match(command.title)
+            if not score and typed and (typed in initials(command.title.casefold()) or name.startswith(typed)):
+                score = _NAME_SCORE
+            if score:
+                yield Hit(score, matcher.highlight(command.title), command.callback, help=command.help)
 
 
 class QwenchatApp(App[None]):
     """The Textual program."""
 
     ENABLE_COMMAND_PALETTE = True
-    COMMANDS: ClassVar[set["type[Provider] | Callable[[], type[Provider]]"]] = {_palette}
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {ActionProvider}
     CSS_PATH = "screens/chat.tcss"
     TITLE = "qwenchat"
 
@@ -86,26 +102,26 @@ class QwenchatApp(App[None]):
             self.animation_level = "none"
 
     def get_default_screen(self) -> ChatScreen:
-        """Return the chat: it is there from the first frame on, and stays below whatever opens."""
+        """Return the chat, which is there from the first frame on and stays below all dialogs."""
         start = self._start
         return ChatScreen(
             self.program, self.actions, session=start.session, model=start.model, new_engine=self._new_engine
         )
 
     def on_mount(self) -> None:
-        """Take the keys; what the first frame does not need comes after it."""
+        """Apply the keymap; what the first frame does not need comes after it."""
         keymap = {name: key for name, key in self.program.settings.keys.items() if key}
         if keymap:
             self.set_keymap(keymap)
         self._listen_to_signals()
         self.app_resume_signal.subscribe(self, lambda _app: self.refresh(layout=True))  # Textual draws too little
-        self.call_after_refresh(self._settle_in)
+        self.call_after_refresh(self._finish_start)
 
-    def _settle_in(self) -> None:
-        """Read all themes, and say what is wrong with them and with the keys."""
+    def _finish_start(self) -> None:
+        """Read all themes, and notify what is wrong with them and with the keys."""
         gc.enable()
         if not self.is_headless:
-            gc.freeze()  # what is there now stays to the end: no need to look through it again and again
+            gc.freeze()  # what exists now stays to the end and need not be collected
         self._themes = themes.load_all(self.program.paths.config / "themes")
         for theme in self._themes.by_name.values():
             if theme.name not in self.available_themes:
@@ -117,8 +133,8 @@ class QwenchatApp(App[None]):
             self.set_interval(EVERY_S, self._follow_terminal)
 
     @on(events.DescendantFocus)
-    def _hold_still(self, event: events.DescendantFocus) -> None:
-        """Let no cursor blink where a person does not want it."""
+    def _stop_blinking(self, event: events.DescendantFocus) -> None:
+        """Stop the cursor from blinking where the user wants less motion."""
         if self.program.settings.reduced_motion and isinstance(event.widget, Input | TextArea):
             event.widget.cursor_blink = False
 
@@ -128,7 +144,7 @@ class QwenchatApp(App[None]):
 
     @property
     def chat(self) -> ChatScreen:
-        """The chat, below whatever screen is open."""
+        """The chat, below the dialogs that are open."""
         return next(screen for screen in self.screen_stack if isinstance(screen, ChatScreen))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
@@ -141,17 +157,19 @@ class QwenchatApp(App[None]):
                 seen.add(action.label)
                 keys = self.program.settings.keys.get(action.id) or action.keys
                 key = f"  [{keys.split(',')[0]}]" if keys and action.where is Where.ANYWHERE else ""
-                yield SystemCommand(action.label, escape(action.help + key), partial(self._carry_out, action=action.id))
+                yield SystemCommand(
+                    action.label, escape(action.help + key), partial(self._run_chat_action, action=action.id)
+                )
 
-    async def _carry_out(self, action: str) -> None:
+    async def _run_chat_action(self, action: str) -> None:
         await self.chat.run_action(f"screen.{action}")
 
     def action_change_theme(self) -> None:
         """Choose a theme."""
-        self.chat.context.ask(screens.themes(self._themes.titles), self._take_theme)
+        self.chat.context.ask(dialogs.themes(self._themes.titles), self._take_theme)
 
     async def action_quit(self, *, anyhow: bool = False) -> None:
-        """End the program when all is kept, or `anyhow`, or nobody is there any more to decide about it."""
+        """End the program once everything is saved; `anyhow`, or without a terminal, even where that fails."""
         if self._leaving:
             return
         self._leaving = True
@@ -163,7 +181,7 @@ class QwenchatApp(App[None]):
         finally:
             if self._is_alone():
                 self.program.close()
-                os._exit(0)  # all is kept and the engine ended; Textual's own end would write, and wait for ever
+                os._exit(0)  # everything is saved and the engine ended; Textual's own end would block in writing
             self.exit()
 
     def _is_alone(self) -> bool:
@@ -179,7 +197,7 @@ class QwenchatApp(App[None]):
                 self._warn(problem)
 
     def _begin_with_theme(self) -> None:
-        """Take the theme before anything is drawn, so that nothing is drawn twice."""
+        """Apply the theme before anything is drawn, so that nothing is drawn twice."""
         wanted = self._start.theme or self.program.settings.theme or themes.DEFAULT
         name = themes.suited(wanted, no_colour=self._no_colour, colour_system=self.console.color_system)
         theme = themes.named(name, self.program.paths.config / "themes")
@@ -188,7 +206,7 @@ class QwenchatApp(App[None]):
         self.stylesheet.set_variables(self.get_css_variables())
 
     def _follow_theme(self) -> None:
-        """Show what was written into the file of the theme in use; where it is wrong, the old one stays."""
+        """Apply a changed file of the theme in use; an invalid one is reported and not applied."""
         try:
             theme = self._live_theme.changed(self.theme)
         except QwenchatError as problem:
@@ -199,7 +217,7 @@ class QwenchatApp(App[None]):
             self.mutate_reactive(QwenchatApp.theme)
 
     def _follow_terminal(self) -> None:
-        """Keep everything and leave when the terminal has gone without a word."""
+        """Save everything and leave when the terminal has gone without a signal."""
         if not self._leaving and hung_up():
             self.run_worker(self.action_quit(), name="leave")
 
@@ -208,7 +226,7 @@ class QwenchatApp(App[None]):
         self.notify(words, title=clean_line(problem.message, 300), severity="warning", markup=False)
 
     def _listen_to_signals(self) -> None:
-        """Keep everything and leave when the terminal closes or the machine goes down."""
+        """Save everything and leave when the terminal closes or the machine goes down."""
         if sys.platform == "win32":
             return
         loop = asyncio.get_running_loop()

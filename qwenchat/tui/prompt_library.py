@@ -1,4 +1,4 @@
-"""The library of system prompts: one TOML file each in the settings folder, so that people can edit and share them."""
+"""The library of system prompts: one TOML file each in the settings folder, so that users can edit and share them."""
 
 import tomllib
 from contextlib import suppress
@@ -15,7 +15,7 @@ from qwenchat.text.safe import clean, clean_line, safe_name
 
 _SUFFIX = ".toml"
 _LIMIT = 1 << 20
-"""Bytes of a file; what is larger is no system prompt."""
+"""Bytes of a file; a larger one is ignored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class NamedPrompt:
     file: Path
 
 
-class Prompts:
-    """The prompts in one folder, which need not be there. Files that can't be read are left out."""
+class PromptLibrary:
+    """The prompts in one folder, which may be missing. Files that can't be read are left out."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -39,7 +39,7 @@ class Prompts:
         return sorted((prompt for prompt in found if prompt), key=lambda prompt: prompt.name.casefold())
 
     def save(self, name: str, text: str) -> None:
-        """Keep a prompt; one of the same name is replaced. Raises WrongUse or FileError."""
+        """Save a prompt; one of the same name is replaced. Raises WrongUse or FileError."""
         name = clean_line(name)
         if not name:
             raise WrongUse(_("The prompt has no name."), _("Give it one."))
@@ -51,7 +51,7 @@ class Prompts:
             raise _refused(file, error) from error
 
     def delete(self, prompt: NamedPrompt) -> None:
-        """Take a prompt out of the library. Raises FileError."""
+        """Delete a prompt. Raises FileError."""
         try:
             prompt.file.unlink(missing_ok=True)
         except OSError as error:

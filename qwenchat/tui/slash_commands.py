@@ -1,7 +1,7 @@
-"""Slash commands: what a line that begins with `/` means, and what a half-typed one may become. Nothing is done here.
+"""Slash commands: what a line that begins with `/` means, and how a half-typed one is completed. Nothing is done here.
 
-`//` at the beginning stands for one `/` and sends the rest. A path such as `/etc/hosts` and text below the first
-line are no commands.
+`//` at the beginning stands for one `/` and sends the rest. A path such as `/etc/hosts` and text of several lines are
+not commands.
 """
 
 import re
@@ -26,19 +26,19 @@ ALIASES = {
     "search": "find",
     "?": "help",
 }
-"""Names that people know from ollama and llama-cli, and what they mean here."""
+"""Names that users know from ollama and llama-cli, and the commands that they mean."""
 _COMMAND = re.compile(r"/([a-zA-Z?]+)(?:[ \t]+(.*))?")
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
-    """Text to send."""
+class TextToSend:
+    """Text that is no command."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class SlashCommand:
     """A command of `commands` and what follows it."""
 
     name: str
@@ -46,46 +46,46 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown:
-    """A command that there is not."""
+class UnknownCommand:
+    """A command that does not exist."""
 
     name: str
 
 
 def commands() -> dict[str, str]:
-    """Return every command with what it does, in the person's language."""
+    """Return every command with what it does, in the user's language."""
     return {
-        "new": _("new chat; /new private: one that is kept nowhere"),
+        "new": _("new chat; /new private: one that is never saved"),
         "model": _("choose a model, or name one"),
-        "downloads": _("what is being downloaded"),
+        "downloads": _("show downloads"),
         "system": _("set the system prompt"),
         "set": _("set a sampling parameter, such as temperature 0.7"),
         "attach": _("add a text file to the question"),
         "export": _("export this chat"),
         "retry": _("answer again"),
         "edit": _("edit the last question"),
-        "branch": _("go on from the selected message"),
+        "branch": _("continue from the selected message"),
         "find": _("find words in this chat"),
         "stats": _("tokens and speed of this chat"),
         "help": _("keys and commands"),
-        "quit": _("end the program"),
+        "quit": _("quit the program"),
     }
 
 
-def parse(typed: str) -> Say | Command | Unknown:
-    """Return what a person means by what they typed."""
+def parse(typed: str) -> TextToSend | SlashCommand | UnknownCommand:
+    """Return what the user means by what they typed."""
     if typed.startswith("//"):
-        return Say(typed[1:])
+        return TextToSend(typed[1:])
     found = _COMMAND.fullmatch(typed.strip())
     if not typed.startswith("/") or not found:
-        return Say(typed)
+        return TextToSend(typed)
     name = found[1].lower()
     name = ALIASES.get(name, name)
-    return Command(name, (found[2] or "").strip()) if name in commands() else Unknown(found[1])
+    return SlashCommand(name, (found[2] or "").strip()) if name in commands() else UnknownCommand(found[1])
 
 
 def completions(typed: str) -> list[str]:
-    """Return the commands, aliases last, that what is typed may become; nothing once there is more than a name."""
+    """Return the commands, aliases last, that begin with what is typed; nothing once there is more than a name."""
     if not re.fullmatch(r"/[a-zA-Z]*", typed):
         return []
     begun = typed[1:].lower()

@@ -1,11 +1,10 @@
-"""Themes as files: ours beside the program, a person's own in the settings folder. Every colour has a name.
+"""Themes as files: the program's beside it, the user's in the settings folder. Every colour has a name.
 
 A file is TOML with strict keys; `[interface]` is required, `[transcript]` and `[code]` may leave out what should
 follow the interface. Colours are `#rrggbb`, or `ansi_…` names for a theme that uses the terminal's own colours.
 
-The theme in use, read again when its file changes, so that whoever writes a theme sees each change at once.
-
-It looks at one file, and reads it only when it was left alone between two looks: editors write in steps.
+`LiveTheme` follows the file of the theme in use, so that the author of a theme sees each change at once. Nothing here
+touches a widget.
 """
 
 import time
@@ -33,8 +32,8 @@ TERMINAL = "terminal"
 """The theme of the terminal's own 16 colours, for terminals that have no more."""
 
 
-class Interface(Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
-    """What Textual derives all of its widgets' colours from."""
+class InterfaceColours(Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
+    """The colours from which Textual derives those of all widgets."""
 
     primary: str
     secondary: str
@@ -49,7 +48,7 @@ class Interface(Struct, frozen=True, forbid_unknown_fields=True, rename="kebab")
 
 
 class TranscriptColours(Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
-    """Words, by what they are; what is empty follows the interface."""
+    """Colours of words by what they are; an empty one follows the interface."""
 
     muted: str = ""
     heading: str = ""
@@ -68,7 +67,7 @@ class TranscriptColours(Struct, frozen=True, forbid_unknown_fields=True, rename=
 
 
 class CodeColours(Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
-    """Code, by what it is; what is empty follows the interface."""
+    """Colours of code by what it is; an empty one follows the interface."""
 
     background: str = ""
     foreground: str = ""
@@ -86,9 +85,9 @@ class ThemeFile(Struct, frozen=True, forbid_unknown_fields=True, rename="kebab")
     """One theme."""
 
     title: str
-    """The name that a person reads, in English."""
+    """The name that users read, in English."""
     dark: bool
-    interface: Interface
+    interface: InterfaceColours
     transcript: TranscriptColours = TranscriptColours()
     code: CodeColours = CodeColours()
     variables: dict[str, str] = {}
@@ -114,7 +113,7 @@ def suited(wanted: str, *, no_colour: bool, colour_system: str | None) -> str:
 
 
 def named(name: str, own: Path) -> Theme:
-    """Return the theme of a name, one's own first; the default one where there is none, or it is wrong."""
+    """Return the theme of a name, the user's own first; the default one where it is missing or wrong."""
     for file in (own / f"{name}.toml", bundled_themes() / f"{name}.toml"):
         with suppress(WrongUse, FileError):
             return load(file)[1]
@@ -122,9 +121,9 @@ def named(name: str, own: Path) -> Theme:
 
 
 def load_all(own: Path) -> Themes:
-    """Return the program's themes and those in the folder `own`, which may be missing; a name of one's own wins.
+    """Return the program's themes and the user's in the folder `own`, which may be missing; the user's win.
 
-    A theme of one's own that is wrong is left out and named in `problems`; the program goes on with the others.
+    A theme that is wrong is left out, and `problems` names it.
     """
     by_name: dict[str, Theme] = {}
     titles: dict[str, str] = {}
@@ -163,7 +162,7 @@ def _files(folder: Path) -> Iterable[Path]:
 
 
 def _check(theme: ThemeFile) -> None:
-    """Raise ColorParseError for the first colour that is none, ValidationError for a variable that no style takes."""
+    """Raise ColorParseError for the first invalid colour, ValidationError for a variable that no style accepts."""
     for section in (theme.interface, theme.transcript, theme.code):
         for colour in msgspec.structs.astuple(section):
             if colour:
@@ -178,7 +177,7 @@ def _check(theme: ThemeFile) -> None:
 
 
 def _declaration(name: str) -> str:
-    """Return how a style sheet uses a variable, which says what it may be."""
+    """Return a declaration that uses a variable as style sheets do, to validate its value."""
     if "-style" in name:
         return f"text-style: ${name}"
     if "foreground" in name or name.startswith(("text", "link-")):
@@ -198,22 +197,25 @@ def _theme(name: str, theme: ThemeFile) -> Theme:
 
 
 EVERY_S = 0.3
-"""Between two looks; a change is shown after two of them at most."""
+"""Between two checks; a change is shown after two of them at most."""
 _Stamp = tuple[str, Path | None, int, int]
 
 
 class LiveTheme:
-    """Follows the file behind a theme's name: a person's own in the folder `own`, else the one that is packed."""
+    """Follows the file behind a theme's name: the user's in the folder `own`, else the packed one.
+
+    A file is read only when it did not change between two checks: editors write in steps.
+    """
 
     def __init__(self, own: Path) -> None:
         self._folders = (own, bundled_themes())
         self._since = time.time_ns()
-        """When all themes were read."""
+        """When all themes were read, in nanoseconds."""
         self._shown: _Stamp | None = None
         self._seen: _Stamp | None = None
 
     def changed(self, name: str) -> Theme | None:
-        """Return the theme if its file is another than at the look before. Raises WrongUse or FileError, once each."""
+        """Return the theme if its file has changed. Raises WrongUse or FileError, once for each change."""
         before, self._seen = self._seen, self._look(name)
         if self._shown is None or self._shown[0] != name:
             current = self._seen[2] <= self._since

@@ -1,9 +1,11 @@
 """How much of llama.cpp's speed arrives: a bare loop, the binding's own class, our engine, and `qwenchat ask`.
 
-    python -m tests.bench.engine [--model FILE] [--rounds 3] [--tokens 512 2000] [--skip-binding]
+    python -m tests.bench.engine [--model FILE] [--rounds 3] [--tokens 512 2000] [--skip-binding] [--plain-buffers]
 
 Makes a full-shape synthetic Qwen2-0.5B q4_k_m (400 MB, in a temporary folder) unless a model is given. Each
 measure runs in a process of its own, in turns, and the medians are compared: machines are noisy, ratios less so.
+Where llama.cpp was compiled with an AMX that crashes (see `engines.local.engine`), the bare loop has to do without it
+too: `--plain-buffers`, and `--skip-binding`, which can't.
 Prints a Markdown table.
 """
 
@@ -42,7 +44,9 @@ import ctypes, json, os, sys, time
 from llama_cpp import llama_cpp as c
 path, tokens, prompt, n_ctx, threads = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]), *map(int, sys.argv[4:])
 c.llama_backend_init()
-model = c.llama_model_load_from_file(path.encode(), c.llama_model_default_params())
+model_params = c.llama_model_default_params()
+model_params.use_extra_bufts = "PLAIN_BUFFERS" not in os.environ
+model = c.llama_model_load_from_file(path.encode(), model_params)
 params = c.llama_context_default_params()
 params.n_ctx, params.n_batch, params.n_ubatch, params.n_outputs_max = n_ctx, 512, 512, 1
 params.n_threads = params.n_threads_batch = threads
@@ -227,8 +231,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, nargs="+", default=[512, 2000])
     parser.add_argument("--skip-binding", action="store_true")
+    parser.add_argument("--plain-buffers", action="store_true")
     options = parser.parse_args()
     folder: Path = options.folder
+    if options.plain_buffers:
+        os.environ["PLAIN_BUFFERS"] = "1"
     model = options.model or model_file(folder)
     prompt = prompt_tokens(model, folder)
     print(f"{os.cpu_count()} cores, {len(prompt)} prompt tokens, {options.rounds} rounds, medians\n")

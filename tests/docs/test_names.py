@@ -90,7 +90,7 @@ def test_variables_exist(page: Page) -> None:
 @each_page
 def test_slash_commands_exist(page: Page) -> None:
     named = [code for code in page.words_in_code if re.fullmatch(r"/[a-z?]+( .*)?", code)]
-    assert [code for code in named if not isinstance(slash_commands.parse(code), slash_commands.Command)] == []
+    assert [code for code in named if not isinstance(slash_commands.parse(code), slash_commands.SlashCommand)] == []
 
 
 @pytest.fixture(scope="module")

@@ -258,15 +258,15 @@ async def test_a_held_question_that_is_asked_again_is_answered_once(program: Pro
 
 async def test_an_edited_question_becomes_a_variant_unless_what_it_follows_is_gone(program: Program) -> None:
     engine = ScriptedEngine(("A1", "A2", "B2"))
-    async with running(program, lambda _reference, _options: engine) as (chats, told):
+    async with running(program, lambda _reference, _options: engine) as (chats, _told):
         session = chats.sessions.new("guide").id
         await chats.send(session, "first")
-        await until(lambda: told[-1] == QueueChanged("", ()))
+        await until(lambda: texts(chats, session)[-1] == "A1" and not chats.running)
         await chats.send(session, "second")
-        await until(lambda: told[-1] == QueueChanged("", ()))
+        await until(lambda: texts(chats, session)[-1] == "A2" and not chats.running)
         second = program.store.branch(program.store.session(session).leaf)[2]
         await chats.edit(second, "second, in other words")
-        await until(lambda: told[-1] == QueueChanged("", ()))
+        await until(lambda: texts(chats, session)[-1] == "B2" and not chats.running)
         assert texts(chats, session) == ["first", "A1", "second, in other words", "B2"]
         assert len(program.store.tree(session).variants(second.id)) == 2
         program.store.trash.remove_message(second.parent or "")

@@ -12,7 +12,7 @@ import pytest
 from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.message import Attachment, Status
 from qwenchat.chat.ports import SessionStore
-from qwenchat.chat.session import Session, Waiting
+from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.errors import NotFound
 from qwenchat.sessions.store import Store
 from tests.fakes.commands import ROOT, environment
@@ -21,8 +21,10 @@ from tests.fakes.stores import database_in, filled, full_answer, question, store
 FILE = Attachment("notes.txt", "text/plain", b"notes that wait")
 
 
-def waiting(name: str, follows: str | None, *, session: str = "s", created: int = 9) -> Waiting:
-    return Waiting(id=name, session=session, follows=follows, text=f"{name}?", created=created, attachments=(FILE,))
+def waiting(name: str, follows: str | None, *, session: str = "s", created: int = 9) -> WaitingQuestion:
+    return WaitingQuestion(
+        id=name, session=session, follows=follows, text=f"{name}?", created=created, attachments=(FILE,)
+    )
 
 
 def branch(store: SessionStore) -> list[str]:
@@ -121,11 +123,12 @@ def test_one_that_is_a_message_already_is_dropped(tmp_path: Path) -> None:
 ASKER = """
 import sys
 from pathlib import Path
-from qwenchat.chat.session import Waiting
+from qwenchat.chat.session import WaitingQuestion
 from qwenchat.sessions.store import Store
 store = Store(Path(sys.argv[1]))
 for n in range(3):
-    store.enqueue(Waiting(id=f"w{n}", session="s", follows=f"w{n - 1}" if n else "q2", text=f"{n}?", created=9 + n))
+    follows = f"w{n - 1}" if n else "q2"
+    store.enqueue(WaitingQuestion(id=f"w{n}", session="s", follows=follows, text=f"{n}?", created=9 + n))
 print("asked", flush=True)
 sys.stdin.read()
 """

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from qwenchat.chat.message import Attachment, Message, Reasoning, Role, Status, Text, ToolCall, ToolResult, text_parts
-from qwenchat.chat.session import Session, Waiting
+from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.doctor.storage import database as check_database
 from qwenchat.errors import StoreError
 from qwenchat.runtime.program import Program
@@ -332,8 +332,10 @@ def in_parts(folder: Path) -> Path:
     store.add(replace(full_answer("open", "", "q3"), parts=(), status=Status.STREAMING))
     store.append("open", [Reasoning("Hm", (1,)), ToolCall("c2", "clock", "{}")])
     file = Attachment("notes.txt", "text/plain", b"carried along")
-    store.enqueue(Waiting(id="w1", session="s", follows="q3", text="What else?", created=9, attachments=(file,)))
-    store.enqueue(Waiting(id="w2", session="s", follows="w1", text="Well?", created=10))
+    store.enqueue(
+        WaitingQuestion(id="w1", session="s", follows="q3", text="What else?", created=9, attachments=(file,))
+    )
+    store.enqueue(WaitingQuestion(id="w2", session="s", follows="w1", text="Well?", created=10))
     store.close()
     return database_in(folder)
 

@@ -8,7 +8,7 @@ import pytest
 
 from qwenchat.chat.events import TurnStarted
 from qwenchat.chat.message import Attachment, Message, Reasoning, Role, Status, Text, text_parts
-from qwenchat.chat.session import Session, Waiting
+from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.chat.turn import Turns
 from qwenchat.errors import NotFound, StoreError
 from qwenchat.runtime.program import Program
@@ -42,7 +42,9 @@ def test_forever_leaves_nothing(tmp_path: Path) -> None:
     store.add(question("t1", "Keep templates", session="t"))
     store.add(replace(full_answer("a3", "", "q2"), parts=(Reasoning("Secret thought"), Text("They are templates."))))
     file = Attachment("secret.txt", "text/plain", b"secret file")
-    store.enqueue(Waiting(id="w", session="s", follows="q2", text="Secret question", created=9, attachments=(file,)))
+    store.enqueue(
+        WaitingQuestion(id="w", session="s", follows="q2", text="Secret question", created=9, attachments=(file,))
+    )
     store.trash.delete_forever("s")
     assert [hit.session for hit in store.search.find("templates").hits if hit.message] == ["t"]
     store.close()

@@ -24,7 +24,7 @@ async def test_a_question_that_waits_is_not_asked_again() -> None:
         await it.pilot.press("enter")
         await until(lambda: it.chat.context.open.view.queue.waiting)
         await it.pilot.press("ctrl+r")
-        await until(lambda: any("waits for its answer already" in said for said in it.said))
+        await until(lambda: any("already waiting for its answer" in said for said in it.said))
         await it.idle()
         assert it.texts == ["First", LONG, "Second", "Two."]
         assert len(it.engine.requests) == 2

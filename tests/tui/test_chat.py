@@ -230,7 +230,7 @@ async def test_a_chat_that_another_program_deleted_forever_is_told_of_and_ends_n
 
 
 async def test_an_answer_whose_end_could_not_be_kept_can_be_carried_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with chatting("one " * 20, "and two", delay_s=SLOW) as it:
+    async with chatting("one " * 80, "and two", delay_s=SLOW) as it:
         full = False
         amend = Store.amend
 
@@ -245,10 +245,10 @@ async def test_an_answer_whose_end_could_not_be_kept_can_be_carried_on(monkeypat
         await until(lambda: it.texts[-1].startswith("one"))
         full = True
         await until(lambda: it.messages[-1].status is Status.INTERRUPTED)
-        assert it.texts[-1] == "one " * 20
+        assert it.texts[-1] == "one " * 80
         await it.idle()
         full = False
         await it.do("carry_on")
-        await until(lambda: it.texts[-1] == "one " * 20 + "and two")
+        await until(lambda: it.texts[-1] == "one " * 80 + "and two")
         await it.idle()
         assert it.messages[-1].status is Status.COMPLETE

@@ -185,7 +185,7 @@ async def test_a_chat_that_went_to_the_trash_from_the_list_comes_back_to_it(fish
         await until(lambda: any("Fishes" in line for line in listed(it)))
         assert kept(it, fishes.id).trashed is None
         await it.pilot.press("u")
-        await until(lambda: "nothing to take back" in it.said[-1])
+        await until(lambda: "nothing to undo" in it.said[-1])
 
 
 async def test_a_deleted_message_comes_back_with_what_followed_it(fishes: Session) -> None:

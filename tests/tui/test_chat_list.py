@@ -49,7 +49,7 @@ async def test_other_chats_wait_their_turn_and_typing_stays_possible() -> None:
         first = await busy_elsewhere(it, "First")
         it.write("Second")
         await it.pilot.press("enter")
-        await until(lambda: "Waits" in it.notice)
+        await until(lambda: "Waiting for" in it.notice)
         await it.pilot.press(*"typed")
         assert it.chat.prompt.text == "typed"
         await it.chat.context.chats.stop(first)
@@ -370,7 +370,7 @@ async def test_a_chat_gets_another_title() -> None:
 async def test_the_model_finds_a_title_once_it_has_nothing_else_to_do() -> None:
     async with chatting("Washing rice") as it:
         await it.do("suggest_title")
-        await until(lambda: "Nothing was asked" in " ".join(it.said))
+        await until(lambda: "Nothing has been asked" in " ".join(it.said))
         await it.ask("How often must rice be washed?")
         await it.do("suggest_title")
         await until(lambda: it.chat.session.title == "Washing rice")

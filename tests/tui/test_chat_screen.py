@@ -9,8 +9,7 @@ from textual.content import Content
 from textual.widgets import Input
 
 from qwenchat.runtime.program import Program
-from qwenchat.tui.app import Start
-from qwenchat.tui.command_palette import Palette
+from qwenchat.tui.app import ActionProvider, Start
 from tests.tui.chatting import chatting, kept_session
 from tests.tui.screens import until
 
@@ -116,7 +115,7 @@ async def test_the_palette_shows_the_keys_that_work(home: Path) -> None:
     (home / "config" / "config.toml").write_text('[keys]\nnew = "f9"\nhelp = ""\n')
     async with chatting() as it:
         shown = {each.title: Content.from_markup(each.help).plain for each in it.app.get_system_commands(it.app.screen)}
-        assert shown["New chat"] == "Begin a new chat  [f9]"
+        assert shown["New chat"] == "Start a new chat  [f9]"
         assert shown["Help"] == "Show all keys and commands  [f1]"
         assert shown["Statistics"] == "Tokens and speed of this chat"
 
@@ -181,5 +180,5 @@ async def test_the_palette_knows_pinyin_initials_and_english_names() -> None:
         named = {"New chat": "新建对话", "Models": "模型"}
         it.app.actions = tuple(replace(each, label=named.get(each.label, each.label)) for each in it.app.actions)
         for typed, title in (("xjdh", "新建对话"), ("model", "模型"), ("新建", "新建对话")):
-            palette = Palette(it.chat)
+            palette = ActionProvider(it.chat)
             assert title in [str(hit.prompt) async for hit in palette.search(typed)]

@@ -11,9 +11,8 @@ from qwenchat.models import library as library_module
 from qwenchat.runtime.downloads import BackgroundDownloads, DownloadState
 from qwenchat.tui.dialogs.dialog import Complaint
 from qwenchat.tui.dialogs.downloads import DownloadRow, DownloadsScreen
-from qwenchat.tui.dialogs.model import ModelList, ModelScreen
+from qwenchat.tui.dialogs.model import ModelList, ModelScreen, WelcomeScreen
 from qwenchat.tui.dialogs.small import ConfirmScreen
-from qwenchat.tui.dialogs.welcome import WelcomeScreen
 from qwenchat.tui.model_choices import model_choices
 from tests.fakes.ggufs import write_model
 from tests.fakes.pulling import NAME, REPO
@@ -105,7 +104,7 @@ async def test_the_filter(program: StillProgram, downloads: BackgroundDownloads)
         await pilot.press("down")
         await until(lambda: reference_of(app) not in ("", first))
         await pilot.press("ctrl+u", *"nothing-like-it")
-        await until(lambda: "Nothing here is called that." in app.words)
+        await until(lambda: "No model matches." in app.words)
 
 
 async def test_a_download_from_the_first_screen_to_its_use(

@@ -17,12 +17,11 @@ from qwenchat.tui.actions import actions
 from qwenchat.tui.dialogs import open as screens
 from qwenchat.tui.dialogs.downloads import DownloadRow, DownloadsScreen
 from qwenchat.tui.dialogs.export import ExportScreen
-from qwenchat.tui.dialogs.model import ModelScreen
+from qwenchat.tui.dialogs.model import ModelScreen, WelcomeScreen
 from qwenchat.tui.dialogs.session import SessionScreen
 from qwenchat.tui.dialogs.settings import SettingRow, SettingsScreen
 from qwenchat.tui.dialogs.small import ConfirmScreen
-from qwenchat.tui.dialogs.welcome import WelcomeScreen
-from qwenchat.tui.prompt_library import Prompts
+from qwenchat.tui.prompt_library import PromptLibrary
 from tests.fakes.ggufs import write_model
 from tests.fakes.stores import filled, full_session
 from tests.tui.dialogs import THEMES, DialogApp, StillProgram, program_in
@@ -79,7 +78,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StillPr
     monkeypatch.setattr(Path, "cwd", lambda: Path("/home/me"))
     program = program_in(tmp_path, {"QWENCHAT_MODEL_THREADS": "3"})
     filled(program.store)
-    prompts = Prompts(program.paths.config / "prompts")
+    prompts = PromptLibrary(program.paths.config / "prompts")
     prompts.save("译者", "把话翻译成英文。")
     prompts.save("Pirate", "Speak like a pirate, whatever is asked, and never say why.")
     yield program

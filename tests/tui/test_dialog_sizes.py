@@ -11,9 +11,9 @@ from textual.widgets import Button, Input
 
 from qwenchat.runtime.downloads import BackgroundDownloads
 from qwenchat.tui.dialogs.export import ExportScreen
+from qwenchat.tui.dialogs.model import WelcomeScreen
 from qwenchat.tui.dialogs.session import SessionScreen
 from qwenchat.tui.dialogs.settings import SettingRow, SettingsScreen
-from qwenchat.tui.dialogs.welcome import WelcomeScreen
 from tests.fakes.stores import filled, full_session
 from tests.tui.dialogs import DialogApp, StillProgram, program_in
 from tests.tui.screens import until

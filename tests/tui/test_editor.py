@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from qwenchat.errors import FileError, WrongUse
-from qwenchat.tui import editor
-from qwenchat.tui.editor import edited
+from qwenchat.tui import external_tools
+from qwenchat.tui.external_tools import edit_text
 from tests.tui.chatting import chatting
 from tests.tui.screens import until
 
@@ -22,13 +22,13 @@ def test_what_the_editor_leaves_is_the_text(tmp_path: Path) -> None:
     script = tmp_path / "my editor"
     script.write_text('#!/bin/sh\necho "and more" >> "$2"\n')
     script.chmod(0o700)
-    assert edited("text\n", f"'{script}' -x", here) == "text\nand more"
+    assert edit_text("text\n", f"'{script}' -x", here) == "text\nand more"
 
 
 @pytest.mark.parametrize("command", ["vim '", "/nowhere/vim", "/"])
 def test_an_editor_that_cannot_be_started_is_named(command: str) -> None:
     with pytest.raises(WrongUse, match=command):
-        edited("text", command, here)
+        edit_text("text", command, here)
 
 
 @pytest.mark.parametrize("command", ["", " "])
@@ -37,7 +37,7 @@ def test_without_a_name_it_is_vi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     vi = tmp_path / "vi"
     vi.write_text('#!/bin/sh\necho written > "$1"\n')
     vi.chmod(0o700)
-    assert edited("text", command, here) == "written"
+    assert edit_text("text", command, here) == "written"
 
 
 def test_no_room_for_a_file_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +46,7 @@ def test_no_room_for_a_file_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(tempfile, "TemporaryDirectory", full)
     with pytest.raises(FileError, match="No space left on device"):
-        edited("text", "true", here)
+        edit_text("text", "true", here)
 
 
 async def test_where_the_terminal_cannot_be_given_away_the_question_stays() -> None:
@@ -77,7 +77,7 @@ async def test_a_private_question_is_in_memory_alone(
     for folder in ("disk", "memory"):
         (tmp_path / folder).mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "disk"))
-    monkeypatch.setattr(editor, "MEMORY", tmp_path / "memory")
+    monkeypatch.setattr(external_tools, "MEMORY_FOLDER", tmp_path / "memory")
     monkeypatch.setenv("VISUAL", write_down(tmp_path / "log"))
     async with chatting() as it:
         monkeypatch.setattr(it.app, "suspend", here)
@@ -95,7 +95,7 @@ async def test_a_private_question_is_in_memory_alone(
 async def test_a_private_question_stays_in_the_prompt_where_no_memory_can_hold_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(editor, "MEMORY", tmp_path / "nowhere")
+    monkeypatch.setattr(external_tools, "MEMORY_FOLDER", tmp_path / "nowhere")
     monkeypatch.setenv("VISUAL", write_down(tmp_path / "log"))
     async with chatting() as it:
         monkeypatch.setattr(it.app, "suspend", here)
@@ -103,6 +103,6 @@ async def test_a_private_question_stays_in_the_prompt_where_no_memory_can_hold_i
         await until(lambda: it.chat.context.chats.sessions.is_private(it.chat.session.id))
         it.write("good")
         await it.do("editor")
-        await until(lambda: any("written to no disk" in said for said in it.said))
+        await until(lambda: any("never written to disk" in said for said in it.said))
         assert it.chat.prompt.text == "good"
     assert not (tmp_path / "log").exists()

@@ -99,7 +99,7 @@ async def test_errors_are_told_in_place(program: StillProgram, tmp_path: Path) -
         await until(lambda: place(app).value)
         place(app).focus()
         for value, says in (
-            ("", "no place"),
+            ("", "No destination"),
             ("/nowhere/at/all.md", "can't be written"),
             ("~nobody-here/x.md", "home"),
         ):

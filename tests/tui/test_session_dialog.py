@@ -12,7 +12,7 @@ from qwenchat.errors import WrongUse
 from qwenchat.tui.dialogs.dialog import Complaint
 from qwenchat.tui.dialogs.session import SessionScreen
 from qwenchat.tui.dialogs.small import ConfirmScreen, TextScreen
-from qwenchat.tui.prompt_library import Prompts
+from qwenchat.tui.prompt_library import PromptLibrary
 from tests.fakes.stores import full_session
 from tests.tui.dialogs import DialogApp, StillProgram, program_in
 from tests.tui.screens import until
@@ -100,7 +100,7 @@ async def test_what_is_wrong_is_told_in_its_place(program: StillProgram, name: s
 
 
 async def test_system_prompts_are_kept_chosen_and_deleted(program: StillProgram) -> None:
-    prompts = Prompts(program.paths.config / "prompts")
+    prompts = PromptLibrary(program.paths.config / "prompts")
     prompts.save("Pirate", "Speak like a pirate.")
     app = DialogApp(SessionScreen(program, full_session()))
     async with app.run_test(size=WIDE) as pilot:
@@ -131,7 +131,7 @@ async def test_system_prompts_are_kept_chosen_and_deleted(program: StillProgram)
 
 
 def test_prompts_on_disk(tmp_path: Path) -> None:
-    prompts = Prompts(tmp_path / "prompts")
+    prompts = PromptLibrary(tmp_path / "prompts")
     assert prompts.all() == []
     prompts.save("../../evil", 'Say "hi".\n\x1b[31m')
     prompts.save("译者", "翻译。")

@@ -3,8 +3,7 @@
 import pytest
 from textual.widgets import Input
 
-from qwenchat.tui.dialogs.help import HelpScreen
-from qwenchat.tui.dialogs.small import ConfirmScreen, TextScreen
+from qwenchat.tui.dialogs.small import ConfirmScreen, HelpScreen, TextScreen
 from qwenchat.tui.dialogs.theme import ThemeScreen
 from tests.tui.dialogs import THEMES, DialogApp
 from tests.tui.screens import until
@@ -21,7 +20,7 @@ async def test_confirming(keys: list[str], answer: bool) -> None:
         await until(lambda: app.result is answer)
 
 
-@pytest.mark.parametrize("at", ["#yes", "#no", "Close"])
+@pytest.mark.parametrize("at", ["#yes", "#no", "CloseMark"])
 async def test_confirming_with_the_mouse(at: str) -> None:
     app = DialogApp(ConfirmScreen("Delete it?"))
     async with app.run_test() as pilot:

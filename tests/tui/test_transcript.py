@@ -39,7 +39,7 @@ async def test_a_session_opens_at_its_end() -> None:
     app = TranscriptApp(talk(100))
     async with app.run_test(size=SIZE) as pilot:
         await pilot.pause()
-        assert app.transcript.following
+        assert app.transcript.viewport.following
         assert any("Answer 99" in row for row in app.rows)
 
 
@@ -59,7 +59,7 @@ async def test_streaming_is_followed_until_the_reader_leaves() -> None:
         view.append("m20", Text("LAST"))
         await until(lambda: any("LAST" in row for row in app.rows))
         await pilot.press("up", "up")
-        await until(lambda: not view.following)
+        await until(lambda: not view.viewport.following)
         before = app.rows[:-1]
         view.append("m20", Text("\n\nmore" * 30))
         await until(lambda: view.messages[-1].text.count("more") == 30)
@@ -67,7 +67,7 @@ async def test_streaming_is_followed_until_the_reader_leaves() -> None:
         assert app.rows[:-1] == before
         assert "lines below · End" in app.rows[-1]
         await pilot.press("end")
-        await until(lambda: view.following)
+        await until(lambda: view.viewport.following)
         assert any("more" in row for row in app.rows)
         assert "below" not in app.rows[-1]
 
@@ -76,9 +76,9 @@ async def test_scrolling_back_to_the_end_follows_again() -> None:
     app = TranscriptApp(talk(40))
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press("pageup")
-        await until(lambda: not app.transcript.following)
+        await until(lambda: not app.transcript.viewport.following)
         await pilot.press("pagedown", "pagedown")
-        await until(lambda: app.transcript.following)
+        await until(lambda: app.transcript.viewport.following)
 
 
 async def test_estimates_are_corrected_without_moving_what_is_read() -> None:
@@ -241,7 +241,7 @@ async def test_links_and_code_are_named_by_a_click_and_not_opened() -> None:
     [
         (Status.STREAMING, None, "answering"),
         (Status.STOPPED, FinishReason.CANCELLED, "stopped by you"),
-        (Status.TRUNCATED, FinishReason.LENGTH, "limit of tokens"),
+        (Status.TRUNCATED, FinishReason.LENGTH, "token limit"),
         (Status.TRUNCATED, FinishReason.CONTEXT, "context window is full"),
         (Status.INTERRUPTED, None, "can be continued"),
         (Status.FAILED, None, "out of memory"),
@@ -263,7 +263,7 @@ async def test_stats_attachments_and_boundary_are_shown() -> None:
         app.transcript.load([asked, ended, question(2)], boundary="m2")
         await pilot.pause()
         text = "\n".join(app.rows)
-        assert "1,234 tokens · 42.2 tokens/s · first after 0.5 s" in text
+        assert "1,234 tokens · 42.2 tokens/s · first token after 0.5 s" in text
         assert "[a[b].txt] 3 bytes" in text
         assert text.index("no longer sees what is above") < text.index("Question 2")
         app.transcript.show_boundary(None)

@@ -31,7 +31,7 @@ async def test_messages_that_an_earlier_run_deleted_come_back_the_last_one_first
         await it.pilot.press("f8")
         await until(lambda: it.texts == ["A", "One.", "B", "Two."])
         await it.pilot.press("f8")
-        await until(partial(says, it, "There is nothing to take back."))
+        await until(partial(says, it, "There is nothing to undo."))
         assert " ".join(it.said).count("The message is back.") == 2
 
 
@@ -40,7 +40,7 @@ async def test_the_chat_that_an_earlier_run_trashed_last_comes_back() -> None:
         for title in ("First", "Second"):
             await it.ask(title)
             await it.do("trash")
-            await until(partial(says, it, "In the trash."))
+            await until(partial(says, it, "Moved to the trash."))
             it.app.clear_notifications()
     async with chatting() as it:
         for title in ("Second", "First"):

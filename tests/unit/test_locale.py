@@ -88,7 +88,7 @@ def test_translations_are_put_in_by_their_english() -> None:
 @pytest.mark.parametrize(("locale", "setting"), [("zh_CN.UTF-8", ""), ("C.UTF-8", "zh_CN"), ("en_US", "zh_CN")])
 def test_help_is_chinese_and_so_are_the_words_of_click(locale: str, setting: str) -> None:
     shown = qwenchat("sessions", "--help", LANG=locale, QWENCHAT_LANGUAGE=setting).stdout
-    assert "查找、阅读、命名和删除对话。" in shown
+    assert "查找、阅读、重命名和删除对话。" in shown
     assert shown.startswith("用法: qwenchat sessions")
     assert "显示帮助并退出。" in shown
 

@@ -2,26 +2,26 @@
 
 import pytest
 
-from qwenchat.tui.slash_commands import ALIASES, Command, Say, Unknown, commands, completions, parse
+from qwenchat.tui.slash_commands import ALIASES, SlashCommand, TextToSend, UnknownCommand, commands, completions, parse
 
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
     [
-        ("hello", Say("hello")),
-        ("/new", Command("new")),
-        ("/NEW", Command("new")),
-        ("/model 7b:q4_k_m", Command("model", "7b:q4_k_m")),
-        ("/bye", Command("quit")),
-        ("/clear", Command("new")),
-        ("/read a b.txt ", Command("attach", "a b.txt")),
-        ("/?", Command("help")),
-        ("//new", Say("/new")),
-        ("/etc/hosts", Say("/etc/hosts")),
-        ("/new\nmore", Say("/new\nmore")),
-        ("/ new", Say("/ new")),
-        (" /new", Say(" /new")),
-        ("/nonsense x", Unknown("nonsense")),
+        ("hello", TextToSend("hello")),
+        ("/new", SlashCommand("new")),
+        ("/NEW", SlashCommand("new")),
+        ("/model 7b:q4_k_m", SlashCommand("model", "7b:q4_k_m")),
+        ("/bye", SlashCommand("quit")),
+        ("/clear", SlashCommand("new")),
+        ("/read a b.txt ", SlashCommand("attach", "a b.txt")),
+        ("/?", SlashCommand("help")),
+        ("//new", TextToSend("/new")),
+        ("/etc/hosts", TextToSend("/etc/hosts")),
+        ("/new\nmore", TextToSend("/new\nmore")),
+        ("/ new", TextToSend("/ new")),
+        (" /new", TextToSend(" /new")),
+        ("/nonsense x", UnknownCommand("nonsense")),
     ],
 )
 def test_what_is_meant(typed: str, meant: object) -> None:

@@ -1,7 +1,7 @@
 """Where waiting questions enter the tree."""
 
 from qwenchat.chat.message import Message, Role, text_parts
-from qwenchat.chat.session import Waiting
+from qwenchat.chat.session import WaitingQuestion
 from qwenchat.chat.tree import Tree
 
 
@@ -10,8 +10,8 @@ def message(name: str, parent: str | None = None, created: int = 1) -> Message:
     return Message(id=name, session="s", parent=parent, role=role, parts=text_parts(name), created=created)
 
 
-def waiting(name: str, follows: str | None) -> Waiting:
-    return Waiting(id=name, session="s", follows=follows, text=name, created=9)
+def waiting(name: str, follows: str | None) -> WaitingQuestion:
+    return WaitingQuestion(id=name, session="s", follows=follows, text=name, created=9)
 
 
 TREE = Tree([message("q1"), message("a1", "q1", 2), message("a2", "q1", 3), message("q2", "a1", 4)])

@@ -13,9 +13,8 @@ from qwenchat.chat.message import Attachment, Message, Part, Role, Status
 from qwenchat.chat.ports import Mode, ModelInfo, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.chat.session import Session, Waiting
-from qwenchat.chat.turn import Turn as RunningTurn
-from qwenchat.chat.turn import Turns
+from qwenchat.chat.session import Session, WaitingQuestion
+from qwenchat.chat.turn import RunningTurn, Turns
 from qwenchat.errors import CannotLoad, EngineDied, Interrupted, PromptTooLong, StoreError
 from tests.fakes.scripted import ScriptedEngine
 
@@ -270,7 +269,7 @@ async def test_variants_and_continuing() -> None:
     await run(turns.ask("s", "Q"))
     question, first = turns.store.branch(turns.store.session("s").leaf)
     await run(turns.regenerate(question))
-    edited = Waiting(id="edited", session="s", follows=question.parent, text="Q2", created=turns.clock())
+    edited = WaitingQuestion(id="edited", session="s", follows=question.parent, text="Q2", created=turns.clock())
     turns.store.enqueue(edited)
     await run(turns.ask_waiting(edited))
     assert turns.store.waiting("s") == []

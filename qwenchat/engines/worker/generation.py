@@ -3,13 +3,22 @@
 import random
 import time
 from array import array
+from collections.abc import Callable
 
 from qwenchat.chat.message import FinishReason, Timings, Usage
-from qwenchat.engines.local.protocol import Done, Generate, Piece, RequestFailed, RunTimed, TimeRun, WorkerProgress
+from qwenchat.engines.local.protocol import (
+    Done,
+    Generate,
+    Piece,
+    RequestFailed,
+    RunTimed,
+    TimeRun,
+    WorkerProgress,
+    WorkerReply,
+)
 from qwenchat.engines.worker.c_api import DecodeFailed
 from qwenchat.engines.worker.detokenizer import Detokenizer
 from qwenchat.engines.worker.llama import LlamaModel
-from qwenchat.engines.worker.outbox import Outbox
 from qwenchat.engines.worker.sampler import Sampler
 
 BATCH_S = 0.03
@@ -19,8 +28,14 @@ BATCH_S = 0.03
 class GenerationJob:
     """Prefills the tokens that the KV cache lacks, then decodes the answer; `model.abort` ends it early."""
 
-    def __init__(self, model: LlamaModel, outbox: Outbox, request: Generate, prompt: "array[int]") -> None:
-        self._model, self._outbox, self._id, self._prompt = model, outbox, request.id, prompt
+    def __init__(
+        self,
+        model: LlamaModel,
+        request: Generate,
+        prompt: "array[int]",
+        report: Callable[[WorkerReply], None],
+    ) -> None:
+        self._model, self._id, self._prompt, self._report = model, request.id, prompt, report
         self._sampling = request.sampling
         self._text = Detokenizer(model.vocabulary.piece, request.sampling.stop)
         self._started = time.perf_counter()
@@ -30,7 +45,7 @@ class GenerationJob:
     def run(self) -> None:
         """Generate the answer and send Done or RequestFailed. Raises DecodeFailed."""
         if len(self._prompt) >= self._model.n_ctx or not self._prompt:
-            self._outbox.put(RequestFailed(self._id, "context", f"{len(self._prompt)} of {self._model.n_ctx}"))
+            self._report(RequestFailed(self._id, "context", f"{len(self._prompt)} of {self._model.n_ctx}"))
             return
         sampler = Sampler(self._model, self._sampling)
         try:
@@ -46,7 +61,7 @@ class GenerationJob:
         decode_s = time.perf_counter() - self._started - prefill_s
         self._send_rest()
         fresh = max(0, len(self._prompt) - cached)
-        self._outbox.put(
+        self._report(
             Done(
                 self._id,
                 reason,
@@ -64,10 +79,10 @@ class GenerationJob:
     def _prefill(self, cached: int) -> bool:
         """Decode the prompt after its first `cached` tokens; return whether all of it was decoded."""
         done = cached
-        self._outbox.put(WorkerProgress(self._id, 0, len(self._prompt) - cached, 0.0))
+        self._report(WorkerProgress(self._id, 0, len(self._prompt) - cached, 0.0))
         for done in self._model.prefill(self._prompt, cached):
             seconds = time.perf_counter() - self._started
-            self._outbox.put(WorkerProgress(self._id, done - cached, len(self._prompt) - cached, seconds))
+            self._report(WorkerProgress(self._id, done - cached, len(self._prompt) - cached, seconds))
         return done == len(self._prompt)
 
     def _decode(self, sampler: Sampler) -> tuple[FinishReason, int]:
@@ -108,7 +123,7 @@ class GenerationJob:
         self._sent = time.perf_counter()
         piece, ids = self._text.take()
         if piece or ids:
-            self._outbox.put(Piece(self._id, piece, ids, apart))
+            self._report(Piece(self._id, piece, ids, apart))
 
     def _send_rest(self) -> None:
         """Send the text that was held back."""
@@ -116,7 +131,7 @@ class GenerationJob:
         if tail:
             ids = (*ids, *self._model.vocabulary.tokenise(tail, special=False))
         if text or tail or ids:
-            self._outbox.put(Piece(self._id, text + tail, ids))
+            self._report(Piece(self._id, text + tail, ids))
 
 
 def time_run(model: LlamaModel, request: TimeRun) -> RunTimed:

@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from array import array
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
@@ -29,6 +30,7 @@ from qwenchat.engines.local.protocol import (
     Hello,
     KVTokens,
     Load,
+    Piece,
     Ready,
     RequestFailed,
     RestoreKV,
@@ -38,12 +40,63 @@ from qwenchat.engines.local.protocol import (
     TokenIds,
     WirePart,
     WorkerProgress,
+    WorkerReply,
+    frame,
 )
 from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadFailed, bindings, devices
 from qwenchat.engines.worker.generation import BATCH_S, GenerationJob, time_run
 from qwenchat.engines.worker.llama import LlamaModel
-from qwenchat.engines.worker.outbox import Outbox
 from qwenchat.engines.worker.sampler import SchemaRefused
+
+
+class ReplyWriter:
+    """Sends replies to the parent from a thread of its own: the computing thread never waits, and memory stays bounded.
+
+    While the pipe is full, pieces of the same answer are joined and newer progress replaces older, so that at most one
+    answer waits, however slowly the parent reads. When the pipe breaks, the process ends.
+    """
+
+    def __init__(self, pipe: BinaryIO) -> None:
+        self._pipe = pipe
+        self._waiting: deque[WorkerReply] = deque()
+        self._filled = threading.Condition()
+        threading.Thread(target=self._write, daemon=True).start()
+
+    def put(self, message: WorkerReply) -> None:
+        """Queue a message; never blocks."""
+        with self._filled:
+            last = self._waiting[-1] if self._waiting else None
+            if isinstance(last, WorkerProgress) and isinstance(message, WorkerProgress) and last.id == message.id:
+                self._waiting[-1] = message
+            else:
+                self._waiting.append(message)
+            self._filled.notify()
+
+    def _take(self) -> WorkerReply:
+        """Wait for a message and return it; consecutive pieces of the same answer are joined."""
+        with self._filled:
+            while not self._waiting:
+                self._filled.wait()
+            first = self._waiting.popleft()
+            if not isinstance(first, Piece) or first.apart:
+                return first
+            texts, ids = [first.text], [*first.ids]
+            while self._waiting and isinstance(piece := self._waiting[0], Piece):
+                if piece.id != first.id or piece.apart:
+                    break
+                texts.append(piece.text)
+                ids += piece.ids
+                self._waiting.popleft()
+        return Piece(first.id, "".join(texts), tuple(ids))
+
+    def _write(self) -> None:
+        while True:
+            data = memoryview(frame(self._take()))
+            try:
+                while data:
+                    data = data[self._pipe.write(data) :]
+            except OSError:
+                os._exit(0)
 
 
 class Worker:
@@ -52,7 +105,7 @@ class Worker:
     def __init__(self, c: Any, requests: BinaryIO, replies: BinaryIO) -> None:
         self._c = c
         self._requests = requests
-        self._outbox = Outbox(replies)
+        self._replies = ReplyWriter(replies)
         self._abort = Abort()
         self._running = threading.Lock()
         self._current = self._cancelled = 0
@@ -64,7 +117,7 @@ class Worker:
     def run(self) -> None:
         """Serve requests until the parent closes the pipe."""
         offload = bool(self._c.llama_supports_gpu_offload())
-        self._outbox.put(Hello(_version(), self._c.llama_print_system_info().decode(), devices(self._c), offload))
+        self._replies.put(Hello(_version(), self._c.llama_print_system_info().decode(), devices(self._c), offload))
         threading.Thread(target=self._read, daemon=True).start()
         threading.Thread(target=self._count, daemon=True).start()
         while True:
@@ -98,19 +151,20 @@ class Worker:
             if isinstance(request, Load):
                 self._load(request)
             elif isinstance(request, Generate):
-                GenerationJob(self._ready(), self._outbox, request, self._prompt(request.parts)).run()
+                prompt = self._prompt(request.parts)
+                GenerationJob(self._ready(), request, prompt, self._replies.put).run()
             elif isinstance(request, SaveKV):
-                self._outbox.put(KVTokens(request.id, self._ready().save(request.path)))
+                self._replies.put(KVTokens(request.id, self._ready().save(request.path)))
             elif isinstance(request, RestoreKV):
-                self._outbox.put(KVTokens(request.id, self._ready().restore(request.path)))
+                self._replies.put(KVTokens(request.id, self._ready().restore(request.path)))
             elif isinstance(request, TimeRun):
-                self._outbox.put(time_run(self._ready(), request))
+                self._replies.put(time_run(self._ready(), request))
         except LoadFailed as error:
-            self._outbox.put(RequestFailed(request.id, "load", str(error)))
+            self._replies.put(RequestFailed(request.id, "load", str(error)))
         except SchemaRefused as error:
-            self._outbox.put(RequestFailed(request.id, "schema", str(error)))
+            self._replies.put(RequestFailed(request.id, "schema", str(error)))
         except DecodeFailed as error:
-            self._outbox.put(RequestFailed(request.id, "decode", str(error)))
+            self._replies.put(RequestFailed(request.id, "decode", str(error)))
 
     def _ready(self) -> LlamaModel:
         if self._model is None:
@@ -126,13 +180,13 @@ class Worker:
             now = time.perf_counter()
             if now - last > BATCH_S:
                 last = now
-                self._outbox.put(WorkerProgress(request.id, fraction, 1.0, now - started))
+                self._replies.put(WorkerProgress(request.id, fraction, 1.0, now - started))
 
         model = LlamaModel(self._c, request.plan, self._abort, progress)
         markers = [model.vocabulary.tokenise(text, special=True) for text in ("<|im_start|>", "<|im_end|>")]
         vocab = model.vocabulary.pointer
         self._model = model
-        self._outbox.put(
+        self._replies.put(
             Ready(
                 request.id,
                 n_ctx=model.n_ctx,
@@ -153,11 +207,11 @@ class Worker:
             try:
                 tokens = {part: self._tokenise(part) for parts in request.prompts for part in parts}
             except (DecodeFailed, LoadFailed) as error:
-                self._outbox.put(RequestFailed(request.id, "decode", str(error)))
+                self._replies.put(RequestFailed(request.id, "decode", str(error)))
                 continue
             self._tokens = tokens
             counts = [sum(len(tokens[part]) for part in parts) for parts in request.prompts]
-            self._outbox.put(Counted(request.id, counts))
+            self._replies.put(Counted(request.id, counts))
 
     def _tokenise(self, part: WirePart) -> "array[int]":
         """Return a part's tokens, those of the last `Count` if it contained the part."""

@@ -5,11 +5,11 @@ Words that could not be sent return to the prompt. What is answered is shown by 
 
 from qwenchat.chat.message import Attachment, Message
 from qwenchat.errors import QwenchatError
-from qwenchat.tui import editor
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.drafts import DraftController
 from qwenchat.tui.controllers.session_actions import SessionActions
 from qwenchat.tui.dialogs import open as dialogs
+from qwenchat.tui.external_tools import edit_text
 
 
 class AskController:
@@ -47,7 +47,7 @@ class AskController:
         command = program.environ.get("VISUAL") or program.environ.get("EDITOR") or ""
         private = self._open.view.private
         try:
-            self._prompt.write(editor.edited(self._prompt.text, command, self._prompt.app.suspend, private=private))
+            self._prompt.write(edit_text(self._prompt.text, command, self._prompt.app.suspend, private=private))
         except QwenchatError as error:
             self._context.notify_error(error)
 

@@ -7,7 +7,7 @@ from qwenchat.i18n import _, labelled
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.dialogs import open as dialogs
-from qwenchat.tui.widgets.header import Header
+from qwenchat.tui.widgets.header import ChatHeader
 
 if TYPE_CHECKING:
     from qwenchat.runtime.downloads import Download
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class DownloadController:
     """Reports what goes on in the background, whatever dialog is open."""
 
-    def __init__(self, context: ChatContext, *, header: Header) -> None:
+    def __init__(self, context: ChatContext, *, header: ChatHeader) -> None:
         self._context, self._header = context, header
 
     def open_list(self) -> None:
@@ -29,7 +29,7 @@ class DownloadController:
 
         self._header.downloading = self._context.downloads.summary()
         if download.state is DownloadState.DONE:
-            words = _("{model} is here. Ctrl+O or /model {model} takes it.")
+            words = _("{model} is downloaded. Use it with Ctrl+O or /model {model}.")
             self._context.notify(words.format(model=clean_line(download.reference)))
         elif download.state is DownloadState.FAILED:
             why, hint = _("The download failed."), _("/downloads shows it; resume it there.")

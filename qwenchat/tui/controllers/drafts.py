@@ -31,7 +31,7 @@ class DraftController:
         """By session, files that wait in the prompts of those that are not open."""
         self._timer: Timer | None = None
         self._refused: str | None = None
-        """Words that could not be saved, as the user was told who wanted to leave."""
+        """Words that could not be saved, of which the user has been notified on leaving."""
         self._open.listen(self._follow)
 
     @property

@@ -8,11 +8,11 @@ from qwenchat.errors import FileError
 from qwenchat.i18n import _
 from qwenchat.paths import expand_home
 from qwenchat.text.safe import clean, safe_name
-from qwenchat.tui import clipboard
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.drafts import DraftController
 from qwenchat.tui.controllers.undo import UndoController
 from qwenchat.tui.dialogs import open as dialogs
+from qwenchat.tui.external_tools import copy_with_tool
 
 
 class MessageActions:
@@ -34,7 +34,7 @@ class MessageActions:
         """Answer the selected question, or that of the selected answer, once more."""
         question = self._question()
         if question and self._context.chats.is_waiting(question):
-            self._context.notify(_("This question waits for its answer already."))
+            self._context.notify(_("This question is already waiting for its answer."))
         elif question:
             self._context.chats.regenerate(question)
 
@@ -82,7 +82,7 @@ class MessageActions:
         if not (message := self._transcript.selected):
             self._context.notify(_("Select a message first: F6, then the arrow keys with Alt."))
         elif self._open.view.private:
-            self._context.notify(_("A private chat keeps nothing: leave it, and all of it is gone."))
+            self._context.notify(_("Private chats are not saved: leave this one and all of it is gone."))
         elif self._open.view.answering:
             self._context.notify(_("Stop the answer first (Esc)."))
         else:
@@ -92,7 +92,7 @@ class MessageActions:
         await asyncio.to_thread(self._context.program.store.trash.remove_message, message.id)
         self._undo.add_message(message.session, message.id)
         await self._open.reload()
-        self._context.notify(_("Deleted. F8 takes it back."))
+        self._context.notify(_("Deleted. F8 undoes it."))
 
     # Copies
 
@@ -144,7 +144,7 @@ class MessageActions:
         self._context.run(self._copy_with_tool(text), "copy")
 
     async def _copy_with_tool(self, text: str) -> None:
-        tool = await clipboard.put(text, self._context.program.environ)
+        tool = await copy_with_tool(text, self._context.program.environ)
         if tool:
             words = _("Copied {count:,} characters ({tool}, and through the terminal).")
         else:

@@ -122,9 +122,9 @@ class SessionActions:
         session = await self._context.chats.sessions.labels(session_id)
         if title := await self._context.chats.title(session.id):
             await self._label(session, title=title)
-            self._context.notify(_("The title now: {title}").format(title=title))
+            self._context.notify(_("New title: {title}").format(title=title))
         else:
-            self._context.notify(_("Nothing was asked in this chat yet."))
+            self._context.notify(_("Nothing has been asked in this chat yet."))
 
     def tag(self) -> None:
         """Change a chat's tags."""
@@ -138,7 +138,7 @@ class SessionActions:
                 tags = tuple(dict.fromkeys(words.replace(",", " ").replace("#", " ").split()))
                 self._context.run(self._label(session, tags=tags))
 
-        self._context.ask(dialogs.line(_("Tags, with spaces between"), " ".join(session.tags)), tagged)
+        self._context.ask(dialogs.line(_("Tags, separated by spaces"), " ".join(session.tags)), tagged)
 
     def pin(self) -> None:
         """Pin a chat, or unpin it."""
@@ -183,7 +183,7 @@ class SessionActions:
         if session_id == self._open.id:
             await self._navigation.open(chats.sessions.new(session.model).id)
         self._sidebar.reload()
-        self._context.notify(_("In the trash. F8 takes it back."))
+        self._context.notify(_("Moved to the trash. F8 undoes it."))
 
     def export_open(self) -> None:
         """Export the open chat."""

@@ -45,7 +45,7 @@ class UndoController:
         async with self._one_at_a_time:
             deletion = self._deletions.pop() if self._deletions else await self._earlier()
             if deletion is None:
-                self._context.notify(_("There is nothing to take back."))
+                self._context.notify(_("There is nothing to undo."))
                 return
             try:
                 await deletion.restore()

@@ -1,4 +1,4 @@
-"""What all dialogs share: a frame that scrolls where the terminal is small, a heading, Esc, errors in their place.
+"""What all dialogs share: a frame that scrolls in small terminals, a heading, Esc, errors beside their cause.
 
 A dialog answers with its result and changes nothing behind it. Strings are made when it opens, in the language of
 that moment.
@@ -26,7 +26,7 @@ _WIDTHS = [(0, "-narrow"), (64, "-wide")]
 _HEIGHTS = [(0, "-short"), (16, "-tall")]
 
 
-class Close(Static):
+class CloseMark(Static):
     """The mark that closes a dialog with the mouse."""
 
 
@@ -39,18 +39,18 @@ class Complaint(Static):
 
     @property
     def text(self) -> str:
-        """What is said, empty for nothing."""
+        """The words shown, empty for none."""
         return str(self.content) if self.display else ""
 
     def show(self, error: QwenchatError | str | None) -> None:
-        """Show an error with what to do about it, or a sentence; None or nothing takes it away."""
-        said = f"{error.message} {error.hint}" if isinstance(error, QwenchatError) else error or ""
-        self.display = bool(said)
-        self.update("✗ " + clean_line(said, 600))
+        """Show an error with its hint, or a sentence; None or an empty one hides it."""
+        words = f"{error.message} {error.hint}" if isinstance(error, QwenchatError) else error or ""
+        self.display = bool(words)
+        self.update("✗ " + clean_line(words, 600))
 
 
 class Dialog(ModalScreen[Result], EndsItsWork):
-    """A frame in the middle of the screen; `heading` and `body` say what is in it."""
+    """A frame in the middle of the screen; subclasses give its `heading` and `body`."""
 
     CSS_PATH: ClassVar[CSSPathType | None] = "dialog.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "close", show=False)]
@@ -61,7 +61,7 @@ class Dialog(ModalScreen[Result], EndsItsWork):
         with VerticalScroll(classes="frame", can_focus=False):
             with Horizontal(classes="head"):
                 yield plain(self.heading(), classes="heading")
-                yield Close(_("Esc ✕"), markup=False)
+                yield CloseMark(_("Esc ✕"), markup=False)
             yield from self.body()
 
     def heading(self) -> str:
@@ -78,11 +78,11 @@ class Dialog(ModalScreen[Result], EndsItsWork):
 
     def answer(self, result: Result | None) -> None:
         """Close with a result."""
-        _closing = self.dismiss(result)  # whoever waits for the end of it waits elsewhere
+        _closing = self.dismiss(result)  # `ChatContext.ask` and `push_screen_wait` wait for its end
 
     @on(events.Click)
-    def _leave(self, event: events.Click) -> None:
-        if event.widget is self or isinstance(event.widget, Close):
+    def _close_on_click(self, event: events.Click) -> None:
+        if event.widget is self or isinstance(event.widget, CloseMark):
             self.action_close()
 
 

@@ -20,7 +20,7 @@ from qwenchat.tui.dialogs.small import ConfirmScreen
 from qwenchat.tui.textual_private import EndsItsWork
 
 _NAME = 18
-"""Cells of a name; what is longer is cut, and told whole when it is asked about."""
+"""Cells of a name; a longer one is cut here and shown whole when the user is asked about it."""
 _BAR = 16
 
 
@@ -43,7 +43,7 @@ class DownloadRow(Horizontal):
         self.show(self.download)
 
     def show(self, download: Download) -> None:
-        """Show how it stands now."""
+        """Show its state."""
         self.download = download
         self.query_one(".bar", Static).update(_bar(download))
         self.query_one(".state", Static).update(clean_line(state_text(download), 300))
@@ -53,10 +53,10 @@ class DownloadRow(Horizontal):
 
 
 class DownloadList(Vertical, EndsItsWork):
-    """All downloads, kept up to date; no room is taken while there are none."""
+    """All downloads, up to date; it takes no room while there are none."""
 
     class Changed(Message):
-        """A download stands otherwise than before."""
+        """The state of a download changed."""
 
         def __init__(self, download: Download) -> None:
             super().__init__()
@@ -65,21 +65,21 @@ class DownloadList(Vertical, EndsItsWork):
     def __init__(self, downloads: BackgroundDownloads) -> None:
         super().__init__()
         self._downloads = downloads
-        self._leave: Callable[[], None] | None = None
+        self._stop_listening: Callable[[], None] | None = None
 
     async def on_mount(self) -> None:
         """Show what is under way and listen."""
-        self._leave = self._downloads.listen(lambda download: self.post_message(self.Changed(download)))
+        self._stop_listening = self._downloads.listen(lambda download: self.post_message(self.Changed(download)))
         for download in self._downloads.all():
             await self._show(download)
 
     def on_unmount(self) -> None:
-        """Hear no more."""
-        if self._leave:
-            self._leave()
+        """Listen no more."""
+        if self._stop_listening:
+            self._stop_listening()
 
     @on(Changed)
-    async def _changed(self, event: Changed) -> None:
+    async def _show_change(self, event: Changed) -> None:
         await self._show(event.download)
 
     async def _show(self, download: Download) -> None:
@@ -93,7 +93,7 @@ class DownloadList(Vertical, EndsItsWork):
             await self.mount(DownloadRow(download))
 
     @on(Button.Pressed, "#turn")
-    def _turn(self, event: Button.Pressed) -> None:
+    def _pause_or_resume(self, event: Button.Pressed) -> None:
         event.stop()
         download = _row_of(event.button).download
         if download.state is DownloadState.RUNNING:
@@ -106,9 +106,9 @@ class DownloadList(Vertical, EndsItsWork):
     async def _cancel(self, event: Button.Pressed) -> None:
         event.stop()
         reference = _row_of(event.button).download.reference
-        question = _("Give up the download of {model}?").format(model=clean_line(reference))
-        hint = _("What has arrived is deleted. To keep it and go on later, pause instead.")
-        if await self.app.push_screen_wait(ConfirmScreen(question, hint, _("Give up"))):
+        question = _("Cancel the download of {model}?").format(model=clean_line(reference))
+        hint = _("What has been downloaded is deleted. To continue later, pause instead.")
+        if await self.app.push_screen_wait(ConfirmScreen(question, hint, _("Cancel the download"))):
             self._downloads.cancel(reference)
 
 

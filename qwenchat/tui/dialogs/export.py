@@ -28,7 +28,7 @@ _PREVIEW_CHARACTERS = 8_000
 
 
 class ExportScreen(Dialog[None]):
-    """Exports sessions, given by their ids; says how many files were made with a notice."""
+    """Exports sessions, given by their ids; a notification says how many files were written."""
 
     CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "export.tcss"]
 
@@ -37,12 +37,10 @@ class ExportScreen(Dialog[None]):
         self._program, self._ids = program, tuple(session_ids)
         self._sessions: list[Session] = []
         self._suggested = ""
-        """The place that was filled in, to be changed with the format unless the person wrote another."""
+        """The path that was filled in, which changes with the format unless the user typed another."""
 
     def heading(self) -> str:
-        return ngettext("Export {count} session", "Export {count} sessions", len(self._ids)).format(
-            count=len(self._ids)
-        )
+        return ngettext("Export {count} chat", "Export {count} chats", len(self._ids)).format(count=len(self._ids))
 
     def body(self) -> ComposeResult:
         words = {
@@ -62,7 +60,7 @@ class ExportScreen(Dialog[None]):
         yield Input(suggester=PathSuggester())
         yield Complaint()
         yield buttons([button(_("Export"), "write", main=True), button(_("Close"), "close")])
-        yield plain(_("It begins like this"), classes="label")
+        yield plain(_("Preview"), classes="label")
         yield plain("", id="preview")
 
     def on_mount(self) -> None:
@@ -115,23 +113,23 @@ class ExportScreen(Dialog[None]):
         complaint.show(None)
         try:
             if not place:
-                raise WrongUse(_("There is no place to write to."), _("Give a file, a folder or a .zip."))
+                raise WrongUse(_("No destination is given."), _("Give a file, a folder or a .zip."))
             expanded = _expanded(place)
             force = await self._may_replace(expanded)
             made = await asyncio.to_thread(export_destination.write, self._export, expanded, _nowhere, force)
         except QwenchatError as error:
             complaint.show(error)
             return
-        told = ngettext("{count} file written: {first}", "{count} files written: {first}, …", len(made))
+        words = ngettext("{count} file written: {first}", "{count} files written: {first}, …", len(made))
         first = clean(str(made[0])) if made else expanded
-        self.app.notify(told.format(count=len(made), first=first), markup=False)
+        self.app.notify(words.format(count=len(made), first=first), markup=False)
         self.answer(None)
 
     async def _may_replace(self, place: str) -> bool:
         """Ask before a file is replaced; False leaves it to the export to refuse."""
         if not await asyncio.to_thread(_is_file, place):
             return False
-        question = _("{path} is there already.").format(path=place)
+        question = _("{path} already exists.").format(path=place)
         asking = ConfirmScreen(clean(question), yes=_("Replace it"))
         return await self.app.push_screen_wait(asking)
 

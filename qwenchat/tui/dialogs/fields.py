@@ -1,12 +1,4 @@
-"""A field that filters the list beside it: typing narrows it, arrows move in it, Enter takes what is highlighted.
-
-In a `CarefulList` a click only highlights, for lists whose lines do more than a stray click should; a double click
-takes the line.
-
-Columns in a list of lines, for terminals of any width: the last columns go first, wide characters count double.
-
-Completes paths while they are typed; the right arrow takes what is suggested.
-"""
+"""What dialogs with lists and paths share: a filter above a list, aligned columns, suggestions of paths."""
 
 import asyncio
 from collections.abc import Sequence
@@ -39,7 +31,7 @@ def aligned(rows: Sequence[Sequence[str]], width: int) -> list[str]:
 
 
 class Filter(Input):
-    """Stands in one container with its OptionList."""
+    """Filters the OptionList in the same container: arrows move in it, Enter chooses the highlighted line."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(key, f"move('{move}')", show=False)
@@ -59,7 +51,7 @@ class Filter(Input):
 
 
 class CarefulList(OptionList):
-    """A list in which looking at a line with the mouse starts nothing."""
+    """A list in which a click only highlights; a double click chooses. For lines that start something large."""
 
     def on_click(self, event: events.Click) -> None:
         """Highlight the line under the pointer; a double click takes it."""

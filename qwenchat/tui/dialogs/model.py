@@ -1,7 +1,6 @@
-"""Picks a model: what is on this machine, what can be downloaded, how well each fits.
+"""The two dialogs that choose a model, and the list of models that both show: filter, details, licence, download.
 
-The list of models with everything that goes with it: filter, details, licence, download. Both dialogs that choose
-a model show it; it tells what was chosen and closes nothing.
+The list posts what was chosen; the dialogs answer with it. Nothing here loads a model.
 """
 
 import asyncio
@@ -124,11 +123,11 @@ class ModelList(Vertical, EndsItsWork):
             Option(line) if choice else Option(Content.styled(line, "bold"), disabled=True)
             for line, choice in zip(lines, self._shown, strict=True)
         )
-        listed.highlighted = self._place()
+        listed.highlighted = self._first_highlight()
         if not self._shown:
             self._describe(None)
 
-    def _place(self) -> int | None:
+    def _first_highlight(self) -> int | None:
         lines = [at for at, choice in enumerate(self._shown) if choice]
         wanted = [at for at in lines if (choice := self._shown[at]) and choice.answers_to(self._wanted)]
         return next(iter(wanted or lines), None)
@@ -170,7 +169,7 @@ class ModelList(Vertical, EndsItsWork):
         self._show()
 
     @on(OptionList.OptionHighlighted)
-    def _about(self) -> None:
+    def _describe_highlighted(self) -> None:
         self._describe(self.highlighted)
 
     def _describe(self, choice: ModelChoice | None) -> None:
@@ -178,7 +177,7 @@ class ModelList(Vertical, EndsItsWork):
             self.query_one(Complaint).show(None)
         self._described = choice
         details = self.query_one(".details", Static)
-        details.update("\n".join(choice.details()) if choice else _("Nothing here is called that."))
+        details.update("\n".join(choice.details()) if choice else _("No model matches."))
         do = self.query_one("#do", Button)
         do.display = choice is not None and not choice.problem
         if choice is not None:
@@ -191,13 +190,13 @@ class ModelList(Vertical, EndsItsWork):
         if download and download.state is DownloadState.RUNNING:
             return _("Downloading…")
         if download:
-            return _("Carry the download on")
+            return _("Continue the download")
         size = f" ({human_size(choice.size)})" if choice.size else ""
         return _("Download {model}").format(model=choice.name) + size
 
     @on(OptionList.OptionSelected)
     @on(Button.Pressed, "#do")
-    async def _do(self) -> None:
+    async def _use_or_download(self) -> None:
         choice = self.highlighted
         if choice is None:
             return
@@ -212,7 +211,7 @@ class ModelList(Vertical, EndsItsWork):
 
     @on(Button.Pressed, "#file")
     @work(exclusive=True, group="file")
-    async def _file(self) -> None:
+    async def _ask_for_file(self) -> None:
         start = str(_absolute("~")) + "/"
         asking = TextScreen(_("The path of a .gguf file"), start, PathSuggester(".gguf"))
         if path := await self.app.push_screen_wait(asking):
@@ -233,13 +232,13 @@ class ModelList(Vertical, EndsItsWork):
 
     @work(exclusive=True, group="agreement")
     async def _ask_and_download(self, choice: ModelChoice) -> None:
-        """Download a model once the person has agreed to what has to be agreed to."""
-        asking = self._doubt(choice)
+        """Download a model, after the user has accepted what must be accepted."""
+        asking = self._objection(choice)
         if asking is None or await self.app.push_screen_wait(asking):
             self._downloads.start(choice.reference)
 
-    def _doubt(self, choice: ModelChoice) -> ConfirmScreen | None:
-        """Return what a person has to agree to before a download."""
+    def _objection(self, choice: ModelChoice) -> ConfirmScreen | None:
+        """Return the dialog that the user must accept before a download, None where there is none."""
         if choice.must_accept and choice.published:
             model = choice.published.model
             terms = _("{model} comes under the {licence} licence, which has terms of its own.")
@@ -251,7 +250,7 @@ class ModelList(Vertical, EndsItsWork):
         return None
 
     @on(DownloadList.Changed)
-    def _progress(self, event: DownloadList.Changed) -> None:
+    def _follow_download(self, event: DownloadList.Changed) -> None:
         download = event.download
         if download.state is DownloadState.FAILED:
             self.query_one(Complaint).show(download.error or _("The download failed."))
@@ -283,5 +282,39 @@ class ModelScreen(Dialog[str | None]):
         yield ModelList(self._program, self._downloads, self._current)
 
     @on(ModelList.Chosen)
-    def _take(self, event: ModelList.Chosen) -> None:
+    def _answer_choice(self, event: ModelList.Chosen) -> None:
+        self.answer(event.reference)
+
+
+class WelcomeScreen(Dialog[str | None]):
+    """Gives the reference of the model to begin with, or None."""
+
+    CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "model.tcss"]
+
+    def __init__(self, program: Program, downloads: BackgroundDownloads) -> None:
+        super().__init__()
+        self._program, self._downloads = program, downloads
+
+    def heading(self) -> str:
+        return _("Welcome to qwenchat")
+
+    def body(self) -> ComposeResult:
+        yield plain(_("Chat with Qwen2 models on this machine: download a model once, then nothing leaves it."))
+        yield plain(_("Choose one; ★ suits this machine best."))
+        yield plain("", classes="muted", id="machine")
+        yield ModelList(self._program, self._downloads, every=False)
+
+    @on(ModelList.Surveyed)
+    def _show_machine(self, event: ModelList.Surveyed) -> None:
+        has = event.found.resources
+        words = _("Free here: {ram} of memory, {disk} on the disk.")
+        if has.gpu_available:
+            words = _("Free here: {ram} of memory, {gpu} on accelerators, {disk} on the disk.")
+        sizes = {"ram": has.ram_available, "gpu": has.gpu_available, "disk": has.disk_free}
+        free = words.format(**{name: human_size(size) for name, size in sizes.items()})
+        estimate = _("~ marks an estimate.")
+        self.query_one("#machine", Static).update(f"{free} {estimate}")
+
+    @on(ModelList.Chosen)
+    def _answer_choice(self, event: ModelList.Chosen) -> None:
         self.answer(event.reference)

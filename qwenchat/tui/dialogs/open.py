@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def welcome(program: Program, downloads: "BackgroundDownloads") -> ModalScreen[str | None]:
     """Return the screen of the first run; it gives a model reference."""
-    from qwenchat.tui.dialogs.welcome import WelcomeScreen
+    from qwenchat.tui.dialogs.model import WelcomeScreen
 
     return WelcomeScreen(program, downloads)
 
@@ -67,7 +67,7 @@ def themes(titles: Mapping[str, str]) -> ModalScreen[str | None]:
 
 def help_for(actions: Sequence[Action], keymap: Mapping[str, str], commands: Mapping[str, str]) -> ModalScreen[None]:
     """Return the help: every action with the key it has now, and every slash command."""
-    from qwenchat.tui.dialogs.help import HelpScreen
+    from qwenchat.tui.dialogs.small import HelpScreen
 
     groups = {Where.ANYWHERE: _("Anywhere"), Where.MESSAGE: _("On a message"), Where.LIST: _("In the list of chats")}
     rows = [

@@ -24,29 +24,29 @@ from qwenchat.text.safe import clean, clean_line
 from qwenchat.tui.dialogs.dialog import Complaint, Dialog, button, buttons, plain
 from qwenchat.tui.dialogs.small import ConfirmScreen, TextScreen
 from qwenchat.tui.parameters import CONTEXT, parse_number
-from qwenchat.tui.prompt_library import NamedPrompt, Prompts
+from qwenchat.tui.prompt_library import NamedPrompt, PromptLibrary
 
 _CHECKED = (*(each.name for each in PARAMETERS), "model", CONTEXT)
 
 
 class SessionScreen(Dialog[Session | None]):
-    """Gives the session with what was changed, or None. It keeps nothing itself but the library of prompts."""
+    """Gives the session with what was changed, or None. It saves nothing itself but prompts of the library."""
 
     CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "session.tcss"]
 
     def __init__(self, program: Program, session: Session) -> None:
         super().__init__()
         self._program, self._session = program, session
-        self._prompts = Prompts(program.paths.config / "prompts")
+        self._prompts = PromptLibrary(program.paths.config / "prompts")
         self._listed: list[NamedPrompt] = []
 
     def heading(self) -> str:
-        return _("Session")
+        return _("Chat settings")
 
     def body(self) -> ComposeResult:
         session = self._session
-        yield from _field(_("Title"), "title", clean_line(session.title), _("the first question gives it"))
-        yield from _field(_("Tags"), "tags", ", ".join(map(clean_line, session.tags)), _("with commas between"))
+        yield from _field(_("Title"), "title", clean_line(session.title), _("from the first question"))
+        yield from _field(_("Tags"), "tags", ", ".join(map(clean_line, session.tags)), _("separated by commas"))
         yield from _field(_("Model"), "model", clean_line(session.model), self._program.settings.model.default)
         yield Complaint("about-model")
         usual = self._program.settings.model.context
@@ -55,12 +55,12 @@ class SessionScreen(Dialog[Session | None]):
         yield Complaint("about-context")
         yield plain(_("System prompt"), classes="label")
         yield TextArea(clean(session.system), id="system", placeholder=_("empty: Qwen2's own"))
-        yield plain(_("The library of prompts; Enter takes one"), classes="label", id="library")
+        yield plain(_("Prompt library; Enter uses a prompt"), classes="label", id="library")
         yield OptionList(id="prompts", markup=False)
         keep, delete = button(_("Save as…"), "save"), button(_("Delete from the library"), "delete")
         yield buttons([keep, delete])
         yield Complaint("about-prompts")
-        yield plain(_("Sampling; what is empty follows the settings and the model"), classes="label")
+        yield plain(_("Sampling; empty fields follow the settings and the model"), classes="label")
         for each in PARAMETERS:
             value = getattr(session.sampling, each.name)
             default = getattr(self._program.sampling, each.name)
@@ -68,9 +68,9 @@ class SessionScreen(Dialog[Session | None]):
                 yield plain(each.label, classes="name")
                 yield Input("" if value is None else f"{value}", _shown(default), id=each.name)
             yield Complaint(f"about-{each.name}")
-        yield plain(_("Stop strings, one a line; \\n is a line's end"), classes="label")
+        yield plain(_("Stop strings, one per line; \\n stands for a line break"), classes="label")
         yield TextArea("\n".join(map(_escaped, session.sampling.stop)), id="stop")
-        yield buttons([button(_("Keep"), "keep", main=True), button(_("Cancel"), "cancel")])
+        yield buttons([button(_("Save"), "keep", main=True), button(_("Cancel"), "cancel")])
 
     def on_mount(self) -> None:
         """Begin at the title; the library is read off the loop."""
@@ -130,7 +130,7 @@ class SessionScreen(Dialog[Session | None]):
 
     @on(Button.Pressed, "#keep")
     @on(Input.Submitted)
-    def _keep(self) -> None:
+    def _save(self) -> None:
         values: dict[str, Any] = {}
         for name in _CHECKED:
             value, wrong = self._value(name)
@@ -158,7 +158,7 @@ class SessionScreen(Dialog[Session | None]):
         self.action_close()
 
     def _value(self, name: str) -> tuple[object, bool]:
-        """Return what a field says and whether that is wrong, which it tells below the field."""
+        """Return a field's value and whether it is wrong; what is wrong is shown below the field."""
         text = self.query_one(f"#{name}", Input).value.strip()
         complaint = self.query_one(f"#about-{name}", Complaint)
         try:

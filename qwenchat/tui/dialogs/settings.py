@@ -1,6 +1,6 @@
 """All settings, made from their types: one row each, edited by type, with what the environment overrides marked.
 
-A change is written at once; one that would not be valid is told below its row and not written.
+A change is written at once; an invalid one is not written, and its row says why.
 """
 
 import asyncio
@@ -37,8 +37,8 @@ class SettingRow(Vertical):
             yield self._editor()
         yield plain(_(config.description(self.key)), classes="muted")
         if self._override is not None:
-            told = _("! The environment overrides it: {variable}={value}")
-            yield plain(told.format(variable=config.variable(self.key), value=clean_line(self._override)))
+            words = _("! The environment overrides it: {variable}={value}")
+            yield plain(words.format(variable=config.variable(self.key), value=clean_line(self._override)))
         yield Complaint()
 
     def _editor(self) -> Widget:
@@ -49,7 +49,7 @@ class SettingRow(Vertical):
 
 
 class SettingsScreen(Dialog[bool]):
-    """Gives whether anything was changed in the settings file."""
+    """Answers whether anything was changed in the settings file."""
 
     CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "settings.tcss"]
 
@@ -64,7 +64,7 @@ class SettingsScreen(Dialog[bool]):
         return _("Settings")
 
     def body(self) -> ComposeResult:
-        yield plain(_("A change is kept with Enter, or when you leave its field."), classes="muted")
+        yield plain(_("A change is saved with Enter or when you leave its field."), classes="muted")
         yield Complaint("about-file")
 
     def on_mount(self) -> None:
@@ -91,15 +91,15 @@ class SettingsScreen(Dialog[bool]):
 
     @on(Input.Submitted)
     @on(Input.Blurred)
-    def _typed(self, event: Input.Submitted | Input.Blurred) -> None:
-        self._keep(_row_of(event.input), event.value.strip())
+    def _save_typed(self, event: Input.Submitted | Input.Blurred) -> None:
+        self._save(_row_of(event.input), event.value.strip())
 
     @on(Select.Changed)
-    def _chosen(self, event: Select.Changed) -> None:
-        self._keep(_row_of(event.select), str(event.value))
+    def _save_chosen(self, event: Select.Changed) -> None:
+        self._save(_row_of(event.select), str(event.value))
 
-    @work(group="keep")
-    async def _keep(self, row: SettingRow, value: str) -> None:
+    @work(group="save")
+    async def _save(self, row: SettingRow, value: str) -> None:
         complaint = row.query_one(Complaint)
         if value == row.saved:
             complaint.show(None)
@@ -114,14 +114,14 @@ class SettingsScreen(Dialog[bool]):
         row.saved, self._changed = value, True
 
     def action_close(self) -> None:
-        """Keep what is being typed, then say whether anything was changed."""
+        """Save what is being typed, then answer whether anything was changed."""
         self._finish()
 
     @work(exclusive=True, group="finish")
     async def _finish(self) -> None:
         if isinstance(self.focused, Input):
-            self._keep(_row_of(self.focused), self.focused.value.strip())
-        for busy in [worker for worker in self.workers if worker.group in ("open", "keep")]:
+            self._save(_row_of(self.focused), self.focused.value.strip())
+        for busy in [worker for worker in self.workers if worker.group in ("open", "save")]:
             await busy.wait()  # Textual's Select can't be taken away while it is still being put in
         self.answer(self._changed)
 
@@ -131,7 +131,7 @@ def _row_of(widget: Widget) -> SettingRow:
 
 
 def _text(value: object) -> str:
-    """Return a setting as a person types it."""
+    """Return a setting as a user types it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):

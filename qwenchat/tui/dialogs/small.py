@@ -1,16 +1,19 @@
-"""Asks before something that can't be undone.
+"""Small dialogs: a question before something that can't be undone, a line of text, the keys that work."""
 
-Asks for a line of text: a title, words to find, a name.
-"""
+from collections.abc import Sequence
 
+from rich.cells import cell_len
 from textual import on
 from textual.app import ComposeResult
+from textual.content import Content
 from textual.suggester import Suggester
-from textual.widgets import Button, Input
+from textual.widgets import Button, Input, OptionList
+from textual.widgets.option_list import Option
 
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.dialogs.dialog import Dialog, button, buttons, plain
+from qwenchat.tui.dialogs.fields import Filter
 
 
 class ConfirmScreen(Dialog[bool]):
@@ -29,11 +32,11 @@ class ConfirmScreen(Dialog[bool]):
         yield buttons([button(_("No"), "no"), button(self._yes or _("Yes"), "yes", main=True)])
 
     def on_mount(self) -> None:
-        """Let Enter harm nobody."""
+        """Focus the harmless answer, so that Enter chooses it."""
         self.query_one("#no").focus()
 
     def action_close(self) -> None:
-        """Take it for a no."""
+        """Answer no."""
         self.answer(False)
 
     @on(Button.Pressed)
@@ -57,9 +60,47 @@ class TextScreen(Dialog[str | None]):
 
     @on(Input.Submitted)
     @on(Button.Pressed, "#ok")
-    def _give(self) -> None:
+    def _answer_text(self) -> None:
         self.answer(clean_line(self.query_one(Input).value))
 
     @on(Button.Pressed, "#cancel")
     def _cancel(self) -> None:
         self.action_close()
+
+
+class HelpScreen(Dialog[None]):
+    """Every action by group: `actions` are triples of group, key as it is written, description."""
+
+    def __init__(self, actions: Sequence[tuple[str, str, str]]) -> None:
+        super().__init__()
+        self._actions = [(clean_line(group), clean_line(key), clean_line(words)) for group, key, words in actions]
+
+    def heading(self) -> str:
+        return _("Keys")
+
+    def body(self) -> ComposeResult:
+        yield Filter(placeholder=_("type to filter"))
+        yield OptionList(markup=False)
+
+    def on_mount(self) -> None:
+        """Show all of them, with all of their words."""
+        self.query_one(OptionList).styles.text_wrap = "wrap"
+        self._show("")
+
+    @on(Input.Changed)
+    def _filter(self, event: Input.Changed) -> None:
+        self._show(event.value.casefold())
+
+    def _show(self, wanted: str) -> None:
+        actions = [action for action in self._actions if wanted in " ".join(action).casefold()]
+        width = max((cell_len(key) for _group, key, _words in actions), default=0)
+        options, before = [], ""
+        for group, key, words in actions:
+            if group != before:
+                options.append(Option(Content.styled(group, "bold"), disabled=True))
+            padding = " " * (width - cell_len(key))
+            options.append(Option(Content.assemble("  ", (key, "$accent"), padding + "  ", words)))
+            before = group
+        listed = self.query_one(OptionList)
+        listed.clear_options()
+        listed.add_options(options)

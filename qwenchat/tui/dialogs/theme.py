@@ -15,7 +15,7 @@ from qwenchat.tui.dialogs.dialog import Dialog, plain
 
 
 class ThemeScreen(Dialog[str | None]):
-    """`titles` has the themes to choose from, by name, with what people call them; without it, all of the app's."""
+    """`titles` has the themes to choose from, by name, with their titles; without it, all of the app's."""
 
     CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "theme.tcss"]
 
@@ -28,7 +28,7 @@ class ThemeScreen(Dialog[str | None]):
         return _("Theme")
 
     def body(self) -> ComposeResult:
-        yield plain(_("Moving shows it, Enter keeps it, Esc goes back."), classes="muted")
+        yield plain(_("The arrows preview a theme, Enter applies it, Esc goes back."), classes="muted")
         yield OptionList(markup=False)
 
     def on_mount(self) -> None:
@@ -54,13 +54,13 @@ class ThemeScreen(Dialog[str | None]):
             self.app.theme = event.option_id
 
     @on(OptionList.OptionSelected)
-    def _keep(self, event: OptionList.OptionSelected) -> None:
+    def _choose(self, event: OptionList.OptionSelected) -> None:
         self.answer(event.option_id)
 
 
 def _labelled(title: str, dark: bool) -> str:
-    """Return a title with whether the theme is dark or light, where it does not say that itself."""
-    says = title.endswith(("dark", "light"))
+    """Return a title with whether the theme is dark or light, where the title does not say so."""
+    is_named = title.endswith(("dark", "light"))
     title = clean_line(title and _(title))
     kind = _("dark") if dark else _("light")
-    return title if says else f"{title} · {kind}"
+    return title if is_named else f"{title} · {kind}"

@@ -1,4 +1,4 @@
-"""Code blocks: a line that names the language, then the code, coloured once it is complete.
+"""Code blocks: a line with the language, then the code, coloured once it is complete.
 
 While a fence is open its code is drawn plain: colouring it again for every token would cost more than the model.
 """

@@ -1,7 +1,7 @@
-"""The styles of everything that a transcript draws, made from a theme's variables.
+"""The styles of everything that the transcript draws, made from a theme's variables.
 
 A theme of ours sets every variable (see `tui.themes`); under any other theme what is missing follows its main
-colours. Without colour, what colour says is said by bold, underline and reverse as well.
+colours. Without colour, bold, underline and reverse say what colour would.
 """
 
 from collections.abc import Mapping

@@ -1,11 +1,8 @@
 r"""Mathematics in LaTeX as readable Unicode: `\frac{a}{b}` is `a/b`, `x^{n+1}` is `xⁿ⁺¹`, a matrix is rows.
 
-What is not known stays as it was written. No formula raises, however broken: half of one is shown while an answer
-is being written.
-
-LaTeX's names for characters. Tables only.
-
-The parts of a formula that take several lines, and setting them beside what takes one. Knows no LaTeX.
+Unknown commands stay as they were written. No formula raises, however broken: half of one is shown while an answer
+is being written. The module has three parts: LaTeX's names for characters, as tables; `Rows`, the parts of a formula
+that take several lines; and the parser.
 """
 
 import re
@@ -60,7 +57,7 @@ FUNCTIONS = frozenset(_FUNCTIONS.split())
 """Shown as their names."""
 
 SILENT = frozenset(_SILENT.split())
-"""Say how to set a formula, not what it says."""
+"""Commands about layout, which are dropped."""
 
 TEXT = frozenset(_TEXT.split())
 """Commands whose argument is shown as it is."""
@@ -180,14 +177,14 @@ _PLAIN = {"&": " ", "~": " ", "'": "′", "=": " = ", "<": " < ", ">": " > ", "-
 
 def inline(latex: str) -> str:
     """Return a formula as one line of Unicode."""
-    return tidy("".join(part if isinstance(part, str) else part.inline() for part in _Reader(latex).all()))
+    return tidy("".join(part if isinstance(part, str) else part.inline() for part in _LatexParser(latex).all()))
 
 
 def display(latex: str) -> list[str]:
     """Return a formula as the lines of a block, matrices and aligned rows with a line each."""
     blocks: list[list[str]] = []
     text = ""
-    for part in _Reader(latex).all():
+    for part in _LatexParser(latex).all():
         if isinstance(part, str):
             text += part
             continue
@@ -197,8 +194,8 @@ def display(latex: str) -> list[str]:
     return [line.rstrip() for line in beside([block for block in blocks if block != [""]])] or [""]
 
 
-class _Reader:
-    """Reads LaTeX by recursive descent."""
+class _LatexParser:
+    """Parses LaTeX by recursive descent."""
 
     def __init__(self, latex: str) -> None:
         self._pieces: list[str] = _PIECE.findall(latex)
@@ -353,7 +350,7 @@ class _Reader:
         return rows
 
     def _argument_raw(self) -> str:
-        """Read `{…}` as it stands."""
+        """Read `{…}` verbatim."""
         while self._next().isspace():
             self._at += 1
         if self._next() != "{":
@@ -371,7 +368,7 @@ class _Reader:
 
 
 def _ends_a_term(parts: list[str | Rows]) -> bool:
-    """Whether a sign after these parts joins two terms and is not the sign of one."""
+    """Return whether a sign after these parts joins two terms; otherwise it is the sign of one."""
     last = next((part for part in reversed(parts) if not isinstance(part, str) or part.strip()), "")
     return not isinstance(last, str) or last.rstrip()[-1:] not in _BEFORE_A_SIGN
 

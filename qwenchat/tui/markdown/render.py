@@ -1,11 +1,14 @@
-"""Blocks to lines at a width.
+"""Lays Markdown out as lines of styled runs, of a given width. Knows no widget.
 
-Tables fitted to a width: columns as wide as they need while there is room, then shrunk, cells wrapped inside.
+A newline in the source is a line break: models do not wrap their prose, and their verses and addresses count. A link
+shows its target unless its text is the target; a click finds it in the meta data and opens nothing.
 
-Where even that is too narrow, a row becomes a record: one line for each cell, its heading before it.
+Table columns are as wide as they need while there is room, then shrunk, with their cells wrapped. Where even that is
+too narrow, a row becomes a record: one line for each cell, behind its heading.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from markdown_it.token import Token
@@ -13,12 +16,81 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
+from qwenchat.i18n import _
 from qwenchat.tui.markdown import latex
 from qwenchat.tui.markdown.code import code_lines, language_of
 from qwenchat.tui.markdown.colours import Palette
-from qwenchat.tui.markdown.document import Block, Document
-from qwenchat.tui.markdown.inline import runs_of
+from qwenchat.tui.markdown.document import Document, MarkdownBlock
 from qwenchat.tui.markdown.wrap import BLANK, Line, Run, chop, drawable, line_of, prefixed, wrap
+
+_URL = re.compile(r"https?://[^\s<>\"'`，。；！？、（）《》「」]+[^\s<>\"'`，。；！？、（）《》「」.,;:!?)\]]")
+_MARKS = {
+    "strong": Style(bold=True),
+    "em": Style(italic=True),
+    "s": Style(strike=True),
+}
+
+
+def runs_of(tokens: Sequence[Token], palette: Palette, base: Style) -> list[list[Run]]:
+    """Return the runs of an inline token's children, split where a line was meant to end."""
+    lines: list[list[Run]] = [[]]
+    styles = [base]
+    link: list[tuple[str, int, int]] = []
+    for token in tokens:
+        style = styles[-1]
+        match token.type:
+            case "text" | "text_special":
+                lines[-1] += _text(token.content, style, palette, bare=bool(link))
+            case "softbreak" | "hardbreak":
+                lines.append([])
+            case "code_inline":
+                lines[-1].append((drawable(token.content), style + palette.inline_code))
+            case "formula":
+                lines[-1].append((drawable(latex.inline(token.content)), style + palette.formula))
+            case "link_open":
+                target = str(token.attrs.get("href", ""))
+                link.append((target, len(lines) - 1, len(lines[-1])))
+                styles.append(style + palette.link + link_meta(target))
+            case "link_close":
+                styles.pop()
+                target, line, run = link.pop()
+                if not _names_target(lines, line, run, target):
+                    lines[-1].append((f" ({drawable(target)})", styles[-1] + palette.muted + link_meta(target)))
+            case "image":
+                target = str(token.attrs.get("src", ""))
+                text = _("[image: {what}]").format(what=drawable(token.content))
+                lines[-1].append((f"{text} ({drawable(target)})", style + palette.muted + link_meta(target)))
+            case opening if opening.endswith("_open"):
+                styles.append(style + _MARKS.get(opening.removesuffix("_open"), Style.null()))
+            case closing if closing.endswith("_close"):
+                styles.pop()
+            case _:
+                lines[-1].append((drawable(token.content), style))
+    return lines
+
+
+def link_meta(target: str) -> Style:
+    """Return the style that makes a click on text name its target."""
+    return Style.from_meta({"link": target})
+
+
+def _text(text: str, style: Style, palette: Palette, *, bare: bool) -> Iterable[Run]:
+    text = drawable(text)
+    if bare or "://" not in text:
+        return [(text, style)] if text else []
+    runs: list[Run] = []
+    at = 0
+    for match in _URL.finditer(text):
+        runs += [(text[at : match.start()], style), (match.group(), style + palette.link + link_meta(match.group()))]
+        at = match.end()
+    return [run for run in [*runs, (text[at:], style)] if run[0]]
+
+
+def _names_target(lines: list[list[Run]], line: int, run: int, target: str) -> bool:
+    """Return whether the link's text, from that run on, already is its target."""
+    text = "".join(piece for piece, _ in [*lines[line][run:], *(r for later in lines[line + 1 :] for r in later)])
+    return text.strip().rstrip("/") in (target.rstrip("/"), target.removeprefix("mailto:"))
+
 
 Cell = Sequence[Run]
 _LEAST = 5
@@ -50,7 +122,7 @@ def _cells(cell: Cell) -> int:
 
 
 def _fit(natural: Sequence[int], room: int) -> list[int]:
-    """Return widths that sum to at most `room`: narrow columns keep theirs, wide ones share what is left."""
+    """Return widths that sum to at most `room`: narrow columns have theirs, wide ones share what is left."""
     widths = list(natural)
     wide = set(range(len(widths)))
     while sum(widths) > room and wide:
@@ -130,12 +202,12 @@ def render(text: str, width: int, palette: Palette) -> list[Line]:
     return lines
 
 
-def render_block(block: Block, width: int, palette: Palette, code: int = 0) -> list[Line]:
+def render_block(block: MarkdownBlock, width: int, palette: Palette, code: int = 0) -> list[Line]:
     """Return one block's lines; `code` code blocks came before it in the message."""
-    return _Renderer(palette, code).blocks(block.tokens, max(width, _NARROWEST), palette.text)
+    return _BlockRenderer(palette, code).blocks(block.tokens, max(width, _NARROWEST), palette.text)
 
 
-def code_in(block: Block) -> list[CodeBlock]:
+def code_in(block: MarkdownBlock) -> list[CodeBlock]:
     """Return the code blocks of a block, nested ones too."""
     return [
         CodeBlock(language_of(token.info), token.content)
@@ -144,7 +216,9 @@ def code_in(block: Block) -> list[CodeBlock]:
     ]
 
 
-class _Renderer:
+class _BlockRenderer:
+    """Lays out the blocks of one message; counts the code blocks on its way."""
+
     def __init__(self, palette: Palette, code: int) -> None:
         self._palette = palette
         self._code = code
@@ -222,7 +296,7 @@ class _Renderer:
     def _behind(
         self, first: Run, rest: Run, tokens: Sequence[Token], width: int, base: Style, *, tight: bool = False
     ) -> list[Line]:
-        """Return blocks behind a bullet or bar; below it where beside it no words fit."""
+        """Return blocks behind a bullet or bar; below it where no words fit beside it."""
         room = width - cell_len(first[0])
         if room >= _NARROWEST:
             return prefixed(self.blocks(tokens, room, base, tight=tight) or [BLANK], first, rest)
@@ -277,7 +351,7 @@ def _task(item: Sequence[Token]) -> tuple[str, Sequence[Token]]:
 
 
 def _closed(fence: Token) -> bool:
-    """Whether a fence's end was written."""
+    """Return whether a fence's end was written."""
     first, end = fence.map or (0, 0)
     lines = fence.content.count("\n") + (not fence.content.endswith("\n") and fence.content != "")
     return end - first > lines + 1

@@ -1,9 +1,7 @@
-"""Text broken into lines by display width, in any script.
+"""Breaks text into lines by display width, in any script; a `Line` is what is drawn, found and copied.
 
 Lines break at spaces and between Chinese, Japanese and wide characters, never before closing punctuation nor
 after opening punctuation where a break elsewhere exists. A word wider than the line is cut between graphemes.
-
-One laid-out line: what is drawn, and how it is copied.
 """
 
 import re
@@ -94,7 +92,7 @@ def drawable(text: str, tab: int = 4) -> str:
 
 
 def wrap(runs: Sequence[Run], width: int) -> list[Line]:
-    """Return the runs of one paragraph as lines of at most `width` cells; a line at least, if an empty one."""
+    """Return the runs of one paragraph as lines of at most `width` cells; one empty line where there are none."""
     width = max(width, 2)
     text = "".join(run[0] for run in runs)
     if not text:

@@ -41,7 +41,7 @@ from qwenchat.tui.session_view import SessionView, ViewChange
 from qwenchat.tui.textual_private import EndsItsWork, add_bindings
 from qwenchat.tui.transcript.transcript import Transcript
 from qwenchat.tui.widgets.gauge import Gauge
-from qwenchat.tui.widgets.header import Header
+from qwenchat.tui.widgets.header import ChatHeader
 from qwenchat.tui.widgets.notice import Notice
 from qwenchat.tui.widgets.prompt import Prompt
 from qwenchat.tui.widgets.sidebar import Sidebar
@@ -88,7 +88,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         super().__init__()
         self.program, self.actions = program, actions
         self._first_session = session
-        self.header = Header(id="header")
+        self.header = ChatHeader(id="header")
         self.transcript = Transcript(id="transcript")
         self.notice = Notice(id="notice")
         self.prompt = Prompt(id="prompt")
@@ -116,9 +116,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.downloads = DownloadController(context, header=self.header)
         self.find = FindController(context, self, notice=self.notice)
         self.asking = AskController(context, self.drafts, self.session_actions)
-        self.commands = CommandController(
-            context, self.asking, self.session_actions, self.find, run_action=self._run_action_soon
-        )
+        self.commands = CommandController(context, self.session_actions, self.find, self._run_action_soon)
         for action, method in self._action_methods().items():
             setattr(self, f"action_{action}", method)
         add_bindings(self, bindings(actions, Where.ANYWHERE))
@@ -269,7 +267,11 @@ class ChatScreen(Screen[None], EndsItsWork):
     @on(Prompt.Submitted)
     def submit_prompt(self, message: Prompt.Submitted) -> None:
         """Carry a command out, or ask a question."""
-        self.commands.submit(message.text, message.attachments)
+        meant = slash_commands.parse(message.text)
+        if isinstance(meant, slash_commands.TextToSend):
+            self.asking.submit(meant.text, message.attachments)
+        else:
+            self.commands.run(meant)
 
     @on(Prompt.Edited)
     def follow_prompt(self) -> None:
@@ -350,7 +352,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             self.prompt.area.focus()
 
     async def action_interrupt(self) -> None:
-        """Copy what is selected, else stop the answer, else say how to leave."""
+        """Copy the selection, else stop the answer, else say how to leave."""
         if text := self.prompt.area.selected_text or self.get_selected_text():
             self.message_actions.copy_text(text)
         elif self.context.open.view.answering:
@@ -369,7 +371,7 @@ class ChatScreen(Screen[None], EndsItsWork):
     def _use_settings(self) -> None:
         """Follow the changed settings; language and keys follow at the next start."""
         self.program.reread_settings()
-        self.context.notify(_("Language, theme and keys change at the next start; all else from now on."))
+        self.context.notify(_("Language, theme and keys change at the next start; everything else changes now."))
 
     def action_themes(self) -> None:
         """Choose a theme."""
@@ -417,7 +419,7 @@ def _notice_of(view: SessionView) -> tuple[str, tuple[str, ...]]:
         )
     if count := view.answers_ahead:
         words = ngettext(
-            "Waits for {count} answer in another chat.", "Waits for {count} answers in other chats.", count
+            "Waiting for {count} answer in another chat.", "Waiting for {count} answers in other chats.", count
         )
         return words.format(count=count), ()
     return view.warning, ()

@@ -21,7 +21,7 @@ def mentions(text: str, words: str) -> bool:
 
 
 def occurrences(lines: Sequence[Line], words: str) -> list[list[tuple[int, Span]]]:
-    """Return where the words stand: for each occurrence its pieces, as a line's number and a span in it."""
+    """Return where the words occur: for each occurrence its pieces, as a line's number and a span in it."""
     wanted = words.casefold()
     if not wanted:
         return []
@@ -62,7 +62,7 @@ def _folded(text: str) -> str:
 
 @dataclass(slots=True)
 class Search:
-    """Where a search for words stands: the messages that say them, and the one being read."""
+    """The state of a search for words: the messages that have them, and the occurrence being read."""
 
     words: str
     hits: list[int] = field(default_factory=list)
@@ -79,7 +79,7 @@ class Search:
         return cls(words, hits)
 
     def occurrences(self, lines: Sequence[Line]) -> list[list[tuple[int, Span]]]:
-        """Return where the words stand in a message's lines, as `occurrences` does."""
+        """Return where the words occur in a message's lines, as the function `occurrences` does."""
         return occurrences(lines, self.words)
 
     def current_line(self, lines: Sequence[Line]) -> int:

@@ -1,4 +1,4 @@
-"""The words around a message: who, which variant, how it ended, how fast it was. Never by colour alone."""
+"""The words around a message: author, variant, how it ended, how fast it was. Nothing is said by colour alone."""
 
 import re
 import time
@@ -14,7 +14,7 @@ from qwenchat.tui.markdown.wrap import Line, Run, drawable, line_of
 
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 _GAP = 2
-"""Cells between two things to do."""
+"""Cells between two actions."""
 
 
 def heading(message: Message, variant: tuple[int, int], palette: Palette) -> list[Run]:
@@ -41,7 +41,7 @@ def variant_mark(variant: tuple[int, int], palette: Palette) -> list[Run]:
 
 
 def with_actions(line: Line, message: Message, width: int, palette: Palette) -> Line:
-    """Return a heading with as many things to do with its message as there is room for; `…` stands for all others."""
+    """Return a heading with as many of its message's actions as there is room for; `…` stands for all others."""
     rest = ("…", "")
     room = width - line.width - cell_len(rest[0]) - _GAP
     if room < 0:
@@ -61,7 +61,7 @@ def with_actions(line: Line, message: Message, width: int, palette: Palette) -> 
 
 
 def _actions(message: Message) -> list[tuple[str, str]]:
-    """Return what is usually done with a message: the words and the name of the action."""
+    """Return the usual actions on a message: their words and their ids."""
     either = [(_("copy"), "copy"), (_("quote"), "quote")]
     if message.status is Status.STREAMING:
         return either
@@ -103,9 +103,9 @@ def status(message: Message, palette: Palette) -> list[Run]:
         case Status.TRUNCATED if message.finish_reason is FinishReason.CONTEXT:
             words = _("■ cut off: the context window is full")
         case Status.TRUNCATED:
-            words = _("■ cut off: the limit of tokens is reached")
+            words = _("■ cut off: the token limit is reached")
         case Status.INTERRUPTED:
-            words = _("! interrupted: the program ended in the middle; it can be continued")
+            words = _("! interrupted: the program ended unexpectedly; the answer can be continued")
         case Status.FAILED:
             reason = drawable(clean_line(message.error, 500)) or _("the engine gave no reason")
             words, style = _("✗ failed: {reason}").format(reason=reason), palette.error
@@ -113,7 +113,7 @@ def status(message: Message, palette: Palette) -> list[Run]:
 
 
 def stats(message: Message, palette: Palette) -> list[Run]:
-    """Return tokens, speed and time to first token; nothing where the engine told nothing."""
+    """Return tokens, speed and time to first token; nothing where the engine reported none."""
     if message.usage is None or message.timings is None:
         return []
     tokens = message.usage.completion_tokens
@@ -121,7 +121,7 @@ def stats(message: Message, palette: Palette) -> list[Run]:
     if message.timings.decode_tps:
         words.append(_("{speed:.1f} tokens/s").format(speed=message.timings.decode_tps))
     if message.timings.ttft_s:
-        words.append(_("first after {seconds:.1f} s").format(seconds=message.timings.ttft_s))
+        words.append(_("first token after {seconds:.1f} s").format(seconds=message.timings.ttft_s))
     return [(" · ".join(words), palette.muted)]
 
 

@@ -5,10 +5,12 @@ anew with each piece. A question is shown as it was typed; only its fenced code 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
 from textual.strip import Strip
 
 from qwenchat.chat.message import Message, Part, Reasoning, Role, Status, Text
@@ -19,7 +21,7 @@ from qwenchat.tui.markdown.document import Document
 from qwenchat.tui.markdown.render import CodeBlock, code_in, render_block
 from qwenchat.tui.markdown.wrap import BLANK, Line, Run, drawable, wrap
 from qwenchat.tui.transcript import labels
-from qwenchat.tui.transcript.drawing import GUTTER, WIDEST, Look
+from qwenchat.tui.transcript.drawing import GUTTER, WIDEST, Highlight, Look, strip_of
 
 _FENCED = re.compile(r"^(`{3,}|~{3,})([^`\n]*)\n(.*?)(?:^\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 
@@ -128,9 +130,21 @@ class MessageLayout:
         self.is_unfolded = not self.is_unfolded
         self.lines = None
 
-    def with_actions(self, heading: Line, look: Look) -> Line:
-        """Return the line of its heading with things to do behind it."""
-        return labels.with_actions(heading, self.message, look.measure, look.palette)
+    def strip(
+        self, number: int, width: int, base: Style, *, is_selected: bool, highlights: Sequence[Highlight]
+    ) -> Strip:
+        """Return a line of the last layout as it is drawn, `width` cells wide; a selected heading has its actions."""
+        look, lines = self._look, self.lines
+        if look is None or lines is None:
+            raise ValueError("the message is not laid out")
+        line = lines[number]
+        is_own = self.above <= number < len(lines) - 1
+        if is_own and self.message.role is Role.USER:
+            base = base + look.palette.question
+        if is_selected and number == self.above:
+            line = labels.with_actions(line, self.message, look.measure, look.palette)
+        gutter = Segment("▌ ", look.palette.selected) if is_own and is_selected else Segment(" " * GUTTER)
+        return strip_of(line, width, gutter, base, highlights)
 
     def forget(self) -> None:
         """Free the memory of the layout."""

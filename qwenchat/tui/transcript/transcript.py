@@ -1,6 +1,6 @@
 """The transcript widget: messages in; what the user wants, out.
 
-It knows messages and nothing else: no store, no engine, no prompt. Whoever owns it calls `load` with the branch to
+It knows messages and nothing else: no store, no engine, no prompt. The screen calls `load` with the branch to
 show, `add` and `replace` as messages come and change, `append` as an answer streams, and handles its messages.
 
 Only what is visible is read and laid out. All other heights are estimates, corrected as they come into view
@@ -23,11 +23,11 @@ from textual.selection import Selection
 from textual.strip import Strip
 from textual.theme import Theme
 
-from qwenchat.chat.message import Message, Part, Reasoning, Role, Text
+from qwenchat.chat.message import Message, Part, Reasoning, Text
 from qwenchat.i18n import _, ngettext
 from qwenchat.tui.markdown.colours import Palette
 from qwenchat.tui.transcript.column import Column
-from qwenchat.tui.transcript.drawing import GUTTER, Look, selected_line, selected_text, selection_row, strip_of
+from qwenchat.tui.transcript.drawing import GUTTER, Highlight, Look, selection_row
 from qwenchat.tui.transcript.find import Search
 from qwenchat.tui.transcript.streaming import StreamedPiece, StreamedPieces
 from qwenchat.tui.transcript.viewport import Viewport
@@ -117,7 +117,7 @@ class Transcript(ScrollView, can_focus=True):
 
     @dataclass
     class Found(TranscriptEvent):
-        """Where a search stands: the `message`th of `messages` that say the words, counted from 1; 0 of 0 if none."""
+        """The state of a search: the `message`th of `messages` that have the words, counted from 1; 0 of 0 if none."""
 
         words: str
         message: int
@@ -134,7 +134,7 @@ class Transcript(ScrollView, can_focus=True):
         self._search: Search | None = None
         self._boundary: str | None = None
         self._base: Style | None = None
-        """The view's own colours while it is being painted: Textual works them out anew whenever it is asked."""
+        """The view's own colours while it is being painted: Textual computes them whenever it is asked."""
 
     # Messages
 
@@ -225,11 +225,6 @@ class Transcript(ScrollView, can_focus=True):
 
     # Moving and selecting
 
-    @property
-    def following(self) -> bool:
-        """Whether the view stays at the end as text comes."""
-        return self.viewport.following
-
     def follow(self) -> None:
         """Go to the end and stay there."""
         self.viewport.follow()
@@ -262,7 +257,7 @@ class Transcript(ScrollView, can_focus=True):
         self.select(column.layouts[index].message.id)
 
     def find(self, words: str) -> None:
-        """Mark words wherever they stand and go to the last message that says them; empty words end the search."""
+        """Mark words wherever they occur and go to the last message that has them; empty words end the search."""
         self._search = Search.through((message.text for message in self.messages), words) if words else None
         for layout in self.column.layouts:
             layout.strips.clear()
@@ -390,7 +385,7 @@ class Transcript(ScrollView, can_focus=True):
         self.viewport.settle()
 
     def _redraw(self, index: int) -> None:
-        """Draw one message anew; its lines have not changed."""
+        """Draw one message again; its lines have not changed."""
         self.column.layouts[index].strips.clear()
         self.viewport.repaint(index)
 
@@ -450,20 +445,7 @@ class Transcript(ScrollView, can_focus=True):
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
         """Return the text that the mouse selected, as paragraphs, without decoration."""
-        column = self.column
-        if selection.start is None and selection.end is None:
-            return "\n\n".join(message.text for message in self.messages), "\n"
-        first, first_line = selected_line(selection.start.y) if selection.start else (0, 0)
-        last, last_line = selected_line(selection.end.y) if selection.end else (len(column) - 1, 1 << 19)
-        parts = []
-        for index in range(first, min(last, len(column) - 1) + 1):
-            lines = column.lines(index)
-            at_first, at_last = index == first, index == last
-            start = selection.start.x - GUTTER if selection.start and at_first else None
-            end = selection.end.x - GUTTER if selection.end and at_last else None
-            begin, stop = first_line if at_first else 0, last_line if at_last else len(lines) - 1
-            parts.append(selected_text(lines, begin, stop, start, end))
-        return "\n".join(parts), "\n"
+        return self.column.selected_text(selection), "\n"
 
     def selection_updated(self, selection: Selection | None) -> None:
         """Show what is selected."""
@@ -479,7 +461,7 @@ class Transcript(ScrollView, can_focus=True):
         """Return a line of the column as it is drawn: from the message's cache unless the mouse selects in it."""
         index = self.column.at(line)
         number = line - self.column.start(index)
-        layout, palette = self.column.layouts[index], self.column.look.palette
+        layout = self.column.layouts[index]
         lines = layout.lines if layout.lines is not None else self.column.lines(index)
         if number >= len(lines):
             return Strip.blank(width, base)
@@ -488,23 +470,18 @@ class Transcript(ScrollView, can_focus=True):
         span = selection.get_span(row) if selection else None
         if span is None and (cached := layout.strips.get(number)):
             return cached
-        is_selected = layout.message.id == self._selected
-        own = layout.above <= number < len(lines) - 1
-        if own and layout.message.role is Role.USER:
-            base = base + palette.question
-        gutter = Segment("▌ ", palette.selected) if own and is_selected else Segment(" " * GUTTER)
-        drawn = lines[number]
-        if is_selected and number == layout.above:
-            drawn = layout.with_actions(drawn, self.column.look)
+        highlights: Sequence[Highlight] = ()
         if span is not None:
             style = self.screen.get_component_rich_style("screen--selection")
             length = sum(len(segment.text) for segment in lines[number].segments)
             start, end = span[0] - GUTTER, length if span[1] < 0 else span[1] - GUTTER
-            strip = strip_of(drawn, width, gutter, base, [(max(start, 0), max(end, 0), style)])
-            return strip.apply_offsets(0, row)
-        highlights = self._search.highlights(index, number, lines, palette) if self._search else ()
-        strip = strip_of(drawn, width, gutter, base, highlights).apply_offsets(0, row)
-        layout.strips[number] = strip
+            highlights = [(max(start, 0), max(end, 0), style)]
+        elif self._search:
+            highlights = self._search.highlights(index, number, lines, self.column.look.palette)
+        is_selected = layout.message.id == self._selected
+        strip = layout.strip(number, width, base, is_selected=is_selected, highlights=highlights).apply_offsets(0, row)
+        if span is None:
+            layout.strips[number] = strip
         return strip
 
     def _end_mark(self) -> Strip:

@@ -1,1 +1,1 @@
-"""Parts of screens. Each knows what it shows and says what a person wants; none knows store or engine."""
+"""Parts of screens. Each shows what it is given and posts what the user wants; none knows the store or an engine."""

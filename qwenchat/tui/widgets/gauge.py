@@ -43,7 +43,7 @@ class ContextUsage:
 
 
 class Gauge(Widget):
-    """One line. Numbers first, so that nothing is said by the bar or a colour alone."""
+    """One line. Numbers come first: nothing is said by the bar or a colour alone."""
 
     usage: reactive[ContextUsage | None] = reactive(None)
     """How full the window is; None while that is not known."""

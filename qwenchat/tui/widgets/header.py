@@ -1,4 +1,4 @@
-"""The line at the top: the chat's title and model, whether it is private, and what is being downloaded."""
+"""The line at the top: the chat's title and model, whether it is private, and show downloads."""
 
 from textual.content import Content
 from textual.reactive import reactive
@@ -8,7 +8,7 @@ from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
 
 
-class Header(Widget):
+class ChatHeader(Widget):
     """One line; its parts may be untrusted text."""
 
     title: reactive[str] = reactive("")

@@ -19,7 +19,7 @@ _PADDING = 2
 
 
 class Notice(Vertical):
-    """Words, which scroll where they are many, and below them things to do. Hidden while there is nothing to say."""
+    """Words, which scroll where they are many, and buttons below them. Hidden while there are no words."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "scroll_words(-1)", "Up", show=False),

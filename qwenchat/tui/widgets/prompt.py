@@ -48,16 +48,16 @@ class PromptArea(TextArea):
         """Earlier questions, oldest first."""
         self._at: int | None = None
         self._before = self._recalled = ""
-        """What an earlier question took the place of, and that question."""
+        """The text that an earlier question replaced, and that question."""
 
     @property
     def set_aside(self) -> str:
-        """What the earlier question that is shown took the place of."""
+        """The text that the recalled question replaced."""
         return "" if self._at is None else self._before
 
     @property
     def written(self) -> str:
-        """What a person wrote: the text, but no earlier question as it was asked, and what is set aside."""
+        """What the user wrote: the text, unless it is an earlier question as it was asked, and what is set aside."""
         recalled = self._at is not None and self.text == self._recalled
         return joined("" if recalled else self.text, self.set_aside)
 
@@ -100,7 +100,7 @@ class PromptArea(TextArea):
         super().action_cursor_down(select)
 
     def write(self, text: str) -> None:
-        """Put another text in place of what stands there, the cursor behind it; it may come from an imported chat."""
+        """Replace the text, the cursor behind it; the text may come from an imported chat."""
         self._at = None
         self.load_text(clean(text))
         self.move_cursor(self.document.end)
@@ -131,7 +131,7 @@ class Prompt(Vertical, EndsItsWork):
 
     @dataclass
     class Submitted(Event):
-        """A person sends a question, or a slash command."""
+        """The user sends a question or a slash command."""
 
         text: str
         attachments: tuple[Attachment, ...]
@@ -164,11 +164,11 @@ class Prompt(Vertical, EndsItsWork):
 
     @property
     def text(self) -> str:
-        """What stands there."""
+        """The text."""
         return self.area.text
 
     def write(self, text: str) -> None:
-        """Put a text there."""
+        """Replace the text."""
         self.area.write(text)
 
     def fill(self, text: str, attachments: list[Attachment]) -> None:
@@ -178,14 +178,14 @@ class Prompt(Vertical, EndsItsWork):
         self._show_chips()
 
     def clear(self) -> None:
-        """Empty it, files too; what was set aside comes back."""
+        """Empty it, files too; the text that was set aside comes back."""
         self.attachments.clear()
         self.fill(self.area.set_aside, self.attachments)
 
     def begin_editing(self, text: str) -> None:
         """Show a question that is being edited."""
         self.write(text)
-        self.border_title = _("Edit and resend · Esc: leave as it was")
+        self.border_title = _("Edit and resend · Esc cancels")
         self.add_class("editing")
 
     def end_editing(self, text: str) -> None:
@@ -195,7 +195,7 @@ class Prompt(Vertical, EndsItsWork):
         self.remove_class("editing")
 
     def attach(self, paths: Sequence[Path]) -> None:
-        """Add text files as chips; what is no text file is refused by a message."""
+        """Add text files as chips; other files are refused by a message."""
         self.run_worker(self._read(list(paths), self.attachments), group="attach", exit_on_error=False)
 
     def show_tokens(self, tokens: dict[str, int]) -> None:
@@ -274,7 +274,7 @@ class Prompt(Vertical, EndsItsWork):
         view = self.query_one("#chips", Static)
         view.update(Content.assemble(*parts))
         view.set_class(bool(parts), "shown")
-        view.tooltip = _("✕ takes a file away") if parts else None
+        view.tooltip = _("✕ removes a file") if parts else None
 
 
 def paths_in(pasted: str) -> list[Path]:

@@ -36,7 +36,7 @@ Find = Callable[[str], "SearchResults"]
 
 
 class SessionList(OptionList):
-    """The lines; which session a line stands for is kept beside them."""
+    """The lines of the list; an option's id names its session."""
 
     @property
     def session_id(self) -> str | None:
@@ -89,7 +89,7 @@ class Sidebar(Vertical, EndsItsWork):
         return bool(self.query_one(Input).value.strip())
 
     def reload(self) -> None:
-        """Read the list anew, from its beginning as far as it was read."""
+        """Read the list again, from its beginning as far as it was read."""
         if self.searching:
             self._search()
         else:
@@ -138,7 +138,7 @@ class Sidebar(Vertical, EndsItsWork):
 
     @on(OptionList.OptionSelected)
     def report_choice(self, event: OptionList.OptionSelected) -> None:
-        """Say what was chosen."""
+        """Report what was chosen."""
         event.stop()
         session, _space, message = (event.option_id or "").partition(" ")
         self.post_message(self.SessionChosen(session, message or None))
@@ -156,7 +156,7 @@ class Sidebar(Vertical, EndsItsWork):
 
     @work(exclusive=True, group="list")
     async def _fetch(self, offset: int, limit: int) -> None:
-        with self._telling():
+        with self._reporting():
             self._show_page(await asyncio.to_thread(self._newest, limit, offset), offset, limit)
 
     def _show_page(self, page: "Sequence[ListedSession]", offset: int, limit: int) -> None:
@@ -209,11 +209,11 @@ class Sidebar(Vertical, EndsItsWork):
 
     @work(exclusive=True, group="list")
     async def _look_up(self, typed: str) -> None:
-        with self._telling():
+        with self._reporting():
             self._show_found(typed, await asyncio.to_thread(self._find, typed))
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _reporting(self) -> Iterator[None]:
         try:
             yield
         except QwenchatError as error:
