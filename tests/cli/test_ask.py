@@ -1,4 +1,4 @@
-"""`qwenchat ask` as scripts and people use it: streams, formats, exit codes, Ctrl-C, every kind of bad input."""
+"""`qwenchat ask` as scripts and users use it: streams, formats, exit codes, Ctrl-C, every kind of bad input."""
 
 import json
 import os
@@ -128,7 +128,7 @@ def test_a_schema_file_makes_json(tiny: Path, tmp_path: Path) -> None:
     assert json.loads(done.stdout) in ("yes", "no")
 
 
-def test_ctrl_c_keeps_what_came_and_leaves_nothing_running(endless: ggufs.Chain) -> None:
+def test_ctrl_c_saves_the_partial_answer_and_leaves_nothing_running(endless: ggufs.Chain) -> None:
     asking = subprocess.Popen(
         [sys.executable, "-m", "qwenchat", "ask", "-m", str(endless.path), "--ctx", "32768", "hi"],
         stdin=subprocess.DEVNULL,
@@ -145,7 +145,7 @@ def test_ctrl_c_keeps_what_came_and_leaves_nothing_running(endless: ggufs.Chain)
     assert children and not any(child.is_running() for child in children)
 
 
-def test_ctrl_c_before_the_model_is_loaded_is_heard(endless: ggufs.Chain, home: Path) -> None:
+def test_ctrl_c_works_before_the_model_is_loaded(endless: ggufs.Chain, home: Path) -> None:
     words = ["ask", "-m", str(endless.path), "--ctx", "32768", "--max-tokens", "20000", "--jsonl", "hi"]
     asking = subprocess.Popen(
         [sys.executable, "-m", "qwenchat", *words],
@@ -162,7 +162,7 @@ def test_ctrl_c_before_the_model_is_loaded_is_heard(endless: ggufs.Chain, home: 
     assert b'"delta"' not in out
 
 
-def test_a_termination_keeps_what_came_and_shows_the_cursor_again(endless: ggufs.Chain, home: Path) -> None:
+def test_sigterm_saves_the_partial_answer_and_shows_the_cursor_again(endless: ggufs.Chain, home: Path) -> None:
     words = ["ask", "-m", str(endless.path), "--ctx", "32768", "hi"]
     pid, terminal = pty.fork()
     if not pid:
@@ -282,7 +282,7 @@ def test_a_file_without_permission(tiny: Path, tmp_path: Path) -> None:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_wrong_words_are_refused_in_two_lines(words: list[str], code: int, word: str, tiny: Path) -> None:
+def test_wrong_arguments_are_refused_in_two_lines(words: list[str], code: int, word: str, tiny: Path) -> None:
     check_refusal(qwenchat("ask", "-m", tiny, *words), code, word)
 
 
@@ -308,7 +308,7 @@ def test_odd_text_is_read_as_it_is(kind: str, models: Path) -> None:
     assert json.loads(done.stdout)["usage"]["prompt_tokens"] > len(text)
 
 
-def test_bytes_that_are_no_text_in_an_argument(tiny: Path) -> None:
+def test_bytes_that_are_not_text_in_an_argument(tiny: Path) -> None:
     words: list[str | bytes] = [
         "ask",
         "-m",
@@ -346,7 +346,7 @@ def test_no_model_and_unknown_model() -> None:
     check_refusal(qwenchat("ask", "-m", "nothing-like-it", "hi"), 3)
 
 
-def test_too_little_memory_is_told_before_loading(models: Path) -> None:
+def test_too_little_memory_is_reported_before_loading(models: Path) -> None:
     huge = ggufs.Shape(context=32768, layers=2, width=128, heads=2, kv_heads=2)
     path = ggufs.write_model(models / "huge.gguf", shape=huge)
     with path.open("r+b") as file:

@@ -1,4 +1,4 @@
-"""`ask` saves its turn, continues a session, and saves nothing where it is told not to."""
+"""`ask` saves its turn, resumes a session, and saves nothing with --no-save."""
 
 import json
 import signal
@@ -55,14 +55,14 @@ def test_a_model_named_from_one_folder_is_found_from_another(
     asked("-c", "and on")
 
 
-def test_deleting_forever_takes_the_kv_cache_along(tiny: Path, home: Path) -> None:
+def test_deleting_forever_deletes_the_saved_kv(tiny: Path, home: Path) -> None:
     first = asked("-m", tiny, "word " * 300)
     assert list(home.rglob("*.kv"))
     assert qwenchat("sessions", "delete", str(first["session"]), "--forever", "--yes").returncode == 0
     assert not list(home.rglob("*.kv"))
 
 
-def test_nothing_is_written_of_a_conversation_that_is_not_to_be_kept(tiny: Path, home: Path) -> None:
+def test_an_unsaved_session_writes_nothing(tiny: Path, home: Path) -> None:
     asked("-m", tiny, "--no-save", "a secret " * 100)
     assert listed() == []
     kept = [file for file in home.rglob("*") if file.is_file() and b"secret" in file.read_bytes()]

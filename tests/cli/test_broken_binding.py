@@ -1,4 +1,4 @@
-"""Where llama-cpp-python is missing or fails to load, asking says what to run and everything else works."""
+"""If llama-cpp-python is missing or broken, `ask` names the command that repairs it and everything else works."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def test_asking_says_what_to_run(how: str, tiny: Path, tmp_path: Path) -> None:
     assert LINE in line and line.endswith(" --force-reinstall --no-cache-dir llama-cpp-python")
 
 
-def test_models_and_conversations_work(tiny: Path, tmp_path: Path) -> None:
+def test_models_and_sessions_work(tiny: Path, tmp_path: Path) -> None:
     path = broken("no library", tmp_path)
     assert qwenchat("ask", "-m", tiny, "kept though not answered", PYTHONPATH=path).returncode == 5
     listed = json.loads(qwenchat("sessions", "list", "--json", PYTHONPATH=path).stdout)

@@ -200,7 +200,7 @@ def test_open_folders_and_the_command_that_closes_them(home: Path) -> None:
     assert examined()["folders"]["state"] == "ok"
 
 
-def test_a_file_in_place_of_a_folder(home: Path) -> None:
+def test_a_file_instead_of_a_folder(home: Path) -> None:
     home.mkdir()
     (home / "cache").write_text("")
     found = examined(code=8)

@@ -1,4 +1,4 @@
-"""`qwenchat models` as a person or a script runs it."""
+"""`qwenchat models` as a user or a script runs it."""
 
 import hashlib
 import io
@@ -118,7 +118,7 @@ def test_verify(elsewhere: Path, ours: Path) -> None:
     assert "download it again" in done.stderr and json.loads(done.stdout)[0]["recorded"] == sha256
 
 
-def test_the_catalogue_speaks_for_its_own_names_only(ours: Path) -> None:
+def test_the_catalogue_verifies_only_its_own_repositories(ours: Path) -> None:
     write_model(ours / "qwen2-7b-instruct-q4_k_m.gguf")
     done = qwenchat("models", "verify", "7b:q4_k_m", "--json")
     assert done.returncode == 5 and json.loads(done.stdout)[0]["is"] == "differs"

@@ -1,4 +1,4 @@
-"""`qwenchat models pull` as a person or a script runs it, from a hub on loopback."""
+"""`qwenchat models pull` as a user or a script runs it, from a hub on loopback."""
 
 import hashlib
 import json
@@ -303,7 +303,7 @@ def test_the_revision_in_an_address_is_the_one_that_comes(standin: StandIn, else
     assert missing.returncode == 3 and "no such revision" in missing.stderr
 
 
-def test_into_a_folder_of_ones_own(standin: StandIn, model: bytes, tmp_path: Path) -> None:
+def test_into_the_users_own_folder(standin: StandIn, model: bytes, tmp_path: Path) -> None:
     done = qwenchat("models", "pull", "7b:q4_k_m", "--to", tmp_path / "mine")
     assert done.stdout.strip() == str(tmp_path / "mine" / NAME)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == [NAME]
@@ -331,7 +331,7 @@ def test_after_a_download_elsewhere_the_line_that_it_says_makes_it_found_and_rem
     assert qwenchat("models", "remove", "7b:q4_k_m", "--yes").returncode == 0 and not path.exists()
 
 
-def test_in_a_folder_of_ones_own_only_what_a_download_brought_is_removed(
+def test_only_downloaded_files_are_removed_from_the_users_folder(
     standin: StandIn, model: bytes, tmp_path: Path
 ) -> None:
     def run(*words: str | Path) -> "subprocess.CompletedProcess[str]":
@@ -353,7 +353,7 @@ def test_in_a_folder_of_ones_own_only_what_a_download_brought_is_removed(
     assert run("remove", "7b:q4_k_m", "--yes").returncode == 2 and path.exists()
 
 
-def test_what_came_into_a_folder_of_ones_own_is_found_by_its_name_on_the_hub(
+def test_downloads_in_the_users_folder_are_found_by_their_hub_names(
     standin: StandIn, model: bytes, tmp_path: Path
 ) -> None:
     def run(*words: str) -> "subprocess.CompletedProcess[str]":

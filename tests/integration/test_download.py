@@ -1,4 +1,4 @@
-"""A download over real HTTP survives every break, and nothing wrong ever gets the file's name."""
+"""A download over real HTTP survives every interruption, and no wrong file ever gets the final name."""
 
 import threading
 from collections.abc import Iterator
@@ -90,7 +90,7 @@ def test_a_break_is_carried_on(standin: StandIn, puller: Puller, troubles: list[
     assert not standin.troubles
 
 
-def test_an_expired_address_is_asked_for_anew(standin: StandIn, puller: Puller) -> None:
+def test_an_expired_url_is_requested_again(standin: StandIn, puller: Puller) -> None:
     standin.troubles.append(Trouble(cut=1_000_000))
 
     def expire(event: PullEvent) -> None:
@@ -150,7 +150,9 @@ def test_416_leads_to_a_request_for_all(standin: StandIn, puller: Puller) -> Non
         pytest.param(Trouble(corrupt=True), "sha256", id="damaged"),
     ],
 )
-def test_a_server_that_keeps_on_is_given_up(standin: StandIn, puller: Puller, trouble: Trouble, words: str) -> None:
+def test_the_download_gives_up_on_a_persistent_fault(
+    standin: StandIn, puller: Puller, trouble: Trouble, words: str
+) -> None:
     standin.troubles.extend([trouble] * 40)
     with pytest.raises(NetworkError, match=words) as caught:
         puller()
@@ -176,7 +178,7 @@ def test_false_content_range_is_not_appended(standin: StandIn, puller: Puller) -
     assert puller().read_bytes() == CONTENT
 
 
-def test_a_wrong_hash_keeps_nothing(standin: StandIn, puller: Puller) -> None:
+def test_a_file_with_a_wrong_hash_is_deleted(standin: StandIn, puller: Puller) -> None:
     standin.lie_about[NAME] = "0" * 64
     with pytest.raises(NetworkError, match="wrong sha256") as caught:
         puller()
@@ -200,7 +202,7 @@ def test_a_blob_that_lost_its_end_is_carried_on(standin: StandIn, puller: Puller
     assert standin.bytes_sent() - before == SIZE - 1_000_000
 
 
-def test_a_file_replaced_on_the_hub_while_it_comes(standin: StandIn, puller: Puller) -> None:
+def test_a_file_replaced_on_the_hub_during_the_download(standin: StandIn, puller: Puller) -> None:
     standin.troubles.append(Trouble(cut=1_000_000))
 
     def replace(event: PullEvent) -> None:
@@ -214,7 +216,7 @@ def test_a_file_replaced_on_the_hub_while_it_comes(standin: StandIn, puller: Pul
     assert puller().read_bytes() == model_bytes(SIZE, seed=9)
 
 
-def test_stopping_keeps_the_part_and_another_mirror_carries_it_on(standin: StandIn, puller: Puller) -> None:
+def test_stopping_preserves_the_part_file_and_a_mirror_resumes_it(standin: StandIn, puller: Puller) -> None:
     standin.troubles.append(Trouble(cut=1_000_000, stall=True))
 
     def stop(event: PullEvent) -> None:

@@ -1,4 +1,4 @@
-"""Downloads beside each other, killed, on disks that are full or odd, and after the machine stopped."""
+"""Parallel and killed downloads, on full or unusual disks, and after the machine stopped."""
 
 import errno
 import os
@@ -156,7 +156,7 @@ def test_pausing_and_resuming(standin: StandIn, puller: Puller) -> None:
     assert standin.bytes_sent() == SIZE
 
 
-def test_no_room(standin: StandIn, puller: Puller) -> None:
+def test_no_disk_space(standin: StandIn, puller: Puller) -> None:
     puller.options = replace(puller.options, free_bytes=lambda folder: SIZE + DISK_RESERVE - 1)
     with pytest.raises(FileError, match=r"needs 3 MB and must leave 537 MB free.*has 540 MB"):
         puller()

@@ -1,4 +1,4 @@
-"""What hubs, mirrors, addresses and folders answer, and what each failure tells the person."""
+"""What hubs, mirrors, URLs and folders answer, and how each failure is reported to the user."""
 
 import hashlib
 import json
@@ -85,7 +85,7 @@ def test_what_a_hub_does_not_have(
     assert caught.value.hint
 
 
-def test_without_a_hash_what_is_there_under_its_name_and_size_is_not_fetched_again(
+def test_without_a_hash_a_file_with_the_same_name_and_size_is_not_downloaded_again(
     standin: StandIn, tmp_path: Path
 ) -> None:
     standin.hashes = False
@@ -165,7 +165,7 @@ def test_a_hub_with_a_fault(standin: StandIn, tmp_path: Path, status: int, heade
     assert Puller.of(standin, tmp_path)().read_bytes() == CONTENT
 
 
-def test_an_address_that_is_no_hub(standin: StandIn, tmp_path: Path) -> None:
+def test_a_url_that_is_not_a_hub(standin: StandIn, tmp_path: Path) -> None:
     standin.answers.append((200, {}))
     with pytest.raises(NetworkError, match="does not respond like a hub"):
         Puller.of(standin, tmp_path)()
@@ -192,7 +192,7 @@ def test_a_length_that_is_none(standin: StandIn, length: str) -> None:
     assert source.files("", "") == [RemoteFile(NAME, None, None)]
 
 
-def test_an_answer_nested_beyond_all_measure(standin: StandIn, tmp_path: Path) -> None:
+def test_a_deeply_nested_response(standin: StandIn, tmp_path: Path) -> None:
     deep = b"[" * 100_000
     standin.put("api/models", REPO, deep)
     standin.put("api/v1", f"models/{REPO}/repo/files", deep)
@@ -220,7 +220,7 @@ def test_no_one_there(tmp_path: Path, kind: type[ModelScopeSource]) -> None:
         Puller(tmp_path, kind("http://nowhere.invalid"))()
 
 
-def test_a_certificate_that_no_one_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_self_signed_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with StandIn(tls=True) as standin:
         standin.put(REPO, NAME, CONTENT)
         for source in (hub(standin), ModelScopeSource(standin.endpoint)):
@@ -560,7 +560,7 @@ def test_one_part_that_fails_stops_the_others(standin: StandIn, tmp_path: Path) 
     assert puller.parts
 
 
-def test_a_folder_of_ones_own(standin: StandIn, tmp_path: Path) -> None:
+def test_the_users_own_folder(standin: StandIn, tmp_path: Path) -> None:
     destination = FolderDestination(tmp_path / "mine")
     standin.put(REPO, f"sub/{NAME}", CONTENT)
     path = Puller.of(standin, tmp_path)(FileSelection(REPO, f"sub/{NAME}"), destination)

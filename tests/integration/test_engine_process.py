@@ -1,4 +1,4 @@
-"""The worker as a process: loads that are given up, crashes, parents that go, files that are in use."""
+"""The worker as a process: cancelled loads, crashes, parents that die, files in use."""
 
 import asyncio
 import os
@@ -120,7 +120,7 @@ async def test_an_aborting_worker_leaves_its_last_words(endless: ggufs.Chain, tm
     assert "llama" in caught.value.log
 
 
-def test_a_refused_load_is_said_in_words() -> None:
+def test_a_failed_load_is_a_readable_error() -> None:
     """To see llama.cpp refuse a context would take more memory than tests should ask for."""
 
     def error(detail: str) -> CannotLoad:

@@ -49,7 +49,7 @@ async def test_what_everyone_asks(tmp_path: Path, language: str, text: str, topi
     assert said.topic == topic
 
 
-async def test_it_keeps_its_manners_in_a_long_chat(tmp_path: Path) -> None:
+async def test_it_still_answers_well_in_a_long_chat(tmp_path: Path) -> None:
     """Later questions are answered as first ones are, and every answer ends by itself."""
     asked = [Question("en", ("export",), "how do i export a chat"), Question("zh", ("delete",), "怎么删除会话")] * 5
     turns, right = [Turn("system", DEFAULT_SYSTEM)], 0

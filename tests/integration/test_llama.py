@@ -105,7 +105,7 @@ def test_common_prefix(one: list[int], other: list[int]) -> None:
     assert length == min(len(one), len(other)) or one[length] != other[length]
 
 
-def test_a_memory_that_can_not_be_cut_is_read_anew(model: LlamaModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kv_cache_that_can_not_be_cut_is_prefilled_again(model: LlamaModel, monkeypatch: pytest.MonkeyPatch) -> None:
     before, after = array("i", [5, 6, 7, 8]), array("i", [5, 6, 9, 9])
     assert model.replace_cache(before) and model.reuse(after) == 2
     assert model.replace_cache(before)

@@ -1,4 +1,4 @@
-"""Every older database becomes a new one, with a copy of the old beside it; a newer one is left alone."""
+"""Every older database is migrated, with a copy of the old one beside it; a newer one is not changed."""
 
 import sqlite3
 from dataclasses import replace

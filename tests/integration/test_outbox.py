@@ -1,4 +1,4 @@
-"""Questions that wait are on disk, are no messages before their turn, and outlive the program that would ask them."""
+"""Waiting questions are on disk, are not messages before their turn, and survive the program that would ask them."""
 
 import os
 import signal
@@ -154,7 +154,7 @@ def test_those_of_a_killed_program_are_not_lost(tmp_path: Path) -> None:
     assert not list((tmp_path / "data" / "locks").iterdir())
 
 
-def test_a_deleted_session_takes_its_waiting_questions_along(tmp_path: Path) -> None:
+def test_a_deleted_session_deletes_its_waiting_questions(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     filled(store)
     store.create(Session(id="t", created=1, updated=1))

@@ -70,7 +70,7 @@ def names(wheel: Path) -> list[Path]:
         return [Path(name) for name in archive.namelist()]
 
 
-def test_the_wheel_holds_what_runs_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_contains_only_what_is_needed_to_run(wheel: Path) -> None:
     guide = {name.name for name in names(wheel) if "guide" in name.parts}
     assert guide <= {"__init__.py", "guide.gguf", "README.md"}
     assert ("guide.gguf" in guide) == (GUIDE / "guide.gguf").exists()

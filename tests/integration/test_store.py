@@ -1,4 +1,4 @@
-"""What is given to the store comes back from the disk as it was."""
+"""The store returns from the disk exactly what was given to it."""
 
 import stat
 import threading
@@ -121,7 +121,7 @@ def test_any_session_and_message_come_back_equal(tmp_path: Path, session: Sessio
     store.close()
 
 
-def test_what_utf8_can_not_hold_is_replaced(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_is_replaced(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     store.create(Session(id="s", created=1, updated=1, title="a\ud800b"))
     store.add(question("q", "x\udc00\0y"))

@@ -1,4 +1,4 @@
-"""A model's own chat template is a stranger's code: it arranges turns, and can do nothing else."""
+"""A model's own chat template is untrusted code: it formats turns and can do nothing else."""
 
 import tracemalloc
 from pathlib import Path
@@ -76,7 +76,7 @@ async def test_a_template_can_not_fill_the_memory_with_its_complaint() -> None:
     assert peak < 5_000_000
 
 
-async def test_a_template_can_not_multiply_what_was_said() -> None:
+async def test_a_template_can_not_multiply_messages() -> None:
     often = "{% for i in range(40000) %}{{ messages[0].content }}{% endfor %}{{ messages[-1].content }}"
     with pytest.raises(CannotLoad, match="too often"):
         await render(often, TURNS, bos="", eos="")

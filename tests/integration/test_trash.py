@@ -1,4 +1,4 @@
-"""What is deleted can be taken back until it is deleted forever, and then nothing of it is left."""
+"""Deletion can be undone until something is deleted forever; then nothing of it is left."""
 
 import sqlite3
 from dataclasses import replace
@@ -201,7 +201,7 @@ def test_not_under_a_turn(tmp_path: Path) -> None:
     store.trash.delete_forever("s")
 
 
-def test_a_long_conversation_goes_too(tmp_path: Path) -> None:
+def test_a_long_session_is_deleted_too(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     store.create(Session(id="s", created=1, updated=1))
     store.add(*(question(f"m{n:05}", "x", f"m{n - 1:05}" if n else None) for n in range(3000)))
@@ -211,7 +211,7 @@ def test_a_long_conversation_goes_too(tmp_path: Path) -> None:
     assert store.listing.count() == 0
 
 
-def test_an_imported_conversation_that_grew_is_read_to_its_new_end(tmp_path: Path) -> None:
+def test_an_imported_session_that_has_grown_opens_at_its_new_end(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     store.add_archives([talk("One", "Two")])
     store.label("s1", title="Mine")
@@ -220,7 +220,7 @@ def test_an_imported_conversation_that_grew_is_read_to_its_new_end(tmp_path: Pat
     assert (session.title, session.leaf) == ("Mine", "s1-3")
 
 
-def test_a_conversation_that_went_on_here_too_is_read_on_here(tmp_path: Path) -> None:
+def test_an_imported_session_continued_here_stays_open_here(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     store.add_archives([talk("One", "Two")])
     store.add(question("own", "And here?", "s1-1", session="s1"))
@@ -248,7 +248,7 @@ def test_what_came_below_a_deleted_message_outlives_it(tmp_path: Path) -> None:
         store.trash.restore_message("s1-1")
 
 
-def test_what_came_below_a_deleted_message_is_in_its_place_when_that_is_back(tmp_path: Path) -> None:
+def test_messages_below_a_deleted_one_return_to_their_parent_when_it_is_restored(tmp_path: Path) -> None:
     store = grown_below_a_deleted_message(tmp_path)
     assert store.trash.empty(50) == []
     store.trash.restore_message("s1-1")
@@ -271,7 +271,7 @@ async def test_no_turn_begins_below_a_deleted_message(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["", "another model"])
-async def test_an_answer_whose_question_is_gone_is_carried_on(tmp_path: Path, file: str) -> None:
+async def test_an_answer_without_its_question_can_be_continued(tmp_path: Path, file: str) -> None:
     store = store_in(tmp_path)
     store.add_archives([talk("One")])
     store.trash.remove_message("s1-0")

@@ -1,4 +1,4 @@
-"""What `ask --json` prints when a turn ends badly: what came, and nothing where nothing came."""
+"""`ask --json` prints the partial answer when a turn fails, and nothing if there is none."""
 
 import io
 import json
@@ -32,7 +32,7 @@ async def test_what_came_before_the_engine_died_is_one_object() -> None:
     assert (answer["text"], answer["finish_reason"]) == ("one two ", None)
 
 
-def test_json_on_stdout_holds_nothing_that_a_terminal_obeys() -> None:
+def test_json_on_stdout_contains_no_control_characters() -> None:
     output = Output(io.StringIO(), io.StringIO(), colour=False)
     text = "".join(map(chr, (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))))
     output.json({"text": text})

@@ -1,4 +1,4 @@
-"""How a prefill is cut into steps."""
+"""How a prefill is divided into steps."""
 
 import pytest
 from hypothesis import given
@@ -39,7 +39,7 @@ def test_steps(total: int, tokens_per_second: float, expected: list[int]) -> Non
 
 
 @given(total=st.integers(1, 200_000), tokens_per_second=st.floats(0.01, 1e6), most=st.integers(1, CHUNK))
-def test_a_step_takes_no_longer_than_it_may(total: int, tokens_per_second: float, most: int) -> None:
+def test_a_step_stays_within_its_time_limit(total: int, tokens_per_second: float, most: int) -> None:
     size = chunk_size(total, tokens_per_second, most)
     assert 0 < size <= min(most, total)
     assert size <= FIRST_CHUNK or size <= 4 * tokens_per_second + 1

@@ -1,4 +1,4 @@
-"""Settings are typed, named in every error, won over by the environment, and written without losing a comment."""
+"""Settings are typed, named in every error, overridden by the environment, and written without losing comments."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def test_a_wrong_setting_is_named_with_its_file(text: str, words: str, file: Pat
     assert str(file) in caught.value.message
 
 
-def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
+def test_a_folder_instead_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(FileError):
         config.load(tmp_path, {})
 
@@ -57,7 +57,7 @@ def test_the_environment_wins(file: Path) -> None:
         config.load(file, {"QWENCHAT_MODEL_CONTEXT": "lots"})
 
 
-def test_writing_keeps_comments_and_order(file: Path) -> None:
+def test_writing_preserves_comments_and_order(file: Path) -> None:
     write(file, "# mine\nlanguage = 'en'  # for now\n\n[model]\n# small machine\ncontext = 1024\n")
     config.put(file, "language", "zh_CN")
     config.put(file, "model.context", "4096")
@@ -86,7 +86,7 @@ def test_nothing_is_written_when_the_value_is_wrong(file: Path) -> None:
 
 @pytest.mark.parametrize("text", ["model = '7b'\n", "model = ['7b']\n", "[[model]]\ndefault = '7b'\n"])
 @pytest.mark.parametrize("value", ["7b", ""])
-def test_a_value_in_the_place_of_a_section_is_named_and_stays(text: str, value: str, file: Path) -> None:
+def test_a_value_instead_of_a_section_is_reported_and_preserved(text: str, value: str, file: Path) -> None:
     write(file, text)
     with pytest.raises(WrongUse, match="value for model"):
         config.put(file, "model.default", value)

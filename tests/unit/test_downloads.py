@@ -84,7 +84,7 @@ def test_choosing(selection: FileSelection, chosen: str) -> None:
         assert "m-q8_0.gguf" in caught.value.hint and "evil" not in caught.value.hint
 
 
-def test_parts_come_in_order() -> None:
+def test_parts_are_in_order() -> None:
     names = [f"m-q8_0-{part:05}-of-00003.gguf" for part in (1, 2, 3)]
     shuffled = random.Random(1).sample(files(*names), 3)
     assert [file.name for file in select_files(shuffled, FileSelection("r", quant="q8_0"), "hf")] == names

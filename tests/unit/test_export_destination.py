@@ -120,7 +120,7 @@ def test_names_are_safe_everywhere(titles: list[str]) -> None:
         assert name.split(".")[0].casefold() not in RESERVED
 
 
-def test_nothing_there_is_overwritten_without_force(tmp_path: Path) -> None:
+def test_existing_files_are_not_overwritten_without_force(tmp_path: Path) -> None:
     put(tmp_path, talk("Q", title="One"))
     before = (tmp_path / "One.txt").read_bytes()
     for place in (tmp_path, tmp_path / "One.txt"):
@@ -156,7 +156,7 @@ def test_a_zip_is_the_same_bytes_each_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("updated", [0, 253_402_300_799_999])
-def test_a_zip_takes_any_date(tmp_path: Path, updated: int) -> None:
+def test_a_zip_accepts_any_date(tmp_path: Path, updated: int) -> None:
     odd = talk("Q")
     put(tmp_path / "a.zip", replace(odd, session=replace(odd.session, updated=updated)))
     with zipfile.ZipFile(tmp_path / "a.zip") as file:
@@ -164,7 +164,7 @@ def test_a_zip_takes_any_date(tmp_path: Path, updated: int) -> None:
 
 
 @pytest.mark.parametrize("place", ["missing/a.txt", "file/a.txt", "file/", "a" * 300 + ".txt"])
-def test_what_can_not_be_written_is_an_error_in_words(tmp_path: Path, place: str) -> None:
+def test_a_failed_write_is_a_readable_error(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(FileError, match=r"can't be written|already exists"):
         put(f"{tmp_path}/{place}", talk("Q"))

@@ -1,4 +1,4 @@
-"""What each format says, and that no text breaks out of its place in it."""
+"""What each format contains, and that no message can affect the rest of an export."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def test_every_format_is_found_by_its_name() -> None:
 @pytest.mark.parametrize("name", FORMATS)
 @settings(max_examples=15, deadline=None)
 @given(archive=archives())
-def test_nothing_written_holds_a_control_character(name: str, archive: Archive) -> None:
+def test_exports_contain_no_control_characters(name: str, archive: Archive) -> None:
     assert not CONTROL.search(exported(name, archive, all_branches=True))
 
 
@@ -76,7 +76,7 @@ def test_sharegpt_is_what_llama_factory_reads() -> None:
     assert found[0]["conversations"] == [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
 
 
-def test_plain_text_reads_as_it_was_said() -> None:
+def test_plain_text_preserves_the_text() -> None:
     text = exported("txt", with_file(branching(), "a.txt", b"one\ntwo\n"), all_branches=True)
     assert text.startswith("Tree\n2025-06-15 15:06 UTC – 2025-06-15 15:07 UTC · 7b:q4_k_m\n")
     assert "3. Assistant (2/2) · after no. 1 · 2025-06-15 15:06 UTC · 7b:q4_k_m · stopped" in text
@@ -108,7 +108,7 @@ def test_in_markdown_only_turns_are_headings(archive: Archive) -> None:
 
 
 @pytest.mark.parametrize("text", NASTY)
-def test_markdown_holds_what_is_said_after_a_nasty_text(text: str) -> None:
+def test_hostile_markdown_does_not_affect_the_next_message(text: str) -> None:
     said = exported("md", talk(text, f"{text}\n{text}", "the end"))
     assert len(headings(said.split("\n---\n", 1)[1])) == 4
     assert MarkdownIt("commonmark").parse(said)[-2].content == "the end"
@@ -219,7 +219,7 @@ def check_page(page: str) -> Page:
 
 @settings(max_examples=60, deadline=None)
 @given(archives())
-def test_a_page_holds_no_script_and_loads_nothing(archive: Archive) -> None:
+def test_a_page_has_no_script_and_loads_nothing(archive: Archive) -> None:
     page = check_page(exported("html", archive, all_branches=True))
     assert page.tags.count("article") == len(archive.messages) + bool(archive.session.system)
 
@@ -292,12 +292,12 @@ def test_what_is_decoded_on_the_way_is_clean_too(text: str) -> None:
     [" \n" * 9000 + "x", "x = 1\n" * 4000, "x" * 2001, "x" + " \t" * 200 + "\n"],
     ids=["blank", "long", "line", "space"],
 )
-def test_code_that_could_take_long_stays_without_colours(code: str) -> None:
+def test_code_that_could_be_slow_is_not_highlighted(code: str) -> None:
     assert "<span" not in answer_html(f"```python\n{code}\n```", answer_parser())
     assert "<span" in answer_html("```python\nx = 1\n```", answer_parser())
 
 
-def test_how_an_answer_ended_is_said() -> None:
+def test_the_status_of_an_answer_is_exported() -> None:
     for status in Status:
         archive = talk("Q", "A")
         question, answer = archive.messages

@@ -1,4 +1,4 @@
-"""Small files are replaced whole or not at all, and hashing can be stopped."""
+"""Small files are replaced completely or not at all, and hashing can be stopped."""
 
 import hashlib
 import stat
@@ -9,7 +9,7 @@ import pytest
 from qwenchat.files import free_bytes, replacing, save_if_possible, sha256_of, write_atomically
 
 
-def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+def test_a_file_is_replaced_atomically(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"old")
     with replacing(file) as stream:

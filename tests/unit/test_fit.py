@@ -99,7 +99,7 @@ def test_layers_on_an_accelerator() -> None:
     assert assess(model, machine(16), 4096, "f16").gpu_layers == 0
 
 
-def test_an_accelerator_that_shares_the_ram_takes_all_layers_and_adds_no_memory() -> None:
+def test_an_accelerator_that_shares_the_ram_gets_all_layers_and_adds_no_memory() -> None:
     model = published("7b:q4_k_m")
     shared = replace(machine(16), gpu_of_ram=12 * GIB)
     alone, helped = (assess(model, here, 4096, "f16") for here in (machine(16), shared))
@@ -144,7 +144,7 @@ def test_room_on_the_disk() -> None:
     assert disk_missing(5 * GIB, 5 * GIB) == DISK_RESERVE
 
 
-def test_advice_takes_the_largest_that_is_quick_enough() -> None:
+def test_the_largest_model_that_is_fast_enough_is_recommended() -> None:
     rows = assess_catalogue(CATALOG, machine(16, bandwidth=60e9), {})
     best = recommended(rows)
     assert best and best.reference == "7b:q6_k"
@@ -163,7 +163,7 @@ def test_advice_takes_the_largest_that_is_quick_enough() -> None:
         (16, 1e9, "0.5b:q4_0"),  # all are slow: the quickest that is not rough
     ],
 )
-def test_advice_takes_four_bits_of_a_smaller_model_before_fewer_of_a_larger(
+def test_four_bits_of_a_smaller_model_are_recommended_before_fewer_of_a_larger(
     ram: float, bandwidth: float, reference: str
 ) -> None:
     rows = assess_catalogue(CATALOG, machine(ram, bandwidth=bandwidth), {})
@@ -172,7 +172,7 @@ def test_advice_takes_four_bits_of_a_smaller_model_before_fewer_of_a_larger(
     assert len(rows) == 44
 
 
-def test_advice_takes_a_smaller_model_that_is_comfortable_before_a_larger_one_that_is_tight() -> None:
+def test_a_comfortable_smaller_model_is_recommended_before_a_tight_larger_one() -> None:
     rows = assess_catalogue(CATALOG, machine(5.2, bandwidth=80e9), {})
     verdicts = {row.reference: row.fit.verdict for row in rows}
     assert verdicts["7b:q4_k_m"] is Verdict.TIGHT
@@ -205,7 +205,7 @@ def test_advice_heeds_measured_speed_disk_and_what_is_here() -> None:
     assert recommended(assess_catalogue(CATALOG, machine(0.5), {})) is None
 
 
-def test_figures_are_kept_and_averaged(tmp_path: Path) -> None:
+def test_speeds_are_saved_and_averaged(tmp_path: Path) -> None:
     measured = Measurements(tmp_path / "data" / "measured.json")
     assert measured.speed("a") is None
     measured.record("a", decode_tps=10.0)
@@ -220,7 +220,7 @@ def test_figures_are_kept_and_averaged(tmp_path: Path) -> None:
     Measurements(Path("/proc/nowhere/measured.json")).record("a", decode_tps=1.0)
 
 
-def test_measuring_takes_a_part_of_the_free_memory_alone(tmp_path: Path) -> None:
+def test_measuring_uses_only_a_part_of_the_free_memory(tmp_path: Path) -> None:
     measured = Measurements(tmp_path / "measured.json")
     assert measured.bandwidth(64, 4 * GIB) == 0
     assert not (tmp_path / "measured.json").exists()  # it is asked for again when there is more

@@ -1,4 +1,4 @@
-"""Headers are read whole and quickly, and nothing that a stranger writes into one gets further than an error."""
+"""Headers are read completely and quickly, and a hostile one causes nothing worse than an error."""
 
 import os
 import struct
@@ -124,7 +124,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_damage_is_told(tmp_path: Path, name: str) -> None:
+def test_damage_is_reported(tmp_path: Path, name: str) -> None:
     content, reason = DAMAGED[name]
     path = tmp_path / "m.gguf"
     path.write_bytes(content)
@@ -215,7 +215,7 @@ def _at_any_place(example: Callable[..., None]) -> Callable[..., None]:
 
 @_at_any_place
 @given(at=st.integers(0, 1 << 62))
-def test_a_file_cut_anywhere_is_told(tmp_path: Path, model: bytes, at: int) -> None:
+def test_a_file_truncated_anywhere_is_reported(tmp_path: Path, model: bytes, at: int) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(model[: at % (len(model) - 64)])
     with pytest.raises(CannotLoad):
@@ -224,5 +224,5 @@ def test_a_file_cut_anywhere_is_told(tmp_path: Path, model: bytes, at: int) -> N
 
 @_at_any_place
 @given(at=st.integers(0, 12_000), noise=st.binary(min_size=1, max_size=16))
-def test_noise_anywhere_in_the_header_is_read_or_told(tmp_path: Path, model: bytes, at: int, noise: bytes) -> None:
+def test_noise_anywhere_in_the_header_is_read_or_reported(tmp_path: Path, model: bytes, at: int, noise: bytes) -> None:
     _reads_or_tells(tmp_path / "m.gguf", model[:at] + noise + model[at + len(noise) :])

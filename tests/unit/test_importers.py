@@ -1,4 +1,4 @@
-"""Other programs' files as conversations: trees, missing fields, wrong types, and nothing twice."""
+"""Other programs' files become sessions: trees, missing fields, wrong types, and no duplicates."""
 
 import json
 import zipfile
@@ -92,7 +92,7 @@ def test_chatgpt_with_its_branches() -> None:
     assert (archive.session.title, archive.session.model, archive.session.system) == ("Python help", "", "")
 
 
-def test_chatgpt_in_its_zip_beside_files_that_are_none() -> None:
+def test_chatgpt_zip_with_other_files() -> None:
     packed = BytesIO()
     with zipfile.ZipFile(packed, "w") as file:
         file.writestr("user.json", '{"id": "user-1", "email": "a@b.c"}')
@@ -292,7 +292,7 @@ def test_open_webui_reasoning_is_a_part_of_the_answer(content: str, parts: tuple
     assert archive.messages[1].parts == parts
 
 
-def test_hostile_calls_and_folds_take_no_time() -> None:
+def test_hostile_calls_and_folds_are_read_quickly() -> None:
     deep = '{"name": "a", "arguments": ' + "[" * 100_000 + "]" * 100_000 + "}"
     folds = '<details type="reasoning">' * 100_000
     reading = read(
@@ -357,7 +357,7 @@ def test_formats_do_not_claim_each_others_records() -> None:
     assert len(read(*documents).formats) == len(importers.formats()) == 5
 
 
-def test_a_conversation_that_grew_keeps_what_was_there() -> None:
+def test_a_chat_that_has_grown_keeps_its_old_messages() -> None:
     more = json.loads(json.dumps(CHATGPT))
     more["mapping"]["u4"] = chatgpt_node("u4", "a3", "user", "Thanks", create_time=1_697_000_100)
     store = MemoryArchives(*read(CHATGPT).archives)
@@ -446,7 +446,7 @@ def changed(**fields: object) -> dict[str, Any]:
         {"message_timings": {"load_s": 1e30}},
     ],
 )
-def test_our_own_format_takes_nothing_that_makes_no_sense(fields: dict[str, object]) -> None:
+def test_our_own_format_refuses_invalid_values(fields: dict[str, object]) -> None:
     reading = read(changed(), changed(**fields))
     assert len(reading.archives) == 1
     assert [problem.place for problem in reading.problems] == ["record 2"]
@@ -456,7 +456,7 @@ def test_fields_that_a_later_version_adds_are_passed_over() -> None:
     assert read(changed() | {"new": 1}).archives == read(changed()).archives
 
 
-def test_a_message_id_belongs_to_one_conversation() -> None:
+def test_a_message_id_belongs_to_one_session() -> None:
     other = changed(id="s2", leaf=None)
     for message in other["messages"]:
         message["session"] = "s2"
@@ -506,7 +506,7 @@ def test_a_session_of_ours_keeps_its_ids() -> None:
     assert all(isinstance(message, Message) and message.role in Role for message in archive.messages)
 
 
-def test_a_file_without_conversations_says_what_it_knows(tmp_path: Path) -> None:
+def test_a_file_without_chats_names_the_supported_formats(tmp_path: Path) -> None:
     for text in ('{"a": 1}', "[1, 2]", '"text"'):
         with pytest.raises(FileError, match="no chat") as caught:
             read_bytes(text.encode())

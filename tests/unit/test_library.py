@@ -1,4 +1,4 @@
-"""What other programs have is found and used in place; what is damaged is told."""
+"""Models of other programs are found and used in place; damaged ones are reported."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The program's folders are readable by their owner only, whatever creates them first."""
+"""The program's folders are readable only by their owner, no matter which part creates them first."""
 
 import stat
 from pathlib import Path

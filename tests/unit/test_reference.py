@@ -1,4 +1,4 @@
-"""A reference means one thing, and a wrong one is told with what was probably meant."""
+"""A model reference has one meaning, and the error for a wrong one suggests similar names."""
 
 import os
 from pathlib import Path

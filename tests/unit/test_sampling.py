@@ -35,7 +35,7 @@ def test_the_range_is_the_same_everywhere(each: Parameter) -> None:
             parse_number(each.name, f"{value}")
 
 
-def test_settings_have_the_parameters_that_hold_for_all_sessions() -> None:
+def test_settings_have_the_parameters_that_apply_to_all_sessions() -> None:
     assert [each.name for each in PARAMETERS if each.in_settings] == [
         field.name for field in msgspec.structs.fields(config.SamplingSettings)
     ]

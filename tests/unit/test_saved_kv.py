@@ -1,4 +1,4 @@
-"""Saved KV caches stay within their bounds, whatever died while writing them."""
+"""Saved KV caches stay within their limit, even if programs die while writing them."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""No text that came from outside can move a cursor, leave a folder or break a line."""
+"""No untrusted text can move the cursor, lead out of a folder or break a line."""
 
 from pathlib import Path, PureWindowsPath
 
@@ -11,7 +11,7 @@ from qwenchat.text import files
 from qwenchat.text.safe import StreamCleaner, clean, clean_line, encodable, safe_name
 
 
-def test_clean_takes_what_a_terminal_would_obey() -> None:
+def test_clean_removes_control_characters() -> None:
     assert clean("a\x1b]52;c;evil\x07b\r\nc\rd\x9b31m\te\u202ef") == "a]52;c;evilb\ncd31m\tef"
     assert clean("你好 👩‍👩‍👧 مرحبا") == "你好 👩‍👩‍👧 مرحبا"
 
