@@ -39,7 +39,7 @@ def installed(program: Program) -> Iterator[Finding]:
 
 
 def _default_missing(program: Program) -> str:
-    """Return what is wrong with the default model; empty when nothing is."""
+    """Return the problem of the default model; empty if there is none."""
     if not program.settings.model.default:
         return ""
     try:

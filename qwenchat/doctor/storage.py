@@ -36,7 +36,7 @@ def folders(program: Program) -> Iterator[Finding]:
 
 
 def _problem(folder: Path, title: str) -> Finding | None:
-    """Return what is wrong with an existing folder, or with the one that a missing folder would be created in."""
+    """Return the problem of a folder or, if it is missing, of the existing folder in which it would be created."""
     there = folder
     while not there.exists() and there != there.parent:
         there = there.parent

@@ -92,7 +92,7 @@ class Trash:
         return gone
 
     def empty_after(self, days: int) -> None:
-        """Delete forever what has been in the trash for longer than a number of days."""
+        """Delete forever all sessions and messages that were deleted more than `days` days ago."""
         self.empty(max(0, self._clock() - days * _DAY_MS))
 
     def remove_message(self, message_id: str) -> str | None:
