@@ -41,7 +41,7 @@ class ContextSizes:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadPlanner:
     """Plans how models are loaded on one machine."""
 
