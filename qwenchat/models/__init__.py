@@ -1,1 +1,1 @@
-"""Which model, from where, and does it fit."""
+"""Models: which ones exist, where they come from, and whether they fit this machine."""

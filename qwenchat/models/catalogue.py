@@ -1,6 +1,6 @@
-"""The Qwen2 family as data (`catalogue.toml`): what is published, how large, under which licence.
+"""The Qwen2 family as data (`catalogue.toml`): published files, their sizes and licences.
 
-It works without a connection. With one, what the hub says wins; nothing here can block a download.
+It works without a connection. With one, the hub's data takes precedence; nothing here can block a download.
 """
 
 import tomllib
@@ -16,7 +16,7 @@ from qwenchat.i18n import language
 from qwenchat.models.file_names import quant_label, split_name
 
 _BELOW_FOUR_BITS = ("q2", "q3")
-"""Beginnings of the labels of quantisations below four bits a weight."""
+"""Prefixes of the labels of quantisations below four bits per weight."""
 
 
 class PublishedPart(Struct, frozen=True, forbid_unknown_fields=True):
@@ -27,7 +27,7 @@ class PublishedPart(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Experts(Struct, frozen=True, forbid_unknown_fields=True):
-    """The mixture of 57B-A14B: feed-forward parts of which a token uses a few."""
+    """The mixture of experts in 57B-A14B: feed-forward parts, of which each token uses a few."""
 
     count: int
     used: int
@@ -52,12 +52,12 @@ class ModelShape(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def parameters(self) -> int:
-        """All weights, without the few thousand of norms and biases."""
+        """The number of weights, without the few thousand in norms and biases."""
         return self._embeddings(1 if self.tied else 2) + self._blocks(self.experts.count if self.experts else 0)
 
     @property
     def active_parameters(self) -> int:
-        """Weights that decoding one token reads: one embedding matrix, and only the experts in use."""
+        """The number of weights that decoding one token reads: one embedding matrix, and only the experts in use."""
         return self._embeddings(1) + self._blocks(self.experts.used if self.experts else 0)
 
     def _embeddings(self, count: int) -> int:
@@ -79,13 +79,13 @@ class Quantisation(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def size(self) -> int:
-        """Bytes of all parts, exact where `exact` says so."""
+        """Bytes of all parts; an estimate unless `exact`."""
         known = [part.bytes for part in self.parts if part.bytes is not None]
         return sum(known) if self.exact else round(self.about_gb * 1e9)
 
     @property
     def rough(self) -> bool:
-        """Whether it has fewer than four bits a weight, which users notice in the answers."""
+        """Whether it has fewer than four bits per weight, which users notice in the answers."""
         return self.label.startswith(_BELOW_FOUR_BITS)
 
     @property
@@ -98,10 +98,10 @@ class CatalogueModel(Struct, frozen=True, forbid_unknown_fields=True):
     """One size of the family."""
 
     size: str
-    """What users call it, such as `7b`."""
+    """The name that users type, such as `7b`."""
     title: str
     repo: str
-    """Of the GGUF files."""
+    """The repository with the GGUF files."""
     stem: str
     original: str
     """The repository with the weights that the files were made from."""
@@ -110,10 +110,10 @@ class CatalogueModel(Struct, frozen=True, forbid_unknown_fields=True):
     licence: str
     licence_url: str
     must_accept: bool
-    """Whether the licence has terms that the user has to accept before the download."""
+    """Whether the licence has terms that the user must accept before the download."""
     context: int
     yarn_context: int
-    """Tokens with YaRN rope scaling; 0 where its makers do not advise it."""
+    """Tokens with YaRN rope scaling; 0 if the model's makers do not advise it."""
     advice: dict[str, str]
     shape: ModelShape
     quantisations: tuple[Quantisation, ...]
@@ -125,10 +125,11 @@ class CatalogueModel(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def offered(self) -> Sequence[Quantisation]:
-        """The quantisations worth taking by default, smallest first.
+        """The quantisations worth choosing by default, smallest first.
 
-        Half precision is left out: it is twice as slow as q8_0, and its answers are no better. Where the width is not
-        a multiple of 256, so is everything below q4: most tensors then fall back to larger types and little is saved.
+        Half precision is excluded: it is twice as slow as q8_0, and its answers are no better. If the width is not a
+        multiple of 256, everything below q4 is excluded too: most tensors then fall back to larger types, which saves
+        little.
         """
         quants = [q for q in self.quantisations if q.label != "f16"]
         if self.shape.width % 256:
@@ -142,13 +143,13 @@ class CatalogueModel(Struct, frozen=True, forbid_unknown_fields=True):
         return [f"{name}.gguf"] if count == 1 else [split_name(name, part, count) for part in range(1, count + 1)]
 
     def advice_here(self) -> str:
-        """Return the line of advice in the user's language."""
+        """Return the advice about this model, one line, in the user's language."""
         return self.advice.get(language(), self.advice["en"])
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All sizes, smallest first."""
+    """All models, smallest first."""
 
     models: tuple[CatalogueModel, ...]
 
@@ -167,7 +168,7 @@ class Catalogue:
 
 @dataclass(frozen=True, slots=True)
 class PublishedModel:
-    """A quantisation of the catalogue with the facts that `fit` needs, named as in `gguf.Header`."""
+    """A quantisation of the catalogue with the facts that `fit` needs, named as in `gguf.ModelHeader`."""
 
     model: CatalogueModel
     quant: Quantisation
@@ -184,7 +185,7 @@ class PublishedModel:
 
     @property
     def active_bytes(self) -> int:
-        """Bytes that decoding one token reads, as if all weights were equally large."""
+        """Bytes that decoding one token reads, assuming that all weights have the same size."""
         return self.quant.size * self.model.shape.active_parameters // self.model.shape.parameters
 
     @property

@@ -1,6 +1,6 @@
-"""Exports a model to a folder or USB stick, for a machine that is never online: its files and their manifest.
+"""Exports a model's files and a manifest to a folder or USB stick, for a machine that is never online.
 
-`models pull --from file:FOLDER` reads both (`sources.folder`). Nothing that is in the folder already is overwritten.
+`models pull --from file:FOLDER` reads both (`sources.folder`). Existing files in the folder are never overwritten.
 """
 
 import os
@@ -25,14 +25,14 @@ class _Copy:
     source: Path
     target: Path
     expected_sha256: str
-    """Empty where it is not known."""
+    """Empty if it is not known."""
 
 
 def export(model: LocalModel, folder: Path, report: ReportBytes) -> Manifest:
-    """Copy a model into a folder, hashing it on the way, and return the folder's manifest.
+    """Copy a model to a folder, hashing it while copying, and return the folder's manifest.
 
-    A file that is there already with the right sha256 stays; any other file of its name is not overwritten. Raises
-    NotFound for a missing part, CannotLoad when a file is not what it should be, FileError for what a disk refuses.
+    An existing file is never overwritten; one with the right sha256 is used as it is. Raises NotFound for a missing
+    part, CannotLoad for a damaged file, and FileError when a file can't be read or written, or is a different one.
     """
     copies = [_Copy(part, folder / name, recorded_sha256(model, part)) for part, name in _names(model)]
     try:
@@ -52,9 +52,9 @@ def export(model: LocalModel, folder: Path, report: ReportBytes) -> Manifest:
 
 
 def name_to_pull(model: LocalModel) -> str:
-    """Return what `models pull --from file:FOLDER` takes for an exported model.
+    """Return the name under which `models pull --from file:FOLDER` finds an exported model.
 
-    It is the reference where that stands for the file on any machine, else the name of the file in the folder.
+    It is the model reference if that names the same file on any machine, otherwise the name of the exported file.
     """
     name = _names(model)[0][1]
     published = model.published
@@ -69,7 +69,7 @@ def size_of(model: LocalModel) -> int:
 
 
 def _names(model: LocalModel) -> list[tuple[Path, str]]:
-    """Return each part with its name in the export: its own, or for a blob the catalogue's or its owner's."""
+    """Return each part with its name in the export: its file name; for a blob, the catalogue's or its owner's name."""
     parts = split_paths(model.path)
     for part in parts:
         if not part.is_file():
@@ -88,7 +88,7 @@ def _check_disk_space(copies: list[_Copy], folder: Path) -> None:
     free = free_bytes(folder)
     if needed > free:
         raise FileError(
-            _("{folder} has {free} free, and the model takes {needed}.").format(
+            _("{folder} has {free} free, but the model needs {needed}.").format(
                 folder=clean_line(str(folder)), free=human_size(free), needed=human_size(needed)
             ),
             _("Free {missing} there, or choose another folder.").format(missing=human_size(needed - free)),
@@ -96,14 +96,14 @@ def _check_disk_space(copies: list[_Copy], folder: Path) -> None:
 
 
 def _copied(copy: _Copy, report: ReportBytes) -> str:
-    """Copy one file under a temporary name, rename it when its sha256 is right, and return the sha256."""
+    """Copy one file under a temporary name, rename it if its sha256 is right, and return the sha256."""
     if copy.target.exists():
         sha256 = model_sha256(copy.target, report)
         expected = copy.expected_sha256 or model_sha256(copy.source, lambda _count: None)
         if sha256 == expected:
             return sha256
         raise FileError(
-            _("{path} exists already and is a different file.").format(path=clean_line(str(copy.target))),
+            _("{path} already exists and is a different file.").format(path=clean_line(str(copy.target))),
             _("Move it away, or choose another folder."),
         )
     with replacing(copy.target, private=False) as stream:

@@ -1,7 +1,7 @@
-"""What the name of a model file says: whether it is safe, which part of a split model it is, its quantisation.
+"""Interprets names of model files: whether a name is safe, which part of a split model it is, its quantisation.
 
-Names come from hubs, manifests, URLs and other programs' folders. None of them may lead out of the folder that it is
-meant for. Only names are looked at here; no file is opened.
+Names come from hubs, manifests, URLs and other programs' folders. An unsafe name could lead out of its folder. Only
+names are examined here; no file is opened.
 """
 
 import re
@@ -16,10 +16,10 @@ _QUANT_AT_END = re.compile(
 
 
 def is_safe(name: str) -> bool:
-    """Return whether every supported system takes `name` as a relative path that stays below its folder.
+    """Return whether every supported system accepts `name` as a relative path that stays below its folder.
 
-    Refused are absolute names, `..`, `.`, empty components, backslashes, colons and what else Windows forbids,
-    control and bidirectional characters, names of devices, and components that end in a dot or a space.
+    Unsafe are absolute names, `..`, `.`, empty components, backslashes, colons and other characters that Windows
+    forbids, control and bidirectional characters, device names, and components that end in a dot or a space.
     """
     parts = name.split("/")
     return len(name.encode(errors="replace")) <= 1024 and all(
@@ -33,14 +33,14 @@ def is_safe(name: str) -> bool:
 
 
 def relative_path(name: str) -> PurePosixPath:
-    """Return a safe name as a relative path. Raises ValueError for any other: callers check `is_safe` first."""
+    """Return a safe name as a relative path. Raises ValueError for an unsafe one: callers check `is_safe` first."""
     if not is_safe(name):
         raise ValueError(f"unsafe name: {name!r}")
     return PurePosixPath(name)
 
 
 def is_gguf(name: str) -> bool:
-    """Return whether a name ends as that of a GGUF file does."""
+    """Return whether a name has the suffix of a GGUF file."""
     return name.lower().endswith(".gguf")
 
 
@@ -50,7 +50,7 @@ def split_name(stem: str, part: int, count: int, suffix: str = ".gguf") -> str:
 
 
 def split_names(name: str) -> list[str]:
-    """Return the names of all parts of a split model, given the name of any part; for another name the name alone."""
+    """Return the names of all parts of a split model, given any of them; any other name is returned alone."""
     match = _SPLIT.fullmatch(name)
     if not match or not 1 <= int(match["part"]) <= int(match["count"]):
         return [name]
@@ -59,25 +59,25 @@ def split_names(name: str) -> list[str]:
 
 
 def split_paths(path: Path) -> tuple[Path, ...]:
-    """Return the paths of all parts of a split model, given the path of any part; for another file its path alone."""
+    """Return the paths of all parts of a split model, given any of them; any other path is returned alone."""
     names = split_names(path.name)
     return tuple(path.with_name(name) for name in names) if len(names) > 1 else (path,)
 
 
 def quant_label(word: str) -> str:
-    """Return the label of a quantisation as this program spells it, from any spelling: `Q4_K_M`, `fp16`."""
+    """Return a quantisation's label in this program's spelling, given any spelling, such as `Q4_K_M` or `fp16`."""
     label = word.lower().replace("-", "_")
     return {"fp16": "f16", "fp32": "f32"}.get(label, label)
 
 
 def quant_in(name: str) -> str:
-    """Return the label of the quantisation that a name ends with, empty where it names none."""
+    """Return the label of the quantisation that a name ends with; empty if it names none."""
     match = _QUANT_AT_END.search(name)
     return quant_label(match[1]) if match else ""
 
 
 def names_quant(name: str, quant: str) -> bool:
-    """Return whether the name of a GGUF file ends with a quantisation, which may be any word and in any spelling."""
+    """Return whether the name of a GGUF file ends with a quantisation, in any spelling; `quant` may be any word."""
     match = _SPLIT.fullmatch(name)
     stem = match["stem"] if match else name[: -len(".gguf")]
     endings = (stem.rpartition(separator)[2] for separator in "-./")

@@ -1,6 +1,6 @@
-"""Predicts whether a model fits this machine, in bytes, and how fast it would be, in tokens a second.
+"""Predicts whether a model fits this machine, in bytes, and how fast it would be, in tokens per second.
 
-Plain numbers in, plain numbers out: what the machine has is looked up elsewhere.
+Pure computation: the resources of the machine are measured elsewhere.
 """
 
 import math
@@ -16,24 +16,24 @@ CONTEXT_STEP = 256
 NATIVE_CONTEXT = 32_768
 """The largest window, in tokens, that is chosen when the user asks for none."""
 LEAST_CONTEXT, USUAL_CONTEXT = 4096, 8192
-"""Tokens: a window for short questions, and one with room for a conversation."""
+"""Tokens: a window for short questions, and one with room for a chat."""
 READING_SPEED = 5.0
-"""Tokens a second; below this, readers wait for the text."""
+"""Tokens per second; below this, readers wait for the text."""
 DISK_RESERVE = 512 << 20
 """Bytes that a download leaves free on the disk."""
 _COMPUTE = 320 << 20
-"""Bytes; `memory_needed` says where they were measured."""
+"""Bytes; `memory_needed` explains the measurement."""
 COMFORT = 0.8
 """The share of available RAM that a model may take without crowding other programs."""
 _GPU_SHARE = 0.9
 """The share of an accelerator's free memory that a model may take."""
 _EFFICIENCY = 0.5
-"""Bytes of weights that decoding gets through, for each byte moved by copying memory on all cores: 0.42 to 0.6 were
+"""The ratio of the speed at which decoding reads weights to that of copying memory on all cores. 0.42 to 0.6 were
 measured with q4_k_m of 0.5B and 1.5B on 2 cores."""
 
 
 class Loadable(Protocol):
-    """The facts about a model that a prediction needs; `gguf.Header` and `catalogue.PublishedModel` have them."""
+    """The facts about a model that a prediction needs. `gguf.ModelHeader` and `catalogue.PublishedModel` have them."""
 
     @property
     def file_size(self) -> int:
@@ -68,29 +68,29 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """All together."""
+        """The sum of all three."""
         return self.weights + self.kv + self.compute
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a machine has, in bytes and bytes a second; 0 for what it lacks or what was not measured."""
+    """The resources of a machine, in bytes and bytes per second; 0 if missing or not measured."""
 
     ram_total: int
     ram_available: int
     gpu_available: int = 0
     """Free memory of all accelerators that have their own; llama.cpp spreads a model over them."""
     disk_free: int = 0
-    """On the disk that downloads go to."""
+    """On the disk to which models are downloaded."""
     bandwidth: float = 0.0
-    """Of copying memory on all cores, bytes read and bytes written both counted."""
+    """The speed of copying memory on all cores; bytes read and bytes written both count."""
     gpu_bandwidth: float = 0.0
     gpu_of_ram: int = 0
-    """RAM that an accelerator without memory of its own may take; it counts once, as RAM."""
+    """RAM that an accelerator without its own memory may use; it counts once, as RAM."""
 
     @property
     def comfortable(self) -> int:
-        """Bytes that a model may take without crowding others."""
+        """Bytes that a model may take without crowding other programs."""
         return round(self.ram_available * COMFORT + self.gpu_available * _GPU_SHARE)
 
 
@@ -110,38 +110,38 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """A model with one window on one machine."""
+    """How one model fits one machine with one context window."""
 
     verdict: Verdict
     memory: Memory
     n_ctx: int
     kv_type: str
     available: int
-    """Bytes of RAM and accelerators together that the memory has to come from."""
+    """Bytes of RAM and accelerator memory together that the model may use."""
     gpu_layers: int
-    """Layers that fit the accelerator; all of them where it holds the whole model."""
+    """Layers on the accelerator; all of them if the whole model fits there."""
     decode_tps: float | None
-    """Predicted tokens a second in a short conversation; None where the memory's speed was not measured."""
+    """Predicted tokens per second in a short chat; None if the memory bandwidth was not measured."""
 
 
 def memory_needed(model: Loadable, n_ctx: int, kv_bytes_per_element: float) -> Memory:
     """Return the memory that a model takes with a window of `n_ctx` tokens.
 
-    Weights take as much as their files. llama.cpp repacks some of them for the processor (all of q4_0, most of q4_k_m).
-    The copy counts only while the mapped file stays in memory, from which the system may evict it; a file that is read
-    instead is in memory once, repacked (373.7 MiB were measured either way for a file of 379 MiB). Each token of the
-    window takes one key and one value per layer and KV head. Buffers for computing and the process itself take
-    320 MiB: 300 to 385 MiB were measured with llama-cpp-python 0.3.36 on Qwen2 of 0.5B to 7B with flash attention
-    on CPU, and 38 to 94 MiB with n_outputs_max=1.
+    Weights take as much memory as their files. llama.cpp repacks some of them for the processor (all of q4_0, most of
+    q4_k_m), but the copy costs extra only while the mapped file also stays in memory, from which the system may evict
+    it; a file that is read instead of mapped is in memory once (373.7 MiB were measured either way for a file of
+    379 MiB). Each token of the window takes one key and one value per layer and KV head. Compute buffers and the
+    process itself take 320 MiB: 300 to 385 MiB were measured with llama-cpp-python 0.3.36 on Qwen2 of 0.5B to 7B with
+    flash attention on CPU, and 38 to 94 MiB with n_outputs_max=1.
     """
     per_token = model.layers * model.kv_heads * (model.key_length + model.value_length)
     return Memory(model.file_size, round(n_ctx * per_token * kv_bytes_per_element), _COMPUTE)
 
 
 def largest_context(model: Loadable, available: int, kv_bytes_per_element: float, limit: int) -> int:
-    """Return the largest window of at most `limit` tokens with which the model takes `available` bytes or less.
+    """Return the largest window of at most `limit` tokens with which the model fits into `available` bytes.
 
-    A multiple of CONTEXT_STEP; 0 when not even the smallest fits.
+    It is a multiple of CONTEXT_STEP; 0 if not even the smallest window fits.
     """
     fixed = memory_needed(model, 0, kv_bytes_per_element).total
     step = memory_needed(model, CONTEXT_STEP, kv_bytes_per_element).kv
@@ -150,9 +150,9 @@ def largest_context(model: Loadable, available: int, kv_bytes_per_element: float
 
 
 def assess(model: Loadable, resources: Resources, n_ctx: int, kv_type: str, *, most_layers: int | None = None) -> Fit:
-    """Return how a model with a window of `n_ctx` tokens and a KV cache of `kv_type` fits.
+    """Return how a model with a window of `n_ctx` tokens and a KV cache of type `kv_type` fits.
 
-    `most_layers` limits the layers on the accelerator, though more would fit.
+    `most_layers` limits the layers on the accelerator even if more would fit.
     """
     memory = memory_needed(model, n_ctx, KV_BYTES[kv_type])
     on_gpu = _layers_on_gpu(model, memory, resources)
@@ -163,7 +163,7 @@ def assess(model: Loadable, resources: Resources, n_ctx: int, kv_type: str, *, m
     else:
         verdict = Verdict.TIGHT if in_ram <= resources.ram_available else Verdict.TOO_LARGE
     both = resources.ram_available + resources.gpu_available
-    available = round(min(both, _within(resources.ram_available, model, most_layers)))
+    available = round(min(both, _size_limit(resources.ram_available, model, most_layers)))
     speed = _decode_tps(model, resources, on_gpu)
     return Fit(
         verdict=verdict,
@@ -184,17 +184,17 @@ def plan(
     *,
     most_layers: int | None = None,
 ) -> Fit:
-    """Return the fit with the largest window, of `limit` tokens at most, that is comfortable.
+    """Return the fit with the largest comfortable window, of at most `limit` tokens.
 
-    `auto` chooses f16, or q8_0 where that allows a larger window. A window smaller than USUAL_CONTEXT is not worth
-    having: the fit with LEAST_CONTEXT is returned instead.
+    `auto` chooses f16, or q8_0 if that allows a larger window. If the largest comfortable window is smaller than
+    USUAL_CONTEXT, the fit with LEAST_CONTEXT is returned instead, comfortable or not.
     """
     kinds = list(KV_BYTES) if kv_type == "auto" else [kv_type]
     for kind in kinds:
         fit = assess(model, resources, limit, kind, most_layers=most_layers)
         if fit.verdict in (Verdict.COMFORTABLE, Verdict.PARTLY_ON_GPU):
             return fit
-    comfortable = round(min(resources.comfortable, _within(resources.ram_available * COMFORT, model, most_layers)))
+    comfortable = round(min(resources.comfortable, _size_limit(resources.ram_available * COMFORT, model, most_layers)))
     n_ctx = largest_context(model, comfortable, KV_BYTES[kinds[-1]], limit)
     worth = n_ctx if n_ctx >= USUAL_CONTEXT else min(limit, LEAST_CONTEXT)
     return assess(model, resources, worth, kinds[-1], most_layers=most_layers)
@@ -204,7 +204,7 @@ AnyLoadable = TypeVar("AnyLoadable", bound=Loadable)
 
 
 def choose(models: Sequence[AnyLoadable], resources: Resources, limit: int = NATIVE_CONTEXT) -> AnyLoadable | None:
-    """Return the largest model that fits comfortably, else the smallest that fits; None where none does."""
+    """Return the largest model that fits comfortably, otherwise the smallest that fits; None if none does."""
     by_size = sorted(models, key=lambda model: model.file_size)
     fits = [(model, plan(model, resources, limit).verdict) for model in by_size]
     comfortable = [model for model, verdict in fits if verdict is Verdict.COMFORTABLE]
@@ -218,22 +218,24 @@ def disk_missing(size: int, free: int) -> int:
     return max(0, size + DISK_RESERVE - free)
 
 
-def _within(ram: float, model: Loadable, most_layers: int | None) -> float:
-    """Return the bytes that a model may take when all its layers beyond `most_layers` have to fit in `ram`."""
-    others = 0 if most_layers is None else model.layers - most_layers
-    return ram * model.layers / others if others > 0 else math.inf
+def _size_limit(ram: float, model: Loadable, most_layers: int | None) -> float:
+    """Return the bytes that a model may take if all its layers beyond `most_layers` must fit into `ram`."""
+    in_ram = 0 if most_layers is None else model.layers - most_layers
+    return ram * model.layers / in_ram if in_ram > 0 else math.inf
 
 
 def _layers_on_gpu(model: Loadable, memory: Memory, resources: Resources) -> int:
     room = (resources.gpu_available or resources.gpu_of_ram) * _GPU_SHARE
     if memory.total <= room:
         return model.layers
-    a_layer = (memory.weights + memory.kv) / max(1, model.layers)
-    return min(model.layers - 1, max(0, int((room - memory.compute) / a_layer))) if a_layer else 0
+    bytes_per_layer = (memory.weights + memory.kv) / max(1, model.layers)
+    if not bytes_per_layer:
+        return 0
+    return min(model.layers - 1, max(0, int((room - memory.compute) / bytes_per_layer)))
 
 
 def _decode_tps(model: Loadable, resources: Resources, on_gpu: int) -> float | None:
-    """Predict the decoding speed: each token reads every active weight once, so memory bandwidth limits it."""
+    """Predict the decoding speed. Memory bandwidth limits it, because each token reads every active weight once."""
     share = on_gpu / max(1, model.layers) if resources.gpu_available else 0.0
     if (
         not model.active_bytes

@@ -1,7 +1,7 @@
-"""The facts about a model in its GGUF header: shape, quantisation, chat template, sizes. No tensor is ever read.
+"""Reads the facts about a model from its GGUF header: shape, quantisation, chat template, sizes. Never reads a tensor.
 
-`read_header` reads any well-formed header, and `check` says whether its model can chat. `HeaderCache` saves headers, so
-that a list of 200 models takes milliseconds.
+`read_header` reads any well-formed header, and `check` raises an error if its model can't chat. `HeaderCache` saves
+headers, so that listing 200 models takes milliseconds.
 """
 
 import re
@@ -27,13 +27,13 @@ from qwenchat.text.safe import clean_line
 _EDGE = 1 << 20
 """Bytes at either end of a file that distinguish it from others."""
 _READERS = 4
-"""Headers that are read side by side."""
+"""Headers that are read in parallel."""
 _NOT_FOR_CHAT = re.compile(r".*bert.*|clip|t5encoder|.*embed.*|wavtokenizer.*|.*mmproj.*|siglip.*|whisper")
 
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """How positions are rotated; 0 or empty where the file does not say."""
+    """The parameters of rotary position embedding; 0 or empty if the file does not give them."""
 
     freq_base: float = 0.0
     scaling: str = ""
@@ -43,16 +43,16 @@ class Rope:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """The facts of one model, all its parts together; 0 or empty where the file does not say."""
+class ModelHeader:
+    """The facts of one model with all its parts; 0 or empty if the file does not give them."""
 
     path: Path
     architecture: str
     kind: str
-    """`model`, or what else the file holds: `adapter`, `mmproj`, `imatrix`."""
+    """`model`, or another content of the file: `adapter`, `mmproj`, `imatrix`."""
     name: str
     quantisation: str
-    """Such as `q4_k_m`; `f16` for half precision."""
+    """The label, such as `q4_k_m`; `f16` for half precision."""
     layers: int
     width: int
     heads: int
@@ -66,27 +66,28 @@ class Header:
     expert_ff: int
     shared_ff: int
     context_length: int
-    """Tokens that the model was trained on; more needs rope scaling."""
+    """The context window of the training, in tokens; a larger one needs rope scaling."""
     vocab_size: int
     rope: Rope
     tokenizer: str
     advised: Sampling
-    """Sampling that the model's makers advise in the file; unset where they do not or it is not valid."""
+    """Sampling parameters that the model's makers advise in the file; unset if there are none or they are invalid."""
     chat_template: str = field(repr=False)
-    """Jinja, as it is in the file: untrusted code, for a sandbox only."""
+    """The Jinja source from the file: untrusted code, to be run only in a sandbox."""
     split_no: int
-    """Which part of a split model this file is, from 0."""
+    """The number of this part of a split model, from 0."""
     split_count: int
     """1 for a model in one file."""
     tensor_count: int
     tensor_bytes: int
     active_bytes: int
-    """Bytes that decoding one token reads: all tensors but the unused experts and, unless tied, the embedding."""
+    """Bytes that decoding one token reads: all tensors except unused experts and, unless tied, the embedding."""
     file_size: int
-    """Bytes of all parts that are here."""
+    """Bytes of all existing parts."""
     parts: tuple[Path, ...]
-    """Every part in order, whether or not it is here; one for a model in one file."""
+    """All parts in order, existing or not; one for a model in one file."""
     missing: tuple[Path, ...]
+    """The parts that do not exist."""
 
     @property
     def has_chat_template(self) -> bool:
@@ -94,11 +95,11 @@ class Header:
         return bool(self.chat_template)
 
 
-def read_header(path: Path) -> Header:
-    """Return the header of a model, given its file or, of a split model, any of its files.
+def read_header(path: Path) -> ModelHeader:
+    """Return the header of a model, given its file or any part of a split model.
 
-    Raises NotFound when it is missing, FileError when it can't be read, CannotLoad when it is damaged, cut short or
-    not a GGUF of version 2 or 3.
+    Raises NotFound if the file is missing, FileError if it can't be read, CannotLoad if it is damaged, incomplete or
+    not a GGUF file of version 2 or 3.
     """
     first = read_file_header(path)
     split_no, split_count = first.number("split.no"), max(1, first.number("split.count"))
@@ -110,9 +111,9 @@ def read_header(path: Path) -> Header:
 
 
 def identity(path: Path) -> str:
-    """Return 32 hex characters that identify a model by its content: size, first and last MiB of all its parts.
+    """Return 32 hex characters that identify a model by its content: the size and the first and last MiB of each part.
 
-    Cheap enough for every load, and independent of where the file lies; it does not detect forgery. Raises NotFound
+    It is cheap enough for every load and independent of the file's path; it does not detect forgery. Raises NotFound
     or FileError.
     """
     digest = blake2b(digest_size=16)
@@ -124,8 +125,8 @@ def identity(path: Path) -> str:
     return digest.hexdigest()
 
 
-def check(header: Header) -> Header:
-    """Return the header if its model can chat, else raise CannotLoad with the reason."""
+def check(header: ModelHeader) -> ModelHeader:
+    """Return the header if its model can chat, otherwise raise CannotLoad with the reason."""
     name = clean_line(header.path.name)
     if header.kind not in ("", "model") or _NOT_FOR_CHAT.fullmatch(header.architecture):
         raise CannotLoad(
@@ -160,11 +161,12 @@ def check(header: Header) -> Header:
     if not header.tensor_count:
         raise CannotLoad(
             _("{name} contains a vocabulary and no weights.").format(name=name),
-            _("Choose a file with the model itself."),
+            _("Choose a file that contains the model itself."),
         )
     if not (header.architecture and header.layers and header.vocab_size):
         raise CannotLoad(
-            _("{name} does not say what model it is.").format(name=name), _("Download it again, or choose another.")
+            _("{name} does not say which model it contains.").format(name=name),
+            _("Download it again, or choose another model."),
         )
     return header
 
@@ -176,7 +178,7 @@ def _header(
     parts: tuple[Path, ...],
     missing: tuple[Path, ...],
     split: tuple[int, int],
-) -> Header:
+) -> ModelHeader:
     first = read[0]
     arch = first.word("general.architecture")
 
@@ -190,7 +192,7 @@ def _header(
     idle = sum(part.expert_bytes for part in read) * max(0, experts - used) // max(1, experts)
     untied = any(part.output_bytes for part in read)
     template = first.values.get("tokenizer.chat_template", "")
-    return Header(
+    return ModelHeader(
         path=path,
         architecture=arch,
         kind=first.word("general.type"),
@@ -230,7 +232,7 @@ def _header(
 
 
 def _advised(first: FileHeader) -> Sampling:
-    """Return the sampling of the keys `general.sampling.*`."""
+    """Return the sampling parameters in the keys `general.sampling.*`."""
     names = {"temp": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
     names["penalty_repeat"] = "repeat_penalty"
     values = {name: first.values.get(f"general.sampling.{key}") for key, name in names.items()}
@@ -241,7 +243,7 @@ def _advised(first: FileHeader) -> Sampling:
 
 
 def _quantisation(read: list[FileHeader]) -> str:
-    """Return the label of `general.file_type`, else of the tensor type that takes most bytes."""
+    """Return the label of `general.file_type`, otherwise that of the tensor type with the most bytes."""
     named = FILE_TYPES.get(read[0].number("general.file_type") & ~1024, "")
     if named and "general.file_type" in read[0].values:
         return named
@@ -254,20 +256,20 @@ def _quantisation(read: list[FileHeader]) -> str:
 
 class _CachedHeader(Struct, frozen=True):
     stamp: str
-    """What changes when the file does."""
-    header: Header
+    """A text that changes when the file changes."""
+    header: ModelHeader
 
 
 class HeaderCache:
-    """Headers that were read before, saved in one file; when that is missing or damaged, they are read again."""
+    """A cache of headers, saved in one file. If that is missing or damaged, the headers are read again."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._used: dict[str, _CachedHeader] = {}
         self._fresh: dict[str, _CachedHeader] = {}
 
-    def get(self, path: Path, stamp: str) -> Header:
-        """Return the header of a file, read again if its stamp has changed. Raises what `read_header` does."""
+    def get(self, path: Path, stamp: str) -> ModelHeader:
+        """Return the header of a file, read again if its stamp has changed. Raises the errors of `read_header`."""
         if not self._is_cached(path, stamp):
             self._fresh[str(path)] = _CachedHeader(stamp, read_header(path))
         known = self._fresh.get(str(path)) or self._saved[str(path)]
@@ -279,7 +281,7 @@ class HeaderCache:
         return known is not None and known.stamp == stamp
 
     def read_ahead(self, files: Iterable[tuple[Path, str]]) -> None:
-        """Read the headers that are not cached, several at once, as disks are slow. `get` raises what fails here."""
+        """Read the headers that are not cached in parallel, because disks are slow. `get` raises their errors."""
         unknown = [(path, stamp) for path, stamp in files if not self._is_cached(path, stamp)]
         if len(unknown) < 2:
             return
@@ -292,7 +294,7 @@ class HeaderCache:
             list(pool.map(read, unknown))
 
     def save(self) -> None:
-        """Save the headers that were asked for."""
+        """Save the headers that were requested since the cache was created."""
         if self._used == self._saved:
             return
         encodable = {path: known for path, known in self._used.items() if path.isprintable()}

@@ -1,7 +1,7 @@
-"""Reads the header of one GGUF file: its keys, and its tensors added up. `gguf` says what they mean.
+"""Reads the header of one GGUF file: its keys, and the sums of its tensor sizes. `gguf` interprets them.
 
 A header is not trusted: every length in it is checked before it is used, nothing beyond HEADER_LIMIT bytes is read,
-and the data of the tensors is never touched. The format, with the numbers of tensor types and file types, is in
+and tensor data is never read. Sources for the format and for the numbers of tensor types and file types:
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and ggml's headers.
 """
 
@@ -21,7 +21,7 @@ from qwenchat.text.safe import clean_line
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """How the elements of a tensor are stored: in blocks of `elements`, each of `size` bytes."""
+    """The storage of a tensor's elements: blocks of `elements`, each of `size` bytes."""
 
     name: str
     elements: int
@@ -108,22 +108,22 @@ FILE_TYPES = {
 
 
 HEADER_LIMIT = 64 << 20
-"""Bytes. The largest headers in use, those of 262,144-token vocabularies, take about 16 MiB."""
+"""Bytes. The largest known headers, with vocabularies of 262,144 tokens, take about 16 MiB."""
 _TEXT_LIMIT = 1 << 20
-"""Bytes of one text that is returned, such as a chat template."""
+"""Bytes of one returned text, such as a chat template."""
 _READ_STEP = 1 << 18
 U32, U64 = struct.Struct("<I"), struct.Struct("<Q")
 Value = int | float | bool | str
 
 
 class _BrokenHeader(Exception):
-    """The header ends early or contradicts itself; the argument says how."""
+    """The header ends early or contradicts itself; the argument is the reason."""
 
 
 class HeaderCursor:
-    """Reads the beginning of a file step by step, never more than HEADER_LIMIT bytes.
+    """Reads the beginning of a file step by step, at most HEADER_LIMIT bytes.
 
-    Not a memory map: a file that another program cuts short while it is mapped kills the process.
+    It does not map the file: if another program truncated a mapped file, this process would be killed.
     """
 
     def __init__(self, file: BinaryIO, size: int, *, leap: bool) -> None:
@@ -139,7 +139,7 @@ class HeaderCursor:
         return self._before + self.at
 
     def need(self, count: int) -> int:
-        """Make sure that `count` bytes from here are in `data`; return where they begin and move past them."""
+        """Make sure that the next `count` bytes are in `data`; return their position and move past them."""
         start, end = self.at, self.at + count
         self._check(count)
         while end > len(self.data):
@@ -149,7 +149,7 @@ class HeaderCursor:
         return start
 
     def skip(self, count: int) -> None:
-        """Move past bytes without reading those that were not read yet."""
+        """Move past `count` bytes, without reading those that are not in memory yet."""
         self._check(count)
         beyond = self.at + count - len(self.data)
         if beyond <= 0:
@@ -165,7 +165,7 @@ class HeaderCursor:
             raise _BrokenHeader(_("its header is unreasonably long"))
 
     def grow(self) -> bool:
-        """Read one step more; return False at the end."""
+        """Read one more step; return False at the end."""
         more = self._file.read(_READ_STEP) if self._before + len(self.data) < HEADER_LIMIT else b""
         self.data += more
         return bool(more)
@@ -176,21 +176,21 @@ class HeaderCursor:
         return value
 
     def count(self, form: struct.Struct = U64) -> int:
-        """Return an unsigned number that counts or measures something."""
+        """Return an unsigned integer, such as a count or a length."""
         value: int = form.unpack_from(self.data, self.need(form.size))[0]
         return value
 
     def text(self) -> str:
-        """Return a length-prefixed text; one longer than _TEXT_LIMIT is skipped and returned as empty."""
+        """Return a length-prefixed text; a text longer than _TEXT_LIMIT is skipped and returned as empty."""
         size = self.count()
         start = self.need(size)
         return self.data[start : self.at].decode("utf-8", "replace") if size <= _TEXT_LIMIT else ""
 
     def skip_texts(self, count: int) -> None:
-        """Move past an array of texts: by a leap to the next key of the tokenizer, else one by one.
+        """Move past an array of texts: by a leap to the next key of the tokenizer, otherwise one by one.
 
-        The 300,000 texts of a vocabulary take 50 ms to walk through and 1 ms to leap over. A leap to the wrong place
-        leaves a header that contradicts itself; it is then read again without leaps.
+        The 300,000 texts of a vocabulary take 50 ms one by one and 1 ms by a leap. A leap to the wrong position results
+        in a header that contradicts itself, which is then read again without leaps.
         """
         if self.leap and count > 1000 and self._leap(count):
             return
@@ -205,7 +205,7 @@ class HeaderCursor:
                 self.need(ahead)
 
     def _leap(self, count: int) -> bool:
-        """Move to the key after `count` texts, searching where they may end; return False and stay if there is none."""
+        """Search for the key after `count` texts and move there; return False without moving if none is found."""
         here, before, data = self.at, self._before, self.data
         farthest = self.offset + 48 * count
         if self.offset + 9 * count < min(self.size, HEADER_LIMIT):
@@ -245,11 +245,11 @@ _TEXT, _ARRAY = 8, 9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileHeader:
-    """The keys of one file, and its tensors added up."""
+    """The keys of one file, and the sums of its tensor sizes in bytes."""
 
     values: Mapping[str, Value]
     counts: Mapping[str, int]
-    """Lengths of arrays."""
+    """The lengths of arrays."""
     file_size: int
     tensor_count: int
     bytes_by_type: Mapping[int, int]
@@ -258,24 +258,24 @@ class FileHeader:
     expert_bytes: int
 
     def number(self, key: str) -> int:
-        """Return a whole number; 0 where there is none or an implausible one."""
+        """Return an integer; 0 if there is none or it is implausible."""
         value = self.values.get(key, 0)
         return value if isinstance(value, int) and 0 <= value < 1 << 40 else 0
 
     def real(self, key: str) -> float:
-        """Return a number; 0 where there is none."""
+        """Return a number; 0 if there is none."""
         value = self.values.get(key, 0.0)
         return float(value) if isinstance(value, int | float) else 0.0
 
     def word(self, key: str) -> str:
-        """Return a text as one clean line; empty where there is none."""
+        """Return a text as one clean line; empty if there is none."""
         value = self.values.get(key, "")
         return clean_line(value) if isinstance(value, str) else ""
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    """Open a regular file and yield it with its size in bytes. Raises NotFound or FileError, also during the block."""
+    """Open a regular file and yield it with its size. OSErrors in the block become NotFound or FileError."""
     try:
         state = path.stat()
         if not stat.S_ISREG(state.st_mode):
@@ -304,12 +304,12 @@ def _unreadable(path: Path, error: Exception) -> FileError:
 def _damaged(path: Path, reason: str) -> QwenchatError:
     return CannotLoad(
         _("{name} can't be used: {reason}.").format(name=clean_line(path.name), reason=reason),
-        _("Download it again; `qwenchat models verify MODEL` compares a file with what its makers published."),
+        _("Download it again; `qwenchat models verify MODEL` compares a file with the published one."),
     )
 
 
 def read_file_header(path: Path) -> FileHeader:
-    """Return the header of one file. Raises NotFound, FileError, or CannotLoad when it is damaged or not a GGUF."""
+    """Return the header of one file. Raises NotFound, FileError, or CannotLoad if it is damaged or not a GGUF file."""
     with opened(path) as (file, size):
         try:
             try:
@@ -340,7 +340,7 @@ def _parse(cursor: HeaderCursor) -> FileHeader:
 
 
 def _preamble(cursor: HeaderCursor) -> tuple[int, int]:
-    """Read magic and version; return the counts of tensors and keys."""
+    """Read the magic number and the version; return the counts of tensors and keys."""
     start = bytes(cursor.data[:512]).lstrip().lower()
     if not cursor.size:
         raise _BrokenHeader(_("it is empty"))
@@ -361,7 +361,7 @@ def _preamble(cursor: HeaderCursor) -> tuple[int, int]:
 
 
 def _array(cursor: HeaderCursor, key: str, values: dict[str, Value]) -> int:
-    """Move past an array and return its length; of numbers per layer, such as head counts, save the largest."""
+    """Move past an array and return its length. The largest of a few numbers, such as heads per layer, is saved."""
     kind, count = cursor.count(U32), cursor.count()
     if kind == _TEXT:
         if 8 * count > min(cursor.size, HEADER_LIMIT):
@@ -383,7 +383,7 @@ _DIMENSIONS = [struct.Struct(f"<{count}QIQ") for count in range(5)]
 
 
 def _tensors(cursor: HeaderCursor, tensor_count: int, values: dict[str, Value], counts: dict[str, int]) -> FileHeader:
-    """Add up the tensors and make sure that the file is long enough for all of them."""
+    """Add up the sizes of the tensors and check that the file is long enough for all of them."""
     sizes: dict[int, int] = {}
     embedding = output = experts = end = 0
     for _index in range(tensor_count):
@@ -407,7 +407,7 @@ def _tensors(cursor: HeaderCursor, tensor_count: int, values: dict[str, Value], 
     alignment = values.get("general.alignment", 32)
     alignment = alignment if isinstance(alignment, int) and 0 < alignment <= 1 << 20 else 32
     if tensor_count and -(-cursor.offset // alignment) * alignment + end > cursor.size:
-        raise _BrokenHeader(_("it ends before its last tensor: the download was cut short"))
+        raise _BrokenHeader(_("it ends before its last tensor: the download is incomplete"))
     return FileHeader(
         values=values,
         counts=counts,

@@ -1,4 +1,4 @@
-"""How this and other programs lay out models on disk, and which files they have there.
+"""Finds the model files of this and other programs by the layout of their folders.
 
 Folders are read directly: no other program is run and none of their libraries is imported. Model files are never
 changed here. The content of folders is not trusted: names from manifests are checked before they become paths.
@@ -23,30 +23,30 @@ from qwenchat.paths import expand_home, is_missing
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _DEPTH = 6
-"""Levels of folders that are searched below a folder of the user's."""
+"""Levels of folders that are searched below one of the user's folders."""
 
 
 class DownloadRecords:
-    """Which files in the user's folders this program downloaded; all others it must never delete.
+    """Records which files in the user's folders this program downloaded; it must never delete any other.
 
-    There is one small record for each file, so that downloads side by side need not wait for each other. A file
-    without a record counts as the user's.
+    There is one small record per file, so that parallel downloads need not wait for each other. A file without a
+    record belongs to the user.
     """
 
     def __init__(self, own_folder: Path) -> None:
-        self._folder = own_folder / "brought"  # earlier versions named it so
+        self._folder = own_folder / "brought"  # the name that earlier versions used
 
     def add(self, file: Path) -> None:
-        """Record a file that a download finished."""
+        """Record a downloaded file."""
         save_if_possible(self._record(file), _file_url(file))
 
     def remove(self, file: Path) -> None:
-        """Delete the record of a file that was deleted: the next file of its name may be another's."""
+        """Delete the record of a deleted file: the next file of that name may belong to the user."""
         with suppress(OSError):
             self._record(file).unlink()
 
     def contains(self, model: Path) -> bool:
-        """Return whether this program downloaded all files of a model that are here."""
+        """Return whether this program downloaded all existing files of a model."""
         return all(self._record(part).exists() for part in split_paths(model) if part == model or not is_missing(part))
 
     def _record(self, file: Path) -> Path:
@@ -63,16 +63,16 @@ class FoundFile:
 
     path: Path
     origin: str
-    """The program whose folder it lies in: `qwenchat`, `hf`, `llama.cpp`, `ollama`, `lmstudio`, or just `folder`."""
+    """The program that owns its folder: `qwenchat`, `hf`, `llama.cpp`, `ollama`, `lmstudio`, or just `folder`."""
     name: str
-    """The name that its owner uses."""
+    """The name that this program uses for it."""
     _: KW_ONLY
     repo: str = ""
-    """`owner/repo` on the hub, where the layout contains it."""
+    """`owner/repo` on the hub, if the layout contains it."""
     sha256: str = ""
-    """Where the layout contains it."""
+    """The hash, if the layout contains it."""
     problem: str = ""
-    """What is wrong, where the layout itself is damaged."""
+    """The reason why the file can't be used, if the layout itself is damaged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ class ModelFolders:
     """The folders to search for models."""
 
     own: tuple[Path, ...]
-    """Folders where this program downloaded every file."""
+    """Folders in which this program downloaded every file."""
     folders: tuple[Path, ...]
     """Folders that the user added."""
     hf: Path
@@ -88,7 +88,7 @@ class ModelFolders:
     ollama: tuple[Path, ...]
     lmstudio: tuple[Path, ...]
     download_folder: Path | None = None
-    """The user's folder that downloads go to in place of the Hugging Face cache."""
+    """The user's folder for downloads, if they do not go to the Hugging Face cache."""
     records: DownloadRecords | None = None
     """Which files in the user's folders this program downloaded."""
 
@@ -102,9 +102,9 @@ class ModelFolders:
         home: Path,
         download_folder: Path | None = None,
     ) -> "ModelFolders":
-        """Return the folders that the programs' documentation names, by environment and platform.
+        """Return the folders that the programs document, depending on environment and platform.
 
-        The first of `own` also holds the records of what was downloaded to the user's folders.
+        The first of `own` also contains the records of files that were downloaded to the user's folders.
         """
         cache = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
         local = Path(environ.get("LOCALAPPDATA") or home / "AppData/Local")
@@ -124,11 +124,11 @@ class ModelFolders:
 
     @property
     def downloads(self) -> Path:
-        """The folder that downloads go to."""
+        """The folder for downloads."""
         return self.download_folder or self.hf
 
     def scan(self) -> Iterator[FoundFile]:
-        """Yield the files in all folders; a file in two of them comes twice."""
+        """Yield the files in all folders; a file that is in two of them is yielded twice."""
         for folder in self.own:
             yield from below(folder, "qwenchat")
         if self.download_folder:
@@ -145,11 +145,11 @@ class ModelFolders:
             yield from below(folder, "folder")
 
     def is_downloaded(self, path: Path) -> bool:
-        """Return whether this program downloaded a model to a folder of the user's."""
+        """Return whether this program downloaded a model to one of the user's folders."""
         return self.records is not None and self.records.contains(path)
 
     def _in_download_folder(self, folder: Path) -> Iterator[FoundFile]:
-        """Yield the models of `OWNER/REPO/file.gguf`, where downloads put them, and whatever else there is."""
+        """Yield downloaded models, which are at `OWNER/REPO/file.gguf`, and all other GGUF files."""
         for found in below(folder, "folder"):
             owner, *inside = found.path.relative_to(folder).parts
             repo, name = (f"{owner}/{inside[0]}", "/".join(inside[1:])) if len(inside) > 1 else ("", found.name)
@@ -166,7 +166,7 @@ def _hf_cache(environ: Mapping[str, str], cache: Path) -> Path:
 def hf_cache(cache: Path, origin: str) -> Iterator[FoundFile]:
     """Yield the GGUF files of a Hugging Face cache: `models--owner--repo/snapshots/COMMIT/file`, a link to a blob.
 
-    The revision that `main` stands for comes first.
+    The revision of the branch `main` comes first.
     """
     for repo in _folders(cache):
         kind, _dashes, name = repo.name.partition("--")
@@ -199,7 +199,7 @@ def ollama(models: Path) -> Iterator[FoundFile]:
         try:
             digests = _model_layers(path)
         except (OSError, ValueError, RecursionError) as error:
-            problem = _("its manifest can't be read: {why}").format(why=error)
+            problem = _("its manifest can't be read: {reason}").format(reason=error)
             yield FoundFile(path, "ollama", short, repo=repo, problem=problem)
             continue
         for digest in digests:
@@ -215,7 +215,7 @@ def lmstudio(models: Path) -> Iterator[FoundFile]:
 
 
 def below(folder: Path, origin: str, depth: int = _DEPTH) -> Iterator[FoundFile]:
-    """Yield the GGUF files below a folder, whatever its structure."""
+    """Yield all GGUF files below a folder."""
     for path in _ggufs(folder, depth):
         yield FoundFile(path, origin, path.name)
 
@@ -237,7 +237,7 @@ def _model_layers(manifest: Path) -> list[str]:
 
 
 def blob_sha256(path: Path) -> str:
-    """Return the sha256 in the name of a link's target; empty for anything else."""
+    """Return the sha256 that a link's target has as its name; empty for anything else."""
     try:
         target = path.readlink().name
     except OSError:
@@ -250,7 +250,7 @@ def _ggufs(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _files(folder: Path, depth: int) -> Iterator[Path]:
-    """Yield everything but folders, sorted; links to folders and hidden folders are not entered."""
+    """Yield all entries except folders, sorted; links to folders and hidden folders are not followed."""
     folders = []
     for entry in _entries(folder):
         if not entry.is_dir(follow_symlinks=False):
@@ -263,12 +263,12 @@ def _files(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    """Return the entries that may be folders: any other turns out to be empty."""
+    """Return all entries as possible folders; an entry that is none has no entries itself."""
     return [Path(entry.path) for entry in _entries(folder)]
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return the entries of a folder; none where it is missing or closed to us, as the caches of other users are."""
+    """Return the entries of a folder; none if it is missing or unreadable, such as another user's cache."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)

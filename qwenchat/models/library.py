@@ -1,7 +1,7 @@
-"""The models on this machine: ours and those of other programs, used where they lie, never moved or changed.
+"""The models on this machine, this program's own and those of other programs, which are never moved or changed.
 
-Headers are cached by path, size and time of change. A file that can't be used is listed with the reason. No connection
-is opened here.
+Headers are cached by path, size and modification time. An unusable file is listed with the reason. No connection is
+opened here.
 """
 
 import re
@@ -16,7 +16,7 @@ from qwenchat.i18n import _
 from qwenchat.models import fit
 from qwenchat.models.catalogue import Catalogue, PublishedModel
 from qwenchat.models.file_names import quant_in, split_paths
-from qwenchat.models.gguf import Header, HeaderCache, check
+from qwenchat.models.gguf import HeaderCache, ModelHeader, check
 from qwenchat.models.layouts import FoundFile, ModelFolders
 from qwenchat.models.reference import (
     CatalogueReference,
@@ -39,23 +39,23 @@ class LocalModel:
 
     file: FoundFile
     reference: str
-    """What to type to use it."""
+    """The model reference with which a user selects it."""
     _: KW_ONLY
-    header: Header | None
-    """None where it can't be read."""
+    header: ModelHeader | None
+    """None if it can't be read."""
     published: PublishedModel | None
-    """The model of the catalogue that it is, if any."""
+    """The same model in the catalogue, if it is there."""
     problem: str
-    """Why it can't be used; empty for a usable one."""
+    """The reason why it can't be used; empty if it can."""
 
     @property
     def path(self) -> Path:
-        """The file to load; of a split model the first part."""
+        """The file to load; the first part of a split model."""
         return self.file.path
 
 
 class Library:
-    """Finds models in the known folders. `resources` is what a default is chosen for."""
+    """Finds models in the known folders. A default model is chosen for `resources`."""
 
     def __init__(
         self, folders: ModelFolders, cache: Path, catalogue: Catalogue, resources: Callable[[], fit.Resources]
@@ -83,7 +83,7 @@ class Library:
     def find(self, reference: Reference) -> Path | None:
         """Return the file of a model if it is on this machine and usable.
 
-        Of several quantisations, where none was asked for, it is the one that `fit.choose` takes.
+        If the reference names no quantisation and there are several, `fit.choose` chooses one.
         """
         if isinstance(reference, FileReference):
             return None if is_missing(reference.path) else reference.path
@@ -92,11 +92,11 @@ class Library:
         return self._best([model for model in self.usable() if _matches(model, reference)])
 
     def locate(self, reference: Reference) -> Path:
-        """Return what `find` does, else a damaged file of that name. Raises NotFound with similar names as a hint."""
+        """Return the same as `find`, or else an unusable file. Raises NotFound, hinting at similar names."""
         return self.find(reference) or self.model(reference).path
 
     def model(self, reference: Reference) -> LocalModel:
-        """Return all that is known of a model here, usable or not. Raises NotFound."""
+        """Return a model on this machine, usable or not. Raises NotFound."""
         models = self.models()
         path = self.find(reference)
         if path and (known := next((model for model in models if model.path == path), None)):
@@ -110,9 +110,9 @@ class Library:
         raise unknown(reference, self._catalogue, (model.reference for model in models if not model.problem))
 
     def find_copy(self, size: int | None, sha256: str, compute_sha256: Callable[[Path], str]) -> Path | None:
-        """Return a usable model in one file with this size in bytes and this sha256.
+        """Return a usable model in a single file with this size in bytes and this sha256.
 
-        `compute_sha256` is called for each file of that size whose sha256 is not known; it may raise to stop.
+        `compute_sha256` is called for each file of that size whose sha256 is unknown; it may raise to stop.
         """
         same_size = [
             model.file
@@ -123,7 +123,7 @@ class Library:
             if file.sha256 == sha256:
                 return file.path
         for file in same_size:
-            with suppress(OSError):  # a file that can't be read is no copy
+            with suppress(OSError):  # an unreadable file can't be used as a copy
                 if not file.sha256 and compute_sha256(file.path) == sha256:
                     return file.path
         return None
@@ -133,7 +133,7 @@ class Library:
         return [model for model in self.models() if not model.problem]
 
     def best(self) -> LocalModel | None:
-        """Return the model to take where none was named: the largest that fits comfortably; None without any."""
+        """Return the model to use if none was named: the largest that fits comfortably; None if there are none."""
         models = self.usable()
         path = self._best(models)
         return next((model for model in models if model.header and model.header.path == path), None)
@@ -184,8 +184,8 @@ def _matches(local: LocalModel, reference: CatalogueReference | HubReference | N
             return name.lower() in _names(local)
 
 
-def _published(file: FoundFile, header: Header | None, catalogue: Catalogue) -> PublishedModel | None:
-    """Return the catalogue's model that a file holds, recognised by its sha256, its name, or its header."""
+def _published(file: FoundFile, header: ModelHeader | None, catalogue: Catalogue) -> PublishedModel | None:
+    """Return the catalogue's entry for a model file, recognised by its sha256, its name, or its header."""
     named = re.sub(r"[\s_]+", "-", header.name.lower()) if header else ""
     for model in catalogue.models:
         for quant in model.quantisations:
@@ -209,7 +209,7 @@ def _guide() -> Path | None:
 
 
 def _stamp(parts: Sequence[Path]) -> str:
-    """Return what changes when any part does: device, inode, size and time of change; empty without files."""
+    """Return a text that changes with any part: device, inode, size and modification time; empty without files."""
     stamps = []
     for part in parts:
         with suppress(OSError):
@@ -219,7 +219,7 @@ def _stamp(parts: Sequence[Path]) -> str:
 
 
 def owner(model: LocalModel) -> str:
-    """Return the name of the program whose folder a model lies in, for people."""
+    """Return the display name of the program that owns a model's folder."""
     return {
         "qwenchat": "qwenchat",
         "hf": _("Hugging Face cache"),
@@ -230,7 +230,7 @@ def owner(model: LocalModel) -> str:
 
 
 def as_rows(models: Sequence[LocalModel]) -> Iterator[dict[str, object]]:
-    """Yield each model as `models list --json` prints it."""
+    """Yield each model as an object of `models list --json`."""
     for model in models:
         header = model.header
         yield {

@@ -1,7 +1,6 @@
-"""What was measured on this machine: the memory's bandwidth, how fast models ran, whether there is an accelerator.
+"""Measurements on this machine: memory bandwidth, the speeds of models, and whether there is an accelerator.
 
-It is saved in one small JSON file in the data folder. When that is damaged or can't be written, a measurement is
-repeated, nothing more.
+They are saved in one small JSON file in the data folder. If it is damaged or can't be written, they are repeated.
 """
 
 import ctypes
@@ -16,16 +15,16 @@ from msgspec.structs import replace
 from qwenchat.files import save_if_possible
 
 _MOST, _LEAST = 64 << 20, 16 << 20
-"""Bytes that a core copies at a time: more than caches hold. Fewer would not measure the memory."""
+"""Bytes that a core copies at a time, more than fits into caches: copying fewer would not measure the memory."""
 _SHARE = 8
-"""All cores together copy one part in this many of the free memory; with the copies they take twice that."""
+"""All cores together copy at most 1/_SHARE of the free memory; with the copies, they use twice that."""
 _BANDWIDTH_RUNS = 5
 _WEIGHT = 0.3
 """The weight of the newest run in a model's speed."""
 
 
 class ModelSpeed(Struct, frozen=True):
-    """How fast a model ran here, in tokens a second; 0 where that was not measured."""
+    """How fast a model ran on this machine, in tokens per second; 0 if not measured."""
 
     prefill_tps: float = 0.0
     decode_tps: float = 0.0
@@ -36,17 +35,17 @@ class _Figures(Struct, frozen=True):
     bandwidth_runs: int = 0
     speeds: dict[str, ModelSpeed] = field(default_factory=dict)
     build: str = ""
-    """The last build of llama.cpp that was found to have no accelerator."""
+    """The last build of llama.cpp that was found to use no accelerator."""
 
 
 class Measurements:
-    """The measurements that are saved in one file."""
+    """The measurements saved in one file."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     def speed(self, identity: str) -> ModelSpeed | None:
-        """Return how fast the model with this identity (`gguf.identity`) ran, None if it was never measured."""
+        """Return the speed of the model with this identity (`gguf.identity`); None if it was never measured."""
         return self._read().speeds.get(identity)
 
     def speeds(self) -> dict[str, ModelSpeed]:
@@ -54,17 +53,17 @@ class Measurements:
         return self._read().speeds
 
     def record(self, identity: str, *, prefill_tps: float = 0.0, decode_tps: float = 0.0) -> None:
-        """Save the speed of a run, averaged with earlier ones; pass only what was measured over enough tokens."""
+        """Save the speed of a run, averaged with earlier ones. Only runs over enough tokens give useful speeds."""
         figures = self._read()
         before = figures.speeds.get(identity, ModelSpeed())
         speed = ModelSpeed(_mean(before.prefill_tps, prefill_tps), _mean(before.decode_tps, decode_tps))
         self._write(replace(figures, speeds=figures.speeds | {identity: speed}))
 
     def bandwidth(self, cores: int, available: int) -> float:
-        """Return the memory's bandwidth in bytes a second: the best of the first few measurements.
+        """Return the memory bandwidth in bytes per second, the best of the first few measurements.
 
-        The first few calls measure for half a second each, so that a machine that was busy once does not count as slow
-        for ever. With too few bytes of memory `available` nothing is measured.
+        Each of the first few calls measures for half a second, so that a machine that was busy once is not considered
+        slow from then on. Nothing is measured if too little memory is `available` (bytes).
         """
         figures = self._read()
         if figures.bandwidth_runs < _BANDWIDTH_RUNS and (found := copy_bandwidth(cores, available)):
@@ -74,7 +73,7 @@ class Measurements:
         return figures.bandwidth
 
     def uses_no_accelerator(self, build: str) -> bool:
-        """Return whether a build of llama.cpp is known to use no accelerator, so that none has to be looked for."""
+        """Return whether a build of llama.cpp is known to use no accelerator, which saves looking for one."""
         return bool(build) and self._read().build == build
 
     def record_no_accelerator(self, build: str) -> None:
@@ -92,10 +91,10 @@ class Measurements:
 
 
 def copy_bandwidth(cores: int, available: int, seconds: float = 0.1, rounds: int = 3) -> float:
-    """Return bytes a second, read and written, when all cores copy memory.
+    """Return the bytes per second, read and written, when all cores copy memory.
 
-    It is the best of a few rounds of `seconds` each, as other programs can only slow it down; 0 where the memory
-    `available` (bytes) is too little to measure.
+    The result is the best of a few rounds of `seconds` each, because other programs can only slow it down; 0 if too
+    little memory is `available` (bytes) to measure.
     """
     size = min(_MOST, available // (_SHARE * cores))
     if size < _LEAST:

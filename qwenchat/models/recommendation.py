@@ -1,4 +1,4 @@
-"""Recommends a model for this machine: assesses the whole catalogue, orders it best first, and gives the reason."""
+"""Recommends a model for this machine: assesses all models of the catalogue, orders them best first, gives reasons."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -23,14 +23,14 @@ class Assessment:
     fit: Fit
     _: KW_ONLY
     path: Path | None
-    """The file, where the model is on this machine already."""
+    """The file, if the model is already on this machine."""
     measured: ModelSpeed | None
     disk_missing: int
-    """Bytes that the disk lacks for its download."""
+    """Bytes of disk space that its download lacks."""
 
     @property
     def decode_tps(self) -> float | None:
-        """Tokens a second: measured where possible, else predicted."""
+        """Tokens per second: measured if possible, otherwise predicted."""
         return self.measured.decode_tps if self.measured and self.measured.decode_tps else self.fit.decode_tps
 
     @property
@@ -45,7 +45,7 @@ class Assessment:
 
     @property
     def can_run(self) -> bool:
-        """Whether it fits memory, and the disk if it is not here."""
+        """Whether it fits into memory, and on the disk if it must be downloaded."""
         return self.fit.verdict is not Verdict.TOO_LARGE and not self.disk_missing
 
 
@@ -57,12 +57,12 @@ def assess_catalogue(
     limit: int = fit.NATIVE_CONTEXT,
     kv_type: str = "auto",
 ) -> list[Assessment]:
-    """Return every published quantisation, best first; `local` (see `local_files`) says what is on this machine.
+    """Return every published quantisation, best first; `local` (see `local_files`) are those on this machine.
 
-    The order is by, in this sequence: what can run; what is worth taking by default (`CatalogueModel.offered`); what is
-    fast enough to read along; four bits a weight and more, where anything better is comfortable, as a smaller model
-    answers better than a rough quantisation; what leaves room for other programs; larger models; what an accelerator
-    holds wholly; larger quantisations. Among slow models, smaller ones come first.
+    The criteria, most important first: it can run; it is worth choosing by default (`CatalogueModel.offered`); it is
+    fast enough to read along; it has at least four bits per weight, if any such model fits comfortably, because a
+    smaller model answers better than a rough quantisation; it leaves room for other programs; the model is larger; it
+    fits completely on an accelerator; the quantisation is larger. Among slow models, smaller ones come first.
     """
     rows = []
     for model in catalogue.models:
@@ -90,7 +90,7 @@ def assess_catalogue(
 
 
 def _is_good(published: PublishedModel, row: Assessment) -> bool:
-    """Return whether a model is worth more than a larger one with fewer than four bits a weight."""
+    """Return whether a model is better than a larger one with fewer than four bits per weight."""
     comfortable = row.fit.verdict in (Verdict.COMFORTABLE, Verdict.PARTLY_ON_GPU)
     offered = published.quant in published.model.offered and not published.quant.rough
     return offered and comfortable and row.can_run and not row.is_slow
@@ -99,7 +99,7 @@ def _is_good(published: PublishedModel, row: Assessment) -> bool:
 def local_files(
     models: Sequence[LocalModel], speeds: Mapping[str, ModelSpeed]
 ) -> dict[str, tuple[Path, ModelSpeed | None]]:
-    """Return file and speed of the catalogue's models on this machine by reference; of two files the first."""
+    """Return file and speed of the catalogue's models on this machine, by reference; the first of several files."""
     return {
         model.published.reference: (model.path, speeds.get(identity(model.path)) if speeds else None)
         for model in reversed(models)
@@ -108,12 +108,12 @@ def local_files(
 
 
 def recommended(rows: Sequence[Assessment]) -> Assessment | None:
-    """Return the model to take: the first, if it can run at all."""
+    """Return the recommended model: the first one, if it can run at all."""
     return rows[0] if rows and rows[0].can_run else None
 
 
 def reason(row: Assessment) -> str:
-    """Return the reason to take a model, in words."""
+    """Return a sentence with the reason for recommending a model."""
     fits = _("{verdict}: it takes {needed} of {available} of free memory with a window of {n_ctx:,} tokens").format(
         verdict=verdict_words(row.fit.verdict),
         needed=human_size(row.fit.memory.total),
@@ -123,9 +123,9 @@ def reason(row: Assessment) -> str:
     if row.decode_tps is None:
         speed = _("its speed here has not been measured yet")
     elif row.is_measured:
-        speed = _("it ran at {speed:.1f} tokens a second here").format(speed=row.decode_tps)
+        speed = _("it ran at {speed:.1f} tokens per second here").format(speed=row.decode_tps)
     else:
-        speed = _("it should give about {speed:.1f} tokens a second (an estimate)").format(speed=row.decode_tps)
+        speed = _("it should reach about {speed:.1f} tokens per second (an estimate)").format(speed=row.decode_tps)
     return _("{fits}; {speed}.").format(fits=fits, speed=speed)
 
 

@@ -1,6 +1,6 @@
 """Parses model references: `7b:q4_k_m`, `owner/repo:quant`, `owner/repo/file.gguf`, a path, or `guide`.
 
-Parsing only: the library knows whether a model is on this machine, a source whether it can be downloaded.
+It does not look for the model: the library knows whether it is on this machine, a source whether it can be downloaded.
 """
 
 import difflib
@@ -21,7 +21,7 @@ _ON_HUB = re.compile(r"(?:https?://)?(?:hf\.co|(?:www\.)?huggingface\.co)/(.+?)(
 _REVISION = re.compile(r"^([^/]+/[^/]+)/(?:resolve|blob|tree)/([^/]+)(/.+)?$")
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _RAW_BYTES = frozenset(map(chr, range(0xDC80, 0xDD00)))
-"""What `os.fsdecode` puts in a path for bytes that are not UTF-8."""
+"""The characters with which `os.fsdecode` replaces bytes that are not UTF-8."""
 _QUANT = re.compile(r"\w{2,16}", re.ASCII)
 
 
@@ -38,7 +38,7 @@ class CatalogueReference:
 
 @dataclass(frozen=True, slots=True)
 class HubReference:
-    """Any other GGUF on a hub: a repository and, if given, one of its files or a quantisation to look for."""
+    """Any other GGUF on a hub: a repository and, optionally, one of its files or a quantisation to look for."""
 
     repo: str
     file: str = ""
@@ -60,7 +60,7 @@ class FileReference:
 
 @dataclass(frozen=True, slots=True)
 class NameReference:
-    """A name that only the library can know, such as another program's `qwen2:7b`."""
+    """A name that only the library can resolve, such as another program's `qwen2:7b`."""
 
     name: str
 
@@ -80,10 +80,7 @@ Reference = CatalogueReference | HubReference | FileReference | NameReference | 
 
 
 def parse(text: str, catalogue: Catalogue) -> Reference:
-    """Return a reference from its text.
-
-    Raises WrongUse for what is not a reference, NotFound when the catalogue lacks the quantisation.
-    """
+    """Parse a model reference. Raises WrongUse if it is invalid, NotFound if the catalogue lacks the quantisation."""
     text = text.strip()
     if not text or not all(char.isprintable() or char in _RAW_BYTES for char in text):
         raise WrongUse(_("The model's name is empty or has control characters."), _how())
@@ -97,21 +94,21 @@ def parse(text: str, catalogue: Catalogue) -> Reference:
         text = _REVISION.sub(r"\1\3", match[1].rstrip("/"))
     elif "://" in text:
         raise WrongUse(
-            _("{url} is an address, not a model on this machine.").format(url=clean_line(text)),
+            _("{url} is a URL, not a model on this machine.").format(url=clean_line(text)),
             _("Download it first: qwenchat models pull {url}").format(url=clean_line(text)),
         )
     return _in_repo(text, catalogue) if "/" in text else _by_name(text, catalogue)
 
 
 def revision_in(text: str) -> str:
-    """Return the revision that a hub's address names, empty for any other text."""
+    """Return the revision in the URL of a hub; empty for any other text."""
     address = _ON_HUB.fullmatch(text.strip())
     match = _REVISION.fullmatch(address[1].rstrip("/")) if address else None
     return unquote(match[2]) if match else ""
 
 
 def unknown(reference: Reference, catalogue: Catalogue, local: Iterable[str] = ()) -> NotFound:
-    """Return the error for a reference to no known model, with similar names as a hint."""
+    """Return the error for a reference to an unknown model, which hints at similar names."""
     name = str(reference)
     if isinstance(reference, CatalogueReference | HubReference):
         return NotFound(
@@ -140,22 +137,22 @@ def _how() -> str:
 
 
 def is_utf8(text: str) -> bool:
-    """Return whether a name can be encoded as UTF-8; that of a file may hold other bytes."""
+    """Return whether a name can be encoded as UTF-8; file names may contain other bytes."""
     return not any(char in _RAW_BYTES for char in text)
 
 
 def is_repo(text: str) -> bool:
-    """Return whether a text can be `owner/repo` on a hub; two folders on a disk need not be."""
+    """Return whether a text has the form `owner/repo` of a hub."""
     return _REPO.fullmatch(text) is not None
 
 
 def path_reference(path: Path) -> str:
-    """Return the model reference of a file: its path, or a `file:` URL where the path is not UTF-8."""
+    """Return the model reference of a file: its path, or a `file:` URL if the path is not UTF-8."""
     return str(path) if is_utf8(str(path)) else path.absolute().as_uri()
 
 
 def _local(text: str) -> Path | None:
-    """Return the path if a text names a file that is there, or is written as only paths are."""
+    """Return the path if a text names an existing file, or can only be a path."""
     if text.startswith("file:///"):
         return Path(os.fsdecode(unquote_to_bytes(text.removeprefix("file:///" if os.name == "nt" else "file://"))))
     path = Path(text)

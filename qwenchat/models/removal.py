@@ -1,7 +1,7 @@
-"""Deletes models that this program downloaded. Files of other programs and of the user's are never touched.
+"""Deletes models that this program downloaded. Files of other programs and of the user are never touched.
 
-In the Hugging Face cache, and only when the user asks for it, huggingface_hub deletes: it leaves blobs that other
-revisions share.
+In the Hugging Face cache, files are deleted only at the user's explicit request, by huggingface_hub, which preserves
+blobs that other revisions share.
 """
 
 import os
@@ -21,7 +21,7 @@ from qwenchat.models.verify import unreadable
 from qwenchat.text.safe import clean_line
 
 _ENGINE = "qwenchat.engines.worker.main"
-"""In the command line of an engine process of ours."""
+"""This is in the command line of every engine process of this program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class Removal:
 
 
 def plan_removal(model: LocalModel, folders: ModelFolders, *, hf_cache: bool = False) -> Removal:
-    """Return what removing a model would delete; `hf_cache` says that the user asked to delete there too.
+    """Return the files that removing a model would delete; `hf_cache` allows deleting in the Hugging Face cache.
 
-    Raises WrongUse for a file that is not ours, FileError while a program uses it.
+    Raises WrongUse for a file that this program did not download, FileError while another program uses it.
     """
     in_hf_cache = model.file.origin == "hf"
     if in_hf_cache and not hf_cache:
@@ -51,7 +51,7 @@ def plan_removal(model: LocalModel, folders: ModelFolders, *, hf_cache: bool = F
     is_ours = model.file.origin == "qwenchat" or folders.is_downloaded(model.path)
     if not is_ours and not in_hf_cache:
         raise WrongUse(
-            _("{model} was not downloaded by this program, which deletes only its own files.").format(
+            _("{model} was not downloaded by qwenchat, which deletes only its own files.").format(
                 model=clean_line(model.reference)
             ),
             _("It belongs to {owner}: {path}").format(owner=model.file.origin, path=clean_line(str(model.path))),
@@ -64,7 +64,7 @@ def plan_removal(model: LocalModel, folders: ModelFolders, *, hf_cache: bool = F
 def refuse_while_used(files: Sequence[Path]) -> None:
     """Raise FileError while another program has one of the files open or mapped into memory.
 
-    Only processes that this user may inspect are seen. A process that has read the whole file and closed it is not.
+    Only processes that this user may inspect are checked. A process that read the file and closed it is not found.
     """
     paths = {str(file.resolve()) for file in files}
     for process in psutil.process_iter(["name", "cmdline"]):
@@ -83,7 +83,7 @@ def refuse_while_used(files: Sequence[Path]) -> None:
 
 
 def _name(process: Mapping[str, Any]) -> str:
-    """Return the name that users know a program by; our engine's process has that of the interpreter."""
+    """Return a program's name for users; the engine process of this program has the name of the interpreter."""
     if _ENGINE in (process["cmdline"] or ()):
         return "qwenchat"
     return clean_line(process["name"] or "?")

@@ -1,4 +1,4 @@
-"""Verifies that a model is what its makers published: by its sha256, against the name of its blob or the catalogue."""
+"""Verifies that a model is the published one, by comparing its sha256 with the name of its blob or the catalogue."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ ReportBytes = Callable[[int], object]
 
 @dataclass(frozen=True, slots=True)
 class VerifiedFile:
-    """The sha256 of one file, and those that it should have; empty where they are not known."""
+    """The sha256 of one file, and the expected ones; empty if they are not known."""
 
     path: Path
     sha256: str
     recorded: str
-    """From when it was downloaded: the name of its blob."""
+    """The sha256 at the time of the download, from the name of its blob."""
     published: str
-    """From the catalogue."""
+    """The sha256 in the catalogue."""
 
     @property
     def verdict(self) -> str:
@@ -46,14 +46,14 @@ def verify(model: LocalModel, report: ReportBytes) -> list[VerifiedFile]:
 
 
 def recorded_sha256(model: LocalModel, part: Path) -> str:
-    """Return the sha256 that a part had when it was downloaded; empty where that is not known."""
+    """Return the sha256 of a part at the time of its download; empty if it is not known."""
     return blob_sha256(part) or (model.file.sha256 if part == model.path else "")
 
 
 def _published_sha256(model: LocalModel, part: Path) -> str:
-    """Return the catalogue's sha256; empty for files of other repositories, which only share a name with its files.
+    """Return the catalogue's sha256; empty for files of other repositories, which merely have the same name.
 
-    It may be out of date: files were replaced on the hub before.
+    It may be out of date, because files on the hub have been replaced before.
     """
     published = model.published
     if not published or model.file.repo not in ("", published.model.repo):
@@ -63,7 +63,7 @@ def _published_sha256(model: LocalModel, part: Path) -> str:
 
 
 def model_sha256(path: Path, report: ReportBytes) -> str:
-    """Return the sha256 of a model's file in hex. Raises NotFound or FileError."""
+    """Return the sha256 of a model file in hex. Raises NotFound or FileError."""
     try:
         return sha256_of(path, lambda chunk: report(len(chunk)))
     except FileNotFoundError:
@@ -76,7 +76,7 @@ def model_sha256(path: Path, report: ReportBytes) -> str:
 
 
 def unreadable(path: Path, error: OSError) -> FileError:
-    """Return the error for a file that the operating system does not let us read or write."""
+    """Return the error for a file that can't be read or written."""
     return FileError(
         _("{path}: {reason}.").format(path=clean_line(str(path)), reason=error.strerror or error),
         _("Check the disk and the permissions of the file and its folder."),

@@ -17,7 +17,7 @@ from qwenchat.i18n import _
 from qwenchat.models import fit
 from qwenchat.models.catalogue import Catalogue
 from qwenchat.models.fit import KV_BYTES, NATIVE_CONTEXT, Fit, Resources, Verdict
-from qwenchat.models.gguf import Header
+from qwenchat.models.gguf import ModelHeader
 from qwenchat.text.safe import human_size
 
 
@@ -52,7 +52,7 @@ class LoadPlanner:
     """The settings'; what they leave open follows the model's makers."""
     catalogue: Catalogue
 
-    def plan(self, header: Header, *, identity: str, name: str, options: LoadOptions) -> PlannedModel:
+    def plan(self, header: ModelHeader, *, identity: str, name: str, options: LoadOptions) -> PlannedModel:
         """Return how to load a model. Raises CannotLoad when it does not fit, with the numbers."""
         sizes = context_sizes(header, self.catalogue)
         if options.ctx and options.ctx > sizes.limit:
@@ -80,7 +80,7 @@ class LoadPlanner:
         defaults = self.sampling.over(header.advised).over(qwen2_defaults(header.layers, header.width))
         return PlannedModel(load, name, defaults, _warnings(load))
 
-    def _fit(self, header: Header, asked: int, native: int, kv_type: str, layers: int) -> Fit:
+    def _fit(self, header: ModelHeader, asked: int, native: int, kv_type: str, layers: int) -> Fit:
         """Return the fit with the context window asked for, else with the largest comfortable one up to the native.
 
         At most `layers` layers are planned on the GPU, -1 for as many as fit.
@@ -94,7 +94,7 @@ class LoadPlanner:
         return min(fits, key=lambda one: one.verdict.rank)
 
 
-def context_sizes(header: Header, catalogue: Catalogue) -> ContextSizes:
+def context_sizes(header: ModelHeader, catalogue: Catalogue) -> ContextSizes:
     """Return a model's context sizes; YaRN only for the sizes of the catalogue whose makers advise it.
 
     A Qwen2 file of another shape than the catalogue's, and every other architecture, has what its header says.
@@ -128,7 +128,7 @@ def _beyond(name: str, asked: int, limit: int) -> CannotLoad:
     )
 
 
-def _too_large(header: Header, name: str, fits: Fit) -> CannotLoad:
+def _too_large(header: ModelHeader, name: str, fits: Fit) -> CannotLoad:
     message = _("{name} needs {needed} of memory and {free} are free.").format(
         name=name, needed=human_size(fits.memory.total), free=human_size(fits.available)
     )

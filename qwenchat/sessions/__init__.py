@@ -1,1 +1,1 @@
-"""Sessions on disk."""
+"""Sessions on disk: the store, search, trash, recovery, export and import."""

@@ -1,7 +1,7 @@
-"""A whole session as one value: what exporters read, importers make, and the store gives and takes.
+"""An archive: a complete session as one value, which exporters read, importers create, and the store loads and adds.
 
-Every archive that is exported or imported passes through `normal`, and what comes from a file through `check` as well,
-so that the same session is always the same bytes and the store gets nothing that it can't store.
+Every exported or imported archive passes through `normal`, so that the same session always gives the same bytes. An
+archive from a file also passes through `check`, so that the store never gets values that it can't store.
 """
 
 import math
@@ -33,7 +33,7 @@ from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line, encodable
 
 MAX_TIME = 253_402_300_800_000
-"""Unix milliseconds at which the year 10000 begins; no calendar of ours goes further."""
+"""Unix milliseconds at which the year 10000 begins; `datetime` supports no later times."""
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 PART_TYPES: dict[PartKind, type[Part]] = {
     PartKind.TEXT: Text,
@@ -61,7 +61,7 @@ class Archive:
 
 
 class ArchiveStore(Protocol):
-    """What export and import need of the store."""
+    """The methods of the store that export and import use."""
 
     def archive(self, session_id: str) -> Archive:
         """Return a session, given by its full id, with all its messages. Raises NotFound."""
@@ -70,21 +70,21 @@ class ArchiveStore(Protocol):
     def add_archives(self, archives: Sequence[Archive]) -> int:
         """Store sessions in one transaction and return how many were new or got new messages.
 
-        Messages and sessions whose ids are there already stay as they are.
+        Existing sessions and messages with the same ids are not changed.
         """
         ...
 
 
 class BadRecord(FileError):
-    """One session of a file makes no sense; the others can still be imported."""
+    """One session of a file is invalid; the others can still be imported."""
 
 
 def normal(archive: Archive) -> Archive:
-    """Return the archive in the one form that is written and read.
+    """Return the archive in the normal form, in which archives are written and read.
 
-    Parents come before what follows them and older siblings first; a question is one text; no text holds a lone
-    surrogate; titles, tags and names are one clean line; an answer still streaming counts as interrupted, as it is cut
-    off here.
+    Parents come before children and older siblings first; a question is one text; no text contains a lone surrogate;
+    titles, tags and names are one clean line; an answer that is still streaming is marked as interrupted, because the
+    archive ends there.
     """
     session = archive.session
     session = replace(
@@ -100,14 +100,15 @@ def normal(archive: Archive) -> Archive:
 
 
 def check(archive: Archive) -> Archive:
-    """Return the archive, or raise BadRecord where its ids, links, times or numbers make no sense."""
+    """Return the archive, or raise BadRecord if its ids, links, times or numbers are invalid."""
     session, known = archive.session, {message.id for message in archive.messages}
     for name in (session.id, *(message.id for message in archive.messages)):
-        _demand(_ID.fullmatch(name), _("the id {id} is not one").format(id=clean_line(repr(name), 80)))
+        _demand(_ID.fullmatch(name), _("{id} is not a valid id").format(id=clean_line(repr(name), 80)))
     _demand(len(known) == len(archive.messages), _("two messages have the same id"))
-    _demand(len(_parents_first(archive.messages)) == len(known), _("messages follow each other in a circle"))
-    _demand(session.leaf is None or session.leaf in known, _("the branch being read does not exist"))
-    _demand(all(_fits(time) for time in (session.created, session.updated, session.trashed or 0)), _("a time is wrong"))
+    _demand(len(_parents_first(archive.messages)) == len(known), _("its messages form a cycle"))
+    _demand(session.leaf is None or session.leaf in known, _("the open branch does not exist"))
+    times = (session.created, session.updated, session.trashed or 0)
+    _demand(all(_is_valid_time(time) for time in times), _("a time is invalid"))
     _demand(session.context is None or 0 < session.context < 2**31, _("a number is out of range"))
     _check_sampling(session.sampling)
     for message in archive.messages:
@@ -116,7 +117,7 @@ def check(archive: Archive) -> Archive:
 
 
 def json_text(value: object) -> str:
-    """Return a value as JSON on one line that is safe to print: every control character in it is escaped."""
+    """Return a value as JSON on one line that is safe to print, because all control characters are escaped."""
     return msgspec.json.encode(value).decode().translate(_ESCAPED)
 
 
@@ -164,7 +165,7 @@ def _storable_sampling(sampling: Sampling) -> Sampling:
 
 
 def _parents_first(messages: Sequence[Message]) -> list[Message]:
-    """Return the messages depth first; those of a circle are left out."""
+    """Return the messages depth first; messages in a cycle are left out."""
     tree = Tree(messages)
     known = {message.id for message in messages}
     roots = {message.parent for message in messages if message.parent not in known}
@@ -179,13 +180,13 @@ def _parents_first(messages: Sequence[Message]) -> list[Message]:
 
 def _check_message(message: Message, session_id: str, known: set[str]) -> None:
     _demand(message.session == session_id, _("a message belongs to another session"))
-    _demand(message.parent is None or message.parent in known, _("a message follows one that is not there"))
-    _demand(_fits(message.created) and _fits(message.finished or 0), _("a time is wrong"))
+    _demand(message.parent is None or message.parent in known, _("the parent of a message is missing"))
+    _demand(_is_valid_time(message.created) and _is_valid_time(message.finished or 0), _("a time is invalid"))
     is_answer = message.role is Role.ASSISTANT
     for part in message.parts:
         _demand(is_answer or isinstance(part, Text), _("a question has a part that only an answer can have"))
         tokens = () if isinstance(part, ToolResult) else part.token_ids
-        _demand(all(0 <= token < 2**31 for token in tokens), _("a token id is wrong"))
+        _demand(all(0 <= token < 2**31 for token in tokens), _("a token id is invalid"))
         _demand(not isinstance(part, ToolResult) or 0 <= part.took_ms < 2**53, _("a number is out of range"))
     numbers = [number for part in (message.usage, message.timings) if part for number in astuple(part)]
     _demand(all(math.isfinite(number) and abs(number) < 2**53 for number in numbers), _("a number is out of range"))
@@ -201,7 +202,7 @@ def _check_sampling(sampling: Sampling) -> None:
     _demand((sampling.max_tokens or 0) < 2**53, _("a number is out of range"))
 
 
-def _fits(time: int) -> bool:
+def _is_valid_time(time: int) -> bool:
     return 0 <= time < MAX_TIME
 
 

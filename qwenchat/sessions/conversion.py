@@ -1,8 +1,8 @@
-"""Converts the chats of other programs: their graph of nodes becomes an archive with ids that are always the same.
+"""Converts the chats of other programs, which are graphs of nodes, to archives with stable ids.
 
-Our tree has questions and answers in turn. Nodes without a speaker (hidden notes, empty nodes) are left out, and what
-followed one follows the node before it; nodes in a row by one speaker become one message, so that an answer has its
-tool calls and their results as parts. Ids are hashes of the source's own ids, or of the words where it has none, so
+In our tree, questions and answers alternate. Nodes without a speaker (hidden notes, empty nodes) are left out, and
+their children are attached to their parent. Consecutive nodes of the same speaker become one message, so that an answer
+has its tool calls and their results as parts. Ids are hashes of the source's ids, or of the text if it has none, so
 that importing a file twice adds nothing.
 """
 
@@ -32,7 +32,7 @@ class ForeignNode:
 
     parent: str | None
     role: Role | None
-    """None for what is left out."""
+    """None for a node that is left out."""
     parts: tuple[Part, ...]
     created: int | None = None
     """Unix milliseconds."""
@@ -46,29 +46,29 @@ class ForeignChat:
     source: str
     """The format's name; part of every id."""
     key: str
-    """The chat's own id there."""
+    """The chat's id in the other program."""
     nodes: Mapping[str, ForeignNode]
     modified: int
-    """Unix milliseconds; for a chat without dates."""
+    """The time of a chat without dates, in Unix milliseconds."""
     title: str = ""
     system: str = ""
     created: int | None = None
     updated: int | None = None
     current: str | None = None
-    """The node at the end of the branch being read."""
+    """The node at the end of the open branch."""
     pinned: bool = False
     tags: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
 class _Run:
-    """Nodes in a row by one speaker: one message to be."""
+    """Consecutive nodes of one speaker, which become one message."""
 
     role: Role
     above: "_Run | None"
     created: int
     last: str = ""
-    """The node that names the message: a run that has grown since the last import is a new variant."""
+    """The last node, which gives the message its id: a run that has grown since the last import is a new variant."""
     model: str = ""
     parts: list[Part] = field(default_factory=list)
 
@@ -78,7 +78,7 @@ class _Run:
 
 
 def archive_of(chat: ForeignChat) -> Archive | None:
-    """Return the archive, or None for a chat without words. Raises BadRecord where nodes follow in a circle."""
+    """Return the archive, or None for a chat without text. Raises BadRecord if its nodes form a cycle."""
     runs, home = _runs(chat)
     if not runs:
         return None
@@ -115,15 +115,15 @@ class LinearTurn:
     """One turn of a chat without branches."""
 
     role: str
-    """`system`, `user` or `assistant`; any other name belongs to a tool or is left out."""
+    """`system`, `user` or `assistant`; a turn with another role belongs to a tool or is left out."""
     text: str
-    """Its words as they stand in the file; they are the identity of the chat."""
+    """The text as it is in the file; the chat's id is made from it."""
     parts: tuple[Part, ...] | None = None
-    """What it has as part of an answer, where that is not the text alone."""
+    """Its parts in an answer; None if the text is the only one."""
 
 
 def linear(source: str, turns: Sequence[LinearTurn], modified: int, title: str = "") -> Archive | None:
-    """Return the archive of turns one after the other. Turns of other roles are left out unless they have parts."""
+    """Return the archive of consecutive turns. Turns with other roles are left out unless they have parts."""
     nodes = {}
     for number, turn in enumerate(turns):
         role = role_of(turn.role) if turn.parts is None else Role.ASSISTANT
@@ -135,12 +135,12 @@ def linear(source: str, turns: Sequence[LinearTurn], modified: int, title: str =
 
 
 def role_of(name: str) -> Role | None:
-    """Return who speaks; None for anyone who is neither the user nor the model."""
+    """Return the role with this name; None if it is neither the user nor the model."""
     return next((role for role in Role if role.value == name), None)
 
 
 def spoken_parts(role: Role | None, text: str) -> tuple[Part, ...]:
-    """Return the parts of a message: what stands in `<think>` at the beginning of an answer is its reasoning."""
+    """Return the parts of a message: `<think>` at the beginning of an answer contains its reasoning."""
     if role is not Role.ASSISTANT:
         return text_parts(text)
     reader = ReasoningReader()
@@ -149,7 +149,7 @@ def spoken_parts(role: Role | None, text: str) -> tuple[Part, ...]:
 
 
 def tool_call(call_id: object, function: object) -> ToolCall | None:
-    """Return the call of a `function` with `name` and `arguments`, None for anything else. Raises BadRecord."""
+    """Return the call of a `function` with `name` and `arguments`; None for anything else. Raises BadRecord."""
     if not isinstance(function, dict) or not isinstance(name := function.get("name"), str):
         return None
     arguments = function.get("arguments", "")
@@ -162,9 +162,9 @@ def tool_call(call_id: object, function: object) -> ToolCall | None:
 
 
 def words(content: object) -> str:
-    """Return a message's content as text: a string, or parts of which only the written ones have words.
+    """Return a message's content, a string or a list of parts, as text.
 
-    A part that is no text, such as an image, leaves its kind in brackets. Raises BadRecord for anything else.
+    A part that is not text, such as an image, becomes its kind in brackets. Raises BadRecord for any other content.
     """
     if content is None or isinstance(content, str):
         return content or ""
@@ -182,7 +182,7 @@ def unix_ms(time: object) -> int | None:
 
 
 _SCALES = ((1e11, 1000.0), (1e14, 1.0), (1e17, 1e-3), (1e20, 1e-6))
-"""Below a limit, what makes a time milliseconds: seconds until the year 5138, and so on."""
+"""(limit, factor): a time below the limit, times the factor, is in milliseconds. Seconds reach the year 5138."""
 
 
 def _content_part(part: object) -> str:
@@ -197,7 +197,7 @@ def _content_part(part: object) -> str:
 
 
 def _joined(parts: Iterable[Part]) -> tuple[Part, ...]:
-    """Return the parts of a message, texts in a row as paragraphs of one, and so reasoning."""
+    """Return the parts of a message with consecutive texts joined as paragraphs, and consecutive reasoning likewise."""
     joined: list[Part] = []
     for part in parts:
         last = joined[-1] if joined else None
@@ -215,37 +215,36 @@ def _id(*names: str) -> str:
 
 
 def _runs(chat: ForeignChat) -> tuple[list[_Run], dict[str, _Run | None]]:
-    """Return the messages to be, parents first, and for each node the one that it is part of or that precedes it."""
+    """Return the runs, parents first, and for each node the run that contains it or precedes it."""
     nodes = chat.nodes
     children: dict[str | None, list[str]] = {}
     order: dict[str, int] = {}
-    """Of a node among its siblings."""
+    """The index of a node among its siblings."""
     for name, node in nodes.items():
         siblings = children.setdefault(node.parent if node.parent in nodes else None, [])
         order[name] = len(siblings)
         siblings.append(name)
     ordered = _preorder(children)
     if len(ordered) != len(nodes):
-        raise BadRecord(_("messages follow each other in a circle"))
-    with_words = _with_words_below(nodes, ordered)
+        raise BadRecord(_("its messages form a cycle"))
+    leading_to_text = _leading_to_text(nodes, ordered)
     runs: list[_Run] = []
     home: dict[str, _Run | None] = {}
-    goes_on: dict[str | None, bool] = {}
-    """Whether a speaker's words may go on below a node: only where exactly one node with words follows."""
+    can_extend: dict[str | None, bool] = {}
+    """Whether a node's child may extend its run: only if exactly one child leads to text."""
     for name in ordered:
         node = nodes[name]
         parent = node.parent if node.parent in nodes else None
         run = home[parent] if parent is not None else None
         speaks = _speaks(node)
         if speaks and node.role is not None:
-            if run is None or run.role is not node.role or not goes_on[parent]:
+            if run is None or run.role is not node.role or not can_extend[parent]:
                 run = _Run(node.role, run, _created(node, run, order[name], chat))
                 runs.append(run)
             run.add(name, node)
         home[name] = run
-        goes_on[name] = sum(child in with_words for child in children.get(name, ())) == 1 and (
-            speaks or goes_on.get(parent, True)
-        )
+        has_one_way_on = sum(child in leading_to_text for child in children.get(name, ())) == 1
+        can_extend[name] = has_one_way_on and (speaks or can_extend.get(parent, True))
     return runs, home
 
 
@@ -258,8 +257,8 @@ def _preorder(children: Mapping[str | None, list[str]]) -> list[str]:
     return ordered
 
 
-def _with_words_below(nodes: Mapping[str, ForeignNode], ordered: list[str]) -> set[str]:
-    """Return the nodes at or below which somebody speaks."""
+def _leading_to_text(nodes: Mapping[str, ForeignNode], ordered: list[str]) -> set[str]:
+    """Return the nodes that have text themselves or in a node below them."""
     found = {name for name in ordered if _speaks(nodes[name])}
     for name in reversed(ordered):
         parent = nodes[name].parent
@@ -275,7 +274,7 @@ def _speaks(node: ForeignNode) -> bool:
 
 
 def _created(node: ForeignNode, above: _Run | None, index: int, chat: ForeignChat) -> int:
-    """Return a node's time; where it has none, one that preserves the order of siblings."""
+    """Return a node's time; if it has none, one that preserves the order of siblings."""
     if node.created is not None:
         return node.created
     start = above.created + 1 if above else chat.created or chat.modified

@@ -1,7 +1,7 @@
-"""The database file: opening it, transactions on it, and a message for every failure of it.
+"""The database file: opens it, runs transactions on it, and explains every failure.
 
-Everything that uses `sqlite3` goes through `read` and `write` here, so that a full disk, a busy or a damaged file is a
-StoreError wherever it occurs. Sessions and messages are unknown here.
+All use of `sqlite3` goes through `read` and `write`, so that a full disk and a busy or damaged file become a StoreError
+wherever they occur. Nothing here knows about sessions and messages.
 """
 
 import os
@@ -17,7 +17,7 @@ from qwenchat.paths import private_folder
 from qwenchat.sessions.words import index_text
 
 BUSY_S = 30.0
-"""How long a writer waits for another one before it gives up; a large import is one long transaction."""
+"""Seconds that a writer waits for another one before it fails; a large import is one long transaction."""
 
 
 class Database:
@@ -35,7 +35,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """Read from one moment's state of the database, inside `write` from what was written there."""
+        """Read a consistent state of the database; inside `write`, including the changes made there."""
         if own := self._of_this_thread():
             yield own
             return
@@ -46,9 +46,9 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """Write all of the block or, when it raises, nothing. On disk when the block ends.
+        """Commit all changes of the block to disk or, if it raises, none of them.
 
-        A block inside a block of the same thread is part of the outer one.
+        A nested block of the same thread is part of the outer one.
         """
         if own := self._of_this_thread():
             yield own
@@ -66,7 +66,7 @@ class Database:
             self._writing.release()
 
     def close(self) -> None:
-        """Close the connections that are not in use. May be called twice."""
+        """Close the idle connections. May be called twice."""
         while self._idle:
             self._idle.pop().close()
 
@@ -89,7 +89,7 @@ class Database:
 
 
 def connect(file: Path, busy_s: float = BUSY_S, *, mode: str = "rw") -> sqlite3.Connection:
-    """Open an existing file with what every connection needs set; `mode` is `rw` or `ro`."""
+    """Open an existing file with the settings and functions that we need; `mode` is `rw` or `ro`."""
     connection = sqlite3.connect(
         f"{file.absolute().as_uri()}?mode={mode}",
         uri=True,
@@ -100,8 +100,8 @@ def connect(file: Path, busy_s: float = BUSY_S, *, mode: str = "rw") -> sqlite3.
     connection.create_function("index_text", 1, index_text, deterministic=True)
     for pragma in (
         "foreign_keys = ON",
-        "synchronous = FULL",  # each commit is on the disk, not only with the system
-        "secure_delete = ON",  # what is deleted forever is overwritten
+        "synchronous = FULL",  # each commit waits until it is on the disk
+        "secure_delete = ON",  # deleted content is overwritten
         "temp_store = MEMORY",
         "cache_size = -4000",  # KiB
         f"journal_size_limit = {64 << 20}",
@@ -111,7 +111,7 @@ def connect(file: Path, busy_s: float = BUSY_S, *, mode: str = "rw") -> sqlite3.
 
 
 def make_private(file: Path) -> None:
-    """Make an empty file that its owner alone can read, unless it exists; SQLite's files beside it follow its mode.
+    """Create an empty file that only its owner can read, unless it exists. SQLite copies its mode to its other files.
 
     Raises StoreError.
     """
@@ -126,7 +126,7 @@ def make_private(file: Path) -> None:
 
 @contextmanager
 def explained(file: Path) -> Iterator[None]:
-    """Turn SQLite's errors into StoreErrors with a hint. A wrong statement, which is a bug, raises its own error."""
+    """Turn SQLite's errors into StoreErrors with a hint. The error of a wrong statement, a bug, is not changed."""
     try:
         yield
     except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
@@ -145,13 +145,13 @@ def _explanation(file: Path, error: sqlite3.DatabaseError) -> Exception:
         case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR if code != sqlite3.SQLITE_IOERR_SHORT_READ:
             return StoreError(
                 _("Reading or writing {file} failed: {reason}.").format(file=file, reason=error),
-                _("See whether the disk is full or failing; nothing that was stored before is lost."),
+                _("Check whether the disk is full or failing. Nothing that was stored before is lost."),
             )
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_IOERR | None:
             return damaged(file, str(error))
         case sqlite3.SQLITE_CONSTRAINT:
             return StoreError(
-                _("This does not fit what is stored: {reason}.").format(reason=error),
+                _("This conflicts with stored data: {reason}.").format(reason=error),
                 _("Another program may have stored it already."),
             )
         case _:
@@ -162,19 +162,19 @@ def damaged(file: Path, reason: str) -> StoreError:
     """Return the error for a file that is no longer an intact database."""
     return StoreError(
         _("The database of sessions, {file}, is damaged: {reason}.").format(file=file, reason=reason),
-        _("Run `qwenchat sessions recover`: it saves all that can be read, and the damaged file stays."),
+        _("Run `qwenchat sessions recover`: it saves everything that can be read and preserves the damaged file."),
     )
 
 
 def _busy(file: Path) -> StoreError:
     return StoreError(
         _("Another program has been writing to {file} for too long.").format(file=file),
-        _("Try again when it is done, or end it."),
+        _("Try again when it has finished, or end it."),
     )
 
 
 def unwritable(file: Path, reason: str) -> StoreError:
-    """Return the error for a file that can't be opened or made."""
+    """Return the error for a file that can't be opened or created."""
     return StoreError(
         _("{file} can't be opened for writing: {reason}.").format(file=file, reason=reason),
         _("Make the file and its folder writable, or set QWENCHAT_HOME to a folder that is."),

@@ -1,8 +1,8 @@
-"""Where exported text goes: standard output, a file, a folder or a zip.
+"""Writes exported text to its destination: standard output, a file, a folder or a zip.
 
-A file is written under a temporary name and renamed when it is complete, so that no file is ever half written. An
-existing file is not replaced unless `force` is given. Names are made from titles and never leave their folder. The same
-sessions give the same zip, byte for byte.
+A file is written under a temporary name and renamed when it is complete, so that it is never half written. An existing
+file is not replaced without `force`. Names are made from titles and never lead out of their folder. The same sessions
+always give the same zip, byte for byte.
 """
 
 import os
@@ -26,7 +26,7 @@ from qwenchat.text.safe import safe_name
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What is to be written, and how."""
+    """The sessions to export, and the format."""
 
     store: ArchiveStore
     sessions: Sequence[Session]
@@ -34,11 +34,11 @@ class Export:
     all_branches: bool = False
 
     def text(self, sessions: Sequence[Session]) -> Iterator[str]:
-        """Yield sessions as text, each read from the store when its turn comes."""
+        """Yield sessions as text, reading them from the store one by one."""
         return self.form.write((normal(self.store.archive(each.id)) for each in sessions), self.all_branches)
 
     def files(self) -> list[tuple[str, Session]]:
-        """Return a file name for each session, no two the same on any system."""
+        """Return a file name for each session, unique even on systems that ignore case."""
         taken: set[str] = set()
         count: Counter[str] = Counter()
         named = []
@@ -53,11 +53,11 @@ class Export:
 
 
 def write(export: Export, target: str | None, out: Callable[[str], object], force: bool = False) -> list[Path]:
-    """Write an export to `target` (None: to `out`, piece by piece) and return the files made.
+    """Write an export to `target` (None: to `out`, piece by piece) and return the written files.
 
-    A name that ends in `.zip` makes a zip. An existing folder, or a name that ends in a slash, gets a file for each
-    session; so does a name without a suffix where there are several. Raises FileError when a file is there already
-    or can't be written, WrongUse when several sessions can't go into one text.
+    A name that ends in `.zip` makes a zip. An existing folder or a name that ends in a slash gets a file for each
+    session, and so does a name without a suffix if there are several sessions. Raises FileError if a file already
+    exists or can't be written, WrongUse if the format can't have several sessions in one text.
     """
     if target is None:
         _refuse_joining(export)
@@ -74,7 +74,7 @@ def write(export: Export, target: str | None, out: Callable[[str], object], forc
     except OSError as error:
         raise FileError(
             _("{path} can't be written: {reason}.").format(path=target, reason=error.strerror or error),
-            _("Choose a folder that exists, is writable and has room."),
+            _("Choose an existing, writable folder on a disk with free space."),
         ) from error
 
 
@@ -123,8 +123,8 @@ def _fill(file: IO[bytes], pieces: Iterable[str]) -> None:
 def _refuse_joining(export: Export) -> None:
     if len(export.sessions) > 1 and not export.form.many:
         raise WrongUse(
-            _("Each session is a file of its own in the format {name}.").format(name=export.form.name),
-            _("Give a folder (a name that ends in /) or a .zip with -o, or one session."),
+            _("In the format {name}, each session needs its own file.").format(name=export.form.name),
+            _("Give a folder (a name that ends in /) or a .zip with -o, or export one session."),
         )
 
 
@@ -134,13 +134,13 @@ def _refuse_existing(paths: Sequence[Path], force: bool) -> None:
             raise FileError(_("{path} is a folder.").format(path=path), _("Give another name."))
         if path.is_file() and not force:
             raise FileError(
-                _("{path} is there already.").format(path=path), _("Give another name, or --force to replace it.")
+                _("{path} already exists.").format(path=path), _("Give another name, or --force to replace it.")
             )
 
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that gets its name only when it is complete; a device or a pipe is written directly."""
+    """Open a file that appears under its name only when it is complete; a device or a pipe is written directly."""
     if path.exists() and not path.is_file():
         with path.open("wb") as file:
             yield file

@@ -1,4 +1,4 @@
-"""Lists sessions: newest first, by id or its beginning, by tag. It reads only, and no messages."""
+"""Lists sessions by time or tag, and finds one by the beginning of its id. It is read-only and reads no messages."""
 
 from dataclasses import dataclass
 
@@ -12,25 +12,25 @@ from qwenchat.text.safe import encodable
 
 _TAGGED = "EXISTS (SELECT 1 FROM json_each(sessions.tags) WHERE value = :tag)"
 _SHORTEST = 8
-"""Characters of an id that are shown at least."""
+"""The minimum number of characters of an id that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class ListedSession:
-    """A session and how many messages it has, in all its branches."""
+    """A session and the number of its messages in all branches."""
 
     session: Session
     messages: int
 
 
 class SessionListing:
-    """All sessions as a list. Every method may raise StoreError."""
+    """The list of all sessions. Every method may raise StoreError."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def newest(self, limit: int = 50, offset: int = 0, *, trashed: bool = False, tag: str = "") -> list[ListedSession]:
-        """Return a page of sessions: pinned ones first, then those last written to; trashed ones by when they went."""
+        """Return a page of sessions: pinned ones first, then the last updated; in the trash, the last deleted first."""
         order = "trashed DESC" if trashed else "pinned DESC, updated DESC"
         query = f"""
             SELECT (SELECT count(*) FROM messages WHERE messages.session = sessions.n AND removed IS NULL),
@@ -42,14 +42,14 @@ class SessionListing:
             return [ListedSession(rows.session_of(row), messages) for messages, *row in found]
 
     def count(self, *, trashed: bool = False, tag: str = "") -> int:
-        """Return how many sessions `newest` goes through."""
+        """Return the number of sessions that `newest` pages through."""
         with self._database.read() as connection:
             query = f"SELECT count(*) FROM sessions WHERE {_where(trashed, tag)}"
             number: int = connection.execute(query, {"tag": encodable(tag)}).fetchone()[0]
         return number
 
     def latest(self) -> Session | None:
-        """Return the session that was written to last, if there is any outside the trash."""
+        """Return the most recently updated session that is not in the trash; None if there is none."""
         with self._database.read() as connection:
             found = connection.execute(
                 f"SELECT {rows.SESSION_COLUMNS} FROM sessions WHERE trashed IS NULL "
@@ -58,7 +58,7 @@ class SessionListing:
             return rows.session_of(found) if found else None
 
     def resolve(self, prefix: str) -> str:
-        """Return the id that begins with `prefix`. Raises NotFound, or WrongUse where several do."""
+        """Return the id that begins with `prefix`. Raises NotFound, or WrongUse if several do."""
         prefix = encodable(prefix).strip().lower()
         with self._database.read() as connection:
             found = connection.execute(
@@ -69,26 +69,26 @@ class SessionListing:
             raise no_such_session(prefix)
         if len(found) > 1 and found[0][0] != prefix:
             raise WrongUse(
-                _("Several sessions begin with {prefix}: {ids}.").format(
+                _("Several session ids begin with {prefix}: {ids}.").format(
                     prefix=prefix, ids=", ".join(session_id for session_id, _title in found[:3])
                 ),
-                _("Give more characters of the one you mean."),
+                _("Give more characters of the id."),
             )
         session_id: str = found[0][0]
         return session_id
 
     def short(self, session_id: str) -> str:
-        """Return the shortest beginning of an id that no other session has."""
+        """Return the shortest prefix of an id that identifies it."""
         with self._database.read() as connection:
-            beside = connection.execute(
+            neighbours = connection.execute(
                 "SELECT (SELECT max(id) FROM sessions WHERE id < :id), (SELECT min(id) FROM sessions WHERE id > :id)",
                 {"id": session_id},
             ).fetchone()
-        shared = max(_shared(session_id, other) for other in beside)
+        shared = max(_shared(session_id, other) for other in neighbours)
         return session_id[: max(shared + 1, _SHORTEST)]
 
     def tags(self) -> dict[str, int]:
-        """Return every tag with the number of its sessions outside the trash, in the order of their names."""
+        """Return every tag with the number of its sessions outside the trash, sorted by name."""
         with self._database.read() as connection:
             return dict(
                 connection.execute(
@@ -103,6 +103,6 @@ def _where(trashed: bool, tag: str) -> str:
 
 
 def _shared(one: str, other: str | None) -> int:
-    """Return how many characters two ids begin with alike."""
+    """Return the length of the common prefix of two ids."""
     pairs = zip(one, other or "", strict=False)
     return next((n for n, (mine, its) in enumerate(pairs) if mine != its), min(len(one), len(other or "")))

@@ -1,6 +1,7 @@
-"""Locks that end with the program that holds them, however it ends: one a session, while an answer streams into it.
+"""Locks that are released when their program ends, even if it is killed.
 
-A program whose questions wait in the outbox holds one, too. Nothing is read from the database here.
+A session is locked while an answer streams into it; a program with waiting questions in the outbox also holds a lock.
+Nothing is read from the database here.
 """
 
 from collections.abc import Iterator
@@ -17,18 +18,18 @@ from qwenchat.text.safe import safe_name
 
 
 class SessionLocks:
-    """Locks as files in a folder; a file is there only while its lock is held, or after its holder was killed."""
+    """Locks as files in a folder. A file exists while its lock is held, and remains if its holder is killed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def names(self, prefix: str) -> list[str]:
-        """Return the names of the files of locks, held or not, that begin with `prefix`."""
+        """Return the names of all lock files that begin with `prefix`, held or not."""
         return [file.stem for file in self._folder.glob(f"{prefix}*.lock")]
 
     @contextmanager
     def hold(self, session_id: str) -> Iterator[None]:
-        """Hold the lock of a session. Raises StoreError when it is held already, here or by another program."""
+        """Hold the lock of a session. Raises StoreError if it is already held, here or by another program."""
         with self.hold_if_free(session_id) as held:
             if not held:
                 raise session_busy()
@@ -36,13 +37,13 @@ class SessionLocks:
 
     @contextmanager
     def hold_if_free(self, name: str) -> Iterator[bool]:
-        """Hold a lock unless it is held already; the value says whether."""
+        """Hold a lock unless it is already held; yield whether it was acquired."""
         lock = FileLock(
             self._folder / f"{safe_name(name)}.lock",
             blocking=False,
             mode=0o600,
             thread_local=False,
-            fallback_to_soft=False,  # a mere file would outlive its holder
+            fallback_to_soft=False,  # a soft lock would outlive its holder
         )
         try:
             private_folder(self._folder)
@@ -60,7 +61,7 @@ class SessionLocks:
         try:
             yield True
         finally:
-            # Whoever opened the file before it went sees that it has no name any more, and opens a new one.
-            with suppress(OSError):  # Windows lets no open file go; then it stays
+            # Another program that has just opened the file notices that it was deleted, and opens a new one.
+            with suppress(OSError):  # Windows can't delete an open file; then it stays
                 Path(lock.lock_file).unlink()
             lock.release()

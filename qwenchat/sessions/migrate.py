@@ -1,7 +1,7 @@
-"""Migrates a database to the newest schema, from nothing or from any older one, after a safety copy.
+"""Migrates a database, new or of any older schema, to the newest schema, after making a safety copy.
 
-Migrations are the files of `migrations/` in the order of their names; `PRAGMA user_version` counts those applied.
-Each is one transaction. A database of a newer program, or one that is not ours, is refused and left as it is.
+Migrations are the files of `migrations/` in the order of their names; `PRAGMA user_version` counts the applied ones.
+Each is one transaction. A database of a newer version or of another program is refused and not changed.
 """
 
 import sqlite3
@@ -17,7 +17,7 @@ from qwenchat.sessions.database import BUSY_S, connect, damaged, explained, make
 APPLICATION_ID = 0x5157454E
 """`QWEN` in the header marks our databases."""
 _COPIES = 2
-"""Safety copies that are retained; the oldest is deleted first."""
+"""The number of safety copies to retain; the oldest is deleted first."""
 
 
 def migrations() -> list[str]:
@@ -28,7 +28,7 @@ def migrations() -> list[str]:
 
 
 def migrate(file: Path, *, upto: int | None = None, busy_s: float = BUSY_S) -> None:
-    """Make `file` a database of the newest schema (`upto` that many migrations, for tests). Raises StoreError."""
+    """Bring `file` to the newest schema (or only apply `upto` migrations, for tests). Raises StoreError."""
     steps = migrations()[:upto]
     if version_of(file, len(steps)) == len(steps):
         return
@@ -42,15 +42,15 @@ def migrate(file: Path, *, upto: int | None = None, busy_s: float = BUSY_S) -> N
                 _apply(file, steps, version)
     except Timeout as error:
         raise StoreError(
-            _("Another program is bringing {file} up to date.").format(file=file),
-            _("Wait until it is done, then try again."),
+            _("Another program is updating {file}.").format(file=file),
+            _("Wait until it has finished, then try again."),
         ) from error
     except OSError as error:
         raise unwritable(file, error.strerror or str(error)) from error
 
 
 def safety_copy(file: Path, why: str) -> Path:
-    """Copy a database into the folder `copies` beside it, delete all but the newest copies, return the copy."""
+    """Copy a database to the folder `copies` beside it, delete all but the newest copies, and return the copy."""
     copy = file.parent / "copies" / f"{file.stem}-{_next_number(file):04}-{why}.db"
     make_private(copy)
     with explained(copy):
@@ -66,7 +66,7 @@ def safety_copy(file: Path, why: str) -> Path:
 
 
 def safety_copies(file: Path) -> list[Path]:
-    """Return the safety copies that a database has, oldest first."""
+    """Return the safety copies of a database, oldest first."""
     return sorted((file.parent / "copies").glob(f"{file.stem}-[0-9]*.db"))
 
 
@@ -76,9 +76,9 @@ def _next_number(file: Path) -> int:
 
 
 def version_of(file: Path, newest: int) -> int:
-    """Return how many migrations were applied to a file, reading only. Raises StoreError for one that is not ours."""
+    """Return how many migrations were applied to a file, without changing it. Raises StoreError for a foreign one."""
     if lost_its_beginning(file):
-        raise damaged(file, _("it is empty, and changes that belong to it are in the file beside it"))
+        raise damaged(file, _("it is empty, although its write-ahead log is not"))
     if not _size(file):
         return 0
     with explained(file):
@@ -97,19 +97,19 @@ def version_of(file: Path, newest: int) -> int:
     if version > newest:
         raise StoreError(
             _("{file} was written by a newer qwenchat.").format(file=file),
-            _("Update this one; the file was not touched."),
+            _("Update qwenchat; the file was not changed."),
         )
     return version
 
 
 def lost_its_beginning(file: Path) -> bool:
-    """Whether a database is empty or gone and its WAL is not: SQLite would take it for a new one and delete the WAL."""
-    has_changes = _size(file.with_name(file.name + "-wal")) > 0  # first: who makes a database begins with the file
+    """Return whether a database is empty or missing, but its WAL is not; SQLite would delete such a WAL."""
+    has_changes = _size(file.with_name(file.name + "-wal")) > 0  # checked first: SQLite creates the WAL last
     return has_changes and not _size(file)
 
 
 def _size(file: Path) -> int:
-    """Return the bytes of a file, 0 where there is none."""
+    """Return the bytes of a file, 0 if it does not exist."""
     try:
         return file.stat().st_size
     except (FileNotFoundError, NotADirectoryError):
@@ -120,7 +120,7 @@ def _apply(file: Path, steps: list[str], version: int) -> None:
     connection = connect(file)
     try:
         if version == 0:
-            connection.execute("PRAGMA page_size = 8192")  # an answer with its tokens fits one page
+            connection.execute("PRAGMA page_size = 8192")  # most answers with their tokens fit into one page
             connection.execute("PRAGMA journal_mode = WAL")
         for number, step in enumerate(steps[version:], version + 1):
             connection.executescript(f"BEGIN IMMEDIATE;\n{step}\nPRAGMA user_version = {number};\nCOMMIT;")

@@ -1,7 +1,7 @@
-"""Questions that wait for their turn: on disk, and not in the tree before they are asked.
+"""The outbox: questions that wait for their turn, stored on disk and not yet in the tree.
 
-Each belongs to the program that will ask it, which holds a lock for as long as it lives. What a program left behind
-when it died is found by `abandoned`; this module never puts anything into a tree: `store` does.
+Each question belongs to the program that will ask it, which holds a lock as long as it runs. `abandoned` finds the
+questions of programs that have died. This module never adds messages to a tree; `store` does.
 """
 
 import json
@@ -19,7 +19,7 @@ from qwenchat.sessions.rows import attachment_row, attachments_of
 from qwenchat.text.safe import encodable
 
 _PREFIX = "outbox-"
-"""Of the names of locks, which are beside those of sessions."""
+"""The prefix of the names of its locks, which are in the same folder as those of sessions."""
 
 
 class QuestionOutbox:
@@ -28,13 +28,13 @@ class QuestionOutbox:
     def __init__(self, database: Database, locks: SessionLocks) -> None:
         self._database, self._locks = database, locks
         self._owner = ""
-        """Names the lock of this store; empty before it has its first question."""
+        """The name of this store's lock; empty before its first question."""
         self._owner_lock = ExitStack()
         self._guard = threading.Lock()
 
     def add(self, waiting: WaitingQuestion) -> None:
         """Store a question. Raises NotFound for an unknown session."""
-        owner = self._own()
+        owner = self._acquire_owner()
         with self._database.write() as connection:
             added = connection.execute(
                 "INSERT INTO outbox (id, session, follows, created, owner, text) "
@@ -54,40 +54,41 @@ class QuestionOutbox:
             return _load(connection, [self._owner], session_id)
 
     def remove(self, ids: Sequence[str]) -> None:
-        """Take out questions that are messages now; other ids are ignored."""
+        """Delete questions that have become messages; other ids are ignored."""
         with self._database.write() as connection:
             connection.executemany("DELETE FROM outbox WHERE id = ?", [(each,) for each in ids])
 
     @contextmanager
     def abandoned(self) -> Iterator[list[WaitingQuestion]]:
-        """Yield the questions of programs that are gone, oldest first; nobody else gets them in the meantime."""
+        """Yield the questions of programs that no longer run, oldest first; no other program gets them meanwhile."""
         with self._database.read() as connection:
             owners = {owner for (owner,) in connection.execute("SELECT DISTINCT owner FROM outbox")}
         owners |= set(self._locks.names(_PREFIX))  # a program that was killed leaves its file behind
         with ExitStack() as held:
-            gone = [each for each in owners - {self._owner} if held.enter_context(self._locks.hold_if_free(each))]
+            dead = [each for each in owners - {self._owner} if held.enter_context(self._locks.hold_if_free(each))]
             with self._database.read() as connection:
-                waiting = _load(connection, gone)
+                waiting = _load(connection, dead)
             yield waiting
 
     def close(self) -> None:
-        """Leave the questions that still wait to whoever opens the database next. May be called twice."""
+        """Release the waiting questions to the next program that opens the database. May be called twice."""
         with self._guard:
             self._owner = ""
             self._owner_lock.close()
 
-    def _own(self) -> str:
+    def _acquire_owner(self) -> str:
+        """Return the name of this store's lock, which is acquired on the first call."""
         with self._guard:
             while not self._owner:
                 owner = f"{_PREFIX}{uuid4()}"
-                # Another program may look in this very moment whether the new lock is free.
+                # Another program may be checking at this moment whether the new lock is free.
                 if self._owner_lock.enter_context(self._locks.hold_if_free(owner)):
                     self._owner = owner
             return self._owner
 
 
 def _load(connection: sqlite3.Connection, owners: list[str], session_id: str | None = None) -> list[WaitingQuestion]:
-    """Return the questions of some owners, of one session or of all, in the order in which they were stored."""
+    """Return the questions of some owners, of one session or of all sessions, oldest first."""
     found = connection.execute(
         "SELECT outbox.n, outbox.id, sessions.id, follows, text, outbox.created "
         "FROM outbox JOIN sessions ON sessions.n = outbox.session "

@@ -1,8 +1,7 @@
-"""Reads what a user types into the search box: words, "exact phrases" and filters. Nothing typed is an error.
+"""Parses a search query: words, "exact phrases" and filters. No input is an error.
 
 `role:user model:7b before:2025-03 after:2025-01-31 tag:work in:0198a2` narrow the search, and `in:reasoning` searches
-what models wrote for themselves in place of what was said. A filter whose value makes no sense is searched for as
-words.
+the models' reasoning instead of messages. A filter with an invalid value is searched for as text.
 """
 
 import re
@@ -20,62 +19,63 @@ _DATE = re.compile(r"(\d{4})(?:-(\d{1,2})(?:-(\d{1,2}))?)?")
 _MIN_PREFIX = 3
 _MAX_INITIALS = 12
 _MAX_TYPED = 1000
-"""Characters that are read of what was typed."""
+"""Characters of the input that are parsed."""
 _MAX_ITEMS = 32
-"""Words and phrases that are looked for."""
+"""Words and phrases that are searched for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What to find: all of `items`, in messages that pass all filters."""
+    """A parsed query: messages match if they contain all `items` and pass all filters."""
 
     items: tuple[str, ...] = ()
     """Words and phrases as typed."""
     open: bool = False
-    """Whether the last item may be the beginning of a word: it was typed without quotes."""
+    """Whether the last item may be the beginning of a word, because it was typed without quotes."""
     roles: frozenset[Role] = field(default_factory=frozenset)
-    """One of these; any if empty."""
+    """The message has one of these roles; empty: any role."""
     models: tuple[str, ...] = ()
-    """All of these are part of the model's reference."""
+    """The model reference contains all of these."""
     before: int | None = None
-    """Unix milliseconds; earlier only."""
+    """The message is earlier than this time, in Unix milliseconds."""
     after: int | None = None
-    """Unix milliseconds; then or later."""
+    """The message is not earlier than this time, in Unix milliseconds."""
     tags: tuple[str, ...] = ()
+    """The session has all of these tags."""
     sessions: tuple[str, ...] = ()
     """The session's id begins with all of these."""
     reasoning: bool = False
-    """Whether to search the reasoning of answers in place of the texts of messages."""
+    """Whether to search the reasoning of answers instead of the texts of messages."""
 
     @property
     def narrows(self) -> bool:
         """Whether any filter is given."""
         times = (self.before, self.after)
         others = self.roles or self.models or self.reasoning
-        return self.few or bool(others) or any(time is not None for time in times)
+        return self.narrows_sessions or bool(others) or any(time is not None for time in times)
 
     @property
-    def few(self) -> bool:
-        """Whether a filter is given that few sessions may pass."""
+    def narrows_sessions(self) -> bool:
+        """Whether a filter is given that only a few sessions may pass."""
         return bool(self.tags or self.sessions)
 
     @property
     def initials(self) -> str:
-        """The one word that is looked for, if it may stand for the pinyin initials of several Chinese characters."""
+        """The query's only word, if it may be the pinyin initials of several Chinese characters; otherwise empty."""
         word = self.items[0].lower() if self.open and len(self.items) == 1 else ""
         return word if 2 <= len(word) <= _MAX_INITIALS and word.isascii() and word.isalpha() else ""
 
     @property
     def match(self) -> str:
-        """The FTS5 expression for all items; empty where there is nothing to look up."""
+        """The FTS5 expression for all items; empty if there is nothing to look up."""
         return " AND ".join(filter(None, map(phrase, self.items)))
 
     @property
     def wider(self) -> str:
-        """The same with the last word as the beginning of one, empty where that makes no difference.
+        """The same with the last word as the beginning of a word; empty if that makes no difference.
 
-        Half a word may already be longer than the stem that is indexed (`migratio`, stem `migrat`): then its own
-        beginnings count too.
+        A partial word may already be longer than the indexed stem (`migratio`, stem `migrat`), so its own beginnings
+        are searched for too.
         """
         found = [token for token, _start, _end in tokens(fold(self.items[-1]))] if self.open and self.items else []
         if not found or len(found[-1]) < _MIN_PREFIX or unspaced(found[-1]):
@@ -87,9 +87,9 @@ class Query:
 
 
 def parse_query(typed: str) -> Query:
-    """Return the query that `typed` means."""
+    """Parse the text that a user typed."""
     items: list[str] = []
-    bare = reasoning = False
+    is_open = reasoning = False
     roles: set[Role] = set()
     values: dict[str, list[str]] = {"model": [], "tag": [], "in": []}
     times: dict[str, int] = {}
@@ -105,10 +105,10 @@ def parse_query(typed: str) -> Query:
             times[name] = time
         else:
             items.append(value if name is None else found[0])
-            bare = found["word"] is not None
+            is_open = found["word"] is not None
     return Query(
         items=tuple(items[:_MAX_ITEMS]),
-        open=bare,
+        open=is_open,
         roles=frozenset(roles),
         models=tuple(values["model"]),
         before=times.get("before"),
@@ -120,7 +120,7 @@ def parse_query(typed: str) -> Query:
 
 
 def _time(date: str) -> int | None:
-    """Return when a year, month or day begins here, in Unix milliseconds."""
+    """Return the beginning of a year, month or day in local time, in Unix milliseconds; None if it is invalid."""
     found = _DATE.fullmatch(date)
     if not found:
         return None

@@ -1,7 +1,7 @@
-"""A session in reading order, for the formats that people read and those that models are trained on.
+"""Puts a session into reading order, for export formats that people read and those for training models.
 
-A tree has no single order: either the branch being read is written, or every message once, each variant marked and
-followed to its end before the next begins. Files and mark-up are the exporters' business.
+A tree has no single order: the export contains either the open branch, or every message once, where each variant is
+marked and followed to its end before the next one begins. The exporters handle files and mark-up.
 """
 
 from dataclasses import dataclass
@@ -16,30 +16,30 @@ from qwenchat.text.safe import clean, clean_line
 
 @dataclass(frozen=True, slots=True)
 class OrderedMessage:
-    """A message with its place in the reading order."""
+    """A message with its position in the reading order."""
 
     message: Message
     number: int = 0
-    """From 1; 0 where only one branch is written and every message follows the one above."""
+    """From 1; 0 if the export has only one branch, in which every message follows the one above."""
     variant: int = 1
     variants: int = 1
     follows: int = 0
-    """The number of the message that this one follows, where that is not the one written before it; else 0."""
+    """The number of the parent, if it is not the message directly above; otherwise 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class DialogueTurn:
-    """One turn as a model reads it."""
+    """One turn as a model sees it."""
 
     role: str
     """`system`, `user` or `assistant`."""
     text: str
     parts: tuple[Part, ...] = ()
-    """Those of an answer."""
+    """The parts of an answer; empty for other turns."""
 
 
 def ordered(archive: Archive, all_branches: bool) -> list[OrderedMessage]:
-    """Return the messages of the branch being read, or all of them, in reading order."""
+    """Return the messages of the open branch, or all messages, in reading order."""
     tree = archive.tree
     branch = tree.branch(leaf_of(archive))
     if not all_branches or len(branch) == len(tree):
@@ -62,9 +62,9 @@ def _variants(siblings: list[Message]) -> list[tuple[Message, int, int]]:
 
 
 def dialogues(archive: Archive, all_branches: bool) -> list[list[DialogueTurn]]:
-    """Return each branch as the turns that a model reads, the system prompt first where the session has one.
+    """Return each branch as the turns that a model sees, beginning with the system prompt if the session has one.
 
-    Turns without words or calls, such as an answer that failed at once, are left out; so are branches without turns.
+    Turns without text or tool calls, such as an answer that failed at once, are left out; so are empty branches.
     """
     tree = archive.tree
     leaves: list[str | None] = [leaf_of(archive)]
@@ -84,7 +84,7 @@ def _dialogue(branch: list[Message]) -> list[DialogueTurn]:
 
 
 def leaf_of(archive: Archive) -> str | None:
-    """Return the last message of the branch being read; of the newest branch where the session names none."""
+    """Return the last message of the open branch, or of the newest branch if the session has no open one."""
     tree, leaf = archive.tree, archive.session.leaf
     first = tree.children(None)
     if leaf is not None and tree.branch(leaf):
@@ -93,18 +93,18 @@ def leaf_of(archive: Archive) -> str | None:
 
 
 def title_of(archive: Archive) -> str:
-    """Return the session's title, or words to stand for it."""
+    """Return the session's title, or a placeholder."""
     return archive.session.title or _("Untitled")
 
 
 def model_of(archive: Archive) -> str:
-    """Return the session's model; where it names none, the one that answered last."""
+    """Return the session's model, or the one that answered last if it has none."""
     answered = [message.model for message in archive.messages if message.model]
     return archive.session.model or (answered[-1] if answered else "")
 
 
 def part_label(part: Part) -> str:
-    """Return the label of a part that is not text; nothing for a text."""
+    """Return the label of a part; empty for a text."""
     match part:
         case Text():
             return ""
@@ -118,14 +118,14 @@ def part_label(part: Part) -> str:
 
 
 def speaker(entry: OrderedMessage) -> str:
-    """Return who speaks; where there are several branches, with its number and which of the variants it is."""
+    """Return the speaker's name, with the number and the variant if the export has several branches."""
     name = _("You") if entry.message.role is Role.USER else _("Assistant")
     number = f"{entry.number}. " if entry.number else ""
     return number + (f"{name} ({entry.variant}/{entry.variants})" if entry.variants > 1 else name)
 
 
 def notes(entry: OrderedMessage) -> str:
-    """Return the notes on a message in one line: what it follows, when, which model, how it ended."""
+    """Return the notes on a message in one line: its parent, time, model and status."""
     message = entry.message
     follows = _("after no. {number}").format(number=entry.follows) if entry.follows else ""
     return clean_line(" · ".join(filter(None, (follows, when(message.created), message.model, _ending(message)))), 1000)
@@ -143,17 +143,17 @@ def _ending(message: Message) -> str:
 
 
 def moment(unix_ms: int) -> datetime:
-    """Return a time of a message or session, whole seconds, UTC."""
+    """Return the time of a message or session, in UTC, without fractions of a second."""
     return datetime.fromtimestamp(min(max(unix_ms, 0), MAX_TIME - 1) // 1000, UTC)
 
 
 def when(unix_ms: int) -> str:
-    """Return a time as people read it. It is UTC, so that an export is the same on every machine."""
+    """Return a time in readable form. It is in UTC, so that an export is the same on every machine."""
     return f"{moment(unix_ms):%Y-%m-%d %H:%M} UTC"
 
 
 def attached(attachment: Attachment) -> tuple[str, str]:
-    """Return a line that names an attachment, and its text; no text where it is not UTF-8."""
+    """Return a line that describes an attachment, and its text, which is empty if it is not UTF-8."""
     count = len(attachment.data)
     size = ngettext("{count:,} byte", "{count:,} bytes", count).format(count=count)
     name = clean_line(" · ".join(filter(None, (attachment.name, attachment.media_type, size))), 500)

@@ -1,7 +1,7 @@
-"""Reads files of other programs as records: one chat each, with its position in the file, within limits.
+"""Reads files of other programs as records, one chat each, with their positions in the file.
 
-Takes JSON (an array of records, or one), JSON lines, and zips of these. What the records mean is the importers'
-business. Nothing here trusts a file: not its size, not what a zip claims of its members, not its nesting.
+A file is JSON (one record or an array of them), JSON lines, or a zip of these. The importers interpret the records.
+Nothing here trusts a file: not its size, not a zip's claims about its members, not its nesting.
 """
 
 import itertools
@@ -22,15 +22,15 @@ from qwenchat.sessions.archive import BadRecord
 from qwenchat.text.safe import clean_line
 
 MAX_BYTES = 512 * 2**20
-"""Of one file, and of all that a zip holds, unpacked."""
+"""The limit for one file, and for the unpacked contents of a zip."""
 MAX_RECORDS = 1_000_000
-"""Of one array or one file of lines: a record takes memory even where it is empty."""
+"""The limit for one array or one file of lines: even an empty record takes memory."""
 MAX_VALUES = 5_000_000
-"""Of one record: an empty list takes three bytes of a file and a hundred of memory."""
-_ALWAYS_FINE, _MOST_SHRUNK = 16 * 2**20, 200
-"""Bytes that any zip may unpack to, and how many times its size; chats shrink to a tenth."""
+"""The limit for one record: an empty list takes three bytes in a file and a hundred in memory."""
+_ALWAYS_ALLOWED, _MAX_RATIO = 16 * 2**20, 200
+"""Any zip may unpack to this many bytes, or to this many times its size; chats usually shrink to a tenth."""
 _CHATGPT = re.compile(r"(.*/)?conversations(-\d+)?\.json")
-"""The files with the chats in ChatGPT's own export, which has other files, too."""
+"""Matches the files with chats in ChatGPT's export, which contains other files, too."""
 _LONE_ESCAPE = re.compile(
     rb"(\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\[^u]|\\u(?![dD][89a-fA-F]))|\\u[0-9a-fA-F]{4}"
 )
@@ -41,12 +41,12 @@ class Record:
     """One JSON value of a file that may be a chat."""
 
     place: str
-    """Where it stands in the file, in words."""
+    """Its position in the file, as text."""
     data: bytes | msgspec.Raw
     modified: int
-    """When its file was written, Unix milliseconds, for what bears no date."""
+    """The time of its file, in Unix milliseconds, for messages without a date."""
     broken: str = ""
-    """Why it can't be read, where that was found already."""
+    """The reason why it can't be read, if that is already known."""
 
     def value(self) -> Any:
         """Return the value, decoded. Raises BadRecord."""
@@ -73,22 +73,22 @@ def records_of(path: Path) -> list[Record]:
     except OSError as error:
         raise FileError(
             _("{path} can't be read: {reason}.").format(path=path, reason=error.strerror or error),
-            _("Check the name and who may read it."),
+            _("Check its name and its permissions."),
         ) from error
 
 
 def records_in(file: IO[bytes], modified: int) -> list[Record]:
-    """Return the records of an open file, or of a pipe; `modified` is Unix milliseconds. Raises as `records_of`."""
+    """Return the records of an open file or a pipe; `modified` is in Unix milliseconds. Raises FileError."""
     data = _read(file, MAX_BYTES)
     if not data.startswith(b"PK\x03\x04"):
         return _records(data, modified)
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:
-            return _zip_records(archive, min(MAX_BYTES, max(_ALWAYS_FINE, _MOST_SHRUNK * len(data))), modified)
+            return _zip_records(archive, min(MAX_BYTES, max(_ALWAYS_ALLOWED, _MAX_RATIO * len(data))), modified)
     except _BAD_ZIP as error:
         raise FileError(
             _("The zip can't be read: {reason}.").format(reason=clean_line(str(error))),
-            _("Fetch it again; if it has a password, unpack it first."),
+            _("Download it again. If it has a password, unpack it first."),
         ) from error
 
 
@@ -106,7 +106,7 @@ def _zip_records(archive: zipfile.ZipFile, limit: int, modified: int) -> list[Re
             if left < 0:
                 raise FileError(
                     _("Unpacked, the zip is larger than {limit} MiB.").format(limit=limit // 2**20),
-                    _("Unpack it yourself and give the .json file, or export fewer chats."),
+                    _("Unpack it and import the .json file, or export fewer chats."),
                 )
             found += _records(data, modified, name + ", ")
         except (BadRecord, *_BAD_ZIP) as error:
@@ -135,7 +135,7 @@ def _records(data: bytes, modified: int, within: str = "") -> list[Record]:
 
 
 def _decode(data: bytes | msgspec.Raw, kind: Any) -> Any:
-    """Decode JSON, lone surrogates as U+FFFD: no text can have them and some programs write them."""
+    """Decode JSON; lone surrogates, which some programs write, become U+FFFD."""
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.DecodeError:
@@ -160,7 +160,7 @@ def _lines(data: bytes) -> list[bytes]:
 
 
 def _check_count(data: bytes) -> None:
-    """Raise BadRecord where an array has too many elements, or one that is no object; none of them stays in memory."""
+    """Raise BadRecord if an array has too many elements, or one that is not an object; none stays in memory."""
     count = itertools.count(1)
 
     class _CountedObject(_Object):
@@ -173,7 +173,7 @@ def _check_count(data: bytes) -> None:
     except msgspec.ValidationError as error:
         raise _too_many() from error
     except _UNREADABLE:
-        return  # no JSON: reading its records, which are few enough, will report why
+        return  # not JSON: reading its records, which are few enough, will report the reason
 
 
 def _check_values(data: bytes) -> None:
@@ -183,7 +183,7 @@ def _check_values(data: bytes) -> None:
 
 def _too_many() -> BadRecord:
     return BadRecord(
-        _("It holds more than {count:,} records, or some that can't be chats.").format(count=MAX_RECORDS),
+        _("It contains more than {count:,} records, or some that can't be chats.").format(count=MAX_RECORDS),
         _("Export fewer chats into each file."),
     )
 
@@ -213,7 +213,7 @@ _BAD_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImpleme
 
 
 def _reason(error: Exception) -> str:
-    """Return why something can't be read, without a full stop."""
+    """Return the reason of an error, without a full stop."""
     if isinstance(error, RecursionError):
         return _("it is nested too deeply")
     return clean_line(str(error)).rstrip(".")

@@ -1,8 +1,8 @@
-"""`qwenchat sessions recover`: a new database from what can be read of a damaged one.
+"""`qwenchat sessions recover`: builds a new database from the readable content of a damaged one.
 
-The damaged file is never changed, only renamed, and only when the new one is complete. Rows that lost what they belong
-to are repaired: messages without a session get one, a lost parent is replaced by the message before it, an answer that
-lost one of its texts gets all of them back as one.
+The damaged file is never changed, only renamed once the new one is complete. Rows with lost relations are repaired: a
+message without a session gets one, a lost parent is replaced by the previous message, and an answer that lost a text
+part gets its complete text back as one part.
 """
 
 import sqlite3
@@ -30,9 +30,9 @@ _TABLES = {
     "outbox": "-tiTitt",
     "outbox_files": "-iitt",
 }
-"""The kinds of each table's columns: text, integer, blob; capitals may be NULL. No two tables look alike."""
+"""The types of each table's columns: text, integer, blob; capitals may be NULL. All tables differ."""
 _ADDED: dict[str, tuple[Value, ...]] = {"sessions": (None,), "pieces": ("text", "{}")}
-"""What stands in the last columns where a row was written before they were added, and is shorter."""
+"""The values of the last columns for shorter rows, which were written before these columns were added."""
 _KINDS: dict[str, tuple[type, ...]] = {"-": (), "t": (str,), "i": (int,), "b": (bytes,), "T": (str,), "I": (int,)}
 _MAY_BE_NULL = "-TI"
 
@@ -68,19 +68,19 @@ DELETE FROM blobs WHERE n NOT IN (SELECT blob FROM attachments UNION SELECT blob
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What a recovery saved."""
+    """The result of a recovery: the numbers of saved rows."""
 
     sessions: int
     messages: int
     attachments: int
     damaged: Path
-    """Where the damaged database is now."""
+    """The new path of the damaged database."""
 
 
 def recover(file: Path) -> Recovered | None:
-    """Replace a damaged database by one with all that can be read of it; None when it is not damaged.
+    """Replace a damaged database by a new one with its readable content; return None if it is not damaged.
 
-    No other program may have it open. Raises StoreError, and then everything is as it was.
+    No other program may have it open. Raises StoreError; then nothing has changed.
     """
     if lost_its_beginning(file):
         make_private(file)
@@ -101,7 +101,7 @@ def recover(file: Path) -> Recovered | None:
 
 
 def is_intact(file: Path) -> bool:
-    """Whether SQLite finds nothing wrong and every row makes sense; reads everything.
+    """Return whether SQLite finds no damage and every row is valid, by reading everything.
 
     Raises StoreError for a file that can't be opened.
     """
@@ -119,7 +119,7 @@ def is_intact(file: Path) -> bool:
             indexes = connection.execute("SELECT name FROM sqlite_schema WHERE sql LIKE 'CREATE VIRTUAL TABLE%'")
             for (index,) in indexes.fetchall():
                 connection.execute(f"INSERT INTO {index} ({index}) VALUES ('integrity-check')")
-            return found == "ok" and _makes_sense(connection)
+            return found == "ok" and _rows_are_valid(connection)
         except sqlite3.OperationalError:
             raise
         except sqlite3.DatabaseError:
@@ -129,7 +129,7 @@ def is_intact(file: Path) -> bool:
 
 
 def _rebuild(file: Path, new: Path) -> tuple[int, int, int]:
-    """Fill `new` and return its numbers of sessions, messages and attachments."""
+    """Fill `new` with the readable rows; return the numbers of sessions, messages and attachments."""
     with explained(new):
         connection = connect(new)
         try:
@@ -138,12 +138,12 @@ def _rebuild(file: Path, new: Path) -> tuple[int, int, int]:
             for table, row in _readable(file):
                 marks = ",".join("?" * len(row))
                 connection.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)
-            _mend(connection)
+            _blank_unreadable(connection)
             for statement in _REPAIRS.split(";"):
                 connection.execute(statement, {"title": _("Recovered")} if ":title" in statement else {})
             connection.execute("COMMIT")
             if connection.execute("PRAGMA foreign_key_check").fetchone():
-                raise StoreError(_("What was read does not fit together."), _("Please report this."))
+                raise StoreError(_("The recovered rows are inconsistent."), _("Please report this."))
             tables = ("sessions", "messages", "attachments")
             counts = [connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables]
         finally:
@@ -152,7 +152,7 @@ def _rebuild(file: Path, new: Path) -> tuple[int, int, int]:
 
 
 def _readable(file: Path) -> Iterator[tuple[str, tuple[Value, ...]]]:
-    """Yield the name of the table and the values of every row that is worth keeping."""
+    """Yield the table name and the values of every row that can be used."""
     for saved in salvage(file):
         for table, shape in _TABLES.items():
             added = _ADDED.get(table, ())
@@ -176,8 +176,8 @@ def _is_blob(row: tuple[Value, ...]) -> bool:
     return isinstance(row[2], bytes) and sha256(row[2]).hexdigest() == row[1]
 
 
-def _makes_sense(connection: sqlite3.Connection) -> bool:
-    """Say whether every text and value can be read, into which SQLite's own checks do not look."""
+def _rows_are_valid(connection: sqlite3.Connection) -> bool:
+    """Return whether every text and value can be read, which SQLite's own checks do not cover."""
     try:
         for table, columns, read, _blank in _READERS:
             if not _has_columns(connection, table, columns):  # a database of an older schema
@@ -196,12 +196,12 @@ def _has_columns(connection: sqlite3.Connection, table: str, columns: str) -> bo
     return found.issuperset(columns.split(", "))
 
 
-def _mend(connection: sqlite3.Connection) -> None:
-    """Blank what can't be read in rows whose text can."""
+def _blank_unreadable(connection: sqlite3.Connection) -> None:
+    """Blank the unreadable columns of rows whose text is readable."""
     for table, columns, read, blank in _READERS:
         found = connection.execute(f"SELECT n, {columns} FROM {table}")
-        torn = [(n,) for n, *row in found if not _reads(read, row)]
-        connection.executemany(f"UPDATE {table} SET {blank} WHERE n = ?", torn)
+        unreadable = [(n,) for n, *row in found if not _is_readable(read, row)]
+        connection.executemany(f"UPDATE {table} SET {blank} WHERE n = ?", unreadable)
 
 
 def _message(row: rows.Row) -> Message:
@@ -215,10 +215,10 @@ _READERS: tuple[tuple[str, str, Callable[[rows.Row], object], str], ...] = (
     ("pieces", rows.PART_COLUMNS, rows.part_of, "kind = 'text', details = '{}', token_ids = x''"),
     ("outbox", "follows, text", tuple, "follows = NULL"),
 )
-"""Tables, their columns, what reads a row, and what makes a torn row readable."""
+"""For each table: its columns, the function that reads a row, and the SQL that makes an unreadable row readable."""
 
 
-def _reads(read: Callable[[rows.Row], object], row: rows.Row) -> bool:
+def _is_readable(read: Callable[[rows.Row], object], row: rows.Row) -> bool:
     try:
         read(row)
     except sqlite3.DatabaseError:
@@ -227,7 +227,7 @@ def _reads(read: Callable[[rows.Row], object], row: rows.Row) -> bool:
 
 
 def _set_aside(file: Path) -> Path:
-    """Rename a database and the files beside it, and return its new name."""
+    """Rename a database and its WAL, and return the new path."""
     aside = file.with_name(f"{file.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
     file.rename(aside)
     wal = file.with_name(file.name + "-wal")

@@ -1,8 +1,8 @@
-"""Sessions and messages as rows of the database, and back; messages with their parts, attachments and pieces.
+"""Converts sessions and messages to rows of the database and back, including parts, attachments and pieces.
 
-A message that is one Text stands in its row alone. Any other one has a row for each part in `parts`. What a streaming
-answer gets is added to `pieces` and becomes parts when the answer ends. A row that makes no sense is an error of the
-database, not of the code. Transactions and locks are the callers' business.
+A message that consists of one Text is stored in its row alone. Any other one has a row for each part in `parts`. A
+streaming answer appends its fragments to `pieces`, which become parts when it ends. An invalid row is an error of the
+database, not a bug. Callers handle transactions and locks.
 """
 
 import math
@@ -48,15 +48,15 @@ WITH RECURSIVE path (n, parent) AS (
     UNION ALL
     SELECT messages.n, messages.parent FROM path JOIN messages ON messages.n = path.parent AND messages.removed IS NULL
 )"""
-"""For `load`: the messages from the first to the one with an id."""
+"""For `load`: the messages from the first one to the one with the given id."""
 TREE = "WITH path (n) AS (SELECT n FROM messages WHERE session = ? AND removed IS NULL)"
-"""For `load`: all messages of the session with a number."""
+"""For `load`: all messages of the session with the given row number."""
 _ONE = "WITH path (n) AS (SELECT n FROM messages WHERE id = ?)"
 _ATTACHMENTS = "attachments WHERE message = ? ORDER BY position"
 
 
 class _MessageDetails(msgspec.Struct, frozen=True):
-    """What a message has besides its columns; nothing searches in it."""
+    """The fields of a message without columns of their own; they are not searched."""
 
     sampling: Sampling | None = None
     finish_reason: FinishReason | None = None
@@ -66,12 +66,12 @@ class _MessageDetails(msgspec.Struct, frozen=True):
 
 
 class _PartDetails(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a tool call or its result has besides the columns of its row."""
+    """The fields of a tool call or its result without columns of their own."""
 
     id: str = ""
-    """Of the call."""
+    """The id of the call."""
     name: str = ""
-    """Of the tool."""
+    """The name of the tool."""
     is_error: bool = False
     took_ms: int = 0
 
@@ -105,7 +105,7 @@ def session_row(session: Session) -> Row:
 
 
 def session_of(row: Row) -> Session:
-    """Return a session from SESSION_COLUMNS. Raises sqlite3.DatabaseError for values that can't be."""
+    """Return a session from SESSION_COLUMNS. Raises sqlite3.DatabaseError for invalid values."""
     session_id, created, updated, trashed, pinned, leaf, model, title, tags, sampling, draft, system, context = row
     try:
         return Session(
@@ -135,9 +135,9 @@ def message_of(
     parts: tuple[Part, ...] = (),
     attachments: tuple[Attachment, ...] = (),
 ) -> Message:
-    """Return a message from MESSAGE_COLUMNS, with the text of its row where it has no `parts`.
+    """Return a message from MESSAGE_COLUMNS, with the text of its row if it has no `parts`.
 
-    Raises sqlite3.DatabaseError for values that can't be.
+    Raises sqlite3.DatabaseError for invalid values.
     """
     message_id, _parent, role, status, created, finished, model, model_file, details, text, token_ids = row
     try:
@@ -180,7 +180,7 @@ def part_row(part: Part) -> Row:
 
 
 def part_of(row: Row) -> Part:
-    """Return a part from PART_COLUMNS. Raises sqlite3.DatabaseError for values that can't be."""
+    """Return a part from PART_COLUMNS. Raises sqlite3.DatabaseError for invalid values."""
     kind, details, token_ids, text = row
     try:
         tokens = unpacked(token_ids)
@@ -197,7 +197,7 @@ def part_of(row: Row) -> Part:
 
 
 def details_json(message: Message) -> str:
-    """Return the column `details` of a message."""
+    """Return the value of a message's column `details`."""
     details: dict[str, Any] = {
         "sampling": None if message.sampling is None else _set_fields(message.sampling),
         "finish_reason": message.finish_reason,
@@ -214,7 +214,7 @@ def packed(token_ids: Sequence[int]) -> bytes:
 
 
 def unpacked(data: bytes) -> tuple[int, ...]:
-    """Return the token ids in `data`. Raises struct.error when it ends within one."""
+    """Return the token ids in `data`. Raises struct.error if it ends in the middle of one."""
     return struct.unpack(f"<{len(data) // 4}I", data)
 
 
@@ -238,7 +238,7 @@ def _json(value: object) -> str:
 
 
 def _bad_row(row_id: object, error: Exception) -> sqlite3.DatabaseError:
-    return sqlite3.DatabaseError(f"the row of {row_id!r} makes no sense: {error!r}")
+    return sqlite3.DatabaseError(f"the row of {row_id!r} is invalid: {error!r}")
 
 
 def load(connection: sqlite3.Connection, path: str, key: object, session_id: str) -> list[Message]:
@@ -256,19 +256,19 @@ def load(connection: sqlite3.Connection, path: str, key: object, session_id: str
         parts = _parts(connection, n) if has_parts else ()
         attachments = attachments_of(connection, _ATTACHMENTS, n) if has_attachments else ()
         message = message_of(row, session_id, ids.get(row[1]), parts=parts, attachments=attachments)
-        messages.append(_grown(connection, n, message) if message.status is Status.STREAMING else message)
+        messages.append(_with_pieces(connection, n, message) if message.status is Status.STREAMING else message)
     return messages
 
 
 def is_stored(connection: sqlite3.Connection, message_id: str) -> bool:
-    """Return whether a message with this id is there, deleted or not."""
+    """Return whether a message with this id is stored, deleted or not."""
     return connection.execute("SELECT 1 FROM messages WHERE id = ?", (message_id,)).fetchone() is not None
 
 
 def insert(connection: sqlite3.Connection, message: Message, *, below_deleted: bool = False) -> None:
-    """Store a new message. Raises NotFound for a session, or a parent in it, that is not stored.
+    """Store a new message. Raises NotFound for an unknown session, or a parent that is not in it.
 
-    A parent must not be deleted either, unless `below_deleted`: what follows a deleted message is read as the first of
+    The parent must not be deleted either, unless `below_deleted`: a message below a deleted one is then the first of
     its branch.
     """
     session = connection.execute("SELECT n FROM sessions WHERE id = ?", (message.session,)).fetchone()
@@ -306,7 +306,7 @@ def insert(connection: sqlite3.Connection, message: Message, *, below_deleted: b
 
 
 def append(connection: sqlite3.Connection, message_id: str, fragments: Iterable[Part]) -> None:
-    """Add to an answer that is streaming. Raises NotFound for any other message."""
+    """Append fragments to an answer that is streaming. Raises NotFound for any other message."""
     for fragment in merged(fragments):
         added = connection.execute(
             f"INSERT INTO pieces (message, {PART_COLUMNS}) "
@@ -318,7 +318,7 @@ def append(connection: sqlite3.Connection, message_id: str, fragments: Iterable[
 
 
 def fold(connection: sqlite3.Connection, message_id: str) -> None:
-    """Make the pieces of a streaming answer its parts, which puts them into the search index."""
+    """Turn the pieces of a streaming answer into its parts, which adds them to the search index."""
     [message] = load(connection, _ONE, message_id, "")
     [n] = connection.execute("SELECT n FROM messages WHERE id = ?", (message_id,)).fetchone()
     if not connection.execute("DELETE FROM pieces WHERE message = ?", (n,)).rowcount:
@@ -330,7 +330,7 @@ def fold(connection: sqlite3.Connection, message_id: str) -> None:
 
 
 def attachment_row(connection: sqlite3.Connection, attachment: Attachment) -> Row:
-    """Store the contents of a file unless they are stored, and return the values of `blob, name, media_type`."""
+    """Store the contents of a file unless they are already stored; return the values of `blob, name, media_type`."""
     digest = attachment.digest
     connection.execute("INSERT OR IGNORE INTO blobs (sha256, data) VALUES (?, ?)", (digest, attachment.data))
     [blob] = connection.execute("SELECT n FROM blobs WHERE sha256 = ?", (digest,)).fetchone()
@@ -338,7 +338,7 @@ def attachment_row(connection: sqlite3.Connection, attachment: Attachment) -> Ro
 
 
 def attachments_of(connection: sqlite3.Connection, source: str, n: int) -> tuple[Attachment, ...]:
-    """Return the files of `source`, a table with its conditions on the number `n`."""
+    """Return the attachments of `source`, SQL that names a table and a condition on the number `n`."""
     found = connection.execute(f"SELECT name, media_type, (SELECT data FROM blobs WHERE n = blob) FROM {source}", (n,))
     return tuple(Attachment(*row) for row in found)
 
@@ -360,7 +360,7 @@ def _parts(connection: sqlite3.Connection, n: int) -> tuple[Part, ...]:
     return tuple(map(part_of, rows))
 
 
-def _grown(connection: sqlite3.Connection, n: int, message: Message) -> Message:
-    """Return a streaming answer with what it has got since it began to stream."""
+def _with_pieces(connection: sqlite3.Connection, n: int, message: Message) -> Message:
+    """Return a streaming answer with the pieces that were appended since it began to stream."""
     pieces = connection.execute(f"SELECT {PART_COLUMNS} FROM pieces WHERE message = ? ORDER BY n", (n,)).fetchall()
     return replace(message, parts=merged([*message.parts, *map(part_of, pieces)])) if pieces else message

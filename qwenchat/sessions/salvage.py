@@ -1,8 +1,8 @@
-"""Reads rows from the pages of an SQLite file, however damaged, without SQLite.
+"""Reads rows from the pages of a damaged SQLite file, without SQLite.
 
-Every page that looks like a leaf of a table is read by itself; neither the file's header, nor the schema, nor the
-pages above the leaves are needed. Source: https://www.sqlite.org/fileformat2.html (1.5 records, 1.6 B-tree pages,
-2.1 overflow, 4.1 the WAL). It repairs nothing and does not know which table a row belongs to.
+Every page that looks like a table leaf is read independently: the file's header, the schema and the pages above the
+leaves are not needed. Source: https://www.sqlite.org/fileformat2.html (1.5 records, 1.6 B-tree pages, 2.1 overflow,
+4.1 the WAL). It repairs nothing and does not know to which table a row belongs.
 """
 
 import struct
@@ -16,18 +16,18 @@ _LEAF = 0x0D
 _USUAL_PAGE = 8192
 _WAL_HEADER, _FRAME_HEADER = 32, 24
 _INTEGERS = (0, 1, 2, 3, 4, 6, 8)
-"""Bytes of an integer, by serial type."""
+"""The bytes of an integer, by serial type."""
 
 
 @dataclass(frozen=True, slots=True)
 class SavedRow:
-    """A row as it stood in a table."""
+    """A row of an unknown table."""
 
     n: int
     """The rowid; the column that is its alias is None in `values`."""
     values: tuple[Value, ...]
     complete: bool
-    """Whether all of it was there; if not, the last values are cut short."""
+    """Whether the row is complete; if not, the last values are truncated."""
 
 
 def salvage(file: Path) -> Iterator[SavedRow]:
@@ -41,7 +41,7 @@ def salvage(file: Path) -> Iterator[SavedRow]:
 
 
 class _Pages:
-    """The pages of a database, those in its WAL in their newest committed form."""
+    """The pages of a database, in the newest committed version from the WAL if it has one."""
 
     def __init__(self, file: Path) -> None:
         self._file = file.open("rb")
@@ -56,7 +56,7 @@ class _Pages:
         yield from sorted({*range(1, self._count + 1), *self._in_wal})
 
     def page(self, number: int) -> bytes:
-        """Return a page; shorter than a page, or empty, where the file ends."""
+        """Return a page; it is shorter or empty where the file ends."""
         if number in self._in_wal:
             return self._in_wal[number]
         if number > self._count:
@@ -77,7 +77,7 @@ def _page_size(header: bytes, wal: bytes) -> int:
 
 
 def _committed(wal: bytes, size: int) -> dict[int, bytes]:
-    """Return the pages of all transactions in a WAL that were committed since it was last started over."""
+    """Return the pages of all transactions that were committed since the WAL was last reset."""
     salts = wal[16:24]
     committed: dict[int, bytes] = {}
     pending: dict[int, bytes] = {}
@@ -104,7 +104,7 @@ def _leaf_rows(pages: _Pages, number: int) -> Iterator[SavedRow]:
         try:
             yield _row(pages, page, at)
         except (IndexError, ValueError, OverflowError, struct.error):
-            continue  # this cell is not one any more; the next may be
+            continue  # this cell is damaged; the next one may not be
 
 
 def _row(pages: _Pages, page: bytes, at: int) -> SavedRow:
@@ -123,7 +123,7 @@ def _row(pages: _Pages, page: bytes, at: int) -> SavedRow:
 
 
 def _payload(pages: _Pages, page: bytes, at: int, size: int) -> bytes:
-    """Return a cell's record: the part on its page, then that on overflow pages for as long as they are there."""
+    """Return a cell's record: the bytes on its page, then those on the overflow pages that still exist."""
     usable = pages.size
     local = size
     if size > usable - 35:
@@ -142,7 +142,7 @@ def _payload(pages: _Pages, page: bytes, at: int, size: int) -> bytes:
 
 
 def _value(payload: bytes, kind: int, at: int) -> tuple[Value, int]:
-    """Return the value of a serial type that begins at `at`, and where the next one begins."""
+    """Return the value of a serial type at position `at`, and the position of the next value."""
     if kind == 0:
         return None, at
     if kind < len(_INTEGERS):
@@ -161,7 +161,7 @@ def _value(payload: bytes, kind: int, at: int) -> tuple[Value, int]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return a big-endian number of 7 bits a byte, 8 in the ninth, and where the next thing begins."""
+    """Return a big-endian number of 7 bits per byte (8 in the ninth byte), and the position after it."""
     value = 0
     for end in range(at, at + 8):
         value = value << 7 | data[end] & 0x7F

@@ -1,9 +1,9 @@
-"""Finding messages and titles by words, in English, Chinese and anything mixed, with an excerpt of each.
+"""Finds messages and titles by words, in English, Chinese or mixed text, and returns an excerpt of each.
 
-Few matches are ranked by BM25; where very many match, the newest come first, which costs the same however many there
-are. A last word that finds little is tried as the beginning of a word. Reasoning is an index of its own, searched in
-place of the texts on request (`in:reasoning`). What was found is marked as data, never as markup: FTS5 itself says
-which words match, on the few texts that are shown, so that they are marked by the rules that found them.
+Few matches are ranked by BM25; if there are very many, the newest come first, at a cost that does not depend on their
+number. If the query finds little, its last word is tried as the beginning of a word. Reasoning has its own index, which
+is searched instead of the texts on request (`in:reasoning`). Excerpts mark matches as positions, never as markup. FTS5
+itself finds the matching words in the few texts that are shown, so that the same rules find and mark them.
 """
 
 import json
@@ -24,9 +24,9 @@ from qwenchat.text.safe import clean, clean_line
 MANY = 1000
 """More matches than this are not ranked and not counted."""
 _FEW = 20
-"""Fewer matches than this are widened to beginnings of words."""
+"""If there are fewer matches than this, beginnings of words match too."""
 _MAX_TITLES = 10
-"""Titles that are shown before the messages at most."""
+"""The maximum number of titles before the messages."""
 _BEFORE = 40
 """Characters shown before the first mark."""
 _WIDTH = 200
@@ -37,7 +37,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """A clean line of text; `marks` are the (begin, end) of what was found in it."""
+    """A clean line of text; `marks` are the (begin, end) positions of matches in it."""
 
     text: str
     marks: tuple[Span, ...] = ()
@@ -52,31 +52,31 @@ class Hit:
     message: str | None
     role: Role | None
     created: int
-    """The message's time, or when the session was last written to; Unix milliseconds."""
+    """The time of the message, or of the last update of the session; Unix milliseconds."""
     excerpt: Excerpt
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResults:
-    """A page of what was found."""
+    """A page of hits."""
 
     hits: tuple[Hit, ...]
     messages: int
-    """How many messages match; MANY when it is that many or more."""
+    """The number of matching messages, at most MANY."""
     ranked: bool
-    """Whether the best come first; if not, the newest."""
+    """Whether the best matches come first, rather than the newest."""
 
 
 class SessionSearch:
-    """Searches everything outside the trash. Every method may raise StoreError; what is typed is never wrong."""
+    """Searches all sessions, inside or outside the trash. Every method may raise StoreError."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def find(self, typed: str, limit: int = 50, offset: int = 0, *, trashed: bool = False) -> SearchResults:
-        """Return matching titles (on the first page) and a page of messages; nothing for an empty query.
+        """Return matching titles (on the first page) and a page of messages; no hits for an empty query.
 
-        `trashed` looks in the trash instead.
+        If `trashed`, only the trash is searched.
         """
         query = parse_query(typed)
         match = query.match
@@ -106,17 +106,17 @@ class SessionSearch:
 
 @dataclass(frozen=True, slots=True)
 class _Index:
-    """What is searched: a full-text index and how its rows belong to messages. All fields are SQL."""
+    """A full-text index and the relation of its rows to messages. All fields are SQL."""
 
     name: str
     source: str
     """The index, joined with `messages`."""
     row: str
-    """The number of a message, by which the index can skip rows where it is the number of its row."""
+    """The number of a message: the index's rowid if they are the same, so that the index can skip rows."""
     grouping: str
-    """What makes one row of several that belong to one message."""
+    """Combines several rows of the same message; empty if there is only one."""
     text: str
-    """The text of a message that is indexed; NULL where it has none."""
+    """The indexed text of a message; NULL if it has none."""
 
 
 _TEXTS = _Index(
@@ -140,19 +140,20 @@ def _index_of(query: Query) -> _Index:
 
 
 class _Messages:
-    """Numbers of the messages that `match` finds (all, if empty) and that pass the query's filters."""
+    """The numbers of the messages that `match` finds (all, if empty) and that pass the query's filters."""
 
     def __init__(self, connection: sqlite3.Connection, query: Query, trashed: bool, match: str) -> None:
         sessions, values = _sessions(query, trashed)
         times = _times(query, "messages.created")
-        # One look at each message's session, or all sessions that pass looked up beforehand where they are few.
+        # If only a few sessions pass, they are looked up in advance; otherwise the session of each message is checked.
         of_session = f"messages.session IN ({sessions})"
-        where = [*times, of_session if query.few else f"EXISTS ({sessions} AND sessions.n = messages.session)"]
+        narrows = query.narrows_sessions
+        where = [*times, of_session if narrows else f"EXISTS ({sessions} AND sessions.n = messages.session)"]
         index = _index_of(query)
         row = index.row if match else "messages.n"
-        for name, condition in (("times", " AND ".join(times)), ("sessions", of_session if query.few else "")):
+        for name, condition in (("times", " AND ".join(times)), ("sessions", of_session if narrows else "")):
             if condition:
-                # Between the first and the last that can pass: the index skips all others by itself.
+                # Limit the search to the range from the first to the last candidate: the index skips all other rows.
                 bounds = f"SELECT min(n), max(n) FROM messages WHERE {condition}"
                 values[f"{name}_first"], values[f"{name}_last"] = connection.execute(bounds, values).fetchone()
                 where.append(f"{row} BETWEEN :{name}_first AND :{name}_last")
@@ -176,7 +177,7 @@ class _Messages:
         self._best = f"min(round({index.name}.rank, 1))" if index.grouping else f"round({index.name}.rank, 1)"
 
     def page(self, limit: int, offset: int, *, ranked: bool = False) -> list[int]:
-        """Return a page, the last that were stored first; `ranked`, the best first, the newer of two as good."""
+        """Return a page, newest first or, if `ranked`, best first (and newest first among equals)."""
         order = f"{self._best}, {self._newest}" if ranked else self._newest
         statement = f"{self._select} ORDER BY {order} LIMIT :limit OFFSET :offset"
         values = {**self._values, "limit": limit, "offset": offset}
@@ -184,7 +185,7 @@ class _Messages:
 
 
 def _sessions(query: Query, trashed: bool) -> tuple[str, dict[str, Any]]:
-    """Return the sessions that pass the filters, as a SELECT of their numbers, and all filters' values."""
+    """Return a SELECT of the numbers of the sessions that pass the filters, and the values of all filters."""
     where = [f"trashed IS {'NOT ' if trashed else ''}NULL"]
     values: dict[str, Any] = {"before": query.before, "after": query.after}
     for number, tag in enumerate(query.tags):
@@ -221,7 +222,7 @@ def _titles(connection: sqlite3.Connection, query: Query, trashed: bool, match: 
 
 
 def _titles_by_initials(connection: sqlite3.Connection, query: Query, trashed: bool) -> list[Hit]:
-    """Return the newest titles with Chinese words whose pinyin initials are the one word that is looked for."""
+    """Return the newest titles in which the query's only word is the pinyin initials of Chinese characters."""
     letters = query.initials
     if not letters:
         return []
@@ -264,13 +265,13 @@ def _hits(connection: sqlite3.Connection, query: Query, page: list[int], match: 
 
 
 def excerpts(texts: Sequence[str], match: str) -> list[Excerpt]:
-    """Return an excerpt of each text; `match` is the FTS5 expression that found them, empty for beginnings."""
+    """Return an excerpt of each text around the matches of the FTS5 expression `match`; if empty, its beginning."""
     marks = marked(texts, match) if match else [[] for _text in texts]
     return [_around(text, spans) for text, spans in zip(texts, marks, strict=True)]
 
 
 def marked(texts: Sequence[str], match: str) -> list[list[Span]]:
-    """Return where in each text the words of `match` stand."""
+    """Return the positions of the matches of `match` in each text."""
     found: list[list[Span]] = [[] for _text in texts]
     folded = [_fold_with_origins(text) for text in texts]
     cut = [list(tokens(text)) for text, _origins in folded]
@@ -292,7 +293,7 @@ def marked(texts: Sequence[str], match: str) -> list[list[Span]]:
 
 
 def _spans(shown: Sequence[str], words: Sequence[tuple[str, int, int]], match: str) -> Iterator[Span]:
-    """Yield where marked tokens begin and end, those that touch as one."""
+    """Yield the positions of marked tokens; adjacent ones are combined."""
     inside, begun = False, None
     end = 0
     for word, (token, start, stop) in zip(shown, words, strict=True):
@@ -302,7 +303,7 @@ def _spans(shown: Sequence[str], words: Sequence[tuple[str, int, int]], match: s
                 yield begun, end
                 begun = None
             begun = start if begun is None else begun
-            # A single character is looked up as the beginning of a pair.
+            # A single character is searched for as the beginning of a pair.
             end = start + 1 if unspaced(token) and token not in match else stop
         inside = inside and "\x03" not in word
     if begun is not None:
@@ -310,7 +311,7 @@ def _spans(shown: Sequence[str], words: Sequence[tuple[str, int, int]], match: s
 
 
 def _fold_with_origins(text: str) -> tuple[str, Sequence[int]]:
-    """Return the folded text and, for each of its characters and its end, where in `text` it comes from."""
+    """Return the folded text and, for each of its characters and its end, the original position in `text`."""
     folded = fold(text)
     if len(folded) == len(text):
         return folded, range(len(text) + 1)
@@ -320,7 +321,7 @@ def _fold_with_origins(text: str) -> tuple[str, Sequence[int]]:
 
 
 def _around(text: str, spans: Sequence[Span]) -> Excerpt:
-    """Return the stretch of `text` with the most marks, on one line, control characters taken out."""
+    """Return the stretch of `text` with the most matches, as one line without control characters."""
     starts = [start for start, _stop in spans]
     near = [bisect_left(starts, start + _WIDTH - _BEFORE) - n for n, start in enumerate(starts)]
     first = starts[near.index(max(near))] if near else 0
@@ -340,7 +341,7 @@ def _around(text: str, spans: Sequence[Span]) -> Excerpt:
 
 
 def _word_before(text: str, at: int, limit: int) -> int:
-    """Return where a word begins at or after `at`, but not after `limit`."""
+    """Return the position of a word's beginning at or after `at` and before `limit`; `at` if there is none."""
     if at == 0 or text[at - 1].isspace():
         return at
     space = re.compile(r"\s").search(text, at, limit)

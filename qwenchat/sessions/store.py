@@ -1,8 +1,8 @@
-"""Sessions on disk: implements `chat.ports.SessionStore` over one SQLite database.
+"""The session store on disk: implements `chat.ports.SessionStore` with one SQLite database.
 
-A streaming answer grows by short rows (`pieces`) and is put together when it ends, so that saving a piece costs the
-same however long the answer is. Which sessions there are is `listing`, finding words is `search`, deleting is `trash`,
-questions that wait are `outbox`. Nothing here overwrites or moves a message.
+A streaming answer is saved as short rows (`pieces`), which are combined when it ends, so that the cost of saving a
+piece does not grow with the answer. `listing` lists sessions, `search` finds text, `trash` deletes, and `outbox` stores
+waiting questions. Nothing here overwrites or moves a message.
 """
 
 import sqlite3
@@ -35,7 +35,7 @@ _INSERT_SESSION = f"INSERT INTO sessions ({rows.SESSION_COLUMNS}) VALUES (?,?,?,
 
 
 class Store:
-    """All sessions. Safe from any thread and beside other programs; every method may raise StoreError."""
+    """All sessions. Safe for use by several threads and programs; every method may raise StoreError."""
 
     persists = True
 
@@ -60,13 +60,13 @@ class Store:
         self.settle()
 
     def close(self) -> None:
-        """Close the database. Whoever settles next gets the questions that still wait. May be called twice."""
+        """Close the database. The next `settle`, of any program, gets the waiting questions. May be called twice."""
         self._outbox.close()
         self._database.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make all that this thread writes in the block one transaction: everything is stored or nothing is."""
+        """Combine all changes that this thread makes in the block into one transaction."""
         with self._database.write():
             yield
 
@@ -95,9 +95,9 @@ class Store:
                 raise no_such_session(session.id)
 
     def label(self, session_id: str, **fields: Any) -> Session:
-        """Change some fields of a session (`title`, `tags`, `pinned`, `draft`, `model`...), leave the rest as it is.
+        """Change only the given fields of a session (`title`, `tags`, `pinned`, `draft`, `model`...).
 
-        Unlike `update` it can't undo what another program changed meanwhile. Raises NotFound.
+        Unlike `update`, it can't undo concurrent changes by another program. Raises NotFound.
         """
         with self._database.write():
             session = replace(self.session(session_id), **fields)
@@ -120,15 +120,15 @@ class Store:
     def add(self, *messages: Message) -> None:
         """Store new messages in one transaction and make the last one their session's leaf.
 
-        A message comes after its parent; a question of the outbox leaves it. Raises NotFound for an unknown session
-        and for a parent that is unknown or deleted.
+        A parent must come before its children; a question in the outbox is removed from there. Raises NotFound for an
+        unknown session and for a parent that is unknown or deleted.
         """
         with self._database.write() as connection:
             for message in messages:
                 rows.insert(connection, message)
             self._outbox.remove([message.id for message in messages])
             for session_id, own in _by_session(messages).items():
-                self.update(_written_to(self.session(session_id), own))
+                self.update(_with_added(self.session(session_id), own))
 
     def append(self, message_id: str, fragments: Sequence[Part]) -> None:
         with self._database.write() as connection:
@@ -160,7 +160,7 @@ class Store:
         return self._outbox.waiting(session_id)
 
     def withdraw(self, session_id: str) -> list[Message]:
-        """Put the waiting questions of a session into its tree, unanswered, and return them there."""
+        """Move the waiting questions of a session to its tree, unanswered, and return them as messages."""
         with self._database.write() as connection:
             return self._enter(connection, self._outbox.waiting(session_id))
 
@@ -168,10 +168,10 @@ class Store:
         return self._locks.hold(session_id)
 
     def settle(self) -> int:
-        """Mark answers as interrupted whose program is gone, and return how many there were.
+        """Mark the streaming answers of dead programs as interrupted, and return how many there were.
 
-        Its waiting questions enter the tree, unanswered. A living program holds its session's lock for as long as it
-        streams, and the one of its outbox for as long as it lives.
+        Waiting questions of dead programs enter the tree, unanswered. A running program holds the lock of a session
+        while it streams, and the lock of its outbox until it ends.
         """
         with self._database.read() as connection:
             sessions = connection.execute(
@@ -186,16 +186,16 @@ class Store:
         return interrupted
 
     def find(self, prefix: str) -> Session:
-        """Return the session whose id begins with `prefix`. Raises NotFound, or WrongUse where several do."""
+        """Return the session whose id begins with `prefix`. Raises NotFound, or WrongUse if several do."""
         return self.session(self.listing.resolve(prefix))
 
     def find_to_resume(self, prefix: str) -> Session:
-        """Return what `find` does. Raises NotFound for a session in the trash too: it may be deleted any day."""
+        """Return the same as `find`, but raise NotFound for a session in the trash, which may be deleted any day."""
         session = self.find(prefix)
         if session.trashed is not None:
             raise NotFound(
                 _("The session {id} is in the trash.").format(id=session.id),
-                _("`qwenchat sessions restore {id}` takes it back.").format(id=session.id),
+                _("Restore it with `qwenchat sessions restore {id}`.").format(id=session.id),
             )
         return session
 
@@ -211,8 +211,8 @@ class Store:
     def add_archives(self, archives: Sequence[Archive]) -> int:
         """Store sessions in one transaction and return how many were new or got new messages.
 
-        Sessions and messages whose ids are there already, deleted ones too, stay as they are. Where a session has
-        grown below its leaf, the end of what is new becomes its leaf.
+        Existing sessions and messages with the same ids, including deleted ones, are not changed. If new messages were
+        added below a session's leaf, the last of them becomes its leaf.
         """
         with self._database.write() as connection:
             return sum(self._add_archive(connection, archive) for archive in archives)
@@ -226,9 +226,9 @@ class Store:
         for message in missing:
             rows.insert(connection, message, below_deleted=True)
         if not is_new and any(message.id == session.leaf for message in missing):
-            here = self.session(session.id)
-            if here.leaf in (None, *(message.id for message in self.branch(session.leaf))):
-                self.update(replace(here, leaf=session.leaf, updated=max(here.updated, session.updated)))
+            stored = self.session(session.id)
+            if stored.leaf in (None, *(message.id for message in self.branch(session.leaf))):
+                self.update(replace(stored, leaf=session.leaf, updated=max(stored.updated, session.updated)))
         return is_new or bool(missing)
 
     def duplicate(self, session_id: str) -> Session:
@@ -272,7 +272,7 @@ class Store:
                 return len(found)
 
     def _enter(self, connection: sqlite3.Connection, waiting: Sequence[WaitingQuestion]) -> list[Message]:
-        """Put waiting questions, oldest first, into the trees of their sessions; return them as messages."""
+        """Add waiting questions, oldest first, to the trees of their sessions; return them as messages."""
         entered: list[Message] = []
         for session_id, own in _by_session(waiting).items():
             new = [each for each in own if not rows.is_stored(connection, each.id)]
@@ -283,14 +283,15 @@ class Store:
 
 
 def _by_session(entries: Iterable[_OfSession]) -> dict[str, list[_OfSession]]:
-    """Return messages or waiting questions by the ids of their sessions, in their order."""
+    """Group messages or waiting questions by the ids of their sessions, preserving their order."""
     found: dict[str, list[_OfSession]] = {}
     for entry in entries:
         found.setdefault(entry.session, []).append(entry)
     return found
 
 
-def _written_to(session: Session, new: Sequence[Message]) -> Session:
+def _with_added(session: Session, new: Sequence[Message]) -> Session:
+    """Return a session with the leaf, time and title that follow from its new messages."""
     question = next((message.text for message in new if message.role is Role.USER), "")
     last = new[-1]
     updated = max(session.updated, last.created)  # a question that has waited may be older

@@ -1,7 +1,7 @@
-"""Deleting: sessions into the trash and back, a message and back, and both forever.
+"""The trash: deletes sessions and messages, restores them, and deletes them forever.
 
-What is deleted forever takes its attached files along when nothing else uses them. Before many sessions are deleted at
-once, the database is copied; `migrate.safety_copies` lists the copies.
+Deleting forever also deletes attached files that nothing else uses. Before many sessions are deleted at once, the
+database is copied; `migrate.safety_copies` lists the copies.
 """
 
 import sqlite3
@@ -17,7 +17,7 @@ from qwenchat.sessions.migrate import safety_copy
 from qwenchat.sessions.rows import TREE, load
 
 CONFIRM_FROM = 10
-"""From this number of sessions on, deleting forever makes a safety copy first."""
+"""Deleting at least this many sessions asks for confirmation; deleting them forever makes a safety copy first."""
 _DAY_MS = 86_400_000
 _BELOW = """
 WITH RECURSIVE below (n) AS (
@@ -32,7 +32,7 @@ _OLD_MESSAGES = "SELECT n FROM messages WHERE removed IS NOT NULL AND removed_at
 
 
 class Trash:
-    """Every method may raise StoreError, and NotFound for an id that is not there."""
+    """Deletes and restores. Every method may raise StoreError, and NotFound for an unknown id."""
 
     def __init__(self, database: Database, locks: SessionLocks, clock: Clock, deleted: Callable[[str], object]) -> None:
         """`deleted` is called with the id of each session that was deleted forever."""
@@ -43,11 +43,11 @@ class Trash:
         self._mark(session_ids, self._clock())
 
     def restore(self, *session_ids: str) -> None:
-        """Take sessions out of the trash."""
+        """Restore sessions from the trash."""
         self._mark(session_ids, None)
 
     def delete_forever(self, *session_ids: str) -> None:
-        """Delete sessions, in the trash or not. Raises StoreError when another program writes into one."""
+        """Delete sessions, in the trash or not. Raises StoreError if an answer is streaming into one of them."""
         if len(session_ids) >= CONFIRM_FROM:
             safety_copy(self._database.file, "deleting")
         with self._database.write() as connection, ExitStack() as held:
@@ -62,10 +62,10 @@ class Trash:
             self._deleted(session_id)
 
     def empty(self, before: int) -> list[str]:
-        """Delete forever the sessions and single messages that were deleted before a time; return the sessions' ids.
+        """Delete forever the sessions and messages that were deleted before a time; return the sessions' ids.
 
-        A session that another program writes into stays for now. What follows a deleted message and was not deleted
-        itself stays, as the first of its branch.
+        A session into which an answer is streaming is skipped. A child of a deleted message that was not deleted itself
+        becomes the first message of its branch.
         """
         with self._database.read() as connection:
             many = len(_older_than(connection, before))
@@ -96,9 +96,9 @@ class Trash:
         self.empty(max(0, self._clock() - days * _DAY_MS))
 
     def remove_message(self, message_id: str) -> str | None:
-        """Delete a message and all below it, and return the session's new leaf.
+        """Delete a message and all messages below it, and return the session's new leaf.
 
-        Where that took the branch being read, the newest variant beside it is read now, or what it followed.
+        If the open branch was deleted, the branch of the newest other variant becomes the open one, or else the parent.
         """
         with self._database.write() as connection:
             found = connection.execute(
@@ -122,7 +122,7 @@ class Trash:
         return leaf
 
     def last_message(self, session_id: str) -> str | None:
-        """Return the message of a session that `restore_message` can take back and that went last."""
+        """Return the last deleted message of a session that `restore_message` can restore; None if there is none."""
         with self._database.read() as connection:
             found = connection.execute(
                 "SELECT root.id FROM messages AS root JOIN sessions ON sessions.n = root.session "
@@ -133,7 +133,7 @@ class Trash:
         return str(found[0]) if found else None
 
     def restore_message(self, message_id: str) -> None:
-        """Take back one `remove_message`: the message and what went with it. What it followed has to be there."""
+        """Undo one `remove_message`: restore the message and those deleted with it. Its parent must not be deleted."""
         with self._database.write() as connection:
             back = connection.execute(
                 "UPDATE messages SET removed = NULL, removed_at = NULL "
@@ -157,7 +157,7 @@ def _streaming(connection: sqlite3.Connection) -> set[str]:
 
 
 def _older_than(connection: sqlite3.Connection, before: int) -> list[str]:
-    """Return the ids of sessions that went to the trash before a time (Unix milliseconds)."""
+    """Return the ids of sessions that were moved to the trash before a time (Unix milliseconds)."""
     found = connection.execute("SELECT id FROM sessions WHERE trashed < ? ORDER BY trashed", (before,))
     return [session_id for (session_id,) in found]
 

@@ -1,12 +1,13 @@
-"""Text as the search index sees it: folded words, Chinese in overlapping pairs, symbols that carry meaning.
+"""Splits text into tokens for the search index: folded words, overlapping pairs of Chinese characters, symbols.
 
-FTS5 sees `index_text`, never the text itself, and what a user types passes through the same `tokens`; so the two
-can't disagree. A change here makes every index that exists wrong: it needs a migration that builds them anew.
+FTS5 indexes the result of `index_text`, never the text itself, and queries pass through the same `tokens`, so the two
+always agree. Any change here invalidates existing indexes and needs a migration that rebuilds them.
 
-- Letters and digits form a word; FTS5's Porter stemmer then takes `running` and `runs` for `run`.
-- Scripts without spaces (Chinese, Japanese, Korean, Thai...) give each character with the one after it, and the last
-  of a run alone. A substring of two or more characters is a phrase of pairs, one character the beginning of a pair.
-- Symbols (`+ # _ $ @`, emoji...) are words of one character: `C++` is the phrase `c + +`. Punctuation is left out.
+- Letters and digits form a word; FTS5's Porter stemmer then treats `running` and `runs` like `run`.
+- In scripts without spaces (Chinese, Japanese, Korean, Thai...), each character forms a pair with the next one; the
+  last character of a run stands alone. A substring of two or more characters is searched for as a phrase of pairs, a
+  single character as the beginning of a pair.
+- Symbols (`+ # _ $ @`, emoji...) are words of one character: `C++` is the phrase `c + +`. Punctuation is ignored.
 """
 
 import re
@@ -14,10 +15,10 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 TOKENIZER = "porter ascii tokenchars '+#$%&@<=>^~_|'"
-"""What splits and stems `index_text` in FTS5; the migrations say the same."""
+"""FTS5's tokeniser for the result of `index_text`; the migrations contain the same text."""
 
 _LONGEST = 64
-"""Characters of a word that count: the rest of a hash or a base64 line says nothing."""
+"""Characters of a word that are indexed; the rest of a hash or a base64 line is useless for search."""
 
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3040-\u30ff"
@@ -39,7 +40,7 @@ def fold(text: str) -> str:
 
 
 def tokens(folded: str) -> Iterator[tuple[str, int, int]]:
-    """Yield each token of a folded text with where it begins and ends."""
+    """Yield each token of a folded text with its begin and end positions."""
     for found in _PIECE.finditer(folded):
         piece, start = found[0], found.start()
         if found.lastgroup == "word":
@@ -53,21 +54,21 @@ def tokens(folded: str) -> Iterator[tuple[str, int, int]]:
 
 
 def index_text(text: str) -> str:
-    """Return what FTS5 is to index in place of `text`: its tokens with spaces between."""
+    """Return the text that FTS5 indexes instead of `text`: its tokens, separated by spaces."""
     return " ".join(token for token, _start, _end in tokens(fold(text)))
 
 
 def unspaced(token: str) -> bool:
-    """Whether a token is a pair or a single character of a script without spaces."""
+    """Return whether a token is a pair or a single character of a script without spaces."""
     found = _PIECE.match(token)
     return found is not None and found.lastgroup == "unspaced"
 
 
 def phrase(text: str) -> str:
-    """Return the FTS5 expression that finds `text` as a phrase, empty where nothing in it is indexed.
+    """Return the FTS5 expression that finds `text` as a phrase; empty if nothing in it is indexed.
 
-    A run of Chinese that ends the phrase may go on in the text. So the last token, its last character alone, is left
-    out where a pair before it holds it, and else is the beginning of a pair.
+    A Chinese run at the end of the phrase may continue in the indexed text. So its last token, a single character, is
+    omitted if the pair before it contains it; otherwise it is searched for as the beginning of a pair.
     """
     found = [token for token, _start, _end in tokens(fold(text))]
     if not found or len(found[-1]) > 1 or not unspaced(found[-1]):
@@ -78,5 +79,5 @@ def phrase(text: str) -> str:
 
 
 def quoted(found: Sequence[str]) -> str:
-    """Return tokens as one FTS5 phrase; no token holds a quotation mark."""
+    """Return tokens as one FTS5 phrase; tokens never contain quotation marks."""
     return '"' + " ".join(found) + '"' if found else ""

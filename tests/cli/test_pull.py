@@ -136,7 +136,7 @@ def test_a_bar_on_a_terminal(standin: StandIn, model: bytes) -> None:
         (["7b:q4_k_m", "--revision", "v9"], 3, "no such revision"),
         (["7b:q4_k_m", "--from", "nonsense"], 2, "nonsense is not a source"),
         (["7b:q4_k_m", "--from", "file:/no/such/folder"], 4, "can't be read"),
-        (["https://127.0.0.1/page"], 2, "not the address of a model file"),
+        (["https://127.0.0.1/page"], 2, "not the URL of a model file"),
         (["guide"], 2, "comes with the program"),
         (["./missing.gguf"], 3, "There is no file"),
     ],
@@ -347,7 +347,7 @@ def test_in_a_folder_of_ones_own_only_what_a_download_brought_is_removed(
     assert json.loads(run("info", path, "--json").stdout)["from"] == "qwenchat"
     for kept in (mine, same):
         refused = run("remove", kept, "--yes", "--json")
-        assert refused.returncode == 2 and "not downloaded by this program" in refused.stderr and kept.exists()
+        assert refused.returncode == 2 and "not downloaded by qwenchat" in refused.stderr and kept.exists()
     assert run("remove", "7b:q4_k_m", "--yes").returncode == 0 and not path.exists()
     path.write_bytes(model)
     assert run("remove", "7b:q4_k_m", "--yes").returncode == 2 and path.exists()

@@ -46,9 +46,9 @@ def test_several_sessions_in_one_text_where_the_format_can() -> None:
     pieces: list[str] = []
     write(export_of(*two, name="json"), None, pieces.append)
     assert "".join(pieces) == exported("json", *two)
-    with pytest.raises(WrongUse, match="file of its own"):
+    with pytest.raises(WrongUse, match="its own file"):
         put(None, *two, name="md")
-    with pytest.raises(WrongUse, match="file of its own"):
+    with pytest.raises(WrongUse, match="its own file"):
         put("both.md", *two, name="md")
 
 
@@ -124,7 +124,7 @@ def test_nothing_there_is_overwritten_without_force(tmp_path: Path) -> None:
     put(tmp_path, talk("Q", title="One"))
     before = (tmp_path / "One.txt").read_bytes()
     for place in (tmp_path, tmp_path / "One.txt"):
-        with pytest.raises(FileError, match="is there already") as caught:
+        with pytest.raises(FileError, match="already exists") as caught:
             put(place, talk("other", title="One"))
         assert "--force" in caught.value.hint
     assert (tmp_path / "One.txt").read_bytes() == before
@@ -166,7 +166,7 @@ def test_a_zip_takes_any_date(tmp_path: Path, updated: int) -> None:
 @pytest.mark.parametrize("place", ["missing/a.txt", "file/a.txt", "file/", "a" * 300 + ".txt"])
 def test_what_can_not_be_written_is_an_error_in_words(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(FileError, match=r"can't be written|is there already"):
+    with pytest.raises(FileError, match=r"can't be written|already exists"):
         put(f"{tmp_path}/{place}", talk("Q"))
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

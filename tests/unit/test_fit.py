@@ -20,7 +20,7 @@ from qwenchat.models.fit import (
     memory_needed,
     plan,
 )
-from qwenchat.models.gguf import Header, read_header
+from qwenchat.models.gguf import ModelHeader, read_header
 from qwenchat.models.measured import Measurements, ModelSpeed
 from qwenchat.models.recommendation import assess_catalogue, reason, recommended
 from tests.fakes.ggufs import write_model
@@ -31,7 +31,7 @@ GIB = 1 << 30
 
 
 @pytest.fixture(scope="module")
-def header(tmp_path_factory: pytest.TempPathFactory) -> Header:
+def header(tmp_path_factory: pytest.TempPathFactory) -> ModelHeader:
     return read_header(write_model(tmp_path_factory.mktemp("fit") / "m.gguf"))
 
 
@@ -45,14 +45,14 @@ def header(tmp_path_factory: pytest.TempPathFactory) -> Header:
     ],
 )
 def test_the_sizes_of_the_family(
-    header: Header, shape: tuple[int, int, int], size: int, n_ctx: int, gib: float
+    header: ModelHeader, shape: tuple[int, int, int], size: int, n_ctx: int, gib: float
 ) -> None:
     layers, kv_heads, head = shape
     shaped = replace(header, layers=layers, kv_heads=kv_heads, key_length=head, value_length=head, file_size=size)
     assert memory_needed(shaped, n_ctx, KV_BYTES["q8_0"]).total / GIB == pytest.approx(gib, rel=0.02)
 
 
-def test_the_largest_context_just_fits(header: Header) -> None:
+def test_the_largest_context_just_fits(header: ModelHeader) -> None:
     available = memory_needed(header, 10_000, 2.0).total
     n_ctx = largest_context(header, available, 2.0, 32_768)
     assert n_ctx == 9_984

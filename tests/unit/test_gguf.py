@@ -118,7 +118,7 @@ DAMAGED = {
     "tensor type": (header(tensors=1) + word("t") + struct.pack("<IQIQ", 1, 1, 999, 0), "type"),
     "tensor size": (
         header(tensors=1) + word("t") + struct.pack("<IQQIQ", 2, 1 << 62, 1 << 62, 0, 1 << 63),
-        "cut short",
+        "incomplete",
     ),
 }
 

@@ -22,15 +22,15 @@ from tests.fakes.stores import full_answer, full_session, question
 WRITTEN = 1_700_000_000_000
 
 
-def read_bytes(data: bytes) -> importers.Reading:
+def read_bytes(data: bytes) -> importers.ImportedFile:
     return importers.read(records.records_in(BytesIO(data), WRITTEN))
 
 
-def read(*documents: object) -> importers.Reading:
+def read(*documents: object) -> importers.ImportedFile:
     return read_bytes(json.dumps(documents).encode())
 
 
-def read_lines(*documents: object) -> importers.Reading:
+def read_lines(*documents: object) -> importers.ImportedFile:
     lines = [each if isinstance(each, str) else json.dumps(each) for each in documents]
     return read_bytes("\n".join(lines).encode())
 
@@ -380,9 +380,9 @@ def test_a_conversation_that_grew_keeps_what_was_there() -> None:
         ({"mapping": {"a": {"parent": 5}}}, r"Expected `str \| null`, got `int`"),
         ({"mapping": {"a": {"message": {"author": "me"}}}}, "Expected `object`, got `str`"),
         ({"chat": {"history": {"messages": []}}}, "Expected `object`, got `array`"),
-        (chatgpt(chatgpt_node("a", "b", "user", "x"), chatgpt_node("b", "a", "user", "y")), "circle"),
-        ({"format": "qwenchat", "version": 3}, "later qwenchat"),
-        ({"format": "qwenchat", "version": "x"}, "later qwenchat"),
+        (chatgpt(chatgpt_node("a", "b", "user", "x"), chatgpt_node("b", "a", "user", "y")), "cycle"),
+        ({"format": "qwenchat", "version": 3}, "newer qwenchat"),
+        ({"format": "qwenchat", "version": "x"}, "newer qwenchat"),
         ({"format": "qwenchat", "version": 1}, "missing required field `session`"),
         ({"format": "qwenchat", "version": 2}, "missing required field `session`"),
     ],

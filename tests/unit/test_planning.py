@@ -12,7 +12,7 @@ from qwenchat.engines.local.failures import OTHER_MODEL
 from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
 from qwenchat.models import catalogue
 from qwenchat.models.fit import Resources
-from qwenchat.models.gguf import Header, read_header
+from qwenchat.models.gguf import ModelHeader, read_header
 from qwenchat.runtime.load_planner import LoadOptions, LoadPlanner
 from tests.fakes import ggufs
 
@@ -20,7 +20,7 @@ GIB = 2**30
 
 
 @pytest.fixture(scope="session")
-def header(models: Path) -> Header:
+def header(models: Path) -> ModelHeader:
     """Return a header of 7B's shape with 4.36 GiB of weights."""
     made = read_header(ggufs.write_model(models / "for-planning.gguf", shape=ggufs.Shape(context=32768)))
     shaped = replace(made, layers=28, width=3584, heads=28, kv_heads=4, key_length=128, value_length=128)
@@ -28,7 +28,7 @@ def header(models: Path) -> Header:
 
 
 def planned(
-    header: Header,
+    header: ModelHeader,
     free_gib: float,
     options: LoadOptions | None = None,
     gpu_gib: float = 0,
@@ -45,23 +45,23 @@ def planned(
     return planner.plan(header, identity="x", name="7b", options=options or LoadOptions())
 
 
-def test_much_memory_takes_the_native_window_in_f16(header: Header) -> None:
+def test_much_memory_takes_the_native_window_in_f16(header: ModelHeader) -> None:
     plan = planned(header, 32).plan
     assert (plan.n_ctx, plan.kv_type, plan.gpu_layers, plan.threads, plan.yarn_factor) == (32768, "f16", 0, 8, 1)
 
 
-def test_the_file_s_advice_on_sampling_comes_before_qwen2_s(header: Header) -> None:
+def test_the_file_s_advice_on_sampling_comes_before_qwen2_s(header: ModelHeader) -> None:
     made = planned(replace(header, advised=Sampling(temperature=0.25, top_k=3)), 32)
     assert (made.defaults.temperature, made.defaults.top_k, made.defaults.top_p) == (0.25, 7, 0.8)
 
 
-def test_less_memory_takes_a_smaller_kv_type_then_a_smaller_window(header: Header) -> None:
+def test_less_memory_takes_a_smaller_kv_type_then_a_smaller_window(header: ModelHeader) -> None:
     assert planned(header, 7.5).plan.kv_type == "q8_0"
     assert planned(header, 7.5).plan.n_ctx == 32768
     assert 512 <= planned(header, 6.4).plan.n_ctx < 32768
 
 
-def test_too_little_memory_is_refused_with_numbers_and_a_way_out(header: Header) -> None:
+def test_too_little_memory_is_refused_with_numbers_and_a_way_out(header: ModelHeader) -> None:
     with pytest.raises(CannotLoad, match=r"needs 5\.1\d GB .* 3\.22 GB") as caught:
         planned(header, 3)
     assert "--force" in caught.value.hint
@@ -72,7 +72,7 @@ def test_too_little_memory_is_refused_with_numbers_and_a_way_out(header: Header)
     assert planned(header, 3, LoadOptions(force=True)).plan.n_ctx >= 512
 
 
-def test_yarn_begins_beyond_the_native_window_with_a_warning(header: Header) -> None:
+def test_yarn_begins_beyond_the_native_window_with_a_warning(header: ModelHeader) -> None:
     stretched = planned(header, 64, LoadOptions(ctx=131072))
     assert stretched.plan.yarn_factor == 4
     assert "YaRN" in stretched.warnings[0]
@@ -84,17 +84,17 @@ def test_yarn_begins_beyond_the_native_window_with_a_warning(header: Header) -> 
         planned(replace(header, width=1536), 64, LoadOptions(ctx=40_000))
 
 
-def test_settings_of_sampling_stand_over_the_makers(header: Header) -> None:
+def test_settings_of_sampling_stand_over_the_makers(header: ModelHeader) -> None:
     defaults = planned(header, 32).defaults
     assert (defaults.top_k, defaults.top_p, defaults.repeat_penalty) == (7, 0.8, 1.05)
 
 
-def test_a_setting_larger_than_the_model_allows_is_cut_down(header: Header) -> None:
+def test_a_setting_larger_than_the_model_allows_is_cut_down(header: ModelHeader) -> None:
     small = replace(header, width=896)
     assert planned(small, 64, settings=ModelSettings(context=131072)).plan.n_ctx == 32768
 
 
-def test_layers_go_to_the_accelerator_as_far_as_they_fit(header: Header) -> None:
+def test_layers_go_to_the_accelerator_as_far_as_they_fit(header: ModelHeader) -> None:
     def layers(gpu_gib: float, gpu_layers: int | None = None) -> int:
         return planned(header, 16, LoadOptions(gpu_layers=gpu_layers), gpu_gib).plan.gpu_layers
 
@@ -104,7 +104,7 @@ def test_layers_go_to_the_accelerator_as_far_as_they_fit(header: Header) -> None
     assert layers(0.2) == 0
 
 
-def test_layers_that_stay_off_the_accelerator_need_memory_of_their_own(header: Header) -> None:
+def test_layers_that_stay_off_the_accelerator_need_memory_of_their_own(header: ModelHeader) -> None:
     def here(layers: int, free_gib: float, ctx: int | None = None) -> PlannedModel:
         return planned(header, free_gib, LoadOptions(ctx=ctx, gpu_layers=layers), gpu_gib=24)
 
@@ -121,7 +121,7 @@ def test_layers_that_stay_off_the_accelerator_need_memory_of_their_own(header: H
     assert here(28, 2).plan.n_ctx == here(99, 2).plan.n_ctx == 32768
 
 
-def test_a_refusal_counts_what_the_layers_asked_for_leave(header: Header) -> None:
+def test_a_refusal_counts_what_the_layers_asked_for_leave(header: ModelHeader) -> None:
     with pytest.raises(CannotLoad, match=r"needs 5\.1\d GB .* 3\.22 GB"):
         planned(header, 3, LoadOptions(gpu_layers=0), gpu_gib=24)
     with pytest.raises(CannotLoad, match=r"needs 5\.1\d GB .* 4\.29 GB"):  # a quarter of them is on the GPU

@@ -20,7 +20,7 @@ from tests.fakes.archives import MemoryArchives, archives, branching, exported, 
 SCHEMA = json.loads((Path(exporters.__file__).parent / "json.schema.json").read_text("utf-8"))
 
 
-def read(text: str | bytes) -> importers.Reading:
+def read(text: str | bytes) -> importers.ImportedFile:
     data = text.encode() if isinstance(text, str) else text
     return importers.read(records_in(BytesIO(data), 1_700_000_000_000))
 

@@ -1,8 +1,8 @@
 """A loaded model through llama.cpp's C interface: its vocabulary, prefill, decode, save and restore the KV cache.
 
 Only the worker imports this. It has one model, one context and one sequence, and always knows which tokens are in the
-KV cache. It prints nothing, samples nothing, and runs no Python inside a decode. Text becomes tokens so that none of it
-passes for a marker between turns.
+KV cache. It prints nothing, samples nothing, and runs no Python inside a decode. Its vocabulary tokenises text so that
+no text passes for a marker between turns.
 """
 
 import ctypes

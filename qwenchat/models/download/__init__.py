@@ -1,1 +1,1 @@
-"""Downloads of models: `plan`, `pull`, `transfer`, `http` in this order; beside them `part`, `retry`, `progress`."""
+"""Downloads of models: `plan` -> `pull` -> `transfer` -> `http`; they share `part`, `retry` and `progress`."""

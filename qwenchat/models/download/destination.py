@@ -1,7 +1,7 @@
-"""Where the files of a download lie on disk: in the Hugging Face cache, which other programs share, or in a folder.
+"""Where a download stores its files: in the Hugging Face cache, which other programs share, or in a folder.
 
-Paths and names only: those of a part file, its lock and the finished file. A part file is named for the sha256 of the
-whole file, so that any source with the same file can complete it. No bytes are read or written here.
+It decides the paths of a part file, its lock and the finished file. A part file is named after the sha256 of the
+complete file, so that any source with the same file can complete it. No model data is read or written here.
 """
 
 import hashlib
@@ -28,28 +28,28 @@ class PartFilePaths:
     part_file: Path
     lock: Path
     lock_stays: bool
-    """Whether the lock's file must never be deleted: older programs that hold it would not notice."""
+    """Whether the lock file must never be deleted, because older programs that hold the lock would not notice."""
 
 
 class Destination(Protocol):
-    """Where the files of one repository go. Methods raise OSError as the disk does."""
+    """Stores the files of one repository. All methods may raise OSError."""
 
     @property
     def root(self) -> Path:
-        """The folder that everything lies below, on the disk whose free space counts; it may not exist yet."""
+        """The folder above all files, on the disk whose free space counts; it may not exist yet."""
         ...
 
     @property
     def holds_verified_files(self) -> bool:
-        """Whether a file here was verified before it got its name, so that checking its size is enough."""
+        """Whether all files here were verified before they were named, so that checking the size is enough."""
         ...
 
     def part_file_paths(self, file: RemoteFile) -> PartFilePaths:
-        """Return the paths of an unfinished file, and make their folders."""
+        """Return the paths of an unfinished file, and create their folders."""
         ...
 
     def stored(self, file: RemoteFile) -> Path | None:
-        """Return where a file of this name lies, right or not; None if there is none."""
+        """Return the existing file of this name, whether or not its content is right; None if there is none."""
         ...
 
     def store(self, file: RemoteFile, part_file: Path, sha256: str) -> None:
@@ -57,15 +57,15 @@ class Destination(Protocol):
         ...
 
     def publish(self, file: RemoteFile, sha256: str, commit: str, revision: str) -> Path:
-        """Make a stored file visible under its name in the repository, and return the path with that name."""
+        """Make a stored file available under its name in the repository, and return that path."""
         ...
 
 
 class CacheDestination:
-    """The Hugging Face cache: blobs named by sha256, and a folder of links to them for each commit.
+    """The Hugging Face cache: blobs named by their sha256, and a folder of links to them for each commit.
 
-    Part file and lock have the names that huggingface_hub gives them, so that its programs and this one wait for each
-    other.
+    Part file and lock have the same names as in huggingface_hub, so that programs that use it and this one wait for
+    each other.
     """
 
     def __init__(self, cache: Path, repo: str, source: str) -> None:
@@ -111,27 +111,27 @@ class CacheDestination:
         return self._repo / "blobs"
 
     def _blob(self, sha256: str) -> Path | None:
-        """Return the blob, or the file that it was moved to on a disk without links."""
+        """Return the blob, or the file to which it was moved on a disk without links."""
         candidates = [self._blobs / sha256]
         with suppress(OSError):
             candidates.append(self._repo / self._moved(sha256).read_text("utf-8"))
         return next((path for path in candidates if path.is_file()), None)
 
     def _same_name_and_size(self, file: RemoteFile) -> Path | None:
-        """Return the bytes that any revision has under a file's name, of the same size."""
+        """Return the blob that any revision has under the same name and with the same size."""
         links = (snapshot / relative_path(file.name) for snapshot in sorted(self._repo.glob("snapshots/*")))
         same = (link for link in links if link.is_file() and link.stat().st_size == file.size)
         return next((link.resolve() for link in same), None)
 
     def _moved(self, sha256: str) -> Path:
-        """Return the file that says where a blob was moved to."""
+        """Return the file that stores the path to which a blob was moved."""
         return self._locks / f"{sha256}.moved"
 
 
 class FolderDestination:
-    """A folder with the files under their own names and the part files beside them.
+    """A folder that contains the files under their own names and the part files beside them.
 
-    `records` notes each file that a download finishes; it is None for our own folder, where every file is ours.
+    `records` records each downloaded file; it is None for this program's own folder, where every file was downloaded.
     """
 
     def __init__(self, folder: Path, records: DownloadRecords | None = None) -> None:
@@ -182,7 +182,7 @@ def _rename(part_file: Path, target: Path) -> None:
 
 
 def _link(link: Path, blob: Path) -> bool:
-    """Make `link` lead to `blob` by a relative link or a hard link; else move the blob there and return True."""
+    """Link `link` to `blob` by a relative or a hard link; if neither is possible, move the blob and return True."""
     if link.exists() and link.samefile(blob):
         return False
     link.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Sends one HTTP request: ranges, redirects, proxies, TLS, and a body to read from. Nothing here tries again.
+"""Sends one HTTP request, with ranges, redirects, proxies and TLS, and returns a body to read. Nothing is retried here.
 
-It uses the standard library, which takes a fourth of the processor time of the HTTP library below huggingface_hub
-(2 GB from loopback: 1.2 s against 5 s). Headers that the caller gives go to the first URL's origin and to no other.
+It uses the standard library, which takes a quarter of the processor time of the HTTP library that huggingface_hub uses
+(2 GB from loopback: 1.2 s instead of 5 s). The caller's headers are sent only to the origin of the first URL.
 Certificates are checked against the same store that huggingface_hub uses: the system's, or SSL_CERT_FILE.
 """
 
@@ -25,7 +25,7 @@ from qwenchat.models.download.retry import SourceError, SourceFault
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds to wait for a connection, and for the next byte on one that is open."""
+    """Seconds to wait for a connection, and for the next byte of an open one."""
 
     connect_s: float = 10.0
     silence_s: float = 30.0
@@ -38,12 +38,12 @@ _MAX_JSON = 64 << 20
 """Bytes."""
 _NUMBER = re.compile("[0-9]{1,18}")
 _CONTENT_RANGE = re.compile(rf"bytes ({_NUMBER.pattern})-({_NUMBER.pattern})/({_NUMBER.pattern}|\*)")
-_KEPT_WHEN_QUOTING = "/%:@!$&'()*+,;=~?"
-"""Characters that stay as they are in a URL, which may be percent-encoded already."""
+_UNQUOTED = "/%:@!$&'()*+,;=~?"
+"""Characters that are not percent-encoded in a URL, which may be percent-encoded already."""
 
 
 def origin(url: str) -> tuple[str, str, int]:
-    """Return scheme, host and port of a URL; empty ones where it is not valid."""
+    """Return scheme, host and port of a URL; `("", "", 0)` if it is invalid."""
     try:
         parts = urlsplit(url)
         return parts.scheme, (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)
@@ -52,7 +52,7 @@ def origin(url: str) -> tuple[str, str, int]:
 
 
 def proxy_of(url: str) -> SplitResult | None:
-    """Return the proxy that the environment or the system names for a URL."""
+    """Return the proxy for a URL from the environment or the system; None for a direct connection."""
     parts = urlsplit(url)
     proxies = urllib.request.getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all", "")
@@ -64,10 +64,10 @@ def proxy_of(url: str) -> SplitResult | None:
 def _connection_to(
     parts: SplitResult, proxy: SplitResult | None, headers: dict[str, str], timeouts: Timeouts
 ) -> tuple[http.client.HTTPConnection, str]:
-    """Return a connection that is not open yet, direct or through the proxy, and the request's target on it."""
+    """Return an unopened connection, direct or through the proxy, and the request target to use with it."""
     host = parts.hostname or ""
-    query = f"?{quote(parts.query, safe=_KEPT_WHEN_QUOTING)}" if parts.query else ""
-    target = quote(parts.path or "/", safe=_KEPT_WHEN_QUOTING) + query
+    query = f"?{quote(parts.query, safe=_UNQUOTED)}" if parts.query else ""
+    target = quote(parts.path or "/", safe=_UNQUOTED) + query
     via, port = (proxy.hostname or "", proxy.port or 80) if proxy else (host, parts.port)
     if proxy and proxy.scheme != "http":
         raise OSError(f"tunnel through a proxy of the kind {proxy.scheme} is not supported")
@@ -83,8 +83,8 @@ def _connection_to(
 
 
 def _certificates() -> ssl.SSLContext:
-    """Return a context that trusts what the system trusts, or the file in SSL_CERT_FILE."""
-    import httpx2  # noqa: PLC0415 - no other part of it is used, and it takes a tenth of a second
+    """Return a context that trusts the system's certificates, or those in SSL_CERT_FILE."""
+    import httpx2  # noqa: PLC0415 - only this function of it is used, and importing it takes a tenth of a second
 
     try:
         return httpx2.create_ssl_context()
@@ -93,7 +93,7 @@ def _certificates() -> ssl.SSLContext:
 
 
 def no_certificates(error: OSError) -> ssl.SSLError:
-    """Return the error of an encrypted connection for certificates that can't be read: no server was asked yet."""
+    """Return the TLS error for certificates that can't be read, which occurs before any connection is opened."""
     return ssl.SSLError(error.errno or 0, f"SSL_CERT_FILE: {error.strerror or error}")
 
 
@@ -105,28 +105,28 @@ def _proxy_login(proxy: SplitResult) -> dict[str, str]:
 
 
 class Body:
-    """The bytes of one response, as they arrive."""
+    """The body of one response, read while it arrives."""
 
     def __init__(self, response: http.client.HTTPResponse, sock: socket.socket, host: str, start: int) -> None:
         self.host = host
         self.start = start
         """Offset of the first byte in the file."""
         self.total = _total(response, start)
-        """Bytes of the whole file according to this response; None where it does not say."""
+        """Bytes of the complete file according to this response; None if it does not say."""
         self.html = response.headers.get_content_type() in ("text/html", "application/xhtml+xml")
         self.validator = _validator(response)
-        """What `If-Range` takes; empty where the server sends no strong validator."""
+        """The value for `If-Range`; empty if the server sends no strong validator."""
         self._response, self._socket = response, sock
 
     def read(self, limit: int) -> bytes:
-        """Return the next bytes, at most `limit`, as soon as there are any; empty at the end. Raises SourceError."""
+        """Return the next bytes, at most `limit`, as soon as any arrive; empty at the end. Raises SourceError."""
         try:
             return self._response.read1(limit)
         except (OSError, http.client.HTTPException) as error:
             raise SourceError.from_exception(error, self.host) from error
 
     def abort(self) -> None:
-        """Close the connection from any thread: a `read` that waits returns or raises. What it returns is void."""
+        """Close the connection; callable from any thread. A waiting `read` returns or raises; discard its bytes."""
         with suppress(OSError):  # it may be closed already
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
@@ -144,7 +144,7 @@ def get(
     if_range: str = "",
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
 ) -> Body:
-    """Request a file from byte `offset` on and return its body, which may still start at 0. Raises SourceError."""
+    """Request a file from byte `offset` on and return the body, which may still start at 0. Raises SourceError."""
     range_headers = {"Range": f"bytes={offset}-"} if offset else {}
     if offset and if_range:
         range_headers["If-Range"] = if_range
@@ -161,15 +161,15 @@ def get(
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a server says of a file without sending it."""
+    """A server's information about a file, without its content."""
 
     size: int | None
     sha256: str | None
-    """Where an ETag of this or of a redirecting server is a sha256, as with hubs."""
+    """The sha256, if the ETag of this or of a redirecting server is one, as on hubs."""
 
 
 def head(url: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> Head:
-    """Ask about a file. Raises SourceError."""
+    """Send a HEAD request for a file. Raises SourceError."""
     seen: list[http.client.HTTPMessage] = []
     response, sock, _host = _follow("HEAD", url, timeouts=timeouts, seen=seen)
     sock.close()
@@ -183,7 +183,7 @@ def head(url: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> Head:
 
 
 def get_json(url: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> Any:
-    """Return a JSON document. Raises SourceError, also for one that is not valid or far too large."""
+    """Request a JSON document. Raises SourceError, also if it is invalid or far too large."""
     response, sock, host = _follow("GET", url, timeouts=timeouts)
     try:
         text = response.read(_MAX_JSON + 1)
@@ -209,7 +209,7 @@ def _follow(
 ) -> tuple[http.client.HTTPResponse, socket.socket, str]:
     """Send a request, follow redirects, and return the response with its socket and the host that sent it.
 
-    `seen` collects the headers of all responses on the way.
+    `seen` collects the headers of all responses, including redirects.
     """
     first = origin(url)
     for _hop in range(MAX_REDIRECTS):
@@ -232,7 +232,7 @@ def _follow(
 
 
 def _joined(url: str, target: str, host: str) -> str:
-    """Return where a redirect leads. Raises SourceError unless that is an http or https URL."""
+    """Return the target URL of a redirect. Raises SourceError unless it is an http or https URL."""
     with suppress(ValueError):
         joined = urljoin(url, target)
         if origin(joined)[0] in ("http", "https") and origin(joined)[1]:
@@ -286,7 +286,7 @@ def _validator(response: http.client.HTTPResponse) -> str:
 
 
 def retry_after(value: str) -> float | None:
-    """Return the seconds that a Retry-After header asks for, in seconds or as a date; None for anything else."""
+    """Return the seconds to wait according to a Retry-After header (seconds or a date); None if it is invalid."""
     if _NUMBER.fullmatch(value.strip()):
         return float(value)
     with suppress(ValueError, OverflowError):

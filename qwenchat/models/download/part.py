@@ -1,7 +1,7 @@
-"""The part file: what has arrived of a file, locked, appended to, hashed while it grows, and resumed by a later run.
+"""Part files: the bytes of an unfinished download, locked, hashed while they are appended, and resumed by a later run.
 
-A part file never has the name of the finished file, and whoever opens one holds its lock. Nothing here knows where
-the bytes come from or whether they are the right ones.
+A part file never has the name of the finished file, and is opened only under its lock. Nothing here knows where the
+bytes come from or whether they are correct.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ _BUFFER = 1 << 18
 
 @contextmanager
 def locked(paths: PartFilePaths, wait: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock of a part file. While another program holds it, `wait` is called in a loop; it may raise to stop.
+    """Hold the lock of a part file. While another program holds it, `wait` is called repeatedly; it may raise to stop.
 
     Raises OSError.
     """
@@ -46,10 +46,10 @@ def locked(paths: PartFilePaths, wait: Callable[[], None]) -> Iterator[None]:
 
 
 def delete_unfinished(paths: PartFilePaths) -> None:
-    """Delete the part file of a download that the user gave up; call it when the download has ended.
+    """Delete the part file of a download that the user has cancelled; call it after the download has ended.
 
-    A part file that another program is filling stays, and so does one that the disk does not delete: the next download
-    of the file resumes it.
+    A part file that another program is filling is not deleted. A part file that can't be deleted is resumed by the next
+    download of the file.
     """
     with suppress(OSError), filelock.FileLock(paths.lock, timeout=0, mode=0o664):
         delete(paths.part_file)
@@ -64,9 +64,9 @@ def delete(part_file: Path) -> None:
 
 
 def truncate_unsynced_tail(part_file: Path, boot_time: float) -> None:
-    """Cut off what a machine that stopped may not have written to the disk; `boot_time` is when it started (Unix).
+    """Cut off bytes that may be lost because the machine stopped; `boot_time` is its last start (Unix time).
 
-    After a crash a file may have its full length and zeros at its end. What is older than two syncs was written.
+    After a crash, a file may have its full length and zeros at its end. Everything before the last two syncs is safe.
     """
     with suppress(FileNotFoundError):
         state = part_file.stat()
@@ -75,7 +75,7 @@ def truncate_unsynced_tail(part_file: Path, boot_time: float) -> None:
 
 
 class PartFile:
-    """One open part file. Every method raises OSError as the disk does."""
+    """One open part file. Every method may raise OSError."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -86,7 +86,7 @@ class PartFile:
         self._hash.grow(self.size)
 
     def append(self, chunk: bytes) -> None:
-        """Append bytes. When the disk is full, `size` counts those that were written."""
+        """Append bytes. If the disk is full, `size` counts those that were written."""
         rest = memoryview(chunk)
         try:
             while rest:
@@ -97,7 +97,7 @@ class PartFile:
             self._hash.grow(self.size)
 
     def clear(self) -> None:
-        """Drop all bytes."""
+        """Delete all bytes."""
         self._hash.restart()
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
@@ -105,30 +105,30 @@ class PartFile:
         self.save_validator("")
 
     def sync(self) -> None:
-        """Wait until the disk has everything."""
+        """Wait until all bytes are on the disk."""
         os.fsync(self._descriptor)
 
     def sha256(self, while_waiting: Callable[[], None]) -> str:
-        """Return the sha256 of all bytes; `while_waiting` is called a few times a second, and may raise to stop."""
+        """Return the sha256 of all bytes; `while_waiting` is called a few times per second and may raise to stop."""
         while not self._hash.caught_up(0.2):
             while_waiting()
         return self._hash.hexdigest()
 
     def validator(self) -> str:
-        """Return what `If-Range` takes for these bytes; empty if that is not known."""
+        """Return the `If-Range` value for these bytes; empty if it is not known."""
         with suppress(OSError, UnicodeDecodeError):
             return _validator_file(self.path).read_text("latin-1").strip()
         return ""
 
     def save_validator(self, validator: str) -> None:
-        """Save it for a later run; empty deletes it."""
+        """Save the `If-Range` value for a later run; an empty one deletes it."""
         if validator:
             _validator_file(self.path).write_text(validator, "latin-1")
         else:
             _validator_file(self.path).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the file and leave it as it is."""
+        """Close the file without deleting it."""
         self._hash.close()
         os.close(self._descriptor)
 
@@ -136,9 +136,9 @@ class PartFile:
 class RunningHash:
     """The sha256 of a file that is still being written, computed in a thread that follows the writer.
 
-    It reads back what was written, rather than hashing what passes by: then a resumed download and a fresh one are the
-    same case, the hash is of what the disk holds, and memory stays at one buffer. It also syncs the file every
-    `SYNC_EVERY` bytes, so that little is lost when the machine stops. Made and used by one thread.
+    It reads the file instead of hashing the bytes while they arrive. So a resumed download needs no special case, the
+    hash covers the bytes on the disk, and memory stays at one buffer. It also syncs the file every `SYNC_EVERY` bytes,
+    so that little is lost when the machine stops. Only one thread may create and use it.
     """
 
     def __init__(self, file: Path) -> None:
@@ -152,19 +152,19 @@ class RunningHash:
         self._thread.start()
 
     def grow(self, written: int) -> None:
-        """Note that the first `written` bytes of the file are there."""
+        """Tell the hash thread that the file has grown to `written` bytes."""
         with self._changed:
             self._written = written
             self._changed.notify_all()
 
     def restart(self) -> None:
-        """Note that the file is empty again."""
+        """Start over, because the file is empty again."""
         with self._changed:
             self._written = self._hashed = 0
             self._sha256 = hashlib.sha256()
 
     def caught_up(self, timeout_s: float) -> bool:
-        """Wait up to `timeout_s` and return whether all that was written is hashed. Raises OSError as reading did."""
+        """Wait up to `timeout_s` and return whether all written bytes are hashed. Raises OSError if reading failed."""
         with self._changed:
             done = self._changed.wait_for(lambda: self._failure or self._hashed == self._written, timeout_s)
             if self._failure:
@@ -172,7 +172,7 @@ class RunningHash:
             return bool(done)
 
     def hexdigest(self) -> str:
-        """Return the digest; call it when the hash has caught up."""
+        """Return the digest; valid only after `caught_up` returned True."""
         return self._sha256.hexdigest()
 
     def close(self) -> None:
@@ -185,13 +185,13 @@ class RunningHash:
     def _follow(self) -> None:
         try:
             with self._file.open("r+b", buffering=0) as file:
-                self._hash_what_is_written(file)
+                self._hash_written_bytes(file)
         except OSError as failure:
             with self._changed:
                 self._failure = failure
                 self._changed.notify_all()
 
-    def _hash_what_is_written(self, file: io.FileIO) -> None:
+    def _hash_written_bytes(self, file: io.FileIO) -> None:
         buffer = memoryview(bytearray(_BUFFER))
         unsynced = 0
         while True:
@@ -204,7 +204,7 @@ class RunningHash:
             count = file.readinto(buffer[: min(ready, _BUFFER)])
             sha256.update(buffer[:count])
             with self._changed:
-                if sha256 is self._sha256:  # otherwise it was restarted meanwhile, and these bytes do not count
+                if sha256 is self._sha256:  # otherwise the hash was restarted, and these bytes do not count
                     self._hashed += count
                     self._changed.notify_all()
             unsynced += count

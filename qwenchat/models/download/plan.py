@@ -1,7 +1,7 @@
 """Plans a download: which model, which of its files, from which source, to which folder. No connection is opened here.
 
-`DownloadPlanner` turns what the user typed and set into a `DownloadPlan`. `select_files` picks the files once the
-source has listed them: by name, by quantisation, or the largest model that the memory has room for.
+`DownloadPlanner` makes a `DownloadPlan` from the user's input and settings. `select_files` selects the files once the
+source has listed them: by name, by quantisation, or the largest model that fits into memory.
 """
 
 import hashlib
@@ -39,34 +39,34 @@ from qwenchat.paths import expand_home, is_missing
 from qwenchat.text.safe import clean_line, safe_name
 
 _NOT_A_CHAT_MODEL = re.compile(r"mmproj|imatrix", re.IGNORECASE)
-"""In names of GGUF files that lie beside models and can't chat."""
+"""Matches names of GGUF files that are stored beside models and can't chat."""
 _SHA256 = re.compile("[0-9a-f]{64}")
 _WEIGHTS_SHARE = 0.85
-"""The share of the memory for a model that its file may take; the rest is for the KV cache and computing."""
+"""The share of a model's memory that its file may take; the rest is for the KV cache and compute buffers."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileSelection:
-    """Which model of a repository: the file if the source has it, else the quantisation, else by memory."""
+    """Selects a model of a repository: by file name, otherwise by quantisation, otherwise by memory."""
 
     repo: str
-    """`owner/repo`; empty where the source is one address."""
+    """`owner/repo`; empty if the source is a single URL."""
     file: str = ""
-    """The first part stands for all of a split model."""
+    """A file name; the first part represents a split model."""
     quant: str = ""
     """A label such as `q4_k_m`, in any spelling."""
     revision: str = ""
     """Branch, tag or commit; empty for the source's default."""
     memory: int = 0
-    """Bytes that a file may have where neither file nor quantisation is given: the largest below is taken, else the
-    smallest of all."""
+    """The limit in bytes if neither file nor quantisation is given: the largest model within it is selected, or the
+    smallest of all if none is."""
 
 
 def select_files(listed: Sequence[RemoteFile], selection: FileSelection, source: str) -> list[RemoteFile]:
-    """Return the files of a model in order, all parts of a split one, each sha256 in lower case.
+    """Return the files of a model in order, including all parts of a split model, with each sha256 in lower case.
 
-    Files with unsafe names are ignored. Raises NotFound where there is no such model, NetworkError for a wanted file
-    with an unsafe name or an impossible sha256, as both would become paths.
+    Files with unsafe names are ignored. Raises NotFound if there is no such model, NetworkError if a selected file has
+    an unsafe name or an invalid sha256, because both would become paths.
     """
     if selection.file and not is_safe(selection.file):
         raise explain(SourceError(SourceFault.UNSAFE_NAME, source), clean_line(selection.file))
@@ -77,13 +77,13 @@ def select_files(listed: Sequence[RemoteFile], selection: FileSelection, source:
         wanted = clean_line(selection.file or selection.quant or "*.gguf")
         raise NotFound(
             _("{repo} at {where} has no file {file}.").format(repo=selection.repo, where=source, file=wanted),
-            _("It has: {files}").format(files=", ".join(first_parts[:12]) or _("no .gguf file at all")),
+            _("It has: {files}").format(files=", ".join(first_parts[:12]) or _("no .gguf files")),
         )
     return [_checked(by_name, part, source) for part in split_names(name)]
 
 
 def _selected(first_parts: list[str], by_name: dict[str, RemoteFile], selection: FileSelection) -> str | None:
-    """Return the name of the file, of a split model that of a first part; None where nothing fits."""
+    """Return the name of the selected file, or of the first part of a split model; None if there is none."""
     if selection.file in by_name:
         return selection.file
     models = [name for name in first_parts if not _NOT_A_CHAT_MODEL.search(name)]
@@ -110,23 +110,23 @@ def _checked(by_name: dict[str, RemoteFile], name: str, source: str) -> RemoteFi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadPlan:
-    """A download that `pull` can carry out."""
+    """A download, ready for `pull`."""
 
     reference: Reference | None = None
-    """None for an address."""
+    """None for a URL."""
     selection: FileSelection
     source: Source | None
-    """None: offline."""
+    """None if no connection may be opened."""
     destination: Destination
     model: CatalogueModel | None = None
-    """Of the catalogue, with the licence that the user may have to accept."""
+    """The model of the catalogue, whose licence the user may have to accept."""
     may_use_copy: bool = False
-    """Whether a copy that another program has will do."""
+    """Whether an existing copy of another program can be used instead of a download."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadPlanner:
-    """Makes download plans; its fields stay the same from one plan to the next."""
+    """Makes download plans with the same settings and folders."""
 
     catalogue: Catalogue
     settings: HubSettings
@@ -134,14 +134,14 @@ class DownloadPlanner:
     hub_cache: Path
     """The Hugging Face cache."""
     own_folder: Path
-    """Our folder, for files that belong to no repository."""
+    """This program's folder, for files that belong to no repository."""
     resources: Callable[[], fit.Resources]
-    """The memory to choose a quantisation for, where none is named."""
+    """The resources for which a quantisation is chosen if none is named."""
 
     def plan(self, text: str, *, source: str = "", revision: str = "", folder: Path | None = None) -> DownloadPlan:
-        """Return the download of a reference, of the URL of one file, or of a file's name in the folder `source`.
+        """Plan the download of a model reference, of the URL of one file, or of a file in the folder `source`.
 
-        Raises WrongUse or NotFound for what can't be downloaded.
+        Raises WrongUse or NotFound if it can't be downloaded.
         """
         source = source or self.settings.source
         if text.startswith(("http://", "https://")) and not is_hub_address(text):
@@ -169,8 +169,8 @@ class DownloadPlanner:
     def _plan_url(self, url: str, folder: Path | None) -> DownloadPlan:
         if not is_file_url(url):
             raise WrongUse(
-                _("{address} is not the address of a model file.").format(address=clean_line(url)),
-                _("Its path has to end in .gguf; for a mirror of a hub, give a model and --from ADDRESS."),
+                _("{address} is not the URL of a model file.").format(address=clean_line(url)),
+                _("Its path must end in .gguf. For a mirror of a hub, give a model and --from URL."),
             )
         own = FolderDestination(self.own_folder / _folder_name(url))
         return DownloadPlan(
@@ -191,14 +191,16 @@ class DownloadPlanner:
                 return selection, self.catalogue.by_repo(repo)
             case FileReference(path):
                 if not is_missing(path):
-                    raise WrongUse(_("{path} is on this machine already.").format(path=path), _("Use it as it is."))
+                    raise WrongUse(
+                        _("{path} is already on this machine.").format(path=path), _("Use it without downloading it.")
+                    )
                 raise NotFound(_("There is no file {path}.").format(path=path), _("Name a model, not a path."))
             case GuideReference():
                 raise WrongUse(_("The guide comes with the program."), _("Use it: qwenchat --model guide"))
         raise unknown(reference, self.catalogue)
 
     def _fitting(self, model: CatalogueModel) -> Quantisation:
-        """Return the quantisation to take where none is named; the smallest where none fits."""
+        """Return the quantisation to download if none is named; the smallest if none fits."""
         offered = [PublishedModel(model, quant) for quant in model.offered]
         return (fit.choose(offered, self.resources()) or offered[0]).quant
 
@@ -214,12 +216,12 @@ class DownloadPlanner:
         return CacheDestination(self.hub_cache, repo, source.name if source else "hf")
 
     def _folder(self, folder: Path) -> FolderDestination:
-        """Return a folder of the user's, where downloaded files lie among others."""
+        """Return one of the user's folders as the destination, in which there may be other files."""
         return FolderDestination(expand_home(folder), DownloadRecords(self.own_folder))
 
 
 def _folder_name(url: str) -> str:
-    """Return a name for the folder that a file lies in on its server, which has one file of each name."""
+    """Return a folder name for the folder of a URL, in which file names are unique."""
     _scheme, host, port = origin(url)
     where = f"{host}:{port}{urlsplit(url).path.rpartition('/')[0]}"
     return f"{safe_name(host)}-{hashlib.sha256(where.encode()).hexdigest()[:8]}"

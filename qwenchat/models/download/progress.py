@@ -1,6 +1,6 @@
-"""What a download reports while it runs: values that a bar, a log line or JSON is made of, and their words.
+"""The events that a download reports while it runs, for progress bars, log lines and JSON, and their texts.
 
-`kind` names an event in JSON, and so do the names of its fields: both are a contract with scripts.
+An event's `kind` and field names appear in JSON; they are a contract with scripts.
 """
 
 import time
@@ -17,35 +17,35 @@ from qwenchat.text.safe import human_size
 
 @dataclass(frozen=True, slots=True)
 class PartProgress:
-    """One file of a download: a model in one file has one part."""
+    """The progress of one file of a download; a model in one file has one part."""
 
     name: str
     done: int
     """Bytes on disk."""
     size: int | None
-    """Bytes; None while it is not known."""
+    """Bytes; None while unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class DownloadProgress:
-    """The whole download, a few times a second."""
+    """The progress of the whole download, reported a few times per second."""
 
     kind: ClassVar[str] = "progress"
     parts: tuple[PartProgress, ...]
     done: int
     """Bytes on disk, of all parts."""
     total: int | None
-    """Bytes; None while it is not known."""
+    """Bytes; None while unknown."""
     _: KW_ONLY
     bytes_per_second: float
-    """Over the last seconds."""
+    """The average of the last seconds."""
     seconds_left: float | None
     """None while it can't be estimated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retrying:
-    """An attempt failed and another follows in `wait_s` seconds."""
+    """An attempt failed; the next one follows in `wait_s` seconds."""
 
     kind: ClassVar[str] = "retrying"
     name: str
@@ -55,7 +55,7 @@ class Retrying:
 
 @dataclass(frozen=True, slots=True)
 class WaitingForOther:
-    """Another program is downloading this file; its progress is what is reported."""
+    """Another program is downloading this file, and its progress is reported."""
 
     kind: ClassVar[str] = "following"
     name: str
@@ -63,7 +63,7 @@ class WaitingForOther:
 
 @dataclass(frozen=True, slots=True)
 class StartedOver:
-    """The part file that an earlier run left was of no use."""
+    """The part file of an earlier run was useless, and the download starts over."""
 
     kind: ClassVar[str] = "started_over"
     name: str
@@ -71,18 +71,18 @@ class StartedOver:
 
 @dataclass(frozen=True, slots=True)
 class PartFileOpened:
-    """The bytes of a file go to this part file from now on; `part.delete_unfinished` deletes it."""
+    """A file is now downloaded to this part file, which `part.delete_unfinished` deletes."""
 
     kind: ClassVar[str] = "arriving"
     name: str
     path: Path
     paths: PartFilePaths
-    """The part file with its lock; not part of the JSON."""
+    """The part file and its lock; not in the JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checking:
-    """All bytes are here and the sha256 is being computed."""
+    """All bytes were received, and the sha256 is being computed."""
 
     kind: ClassVar[str] = "checking"
     name: str
@@ -90,7 +90,7 @@ class Checking:
 
 @dataclass(frozen=True, slots=True)
 class FileCompleted:
-    """A file has its name now. `verified`: its sha256 was known beforehand and is right."""
+    """A file is complete under its final name. `verified`: its sha256 was known in advance and is right."""
 
     kind: ClassVar[str] = "completed"
     name: str
@@ -100,7 +100,7 @@ class FileCompleted:
 
 @dataclass(frozen=True, slots=True)
 class CopyFound:
-    """Another program has this very file; it is used where it lies and nothing is downloaded."""
+    """The same file is already on this machine; it is used from there and nothing is downloaded."""
 
     kind: ClassVar[str] = "at_hand"
     name: str
@@ -122,14 +122,14 @@ Report = Callable[[PullEvent], None]
 
 
 class SpeedMeter:
-    """Measures speed over a sliding window, from totals that are seen now and then."""
+    """Measures speed over a sliding window from occasional totals."""
 
     def __init__(self, window_s: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._window_s, self._clock = window_s, clock
         self._seen: deque[tuple[float, int]] = deque()
 
     def speed(self, done: int) -> float:
-        """Note that `done` bytes are here now and return bytes a second; when `done` falls, measuring starts over."""
+        """Record the total of `done` bytes and return bytes per second. If `done` decreases, measuring starts over."""
         now = self._clock()
         if self._seen and done < self._seen[-1][1]:
             self._seen.clear()
@@ -148,7 +148,7 @@ def human_time(seconds: float) -> str:
 
 
 def event_text(event: PullEvent) -> str:
-    """Return what the user should know of an event besides bytes; empty for nothing."""
+    """Return the text of an event that is not mere progress; empty if there is nothing to report."""
     match event:
         case Retrying(_name, reason, wait_s):
             return _("{reason} Trying again in {seconds:.0f} s.").format(reason=reason, seconds=wait_s)
@@ -157,14 +157,14 @@ def event_text(event: PullEvent) -> str:
         case StartedOver(name):
             return _("The download of {name} has to start over.").format(name=name)
         case CopyFound(name, path):
-            return _("{name} is on this machine already: {path}").format(name=name, path=path)
+            return _("{name} is already on this machine: {path}").format(name=name, path=path)
         case FileCompleted(name, _path, False):
-            return _("{name} was downloaded. The source gives no sha256 to verify it with.").format(name=name)
+            return _("{name} was downloaded, but the source gives no sha256 to verify it.").format(name=name)
     return ""
 
 
 def bytes_text(progress: DownloadProgress) -> str:
-    """Return how many bytes are here, and of how many."""
+    """Return the downloaded bytes and the total as text."""
     done = human_size(progress.done)
     if progress.total is None:
         return done
@@ -172,7 +172,7 @@ def bytes_text(progress: DownloadProgress) -> str:
 
 
 def progress_text(progress: DownloadProgress) -> str:
-    """Return bytes, speed and time left in a few words."""
+    """Return bytes, speed and time left as a short text."""
     speed = _("{speed}/s").format(speed=human_size(progress.bytes_per_second))
     left = _("{time} left").format(time=human_time(progress.seconds_left)) if progress.seconds_left else ""
     return "  ".join(text for text in (bytes_text(progress), speed, left) if text)

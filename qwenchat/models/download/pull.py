@@ -1,8 +1,8 @@
-"""Pulls a whole model: lists and selects its files, checks disk space, then downloads, verifies and names each file.
+"""Downloads a model: lists and selects its files, checks disk space, then downloads, verifies and renames each file.
 
-The one entry for command line and screen. `pull` blocks and is run in a thread; stopping it leaves the part files,
-and calling it again resumes them, so that pause and resume need nothing else. Each file is downloaded under its lock,
-by one program at a time, and gets its name only after its sha256 was checked. How bytes arrive is `transfer`'s.
+`pull` is the only entry point for command line and screen. It blocks, so it is run in a thread. Stopping it preserves
+the part files, and calling it again resumes them; pausing needs nothing else. Each file is downloaded under its lock,
+by one program at a time, and renamed to its final name only after its sha256 was checked. `transfer` receives bytes.
 """
 
 import queue
@@ -57,14 +57,14 @@ _LOCK_POLL_S = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullOptions:
-    """How to download, where the defaults do not fit."""
+    """Options of a download, mostly for tests."""
 
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
     timeouts: Timeouts = field(default_factory=Timeouts)
     files_at_once: int = 3
-    """Parts of a split model that are downloaded side by side."""
+    """Parts of a split model that are downloaded in parallel."""
     report_every_s: float = 0.25
-    """Between two reports of progress."""
+    """Seconds between two progress reports."""
     free_bytes: Callable[[Path], int] = free_bytes
     boot_time: Callable[[], float] = psutil.boot_time
     """When this machine started (Unix time)."""
@@ -78,10 +78,10 @@ def pull(
     library: Library | None = None,
     options: PullOptions | None = None,
 ) -> Path:
-    """Download a model and return the path of its file, the first of several.
+    """Download a model and return the path of its file, or of its first part.
 
-    A file that `library` has already is used where it lies, unless the plan wants it elsewhere. `report` is called
-    from several threads, one at a time. Raises NotFound, NetworkError, FileError, and Interrupted after `stop` was set.
+    A copy that `library` finds is used from where it is, if the plan allows it. `report` is called from several
+    threads, one at a time. Raises NotFound, NetworkError, FileError, and Interrupted after `stop` was set.
     """
     if plan.source is None:
         return _local_file(plan, library)
@@ -89,7 +89,7 @@ def pull(
 
 
 def _local_file(plan: DownloadPlan, library: Library | None) -> Path:
-    """Return the model's file on this machine while no connection may be opened. Raises NetworkError."""
+    """Return the model's file on this machine, because no connection may be opened. Raises NetworkError."""
     path = library.find(plan.reference) if library and plan.reference else None
     if path is None:
         raise offline(str(plan.reference or plan.selection.repo))
@@ -97,7 +97,7 @@ def _local_file(plan: DownloadPlan, library: Library | None) -> Path:
 
 
 def existing_copy(library: Library, file: RemoteFile, report: Report, stop: threading.Event) -> Path | None:
-    """Return where the same file lies on this machine already, whichever program downloaded it.
+    """Return the path of an identical file on this machine, whichever program downloaded it; None if there is none.
 
     Raises Interrupted when stopped.
     """
@@ -120,7 +120,7 @@ def _sha256_unless_stopped(path: Path, stop: threading.Event) -> str:
 
 
 class _ModelPull:
-    """The download of one model: its files side by side in threads, and their progress added up."""
+    """The download of one model: its files are downloaded in parallel threads, and their progress is added up."""
 
     def __init__(
         self,
@@ -135,7 +135,7 @@ class _ModelPull:
         self._plan, self._source, self._library, self._options = plan, source, library, options
         self._stop = stop
         self._halt = threading.Event()
-        """Ends the threads: set when the download is stopped, and when one of its files failed."""
+        """Ends the threads: set when the download is stopped or when one of its files fails."""
         self._meter = SpeedMeter()
         self._report_lock = threading.Lock()
         self._listener = report
@@ -187,7 +187,7 @@ class _ModelPull:
         if needed and lacking:
             raise FileError(
                 _(
-                    "The download needs {needed} and should leave {spare} free, but the disk of {folder} has {free}."
+                    "The download needs {needed} and must leave {spare} free, but the disk of {folder} has {free} free."
                 ).format(
                     needed=human_size(needed), spare=human_size(DISK_RESERVE), folder=folder, free=human_size(free)
                 ),
@@ -195,7 +195,7 @@ class _ModelPull:
             )
 
     def _pull_all(self, pulls: "list[_FilePull]") -> Path:
-        """Pull the files in threads, a few at once, and report until all have ended."""
+        """Download the files in a few threads, and report progress until all have ended."""
         waiting: queue.SimpleQueue[_FilePull] = queue.SimpleQueue()
         for pull in pulls:
             waiting.put(pull)
@@ -220,7 +220,7 @@ class _ModelPull:
         return self._paths[pulls[0].file.name]
 
     def _thread(self, waiting: "queue.SimpleQueue[_FilePull]") -> threading.Thread:
-        context = copy_context()  # it holds the language
+        context = copy_context()  # contains the language
         return threading.Thread(target=context.run, args=(self._pull_waiting, waiting), name="download", daemon=True)
 
     def _pull_waiting(self, waiting: "queue.SimpleQueue[_FilePull]") -> None:
@@ -241,7 +241,7 @@ class _ModelPull:
         self._halt.set()
 
     def _end(self, threads: list[threading.Thread], pulls: "list[_FilePull]") -> None:
-        """Stop what still runs. A thread that a server or a name lookup holds ends by itself; it writes no more."""
+        """Stop all threads. A thread that still waits for a server or a name lookup ends later and writes nothing."""
         self._halt.set()
         for pull in pulls:
             pull.abort()
@@ -258,7 +258,7 @@ class _ModelPull:
         self._report(DownloadProgress(parts, done, total, bytes_per_second=speed, seconds_left=left))
 
     def _report(self, event: PullEvent) -> None:
-        """Call the listener; when it fails, as with a closed pipe, the download ends, whichever thread called it."""
+        """Call the listener. If it fails, for instance because of a closed pipe, the whole download ends."""
         with self._report_lock:
             try:
                 self._listener(event)
@@ -267,10 +267,10 @@ class _ModelPull:
 
 
 class _CommonCommit:
-    """The commit that all files of one download are published under: the first that any of them saw.
+    """The commit under which all files of one download are published: the first one that any of them reports.
 
-    A repository can get new commits during a download; the parts of a split model have to lie side by side all the
-    same. A size or sha256 that changes with a commit ends the download (`transfer`).
+    A repository can get new commits during a download, but the parts of a split model must be in the same folder. If a
+    commit changes a size or a sha256, the download fails (`transfer`).
     """
 
     def __init__(self) -> None:
@@ -278,7 +278,7 @@ class _CommonCommit:
         self._commit: str | None = None
 
     def agree(self, commit: str) -> str:
-        """Return the common commit, which is `commit` where none was seen yet."""
+        """Return the common commit, which becomes `commit` if there is none yet."""
         with self._lock:
             if self._commit is None:
                 self._commit = commit
@@ -287,7 +287,7 @@ class _CommonCommit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shared:
-    """What all files of one download share."""
+    """Values that all files of one download share."""
 
     plan: DownloadPlan
     source: Source
@@ -310,16 +310,16 @@ class _FilePull:
 
     @property
     def done(self) -> int:
-        """Bytes on disk. May be read from any thread."""
+        """Bytes on disk; safe to read from any thread."""
         return part_file.size if (part_file := self._part_file) else self._size_on_disk
 
     @property
     def size(self) -> int | None:
-        """Bytes of the whole file, None while that is not known. May be read from any thread."""
+        """Bytes of the complete file, None while unknown; safe to read from any thread."""
         return transfer.size if (transfer := self._transfer) else self.file.size
 
     def missing(self) -> int:
-        """Return the bytes that the disk still has to take, as far as they are known. Raises FileError."""
+        """Return the bytes that still have to be downloaded, as far as known. Raises FileError."""
         with self._disk_errors():
             if self._destination.stored(self.file):
                 self._size_on_disk = self.file.size or 0
@@ -330,7 +330,7 @@ class _FilePull:
     def run(self) -> Path:
         """Download the file and return its path.
 
-        Raises SourceError, Interrupted when stopped, FileError when the disk refuses.
+        Raises SourceError, Interrupted when stopped, and FileError if the file can't be written.
         """
         with self._disk_errors():
             if self._is_complete():
@@ -342,7 +342,7 @@ class _FilePull:
                 return self._download(paths)
 
     def abort(self) -> None:
-        """Wake up a thread that waits for bytes; set the stop event before. May be called from any thread."""
+        """Wake up the thread if it waits for bytes; set the stop event first. May be called from any thread."""
         if transfer := self._transfer:
             transfer.abort()
 
@@ -355,7 +355,7 @@ class _FilePull:
         return self._shared.source.locate(selection.repo, selection.revision, self.file.name)
 
     def _is_complete(self) -> bool:
-        """Return whether the right file has its name already. Raises FileError for another file of that name."""
+        """Return whether the right file already exists under its name. Raises FileError for a different file."""
         stored = self._destination.stored(self.file)
         if stored is None:
             return False
@@ -364,7 +364,7 @@ class _FilePull:
             return is_right_size
         if not is_right_size or self.file.sha256 not in (None, self._hashed(stored)):
             raise FileError(
-                _("{file} exists already and is not the file to download.").format(file=stored),
+                _("{file} already exists and is a different file.").format(file=stored),
                 _("Move it away, or choose another folder with --to."),
             )
         return True
@@ -374,7 +374,7 @@ class _FilePull:
         return _sha256_unless_stopped(file, self._shared.stop)
 
     def _waiting_for(self, paths: PartFilePaths) -> Callable[[], None]:
-        """Return what to call while another program holds the lock: it reports what that program gets done."""
+        """Return the function to call while another program holds the lock; it reports that program's progress."""
         is_reported = False
 
         def wait() -> None:
@@ -391,7 +391,7 @@ class _FilePull:
     def _download(self, paths: PartFilePaths) -> Path:
         part_file, report = paths.part_file, self._shared.report
         if wrong_size := self._destination.stored(self.file):
-            wrong_size.replace(part_file)  # what is there of it may be resumed
+            wrong_size.replace(part_file)  # it may be incomplete: then it is resumed
         truncate_unsynced_tail(part_file, self._shared.options.boot_time())
         report(PartFileOpened(self.file.name, part_file, paths))
         while True:
@@ -404,7 +404,7 @@ class _FilePull:
             delete(part_file)
             if not transfer.resumed:
                 raise SourceError(SourceFault.WRONG_HASH, self._shared.source.name)
-            report(StartedOver(self.file.name))  # what an earlier run left may have been the wrong half
+            report(StartedOver(self.file.name))  # the bytes of the earlier run may have been wrong
 
     def _new_transfer(self) -> Transfer:
         shared, options = self._shared, self._shared.options
@@ -436,7 +436,7 @@ class _FilePull:
 
     @contextmanager
     def _disk_errors(self) -> Iterator[None]:
-        """Raise FileError for what the disk refuses."""
+        """Turn each OSError into a FileError that explains it."""
         try:
             yield
         except OSError as error:

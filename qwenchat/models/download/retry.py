@@ -1,8 +1,8 @@
-"""Whether a download tries again after a fault, how long it waits, and what the user reads when it gives up.
+"""Decides whether a download is retried after a fault and how long it waits, and explains the fault to the user.
 
-The only place that decides about retries: listing files, locating a file and receiving its bytes all count their
-failures in `Attempts`, which follows one `RetryPolicy`. `SourceError` travels inside `models`; `explain` turns it into
-the error that the user meets. Neither ever holds a URL, a header or a token: at most the name of a host.
+This is the only module that decides about retries: listing files, locating a file and receiving its bytes all count
+failures in `Attempts`, which follows one `RetryPolicy`. `SourceError` is used inside `models`; `explain` turns it into
+the error that the user sees. Neither ever contains a URL, a header or a token, at most the name of a host.
 """
 
 import errno
@@ -22,20 +22,20 @@ from qwenchat.text.safe import human_size
 
 
 class SourceFault(Enum):
-    """What went wrong."""
+    """The kinds of faults."""
 
     REPO = auto()
     REVISION = auto()
     FILE = auto()
     GATED = auto()
-    """The repository asks for a login or for its terms to be accepted, and no token was sent."""
+    """The repository requires a login or the acceptance of its terms, and no token was sent."""
     GATED_FOR_TOKEN = auto()
-    """As above, though a token was sent."""
+    """The same, although a token was sent."""
     UNAUTHORISED = auto()
     FORBIDDEN = auto()
     """The source itself refuses to list or to locate the file."""
     URL_EXPIRED = auto()
-    """The server of the bytes answers 403: mostly a signed URL that is too old."""
+    """The server that has the bytes answers 403, usually because a signed URL has expired."""
     NOT_FOUND = auto()
     RANGE = auto()
     BUSY = auto()
@@ -77,7 +77,7 @@ _TEMPORARY = frozenset(
         SourceFault.LENGTH,
     }
 )
-"""Faults after which another attempt makes sense."""
+"""Faults that another attempt may overcome."""
 
 _NOT_FOUND = frozenset({SourceFault.REPO, SourceFault.REVISION, SourceFault.FILE})
 _STATUSES = {
@@ -101,11 +101,11 @@ _EXCEPTIONS: tuple[tuple[type[BaseException], SourceFault], ...] = (
     (ConnectionError, SourceFault.DROPPED),
     (http.client.HTTPException, SourceFault.DROPPED),
 )
-"""The first class that fits decides."""
+"""The first matching class decides."""
 
 
 class SourceError(Exception):
-    """A fault with what is known of it. `retry_after` is in seconds, as the server asked; `status` is HTTP's."""
+    """A fault with its details. `retry_after` is the wait in seconds that the server asks for; `status` is HTTP's."""
 
     def __init__(
         self, fault: SourceFault, host: str = "", *, status: int = 0, retry_after: float | None = None, detail: str = ""
@@ -119,13 +119,13 @@ class SourceError(Exception):
 
     @classmethod
     def from_status(cls, status: int, host: str, retry_after: float | None = None) -> "SourceError":
-        """Return the error that an HTTP status stands for."""
+        """Return the error for an HTTP status."""
         fault = _STATUSES.get(status, SourceFault.SERVER if status >= 500 else SourceFault.STATUS)
         return cls(fault, host, status=status, retry_after=retry_after)
 
     @classmethod
     def from_exception(cls, error: BaseException, host: str, *, through_proxy: bool = False) -> "SourceError":
-        """Return the error behind an exception of the standard library or of an HTTP library that wraps one."""
+        """Return the error for an exception of the standard library, or of an HTTP library that wraps one."""
         chain = _chain(error)
         by_proxy = any("tunnel" in str(link).lower() or "Proxy" in type(link).__name__ for link in chain)
         known = (fault for kind, fault in _EXCEPTIONS if any(isinstance(link, kind) for link in chain))
@@ -146,21 +146,21 @@ def _chain(error: BaseException | None) -> list[BaseException]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often to try again after a fault, and how long to wait in between. Times are in seconds."""
+    """How often a download is retried after a fault, and how long it waits in between. Times are in seconds."""
 
     first_wait_s: float = 0.5
     longest_wait_s: float = 60.0
     longest_retry_after_s: float = 900.0
-    """When a server asks for a longer wait than this, the download gives up."""
+    """The download fails if a server asks for a longer wait than this."""
     attempts_before_data: int = 4
-    """Attempts in a row without progress, before any byte has come."""
+    """Consecutive attempts without progress before any byte was received."""
     attempts_after_data: int = 12
-    """The same, once bytes have come: a connection that worked will come back."""
+    """The same after bytes were received: a connection that worked is likely to come back."""
     attempts_with_expired_urls: int = 3
-    """A signed URL that expired is replaced at the next attempt; more refusals in a row are no accident."""
+    """The next attempt replaces an expired signed URL, so several refusals in a row have another cause."""
 
     def allows(self, error: SourceError, failures: int, *, has_data: bool) -> bool:
-        """Return whether another attempt follows the given number of failures in a row."""
+        """Return whether another attempt is made after this number of consecutive failures."""
         if error.fault not in _TEMPORARY or (error.retry_after or 0) > self.longest_retry_after_s:
             return False
         if error.fault is SourceFault.URL_EXPIRED:
@@ -168,7 +168,7 @@ class RetryPolicy:
         return failures < (self.attempts_after_data if has_data else self.attempts_before_data)
 
     def wait_s(self, error: SourceError, failures: int) -> float:
-        """Return the seconds before the next attempt: what the server asks for, else doubling, with jitter."""
+        """Return the seconds before the next attempt: what the server asks for, otherwise doubling with jitter."""
         if error.retry_after is not None:
             return error.retry_after
         wait_s = min(self.longest_wait_s, self.first_wait_s * 2.0 ** (failures - 1))
@@ -186,8 +186,8 @@ class Attempts:
     def wait_after(self, error: SourceError, *, progressed: bool = False) -> None:
         """Report a failed attempt and wait until the next one is due.
 
-        `progressed` says that the attempt brought bytes: then it counts as the first failure again. Raises `error`
-        when the policy allows no more attempts, Interrupted when the download is stopped.
+        If the attempt `progressed`, that is, received bytes, it counts as the first failure again. Raises `error` when
+        the policy allows no more attempts, Interrupted when the download is stopped.
         """
         self._failures = 1 if progressed else self._failures + 1
         self._has_data = self._has_data or progressed
@@ -202,7 +202,7 @@ class Attempts:
 
 
 def explain(error: SourceError, subject: str) -> QwenchatError:
-    """Return the error that the user meets; `subject` is the repository or file that it is about."""
+    """Return the error that the user sees; `subject` is the repository or file that it concerns."""
     message, hint = _words(error.fault)
     fields = {"subject": subject, "host": error.host or subject, "status": error.status, "detail": error.detail}
     kind: type[QwenchatError] = NotFound if error.fault in _NOT_FOUND else NetworkError
@@ -210,7 +210,7 @@ def explain(error: SourceError, subject: str) -> QwenchatError:
 
 
 def explain_disk_error(error: OSError, name: str, folder: Path, missing: int) -> FileError:
-    """Return the error for a disk that refuses a file; `missing` is in bytes, 0 where it is not known."""
+    """Return the error for a file that can't be written; `missing` is in bytes, 0 if unknown."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return FileError(
             _("The disk is full: {missing} of {name} are still missing.").format(
@@ -221,7 +221,7 @@ def explain_disk_error(error: OSError, name: str, folder: Path, missing: int) ->
     if error.errno == errno.EFBIG:
         return FileError(
             _("The disk of {folder} can't hold a file as large as {name}.").format(folder=folder, name=name),
-            _("FAT32 ends at 4 GB: choose another disk with --to, or format it as exFAT."),
+            _("FAT32 is limited to 4 GB per file: choose another disk with --to, or format it as exFAT."),
         )
     return FileError(
         _("{name} can't be written below {folder}: {reason}.").format(
@@ -232,12 +232,12 @@ def explain_disk_error(error: OSError, name: str, folder: Path, missing: int) ->
 
 
 def offline(subject: str) -> QwenchatError:
-    """Return the error for something that is not on this machine while no connection may be opened."""
+    """Return the error for a model that is not on this machine while no connection may be opened."""
     return explain(SourceError(SourceFault.OFFLINE), subject)
 
 
 def interrupted() -> Interrupted:
-    """Return the error that ends a download which was stopped."""
+    """Return the error with which a stopped download ends."""
     return Interrupted(
         _("The download was stopped; what was downloaded so far is saved."),
         _("Run the same command again to resume it."),
@@ -264,15 +264,15 @@ def _words(fault: SourceFault) -> tuple[str, str]:
         ),
         SourceFault.FILE: (
             _("There is no file {subject} on {host}."),
-            _("`qwenchat models catalog` lists the models; for another repository, see its page."),
+            _("`qwenchat models catalog` lists the models; for other repositories, see their pages."),
         ),
         SourceFault.GATED: (
-            _("{subject} is open only to users who are logged in and accepted its terms."),
+            _("{subject} is available only to users who have logged in and accepted its terms."),
             _("Accept them on its page at {host}, then log in with `hf auth login`."),
         ),
         SourceFault.GATED_FOR_TOKEN: (
-            _("{subject} is not open to the account that this machine is logged in with."),
-            _("Accept its terms on its page at {host} with that account, or log in with another."),
+            _("{subject} is not available to the account with which this machine is logged in."),
+            _("Accept its terms on its page at {host} with that account, or log in with another one."),
         ),
         SourceFault.UNAUTHORISED: (
             _("{host} does not accept the login (401)."),
@@ -290,7 +290,7 @@ def _words(fault: SourceFault) -> tuple[str, str]:
             _("Wait a few minutes, then run the same command again; logging in raises the limit."),
         ),
         SourceFault.SERVER: (_("{host} has an internal error ({status})."), try_later),
-        SourceFault.STATUS: (_("{host} sent an unexpected answer ({status})."), other),
+        SourceFault.STATUS: (_("{host} sent an unexpected response ({status})."), other),
         SourceFault.NAME: (
             _("The name {host} can't be resolved."),
             _("Check the connection and the name, or choose another source with --from."),
@@ -304,46 +304,46 @@ def _words(fault: SourceFault) -> tuple[str, str]:
             _("Check the connection, then run the same command again."),
         ),
         SourceFault.PROXY: (
-            _("The proxy on the way to {host} refuses or can't be reached."),
+            _("The proxy for {host} refuses the connection or can't be reached."),
             _("Check HTTPS_PROXY and its password; NO_PROXY names hosts to reach without it."),
         ),
         SourceFault.TLS: (
-            _("{host} can't prove who it is: {detail}."),
-            _("Check the clock; behind a company's proxy, set SSL_CERT_FILE to its certificates."),
+            _("The identity of {host} can't be verified: {detail}."),
+            _("Check the clock. Behind a company's proxy, set SSL_CERT_FILE to its certificates."),
         ),
-        SourceFault.SILENT: (_("{host} stopped answering."), try_later),
+        SourceFault.SILENT: (_("{host} stopped responding."), try_later),
         SourceFault.DROPPED: (_("The connection to {host} broke too many times."), try_later),
-        SourceFault.LENGTH: (_("{host} sends {subject} with another length than it declares."), other),
+        SourceFault.LENGTH: (_("{host} sends {subject} with a different length than it declares."), other),
         SourceFault.LONG: (_("{host} sends more of {subject} than it declares."), other),
         SourceFault.ENCODED: (
-            _("{host} sends {subject} compressed, although it was not asked to."),
-            _("Something on the way to the server changes it. Choose another source with --from."),
+            _("{host} sends {subject} compressed without being asked to."),
+            _("A proxy may be changing the file. Choose another source with --from."),
         ),
         SourceFault.NOT_A_MODEL: (
-            _("{host} sends something that is not a model file in place of {subject}."),
+            _("{host} sends something that is not a model file instead of {subject}."),
             _("It may be a login page of this network: open a page in a browser, then run the same command again."),
         ),
         SourceFault.WRONG_HASH: (
-            _("{subject} from {host} has the wrong sha256: it is damaged or not what it should be."),
+            _("{subject} from {host} has the wrong sha256: it is damaged or a different file."),
             _("It was deleted. Run the same command again, or choose another source with --from."),
         ),
         SourceFault.BAD_HASH: (_("{host} gives an invalid sha256 for {subject}."), other),
         SourceFault.CHANGED: (
             _("{subject} was replaced on {host} while it was being downloaded."),
-            _("Run the same command again to get the new one."),
+            _("Run the same command again to download the new one."),
         ),
         SourceFault.REDIRECTS: (_("{host} redirects in circles or to an invalid address."), other),
-        SourceFault.LISTING: (_("{host} does not answer like a hub."), _("Check the address of the source.")),
+        SourceFault.LISTING: (_("{host} does not respond like a hub."), _("Check the URL of the source.")),
         SourceFault.UNSAFE_NAME: (
-            _("{host} gives a file a name that leads out of its folder or that a disk can't take: {subject}"),
+            _("{host} has a file whose name leads out of its folder or is invalid on a disk: {subject}"),
             _("It was not downloaded. Choose another repository."),
         ),
         SourceFault.OFFLINE: (
-            _("{subject} is not on this machine, and this program is offline."),
-            _("Unset HF_HUB_OFFLINE and hub.offline, or take it from a folder with --from file:DIR."),
+            _("{subject} is not on this machine, and qwenchat is set to stay offline."),
+            _("Unset HF_HUB_OFFLINE and hub.offline, or use a folder with --from file:FOLDER."),
         ),
         SourceFault.SOURCE_READ: (
             _("{subject} can't be read: {detail}."),
-            _("Check that the drive is still there, then run the same command again."),
+            _("Check that the drive is still connected, then run the same command again."),
         ),
     }[fault]

@@ -1,7 +1,7 @@
-"""Receives the bytes of one file from a source into its part file, and resumes after every break until all are there.
+"""Receives the bytes of one file from a source into its part file, resuming after interruptions until it is complete.
 
-`retry` decides whether a break is followed by another attempt. Names, locks and the check of the sha256 are `pull`'s.
-A part file only ever grows by bytes that belong at its end; whatever else a server sends leaves it as it was.
+`retry` decides whether another attempt follows a failure. `pull` handles names and locks, and checks the sha256. Only
+bytes that belong at the end of a part file are appended to it; anything else that a server sends does not change it.
 """
 
 import threading
@@ -34,23 +34,23 @@ class Transfer:
         stop: threading.Event,
     ) -> None:
         self.size = file.size
-        """Bytes, as the source says; where it does not, as the first response does."""
+        """Bytes according to the source, or according to the first response if the source does not say."""
         self.resumed = 0
-        """Bytes in the part file that an earlier run left."""
+        """Bytes of an earlier run in the part file."""
         self.commit = ""
-        """The full id of the revision, where the source says it."""
+        """The full id of the revision, if the source gives it."""
         self._file, self._locate = file, locate
         self._retry_policy, self._timeouts, self._report, self._stop = retry_policy, timeouts, report, stop
         self._body: http.Body | FileBody | None = None
         self._validator = ""
-        """Of the bytes in the part file, for `If-Range`; used only where no sha256 will prove the result."""
+        """The `If-Range` value for the bytes in the part file; used only if there is no sha256 to verify the result."""
         self._from_start = False
-        """The server does not send the rest: ask for all of it."""
+        """Whether to request the complete file, because the server does not send the rest."""
 
     def run(self, part_file: PartFile) -> str:
-        """Complete the part file and return its sha256. What has arrived stays in it, whatever happens.
+        """Complete the part file and return its sha256. Received bytes stay in it if this fails.
 
-        Raises SourceError, Interrupted when stopped, and OSError as the disk does.
+        Raises SourceError, OSError, and Interrupted when stopped.
         """
         self._validator = "" if self._file.sha256 else part_file.validator()
         too_long = self.size is not None and part_file.size > self.size
@@ -63,7 +63,7 @@ class Transfer:
         return part_file.sha256(self._raise_if_stopped)
 
     def abort(self) -> None:
-        """Wake up a thread that waits for bytes; set the stop event before."""
+        """Wake up the thread if it waits for bytes; set the stop event first."""
         if body := self._body:
             body.abort()
 
@@ -91,8 +91,8 @@ class Transfer:
                 self._from_start = error.fault is SourceFault.RANGE
 
     def _attempt(self, part_file: PartFile) -> None:
-        """Append what one request gives. Raises SourceError unless that completes the file."""
-        location = self._located()
+        """Append the bytes of one request. Raises SourceError unless they complete the file."""
+        location = self._checked_location()
         body = self._open(location, part_file.size if self._is_resumable and not self._from_start else 0)
         try:
             self._body = body
@@ -102,7 +102,7 @@ class Transfer:
             self._body = None
             body.close()
 
-    def _located(self) -> Location:
+    def _checked_location(self) -> Location:
         location = self._locate()
         self.commit = location.commit or self.commit
         for expected, actual in ((self._file.sha256, location.sha256), (self._file.size, location.size)):
@@ -132,7 +132,7 @@ class Transfer:
         if self.size is None:
             self.size = body.total
         while chunk:
-            self._raise_if_stopped()  # what an aborted connection gives is void
+            self._raise_if_stopped()  # bytes from an aborted connection are invalid
             if self.size is not None and part_file.size + len(chunk) > self.size:
                 raise SourceError(SourceFault.LONG, body.host)
             part_file.append(chunk)
@@ -143,7 +143,7 @@ class Transfer:
         self.size = part_file.size
 
     def _first_chunk(self, body: http.Body | FileBody, part_file: PartFile) -> bytes:
-        """Return the beginning of a whole file. The part file is cleared only for bytes that can be the right file."""
+        """Return the first bytes of a complete file. The part file is cleared only if they can be the right file."""
         chunk = body.read(_CHUNK)
         while len(chunk) < len(_MAGIC) and (more := body.read(_CHUNK)):
             chunk += more

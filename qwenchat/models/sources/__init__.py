@@ -1,1 +1,1 @@
-"""Where model files come from: hubs, their mirrors, URLs and folders."""
+"""Sources of model files: hubs, their mirrors, URLs and folders."""

@@ -1,6 +1,6 @@
-"""A source that is a folder or USB stick, with or without the manifest that `models export` writes beside the files.
+"""A folder or USB stick as a source, with or without the manifest that `models export` writes beside the files.
 
-The manifest, `bundle.json`, names each file with its size and sha256: `{"files": [{"name", "size", "sha256"}]}`.
+The manifest `bundle.json` lists each file with its size and sha256: `{"files": [{"name", "size", "sha256"}]}`.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ class ManifestFile(msgspec.Struct, frozen=True):
     """Bytes."""
     sha256: str | None
     model: str = ""
-    """The reference of the model that it belongs to."""
+    """The reference of the file's model."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -97,7 +97,7 @@ class FileBody:
             raise SourceError(SourceFault.SOURCE_READ, self.host, detail=error.strerror or "") from error
 
     def abort(self) -> None:
-        """Do nothing: a disk answers soon."""
+        """Do nothing: reads from a disk end soon."""
 
     def close(self) -> None:
         """Close the file."""

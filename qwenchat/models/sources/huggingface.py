@@ -1,7 +1,7 @@
-"""The Hugging Face hub and every mirror with the same API, through huggingface_hub, which moves no bytes here.
+"""The Hugging Face hub and every mirror with the same API, through huggingface_hub, which downloads no files here.
 
-The stored token belongs to https://huggingface.co. Every other endpoint gets `token=False`: with `None`
-huggingface_hub would send it the stored token.
+The stored token belongs to https://huggingface.co. Every other endpoint gets `token=False`: with `None`,
+huggingface_hub would send the stored token to it.
 """
 
 from collections.abc import Mapping
@@ -77,7 +77,7 @@ class HubSource:
         )
 
     def _source_error(self, error: Exception) -> SourceError:
-        """Return what an exception of huggingface_hub means. An exception that is a bug is raised as it is."""
+        """Convert an exception of huggingface_hub. An exception that is a bug is raised unchanged."""
         host = origin(self._endpoint)[1]
         kinds: tuple[tuple[type[Exception], SourceFault], ...] = (
             (GatedRepoError, SourceFault.GATED_FOR_TOKEN if self._token else SourceFault.GATED),

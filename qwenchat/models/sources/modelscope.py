@@ -1,4 +1,4 @@
-"""ModelScope through its own HTTP API, which differs from that of the Hugging Face hub. No login is needed."""
+"""ModelScope, through its own HTTP API, which differs from the Hugging Face API. No login is needed."""
 
 from urllib.parse import quote, urlencode
 
@@ -28,7 +28,7 @@ class _Answer(msgspec.Struct, frozen=True, rename="pascal"):
 
 
 class ModelScopeSource:
-    """Implements `source.Source`. Its default revision is `master`; `main` stands for it too."""
+    """Implements `source.Source`. The default revision is `master`; `main` is an alias for it."""
 
     def __init__(self, endpoint: str = HOST_URL) -> None:
         self._endpoint = endpoint.rstrip("/")
@@ -53,8 +53,8 @@ class ModelScopeSource:
     def locate(self, repo: str, revision: str, name: str) -> Location:
         return Location(self._url(repo, "repo", Revision=_branch(revision), FilePath=name))
 
-    def _url(self, repo: str, what: str, **query: str) -> str:
-        return f"{self._endpoint}/api/v1/models/{quote(repo)}/{what}?{urlencode(query)}"
+    def _url(self, repo: str, path: str, **query: str) -> str:
+        return f"{self._endpoint}/api/v1/models/{quote(repo)}/{path}?{urlencode(query)}"
 
 
 def _branch(revision: str) -> str:

@@ -1,4 +1,4 @@
-"""Finds a source by the name that a user gives: `hf`, `hf-mirror`, `modelscope`, an address, or a folder.
+"""Finds a source by the name that a user gives: `hf`, `hf-mirror`, `modelscope`, a URL, or a folder.
 
 No connection is opened here.
 """
@@ -20,13 +20,13 @@ _TRUE = frozenset({"1", "on", "yes", "true"})
 
 
 def is_offline(environ: Mapping[str, str], setting: bool) -> bool:
-    """Return whether no connection may be opened: by the setting, or by the variables of huggingface_hub."""
+    """Return whether connections are forbidden, by the setting or by the variables of huggingface_hub."""
     names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
     return setting or any(environ.get(name, "").lower() in _TRUE for name in names)
 
 
 def is_folder(text: str) -> bool:
-    """Return whether a source is a folder, which works offline too. Whether it can be read shows later."""
+    """Return whether a source is a folder, which works offline too. It may be missing or unreadable."""
     looks_like_path = "://" not in text and ("/" in text or "\\" in text)
     try:
         return text.startswith("file:") or (looks_like_path and expand_home(text).is_dir())
@@ -35,12 +35,12 @@ def is_folder(text: str) -> bool:
 
 
 def is_hub_address(text: str) -> bool:
-    """Return whether a URL is of the public hub, where it names a repository rather than one file."""
+    """Return whether a URL belongs to the public hub, where it names a repository instead of a single file."""
     return origin(text)[1] in ("huggingface.co", "www.huggingface.co", "hf.co")
 
 
 def find_source(text: str, environ: Mapping[str, str]) -> Source:
-    """Return a source. An address is one file if it ends in `.gguf`, else a hub with the Hugging Face API.
+    """Return a source. A URL that ends in `.gguf` is one file; any other URL is a hub with the Hugging Face API.
 
     Raises WrongUse.
     """
@@ -61,7 +61,7 @@ def find_source(text: str, environ: Mapping[str, str]) -> Source:
         return HubSource.at(host, text)
     raise WrongUse(
         _("{source} is not a source.").format(source=text),
-        _("Give hf, hf-mirror, modelscope, an address that begins with https://, or file:FOLDER."),
+        _("Give hf, hf-mirror, modelscope, a URL that begins with https://, or file:FOLDER."),
     )
 
 

@@ -1,4 +1,4 @@
-"""A source that is one model file behind a URL, on any server."""
+"""One model file at a URL, on any server, as a source."""
 
 from http import HTTPStatus
 from urllib.parse import unquote, urlsplit
@@ -41,5 +41,5 @@ def is_file_url(text: str) -> bool:
 
 
 def _refuses_head(error: SourceError) -> bool:
-    """Return whether a server may answer GET all the same: many know no other method."""
+    """Return whether a server may still answer GET: many servers support no other method."""
     return error.fault in (SourceFault.STATUS, SourceFault.FORBIDDEN) or error.status == HTTPStatus.NOT_IMPLEMENTED

@@ -1,7 +1,7 @@
-"""The formats that sessions are exported in, one file each: to add one, copy a file and change it.
+"""The export formats, one file each: to add one, copy a file and change it.
 
-A format is the `FORMAT` of its module. It turns archives into pieces of text, reads nothing but the archives, and
-knows nothing of files: where the text goes is decided in `sessions.export_destination`.
+A format is the `FORMAT` of its module. It turns archives into pieces of text, reads nothing else, and writes no files:
+`sessions.export_destination` decides where the text goes.
 """
 
 import importlib
@@ -20,11 +20,11 @@ class ExportFormat:
 
     name: str
     suffix: str
-    """Of a file's name, with its dot."""
+    """The suffix of file names, with its dot."""
     many: bool
-    """Whether several sessions can stand in one text."""
+    """Whether one text can contain several sessions."""
     write: Callable[[Iterable[Archive], bool], Iterator[str]]
-    """Archives in `normal` form -> pieces of text; True asks for all branches, not only the one being read."""
+    """Archives in `normal` form -> pieces of text; True requests all branches, not only the open one."""
 
 
 def names() -> list[str]:

@@ -1,10 +1,10 @@
-"""One page that needs nothing else: to read in any browser, to print, to send.
+"""One self-contained HTML page, to read in any browser, print or send.
 
-It has no script and loads nothing, and its policy forbids a browser both, should a hole ever be found. Colours follow
-the reader's light or dark setting. Answers are CommonMark with tables and strikethrough, code highlighted. Raw HTML is
-shown as text, and only links to the web and to mail stay links. Two things that models write and CommonMark spoils are
-preserved: emphasis that touches Chinese, and TeX formulas, which stay as they were written. Reasoning and tools are
-folded.
+It has no script and loads nothing, and its content security policy makes the browser enforce both. Colours follow the
+reader's light or dark setting. Answers are CommonMark with tables, strikethrough and highlighted code. Raw HTML is
+shown as text, and only links to websites and mail addresses are links. Two things that models write and CommonMark
+breaks are handled: emphasis next to Chinese characters works, and TeX formulas are shown as they were written.
+Reasoning and tools are folded.
 """
 
 import re
@@ -42,27 +42,27 @@ from qwenchat.text.safe import can_highlight, clean
 LIGHT, DARK = "default", "github-dark"
 """The names of pygments' styles."""
 LONGEST = 200_000
-"""Characters. A longer message is shown as it was typed: a parser's time may grow faster than its text."""
+"""Characters. A longer message is shown as plain text, because a parser's time may grow faster than its text."""
 
 _LIVE_LINK = re.compile(r"(https?|mailto):", re.IGNORECASE)
 _FORMULA = re.compile(
     r"\\\(.{1,2000}?\\\)|\\\[.{1,4000}?\\\]|\$\$.{1,4000}?\$\$|\$(?!\s)[^$\n]{1,500}(?<!\s)\$(?!\d)", re.DOTALL
 )
-"""`(…)` and `[…]` with a backslash before each bracket, `$$…$$`, and `$…$` that is no sum of money."""
+"""`(…)` and `[…]` with a backslash before each bracket, `$$…$$`, and `$…$` unless it is an amount of money."""
 _CJK = re.compile(
     "[\u1100-\u11ff\u2e80-\u2fdf\u3040-\u31ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]"
 )
 
 
 class _SafeMarkdown(MarkdownIt):
-    """A parser that makes links of addresses on the web and of mail alone."""
+    """A parser that makes links only of web and mail addresses."""
 
     def validateLink(self, url: str) -> bool:  # noqa: N802 - markdown-it's name
         return bool(_LIVE_LINK.match(url))
 
 
 def answer_parser() -> MarkdownIt:
-    """Return the parser and renderer for what a model wrote."""
+    """Return the parser and renderer for answers."""
     options = {"html": False, "xhtmlOut": False, "highlight": highlighted}
     markdown = _SafeMarkdown("commonmark", options).enable(["table", "strikethrough"])
     markdown.inline.ruler.at("emphasis", _emphasis)
@@ -73,7 +73,7 @@ def answer_parser() -> MarkdownIt:
 
 
 def question_parser() -> MarkdownIt:
-    """Return the parser and renderer for what a user typed, where only fenced code is mark-up."""
+    """Return the parser and renderer for questions, in which only fenced code is mark-up."""
     return _SafeMarkdown("zero", {"html": False, "highlight": highlighted}).enable("fence")
 
 
@@ -84,7 +84,7 @@ def answer_html(text: str, markdown: MarkdownIt) -> str:
 
 
 def question_html(text: str, markdown: MarkdownIt) -> str:
-    """Return a question as HTML, its fences as code and all else as typed; `markdown` is from `question_parser`."""
+    """Return a question as HTML: fences as code, the rest as typed; `markdown` is from `question_parser`."""
     text = clean(text)
     if len(text) > LONGEST:
         return _as_typed(text)
@@ -97,7 +97,7 @@ def question_html(text: str, markdown: MarkdownIt) -> str:
 
 
 def _rendered(tokens: Sequence[Token], markdown: MarkdownIt) -> str:
-    """Return tokens as HTML, clean once more: entities and addresses are decoded only while they are read."""
+    """Return tokens as HTML, cleaned again because the parser decodes entities and addresses."""
     return clean(str(markdown.renderer.render(tokens, markdown.options, {})))
 
 
@@ -132,10 +132,10 @@ def _rules(style: str) -> list[str]:
 
 
 def _emphasis(state: StateInline, silent: bool) -> bool:
-    """Read `*` and `_`, and let `*` next to a CJK character open and close emphasis whatever is on its other side.
+    """Parse `*` and `_`, and let `*` next to a CJK character always open and close emphasis.
 
-    CommonMark demands a space between a letter and emphasis that begins or ends with punctuation, and Chinese sets
-    none: in `**注意：**请看` it closes nothing.
+    CommonMark requires a space between a letter and emphasis that begins or ends with punctuation, but Chinese has no
+    spaces: in `**注意：**请看`, CommonMark would not close the emphasis.
     """
     start, before = state.pos, len(state.delimiters)
     if not emphasis.tokenize(state, silent):
@@ -166,7 +166,7 @@ def _shown_formula(
 def _shown_image(
     _renderer: RendererProtocol, tokens: Sequence[Token], index: int, _options: OptionsDict, _env: EnvType
 ) -> str:
-    """Return an image as its description and address: showing it would mean loading it."""
+    """Return the description and the address of an image, because the page must not load it."""
     token = tokens[index]
     return f'<span class="image">{escape(token.content)} ‹{escape(str(token.attrGet("src")))}›</span>'
 

@@ -1,8 +1,8 @@
-"""Everything there is, to be read back by `importers.qwenchat`: all branches, parts, attachments, token ids, timings.
+"""The lossless JSON format, which `importers.qwenchat` reads: all branches, parts, attachments, token ids, timings.
 
-A file is an array with one object a session and one line a message, described by `json.schema.json`. The same session
-always gives the same bytes. `VERSION` grows when a reader of the old one would misread the new one: since version 2
-a message has `parts`, where version 1 had `text` and `token_ids`. `text` stays, for programs that read nothing else.
+A file is an array with one object per session and one line per message, described by `json.schema.json`. The same
+session always gives the same bytes. `VERSION` increases when readers of the old version would misread the new one.
+Since version 2, a message has `parts`, where version 1 had `text` and `token_ids`. `text` remains for simple readers.
 """
 
 from collections.abc import Iterable, Iterator

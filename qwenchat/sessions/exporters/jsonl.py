@@ -1,8 +1,7 @@
-"""OpenAI's chat `messages`, one session a line: what fine-tuning services and most scripts read.
+"""OpenAI's chat `messages`, one session per line, which fine-tuning services and most scripts read.
 
-A question stands as the model read it, attached files before its words. Calls of tools and what they returned stand in
-their own messages. Reasoning, dates, titles and models have no place in this format. With all branches, each branch is
-a line of its own.
+A question is written as the model saw it, with attached files before its text. Tool calls and their results are
+separate messages. The format has no reasoning, dates, titles or models. With all branches, each branch is one line.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,9 +1,8 @@
-"""Markdown for notes and wikis: front matter, a heading for each turn, words as they are but for what would leak.
+"""Markdown for notes and wikis: front matter, then a heading for each turn and its text.
 
-Whatever a message holds, it stays below its own heading: headings inside it go two levels down, so that none passes
-for a turn, a fence or an HTML block that it leaves open is closed or disarmed before the next turn, and it defines no
-link: a definition holds for the whole document and would turn others' words into links. Reasoning is a quotation,
-calls of tools and what they returned are fenced.
+A message can't affect the rest of the document: its headings are lowered by two levels, so that none passes for a turn;
+an open fence or HTML block is closed or escaped before the next turn; and link definitions are escaped, because they
+would create links in other messages. Reasoning is quoted; tool calls and their results are fenced.
 """
 
 import re
@@ -60,7 +59,7 @@ def _body(message: Message, blocks: MarkdownIt) -> Iterator[str]:
 
 
 def contained(text: str, blocks: MarkdownIt) -> str:
-    """Return Markdown that says the same, without a heading of level 1 or 2, a block left open or a link's definition.
+    """Return equivalent Markdown without headings of levels 1 and 2, open blocks and link definitions.
 
     `blocks` parses CommonMark's blocks.
     """
@@ -79,7 +78,7 @@ def contained(text: str, blocks: MarkdownIt) -> str:
 
 
 def _definitions(env: dict[str, Any]) -> set[int]:
-    """Return the lines in which a parser found that links' definitions begin."""
+    """Return the lines in which the parser found the beginnings of link definitions."""
     return {found["map"][0] for found in (*env.get("references", {}).values(), *env.get("duplicate_refs", ()))}
 
 
@@ -88,7 +87,7 @@ def _undefined(line: str) -> str:
 
 
 def _closed(lines: list[str], last: Token) -> str:
-    """Return the text with the block that it leaves open closed, or no longer opened."""
+    """Return the text with its open last block closed, or its opening escaped."""
     text = "\n".join(lines)
     if last.type == "fence":
         return f"{text}\n{last.markup}"
@@ -97,7 +96,7 @@ def _closed(lines: list[str], last: Token) -> str:
 
 
 def _lower_headings(lines: list[str], tokens: list[Token]) -> str:
-    """Return the text with its headings two levels down, underlined ones rewritten with number signs."""
+    """Return the text with its headings lowered by two levels; underlined ones are rewritten with number signs."""
     for opening, inline in pairwise(tokens):
         if opening.type != "heading_open" or opening.level or not opening.map:
             continue
@@ -111,7 +110,7 @@ def _lower_headings(lines: list[str], tokens: list[Token]) -> str:
 
 
 def _front_matter(archive: Archive) -> str:
-    """Return YAML; JSON's strings and arrays are YAML's too."""
+    """Return YAML; JSON strings and arrays are valid YAML."""
     session = archive.session
     fields = {
         "title": json_text(title_of(archive)),

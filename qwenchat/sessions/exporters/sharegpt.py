@@ -1,10 +1,10 @@
-"""ShareGPT as LLaMA-Factory reads it: an array of `conversations` with `from` human or gpt, and `system` beside.
+"""ShareGPT as LLaMA-Factory reads it: an array of objects with `conversations` (`from` human or gpt) and `system`.
 
-Its data set's description needs `"formatting": "sharegpt"` and `"columns": {"messages": "conversations", "system":
-"system"}`. It passes over a conversation that does not go question, answer, question, answer; so turns in a row by
-one speaker are joined, and an answer without a question or a question without an answer is left out at the ends. A call
-of a tool is an answer (`function_call`) and what it returned a question (`observation`): they come in pairs before the
-text of their answer, and a call without a result is left out. So is reasoning.
+The description of the data set needs `"formatting": "sharegpt"` and `"columns": {"messages": "conversations", "system":
+"system"}`. LLaMA-Factory skips a chat in which questions and answers do not alternate. So consecutive turns of one
+speaker are joined, and an answer at the beginning or a question at the end is left out. A tool call counts as an answer
+(`function_call`) and its result as a question (`observation`): these pairs come before the text of their answer, and a
+call without a result is left out. So is reasoning.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -43,7 +43,7 @@ def _in_pairs(turns: Sequence[DialogueTurn]) -> list[dict[str, str]]:
 
 
 def _answer(turns: Sequence[DialogueTurn]) -> list[dict[str, str]]:
-    """Return answers in a row as entries, which end with one of the model."""
+    """Return consecutive answers as entries, the last of which is the model's."""
     parts = [part for turn in turns for part in turn.parts]
     results = {part.call_id: part for part in parts if isinstance(part, ToolResult)}
     entries: list[dict[str, str]] = []
@@ -56,7 +56,7 @@ def _answer(turns: Sequence[DialogueTurn]) -> list[dict[str, str]]:
 
 
 def _arguments(call: ToolCall) -> Any:
-    """Return the arguments as JSON, or as text where they are none."""
+    """Return the arguments as a JSON value, or as text if they are not JSON."""
     try:
         return msgspec.json.decode(call.arguments)
     except (msgspec.DecodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""Plain text for any reader: who speaks between two lines, words as they are, no mark-up.
+"""Plain text without mark-up: the speaker between two rules, then the text.
 
 Reasoning and tools are indented below their label.
 """

@@ -1,7 +1,7 @@
-"""The formats that sessions are imported from, one file each: to add one, copy a file and change it.
+"""The import formats, one file each: to add one, copy a file and change it.
 
-A format is the `FORMAT` of its module. It recognises its records, whatever the file is called, and makes an archive of
-each. A record that it can't read is reported with its place, and the rest of the file is imported.
+A format is the `FORMAT` of its module. It recognises its records by their content and makes an archive of each. An
+unreadable record is reported with its position, and the rest of the file is imported.
 """
 
 import importlib
@@ -23,31 +23,31 @@ class ImportFormat:
     """A way to read sessions."""
 
     name: str
-    """As users know it."""
+    """The name for users."""
     knows: Callable[[dict[str, Any]], bool]
-    """Whether a record is of this format; no two formats know the same record."""
+    """Returns whether a record has this format; no record has two formats."""
     read: Callable[[dict[str, Any], int], Archive | None]
-    """A record and its file's time (Unix ms) -> an archive; None for a chat without words. Raises BadRecord."""
+    """A record and its file's time (Unix ms) -> an archive; None for a chat without text. Raises BadRecord."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A record that was left out."""
+    """A record that could not be imported."""
 
     place: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What was read of a file."""
+class ImportedFile:
+    """The chats of one file."""
 
     archives: tuple[Archive, ...]
     problems: tuple[Problem, ...]
     formats: tuple[str, ...]
-    """Names of the formats met."""
+    """The names of the formats found in the file."""
     empty: int
-    """Chats without words."""
+    """The number of chats without text."""
 
 
 def formats() -> list[ImportFormat]:
@@ -56,13 +56,13 @@ def formats() -> list[ImportFormat]:
     return [importlib.import_module(f"{__name__}.{name}").FORMAT for name in modules]
 
 
-def read(records: Iterable[Record]) -> Reading:
-    """Make archives of a file's records. Raises FileError where none of them is a chat."""
+def read(records: Iterable[Record]) -> ImportedFile:
+    """Make archives of a file's records. Raises FileError if none of them is a chat."""
     known = formats()
     archives: list[Archive] = []
     owners: dict[str, str] = {}
     problems: list[Problem] = []
-    met: dict[str, None] = {}
+    found: dict[str, None] = {}
     empty = 0
     for record in records:
         try:
@@ -71,22 +71,22 @@ def read(records: Iterable[Record]) -> Reading:
         except BadRecord as error:
             problems.append(Problem(record.place, error.message))
             continue
-        met[form.name] = None
+        found[form.name] = None
         if archive is None:
             empty += 1
         else:
             archives.append(archive)
-    if problems and not met:
+    if problems and not found:
         first = problems[0]
         raise FileError(
-            _("It has no chat; {place}: {reason}.").format(place=first.place, reason=first.reason),
-            _("Formats known: {names}.").format(names=", ".join(form.name for form in known)),
+            _("It contains no chats; {place}: {reason}.").format(place=first.place, reason=first.reason),
+            _("Supported formats: {names}.").format(names=", ".join(form.name for form in known)),
         )
-    return Reading(tuple(archives), tuple(problems), tuple(met), empty)
+    return ImportedFile(tuple(archives), tuple(problems), tuple(found), empty)
 
 
 def _check_owners(archive: Archive | None, owners: dict[str, str]) -> None:
-    """Note which session each message belongs to. Raises BadRecord when another one has it already."""
+    """Record the session of each message. Raises BadRecord if a message already belongs to another session."""
     for message in archive.messages if archive else ():
         if owners.setdefault(message.id, message.session) != message.session:
             raise BadRecord(_("a message of another chat has the same id"))

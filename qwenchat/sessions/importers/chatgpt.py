@@ -1,7 +1,7 @@
-"""ChatGPT's own export: `conversations.json`, alone or in its zip, with every branch.
+"""ChatGPT's export: `conversations.json`, alone or in its zip, with every branch.
 
-Hidden nodes, tools, the model's notes to itself and its calls of tools are left out: their forms change from year to
-year. A picture leaves its kind in brackets.
+Hidden nodes, tools, tool calls and the model's notes to itself are left out, because their formats keep changing. A
+picture becomes its kind in brackets.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from qwenchat.sessions.conversion import ForeignChat, ForeignNode, archive_of, r
 from qwenchat.sessions.importers import ImportFormat
 
 _SPOKEN = ("text", "multimodal_text", "code")
-"""Kinds of content that a user reads as an answer; `code` only where it is addressed to the user."""
+"""Kinds of content that users see as an answer; `code` only if it is addressed to the user."""
 
 
 class _ChatGPTAuthor(msgspec.Struct):

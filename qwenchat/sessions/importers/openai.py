@@ -1,7 +1,7 @@
-"""OpenAI's chat `messages`, as requests and fine-tuning files hold them, one chat a line or in an array.
+"""OpenAI's chat `messages`, as in requests and fine-tuning files, one chat per line or in an array.
 
-Calls of tools and what they returned are parts of the answer; so is `reasoning_content`, which DeepSeek's service and
-vLLM write beside `content`.
+Tool calls and their results become parts of the answer, and so does `reasoning_content`, which DeepSeek's API and vLLM
+write beside `content`.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ class _OpenAIMessage(msgspec.Struct):
     content: Any = None
     reasoning_content: Any = None
     reasoning: Any = None
-    """What other services call `reasoning_content`."""
+    """The name of `reasoning_content` in other services."""
     tool_calls: Any = None
     tool_call_id: Any = None
     name: Any = None
@@ -33,7 +33,7 @@ class _OpenAIChat(msgspec.Struct):
 
 
 def knows(record: dict[str, Any]) -> bool:
-    """Return whether a record has `messages` without the tree that other formats have beside it."""
+    """Return whether a record has `messages`, but none of the keys of other formats that have them, too."""
     return isinstance(record.get("messages"), list) and not {"history", "format", "mapping"} & record.keys()
 
 
@@ -46,7 +46,7 @@ def read(record: dict[str, Any], modified: int) -> Archive | None:
 
 
 def _turn(message: _OpenAIMessage, tools: dict[str, str]) -> LinearTurn:
-    """Return a turn; `tools` are the names of the tools by the ids of the calls so far, and grow."""
+    """Return a turn; `tools` maps the ids of earlier calls to the names of their tools and is updated."""
     role, text = _ROLES.get(message.role, message.role), words(message.content)
     if role == "tool":
         call_id = message.tool_call_id if isinstance(message.tool_call_id, str) else ""

@@ -1,6 +1,6 @@
-"""Open WebUI's chat export: an array of chats, each with a tree of messages, or in old ones a plain list.
+"""Open WebUI's chat export: an array of chats, each with a tree of messages or, in old exports, a plain list.
 
-What it has folded as reasoning in an answer (`<details type="reasoning">`) becomes a part of it.
+Reasoning that is folded in an answer (`<details type="reasoning">`) becomes a part of it.
 """
 
 import re
@@ -87,7 +87,7 @@ def read(record: dict[str, Any], modified: int) -> Archive | None:
 
 
 def _tree(chat: _OpenWebUIChat) -> tuple[dict[str, _OpenWebUIMessage], str | None]:
-    """Return the messages by their ids and the one at the end of the branch being read."""
+    """Return the messages by their ids, and the id at the end of the open branch."""
     if chat.history is not None and chat.history.messages:
         return chat.history.messages, chat.history.current
     messages: dict[str, _OpenWebUIMessage] = {}
@@ -107,22 +107,22 @@ def _node(message: _OpenWebUIMessage) -> ForeignNode:
 
 
 def _answer_parts(text: str) -> tuple[Part, ...]:
-    """Return an answer with what is folded as reasoning as parts of their own."""
+    """Return the parts of an answer, in which folded reasoning is a separate part."""
     parts: list[Part] = []
     done = 0
     while (opening := _FOLDED.search(text, done)) and (end := text.find(_FOLDED_END, opening.end())) >= 0:
-        parts += _said(text[done : opening.start()])
+        parts += _text_parts(text[done : opening.start()])
         parts.append(Reasoning(unescape(_QUOTED.sub("", text[opening.end() : end].strip("\n")))))
         done = end + len(_FOLDED_END)
-    return (*parts, *_said(text[done:])) if parts else spoken_parts(Role.ASSISTANT, text)
+    return (*parts, *_text_parts(text[done:])) if parts else spoken_parts(Role.ASSISTANT, text)
 
 
-def _said(text: str) -> tuple[Part, ...]:
+def _text_parts(text: str) -> tuple[Part, ...]:
     return spoken_parts(Role.ASSISTANT, text.strip("\n")) if text.strip() else ()
 
 
 def _tags(tags: object) -> tuple[str, ...]:
-    """Return tags, which are words or, in old exports, objects with a name."""
+    """Return tags, which are strings or, in old exports, objects with a name."""
     named = [tag.get("name") if isinstance(tag, dict) else tag for tag in tags] if isinstance(tags, list) else []
     return tuple(tag for tag in named if isinstance(tag, str) and tag.strip())
 

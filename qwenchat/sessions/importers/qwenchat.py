@@ -1,4 +1,4 @@
-"""Our own `json` format, everything as it was (`exporters.json`), in its version 1 as well."""
+"""The lossless `json` format of qwenchat (`exporters.json`), in versions 1 and 2."""
 
 from typing import Any
 
@@ -47,40 +47,40 @@ class _MessageFields(msgspec.Struct, frozen=True, kw_only=True):
         return Message(parts=parts, **{name: getattr(self, name) for name in _MessageFields.__struct_fields__})
 
 
-class _MessageOfVersion1(_MessageFields, frozen=True, kw_only=True):
+class _MessageWithText(_MessageFields, frozen=True, kw_only=True):
     text: str
     token_ids: tuple[int, ...] = ()
 
 
-class _MessageOfVersion2(_MessageFields, frozen=True, kw_only=True):
+class _MessageWithParts(_MessageFields, frozen=True, kw_only=True):
     parts: tuple[dict[str, Any], ...]
 
 
-class _ArchiveOfVersion1(msgspec.Struct, frozen=True):
+class _ArchiveOfTexts(msgspec.Struct, frozen=True):
     session: Session
-    messages: tuple[_MessageOfVersion1, ...]
+    messages: tuple[_MessageWithText, ...]
 
 
-class _ArchiveOfVersion2(msgspec.Struct, frozen=True):
+class _ArchiveOfParts(msgspec.Struct, frozen=True):
     session: Session
-    messages: tuple[_MessageOfVersion2, ...]
+    messages: tuple[_MessageWithParts, ...]
 
 
 def knows(record: dict[str, Any]) -> bool:
-    """Return whether a record says of itself that it is ours."""
+    """Return whether a record declares this format."""
     return record.get("format") == "qwenchat"
 
 
 def read(record: dict[str, Any], _modified: int) -> Archive:
-    """Return the archive. Raises BadRecord for one of a later version, msgspec.ValidationError for a wrong field."""
+    """Return the archive. Raises BadRecord for a later version, msgspec.ValidationError for an invalid field."""
     version = record.get("version")
     if not isinstance(version, int) or version > VERSION:
-        raise BadRecord(_("a later qwenchat wrote it, in version {version}").format(version=version))
+        raise BadRecord(_("it was written by a newer qwenchat, in version {version}").format(version=version))
     if version < 2:
-        old = msgspec.convert(record, _ArchiveOfVersion1)
+        old = msgspec.convert(record, _ArchiveOfTexts)
         texts = tuple(each.with_parts(text_parts(each.text, each.token_ids)) for each in old.messages)
         return Archive(old.session, texts)
-    found = msgspec.convert(record, _ArchiveOfVersion2)
+    found = msgspec.convert(record, _ArchiveOfParts)
     return Archive(found.session, tuple(each.with_parts(tuple(map(_part, each.parts))) for each in found.messages))
 
 

@@ -1,6 +1,6 @@
-"""ShareGPT: `conversations` of `from` and `value`, or of `role` and `content`; `system` stands beside or among them.
+"""ShareGPT: `conversations` of `from` and `value`, or of `role` and `content`; `system` is beside or among them.
 
-Calls of functions (`function_call`) and what they returned (`observation`) are parts of the answer.
+Function calls (`function_call`) and their results (`observation`) become parts of the answer.
 """
 
 from typing import Any
@@ -52,7 +52,7 @@ def read(record: dict[str, Any], modified: int) -> Archive | None:
 
 
 def _calls(text: str, number: int) -> list[ToolCall]:
-    """Return the calls of a turn, which have no ids of their own; what is not JSON stands as a call without a name."""
+    """Return the calls of a turn, with generated ids; text that is not JSON becomes a call without a name."""
     try:
         found = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
