@@ -18,7 +18,7 @@ from qwenchat.errors import FileError, WrongUse
 from qwenchat.files import write_atomically
 from qwenchat.i18n import _
 from qwenchat.paths import private_folder
-from qwenchat.text.safe import whole
+from qwenchat.text.safe import encodable
 
 
 class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -28,7 +28,7 @@ class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class ModelSettings(_Section, frozen=True):
     """How models are loaded."""
 
-    default: Annotated[str, Meta(description="Model used where none is named, such as 7b:q4_k_m")] = ""
+    default: Annotated[str, Meta(description="Model to use where none is named, such as 7b:q4_k_m")] = ""
     context: Annotated[int, Meta(ge=0, description="Context window in tokens; 0: what fits, up to 32,768")] = 0
     threads: Annotated[int, Meta(ge=0, le=512, description="Compute threads; 0: the physical cores")] = 0
     gpu_layers: Annotated[int, Meta(ge=-1, le=2**31 - 1, description="Layers on the GPU; -1: as many as fit")] = -1
@@ -45,7 +45,7 @@ def _limits(name: str) -> Meta:
 
 
 class SamplingSettings(_Section, frozen=True):
-    """How the next token is chosen; parameters that are not set follow the model's makers."""
+    """How the next token is chosen. Unset parameters follow the advice of the model's makers."""
 
     temperature: Annotated[float, _limits("temperature")] | None = None
     top_p: Annotated[float, _limits("top_p")] | None = None
@@ -65,17 +65,17 @@ class HubSettings(_Section, frozen=True):
 
 
 class SessionSettings(_Section, frozen=True):
-    """How sessions are stored."""
+    """How chats are stored."""
 
     empty_trash_after_days: Annotated[
-        int, Meta(ge=0, description="Delete sessions after this many days in the trash; 0: never")
+        int, Meta(ge=0, description="Delete chats after this many days in the trash; 0: never")
     ] = 0
     saved_kv_gb: Annotated[
         float,
         Meta(
             ge=0,
             le=1e6,
-            description="Disk space for saved KV caches, with which sessions resume faster, in GiB; 0: none",
+            description="Disk space for saved KV caches, which let chats resume faster, in GiB; 0: none",
         ),
     ] = 4.0
 
@@ -86,13 +86,13 @@ class Settings(_Section, frozen=True):
     language: Annotated[Literal["", "en", "zh_CN"], Meta(description="Language; empty: the system's")] = ""
     theme: Annotated[str, Meta(description="Theme of the screen; empty: ink")] = ""
     reduced_motion: Annotated[bool, Meta(description="No blinking and no animation on the screen")] = False
-    system: Annotated[str, Meta(description="System prompt of new sessions; empty: Qwen2's own")] = ""
+    system: Annotated[str, Meta(description="System prompt of new chats; empty: Qwen2's own")] = ""
     model: ModelSettings = field(default_factory=ModelSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     hub: HubSettings = field(default_factory=HubSettings)
     sessions: SessionSettings = field(default_factory=SessionSettings)
     keys: dict[str, str] = field(default_factory=dict)
-    """Keys of the screen's actions by the action's id (see `tui.actions`). They are set in the file only."""
+    """Keys of the screen's actions by the action's id (see `tui.actions`). They can only be set in the file."""
 
 
 def load(file: Path, environ: Mapping[str, str]) -> Settings:
@@ -125,7 +125,7 @@ def description(key: str) -> str:
 
 
 def choices(key: str) -> tuple[str, ...]:
-    """Return the values that a setting can have, as the user types them; empty where they can't be listed."""
+    """Return the values that a setting can have, as a user types them; empty where they can't be listed."""
     kind = _type(key)
     if get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
@@ -174,15 +174,15 @@ def put(file: Path, key: str, value: str) -> Settings:
     """Write one setting into the file, preserving comments and order, and return all settings.
 
     `value` is what the user types: text, a number, `true`, or several folders separated by commas; an empty value
-    removes the key from the file. Nothing is written where the result would not be valid. Raises WrongUse or FileError.
+    removes the key from the file. Nothing is written if the result would be invalid. Raises WrongUse or FileError.
     """
     import tomlkit  # noqa: PLC0415 - only writing has to preserve comments
 
     _check_key(key)
-    if whole(value) != value:
+    if encodable(value) != value:
         raise WrongUse(
             _("The value for {key} is not UTF-8.").format(key=key),
-            _("Escape other bytes in a model's path, as in file:///a%FF.gguf."),
+            _("In a model's path, escape bytes that are not UTF-8, as in file:///a%FF.gguf."),
         )
     wanted = _parse(file)
     document = tomlkit.parse(_read(file))

@@ -1,7 +1,7 @@
-"""Every failure that a user can see: what is wrong, what to do, a stable code, and the exit code of the command line.
+"""Every failure that a user can see, with a message, a hint, a stable code and the command line's exit code.
 
-An error is two sentences in the user's language: `message` says what is wrong, `hint` what to do. Only `cli.output` and
-the screen's notices print them. Any other exception is a bug and ends the program with exit code 1.
+An error is two sentences in the user's language: `message` says what is wrong, `hint` says what to do. Only
+`cli.output` and the screen's notices print them. Any other exception is a bug and ends the program with exit code 1.
 """
 
 from dataclasses import dataclass

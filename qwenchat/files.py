@@ -1,7 +1,7 @@
-"""What several parts of the program do with files: replace one atomically, hash one, measure free disk space.
+"""File operations that several parts of the program share: atomic writes, hashing, free disk space.
 
-No file written here is ever seen half written under its name. Nothing here knows what a file holds, and errors stay
-`OSError`: the caller knows what the user was doing.
+A file written here never appears incomplete under its final name. Nothing here knows what a file contains, and errors
+stay `OSError`: only the caller knows what the user was doing.
 """
 
 import os
@@ -19,9 +19,9 @@ _CHUNK = 1 << 20
 
 @contextmanager
 def replacing(file: Path, *, private: bool = True) -> Iterator[BinaryIO]:
-    """Open a temporary file that takes the name of `file` when the block ends, and is deleted when the block fails.
+    """Open a temporary file that replaces `file` when the block ends and is deleted when the block fails.
 
-    With `private` only the owner can read the new file; otherwise the process's umask decides. Raises OSError.
+    If `private`, only the owner can read the new file; otherwise the process's umask decides. Raises OSError.
     """
     temporary = file.with_name(f".qwenchat-{os.urandom(8).hex()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -37,7 +37,7 @@ def replacing(file: Path, *, private: bool = True) -> Iterator[BinaryIO]:
 
 
 def write_atomically(file: Path, content: bytes, *, private: bool = True) -> None:
-    """Replace the content of a small file: readers see the old content or the new. Raises OSError."""
+    """Replace the content of a small file: readers see either the old or the new content. Raises OSError."""
     with replacing(file, private=private) as stream:
         stream.write(content)
 
@@ -45,7 +45,7 @@ def write_atomically(file: Path, content: bytes, *, private: bool = True) -> Non
 def save_if_possible(file: Path, content: bytes) -> bool:
     """Write a small private file that can be computed again, such as a cache; return whether that worked.
 
-    The folder is made if it is missing.
+    A missing folder is created.
     """
     try:
         private_folder(file.parent)
@@ -56,7 +56,7 @@ def save_if_possible(file: Path, content: bytes) -> bool:
 
 
 def sha256_of(file: Path, on_chunk: Callable[[memoryview], object]) -> str:
-    """Return the sha256 of a file in hex, and pass each chunk that is read to `on_chunk`, which may raise to stop.
+    """Return the sha256 of a file in hex. Each chunk read is passed to `on_chunk`, which may raise to stop.
 
     A chunk is valid only during the call. Raises OSError.
     """
@@ -71,7 +71,7 @@ def sha256_of(file: Path, on_chunk: Callable[[memoryview], object]) -> str:
 
 
 def free_bytes(folder: Path) -> int:
-    """Return the bytes that can be written below a folder, which may be missing or closed to the user."""
+    """Return the bytes that can be written below a folder, which may be missing or unreadable."""
     try:
         return shutil.disk_usage(folder).free
     except OSError:

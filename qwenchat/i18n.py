@@ -1,7 +1,7 @@
-"""The user's language: every string that a user reads passes through `_` or `ngettext`.
+"""Translation: every string that a user reads passes through `_` or `ngettext`.
 
-The chosen catalogue is a context variable, so that two tests, threads or screens can use different languages at once.
-English is the source and needs no catalogue. Nothing here reads settings.
+The catalogue in use is a context variable, so that tests, threads or screens can use different languages at the same
+time. English is the source language and needs no catalogue. Nothing here reads settings.
 """
 
 import gettext
@@ -16,7 +16,7 @@ _catalogue: ContextVar[gettext.NullTranslations | None] = ContextVar("catalogue"
 
 
 def _(message: str) -> str:
-    """Return `message` in the chosen language, or unchanged where there is no translation."""
+    """Return `message` in the current language, unchanged if it has no translation."""
     catalogue = _catalogue.get()
     return catalogue.gettext(message) if catalogue else message
 
@@ -30,7 +30,7 @@ def ngettext(singular: str, plural: str, count: int) -> str:
 
 
 def labelled(name: object, value: object) -> str:
-    """Return a name and its value as one line, with the language's own colon."""
+    """Return a name and its value as one line, separated by the language's own colon."""
     return _("{name}: {value}").format(name=name, value=value)
 
 
@@ -41,7 +41,7 @@ def language() -> str:
 
 
 def language_of(environ: Mapping[str, str]) -> str:
-    """Return the language that the POSIX locale variables ask for, `en` where it is none of LANGUAGES."""
+    """Return the language that the POSIX locale variables ask for; `en` if it is not one of LANGUAGES."""
     for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
         for wanted in environ.get(name, "").split(":"):
             if wanted:
@@ -50,7 +50,7 @@ def language_of(environ: Mapping[str, str]) -> str:
 
 
 def use_language(wanted: str = "") -> str:
-    """Use `wanted` (one of LANGUAGES) from here on in this context; the locale's own if empty."""
+    """Use the language `wanted` (one of LANGUAGES; empty: the locale's) in this context, and return it."""
     wanted = wanted or language_of(os.environ)
     _catalogue.set(gettext.translation("qwenchat", CATALOGUES, [wanted], fallback=True))
     return wanted

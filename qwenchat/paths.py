@@ -1,6 +1,6 @@
-"""The folders and files of qwenchat, and how folders are created.
+"""Where qwenchat's folders and files are, and how folders are created.
 
-Nothing is created on disk before it is needed: finding a path creates nothing.
+Looking up a path creates nothing: folders are created when they are needed.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class Paths:
 
     @classmethod
     def find(cls, environ: Mapping[str, str]) -> "Paths":
-        """Return the folders that the environment sets, or else the platform's own."""
+        """Return the folders that the environment sets, otherwise those of the platform."""
         if home := environ.get("QWENCHAT_HOME"):
             root = expand_home(home).absolute()
             return cls(root / "config", root / "data", root / "cache", root / "logs")
@@ -40,7 +40,7 @@ class Paths:
     @property
     def theme_folders(self) -> tuple[Path, ...]:
         """The folders with themes: those that come with the program, then the user's own."""
-        return (packed_themes(), self.config / "themes")
+        return (bundled_themes(), self.config / "themes")
 
     @property
     def database(self) -> Path:
@@ -49,12 +49,12 @@ class Paths:
 
     @property
     def models(self) -> Path:
-        """Facts about model files, and downloads from sources that have no cache of their own."""
+        """The folder for records about model files, and for downloads from sources without a cache of their own."""
         return self.data / "models"
 
     @property
     def saved_kv(self) -> Path:
-        """Saved KV caches, with which a session resumes without a new prefill."""
+        """The folder of saved KV caches, with which a session resumes without a new prefill."""
         return self.cache / "kv"
 
     @property
@@ -63,25 +63,25 @@ class Paths:
         return self.logs / "engine.log"
 
 
-def packed_themes() -> Path:
+def bundled_themes() -> Path:
     """Return the folder of the themes that come with the program: beside the package in a checkout, else inside it."""
     installed = Path(__file__).parent / "themes"
     return installed if installed.is_dir() else Path(__file__).parents[1] / "themes"
 
 
 def expand_home(path: str | Path) -> Path:
-    """Return a path as the user typed it, with `~` expanded. Raises FileError where that names no home folder."""
+    """Return a path that the user typed with `~` expanded. Raises FileError if that home folder is unknown."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise FileError(
             _("The home folder in {path} can't be found.").format(path=clean_line(str(path))),
-            _("Write the whole path, without ~."),
+            _("Write the full path, without ~."),
         ) from error
 
 
 def is_missing(path: Path) -> bool:
-    """Return whether a path certainly does not exist; False also where that can't be seen."""
+    """Return whether a path is known not to exist; False also where that can't be determined."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -92,7 +92,7 @@ def is_missing(path: Path) -> bool:
 
 
 def private_folder(folder: Path) -> Path:
-    """Create `folder` if it is missing, as `make_private` does, and return it. Raises FileError where that fails."""
+    """Create a folder as `make_private` does, and return it. Raises FileError."""
     try:
         make_private(folder)
     except OSError as error:
@@ -104,7 +104,7 @@ def private_folder(folder: Path) -> Path:
 
 
 def make_private(folder: Path) -> None:
-    """Create `folder` and its missing parents, readable by their owner only. Existing folders are not changed."""
+    """Create a folder and its missing parents, readable by their owner only. Existing ones are not changed."""
     if not folder.parent.exists():
         make_private(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)

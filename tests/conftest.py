@@ -20,7 +20,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a run in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-_asked = cache(devices.ask)
+_asked = cache(devices.ask_worker)
 """A worker is asked for its accelerators once for all tests."""
 
 
@@ -33,7 +33,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "OLLAMA_MODELS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LANG", "C.UTF-8")
-    monkeypatch.setattr(devices, "ask", _asked)
+    monkeypatch.setattr(devices, "ask_worker", _asked)
     use_language("en")  # whatever an earlier test chose in this context
     return folder
 

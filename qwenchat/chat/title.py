@@ -15,7 +15,7 @@ from qwenchat.chat.prompt import DEFAULT_SYSTEM, Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.session import title_of
 from qwenchat.chat.streaming import StreamingAnswer
-from qwenchat.text.safe import clean_line, whole
+from qwenchat.text.safe import clean_line, encodable
 
 _LONGEST = Sampling(temperature=0.0, max_tokens=48)
 """The likeliest title, and tokens enough for one in any language."""
@@ -55,7 +55,7 @@ async def suggest(engine: Engine, branch: Sequence[Message]) -> str:
 
 def title_in(reply: str) -> str:
     """Return the title in a model's reply as one clean line, without the marks and labels that models put around it."""
-    for line in whole(reply).splitlines():
+    for line in encodable(reply).splitlines():
         title = _LABEL.sub("", clean_line(line, 1000).strip(_MARKS)).strip(_MARKS).rstrip(_STOPS).strip(_MARKS)
         if title:
             return title_of(title)

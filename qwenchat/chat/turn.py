@@ -23,7 +23,7 @@ from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.chat.streaming import StreamingAnswer
 from qwenchat.errors import Interrupted, QwenchatError, StoreError
 from qwenchat.i18n import _
-from qwenchat.text.safe import whole
+from qwenchat.text.safe import encodable
 
 SAVE_EVERY_S = 0.25
 """Half of what may be lost, so that a slow disk still keeps the promise."""
@@ -69,7 +69,7 @@ class Turns:
                 id=self.new_id(),
                 session=session.id,
                 follows=session.leaf,
-                text=whole(text),
+                text=encodable(text),
                 created=self.clock(),
                 attachments=tuple(attachments),
             )

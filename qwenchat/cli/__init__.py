@@ -1,1 +1,1 @@
-"""The command line: one file a noun, `output` the one sink, `main` the root."""
+"""The command line: one file for each noun. `main` is the root, and all commands write through `output`."""

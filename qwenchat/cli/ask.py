@@ -1,7 +1,7 @@
-"""`qwenchat ask`: one turn from the command line, into a pipe or onto a terminal.
+"""`qwenchat ask`: one turn from the command line.
 
-Words, a pipe, files, a schema and adapters are read and checked before anything is loaded. How an answer is shown is
-in `ask_output` and `ask_markdown`.
+The prompt, piped input, files, schema and adapters are read and checked before a model is loaded. `ask_output` and
+`ask_markdown` show the answer.
 """
 
 import asyncio
@@ -41,11 +41,11 @@ from qwenchat.runtime.model_choice import model_to_ask, no_model, recommended_mo
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.store import Store
 from qwenchat.text import files
-from qwenchat.text.safe import clean_line, whole
+from qwenchat.text.safe import clean_line, encodable
 
 
 def _sampling_options(command: FC) -> FC:
-    """Add an option for each sampling parameter. Ranges are checked by `Sampling.check`, for all of them alike."""
+    """Add an option for each sampling parameter. `Sampling.check` checks the values."""
     for parameter in reversed(PARAMETERS):
         option = click.option(f"--{parameter.label}", type=parameter.kind, help=f"{parameter.help}.")
         command = option(command)
@@ -63,10 +63,10 @@ def _sampling_options(command: FC) -> FC:
     help="Model: a size such as 7b:q4_k_m, or a .gguf file.",
 )
 @click.option("-s", "--system", default=None, help="System prompt.")
-@click.option("-f", "--file", "files", multiple=True, type=click.Path(path_type=Path), help="Add a text file.")
-@click.option("--session", default="", metavar="ID", shell_complete=completion.sessions, help="Continue this session.")
-@click.option("-c", "--continue", "continue_", is_flag=True, help="Continue the most recent session.")
-@click.option("--no-save", is_flag=True, help="Save nothing of this session.")
+@click.option("-f", "--file", "files", multiple=True, type=click.Path(path_type=Path), help="Attach a text file.")
+@click.option("--session", default="", metavar="ID", shell_complete=completion.sessions, help="Resume this session.")
+@click.option("-c", "--continue", "continue_", is_flag=True, help="Resume the most recent session.")
+@click.option("--no-save", is_flag=True, help="Do not save this session.")
 @_sampling_options
 @click.option("--stop", multiple=True, help="Text that ends the answer.")
 @click.option("--schema", type=click.Path(path_type=Path), help="JSON Schema file that the answer must follow.")
@@ -78,7 +78,7 @@ def _sampling_options(command: FC) -> FC:
 @click.option("--complete", is_flag=True, help="Continue the text instead of answering it (base models).")
 @click.option("--force", is_flag=True, help="Load the model even if it is not expected to fit into memory.")
 @click.option("--json", "style", flag_value="json", help="One JSON object at the end.")
-@click.option("--jsonl", "style", flag_value="jsonl", help="JSON events as they come, one a line.")
+@click.option("--jsonl", "style", flag_value="jsonl", help="JSON events as they happen, one per line.")
 @click.option("--raw", "style", flag_value="raw", help="Plain text; Markdown is not rendered.")
 @click.option("-v", "--verbose", is_flag=True, help="Report tokens, speed and time to the first token.")
 @click.pass_obj
@@ -86,15 +86,15 @@ def ask(program: Program, /, **options: Any) -> int:
     """Ask one question. Piped input is added to it."""
     if len([name for name in ("session", "continue_", "no_save") if options[name]]) > 1:
         raise WrongUse(
-            _("--session, --continue and --no-save exclude each other."),
-            _("Give one of them, or none for a new session."),
+            _("--session, --continue and --no-save can't be combined."),
+            _("Give one of them, or none to start a new session."),
         )
     return asyncio.run(_ask(program, Question.of(options), options))
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, and how it is to be answered."""
+    """A question with the options for its answer."""
 
     text: str
     attachments: tuple[Attachment, ...]
@@ -106,7 +106,7 @@ class Question:
         """Read and check the options before anything is loaded. Raises WrongUse or FileError."""
         numbers = {parameter.name: options[parameter.name] for parameter in PARAMETERS}
         schema = _schema(options["schema"]) if options["schema"] else None
-        sampling = Sampling(**numbers, stop=tuple(map(whole, options["stop"])), schema=schema).check()
+        sampling = Sampling(**numbers, stop=tuple(map(encodable, options["stop"])), schema=schema).check()
         attachments = tuple(_attachment(path) for path in options["files"])
         return cls(
             _prompt(options["prompt"], attachments),
@@ -124,7 +124,7 @@ class Question:
 
 
 def _prompt(words: Sequence[str], attachments: Sequence[Attachment]) -> str:
-    """Return the question: the words, then what is piped in. Raises WrongUse when there is nothing to ask."""
+    """Return the question: the arguments, then the piped input. Raises WrongUse when there is nothing to ask."""
     piped = "" if sys.stdin is None or sys.stdin.isatty() else _piped_text()
     text = "\n\n".join(part for part in (" ".join(words), piped.strip("\n")) if part.strip())
     if not text and not attachments:
@@ -142,7 +142,7 @@ def _piped_text() -> str:
             return ""
         raise FileError(
             _("{file} can't be read: {reason}.").format(file=name, reason=error.strerror),
-            _("Check what is piped in, or add `</dev/null`."),
+            _("Check the piped input, or add `</dev/null`."),
         ) from error
     return files.decode(data, name)
 
@@ -180,7 +180,9 @@ def _adapter(words: str) -> Lora:
         name, factor = words, 1.0
     path = Path(name or words)
     if not math.isfinite(factor):
-        raise WrongUse(_("The scale of an adapter is {scale}.").format(scale=scale), _("Give a number such as 0.5."))
+        raise WrongUse(
+            _("{scale} is not a valid scale for an adapter.").format(scale=scale), _("Give a number such as 0.5.")
+        )
     if not path.is_file():
         raise FileError(
             _("There is no adapter {file}.").format(file=clean_line(str(path))), _("Check the path given to --lora.")
@@ -208,7 +210,7 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
     load_options = question.load_options
     if earlier and load_options.ctx is None:
         load_options = replace(load_options, ctx=earlier.context)
-    # A wrong name is refused before the store is touched.
+    # A wrong model name is refused before the store is touched.
     engine = program.engine(model or str(GuideReference()), load_options)
     store, session = _session(program, options, earlier, model)
     report = report_for(output, options["style"], verbose=options["verbose"])
@@ -232,25 +234,25 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
 
 
 def _introduce_guide(program: Program, output: Output) -> None:
-    """Say that the built-in guide answers; the session is not bound to it. Raises NotFound without a guide."""
+    """Say that the built-in guide answers. The session does not record it as its model. Raises NotFound."""
     if not program.library.find(GuideReference()):
         raise no_model()
-    output.say(_("No model is on this machine yet, so the built-in guide answers. It knows only this program."))
+    output.say(_("No model is installed yet, so the built-in guide answers. It only knows about this program."))
     output.say(_("To get a real model: {command}").format(command=f"qwenchat models pull {recommended_model(program)}"))
 
 
 def _session(
     program: Program, options: dict[str, Any], earlier: Session | None, model: str
 ) -> tuple[SessionStore, Session]:
-    """Return the session to ask in, new or continued, and its store: the database, or memory with --no-save."""
+    """Return the session to ask in, new or resumed, and its store: the database, or memory with --no-save."""
     if earlier:
-        system = earlier.system if options["system"] is None else whole(options["system"])
+        system = earlier.system if options["system"] is None else encodable(options["system"])
         with program.store.streaming(earlier.id):  # refuses a session in use before changing it
             return program.store, program.store.label(earlier.id, model=model, system=system)
     system = program.settings.system if options["system"] is None else options["system"]
     store: SessionStore = MemoryStore() if options["no_save"] else program.store
     now = unix_ms()
-    session = Session(id=UUIDv7()(), created=now, updated=now, model=model, system=whole(system))
+    session = Session(id=UUIDv7()(), created=now, updated=now, model=model, system=encodable(system))
     store.create(session)
     return store, session
 
@@ -259,13 +261,13 @@ def _earlier(store: Store, options: dict[str, Any]) -> Session:
     if options["session"]:
         return store.find_to_resume(options["session"])
     if (latest := store.listing.latest()) is None:
-        raise NotFound(_("There is no session to continue."), _("Ask without -c to start one."))
+        raise NotFound(_("There is no session to resume."), _("Ask without -c to start one."))
     return latest
 
 
 @contextmanager
 def _interruptible(turn: RunningTurn) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM stop the answer and store what came; a second Ctrl-C ends the program."""
+    """Let Ctrl-C and SIGTERM stop the answer, whose text so far is saved; a second Ctrl-C ends the program."""
     loop = asyncio.get_running_loop()
     stopping: list[asyncio.Task[None]] = []
 

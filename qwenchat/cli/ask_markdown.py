@@ -1,8 +1,7 @@
-"""An answer on a terminal: Markdown, drawn as it streams, without flicker.
+"""Draws an answer on a terminal as Markdown while it streams, without flicker.
 
-Complete blocks are printed for good; only the last, open block is redrawn, at most twelve times a second. Of a block
-taller than the screen only the end is shown until it is complete. Raw HTML is shown as text, and no link is made that a
-terminal could open.
+Complete blocks are printed once; only the last, open block is redrawn, at most twelve times a second. A block taller
+than the screen shows only its end until it is complete. Raw HTML is shown as text, and links are not clickable.
 """
 
 import time
@@ -25,7 +24,7 @@ from qwenchat.text.safe import StreamCleaner, clean
 
 REDRAW_S = 1 / 12
 SHARE = 4
-"""Drawing may take one part in this many of the time: a long open block is redrawn more seldom."""
+"""Drawing takes at most one part in this many of the time, so a long open block is redrawn less often."""
 
 
 def parser() -> MarkdownIt:
@@ -39,12 +38,12 @@ def rendered(text: str) -> Markdown:
     markdown.markup, markdown.parsed = text, parser().parse(text)
     for token in markdown.parsed:
         for part in token.children or ():
-            part.content = clean(part.content)  # `&#x202e;` was clean until it was parsed
+            part.content = clean(part.content)  # parsing turned entities such as `&#x202e;` into characters
     return markdown
 
 
 def complete_length(text: str) -> int:
-    """Return how much of a text is blocks that nothing to come can change: all but its last block."""
+    """Return the length of all blocks but the last, which further text may still change."""
     starts = [token.map[0] for token in parser().parse(text) if token.level == 0 and token.map and token.nesting >= 0]
     lines = text.splitlines(keepends=True)
     return sum(map(len, lines[: starts[-1]])) if starts else 0
@@ -121,20 +120,20 @@ class MarkdownReport:
         self._printed_any = True
 
     def _draw_open(self) -> None:
-        """Print the blocks that are complete and redraw the open one, if it is time."""
+        """Print the complete blocks and redraw the open one, unless the last redraw was too recent."""
         if self._due():
             started = time.monotonic()
             self._print_complete()
             self._show(_Tail(self._open), started)
 
-    def _draw(self, what: Text) -> None:
+    def _draw(self, line: Text) -> None:
         if self._due():
-            self._show(what, time.monotonic())
+            self._show(line, time.monotonic())
 
     def _due(self) -> bool:
         return time.monotonic() >= self._next_draw
 
-    def _show(self, what: Text | _Tail, started: float) -> None:
-        self._live.update(what, refresh=True)
+    def _show(self, content: Text | _Tail, started: float) -> None:
+        self._live.update(content, refresh=True)
         now = time.monotonic()
         self._next_draw = started + max(REDRAW_S, SHARE * (now - started))

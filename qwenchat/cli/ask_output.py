@@ -1,7 +1,7 @@
-"""How `ask` reports a turn: plain text in a pipe, JSON for programs. `ask_markdown` is for terminals.
+"""How `ask` reports a turn: as plain text in a pipe, as JSON for programs. `ask_markdown` is for terminals.
 
-Each report takes the turn's events as they come. The answer goes to stdout and everything else to stderr. Nothing here
-imports rich.
+A report receives the turn's events as they happen. The answer goes to stdout and everything else to stderr. Nothing
+here imports rich.
 """
 
 from dataclasses import asdict
@@ -25,12 +25,12 @@ class TurnReport(Protocol):
     ) -> None: ...
 
     def show(self, event: TurnEvent) -> None:
-        """Take the next event."""
+        """Show the next event."""
         ...
 
 
 class TextReport:
-    """The answer as plain text, as it comes."""
+    """Writes the answer as plain text while it streams."""
 
     def __init__(self, output: Output, *, verbose: bool) -> None:
         self._output, self._verbose = output, verbose
@@ -77,7 +77,7 @@ class JsonReport:
 
     def show(self, event: TurnEvent) -> None:
         if isinstance(event, TurnEnded):
-            if event.answer.finish_reason or event.answer.text:  # a dead engine gives no reason; its text counts
+            if event.answer.finish_reason or event.answer.text:  # a dead engine gives no reason, but maybe some text
                 done = answer_object(event.answer)
                 self._output.json({"event": "done", **done} if self._streams else done)
         elif self._streams and (line := _event_object(event)):
@@ -85,7 +85,7 @@ class JsonReport:
 
 
 def answer_object(answer: Message) -> dict[str, Any]:
-    """Return an ended answer as the `--json` contract has it; without a finish reason where the engine failed."""
+    """Return a finished answer in the format of `--json`; the finish reason is null where the engine failed."""
     reasoning = {"reasoning": answer.reasoning} if answer.reasoning else {}
     return {
         "session": answer.session,
@@ -118,7 +118,7 @@ def _event_object(event: TurnEvent) -> dict[str, Any] | None:
 
 
 def trimmed_words(event: Trimmed) -> str:
-    """Say that the model no longer sees the beginning."""
+    """Return a sentence saying that the model no longer sees the oldest messages."""
     return ngettext(
         "The oldest message ({tokens:,} tokens) no longer fits the context window and is left out.",
         "The oldest {count} messages ({tokens:,} tokens) no longer fit the context window and are left out.",
@@ -127,11 +127,11 @@ def trimmed_words(event: Trimmed) -> str:
 
 
 def stats_words(event: Finished) -> str:
-    """Say what an answer took."""
+    """Return a line with an answer's token counts and timings."""
     usage, timings = event.usage, event.timings
     return _(
         "{completion} tokens at {speed:.1f} tokens/s; first token after {first:.2f} s; "
-        "prompt {prompt} tokens, {cached} of them already read"
+        "prompt {prompt} tokens, {cached} of them cached"
     ).format(
         completion=usage.completion_tokens,
         speed=timings.decode_tps,

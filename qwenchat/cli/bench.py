@@ -1,8 +1,8 @@
-"""`qwenchat bench`: how fast a model runs on this machine, in the format of llama-bench, and how long the waits are.
+"""`qwenchat bench`: measures how fast a model runs on this machine and how long a user waits for it.
 
-The same engine process that answers is measured, and `models fit` estimates with the saved figures. The output is
-llama-bench's Markdown table line by line and a table of waits, or one JSON object. Column widths, units and field names
-are llama-bench's own, so that both can be compared.
+It measures the engine process that also answers questions, and `models fit` uses the saved speeds in its estimates. The
+output is a Markdown table, printed line by line, and a table of waits; or one JSON object. Column widths, units and
+field names are those of llama-bench, so that results can be compared.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ _WAITS = {"wait": -42, "s": 20}
 
 
 class BenchOutput:
-    """Writes results as they come."""
+    """Writes each result as soon as it is measured."""
 
     def __init__(self, output: Output, *, as_json: bool) -> None:
         self._output, self._as_json = output, as_json
@@ -62,10 +62,10 @@ class BenchOutput:
         self._columns = {name: width for name, width in _COLUMNS.items() if name != "ngl" or model.backend != "CPU"}
         self._head(self._columns)
 
-    def measuring(self, what: str) -> None:
-        """Show on a terminal what is being measured, until the next line is written."""
+    def measuring(self, test: str) -> None:
+        """Show on a terminal which test runs, until the next line is written."""
         if self._live:
-            self._output.err.write(f"\r\x1b[K{clean_line(what)}...")
+            self._output.err.write(f"\r\x1b[K{clean_line(test)}...")
             self._output.err.flush()
 
     def result(self, result: BenchResult) -> None:
@@ -102,11 +102,11 @@ class BenchOutput:
         self._head(_WAITS, {"wait": _("wait")})
         self._row(_WAITS, {"wait": _("load"), "s": f"{self._model.ready.load_s:.2f}"})
         if first_token_s:
-            what = _("first token, {count} tokens").format(count=prompt)
-            self._row(_WAITS, {"wait": what, "s": _mean(first_token_s)})
+            label = _("first token, {count} tokens").format(count=prompt)
+            self._row(_WAITS, {"wait": label, "s": _mean(first_token_s)})
         if resumed_s:
-            what = _("first token, resumed at {count} tokens").format(count=resumed_prompt)
-            self._row(_WAITS, {"wait": what, "s": f"{statistics.fmean(resumed_s):.2f}"})
+            label = _("first token, resumed at {count} tokens").format(count=resumed_prompt)
+            self._row(_WAITS, {"wait": label, "s": f"{statistics.fmean(resumed_s):.2f}"})
 
     def _head(self, columns: dict[str, int], shown: Mapping[str, str] | None = None) -> None:
         self._row(columns, {name: name for name in columns} | dict(shown or {}))
@@ -126,7 +126,7 @@ class BenchOutput:
 
 
 def _fields(model: BenchedModel, result: BenchResult) -> dict[str, object]:
-    """Return those of llama-bench's fields that this program knows."""
+    """Return the fields of llama-bench's JSON that this program knows."""
     plan, ready, run = model.plan, model.ready, result.run
     times = result.nanoseconds
     return {
@@ -165,7 +165,7 @@ def _wait(tokens: int, seconds: Sequence[float]) -> dict[str, object] | None:
 
 
 def _rule(width: int) -> str:
-    """Return the line below a column's heading; Markdown marks one aligned right by a colon at its end."""
+    """Return the line below a column's heading; in Markdown, a colon at its end aligns the column right."""
     return "-" * (width - 1) + ":" if width > 0 else "-" * -width
 
 
@@ -228,11 +228,11 @@ def bench(program: Program, /, **options: Any) -> None:
     """Measure how fast a model runs on this machine.
 
     Prints llama-bench's table, in tokens per second: ppN reads a prompt of N tokens, tgN generates N tokens, and "@ dN"
-    starts with N tokens already in the context. Each test runs once to warm up, then as often as -r says. A second
-    table has the seconds to load the model, to the first token for a new prompt, and to the first token of a session
+    starts with N tokens already in the context. Each test runs once to warm up, then as many times as -r says. A second
+    table shows the seconds to load the model, to the first token for a new prompt, and to the first token of a session
     resumed in a new process. --json uses llama-bench's field names in "results".
 
-    The speeds are saved for `qwenchat models fit`. Run nothing else meanwhile.
+    The speeds are saved for `qwenchat models fit`. Run nothing else at the same time.
     """
     model = options["model"] or default_model(program)
     if not model:
@@ -241,7 +241,7 @@ def bench(program: Program, /, **options: Any) -> None:
     header = gguf.check(gguf.read_header(program.model_file(model)))
     n_ctx = _n_ctx(model, context_sizes(header, program.catalogue).limit, *lengths)
     given = {name: options[name] for name in ("threads", "gpu_layers", "kv_type")}
-    planner = _advising(program.planner(model, LoadOptions(ctx=n_ctx, force=options["force"], **given)))
+    planner = _with_bench_hint(program.planner(model, LoadOptions(ctx=n_ctx, force=options["force"], **given)))
     output = BenchOutput(Output.standard(), as_json=options["as_json"])
     results = asyncio.run(_Bench(program, planner, output, header.vocab_size).run(*lengths, options["repetitions"]))
     if all(value is None for value in given.values()):  # other options say nothing about normal use
@@ -256,7 +256,7 @@ def _n_ctx(model: str, limit: int, prompts: Sequence[int], generates: Sequence[i
     n_ctx = max(depths) + longest + _MARGIN
     if n_ctx > limit:
         raise WrongUse(
-            _("{name} has a context window of at most {limit:,} tokens; {asked:,} were asked for.").format(
+            _("{name} has a context window of at most {limit:,} tokens; these options need {asked:,}.").format(
                 name=model, limit=limit, asked=n_ctx
             ),
             _("Use a smaller --depth, --prompt or --generate."),
@@ -264,21 +264,21 @@ def _n_ctx(model: str, limit: int, prompts: Sequence[int], generates: Sequence[i
     return n_ctx
 
 
-def _advising(planner: Planner) -> Planner:
-    """Return the planner, whose advice for a model that does not fit then names the options of this command."""
+def _with_bench_hint(planner: Planner) -> Planner:
+    """Return a planner whose hint for a model that does not fit names the options of this command."""
 
     def plan(devices: Sequence[Device]) -> PlannedModel:
         try:
             return planner(devices)
         except CannotLoad as error:
-            advice = _("Use a smaller --depth or --prompt, --kv-type q8_0, a smaller quantisation, or --force.")
-            raise CannotLoad(error.message, advice) from error
+            hint = _("Use a smaller --depth or --prompt, --kv-type q8_0, a smaller quantisation, or --force.")
+            raise CannotLoad(error.message, hint) from error
 
     return plan
 
 
 class _Bench:
-    """Takes one measurement after the other and writes each as it comes."""
+    """Runs one measurement after another and writes each result."""
 
     def __init__(self, program: Program, planner: Planner, output: BenchOutput, vocabulary: int) -> None:
         self._program, self._planner, self._output, self._vocabulary = program, planner, output, vocabulary
@@ -291,8 +291,8 @@ class _Bench:
         prompt, resumed_prompt = max(prompts), max(depths) or max(prompts)
         can_resume = resumed_prompt >= WORTH_SAVING
         with tempfile.TemporaryDirectory(dir=private_folder(self._program.paths.cache)) as folder:
-            states = SavedKV(Path(folder), 1 << 50)
-            async with self._engine(states) as engine:
+            saved_kv = SavedKV(Path(folder), 1 << 50)
+            async with self._engine(saved_kv) as engine:
                 output.begin(await engine.benched_model())
                 for run in runs(prompts, generates, depths):
                     output.measuring(run.name)
@@ -302,13 +302,13 @@ class _Bench:
                 firsts = [await engine.first_token(self._tokens(prompt, seed)) for seed in range(repetitions) if prompt]
                 if can_resume:
                     await engine.first_token(self._tokens(resumed_prompt, repetitions), "bench")
-            resumed = [await self._resumed(states, self._tokens(resumed_prompt, repetitions))] if can_resume else []
+            resumed = [await self._resumed(saved_kv, self._tokens(resumed_prompt, repetitions))] if can_resume else []
         output.end(prompt=prompt, first_token_s=firsts, resumed_prompt=resumed_prompt, resumed_s=resumed)
         return results
 
-    async def _resumed(self, states: SavedKV, tokens: list[int]) -> float:
+    async def _resumed(self, saved_kv: SavedKV, tokens: list[int]) -> float:
         """Return the seconds to the first token in a new process that loads the tokens from a saved KV cache."""
-        async with self._engine(states) as engine:
+        async with self._engine(saved_kv) as engine:
             await engine.load()
             return await engine.first_token([*tokens, *self._tokens(_FOLLOW_UP, 0)], "bench")
 
@@ -316,8 +316,8 @@ class _Bench:
         return random_tokens(self._vocabulary, count, seed)
 
     @asynccontextmanager
-    async def _engine(self, states: SavedKV) -> AsyncIterator[BenchEngine]:
-        engine = BenchEngine(self._planner, self._program.paths.engine_log, states)
+    async def _engine(self, saved_kv: SavedKV) -> AsyncIterator[BenchEngine]:
+        engine = BenchEngine(self._planner, self._program.paths.engine_log, saved_kv)
         try:
             yield engine
         finally:

@@ -19,13 +19,13 @@ from qwenchat.text.safe import clean_line
 _Offered = list[CompletionItem[str]]
 _Complete = Callable[[click.Context, click.Parameter, str], _Offered]
 _SESSIONS = 30
-"""As many as a user can look through."""
+"""Sessions that are offered, as many as a user can look through."""
 _TITLE = 60
 """Characters."""
 
 
 def _offering(words: Callable[[Program, click.Context], Iterable[tuple[str, str]]]) -> _Complete:
-    """Return a completion that offers the words, with explanations, that a function yields; nothing where it fails."""
+    """Turn a function that yields words with explanations into a completion, which offers nothing when it fails."""
 
     @wraps(words)
     def complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> _Offered:
@@ -36,11 +36,11 @@ def _offering(words: Callable[[Program, click.Context], Iterable[tuple[str, str]
             found = list(words(program, context))
         except (QwenchatError, OSError):
             return []
-        behind_colons = ":" in incomplete  # words with a colon are offered once it is typed
+        has_colon = ":" in incomplete  # words with a colon are offered once it is typed
         return [
             CompletionItem(word, help=note or None)
             for word, note in found
-            if word.startswith(incomplete) and (behind_colons or ":" not in word)
+            if word.startswith(incomplete) and (has_colon or ":" not in word)
         ]
 
     return complete
@@ -91,7 +91,7 @@ def settings(_program: Program, _context: click.Context) -> Iterator[tuple[str, 
 
 @_offering
 def values(program: Program, context: click.Context) -> Iterable[tuple[str, str]]:
-    """Yield the possible values of the setting named before."""
+    """Yield the possible values of the setting given as the previous argument."""
     key = str(context.params.get("key", ""))
     if key not in config.names():
         return ()
@@ -139,9 +139,7 @@ def completion(context: click.Context, shell: str) -> None:
         raise click.UsageError(shell)
     script = found(context.find_root().command, {}, "qwenchat", "_QWENCHAT_COMPLETE").source()
     first, _newline, rest = script.partition("\n")
-    note = (
-        f"# Completion of qwenchat for {shell}. Save it here, create the folder if it is missing, open a new shell:\n"
-    )
+    note = f"# qwenchat completion for {shell}. Save it here (create the folder if needed), then open a new shell:\n"
     note += f"#   {_INSTALL[shell]}\n"
     marked = first.startswith("#compdef")  # zsh looks for this in the first line only
     Output.standard().piece(f"{first}\n{note}{rest}\n" if marked else f"{note}{script}\n")

@@ -1,4 +1,4 @@
-"""`qwenchat config`: show and change settings. What is valid is decided in `qwenchat.config`."""
+"""`qwenchat config`: shows and changes settings. `qwenchat.config` decides which values are valid."""
 
 from typing import Any
 

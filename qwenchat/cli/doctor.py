@@ -1,4 +1,4 @@
-"""`qwenchat doctor`: prints a line for each check of `qwenchat.doctor`, and what to do where one fails."""
+"""`qwenchat doctor`: prints a line for each check of `qwenchat.doctor`, and the next command where one fails."""
 
 import os
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ _COLOURS = {Health.OK: "32", Health.WARNING: "33", Health.FAILED: "1;31"}
 
 
 @click.command()
-@click.option("--online", is_flag=True, help="Contact the hub, too; without it nothing is sent anywhere.")
+@click.option("--online", is_flag=True, help="Also contact the hub; otherwise nothing is sent anywhere.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def doctor(program: Program, online: bool, as_json: bool) -> int:
     """Report what this machine has and what works, with the exact next command.
 
-    The report contains no names, titles, tokens or private addresses and can be posted in public. The exit code is 0
+    The report contains no names, titles, tokens or private addresses, so it is safe to post. The exit code is 0
     unless a line says "failed"; then it is that of the first such line: 2 settings, 4 hub, 5 llama.cpp, 7 sessions, 8
     folders and files.
     """

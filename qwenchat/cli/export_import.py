@@ -1,4 +1,4 @@
-"""`qwenchat sessions export` and `import`: sessions out of the store and into it."""
+"""`qwenchat sessions export` and `import`: write sessions to files and read them back."""
 
 import errno
 import os
@@ -44,8 +44,8 @@ class HasStore(Protocol):
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every session except those in the trash.")
 @click.option("-f", "--format", "name", type=click.Choice(exporters.names()), default="md", help="Default: md.")
-@click.option("-o", "--output", "place", metavar="PATH", help="A file, a folder or a .zip; default: stdout.")
-@click.option("--all-branches", is_flag=True, help="Every variant, not only the open branch; json always has all.")
+@click.option("-o", "--output", "target", metavar="PATH", help="A file, a folder or a .zip; default: stdout.")
+@click.option("--all-branches", is_flag=True, help="Include every variant, not only the open branch; json always does.")
 @click.option("--force", is_flag=True, help="Overwrite existing files.")
 @click.pass_obj
 def export(
@@ -54,11 +54,11 @@ def export(
     ids: Sequence[str],
     everything: bool,
     name: str,
-    place: str | None,
+    target: str | None,
     all_branches: bool,
     force: bool,
 ) -> None:
-    """Write sessions for people (md, html, txt) or for programs (json, jsonl, sharegpt).
+    """Export sessions for reading (md, html, txt) or for programs (json, jsonl, sharegpt).
 
     json loses nothing and can be imported again; training tools read jsonl and sharegpt.
     """
@@ -71,10 +71,10 @@ def export(
     form = exporters.named(name)
     output = Output.standard()
     job = export_destination.Export(store, sessions, form, all_branches)
-    written = export_destination.write(job, None if place == "-" else place, output.piece, force)
+    written = export_destination.write(job, None if target == "-" else target, output.piece, force)
     if written:
         count = ngettext("{count} session written to {place}.", "{count} sessions written to {place}.", len(sessions))
-        output.say(count.format(count=len(sessions), place=place))
+        output.say(count.format(count=len(sessions), place=target))
 
 
 @click.command(name="import")
@@ -82,10 +82,10 @@ def export(
 @click.option("--json", "as_json", is_flag=True, help="A JSON array with one object per file.")
 @click.pass_obj
 def import_(program: HasStore, files: Sequence[str], as_json: bool) -> ExitCode:
-    """Import conversations from qwenchat, ChatGPT or Open WebUI, or in OpenAI's or ShareGPT's format.
+    """Import chats from qwenchat, ChatGPT or Open WebUI, or in OpenAI's or ShareGPT's format.
 
-    FILE is a .json, .jsonl or .zip that one of them wrote, or - for standard input. Existing messages are not changed.
-    What can't be read is reported with its place; everything else is imported.
+    FILE is a .json, .jsonl or .zip file, or - for standard input. Existing messages are not changed. A chat that can't
+    be read is reported with its position in the file; all others are imported.
     """
     output = Output.standard()
     reports = [_import_one(program.store, file, output) for file in files]
@@ -135,7 +135,7 @@ def _piped() -> list[records.Record]:
     except OSError as error:
         raise FileError(
             _("{path} can't be read: {reason}.").format(path=_("standard input"), reason=error.strerror or error),
-            _("Check what is piped in."),
+            _("Check the piped input."),
         ) from error
 
 

@@ -51,9 +51,9 @@ class LazyGroup(click.Group):
 
 
 def localised(command: click.Command) -> click.Command:
-    """Return the command with its help, and that of all its subcommands, in the user's language.
+    """Translate the help of a command and of all its subcommands into the user's language, and return the command.
 
-    Help is written in English in docstrings and decorators; `make locale` finds it there.
+    Help is written in English in docstrings and decorators; `make locale` collects it from there.
     """
     command.help = command.help and _(inspect.cleandoc(command.help))
     for parameter in command.params:
@@ -118,7 +118,7 @@ def _screen(program: Program, options: dict[str, Any]) -> int:
 
 
 def _set_language(program: Program) -> None:
-    """Use the language of the settings for all help, click's own words included."""
+    """Use the language of the settings for all help, including click's own texts."""
     with suppress(QwenchatError):  # `root` reports it; help and version work without settings
         use_language(program.settings.language)
     os.environ["LANGUAGE"] = language()  # where click's gettext looks

@@ -1,4 +1,4 @@
-"""`qwenchat models`: lists, recommends, verifies, removes and exports models. `pull` has a module of its own."""
+"""`qwenchat models`: lists, recommends, verifies, removes and exports models. `cli.pull` downloads them."""
 
 import shlex
 import sys
@@ -68,10 +68,10 @@ def fit(program: Program, model: str | None, ctx: int, kv_type: str | None, as_j
         )
     )
     if best:
-        output.say(_("Take {model}: {reason}").format(model=best.reference, reason=reason(best)))
-        output.say(_("It is here already.") if best.path else f"qwenchat models pull {best.reference}")
+        output.say(_("Recommended: {model} — {reason}").format(model=best.reference, reason=reason(best)))
+        output.say(_("It is already installed.") if best.path else f"qwenchat models pull {best.reference}")
     else:
-        output.say(_("None of these can run here: free memory or disk, or use a smaller window (--ctx)."))
+        output.say(_("None of these can run here. Free memory or disk space, or use a smaller window (--ctx)."))
 
 
 def _rows(program: Program, resources: Resources, model: str | None, *, ctx: int, kv_type: str) -> list[Assessment]:
@@ -95,7 +95,7 @@ def _rows(program: Program, resources: Resources, model: str | None, *, ctx: int
 
 def _shown(row: Assessment) -> list[str]:
     speed = "" if row.decode_tps is None else f"{'' if row.is_measured else '~'}{row.decode_tps:.1f}"
-    note = _("here") if row.path else ""
+    note = _("installed") if row.path else ""
     if row.disk_missing:
         note = _("needs {size} more disk space").format(size=human_size(row.disk_missing))
     fit = row.fit
@@ -125,7 +125,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 @click.group()
 def models() -> None:
-    """Choose, check and look after models."""
+    """Choose, check and manage models."""
 
 
 models.add_command(fit)
@@ -199,7 +199,7 @@ def _published(model: CatalogueModel) -> dict[str, object]:
 @as_json
 @click.pass_obj
 def info(program: Program, model: str, as_json: bool) -> None:
-    """Show the facts in a model's file."""
+    """Show the metadata of a model's file."""
     local_model = _local_model(program, model)
     row = next(as_rows([local_model]))
     if (header := local_model.header) is not None:
@@ -243,7 +243,7 @@ def verify_(program: Program, model: str, as_json: bool) -> int:
         words = {
             "ok": _("ok"),
             "damaged": _("damaged"),
-            "differs": _("not as in the catalogue"),
+            "differs": _("differs from the catalogue"),
             "unknown": _("nothing to compare with"),
         }
         output.table(
@@ -255,16 +255,16 @@ def verify_(program: Program, model: str, as_json: bool) -> int:
         )
     if any(file.verdict == "differs" for file in checked):
         raise CannotLoad(
-            _("{model} differs from the catalogue of this version.").format(model=local_model.reference),
-            _("It is damaged or altered, or its makers have replaced it since; a new download compares with the hub."),
+            _("{model} differs from this version's catalogue.").format(model=local_model.reference),
+            _("It is damaged or altered, or its makers replaced it. Download it again to compare it with the hub."),
         )
     return ExitCode.DONE
 
 
 @models.command()
 @click.argument("model", shell_complete=completion.models)
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--hf-cache", is_flag=True, help="Delete in the Hugging Face cache too, which other programs share.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--hf-cache", is_flag=True, help="Also delete from the Hugging Face cache, which other programs share.")
 @as_json
 @click.pass_obj
 def remove(program: Program, model: str, yes: bool, hf_cache: bool, as_json: bool) -> None:
@@ -284,9 +284,9 @@ def remove(program: Program, model: str, yes: bool, hf_cache: bool, as_json: boo
 
 
 def _ask(question: str) -> None:
-    """Return when the answer is yes. Raises WrongUse without a terminal to ask on."""
+    """Return when the user confirms. Raises click.Abort for a no, and WrongUse without a terminal to ask on."""
     if not is_terminal(sys.stdin):
-        raise WrongUse(_("This command asks before it deletes, and there is no terminal to ask on."), _("Add --yes."))
+        raise WrongUse(_("This command asks for confirmation, but there is no terminal."), _("Add --yes."))
     click.confirm(question, abort=True, err=True)
 
 
@@ -317,7 +317,7 @@ def _local_model(program: Program, model: str) -> LocalModel:
 
 @contextmanager
 def _progress(output: Output, total: int) -> Iterator[Callable[[int], object]]:
-    """Show a bar on a terminal while bytes go by."""
+    """Show a progress bar on a terminal; the function takes the bytes processed since its last call."""
     if not output.err.isatty():
         yield lambda count: None
         return

@@ -1,7 +1,7 @@
-"""Where every command writes: data to stdout, messages to stderr, an error as a line of what and a line of what to do.
+"""Where every command writes: data to stdout; messages and errors to stderr.
 
-Text from elsewhere is cleaned by `text.safe` on its way out. Colour and progress bars are for terminals only, and never
-where NO_COLOR is set.
+An error is one line that says what is wrong and one that says what to do. `text.safe` cleans everything that is
+written. Colour and progress bars are for terminals only, and never used where NO_COLOR is set.
 """
 
 import io
@@ -19,7 +19,7 @@ from qwenchat.text.safe import clean, clean_line
 
 
 class ReaderGone(Exception):
-    """The reader of stdout is gone, as when `head` has read enough. Not a failure; the program ends quietly."""
+    """The reader of stdout is gone, as when `head` has read enough. The program then ends quietly."""
 
 
 class OutputLost(FileError):
@@ -42,7 +42,7 @@ class Output:
 
     @classmethod
     def standard(cls) -> "Output":
-        """Return the output on the process's own streams; what they can't encode is replaced, never an error."""
+        """Return the output on the process's own streams; characters that they can't encode are replaced."""
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(encoding="utf-8", errors="replace")
@@ -102,7 +102,7 @@ class Output:
         print(clean(message), file=self.err, flush=True)
 
     def error(self, error: QwenchatError) -> None:
-        """Write what is wrong and what to do, a line each."""
+        """Write the error's message and its hint, a line each."""
         label = _("error:")
         print(f"\x1b[1;31m{label}\x1b[0m" if self.colour else label, clean_line(error.message, 2000), file=self.err)
         if error.hint:

@@ -1,7 +1,6 @@
-"""`qwenchat models pull`: downloads models, and reports progress.
+"""`qwenchat models pull`: downloads models and reports progress.
 
-Events become a bar on a terminal, lines in a pipe, JSON where a program reads. The download itself is
-`models.download.pull`'s.
+Events become bars on a terminal, lines in a pipe, or JSON with --json. `models.download.pull` does the downloading.
 """
 
 import shlex
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 
 
 LINE_EVERY_S = 5.0
-"""Between two lines in a pipe."""
+"""Seconds between two progress lines in a pipe."""
 
 
 @contextmanager
@@ -64,7 +63,7 @@ def as_record(event: PullEvent) -> dict[str, object]:
 
 
 class ProgressLines:
-    """Prints a line every few seconds, and one for each event that has a text."""
+    """Prints a line of progress every few seconds, and a line for each other event that has a text."""
 
     def __init__(
         self, output: Output, every_s: float = LINE_EVERY_S, clock: Callable[[], float] = time.monotonic
@@ -139,7 +138,7 @@ class _ProgressBars:
     "source",
     default="",
     shell_complete=completion.sources,
-    help="hf, hf-mirror, modelscope, an address, or file:FOLDER.",
+    help="hf, hf-mirror, modelscope, a URL, or file:FOLDER.",
 )
 @click.option("--revision", default="", help="Branch, tag or commit of the repository.")
 @click.option("--to", "folder", type=click.Path(path_type=Path, file_okay=False), help="Folder to put the files in.")
@@ -158,7 +157,7 @@ def pull(
 ) -> None:
     """Download models. An interrupted download is resumed.
 
-    MODEL is a size such as 7b or 7b:q4_k_m, owner/repo:q4_k_m, owner/repo/file.gguf, or the address of a file.
+    MODEL is a size such as 7b or 7b:q4_k_m, owner/repo:q4_k_m, owner/repo/file.gguf, or the URL of a file.
     """
     output, paths = Output.standard(), []
     for model in models:
@@ -177,7 +176,7 @@ def pull(
 
 
 def _say_how_to_add_folder(output: Output, program: Program, folder: Path, paths: Sequence[Path]) -> None:
-    """Print the command that lets models be found by their names, where the folder is not searched yet."""
+    """Print the command that adds the folder to those searched for models, unless it is searched already."""
     known = {found.path.resolve() for found in program.model_folders.scan()}
     if all(path.resolve() in known for path in paths):
         return
@@ -192,7 +191,7 @@ def _ask_to_accept(output: Output, model: CatalogueModel) -> None:
     output.say(terms.format(model=model.title, licence=model.licence, url=model.licence_url))
     if not is_terminal(sys.stdin):
         raise WrongUse(
-            _("The licence of {model} has to be accepted first.").format(model=model.title),
+            _("The licence of {model} must be accepted first.").format(model=model.title),
             _("Read it at {url}, then add --yes.").format(url=model.licence_url),
         )
     click.confirm(_("Do you accept it?"), abort=True, err=True)

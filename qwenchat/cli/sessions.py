@@ -1,4 +1,4 @@
-"""`qwenchat sessions`: list, name, tag and delete sessions, and repair their database.
+"""`qwenchat sessions`: lists, renames, tags and deletes sessions, and repairs their database.
 
 `sessions_read` shows and searches them; `export_import` writes them to files and reads them back.
 """
@@ -24,7 +24,7 @@ from qwenchat.runtime.program import Program
 from qwenchat.sessions.migrate import safety_copies
 from qwenchat.sessions.recover import recover as recover_database
 from qwenchat.sessions.trash import CONFIRM_FROM
-from qwenchat.text.safe import whole
+from qwenchat.text.safe import encodable
 
 
 @click.group(commands=[show, search, export, import_])
@@ -45,7 +45,7 @@ def list_(program: Program, *, limit: int, offset: int, tag: str, trash: bool, a
     listed = listing.newest(limit, offset, trashed=trash, tag=tag)
     total = listing.count(trashed=trash, tag=tag)
     if as_json:
-        found = [{**_labels(entry.session), "messages": entry.messages} for entry in listed]
+        found = [{**_session_json(entry.session), "messages": entry.messages} for entry in listed]
         output.json({"total": total, "sessions": found})
         return
     rows = [
@@ -65,7 +65,7 @@ def list_(program: Program, *, limit: int, offset: int, tag: str, trash: bool, a
         output.say(more.format(count=f"{rest:,}"))
 
 
-def _labels(session: Session) -> dict[str, object]:
+def _session_json(session: Session) -> dict[str, object]:
     return {
         "id": session.id,
         "title": session.title,
@@ -126,7 +126,7 @@ def rename(program: Program, session: str, title: tuple[str, ...], by_model: boo
         raise click.UsageError(_("Give a title, or --suggest."))
     store = program.store
     found = store.session(store.listing.resolve(session))
-    words = whole(" ".join(title))
+    words = encodable(" ".join(title))
     if by_model:
         asked = model_to_ask(program, model, found)
         if not asked:
@@ -144,15 +144,15 @@ async def _suggested(program: Program, model: str, branch: Sequence[Message]) ->
     try:
         return await suggest(engine, branch)
     except CannotLoad as error:
-        advice = _("Use another model (-m), or give the session a title yourself.")
-        raise CannotLoad(error.message, advice) from error
+        hint = _("Use another model (-m), or give the session a title yourself.")
+        raise CannotLoad(error.message, hint) from error
     finally:
         await engine.close()
 
 
 @sessions.command()
 @click.argument("session_ids", metavar="SESSION...", nargs=-1, shell_complete=completion.sessions)
-@click.option("--forever", is_flag=True, help="Delete for good instead of moving to the trash.")
+@click.option("--forever", is_flag=True, help="Delete permanently instead of moving to the trash.")
 @click.option("--trash", is_flag=True, help="With --forever: everything in the trash.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_obj
@@ -174,7 +174,7 @@ def delete(program: Program, session_ids: tuple[str, ...], forever: bool, trash:
                 ngettext("Move {count} session to the trash?", "Move {count} sessions to the trash?", count), count, yes
             )
         store.trash.put(*chosen)
-        output.say(_("Moved to the trash; `qwenchat sessions restore` brings it back."))
+        output.say(_("Moved to the trash. Undo with `qwenchat sessions restore`."))
     else:
         _confirm(ngettext("Delete {count} session forever?", "Delete {count} sessions forever?", count), count, yes)
         store.trash.delete_forever(*chosen)
@@ -182,7 +182,9 @@ def delete(program: Program, session_ids: tuple[str, ...], forever: bool, trash:
         if count >= CONFIRM_FROM:
             copy = safety_copies(program.paths.database)[-1]
             output.say(
-                _("{file} is a copy of the database from before; delete it when you are sure.").format(file=copy)
+                _("{file} is a copy of the database from before; delete it when you no longer need it.").format(
+                    file=copy
+                )
             )
 
 
@@ -198,11 +200,11 @@ def restore(program: Program, session_ids: tuple[str, ...]) -> None:
 
 
 def _confirm(question: str, count: int, yes: bool) -> None:
-    """Ask on stderr. Raises WrongUse where there is no terminal to answer on, and click.Abort for a no."""
+    """Return when the user confirms. Raises click.Abort for a no, and WrongUse without a terminal to ask on."""
     if yes:
         return
     if not is_terminal(sys.stdin):
-        raise WrongUse(_("There is no terminal to confirm this on."), _("Give --yes to go ahead."))
+        raise WrongUse(_("This command asks for confirmation, but there is no terminal."), _("Add --yes."))
     click.confirm(question.format(count=count), abort=True, err=True)
 
 
@@ -212,7 +214,7 @@ def _confirm(question: str, count: int, yes: bool) -> None:
 def recover(program: Program, as_json: bool) -> None:
     """Repair a damaged database.
 
-    Whatever can be read is saved to a new database; the damaged file is kept under another name. Close other windows of
+    Everything that can be read is saved to a new database, and the damaged file is renamed. Close other windows of
     qwenchat first.
     """
     output, file = Output.standard(), program.paths.database

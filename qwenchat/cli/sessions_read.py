@@ -1,6 +1,6 @@
-"""`qwenchat sessions show` and `search`: reading sessions, and finding words in them.
+"""`qwenchat sessions show` and `search`: print one session, and search all of them.
 
-On a terminal the Markdown of answers is drawn. Text is never interpreted as control sequences or as rich's markup.
+On a terminal, answers are drawn as Markdown. Text is never interpreted as control sequences or as rich's markup.
 """
 
 import click
@@ -21,7 +21,7 @@ from qwenchat.text.safe import clean, clean_line
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def show(program: Program, session: str, as_json: bool) -> None:
-    """Print a session: the branch that was open last."""
+    """Print the branch of a session that was last open."""
     output, store = Output.standard(), program.store
     found = store.session(store.listing.resolve(session))
     branch = store.branch(found.leaf)
@@ -44,7 +44,7 @@ def search(program: Program, *, words: tuple[str, ...], limit: int, offset: int,
     """Search all sessions.
 
     Narrow the search with role:user, model:7b, before:2025-03, after:2025-01-31, tag:work and in:SESSION; in:reasoning
-    looks in what models wrote before their answers instead. Put an exact phrase in quotes.
+    searches the reasoning before answers instead of messages. Put an exact phrase in quotes.
     """
     output = Output.standard()
     found = program.store.search.find(_typed(words), limit, offset, trashed=trash)
@@ -68,7 +68,7 @@ def search(program: Program, *, words: tuple[str, ...], limit: int, offset: int,
 
 
 def _typed(words: tuple[str, ...]) -> str:
-    """Return the words as typed: arguments with spaces were in quotes, which the shell removed."""
+    """Return the query as typed: an argument with spaces was in quotes, which the shell removed."""
     return " ".join(f'"{word}"' if " " in word and '"' not in word and ":" not in word else word for word in words)
 
 

@@ -1,1 +1,1 @@
-"""What this machine has and what of qwenchat works on it. Checks only: repairs nothing, sends nothing unasked."""
+"""Checks what this machine has and what works on it. Repairs nothing, and sends nothing unless asked to."""

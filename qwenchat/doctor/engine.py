@@ -1,6 +1,6 @@
-"""The installed llama.cpp: whether it loads, what it was compiled for, which accelerators it can use.
+"""Checks the installed llama.cpp: whether it loads, what it was compiled for, which accelerators it can use.
 
-Only a worker process loads it, as for an answer: a crash there does not end the report.
+It is loaded only in a worker process, as for an answer, so that a crash does not end the report.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwenchat.doctor.finding import Finding, failed, ok, warning
-from qwenchat.engines.local.process import WorkerProcess, install_line
+from qwenchat.engines.local.process import WorkerProcess, install_command
 from qwenchat.engines.local.protocol import Hello
 from qwenchat.errors import ExitCode, QwenchatError
 from qwenchat.i18n import _
@@ -23,7 +23,7 @@ from qwenchat.text.safe import human_size
 
 _TIMEOUT_S = 60.0
 _NAMES = {"AVX2": "AVX2", "AVX512": "AVX-512", "OPENMP": "OpenMP"}
-"""Features that matter for speed: llama.cpp's name and the usual one."""
+"""Features that matter for speed: llama.cpp's name and the common one."""
 _CPU_FLAGS = {"AVX2": "avx2", "AVX512": "avx512f"}
 """The flags of the processor in /proc/cpuinfo."""
 
@@ -34,7 +34,7 @@ def llama_cpp(program: Program) -> Iterator[Finding]:
         hello = asyncio.run(_hello())
     except (QwenchatError, TimeoutError) as error:
         words = error.message if isinstance(error, QwenchatError) else _("it does not respond")
-        yield failed("llama.cpp", "llama.cpp", words, then=install_line(), exit_code=ExitCode.CANNOT_LOAD)
+        yield failed("llama.cpp", "llama.cpp", words, then=install_command(), exit_code=ExitCode.CANNOT_LOAD)
         return
     yield ok("llama.cpp", "llama.cpp", _("it loads: llama-cpp-python {version}").format(version=hello.binding))
     yield _build(hello)
@@ -66,11 +66,11 @@ def _build(hello: Hello) -> Finding:
     if not missing:
         return ok("build", title, words)
     words += "; " + _("this processor would be faster with {names}").format(names=", ".join(missing))
-    return warning("build", title, words, install_line("-DGGML_NATIVE=on"))
+    return warning("build", title, words, install_command("-DGGML_NATIVE=on"))
 
 
 def features(text: str) -> set[str]:
-    """Return the enabled features in llama.cpp's own list, such as `CPU : AVX2 = 1 | OPENMP = 1 | `."""
+    """Return the enabled features from llama.cpp's list, such as `CPU : AVX2 = 1 | OPENMP = 1 | `."""
     return {name for name, value in re.findall(r"(\w+) = (\w+)", text) if value != "0"}
 
 
@@ -90,11 +90,11 @@ class _Accelerator:
     option: str
     """The CMake option that builds for it."""
     mark: str
-    """What llama.cpp's list of features has when it was built for it."""
+    """What llama.cpp's list of features contains when it was built for this accelerator."""
 
 
 def _accelerator(program: Program, hello: Hello) -> Finding:
-    """Compare the accelerators that llama.cpp can use with the one that the system has."""
+    """Compare the accelerators that llama.cpp can use with the one in this machine."""
     check, title, present = "accelerator", _("accelerator"), _present()
     if hello.devices:
         words = "; ".join(
@@ -118,11 +118,11 @@ def _accelerator(program: Program, hello: Hello) -> Finding:
     words = _("{name} is present, but the installed llama.cpp was built without support for it").format(
         name=present.name
     )
-    return warning(check, title, words, install_line(present.option))
+    return warning(check, title, words, install_command(present.option))
 
 
 def _present() -> _Accelerator | None:
-    """Return the accelerator whose driver the system has loaded."""
+    """Return the accelerator whose driver is loaded; None without one."""
     if sys.platform == "darwin" and platform.machine() == "arm64":
         return _Accelerator(_("Apple's GPU"), "-DGGML_METAL=on", "Metal")
     if Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi"):

@@ -1,4 +1,4 @@
-"""What one check found: a line of the report, with the exact next command where something has to be done."""
+"""The result of one check: a line of the report, with the exact next command where something needs to be done."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from qwenchat.errors import ExitCode
 
 
 class Health(StrEnum):
-    """Whether what was checked works."""
+    """Whether the checked thing works."""
 
     OK = "ok"
     WARNING = "warning"
@@ -20,14 +20,14 @@ class Finding:
     """The result of a check."""
 
     check: str
-    """Its name for programs, the same in every language."""
+    """The check's name for programs, the same in every language."""
     title: str
     health: Health
     found: str
     next: str = ""
     """What to type or do; empty where all is well."""
     exit_code: ExitCode = ExitCode.DONE
-    """The exit code of a command that needs what failed."""
+    """The exit code of `doctor` if this is the first failure."""
 
 
 def ok(check: str, title: str, found: str) -> Finding:

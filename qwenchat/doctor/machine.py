@@ -1,4 +1,4 @@
-"""Python, cores, memory and disk, as far as this process may use them. A cgroup may allow less than the machine has."""
+"""Checks Python, and the cores, memory and disk space that this process may use, which a cgroup may limit."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ from qwenchat.runtime.program import Program
 from qwenchat.text.safe import human_size
 
 _LITTLE_MEMORY = 1 << 30
-"""Bytes; the smallest model of the catalogue hardly fits into this."""
+"""Bytes; the smallest model of the catalogue barely fits into this."""
 
 
 def python(_program: Program) -> Iterator[Finding]:
@@ -30,7 +30,7 @@ def python(_program: Program) -> Iterator[Finding]:
 
 
 def cores(program: Program) -> Iterator[Finding]:
-    """Check how many cores there are, and what limits them."""
+    """Check how many cores this process may use, and what limits them."""
     usable, logical = usable_cores(), psutil.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
     words = _("{cores} for computing; {logical} logical, {allowed} allowed by affinity; {name}").format(
@@ -55,7 +55,7 @@ def memory(_program: Program) -> Iterator[Finding]:
         free=human_size(machine.memory_available), total=human_size(machine.memory_total)
     )
     if machine.memory_total < installed:
-        words += "; " + _("the machine has {size}, the cgroup allows less").format(size=human_size(installed))
+        words += "; " + _("the machine has {size}, but the cgroup allows less").format(size=human_size(installed))
     if machine.memory_available < _LITTLE_MEMORY:
         yield warning("memory", _("memory"), words, _("Close other programs; `qwenchat models fit` shows what fits."))
     else:

@@ -1,6 +1,6 @@
-"""Which models are here, and whether more can be downloaded.
+"""Checks which models are installed, and whether more can be downloaded.
 
-The hub is contacted only where the user asks for it (`--online`). File names and private addresses are not reported.
+The hub is contacted only if the user asks for it (`--online`). File names and private addresses are not reported.
 """
 
 import time
@@ -23,13 +23,13 @@ def installed(program: Program) -> Iterator[Finding]:
     title, entries = _("models"), program.library.models()
     usable = [entry for entry in entries if not entry.problem]
     known = sorted({entry.reference for entry in usable if entry.published})
-    words = ngettext("{count} is here", "{count} are here", len(usable)).format(count=len(usable))
+    words = ngettext("{count} installed", "{count} installed", len(usable)).format(count=len(usable))
     words += f": {', '.join(known)}" if known else ""
     if not usable:
-        yield warning("models", title, _("none is here"), "qwenchat models fit")
+        yield warning("models", title, _("none installed"), "qwenchat models fit")
         return
     if broken := len(entries) - len(usable):
-        words += "; " + _("files that can't be used: {count}").format(count=broken)
+        words += "; " + _("unusable files: {count}").format(count=broken)
         yield warning("models", title, words, "qwenchat models list")
         return
     if problem := _default_missing(program):
@@ -45,7 +45,7 @@ def _default_missing(program: Program) -> str:
     try:
         program.library.locate(parse(program.settings.model.default, program.catalogue))
     except (NotFound, WrongUse):
-        return _("the default model (model.default) is not")
+        return _("the default model (model.default) is not installed")
     return ""
 
 
@@ -55,10 +55,10 @@ def hub(program: Program, *, online: bool) -> Iterator[Finding]:
     own = setting.source not in _PUBLIC or (setting.source in ("", "hf") and "HF_ENDPOINT" in program.environ)
     name = _("a private source") if own else setting.source or "hf"
     if is_offline(program.environ, setting.offline):
-        yield ok("hub", title, _("not contacted: this program is set to be offline"))
+        yield ok("hub", title, _("not contacted: qwenchat is set to stay offline"))
         return
     if not online:
-        yield ok("hub", title, _("{name}; not contacted, `qwenchat doctor --online` does that").format(name=name))
+        yield ok("hub", title, _("{name}; not contacted (`qwenchat doctor --online` does that)").format(name=name))
         return
     try:
         source = find_source(setting.source, program.environ)

@@ -1,4 +1,4 @@
-"""Runs all checks in their order and makes the report safe to post in public.
+"""Runs all checks in order and makes the report safe to post in public.
 
 A check that raises becomes a line of the report and never ends it. Home folders, the user's name and the machine's name
 are replaced here; checks never put tokens, titles or addresses of private hubs into a finding in the first place.
@@ -48,7 +48,7 @@ def _examine(program: Program, *, online: bool) -> Iterator[Finding]:
 
 
 def _guarded(check: str, title: str, look: Check, program: Program) -> Iterator[Finding]:
-    """Yield what a check finds; a failure of the check itself is a finding, too."""
+    """Yield the findings of a check; an exception from the check becomes a finding, too."""
     try:
         yield from look(program)
     except QwenchatError as error:

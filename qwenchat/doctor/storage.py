@@ -1,4 +1,4 @@
-"""Folders and who may read them, the settings, and the session database."""
+"""Checks the folders and who can read them, the settings, and the session database."""
 
 import os
 import shlex
@@ -57,7 +57,7 @@ def _problem(folder: Path, title: str) -> Finding | None:
 
 
 def settings(program: Program) -> Iterator[Finding]:
-    """Check that they are valid. Raises WrongUse or FileError where they are not."""
+    """Check that the settings are valid. Raises WrongUse or FileError if they are not."""
     title, wanted, file = _("settings"), program.settings.theme, program.paths.settings
     themes = {found.stem for folder in program.paths.theme_folders for found in folder.glob("*.toml")}
     words = _("{file} is valid") if file.exists() else _("no file {file}: all settings have their defaults")
@@ -70,7 +70,7 @@ def settings(program: Program) -> Iterator[Finding]:
 
 
 def database(program: Program) -> Iterator[Finding]:
-    """Check that the session database is intact; reads all of it. Raises StoreError."""
+    """Check that the session database is intact, by reading all of it. Raises StoreError."""
     title, file = _("sessions"), program.paths.database
     newest = len(migrations())
     version = version_of(file, newest)
@@ -86,7 +86,7 @@ def database(program: Program) -> Iterator[Finding]:
         yield ok(
             "store",
             title,
-            _("intact, {size}, from an older version: it is updated when it is next used").format(size=size),
+            _("intact, {size}, from an older version: it will be updated when it is next used").format(size=size),
         )
         return
     with explained(file):

@@ -1,8 +1,8 @@
-"""What this terminal can show and which keys it sends, as far as that can be known.
+"""Checks what this terminal can show and which keys it sends, as far as it reveals that.
 
-The terminal itself is asked how wide it draws characters, which keys it tells apart and whether it accepts copies
-(OSC 52). Queries are escape sequences; answers arrive as if typed. Every terminal answers the last query, so there is
-no wait for one that does not know the others; a terminal that answers nothing costs one second.
+The terminal itself is asked how wide it draws characters, which keys it distinguishes and whether it accepts copies
+(OSC 52). Queries are escape sequences; answers arrive as if typed. Every terminal answers the last query, so that
+unanswered earlier ones cost no time; a terminal that answers nothing costs one second.
 """
 
 import locale
@@ -24,7 +24,7 @@ from qwenchat.text.safe import clean_line
 PROBES = {"中": 2, "🐼": 2, "─": 1}
 """Characters, and the columns that this program counts for them."""
 _TIMEOUT_S = 1.0
-_PLACE = re.compile(rb"\x1b\[\d+;(\d+)R")
+_CURSOR_COLUMN = re.compile(rb"\x1b\[\d+;(\d+)R")
 _KEYBOARD = re.compile(rb"\x1b\[\?\d+u")
 _ATTRIBUTES = re.compile(rb"\x1b\[\?([\d;]*)c")
 _CLIPBOARD = b"52"
@@ -36,7 +36,7 @@ class TerminalAnswers:
     """What a terminal reported about itself."""
 
     widths: dict[str, int]
-    """Columns by character; empty where it did not answer."""
+    """Columns by character; empty if it did not answer."""
     distinguishes_keys: bool
     """Whether it supports the keyboard protocol in which Shift+Enter differs from Enter."""
     clipboard: bool
@@ -44,7 +44,7 @@ class TerminalAnswers:
 
 
 def ask_terminal() -> TerminalAnswers | None:
-    """Return the answers of the terminal on stdin and stdout; None where there is none or it answers nothing."""
+    """Return the answers of the terminal on stdin and stdout; None without a terminal or without an answer."""
     if sys.platform == "win32" or not all(stream and stream.isatty() for stream in (sys.stdin, sys.stdout)):
         return None
     keyboard, screen = sys.stdin.fileno(), sys.stdout.fileno()
@@ -57,7 +57,7 @@ def ask_terminal() -> TerminalAnswers | None:
 
 
 def _in_background(keyboard: int) -> bool:
-    """Whether the system would stop this process for changing the terminal's mode."""
+    """Return whether the system would stop this process for changing the terminal's mode."""
     try:
         return os.tcgetpgrp(keyboard) != os.getpgrp()
     except OSError:  # it is a terminal, though not the one that controls this process
@@ -65,12 +65,12 @@ def _in_background(keyboard: int) -> bool:
 
 
 def read_answers(typed: bytes) -> TerminalAnswers | None:
-    """Return the answers in what was typed; None where there are none."""
-    places = [int(place) - 1 for place in _PLACE.findall(typed)]
+    """Return the answers in the input; None if there are none."""
+    columns = [int(column) - 1 for column in _CURSOR_COLUMN.findall(typed)]
     attributes = _ATTRIBUTES.search(typed)
-    if not places and attributes is None:
+    if not columns and attributes is None:
         return None
-    widths = dict(zip(PROBES, places, strict=True)) if len(places) == len(PROBES) else {}
+    widths = dict(zip(PROBES, columns, strict=True)) if len(columns) == len(PROBES) else {}
     clipboard = attributes is not None and _CLIPBOARD in attributes[1].split(b";")
     return TerminalAnswers(widths, _KEYBOARD.search(typed) is not None, clipboard)
 
@@ -89,7 +89,7 @@ def _typed(keyboard: int) -> bytes:
 
 @contextmanager
 def _unechoed(keyboard: int) -> Iterator[None]:
-    """Read input unbuffered and without echo; input that comes too late is discarded."""
+    """Read input unbuffered and without echo; answers that come too late are discarded."""
     import termios  # noqa: PLC0415 - Windows has none
     import tty  # noqa: PLC0415
 
@@ -108,7 +108,7 @@ _ACCEPTS_COPIES = ("KITTY_WINDOW_ID", "ALACRITTY_WINDOW_ID", "WEZTERM_PANE", "GH
 
 
 def terminal(program: Program) -> Iterator[Finding]:
-    """Check the terminal, by its own answers and by the environment."""
+    """Check the terminal by its own answers and by the environment."""
     environ, answers = program.environ, ask_terminal()
     yield _kind(environ)
     yield _encoding()

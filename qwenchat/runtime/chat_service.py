@@ -23,7 +23,7 @@ from qwenchat.runtime.events import Listener, QueueChanged, TurnFailed, TurnRepo
 from qwenchat.runtime.model_manager import EngineFactory, ModelManager
 from qwenchat.runtime.program import Program
 from qwenchat.runtime.session_access import SessionAccess
-from qwenchat.text.safe import whole
+from qwenchat.text.safe import encodable
 
 
 @dataclass(slots=True, eq=False)
@@ -166,11 +166,11 @@ class ChatService:
             id=self.sessions.new_id(),
             session=session_id,
             follows=follows,
-            text=whole(text),
+            text=encodable(text),
             created=unix_ms(),
             attachments=tuple(attachments),
         )
-        await self.sessions.enqueue(waiting)
+        await asyncio.to_thread(self.sessions.store(session_id).enqueue, waiting)
         job = _Job(session_id, lambda turns: turns.ask_waiting(waiting), waiting)
         self._enqueue(*self._held.pop(session_id, ()), job)
         return waiting.question

@@ -44,10 +44,10 @@ class Machine:
         """
         from qwenchat.engines.local import devices
 
-        build = devices.build()
+        build = devices.llama_cpp_build()
         if self.measured.uses_no_accelerator(build):
             return ()
-        hello = devices.ask()
+        hello = devices.ask_worker()
         if hello and not hello.offload:
             self.measured.record_no_accelerator(build)
         return tuple(hello.devices) if hello else ()

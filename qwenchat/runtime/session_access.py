@@ -103,10 +103,6 @@ class SessionAccess:
         if session_id in self._unsaved:
             await asyncio.shield(self._persist(session_id))  # the thread goes on writing when the caller is cancelled
 
-    async def enqueue(self, waiting: WaitingQuestion) -> None:
-        """Store a question in the outbox of its session."""
-        await asyncio.to_thread(self.store(waiting.session).enqueue, waiting)
-
     async def waiting(self, session_id: str) -> list[WaitingQuestion]:
         """Return the questions of a session that wait, oldest first."""
         return await asyncio.to_thread(self.store(session_id).waiting, session_id)

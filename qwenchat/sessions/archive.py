@@ -30,7 +30,7 @@ from qwenchat.chat.session import Session
 from qwenchat.chat.tree import Tree
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.i18n import _
-from qwenchat.text.safe import clean_line, whole
+from qwenchat.text.safe import clean_line, encodable
 
 MAX_TIME = 253_402_300_800_000
 """Unix milliseconds at which the year 10000 begins; no calendar of ours goes further."""
@@ -91,8 +91,8 @@ def normal(archive: Archive) -> Archive:
         session,
         title=clean_line(session.title),
         model=clean_line(session.model),
-        system=whole(session.system),
-        draft=whole(session.draft),
+        system=encodable(session.system),
+        draft=encodable(session.draft),
         tags=tuple(clean_line(tag) for tag in session.tags),
         sampling=_storable_sampling(session.sampling),
     )
@@ -124,7 +124,7 @@ def _normal_message(message: Message) -> Message:
     return replace(
         message,
         parts=_normal_parts(message),
-        error=whole(message.error),
+        error=encodable(message.error),
         model=clean_line(message.model),
         model_file=clean_line(message.model_file),
         status=Status.INTERRUPTED if message.status is Status.STREAMING else message.status,
@@ -137,23 +137,29 @@ def _normal_message(message: Message) -> Message:
 
 def _normal_parts(message: Message) -> tuple[Part, ...]:
     if message.role is Role.USER:
-        return text_parts(whole(message.text), message.token_ids)
+        return text_parts(encodable(message.text), message.token_ids)
     return tuple(_normal_part(part) for part in message.parts if part != Text(""))
 
 
 def _normal_part(part: Part) -> Part:
     match part:
         case ToolCall():
-            return replace(part, id=clean_line(part.id), name=clean_line(part.name), arguments=whole(part.arguments))
+            return replace(
+                part, id=clean_line(part.id), name=clean_line(part.name), arguments=encodable(part.arguments)
+            )
         case ToolResult():
-            return replace(part, call_id=clean_line(part.call_id), name=clean_line(part.name), text=whole(part.text))
+            return replace(
+                part, call_id=clean_line(part.call_id), name=clean_line(part.name), text=encodable(part.text)
+            )
         case _:
-            return replace(part, text=whole(part.text))
+            return replace(part, text=encodable(part.text))
 
 
 def _storable_sampling(sampling: Sampling) -> Sampling:
     return replace(
-        sampling, stop=tuple(whole(stop) for stop in sampling.stop), schema=sampling.schema and whole(sampling.schema)
+        sampling,
+        stop=tuple(encodable(stop) for stop in sampling.stop),
+        schema=sampling.schema and encodable(sampling.schema),
     )
 
 

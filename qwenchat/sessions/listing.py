@@ -8,7 +8,7 @@ from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
 from qwenchat.sessions import rows
 from qwenchat.sessions.database import Database
-from qwenchat.text.safe import whole
+from qwenchat.text.safe import encodable
 
 _TAGGED = "EXISTS (SELECT 1 FROM json_each(sessions.tags) WHERE value = :tag)"
 _SHORTEST = 8
@@ -38,14 +38,14 @@ class SessionListing:
             FROM sessions WHERE {_where(trashed, tag)} ORDER BY {order}, n DESC LIMIT :limit OFFSET :offset
         """
         with self._database.read() as connection:
-            found = connection.execute(query, {"tag": whole(tag), "limit": limit, "offset": offset})
+            found = connection.execute(query, {"tag": encodable(tag), "limit": limit, "offset": offset})
             return [ListedSession(rows.session_of(row), messages) for messages, *row in found]
 
     def count(self, *, trashed: bool = False, tag: str = "") -> int:
         """Return how many sessions `newest` goes through."""
         with self._database.read() as connection:
             query = f"SELECT count(*) FROM sessions WHERE {_where(trashed, tag)}"
-            number: int = connection.execute(query, {"tag": whole(tag)}).fetchone()[0]
+            number: int = connection.execute(query, {"tag": encodable(tag)}).fetchone()[0]
         return number
 
     def latest(self) -> Session | None:
@@ -59,7 +59,7 @@ class SessionListing:
 
     def resolve(self, prefix: str) -> str:
         """Return the id that begins with `prefix`. Raises NotFound, or WrongUse where several do."""
-        prefix = whole(prefix).strip().lower()
+        prefix = encodable(prefix).strip().lower()
         with self._database.read() as connection:
             found = connection.execute(
                 "SELECT id, title FROM sessions WHERE id >= ? AND id < ? ORDER BY id LIMIT 4",

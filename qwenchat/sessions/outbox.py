@@ -16,7 +16,7 @@ from qwenchat.chat.session import WaitingQuestion
 from qwenchat.sessions.database import Database
 from qwenchat.sessions.locks import SessionLocks
 from qwenchat.sessions.rows import attachment_row, attachments_of
-from qwenchat.text.safe import whole
+from qwenchat.text.safe import encodable
 
 _PREFIX = "outbox-"
 """Of the names of locks, which are beside those of sessions."""
@@ -39,7 +39,7 @@ class QuestionOutbox:
             added = connection.execute(
                 "INSERT INTO outbox (id, session, follows, created, owner, text) "
                 "SELECT ?, n, ?, ?, ?, ? FROM sessions WHERE id = ?",
-                (waiting.id, waiting.follows, waiting.created, owner, whole(waiting.text), waiting.session),
+                (waiting.id, waiting.follows, waiting.created, owner, encodable(waiting.text), waiting.session),
             )
             if not added.rowcount:
                 raise no_such_session(waiting.session)

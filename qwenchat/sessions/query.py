@@ -11,7 +11,7 @@ from datetime import datetime
 
 from qwenchat.chat.message import Role
 from qwenchat.sessions.words import fold, phrase, quoted, tokens, unspaced
-from qwenchat.text.safe import whole
+from qwenchat.text.safe import encodable
 
 _ITEM = re.compile(
     r"""(?:(?P<filter>role|model|before|after|tag|in)[:：])?(?:["“](?P<exact>[^"”]*)["”]?|(?P<word>\S+))"""
@@ -93,7 +93,7 @@ def parse_query(typed: str) -> Query:
     roles: set[Role] = set()
     values: dict[str, list[str]] = {"model": [], "tag": [], "in": []}
     times: dict[str, int] = {}
-    for found in _ITEM.finditer(whole(typed[:_MAX_TYPED])):
+    for found in _ITEM.finditer(encodable(typed[:_MAX_TYPED])):
         name, value = found["filter"], found["exact"] if found["word"] is None else found["word"]
         if name == "in" and value.lower() == "reasoning":
             reasoning = True

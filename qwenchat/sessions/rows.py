@@ -34,7 +34,7 @@ from qwenchat.chat.message import (
 )
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.session import Session
-from qwenchat.text.safe import whole
+from qwenchat.text.safe import encodable
 
 Row = Sequence[Any]
 
@@ -94,12 +94,12 @@ def session_row(session: Session) -> Row:
         session.trashed,
         int(session.pinned),
         session.leaf,
-        whole(session.model),
-        whole(session.title),
-        _json([whole(tag) for tag in session.tags]),
+        encodable(session.model),
+        encodable(session.title),
+        _json([encodable(tag) for tag in session.tags]),
         _json(_set_fields(session.sampling)),
-        whole(session.draft),
-        whole(session.system),
+        encodable(session.draft),
+        encodable(session.system),
         session.context,
     )
 
@@ -172,11 +172,11 @@ def part_row(part: Part) -> Row:
         case Reasoning(text, token_ids):
             kind, details = PartKind.REASONING, _PartDetails()
         case ToolCall(call_id, name, text, token_ids):
-            kind, details = PartKind.TOOL_CALL, _PartDetails(id=whole(call_id), name=whole(name))
+            kind, details = PartKind.TOOL_CALL, _PartDetails(id=encodable(call_id), name=encodable(name))
         case ToolResult(call_id, name, text, is_error, took_ms):
             kind, token_ids = PartKind.TOOL_RESULT, ()
-            details = _PartDetails(id=whole(call_id), name=whole(name), is_error=is_error, took_ms=took_ms)
-    return kind, _json(details), packed(token_ids), whole(text)
+            details = _PartDetails(id=encodable(call_id), name=encodable(name), is_error=is_error, took_ms=took_ms)
+    return kind, _json(details), packed(token_ids), encodable(text)
 
 
 def part_of(row: Row) -> Part:
@@ -203,7 +203,7 @@ def details_json(message: Message) -> str:
         "finish_reason": message.finish_reason,
         "usage": message.usage,
         "timings": None if message.timings is None else _finite(message.timings),
-        "error": whole(message.error) or None,
+        "error": encodable(message.error) or None,
     }
     return _json({name: value for name, value in details.items() if value is not None})
 
@@ -219,9 +219,9 @@ def unpacked(data: bytes) -> tuple[int, ...]:
 
 
 def _set_fields(sampling: Sampling) -> dict[str, object]:
-    chosen: dict[str, object] = {**asdict(sampling), "stop": [whole(stop) for stop in sampling.stop]}
+    chosen: dict[str, object] = {**asdict(sampling), "stop": [encodable(stop) for stop in sampling.stop]}
     if sampling.schema is not None:
-        chosen["schema"] = whole(sampling.schema)
+        chosen["schema"] = encodable(sampling.schema)
     return {name: value for name, value in chosen.items() if value not in (None, []) and not _infinite(value)}
 
 
@@ -290,10 +290,10 @@ def insert(connection: sqlite3.Connection, message: Message, *, below_deleted: b
             message.status,
             message.created,
             message.finished,
-            whole(message.model),
-            whole(message.model_file),
+            encodable(message.model),
+            encodable(message.model_file),
             details_json(message),
-            whole(message.text),
+            encodable(message.text),
             packed(message.token_ids if _is_one_text(message) else ()),
         ),
     ).lastrowid
@@ -334,7 +334,7 @@ def attachment_row(connection: sqlite3.Connection, attachment: Attachment) -> Ro
     digest = attachment.digest
     connection.execute("INSERT OR IGNORE INTO blobs (sha256, data) VALUES (?, ?)", (digest, attachment.data))
     [blob] = connection.execute("SELECT n FROM blobs WHERE sha256 = ?", (digest,)).fetchone()
-    return blob, whole(attachment.name), whole(attachment.media_type)
+    return blob, encodable(attachment.name), encodable(attachment.media_type)
 
 
 def attachments_of(connection: sqlite3.Connection, source: str, n: int) -> tuple[Attachment, ...]:

@@ -28,7 +28,7 @@ from qwenchat.sessions.migrate import migrate
 from qwenchat.sessions.outbox import QuestionOutbox
 from qwenchat.sessions.search import SessionSearch
 from qwenchat.sessions.trash import Trash
-from qwenchat.text.safe import whole
+from qwenchat.text.safe import encodable
 
 _OfSession = TypeVar("_OfSession", Message, WaitingQuestion)
 _INSERT_SESSION = f"INSERT INTO sessions ({rows.SESSION_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
@@ -145,8 +145,8 @@ class Store:
                 (
                     answer.status,
                     answer.finished,
-                    whole(answer.model),
-                    whole(answer.model_file),
+                    encodable(answer.model),
+                    encodable(answer.model_file),
                     rows.details_json(answer),
                     answer.id,
                 ),

@@ -1,1 +1,1 @@
-"""Untrusted text made safe, files read as text, pinyin initials."""
+"""Text: cleaning untrusted text, reading files as text, pinyin initials."""

@@ -1,4 +1,4 @@
-"""Reads files and pipes as text in any encoding, and refuses what is not text or is too large."""
+"""Reads files and pipes as text in any encoding. Refuses data that is too large or not text."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +9,17 @@ from qwenchat.text.safe import clean_line
 
 SIZE_LIMIT = 64 << 20
 """Bytes."""
-_MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe\0\0", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+_BYTE_ORDER_MARKS = (
+    (b"\xef\xbb\xbf", "utf-8-sig"),
+    (b"\xff\xfe\0\0", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class TextFile:
-    """A file's name and its text, with newlines for all line ends."""
+    """A file's name and its text, in which all line endings are newlines."""
 
     name: str
     text: str
@@ -26,7 +31,7 @@ def read(path: Path) -> TextFile:
     try:
         if path.is_dir():
             raise FileError(
-                _("{file} is a folder.").format(file=shown), _("Name the files in it, each with its own -f.")
+                _("{file} is a folder.").format(file=shown), _("Attach the files in it, each with its own -f.")
             )
         with path.open("rb") as file:
             data = file.read(SIZE_LIMIT + 1)
@@ -39,11 +44,11 @@ def read(path: Path) -> TextFile:
 
 
 def decode(data: bytes, name: str) -> str:
-    """Return bytes as text. Raises FileError, with `name` in it, for what is too large or not text."""
+    """Return bytes as text. Raises FileError, which names `name`, for data that is too large or not text."""
     if len(data) > SIZE_LIMIT:
         raise FileError(
             _("{file} is larger than {limit} MiB.").format(file=name, limit=SIZE_LIMIT >> 20),
-            _("Give only the part that matters."),
+            _("Use only the part that matters."),
         )
     text = _decoded(data)
     if text is None or "\0" in text:
@@ -55,7 +60,7 @@ def decode(data: bytes, name: str) -> str:
 
 
 def _decoded(data: bytes) -> str | None:
-    for mark, encoding in _MARKS:
+    for mark, encoding in _BYTE_ORDER_MARKS:
         if data.startswith(mark):
             return _strict(data, encoding)
     if (text := _strict(data, "utf-8")) is not None or b"\0" in data:
@@ -81,7 +86,7 @@ def _strict(data: bytes, encoding: str) -> str | None:
 
 
 def _looks_chinese(text: str) -> bool:
-    """Whether most of what is not ASCII is in the block of common Chinese characters or punctuation."""
+    """Return whether most non-ASCII characters are common Chinese characters or punctuation."""
     foreign = [character for character in text[:20_000] if character > "\x7f"]
     common = sum("\u4e00" <= c <= "\u9fff" or c in "，。！？；：“”‘’（）《》、—…" for c in foreign)
     return common > 0.9 * len(foreign)

@@ -1,8 +1,7 @@
 """Pinyin initials of Chinese words, so that typing `xjdh` finds 新建对话.
 
-GB2312 lists its 3,755 common characters in the order of their pinyin, so a character's position gives its initial
-without a dictionary. The 3,008 rarer characters (its second level), traditional forms, and further readings of a
-character are not covered.
+GB2312 lists its 3,755 common characters in pinyin order, so a character's position gives its initial without a
+dictionary. The 3,008 rarer characters (its second level), traditional forms and alternative readings are not covered.
 """
 
 from functools import cache

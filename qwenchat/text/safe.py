@@ -1,24 +1,24 @@
-"""Text from a model, a file, a hub or an import is hostile until it has passed through here.
+"""Makes untrusted text safe: text from a model, a file, a hub or an import is hostile until it has passed through here.
 
-`clean` makes any text safe to draw, print or copy: no control character survives but newline and tab. Markup is not
-escaped: whatever draws text must draw it as text, never as markup.
+`clean` makes any text safe to draw, print or copy: it removes all control characters except newline and tab. Markup is
+not escaped: text must always be drawn as text, never as markup.
 """
 
 import re
 import unicodedata
 
-# C0 but tab and newline, DEL, C1; the bidirectional overrides and isolates, which make a line read as another;
-# lone surrogates, which no terminal or file can take.
+# C0 except tab and newline, DEL, C1; bidirectional overrides and isolates, which make a line read as another one;
+# lone surrogates, which no terminal or file accepts.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _NEWLINES = re.compile("\r\n|\u2028|\u2029|\x85")
 
 
 def clean(text: str) -> str:
-    """Return `text` without control characters; all line ends become newlines."""
+    """Return `text` without control characters; all line endings become newlines."""
     return _UNSAFE.sub("", _NEWLINES.sub("\n", text))
 
 
-def whole(text: str) -> str:
+def encodable(text: str) -> str:
     """Return `text` with U+FFFD for lone surrogates, which can't be encoded or stored; nothing else changes."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
@@ -30,19 +30,19 @@ def clean_line(text: str, limit: int = 200) -> str:
 
 
 def joined(*texts: str) -> str:
-    """Return texts as the paragraphs of one text; empty texts are left out."""
+    """Join texts as paragraphs of one text; empty texts are skipped."""
     return "\n\n".join(text for text in texts if text)
 
 
 def fenced(text: str) -> str:
-    """Return text in a Markdown fence longer than any inside it."""
+    """Return text in a Markdown code fence that is longer than any fence inside it."""
     longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
     fence = "`" * (longest + 1)
     return f"{fence}\n{text.rstrip()}\n{fence}"
 
 
 def safe_name(text: str, limit: int = 80) -> str:
-    """Return `text` as a file name that Linux, macOS and Windows accept and that never leaves its folder.
+    """Return `text` as a file name that is valid on Linux, macOS and Windows and never leads out of its folder.
 
     The result is never empty, has at most `limit` characters and at most 200 bytes in UTF-8.
     """
@@ -54,7 +54,7 @@ def safe_name(text: str, limit: int = 80) -> str:
 
 
 def human_size(count: float) -> str:
-    """Return bytes as people and hubs write them, in powers of 1000: `4.68 GB`."""
+    """Return a number of bytes in the units that hubs use, powers of 1000: `4.68 GB`."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if abs(count) < 999.5 or unit == "TB":
             break
@@ -63,15 +63,15 @@ def human_size(count: float) -> str:
 
 
 class StreamCleaner:
-    """`clean` for text that arrives in pieces: a carriage return at a piece's end waits for the next one."""
+    """`clean` for text that arrives in pieces: a carriage return at the end of a piece waits for the next piece."""
 
     def __init__(self) -> None:
-        self._held = ""
+        self._pending = ""
 
     def feed(self, piece: str) -> str:
         """Return the next piece of clean text."""
-        piece = self._held + piece
-        self._held = "\r" if piece.endswith("\r") else ""
+        piece = self._pending + piece
+        self._pending = "\r" if piece.endswith("\r") else ""
         return clean(piece.removesuffix("\r"))
 
 
@@ -83,7 +83,7 @@ _LONG_SPACE = re.compile(r"\s{400}")
 def can_highlight(code: str) -> bool:
     """Return whether pygments is certain to highlight this code quickly.
 
-    Its time can grow with the square of the text, which may have been written for that purpose.
+    Its time can grow with the square of the text's length, and hostile text can exploit that.
     """
     short = len(code) <= _LONGEST and all(len(line) <= _LONGEST_LINE for line in code.split("\n"))
     return short and not _LONG_SPACE.search(code)

@@ -18,7 +18,7 @@ from textual.app import SuspendNotSupported
 
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.i18n import _
-from qwenchat.text.safe import whole
+from qwenchat.text.safe import encodable
 
 _DEFAULT_EDITOR = "vi"
 MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 - the file is in a folder there that is readable by its owner alone
@@ -48,7 +48,7 @@ def edit_text(
     try:
         with tempfile.TemporaryDirectory(dir=MEMORY_FOLDER if private else None) as folder:
             file = Path(folder) / "question.md"
-            file.write_text(whole(text), "utf-8")
+            file.write_text(encodable(text), "utf-8")
             with suspended():
                 _run_editor(command, file)
             return file.read_text("utf-8", errors="replace").rstrip("\n")

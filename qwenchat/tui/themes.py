@@ -24,7 +24,7 @@ from textual.theme import Theme
 
 from qwenchat.errors import FileError, QwenchatError, WrongUse
 from qwenchat.i18n import _
-from qwenchat.paths import packed_themes
+from qwenchat.paths import bundled_themes
 
 DEFAULT = "ink"
 """The theme where nothing is set."""
@@ -114,10 +114,10 @@ def suited(wanted: str, *, no_colour: bool, colour_system: str | None) -> str:
 
 def named(name: str, own: Path) -> Theme:
     """Return the theme of a name, the user's own first; the default one where it is missing or wrong."""
-    for file in (own / f"{name}.toml", packed_themes() / f"{name}.toml"):
+    for file in (own / f"{name}.toml", bundled_themes() / f"{name}.toml"):
         with suppress(WrongUse, FileError):
             return load(file)[1]
-    return load(packed_themes() / f"{DEFAULT}.toml")[1]
+    return load(bundled_themes() / f"{DEFAULT}.toml")[1]
 
 
 def load_all(own: Path) -> Themes:
@@ -128,7 +128,7 @@ def load_all(own: Path) -> Themes:
     by_name: dict[str, Theme] = {}
     titles: dict[str, str] = {}
     problems: list[QwenchatError] = []
-    for file in [*_files(packed_themes()), *_files(own)]:
+    for file in [*_files(bundled_themes()), *_files(own)]:
         try:
             title, theme = load(file)
         except (WrongUse, FileError) as problem:
@@ -208,7 +208,7 @@ class LiveTheme:
     """
 
     def __init__(self, own: Path) -> None:
-        self._folders = (own, packed_themes())
+        self._folders = (own, bundled_themes())
         self._since = time.time_ns()
         """When all themes were read, in nanoseconds."""
         self._shown: _Stamp | None = None

@@ -93,7 +93,7 @@ def test_advice_names_this_commands_own_options() -> None:
         raise CannotLoad("It needs more.", "Use --ctx 5.")
 
     with pytest.raises(CannotLoad, match="needs more") as caught:
-        bench._advising(no_room)([])
+        bench._with_bench_hint(no_room)([])
     assert "--depth" in caught.value.hint and "--ctx" not in caught.value.hint
 
 

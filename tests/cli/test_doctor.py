@@ -119,7 +119,7 @@ def test_every_line_on_a_machine_where_everything_works(home: Path) -> None:
     assert list(found) == CHECKS
     assert {check for check, line in found.items() if line["state"] == "failed"} == set()
     assert found["store"]["found"].endswith("sessions: 1, messages: 0")
-    assert found["models"]["found"] == "1 is here"
+    assert found["models"]["found"] == "1 installed"
     assert re.search(r"AVX2|OpenMP", found["build"]["found"])
     assert all(bool(line["next"]) == (line["state"] != "ok") for line in found.values())
 

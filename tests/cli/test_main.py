@@ -59,7 +59,7 @@ def test_a_home_folder_that_does_not_exist_is_reported(words: list[str], variabl
     assert done.returncode == ExitCode.FILE
     assert (
         done.stderr
-        == "error: The home folder in ~nobody-of-that-name/x can't be found.\nWrite the whole path, without ~.\n"
+        == "error: The home folder in ~nobody-of-that-name/x can't be found.\nWrite the full path, without ~.\n"
     )
 
 

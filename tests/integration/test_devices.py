@@ -18,7 +18,7 @@ SHARED = Device("Vulkan1", "integrated", 8 * GIB, 12 * GIB, shares_ram=True)
 
 
 def test_a_worker_tells_what_this_build_can_use() -> None:
-    hello = devices.ask()
+    hello = devices.ask_worker()
     assert hello and hello.binding
     assert hello.offload == bool(bindings().llama_supports_gpu_offload())
     assert hello.offload or not hello.devices
@@ -26,7 +26,7 @@ def test_a_worker_tells_what_this_build_can_use() -> None:
 
 def test_a_broken_installation_has_no_accelerator(tmp_path: Path) -> None:
     (tmp_path / "llama_cpp.py").write_text("")
-    code = "from qwenchat.engines.local import devices; print(devices.ask())"
+    code = "from qwenchat.engines.local import devices; print(devices.ask_worker())"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=environment(PYTHONPATH=f"{tmp_path}:{ROOT}"),
@@ -39,18 +39,18 @@ def test_a_broken_installation_has_no_accelerator(tmp_path: Path) -> None:
 
 def test_an_installation_without_accelerators_is_asked_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [Hello("1", "", [], offload=False)]
-    monkeypatch.setattr(devices, "ask", answers.pop)
+    monkeypatch.setattr(devices, "ask_worker", answers.pop)
     for _start in range(2):
         assert Program.here().machine.devices == ()
     assert answers == []
-    monkeypatch.setattr(devices, "build", lambda: "another")
+    monkeypatch.setattr(devices, "llama_cpp_build", lambda: "another")
     with pytest.raises(IndexError):  # it is asked again
         _ = Program.here().machine.devices
 
 
 def test_one_with_accelerators_is_asked_by_each_process_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [Hello("1", "", list(CARDS), offload=True), Hello("1", "", [], offload=True)]
-    monkeypatch.setattr(devices, "ask", answers.pop)
+    monkeypatch.setattr(devices, "ask_worker", answers.pop)
     assert Program.here().machine.resources().gpu_available == 0
     program = Program.here()
     assert [program.machine.resources().gpu_available for _look in range(2)] == [15 * GIB, 15 * GIB]
@@ -59,7 +59,7 @@ def test_one_with_accelerators_is_asked_by_each_process_once(home: Path, monkeyp
 def test_models_are_not_offered_an_accelerator_that_the_settings_leave_alone(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "ask", lambda: Hello("1", "", list(CARDS), offload=True))
+    monkeypatch.setattr(devices, "ask_worker", lambda: Hello("1", "", list(CARDS), offload=True))
     assert Program.here().usable().gpu_available == 15 * GIB
     monkeypatch.setenv("QWENCHAT_MODEL_GPU_LAYERS", "0")
     program = Program.here()

@@ -49,7 +49,7 @@ async def test_a_build_whose_matrix_instructions_crash_does_without_them(
         return False
 
     monkeypatch.setattr(local_engine, "_AMX", "")  # every build has it
-    monkeypatch.setattr(local_engine, "_computes", crash)
+    monkeypatch.setattr(local_engine, "_survives_prefill", crash)
     async with engine(chain.path, tmp_path) as made:
         assert (await answer(made, questions("Hi"))).text == chain.text
         assert len(tried) == 1 and made.worker_pid not in tried

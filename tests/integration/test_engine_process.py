@@ -129,7 +129,7 @@ def test_a_refused_load_is_said_in_words() -> None:
         return load_error(refused, name="m", n_ctx=8192, log=log, recoveries=(*with_less(8192), OTHER_MODEL))
 
     smaller = Recovery(RecoveryKind.SMALLER_CONTEXT, 4096)
-    assert error("context").message.startswith("There is no memory for a context of 8,192 tokens")
+    assert error("context").message.startswith("A context of 8,192 tokens does not fit into memory")
     assert error("context").recoveries == error("model").recoveries == (smaller, OTHER_MODEL)
     assert error("adapter").recoveries == (OTHER_MODEL,)
 

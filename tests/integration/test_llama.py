@@ -57,7 +57,7 @@ def test_plain_text_never_gives_a_special_token(model: LlamaModel, text: str) ->
 def test_tokens_of_an_answer_can_not_be_special_ones(model: LlamaModel) -> None:
     said = model.vocabulary.tokenise("Hello", special=False).tolist()
     end = model.vocabulary.tokenise("<|im_end|>", special=True).tolist()
-    assert model.vocabulary.harmless([*said, *end, model.vocabulary.size, -1, 2**40, *said]).tolist() == said * 2
+    assert model.vocabulary.without_control([*said, *end, model.vocabulary.size, -1, 2**40, *said]).tolist() == said * 2
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_a_marker_that_its_file_calls_user_defined_can_not_be_forged(careless: L
         assert token not in tokens
         assert b"".join(map(careless.vocabulary.piece, tokens)).decode() == text
     said = careless.vocabulary.tokenise("Hello", special=False).tolist()
-    assert careless.vocabulary.harmless([*said, token, *said]).tolist() == said * 2
+    assert careless.vocabulary.without_control([*said, token, *said]).tolist() == said * 2
 
 
 def test_a_user_defined_token_that_parts_no_turns_stays_one(careless: LlamaModel) -> None:
@@ -107,7 +107,7 @@ def test_common_prefix(one: list[int], other: list[int]) -> None:
 
 def test_a_memory_that_can_not_be_cut_is_read_anew(model: LlamaModel, monkeypatch: pytest.MonkeyPatch) -> None:
     before, after = array("i", [5, 6, 7, 8]), array("i", [5, 6, 9, 9])
-    assert model.hold(before) and model.reuse(after) == 2
-    assert model.hold(before)
+    assert model.replace_cache(before) and model.reuse(after) == 2
+    assert model.replace_cache(before)
     monkeypatch.setattr(model.c, "llama_memory_seq_rm", lambda _memory, _sequence, _start, _end: False)
     assert model.reuse(after) == 0 and not model.cached

@@ -172,10 +172,10 @@ async def test_what_can_not_be_kept_comes_back_to_the_prompt(monkeypatch: pytest
         it.chat.prompt.attach([file])
         await until(lambda: it.chat.prompt.attachments)
 
-        async def full(*_message: object) -> None:
+        def full(*_question: object) -> None:
             raise StoreError("The disk is full.", "Make room.")
 
-        monkeypatch.setattr(it.chat.context.chats.sessions, "enqueue", full)
+        monkeypatch.setattr(it.app.program.store, "enqueue", full)
         await it.pilot.press(*"Hi", "enter")
         await until(lambda: any("disk is full" in said for said in it.said))
         assert it.chat.prompt.text == "Hi"

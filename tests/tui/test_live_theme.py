@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.paths import packed_themes
+from qwenchat.paths import bundled_themes
 from qwenchat.tui import themes
 from qwenchat.tui.app import Start
 from tests.tui.chatting import Chatting, chatting
 from tests.tui.screens import until
 
-INK = (packed_themes() / "ink.toml").read_text("utf-8")
+INK = (bundled_themes() / "ink.toml").read_text("utf-8")
 
 
 def colour(it: Chatting) -> str:

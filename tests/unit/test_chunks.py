@@ -9,10 +9,10 @@ from qwenchat.engines.worker.llama import EFFICIENT, FIRST_CHUNK, chunk_size
 CHUNK = 512
 
 
-def steps(total: int, a_second: float) -> list[int]:
+def steps(total: int, tokens_per_second: float) -> list[int]:
     made = []
     while total:
-        made.append(chunk_size(total, a_second, CHUNK))
+        made.append(chunk_size(total, tokens_per_second, CHUNK))
         total -= made[-1]
     return made
 
@@ -24,7 +24,7 @@ def test_the_first_step_is_short_unless_little_is_left() -> None:
 
 
 @pytest.mark.parametrize(
-    ("total", "a_second", "expected"),
+    ("total", "tokens_per_second", "expected"),
     [
         (996, 175, [332] * 3),  # two seconds each, no short one at the end
         (2000, 10_000, [500] * 4),  # as many as a step can hold
@@ -34,13 +34,13 @@ def test_the_first_step_is_short_unless_little_is_left() -> None:
         (64, 0.5, [32] * 2),
     ],
 )
-def test_steps(total: int, a_second: float, expected: list[int]) -> None:
-    assert steps(total, a_second) == expected
+def test_steps(total: int, tokens_per_second: float, expected: list[int]) -> None:
+    assert steps(total, tokens_per_second) == expected
 
 
-@given(total=st.integers(1, 200_000), a_second=st.floats(0.01, 1e6), most=st.integers(1, CHUNK))
-def test_a_step_takes_no_longer_than_it_may(total: int, a_second: float, most: int) -> None:
-    size = chunk_size(total, a_second, most)
+@given(total=st.integers(1, 200_000), tokens_per_second=st.floats(0.01, 1e6), most=st.integers(1, CHUNK))
+def test_a_step_takes_no_longer_than_it_may(total: int, tokens_per_second: float, most: int) -> None:
+    size = chunk_size(total, tokens_per_second, most)
     assert 0 < size <= min(most, total)
-    assert size <= FIRST_CHUNK or size <= 4 * a_second + 1
-    assert size >= min(total, most, EFFICIENT, max(FIRST_CHUNK, 4 * a_second)) // 2
+    assert size <= FIRST_CHUNK or size <= 4 * tokens_per_second + 1
+    assert size >= min(total, most, EFFICIENT, max(FIRST_CHUNK, 4 * tokens_per_second)) // 2

@@ -6,8 +6,7 @@ from rich.cells import cell_len
 
 from qwenchat.text.safe import clean
 from qwenchat.tui.markdown.colours import Palette
-from qwenchat.tui.markdown.document import Document
-from qwenchat.tui.markdown.parser import parse
+from qwenchat.tui.markdown.document import Document, parse
 from qwenchat.tui.markdown.render import render, render_block
 from qwenchat.tui.markdown.wrap import Line
 

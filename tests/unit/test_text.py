@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from qwenchat.errors import FileError
 from qwenchat.text import files
-from qwenchat.text.safe import StreamCleaner, clean, clean_line, safe_name, whole
+from qwenchat.text.safe import StreamCleaner, clean, clean_line, encodable, safe_name
 
 
 def test_clean_takes_what_a_terminal_would_obey() -> None:
@@ -57,7 +57,7 @@ def test_clean_line_is_one_short_line() -> None:
 
 @given(st.text(alphabet=st.characters()))
 def test_whole_text_can_be_encoded(text: str) -> None:
-    assert whole(text).encode().decode() == whole(text)
+    assert encodable(text).encode().decode() == encodable(text)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "gb18030", "cp1252"])

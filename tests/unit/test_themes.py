@@ -9,7 +9,7 @@ from textual.color import Color
 from textual.theme import Theme
 
 from qwenchat.errors import WrongUse
-from qwenchat.paths import packed_themes
+from qwenchat.paths import bundled_themes
 from qwenchat.tui import themes
 from qwenchat.tui.markdown.colours import Palette
 
@@ -127,7 +127,7 @@ def test_another_theme_of_textuals_serves_too() -> None:
 )
 def test_a_wrong_theme_is_named(tmp_path: Path, written: str | None, says: str) -> None:
     file = tmp_path / "mine.toml"
-    ink = (packed_themes() / "ink.toml").read_text("utf-8")
+    ink = (bundled_themes() / "ink.toml").read_text("utf-8")
     file.write_text(ink.replace("#7aa2f7", "not-a-colour") if written is None else written, "utf-8")
     with pytest.raises(WrongUse) as wrong:
         themes.load(file)
@@ -149,7 +149,7 @@ def test_a_wrong_theme_is_named(tmp_path: Path, written: str | None, says: str) 
 )
 def test_a_wrong_variable_is_named(tmp_path: Path, name: str, value: str) -> None:
     file = tmp_path / "mine.toml"
-    ink = (packed_themes() / "ink.toml").read_text("utf-8")
+    ink = (bundled_themes() / "ink.toml").read_text("utf-8")
     file.write_text(f"{ink}\n[variables]\n'{name}' = '{value}'\n", "utf-8")
     with pytest.raises(WrongUse) as wrong:
         themes.load(file)
@@ -160,7 +160,7 @@ def test_a_wrong_variable_is_named(tmp_path: Path, name: str, value: str) -> Non
 @pytest.mark.parametrize("name", sorted(ALL.by_name))
 def test_textuals_own_values_of_variables_are_not_wrong(tmp_path: Path, name: str) -> None:
     file = tmp_path / "mine.toml"
-    packed = (packed_themes() / f"{name}.toml").read_text("utf-8").partition("[variables]")[0]
+    packed = (bundled_themes() / f"{name}.toml").read_text("utf-8").partition("[variables]")[0]
     lines = [f"{key} = '{value}'" for key, value in variables_of(ALL.by_name[name]).items()]
     file.write_text("\n".join([packed, "[variables]", *lines]), "utf-8")
     assert themes.load(file)[1].name == "mine"
@@ -171,6 +171,6 @@ def test_a_name_that_is_no_file_name_gives_the_default() -> None:
 
 
 def test_a_theme_of_ones_own_wins(tmp_path: Path) -> None:
-    ink = (packed_themes() / "ink.toml").read_text("utf-8")
+    ink = (bundled_themes() / "ink.toml").read_text("utf-8")
     (tmp_path / "ink.toml").write_text(ink.replace('"Ink"', '"Mine"'), "utf-8")
     assert themes.load_all(tmp_path).titles["ink"] == "Mine"

@@ -1,1 +1,1 @@
-"""llama.cpp in a child process: the parent's side."""
+"""The parent's side of llama.cpp in a child process."""

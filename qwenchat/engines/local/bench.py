@@ -1,6 +1,6 @@
-"""Measures how fast a loaded model is: llama-bench's runs, and the time to a first token, in a resumed session too.
+"""Measures how fast a loaded model is: the runs of llama-bench, and the time to the first token.
 
-How the figures are shown is up to `cli.bench`.
+`cli.bench` decides what to measure and shows the figures.
 """
 
 import random
@@ -21,7 +21,7 @@ _ONE_TOKEN = Sampling(temperature=0.0, max_tokens=1)
 
 @dataclass(frozen=True, slots=True)
 class BenchRun:
-    """What is timed: the prefill of a prompt, or generated tokens, behind `depth` tokens."""
+    """A run to time: the prefill of `prompt` tokens, or the decoding of `generate` tokens, after `depth` tokens."""
 
     prompt: int = 0
     generate: int = 0
@@ -29,9 +29,9 @@ class BenchRun:
 
     @property
     def name(self) -> str:
-        """Its name as llama-bench writes it, such as `pp512 @ d4096`."""
-        what = f"pp{self.prompt}" if self.prompt else f"tg{self.generate}"
-        return f"{what} @ d{self.depth}" if self.depth else what
+        """The name that llama-bench gives it, such as `pp512 @ d4096`."""
+        test = f"pp{self.prompt}" if self.prompt else f"tg{self.generate}"
+        return f"{test} @ d{self.depth}" if self.depth else test
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +43,19 @@ class BenchResult:
 
     @property
     def speeds(self) -> list[float]:
-        """Tokens a second of each repetition."""
+        """The tokens per second of each repetition."""
         tokens = self.run.prompt + self.run.generate
         return [1e9 * tokens / spent for spent in self.nanoseconds]
 
     @property
     def mean(self) -> float:
-        """Their mean."""
+        """The mean of `speeds`."""
         return statistics.fmean(self.speeds)
 
 
 @dataclass(frozen=True, slots=True)
 class BenchedModel:
-    """What was loaded, and how."""
+    """The loaded model, with its load plan and the worker's Hello."""
 
     plan: LoadPlan
     hello: Hello
@@ -63,21 +63,21 @@ class BenchedModel:
 
     @property
     def backend(self) -> str:
-        """What computes, in llama-bench's words: `CPU`, or the accelerators' kinds."""
+        """The backend as llama-bench names it: `CPU`, or the kinds of the accelerators."""
         kinds = dict.fromkeys(device.name.rstrip("0123456789") for device in self.hello.devices)
         return ",".join(kinds) or "CPU"
 
 
 class BenchEngine(LocalEngine):
-    """An engine that can also time bare runs. Give it a SavedKV of its own: what it saves belongs to no session."""
+    """An engine that can also time bare runs. It needs its own SavedKV: its caches belong to no session."""
 
     async def benched_model(self) -> BenchedModel:
-        """Load the model if need be and return what is known of it. Raises CannotLoad."""
+        """Load the model if necessary and return its facts. Raises CannotLoad."""
         loaded = await self._ready()
         return BenchedModel(loaded.planned.plan, loaded.hello, loaded.ready)
 
     async def measure(self, run: BenchRun, repetitions: int) -> BenchResult:
-        """Carry out a run some times, after one that does not count, as llama-bench does. Raises EngineDied."""
+        """Time a run `repetitions` times after a warm-up run, as llama-bench does. Raises EngineDied."""
         await self._time(BenchRun(run.prompt, min(1, run.generate), run.depth))
         return BenchResult(run, tuple([await self._time(run) for _repetition in range(repetitions)]))
 
@@ -91,10 +91,10 @@ class BenchEngine(LocalEngine):
         return time.perf_counter() - started
 
     async def _time(self, run: BenchRun) -> int:
-        """Carry out a run once and return the nanoseconds that it took."""
+        """Return the nanoseconds that one run takes."""
         async with self._turn:
             loaded = await self._ready()
-            await loaded.slot.take_over("")
+            await loaded.slot.switch_to("")
             number = loaded.worker.number()
             reply = await loaded.worker.ask_once(TimeRun(number, run.depth, run.prompt, run.generate))
         if isinstance(reply, RunTimed):
@@ -103,7 +103,7 @@ class BenchEngine(LocalEngine):
 
 
 def runs(prompts: Sequence[int], generates: Sequence[int], depths: Sequence[int]) -> list[BenchRun]:
-    """Return the runs in llama-bench's order: at each depth prompts first; zero lengths are left out."""
+    """Return the runs in llama-bench's order: for each depth, prompts first. Zero lengths are skipped."""
     return [
         run
         for depth in depths
@@ -116,7 +116,7 @@ def runs(prompts: Sequence[int], generates: Sequence[int], depths: Sequence[int]
 
 
 def random_tokens(vocabulary: int, count: int, seed: int) -> list[int]:
-    """Return random tokens, which no two seeds share: none of them is in a KV cache already."""
+    """Return random tokens, different ones for each seed, so that the KV cache does not contain them yet."""
     return random.Random(seed).choices(range(vocabulary), k=count)  # noqa: S311
 
 

@@ -1,8 +1,8 @@
-"""Renders a model's own chat template, which is code from a stranger, in a process of its own.
+"""Renders a model's own chat template, which is untrusted code, in a separate process.
 
-The template runs in Jinja's immutable sandbox, in a child with little memory, little time and nothing on its
-standard input but the job. It never sees what users wrote: it places marks, and the marks are replaced afterwards, so
-that contents can forge nothing and hide nothing.
+The template runs in Jinja's immutable sandbox, in a child process with limits on memory and time. It never sees the
+messages: it gets a mark for each message, and the parent replaces the marks afterwards. So no message can forge a
+special token or hide another message.
 
 The child is `python -m qwenchat.engines.local.chat_template`; `render` is the parent's side.
 """
@@ -29,13 +29,13 @@ MEMORY_LIMIT = 512 << 20
 OUTPUT_LIMIT = 1 << 20
 ERROR_LIMIT = 64 << 10
 REASON_LIMIT = 500
-"""Characters of an error's message: a template may write one of any length."""
+"""Characters of an error's message: a template may raise one of any length."""
 MARKS_PER_TURN = 4
-"""How often, on average, a template may place a turn's content: each time costs the memory of the whole text."""
+"""How often, on average, a template may repeat a turn's content: each time costs the memory of the whole text."""
 
 
 class RenderJob(msgspec.Struct, frozen=True):
-    """What the child is to render."""
+    """A template and the messages that the child renders with it."""
 
     template: str
     messages: list[dict[str, str]]
@@ -46,23 +46,23 @@ class RenderJob(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A prompt as a template writes it."""
+    """A rendered prompt."""
 
     parts: list[PromptPart]
     turns: list[int]
-    """Of each part, the place of the turn that it belongs to. The template's own text belongs to the turn after it, at
-    the end to the last turn."""
+    """For each part, the index of its turn. The template's own text belongs to the turn after it; text at the end
+    belongs to the last turn."""
 
-    def of_turn(self, place: int) -> list[PromptPart]:
-        """Return what one turn adds to the prompt."""
-        return [part for part, turn in zip(self.parts, self.turns, strict=True) if turn == place]
+    def of_turn(self, index: int) -> list[PromptPart]:
+        """Return the parts that one turn adds to the prompt."""
+        return [part for part, turn in zip(self.parts, self.turns, strict=True) if turn == index]
 
 
 async def render(template: str, turns: Sequence[Turn], *, bos: str, eos: str, continuing: bool = False) -> Rendered:
-    """Return turns as the template writes them, ending where an answer begins.
+    """Return the prompt that the template makes of the turns, ending where an answer begins.
 
-    Where `continuing`, the last turn is left open. Raises CannotLoad when the template fails, takes too long, or does
-    not pass the last message on whole.
+    If `continuing`, the last turn is left open. Raises CannotLoad when the template fails, takes too long, or omits or
+    changes the last message.
     """
     nonce = secrets.token_hex(8)
     contents = {f"mark{nonce}x{i}x": turn for i, turn in enumerate(turns)}
@@ -70,7 +70,7 @@ async def render(template: str, turns: Sequence[Turn], *, bos: str, eos: str, co
     text = await _ask_child(RenderJob(template, messages, not continuing, bos, eos))
     last = messages[-1]["content"]
     if last not in text:
-        raise _unusable(_("it does not pass the last message on whole"))
+        raise _unusable(_("it omits or changes the last message"))
     if continuing:
         text = text[: text.index(last) + len(last)]
     rendered = _rendered(text, contents)
@@ -81,18 +81,18 @@ async def render(template: str, turns: Sequence[Turn], *, bos: str, eos: str, co
 
 def _rendered(text: str, contents: Mapping[str, Turn]) -> Rendered:
     pieces = [piece for piece in re.split("(" + "|".join(contents) + ")", text) if piece]
-    places = {mark: place for place, mark in enumerate(contents)}
-    place, turns = len(contents) - 1, deque[int]()
+    indexes = {mark: index for index, mark in enumerate(contents)}
+    index, turns = len(contents) - 1, deque[int]()
     for piece in reversed(pieces):
-        place = places.get(piece, place)
-        turns.appendleft(place)
+        index = indexes.get(piece, index)
+        turns.appendleft(index)
     return Rendered([contents[piece].content if piece in contents else Special(piece) for piece in pieces], list(turns))
 
 
 async def _ask_child(job: RenderJob) -> str:
     child = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-P",  # the working folder is no place to import from
+        "-P",  # import nothing from the working folder
         "-m",
         "qwenchat.engines.local.chat_template",
         stdin=asyncio.subprocess.PIPE,
@@ -120,7 +120,7 @@ async def _ask_child(job: RenderJob) -> str:
 async def _exchange(child: asyncio.subprocess.Process, job: bytes) -> tuple[bytes, bytes]:
     """Send the child its job; return its output and the end of its error output."""
     if not (child.stdin and child.stdout and child.stderr):
-        raise AssertionError("the child has all three pipes")
+        raise AssertionError("the child was started with three pipes")
     child.stdin.write(job)
     child.stdin.write_eof()
     async with asyncio.TaskGroup() as group:
@@ -138,13 +138,13 @@ async def _tail(stream: asyncio.StreamReader) -> bytes:
 def _unusable(reason: str) -> CannotLoad:
     return CannotLoad(
         _("The model's chat template can't be used: {reason}.").format(reason=reason),
-        _("Choose another file of this model, or let it continue plain text with --complete."),
+        _("Choose another file of this model, or continue plain text with --complete."),
         recoveries=(OTHER_MODEL,),
     )
 
 
 def _limit() -> None:
-    """Limit this process's memory and time, where the platform can."""
+    """Limit the memory and the time of this process, where the platform supports it."""
     if sys.platform == "win32":
         return
     import resource  # noqa: PLC0415 - not on Windows
@@ -155,7 +155,7 @@ def _limit() -> None:
 
 def main() -> int:
     """Read a job from standard input and write the rendered text."""
-    import jinja2  # noqa: PLC0415 - for the child alone
+    import jinja2  # noqa: PLC0415 - only the child needs it
     from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
 
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=RenderJob)
@@ -174,7 +174,7 @@ def main() -> int:
         ):
             length += len(piece)
             if length > OUTPUT_LIMIT:
-                refuse("its text has no end")
+                refuse("its output is too long")
             sys.stdout.buffer.write(piece.encode("utf-8", "replace"))
     except (
         jinja2.TemplateError,

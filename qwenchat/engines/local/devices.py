@@ -1,7 +1,7 @@
-"""What this machine can compute with: the cores and the memory that this process may use, and the accelerators.
+"""Finds the cores and the memory that this process may use, and the accelerators that llama.cpp sees.
 
-The parent never loads llama.cpp itself: a worker that lives for a moment is asked which accelerators llama.cpp sees,
-so that a driver that crashes or hangs does so in the child. No model is loaded here.
+The parent never loads llama.cpp itself: it starts a short-lived worker and asks it for the accelerators, so that a
+driver that crashes or hangs does so in the child. No model is loaded here.
 """
 
 import importlib.util
@@ -23,18 +23,18 @@ from qwenchat.engines.local.protocol import Hello
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """Cores and memory as far as this process may use them."""
+    """The cores and the memory that this process may use."""
 
     cores: int
     """Physical cores within affinity and cgroup limits."""
     memory_total: int
     """Bytes, the cgroup's limit if that is smaller."""
     memory_available: int
-    """Bytes that can be had without pushing other programs out."""
+    """Bytes that can be allocated without swapping out other programs."""
 
 
 def this_host() -> Host:
-    """Return what this process may use now."""
+    """Return the cores and the memory that this process may use now."""
     memory = psutil.virtual_memory()
     total, available = memory.total, memory.available
     for limit, used in ControlGroups().memory():
@@ -43,7 +43,7 @@ def this_host() -> Host:
 
 
 def processor() -> str:
-    """Return the processor's name as its maker writes it, else its architecture."""
+    """Return the processor's name as its maker writes it, or its architecture if the name is unknown."""
     if sys.platform == "darwin":
         asked = subprocess.run(
             ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
@@ -64,13 +64,13 @@ def usable_cores() -> int:
 
 @dataclass(frozen=True, slots=True)
 class ControlGroups:
-    """The control groups of this process, v2 and v1; the limits of each of them hold, and of those around it."""
+    """The control groups of this process, v2 and v1. The limits of all of them and of their parents apply."""
 
     own: Path = Path("/proc/self/cgroup")
     mount: Path = Path("/sys/fs/cgroup")
 
     def cores(self) -> float | None:
-        """Return the cores that v2 (`cpu.max`: quota and period in µs) or v1 grants, None without a limit."""
+        """Return the cores that v2 (`cpu.max`: quota and period in µs) or v1 grants; None without a limit."""
         found = []
         for folder in self._folders("cpu"):
             quota, _space, period = _read(folder / "cpu.max").partition(" ")
@@ -79,7 +79,7 @@ class ControlGroups:
         return min((int(quota) / int(period) for quota, period in found if _numbers(quota, period)), default=None)
 
     def memory(self) -> list[tuple[int, int]]:
-        """Return (limit, used without file cache) in bytes for each memory limit that this process is under."""
+        """Return (limit, memory in use without file cache) in bytes for each memory limit of this process."""
         found = []
         for folder in self._folders("memory"):
             for limit_file, used_file, cached in (
@@ -93,7 +93,7 @@ class ControlGroups:
         return found
 
     def _folders(self, controller: str) -> set[Path]:
-        """Return the groups' folders up to the mount, which may be all that a container sees of them."""
+        """Return the groups' folders up to the mount; a container may see nothing but the mount."""
         found = {self.mount, self.mount / controller}
         for line in _read(self.own).splitlines():
             controllers, _colon, path = line.partition(":")[2].partition(":")
@@ -101,7 +101,7 @@ class ControlGroups:
                 continue
             root = self.mount / controller if controllers else self.mount
             parts = Path(path).parts[1:]
-            if ".." not in parts:  # else the group is outside of what is mounted here
+            if ".." not in parts:  # otherwise the group is outside this mount
                 found.update(root.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1))
         return found
 
@@ -118,11 +118,11 @@ def _read(file: str | Path) -> str:
 
 
 _ANSWER_LIMIT_S = 30.0
-"""For a driver to start up; a worker that takes longer counts as one without accelerators."""
+"""Time for a driver to start up; a worker that takes longer is treated as one without accelerators."""
 
 
-def ask() -> Hello | None:
-    """Return a worker's Hello, None where it sends none: the binding is broken, or a driver hangs."""
+def ask_worker() -> Hello | None:
+    """Start a worker and return its Hello; None if it sends none, because the binding is broken or a driver hangs."""
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "qwenchat.engines.worker.main"],
         stdin=subprocess.PIPE,
@@ -137,12 +137,12 @@ def ask() -> Hello | None:
             reply = protocol.read_reply(child.stdout) if child.stdout else None
         finally:
             limit.cancel()
-            child.kill()  # it holds nothing
+            child.kill()  # it has loaded no model and has nothing to save
     return reply if isinstance(reply, Hello) else None
 
 
-def build() -> str:
-    """Return what identifies the installed build of llama.cpp, empty where there is none."""
+def llama_cpp_build() -> str:
+    """Return a digest that identifies the installed build of llama.cpp; empty if none is installed."""
     spec = importlib.util.find_spec("llama_cpp")
     if spec is None or spec.origin is None:
         return ""

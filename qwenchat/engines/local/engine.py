@@ -1,8 +1,8 @@
-"""Implements the engine port with llama.cpp in a worker process, so that no crash of it reaches the program.
+"""Implements the engine port with llama.cpp in a worker process, so that a crash of llama.cpp never ends the program.
 
-The model is loaded when it is first needed, and again after a worker has died. Each request is served by a task of
-its own that feeds the request's generation: a client that reads slowly delays neither its own tokens nor the next
-request. Counts are served meanwhile. How a model is loaded is decided by the planner, and files by `saved_kv`.
+The model is loaded when it is first needed, and again after a worker has died. Each request has its own task, which
+feeds its generation: a slow reader delays neither its own tokens nor the next request. Counts are served in the
+meantime. The planner decides how a model is loaded; `saved_kv` decides about files.
 """
 
 import asyncio
@@ -54,16 +54,16 @@ from qwenchat.engines.local.saved_kv import SavedKV
 from qwenchat.errors import EngineDied, Recovery
 
 _AMX = "AMX_INT8 = 1"
-"""In llama.cpp's list of features where it was compiled for AMX and the processor has it.
+"""In llama.cpp's list of features if it was compiled for AMX and the processor has it.
 
-Compilers before GCC 12.4 and 13.3 drop part of the tile configuration (GCC bug 114098): such a build ends by SIGSEGV
-at the first product of matrices. It is tried once for each loaded model, and does without AMX where it fails.
+GCC before 12.4 and 13.3 drops part of the tile configuration (GCC bug 114098), and such a build crashes with SIGSEGV
+at the first matrix product. AMX is tried once for each loaded model; where it crashes, the model is loaded without it.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedModel:
-    """How a model will be loaded, decided when the accelerators are known."""
+    """A decision how to load a model, made once the accelerators are known."""
 
     plan: LoadPlan
     name: str
@@ -88,15 +88,15 @@ class _Loaded:
     slot: KVSlot
 
     def format_for(self, mode: Mode) -> PromptFormat:
-        """Return how the turns of a request become its prompt."""
+        """Return the prompt format for a request's mode."""
         return PlainFormat() if mode is Mode.COMPLETE else self.format
 
 
 class LocalGeneration:
-    """Implements `chat.ports.Generation`: the events of one request that its reader has not taken yet."""
+    """Implements `chat.ports.Generation`: a queue of the events of one request that were not read yet."""
 
     def __init__(self, serve: Callable[["LocalGeneration"], Coroutine[None, None, None]]) -> None:
-        """Begin `serve`, which reports the events."""
+        """Start `serve`, which reports the events, as a task."""
         self._unread: asyncio.Queue[EngineEvent | BaseException] = asyncio.Queue()
         self._worker: WorkerProcess | None = None
         self._number = 0
@@ -106,11 +106,11 @@ class LocalGeneration:
 
     @property
     def done(self) -> bool:
-        """Whether the engine has nothing more to do for it."""
+        """Whether the engine has finished with the request."""
         return self._task.done()
 
     def started(self, worker: WorkerProcess, number: int) -> None:
-        """Note under which number the worker knows the request, from now on."""
+        """Record the worker that serves the request, and the request's number there."""
         self._worker, self._number = worker, number
 
     def report(self, event: EngineEvent) -> None:
@@ -134,7 +134,7 @@ class LocalGeneration:
             return
         if self._worker:
             await self._worker.cancel(self._number)
-        else:  # it waits for its turn, or for the model
+        else:  # it is still waiting for earlier requests or for the model
             self._task.cancel()
 
     async def aclose(self) -> None:
@@ -161,13 +161,13 @@ class LocalEngine:
     )
 
     def __init__(self, planner: Planner, log: Path, saved: SavedKV) -> None:
-        """Prepare; nothing is started. llama.cpp will log into the file `log`."""
+        """Create an engine that starts nothing yet. llama.cpp will write to the file `log`."""
         self._planner, self._log, self._saved = planner, log, saved
         self._loading = asyncio.Lock()
         self._worker: WorkerProcess | None = None
         self._loaded: _Loaded | None = None
         self._turn = asyncio.Lock()
-        """Held by the request that the worker serves; those that wait get it in their order."""
+        """Held by the request that the worker serves; waiting requests get it in order."""
         self._generations: list[LocalGeneration] = []
         self._closed = False
 
@@ -206,7 +206,7 @@ class LocalEngine:
             await self._end_worker()
 
     async def _ready(self, progress: Callable[[Loading], object] | None = None) -> _Loaded:
-        """Return the loaded model; load it if need be. Where that is cancelled, the next caller in line loads it."""
+        """Return the loaded model, loading it if necessary. If that is cancelled, the next waiting caller loads it."""
         async with self._loading:
             if self._loaded and not self._loaded.worker.died.is_set():
                 return self._loaded
@@ -236,7 +236,7 @@ class LocalEngine:
         less = with_less(plan.n_ctx, plan.gpu_layers if hello.devices else 0)
         worker.recoveries = (START_AGAIN, *less)
         ready = await _load_into(worker, planned, progress, recoveries=(*less, OTHER_MODEL))
-        if extra_buffers and _AMX in hello.features and not await _computes(worker):
+        if extra_buffers and _AMX in hello.features and not await _survives_prefill(worker):
             await self._end_worker(at_once=True)
             return await self._load(progress, extra_buffers=False)
         prompt_format = await prompt_format_for(ready)
@@ -260,7 +260,7 @@ class LocalEngine:
         )
 
     async def _serve(self, request: Request, generation: LocalGeneration) -> None:
-        """Report the events of a request when its turn has come."""
+        """Serve a request after all earlier ones, and report its events."""
         async with self._turn:
             loaded = await self._ready()
             worker = loaded.worker
@@ -268,7 +268,7 @@ class LocalEngine:
             prompt = await prompt_format.prompt(request.turns, continuing=request.mode is Mode.CONTINUE)
             number = worker.number()
             generation.started(worker, number)
-            await loaded.slot.take_over(request.cache_key)
+            await loaded.slot.switch_to(request.cache_key)
             job = Generate(number, _wire(prompt), request.sampling)
             async with contextlib.aclosing(worker.ask(job)) as replies:
                 async for reply in replies:
@@ -291,7 +291,7 @@ async def _load_into(
     *,
     recoveries: tuple[Recovery, ...],
 ) -> Ready:
-    """Let a worker load a model. Raises CannotLoad with the `recoveries`, and EngineDied."""
+    """Load a model in a worker. Raises CannotLoad with the `recoveries`, or EngineDied."""
     async with contextlib.aclosing(worker.ask(Load(worker.number(), planned.plan))) as replies:
         async for reply in replies:
             if isinstance(reply, Ready):
@@ -306,11 +306,11 @@ async def _load_into(
                 )
             if isinstance(reply, WorkerProgress):
                 progress(Loading(reply.done))
-    raise AssertionError("a worker's replies end with its death")
+    raise AssertionError("`ask` ends only by raising EngineDied")
 
 
-async def _computes(worker: WorkerProcess) -> bool:
-    """Say whether the worker survives a short prefill; a single token is decoded without AMX."""
+async def _survives_prefill(worker: WorkerProcess) -> bool:
+    """Return whether the worker survives a short prefill. A single token would be decoded without AMX."""
     try:
         await worker.ask_once(TimeRun(worker.number(), depth=0, prompt=32, generate=0))
     except EngineDied:

@@ -1,7 +1,7 @@
 """Turns the worker's failures into the errors that users read, with the recoveries that this engine offers.
 
-A recovery is offered only where it can help: less memory after a crash or a refused load, another model where the file
-itself is the reason, nothing where the installation is.
+A recovery is offered only where it can help: less memory after a crash or a failed load, another model if the file is
+the cause, none if the installation is.
 """
 
 import shlex
@@ -39,19 +39,19 @@ def with_less(n_ctx: int, gpu_layers: int = 0) -> tuple[Recovery, ...]:
 def load_error(
     reply: RequestFailed, *, name: str, n_ctx: int, log: Sequence[str], recoveries: tuple[Recovery, ...]
 ) -> CannotLoad:
-    """Return the error for a model that was not loaded; llama.cpp gives its reason only in the log."""
+    """Return the error for a failed load. llama.cpp gives its reason only in the log."""
     marks = ("error loading model", "failed to load", "error")
     reasons = [line for mark in marks for line in reversed(log) if mark in line]
     reason = reasons[0].rpartition("error loading model: ")[2].rpartition(": ")[2] if reasons else reply.detail
     if reply.detail == "adapter":
         return CannotLoad(
             _("An adapter can't be used: {reason}.").format(reason=reason),
-            _("Check that --lora names a GGUF adapter made for this very model."),
+            _("Check that --lora names a GGUF adapter made for exactly this model."),
             recoveries=(OTHER_MODEL,),
         )
     if reply.detail == "context":
         return CannotLoad(
-            _("There is no memory for a context of {n_ctx:,} tokens: {reason}.").format(n_ctx=n_ctx, reason=reason),
+            _("A context of {n_ctx:,} tokens does not fit into memory: {reason}.").format(n_ctx=n_ctx, reason=reason),
             _("Use a smaller context (--ctx) or a smaller quantisation."),
             recoveries=recoveries,
         )
@@ -63,7 +63,7 @@ def load_error(
 
 
 def loading_stopped() -> Interrupted:
-    """Return the error for a load that ended because the engine was closed."""
+    """Return the error for a load that was stopped by closing the engine."""
     return Interrupted(_("Loading was stopped."))
 
 
@@ -78,10 +78,10 @@ def request_error(reply: RequestReply, recoveries: tuple[Recovery, ...]) -> Qwen
     if kind == "schema":
         return WrongUse(
             _("The JSON schema can't be used: {detail}.").format(detail=detail),
-            _("Check that it is a JSON Schema and that it uses no reference to another file."),
+            _("Check that it is a JSON Schema and that it does not refer to other files."),
         )
     return EngineDied(
-        _("llama.cpp could not compute: {detail}.").format(detail=detail),
+        _("llama.cpp failed to compute: {detail}.").format(detail=detail),
         _("Ask again; if it happens again, use a smaller --ctx."),
         recoveries=recoveries,
     )

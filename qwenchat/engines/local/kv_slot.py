@@ -1,6 +1,6 @@
-"""The one slot of a worker's KV cache: each request finds what its cache key left, in memory or on disk.
+"""The slot of a worker's KV cache: saves and restores it when requests of different cache keys take turns.
 
-A slot belongs to one loaded model and ends with its worker. It decides nothing about files: `saved_kv` does.
+A slot belongs to one loaded model and ends with its worker. `saved_kv` decides about files.
 """
 
 import asyncio
@@ -12,19 +12,19 @@ from qwenchat.engines.local.saved_kv import WORTH_SAVING, SavedKV, discard
 
 
 class KVSlot:
-    """What the KV cache holds, and for which cache key."""
+    """Tracks which cache key owns the worker's KV cache, and how many tokens are in it."""
 
     def __init__(self, saved: SavedKV, worker: WorkerProcess, plan: LoadPlan, hello: Hello) -> None:
         self._saved, self._worker, self._plan = saved, worker, plan
         self._binding = f"{hello.binding} {hello.features}"
         self._cache_key = ""
         self.tokens = 0
-        """How many tokens of the cache key's last request the KV cache holds."""
+        """Tokens of the cache key's last request that are in the KV cache."""
 
-    async def take_over(self, cache_key: str) -> None:
-        """Give the KV cache to a cache key: save what another one left in it, restore what this one had.
+    async def switch_to(self, cache_key: str) -> None:
+        """Save the KV cache of the current cache key, and restore that of `cache_key`.
 
-        Nothing is written for an empty key. Raises EngineDied.
+        Nothing is saved or restored for an empty key. Raises EngineDied.
         """
         if cache_key == self._cache_key:
             return
@@ -32,18 +32,18 @@ class KVSlot:
         self._cache_key, self.tokens = cache_key, 0
         if not cache_key:
             return
-        state = self._saved.path(cache_key, self._plan, self._binding)
-        if await asyncio.to_thread(self._saved.usable, state):
+        path = self._saved.path(cache_key, self._plan, self._binding)
+        if await asyncio.to_thread(self._saved.is_usable, path):
             restored = False
             try:
-                reply = await self._worker.ask_once(RestoreKV(self._worker.number(), os.fsencode(state)))
+                reply = await self._worker.ask_once(RestoreKV(self._worker.number(), os.fsencode(path)))
                 restored = isinstance(reply, KVTokens) and reply.tokens > 0
             finally:
                 if not restored:
-                    self._saved.remove(state)
+                    self._saved.remove(path)
 
     async def save(self) -> None:
-        """Write the KV cache to disk, where it is worth that. Raises EngineDied."""
+        """Write the KV cache to disk if it is large enough to be worth saving. Raises EngineDied."""
         if not self._cache_key or self.tokens < WORTH_SAVING:
             return
         path = self._saved.path(self._cache_key, self._plan, self._binding)

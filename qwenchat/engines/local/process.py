@@ -1,8 +1,8 @@
-"""The parent's side of the worker process: starts it, sends requests, hands each reply to the caller, says how it died.
+"""The parent's side of the worker process: starts it, sends requests, dispatches replies, and explains its death.
 
-It knows the protocol and the process, and nothing of prompts, sessions or models. It never imports llama_cpp:
-whatever the binding does to a process, it does to the child. Where the binding does not work, the error says how to
-install it for this very Python; nothing is installed here.
+It knows the protocol and the process, but no prompts, sessions or models. It never imports llama_cpp, so that a broken
+binding can only break the child. Where the binding does not work, the error says how to install it for this Python;
+nothing is installed here.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ CLOSE_S = 2.0
 
 
 class WorkerProcess:
-    """One child process, made by `start`; it is of no more use once `died` is set."""
+    """One child process, created by `start`; it is unusable once `died` is set."""
 
     def __init__(self, child: asyncio.subprocess.Process, log: "WorkerLog") -> None:
         self._child, self._log = child, log
@@ -42,16 +42,16 @@ class WorkerProcess:
         self._reader = asyncio.create_task(self._read())
         self.died = asyncio.Event()
         self.recoveries: tuple[Recovery, ...] = (START_AGAIN,)
-        """What to offer when it dies; more once it is known how its model is loaded."""
+        """The recoveries to offer when it dies; the engine adds more once it has a load plan."""
 
     @classmethod
     async def start(cls, log_file: Path) -> "WorkerProcess":
-        """Start a worker whose llama.cpp logs into `log_file`."""
+        """Start a worker whose llama.cpp writes its log to `log_file`."""
         log = WorkerLog.open(log_file)
         try:
             child = await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-P",  # the working folder is no place to import from
+                "-P",  # import nothing from the working folder
                 "-m",
                 "qwenchat.engines.worker.main",
                 stdin=asyncio.subprocess.PIPE,
@@ -70,7 +70,7 @@ class WorkerProcess:
         return self._child.pid
 
     async def hello(self) -> Hello:
-        """Wait for the worker's Hello. Raises CannotLoad where the binding does not work, and EngineDied."""
+        """Wait for the worker's Hello. Raises CannotLoad if the binding does not work, and EngineDied."""
         return await asyncio.shield(self._hello)
 
     def number(self) -> int:
@@ -78,7 +78,7 @@ class WorkerProcess:
         return next(self._numbers)
 
     async def ask(self, request: WorkerRequest) -> AsyncGenerator[RequestReply, None]:
-        """Send a request and yield the replies to it; the caller knows which is the last. Raises EngineDied."""
+        """Send a request and yield its replies; the caller recognises the last one. Raises EngineDied."""
         replies: asyncio.Queue[RequestReply | None] = asyncio.Queue()
         self._waiting[request.id] = replies
         try:
@@ -95,17 +95,17 @@ class WorkerProcess:
             return await anext(replies)
 
     async def cancel(self, number: int) -> None:
-        """Stop a request; it answers as it does when it ends."""
+        """Stop a request; its last reply still comes."""
         with contextlib.suppress(EngineDied):
             await self._send(Cancel(number))
 
     def kill(self) -> None:
-        """End the process at once; whoever waits for it gets EngineDied."""
+        """Kill the process; every waiting caller gets EngineDied."""
         with contextlib.suppress(ProcessLookupError):
             self._child.kill()
 
     async def close(self, *, at_once: bool = False) -> None:
-        """End the process and wait until it is gone; `at_once` gives it no time for that."""
+        """End the process and wait until it is gone; `at_once` kills it without a grace period."""
         if at_once:
             self.kill()
         if self._child.stdin:
@@ -147,7 +147,7 @@ class WorkerProcess:
         finally:
             self.died.set()
             if not self._hello.done():
-                self._hello.set_exception(self._stillborn())
+                self._hello.set_exception(self._failed_start())
             for replies in self._waiting.values():
                 replies.put_nowait(None)
 
@@ -161,11 +161,11 @@ class WorkerProcess:
             return None
 
     def last_lines(self) -> list[str]:
-        """Return the last lines that it wrote into the log."""
+        """Return the last lines that the worker wrote to the log."""
         return self._log.last_lines()
 
-    def _stillborn(self) -> QwenchatError:
-        """Return the error for a worker that ended before its Hello: the binding's fault, unless it was killed.
+    def _failed_start(self) -> QwenchatError:
+        """Return the error for a worker that ended before its Hello: the binding is broken, unless it was killed.
 
         A binding that was compiled for another processor ends by SIGILL.
         """
@@ -184,7 +184,7 @@ class WorkerProcess:
     def _death(self) -> EngineDied:
         code, lines, how = self._child.returncode, self._log.last_lines(), self._how_it_ended()
         last = lines[-1] if lines else _("nothing")
-        hint = _("Ask again to start a new one. Its last words: {last}").format(last=last)
+        hint = _("Ask again to start a new one. The last line of its log: {last}").format(last=last)
         if code == -signal.SIGKILL:
             hint = _("The machine may have run out of memory: try a smaller --ctx or quantisation, then ask again.")
         message = _("The engine process ended {how}.").format(how=how)
@@ -192,7 +192,7 @@ class WorkerProcess:
 
 
 class WorkerLog:
-    """The file that llama.cpp writes to, from where this worker began."""
+    """The log file of llama.cpp, from the position where this worker started."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path, self.descriptor = path, descriptor
@@ -200,7 +200,7 @@ class WorkerLog:
 
     @classmethod
     def open(cls, path: Path) -> "WorkerLog":
-        """Open the log to append to; where it can't be written, nothing is logged."""
+        """Open the log for appending; if it can't be written, nothing is logged."""
         try:
             private_folder(path.parent)
             if path.exists() and path.stat().st_size > LOG_LIMIT:
@@ -214,7 +214,7 @@ class WorkerLog:
         os.close(self.descriptor)
 
     def last_lines(self) -> list[str]:
-        """Return the last lines written since the worker began, cleaned for a terminal."""
+        """Return the last lines written since the worker started, cleaned for a terminal."""
         try:
             with self._path.open("rb") as file:
                 file.seek(max(self._start, self._path.stat().st_size - 16_384))
@@ -225,7 +225,7 @@ class WorkerLog:
 
 
 def child_environment() -> dict[str, str]:
-    """Return the environment in which a child finds this very package."""
+    """Return the environment in which a child process imports this same package."""
     package_parent = str(Path(qwenchat.__file__).parents[1])
     path = os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH", "")]))
     return {**os.environ, "PYTHONPATH": path, "GGML_NO_BACKTRACE": "1"}
@@ -235,11 +235,11 @@ def binding_missing(detail: str) -> CannotLoad:
     """Return the error for an installation in which llama-cpp-python does not work."""
     return CannotLoad(
         _("llama-cpp-python can't be used: {detail}.").format(detail=clean_line(detail, 500).rstrip(".")),
-        _("Install it again: {command}").format(command=install_line()),
+        _("Install it again: {command}").format(command=install_command()),
     )
 
 
-def install_line(*options: str) -> str:
+def install_command(*options: str) -> str:
     """Return the command that compiles the binding again; `options` are CMake's, such as `-DGGML_CUDA=on`."""
     cmake = shlex.quote(" ".join(("-DLLAVA_BUILD=OFF", *options)))
     python = shlex.quote(sys.executable)

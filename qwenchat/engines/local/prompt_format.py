@@ -1,7 +1,7 @@
-"""How turns become the prompt of a loaded model: ChatML, the model's own chat template, or plain text to be completed.
+"""Prompt formats, which turn turns into a prompt: ChatML, the model's own chat template, or plain text to complete.
 
-Formats give prompt parts; only the worker tokenises. Some templates open the model's reasoning in the prompt (QwQ and
-the distilled R1 models): then an answer begins inside it, and so must one that is continued.
+A format returns prompt parts; only the worker tokenises. Some templates open the reasoning in the prompt (QwQ and the
+distilled R1 models): an answer then begins inside the reasoning, and so does the prompt that continues an answer.
 """
 
 import re
@@ -21,28 +21,28 @@ from qwenchat.i18n import _
 
 
 class PromptFormat(Protocol):
-    """Turns to prompt parts."""
+    """Turns the turns of a chat into prompt parts."""
 
     @property
     def opening(self) -> str:
-        """What the prompt ends with where it opens the reasoning, such as `<think>⏎`; else empty."""
+        """The text at the prompt's end that opens the reasoning, such as `<think>⏎`; empty if there is none."""
         ...
 
     async def prompt(self, turns: Sequence[Turn], *, continuing: bool) -> list[PromptPart]:
-        """Return a whole prompt, ending where an answer begins or where the last turn is continued.
+        """Return the complete prompt, ending where an answer begins or where the last turn is continued.
 
-        Raises CannotLoad where the model has no usable chat template.
+        Raises CannotLoad if the model has no usable chat template.
         """
         ...
 
     async def each(self, turns: Sequence[Turn]) -> tuple[list[list[PromptPart]], bool]:
-        """Return what each turn adds to a prompt, and whether it does so exactly. Raises CannotLoad like `prompt`."""
+        """Return the parts that each turn adds to a prompt, and whether they are exact. Raises CannotLoad."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class PlainFormat:
-    """Text to be completed, as it is. The system prompt is left out."""
+    """The texts of the turns as they are, for the model to complete. The system prompt is left out."""
 
     opening: str = ""
 
@@ -55,7 +55,7 @@ class PlainFormat:
 
 @dataclass(frozen=True, slots=True)
 class NoFormat:
-    """A base model's: it can't be asked anything, only given a text to complete."""
+    """The format of a base model, which can't answer questions and only completes text (`PlainFormat`)."""
 
     opening: str = ""
 
@@ -68,7 +68,7 @@ class NoFormat:
 
 @dataclass(frozen=True, slots=True)
 class ChatMLFormat:
-    """Qwen2's own, without running its chat template."""
+    """Qwen2's format, written directly without running the model's chat template."""
 
     opening: str = ""
 
@@ -81,12 +81,12 @@ class ChatMLFormat:
 
 
 class TemplateFormat:
-    """The model's Jinja template, rendered in its sandbox.
+    """The model's own Jinja template, rendered in a sandbox.
 
-    A template that refuses a system prompt gets it in front of the first question, unless it is the default one.
-    Questions without an answer between them are joined, as many templates demand that the roles alternate. What a
-    turn of a conversation adds is what the template writes for it. A template may refuse turns that are not
-    a conversation; those are estimated with the markers that most templates have.
+    If a template rejects a system prompt, the system prompt is put before the first question, unless it is the default
+    one. Questions without an answer between them are joined, because many templates demand alternating roles. The
+    parts of a turn are those that the template writes for it. Turns that are not a complete chat may be rejected by a
+    template; their parts are estimates with the markers that most templates use.
     """
 
     def __init__(self, source: str, bos: str, eos: str, opening: str = "") -> None:
@@ -96,20 +96,20 @@ class TemplateFormat:
 
     async def prompt(self, turns: Sequence[Turn], *, continuing: bool) -> list[PromptPart]:
         rendered, _shift = await self._rendered(turns, continuing=continuing)
-        # The template writes the opening itself where an answer begins, never in front of an answer.
+        # The template itself writes the opening where an answer begins, but not before an existing answer.
         return _open_reasoning(rendered.parts, self.opening, turns[-1]) if continuing else rendered.parts
 
     async def each(self, turns: Sequence[Turn]) -> tuple[list[list[PromptPart]], bool]:
         if [turn.role for turn in turns[:2]] == ["system", "user"]:
             with suppress(CannotLoad):  # `prompt` raises it
                 rendered, shift = await self._rendered(turns, continuing=turns[-1].role == "assistant")
-                last_of_joined = [not _both_ask(*pair) for pair in pairwise(turns)] + [True]
-                places = zip(accumulate(last_of_joined), last_of_joined, strict=True)
-                return [rendered.of_turn(count - 1 - shift) if is_last else [] for count, is_last in places], True
+                last_of_joined = [not _are_questions(*pair) for pair in pairwise(turns)] + [True]
+                numbered = zip(accumulate(last_of_joined), last_of_joined, strict=True)
+                return [rendered.of_turn(count - 1 - shift) if is_last else [] for count, is_last in numbered], True
         return [[Plain(f"<|{turn.role}|>\n"), turn.content, Plain("<|end|>\n")] for turn in turns], False
 
     async def _rendered(self, turns: Sequence[Turn], *, continuing: bool) -> tuple[Rendered, int]:
-        """Return the prompt, and by how many places its turns come before those of the joined `turns`."""
+        """Return the prompt, and how many of the joined `turns` were merged into the first one (0 or 1)."""
         turns = _joined(turns)
         try:
             return await self._render(turns, continuing), 0
@@ -119,7 +119,7 @@ class TemplateFormat:
             return await self._render(_without_system(turns), continuing), 1
 
     async def _render(self, turns: Sequence[Turn], continuing: bool) -> Rendered:
-        """Return the prompt. It is counted before it is sent, so the last one is remembered."""
+        """Return the prompt. The last one is cached, because a prompt is counted before it is sent."""
         if self._last is None or self._last[:2] != (list(turns), continuing):
             rendered = await chat_template.render(
                 self._source, turns, bos=self._bos, eos=self._eos, continuing=continuing
@@ -139,21 +139,21 @@ async def prompt_format_for(ready: Ready) -> PromptFormat:
 
 
 async def _opening(ready: Ready) -> str:
-    """Return how the template opens the reasoning in the prompt, empty where it does not."""
+    """Return the text with which the template opens the reasoning in the prompt; empty if it does not."""
     turns = [Turn("user", "")]
     try:
         rendered = await chat_template.render(ready.chat_template, turns, bos=ready.bos, eos=ready.eos)
     except CannotLoad:
-        return ""  # whoever asks the model gets the reason
+        return ""  # the first request raises the same error
     last = rendered.parts[-1]
     found = re.search(r"<think>\s*\Z", last.text) if isinstance(last, Special) else None
     return found[0] if found else ""
 
 
 def _open_reasoning(parts: list[PromptPart], opening: str, continued: Turn | None) -> list[PromptPart]:
-    """Return a prompt with the opening of the reasoning where an answer begins, or began.
+    """Return a prompt with the opening of the reasoning before the answer.
 
-    Where the answer is `continued` as text, not as tokens, the text says itself where the reasoning is.
+    A `continued` answer given as text, not as tokens, already contains its reasoning markers.
     """
     if not opening or (continued and continued.text and not continued.token_ids):
         return parts
@@ -162,15 +162,15 @@ def _open_reasoning(parts: list[PromptPart], opening: str, continued: Turn | Non
     return [*parts, Special(opening)]
 
 
-def _both_ask(turn: Turn, after: Turn) -> bool:
+def _are_questions(turn: Turn, after: Turn) -> bool:
     return turn.role == after.role == "user"
 
 
 def _joined(turns: Sequence[Turn]) -> list[Turn]:
-    """Return the turns, questions that follow one another as one."""
+    """Return the turns with consecutive questions joined into one."""
     joined: list[Turn] = []
     for turn in turns:
-        if joined and _both_ask(joined[-1], turn):
+        if joined and _are_questions(joined[-1], turn):
             joined[-1] = Turn("user", f"{joined[-1].text}\n\n{turn.text}")
         else:
             joined.append(turn)
@@ -185,7 +185,7 @@ def _without_system(turns: Sequence[Turn]) -> list[Turn]:
 
 def _no_template() -> CannotLoad:
     return CannotLoad(
-        _("This model has no chat template: it continues text, it does not answer."),
+        _("This model has no chat template: it can continue text, but not answer questions."),
         _("Choose an instruct model, or continue a text with --complete."),
         recoveries=(OTHER_MODEL,),
     )

@@ -1,7 +1,7 @@
-"""The messages between parent and worker: msgpack behind a four-byte length, on two private pipes.
+"""The messages between parent and worker: msgpack after a four-byte length, on two private pipes.
 
-Requests carry a number that the replies to them repeat. `Cancel` and `Count` are served while another request runs;
-all others are served in order.
+Each request has a number, which its replies repeat. `Cancel` and `Count` are served while another request runs; all
+others are served in order.
 """
 
 import struct
@@ -15,37 +15,37 @@ from qwenchat.chat.sampling import Sampling
 
 FRAME = struct.Struct("<I")
 CHUNK = 512
-"""Tokens of a prefill step: llama.cpp's own physical batch, so that a larger one would not be quicker."""
+"""Tokens of the longest prefill step: llama.cpp's physical batch size; longer steps are not faster."""
 MAX_THREADS = 512
-"""As many as ggml can be given (GGML_MAX_N_THREADS)."""
+"""The most threads that ggml accepts (GGML_MAX_N_THREADS)."""
 
 
 class Lora(Struct, frozen=True):
-    """An adapter and how strongly it acts."""
+    """An adapter and its strength."""
 
     path: bytes
-    """As the operating system has it (`os.fsencode`): names of files need not be text."""
+    """The path in the operating system's encoding (`os.fsencode`): file names need not be valid text."""
     scale: float = 1.0
 
 
 class LoadPlan(Struct, frozen=True, kw_only=True):
-    """Which model to load, and how."""
+    """The model to load, and the decided options."""
 
     path: bytes
-    """As the operating system has it."""
+    """The path in the operating system's encoding."""
     identity: str
     n_ctx: int
     threads: int
     gpu_layers: int = 0
     kv_type: str = "f16"
-    """Of keys and values: `f16` or `q8_0`."""
+    """The type of keys and values: `f16` or `q8_0`."""
     mmap: bool = True
     yarn_factor: float = 1.0
-    """How far YaRN stretches the native context; 1: not at all."""
+    """The factor by which YaRN extends the native context; 1: not at all."""
     native_ctx: int = 32768
     loras: tuple[Lora, ...] = ()
     extra_buffers: bool = True
-    """Whether weights may be laid out for the processor's own matrix instructions (AMX and the like)."""
+    """Whether weights may be repacked for the processor's matrix instructions, such as AMX."""
 
 
 class Device(Struct, frozen=True):
@@ -56,7 +56,7 @@ class Device(Struct, frozen=True):
     memory_free: int
     memory_total: int
     shares_ram: bool = False
-    """Whether its memory is the RAM, as in most laptops without a graphics card and in Macs."""
+    """Whether it uses the RAM as its memory, as in Macs and in most laptops without a graphics card."""
 
 
 class SpecialText(Struct, frozen=True, tag="s", array_like=True):
@@ -72,7 +72,7 @@ class PlainText(Struct, frozen=True, tag="p", array_like=True):
 
 
 class TokenIds(Struct, frozen=True, tag="t", array_like=True):
-    """Tokens as they are."""
+    """Tokens, passed on unchanged."""
 
     ids: tuple[int, ...]
 
@@ -110,16 +110,16 @@ class SaveKV(Struct, frozen=True, tag=True):
 
 
 class RestoreKV(Struct, frozen=True, tag=True):
-    """Read the KV cache from a file; answered by KVTokens, 0 where it could not be used."""
+    """Read the KV cache from a file; answered by KVTokens, with 0 if it could not be used."""
 
     id: int
     path: bytes
 
 
 class TimeRun(Struct, frozen=True, tag=True):
-    """Time the decoding of random tokens behind `depth` others; answered by RunTimed or RequestFailed.
+    """Time the decoding of random tokens after `depth` others; answered by RunTimed or RequestFailed.
 
-    `prompt` tokens are decoded as a prompt is, then `generate` tokens one by one. Nothing is sampled.
+    `prompt` tokens are decoded in steps, like a prompt, then `generate` tokens one by one. Nothing is sampled.
     """
 
     id: int
@@ -141,16 +141,16 @@ class Hello(Struct, frozen=True, tag=True):
     """The worker's first message: what this build of llama.cpp can do."""
 
     binding: str
-    """Version of llama-cpp-python; empty where only its C part could be read."""
+    """Version of llama-cpp-python; empty if only its C part could be read."""
     features: str
-    """llama.cpp's own list of what it was compiled with."""
+    """llama.cpp's list of the features that it was compiled with."""
     devices: list[Device]
     offload: bool = False
     """Whether this build can use accelerators at all, on this machine or another."""
 
 
 class WorkerProgress(Struct, frozen=True, tag=True):
-    """How far loading (of 1.0) or prefill (of tokens) has got."""
+    """The progress of loading (`total` is 1.0) or of prefill (`total` is a number of tokens)."""
 
     id: int
     done: float
@@ -183,13 +183,13 @@ class Counted(Struct, frozen=True, tag=True):
 
 
 class Piece(Struct, frozen=True, tag=True, omit_defaults=True):
-    """More of the answer: whole characters, and the tokens that they came from."""
+    """The next piece of the answer: complete characters, and the tokens that they come from."""
 
     id: int
     text: str
     ids: tuple[int, ...]
     apart: bool = False
-    """Never joined with other pieces: it is a marker of reasoning, or the line breaks behind one."""
+    """Never joined with other pieces: it is a reasoning marker, or the line breaks after one."""
 
 
 class Done(Struct, frozen=True, tag=True):
@@ -202,7 +202,7 @@ class Done(Struct, frozen=True, tag=True):
 
 
 class KVTokens(Struct, frozen=True, tag=True):
-    """How many tokens were saved or restored."""
+    """The number of tokens that were saved or restored."""
 
     id: int
     tokens: int
@@ -218,7 +218,7 @@ class RunTimed(Struct, frozen=True, tag=True):
 class RequestFailed(Struct, frozen=True, tag=True):
     """The request failed.
 
-    `kind` is `load`, `context`, `schema`, `decode` or `cancelled` (a timed run); `binding` fails the worker.
+    `kind` is `load`, `context`, `schema` or `decode`; `binding` means that the worker itself can't start.
     """
 
     id: int
@@ -235,24 +235,24 @@ _replies: msgspec.msgpack.Decoder[WorkerReply] = msgspec.msgpack.Decoder(WorkerR
 
 
 def frame(message: WorkerRequest | WorkerReply) -> bytes:
-    """Return a message ready to be written."""
+    """Return a message with its length in front, ready to be written."""
     body = encode(message)
     return FRAME.pack(len(body)) + body
 
 
 def decode_reply(body: bytes) -> WorkerReply:
-    """Return the reply in a frame's body."""
+    """Return the reply in the body of a frame."""
     return _replies.decode(body)
 
 
 def read_reply(stream: IO[bytes]) -> WorkerReply | None:
-    """Return the next reply, None when the worker has ended."""
+    """Return the next reply; None when the worker has ended."""
     body = _read_frame(stream)
     return None if body is None else _replies.decode(body)
 
 
 def read_request(stream: BinaryIO) -> WorkerRequest | None:
-    """Return the next request, None when the parent has closed the pipe or died."""
+    """Return the next request; None when the parent has closed the pipe or died."""
     body = _read_frame(stream)
     return None if body is None else _requests.decode(body)
 

@@ -1,9 +1,9 @@
-"""KV caches on disk, so that a resumed session is answered without prefilling it again.
+"""Saved KV caches on disk, with which a resumed session is answered without prefilling it again.
 
-A file is valid for one cache key, model file, set of adapters, rope scaling, KV type and llama.cpp version: all of it
-is in its name. A sidecar holds its length and checksum, because a damaged state would load and answer nonsense.
-The folder is bounded in bytes; what was used longest ago goes first. Nothing here fails a turn: a file that can't be
-read or written is as good as none.
+A file is valid for one cache key, model file, set of adapters, rope scaling, KV type and llama.cpp version; its name
+is a hash of them. A sidecar stores its length and checksum, because llama.cpp would load a damaged file and answer
+nonsense. The folder is limited in bytes: the least recently used files are deleted first. Nothing here makes a turn
+fail: a file that can't be read or written is ignored.
 """
 
 import os
@@ -26,7 +26,7 @@ WORTH_SAVING = 256
 
 
 class Sidecar(msgspec.Struct, frozen=True):
-    """What must be true of a state file."""
+    """The length and checksum of a saved KV cache, and its number of tokens."""
 
     size: int
     crc32: int
@@ -35,25 +35,25 @@ class Sidecar(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class SavedKV:
-    """The folder of states."""
+    """The folder of saved KV caches."""
 
     folder: Path
     limit: int
-    """Bytes that all states may take; 0 saves none."""
+    """Bytes that all files may take; 0: save none."""
 
     def path(self, cache_key: str, plan: LoadPlan, binding: str) -> Path:
-        """Return where the state of a cache key lies for a model loaded by this plan."""
+        """Return the file for a cache key and a model loaded by this plan."""
         loras = [(lora.path, _stamp(lora.path), lora.scale) for lora in plan.loras]
         valid_for = (plan.identity, loras, plan.yarn_factor, plan.native_ctx, plan.kv_type, binding)
         return self.folder / f"{_digest(cache_key)}-{_digest(valid_for)}.kv"
 
     def forget_session(self, session: str) -> None:
-        """Remove all states of a session that is deleted forever: they hold its words as tokens. Its id is the key."""
+        """Remove all files of a session that is deleted forever: they contain its text as tokens. Its id is the key."""
         for file in self.folder.glob(f"{_digest(session)}-*"):
             discard(file)
 
     def temporary(self, path: Path) -> Path | None:
-        """Return where a state may be written before `persist`, None where none can be saved."""
+        """Return the temporary file to write before `persist`; None if nothing can be saved."""
         if not self.limit:
             return None
         try:
@@ -64,7 +64,7 @@ class SavedKV:
         return path.with_suffix(f".{os.getpid()}.part")
 
     def persist(self, temporary: Path, path: Path, tokens: int) -> None:
-        """Give a written state its name and make room for it."""
+        """Rename a written temporary file to its final name, and make room for it."""
         try:
             temporary.chmod(0o600)
             sidecar = Sidecar(temporary.stat().st_size, _crc32(temporary), tokens)
@@ -72,46 +72,46 @@ class SavedKV:
             temporary.replace(path)
         except OSError:
             discard(temporary)
-        with suppress(OSError):  # another program may be clearing up, too
+        with suppress(OSError):  # another program may be deleting files, too
             self._evict()
 
-    def usable(self, path: Path) -> bool:
-        """Say whether a state is whole; a damaged one is removed."""
+    def is_usable(self, path: Path) -> bool:
+        """Return whether a file exists and is intact; a damaged one is removed."""
         try:
             sidecar = msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=Sidecar)
-            whole = path.stat().st_size == sidecar.size and _crc32(path) == sidecar.crc32
+            is_intact = path.stat().st_size == sidecar.size and _crc32(path) == sidecar.crc32
             os.utime(path)
         except FileNotFoundError:
             return False
         except (OSError, msgspec.MsgspecError):
-            whole = False
-        if not whole:
+            is_intact = False
+        if not is_intact:
             self.remove(path)
-        return whole
+        return is_intact
 
     def remove(self, path: Path) -> None:
-        """Remove a state."""
+        """Remove a file and its sidecar."""
         discard(path)
         discard(path.with_suffix(".json"))
 
     def _sweep(self) -> None:
-        """Remove what programs that died while they saved have left behind."""
+        """Remove temporary files of programs that died while saving."""
         for unfinished in self.folder.glob("*.part"):
             pid = unfinished.suffixes[-2].lstrip(".") if len(unfinished.suffixes) > 1 else ""
             if not (pid.isdigit() and psutil.pid_exists(int(pid))):
                 discard(unfinished)
 
     def _evict(self) -> None:
-        states = sorted(self.folder.glob("*.kv"), key=lambda file: file.stat().st_mtime, reverse=True)
+        newest_first = sorted(self.folder.glob("*.kv"), key=lambda file: file.stat().st_mtime, reverse=True)
         room = self.limit
-        for state in states:
-            room -= state.stat().st_size
+        for file in newest_first:
+            room -= file.stat().st_size
             if room < 0:
-                self.remove(state)
+                self.remove(file)
 
 
 def discard(file: Path) -> None:
-    """Remove a file if that can be done."""
+    """Remove a file if possible."""
     with suppress(OSError):
         file.unlink(missing_ok=True)
 

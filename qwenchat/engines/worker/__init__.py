@@ -1,1 +1,1 @@
-"""llama.cpp in a child process: the child's side, and the only importer of llama_cpp."""
+"""The child's side of llama.cpp in a child process, and the only importer of llama_cpp."""

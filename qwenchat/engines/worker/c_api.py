@@ -1,4 +1,4 @@
-"""llama.cpp's C interface: importing it, the accelerators it sees, the flag that stops it, how it fails. No model."""
+"""llama.cpp's C interface without a model: importing it, listing accelerators, the abort flag, its failures."""
 
 import ctypes
 import importlib.util
@@ -22,7 +22,7 @@ class DecodeFailed(Exception):
 
 
 def bindings() -> Any:
-    """Return the C bindings without what their package imports besides (0.2 s and 23 MB)."""
+    """Return the C bindings without the other imports of their package, which cost 0.2 s and 23 MB."""
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     if "llama_cpp" not in sys.modules:
         spec = importlib.util.find_spec("llama_cpp")

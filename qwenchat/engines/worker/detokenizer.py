@@ -1,7 +1,7 @@
-"""Turns an answer's tokens into text: characters split over tokens wait for their rest, stop strings end the answer.
+"""Turns an answer's tokens into text: joins characters that are split over tokens, and finds stop strings.
 
-The text and the tokens that it returns always stand for each other, so that the next prompt can have the tokens in
-place of the text. Time is linear in the answer, whatever the number and length of the stop strings.
+The returned text and tokens always correspond, so that the next prompt can contain the tokens instead of the text.
+Time is linear in the length of the answer and does not depend on the length of the stop strings.
 """
 
 import codecs
@@ -22,7 +22,7 @@ class StopString:
             matched += text[i] == text[matched]
             self._fallback[i] = matched
         self.matched = 0
-        """Characters of the string that the text ends with."""
+        """How many characters of the string the text currently ends with."""
 
     def feed(self, character: str) -> bool:
         """Take one character; return whether the string is complete."""
@@ -35,7 +35,7 @@ class StopString:
 class Detokenizer:
     """Collects an answer's tokens until their text can be shown.
 
-    Text and tokens are returned in pieces: tokens up to a place where one ends and no character is incomplete.
+    Text and tokens are returned in pieces, each of which ends at the end of a token and of a character.
     """
 
     def __init__(self, piece: Callable[[int], bytes], stops: Sequence[str] = ()) -> None:
@@ -43,13 +43,13 @@ class Detokenizer:
         self._stops = [StopString(stop) for stop in stops]
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._pieces: deque[tuple[str, list[int]]] = deque()
-        """What is complete and was not returned yet."""
+        """Complete pieces that were not returned yet."""
         self._length = 0
         """Characters in `_pieces`."""
         self._text, self._tokens = "", list[int]()
         """The piece whose last character is still incomplete."""
         self._end: int | None = None
-        """Where a complete stop string begins, in characters that were not returned yet."""
+        """Where a complete stop string begins, counted in the characters that were not returned yet."""
 
     def feed(self, token: int) -> bool:
         """Take a token; return whether a stop string is complete, after which only `finish` may be called."""
@@ -66,7 +66,7 @@ class Detokenizer:
         return False
 
     def _stop_in(self, text: str) -> int | None:
-        """Return where a stop string begins if it becomes complete within `text`."""
+        """Return where a stop string begins if `text` completes one."""
         for i, character in enumerate(text):
             for stop in self._stops:
                 if stop.feed(character):
@@ -76,15 +76,15 @@ class Detokenizer:
     def take(self) -> tuple[str, tuple[int, ...]]:
         """Return the text that can be shown and was not returned yet, and its tokens.
 
-        What may be the beginning of a stop string is held back.
+        Text that may be the beginning of a stop string is held back.
         """
-        held = max((stop.matched for stop in self._stops), default=0)
-        return self._release(self._length + len(self._text) - held)
+        held_back = max((stop.matched for stop in self._stops), default=0)
+        return self._release(self._length + len(self._text) - held_back)
 
     def finish(self) -> tuple[str, tuple[int, ...], str]:
-        """Return the last text and its tokens, and a text that no whole token stands for.
+        """Return the last text and its tokens, and then text that corresponds to no complete token.
 
-        That last text is what was cut by a stop string, or bytes that never became a character (as U+FFFD).
+        The latter is the part of a token before a stop string, or bytes that never became a character (as U+FFFD).
         """
         if self._end is None:
             self._text += self._decoder.decode(b"", True)

@@ -1,26 +1,41 @@
-"""What the worker computes for one request: an answer, or a run that is only timed."""
+"""Computes one request in the worker: generates an answer, or times a run."""
 
 import random
 import time
 from array import array
+from collections.abc import Callable
 
 from qwenchat.chat.message import FinishReason, Timings, Usage
-from qwenchat.engines.local.protocol import Done, Generate, Piece, RequestFailed, RunTimed, TimeRun, WorkerProgress
+from qwenchat.engines.local.protocol import (
+    Done,
+    Generate,
+    Piece,
+    RequestFailed,
+    RunTimed,
+    TimeRun,
+    WorkerProgress,
+    WorkerReply,
+)
 from qwenchat.engines.worker.c_api import DecodeFailed
 from qwenchat.engines.worker.detokenizer import Detokenizer
 from qwenchat.engines.worker.llama import LlamaModel
-from qwenchat.engines.worker.outbox import Outbox
 from qwenchat.engines.worker.sampler import Sampler
 
 BATCH_S = 0.03
-"""How long tokens are gathered before they are sent."""
+"""Seconds for which tokens are collected before they are sent."""
 
 
 class GenerationJob:
-    """Prefills what the KV cache lacks of a prompt, then decodes the answer; `model.abort` ends it early."""
+    """Prefills the tokens that the KV cache lacks, then decodes the answer; `model.abort` ends it early."""
 
-    def __init__(self, model: LlamaModel, outbox: Outbox, request: Generate, prompt: "array[int]") -> None:
-        self._model, self._outbox, self._id, self._prompt = model, outbox, request.id, prompt
+    def __init__(
+        self,
+        model: LlamaModel,
+        request: Generate,
+        prompt: "array[int]",
+        report: Callable[[WorkerReply], None],
+    ) -> None:
+        self._model, self._id, self._prompt, self._report = model, request.id, prompt, report
         self._sampling = request.sampling
         self._text = Detokenizer(model.vocabulary.piece, request.sampling.stop)
         self._started = time.perf_counter()
@@ -28,9 +43,9 @@ class GenerationJob:
         self._first_token_s = 0.0
 
     def run(self) -> None:
-        """Answer, and report Done or RequestFailed. Raises DecodeFailed."""
+        """Generate the answer and send Done or RequestFailed. Raises DecodeFailed."""
         if len(self._prompt) >= self._model.n_ctx or not self._prompt:
-            self._outbox.put(RequestFailed(self._id, "context", f"{len(self._prompt)} of {self._model.n_ctx}"))
+            self._report(RequestFailed(self._id, "context", f"{len(self._prompt)} of {self._model.n_ctx}"))
             return
         sampler = Sampler(self._model, self._sampling)
         try:
@@ -39,14 +54,14 @@ class GenerationJob:
             prefill_s = time.perf_counter() - self._started
             reason, count = self._decode(sampler) if complete else (FinishReason.CANCELLED, 0)
         except DecodeFailed:
-            self._send_rest()  # what was held back belongs to the answer all the same
+            self._send_rest()  # text that was held back is still part of the answer
             raise
         finally:
             sampler.close()
         decode_s = time.perf_counter() - self._started - prefill_s
         self._send_rest()
         fresh = max(0, len(self._prompt) - cached)
-        self._outbox.put(
+        self._report(
             Done(
                 self._id,
                 reason,
@@ -62,16 +77,16 @@ class GenerationJob:
         )
 
     def _prefill(self, cached: int) -> bool:
-        """Decode the prompt behind the `cached` tokens; return whether all of it was decoded."""
+        """Decode the prompt after its first `cached` tokens; return whether all of it was decoded."""
         done = cached
-        self._outbox.put(WorkerProgress(self._id, 0, len(self._prompt) - cached, 0.0))
+        self._report(WorkerProgress(self._id, 0, len(self._prompt) - cached, 0.0))
         for done in self._model.prefill(self._prompt, cached):
             seconds = time.perf_counter() - self._started
-            self._outbox.put(WorkerProgress(self._id, done - cached, len(self._prompt) - cached, seconds))
+            self._report(WorkerProgress(self._id, done - cached, len(self._prompt) - cached, seconds))
         return done == len(self._prompt)
 
     def _decode(self, sampler: Sampler) -> tuple[FinishReason, int]:
-        """Sample and decode until the end; return why it ended and the tokens of the answer."""
+        """Sample and decode until the end; return why it ended and the number of tokens in the answer."""
         model, text, abort = self._model, self._text, self._model.abort
         is_end, vocabulary = model.c.llama_vocab_is_eog, model.vocabulary
         vocab, markers = vocabulary.pointer, vocabulary.reasoning_markers
@@ -104,31 +119,31 @@ class GenerationJob:
         return FinishReason.CANCELLED, count
 
     def _send(self, *, apart: bool = False) -> None:
-        """Send what is complete; `apart` where it is not to be joined with other pieces."""
+        """Send the text that is complete; if `apart`, it must not be joined with other pieces."""
         self._sent = time.perf_counter()
         piece, ids = self._text.take()
         if piece or ids:
-            self._outbox.put(Piece(self._id, piece, ids, apart))
+            self._report(Piece(self._id, piece, ids, apart))
 
     def _send_rest(self) -> None:
-        """Send what was held back."""
+        """Send the text that was held back."""
         text, ids, tail = self._text.finish()
         if tail:
             ids = (*ids, *self._model.vocabulary.tokenise(tail, special=False))
         if text or tail or ids:
-            self._outbox.put(Piece(self._id, text + tail, ids))
+            self._report(Piece(self._id, text + tail, ids))
 
 
 def time_run(model: LlamaModel, request: TimeRun) -> RunTimed:
     """Decode random tokens as llama-bench does, and return the time that it took. Raises DecodeFailed.
 
-    Like llama-bench it counts only llama.cpp's own work: no sampling, no text. The `depth` tokens are decoded before
+    As in llama-bench, only llama.cpp's own work counts: no sampling, no text. The `depth` tokens are decoded before
     the clock starts and stay in the KV cache for the next run.
     """
     prompt, generated = _random(model, request.prompt, seed=1), _random(model, request.generate, seed=2)
-    complete = model.hold(_random(model, request.depth, seed=0))
+    complete = model.replace_cache(_random(model, request.depth, seed=0))
     started = time.perf_counter_ns()
-    complete = complete and model.read(prompt) and all(model.decode(array("i", [token])) for token in generated)
+    complete = complete and model.decode_all(prompt) and all(model.decode(array("i", [token])) for token in generated)
     spent = time.perf_counter_ns() - started
     if not complete:
         raise DecodeFailed("aborted")
@@ -136,5 +151,5 @@ def time_run(model: LlamaModel, request: TimeRun) -> RunTimed:
 
 
 def _random(model: LlamaModel, count: int, *, seed: int) -> "array[int]":
-    """Return `count` tokens, the same ones for the same seed: which they are hardly matters to the speed."""
+    """Return `count` random tokens, the same ones for the same seed; the choice hardly affects the speed."""
     return array("i", random.Random(seed).choices(range(model.vocabulary.size), k=count))  # noqa: S311

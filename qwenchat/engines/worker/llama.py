@@ -1,26 +1,113 @@
-"""llama.cpp through its C interface: load, prefill, decode, save and restore the KV cache.
+"""A loaded model through llama.cpp's C interface: its vocabulary, prefill, decode, save and restore the KV cache.
 
-Only the worker imports this. It holds one model, one context and one sequence, and knows at any moment which tokens
-the KV cache holds. It never prints, samples nothing, and lets no Python run inside a decode.
+Only the worker imports this. It has one model, one context and one sequence, and always knows which tokens are in the
+KV cache. It prints nothing, samples nothing, and runs no Python inside a decode. Text becomes tokens so that none of it
+passes for a marker between turns.
 """
 
 import ctypes
 import math
 import os
+import re
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, repeat
 from typing import Any
 
 from qwenchat.engines.local.protocol import CHUNK, LoadPlan
 from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadFailed
-from qwenchat.engines.worker.vocabulary import Vocabulary
+
+_USER_DEFINED = 16
+"""LLAMA_TOKEN_ATTR_USER_DEFINED: llama.cpp recognises such a token in any text."""
+_MARKER = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
+"""Text that may separate the turns in a chat template."""
+_USUAL_MARKERS = tuple(f"<|{name}|>" for name in ("im_start", "im_end", "endoftext", "system", "user", "assistant"))
+"""The markers of ChatML, and those that a template may build from a role."""
+_REASONING_MARKERS = ("<think>", "</think>")
+
+
+class Vocabulary:
+    """The tokens of one model."""
+
+    def __init__(self, c: Any, model: Any) -> None:
+        self._c, self._model = c, model
+        self.pointer = c.llama_model_get_vocab(model)
+        self.size: int = c.llama_vocab_n_tokens(self.pointer)
+        self._piece_buffer = ctypes.create_string_buffer(256)
+        self._forgeable = dict(self._find_forgeable())
+        """Markers of the chat template that llama.cpp would recognise in plain text too, with their tokens."""
+        self.reasoning_markers = frozenset(self._find_reasoning_markers())
+        """The tokens of `<think>` and `</think>`, if each is a single token."""
+
+    @property
+    def chat_template(self) -> str:
+        """The model's own Jinja template; empty if it has none."""
+        template = self._c.llama_model_chat_template(self._model, None)
+        return template.decode("utf-8", "replace") if template else ""
+
+    def tokenise(self, text: str, *, special: bool) -> "array[int]":
+        """Return the tokens of a text; special tokens are recognised only if `special`."""
+        if not special and (inside := [marker for marker in self._forgeable if marker in text]):
+            cuts = "|".join(f"(?<={re.escape(marker[0])})(?={re.escape(marker[1:])})" for marker in inside)
+            return array("i", chain.from_iterable(map(self._tokens, re.split(cuts, text), repeat(False))))
+        return self._tokens(text, special)
+
+    def _tokens(self, text: str, special: bool) -> "array[int]":
+        data = text.encode()
+        room = len(data) + 2
+        tokens = (ctypes.c_int32 * room)()
+        count = self._c.llama_tokenize(self.pointer, data, len(data), tokens, room, False, special)
+        if count < 0:
+            raise DecodeFailed("tokenise")
+        return array("i", memoryview(tokens)[:count].tobytes())
+
+    def _find_forgeable(self) -> Iterator[tuple[str, int]]:
+        for marker in {*_USUAL_MARKERS, *_REASONING_MARKERS, *_MARKER.findall(self.chat_template)}:
+            tokens = self._tokens(marker, special=True)
+            if len(tokens) == 1 and self._c.llama_vocab_get_attr(self.pointer, tokens[0]) & _USER_DEFINED:
+                yield marker, tokens[0]
+
+    def _find_reasoning_markers(self) -> Iterator[int]:
+        for marker in _REASONING_MARKERS:
+            tokens = self._tokens(marker, special=True)
+            if len(tokens) == 1:
+                yield tokens[0]
+
+    def without_control(self, ids: Sequence[int]) -> "array[int]":
+        """Return the tokens of an earlier answer without those that could end it or begin another turn.
+
+        A sampled answer rarely contains any, but an imported file may have been forged. Reasoning markers stay.
+        """
+        known = set(ids)
+        allowed = {
+            token
+            for token in known.difference(self._forgeable.values())
+            if 0 <= token < self.size and not self._c.llama_vocab_is_control(self.pointer, token)
+        }
+        allowed |= known & self.reasoning_markers
+        return array("i", (token for token in ids if token in allowed))
+
+    def piece(self, token: int) -> bytes:
+        """Return the bytes of a token; control tokens have none, except for the reasoning markers."""
+        shown, room = token in self.reasoning_markers, len(self._piece_buffer)
+        size = self._c.llama_token_to_piece(self.pointer, token, self._piece_buffer, room, 0, shown)
+        if size < 0:
+            self._piece_buffer = ctypes.create_string_buffer(-size)
+            size = self._c.llama_token_to_piece(self.pointer, token, self._piece_buffer, -size, 0, shown)
+        return self._piece_buffer.raw[:size]
+
+    def special(self, token: int) -> str:
+        """Return the text of a special token; empty for -1, which means that there is none."""
+        text = self._c.llama_vocab_get_text(self.pointer, token) if token >= 0 else b""
+        return str(text.decode("utf-8", "replace"))
+
 
 FIRST_CHUNK = 32
-"""Tokens of the first step, which shows how fast the model is, and the fewest of the others."""
+"""Tokens of the first step, which measures the model's speed, and the minimum for other steps."""
 EFFICIENT = 128
-"""Tokens of a step from which each takes about as little time as in the longest step; in a step of 32 each takes
-1.35 times as long (Qwen2-0.5B, 2 cores)."""
+"""Steps of this many tokens are about as efficient as longer ones; in a step of 32, each token takes 1.35 times as long
+(Qwen2-0.5B, 2 cores)."""
 _STEP_S, _LONG_STEP_S = 2, 4
 _KV_TYPES = {"f16": 1, "q8_0": 8}
 _FLASH_AUTO = -1
@@ -37,20 +124,19 @@ class LlamaModel:
         self.c, self.abort = c, abort
         c.llama_backend_init()
         self._model = self._load(plan, progress)
-        os.open(
-            plan.path, os.O_RDONLY
-        )  # for as long as this process lives: shows that the file is in use, also where it is not mapped
+        # Left open until this process ends, to show other programs that the file is in use even if it is not mapped.
+        os.open(plan.path, os.O_RDONLY)
         self.vocabulary = Vocabulary(c, self._model)
         self.ctx = self._context(plan)
         self._memory = c.llama_get_memory(self.ctx)
         self.n_ctx: int = c.llama_n_ctx(self.ctx)
-        self._step: int = min(CHUNK, c.llama_n_batch(self.ctx))  # a larger batch than the context's own aborts
-        self._a_second = 0.0
-        """Tokens a second of the last prefill step; 0 before the first."""
+        self._step: int = min(CHUNK, c.llama_n_batch(self.ctx))  # llama.cpp aborts on a batch larger than the context's
+        self._prefill_tps = 0.0
+        """Tokens per second of the last prefill step; 0 before the first."""
         self._add_loras(plan)
         c.llama_set_abort_callback(self.ctx, ctypes.cast(abort.callback, c.ggml_abort_callback), abort.data)
         self.cached = array("i")
-        """The tokens that the KV cache holds."""
+        """The tokens in the KV cache."""
 
     def _load(self, plan: LoadPlan, progress: Callable[[float], object]) -> Any:
         params = self.c.llama_model_default_params()
@@ -100,7 +186,7 @@ class LlamaModel:
 
     @property
     def description(self) -> str:
-        """What llama.cpp calls the model."""
+        """llama.cpp's description of the model."""
         buffer = ctypes.create_string_buffer(128)
         self.c.llama_model_desc(self._model, buffer, len(buffer))
         return buffer.value.decode("utf-8", "replace")
@@ -116,51 +202,51 @@ class LlamaModel:
         return int(self.c.llama_model_n_params(self._model))
 
     def reuse(self, tokens: "array[int]") -> int:
-        """Cut the KV cache back to what it shares with a prompt and return how many tokens that is.
+        """Truncate the KV cache to the prefix that it shares with a prompt, and return its length.
 
         At least the last token of the prompt is left to decode, for its logits.
         """
         shared = min(common_prefix(self.cached, tokens), len(tokens) - 1)
         self._truncate(shared)
-        return len(self.cached)  # nothing, where a model's memory can't be cut in part
+        return len(self.cached)  # 0 if the memory of this model can't be truncated partially
 
-    def hold(self, tokens: "array[int]") -> bool:
-        """Make the KV cache hold just these tokens; False when aborted. Raises DecodeFailed."""
+    def replace_cache(self, tokens: "array[int]") -> bool:
+        """Make these tokens the content of the KV cache; False when aborted. Raises DecodeFailed."""
         self._truncate(common_prefix(self.cached, tokens))
-        return self.read(tokens[len(self.cached) :])
+        return self.decode_all(tokens[len(self.cached) :])
 
-    def read(self, tokens: "array[int]") -> bool:
-        """Decode any number of tokens behind those in the cache; False when aborted. Raises DecodeFailed."""
+    def decode_all(self, tokens: "array[int]") -> bool:
+        """Decode any number of tokens after those in the cache; False when aborted. Raises DecodeFailed."""
         steps = range(0, len(tokens), self._step)
         return all(self.decode(tokens[start : start + self._step]) for start in steps)
 
     def prefill(self, tokens: "array[int]", start: int) -> Iterator[int]:
-        """Decode `tokens[start:]` in chunks, yielding how many tokens the cache then holds; ends early if aborted."""
+        """Decode `tokens[start:]` in chunks, yielding the number of tokens in the cache; ends early if aborted."""
         while start < len(tokens) and not self.abort:
-            size = chunk_size(len(tokens) - start, self._a_second, self._step)
+            size = chunk_size(len(tokens) - start, self._prefill_tps, self._step)
             chunk, began = tokens[start : start + size], time.perf_counter()
             if not self.decode(chunk):
                 return
             start += len(chunk)
             yield start
             if len(chunk) >= FIRST_CHUNK:
-                self._a_second = len(chunk) / (time.perf_counter() - began)
+                self._prefill_tps = len(chunk) / (time.perf_counter() - began)
 
     def decode(self, tokens: "array[int]") -> bool:
-        """Decode tokens behind those in the cache; False when aborted. Raises DecodeFailed."""
+        """Decode tokens, at most one batch, after those in the cache; False when aborted. Raises DecodeFailed."""
         buffer = (ctypes.c_int32 * len(tokens)).from_buffer(tokens)
         code = self.c.llama_decode(self.ctx, self.c.llama_batch_get_one(buffer, len(tokens)))
         if code == 0:
             self.c.llama_synchronize(self.ctx)
             self.cached.extend(tokens)
             return True
-        held = self.c.llama_memory_seq_pos_max(self._memory, 0) + 1
-        reached = len(self.cached)
-        self.cached.extend(tokens[: max(0, held - reached)])
-        self._truncate(min(held, len(self.cached)))
+        in_memory = self.c.llama_memory_seq_pos_max(self._memory, 0) + 1
+        before = len(self.cached)
+        self.cached.extend(tokens[: max(0, in_memory - before)])
+        self._truncate(min(in_memory, len(self.cached)))
         if code == _ABORTED:
             return False
-        raise DecodeFailed(f"llama_decode returned {code} at {reached} tokens")
+        raise DecodeFailed(f"llama_decode returned {code} at {before} tokens")
 
     def _truncate(self, length: int) -> None:
         if not self.c.llama_memory_seq_rm(self._memory, 0, length, -1):
@@ -169,13 +255,13 @@ class LlamaModel:
         del self.cached[length:]
 
     def save(self, path: bytes) -> int:
-        """Write the KV cache to a file and return its tokens, 0 where it could not be written."""
+        """Write the KV cache to a file and return its number of tokens, 0 if it could not be written."""
         tokens = (ctypes.c_int32 * len(self.cached))(*self.cached)
         saved = self.c.llama_state_save_file(self.ctx, path, tokens, len(tokens))
         return len(tokens) if saved else 0
 
     def restore(self, path: bytes) -> int:
-        """Read the KV cache from a file and return its tokens, 0 where it could not be used."""
+        """Read the KV cache from a file and return its number of tokens, 0 if it could not be used."""
         tokens, count = (ctypes.c_int32 * self.n_ctx)(), ctypes.c_size_t()
         self._truncate(0)
         if not self.c.llama_state_load_file(self.ctx, path, tokens, self.n_ctx, ctypes.byref(count)):
@@ -186,7 +272,7 @@ class LlamaModel:
 
 
 def common_prefix(one: "array[int]", other: "array[int]") -> int:
-    """Return the length of the longest common prefix, by halves compared in C."""
+    """Return the length of the longest common prefix, by binary search over slices, which are compared in C."""
     low, high = 0, min(len(one), len(other))
     while low < high:
         middle = (low + high + 1) // 2
@@ -197,15 +283,15 @@ def common_prefix(one: "array[int]", other: "array[int]") -> int:
     return low
 
 
-def chunk_size(rest: int, a_second: float, most: int) -> int:
-    """Return how many of the `rest` tokens of a prefill to decode in one step.
+def chunk_size(rest: int, tokens_per_second: float, most: int) -> int:
+    """Return how many of the `rest` tokens of a prefill to decode in one step, at most `most`.
 
-    `a_second` is how many are decoded in a second, 0 where that is not known. A step takes about two seconds, so that
-    progress shows on slow machines too, and up to four where that makes it efficient. Steps are about equal, so that
-    no short one is left at the end.
+    `tokens_per_second` is the speed of the last step, 0 if it is unknown. A step takes about two seconds, so that
+    progress shows on slow machines too, and up to four if that makes it efficient. Steps are about equal, so that no
+    short one is left at the end.
     """
-    if not a_second:
+    if not tokens_per_second:
         return min(most, FIRST_CHUNK if rest > 2 * FIRST_CHUNK else rest)
-    wanted = max(_STEP_S * a_second, min(EFFICIENT, _LONG_STEP_S * a_second), FIRST_CHUNK)
+    wanted = max(_STEP_S * tokens_per_second, min(EFFICIENT, _LONG_STEP_S * tokens_per_second), FIRST_CHUNK)
     steps = math.ceil(rest / min(most, wanted))
     return math.ceil(rest / steps)

@@ -1,11 +1,12 @@
-"""The worker process: holds one model and serves the parent's requests, one after the other.
+"""The worker process: loads one model and serves the parent's requests, one after another.
 
-It has four threads. The main one is the only one that computes; one reads requests, and serves `Cancel` at once;
-one counts tokens while an answer is generated; one writes, so that a slow parent never delays a token. When the pipe
-from the parent ends, the process ends with it, even in mid-prefill: that is also how a load is given up.
+It has four threads. Only the main thread computes. The second reads requests and serves `Cancel` at once; the third
+counts tokens while an answer is generated; the fourth writes replies, so that a slow parent never delays a token. When
+the pipe from the parent closes, the process ends immediately, even during a prefill; this is also how a load is
+cancelled.
 
-It is started as `python -m qwenchat.engines.worker.main`. The protocol takes over descriptors 0 and 1 for itself,
-and what llama.cpp prints goes to the log that is descriptor 2.
+It is started as `python -m qwenchat.engines.worker.main`. The protocol takes over descriptors 0 and 1, and the output
+of llama.cpp goes to the log on descriptor 2.
 """
 
 import os
@@ -16,6 +17,7 @@ import threading
 import time
 import traceback
 from array import array
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
@@ -28,6 +30,7 @@ from qwenchat.engines.local.protocol import (
     Hello,
     KVTokens,
     Load,
+    Piece,
     Ready,
     RequestFailed,
     RestoreKV,
@@ -37,21 +40,72 @@ from qwenchat.engines.local.protocol import (
     TokenIds,
     WirePart,
     WorkerProgress,
+    WorkerReply,
+    frame,
 )
 from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadFailed, bindings, devices
 from qwenchat.engines.worker.generation import BATCH_S, GenerationJob, time_run
 from qwenchat.engines.worker.llama import LlamaModel
-from qwenchat.engines.worker.outbox import Outbox
 from qwenchat.engines.worker.sampler import SchemaRefused
 
 
+class ReplyWriter:
+    """Sends replies to the parent from a thread of its own: the computing thread never waits, and memory stays bounded.
+
+    While the pipe is full, pieces of the same answer are joined and newer progress replaces older, so that at most one
+    answer waits, however slowly the parent reads. When the pipe breaks, the process ends.
+    """
+
+    def __init__(self, pipe: BinaryIO) -> None:
+        self._pipe = pipe
+        self._waiting: deque[WorkerReply] = deque()
+        self._filled = threading.Condition()
+        threading.Thread(target=self._write, daemon=True).start()
+
+    def put(self, message: WorkerReply) -> None:
+        """Queue a message; never blocks."""
+        with self._filled:
+            last = self._waiting[-1] if self._waiting else None
+            if isinstance(last, WorkerProgress) and isinstance(message, WorkerProgress) and last.id == message.id:
+                self._waiting[-1] = message
+            else:
+                self._waiting.append(message)
+            self._filled.notify()
+
+    def _take(self) -> WorkerReply:
+        """Wait for a message and return it; consecutive pieces of the same answer are joined."""
+        with self._filled:
+            while not self._waiting:
+                self._filled.wait()
+            first = self._waiting.popleft()
+            if not isinstance(first, Piece) or first.apart:
+                return first
+            texts, ids = [first.text], [*first.ids]
+            while self._waiting and isinstance(piece := self._waiting[0], Piece):
+                if piece.id != first.id or piece.apart:
+                    break
+                texts.append(piece.text)
+                ids += piece.ids
+                self._waiting.popleft()
+        return Piece(first.id, "".join(texts), tuple(ids))
+
+    def _write(self) -> None:
+        while True:
+            data = memoryview(frame(self._take()))
+            try:
+                while data:
+                    data = data[self._pipe.write(data) :]
+            except OSError:
+                os._exit(0)
+
+
 class Worker:
-    """The process's state: the model, the requests that wait, and the replies."""
+    """The state of the process: the model, the waiting requests, and the outgoing replies."""
 
     def __init__(self, c: Any, requests: BinaryIO, replies: BinaryIO) -> None:
         self._c = c
         self._requests = requests
-        self._outbox = Outbox(replies)
+        self._replies = ReplyWriter(replies)
         self._abort = Abort()
         self._running = threading.Lock()
         self._current = self._cancelled = 0
@@ -61,9 +115,9 @@ class Worker:
         self._model: LlamaModel | None = None
 
     def run(self) -> None:
-        """Serve until the parent goes away."""
+        """Serve requests until the parent closes the pipe."""
         offload = bool(self._c.llama_supports_gpu_offload())
-        self._outbox.put(Hello(_version(), self._c.llama_print_system_info().decode(), devices(self._c), offload))
+        self._replies.put(Hello(_version(), self._c.llama_print_system_info().decode(), devices(self._c), offload))
         threading.Thread(target=self._read, daemon=True).start()
         threading.Thread(target=self._count, daemon=True).start()
         while True:
@@ -97,19 +151,20 @@ class Worker:
             if isinstance(request, Load):
                 self._load(request)
             elif isinstance(request, Generate):
-                GenerationJob(self._ready(), self._outbox, request, self._prompt(request.parts)).run()
+                prompt = self._prompt(request.parts)
+                GenerationJob(self._ready(), request, prompt, self._replies.put).run()
             elif isinstance(request, SaveKV):
-                self._outbox.put(KVTokens(request.id, self._ready().save(request.path)))
+                self._replies.put(KVTokens(request.id, self._ready().save(request.path)))
             elif isinstance(request, RestoreKV):
-                self._outbox.put(KVTokens(request.id, self._ready().restore(request.path)))
+                self._replies.put(KVTokens(request.id, self._ready().restore(request.path)))
             elif isinstance(request, TimeRun):
-                self._outbox.put(time_run(self._ready(), request))
+                self._replies.put(time_run(self._ready(), request))
         except LoadFailed as error:
-            self._outbox.put(RequestFailed(request.id, "load", str(error)))
+            self._replies.put(RequestFailed(request.id, "load", str(error)))
         except SchemaRefused as error:
-            self._outbox.put(RequestFailed(request.id, "schema", str(error)))
+            self._replies.put(RequestFailed(request.id, "schema", str(error)))
         except DecodeFailed as error:
-            self._outbox.put(RequestFailed(request.id, "decode", str(error)))
+            self._replies.put(RequestFailed(request.id, "decode", str(error)))
 
     def _ready(self) -> LlamaModel:
         if self._model is None:
@@ -125,13 +180,13 @@ class Worker:
             now = time.perf_counter()
             if now - last > BATCH_S:
                 last = now
-                self._outbox.put(WorkerProgress(request.id, fraction, 1.0, now - started))
+                self._replies.put(WorkerProgress(request.id, fraction, 1.0, now - started))
 
         model = LlamaModel(self._c, request.plan, self._abort, progress)
         markers = [model.vocabulary.tokenise(text, special=True) for text in ("<|im_start|>", "<|im_end|>")]
         vocab = model.vocabulary.pointer
         self._model = model
-        self._outbox.put(
+        self._replies.put(
             Ready(
                 request.id,
                 n_ctx=model.n_ctx,
@@ -152,19 +207,19 @@ class Worker:
             try:
                 tokens = {part: self._tokenise(part) for parts in request.prompts for part in parts}
             except (DecodeFailed, LoadFailed) as error:
-                self._outbox.put(RequestFailed(request.id, "decode", str(error)))
+                self._replies.put(RequestFailed(request.id, "decode", str(error)))
                 continue
             self._tokens = tokens
             counts = [sum(len(tokens[part]) for part in parts) for parts in request.prompts]
-            self._outbox.put(Counted(request.id, counts))
+            self._replies.put(Counted(request.id, counts))
 
     def _tokenise(self, part: WirePart) -> "array[int]":
-        """Return a part's tokens: those of the last count, where they were counted."""
+        """Return a part's tokens, those of the last `Count` if it contained the part."""
         known = self._tokens.get(part)
         if known is not None:
             return known
         if isinstance(part, TokenIds):
-            return self._ready().vocabulary.harmless(part.ids)
+            return self._ready().vocabulary.without_control(part.ids)
         return self._ready().vocabulary.tokenise(part.text, special=isinstance(part, SpecialText))
 
     def _prompt(self, parts: Sequence[WirePart]) -> "array[int]":
@@ -180,20 +235,20 @@ class Worker:
 
 
 def _version() -> str:
-    from importlib.metadata import version  # noqa: PLC0415 - 10 ms that a failed start need not pay
+    from importlib.metadata import version  # noqa: PLC0415 - 10 ms that a failed start can save
 
     return version("llama-cpp-python")
 
 
 def _end_process(failure: threading.ExceptHookArgs) -> None:
-    """End the process when a thread fails: the parent would wait forever for what only that thread does."""
+    """End the process when a thread fails; otherwise the parent would wait for that thread's work forever."""
     traceback.print_exception(failure.exc_type, failure.exc_value, failure.exc_traceback)
     sys.stderr.flush()
     os._exit(1)
 
 
-def _leave_no_core() -> None:
-    """Let a crash write no core file: it would be as large as the model, and hold what users wrote."""
+def _disable_core_dumps() -> None:
+    """Let a crash write no core file: it would be as large as the model and contain the user's messages."""
     if sys.platform != "win32":
         import resource  # noqa: PLC0415 - not on Windows
 
@@ -201,9 +256,9 @@ def _leave_no_core() -> None:
 
 
 def main() -> None:
-    """Take the protocol's descriptors, then serve."""
+    """Take over the protocol's descriptors, then serve requests."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _leave_no_core()
+    _disable_core_dumps()
     threading.excepthook = _end_process
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
     null = os.open(os.devnull, os.O_RDONLY)

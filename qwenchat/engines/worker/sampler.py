@@ -1,7 +1,7 @@
-"""Chooses the next token: llama.cpp's own chain, and a JSON schema that checks only the token it chose.
+"""Chooses the next token with llama.cpp's sampler chain; a JSON schema checks only the chosen token.
 
-The repetition penalty looks at the answer alone, not at the prompt, so that a turn's end marker is not made
-less likely by the turns before.
+The repetition penalty looks only at the answer, not at the prompt, so that the end markers of earlier turns do not make
+the answer's end less likely.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.worker.llama import LlamaModel
 
 PENALTY_TOKENS = 64
-"""How far back the repetition penalty looks; llama.cpp's own default."""
+"""How far back the repetition penalty looks; llama.cpp's default."""
 
 
 class SchemaRefused(Exception):
@@ -60,7 +60,7 @@ class Sampler:
             raise SchemaRefused(str(error)) from error
         sampler = self._c.llama_sampler_init_grammar(self._model.vocabulary.pointer, grammar, b"root")
         if not sampler:
-            raise SchemaRefused("llama.cpp does not take the grammar made from it")
+            raise SchemaRefused("llama.cpp rejects the grammar made from it")
         return sampler
 
     def next(self) -> int:
@@ -74,14 +74,14 @@ class Sampler:
         return token
 
     def _allows(self, token: int) -> bool:
-        """Ask the grammar about one token; this takes microseconds, and the whole vocabulary 44 ms."""
+        """Return whether the grammar allows one token; this takes microseconds, the whole vocabulary 44 ms."""
         candidate = self._c.llama_token_data(token, 0.0, 0.0)
         candidates = self._c.llama_token_data_array(ctypes.pointer(candidate), 1, -1, False)
         self._c.llama_sampler_apply(self._grammar, ctypes.byref(candidates))
         return candidates.size > 0 and not math.isinf(candidates.data[0].logit)
 
     def _sample_again(self) -> int:
-        """Sample among the tokens that the grammar allows; the penalty forgets the refused one."""
+        """Sample among the tokens that the grammar allows, after removing the rejected token from the penalty."""
         c = self._c
         c.llama_sampler_reset(self._penalty)
         for accepted in self._accepted[-PENALTY_TOKENS:]:
@@ -95,7 +95,7 @@ class Sampler:
         return token
 
     def close(self) -> None:
-        """Free what llama.cpp holds for this answer."""
+        """Free the memory that llama.cpp uses for this answer."""
         self._c.llama_sampler_free(self._chain)
         if self._grammar:
             self._c.llama_sampler_free(self._grammar)

@@ -1,54 +1,44 @@
-"""Slash commands: each does what an action does, or sets what it names. Everything else that is submitted is asked."""
+"""Slash commands: each does what an action does, or sets what it names."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from qwenchat.chat.message import Attachment
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _, labelled
-from qwenchat.tui import slash_commands
-from qwenchat.tui.controllers.asking import AskController
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.find import FindController
 from qwenchat.tui.controllers.session_actions import SessionActions
 from qwenchat.tui.parameters import set_by_name
+from qwenchat.tui.slash_commands import SlashCommand, UnknownCommand
 
 
 class CommandController:
-    """Decides what submitted words mean. `run_action` carries an action of the screen out, by its id."""
+    """Carries commands out; `run_action` carries out an action of the screen, by its id."""
 
     def __init__(
         self,
         context: ChatContext,
-        asking: AskController,
         sessions: SessionActions,
         find: FindController,
         run_action: Callable[[str], object],
     ) -> None:
-        self._context, self._asking, self._sessions, self._find = context, asking, sessions, find
+        self._context, self._sessions, self._find = context, sessions, find
         self._run_action = run_action
 
-    def submit(self, text: str, files: tuple[Attachment, ...]) -> None:
-        """Carry a command out, or ask a question."""
-        meant = slash_commands.parse(text)
-        match meant:
-            case slash_commands.UnknownCommand(name):
-                self._context.notify_error(
-                    WrongUse(
-                        _("There is no command /{name}; nothing was sent.").format(name=name),
-                        _("F1 shows all commands. A message that begins with / is written with //."),
-                    )
+    def run(self, command: SlashCommand | UnknownCommand) -> None:
+        """Carry a command out; it leaves the prompt."""
+        if isinstance(command, UnknownCommand):
+            self._context.notify_error(
+                WrongUse(
+                    _("There is no command /{name}; nothing was sent.").format(name=command.name),
+                    _("F1 shows all commands. A message that begins with / is written with //."),
                 )
-            case slash_commands.SlashCommand(name, rest):
-                prompt = self._context.prompt
-                prompt.write(prompt.area.set_aside)
-                self._carry_out(name, rest)
-            case slash_commands.TextToSend(question):
-                self._asking.submit(question, files)
-
-    def _carry_out(self, name: str, rest: str) -> None:
-        match name:
+            )
+            return
+        prompt, rest = self._context.prompt, command.rest
+        prompt.write(prompt.area.set_aside)
+        match command.name:
             case "new" if rest.lower() in ("private", "-p"):
                 self._run_action("new_private")
             case "model" if rest:
@@ -68,8 +58,8 @@ class CommandController:
                 self._context.notify_error(WrongUse(_("No file is named."), hint))
             case "find":
                 self._find.start(rest)
-            case _:
-                self._run_action(name)
+            case action:
+                self._run_action(action)
 
     def _set(self, words: str) -> None:
         """Set one parameter of this chat, such as `temperature 0.7`; without a value it follows the model."""

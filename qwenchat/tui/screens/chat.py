@@ -116,9 +116,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.downloads = DownloadController(context, header=self.header)
         self.find = FindController(context, self, notice=self.notice)
         self.asking = AskController(context, self.drafts, self.session_actions)
-        self.commands = CommandController(
-            context, self.asking, self.session_actions, self.find, run_action=self._run_action_soon
-        )
+        self.commands = CommandController(context, self.session_actions, self.find, self._run_action_soon)
         for action, method in self._action_methods().items():
             setattr(self, f"action_{action}", method)
         add_bindings(self, bindings(actions, Where.ANYWHERE))
@@ -269,7 +267,11 @@ class ChatScreen(Screen[None], EndsItsWork):
     @on(Prompt.Submitted)
     def submit_prompt(self, message: Prompt.Submitted) -> None:
         """Carry a command out, or ask a question."""
-        self.commands.submit(message.text, message.attachments)
+        meant = slash_commands.parse(message.text)
+        if isinstance(meant, slash_commands.TextToSend):
+            self.asking.submit(meant.text, message.attachments)
+        else:
+            self.commands.run(meant)
 
     @on(Prompt.Edited)
     def follow_prompt(self) -> None:
