@@ -53,6 +53,7 @@ _WORDS = {  # English: Chinese; words used in these tables only
     "number": "数",
     "whole number": "整数",
     "list of folders": "文件夹列表",
+    "{kind}, {bounds}": "{kind}，{bounds}",
     "{low} to {high}": "{low} 到 {high}",
     "{low} or more": "不小于 {low}",
     "above {low}": "大于 {low}",
@@ -166,12 +167,13 @@ def _values(key: str, schema: dict[str, Any]) -> str:
         {"string": "text", "number": "number", "integer": "whole number", "array": "list of folders"}[found["type"]]
     )
     if "exclusiveMinimum" in found:
-        return f"{kind}, {_word('above {low}').format(low=found['exclusiveMinimum'])}"
+        bounds = _word("above {low}").format(low=found["exclusiveMinimum"])
+        return _word("{kind}, {bounds}").format(kind=kind, bounds=bounds)
     if "minimum" not in found:
         return kind
     low, high = found["minimum"], found.get("maximum")
     bounds = _word("{low} or more") if high is None or high > _MANY else _word("{low} to {high}")
-    return f"{kind}, {bounds.format(low=low, high=f'{high or 0:,}')}"
+    return _word("{kind}, {bounds}").format(kind=kind, bounds=bounds.format(low=low, high=f"{high or 0:,}"))
 
 
 def _default(value: object) -> str:

@@ -110,7 +110,7 @@ So insulate first: a house that 35 °C water keeps warm needs the least power.
 
 $$\\text{COP} = \\frac{T_1}{T_1 - T_2}$$
 
-| 室外温度 | 理想值 | 好的机器 |
+| 室外温度 | 理想值 | 好的机型 |
 |---------:|-------:|---------:|
 |     7 °C |   11.0 |   4 到 5 |
 |    −7 °C |    7.3 |   约 3   |
@@ -121,9 +121,9 @@ def best_cop(outside, inside=35):
     return hot / (inside - outside)
 ```
 
-所以先做保温：用 35 °C 的水就够暖的房子，耗电最少。
+所以先做好保温：用 35 °C 的水就能供暖的房子最省电。
 """,
-        "零下 15 °C，暖气片要 55 °C 呢？",
+        "那零下 15 °C、暖气片要 55 °C 的水呢？",
     ),
 )
 

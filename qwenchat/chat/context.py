@@ -107,7 +107,7 @@ async def plan_context(
     reserve = min(max_tokens or ANSWER_RESERVE, info.n_ctx // 4)
     answers = {place for place, message in enumerate(seen) if message.role is Role.ASSISTANT}
     keep = min(2 if continuing else 1, len(seen))
-    trimmed = _trimmed(values, info.n_ctx - reserve, info.n_ctx // 4, keep, answers)
+    trimmed = _trimmed(values, info.n_ctx - reserve, step=info.n_ctx // 4, keep=keep, answers=answers)
     return ContextPlan(
         turns=(turns[0], *turns[1 + trimmed :]),
         used=values[0] + sum(values[1 + trimmed :]),

@@ -41,7 +41,7 @@ class ContextSizes:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadPlanner:
     """Plans how models are loaded on one machine."""
 
@@ -59,7 +59,9 @@ class LoadPlanner:
             raise _beyond(name, options.ctx, sizes.limit)
         asked = options.ctx or min(self.settings.context, sizes.limit)
         layers = self.settings.gpu_layers if options.gpu_layers is None else options.gpu_layers
-        fits = self._fit(header, asked, sizes.native, options.kv_type or self.settings.kv_type, layers)
+        fits = self._fit(
+            header, asked, native=sizes.native, kv_type=options.kv_type or self.settings.kv_type, layers=layers
+        )
         if fits.verdict is Verdict.TOO_LARGE and not options.force:
             raise _too_large(header, name, fits)
         whole = fits.gpu_layers == header.layers  # then the output matrix goes along

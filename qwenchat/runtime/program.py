@@ -24,7 +24,8 @@ from qwenchat.paths import Paths, expand_home
 from qwenchat.runtime.lazy import MadeOnce
 
 if TYPE_CHECKING:
-    from qwenchat.engines.local.engine import LocalEngine, PlannedModel, Planner
+    from qwenchat.chat.ports import Engine
+    from qwenchat.engines.local.engine import PlannedModel, Planner
     from qwenchat.engines.local.protocol import Device
     from qwenchat.engines.local.saved_kv import SavedKV
     from qwenchat.models.catalogue import Catalogue
@@ -142,7 +143,7 @@ class Program:
 
         return self.library.locate(reference.parse(name, self.catalogue))
 
-    def engine(self, model: str, options: "LoadOptions") -> "LocalEngine":
+    def engine(self, model: str, options: "LoadOptions") -> "Engine":
         """Return an engine for a model; it is loaded when it is first asked.
 
         Raises NotFound, FileError or CannotLoad for a file that can't be used.
@@ -163,7 +164,11 @@ class Program:
 
         def plan(found: "Sequence[Device]") -> "PlannedModel":
             planner = LoadPlanner(
-                self.machine.resources(found), usable_cores(), self.settings.model, self.sampling, self.catalogue
+                resources=self.machine.resources(found),
+                cores=usable_cores(),
+                settings=self.settings.model,
+                sampling=self.sampling,
+                catalogue=self.catalogue,
             )
             return planner.plan(header, identity=identity, name=model, options=options)
 

@@ -52,7 +52,7 @@ def ordered(archive: Archive, all_branches: bool) -> list[OrderedMessage]:
         above, number = numbers[message.parent], len(found) + 1
         numbers[message.id] = number
         follows = above if above != number - 1 else 0
-        found.append(OrderedMessage(message, number, variant, variants, follows))
+        found.append(OrderedMessage(message, number, variant=variant, variants=variants, follows=follows))
         left += _variants(tree.children(message.id))
     return found
 

@@ -191,7 +191,7 @@ def part_of(row: Row) -> Part:
         more = _part_details.decode(details)
         if PartKind(kind) is PartKind.TOOL_CALL:
             return ToolCall(more.id, more.name, text, tokens)
-        return ToolResult(more.id, more.name, text, more.is_error, more.took_ms)
+        return ToolResult(more.id, more.name, text=text, is_error=more.is_error, took_ms=more.took_ms)
     except (msgspec.MsgspecError, ValueError, struct.error) as error:
         raise _bad_row(kind, error) from error
 

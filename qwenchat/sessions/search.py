@@ -216,7 +216,7 @@ def _titles(connection: sqlite3.Connection, query: Query, trashed: bool, match: 
     ).fetchall()
     shown = excerpts([title for _id, title, _updated in found], match)
     return [
-        Hit(session, title, None, None, updated, excerpt)
+        Hit(session, title, message=None, role=None, created=updated, excerpt=excerpt)
         for (session, title, updated), excerpt in zip(found, shown, strict=True)
     ]
 
@@ -236,7 +236,16 @@ def _titles_by_initials(connection: sqlite3.Connection, query: Query, trashed: b
         line = clean_line(title)
         at = initials(line.lower()).find(letters)
         if at >= 0:
-            found.append(Hit(session, title, None, None, updated, Excerpt(line, ((at, at + len(letters)),))))
+            found.append(
+                Hit(
+                    session,
+                    title,
+                    message=None,
+                    role=None,
+                    created=updated,
+                    excerpt=Excerpt(line, ((at, at + len(letters)),)),
+                )
+            )
             if len(found) == _MAX_TITLES:
                 break
     return found
@@ -250,7 +259,7 @@ def _hits(connection: sqlite3.Connection, query: Query, page: list[int], match: 
     found = [connection.execute(statement, (n,)).fetchone() for n in page]
     shown = excerpts([row[-1] for row in found], match)
     return [
-        Hit(session, title, message, Role(role), created, excerpt)
+        Hit(session, title, message=message, role=Role(role), created=created, excerpt=excerpt)
         for (session, title, message, role, created, _text), excerpt in zip(found, shown, strict=True)
     ]
 

@@ -135,4 +135,4 @@ def clashes(of: Iterable[Action], keymap: Mapping[str, str]) -> list[WrongUse]:
 
 
 def _in(where: Where, action: Action) -> Action:
-    return Action(action.id, action.keys, action.label, action.help, where)
+    return Action(action.id, action.keys, label=action.label, help=action.help, where=where)

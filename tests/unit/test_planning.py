@@ -35,8 +35,14 @@ def planned(
     settings: ModelSettings | None = None,
 ) -> PlannedModel:
     machine = Resources(64 * GIB, round(free_gib * GIB), gpu_available=round(gpu_gib * GIB))
-    planning = LoadPlanner(machine, 8, settings or ModelSettings(), Sampling(top_k=7), catalogue.load())
-    return planning.plan(header, identity="x", name="7b", options=options or LoadOptions())
+    planner = LoadPlanner(
+        resources=machine,
+        cores=8,
+        settings=settings or ModelSettings(),
+        sampling=Sampling(top_k=7),
+        catalogue=catalogue.load(),
+    )
+    return planner.plan(header, identity="x", name="7b", options=options or LoadOptions())
 
 
 def test_much_memory_takes_the_native_window_in_f16(header: ModelHeader) -> None:

@@ -67,7 +67,7 @@ async def render(template: str, turns: Sequence[Turn], *, bos: str, eos: str, co
     nonce = secrets.token_hex(8)
     contents = {f"mark{nonce}x{i}x": turn for i, turn in enumerate(turns)}
     messages = [{"role": turn.role, "content": mark} for mark, turn in contents.items()]
-    text = await _ask_child(RenderJob(template, messages, not continuing, bos, eos))
+    text = await _ask_child(RenderJob(template, messages, answer=not continuing, bos=bos, eos=eos))
     last = messages[-1]["content"]
     if last not in text:
         raise _unusable(_("it omits or changes the last message"))

@@ -52,7 +52,15 @@ def devices(c: Any) -> list[Device]:
             base.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
             name, description = base.ggml_backend_dev_name(device), base.ggml_backend_dev_description(device)
             shared = kind == _INTEGRATED_GPU or sys.platform == "darwin"
-            found.append(Device(name.decode(), description.decode(), free.value, total.value, shared))
+            found.append(
+                Device(
+                    name.decode(),
+                    description.decode(),
+                    memory_free=free.value,
+                    memory_total=total.value,
+                    shares_ram=shared,
+                )
+            )
     return found
 
 

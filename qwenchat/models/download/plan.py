@@ -187,7 +187,8 @@ class DownloadPlanner:
                 return FileSelection(model.repo, model.file_names(quant)[0], quant.label, revision), model
             case HubReference(repo, file, quant):
                 memory = 0 if file or quant else round(self.resources().comfortable * _WEIGHTS_SHARE)
-                return FileSelection(repo, file, quant, revision, memory), self.catalogue.by_repo(repo)
+                selection = FileSelection(repo, file, quant=quant, revision=revision, memory=memory)
+                return selection, self.catalogue.by_repo(repo)
             case FileReference(path):
                 if not is_missing(path):
                     raise WrongUse(

@@ -223,7 +223,7 @@ def _message(position: int, entry: OrderedMessage, words: str) -> str:
     if entry.follows:
         heading = f'<a href="#m{entry.follows}">↑</a> {heading}'
     files_above = "".join(_attachment(attachment) for attachment in entry.message.attachments)
-    return _article(f"m{position}", entry.message.role, heading, words, files_above)
+    return _article(f"m{position}", entry.message.role, heading=heading, words=words, above=files_above)
 
 
 def _article(anchor: str, kind: str, heading: str, words: str, above: str = "") -> str:

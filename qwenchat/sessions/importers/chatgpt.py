@@ -84,9 +84,9 @@ def _node(node: _ChatGPTNode) -> ForeignNode:
     return ForeignNode(
         node.parent,
         role,
-        spoken_parts(role, _text(message)),
-        unix_ms(message.create_time),
-        model if isinstance(model, str) else "",
+        parts=spoken_parts(role, _text(message)),
+        created=unix_ms(message.create_time),
+        model=model if isinstance(model, str) else "",
     )
 
 

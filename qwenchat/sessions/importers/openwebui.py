@@ -103,7 +103,7 @@ def _node(message: _OpenWebUIMessage) -> ForeignNode:
     model = message.model if isinstance(message.model, str) else ""
     role, text = role_of(message.role), words(message.content)
     parts = _answer_parts(text) if role is Role.ASSISTANT else spoken_parts(role, text)
-    return ForeignNode(message.parent, role, parts, unix_ms(message.timestamp), model)
+    return ForeignNode(message.parent, role, parts=parts, created=unix_ms(message.timestamp), model=model)
 
 
 def _answer_parts(text: str) -> tuple[Part, ...]:

@@ -44,7 +44,7 @@ class Palette:
         """Return the styles for a theme's variables; `colour=False` for NO_COLOR."""
 
         def style(name: str, default: str, background: str = "", **attributes: bool) -> Style:
-            return _style(variables, name, default, background, attributes)
+            return _style(variables, name, default=default, background=background, attributes=attributes)
 
         page = "background"
         plain = not colour
@@ -59,7 +59,9 @@ class Palette:
             code=style("code-foreground", "foreground", "code-background"),
             code_frame=style("code-comment", "foreground-muted", "code-background"),
             tokens={
-                kind: _style(variables, f"code-{name}", "foreground", "code-background", attributes)
+                kind: _style(
+                    variables, f"code-{name}", default="foreground", background="code-background", attributes=attributes
+                )
                 for kind, (name, attributes) in _CODE.items()
             },
             you=style("transcript-you", "accent", page, bold=True),

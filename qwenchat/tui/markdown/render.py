@@ -247,10 +247,12 @@ class _BlockRenderer:
                 lines = self._list(tokens, width, base)
             case "blockquote_open":
                 bar = ("▎ ", palette.muted)
-                lines = self._behind(bar, bar, tokens[1:-1], width, base + palette.quote)
+                lines = self._behind(bar, bar, tokens=tokens[1:-1], width=width, base=base + palette.quote)
             case "fence" | "code_block":
                 closed = token.type == "code_block" or _closed(token)
-                lines = code_lines(token.content, token.info, self._code, width, palette, highlighted=closed)
+                lines = code_lines(
+                    token.content, token.info, index=self._code, width=width, palette=palette, highlighted=closed
+                )
                 self._code += 1
             case "hr":
                 lines = [Line((Segment("─" * width, palette.muted),), width, width)]
@@ -290,7 +292,7 @@ class _BlockRenderer:
             if lines and loose:
                 lines.append(BLANK)
             rest = (" " * cell_len(mark[0]), base)
-            lines += self._behind(mark, rest, item[1:-1], width, base, tight=not loose)
+            lines += self._behind(mark, rest, tokens=item[1:-1], width=width, base=base, tight=not loose)
         return lines
 
     def _behind(

@@ -164,7 +164,7 @@ class Column:
             start = selection.start.x - GUTTER if selection.start and at_first else None
             end = selection.end.x - GUTTER if selection.end and at_last else None
             begin, stop = first_line if at_first else 0, last_line if at_last else len(lines) - 1
-            parts.append(selected_text(lines, begin, stop, start, end))
+            parts.append(selected_text(lines, begin, stop, start=start, end=end))
         return "\n".join(parts)
 
     def measure(self, index: int) -> int:

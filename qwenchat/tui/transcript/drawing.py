@@ -80,7 +80,7 @@ def restyled(segments: Iterable[Segment], highlights: Sequence[Highlight]) -> It
         at = end
 
 
-def selected_text(lines: Sequence[Line], first: int, last: int, start: int | None, end: int | None) -> str:
+def selected_text(lines: Sequence[Line], first: int, last: int, *, start: int | None, end: int | None) -> str:
     """Return the words of lines `first` to `last`, from character `start` of the first to `end` of the last.
 
     Wrapped lines come back as the paragraph they are.

@@ -38,7 +38,7 @@ def occurrences(lines: Sequence[Line], words: str) -> list[list[tuple[int, Span]
         end = at + len(wanted)
         while starts[number + 1] <= at:
             number += 1
-        found.append(_pieces(lines, starts, number, at, end))
+        found.append(_pieces(lines, starts, line=number, at=at, end=end))
         at = text.find(wanted, end)
     return found
 

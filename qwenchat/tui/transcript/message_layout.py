@@ -144,7 +144,7 @@ class MessageLayout:
         if is_selected and number == self.above:
             line = labels.with_actions(line, self.message, look.measure, look.palette)
         gutter = Segment("▌ ", look.palette.selected) if is_own and is_selected else Segment(" " * GUTTER)
-        return strip_of(line, width, gutter, base, highlights)
+        return strip_of(line, width, gutter=gutter, base=base, highlights=highlights)
 
     def forget(self) -> None:
         """Free the memory of the layout."""
@@ -204,7 +204,7 @@ class MessageLayout:
         for code, match in enumerate(_FENCED.finditer(text)):
             yield from self._literal(text[at : match.start()].removesuffix("\n"), look, some=match.start() > at)
             info, body = match.group(2), match.group(3)
-            yield from code_lines(body, info, code, look.measure, look.palette, highlighted=True)
+            yield from code_lines(body, info, index=code, width=look.measure, palette=look.palette, highlighted=True)
             at = match.end()
         yield from self._literal(text[at:].removeprefix("\n") if at else text, look, some=at < len(text))
 

@@ -39,7 +39,7 @@ class ContextUsage:
     @classmethod
     def of(cls, plan: "ContextPlan") -> "ContextUsage":
         """Return the numbers of a plan."""
-        return cls(plan.used, plan.reserve, plan.n_ctx, plan.too_long, plan.exact)
+        return cls(plan.used, plan.reserve, n_ctx=plan.n_ctx, too_long=plan.too_long, exact=plan.exact)
 
 
 class Gauge(Widget):
