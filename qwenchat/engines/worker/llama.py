@@ -18,6 +18,18 @@ from typing import Any
 from qwenchat.engines.local.protocol import CHUNK, LoadPlan
 from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadFailed
 
+FIRST_CHUNK = 32
+"""Tokens of the first step, which measures the model's speed, and the minimum for other steps."""
+EFFICIENT = 128
+"""Steps of this many tokens are about as efficient as longer ones; in a step of 32, each token takes 1.35 times as long
+(Qwen2-0.5B, 2 cores)."""
+_STEP_S, _LONG_STEP_S = 2, 4
+_KV_TYPES = {"f16": 1, "q8_0": 8}
+_FLASH_AUTO = -1
+_YARN = 2
+_ABORTED = 2
+_MMAP = 1
+"""LLAMA_LOAD_MODE_MMAP; 0 reads the file."""
 _USER_DEFINED = 16
 """LLAMA_TOKEN_ATTR_USER_DEFINED: llama.cpp recognises such a token in any text."""
 _MARKER = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
@@ -101,20 +113,6 @@ class Vocabulary:
         """Return the text of a special token; empty for -1, which means that there is none."""
         text = self._c.llama_vocab_get_text(self.pointer, token) if token >= 0 else b""
         return str(text.decode("utf-8", "replace"))
-
-
-FIRST_CHUNK = 32
-"""Tokens of the first step, which measures the model's speed, and the minimum for other steps."""
-EFFICIENT = 128
-"""Steps of this many tokens are about as efficient as longer ones; in a step of 32, each token takes 1.35 times as long
-(Qwen2-0.5B, 2 cores)."""
-_STEP_S, _LONG_STEP_S = 2, 4
-_KV_TYPES = {"f16": 1, "q8_0": 8}
-_FLASH_AUTO = -1
-_YARN = 2
-_ABORTED = 2
-_MMAP = 1
-"""LLAMA_LOAD_MODE_MMAP; 0 reads the file."""
 
 
 class LlamaModel:
