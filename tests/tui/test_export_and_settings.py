@@ -84,7 +84,7 @@ async def test_a_file_that_is_there_is_asked_about(program: StillProgram, tmp_pa
         await pilot.press("enter")
         await until(lambda: isinstance(app.screen, ConfirmScreen))
         await pilot.press("escape")
-        await until(lambda: isinstance(app.screen, ExportScreen) and "there already" in complaint(app))
+        await until(lambda: isinstance(app.screen, ExportScreen) and "already exists" in complaint(app))
         assert there.read_text() == "mine"
         await pilot.press("enter")
         await until(lambda: isinstance(app.screen, ConfirmScreen))
