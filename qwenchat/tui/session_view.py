@@ -156,7 +156,7 @@ class OpenSession:
         self._set(replace(self.view, branch=branch, streaming=_streaming(branch)))
 
     async def begin_answer(self, question: Message, answer: Message) -> None:
-        """Show an answer that begins, or goes on, below its question. Raises NotFound and StoreError."""
+        """Show an answer that begins or is continued below its question. Raises NotFound and StoreError."""
         answer = replace(answer, status=Status.STREAMING)  # one that is continued had ended
         branch = self.view.branch
         if any(message.id == answer.id for message in branch):

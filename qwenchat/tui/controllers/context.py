@@ -1,6 +1,6 @@
 """What all controllers of the chat screen share: the program, the chat service, the open session, widgets.
 
-It also does what each of them would otherwise do by itself: run work whose errors become notifications, open a dialog,
+It also has the code that each of them would otherwise repeat: run work whose errors become notifications, open a dialog,
 notify. It has no policy of the chat.
 """
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class DownloadController:
-    """Reports what goes on in the background, whatever dialog is open."""
+    """Reports background downloads, also while a dialog is open."""
 
     def __init__(self, context: ChatContext, *, header: ChatHeader) -> None:
         self._context, self._header = context, header

@@ -87,7 +87,7 @@ class Dialog(ModalScreen[Result], EndsItsWork):
 
 
 def plain(text: str, classes: str = "", id: str | None = None) -> Static:
-    """Return text that is shown as it is, whatever is in it."""
+    """Return a widget that shows text literally, without markup."""
     return Static(clean(text), classes=classes, id=id, markup=False)
 
 

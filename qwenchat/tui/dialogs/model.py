@@ -59,7 +59,7 @@ class ModelList(Vertical, EndsItsWork):
         self._width = 0
         self._described: ModelChoice | None = None
         self._wanted = current
-        """What to highlight when the list is made anew."""
+        """The model to highlight when the list is rebuilt."""
 
     def compose(self) -> ComposeResult:
         yield Filter(placeholder=_("type to filter, or owner/repo:quant, or a path"))
@@ -95,7 +95,7 @@ class ModelList(Vertical, EndsItsWork):
         self.post_message(self.Surveyed(self._choices))
 
     def _show(self) -> None:
-        """Make the list anew, for what is typed and the room there is."""
+        """Rebuild the list for the typed words and the width of the dialog."""
         if self._choices is None:
             return
         typed = self.query_one(Input).value.strip()
@@ -238,7 +238,7 @@ class ModelList(Vertical, EndsItsWork):
             self._downloads.start(choice.reference)
 
     def _objection(self, choice: ModelChoice) -> ConfirmScreen | None:
-        """Return the dialog that the user must accept before a download, None where there is none."""
+        """Return the dialog that the user must accept before a download; None if the licence needs none."""
         if choice.must_accept and choice.published:
             model = choice.published.model
             terms = _("{model} comes under the {licence} licence, which has terms of its own.")

@@ -163,7 +163,7 @@ class ChatScreen(Screen[None], EndsItsWork):
     # Layout
 
     def compose(self) -> ComposeResult:
-        """Lay out the widgets, with the classes that the first frame needs: each later one styles everything anew."""
+        """Lay out the widgets, with the classes that the first frame needs: adding one later restyles the whole screen."""
         self.set_class(self.app.size.width >= _NARROW, "sidebar", update=False)
         self.add_class("empty", update=False)
         self._fit(self.app.size, update=False)
@@ -317,7 +317,7 @@ class ChatScreen(Screen[None], EndsItsWork):
 
     @on(Transcript.LinkActivated)
     def copy_link(self, message: Transcript.LinkActivated) -> None:
-        """Copy a link: nothing is ever opened by itself."""
+        """Copy a link; the program never opens one."""
         self.message_actions.copy_text(message.target)
 
     @on(Transcript.Found)

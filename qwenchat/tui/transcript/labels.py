@@ -91,7 +91,7 @@ def reasoning(text: str, palette: Palette, *, unfolded: bool) -> list[Run]:
 
 
 def status(message: Message, palette: Palette) -> list[Run]:
-    """Return how an answer ended, where that is not by itself."""
+    """Return how an answer ended if the model did not end it."""
     style = palette.warning
     match message.status:
         case Status.COMPLETE:

@@ -1,7 +1,7 @@
 """One message as the transcript draws it: laid out when it is first seen, forgotten when it is far from view.
 
 An answer's body is a growing `Document`: lines of finished blocks are laid out once, those of the last block
-anew with each piece. A question is shown as it was typed; only its fenced code is drawn as code.
+again with each piece. A question is shown as it was typed; only its fenced code is drawn as code.
 """
 
 import re

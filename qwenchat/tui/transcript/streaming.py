@@ -70,7 +70,7 @@ class StreamedPieces:
 
 
 def _merged(pieces: list[StreamedPiece]) -> list[StreamedPiece]:
-    """Return one piece for those in a row that belong to one part: each is read and laid out by itself."""
+    """Return one piece for those in a row that belong to one part: each piece is parsed and laid out once."""
     return [
         StreamedPiece(index, fragment)
         for index, same in groupby(pieces, key=lambda piece: piece.index)
