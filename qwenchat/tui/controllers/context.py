@@ -1,7 +1,7 @@
 """What all controllers of the chat screen share: the program, the chat service, the open session, widgets.
 
-It also has the code that each of them would otherwise repeat: run work whose errors become notifications, open a dialog,
-notify. It has no policy of the chat.
+It also has the code that each of them would otherwise repeat: running work whose errors become notifications, opening
+a dialog, notifying. It decides nothing about chats.
 """
 
 import traceback

@@ -163,7 +163,7 @@ class ChatScreen(Screen[None], EndsItsWork):
     # Layout
 
     def compose(self) -> ComposeResult:
-        """Lay out the widgets, with the classes that the first frame needs: adding one later restyles the whole screen."""
+        """Lay out the widgets, with the classes of the first frame: adding one later restyles everything."""
         self.set_class(self.app.size.width >= _NARROW, "sidebar", update=False)
         self.add_class("empty", update=False)
         self._fit(self.app.size, update=False)
