@@ -4,7 +4,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
+import textual.app
+import textual.pilot
+from textual._wait import wait_for_idle
 from textual.pilot import Pilot
 
 from qwenchat.chat.ids import UUIDv7, unix_ms
@@ -80,6 +84,15 @@ class Chatting:
         return [*store.branch(store.session(session_id).leaf), *waiting]
 
 
+async def _soon_idle(min_sleep: float = 0.02, max_sleep: float = 0.1) -> None:
+    """Wait as Textual does until the program has little to do, and no longer than a tenth of a second.
+
+    Textual waits up to a second, which a slow machine spends while an answer streams: short answers then end before
+    `press` returns, and a test of what happens meanwhile has nothing to look at.
+    """
+    await wait_for_idle(min_sleep, min(max_sleep, 0.1))
+
+
 @asynccontextmanager
 async def chatting(
     *answers: str, size: tuple[int, int] = (100, 30), start: Start | None = None, bugs: bool = False, **engine: Any
@@ -87,12 +100,15 @@ async def chatting(
     """Run the screen; it is left as a person leaves it. A bug that it tells fails the test, unless `bugs` wants one."""
     scripted = ScriptedEngine(answers or ("Hello.",), **engine)
     app = QwenchatApp(Program.here(), start or Start(model="guide"), lambda _reference, _options: scripted)
+    in_app = patch.object(textual.app, "wait_for_idle", _soon_idle)
+    in_pilot = patch.object(textual.pilot, "wait_for_idle", _soon_idle)
     try:
         async with app.run_test(size=size) as pilot:
             await until(lambda: any(isinstance(screen, ChatScreen) for screen in app.screen_stack))
             await until(lambda: "store" in app.program.__dict__)
             it = Chatting(app, pilot, scripted)
-            yield it
+            with in_app, in_pilot:
+                yield it
             assert bugs == any("This is a bug" in said for said in it.said)
             await app.chat.leave()
     finally:
