@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from textual.widgets import Input
+from textual.widgets import Button, Input
 
 from qwenchat.chat.message import Message, Role, text_parts
 from qwenchat.chat.session import Session
@@ -167,7 +167,7 @@ async def test_the_chat_under_the_cursor_is_exported_not_the_open_one(
         await in_list(it, fishes.id)
         await it.pilot.press("e")
         await until(lambda: isinstance(it.app.screen, ExportScreen) and it.app.screen.query_one(Input).value)
-        await it.pilot.click("#write")
+        it.app.screen.query_one("#write", Button).press()
         await until(lambda: it.app.screen is it.chat)
         assert "Plants." in (tmp_path / "Fishes.md").read_text("utf-8")
 
