@@ -36,6 +36,8 @@ class _Job:
     """The question in the outbox, where it is one that has not entered the tree."""
     reload: bool = False
     """Whether the model is loaded again for it."""
+    failed: bool = False
+    """Whether it failed, before its question entered the tree, when it was tried last."""
     loading: asyncio.Task[Engine] | None = None
     turn: RunningTurn | None = field(default=None, repr=False)
 
@@ -126,12 +128,13 @@ class ChatService:
             self.model.limit_layers(session, recovery.value)
         reload = recovery.kind is not RecoveryKind.OTHER_MODEL
         held = self._held.get(session_id, [])
+        if held and held[0].failed:
+            held[0].reload, held[0].failed = reload, False
+            self._enqueue(*self._held.pop(session_id))
+            return
         branch = await asyncio.to_thread(self.sessions.store(session_id).branch, session.leaf)
         last = branch[-1] if branch else None
-        if held and not (last and last.status is Status.FAILED):  # it failed before it entered the tree
-            held[0].reload = reload
-            self._enqueue(*self._held.pop(session_id))
-        elif last and last.role is Role.USER:
+        if last and last.role is Role.USER:
             self.regenerate(last, reload=reload)
         elif last and last.parts:
             self.continue_answer(last, reload=reload)
@@ -208,9 +211,9 @@ class ChatService:
         if isinstance(error, EngineDied | CannotLoad):
             self.model.forget()
         recoveries = self.model.recoveries(error)
-        unasked = [job] if job.waiting else []
-        if unasked or recoveries:
-            self._held[job.session] = unasked + self._take_queued(job.session)
+        job.failed = job.waiting is not None
+        if job.failed or recoveries:
+            self._held[job.session] = ([job] if job.failed else []) + self._take_queued(job.session)
         job.turn = job.loading = None
         self._listener(TurnFailed(job.session, error, recoveries))
 

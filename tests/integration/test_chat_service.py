@@ -241,6 +241,29 @@ async def test_what_waits_behind_a_failed_load_is_answered_after_it(program: Pro
         assert wished[0] is None and wished[1]
 
 
+async def test_a_question_whose_load_failed_is_tried_again_and_not_an_older_failure(program: Program) -> None:
+    engine, refused = ScriptedEngine(("one die", "A2"), die="die"), list[bool]()
+    smaller = Recovery(RecoveryKind.SMALLER_CONTEXT, 4096)
+
+    def refuse_once(_reference: str, options: LoadOptions) -> Engine:
+        if options.ctx == 2048 and not refused:
+            refused.append(True)
+            raise CannotLoad("It does not fit.", "Take a smaller context.", recoveries=(smaller,))
+        return engine
+
+    async with running(program, refuse_once) as (chats, told):
+        session = chats.sessions.new("guide").id
+        await chats.send(session, "first")
+        await until(lambda: any(isinstance(event, TurnFailed) for event in told) and not chats.running)
+        await chats.sessions.change(session, context=2048)
+        await chats.send(session, "second")
+        await until(lambda: refused and not chats.running)
+        await chats.retry(session, smaller)
+        await until(lambda: texts(chats, session)[-1] == "A2" and not chats.running)
+        assert texts(chats, session) == ["first", "one ", "second", "A2"]
+        assert len(engine.requests) == 2
+
+
 async def test_a_held_question_that_is_asked_again_is_answered_once(program: Program) -> None:
     engine = LoadsLater(("one die", "A2", "A3"), die="die")
     async with running(program, lambda _reference, _options: engine) as (chats, told):
