@@ -140,7 +140,7 @@ class RunningTurn:
         self, store: SessionStore, session_id: str, begin: Callable[[Session], Awaitable["_Answering"]]
     ) -> None:
         self._store, self._session_id, self._begin = store, session_id, begin
-        self.is_cancelled = False
+        self._is_cancelled = False
         self._answering: _Answering | None = None
         self._events = self._run()
 
@@ -165,7 +165,7 @@ class RunningTurn:
 
         Where nothing is generated yet, they raise Interrupted after it.
         """
-        self.is_cancelled = True
+        self._is_cancelled = True
         if self._answering:
             await self._answering.cancel()
 
@@ -177,7 +177,7 @@ class RunningTurn:
         with self._store.streaming(self._session_id):
             session = await asyncio.to_thread(self._store.session, self._session_id)
             self._answering = answering = await self._begin(session)
-            if self.is_cancelled:
+            if self._is_cancelled:
                 await answering.cancel()
             task = asyncio.create_task(answering.run())
             try:

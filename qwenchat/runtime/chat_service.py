@@ -38,11 +38,13 @@ class _Job:
     """Whether the model is loaded again for it."""
     failed: bool = False
     """Whether it failed, before its question entered the tree, when it was tried last."""
+    cancelled: bool = False
     loading: asyncio.Task[Engine] | None = None
     turn: RunningTurn | None = field(default=None, repr=False)
 
     async def cancel(self) -> None:
-        """Stop it, whether it loads or generates."""
+        """Stop it, whether it waits for the model, loads it or generates."""
+        self.cancelled = True
         if self.turn:
             await self.turn.cancel()
         elif self.loading:
@@ -228,7 +230,7 @@ class ChatService:
         try:
             async with aclosing(turn):
                 async with self._outbox_use:
-                    if turn.is_cancelled:
+                    if job.cancelled:
                         raise Interrupted("")
                     started = await anext(turn)
                     job.waiting = None
@@ -243,6 +245,8 @@ class ChatService:
     async def _load(self, job: _Job) -> Engine:
         """Load the model of a job's session. Raises Interrupted where the job is cancelled meanwhile."""
         session = await self.sessions.labels(job.session)
+        if job.cancelled:
+            raise Interrupted("")
         job.loading = asyncio.create_task(self.model.load(session))
         try:
             return await job.loading

@@ -217,6 +217,24 @@ async def test_a_waiting_question_stays_where_it_is_when_the_one_before_is_stopp
         assert engine.requests == []
 
 
+async def test_a_question_that_is_stopped_while_a_title_is_made_is_not_asked(program: Program) -> None:
+    engine = ScriptedEngine(("A1", "slow " * 1000), delay_s=0.001)
+    async with running(program, lambda _reference, _options: engine) as (chats, told):
+        first, second = chats.sessions.new("guide").id, chats.sessions.new("guide").id
+        await chats.send(first, "first")
+        await until(lambda: texts(chats, first)[-1:] == ["A1"] and not chats.running)
+        title = asyncio.create_task(chats.title(first))
+        await until(lambda: len(engine.requests) == 2)
+        await chats.send(second, "second")
+        await until(lambda: chats.running == second)
+        await chats.stop(second)
+        title.cancel()
+        await until(lambda: not chats.running)
+        assert texts(chats, second) == ["second"]
+        assert not any(isinstance(event, TurnFailed) for event in told)
+        assert len(engine.requests) == 2
+
+
 async def test_what_waits_behind_a_failed_load_is_answered_after_it(program: Program) -> None:
     engine, wished, go_on = LoadsLater(("A1", "A2")), [], threading.Event()
     smaller = Recovery(RecoveryKind.SMALLER_CONTEXT, 4096)
@@ -236,7 +254,7 @@ async def test_what_waits_behind_a_failed_load_is_answered_after_it(program: Pro
         await until(lambda: told[-1] == QueueChanged("", ()))
         assert [type(event) for event in told].count(TurnFailed) == 1
         await chats.retry(session, smaller)
-        await until(lambda: texts(chats, session)[-1] == "A2" and told[-1] == QueueChanged("", ()))
+        await until(lambda: texts(chats, session)[-1:] == ["A2"] and told[-1] == QueueChanged("", ()))
         assert texts(chats, session) == ["first", "A1", "second", "A2"]
         assert wished[0] is None and wished[1]
 
@@ -259,7 +277,7 @@ async def test_a_question_whose_load_failed_is_tried_again_and_not_an_older_fail
         await chats.send(session, "second")
         await until(lambda: refused and not chats.running)
         await chats.retry(session, smaller)
-        await until(lambda: texts(chats, session)[-1] == "A2" and not chats.running)
+        await until(lambda: texts(chats, session)[-1:] == ["A2"] and not chats.running)
         assert texts(chats, session) == ["first", "one ", "second", "A2"]
         assert len(engine.requests) == 2
 
@@ -274,7 +292,7 @@ async def test_a_held_question_that_is_asked_again_is_answered_once(program: Pro
         engine.loaded.set()
         await until(lambda: any(isinstance(event, TurnFailed) for event in told) and told[-1] == QueueChanged("", ()))
         chats.regenerate(second)
-        await until(lambda: texts(chats, session)[-1] == "A3" and told[-1] == QueueChanged("", ()))
+        await until(lambda: texts(chats, session)[-1:] == ["A3"] and told[-1] == QueueChanged("", ()))
         assert texts(chats, session) == ["first", "one ", "second", "A2", "third", "A3"]
         assert len(engine.requests) == 3
 
@@ -284,12 +302,12 @@ async def test_an_edited_question_becomes_a_variant_unless_what_it_follows_is_go
     async with running(program, lambda _reference, _options: engine) as (chats, _told):
         session = chats.sessions.new("guide").id
         await chats.send(session, "first")
-        await until(lambda: texts(chats, session)[-1] == "A1" and not chats.running)
+        await until(lambda: texts(chats, session)[-1:] == ["A1"] and not chats.running)
         await chats.send(session, "second")
-        await until(lambda: texts(chats, session)[-1] == "A2" and not chats.running)
+        await until(lambda: texts(chats, session)[-1:] == ["A2"] and not chats.running)
         second = program.store.branch(program.store.session(session).leaf)[2]
         await chats.edit(second, "second, in other words")
-        await until(lambda: texts(chats, session)[-1] == "B2" and not chats.running)
+        await until(lambda: texts(chats, session)[-1:] == ["B2"] and not chats.running)
         assert texts(chats, session) == ["first", "A1", "second, in other words", "B2"]
         assert len(program.store.tree(session).variants(second.id)) == 2
         program.store.trash.remove_message(second.parent or "")
