@@ -2,16 +2,16 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from qwenchat.chat.events import Loading, PartGrew
+from qwenchat.chat.events import EngineEvent, Loading, PartGrew
 from qwenchat.chat.message import Attachment, Status
-from qwenchat.chat.ports import Engine, ModelInfo
+from qwenchat.chat.ports import Engine, ModelInfo, Request
 from qwenchat.chat.session import Session
 from qwenchat.errors import CannotLoad, Interrupted, NotFound, Recovery, RecoveryKind, StoreError
 from qwenchat.runtime.chat_service import ChatService
@@ -217,8 +217,23 @@ async def test_a_waiting_question_stays_where_it_is_when_the_one_before_is_stopp
         assert engine.requests == []
 
 
+@dataclass
+class SlowTitles(ScriptedEngine):
+    """Answers the second request, which is for a title, when a test says so."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.go_on = asyncio.Event()
+
+    async def events(self, request: Request, text: str, cancelled: asyncio.Event) -> AsyncGenerator[EngineEvent, None]:
+        if len(self.requests) == 2:
+            await self.go_on.wait()
+        async for event in super().events(request, text, cancelled):
+            yield event
+
+
 async def test_a_question_that_is_stopped_while_a_title_is_made_is_not_asked(program: Program) -> None:
-    engine = ScriptedEngine(("A1", "slow " * 1000), delay_s=0.001)
+    engine = SlowTitles(("A1", "A title", "never"))
     async with running(program, lambda _reference, _options: engine) as (chats, told):
         first, second = chats.sessions.new("guide").id, chats.sessions.new("guide").id
         await chats.send(first, "first")
@@ -228,7 +243,8 @@ async def test_a_question_that_is_stopped_while_a_title_is_made_is_not_asked(pro
         await chats.send(second, "second")
         await until(lambda: chats.running == second)
         await chats.stop(second)
-        title.cancel()
+        engine.go_on.set()
+        assert await title == "A title"
         await until(lambda: not chats.running)
         assert texts(chats, second) == ["second"]
         assert not any(isinstance(event, TurnFailed) for event in told)
