@@ -287,7 +287,9 @@ def test_giving_up_deletes_the_part_unless_another_program_fills_it(
     in_a_folder: bool, standin: StandIn, puller: Puller, tmp_path: Path
 ) -> None:
     standin.troubles.append(Trouble(cut=1_000_000, stall=True))
-    puller.each = lambda event: puller.stop.set() if isinstance(event, DownloadProgress) and event.done else None
+    puller.each = lambda event: (
+        puller.stop.set() if isinstance(event, DownloadProgress) and event.done == 1_000_000 else None
+    )
     destination = FolderDestination(tmp_path / "mine") if in_a_folder else None
     with pytest.raises(Interrupted):
         puller(destination=destination)
