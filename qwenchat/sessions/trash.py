@@ -1,6 +1,7 @@
 """The trash: deletes sessions and messages, restores them, and deletes them forever.
 
-Deleting forever also deletes attached files that nothing else uses. Before many sessions are deleted at once, the
+Deleting forever also deletes attached files that nothing else uses, and leaves no word of what was deleted in the
+files of the database. Before many sessions are deleted at once, the
 database is copied; `migrate.safety_copies` lists the copies.
 """
 
@@ -57,7 +58,8 @@ class Trash:
                 gone = connection.execute("DELETE FROM sessions WHERE id = ?", (session_id,))
                 if not gone.rowcount:
                     raise no_such_session(session_id)
-            _drop_blobs(connection)
+            _leave_no_rest(connection)
+        self._database.empty_log()
         for session_id in session_ids:
             self._deleted(session_id)
 
@@ -86,7 +88,8 @@ class Trash:
                 (before, before),
             )
             connection.execute(f"DELETE FROM messages WHERE n IN ({_OLD_MESSAGES})", (before,))
-            _drop_blobs(connection)
+            _leave_no_rest(connection)
+        self._database.empty_log()
         for session_id in gone:
             self._deleted(session_id)
         return gone
@@ -162,10 +165,13 @@ def _older_than(connection: sqlite3.Connection, before: int) -> list[str]:
     return [session_id for (session_id,) in found]
 
 
-def _drop_blobs(connection: sqlite3.Connection) -> None:
+def _leave_no_rest(connection: sqlite3.Connection) -> None:
+    """Delete files that nothing uses, and the words of deleted rows, which FTS5 holds until it merges its segments."""
     connection.execute(
         "DELETE FROM blobs WHERE n NOT IN (SELECT blob FROM attachments UNION SELECT blob FROM outbox_files)"
     )
+    for index in ("words", "titles", "reasoning"):
+        connection.execute(f"INSERT INTO {index} ({index}) VALUES ('optimize')")
 
 
 def _leaf_beside(tree: Tree, message_id: str) -> str | None:
