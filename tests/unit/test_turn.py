@@ -321,7 +321,7 @@ async def test_an_answer_that_never_began_can_be_carried_on() -> None:
     empty = turns.store.branch(turns.store.session("s").leaf)[-1]
     engine = ScriptedEngine(["begun"], file="1" * 32)  # not a word came, so any model may
     await run(Turns(store=turns.store, engine=engine, new_id=turns.new_id, clock=turns.clock).continue_answer(empty))
-    assert [turn.role for turn in engine.requests[0].turns] == ["system", "user", "assistant"]  # not the question's end
+    assert [turn.role for turn in engine.requests[0].turns] == ["user", "assistant"]  # not the question's end
     assert turns.store.branch(empty.id)[-1].text == "begun"
 
 
@@ -348,7 +348,7 @@ async def test_oldest_turns_are_left_out_and_reported() -> None:
         reports += [e for e in await run(turns.ask("s", "q" * 100)) if isinstance(e, Trimmed)]
     assert reports
     sent = engine.requests[-1].turns
-    assert sent[0].role == "system" and sent[1].role == "user"
+    assert sent[0].role == "user"
     assert sum((await engine.count(sent)).values) <= 2048 - 512
 
 
