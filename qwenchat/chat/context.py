@@ -68,7 +68,7 @@ class ContextPlan:
                     "The prompt takes {tokens} tokens; the context window has room for {room}: "
                     "{n_ctx} less {reserve} for the answer."
                 ).format(**numbers),
-                _("Shorten it, or load the model with a larger context (--ctx, or /session in the screen)."),
+                _("Shorten it, or load the model with a larger context (--ctx, or the chat's settings)."),
             )
         return self
 

@@ -181,6 +181,13 @@ class SessionStore(Protocol):
         """
         ...
 
+    def take_back(self, session: Session, *messages: Message) -> None:
+        """Undo an `add`: delete messages that nothing follows; leaf, title and time are again as in `session`.
+
+        A title that was given since stays.
+        """
+        ...
+
     def append(self, message_id: str, fragments: Sequence[Part]) -> None:
         """Add to an answer that is streaming: a Text or Reasoning that follows its like extends it."""
         ...

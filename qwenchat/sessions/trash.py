@@ -14,7 +14,7 @@ from qwenchat.chat.tree import Tree
 from qwenchat.sessions.database import Database
 from qwenchat.sessions.locks import SessionLocks
 from qwenchat.sessions.migrate import safety_copy
-from qwenchat.sessions.rows import TREE, load
+from qwenchat.sessions.rows import TREE, drop_blobs, load
 
 CONFIRM_FROM = 10
 """Deleting at least this many sessions asks for confirmation; deleting them forever makes a safety copy first."""
@@ -57,7 +57,7 @@ class Trash:
                 gone = connection.execute("DELETE FROM sessions WHERE id = ?", (session_id,))
                 if not gone.rowcount:
                     raise no_such_session(session_id)
-            _drop_blobs(connection)
+            drop_blobs(connection)
         for session_id in session_ids:
             self._deleted(session_id)
 
@@ -86,7 +86,7 @@ class Trash:
                 (before, before),
             )
             connection.execute(f"DELETE FROM messages WHERE n IN ({_OLD_MESSAGES})", (before,))
-            _drop_blobs(connection)
+            drop_blobs(connection)
         for session_id in gone:
             self._deleted(session_id)
         return gone
@@ -160,12 +160,6 @@ def _older_than(connection: sqlite3.Connection, before: int) -> list[str]:
     """Return the ids of sessions that were moved to the trash before a time (Unix milliseconds)."""
     found = connection.execute("SELECT id FROM sessions WHERE trashed < ? ORDER BY trashed", (before,))
     return [session_id for (session_id,) in found]
-
-
-def _drop_blobs(connection: sqlite3.Connection) -> None:
-    connection.execute(
-        "DELETE FROM blobs WHERE n NOT IN (SELECT blob FROM attachments UNION SELECT blob FROM outbox_files)"
-    )
 
 
 def _leaf_beside(tree: Tree, message_id: str) -> str | None:
