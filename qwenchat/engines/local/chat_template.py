@@ -7,6 +7,7 @@ no message can forge a special token or hide another message.
 import asyncio
 import re
 import secrets
+import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +19,13 @@ import msgspec
 from qwenchat.chat.prompt import PromptPart, Special, Turn
 from qwenchat.engines.local.failures import OTHER_MODEL
 from qwenchat.engines.local.process import child_environment
-from qwenchat.engines.local.template_sandbox import REASON_LIMIT, TIME_LIMIT_S, ChatText, RenderJob, TemplateChat
+from qwenchat.engines.local.template_sandbox import REASON_LIMIT, ChatText, RenderJob, TemplateChat
 from qwenchat.errors import CannotLoad
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
 
+TIME_LIMIT_S = 20.0
+"""Seconds until a child is ended that waits or computes: the sandbox's own limit counts only what it computes."""
 ERROR_LIMIT = 64 << 10
 MARKS_PER_TURN = 4
 """How often, on average, a template may repeat a turn's content: each time costs the memory of the whole text."""
@@ -129,6 +132,8 @@ async def _ask_child(job: bytes) -> bytes:
         if child.returncode is None:
             child.kill()
             await child.wait()
+    if sys.platform != "win32" and child.returncode == -signal.SIGXCPU:
+        raise _unusable(_("it takes too long"))
     if child.returncode:
         last = err.decode("utf-8", "replace").strip().rpartition("\n")[2]
         raise _unusable(clean_line(last, REASON_LIMIT) or _("it fails"))
