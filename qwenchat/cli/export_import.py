@@ -14,7 +14,7 @@ from qwenchat.chat.ids import unix_ms
 from qwenchat.chat.session import Session
 from qwenchat.cli.output import Output
 from qwenchat.errors import ExitCode, FileError, WrongUse
-from qwenchat.i18n import _, ngettext
+from qwenchat.i18n import _, enumerated, ngettext
 from qwenchat.sessions import export_destination, exporters, importers, records
 from qwenchat.sessions.archive import ArchiveStore
 
@@ -109,7 +109,7 @@ def _import_one(store: ArchiveStore, file: str, output: Output) -> dict[str, obj
     output.say(
         _("{file} ({formats}): {new} new or updated, {there} already there, {empty} empty, {bad} skipped.").format(
             file=file,
-            formats=", ".join(reading.formats) or _("nothing"),
+            formats=enumerated(reading.formats) or _("nothing"),
             new=new,
             there=len(reading.archives) - new,
             empty=reading.empty,
