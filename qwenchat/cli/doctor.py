@@ -44,6 +44,7 @@ def doctor(program: Program, online: bool, as_json: bool) -> int:
 
 
 def write(output: Output, finding: Finding) -> None:
+    """Write a finding, broken to the width of a terminal, and the next command on a line of its own."""
     words = {Health.OK: _("ok"), Health.WARNING: _("warning"), Health.FAILED: _("failed")}
     column = max(map(cells, words.values()))
     label = words[finding.health] + " " * (column - cells(words[finding.health]))

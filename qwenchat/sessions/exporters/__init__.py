@@ -25,6 +25,8 @@ class ExportFormat:
     """Whether one text can contain several sessions."""
     write: Callable[[Iterable[Archive], bool], Iterator[str]]
     """Archives in `normal` form -> pieces of text; True requests all branches, not only the open one."""
+    holds: Callable[[Archive, bool], bool] | None = None
+    """Whether the format can hold any of a session; None if it can hold every one."""
 
 
 def names() -> list[str]:
