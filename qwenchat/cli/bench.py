@@ -213,7 +213,9 @@ def _counts(name: str, long: str, default: str, text: str) -> Callable[[FC], FC]
 
 
 @click.command()
-@click.option("-m", "--model", default="", metavar="REF", shell_complete=completion.models, help="Model to measure.")
+@click.option(
+    "-m", "--model", default="", metavar="REF", shell_complete=completion.local_models, help="Model to measure."
+)
 @_counts("-p", "--prompt", "512", "Prompt tokens; 0: skip this measurement.")
 @_counts("-n", "--generate", "128", "Tokens to generate; 0: skip this measurement.")
 @_counts("-d", "--depth", "0", "Tokens already in the context.")

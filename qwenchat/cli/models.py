@@ -15,7 +15,7 @@ from qwenchat.cli.output import Output, is_terminal
 from qwenchat.cli.pull import pull
 from qwenchat.errors import CannotLoad, ExitCode, WrongUse
 from qwenchat.i18n import _, labelled
-from qwenchat.models import gguf, reference, verify
+from qwenchat.models import gguf, verify
 from qwenchat.models.catalogue import CatalogueModel
 from qwenchat.models.export import export as export_model
 from qwenchat.models.export import name_to_pull, size_of
@@ -30,8 +30,9 @@ from qwenchat.models.recommendation import (
     recommended,
     verdict_words,
 )
-from qwenchat.models.reference import CatalogueReference, parse
+from qwenchat.models.reference import CatalogueReference
 from qwenchat.models.removal import plan_removal
+from qwenchat.paths import shortened
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import human_size
 
@@ -76,7 +77,7 @@ def fit(program: Program, model: str | None, ctx: int, kv_type: str | None, as_j
 
 def _rows(program: Program, resources: Resources, model: str | None, *, ctx: int, kv_type: str) -> list[Assessment]:
     """Return the whole catalogue, the models of one size, or the one model that is not in the catalogue."""
-    wanted = parse(model, program.catalogue) if model else None
+    wanted = program.library.parse(model) if model else None
     speeds = program.machine.measured.speeds()
     if wanted is None or isinstance(wanted, CatalogueReference):
         local = local_files(program.library.usable(), speeds)
@@ -137,15 +138,17 @@ models.add_command(pull)
 @click.pass_obj
 def list_(program: Program, as_json: bool) -> None:
     """List the models on this machine, including those of other programs."""
-    output, local_models = Output.standard(), program.library.models()
+    output, (local_models, problems) = Output.standard(), program.library.survey()
     if as_json:
-        output.json(list(as_rows(local_models)))
+        output.json(list(as_rows(local_models, problems)))
         return
-    if not local_models:
+    if local_models:
+        headings = [_("model"), _("name"), _("quantisation"), _("size"), _("context"), _("where"), ""]
+        output.table(headings, [_listed(model) for model in local_models])
+    else:
         output.say(_("There are no models yet. `qwenchat models fit` recommends one."))
-        return
-    headings = [_("model"), _("quantisation"), _("size"), _("context"), _("where"), ""]
-    output.table(headings, [_listed(model) for model in local_models])
+    for problem in problems:
+        output.say(f"{problem.message} {problem.hint}")
 
 
 def _listed(model: LocalModel) -> list[str]:
@@ -153,7 +156,7 @@ def _listed(model: LocalModel) -> list[str]:
     facts = (
         [header.quantisation, human_size(header.file_size), f"{header.context_length:,}"] if header else ["", "", ""]
     )
-    return [model.reference, *facts, owner(model), model.problem]
+    return [shortened(model.reference), model.name.title, *facts, owner(model), model.problem]
 
 
 @models.command(name="catalog")
@@ -195,7 +198,7 @@ def _published(model: CatalogueModel) -> dict[str, object]:
 
 
 @models.command()
-@click.argument("model", shell_complete=completion.models)
+@click.argument("model", shell_complete=completion.local_models)
 @as_json
 @click.pass_obj
 def info(program: Program, model: str, as_json: bool) -> None:
@@ -229,7 +232,7 @@ def info(program: Program, model: str, as_json: bool) -> None:
 
 
 @models.command(name="verify")
-@click.argument("model", shell_complete=completion.models)
+@click.argument("model", shell_complete=completion.local_models)
 @as_json
 @click.pass_obj
 def verify_(program: Program, model: str, as_json: bool) -> int:
@@ -262,7 +265,7 @@ def verify_(program: Program, model: str, as_json: bool) -> int:
 
 
 @models.command()
-@click.argument("model", shell_complete=completion.models)
+@click.argument("model", shell_complete=completion.local_models)
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--hf-cache", is_flag=True, help="Also delete from the Hugging Face cache, which other programs share.")
 @as_json
@@ -291,7 +294,7 @@ def _ask(question: str) -> None:
 
 
 @models.command()
-@click.argument("model", shell_complete=completion.models)
+@click.argument("model", shell_complete=completion.local_models)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @as_json
 @click.pass_obj
@@ -312,7 +315,7 @@ def export(program: Program, model: str, folder: Path, as_json: bool) -> None:
 
 
 def _local_model(program: Program, model: str) -> LocalModel:
-    return program.library.model(reference.parse(model, program.catalogue))
+    return program.library.model(program.library.parse(model))
 
 
 @contextmanager

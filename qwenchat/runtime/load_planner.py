@@ -52,8 +52,13 @@ class LoadPlanner:
     """The settings'; what they leave open follows the model's makers."""
     catalogue: Catalogue
 
-    def plan(self, header: ModelHeader, *, identity: str, name: str, options: LoadOptions) -> PlannedModel:
-        """Return how to load a model. Raises CannotLoad when it does not fit, with the numbers."""
+    def plan(
+        self, header: ModelHeader, *, identity: str, reference: str, name: str, options: LoadOptions
+    ) -> PlannedModel:
+        """Return how to load a model, which users know as `name`.
+
+        Raises CannotLoad, with the numbers, when it does not fit.
+        """
         sizes = context_sizes(header, self.catalogue)
         if options.ctx and options.ctx > sizes.limit:
             raise _beyond(name, options.ctx, sizes.limit)
@@ -78,7 +83,7 @@ class LoadPlanner:
             loras=options.loras,
         )
         defaults = self.sampling.over(header.advised).over(qwen2_defaults(header.layers, header.width))
-        return PlannedModel(load, name, defaults, _warnings(load))
+        return PlannedModel(plan=load, reference=reference, name=name, defaults=defaults, warnings=_warnings(load))
 
     def _fit(self, header: ModelHeader, asked: int, native: int, kv_type: str, layers: int) -> Fit:
         """Return the fit with the context window asked for, else with the largest comfortable one up to the native.
