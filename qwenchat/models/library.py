@@ -15,6 +15,7 @@ from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.models import fit
 from qwenchat.models.catalogue import Catalogue, PublishedModel
+from qwenchat.models.context_sizes import ContextSizes, context_sizes
 from qwenchat.models.file_names import ModelName, quant_in, split_paths, title_in
 from qwenchat.models.folders import ModelFolders
 from qwenchat.models.gguf import HeaderCache, ModelHeader, check
@@ -46,6 +47,8 @@ class LocalModel:
     _: KW_ONLY
     header: ModelHeader | None
     """None if it can't be read."""
+    context: ContextSizes | None
+    """The same."""
     published: PublishedModel | None
     """The same model in the catalogue, if it is there."""
     problem: str
@@ -207,7 +210,10 @@ class Library:
             reference = f"{file.repo}/{file.name}" if is_repo(file.repo) else path_reference(file.path)
         if reference != clean_line(reference, len(reference)):
             reference = path_reference(file.path)
-        return LocalModel(file, reference, header=header, published=published, problem=problem, copies=copies)
+        context = context_sizes(header, self._catalogue) if header else None
+        return LocalModel(
+            file, reference, header=header, context=context, published=published, problem=problem, copies=copies
+        )
 
 
 def _with_own_references(models: Sequence[LocalModel]) -> list[LocalModel]:
@@ -317,7 +323,8 @@ def as_rows(models: Sequence[LocalModel], problems: Sequence[FolderProblem] = ()
             "architecture": header.architecture if header else "",
             "quantisation": header.quantisation if header else "",
             "bytes": header.file_size if header else 0,
-            "context": header.context_length if header else 0,
+            "context": model.context.native if model.context else 0,
+            "context_max": model.context.limit if model.context else 0,
             "parts": [str(part) for part in header.parts] if header else [],
             "problem": model.problem,
         }
@@ -325,5 +332,5 @@ def as_rows(models: Sequence[LocalModel], problems: Sequence[FolderProblem] = ()
         empty: dict[str, object] = dict.fromkeys(
             ("model", "name", "repo", "sha256", "architecture", "quantisation"), ""
         )
-        numbers = {"bytes": 0, "context": 0, "parts": []}
+        numbers = {"bytes": 0, "context": 0, "context_max": 0, "parts": []}
         yield empty | numbers | {"path": str(problem.folder), "from": problem.origin, "problem": problem.message}

@@ -16,6 +16,7 @@ from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
 from qwenchat.i18n import _
 from qwenchat.models import fit
 from qwenchat.models.catalogue import Catalogue
+from qwenchat.models.context_sizes import context_sizes
 from qwenchat.models.fit import KV_BYTES, NATIVE_CONTEXT, Fit, Resources, Verdict
 from qwenchat.models.gguf import ModelHeader
 from qwenchat.text.safe import human_size
@@ -31,14 +32,6 @@ class LoadOptions:
     kv_type: str | None = None
     loras: tuple[Lora, ...] = ()
     force: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ContextSizes:
-    """Context windows of a model in tokens: the one that it was trained with, and the largest with YaRN."""
-
-    native: int
-    limit: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +71,7 @@ class LoadPlanner:
             gpu_layers=fits.gpu_layers + whole if layers < 0 else min(layers, header.layers + 1),
             kv_type=fits.kv_type,
             mmap=self.settings.mmap,
-            yarn_factor=max(1.0, fits.n_ctx / sizes.native),
+            yarn_factor=sizes.yarn_factor(fits.n_ctx),
             native_ctx=sizes.native,
             loras=options.loras,
         )
@@ -97,20 +90,6 @@ class LoadPlanner:
         kinds = list(KV_BYTES) if kv_type == "auto" else [kv_type]
         fits = [fit.assess(header, here, asked, kind, most_layers=most) for kind in kinds]
         return min(fits, key=lambda one: one.verdict.rank)
-
-
-def context_sizes(header: ModelHeader, catalogue: Catalogue) -> ContextSizes:
-    """Return a model's context sizes; YaRN only for the sizes of the catalogue whose makers advise it.
-
-    A Qwen2 file of another shape than the catalogue's, and every other architecture, has what its header says.
-    """
-    stated = header.context_length or NATIVE_CONTEXT
-    for model in catalogue.models:
-        shape = model.shape
-        if (shape.layers, shape.width, bool(shape.experts)) == (header.layers, header.width, bool(header.experts)):
-            native = min(stated, model.context)
-            return ContextSizes(native, max(native, model.yarn_context))
-    return ContextSizes(stated, stated)
 
 
 def _warnings(load: LoadPlan) -> tuple[str, ...]:

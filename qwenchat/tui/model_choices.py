@@ -60,8 +60,9 @@ class ModelChoice:
     @property
     def name(self) -> str:
         """The name to show."""
-        is_path = self.local is not None and self.reference == path_reference(self.local.path)
-        return str(self.local.name) if self.local and is_path else clean_line(self.reference)
+        if self.local is None or self.reference != path_reference(self.local.path):
+            return clean_line(self.reference)
+        return str(self.local.name) if self.local.header else clean_line(self.local.path.name)
 
     @property
     def size(self) -> int:
@@ -111,7 +112,8 @@ class ModelChoice:
         model = self.published.model if self.published else None
         title = model.title if model else header.name if header else ""
         quant = self.published.quant.label if self.published else header.quantisation if header else ""
-        context = header.context_length if header else model.context if model else 0
+        sizes = self.local.context if self.local else None
+        context = sizes.native if sizes else model.context if model else 0
         facts = [" ".join(part for part in (title, quant) if part), human_size(self.size) if self.size else ""]
         facts.append(_("{count:,} tokens of context").format(count=context) if context else "")
         facts.append(model.licence if model else "")
@@ -203,7 +205,7 @@ def _assess(model: LocalModel, resources: fit.Resources, kv_type: str, speed: Mo
     header = model.header
     if header is None:
         return None
-    window = min(fit.NATIVE_CONTEXT, header.context_length or fit.NATIVE_CONTEXT)
+    window = min(fit.NATIVE_CONTEXT, model.context.native if model.context else fit.NATIVE_CONTEXT)
     planned = fit.plan(header, resources, window, kv_type)
     return Assessment(model.reference, planned, path=model.path, measured=speed, disk_missing=0)
 

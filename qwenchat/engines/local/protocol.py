@@ -41,7 +41,7 @@ class LoadPlan(Struct, frozen=True, kw_only=True):
     """The type of keys and values: `f16` or `q8_0`."""
     mmap: bool = True
     yarn_factor: float = 1.0
-    """The factor by which YaRN extends the native context; 1: not at all."""
+    """The factor by which YaRN extends the native context; 1: not at all, whatever the file says; 0: as it says."""
     native_ctx: int = 32768
     loras: tuple[Lora, ...] = ()
     extra_buffers: bool = True

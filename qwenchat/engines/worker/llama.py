@@ -26,7 +26,8 @@ EFFICIENT = 128
 _STEP_S, _LONG_STEP_S = 2, 4
 _KV_TYPES = {"f16": 1, "q8_0": 8}
 _FLASH_AUTO = -1
-_YARN = 2
+_NO_SCALING, _YARN = 0, 2
+"""LLAMA_ROPE_SCALING_TYPE_NONE and _YARN; unset, it is what the file says."""
 _ABORTED = 2
 _MMAP = 1
 """LLAMA_LOAD_MODE_MMAP; 0 reads the file."""
@@ -162,7 +163,9 @@ class LlamaModel:
         params.type_k = params.type_v = _KV_TYPES[plan.kv_type]
         params.flash_attn_type = _FLASH_AUTO
         params.no_perf = True
-        if plan.yarn_factor > 1:
+        if plan.yarn_factor == 1:
+            params.rope_scaling_type = _NO_SCALING
+        elif plan.yarn_factor > 1:
             params.rope_scaling_type = _YARN
             params.rope_freq_scale = 1 / plan.yarn_factor
             params.yarn_orig_ctx = plan.native_ctx
