@@ -49,12 +49,8 @@ def context_sizes(header: ModelHeader, catalogue: Catalogue) -> ContextSizes:
         native = min(stated, rope.original_context or stated)
         return ContextSizes(native=native, limit=max(stated, round(native * rope.factor)), own_factor=rope.factor)
     for model in catalogue.models:
-        shape = model.shape
-        is_same = (shape.layers, shape.width, bool(shape.experts)) == (
-            header.layers,
-            header.width,
-            bool(header.experts),
-        )
+        shape = (model.shape.layers, model.shape.width, bool(model.shape.experts))
+        is_same = shape == (header.layers, header.width, bool(header.experts))
         if is_same and rope.freq_base == _QWEN2_FREQ_BASE and model.context <= stated <= _QWEN2_LONGEST:
             return ContextSizes(native=model.context, limit=max(model.context, model.yarn_context))
     return ContextSizes(native=stated, limit=stated)
