@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes
 
 from qwenchat.errors import NotFound, WrongUse
-from qwenchat.i18n import _
+from qwenchat.i18n import _, enumerated
 from qwenchat.models.catalogue import Catalogue, CatalogueModel, Quantisation
 from qwenchat.models.file_names import is_gguf, quant_label
 from qwenchat.text.safe import clean_line
@@ -124,7 +124,7 @@ def unknown(reference: Reference, catalogue: Catalogue, local: Iterable[str] = (
     near = difflib.get_close_matches(name.lower(), names, 3, 0.5)
     return NotFound(
         _("There is no model {model}.").format(model=clean_line(name)),
-        _("Did you mean {names}?").format(names=", ".join(map(clean_line, near))) if near else _how(),
+        _("Did you mean {names}?").format(names=enumerated(map(clean_line, near))) if near else _how(),
     )
 
 
@@ -201,7 +201,7 @@ def _by_name(text: str, catalogue: Catalogue) -> Reference:
 def _quantisation(model: CatalogueModel, label: str) -> Quantisation:
     if quant := model.quantisation(label):
         return quant
-    labels = ", ".join(quant.label for quant in model.quantisations)
+    labels = enumerated(quant.label for quant in model.quantisations)
     raise NotFound(
         _("{size} is not published as {quant}.").format(size=model.size, quant=clean_line(label)),
         _("There are {labels}.").format(labels=labels),

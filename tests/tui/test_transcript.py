@@ -13,7 +13,7 @@ from textual.pilot import Pilot
 from textual.selection import SELECT_ALL, Selection
 
 from qwenchat.chat.message import Attachment, FinishReason, Status, Text, Timings, Usage
-from qwenchat.tui.markdown.colours import Palette
+from qwenchat.markdown.palette import Palette
 from qwenchat.tui.themes import load_all
 from qwenchat.tui.transcript.column import Column
 from qwenchat.tui.transcript.drawing import Look, selection_row

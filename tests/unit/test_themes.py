@@ -9,9 +9,10 @@ from textual.color import Color
 from textual.theme import Theme
 
 from qwenchat.errors import WrongUse
+from qwenchat.markdown.palette import Palette
 from qwenchat.paths import bundled_themes
 from qwenchat.tui import themes
-from qwenchat.tui.markdown.colours import Palette
+from qwenchat.tui.colours import palette_of
 
 ALL = themes.load_all(Path("/nowhere"))
 ON_QUESTIONS = ("text", "muted", "you", "inline_code", "link")
@@ -55,7 +56,7 @@ def test_there_are_enough_for_every_eye() -> None:
 @pytest.mark.parametrize("theme", coloured(), ids=lambda theme: theme.name)
 def test_a_transcript_can_be_read(theme: Theme) -> None:
     variables = variables_of(theme)
-    palette = Palette.of(variables)
+    palette = palette_of(variables)
     page = Color.parse(variables["background"])
     question = Color.from_rich_color(palette.question.bgcolor)
     styles = {f.name: getattr(palette, f.name) for f in fields(Palette) if f.name != "tokens"}
@@ -86,7 +87,7 @@ def test_the_interface_can_be_read(theme: Theme) -> None:
 
 
 def test_the_terminals_own_colours_are_named_colours() -> None:
-    palette = Palette.of(variables_of(ALL.by_name[themes.TERMINAL]))
+    palette = palette_of(variables_of(ALL.by_name[themes.TERMINAL]))
     for style in (palette.text, palette.link, palette.found, palette.mark, *palette.tokens.values()):
         for colour in (style.color, style.bgcolor):
             assert colour is None or colour.is_default or colour.is_system_defined
@@ -107,12 +108,12 @@ def test_a_terminal_with_few_colours_gets_its_own(no_colour: bool, system: str, 
 
 
 def test_without_colour_marks_are_reversed() -> None:
-    palette = Palette.of(variables_of(coloured()[0]), colour=False)
+    palette = palette_of(variables_of(coloured()[0]), colour=False)
     assert palette.found.reverse and palette.mark.reverse and palette.inline_code.bold
 
 
 def test_another_theme_of_textuals_serves_too() -> None:
-    palette = Palette.of(variables_of(Theme("other", primary="#336699")))
+    palette = palette_of(variables_of(Theme("other", primary="#336699")))
     assert palette.link.color is not None and palette.code.bgcolor is not None
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from textual.selection import Selection
 
 from qwenchat.chat.message import Message
-from qwenchat.tui.markdown.wrap import Line
+from qwenchat.markdown.lines import Line
 from qwenchat.tui.transcript.drawing import GUTTER, Look, selected_line, selected_text
 
 if TYPE_CHECKING:

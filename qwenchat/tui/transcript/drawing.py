@@ -11,8 +11,8 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from qwenchat.tui.markdown.colours import Palette
-from qwenchat.tui.markdown.wrap import Line
+from qwenchat.markdown.lines import Line
+from qwenchat.markdown.palette import Palette
 
 GUTTER = 2
 """Cells left of every line, for the mark of the selected message."""

@@ -14,12 +14,13 @@ from rich.style import Style
 from textual.strip import Strip
 
 from qwenchat.chat.message import Message, Part, Reasoning, Role, Status, Text
+from qwenchat.markdown.code import code_lines, language_of
+from qwenchat.markdown.document import Document
+from qwenchat.markdown.lines import BLANK, Line, Run, wrap
+from qwenchat.markdown.palette import Palette
+from qwenchat.markdown.render import CodeBlock, code_in, render_block
 from qwenchat.text.safe import clean
-from qwenchat.tui.markdown.code import code_lines, language_of
-from qwenchat.tui.markdown.colours import Palette
-from qwenchat.tui.markdown.document import Document
-from qwenchat.tui.markdown.render import CodeBlock, code_in, render_block
-from qwenchat.tui.markdown.wrap import BLANK, Line, Run, drawable, wrap
+from qwenchat.text.wrap import drawable
 from qwenchat.tui.transcript import labels
 from qwenchat.tui.transcript.drawing import GUTTER, WIDEST, Highlight, Look, strip_of
 
@@ -204,7 +205,7 @@ class MessageLayout:
         for code, match in enumerate(_FENCED.finditer(text)):
             yield from self._literal(text[at : match.start()].removesuffix("\n"), look, some=match.start() > at)
             info, body = match.group(2), match.group(3)
-            yield from code_lines(body, info, index=code, width=look.measure, palette=look.palette, highlighted=True)
+            yield from code_lines(body, info, index=code, width=look.measure, palette=look.palette, is_closed=True)
             at = match.end()
         yield from self._literal(text[at:].removeprefix("\n") if at else text, look, some=at < len(text))
 

@@ -25,7 +25,8 @@ from textual.theme import Theme
 
 from qwenchat.chat.message import Message, Part, Reasoning, Text
 from qwenchat.i18n import _, ngettext
-from qwenchat.tui.markdown.colours import Palette
+from qwenchat.markdown.palette import Palette
+from qwenchat.tui.colours import palette_of
 from qwenchat.tui.transcript.column import Column
 from qwenchat.tui.transcript.drawing import GUTTER, Highlight, Look, selection_row
 from qwenchat.tui.transcript.find import Search
@@ -33,7 +34,7 @@ from qwenchat.tui.transcript.streaming import StreamedPiece, StreamedPieces
 from qwenchat.tui.transcript.viewport import Viewport
 
 if TYPE_CHECKING:
-    from qwenchat.tui.markdown.render import CodeBlock
+    from qwenchat.markdown.render import CodeBlock
 
 
 @dataclass
@@ -452,7 +453,7 @@ class Transcript(ScrollView, can_focus=True):
         self.refresh()
 
     def _use_theme(self, _theme: Theme) -> None:
-        palette = Palette.of(self.app.theme_variables, colour=not self.app.no_color)
+        palette = palette_of(self.app.theme_variables, colour=not self.app.no_color)
         self.column.draw_with(Look(self.column.look.width, palette))
         self.viewport.settle()
         self.refresh()
