@@ -22,6 +22,8 @@ from qwenchat.engines.local.saved_kv import SavedKV
 from tests.fakes.commands import environment
 
 GREEDY = Sampling(temperature=0.0)
+LIKELIEST = Sampling(temperature=1.0, top_k=1)
+"""The same tokens as GREEDY but for rounding: no repetition is promised, so the whole KV cache is reused."""
 SYSTEM = Turn("system", "You are helpful")
 
 

@@ -114,6 +114,8 @@ class RestoreKV(Struct, frozen=True, tag=True):
 
     id: int
     path: bytes
+    exact_tokens: int
+    """How many of its tokens were decoded in exact steps, as KVTokens said when it was saved."""
 
 
 class TimeRun(Struct, frozen=True, tag=True):
@@ -206,6 +208,8 @@ class KVTokens(Struct, frozen=True, tag=True):
 
     id: int
     tokens: int
+    exact_tokens: int = 0
+    """When saved: how many of them, from the beginning, were decoded in exact steps."""
 
 
 class RunTimed(Struct, frozen=True, tag=True):
