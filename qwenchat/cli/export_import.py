@@ -39,6 +39,10 @@ class HasStore(Protocol):
         """The session store."""
         ...
 
+    def model_name(self, reference: str) -> str:
+        """Return the name for users of a model, given its reference."""
+        ...
+
 
 @click.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
@@ -70,7 +74,7 @@ def export(
     sessions = store.sessions() if everything else _unique([store.find(prefix) for prefix in ids])
     form = exporters.named(name)
     output = Output.standard()
-    job = export_destination.Export(store, sessions, form, all_branches)
+    job = export_destination.Export(store, sessions, form, all_branches, program.model_name)
     written = export_destination.write(job, None if target == "-" else target, output.piece, force)
     if written.files or target not in (None, "-"):
         count = ngettext(
