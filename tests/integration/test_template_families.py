@@ -121,7 +121,8 @@ async def test_a_template_s_own_system_prompt_is_used_where_the_user_gave_none(
 async def test_json_is_written_as_templates_ask_for_it() -> None:
     source = (
         "{{ messages[0].content }}{% set x = {'b': '<é>', 'a': [1]} %}{{ x | tojson }}"
-        "{{ x | tojson(ensure_ascii=true) }}{{ x | tojson(indent=1) }}{{ x | tojson(separators=(',', ':'), sort_keys=true) }}"
+        "{{ x | tojson(ensure_ascii=true) }}{{ x | tojson(indent=1) }}"
+        "{{ x | tojson(separators=(',', ':'), sort_keys=true) }}"
     )
     (rendered,) = await ChatTemplate(source=source, bos="", eos="").render([Turn("user", "Q")])
     assert isinstance(rendered, Rendered)
