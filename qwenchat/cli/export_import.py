@@ -15,7 +15,7 @@ from qwenchat.chat.ids import unix_ms
 from qwenchat.chat.session import Session
 from qwenchat.cli.output import Output
 from qwenchat.errors import ExitCode, FileError, WrongUse
-from qwenchat.i18n import _, ngettext
+from qwenchat.i18n import _, enumerated, ngettext
 from qwenchat.sessions import export_destination, exporters, importers, records
 from qwenchat.sessions.archive import ArchiveStore
 
@@ -41,6 +41,10 @@ class HasStore(Protocol):
     @property
     def store(self) -> TransferStore:
         """The session store."""
+        ...
+
+    def model_name(self, reference: str) -> str:
+        """Return the name for users of a model, given its reference."""
         ...
 
 
@@ -74,7 +78,7 @@ def export(
     sessions = store.sessions() if everything else _unique([store.find(prefix) for prefix in ids])
     form = exporters.named(name)
     output = Output.standard()
-    job = export_destination.Export(store, sessions, form, all_branches)
+    job = export_destination.Export(store, sessions, form, all_branches, program.model_name)
     written = export_destination.write(job, None if target == "-" else target, output.piece, force)
     if written.files or target not in (None, "-"):
         count = ngettext(
@@ -131,7 +135,7 @@ def _import_one(store: ArchiveStore, file: str, output: Output) -> dict[str, obj
     output.say(
         _("{file} ({formats}): {new} new or updated, {there} already there, {empty} empty, {bad} skipped.").format(
             file=file,
-            formats=", ".join(reading.formats) or _("nothing"),
+            formats=enumerated(reading.formats) or _("nothing"),
             new=new,
             there=len(reading.archives) - new,
             empty=reading.empty,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from qwenchat.errors import WrongUse
-from qwenchat.i18n import _
+from qwenchat.i18n import _, enumerated
 from qwenchat.sessions.archive import Archive
 
 
@@ -39,7 +39,7 @@ def named(name: str) -> ExportFormat:
     if name not in names():
         raise WrongUse(
             _("There is no format {name}.").format(name=name),
-            _("Choose one of {names}.").format(names=", ".join(names())),
+            _("Choose one of {names}.").format(names=enumerated(names())),
         )
     found: ExportFormat = importlib.import_module(f"{__name__}.{name}").FORMAT
     return found

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from qwenchat.errors import FileError
-from qwenchat.i18n import _
+from qwenchat.i18n import _, enumerated
 from qwenchat.sessions.archive import Archive, BadRecord, check, normal
 from qwenchat.sessions.conversion import ImportedChat
 from qwenchat.sessions.records import Record
@@ -90,7 +90,7 @@ def read(records: Iterable[Record]) -> ImportedFile:
             _("It contains no chats; {place}: {reason}.").format(place=first.place, reason=first.reason)
             if first
             else _("It contains no chats."),
-            _("Supported formats: {names}.").format(names=", ".join(form.name for form in known)),
+            _("Supported formats: {names}.").format(names=enumerated(form.name for form in known)),
         )
     return ImportedFile(tuple(archives), tuple(problems), tuple(found), empty, left_out)
 
