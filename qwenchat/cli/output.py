@@ -82,15 +82,10 @@ class Output:
             self.piece("".join("\t".join(row) + "\n" for row in cells))
             return
         from rich.console import Console  # noqa: PLC0415 - for terminals only
-        from rich.table import Table  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
 
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in headings:
-            table.add_column(heading)
-        for row in cells:
-            table.add_row(*(Text(cell) for cell in row))
-        Console(file=self.out).print(table)
+        from qwenchat.cli import drawing  # noqa: PLC0415
+
+        Console(file=self.out).print(drawing.table(headings, cells))
 
     def record(self, fields: Mapping[str, Any]) -> None:
         """Write names and values, one pair per line."""

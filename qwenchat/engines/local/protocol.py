@@ -42,7 +42,7 @@ class LoadPlan(Struct, frozen=True, kw_only=True):
     """The type of keys and values: `f16` or `q8_0`."""
     mmap: bool = True
     yarn_factor: float = 1.0
-    """The factor by which YaRN extends the native context; 1: not at all."""
+    """The factor by which YaRN extends the native context; 1: not at all, whatever the file says; 0: as it says."""
     native_ctx: int = 32768
     loras: tuple[Lora, ...] = ()
     extra_buffers: bool = True
@@ -89,10 +89,10 @@ class Load(Struct, frozen=True, tag=True):
 
 
 class Count(Struct, frozen=True, tag=True):
-    """Count the tokens of each list of parts; answered by Counted."""
+    """Count the tokens of a prompt, as `Generate` would make it; answered by Counted."""
 
     id: int
-    prompts: list[list[WirePart]]
+    parts: list[WirePart]
 
 
 class Generate(Struct, frozen=True, tag=True):
@@ -117,6 +117,8 @@ class RestoreKV(Struct, frozen=True, tag=True):
 
     id: int
     path: bytes
+    exact_tokens: int
+    """How many of its tokens were decoded in exact steps, as KVTokens said when it was saved."""
 
 
 class TimeRun(Struct, frozen=True, tag=True):
@@ -179,10 +181,11 @@ class Ready(Struct, frozen=True, tag=True):
 
 
 class Counted(Struct, frozen=True, tag=True):
-    """Tokens of each prompt."""
+    """Tokens of each part, and of the whole prompt, to which the vocabulary may add a token at the beginning."""
 
     id: int
     counts: list[int]
+    total: int
 
 
 class Piece(Struct, frozen=True, tag=True, omit_defaults=True):
@@ -209,6 +212,8 @@ class KVTokens(Struct, frozen=True, tag=True):
 
     id: int
     tokens: int
+    exact_tokens: int = 0
+    """When saved: how many of them, from the beginning, were decoded in exact steps."""
 
 
 class RunTimed(Struct, frozen=True, tag=True):

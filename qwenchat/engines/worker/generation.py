@@ -61,7 +61,7 @@ class GenerationJob:
             self._report(RequestFailed(self._id, "context", f"{len(self._prompt)} of {self._model.n_ctx}"))
             return
         try:
-            cached = self._model.reuse(self._prompt)
+            cached = self._model.reuse(self._prompt, exact=self._sampling.is_repeatable)
             complete = self._prefill(cached)
             constraint = self._made_constraint()
             prefill_s = time.perf_counter() - self._started
@@ -92,7 +92,7 @@ class GenerationJob:
         """Decode the prompt after its first `cached` tokens; return whether all of it was decoded."""
         done = cached
         self._report(WorkerProgress(self._id, 0, len(self._prompt) - cached, 0.0))
-        for done in self._model.prefill(self._prompt, cached):
+        for done in self._model.prefill(self._prompt, cached, exact=self._sampling.is_repeatable):
             seconds = time.perf_counter() - self._started
             self._report(WorkerProgress(self._id, done - cached, len(self._prompt) - cached, seconds))
         return done == len(self._prompt)
