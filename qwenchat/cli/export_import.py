@@ -71,7 +71,7 @@ def export(
     form = exporters.named(name)
     output = Output.standard()
     job = export_destination.Export(store, sessions, form, all_branches)
-    written = export_destination.write(job, None if target == "-" else target, output.piece, force)
+    written = export_destination.write(job, None if target == "-" else target, output.document, force)
     if written:
         count = ngettext("{count} session written to {place}.", "{count} sessions written to {place}.", len(sessions))
         output.say(count.format(count=len(sessions), place=target))
