@@ -9,7 +9,7 @@ import gettext
 import locale
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -35,6 +35,16 @@ def ngettext(singular: str, plural: str, count: int) -> str:
 def labelled(name: object, value: object) -> str:
     """Return a name and its value as one line, separated by the language's own colon."""
     return _("{name}: {value}").format(name=name, value=value)
+
+
+def enumerated(names: Iterable[object]) -> str:
+    """Return names as an enumeration, separated as the language does it."""
+    return _(", ").join(map(str, names))
+
+
+def clauses(*parts: str) -> str:
+    """Return parts of a sentence as one, separated by the language's own semicolon; empty parts are skipped."""
+    return _("; ").join(part for part in parts if part)
 
 
 def language() -> str:

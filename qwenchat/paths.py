@@ -93,6 +93,15 @@ def expand_home(path: str | Path) -> Path:
         ) from error
 
 
+def shortened(path: str) -> str:
+    """Return a path with `~` for the user's home folder, as `expand_home` reads it; any other text is unchanged."""
+    try:
+        inside = Path(path).relative_to(Path.home())
+    except (RuntimeError, ValueError):
+        return path
+    return str(Path("~") / inside)
+
+
 def is_missing(path: Path) -> bool:
     """Return whether a path is known not to exist; False also where that can't be determined."""
     try:
@@ -102,6 +111,19 @@ def is_missing(path: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def folder_problem(folder: Path) -> str:
+    """Return the reason why a folder can't be read, in the user's language; empty if it can."""
+    try:
+        os.scandir(folder).close()
+    except FileNotFoundError:
+        return _("it does not exist")
+    except NotADirectoryError:
+        return _("it is not a folder")
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def private_folder(folder: Path) -> Path:

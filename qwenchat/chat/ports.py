@@ -69,7 +69,10 @@ class Capabilities:
 class ModelInfo:
     """The loaded model as the engine sees it."""
 
+    reference: str
+    """The model reference, stored with each answer."""
     name: str
+    """The name for users."""
     file: str
     """Identity of the file, stored with each answer."""
     n_ctx: int

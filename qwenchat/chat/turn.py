@@ -325,7 +325,7 @@ class _Answering:
         """Note who answers, plan the context and return what the engine is asked."""
         sampling = self._sampling.over(info.defaults)
         self._answer = replace(
-            self._answer, model=self._session.model or info.name, model_file=info.file, sampling=sampling
+            self._answer, model=self._session.model or info.reference, model_file=info.file, sampling=sampling
         )
         fresh = not self._answer.parts and self._mode is not Mode.COMPLETE
         self.streaming = StreamingAnswer(self._answer, inside_reasoning=info.opens_reasoning and fresh)

@@ -146,7 +146,7 @@ class QwenchatApp(GuardedApp):
             gc.freeze()  # what exists now stays to the end and need not be collected
         self._themes = themes.load_all(self.program.paths.config / "themes")
         for theme in self._themes.by_name.values():
-            if theme.name not in self.available_themes:
+            if theme.name != self.theme:  # that one is here; Textual has others of these names
                 self.register_theme(theme)
         for problem in (*clashes(self.actions, self.program.settings.keys), *self._themes.problems):
             self._warn(problem)

@@ -32,7 +32,7 @@ from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local.devices import usable_cores
 from tests.bench.synthetic import model_file
 from tests.fakes.commands import environment
-from tests.fakes.engines import answer, engine, prefilling, questions, request
+from tests.fakes.engines import LIKELIEST, answer, engine, prefilling, questions, request
 
 N_CTX = 8192
 PROMPT = "word " * 340  # about 1,000 tokens of the synthetic vocabulary
@@ -155,7 +155,7 @@ def asked(model: Path, tokens: int, home: Path) -> dict[str, float]:
 async def resumed(model: Path, folder: Path) -> tuple[float, float, float, int, int]:
     """Return seconds of cold prefill and of a resumed first token, the second turn's fresh tokens, and the sizes."""
     long = [*questions(LONG)]
-    limit = Sampling(temperature=0.0, max_tokens=8)
+    limit = replace(LIKELIEST, max_tokens=8)
     async with engine(model, folder, n_ctx=N_CTX, threads=usable_cores()) as made:
         await made.load()
         cold = await answer(made, long, limit, cache_key="bench")

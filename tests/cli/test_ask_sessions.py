@@ -55,6 +55,24 @@ def test_a_model_named_from_one_folder_is_found_from_another(
     asked("-c", "and on")
 
 
+def test_a_file_is_a_model_like_others_and_no_export_has_its_folder(tiny: Path, tmp_path: Path) -> None:
+    file = tmp_path / "private folder/qwen-tiny-f32.gguf"
+    file.parent.mkdir()
+    file.hardlink_to(tiny)
+    answer = asked("-m", file, "Hello")
+    assert answer["model"] == str(file)  # scripts resume with it
+    (row,) = json.loads(qwenchat("models", "list", "--json").stdout)
+    assert (row["model"], row["name"], row["quantisation"], row["from"]) == (str(file), "Test", "f32", "file")
+    for form in ("md", "json"):
+        done = qwenchat("sessions", "export", str(answer["session"]), "-f", form)
+        assert done.returncode == 0 and "private folder" not in done.stdout and "Test · f32" in done.stdout
+    shown = qwenchat("sessions", "show", str(answer["session"])).stdout
+    assert "Test · f32:" in shown and "private folder" not in shown
+    assert asked("-m", "Test · f32", "--no-save", "Hello")["text"]
+    refused = qwenchat("ask", "-m", file, "--ctx", "100000", "Hello")
+    assert refused.returncode == 5 and refused.stderr.startswith("error: Test · f32 has a context window")
+
+
 def test_deleting_forever_deletes_the_saved_kv(tiny: Path, home: Path) -> None:
     first = asked("-m", tiny, "word " * 300)
     assert list(home.rglob("*.kv"))

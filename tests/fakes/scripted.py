@@ -76,7 +76,8 @@ class ScriptedEngine:
 
     async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
         return ModelInfo(
-            name="scripted",
+            reference="scripted",
+            name="Scripted",
             file=self.file,
             n_ctx=self.n_ctx,
             defaults=qwen2_defaults(24, 896),

@@ -46,7 +46,7 @@ async def planned(
 ) -> ContextPlan:
     """Return the plan for a system prompt and messages of `counts` tokens."""
     engine = CountingEngine(counts[0], n_ctx)
-    info = ModelInfo(name="m", file="f", n_ctx=n_ctx, defaults=UNSET, load_s=0.0)
+    info = ModelInfo(reference="m", name="m", file="f", n_ctx=n_ctx, defaults=UNSET, load_s=0.0)
     branch = said(counts[1:], roles or ("qa" * len(counts))[: len(counts) - 1])
     return await plan_context(engine, info, branch, system="", max_tokens=reserve, mode=mode, counts=MessageCounts())
 

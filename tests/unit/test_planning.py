@@ -42,7 +42,7 @@ def planned(
         sampling=Sampling(top_k=7),
         catalogue=catalogue.load(),
     )
-    return planner.plan(header, identity="x", name="7b", options=options or LoadOptions())
+    return planner.plan(header, identity="x", reference="7b", name="7b", options=options or LoadOptions())
 
 
 def test_much_memory_takes_the_native_window_in_f16(header: ModelHeader) -> None:

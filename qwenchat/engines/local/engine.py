@@ -61,12 +61,15 @@ at the first matrix product. AMX is tried once for each loaded model; where it c
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedModel:
     """A decision how to load a model, made once the accelerators are known."""
 
     plan: LoadPlan
+    reference: str
+    """The model reference."""
     name: str
+    """The model's name for users."""
     defaults: Sampling
     warnings: tuple[str, ...] = ()
 
@@ -241,6 +244,7 @@ class LocalEngine:
             return await self._load(progress, extra_buffers=False)
         prompt_format = await prompt_format_for(ready)
         info = ModelInfo(
+            reference=planned.reference,
             name=planned.name,
             file=plan.identity,
             n_ctx=ready.n_ctx,
@@ -300,6 +304,7 @@ async def _load_into(
                 raise load_error(
                     reply,
                     name=planned.name,
+                    reference=planned.reference,
                     n_ctx=planned.plan.n_ctx,
                     log=worker.last_lines(),
                     recoveries=recoveries,

@@ -37,7 +37,7 @@ def with_less(n_ctx: int, gpu_layers: int = 0) -> tuple[Recovery, ...]:
 
 
 def load_error(
-    reply: RequestFailed, *, name: str, n_ctx: int, log: Sequence[str], recoveries: tuple[Recovery, ...]
+    reply: RequestFailed, *, name: str, reference: str, n_ctx: int, log: Sequence[str], recoveries: tuple[Recovery, ...]
 ) -> CannotLoad:
     """Return the error for a failed load. llama.cpp gives its reason only in the log."""
     marks = ("error loading model", "failed to load", "error")
@@ -57,7 +57,7 @@ def load_error(
         )
     return CannotLoad(
         _("llama.cpp can't load {name}: {reason}.").format(name=name, reason=reason),
-        _("The file may be damaged: `qwenchat models verify {name}` checks it.").format(name=shlex.quote(name)),
+        _("The file may be damaged: `qwenchat models verify {name}` checks it.").format(name=shlex.quote(reference)),
         recoveries=recoveries,
     )
 

@@ -41,7 +41,7 @@ class LoadPlan(Struct, frozen=True, kw_only=True):
     """The type of keys and values: `f16` or `q8_0`."""
     mmap: bool = True
     yarn_factor: float = 1.0
-    """The factor by which YaRN extends the native context; 1: not at all."""
+    """The factor by which YaRN extends the native context; 1: not at all, whatever the file says; 0: as it says."""
     native_ctx: int = 32768
     loras: tuple[Lora, ...] = ()
     extra_buffers: bool = True
@@ -114,6 +114,8 @@ class RestoreKV(Struct, frozen=True, tag=True):
 
     id: int
     path: bytes
+    exact_tokens: int
+    """How many of its tokens were decoded in exact steps, as KVTokens said when it was saved."""
 
 
 class TimeRun(Struct, frozen=True, tag=True):
@@ -206,6 +208,8 @@ class KVTokens(Struct, frozen=True, tag=True):
 
     id: int
     tokens: int
+    exact_tokens: int = 0
+    """When saved: how many of them, from the beginning, were decoded in exact steps."""
 
 
 class RunTimed(Struct, frozen=True, tag=True):

@@ -49,7 +49,7 @@ class GenerationJob:
             return
         sampler = Sampler(self._model, self._sampling)
         try:
-            cached = self._model.reuse(self._prompt)
+            cached = self._model.reuse(self._prompt, exact=self._sampling.is_repeatable)
             complete = self._prefill(cached)
             prefill_s = time.perf_counter() - self._started
             reason, count = self._decode(sampler) if complete else (FinishReason.CANCELLED, 0)
@@ -80,7 +80,7 @@ class GenerationJob:
         """Decode the prompt after its first `cached` tokens; return whether all of it was decoded."""
         done = cached
         self._report(WorkerProgress(self._id, 0, len(self._prompt) - cached, 0.0))
-        for done in self._model.prefill(self._prompt, cached):
+        for done in self._model.prefill(self._prompt, cached, exact=self._sampling.is_repeatable):
             seconds = time.perf_counter() - self._started
             self._report(WorkerProgress(self._id, done - cached, len(self._prompt) - cached, seconds))
         return done == len(self._prompt)

@@ -154,9 +154,11 @@ class Worker:
                 prompt = self._prompt(request.parts)
                 GenerationJob(self._ready(), request, prompt, self._replies.put).run()
             elif isinstance(request, SaveKV):
-                self._replies.put(KVTokens(request.id, self._ready().save(request.path)))
+                model = self._ready()
+                self._replies.put(KVTokens(request.id, model.save(request.path), model.exact_tokens))
             elif isinstance(request, RestoreKV):
-                self._replies.put(KVTokens(request.id, self._ready().restore(request.path)))
+                tokens = self._ready().restore(request.path, request.exact_tokens)
+                self._replies.put(KVTokens(request.id, tokens))
             elif isinstance(request, TimeRun):
                 self._replies.put(time_run(self._ready(), request))
         except LoadFailed as error:
