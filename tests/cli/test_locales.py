@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from qwenchat.paths import expand_home, file_name
 from qwenchat.runtime.program import Program
 from tests.fakes.commands import environment, qwenchat
 
-ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+ASCII: dict[str, Any] = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 """A locale in which Python takes neither words nor file names for UTF-8."""
 TITLE = "你好 ☕ мир"
 
@@ -54,7 +55,7 @@ def test_a_name_that_the_locale_can_not_write_is_written_in_utf8(monkeypatch: py
 
 
 def test_output_is_in_the_encoding_that_is_asked_for(session: str) -> None:
-    gbk = {"PYTHONIOENCODING": "gbk"}
+    gbk: dict[str, Any] = {"PYTHONIOENCODING": "gbk"}
     listed = output("sessions", "list", **gbk).decode("gbk")
     assert TITLE.replace("☕", "?") in listed
     text = output("sessions", "list", "--json", **gbk)
@@ -72,7 +73,7 @@ def test_output_is_in_the_encoding_that_is_asked_for(session: str) -> None:
     ],
 )
 def test_a_variable_with_a_wrong_value_is_named(variable: str, value: str) -> None:
-    more = {"HF_ENDPOINT": "http://127.0.0.1:1", variable: value}
+    more: dict[str, Any] = {"HF_ENDPOINT": "http://127.0.0.1:1", variable: value}
     done = qwenchat("models", "pull", "0.5b:q4_k_m", **more)
     assert done.returncode == 2
     assert variable in done.stderr and "secret" not in done.stderr
