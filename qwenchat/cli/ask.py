@@ -33,7 +33,7 @@ from qwenchat.cli import completion
 from qwenchat.cli.ask_output import JsonReport, TextReport, TurnReport
 from qwenchat.cli.output import Output
 from qwenchat.engines.local.protocol import MAX_THREADS, Lora
-from qwenchat.errors import ExitCode, FileError, NotFound, WrongUse
+from qwenchat.errors import ExitCode, FileError, NotFound, PromptTooLong, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.reference import GuideReference
 from qwenchat.runtime.load_planner import LoadOptions
@@ -230,6 +230,9 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
                         program.machine.note_speed(event.answer)
         for warning in turn.model.warnings if turn.model else ():
             output.say(warning)
+    except PromptTooLong:
+        _restore(store, earlier, session)
+        raise
     finally:
         await engine.close()
     return ExitCode.INTERRUPTED if reason is FinishReason.CANCELLED else ExitCode.DONE
@@ -257,6 +260,15 @@ def _session(
     session = Session(id=UUIDv7()(), created=now, updated=now, model=model, system=encodable(system))
     store.create(session)
     return store, session
+
+
+def _restore(store: SessionStore, earlier: Session | None, session: Session) -> None:
+    """Leave no trace of a question that was refused: neither a new session nor another model or system prompt."""
+    if isinstance(store, Store):
+        if earlier:
+            store.label(earlier.id, model=earlier.model, system=earlier.system)
+        else:
+            store.trash.delete_forever(session.id)
 
 
 def _earlier(store: Store, options: dict[str, Any]) -> Session:

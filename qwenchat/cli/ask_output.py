@@ -69,6 +69,7 @@ class JsonReport:
     def __init__(self, output: Output, model: Callable[[], ModelInfo | None], *, streams: bool) -> None:
         """`model` returns the model that answers, once it is loaded."""
         self._output, self._model, self._streams = output, model, streams
+        self._trimmed: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> "JsonReport":
         return self
@@ -79,9 +80,11 @@ class JsonReport:
         return None
 
     def show(self, event: TurnEvent) -> None:
+        if isinstance(event, Trimmed):
+            self._trimmed = {"trimmed": asdict(event)}
         if isinstance(event, TurnEnded):
             if event.answer.finish_reason or event.answer.text:  # a dead engine gives no reason, but maybe some text
-                done = answer_object(event.answer, self._model())
+                done = {**answer_object(event.answer, self._model()), **self._trimmed}
                 self._output.json({"event": "done", **done} if self._streams else done)
         elif self._streams and (line := _event_object(event)):
             self._output.json(line)
@@ -115,8 +118,7 @@ def _event_object(event: TurnEvent) -> dict[str, Any] | None:
         case Prefilling():
             return {"event": "prefill", **asdict(event)}
         case Trimmed():
-            numbers = {"messages": event.messages, "tokens": event.tokens, "first_kept": event.first_seen}
-            return {"event": "left_out", **numbers}
+            return {"event": "trimmed", **asdict(event)}
         case PartGrew(fragment=Text() | Reasoning() as fragment) if fragment.text:
             return {"event": "delta" if isinstance(fragment, Text) else "reasoning", "text": fragment.text}
     return None

@@ -14,6 +14,8 @@ from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import qwen2_defaults
 from qwenchat.errors import EngineDied, Recovery, RecoveryKind
 
+DEFAULT_SYSTEM = "You are a helpful assistant."
+"""What its chat template would write where no system prompt is given."""
 START_AGAIN = (Recovery(RecoveryKind.START_AGAIN),)
 ALL_OF_LOCAL = Capabilities(
     continue_answer=True,
@@ -86,7 +88,8 @@ class ScriptedEngine:
         )
 
     async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
-        return TokenCounts(values=tuple(len(turn.text) + 4 for turn in turns))
+        default = 0 if turns and turns[0].role == "system" else len(DEFAULT_SYSTEM) + 4
+        return TokenCounts(values=tuple(len(turn.text) + 4 for turn in turns), around=default)
 
     def generate(self, request: Request) -> SimpleGeneration:
         text = self.answers[len(self.requests) % len(self.answers)]
@@ -96,7 +99,7 @@ class ScriptedEngine:
 
     async def events(self, request: Request, text: str, cancelled: asyncio.Event) -> AsyncGenerator[EngineEvent, None]:
         """Recite `text` until `cancelled` is set."""
-        prompt = sum((await self.count(request.turns)).values)
+        prompt = (await self.count(request.turns)).total
         yield Prefilling(prompt, prompt, 1000.0, 0.0)
         reason, recited = FinishReason.STOP, 0
         limit = request.sampling.max_tokens

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwenchat.chat.prompt import Plain, PromptPart, Special, Tokens, Turn, chatml
+from qwenchat.chat.prompt import Plain, PromptPart, Special, Tokens, Turn
+from qwenchat.engines.local.prompt_format import ChatMLFormat
 from qwenchat.engines.local.protocol import LoadPlan
 from qwenchat.engines.worker.c_api import Abort, LoadFailed, bindings, devices
 from qwenchat.engines.worker.llama import LlamaModel, common_prefix
@@ -43,7 +44,9 @@ def test_chatml_from_parts_equals_the_template(model: LlamaModel) -> None:
     turns = [*(Turn(role, text) for role, text in said.items()), Turn("user", "?")]
     messages = [{"role": turn.role, "content": turn.text} for turn in turns]
     text = jinja2.Template(ggufs.CHATML).render(messages=messages, add_generation_prompt=True)
-    assert tokens_of(model, chatml(turns)) == model.vocabulary.tokenise(text, special=True).tolist()
+    assert (
+        tokens_of(model, ChatMLFormat().chatml(turns).parts) == model.vocabulary.tokenise(text, special=True).tolist()
+    )
 
 
 @settings(max_examples=60, deadline=None)

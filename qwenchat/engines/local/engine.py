@@ -29,7 +29,7 @@ from qwenchat.engines.local.failures import (
 )
 from qwenchat.engines.local.kv_slot import KVSlot
 from qwenchat.engines.local.process import WorkerProcess
-from qwenchat.engines.local.prompt_format import PlainFormat, PromptFormat, prompt_format_for
+from qwenchat.engines.local.prompt_format import PlainFormat, PromptFormat, estimate, prompt_format_for
 from qwenchat.engines.local.protocol import (
     Count,
     Counted,
@@ -51,7 +51,7 @@ from qwenchat.engines.local.protocol import (
     WorkerProgress,
 )
 from qwenchat.engines.local.saved_kv import SavedKV
-from qwenchat.errors import EngineDied, Recovery
+from qwenchat.errors import CannotLoad, EngineDied, Recovery
 
 _AMX = "AMX_INT8 = 1"
 """In llama.cpp's list of features if it was compiled for AMX and the processor has it.
@@ -184,12 +184,23 @@ class LocalEngine:
 
     async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
         loaded = await self._ready()
-        each, exact = await loaded.format_for(mode).each(turns)
-        number = loaded.worker.number()
-        reply = await loaded.worker.ask_once(Count(number, [_wire(parts) for parts in each]))
-        if isinstance(reply, Counted):
-            return TokenCounts(values=tuple(reply.counts), exact=exact)
-        raise request_error(reply, loaded.worker.recoveries)
+        prompt_format = loaded.format_for(mode)
+        exact = True
+        try:
+            rendered = await prompt_format.prompt(turns, continuing=mode is Mode.CONTINUE)
+        except CannotLoad:
+            if prompt_format.additive:
+                raise
+            rendered, exact = estimate(turns), False
+        reply = await loaded.worker.ask_once(Count(loaded.worker.number(), _wire(rendered.parts)))
+        if not isinstance(reply, Counted):
+            raise request_error(reply, loaded.worker.recoveries)
+        values = [0] * len(turns)
+        for owner, count in zip(rendered.turns, reply.counts, strict=True):
+            if owner is not None:
+                values[owner] += count
+        around = reply.total - sum(values)
+        return TokenCounts(values=tuple(values), around=around, exact=exact, additive=prompt_format.additive)
 
     def generate(self, request: Request) -> LocalGeneration:
         generation = LocalGeneration(partial(self._serve, request))
@@ -274,7 +285,7 @@ class LocalEngine:
             number = worker.number()
             generation.started(worker, number)
             await loaded.slot.switch_to(request.cache_key)
-            job = Generate(number, _wire(prompt), request.sampling)
+            job = Generate(number, _wire(prompt.parts), request.sampling)
             async with contextlib.aclosing(worker.ask(job)) as replies:
                 async for reply in replies:
                     if isinstance(reply, Done):

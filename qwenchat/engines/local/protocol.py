@@ -88,10 +88,10 @@ class Load(Struct, frozen=True, tag=True):
 
 
 class Count(Struct, frozen=True, tag=True):
-    """Count the tokens of each list of parts; answered by Counted."""
+    """Count the tokens of a prompt, as `Generate` would make it; answered by Counted."""
 
     id: int
-    prompts: list[list[WirePart]]
+    parts: list[WirePart]
 
 
 class Generate(Struct, frozen=True, tag=True):
@@ -178,10 +178,11 @@ class Ready(Struct, frozen=True, tag=True):
 
 
 class Counted(Struct, frozen=True, tag=True):
-    """Tokens of each prompt."""
+    """Tokens of each part, and of the whole prompt, to which the vocabulary may add a token at the beginning."""
 
     id: int
     counts: list[int]
+    total: int
 
 
 class Piece(Struct, frozen=True, tag=True, omit_defaults=True):

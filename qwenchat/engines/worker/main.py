@@ -207,13 +207,13 @@ class Worker:
         while True:
             request = self._to_count.get()
             try:
-                tokens = {part: self._tokenise(part) for parts in request.prompts for part in parts}
+                tokens = {part: self._tokenise(part) for part in request.parts}
+                self._tokens = tokens
+                total = len(self._prompt(request.parts))
             except (DecodeFailed, LoadFailed) as error:
                 self._replies.put(RequestFailed(request.id, "decode", str(error)))
                 continue
-            self._tokens = tokens
-            counts = [sum(len(tokens[part]) for part in parts) for parts in request.prompts]
-            self._replies.put(Counted(request.id, counts))
+            self._replies.put(Counted(request.id, [len(tokens[part]) for part in request.parts], total))
 
     def _tokenise(self, part: WirePart) -> "array[int]":
         """Return a part's tokens, those of the last `Count` if it contained the part."""
