@@ -144,6 +144,10 @@ class Engine(Protocol):
         """
         ...
 
+    async def check(self, sampling: Sampling) -> None:
+        """Raise WrongUse where answers can't be made to follow the schema of `sampling`. Nothing is loaded for it."""
+        ...
+
     def generate(self, request: Request) -> Generation:
         """Begin to generate; the model is loaded where it is not."""
         ...
