@@ -79,7 +79,7 @@ def export(
     form = exporters.named(name)
     output = Output.standard()
     job = export_destination.Export(store, sessions, form, all_branches, program.model_name)
-    written = export_destination.write(job, None if target == "-" else target, output.piece, force)
+    written = export_destination.write(job, None if target == "-" else target, output.document, force)
     if written.files or target not in (None, "-"):
         count = ngettext(
             "{count} session written to {place}.", "{count} sessions written to {place}.", written.sessions
