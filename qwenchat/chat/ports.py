@@ -87,6 +87,8 @@ class ModelInfo:
     """Identity of the file, stored with each answer."""
     n_ctx: int
     """Tokens that prompt and answer may take together."""
+    yarn_factor: float = 1.0
+    """The factor by which YaRN stretches that window; 1 for not at all, 0 for the scaling that the model's file has."""
     defaults: Sampling
     load_s: float
     warnings: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from qwenchat.chat.events import TurnEnded
 from qwenchat.chat.ids import UUIDv7, unix_ms
 from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.message import Attachment, FinishReason
-from qwenchat.chat.ports import Mode, SessionStore
+from qwenchat.chat.ports import Mode, ModelInfo, SessionStore
 from qwenchat.chat.sampling import PARAMETERS, Sampling
 from qwenchat.chat.session import Session
 from qwenchat.chat.turn import RunningTurn, Turns
@@ -176,10 +176,12 @@ def _adapter(words: str) -> Lora:
     return Lora(os.fsencode(path), factor)
 
 
-def report_for(output: Output, style: str | None, *, verbose: bool) -> TurnReport:
+def report_for(
+    output: Output, style: str | None, model: Callable[[], ModelInfo | None], *, verbose: bool
+) -> TurnReport:
     """Return the report that the options and the terminal ask for."""
     if style in ("json", "jsonl"):
-        return JsonReport(output, streams=style == "jsonl")
+        return JsonReport(output, model, streams=style == "jsonl")
     if style is None and output.on_terminal:
         from qwenchat.cli.ask_markdown import MarkdownReport  # noqa: PLC0415 - rich is for terminals only
 
@@ -200,10 +202,10 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
     engine = program.engine(model or str(GuideReference()), load_options)
     await engine.check(question.sampling)
     store, session = _session(program, options, earlier, model)
-    report = report_for(output, options["style"], verbose=options["verbose"])
     mode = Mode.COMPLETE if options["complete"] else Mode.ANSWER
     turns = Turns(store=store, engine=engine, new_id=UUIDv7(), clock=unix_ms, mode=mode)
     turn = turns.ask(session.id, question.text, question.attachments, question.sampling)
+    report = report_for(output, options["style"], lambda: turn.model, verbose=options["verbose"])
     reason = None
     try:
         with _interruptible(turn), report:

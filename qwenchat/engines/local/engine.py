@@ -267,6 +267,7 @@ class LocalEngine:
             name=planned.name,
             file=plan.identity,
             n_ctx=ready.n_ctx,
+            yarn_factor=plan.yarn_factor,
             defaults=planned.defaults,
             load_s=ready.load_s,
             warnings=planned.warnings,
