@@ -70,10 +70,22 @@ def bundled_themes() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[1] / "themes"
 
 
+def file_name(name: str) -> str:
+    """Return a name with which a file can be created in any locale.
+
+    Characters that the locale's encoding lacks would be refused; such a name is written in UTF-8 instead.
+    """
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return os.fsdecode(name.encode("utf-8", "replace"))
+    return name
+
+
 def expand_home(path: str | Path) -> Path:
     """Return a path that the user typed with `~` expanded. Raises FileError if that home folder is unknown."""
     try:
-        return Path(path).expanduser()
+        return Path(file_name(str(path))).expanduser()
     except RuntimeError as error:
         raise FileError(
             _("The home folder in {path} can't be found.").format(path=clean_line(str(path))),

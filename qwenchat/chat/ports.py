@@ -87,6 +87,8 @@ class ModelInfo:
     """Identity of the file, stored with each answer."""
     n_ctx: int
     """Tokens that prompt and answer may take together."""
+    yarn_factor: float = 1.0
+    """The factor by which YaRN stretches that window; 1 for not at all, 0 for the scaling that the model's file has."""
     defaults: Sampling
     load_s: float
     warnings: tuple[str, ...] = ()
@@ -140,6 +142,10 @@ class Engine(Protocol):
 
         Raises as `load` does.
         """
+        ...
+
+    async def check(self, sampling: Sampling) -> None:
+        """Raise WrongUse where answers can't be made to follow the schema of `sampling`. Nothing is loaded for it."""
         ...
 
     def generate(self, request: Request) -> Generation:

@@ -109,12 +109,14 @@ class Turns:
         return RunningTurn(self.store, answer.session, begin)
 
     async def _ask(self, session: Session, question: Message, sampling: Sampling) -> "_Answering":
+        await self.engine.check(sampling.over(session.sampling))
         await asyncio.to_thread(self.store.add, question)
         return await self._answer(session, question, sampling, added=(question,))
 
     async def _answer(
         self, session: Session, question: Message, sampling: Sampling, *, added: tuple[Message, ...]
     ) -> "_Answering":
+        await self.engine.check(sampling.over(session.sampling))
         answer = Message(
             id=self.new_id(),
             session=session.id,

@@ -17,6 +17,7 @@ from qwenchat.i18n import _
 from qwenchat.models.file_names import split_paths
 from qwenchat.models.folders import ModelFolders
 from qwenchat.models.library import LocalModel
+from qwenchat.models.sources.registry import prepare_huggingface_hub
 from qwenchat.models.verify import unreadable
 from qwenchat.text.safe import clean_line
 
@@ -108,6 +109,7 @@ def _from_folders(parts: tuple[Path, ...], folders: ModelFolders) -> Removal:
 
 
 def _from_hf_cache(parts: tuple[Path, ...], cache: Path) -> Removal:
+    prepare_huggingface_hub()
     from huggingface_hub import scan_cache_dir  # noqa: PLC0415 - slow to import, and needed only here
 
     blobs = {part.resolve() for part in parts}

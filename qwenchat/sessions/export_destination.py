@@ -18,6 +18,7 @@ from qwenchat.chat.session import Session
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.files import replacing
 from qwenchat.i18n import _
+from qwenchat.paths import file_name
 from qwenchat.sessions.archive import ArchiveStore, normal, with_model_names
 from qwenchat.sessions.exporters import ExportFormat
 from qwenchat.sessions.reading_order import moment
@@ -117,7 +118,7 @@ def _file(export: Export, path: Path, force: bool) -> Path:
 
 def _folder(export: Export, folder: Path, force: bool) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
-    files = [(folder / name, session) for name, session in export.files()]
+    files = [(folder / file_name(name), session) for name, session in export.files()]
     _refuse_existing([path for path, _session in files], force)
     for path, session in files:
         with _new_file(path) as file:

@@ -1,7 +1,8 @@
 """The trash: deletes sessions and messages, restores them, and deletes them forever.
 
-Deleting forever also deletes attached files that nothing else uses. Before many sessions are deleted at once, the
-database is copied; `migrate.safety_copies` lists the copies.
+Deleting forever also deletes attached files that nothing else uses, and leaves no word of what was deleted in the
+files of the database. Before many sessions are deleted at once, the database is copied; `migrate.safety_copies` lists
+the copies.
 """
 
 import sqlite3
@@ -58,8 +59,10 @@ class Trash:
                 if not gone.rowcount:
                     raise no_such_session(session_id)
             drop_blobs(connection)
+            _drop_words(connection)
         for session_id in session_ids:
             self._deleted(session_id)
+        self._database.empty_log()
 
     def empty(self, before: int) -> list[str]:
         """Delete forever the sessions and messages that were deleted before a time; return the sessions' ids.
@@ -87,8 +90,10 @@ class Trash:
             )
             connection.execute(f"DELETE FROM messages WHERE n IN ({_OLD_MESSAGES})", (before,))
             drop_blobs(connection)
+            _drop_words(connection)
         for session_id in gone:
             self._deleted(session_id)
+        self._database.empty_log()
         return gone
 
     def empty_after(self, days: int) -> None:
@@ -160,6 +165,12 @@ def _older_than(connection: sqlite3.Connection, before: int) -> list[str]:
     """Return the ids of sessions that were moved to the trash before a time (Unix milliseconds)."""
     found = connection.execute("SELECT id FROM sessions WHERE trashed < ? ORDER BY trashed", (before,))
     return [session_id for (session_id,) in found]
+
+
+def _drop_words(connection: sqlite3.Connection) -> None:
+    """Remove the words of deleted rows from the index, where FTS5 holds them until it merges its segments."""
+    for index in ("words", "titles", "reasoning"):
+        connection.execute(f"INSERT INTO {index} ({index}) VALUES ('optimize')")
 
 
 def _leaf_beside(tree: Tree, message_id: str) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from qwenchat.cli.main import main
-from tests.fakes.ggufs import write_model
+from tests.fakes.ggufs import Shape, write_model
 from tests.fakes.layouts import COMMIT, hf_model, model_bytes, ollama_model
 
 
@@ -140,6 +140,17 @@ def test_fit_of_a_model_that_is_not_of_the_catalogue(ours: Path) -> None:
     path = write_model(ours / "m.gguf")
     (row,) = run("fit", path)["models"]
     assert (row["context"], row["verdict"], row["here"]) == (4096, "comfortable", str(path))
+
+
+def test_list_info_and_fit_agree_on_the_context_windows(ours: Path) -> None:
+    write_model(ours / "stretched.gguf", shape=Shape(context=2048, yarn_factor=4.0))
+    for row in (run("list")[0], facts := run("info", "stretched")):
+        assert (row["context"], row["context_max"]) == (2048, 8192)
+    assert (facts["rope_scaling"], facts["rope_scaling_factor"], facts["rope_original_context"]) == ("yarn", 4.0, 2048)
+    assert "2,048 (8,192 YaRN)" in qwenchat("models", "list").stdout
+    assert "above 2,048 tokens, up to 8,192, use YaRN" in qwenchat("models", "info", "stretched").stderr
+    for words, window in (((), 2048), (("--ctx", 4096), 4096), (("--ctx", 100_000), 8192)):
+        assert run("fit", "stretched", *map(str, words))["models"][0]["context"] == window
 
 
 def test_info(ours: Path) -> None:

@@ -11,8 +11,8 @@ from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, Prefilli
 from qwenchat.chat.message import FinishReason, Timings, Usage
 from qwenchat.chat.ports import Capabilities, Mode, ModelInfo, Request, TokenCounts
 from qwenchat.chat.prompt import Turn
-from qwenchat.chat.sampling import qwen2_defaults
-from qwenchat.errors import EngineDied, Recovery, RecoveryKind
+from qwenchat.chat.sampling import Sampling, qwen2_defaults
+from qwenchat.errors import EngineDied, Recovery, RecoveryKind, WrongUse
 
 DEFAULT_SYSTEM = "You are a helpful assistant."
 """What its chat template would write where no system prompt is given."""
@@ -63,6 +63,7 @@ class ScriptedEngine:
     n_ctx: int = 4096
     file: str = "0" * 32
     opens_reasoning: bool = False
+    refused_schema: str = '{"not": {}}'
     capabilities: Capabilities = field(default_factory=lambda: ALL_OF_LOCAL)
     requests: list[Request] = field(default_factory=list)
     """What was asked, for a test to look at."""
@@ -90,6 +91,10 @@ class ScriptedEngine:
     async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
         default = 0 if turns and turns[0].role == "system" else len(DEFAULT_SYSTEM) + 4
         return TokenCounts(values=tuple(len(turn.text) + 4 for turn in turns), around=default)
+
+    async def check(self, sampling: Sampling) -> None:
+        if sampling.schema == self.refused_schema:
+            raise WrongUse("The JSON Schema can't be used.", "Change it.")
 
     def generate(self, request: Request) -> SimpleGeneration:
         text = self.answers[len(self.requests) % len(self.answers)]

@@ -51,6 +51,7 @@ from qwenchat.engines.local.protocol import (
     WorkerProgress,
 )
 from qwenchat.engines.local.saved_kv import SavedKV
+from qwenchat.engines.schema.check import check_schema
 from qwenchat.errors import CannotLoad, EngineDied, Recovery
 
 _AMX = "AMX_INT8 = 1"
@@ -173,6 +174,8 @@ class LocalEngine:
         """Held by the request that the worker serves; waiting requests get it in order."""
         self._generations: list[LocalGeneration] = []
         self._closed = False
+        self._checked_schema = ""
+        """The last schema that was found to be good; the worker gets no other one."""
 
     @property
     def worker_pid(self) -> int | None:
@@ -201,6 +204,11 @@ class LocalEngine:
                 values[owner] += count
         around = reply.total - sum(values)
         return TokenCounts(values=tuple(values), around=around, exact=exact, additive=prompt_format.additive)
+
+    async def check(self, sampling: Sampling) -> None:
+        if sampling.schema is not None and sampling.schema != self._checked_schema:
+            await check_schema(sampling.schema)
+            self._checked_schema = sampling.schema
 
     def generate(self, request: Request) -> LocalGeneration:
         generation = LocalGeneration(partial(self._serve, request))
@@ -259,6 +267,7 @@ class LocalEngine:
             name=planned.name,
             file=plan.identity,
             n_ctx=ready.n_ctx,
+            yarn_factor=plan.yarn_factor,
             defaults=planned.defaults,
             load_s=ready.load_s,
             warnings=planned.warnings,
@@ -277,6 +286,7 @@ class LocalEngine:
     async def _serve(self, request: Request, generation: LocalGeneration) -> None:
         """Serve a request after all earlier ones, and report its events."""
         async with self._turn:
+            await self.check(request.sampling)
             loaded = await self._ready()
             worker = loaded.worker
             prompt_format = loaded.format_for(request.mode)
@@ -284,7 +294,8 @@ class LocalEngine:
             number = worker.number()
             generation.started(worker, number)
             await loaded.slot.switch_to(request.cache_key)
-            job = Generate(number, _wire(prompt.parts), request.sampling)
+            answered = _without_reasoning(request.turns[-1].text) if request.mode is Mode.CONTINUE else ""
+            job = Generate(number, _wire(prompt.parts), request.sampling, answered)
             async with contextlib.aclosing(worker.ask(job)) as replies:
                 async for reply in replies:
                     if isinstance(reply, Done):
@@ -332,6 +343,12 @@ async def _survives_prefill(worker: WorkerProcess) -> bool:
     except EngineDied:
         return False
     return True
+
+
+def _without_reasoning(answer: str) -> str:
+    """Return what an answer that is continued says after its reasoning."""
+    reasoning, _marker, text = answer.rpartition("</think>")
+    return text.lstrip() if reasoning else "" if answer.startswith("<think>") else answer
 
 
 def _wire(parts: Sequence[PromptPart]) -> list[WirePart]:

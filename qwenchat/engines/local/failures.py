@@ -8,6 +8,8 @@ import shlex
 from collections.abc import Sequence
 
 from qwenchat.engines.local.protocol import RequestFailed, RequestReply
+from qwenchat.engines.schema.document import SchemaRefused
+from qwenchat.engines.schema.refusal import refused
 from qwenchat.errors import (
     CannotLoad,
     EngineDied,
@@ -16,7 +18,6 @@ from qwenchat.errors import (
     QwenchatError,
     Recovery,
     RecoveryKind,
-    WrongUse,
 )
 from qwenchat.i18n import _
 
@@ -75,11 +76,8 @@ def request_error(reply: RequestReply, recoveries: tuple[Recovery, ...]) -> Qwen
             _("The prompt does not fit the context window: {detail} tokens.").format(detail=detail),
             _("Shorten it, or load the model with a larger context (--ctx)."),
         )
-    if kind == "schema":
-        return WrongUse(
-            _("The JSON schema can't be used: {detail}.").format(detail=detail),
-            _("Check that it is a JSON Schema and that it does not refer to other files."),
-        )
+    if isinstance(reply, RequestFailed) and kind == "schema":
+        return refused(SchemaRefused(reply.reason, reply.pointer, detail))
     return EngineDied(
         _("llama.cpp failed to compute: {detail}.").format(detail=detail),
         _("Ask again; if it happens again, use a smaller --ctx."),

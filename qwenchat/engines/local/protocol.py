@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from qwenchat.chat.message import FinishReason, Timings, Usage
 from qwenchat.chat.sampling import Sampling
+from qwenchat.engines.schema.document import Reason
 
 FRAME = struct.Struct("<I")
 CHUNK = 512
@@ -100,6 +101,8 @@ class Generate(Struct, frozen=True, tag=True):
     id: int
     parts: list[WirePart]
     sampling: Sampling
+    answered: str = ""
+    """The text of the answer that is continued, without its reasoning; a schema covers it too."""
 
 
 class SaveKV(Struct, frozen=True, tag=True):
@@ -229,6 +232,10 @@ class RequestFailed(Struct, frozen=True, tag=True):
     id: int
     kind: str
     detail: str = ""
+    reason: Reason = Reason.OTHER
+    """Of a schema that is refused."""
+    pointer: str = "#"
+    """Where in it."""
 
 
 RequestReply = WorkerProgress | Ready | Counted | Piece | Done | KVTokens | RunTimed | RequestFailed
