@@ -1,11 +1,14 @@
-"""Translation: every string that a user reads passes through `_` or `ngettext`.
+"""Translation: every string that a user reads passes through `_` or `ngettext`. Also the encoding of the locale.
 
 The catalogue in use is a context variable, so that tests, threads or screens can use different languages at the same
 time. English is the source language and needs no catalogue. Nothing here reads settings.
 """
 
+import codecs
 import gettext
+import locale
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
@@ -64,3 +67,14 @@ def use_language(wanted: str = "") -> str:
     wanted = wanted or language_of(os.environ)
     _catalogue.set(gettext.translation("qwenchat", CATALOGUES, [wanted], fallback=True))
     return wanted
+
+
+def locale_encoding() -> str:
+    """Return the encoding of the terminal and of pipes; UTF-8 also where the locale is ASCII, as terminals then are."""
+    if sys.platform == "win32":
+        return "utf-8"
+    try:
+        encoding = codecs.lookup(locale.getencoding()).name
+    except LookupError:
+        return "utf-8"
+    return "utf-8" if encoding == "ascii" else encoding

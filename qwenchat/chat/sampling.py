@@ -137,7 +137,7 @@ class Sampling:
     stop: tuple[str, ...] = ()
     """Strings that end the answer and are not part of it."""
     schema: str | None = None
-    """A JSON Schema, as JSON, that the answer follows."""
+    """A JSON Schema, as JSON, that the answer follows; stop strings are then not looked for."""
 
     @property
     def is_repeatable(self) -> bool:

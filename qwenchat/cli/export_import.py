@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,9 @@ from qwenchat.errors import ExitCode, FileError, WrongUse
 from qwenchat.i18n import _, enumerated, ngettext
 from qwenchat.sessions import export_destination, exporters, importers, records
 from qwenchat.sessions.archive import ArchiveStore
+
+_SHOWN_REASONS = 10
+"""Reasons why messages were left out that are printed for one file; `--json` has them all."""
 
 
 class TransferStore(ArchiveStore, Protocol):
@@ -37,6 +41,10 @@ class HasStore(Protocol):
     @property
     def store(self) -> TransferStore:
         """The session store."""
+        ...
+
+    def model_name(self, reference: str) -> str:
+        """Return the name for users of a model, given its reference."""
         ...
 
 
@@ -70,8 +78,8 @@ def export(
     sessions = store.sessions() if everything else _unique([store.find(prefix) for prefix in ids])
     form = exporters.named(name)
     output = Output.standard()
-    job = export_destination.Export(store, sessions, form, all_branches)
-    written = export_destination.write(job, None if target == "-" else target, output.piece, force)
+    job = export_destination.Export(store, sessions, form, all_branches, program.model_name)
+    written = export_destination.write(job, None if target == "-" else target, output.document, force)
     if written.files or target not in (None, "-"):
         count = ngettext(
             "{count} session written to {place}.", "{count} sessions written to {place}.", written.sessions
@@ -117,7 +125,7 @@ def _import_one(store: ArchiveStore, file: str, output: Output) -> dict[str, obj
     new = store.add_archives(reading.archives) if reading.archives else 0
     for problem in reading.problems:
         output.say(_("{file}, {place}: skipped: {reason}.").format(file=file, **asdict(problem)))
-    for reason, count in reading.left_out.items():
+    for reason, count in Counter(reading.left_out).most_common(_SHOWN_REASONS):
         lost = ngettext(
             "{file}: {count} message was left out: {reason}.",
             "{file}: {count} messages were left out: {reason}.",

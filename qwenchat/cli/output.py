@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from qwenchat.errors import FileError, QwenchatError
-from qwenchat.i18n import _
+from qwenchat.i18n import _, locale_encoding
 from qwenchat.text.safe import clean, clean_line
 
 
@@ -42,10 +42,14 @@ class Output:
 
     @classmethod
     def standard(cls) -> "Output":
-        """Return the output on the process's own streams; characters that they can't encode are replaced."""
+        """Return the output on the process's own streams, in the locale's encoding.
+
+        Characters that it lacks are replaced. PYTHONIOENCODING counts more than the locale.
+        """
+        encoding = None if os.environ.get("PYTHONIOENCODING") else locale_encoding()
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
-                stream.reconfigure(encoding="utf-8", errors="replace")
+                stream.reconfigure(encoding=encoding, errors="replace")
         out, err = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()  # None where the shell closed them
         return cls(out, err, err.isatty() and not os.environ.get("NO_COLOR"))
 
@@ -71,9 +75,16 @@ class Output:
                 _("Free some space, or redirect it elsewhere."),
             ) from error
 
+    def document(self, piece: str) -> None:
+        """Write a piece of a file, such as an export, which is UTF-8 in every locale. Raises what `piece` does."""
+        if isinstance(self.out, io.TextIOWrapper) and not self.on_terminal:
+            self.out.reconfigure(encoding="utf-8")
+        self.piece(piece)
+
     def json(self, value: object) -> None:
-        """Write one JSON document on one line; control characters are escaped."""
-        self.piece(json.dumps(value, ensure_ascii=False).translate(_ESCAPED) + "\n")
+        """Write one JSON document on one line; control characters, and characters the locale lacks, are escaped."""
+        text = json.dumps(value, ensure_ascii=(self.out.encoding or "utf-8").lower() != "utf-8")
+        self.piece(text.translate(_ESCAPED) + "\n")
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write a table: aligned and fitted on a terminal, tab-separated without headings in a pipe."""

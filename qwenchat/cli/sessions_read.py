@@ -34,9 +34,9 @@ def show(program: Program, session: str, as_json: bool) -> None:
     if as_json:
         output.json(_as_json(found, branch))
     elif output.on_terminal:
-        _draw(output, found, branch)
+        _draw(program, output, found, branch)
     else:
-        output.data(_plain(found, branch))
+        output.data(_plain(program, found, branch))
 
 
 @click.command()
@@ -78,19 +78,19 @@ def _typed(words: tuple[str, ...]) -> str:
     return " ".join(f'"{word}"' if " " in word and '"' not in word and ":" not in word else word for word in words)
 
 
-def _speaker(message: Message) -> str:
-    return _("You") if message.role is Role.USER else message.model or _("Assistant")
+def _speaker(program: Program, message: Message) -> str:
+    return _("You") if message.role is Role.USER else program.model_name(message.model) or _("Assistant")
 
 
-def _plain(session: Session, branch: list[Message]) -> str:
+def _plain(program: Program, session: Session, branch: list[Message]) -> str:
     parts = [session.title] if session.title else []
     for message in branch:
         files = [_("[file: {name}]").format(name=clean_line(file.name)) for file in message.attachments]
-        parts.append("\n".join([f"{_speaker(message)}:", *files, message.text.rstrip()]))
+        parts.append("\n".join([f"{_speaker(program, message)}:", *files, message.text.rstrip()]))
     return clean("\n\n".join(parts))
 
 
-def _draw(output: Output, session: Session, branch: list[Message]) -> None:
+def _draw(program: Program, output: Output, session: Session, branch: list[Message]) -> None:
     from rich.console import Console  # noqa: PLC0415 - for terminals only
 
     from qwenchat.cli.drawing import literal, markdown, words  # noqa: PLC0415
@@ -101,7 +101,7 @@ def _draw(output: Output, session: Session, branch: list[Message]) -> None:
     console.print()
     for message in branch:
         is_question = message.role is Role.USER
-        head = [(clean_line(_speaker(message)), palette.you if is_question else palette.model)]
+        head = [(clean_line(_speaker(program, message)), palette.you if is_question else palette.model)]
         head.append((f"  {local_time(message.created)}", palette.muted))
         if message.status != "complete":
             head.append((f"  {message.status}", palette.warning))

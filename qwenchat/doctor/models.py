@@ -10,7 +10,6 @@ from qwenchat.doctor.finding import Finding, failed, ok, warning
 from qwenchat.errors import ExitCode, NotFound, WrongUse
 from qwenchat.i18n import _, clauses, enumerated, labelled, ngettext
 from qwenchat.models.download.retry import SourceError, SourceFault, explain
-from qwenchat.models.reference import parse
 from qwenchat.models.sources.registry import find_source, is_offline
 from qwenchat.runtime.program import Program
 
@@ -20,7 +19,10 @@ _PUBLIC = ("", "hf", "hf-mirror", "modelscope")
 
 def installed(program: Program) -> Iterator[Finding]:
     """Check which models are on this machine. Only published models are named."""
-    title, entries = _("models"), program.library.models()
+    title, (entries, unread) = _("models"), program.library.survey()
+    if unread:
+        words = " ".join(folder.message for folder in unread)
+        yield warning("model-folders", _("model folders"), words, unread[0].hint)
     usable = [entry for entry in entries if not entry.problem]
     known = sorted({entry.reference for entry in usable if entry.published})
     words = ngettext("{count} installed", "{count} installed", len(usable)).format(count=len(usable))
@@ -43,7 +45,7 @@ def _default_missing(program: Program) -> str:
     if not program.settings.model.default:
         return ""
     try:
-        program.library.locate(parse(program.settings.model.default, program.catalogue))
+        program.library.locate(program.library.parse(program.settings.model.default))
     except (NotFound, WrongUse):
         return _("the default model (model.default) is not installed")
     return ""

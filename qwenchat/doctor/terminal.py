@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from qwenchat.doctor.finding import Finding, ok, warning
-from qwenchat.i18n import _, clauses, enumerated
+from qwenchat.i18n import _, clauses, enumerated, locale_encoding
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line
 
@@ -140,7 +140,9 @@ def _encoding() -> Finding:
     encoding = locale.getencoding()
     if encoding.lower().replace("-", "") == "utf8":
         return ok("encoding", _("encoding"), encoding)
-    words = _("{encoding}: Chinese and emoji need UTF-8").format(encoding=encoding)
+    words = _("{encoding}: characters that it lacks, such as emoji, are shown as ?").format(encoding=encoding)
+    if locale_encoding() == "utf-8":
+        words = _("{encoding}, which has no Chinese; UTF-8 is used").format(encoding=encoding)
     return warning("encoding", _("encoding"), words, "export LANG=C.UTF-8")
 
 

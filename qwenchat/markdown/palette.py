@@ -30,6 +30,8 @@ class Palette:
     question: Style = field(default_factory=Style)
     """Behind a question."""
     selected: Style = field(default_factory=lambda: Style(bold=True))
+    selection: Style = field(default_factory=lambda: Style(reverse=True))
+    """Over what the mouse selected."""
     found: Style = field(default_factory=lambda: Style(reverse=True))
     found_current: Style = field(default_factory=lambda: Style(reverse=True, bold=True))
     mark: Style = field(default_factory=lambda: Style(reverse=True))

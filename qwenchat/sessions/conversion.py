@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from itertools import count
+from itertools import count, groupby
 from uuid import UUID, uuid5
 
 import msgspec
@@ -194,18 +194,15 @@ def _text(parts: Iterable[Part]) -> str:
 
 def _joined(parts: Iterable[Part], role: Role) -> tuple[Part, ...]:
     """Return the parts of a message with consecutive texts joined as paragraphs, and consecutive reasoning likewise."""
-    joined_parts: list[Part] = []
-    for part in parts:
-        last = joined_parts[-1] if joined_parts else None
-        if role is Role.USER and not isinstance(part, Text):
-            continue
-        if isinstance(part, Text) and isinstance(last, Text):
-            joined_parts[-1] = Text(f"{last.text}\n\n{part.text}")
-        elif isinstance(part, Reasoning) and isinstance(last, Reasoning):
-            joined_parts[-1] = Reasoning(f"{last.text}\n\n{part.text}")
+    found: list[Part] = []
+    for kind, group in groupby((part for part in parts if role is Role.ASSISTANT or isinstance(part, Text)), key=type):
+        same = list(group)
+        text = "\n\n".join(part.text for part in same if isinstance(part, Text | Reasoning))
+        if kind is Text or kind is Reasoning:
+            found.append(Text(text) if kind is Text else Reasoning(text))
         else:
-            joined_parts.append(part)
-    return tuple(joined_parts)
+            found += same
+    return tuple(found)
 
 
 def _paired(parts: Iterable[Part], numbers: Iterator[int]) -> tuple[Part, ...]:

@@ -18,7 +18,8 @@ from qwenchat.chat.session import Session
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.files import replacing
 from qwenchat.i18n import _
-from qwenchat.sessions.archive import ArchiveStore, normal
+from qwenchat.paths import file_name
+from qwenchat.sessions.archive import ArchiveStore, normal, with_model_names
 from qwenchat.sessions.exporters import ExportFormat
 from qwenchat.sessions.reading_order import moment
 from qwenchat.text.safe import safe_name
@@ -32,10 +33,13 @@ class Export:
     sessions: Sequence[Session]
     form: ExportFormat
     all_branches: bool = False
+    model_name: Callable[[str], str] = str
+    """Returns the name of a model, given its reference: an export may be shared, and a path reveals folders."""
 
     def text(self, sessions: Sequence[Session]) -> Iterator[str]:
         """Yield sessions as text, reading them from the store one by one."""
-        return self.form.write((normal(self.store.archive(each.id)) for each in sessions), self.all_branches)
+        archives = (with_model_names(self.store.archive(each.id), self.model_name) for each in sessions)
+        return self.form.write(map(normal, archives), self.all_branches)
 
     def held(self) -> "Export":
         """Return the export of those sessions that the format can hold."""
@@ -114,7 +118,7 @@ def _file(export: Export, path: Path, force: bool) -> Path:
 
 def _folder(export: Export, folder: Path, force: bool) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
-    files = [(folder / name, session) for name, session in export.files()]
+    files = [(folder / file_name(name), session) for name, session in export.files()]
     _refuse_existing([path for path, _session in files], force)
     for path, session in files:
         with _new_file(path) as file:

@@ -78,7 +78,7 @@ def dialogues(archive: Archive, all_branches: bool) -> list[list[DialogueTurn]]:
 def _dialogue(branch: list[Message]) -> list[DialogueTurn]:
     turns = [
         DialogueTurn(turn.role, turn.text, message.parts if message.role is Role.ASSISTANT else ())
-        for turn, message in zip(turns_of("", branch)[1:], branch, strict=True)
+        for turn, message in zip(turns_of("", branch), branch, strict=True)
     ]
     return [turn for turn in turns if turn.text or any(isinstance(part, ToolCall) for part in turn.parts)]
 

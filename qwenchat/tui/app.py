@@ -24,7 +24,7 @@ from textual.widgets import Input, TextArea
 
 from qwenchat import config
 from qwenchat.errors import QwenchatError, WrongUse
-from qwenchat.i18n import _
+from qwenchat.i18n import _, locale_encoding
 from qwenchat.runtime.program import Program
 from qwenchat.text.pinyin import initials
 from qwenchat.text.safe import clean_line
@@ -52,13 +52,21 @@ def hung_up() -> bool:
     return any(event & (select.POLLHUP | select.POLLERR) for _fd, event in poll.poll(0))
 
 
+def not_utf8(encoding: str) -> WrongUse:
+    """Return the words for a locale in which the screen can't show everything."""
+    return WrongUse(
+        _("The locale's encoding is {encoding}: characters that it lacks are shown as ?").format(encoding=encoding),
+        _("Set the terminal to UTF-8 and start with LANG=C.UTF-8, or with another locale that ends in UTF-8."),
+    )
+
+
 def not_text(guess: str) -> WrongUse:
     """Return the words for a terminal that sends another encoding than UTF-8; `guess` names it and may be empty."""
     return WrongUse(
         _("The terminal sent characters that are not UTF-8. They look like {encoding}.").format(encoding=guess)
         if guess
         else _("The terminal sent characters that are not UTF-8."),
-        _("Set the encoding of the terminal to UTF-8. What could not be read is shown as \ufffd."),
+        _("Set the encoding of the terminal to UTF-8. What could not be read is shown as \N{REPLACEMENT CHARACTER}."),
     )
 
 
@@ -138,10 +146,12 @@ class QwenchatApp(GuardedApp):
             gc.freeze()  # what exists now stays to the end and need not be collected
         self._themes = themes.load_all(self.program.paths.config / "themes")
         for theme in self._themes.by_name.values():
-            if theme.name not in self.available_themes:
+            if theme.name != self.theme:  # that one is here; Textual has others of these names
                 self.register_theme(theme)
         for problem in (*clashes(self.actions, self.program.settings.keys), *self._themes.problems):
             self._warn(problem)
+        if not self.is_headless and (encoding := locale_encoding()) != "utf-8":
+            self._warn(not_utf8(encoding.upper()))
         self.set_interval(EVERY_S, self._follow_theme)
         if not self.is_headless:
             self.set_interval(EVERY_S, self._follow_terminal)

@@ -40,6 +40,7 @@ def palette_of(variables: Mapping[str, str], *, colour: bool = True) -> Palette:
         model=style("transcript-model", "primary", page, bold=True),
         question=style("foreground", "foreground", "transcript-question-background"),
         selected=style("accent", "primary", page, bold=True),
+        selection=style("transcript-selection", "background", "transcript-selection-background", reverse=plain),
         found=style("transcript-found", "background", "transcript-found-background", reverse=plain),
         found_current=style(
             "transcript-found", "background", "transcript-found-current-background", reverse=plain, underline=True
@@ -79,6 +80,7 @@ _BACKGROUNDS = {
     "transcript-found-background": "warning",
     "transcript-found-current-background": "accent",
     "transcript-mark-background": "primary",
+    "transcript-selection-background": "primary",
     "code-deleted": "error",
 }
 

@@ -96,7 +96,7 @@ def test_the_password_of_an_invalid_proxy_stays_private(home: Path) -> None:
         "HF_ENDPOINT": "https://hub.example",
     }
     done = qwenchat("doctor", "--online", **proxy)
-    assert "Check HTTPS_PROXY" in done.stdout
+    assert "The proxy in HTTPS_PROXY can't be used" in done.stdout
     assert "Secret" not in done.stdout + done.stderr
     done = qwenchat("models", "pull", "Qwen/Qwen2-0.5B-Instruct-GGUF", "--from", "hf", **proxy)
     assert "Check HTTPS_PROXY" in done.stderr

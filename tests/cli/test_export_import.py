@@ -22,6 +22,9 @@ class Fake:
 
     store: MemoryArchives
 
+    def model_name(self, reference: str) -> str:
+        return reference
+
 
 def run(store: MemoryArchives, command: click.Command, *words: object) -> object:
     return command.main([str(word) for word in words], standalone_mode=False, obj=Fake(store))

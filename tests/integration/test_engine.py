@@ -1,13 +1,11 @@
-"""llama.cpp really answers through the worker: text, limits, reuse, the order of requests, schemas, adapters."""
+"""llama.cpp really answers through the worker: text, limits, reuse, the order of requests, adapters."""
 
 import asyncio
-import json
 import os
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
-import jsonschema
 import pytest
 
 from qwenchat.chat.events import Delta, Finished, Prefilling
@@ -18,7 +16,7 @@ from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local import engine as local_engine
 from qwenchat.engines.local.process import WorkerProcess
 from qwenchat.engines.local.protocol import Lora
-from qwenchat.errors import CannotLoad, Interrupted, PromptTooLong, Recovery, RecoveryKind, WrongUse
+from qwenchat.errors import CannotLoad, Interrupted, PromptTooLong, Recovery, RecoveryKind
 from tests.fakes import ggufs
 from tests.fakes.engines import LIKELIEST, SYSTEM, answer, engine, questions, read, request
 
@@ -178,26 +176,6 @@ async def test_stop_strings_end_the_answer(chain: ggufs.Chain, tmp_path: Path) -
     assert said.text == chain.text[: chain.text.index("你好")]
     assert said.finished.reason == "stop"
     assert counts[2] > len(said.ids)
-
-
-async def test_a_schema_is_followed_even_by_noise(tiny: Path, tmp_path: Path) -> None:
-    schema = {
-        "type": "object",
-        "properties": {"yes": {"type": "boolean"}, "n": {"type": "integer"}, "kind": {"enum": ["a", "b"]}},
-        "required": ["yes", "n", "kind"],
-    }
-    async with engine(tiny, tmp_path) as made:
-        for seed in range(3):
-            sampling = Sampling(temperature=1.0, top_k=40, seed=seed, max_tokens=400, schema=json.dumps(schema))
-            said = await answer(made, questions("Hi"), sampling)
-            if said.finished.reason == "stop":
-                jsonschema.validate(json.loads(said.text), schema)
-            else:
-                assert said.text.startswith("{")
-        for bad in ('{"$ref": "#/nowhere"}', r'{"type": "string", "pattern": "^\udfff$"}'):
-            with pytest.raises(WrongUse, match="schema"):
-                await answer(made, questions("Hi"), Sampling(schema=bad))
-        assert (await answer(made, questions("Hi"), Sampling(temperature=0.0, max_tokens=2))).ids
 
 
 async def test_an_adapter_changes_the_answer(tiny: Path, models: Path, tmp_path: Path) -> None:

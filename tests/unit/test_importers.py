@@ -227,12 +227,13 @@ def test_hostile_calls_and_folds_are_read_quickly() -> None:
         {"conversations": [{"from": "human", "value": "Q"}, {"from": "function_call", "value": deep}]},
         {"chat": {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": folds}]}},
         {"chat": {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": folds + FOLDED}]}},
+        {"chat": {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": FOLDED * 60_000}]}},
     )
     assert [archive.messages[1].parts for archive in reading.archives[:2]] == [
         (ToolCall("call-1", "", deep),),
         (Text(folds),),
     ]
-    assert len(reading.archives) == 3
+    assert len(reading.archives) == 4
 
 
 def test_calls_are_the_same_parts_after_a_round_trip() -> None:

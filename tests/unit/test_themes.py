@@ -50,6 +50,8 @@ def test_there_are_enough_for_every_eye() -> None:
     assert len(ALL.by_name) >= 8
     assert {themes.DEFAULT, themes.TERMINAL, "contrast-dark", "contrast-light", "clear-dark"} <= set(ALL.by_name)
     assert {theme.dark for theme in coloured()} == {True, False}
+    known = {"nord", "dracula", "tokyo-night", "gruvbox-dark", "gruvbox-light", "solarized-dark", "solarized-light"}
+    assert known | {"catppuccin-mocha", "catppuccin-latte"} <= set(ALL.by_name)
     assert set(ALL.titles) == set(ALL.by_name)
 
 
@@ -63,6 +65,12 @@ def test_a_transcript_can_be_read(theme: Theme) -> None:
     pairs = {name: on(style, page) for name, style in styles.items()}
     pairs |= {f"{name} on a question": on(styles[name], question) for name in ON_QUESTIONS}
     pairs |= {kind: on(style, page) for kind, style in palette.tokens.items()}
+    words = [*styles.values(), *palette.tokens.values()]
+    pairs |= {f"{number} selected": on(style + palette.selection, page) for number, style in enumerate(words)}
+    pairs["selection beside what is not"] = contrast(Color.from_rich_color(palette.selection.bgcolor), page)
+    pairs["selection in code"] = contrast(
+        Color.from_rich_color(palette.selection.bgcolor), Color.from_rich_color(palette.code.bgcolor)
+    )
     least = 7 if theme.name.startswith("contrast") else 4.5
     assert {name: round(ratio, 2) for name, ratio in pairs.items() if ratio < least} == {}
 
@@ -80,6 +88,10 @@ def test_the_interface_can_be_read(theme: Theme) -> None:
         for back in BEHIND:
             behind = Color.parse(variables[back])
             pairs[f"{name} on {back}"] = contrast(behind + behind.get_contrast_text(alpha), behind)
+    for place in ("screen", "input"):
+        selected, over = (Color.parse(variables[f"{place}-selection-{part}"]) for part in ("foreground", "background"))
+        assert selected.a == over.a == 1
+        pairs[f"selected ({place})"] = contrast(selected, over)
     cursor = Color.parse(variables["block-cursor-background"])
     pairs["cursor"] = contrast(cursor + cursor.get_contrast_text(0.87), cursor)
     pairs["footer key"] = contrast(Color.parse(variables["footer-key-foreground"]), Color.parse(variables["panel"]))

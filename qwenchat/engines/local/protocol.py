@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from qwenchat.chat.message import FinishReason, Timings, Usage
 from qwenchat.chat.sampling import Sampling
+from qwenchat.engines.schema.document import Reason
 
 FRAME = struct.Struct("<I")
 CHUNK = 512
@@ -41,7 +42,7 @@ class LoadPlan(Struct, frozen=True, kw_only=True):
     """The type of keys and values: `f16` or `q8_0`."""
     mmap: bool = True
     yarn_factor: float = 1.0
-    """The factor by which YaRN extends the native context; 1: not at all."""
+    """The factor by which YaRN extends the native context; 1: not at all, whatever the file says; 0: as it says."""
     native_ctx: int = 32768
     loras: tuple[Lora, ...] = ()
     extra_buffers: bool = True
@@ -88,10 +89,10 @@ class Load(Struct, frozen=True, tag=True):
 
 
 class Count(Struct, frozen=True, tag=True):
-    """Count the tokens of each list of parts; answered by Counted."""
+    """Count the tokens of a prompt, as `Generate` would make it; answered by Counted."""
 
     id: int
-    prompts: list[list[WirePart]]
+    parts: list[WirePart]
 
 
 class Generate(Struct, frozen=True, tag=True):
@@ -100,6 +101,8 @@ class Generate(Struct, frozen=True, tag=True):
     id: int
     parts: list[WirePart]
     sampling: Sampling
+    answered: str = ""
+    """The text of the answer that is continued, without its reasoning; a schema covers it too."""
 
 
 class SaveKV(Struct, frozen=True, tag=True):
@@ -184,10 +187,11 @@ class Ready(Struct, frozen=True, tag=True):
 
 
 class Counted(Struct, frozen=True, tag=True):
-    """Tokens of each prompt."""
+    """Tokens of each part, and of the whole prompt, to which the vocabulary may add a token at the beginning."""
 
     id: int
     counts: list[int]
+    total: int
 
 
 class Piece(Struct, frozen=True, tag=True, omit_defaults=True):
@@ -234,6 +238,10 @@ class RequestFailed(Struct, frozen=True, tag=True):
     id: int
     kind: str
     detail: str = ""
+    reason: Reason = Reason.OTHER
+    """Of a schema that is refused."""
+    pointer: str = "#"
+    """Where in it."""
 
 
 class Pong(Struct, frozen=True, tag=True):

@@ -13,6 +13,7 @@ import ctypes
 import math
 import os
 import re
+import threading
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -32,17 +33,27 @@ EXACT_STEP = EFFICIENT
 _STEP_S, _LONG_STEP_S = 2, 4
 _KV_TYPES = {"f16": 1, "q8_0": 8}
 _FLASH_AUTO = -1
-_YARN = 2
+_NO_SCALING, _YARN = 0, 2
+"""LLAMA_ROPE_SCALING_TYPE_NONE and _YARN; unset, it is what the file says."""
 _ABORTED = 2
 _MMAP = 1
 """LLAMA_LOAD_MODE_MMAP; 0 reads the file."""
 _USER_DEFINED = 16
 """LLAMA_TOKEN_ATTR_USER_DEFINED: llama.cpp recognises such a token in any text."""
+_NO_TEXT = 1 | 2 | 8
+"""LLAMA_TOKEN_ATTR_UNKNOWN, _UNUSED and _CONTROL."""
 _MARKER = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
 """Text that may separate the turns in a chat template."""
 _USUAL_MARKERS = tuple(f"<|{name}|>" for name in ("im_start", "im_end", "endoftext", "system", "user", "assistant"))
 """The markers of ChatML, and those that a template may build from a role."""
 _REASONING_MARKERS = ("<think>", "</think>")
+
+
+class _PieceBuffers(threading.local):
+    """Memory for the bytes of one token, for each thread its own."""
+
+    def __init__(self) -> None:
+        self.buffer = ctypes.create_string_buffer(256)
 
 
 class Vocabulary:
@@ -52,11 +63,12 @@ class Vocabulary:
         self._c, self._model = c, model
         self.pointer = c.llama_model_get_vocab(model)
         self.size: int = c.llama_vocab_n_tokens(self.pointer)
-        self._piece_buffer = ctypes.create_string_buffer(256)
+        self._piece_buffers = _PieceBuffers()
         self._forgeable = dict(self._find_forgeable())
         """Markers of the chat template that llama.cpp would recognise in plain text too, with their tokens."""
-        self.reasoning_markers = frozenset(self._find_reasoning_markers())
-        """The tokens of `<think>` and `</think>`, if each is a single token."""
+        self.reasoning_start, self.reasoning_end = map(self._marker, _REASONING_MARKERS)
+        """The tokens of `<think>` and `</think>`; -1 if they are not single tokens."""
+        self.reasoning_markers = frozenset({self.reasoning_start, self.reasoning_end} - {-1})
 
     @property
     def chat_template(self) -> str:
@@ -86,11 +98,20 @@ class Vocabulary:
             if len(tokens) == 1 and self._c.llama_vocab_get_attr(self.pointer, tokens[0]) & _USER_DEFINED:
                 yield marker, tokens[0]
 
-    def _find_reasoning_markers(self) -> Iterator[int]:
-        for marker in _REASONING_MARKERS:
-            tokens = self._tokens(marker, special=True)
-            if len(tokens) == 1:
-                yield tokens[0]
+    def _marker(self, text: str) -> int:
+        """Return the token of a marker, -1 if it is not a single token."""
+        tokens = self._tokens(text, special=True)
+        return tokens[0] if len(tokens) == 1 else -1
+
+    def is_end(self, token: int) -> bool:
+        """Return whether a token ends an answer."""
+        return bool(self._c.llama_vocab_is_eog(self.pointer, token))
+
+    def is_special(self, token: int) -> bool:
+        """Return whether a token is a marker, or stands for no text."""
+        if token in self.reasoning_markers or token in self._forgeable.values():
+            return True
+        return bool(self._c.llama_vocab_get_attr(self.pointer, token) & _NO_TEXT) or self.is_end(token)
 
     def without_control(self, ids: Sequence[int]) -> "array[int]":
         """Return the tokens of an earlier answer without those that could end it or begin another turn.
@@ -108,12 +129,12 @@ class Vocabulary:
 
     def piece(self, token: int) -> bytes:
         """Return the bytes of a token; control tokens have none, except for the reasoning markers."""
-        shown, room = token in self.reasoning_markers, len(self._piece_buffer)
-        size = self._c.llama_token_to_piece(self.pointer, token, self._piece_buffer, room, 0, shown)
+        buffer, shown = self._piece_buffers.buffer, token in self.reasoning_markers
+        size = self._c.llama_token_to_piece(self.pointer, token, buffer, len(buffer), 0, shown)
         if size < 0:
-            self._piece_buffer = ctypes.create_string_buffer(-size)
-            size = self._c.llama_token_to_piece(self.pointer, token, self._piece_buffer, -size, 0, shown)
-        return self._piece_buffer.raw[:size]
+            buffer = self._piece_buffers.buffer = ctypes.create_string_buffer(-size)
+            size = self._c.llama_token_to_piece(self.pointer, token, buffer, -size, 0, shown)
+        return buffer.raw[:size]
 
     def special(self, token: int) -> str:
         """Return the text of a special token; empty for -1, which means that there is none."""
@@ -170,7 +191,9 @@ class LlamaModel:
         params.type_k = params.type_v = _KV_TYPES[plan.kv_type]
         params.flash_attn_type = _FLASH_AUTO
         params.no_perf = True
-        if plan.yarn_factor > 1:
+        if plan.yarn_factor == 1:
+            params.rope_scaling_type = _NO_SCALING
+        elif plan.yarn_factor > 1:
             params.rope_scaling_type = _YARN
             params.rope_freq_scale = 1 / plan.yarn_factor
             params.yarn_orig_ctx = plan.native_ctx

@@ -36,6 +36,7 @@ MAX_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_ANSWER = 64 << 20
 """Bytes."""
+_HOST = re.compile(r"[^\s\x00-\x20\x7f%/\\\ud800-\udfff]+")
 _NUMBER = re.compile("[0-9]{1,18}")
 _CONTENT_RANGE = re.compile(rf"bytes ({_NUMBER.pattern})-({_NUMBER.pattern})/({_NUMBER.pattern}|\*)")
 _UNQUOTED = "/%:@!$&'()*+,;=~?"
@@ -49,6 +50,12 @@ def origin(url: str) -> tuple[str, str, int]:
         return parts.scheme, (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:
         return "", "", 0
+
+
+def is_address(url: str) -> bool:
+    """Return whether a text is an http or https URL with a valid host and port."""
+    scheme, host, _port = origin(url)
+    return scheme in ("http", "https") and _HOST.fullmatch(host) is not None
 
 
 def _opened(url: str, proxy: Proxy | None, timeout_s: float) -> tuple[http.client.HTTPConnection, str]:
@@ -229,7 +236,7 @@ def _joined(url: str, target: str, host: str) -> str:
     """Return the target URL of a redirect. Raises SourceError unless it is an http or https URL."""
     with suppress(ValueError):
         joined = urljoin(url, target)
-        if origin(joined)[0] in ("http", "https") and origin(joined)[1]:
+        if is_address(joined):
             return joined
     raise SourceError(SourceFault.REDIRECTS, host)
 
@@ -239,7 +246,7 @@ def send(
 ) -> tuple[http.client.HTTPResponse, socket.socket]:
     """Send one request and return the response, whatever its status, with its socket. Raises SourceError."""
     scheme, host, _port = origin(url)
-    if scheme not in ("http", "https") or not host:
+    if not is_address(url):
         raise SourceError(SourceFault.REDIRECTS, host)
     proxy = proxy_for(url)
     if proxy and not proxy.is_socks and scheme == "http":

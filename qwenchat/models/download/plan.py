@@ -20,7 +20,7 @@ from qwenchat.models.download.destination import CacheDestination, Destination, 
 from qwenchat.models.download.http import origin
 from qwenchat.models.download.retry import SourceError, SourceFault, explain
 from qwenchat.models.file_names import is_gguf, is_safe, names_quant, split_names
-from qwenchat.models.layouts import DownloadRecords
+from qwenchat.models.folders import DownloadRecords
 from qwenchat.models.reference import (
     CatalogueReference,
     FileReference,

@@ -71,7 +71,7 @@ def _of_system(parts: SplitResult) -> str:
 
 
 def _proxy(variable: str, value: str) -> Proxy:
-    reason = _("it is not an address")
+    reason = _("it is not an address (in a password, write # as %23 and @ as %40)")
     with suppress(ValueError):
         parts = urlsplit(value if "://" in value else f"http://{value}")
         kind, port = parts.scheme, parts.port

@@ -20,6 +20,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import ModelInfo
 
+from qwenchat.errors import WrongUse
+from qwenchat.i18n import _
 from qwenchat.models.download import http
 from qwenchat.models.download.http import Timeouts, origin, retry_after
 from qwenchat.models.download.retry import SourceError, SourceFault
@@ -59,13 +61,22 @@ class HubSource:
 
     @classmethod
     def at(cls, name: str, endpoint: str) -> "HubSource":
-        """Return the hub at an endpoint, with the stored token if it belongs there."""
-        return cls(name, endpoint, get_token() if origin(endpoint) == origin(PUBLIC_HUB) else None)
+        """Return the hub at an endpoint, with the stored token if it belongs there.
+
+        Raises WrongUse for a token that can't be sent.
+        """
+        token = get_token() if origin(endpoint) == origin(PUBLIC_HUB) else None
+        if token and not (token.isascii() and token.isprintable()):
+            raise WrongUse(
+                _("The token for {host} contains characters that can't be sent.").format(host=origin(endpoint)[1]),
+                _("Correct HF_TOKEN, or log in again with `hf auth login`."),
+            )
+        return cls(name, endpoint, token)
 
     @classmethod
     def public(cls, environ: Mapping[str, str]) -> "HubSource":
         """Return the hub that HF_ENDPOINT names, the public hub if it is not set."""
-        return cls.at("hf", environ.get("HF_ENDPOINT") or PUBLIC_HUB)
+        return cls.at("hf", environ.get("HF_ENDPOINT", "").strip() or PUBLIC_HUB)
 
     @property
     def name(self) -> str:

@@ -84,7 +84,7 @@ class ExportScreen(Dialog[None]):
     def _export(self) -> Export:
         form = exporters.named(str(self.query_one("#format", Select).value))
         every = self.query_one("#branches", Select).value is True
-        return Export(self._program.store, self._sessions, form, every)
+        return Export(self._program.store, self._sessions, form, every, self._program.model_name)
 
     @on(Select.Changed)
     def _format_chosen(self) -> None:
