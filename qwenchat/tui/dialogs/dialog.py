@@ -20,6 +20,7 @@ from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean, clean_line
 from qwenchat.tui.textual_private import EndsItsWork
+from qwenchat.tui.widgets.prose import Prose
 
 Result = TypeVar("Result")
 _WIDTHS = [(0, "-narrow"), (64, "-wide")]
@@ -30,7 +31,7 @@ class CloseMark(Static):
     """The mark that closes a dialog with the mouse."""
 
 
-class Complaint(Static):
+class Complaint(Prose):
     """An error below what it is about; takes no room while all is well."""
 
     def __init__(self, id: str | None = None) -> None:
@@ -86,9 +87,9 @@ class Dialog(ModalScreen[Result], EndsItsWork):
             self.action_close()
 
 
-def plain(text: str, classes: str = "", id: str | None = None) -> Static:
+def plain(text: str, classes: str = "", id: str | None = None) -> Prose:
     """Return a widget that shows text literally, without markup."""
-    return Static(clean(text), classes=classes, id=id, markup=False)
+    return Prose(clean(text), classes=classes, id=id, markup=False)
 
 
 def button(label: str, id: str, *, main: bool = False) -> Button:
