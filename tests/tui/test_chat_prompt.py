@@ -97,6 +97,14 @@ def line(it: Chatting) -> str | None:
     return next((layout.message.text for layout in layouts if layout.boundary), None)
 
 
+async def begin(it: Chatting, text: str) -> None:
+    """Ask a question and wait until the model is asked."""
+    before = len(it.engine.requests)
+    it.write(text)
+    await it.pilot.press("enter")
+    await until(lambda: len(it.engine.requests) > before)
+
+
 def first_sent(it: Chatting) -> str:
     """Return the first words of the chat that the model got with its last question."""
     return next(turn.text for turn in it.engine.requests[-1].turns if turn.role != "system")
@@ -107,9 +115,7 @@ async def test_a_line_shows_what_the_model_no_longer_sees(system: str) -> None:
     async with chatting(*(f"{n}" * 200 for n in range(5)), n_ctx=1000, delay_s=0.02) as it:
         await it.chat.context.chats.sessions.change(it.chat.session.id, system=system)
         for number in range(5):
-            it.write(f"Q{number} " + "y" * 50)
-            await it.pilot.press("enter")
-            await until(lambda number=number: len(it.engine.requests) > number)
+            await begin(it, f"Q{number} " + "y" * 50)
             if number == 4:  # while it streams, the line is that of its own prompt
                 await until(lambda: line(it) == first_sent(it))
                 await it.pilot.press(*"more")
