@@ -13,7 +13,7 @@ from qwenchat.chat.streaming import StreamingAnswer
 from qwenchat.engines.local.prompt_format import PromptFormat, prompt_format_for
 from qwenchat.engines.local.protocol import Ready
 from tests.fakes import ggufs
-from tests.fakes.engines import Answer, answer, engine, questions
+from tests.fakes.engines import LIKELIEST, Answer, answer, engine, questions
 
 R1 = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
@@ -59,9 +59,9 @@ async def test_markers_of_reasoning_come_apart_from_the_text_around_them(thinker
 async def test_an_answer_with_reasoning_can_be_continued(thinker: ggufs.Chain, tmp_path: Path) -> None:
     async with engine(thinker.path, tmp_path) as made:
         for tokens in (2, 6):  # inside the reasoning, and behind it
-            begun = await answer(made, questions("Hi"), Sampling(temperature=0.0, max_tokens=tokens))
+            begun = await answer(made, questions("Hi"), LIKELIEST.over(Sampling(max_tokens=tokens)))
             turns = [*questions("Hi"), Turn("assistant", begun.text, begun.ids)]
-            rest = await answer(made, turns, mode=Mode.CONTINUE)
+            rest = await answer(made, turns, LIKELIEST, mode=Mode.CONTINUE)
             assert begun.ids + rest.ids == thinker.ids
             assert rest.usage.cached_tokens == rest.usage.prompt_tokens - 1
 
@@ -73,9 +73,9 @@ async def test_a_template_may_open_the_reasoning_in_the_prompt(template: str, mo
     thinker = ggufs.write_chain(path, tokens, chat_template=template)
     async with engine(thinker.path, tmp_path) as made:
         assert (await made.load()).opens_reasoning
-        begun = await answer(made, questions("Hi"), Sampling(temperature=0.0, max_tokens=2))
+        begun = await answer(made, questions("Hi"), LIKELIEST.over(Sampling(max_tokens=2)))
         turns = [*questions("Hi"), Turn("assistant", begun.text, begun.ids)]
-        rest = await answer(made, turns, mode=Mode.CONTINUE)
+        rest = await answer(made, turns, LIKELIEST, mode=Mode.CONTINUE)
         said = await answer(made, questions("Hi"))
     assert begun.ids + rest.ids == said.ids == thinker.ids
     assert rest.usage.cached_tokens == rest.usage.prompt_tokens - 1  # the opening was in front of it again
