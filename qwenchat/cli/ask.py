@@ -30,7 +30,7 @@ from qwenchat.chat.session import Session
 from qwenchat.chat.turn import RunningTurn, Turns
 from qwenchat.cli import completion
 from qwenchat.cli.ask_output import JsonReport, TextReport, TurnReport
-from qwenchat.cli.output import Output
+from qwenchat.cli.output import Output, is_dumb
 from qwenchat.engines.local.protocol import MAX_THREADS, Lora
 from qwenchat.errors import ExitCode, FileError, NotFound, PromptTooLong, WrongUse
 from qwenchat.i18n import _
@@ -182,7 +182,7 @@ def report_for(
     """Return the report that the options and the terminal ask for."""
     if style in ("json", "jsonl"):
         return JsonReport(output, model, streams=style == "jsonl")
-    if style is None and output.on_terminal:
+    if style is None and output.on_terminal and not is_dumb():
         from qwenchat.cli.ask_markdown import MarkdownReport  # noqa: PLC0415 - rich is for terminals only
 
         return MarkdownReport(output, verbose=verbose)
