@@ -50,7 +50,6 @@ class DraftController:
                 self.editing = question
                 self._prompt.begin_editing(question.text)
                 self._as_asked = self._prompt.text
-        self._prompt.area.focus()
 
     def end_edit(self, changed: str = "") -> None:
         """Leave the question as it was and return to the draft, after the `changed` words."""

@@ -9,7 +9,9 @@ from rich.cells import cell_len, set_cell_size
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.suggester import Suggester
-from textual.widgets import Input, OptionList
+from textual.widgets import OptionList
+
+from qwenchat.tui.widgets.fields import LineField
 
 _GAP = 2
 
@@ -30,7 +32,7 @@ def aligned(rows: Sequence[Sequence[str]], width: int) -> list[str]:
     return [gap.join(set_cell_size(cell, w) for cell, w in zip(row, widths, strict=False)).rstrip() for row in rows]
 
 
-class Filter(Input):
+class Filter(LineField):
     """Filters the OptionList in the same container: arrows move in it, Enter chooses the highlighted line."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -22,13 +22,14 @@ from qwenchat.text import files
 from qwenchat.text.safe import clean, clean_line, joined
 from qwenchat.tui import slash_commands
 from qwenchat.tui.textual_private import EndsItsWork
+from qwenchat.tui.widgets.fields import AreaField
 
 _MOST_PATHS = 20
 _LONGEST_PATHS = 4000
 
 
-class PromptArea(TextArea):
-    """The text itself. Enter sends; Ctrl+J and Shift+Enter begin a new line."""
+class PromptArea(AreaField):
+    """The text itself. Its keys beside those of a text area are in `tui.actions`."""
 
     class Sent(Event):
         """Enter was pressed."""
@@ -41,6 +42,9 @@ class PromptArea(TextArea):
 
     class Completed(Event):
         """Tab was pressed behind a half-typed command."""
+
+    class Left(Event):
+        """Tab was pressed where nothing can be completed."""
 
     def __init__(self) -> None:
         super().__init__(soft_wrap=True, show_line_numbers=False, tab_behavior="focus", highlight_cursor_line=False)
@@ -61,20 +65,27 @@ class PromptArea(TextArea):
         recalled = self._at is not None and self.text == self._recalled
         return joined("" if recalled else self.text, self.set_aside)
 
-    async def on_key(self, event: events.Key) -> None:
-        """Send, begin a line, leave or complete; every other key is the text area's."""
-        if event.key == "enter":
-            self._consume(event)
-            self.post_message(self.Sent())
-        elif event.key in ("ctrl+j", "shift+enter", "alt+enter"):
-            self._consume(event)
-            self.replace("\n", *self.selection, maintain_selection_offset=False)
-        elif event.key == "ctrl+d" and not self.text:
-            self._consume(event)
-            await self.run_action("screen.quit")
-        elif event.key == "tab" and slash_commands.completions(self.text):
-            self._consume(event)
+    def action_send(self) -> None:
+        """Send what is written."""
+        self.post_message(self.Sent())
+
+    def action_new_line(self) -> None:
+        """Begin a new line."""
+        self.replace("\n", *self.selection, maintain_selection_offset=False)
+
+    def action_complete(self) -> None:
+        """Complete a half-typed command; where there is none, leave for the buttons above, if there are some."""
+        if slash_commands.completions(self.text):
             self.post_message(self.Completed())
+        else:
+            self.post_message(self.Left())
+
+    async def action_quit_empty(self) -> None:
+        """Quit the program where nothing is written; else delete the character to the right, as in a shell."""
+        if self.text:
+            self.action_delete_right()
+        else:
+            await self.run_action("screen.quit")
 
     def on_paste(self, event: events.Paste) -> None:
         """Attach pasted paths; insert all other text clean."""
@@ -119,11 +130,6 @@ class PromptArea(TextArea):
             self.write(self.earlier[at])
             self._at, self._recalled = at, self.text
         return True
-
-    @staticmethod
-    def _consume(event: events.Key) -> None:
-        event.stop()
-        event.prevent_default()
 
 
 class Prompt(Vertical, EndsItsWork):
