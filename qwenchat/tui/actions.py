@@ -79,7 +79,7 @@ def actions() -> tuple[Action, ...]:
 
 def _anywhere() -> tuple[Action, ...]:
     return (
-        Action("help", "f1", _("Help"), _("Show all keys and commands"), foot=_("help")),
+        Action("help", "f1", _("Help"), _("Show all keys and commands")),
         Action("new", "ctrl+n", _("New chat"), _("Start a new chat")),
         Action("new_private", "f7", _("New private chat"), _("Start a chat that is never saved")),
         Action("models", "ctrl+o", _("Models"), _("Choose or download a model")),

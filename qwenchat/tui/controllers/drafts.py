@@ -59,7 +59,7 @@ class DraftController:
     def drop_edit(self) -> None:
         """Leave the question as it was; changed words can be recalled as earlier questions can."""
         if changed := self._changed():
-            self._prompt.area.earlier.append(changed)
+            self._prompt.area.remember(changed)
         self.end_edit()
 
     def set_edit_aside(self) -> None:

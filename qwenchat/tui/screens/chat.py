@@ -224,6 +224,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         if (event.size.width < _NARROW) != self.has_class("narrow"):
             self.set_class(event.size.width >= _NARROW, "sidebar")
         self._fit(event.size)
+        self.show_keys()
 
     def _fit(self, size: Size, *, update: bool = True) -> None:
         self.set_class(size.width < _NARROW, "narrow", update=update)
@@ -321,7 +322,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         same = len(before) <= len(after) and all(old.id == new.id for old, new in zip(before, after, strict=False))
         if change.switched or not same or variants != change.before.variants:
             self.transcript.load(after, variants, show=change.at)
-            self.prompt.area.earlier = [message.text for message in after if message.role is Role.USER]
+            self.prompt.area.recall([message.text for message in after if message.role is Role.USER])
         else:
             for old, new in zip(before, after, strict=False):
                 if old is not new and old != new:
@@ -365,7 +366,8 @@ class ChatScreen(Screen[None], EndsItsWork):
 
     @on(Prompt.Edited)
     def follow_prompt(self) -> None:
-        """Save the draft and count tokens a moment after the last key; load the model meanwhile."""
+        """Suggest commands; a moment after the last key save the draft and count tokens; load the model meanwhile."""
+        self.commands.suggest()
         self.drafts.save_soon()
         self.counts.count_soon()
         self.counts.load_early()
@@ -429,7 +431,9 @@ class ChatScreen(Screen[None], EndsItsWork):
 
     async def action_escape(self) -> None:
         """Close the search, stop the answer, or go back to the prompt."""
-        if self.find.active:
+        if self.prompt.area.has_focus and self.prompt.suggestions.has_class("shown"):
+            self.prompt.suggest(())
+        elif self.find.active:
             self.find.end()
         elif self.query_one("#session-search").has_focus and self.sidebar.clear_search():
             pass

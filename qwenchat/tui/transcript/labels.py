@@ -101,6 +101,8 @@ def status(message: Message, palette: Palette) -> list[Run]:
     match message.status:
         case Status.COMPLETE:
             return []
+        case Status.STREAMING if message.text:  # it grows, and the footer says how to stop it
+            return []
         case Status.STREAMING:
             words, style = _("… answering"), palette.muted
         case Status.STOPPED:

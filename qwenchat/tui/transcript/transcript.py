@@ -398,6 +398,7 @@ class Transcript(ScrollView, can_focus=True):
 
     def watch_has_focus(self, _has_focus: bool) -> None:
         """Show the keys of the selected message's actions only while they work."""
+        super().watch_has_focus(_has_focus)
         if message := self.selected:
             self._redraw(self._index(message.id))
 
