@@ -1,16 +1,28 @@
 """`qwenchat` and `python -m qwenchat`."""
 
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    if sys.getfilesystemencoding() == "ascii":
+        _start_in_utf8()
     try:
         from qwenchat.cli.main import main as run  # noqa: PLC0415 - the worker imports this package too
 
         sys.exit(run())
     except KeyboardInterrupt:  # while modules are still being imported
         sys.exit(130)
+
+
+def _start_in_utf8() -> None:
+    """Start the program again with UTF-8 for words, file names and streams, as Python does in most ASCII locales.
+
+    It does not where PYTHONUTF8 and PYTHONCOERCECLOCALE forbid it, and then no Chinese word or file name can be used.
+    """
+    os.environ["PYTHONUTF8"] = "1"  # for the processes that this one starts
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - no shell
 
 
 if __name__ == "__main__":

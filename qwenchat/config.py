@@ -5,6 +5,7 @@ the file's comments and order. The settings reference and the settings screen sh
 """
 
 import inspect
+import os
 import tomllib
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
@@ -17,8 +18,8 @@ from qwenchat.chat.sampling import parameter
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.files import write_atomically
 from qwenchat.i18n import _
-from qwenchat.paths import private_folder
-from qwenchat.text.safe import encodable
+from qwenchat.paths import expand_home, private_folder
+from qwenchat.text.safe import clean_line, encodable
 
 
 class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -179,6 +180,8 @@ def put(file: Path, key: str, value: str) -> Settings:
     import tomlkit  # noqa: PLC0415 - only writing has to preserve comments
 
     _check_key(key)
+    if key in ("hub.folder", "hub.folders"):
+        _check_folders(_listed(value) if key == "hub.folders" else [value])
     if encodable(value) != value:
         raise WrongUse(
             _("The value for {key} is not UTF-8.").format(key=key),
@@ -219,7 +222,29 @@ def _put(document: Any, key: str, value: str) -> None:
     if value == "":
         table.pop(name, None)
     else:
-        table[name] = [part.strip() for part in value.split(",")] if key == "hub.folders" else value
+        table[name] = _listed(value) if key == "hub.folders" else value
+
+
+def _listed(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _check_folders(names: list[str]) -> None:
+    """Raise WrongUse for what can never be a folder of models. A folder may be missing: its disk may come later."""
+    for name in filter(None, names):
+        folder = expand_home(name)
+        if not folder.is_absolute():
+            raise WrongUse(
+                _("{folder} is not a full path.").format(folder=clean_line(name)),
+                _("Write it as {folder}.").format(folder=clean_line(str(folder.absolute()))),
+            )
+        try:
+            os.scandir(folder).close()
+        except NotADirectoryError as error:
+            words = _("{folder} is not a folder.").format(folder=clean_line(name))
+            raise WrongUse(words, _("Give the folder that contains it.")) from error
+        except OSError:
+            continue
 
 
 def _read(file: Path) -> str:

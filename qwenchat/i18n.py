@@ -1,12 +1,15 @@
-"""Translation: every string that a user reads passes through `_` or `ngettext`.
+"""Translation: every string that a user reads passes through `_` or `ngettext`. Also the encoding of the locale.
 
 The catalogue in use is a context variable, so that tests, threads or screens can use different languages at the same
 time. English is the source language and needs no catalogue. Nothing here reads settings.
 """
 
+import codecs
 import gettext
+import locale
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -34,6 +37,16 @@ def labelled(name: object, value: object) -> str:
     return _("{name}: {value}").format(name=name, value=value)
 
 
+def enumerated(names: Iterable[object]) -> str:
+    """Return names as an enumeration, separated as the language does it."""
+    return _(", ").join(map(str, names))
+
+
+def clauses(*parts: str) -> str:
+    """Return parts of a sentence as one, separated by the language's own semicolon; empty parts are skipped."""
+    return _("; ").join(part for part in parts if part)
+
+
 def language() -> str:
     """Return the current language, one of LANGUAGES."""
     catalogue = _catalogue.get()
@@ -54,3 +67,14 @@ def use_language(wanted: str = "") -> str:
     wanted = wanted or language_of(os.environ)
     _catalogue.set(gettext.translation("qwenchat", CATALOGUES, [wanted], fallback=True))
     return wanted
+
+
+def locale_encoding() -> str:
+    """Return the encoding of the terminal and of pipes; UTF-8 also where the locale is ASCII, as terminals then are."""
+    if sys.platform == "win32":
+        return "utf-8"
+    try:
+        encoding = codecs.lookup(locale.getencoding()).name
+    except LookupError:
+        return "utf-8"
+    return "utf-8" if encoding == "ascii" else encoding

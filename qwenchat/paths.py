@@ -3,6 +3,7 @@
 Looking up a path creates nothing: folders are created when they are needed.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,15 +70,36 @@ def bundled_themes() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[1] / "themes"
 
 
+def file_name(name: str) -> str:
+    """Return a name with which a file can be created in any locale.
+
+    Characters that the locale's encoding lacks would be refused; such a name is written in UTF-8 instead.
+    """
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return os.fsdecode(name.encode("utf-8", "replace"))
+    return name
+
+
 def expand_home(path: str | Path) -> Path:
     """Return a path that the user typed with `~` expanded. Raises FileError if that home folder is unknown."""
     try:
-        return Path(path).expanduser()
+        return Path(file_name(str(path))).expanduser()
     except RuntimeError as error:
         raise FileError(
             _("The home folder in {path} can't be found.").format(path=clean_line(str(path))),
             _("Write the full path, without ~."),
         ) from error
+
+
+def shortened(path: str) -> str:
+    """Return a path with `~` for the user's home folder, as `expand_home` reads it; any other text is unchanged."""
+    try:
+        inside = Path(path).relative_to(Path.home())
+    except (RuntimeError, ValueError):
+        return path
+    return str(Path("~") / inside)
 
 
 def is_missing(path: Path) -> bool:
@@ -89,6 +111,19 @@ def is_missing(path: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def folder_problem(folder: Path) -> str:
+    """Return the reason why a folder can't be read, in the user's language; empty if it can."""
+    try:
+        os.scandir(folder).close()
+    except FileNotFoundError:
+        return _("it does not exist")
+    except NotADirectoryError:
+        return _("it is not a folder")
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def private_folder(folder: Path) -> Path:

@@ -4,12 +4,12 @@ Whole turns are trimmed, the oldest first, in steps of about a quarter of the co
 the prompt, and with it the KV cache, stays the same for many turns. The system prompt and the last question stay.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from qwenchat.chat import prompt
 from qwenchat.chat.message import Message, Role, Status
-from qwenchat.chat.ports import Engine, Mode, ModelInfo
+from qwenchat.chat.ports import Engine, Mode, ModelInfo, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.errors import PromptTooLong
 from qwenchat.i18n import _
@@ -23,9 +23,9 @@ class ContextPlan:
     """What the model reads, and how full that makes the context window. All numbers but `trimmed` are tokens."""
 
     turns: tuple[Turn, ...]
-    """The system prompt and the turns that are not trimmed."""
-    used: int
-    """By those turns."""
+    """The system prompt, if there is one, and the turns that are not trimmed."""
+    counts: TokenCounts
+    """Of the prompt that these turns make."""
     reserve: int
     """Kept free for the answer."""
     n_ctx: int
@@ -33,25 +33,55 @@ class ContextPlan:
     """How many of the oldest messages the model does not see."""
     trimmed_tokens: int = 0
     first_seen: str | None = None
-    """The id of the oldest message that the model sees; None where it sees all."""
-    exact: bool = True
-    """False where the engine can only estimate."""
+    """The id of the oldest message that the model sees, empty for one without an id; None where it sees all."""
+
+    @property
+    def used(self) -> int:
+        """By the prompt."""
+        return self.counts.total
+
+    @property
+    def room(self) -> int:
+        """For the prompt."""
+        return self.n_ctx - self.reserve
 
     @property
     def too_long(self) -> bool:
         """Whether the turns that can't be trimmed do not fit alone."""
-        return self.used > self.n_ctx - self.reserve
+        return self.used > self.room
 
     def check(self) -> "ContextPlan":
-        """Return the plan. Raises PromptTooLong where it does not fit."""
+        """Return the plan. Raises PromptTooLong, naming what is too long, where it does not fit."""
         if self.too_long:
+            what, part = self._longest()
+            numbers = {
+                "part": f"{part:,}",
+                "tokens": f"{self.used:,}",
+                "room": f"{self.room:,}",
+                "n_ctx": f"{self.n_ctx:,}",
+                "reserve": f"{self.reserve:,}",
+            }
             raise PromptTooLong(
-                _("The message takes {tokens:,} tokens and the context window has room for {limit:,}.").format(
-                    tokens=self.used, limit=max(self.n_ctx - self.reserve, 0)
-                ),
-                _("Shorten it, or load the model with a larger context (--ctx)."),
+                what.format(**numbers)
+                + " "
+                + _(
+                    "The prompt takes {tokens} tokens; the context window has room for {room}: "
+                    "{n_ctx} less {reserve} for the answer."
+                ).format(**numbers),
+                _("Shorten it, or load the model with a larger context (--ctx, or the chat's settings)."),
             )
         return self
+
+    def _longest(self) -> tuple[str, int]:
+        """Return which turn is to be shortened, in words, and its tokens."""
+        has_system = bool(self.turns) and self.turns[0].role == "system"
+        system = self.counts.values[0] if has_system else 0
+        last = self.counts.values[-1] if len(self.turns) > has_system else 0
+        if system > last:
+            return _("The system prompt is too long: {part} tokens."), system
+        if self.turns and self.turns[-1].role == "assistant":
+            return _("The answer is too long to be continued: {part} tokens."), last
+        return _("The question is too long: {part} tokens."), last
 
 
 class MessageCounts:
@@ -66,24 +96,24 @@ class MessageCounts:
 
     async def count(
         self, engine: Engine, turns: Sequence[Turn], messages: Sequence[Message], mode: Mode
-    ) -> tuple[list[int], bool]:
-        """Return the tokens of each of `turns`, and whether they are exact.
-
-        `turns` are the system prompt and one turn for each of `messages`.
-        """
-        keys = [(message.id, len(turn.text)) for message, turn in zip(messages, turns[1:], strict=True)]
-        missing = [place for place, key in enumerate(keys) if key not in self._known]
-        reply = await engine.count([turns[0], *(turns[1 + place] for place in missing)], mode)
-        if not reply.exact and len(missing) < len(keys):  # a template may need the whole chat to count a turn
-            whole = await engine.count(turns, mode)
-            return list(whole.values), whole.exact
-        fresh = dict(zip(missing, reply.values[1:], strict=True))
-        counts = [fresh[place] if place in fresh else self._known[key] for place, key in enumerate(keys)]
-        if reply.exact:
-            for place, count in fresh.items():
-                if messages[place].id and messages[place].status is not Status.STREAMING:
-                    self._known[keys[place]] = count
-        return [reply.values[0], *counts], reply.exact
+    ) -> TokenCounts:
+        """Return the tokens of the prompt that `turns` make: the system prompt, if any, and one for each message."""
+        head = len(turns) - len(messages)
+        keys = [(message.id, len(turn.text)) for message, turn in zip(messages, turns[head:], strict=True)]
+        known = [self._known.get(key) for key in keys]
+        if mode is Mode.CONTINUE:
+            known[-1] = None  # it is left open and takes less than a whole turn
+        missing = [place for place, count in enumerate(known) if count is None]
+        reply = await engine.count([*turns[:head], *(turns[head + place] for place in missing)], mode)
+        if not reply.additive:
+            return reply if len(missing) == len(keys) else await engine.count(turns, mode)
+        fresh = dict(zip(missing, reply.values[head:], strict=True))
+        for place, count in fresh.items():
+            is_whole = messages[place].id and messages[place].status is not Status.STREAMING
+            if is_whole and reply.exact and not (mode is Mode.CONTINUE and place == len(keys) - 1):
+                self._known[keys[place]] = count
+        counts = [fresh[place] if count is None else count for place, count in enumerate(known)]
+        return replace(reply, values=(*reply.values[:head], *counts))
 
 
 async def plan_context(
@@ -103,35 +133,39 @@ async def plan_context(
     continuing = mode is Mode.CONTINUE
     seen = prompt.seen_by_model(branch) if branch else []
     turns = prompt.turns_of(system, seen, info.file, continuing=continuing)
-    values, exact = await counts.count(engine, turns, seen, mode)
+    head = len(turns) - len(seen)
     reserve = min(max_tokens or ANSWER_RESERVE, info.n_ctx // 4)
-    answers = {place for place, message in enumerate(seen) if message.role is Role.ASSISTANT}
     keep = min(2 if continuing else 1, len(seen))
-    trimmed = _trimmed(values, info.n_ctx - reserve, step=info.n_ctx // 4, keep=keep, answers=answers)
+    whole = current = await counts.count(engine, turns, seen, mode)
+    trimmed = 0
+    while current.total > info.n_ctx - reserve and len(seen) - trimmed > keep:
+        excess = current.total - (info.n_ctx - reserve)
+        values = current.values[head:]
+        answers = [message.role is Role.ASSISTANT for message in seen[trimmed:]]
+        trimmed += _trimmed(values, answers, excess=excess, step=info.n_ctx // 4, keep=keep)
+        turns = [*turns[:head], *turns[len(turns) - (len(seen) - trimmed) :]]
+        current = await counts.count(engine, turns, seen[trimmed:], mode)
     return ContextPlan(
-        turns=(turns[0], *turns[1 + trimmed :]),
-        used=values[0] + sum(values[1 + trimmed :]),
+        turns=tuple(turns),
+        counts=current,
         reserve=reserve,
         n_ctx=info.n_ctx,
         trimmed=trimmed,
-        trimmed_tokens=sum(values[1 : 1 + trimmed]),
-        first_seen=(seen[trimmed].id or None) if trimmed else None,
-        exact=exact,
+        trimmed_tokens=whole.total - current.total,
+        first_seen=seen[trimmed].id if trimmed else None,
     )
 
 
-def _trimmed(counts: Sequence[int], limit: int, step: int, keep: int, answers: Collection[int]) -> int:
-    """Return how many of the oldest turns go, so that `counts`, the system prompt first, stay within `limit` tokens.
+def _trimmed(values: Sequence[int], answers: Sequence[bool], *, excess: int, step: int, keep: int) -> int:
+    """Return how many of the oldest turns go, at least one, so that `excess` tokens do where that can be.
 
-    The last `keep` turns stay. What goes ends before a question: `answers` are the places, behind the system prompt, of
-    what the model said. Tokens go in whole steps.
+    `values` are the tokens of the turns and `answers` says which are the model's. The last `keep` turns stay. What goes
+    ends before a question, and tokens go in whole steps.
     """
-    turns = counts[1:]
-    excess = max(0, sum(counts) - limit)
     step = max(1, step)
     wanted = -(-excess // step) * step
     place = dropped = 0
-    while place < len(turns) - keep and (dropped < wanted or place in answers):
-        dropped += turns[place]
+    while place < len(values) - keep and (dropped < wanted or answers[place]):
+        dropped += values[place]
         place += 1
     return place

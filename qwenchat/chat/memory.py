@@ -58,6 +58,12 @@ class MemoryStore:
                     replace(session, leaf=message.id, updated=max(session.updated, message.created), title=title)
                 )
 
+    def take_back(self, session: Session, *messages: Message) -> None:
+        with self._lock:
+            for message in messages:
+                del self._messages[message.id]
+            self.update(without_added(self.session(session.id), session, messages))
+
     def append(self, message_id: str, fragments: Sequence[Part]) -> None:
         with self._lock:
             answer = self._messages[message_id]
@@ -94,6 +100,12 @@ class MemoryStore:
             yield
         finally:
             self._locked.discard(session_id)
+
+
+def without_added(session: Session, before: Session, messages: Sequence[Message]) -> Session:
+    """Return a session with leaf, title and time as `before` it got messages; a title given since stays."""
+    title = before.title if session.title in map(title_of, (message.text for message in messages)) else session.title
+    return replace(session, leaf=before.leaf, updated=before.updated, title=title)
 
 
 def no_such_session(session_id: str) -> NotFound:

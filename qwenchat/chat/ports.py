@@ -42,11 +42,21 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenCounts:
-    """How many tokens each turn takes in a prompt, markers included."""
+    """How many tokens a prompt takes."""
 
     values: tuple[int, ...]
+    """Of each turn, markers included."""
+    around: int = 0
+    """Of what belongs to no turn: the template's own system prompt, and the beginning of the answer."""
     exact: bool = True
     """False for an estimate."""
+    additive: bool = True
+    """Whether a turn takes the same number in every prompt."""
+
+    @property
+    def total(self) -> int:
+        """Of the whole prompt, as it is sent."""
+        return self.around + sum(self.values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +79,16 @@ class Capabilities:
 class ModelInfo:
     """The loaded model as the engine sees it."""
 
+    reference: str
+    """The model reference, stored with each answer."""
     name: str
+    """The name for users."""
     file: str
     """Identity of the file, stored with each answer."""
     n_ctx: int
     """Tokens that prompt and answer may take together."""
+    yarn_factor: float = 1.0
+    """The factor by which YaRN stretches that window; 1 for not at all, 0 for the scaling that the model's file has."""
     defaults: Sampling
     load_s: float
     warnings: tuple[str, ...] = ()
@@ -123,15 +138,25 @@ class Engine(Protocol):
         ...
 
     async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
-        """Return the tokens of each turn. The model is loaded where it is not. Raises as `load` does."""
+        """Return the tokens of the prompt that `generate` would send. The model is loaded where it is not.
+
+        Raises as `load` does.
+        """
+        ...
+
+    async def check(self, sampling: Sampling) -> None:
+        """Raise WrongUse where answers can't be made to follow the schema of `sampling`. Nothing is loaded for it."""
         ...
 
     def generate(self, request: Request) -> Generation:
         """Begin to generate; the model is loaded where it is not."""
         ...
 
-    async def close(self) -> None:
-        """Save the KV cache and free the model. May be called twice."""
+    async def close(self, *, at_once: bool = False) -> None:
+        """Save the KV cache and free the model; `at_once`: save nothing and wait for nothing.
+
+        May be called twice, the second time while the first still waits.
+        """
         ...
 
 
@@ -165,6 +190,13 @@ class SessionStore(Protocol):
         """Store new messages in one transaction and make the last one their session's leaf.
 
         A first question gives an untitled session its title; a question of the outbox leaves it.
+        """
+        ...
+
+    def take_back(self, session: Session, *messages: Message) -> None:
+        """Undo an `add`: delete messages that nothing follows; leaf, title and time are again as in `session`.
+
+        A title that was given since stays.
         """
         ...
 

@@ -1,7 +1,7 @@
 """Turns become prompt parts, so that nothing anyone wrote can pass for a special token.
 
-Only `Special` parts are tokenised with special tokens recognised, and only this module and the model's own chat
-template make them. What users, files, system prompts and earlier answers say travels as `Plain` or `Tokens`.
+Only `Special` parts are tokenised with special tokens recognised, and only this module and an engine's prompt format
+make them. What users, files, system prompts and earlier answers say travels as `Plain` or `Tokens`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,9 +9,6 @@ from dataclasses import dataclass
 
 from qwenchat.chat.message import Message, Part, Reasoning, Role, Text
 from qwenchat.text.safe import fenced
-
-DEFAULT_SYSTEM = "You are a helpful assistant."
-"""What Qwen2's template puts where no system prompt is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +51,14 @@ class Turn:
 
 
 def turns_of(system: str, branch: Iterable[Message], model_file: str = "", *, continuing: bool = False) -> list[Turn]:
-    """Return the turns of a branch, system prompt first, attachments before the words that came with them.
+    """Return the turns of a branch, attachments before the words that came with them.
 
+    The system prompt comes first; where the user gave none, the model's chat template decides what stands there.
     Tokens stand for an answer only where `model_file` is the file that sampled them: to another model they mean
     other words. Reasoning is not read again, as the templates of reasoning models have it; only of the last answer,
     where it is `continuing`, everything is.
     """
-    turns = [Turn("system", system or DEFAULT_SYSTEM)]
+    turns = [Turn("system", system)] if system else []
     messages = list(branch)
     for message in messages:
         if message.role is Role.USER:
@@ -109,17 +107,6 @@ def seen_by_model(branch: Sequence[Message]) -> list[Message]:
 def attachment_text(name: str, text: str) -> str:
     """Return a file as the model reads it: its name, then its text in a fence."""
     return f"{name}\n{fenced(text)}"
-
-
-def chatml(turns: Sequence[Turn], *, continuing: bool = False) -> list[PromptPart]:
-    """Return turns in ChatML, equal token for token to Qwen2's own template.
-
-    The prompt ends where an answer begins; where `continuing`, the last turn is left open.
-    """
-    parts = [part for turn in turns for part in turn_parts(turn)]
-    if continuing:
-        return parts[:-2]
-    return [*parts, Special("<|im_start|>"), Plain("assistant\n")]
 
 
 def turn_parts(turn: Turn) -> list[PromptPart]:

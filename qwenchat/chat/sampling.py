@@ -97,7 +97,7 @@ PARAMETERS = (
         kind=int,
         low=0,
         high=2**32 - 2,
-        help="The same seed gives the same answer",
+        help="The same seed gives the same answer to the same chat, on the same machine with the same settings",
         dialects=dict.fromkeys(Dialect, "seed"),
         in_settings=False,
     ),
@@ -131,13 +131,18 @@ class Sampling:
     min_p: float | None = None
     repeat_penalty: float | None = None
     seed: int | None = None
-    """The same seed, prompt and machine give the same text; None draws a new seed."""
+    """None draws a new seed."""
     max_tokens: int | None = None
     """None: until the model ends or the window is full."""
     stop: tuple[str, ...] = ()
     """Strings that end the answer and are not part of it."""
     schema: str | None = None
-    """A JSON Schema, as JSON, that the answer follows."""
+    """A JSON Schema, as JSON, that the answer follows; stop strings are then not looked for."""
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the same prompt must give the same text: nothing is left to chance."""
+        return self.seed is not None or self.temperature == 0
 
     def over(self, base: "Sampling") -> "Sampling":
         """Return these values with those of `base` wherever nothing is set."""

@@ -16,7 +16,7 @@ class Session:
     title: str = ""
     model: str = ""
     system: str = ""
-    """The system prompt; Qwen2's own default where empty."""
+    """The system prompt; the default one of the model's chat template where empty."""
     sampling: Sampling = field(default_factory=Sampling)
     """What differs from the model's defaults; unset fields follow those."""
     context: int | None = None

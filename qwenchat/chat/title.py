@@ -11,7 +11,7 @@ from contextlib import aclosing
 from qwenchat.chat.events import Delta
 from qwenchat.chat.message import Message, Role
 from qwenchat.chat.ports import Engine, Request
-from qwenchat.chat.prompt import DEFAULT_SYSTEM, Turn
+from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.session import title_of
 from qwenchat.chat.streaming import StreamingAnswer
@@ -66,8 +66,7 @@ async def _fitting(engine: Engine, branch: Sequence[Message], room: int) -> list
     """Return the turns that ask for a title, with excerpts as long as there is room for; none where there is not."""
     for length in _EXCERPTS:
         turns = _asking(branch[:_TURNS], length)
-        counts = await engine.count(turns)
-        if sum(counts.values) <= room:
+        if (await engine.count(turns)).total <= room:
             return turns
     return []
 
@@ -81,4 +80,4 @@ def _asking(messages: Sequence[Message], length: int) -> list[Turn]:
         wish = (
             "Give the conversation above a title of at most seven words on what it is about. Reply with the title only."
         )
-    return [Turn("system", DEFAULT_SYSTEM), Turn("user", f"{conversation}\n\n---\n{wish}")]
+    return [Turn("user", f"{conversation}\n\n---\n{wish}")]

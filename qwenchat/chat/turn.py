@@ -2,7 +2,8 @@
 
 The question is on disk before the engine is asked, and a background task saves the answer four times a second,
 however slowly the events are read. Whatever ends the turn, the answer so far is stored, with the status that says how
-it ended. Who waits for whom, and which model answers, is decided elsewhere.
+it ended. Only a question that is refused because it does not fit the context window leaves nothing: whoever asked it
+still has it. Who waits for whom, and which model answers, is decided elsewhere.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from qwenchat.chat.ports import Engine, Generation, Mode, ModelInfo, Request, Se
 from qwenchat.chat.sampling import UNSET, Sampling
 from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.chat.streaming import StreamingAnswer
-from qwenchat.errors import Interrupted, QwenchatError, StoreError
+from qwenchat.errors import Interrupted, PromptTooLong, QwenchatError, StoreError
 from qwenchat.i18n import _
 from qwenchat.text.safe import encodable
 
@@ -43,7 +44,8 @@ class Turns:
 
     `sampling` is for the one turn; what it leaves open comes from the session, then from the model. The events of
     every turn raise NotFound for an unknown session or message, StoreError when another program is writing into it or
-    the disk fails, PromptTooLong, CannotLoad and EngineDied; by then all that was generated is stored.
+    the disk fails, PromptTooLong, CannotLoad and EngineDied; by then all that was generated is stored. PromptTooLong
+    leaves the session as it was before the turn.
     """
 
     store: SessionStore
@@ -93,7 +95,7 @@ class Turns:
         """Answer a question once more, as a variant beside the answers that it has."""
 
         async def begin(session: Session) -> _Answering:
-            return await self._answer(session, question, sampling)
+            return await self._answer(session, question, sampling, added=())
 
         return RunningTurn(self.store, question.session, begin)
 
@@ -107,10 +109,14 @@ class Turns:
         return RunningTurn(self.store, answer.session, begin)
 
     async def _ask(self, session: Session, question: Message, sampling: Sampling) -> "_Answering":
+        await self.engine.check(sampling.over(session.sampling))
         await asyncio.to_thread(self.store.add, question)
-        return await self._answer(session, question, sampling)
+        return await self._answer(session, question, sampling, added=(question,))
 
-    async def _answer(self, session: Session, question: Message, sampling: Sampling) -> "_Answering":
+    async def _answer(
+        self, session: Session, question: Message, sampling: Sampling, *, added: tuple[Message, ...]
+    ) -> "_Answering":
+        await self.engine.check(sampling.over(session.sampling))
         answer = Message(
             id=self.new_id(),
             session=session.id,
@@ -123,7 +129,7 @@ class Turns:
         )
         branch = await self._branch(question)
         await asyncio.to_thread(self.store.add, answer)
-        return _Answering(self, session, branch, answer, sampling=sampling, mode=self.mode)
+        return _Answering(self, session, branch, answer, sampling=sampling, mode=self.mode, added=(*added, answer))
 
     async def _branch(self, last: Message) -> list[Message]:
         """Return the branch that ends with a message. Raises NotFound when another program has deleted it."""
@@ -157,8 +163,8 @@ class RunningTurn:
 
     @property
     def answer(self) -> Message | None:
-        """The answer with all that has been generated so far; None before it has begun."""
-        return self._answering.streaming.snapshot() if self._answering else None
+        """The answer with all that has been generated so far; None before it has begun, and once it was taken back."""
+        return self._answering.streaming.snapshot() if self._answering and not self._answering.is_taken_back else None
 
     async def cancel(self) -> None:
         """Stop: what was generated is stored and the events go on to TurnEnded.
@@ -201,10 +207,14 @@ class _Answering:
         *,
         sampling: Sampling,
         mode: Mode,
+        added: tuple[Message, ...] = (),
     ) -> None:
+        """`session` is as it was before the `added` messages; an answer that is continued was there already."""
         self.events: asyncio.Queue[TurnEvent | None] = asyncio.Queue()
         self.streaming = StreamingAnswer(answer)
         self.info: ModelInfo | None = None
+        self.is_taken_back = False
+        self._added, self._original = added, answer
         self._turns, self._store, self._engine = turns, turns.store, turns.engine
         self._session, self._branch, self._answer, self._mode = session, branch, answer, mode
         self._sampling = sampling.over(session.sampling)
@@ -236,6 +246,9 @@ class _Answering:
             status = _STATUS[finished.reason]
         except Interrupted:
             raise
+        except PromptTooLong:
+            self.is_taken_back = True
+            raise
         except Exception as failure:
             status, error = Status.FAILED, failure.message if isinstance(failure, QwenchatError) else repr(failure)
             raise
@@ -244,7 +257,7 @@ class _Answering:
             if finished is not None:
                 end = replace(end, finish_reason=finished.reason, usage=finished.usage, timings=finished.timings)
             try:
-                await _uncancelled(self._finish(saver, end))
+                await _uncancelled(self._take_back(saver) if self.is_taken_back else self._finish(saver, end))
             finally:
                 self.events.put_nowait(None)
 
@@ -312,6 +325,7 @@ class _Answering:
                 created=self._turns.clock(),
                 status=Status.STREAMING,
             )
+            self._added = (self._answer,)
             await _uncancelled(asyncio.to_thread(self._add_variant))
             self._branch = [*self._branch[:-1], self._answer]
             self.events.put_nowait(TurnStarted(_before(self._branch), self._answer))
@@ -325,7 +339,7 @@ class _Answering:
         """Note who answers, plan the context and return what the engine is asked."""
         sampling = self._sampling.over(info.defaults)
         self._answer = replace(
-            self._answer, model=self._session.model or info.name, model_file=info.file, sampling=sampling
+            self._answer, model=self._session.model or info.reference, model_file=info.file, sampling=sampling
         )
         fresh = not self._answer.parts and self._mode is not Mode.COMPLETE
         self.streaming = StreamingAnswer(self._answer, inside_reasoning=info.opens_reasoning and fresh)
@@ -361,11 +375,22 @@ class _Answering:
             await asyncio.to_thread(self._store.append, self._answer.id, fragments)
             self.streaming.mark_stored(len(fragments))
 
-    async def _finish(self, saver: asyncio.Task[None], end: Message) -> None:
+    async def _take_back(self, saver: asyncio.Task[None]) -> None:
+        """Leave the session as it was before the turn."""
+        await self._stop_saving(saver)
+        if self._added:
+            await asyncio.to_thread(self._store.take_back, self._session, *self._added)
+        else:
+            await asyncio.to_thread(self._store.amend, self._original)
+
+    async def _stop_saving(self, saver: asyncio.Task[None]) -> None:
         self._over.set()
         self._dirty.set()
         with suppress(StoreError):
             await saver
+
+    async def _finish(self, saver: asyncio.Task[None], end: Message) -> None:
+        await self._stop_saving(saver)
         if not self._is_open:
             self.events.put_nowait(TurnEnded(self._branch[-1]))
             return

@@ -7,12 +7,11 @@ The prompt, piped input, files, schema and adapters are read and checked before 
 import asyncio
 import errno
 import io
-import json
 import math
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from qwenchat.chat.events import TurnEnded
 from qwenchat.chat.ids import UUIDv7, unix_ms
 from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.message import Attachment, FinishReason
-from qwenchat.chat.ports import Mode, SessionStore
+from qwenchat.chat.ports import Engine, Mode, ModelInfo, SessionStore
 from qwenchat.chat.sampling import PARAMETERS, Sampling
 from qwenchat.chat.session import Session
 from qwenchat.chat.turn import RunningTurn, Turns
@@ -33,7 +32,7 @@ from qwenchat.cli import completion
 from qwenchat.cli.ask_output import JsonReport, TextReport, TurnReport
 from qwenchat.cli.output import Output
 from qwenchat.engines.local.protocol import MAX_THREADS, Lora
-from qwenchat.errors import ExitCode, FileError, NotFound, WrongUse
+from qwenchat.errors import ExitCode, FileError, NotFound, PromptTooLong, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.reference import GuideReference
 from qwenchat.runtime.load_planner import LoadOptions
@@ -105,7 +104,12 @@ class Question:
     def of(cls, options: dict[str, Any]) -> "Question":
         """Read and check the options before anything is loaded. Raises WrongUse or FileError."""
         numbers = {parameter.name: options[parameter.name] for parameter in PARAMETERS}
-        schema = _schema(options["schema"]) if options["schema"] else None
+        schema = files.read(options["schema"]).text if options["schema"] else None
+        if schema is not None and options["stop"]:
+            raise WrongUse(
+                _("--schema and --stop can't be combined: a stop string could cut the JSON."),
+                _("Leave one of them out."),
+            )
         sampling = Sampling(**numbers, stop=tuple(map(encodable, options["stop"])), schema=schema).check()
         attachments = tuple(_attachment(path) for path in options["files"])
         return cls(
@@ -153,24 +157,6 @@ def _attachment(path: Path) -> Attachment:
     return Attachment(file.name, "text/plain", file.text.encode())
 
 
-def _schema(path: Path) -> str:
-    """Return the text of a JSON Schema file. Raises FileError when it can't be read, WrongUse when it is not JSON."""
-    text = files.read(path).text
-    try:
-        schema = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise WrongUse(
-            _("{file} is not JSON: {reason}.").format(file=clean_line(str(path)), reason=error),
-            _("Give a file that holds a JSON Schema."),
-        ) from error
-    if not isinstance(schema, dict):
-        raise WrongUse(
-            _("{file} is not a JSON Schema.").format(file=clean_line(str(path))),
-            _("A schema is an object, such as {example}.").format(example='{"type": "object"}'),
-        )
-    return text
-
-
 def _adapter(words: str) -> Lora:
     """Return the adapter that `FILE[:SCALE]` names. Raises FileError or WrongUse."""
     name, _colon, scale = words.rpartition(":")
@@ -190,10 +176,12 @@ def _adapter(words: str) -> Lora:
     return Lora(os.fsencode(path), factor)
 
 
-def report_for(output: Output, style: str | None, *, verbose: bool) -> TurnReport:
+def report_for(
+    output: Output, style: str | None, model: Callable[[], ModelInfo | None], *, verbose: bool
+) -> TurnReport:
     """Return the report that the options and the terminal ask for."""
     if style in ("json", "jsonl"):
-        return JsonReport(output, streams=style == "jsonl")
+        return JsonReport(output, model, streams=style == "jsonl")
     if style is None and output.on_terminal:
         from qwenchat.cli.ask_markdown import MarkdownReport  # noqa: PLC0415 - rich is for terminals only
 
@@ -210,26 +198,33 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
     load_options = question.load_options
     if earlier and load_options.ctx is None:
         load_options = replace(load_options, ctx=earlier.context)
-    # A wrong model name is refused before the store is touched.
+    # A wrong model name and a schema that can't be followed are refused before the store is touched.
     engine = program.engine(model or str(GuideReference()), load_options)
+    await engine.check(question.sampling)
     store, session = _session(program, options, earlier, model)
-    report = report_for(output, options["style"], verbose=options["verbose"])
     mode = Mode.COMPLETE if options["complete"] else Mode.ANSWER
     turns = Turns(store=store, engine=engine, new_id=UUIDv7(), clock=unix_ms, mode=mode)
     turn = turns.ask(session.id, question.text, question.attachments, question.sampling)
+    report = report_for(output, options["style"], lambda: turn.model, verbose=options["verbose"])
     reason = None
-    try:
-        with _interruptible(turn), report:
-            async with aclosing(turn):
-                async for event in turn:
-                    report.show(event)
-                    if isinstance(event, TurnEnded):
-                        reason = event.answer.finish_reason
-                        program.machine.note_speed(event.answer)
-        for warning in turn.model.warnings if turn.model else ():
-            output.say(warning)
-    finally:
-        await engine.close()
+    with _interruptible(turn, engine):
+        try:
+            with report:
+                async with aclosing(turn):
+                    async for event in turn:
+                        report.show(event)
+                        if isinstance(event, TurnEnded):
+                            reason = event.answer.finish_reason
+                            program.machine.note_speed(event.answer)
+            if question.sampling.schema and reason in (FinishReason.LENGTH, FinishReason.CONTEXT):
+                output.say(_("The answer was cut off at its limit, so it is not complete JSON."))
+            for warning in turn.model.warnings if turn.model else ():
+                output.say(warning)
+        except PromptTooLong:
+            _restore(store, earlier, session)
+            raise
+        finally:
+            await engine.close()
     return ExitCode.INTERRUPTED if reason is FinishReason.CANCELLED else ExitCode.DONE
 
 
@@ -257,6 +252,15 @@ def _session(
     return store, session
 
 
+def _restore(store: SessionStore, earlier: Session | None, session: Session) -> None:
+    """Leave no trace of a question that was refused: neither a new session nor another model or system prompt."""
+    if isinstance(store, Store):
+        if earlier:
+            store.label(earlier.id, model=earlier.model, system=earlier.system)
+        else:
+            store.trash.delete_forever(session.id)
+
+
 def _earlier(store: Store, options: dict[str, Any]) -> Session:
     if options["session"]:
         return store.find_to_resume(options["session"])
@@ -266,14 +270,13 @@ def _earlier(store: Store, options: dict[str, Any]) -> Session:
 
 
 @contextmanager
-def _interruptible(turn: RunningTurn) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM stop the answer, whose text so far is saved; a second Ctrl-C ends the program."""
+def _interruptible(turn: RunningTurn, engine: Engine) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM stop the answer, whose text so far is saved; a second one waits for nothing."""
     loop = asyncio.get_running_loop()
     stopping: list[asyncio.Task[None]] = []
 
     def stop() -> None:
-        stopping.append(loop.create_task(turn.cancel()))
-        loop.remove_signal_handler(signal.SIGINT)
+        stopping.append(loop.create_task(engine.close(at_once=True) if stopping else turn.cancel()))
 
     try:
         for number in (signal.SIGINT, signal.SIGTERM):

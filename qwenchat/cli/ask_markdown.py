@@ -5,61 +5,29 @@ than the screen shows only its end until it is complete. Raw HTML is shown as te
 """
 
 import time
+from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
 
-from markdown_it import MarkdownIt
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console
 from rich.live import Live
-from rich.markdown import Markdown
-from rich.segment import Segment
-from rich.text import Text
+from rich.style import Style
 
 from qwenchat.chat.events import Finished, Loading, PartGrew, Prefilling, Trimmed, TurnEvent
-from qwenchat.chat.message import Reasoning
-from qwenchat.chat.message import Text as MessageText
+from qwenchat.chat.message import Reasoning, Text
 from qwenchat.cli.ask_output import stats_words, trimmed_words
+from qwenchat.cli.drawing import Drawn, words
 from qwenchat.cli.output import Output
 from qwenchat.i18n import _
-from qwenchat.text.safe import StreamCleaner, clean
+from qwenchat.markdown.document import Document, MarkdownBlock
+from qwenchat.markdown.lines import BLANK, Line
+from qwenchat.markdown.palette import Palette
+from qwenchat.markdown.render import render_block
 
 REDRAW_S = 1 / 12
 SHARE = 4
 """Drawing takes at most one part in this many of the time, so a long open block is redrawn less often."""
-
-
-def parser() -> MarkdownIt:
-    """Return the parser whose blocks are drawn."""
-    return MarkdownIt("commonmark", {"html": False}).enable(["strikethrough", "table"])
-
-
-def rendered(text: str) -> Markdown:
-    """Return clean Markdown text ready to be printed by rich."""
-    markdown = Markdown("", hyperlinks=False)
-    markdown.markup, markdown.parsed = text, parser().parse(text)
-    for token in markdown.parsed:
-        for part in token.children or ():
-            part.content = clean(part.content)  # parsing turned entities such as `&#x202e;` into characters
-    return markdown
-
-
-def complete_length(text: str) -> int:
-    """Return the length of all blocks but the last, which further text may still change."""
-    starts = [token.map[0] for token in parser().parse(text) if token.level == 0 and token.map and token.nesting >= 0]
-    lines = text.splitlines(keepends=True)
-    return sum(map(len, lines[: starts[-1]])) if starts else 0
-
-
-class _Tail:
-    """The last lines of something too tall for the screen."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        lines = console.render_lines(rendered(self._text), options, pad=False)
-        for line in lines[-max(1, console.height - 2) :]:
-            yield from line
-            yield Segment.line()
+_DIM = Style(dim=True)
 
 
 class MarkdownReport:
@@ -69,9 +37,12 @@ class MarkdownReport:
         self._output, self._verbose = output, verbose
         self._console = Console(file=output.out)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
-        self._cleaner = StreamCleaner()
-        self._open = ""
-        self._printed_any = False
+        self._palette = Palette.of_terminal()
+        self._document = Document()
+        self._unread = ""
+        """Text that the document does not have yet."""
+        self._printed = 0
+        """Blocks that were printed."""
         self._next_draw = 0.0
 
     def __enter__(self) -> "MarkdownReport":
@@ -81,59 +52,71 @@ class MarkdownReport:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.update(Text(""))
+        self._live.update(words())
         self._live.stop()
-        self._print(self._open)
-        self._open = ""
+        self._print_all()
 
     def show(self, event: TurnEvent) -> None:
         match event:
-            case PartGrew(fragment=MessageText(text=text)):
-                self._open += self._cleaner.feed(text)
+            case PartGrew(fragment=Text(text=text)):
+                self._unread += text
                 self._draw_open()
             case PartGrew(offset=before, fragment=Reasoning(text=text)):
-                self._draw(Text(_("Reasoning: {count:,} characters").format(count=before + len(text)), style="dim"))
+                self._draw(_("Reasoning: {count:,} characters").format(count=before + len(text)))
             case Loading(fraction=fraction):
-                self._draw(Text(_("Loading the model: {percent:.0%}").format(percent=fraction), style="dim"))
+                self._draw(_("Loading the model: {percent:.0%}").format(percent=fraction))
             case Prefilling(done=done, total=total, seconds_left=left) if done < total:
-                words = _("Reading: {done:,} of {total:,} tokens, {seconds:.0f} s left")
-                self._draw(Text(words.format(done=done, total=total, seconds=left), style="dim"))
+                progress = _("Reading: {done:,} of {total:,} tokens, {seconds:.0f} s left")
+                self._draw(progress.format(done=done, total=total, seconds=left))
             case Trimmed():
-                self._live.console.print(Text(trimmed_words(event), style="dim"))
+                self._live.console.print(words((trimmed_words(event), _DIM)))
             case Finished() if self._verbose:
-                self._print(self._open)
-                self._open = ""
-                self._live.update(Text(""), refresh=True)
+                self._live.update(words(), refresh=True)
+                self._print_all()
                 self._output.say(stats_words(event))
 
-    def _print_complete(self) -> None:
-        if "\n" in self._open and (length := complete_length(self._open)):
-            self._print(self._open[:length])
-            self._open = self._open[length:]
+    def _read(self) -> None:
+        self._document.append(self._unread)
+        self._unread = ""
 
-    def _print(self, text: str) -> None:
-        if not text.strip():
-            return
-        if self._printed_any:
-            self._live.console.print()
-        self._live.console.print(rendered(text.strip("\n")))
-        self._printed_any = True
+    def _print_complete(self) -> None:
+        self._print(self._document.finished)
+
+    def _print_all(self) -> None:
+        self._read()
+        self._print(self._document.blocks)
+
+    def _print(self, blocks: Sequence[MarkdownBlock]) -> None:
+        """Print those of the document's blocks that were not printed."""
+        for block in blocks[self._printed :]:
+            if self._printed:
+                self._live.console.print()
+            self._live.console.print(Drawn(partial(render_block, block, palette=self._palette)))
+            self._printed += 1
 
     def _draw_open(self) -> None:
-        """Print the complete blocks and redraw the open one, unless the last redraw was too recent."""
+        """Print the complete blocks and redraw the open ones, unless the last redraw was too recent."""
         if self._due():
             started = time.monotonic()
+            self._read()
             self._print_complete()
-            self._show(_Tail(self._open), started)
+            self._show(Drawn(self._open_lines), started)
 
-    def _draw(self, line: Text) -> None:
+    def _open_lines(self, width: int) -> Sequence[Line]:
+        """Return the last lines of what is open, as many as the screen has room for."""
+        lines = [BLANK] * bool(self._printed)
+        for block in self._document.live:
+            lines += render_block(block, width, self._palette)
+        return lines[-max(1, self._console.height - 2) :]
+
+    def _draw(self, line: str) -> None:
         if self._due():
-            self._show(line, time.monotonic())
+            self._show(words((line, _DIM)), time.monotonic())
 
     def _due(self) -> bool:
         return time.monotonic() >= self._next_draw
 
-    def _show(self, content: Text | _Tail, started: float) -> None:
+    def _show(self, content: Drawn, started: float) -> None:
         self._live.update(content, refresh=True)
         now = time.monotonic()
         self._next_draw = started + max(REDRAW_S, SHARE * (now - started))

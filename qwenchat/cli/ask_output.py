@@ -4,12 +4,14 @@ A report receives the turn's events as they happen. The answer goes to stdout an
 here imports rich.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Protocol
 
 from qwenchat.chat.events import Finished, Loading, PartGrew, Prefilling, Trimmed, TurnEnded, TurnEvent, TurnStarted
 from qwenchat.chat.message import Message, Reasoning, Text
+from qwenchat.chat.ports import ModelInfo
 from qwenchat.cli.output import Output, ReaderGone
 from qwenchat.i18n import _, ngettext
 from qwenchat.text.safe import StreamCleaner
@@ -64,8 +66,10 @@ class TextReport:
 class JsonReport:
     """The contract of `--json` (one object at the end) and `--jsonl` (each event as well)."""
 
-    def __init__(self, output: Output, *, streams: bool) -> None:
-        self._output, self._streams = output, streams
+    def __init__(self, output: Output, model: Callable[[], ModelInfo | None], *, streams: bool) -> None:
+        """`model` returns the model that answers, once it is loaded."""
+        self._output, self._model, self._streams = output, model, streams
+        self._trimmed: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> "JsonReport":
         return self
@@ -76,17 +80,20 @@ class JsonReport:
         return None
 
     def show(self, event: TurnEvent) -> None:
+        if isinstance(event, Trimmed):
+            self._trimmed = {"trimmed": asdict(event)}
         if isinstance(event, TurnEnded):
             if event.answer.finish_reason or event.answer.text:  # a dead engine gives no reason, but maybe some text
-                done = answer_object(event.answer)
+                done = {**answer_object(event.answer, self._model()), **self._trimmed}
                 self._output.json({"event": "done", **done} if self._streams else done)
         elif self._streams and (line := _event_object(event)):
             self._output.json(line)
 
 
-def answer_object(answer: Message) -> dict[str, Any]:
+def answer_object(answer: Message, model: ModelInfo | None = None) -> dict[str, Any]:
     """Return a finished answer in the format of `--json`; the finish reason is null where the engine failed."""
     reasoning = {"reasoning": answer.reasoning} if answer.reasoning else {}
+    window = {"context": {"window": model.n_ctx, "yarn_factor": round(model.yarn_factor, 4)}} if model else {}
     return {
         "session": answer.session,
         "message": answer.id,
@@ -94,6 +101,7 @@ def answer_object(answer: Message) -> dict[str, Any]:
         "text": answer.text,
         **reasoning,
         "finish_reason": answer.finish_reason,
+        **window,
         "usage": asdict(answer.usage) if answer.usage else None,
         "timings": {name: round(value, 4) for name, value in asdict(answer.timings).items()}
         if answer.timings
@@ -110,8 +118,7 @@ def _event_object(event: TurnEvent) -> dict[str, Any] | None:
         case Prefilling():
             return {"event": "prefill", **asdict(event)}
         case Trimmed():
-            numbers = {"messages": event.messages, "tokens": event.tokens, "first_kept": event.first_seen}
-            return {"event": "left_out", **numbers}
+            return {"event": "trimmed", **asdict(event)}
         case PartGrew(fragment=Text() | Reasoning() as fragment) if fragment.text:
             return {"event": "delta" if isinstance(fragment, Text) else "reasoning", "text": fragment.text}
     return None

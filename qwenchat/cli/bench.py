@@ -37,8 +37,9 @@ from qwenchat.engines.local.saved_kv import WORTH_SAVING, SavedKV
 from qwenchat.errors import CannotLoad, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models import gguf
+from qwenchat.models.context_sizes import context_sizes
 from qwenchat.paths import private_folder
-from qwenchat.runtime.load_planner import LoadOptions, context_sizes
+from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_choice import default_model, no_model
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line
@@ -213,7 +214,9 @@ def _counts(name: str, long: str, default: str, text: str) -> Callable[[FC], FC]
 
 
 @click.command()
-@click.option("-m", "--model", default="", metavar="REF", shell_complete=completion.models, help="Model to measure.")
+@click.option(
+    "-m", "--model", default="", metavar="REF", shell_complete=completion.local_models, help="Model to measure."
+)
 @_counts("-p", "--prompt", "512", "Prompt tokens; 0: skip this measurement.")
 @_counts("-n", "--generate", "128", "Tokens to generate; 0: skip this measurement.")
 @_counts("-d", "--depth", "0", "Tokens already in the context.")

@@ -5,6 +5,7 @@ Textual nor llama.cpp nor huggingface_hub is imported. Click writes the script.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import wraps
 
 import click
@@ -13,6 +14,7 @@ from click.shell_completion import CompletionItem, get_completion_class
 from qwenchat import config
 from qwenchat.cli.output import Output
 from qwenchat.errors import QwenchatError
+from qwenchat.paths import shortened
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line
 
@@ -48,7 +50,34 @@ def _offering(words: Callable[[Program, click.Context], Iterable[tuple[str, str]
 
 @_offering
 def models(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
-    """Yield the sizes of the catalogue, then the sizes with each quantisation."""
+    """Yield the models on this machine, then the sizes of the catalogue, alone and with each quantisation."""
+    here = dict(_local(program))
+    yield from here.items()
+    yield from ((word, note) for word, note in _published(program) if word not in here)
+
+
+@_offering
+def local_models(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
+    """Yield the models on this machine."""
+    yield from _local(program)
+
+
+@_offering
+def published_models(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
+    """Yield the models of the catalogue."""
+    yield from _published(program)
+
+
+def _local(program: Program) -> Iterator[tuple[str, str]]:
+    with suppress(QwenchatError):  # wrong settings do not hide the others
+        for model in program.library.survey(save=False)[0]:
+            if not model.problem:
+                yield shortened(model.reference), str(model.name)
+    yield "guide", ""
+
+
+def _published(program: Program) -> Iterator[tuple[str, str]]:
+    """Yield the sizes, then the sizes with each quantisation."""
     for model in program.catalogue.models:
         yield model.size, model.title
     for model in program.catalogue.models:

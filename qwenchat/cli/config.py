@@ -9,7 +9,9 @@ from qwenchat import config as settings_file
 from qwenchat.cli import completion
 from qwenchat.cli.output import Output
 from qwenchat.i18n import _
+from qwenchat.paths import expand_home, folder_problem
 from qwenchat.runtime.program import Program
+from qwenchat.text.safe import clean_line
 
 
 @click.group()
@@ -57,7 +59,12 @@ def get(program: Program, key: str, as_json: bool) -> None:
 @click.pass_obj
 def set_(program: Program, key: str, value: str) -> None:
     """Change one setting; an empty VALUE resets it to its default."""
-    settings_file.put(program.paths.settings, key, value)
+    settings = settings_file.put(program.paths.settings, key, value)
+    if key == "hub.folders":
+        for folder in settings.hub.folders:
+            if reason := folder_problem(expand_home(folder)):
+                words = _("{folder} can't be searched for models yet: {reason}.")
+                Output.standard().say(words.format(folder=clean_line(folder), reason=reason))
 
 
 def _shown(value: Any) -> str:

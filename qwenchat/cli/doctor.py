@@ -1,6 +1,7 @@
 """`qwenchat doctor`: prints a line for each check of `qwenchat.doctor`, and the next command where one fails."""
 
 import os
+import shutil
 from collections.abc import Sequence
 
 import click
@@ -10,9 +11,10 @@ from qwenchat.cli.output import Output
 from qwenchat.doctor.finding import Finding, Health
 from qwenchat.doctor.report import examine
 from qwenchat.errors import ExitCode
-from qwenchat.i18n import _
+from qwenchat.i18n import _, labelled
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean
+from qwenchat.text.wrap import cells, drawable, wrapped
 
 _COLOURS = {Health.OK: "32", Health.WARNING: "33", Health.FAILED: "1;31"}
 
@@ -35,18 +37,23 @@ def doctor(program: Program, online: bool, as_json: bool) -> int:
     for finding in examine(program, online=online):
         findings.append(finding)
         if not as_json:
-            _write(output, finding)
+            write(output, finding)
     if as_json:
         output.json({"version": __version__, "state": _worst(findings), "checks": [_record(f) for f in findings]})
     return next((finding.exit_code for finding in findings if finding.health is Health.FAILED), ExitCode.DONE)
 
 
-def _write(output: Output, finding: Finding) -> None:
+def write(output: Output, finding: Finding) -> None:
+    """Write a finding, broken to the width of a terminal, and the next command on a line of its own."""
     words = {Health.OK: _("ok"), Health.WARNING: _("warning"), Health.FAILED: _("failed")}
-    label = words[finding.health].ljust(max(map(len, words.values())))
+    column = max(map(cells, words.values()))
+    label = words[finding.health] + " " * (column - cells(words[finding.health]))
     if output.on_terminal and not os.environ.get("NO_COLOR"):
         label = f"\x1b[{_COLOURS[finding.health]}m{label}\x1b[0m"
-    output.piece(f"{label}  {clean(f'{finding.title}: {finding.found}')}\n")
+    found = clean(labelled(finding.title, finding.found))
+    room = max(shutil.get_terminal_size().columns - column - 2, 20)
+    lines = wrapped(drawable(found), room) if output.on_terminal else [found]
+    output.piece(f"{label}  " + f"\n{' ' * (column + 2)}".join(lines) + "\n")
     if finding.next:
         output.data(f"    -> {finding.next}")
 

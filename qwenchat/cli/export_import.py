@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,9 +15,12 @@ from qwenchat.chat.ids import unix_ms
 from qwenchat.chat.session import Session
 from qwenchat.cli.output import Output
 from qwenchat.errors import ExitCode, FileError, WrongUse
-from qwenchat.i18n import _, ngettext
+from qwenchat.i18n import _, enumerated, ngettext
 from qwenchat.sessions import export_destination, exporters, importers, records
 from qwenchat.sessions.archive import ArchiveStore
+
+_SHOWN_REASONS = 10
+"""Reasons why messages were left out that are printed for one file; `--json` has them all."""
 
 
 class TransferStore(ArchiveStore, Protocol):
@@ -37,6 +41,10 @@ class HasStore(Protocol):
     @property
     def store(self) -> TransferStore:
         """The session store."""
+        ...
+
+    def model_name(self, reference: str) -> str:
+        """Return the name for users of a model, given its reference."""
         ...
 
 
@@ -70,11 +78,20 @@ def export(
     sessions = store.sessions() if everything else _unique([store.find(prefix) for prefix in ids])
     form = exporters.named(name)
     output = Output.standard()
-    job = export_destination.Export(store, sessions, form, all_branches)
-    written = export_destination.write(job, None if target == "-" else target, output.piece, force)
-    if written:
-        count = ngettext("{count} session written to {place}.", "{count} sessions written to {place}.", len(sessions))
-        output.say(count.format(count=len(sessions), place=target))
+    job = export_destination.Export(store, sessions, form, all_branches, program.model_name)
+    written = export_destination.write(job, None if target == "-" else target, output.document, force)
+    if written.files or target not in (None, "-"):
+        count = ngettext(
+            "{count} session written to {place}.", "{count} sessions written to {place}.", written.sessions
+        )
+        output.say(count.format(count=written.sessions, place=target))
+    if left_out := len(sessions) - written.sessions:
+        lost = ngettext(
+            "{count} session has nothing that {format} can hold and was left out.",
+            "{count} sessions have nothing that {format} can hold and were left out.",
+            left_out,
+        )
+        output.say(lost.format(count=left_out, format=name))
 
 
 @click.command(name="import")
@@ -82,10 +99,11 @@ def export(
 @click.option("--json", "as_json", is_flag=True, help="A JSON array with one object per file.")
 @click.pass_obj
 def import_(program: HasStore, files: Sequence[str], as_json: bool) -> ExitCode:
-    """Import chats from qwenchat, ChatGPT or Open WebUI, or in OpenAI's or ShareGPT's format.
+    """Import chats from other programs, or from qwenchat.
 
-    FILE is a .json, .jsonl or .zip file, or - for standard input. Existing messages are not changed. A chat that can't
-    be read is reported with its position in the file; all others are imported.
+    It reads the exports of ChatGPT, Claude, DeepSeek, Open WebUI, LibreChat and llama-server, and OpenAI's and
+    ShareGPT's formats. FILE is a .json, .jsonl or .zip file, or - for standard input. Existing messages are not
+    changed. A file or a chat that can't be read is reported; all others are imported.
     """
     output = Output.standard()
     reports = [_import_one(program.store, file, output) for file in files]
@@ -96,7 +114,8 @@ def import_(program: HasStore, files: Sequence[str], as_json: bool) -> ExitCode:
 
 def _import_one(store: ArchiveStore, file: str, output: Output) -> dict[str, object]:
     """Import one file in one transaction, report the result on stderr, and return it for `--json`."""
-    report = {"file": file, "formats": [], "sessions": [], "new": 0, "there_already": 0, "empty": 0, "problems": []}
+    nothing: dict[str, object] = {"formats": [], "sessions": [], "new": 0, "there_already": 0, "empty": 0}
+    report = {"file": file, **nothing, "left_out": [], "problems": []}
     try:
         found = _piped() if file == "-" else records.records_of(Path(file))
         reading = importers.read(found)
@@ -106,10 +125,17 @@ def _import_one(store: ArchiveStore, file: str, output: Output) -> dict[str, obj
     new = store.add_archives(reading.archives) if reading.archives else 0
     for problem in reading.problems:
         output.say(_("{file}, {place}: skipped: {reason}.").format(file=file, **asdict(problem)))
+    for reason, count in Counter(reading.left_out).most_common(_SHOWN_REASONS):
+        lost = ngettext(
+            "{file}: {count} message was left out: {reason}.",
+            "{file}: {count} messages were left out: {reason}.",
+            count,
+        )
+        output.say(lost.format(file=file, count=count, reason=reason))
     output.say(
         _("{file} ({formats}): {new} new or updated, {there} already there, {empty} empty, {bad} skipped.").format(
             file=file,
-            formats=", ".join(reading.formats) or _("nothing"),
+            formats=enumerated(reading.formats) or _("nothing"),
             new=new,
             there=len(reading.archives) - new,
             empty=reading.empty,
@@ -122,6 +148,7 @@ def _import_one(store: ArchiveStore, file: str, output: Output) -> dict[str, obj
         "new": new,
         "there_already": len(reading.archives) - new,
         "empty": reading.empty,
+        "left_out": [{"reason": reason, "count": count} for reason, count in reading.left_out.items()],
         "problems": [asdict(problem) for problem in reading.problems],
     }
 
@@ -134,7 +161,7 @@ def _piped() -> list[records.Record]:
         return records.records_in(sys.stdin.buffer, unix_ms())
     except OSError as error:
         raise FileError(
-            _("{path} can't be read: {reason}.").format(path=_("standard input"), reason=error.strerror or error),
+            _("It can't be read: {reason}.").format(reason=error.strerror or error),
             _("Check the piped input."),
         ) from error
 

@@ -6,7 +6,6 @@ A command's module is imported when that command runs, not before.
 import gc
 import gettext
 import importlib
-import inspect
 import os
 import sys
 import traceback
@@ -18,6 +17,7 @@ from click.core import ParameterSource
 
 from qwenchat import __version__
 from qwenchat.cli import completion
+from qwenchat.cli.help import localised
 from qwenchat.cli.output import Output, OutputLost, ReaderGone, is_terminal
 from qwenchat.errors import ExitCode, QwenchatError, WrongUse
 from qwenchat.i18n import CATALOGUES, _, language, use_language
@@ -48,21 +48,6 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(_COMMANDS[cmd_name]), cmd_name)
         return localised(command)
-
-
-def localised(command: click.Command) -> click.Command:
-    """Translate the help of a command and of all its subcommands into the user's language, and return the command.
-
-    Help is written in English in docstrings and decorators; `make locale` collects it from there.
-    """
-    command.help = command.help and _(inspect.cleandoc(command.help))
-    for parameter in command.params:
-        if isinstance(parameter, click.Option) and parameter.help:
-            parameter.help = _(parameter.help)
-    if isinstance(command, click.Group):
-        for inner in command.commands.values():
-            localised(inner)
-    return command
 
 
 @click.group(cls=LazyGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})

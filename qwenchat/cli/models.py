@@ -15,8 +15,9 @@ from qwenchat.cli.output import Output, is_terminal
 from qwenchat.cli.pull import pull
 from qwenchat.errors import CannotLoad, ExitCode, WrongUse
 from qwenchat.i18n import _, labelled
-from qwenchat.models import gguf, reference, verify
+from qwenchat.models import gguf, verify
 from qwenchat.models.catalogue import CatalogueModel
+from qwenchat.models.context_sizes import ContextSizes
 from qwenchat.models.export import export as export_model
 from qwenchat.models.export import name_to_pull, size_of
 from qwenchat.models.fit import NATIVE_CONTEXT, Resources, plan
@@ -30,19 +31,20 @@ from qwenchat.models.recommendation import (
     recommended,
     verdict_words,
 )
-from qwenchat.models.reference import CatalogueReference, parse
+from qwenchat.models.reference import CatalogueReference
 from qwenchat.models.removal import plan_removal
+from qwenchat.paths import shortened
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import human_size
 
 
 @click.command()
 @click.argument("model", required=False, shell_complete=completion.models)
-@click.option("--ctx", type=click.IntRange(min=256), default=NATIVE_CONTEXT, help="Largest context window, in tokens.")
+@click.option("--ctx", type=click.IntRange(min=256), help="Largest context window, in tokens; default: up to 32768.")
 @click.option("--kv-type", type=click.Choice(["auto", "f16", "q8_0"]), help="KV cache type.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.pass_obj
-def fit(program: Program, model: str | None, ctx: int, kv_type: str | None, as_json: bool) -> None:
+def fit(program: Program, model: str | None, ctx: int | None, kv_type: str | None, as_json: bool) -> None:
     """Show which models fit this machine, best first, or whether one model does."""
     output, resources = Output.standard(), program.usable(measure=True)
     kv_type = kv_type or program.settings.model.kv_type
@@ -74,20 +76,23 @@ def fit(program: Program, model: str | None, ctx: int, kv_type: str | None, as_j
         output.say(_("None of these can run here. Free memory or disk space, or use a smaller window (--ctx)."))
 
 
-def _rows(program: Program, resources: Resources, model: str | None, *, ctx: int, kv_type: str) -> list[Assessment]:
+def _rows(
+    program: Program, resources: Resources, model: str | None, *, ctx: int | None, kv_type: str
+) -> list[Assessment]:
     """Return the whole catalogue, the models of one size, or the one model that is not in the catalogue."""
-    wanted = parse(model, program.catalogue) if model else None
+    wanted = program.library.parse(model) if model else None
     speeds = program.machine.measured.speeds()
     if wanted is None or isinstance(wanted, CatalogueReference):
         local = local_files(program.library.usable(), speeds)
-        rows = assess_catalogue(program.catalogue, resources, local, limit=ctx, kv_type=kv_type)
+        rows = assess_catalogue(program.catalogue, resources, local, limit=ctx or NATIVE_CONTEXT, kv_type=kv_type)
         if wanted is None:
             return rows
         return [row for row in rows if str(wanted) in (row.reference, row.reference.partition(":")[0])]
     local_model = program.library.model(wanted)
-    if not local_model.header or local_model.problem:
+    if not local_model.header or not local_model.context or local_model.problem:
         raise CannotLoad(local_model.problem, _("Download it again, or choose another model."))
-    limit = min(ctx, local_model.header.context_length or ctx)
+    sizes = local_model.context
+    limit = min(ctx, sizes.limit) if ctx else min(NATIVE_CONTEXT, sizes.native)
     planned = plan(local_model.header, resources, limit, kv_type)
     speed = speeds.get(identity(local_model.path))
     return [Assessment(local_model.reference, planned, path=local_model.path, measured=speed, disk_missing=0)]
@@ -137,23 +142,30 @@ models.add_command(pull)
 @click.pass_obj
 def list_(program: Program, as_json: bool) -> None:
     """List the models on this machine, including those of other programs."""
-    output, local_models = Output.standard(), program.library.models()
+    output, (local_models, problems) = Output.standard(), program.library.survey()
     if as_json:
-        output.json(list(as_rows(local_models)))
+        output.json(list(as_rows(local_models, problems)))
         return
-    if not local_models:
+    if local_models:
+        headings = [_("model"), _("name"), _("quantisation"), _("size"), _("context"), _("where"), ""]
+        output.table(headings, [_listed(model) for model in local_models])
+    else:
         output.say(_("There are no models yet. `qwenchat models fit` recommends one."))
-        return
-    headings = [_("model"), _("quantisation"), _("size"), _("context"), _("where"), ""]
-    output.table(headings, [_listed(model) for model in local_models])
+    for problem in problems:
+        output.say(f"{problem.message} {problem.hint}")
 
 
 def _listed(model: LocalModel) -> list[str]:
     header = model.header
-    facts = (
-        [header.quantisation, human_size(header.file_size), f"{header.context_length:,}"] if header else ["", "", ""]
-    )
-    return [model.reference, *facts, owner(model), model.problem]
+    facts = [header.quantisation, human_size(header.file_size), _windows(model.context)] if header else ["", "", ""]
+    return [shortened(model.reference), model.name.title, *facts, owner(model), model.problem]
+
+
+def _windows(sizes: ContextSizes | None) -> str:
+    """Return a model's context windows, in tokens."""
+    if sizes is None:
+        return ""
+    return f"{sizes.native:,}" + (f" ({sizes.limit:,} YaRN)" if sizes.limit > sizes.native else "")
 
 
 @models.command(name="catalog")
@@ -195,7 +207,7 @@ def _published(model: CatalogueModel) -> dict[str, object]:
 
 
 @models.command()
-@click.argument("model", shell_complete=completion.models)
+@click.argument("model", shell_complete=completion.local_models)
 @as_json
 @click.pass_obj
 def info(program: Program, model: str, as_json: bool) -> None:
@@ -215,6 +227,9 @@ def info(program: Program, model: str, as_json: bool) -> None:
             "vocabulary": header.vocab_size,
             "tensors": header.tensor_count,
             "rope_freq_base": header.rope.freq_base,
+            "rope_scaling": header.rope.scaling,
+            "rope_scaling_factor": header.rope.factor or None,
+            "rope_original_context": header.rope.original_context or None,
             "tokenizer": header.tokenizer,
             "chat_template": header.chat_template,
         }
@@ -224,12 +239,26 @@ def info(program: Program, model: str, as_json: bool) -> None:
         return
     hidden = ("chat_template", "parts")
     output.record({key: value for key, value in row.items() if value not in ("", None, []) and key not in hidden})
+    if words := _about_windows(local_model.context):
+        output.say(words)
     if header and not header.has_chat_template:
         output.say(_("It has no chat template: it continues text instead of answering."))
 
 
+def _about_windows(sizes: ContextSizes | None) -> str:
+    """Return a sentence about windows that are stretched; empty if none can be."""
+    if sizes is None:
+        return ""
+    if sizes.trained_scaling:
+        return _("Its context window is always scaled ({kind}), as it was trained.").format(kind=sizes.trained_scaling)
+    if sizes.limit == sizes.native:
+        return ""
+    words = _("Context windows above {native:,} tokens, up to {limit:,}, use YaRN (--ctx); shorter ones do not.")
+    return words.format(native=sizes.native, limit=sizes.limit)
+
+
 @models.command(name="verify")
-@click.argument("model", shell_complete=completion.models)
+@click.argument("model", shell_complete=completion.local_models)
 @as_json
 @click.pass_obj
 def verify_(program: Program, model: str, as_json: bool) -> int:
@@ -262,7 +291,7 @@ def verify_(program: Program, model: str, as_json: bool) -> int:
 
 
 @models.command()
-@click.argument("model", shell_complete=completion.models)
+@click.argument("model", shell_complete=completion.local_models)
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--hf-cache", is_flag=True, help="Also delete from the Hugging Face cache, which other programs share.")
 @as_json
@@ -291,7 +320,7 @@ def _ask(question: str) -> None:
 
 
 @models.command()
-@click.argument("model", shell_complete=completion.models)
+@click.argument("model", shell_complete=completion.local_models)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @as_json
 @click.pass_obj
@@ -312,7 +341,7 @@ def export(program: Program, model: str, folder: Path, as_json: bool) -> None:
 
 
 def _local_model(program: Program, model: str) -> LocalModel:
-    return program.library.model(reference.parse(model, program.catalogue))
+    return program.library.model(program.library.parse(model))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from qwenchat.errors import FileError, QwenchatError
-from qwenchat.i18n import _
+from qwenchat.i18n import _, locale_encoding
 from qwenchat.text.safe import clean, clean_line
 
 
@@ -42,10 +42,14 @@ class Output:
 
     @classmethod
     def standard(cls) -> "Output":
-        """Return the output on the process's own streams; characters that they can't encode are replaced."""
+        """Return the output on the process's own streams, in the locale's encoding.
+
+        Characters that it lacks are replaced. PYTHONIOENCODING counts more than the locale.
+        """
+        encoding = None if os.environ.get("PYTHONIOENCODING") else locale_encoding()
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
-                stream.reconfigure(encoding="utf-8", errors="replace")
+                stream.reconfigure(encoding=encoding, errors="replace")
         out, err = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()  # None where the shell closed them
         return cls(out, err, err.isatty() and not os.environ.get("NO_COLOR"))
 
@@ -71,9 +75,16 @@ class Output:
                 _("Free some space, or redirect it elsewhere."),
             ) from error
 
+    def document(self, piece: str) -> None:
+        """Write a piece of a file, such as an export, which is UTF-8 in every locale. Raises what `piece` does."""
+        if isinstance(self.out, io.TextIOWrapper) and not self.on_terminal:
+            self.out.reconfigure(encoding="utf-8")
+        self.piece(piece)
+
     def json(self, value: object) -> None:
-        """Write one JSON document on one line; control characters are escaped."""
-        self.piece(json.dumps(value, ensure_ascii=False).translate(_ESCAPED) + "\n")
+        """Write one JSON document on one line; control characters, and characters the locale lacks, are escaped."""
+        text = json.dumps(value, ensure_ascii=(self.out.encoding or "utf-8").lower() != "utf-8")
+        self.piece(text.translate(_ESCAPED) + "\n")
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write a table: aligned and fitted on a terminal, tab-separated without headings in a pipe."""
@@ -82,15 +93,10 @@ class Output:
             self.piece("".join("\t".join(row) + "\n" for row in cells))
             return
         from rich.console import Console  # noqa: PLC0415 - for terminals only
-        from rich.table import Table  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
 
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in headings:
-            table.add_column(heading)
-        for row in cells:
-            table.add_row(*(Text(cell) for cell in row))
-        Console(file=self.out).print(table)
+        from qwenchat.cli import drawing  # noqa: PLC0415
+
+        Console(file=self.out).print(drawing.table(headings, cells))
 
     def record(self, fields: Mapping[str, Any]) -> None:
         """Write names and values, one pair per line."""

@@ -132,7 +132,7 @@ class _ProgressBars:
 
 
 @click.command()
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...", shell_complete=completion.models)
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...", shell_complete=completion.published_models)
 @click.option(
     "--from",
     "source",
@@ -177,7 +177,7 @@ def pull(
 
 def _say_how_to_add_folder(output: Output, program: Program, folder: Path, paths: Sequence[Path]) -> None:
     """Print the command that adds the folder to those searched for models, unless it is searched already."""
-    known = {found.path.resolve() for found in program.model_folders.scan()}
+    known = {found.path.resolve() for found in program.model_folders.scan()[0]}
     if all(path.resolve() in known for path in paths):
         return
     folders = ",".join((*program.settings.hub.folders, str(expand_home(folder).absolute())))

@@ -3,24 +3,32 @@
 On a terminal, answers are drawn as Markdown. Text is never interpreted as control sequences or as rich's markup.
 """
 
+from typing import TYPE_CHECKING
+
 import click
 import msgspec
 
-from qwenchat.chat.message import Message, Role
+from qwenchat.chat.message import Message, Part, Role, Text, ToolCall
 from qwenchat.chat.session import Session
 from qwenchat.cli import completion
 from qwenchat.cli.output import Output, iso_time, local_time
 from qwenchat.i18n import _, ngettext
 from qwenchat.runtime.program import Program
+from qwenchat.sessions.reading_order import part_block, part_label
 from qwenchat.sessions.search import MANY, Hit, SearchResults
 from qwenchat.text.safe import clean, clean_line
+
+if TYPE_CHECKING:
+    from qwenchat.markdown.lines import Run
+    from qwenchat.markdown.palette import Palette
 
 
 @click.command()
 @click.argument("session", shell_complete=completion.sessions)
+@click.option("--full", is_flag=True, help="Print reasoning and tool calls, too, instead of one line for each.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
-def show(program: Program, session: str, as_json: bool) -> None:
+def show(program: Program, session: str, full: bool, as_json: bool) -> None:
     """Print the branch of a session that was last open."""
     output, store = Output.standard(), program.store
     found = store.session(store.listing.resolve(session))
@@ -28,9 +36,9 @@ def show(program: Program, session: str, as_json: bool) -> None:
     if as_json:
         output.json(_as_json(found, branch))
     elif output.on_terminal:
-        _draw(output, found, branch)
+        _draw(program, output, found, branch, full=full)
     else:
-        output.data(_plain(found, branch))
+        output.data(_plain(program, found, branch, full=full))
 
 
 @click.command()
@@ -72,55 +80,85 @@ def _typed(words: tuple[str, ...]) -> str:
     return " ".join(f'"{word}"' if " " in word and '"' not in word and ":" not in word else word for word in words)
 
 
-def _speaker(message: Message) -> str:
-    return _("You") if message.role is Role.USER else message.model or _("Assistant")
+def _speaker(program: Program, message: Message) -> str:
+    return _("You") if message.role is Role.USER else program.model_name(message.model) or _("Assistant")
 
 
-def _plain(session: Session, branch: list[Message]) -> str:
+def _block(part: Part, full: bool) -> str:
+    """Return a part as plain text; one that is not text as one line, unless `full`."""
+    if full or isinstance(part, Text):
+        return part_block(part).rstrip()
+    words = part.arguments if isinstance(part, ToolCall) else part.text
+    return _("[{label} · {count:,} characters]").format(label=part_label(part), count=len(words))
+
+
+def _plain(program: Program, session: Session, branch: list[Message], *, full: bool) -> str:
     parts = [session.title] if session.title else []
     for message in branch:
         files = [_("[file: {name}]").format(name=clean_line(file.name)) for file in message.attachments]
-        parts.append("\n".join([f"{_speaker(message)}:", *files, message.text.rstrip()]))
+        blocks = [_block(part, full) for part in message.parts]
+        parts.append("\n".join([f"{_speaker(program, message)}:", *files, "\n\n".join(blocks)]))
     return clean("\n\n".join(parts))
 
 
-def _draw(output: Output, session: Session, branch: list[Message]) -> None:
+def _draw(program: Program, output: Output, session: Session, branch: list[Message], *, full: bool) -> None:
     from rich.console import Console  # noqa: PLC0415 - for terminals only
-    from rich.text import Text  # noqa: PLC0415
 
-    from qwenchat.cli.ask_markdown import rendered  # noqa: PLC0415
+    from qwenchat.cli.drawing import literal, markdown, words  # noqa: PLC0415
+    from qwenchat.markdown.palette import Palette  # noqa: PLC0415
 
-    console = Console(file=output.out)
-    console.print(Text(f"{clean_line(session.title)}\n", "bold"))
+    console, palette = Console(file=output.out), Palette.of_terminal()
+    console.print(words((clean_line(session.title), palette.heading)))
+    console.print()
     for message in branch:
-        head = Text(clean_line(_speaker(message)), "bold cyan" if message.role is Role.USER else "bold green")
-        head.append(f"  {local_time(message.created)}", "dim not bold")
+        is_question = message.role is Role.USER
+        head = [(clean_line(_speaker(program, message)), palette.you if is_question else palette.model)]
+        head.append((f"  {local_time(message.created)}", palette.muted))
         if message.status != "complete":
-            head.append(f"  {message.status}", "yellow")
-        console.print(head)
+            head.append((f"  {message.status}", palette.warning))
+        console.print(words(*head))
         for file in message.attachments:
-            console.print(Text(_("[file: {name}]").format(name=clean_line(file.name)), "dim"))
-        text = clean(message.text)
-        console.print(Text(text) if message.role is Role.USER else rendered(text))
-        console.print()
+            console.print(words((_("[file: {name}]").format(name=clean_line(file.name)), palette.muted)))
+        for part in message.parts:
+            text = clean(_block(part, full))
+            if isinstance(part, Text):
+                console.print(literal(text) if is_question else markdown(text, palette))
+            else:
+                console.print(literal(text, palette.muted))
+            console.print()
+        if not message.parts:
+            console.print()
 
 
 def _draw_hits(program: Program, output: Output, found: SearchResults) -> None:
     from rich.console import Console  # noqa: PLC0415 - for terminals only
-    from rich.text import Text  # noqa: PLC0415
+    from rich.style import Style  # noqa: PLC0415
 
-    console, above = Console(file=output.out), ""
+    from qwenchat.cli.drawing import words  # noqa: PLC0415
+    from qwenchat.markdown.palette import Palette  # noqa: PLC0415
+
+    console, palette, above = Console(file=output.out), Palette.of_terminal(), ""
     for hit in found.hits:
-        line = Text(hit.excerpt.text)
-        for start, end in hit.excerpt.marks:
-            line.stylize("bold yellow", start, end)
+        excerpt = _marked(hit, palette)
         if hit.session != above:
-            title = Text(clean_line(hit.title)) if hit.message else line
-            title.stylize("bold")
-            console.print(Text.assemble((program.store.listing.short(hit.session), "cyan"), "  ", title))
+            bold = Style(bold=True)
+            title = (
+                [(clean_line(hit.title), bold)] if hit.message else [(text, bold + style) for text, style in excerpt]
+            )
+            console.print(words((program.store.listing.short(hit.session), palette.link), ("  ", palette.text), *title))
             above = hit.session
         if hit.message:
-            console.print(Text.assemble((f"  {local_time(hit.created)}  ", "dim"), line))
+            console.print(words((f"  {local_time(hit.created)}  ", palette.muted), *excerpt))
+
+
+def _marked(hit: Hit, palette: "Palette") -> "list[Run]":
+    """Return a hit's excerpt, in which the words that were found stand out."""
+    runs: list[Run] = []
+    at = 0
+    for start, end in hit.excerpt.marks:
+        runs += [(hit.excerpt.text[at:start], palette.text), (hit.excerpt.text[start:end], palette.found)]
+        at = end
+    return [*runs, (hit.excerpt.text[at:], palette.text)]
 
 
 def _as_json(session: Session, branch: list[Message]) -> dict[str, object]:
@@ -142,6 +180,7 @@ def _message_json(message: Message) -> dict[str, object]:
         "parent": message.parent,
         "role": message.role,
         "text": message.text,
+        **({"reasoning": message.reasoning} if message.reasoning else {}),
         "status": message.status,
         "created": iso_time(message.created),
         "finished": None if message.finished is None else iso_time(message.finished),

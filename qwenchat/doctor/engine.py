@@ -17,7 +17,7 @@ from qwenchat.doctor.finding import Finding, failed, ok, warning
 from qwenchat.engines.local.process import WorkerProcess, install_command
 from qwenchat.engines.local.protocol import Hello
 from qwenchat.errors import ExitCode, QwenchatError
-from qwenchat.i18n import _
+from qwenchat.i18n import _, clauses, enumerated
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import human_size
 
@@ -59,13 +59,13 @@ def _build(hello: Hello) -> Finding:
         wanted.append("OPENMP")
     shown = _NAMES if platform.machine().lower() in ("x86_64", "amd64") else {"OPENMP": "OpenMP"}
     yes, no = _("yes"), _("no")
-    words = ", ".join(f"{name} {yes if flag in flags else no}" for flag, name in shown.items())
+    words = enumerated(f"{name} {yes if flag in flags else no}" for flag, name in shown.items())
     others = " ".join(sorted(flags - set(shown)))
     words += f" ({others})" if others else ""
     missing = [_NAMES[name] for name in wanted if name not in flags]
     if not missing:
         return ok("build", title, words)
-    words += "; " + _("this processor would be faster with {names}").format(names=", ".join(missing))
+    words = clauses(words, _("this processor would be faster with {names}").format(names=enumerated(missing)))
     return warning("build", title, words, install_command("-DGGML_NATIVE=on"))
 
 
@@ -97,7 +97,7 @@ def _accelerator(program: Program, hello: Hello) -> Finding:
     """Compare the accelerators that llama.cpp can use with the one in this machine."""
     check, title, present = "accelerator", _("accelerator"), _present()
     if hello.devices:
-        words = "; ".join(
+        devices = [
             _("{name}: {what}, {free} free of {total}").format(
                 name=device.name,
                 what=device.description,
@@ -105,9 +105,10 @@ def _accelerator(program: Program, hello: Hello) -> Finding:
                 total=human_size(device.memory_total),
             )
             for device in hello.devices
-        )
+        ]
+        words = clauses(*devices)
         if program.settings.model.gpu_layers == 0:
-            words += "; " + _("not used, because model.gpu_layers is 0")
+            words = clauses(words, _("not used, because model.gpu_layers is 0"))
             return warning(check, title, words, 'qwenchat config set model.gpu_layers ""')
         return ok(check, title, words)
     if present is None:

@@ -10,7 +10,7 @@ import psutil
 from qwenchat.doctor.finding import Finding, ok, warning
 from qwenchat.engines.local.devices import ControlGroups, processor, this_host, usable_cores
 from qwenchat.files import free_bytes
-from qwenchat.i18n import _
+from qwenchat.i18n import _, clauses
 from qwenchat.models.fit import DISK_RESERVE
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import human_size
@@ -37,12 +37,11 @@ def cores(program: Program) -> Iterator[Finding]:
         cores=usable, logical=logical, allowed=allowed, name=processor()
     )
     if quota := ControlGroups().cores():
-        words += "; " + _("the cgroup allows {quota:.1f}").format(quota=quota)
+        words = clauses(words, _("the cgroup allows {quota:.1f}").format(quota=quota))
     threads = program.settings.model.threads
     if threads > usable:
-        words += "; " + _("model.threads is {threads}, which is slower than {cores}").format(
-            threads=threads, cores=usable
-        )
+        slower = _("model.threads is {threads}, which is slower than {cores}")
+        words = clauses(words, slower.format(threads=threads, cores=usable))
         yield warning("cores", _("cores"), words, 'qwenchat config set model.threads ""')
     else:
         yield ok("cores", _("cores"), words)
@@ -55,7 +54,9 @@ def memory(_program: Program) -> Iterator[Finding]:
         free=human_size(machine.memory_available), total=human_size(machine.memory_total)
     )
     if machine.memory_total < installed:
-        words += "; " + _("the machine has {size}, but the cgroup allows less").format(size=human_size(installed))
+        words = clauses(
+            words, _("the machine has {size}, but the cgroup allows less").format(size=human_size(installed))
+        )
     if machine.memory_available < _LITTLE_MEMORY:
         yield warning("memory", _("memory"), words, _("Close other programs; `qwenchat models fit` shows what fits."))
     else:
@@ -69,7 +70,7 @@ def disk(program: Program) -> Iterator[Finding]:
         program.model_folders.downloads: _("for models in {folder}"),
     }
     free = {folder: free_bytes(folder) for folder in folders}
-    words = "; ".join(f"{human_size(free[folder])} {what.format(folder=folder)}" for folder, what in folders.items())
+    words = clauses(*(f"{human_size(free[folder])} {what.format(folder=folder)}" for folder, what in folders.items()))
     if min(free.values()) < DISK_RESERVE:
         yield warning("disk", _("disk"), words, "qwenchat models list")
     else:

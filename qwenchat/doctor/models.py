@@ -8,9 +8,8 @@ from collections.abc import Iterator
 
 from qwenchat.doctor.finding import Finding, failed, ok, warning
 from qwenchat.errors import ExitCode, NotFound, WrongUse
-from qwenchat.i18n import _, ngettext
+from qwenchat.i18n import _, clauses, enumerated, labelled, ngettext
 from qwenchat.models.download.retry import SourceError, SourceFault, explain
-from qwenchat.models.reference import parse
 from qwenchat.models.sources.registry import find_source, is_offline
 from qwenchat.runtime.program import Program
 
@@ -20,20 +19,23 @@ _PUBLIC = ("", "hf", "hf-mirror", "modelscope")
 
 def installed(program: Program) -> Iterator[Finding]:
     """Check which models are on this machine. Only published models are named."""
-    title, entries = _("models"), program.library.models()
+    title, (entries, unread) = _("models"), program.library.survey()
+    if unread:
+        words = " ".join(folder.message for folder in unread)
+        yield warning("model-folders", _("model folders"), words, unread[0].hint)
     usable = [entry for entry in entries if not entry.problem]
     known = sorted({entry.reference for entry in usable if entry.published})
     words = ngettext("{count} installed", "{count} installed", len(usable)).format(count=len(usable))
-    words += f": {', '.join(known)}" if known else ""
+    words = labelled(words, enumerated(known)) if known else words
     if not usable:
         yield warning("models", title, _("none installed"), "qwenchat models fit")
         return
     if broken := len(entries) - len(usable):
-        words += "; " + _("unusable files: {count}").format(count=broken)
+        words = clauses(words, _("unusable files: {count}").format(count=broken))
         yield warning("models", title, words, "qwenchat models list")
         return
     if problem := _default_missing(program):
-        yield warning("models", title, f"{words}; {problem}", 'qwenchat config set model.default ""')
+        yield warning("models", title, clauses(words, problem), 'qwenchat config set model.default ""')
         return
     yield ok("models", title, words)
 
@@ -43,7 +45,7 @@ def _default_missing(program: Program) -> str:
     if not program.settings.model.default:
         return ""
     try:
-        program.library.locate(parse(program.settings.model.default, program.catalogue))
+        program.library.locate(program.library.parse(program.settings.model.default))
     except (NotFound, WrongUse):
         return _("the default model (model.default) is not installed")
     return ""

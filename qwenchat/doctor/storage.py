@@ -9,7 +9,7 @@ from pathlib import Path
 
 from qwenchat.doctor.finding import Finding, failed, ok, warning
 from qwenchat.errors import ExitCode
-from qwenchat.i18n import _
+from qwenchat.i18n import _, clauses
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.database import connect, explained
 from qwenchat.sessions.migrate import migrations, version_of
@@ -63,7 +63,7 @@ def settings(program: Program) -> Iterator[Finding]:
     words = _("{file} is valid") if file.exists() else _("no file {file}: all settings have their defaults")
     words = words.format(file=file)
     if wanted and wanted not in themes:
-        words += "; " + _("there is no theme {name}").format(name=wanted)
+        words = clauses(words, _("there is no theme {name}").format(name=wanted))
         yield warning("settings", title, words, 'qwenchat config set theme ""')
     else:
         yield ok("settings", title, words)

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from qwenchat.doctor.finding import Finding, ok, warning
-from qwenchat.i18n import _
+from qwenchat.i18n import _, clauses, enumerated, locale_encoding
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line
 
@@ -140,7 +140,9 @@ def _encoding() -> Finding:
     encoding = locale.getencoding()
     if encoding.lower().replace("-", "") == "utf8":
         return ok("encoding", _("encoding"), encoding)
-    words = _("{encoding}: Chinese and emoji need UTF-8").format(encoding=encoding)
+    words = _("{encoding}: characters that it lacks, such as emoji, are shown as ?").format(encoding=encoding)
+    if locale_encoding() == "utf-8":
+        words = _("{encoding}, which has no Chinese; UTF-8 is used").format(encoding=encoding)
     return warning("encoding", _("encoding"), words, "export LANG=C.UTF-8")
 
 
@@ -148,11 +150,11 @@ def _widths(answers: TerminalAnswers | None) -> Finding:
     title = _("widths")
     if answers is None or not answers.widths:
         return ok("widths", title, _("unknown: this is not a terminal, or it does not answer"))
-    words = ", ".join(f"{character} {width}" for character, width in answers.widths.items())
+    words = enumerated(f"{character} {width}" for character, width in answers.widths.items())
     wrong = [character for character, columns in PROBES.items() if answers.widths[character] != columns]
     if not wrong:
         return ok("widths", title, words)
-    words += "; " + _("expected: {widths}").format(widths=", ".join(f"{c} {n}" for c, n in PROBES.items()))
+    words = clauses(words, _("expected: {widths}").format(widths=enumerated(f"{c} {n}" for c, n in PROBES.items())))
     then = _("Set the terminal to UTF-8 and to narrow ambiguous characters, or use another terminal.")
     return warning("widths", title, words, then)
 

@@ -1,11 +1,14 @@
-"""Interprets names of model files: whether a name is safe, which part of a split model it is, its quantisation.
+"""Interprets names of models and their files: safe or not, which part of a split model, quantisation, title for users.
 
 Names come from hubs, manifests, URLs and other programs' folders. An unsafe name could lead out of its folder. Only
 names are examined here; no file is opened.
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+from qwenchat.text.safe import clean_line
 
 _COMPONENT = re.compile(r'[^<>:"/\\|?*\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]{1,255}')
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?")
@@ -13,6 +16,47 @@ _SPLIT = re.compile(r"(?P<stem>.+)-(?P<part>\d{5})-of-(?P<count>\d{5})(?P<suffix
 _QUANT_AT_END = re.compile(
     r"[-._:]((?:i?q\d|f16|f32|bf16|fp16|tq\d|mxfp4)\w*?)(?:-\d{5}-of-\d{5})?(?:\.gguf)?$", re.IGNORECASE
 )
+
+_STORAGE = {"gguf", "ggml", "safetensors", "awq", "gptq", "exl2", "mlx", "bnb", "quantized", "imatrix", "i1"}
+_STORAGE |= {"int4", "int8", "4bit", "8bit", "fp8", "f16", "fp16", "bf16", "f32", "fp32"}
+"""Words that say how weights are stored; the quantisation is shown instead."""
+_SAYS_NOTHING = {"model", "models", "output", "merged", "checkpoint", "snapshots", "hf"}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelName:
+    """The name of a model for users; as a text, title and quantisation: `Qwen2.5 Coder 0.5B Instruct · q4_k_m`."""
+
+    title: str
+    """The short name."""
+    quantisation: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.title} · {self.quantisation}" if self.quantisation else self.title
+
+
+def title_in(name: str) -> str:
+    """Return the title in a model's or a file's name: words, without folders, quantisation and storage format.
+
+    It is empty for a name that says nothing, such as a hash.
+    """
+    name = re.split(r"[\\/]", clean_line(name, 1000).rstrip("\\/"))[-1]
+    stem = name[: -len(".gguf")] if is_gguf(name) else name
+    if match := _SPLIT.fullmatch(f"{stem}.gguf"):
+        stem = match["stem"]
+    stem = re.sub(r"(?<=\d)_(?=\d)", ".", _QUANT_AT_END.sub("", stem))
+    words = [word for word in re.split(r"[\s_-]+", stem) if word and word.lower() not in _STORAGE]
+    says = "".join(words).lower()
+    if re.fullmatch(r"(sha256)?(?=.*\d)[0-9a-f]{7,}|[\W\d_]*", says) or says in _SAYS_NOTHING:
+        return ""
+    return " ".join(words) if " " in stem else " ".join(map(_title_word, words))
+
+
+def _title_word(word: str) -> str:
+    """Return a word of a name in lower case as in a title: `0.5b` as `0.5B`, `instruct` as `Instruct`."""
+    if word != word.lower() or re.match(r"v\d", word):
+        return word
+    return word.upper() if re.fullmatch(r"a?\d+(\.\d+)?[bmk]", word) else word[:1].upper() + word[1:]
 
 
 def is_safe(name: str) -> bool:

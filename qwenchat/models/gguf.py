@@ -20,7 +20,7 @@ from qwenchat.chat.sampling import Sampling
 from qwenchat.errors import CannotLoad, QwenchatError, WrongUse
 from qwenchat.files import save_if_possible
 from qwenchat.i18n import _
-from qwenchat.models.file_names import split_paths
+from qwenchat.models.file_names import split_paths, title_in
 from qwenchat.models.gguf_reader import FILE_TYPES, TENSOR_TYPES, FileHeader, opened, read_file_header
 from qwenchat.text.safe import clean_line
 
@@ -51,6 +51,7 @@ class ModelHeader:
     kind: str
     """`model`, or another content of the file: `adapter`, `mmproj`, `imatrix`."""
     name: str
+    """The title for users; empty if neither the header nor the file's name has one."""
     quantisation: str
     """The label, such as `q4_k_m`; `f16` for half precision."""
     layers: int
@@ -196,7 +197,7 @@ def _header(
         path=path,
         architecture=arch,
         kind=first.word("general.type"),
-        name=first.word("general.name") or clean_line(path.stem),
+        name=_title(first, path),
         quantisation=_quantisation(read),
         layers=number("block_count"),
         width=width,
@@ -229,6 +230,12 @@ def _header(
         parts=parts,
         missing=missing,
     )
+
+
+def _title(first: FileHeader, path: Path) -> str:
+    parts = [first.word(f"general.{key}") for key in ("basename", "size_label", "finetune")]
+    names = (first.word("general.name"), "-".join(filter(None, parts)) if parts[0] else "", clean_line(path.name))
+    return next(filter(None, map(title_in, names)), "")
 
 
 def _advised(first: FileHeader) -> Sampling:

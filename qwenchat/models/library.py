@@ -7,7 +7,7 @@ opened here.
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -15,9 +15,11 @@ from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.models import fit
 from qwenchat.models.catalogue import Catalogue, PublishedModel
-from qwenchat.models.file_names import quant_in, split_paths
+from qwenchat.models.context_sizes import ContextSizes, context_sizes
+from qwenchat.models.file_names import ModelName, quant_in, split_paths, title_in
+from qwenchat.models.folders import ModelFolders
 from qwenchat.models.gguf import HeaderCache, ModelHeader, check
-from qwenchat.models.layouts import FoundFile, ModelFolders
+from qwenchat.models.layouts import FolderProblem, FoundFile
 from qwenchat.models.reference import (
     CatalogueReference,
     FileReference,
@@ -26,11 +28,13 @@ from qwenchat.models.reference import (
     NameReference,
     Reference,
     is_repo,
-    is_utf8,
+    parse,
+    path_in,
     path_reference,
     unknown,
 )
 from qwenchat.paths import is_missing
+from qwenchat.text.safe import clean_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +47,22 @@ class LocalModel:
     _: KW_ONLY
     header: ModelHeader | None
     """None if it can't be read."""
+    context: ContextSizes | None
+    """The same."""
     published: PublishedModel | None
     """The same model in the catalogue, if it is there."""
     problem: str
     """The reason why it can't be used; empty if it can."""
+    copies: tuple[FoundFile, ...] = ()
+    """Where else the same file was found, under the same name or another one."""
+
+    @property
+    def name(self) -> ModelName:
+        """The name for users."""
+        in_name = "" if self.file.origin == "ollama" else title_in(self.file.name)
+        title = self.published.model.title if self.published else self.header.name if self.header else ""
+        quantisation = self.header.quantisation if self.header else quant_in(self.file.name)
+        return ModelName(title or in_name or clean_line(self.file.name), quantisation)
 
     @property
     def path(self) -> Path:
@@ -64,21 +80,53 @@ class Library:
         self._headers = HeaderCache(cache / "headers.json")
 
     def models(self) -> list[LocalModel]:
-        """Return every model once, in the order of the folders."""
-        files, seen = [], set()
-        for file in self._folders.scan():
+        """Return every model once, in the order of the folders. No two have the same reference."""
+        return self.survey()[0]
+
+    def survey(self, *, save: bool = True) -> tuple[list[LocalModel], list[FolderProblem]]:
+        """Return the models, and the folders that can't be searched for more; without `save`, nothing is cached."""
+        files, problems = self._folders.scan()
+        found: dict[str, list[FoundFile]] = {}
+        for number, file in enumerate(files):
             parts = split_paths(file.path)
-            if file.path != parts[0] and not is_missing(parts[0]):
-                continue
-            stamp = _stamp(parts)
-            if stamp and stamp in seen:
-                continue
-            seen.add(stamp)
-            files.append((file, stamp))
-        self._headers.read_ahead((file.path, stamp) for file, stamp in files if not file.problem)
-        models = [self._model(file, stamp) for file, stamp in files]
-        self._headers.save()
-        return models
+            if file.path == parts[0] or is_missing(parts[0]):
+                found.setdefault(_stamp(parts) or f"no file {number}", []).append(file)
+        self._headers.read_ahead((same[0].path, stamp) for stamp, same in found.items() if not same[0].problem)
+        models = [self._model(first, stamp, tuple(copies)) for stamp, (first, *copies) in found.items()]
+        if save:
+            self._headers.save()
+        return _with_own_references(models), problems
+
+    def parse(self, text: str) -> Reference:
+        """Parse a model reference; the reference of every listed model is one, whatever its form.
+
+        Raises WrongUse or NotFound.
+        """
+        parsed: Reference | None = None
+        try:
+            parsed = parse(text, self._catalogue)
+            if isinstance(parsed, FileReference | GuideReference):
+                return parsed
+        except QwenchatError:
+            if not text.strip():
+                raise
+        named, models = NameReference(text.strip()), self.models()
+        if any(model.reference == named.name for model in models):
+            return named
+        if parsed is None and any(_matches(model, named) for model in models):
+            return named
+        return parsed or parse(text, self._catalogue)
+
+    def name_of(self, reference: str) -> ModelName:
+        """Return the name for users of a model, given its reference; that of a file does not contain its folder.
+
+        A file is not opened again until it changes; one that can't be read is named by its file name.
+        """
+        path = path_in(reference)
+        if path is None:
+            return ModelName(clean_line(reference))
+        file = FoundFile(path, "file", re.split(r"[\\/]", str(path))[-1])
+        return self._model(file, _stamp(split_paths(path))).name
 
     def find(self, reference: Reference) -> Path | None:
         """Return the file of a model if it is on this machine and usable.
@@ -89,7 +137,7 @@ class Library:
             return None if is_missing(reference.path) else reference.path
         if isinstance(reference, GuideReference):
             return _guide()
-        return self._best([model for model in self.usable() if _matches(model, reference)])
+        return self._best(_matching(self.usable(), reference))
 
     def locate(self, reference: Reference) -> Path:
         """Return the same as `find`, or else an unusable file. Raises NotFound, hinting at similar names."""
@@ -102,11 +150,11 @@ class Library:
         if path and (known := next((model for model in models if model.path == path), None)):
             return known
         if path:
-            return self._model(FoundFile(path, "file", path.name), _stamp(split_paths(path)))
+            origin = "guide" if isinstance(reference, GuideReference) else "file"
+            return self._model(FoundFile(path, origin, path.name), _stamp(split_paths(path)))
         if not isinstance(reference, FileReference | GuideReference):
-            for model in models:
-                if _matches(model, reference):
-                    return model
+            for model in _matching(models, reference):
+                return model
         raise unknown(reference, self._catalogue, (model.reference for model in models if not model.problem))
 
     def find_copy(self, size: int | None, sha256: str, compute_sha256: Callable[[Path], str]) -> Path | None:
@@ -145,7 +193,7 @@ class Library:
         chosen = fit.choose(headers, self._resources()) or min(headers, key=lambda header: header.file_size)
         return chosen.path
 
-    def _model(self, file: FoundFile, stamp: str) -> LocalModel:
+    def _model(self, file: FoundFile, stamp: str, copies: tuple[FoundFile, ...] = ()) -> LocalModel:
         header, problem = None, file.problem
         if not problem:
             try:
@@ -160,15 +208,41 @@ class Library:
             reference = published.reference
         else:
             reference = f"{file.repo}/{file.name}" if is_repo(file.repo) else path_reference(file.path)
-        if not is_utf8(reference):
+        if reference != clean_line(reference, len(reference)):
             reference = path_reference(file.path)
-        return LocalModel(file, reference, header=header, published=published, problem=problem)
+        context = context_sizes(header, self._catalogue) if header else None
+        return LocalModel(
+            file, reference, header=header, context=context, published=published, problem=problem, copies=copies
+        )
+
+
+def _with_own_references(models: Sequence[LocalModel]) -> list[LocalModel]:
+    """Return the models; one whose reference belongs to another, which comes first or is usable, has its path."""
+    owners: dict[str, LocalModel] = {}
+    for model in sorted(models, key=lambda model: bool(model.problem)):
+        owners.setdefault(model.reference, model)
+    return [
+        model if owners[model.reference] is model else replace(model, reference=path_reference(model.path))
+        for model in models
+    ]
 
 
 def _names(model: LocalModel) -> set[str]:
     """Return the names that a `NameReference` may use for a model, in lower case."""
-    name = model.file.name.lower()
-    return {model.reference.lower(), name, name.removesuffix(":latest"), name.removesuffix(".gguf")}
+    names = {model.reference, model.name.title, str(model.name)}
+    for file in (model.file, *model.copies):
+        names |= {file.name, file.name.removesuffix(":latest")}
+        if file.repo and file.origin == "ollama":  # a model of the hub, without the hub's address
+            names |= {f"{file.repo}:{file.name.rpartition(':')[2]}", file.repo}
+    return {name.lower().removesuffix(".gguf") for name in names} | {name.lower() for name in names}
+
+
+def _matching(
+    models: Sequence[LocalModel], reference: CatalogueReference | HubReference | NameReference
+) -> list[LocalModel]:
+    """Return the model with exactly this reference, otherwise all that it may stand for."""
+    exact = [model for model in models if model.reference == str(reference)]
+    return exact or [model for model in models if _matches(model, reference)]
 
 
 def _matches(local: LocalModel, reference: CatalogueReference | HubReference | NameReference) -> bool:
@@ -177,9 +251,13 @@ def _matches(local: LocalModel, reference: CatalogueReference | HubReference | N
             published = local.published
             return published is not None and published.model is model and quant in (None, published.quant)
         case HubReference(repo, file, label):
-            quants = ("", local.header.quantisation if local.header else "", quant_in(local.file.name))
-            is_file = file.lower() in ("", local.file.name.lower())
-            return local.file.repo.lower() == repo.lower() and is_file and label in quants
+            quantisation = local.header.quantisation if local.header else ""
+            return any(
+                found.repo.lower() == repo.lower()
+                and file.lower() in ("", found.name.lower())
+                and label in ("", quantisation, quant_in(found.name))
+                for found in (local.file, *local.copies)
+            ) or str(reference).lower() in _names(local)
         case NameReference(name):
             return name.lower() in _names(local)
 
@@ -226,16 +304,18 @@ def owner(model: LocalModel) -> str:
         "llama.cpp": "llama.cpp",
         "ollama": "Ollama",
         "lmstudio": "LM Studio",
+        "file": _("file"),
+        "guide": _("built in"),
     }.get(model.file.origin, _("folder"))
 
 
-def as_rows(models: Sequence[LocalModel]) -> Iterator[dict[str, object]]:
-    """Yield each model as an object of `models list --json`."""
+def as_rows(models: Sequence[LocalModel], problems: Sequence[FolderProblem] = ()) -> Iterator[dict[str, object]]:
+    """Yield each model as an object of `models list --json`, then the folders that can't be searched, without names."""
     for model in models:
         header = model.header
         yield {
             "model": model.reference,
-            "name": header.name if header else model.file.name,
+            "name": model.name.title,
             "path": str(model.path),
             "from": model.file.origin,
             "repo": model.file.repo,
@@ -243,7 +323,14 @@ def as_rows(models: Sequence[LocalModel]) -> Iterator[dict[str, object]]:
             "architecture": header.architecture if header else "",
             "quantisation": header.quantisation if header else "",
             "bytes": header.file_size if header else 0,
-            "context": header.context_length if header else 0,
+            "context": model.context.native if model.context else 0,
+            "context_max": model.context.limit if model.context else 0,
             "parts": [str(part) for part in header.parts] if header else [],
             "problem": model.problem,
         }
+    for problem in problems:
+        empty: dict[str, object] = dict.fromkeys(
+            ("model", "name", "repo", "sha256", "architecture", "quantisation"), ""
+        )
+        numbers = {"bytes": 0, "context": 0, "context_max": 0, "parts": []}
+        yield empty | numbers | {"path": str(problem.folder), "from": problem.origin, "problem": problem.message}

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes
 
 from qwenchat.errors import NotFound, WrongUse
-from qwenchat.i18n import _
+from qwenchat.i18n import _, enumerated
 from qwenchat.models.catalogue import Catalogue, CatalogueModel, Quantisation
 from qwenchat.models.file_names import is_gguf, quant_label
 from qwenchat.text.safe import clean_line
@@ -23,6 +23,8 @@ _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _RAW_BYTES = frozenset(map(chr, range(0xDC80, 0xDD00)))
 """The characters with which `os.fsdecode` replaces bytes that are not UTF-8."""
 _QUANT = re.compile(r"\w{2,16}", re.ASCII)
+_ON_OTHER_HOST = re.compile(r"[\w-]+(?:\.[\w-]+)*(?:\.[\w-]+|:\d+)(?:/[\w.-]+){2}:[\w.-]+", re.ASCII)
+"""The name of a model that Ollama has from another registry: `HOST/NAMESPACE/MODEL:TAG`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +84,13 @@ Reference = CatalogueReference | HubReference | FileReference | NameReference | 
 def parse(text: str, catalogue: Catalogue) -> Reference:
     """Parse a model reference. Raises WrongUse if it is invalid, NotFound if the catalogue lacks the quantisation."""
     text = text.strip()
-    if not text or not all(char.isprintable() or char in _RAW_BYTES for char in text):
-        raise WrongUse(_("The model's name is empty or has control characters."), _how())
     if text.lower() == "guide":
         return GuideReference()
-    if file := _local(text):
+    if text and _is_file(text):
+        return FileReference(path_in(text) or Path(text))
+    if not text or not all(char.isprintable() or char in _RAW_BYTES for char in text):
+        raise WrongUse(_("The model's name is empty or has control characters."), _how())
+    if file := path_in(text):
         return FileReference(file)
     if not is_utf8(text):
         raise _not_a_name(text)
@@ -97,6 +101,8 @@ def parse(text: str, catalogue: Catalogue) -> Reference:
             _("{url} is a URL, not a model on this machine.").format(url=clean_line(text)),
             _("Download it first: qwenchat models pull {url}").format(url=clean_line(text)),
         )
+    if _ON_OTHER_HOST.fullmatch(text):
+        return NameReference(text)
     return _in_repo(text, catalogue) if "/" in text else _by_name(text, catalogue)
 
 
@@ -124,7 +130,7 @@ def unknown(reference: Reference, catalogue: Catalogue, local: Iterable[str] = (
     near = difflib.get_close_matches(name.lower(), names, 3, 0.5)
     return NotFound(
         _("There is no model {model}.").format(model=clean_line(name)),
-        _("Did you mean {names}?").format(names=", ".join(map(clean_line, near))) if near else _how(),
+        _("Did you mean {names}?").format(names=enumerated(map(clean_line, near))) if near else _how(),
     )
 
 
@@ -147,26 +153,30 @@ def is_repo(text: str) -> bool:
 
 
 def path_reference(path: Path) -> str:
-    """Return the model reference of a file: its path, or a `file:` URL if the path is not UTF-8."""
-    return str(path) if is_utf8(str(path)) else path.absolute().as_uri()
+    """Return the model reference of a file: its path, or a `file:` URL if the path would not survive being shown."""
+    text = str(path)
+    return text if text == clean_line(text, len(text)) and text.isprintable() else path.absolute().as_uri()
 
 
-def _local(text: str) -> Path | None:
-    """Return the path if a text names an existing file, or can only be a path."""
+def path_in(text: str) -> Path | None:
+    """Return the path in a model reference that can only be a path or a `file:` URL; None for any other."""
     if text.startswith("file:///"):
         return Path(os.fsdecode(unquote_to_bytes(text.removeprefix("file:///" if os.name == "nt" else "file://"))))
-    path = Path(text)
-    try:
-        path = path.expanduser()
-    except RuntimeError:  # the home of a user that does not exist
-        return path
     is_path = text.startswith(("/", "./", "../", "~", ".\\", "..\\")) or re.match(r"[A-Za-z]:[\\/]", text)
     is_file_in_folder = is_gguf(text) and text.count("/") == 1
+    if not is_path and not is_file_in_folder:
+        return None
     try:
-        exists = path.is_file()
-    except OSError:  # the name is too long
-        exists = False
-    return path if is_path or is_file_in_folder or exists else None
+        return Path(text).expanduser()
+    except RuntimeError:  # the home of a user that does not exist
+        return Path(text)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return (path_in(text) or Path(text)).is_file()
+    except (OSError, ValueError):  # the name is too long, or has a NUL
+        return False
 
 
 def _in_repo(text: str, catalogue: Catalogue) -> Reference:
@@ -201,7 +211,7 @@ def _by_name(text: str, catalogue: Catalogue) -> Reference:
 def _quantisation(model: CatalogueModel, label: str) -> Quantisation:
     if quant := model.quantisation(label):
         return quant
-    labels = ", ".join(quant.label for quant in model.quantisations)
+    labels = enumerated(quant.label for quant in model.quantisations)
     raise NotFound(
         _("{size} is not published as {quant}.").format(size=model.size, quant=clean_line(label)),
         _("There are {labels}.").format(labels=labels),

@@ -15,8 +15,9 @@ import psutil
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.file_names import split_paths
-from qwenchat.models.layouts import ModelFolders
+from qwenchat.models.folders import ModelFolders
 from qwenchat.models.library import LocalModel
+from qwenchat.models.sources.registry import prepare_huggingface_hub
 from qwenchat.models.verify import unreadable
 from qwenchat.text.safe import clean_line
 
@@ -96,8 +97,7 @@ def _from_folders(parts: tuple[Path, ...], folders: ModelFolders) -> Removal:
         for part in parts:
             try:
                 part.unlink(missing_ok=True)
-                if folders.records:
-                    folders.records.remove(part)
+                folders.records.remove(part)
                 folder = part.parent
                 while any(root in folder.parents for root in roots) and not any(folder.iterdir()):
                     folder.rmdir()
@@ -109,6 +109,7 @@ def _from_folders(parts: tuple[Path, ...], folders: ModelFolders) -> Removal:
 
 
 def _from_hf_cache(parts: tuple[Path, ...], cache: Path) -> Removal:
+    prepare_huggingface_hub()
     from huggingface_hub import scan_cache_dir  # noqa: PLC0415 - slow to import, and needed only here
 
     blobs = {part.resolve() for part in parts}

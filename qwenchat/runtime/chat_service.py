@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
-from qwenchat.chat.events import TurnEnded, TurnEvent
+from qwenchat.chat.events import TurnEnded, TurnEvent, TurnStarted
 from qwenchat.chat.ids import unix_ms
 from qwenchat.chat.memory import no_such_message
 from qwenchat.chat.message import Attachment, Message, Role, Status
@@ -18,7 +18,15 @@ from qwenchat.chat.ports import Engine
 from qwenchat.chat.session import WaitingQuestion
 from qwenchat.chat.title import suggest
 from qwenchat.chat.turn import RunningTurn, Turns
-from qwenchat.errors import CannotLoad, EngineDied, Interrupted, QwenchatError, Recovery, RecoveryKind
+from qwenchat.errors import (
+    CannotLoad,
+    EngineDied,
+    Interrupted,
+    PromptTooLong,
+    QwenchatError,
+    Recovery,
+    RecoveryKind,
+)
 from qwenchat.runtime.events import Listener, QueueChanged, TurnFailed, TurnReported
 from qwenchat.runtime.model_manager import EngineFactory, ModelManager
 from qwenchat.runtime.program import Program
@@ -38,6 +46,8 @@ class _Job:
     """Whether the model is loaded again for it."""
     failed: bool = False
     """Whether it failed, before its question entered the tree, when it was tried last."""
+    asked: Message | None = None
+    """That question once it has entered the tree."""
     cancelled: bool = False
     loading: asyncio.Task[Engine] | None = None
     turn: RunningTurn | None = field(default=None, repr=False)
@@ -217,7 +227,8 @@ class ChatService:
         if job.failed or recoveries:
             self._held[job.session] = ([job] if job.failed else []) + self._take_queued(job.session)
         job.turn = job.loading = None
-        self._listener(TurnFailed(job.session, error, recoveries))
+        taken_back = job.asked if isinstance(error, PromptTooLong) else None
+        self._listener(TurnFailed(job.session, error, recoveries, taken_back))
 
     async def _run(self, job: _Job) -> None:
         if job.reload:
@@ -233,6 +244,8 @@ class ChatService:
                     if job.cancelled:
                         raise Interrupted("")
                     started = await anext(turn)
+                    if job.waiting and isinstance(started, TurnStarted):
+                        job.asked = started.question
                     job.waiting = None
                 self._listener(TurnReported(job.session, started))
                 async for event in turn:

@@ -33,6 +33,8 @@ class TurnFailed:
     session: str
     error: QwenchatError
     recoveries: tuple[Recovery, ...]
+    question: Message | None = None
+    """What was asked, where it is stored no longer because it does not fit the context window."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
 from qwenchat.i18n import _
 from qwenchat.models import fit
 from qwenchat.models.catalogue import Catalogue
+from qwenchat.models.context_sizes import context_sizes
 from qwenchat.models.fit import KV_BYTES, NATIVE_CONTEXT, Fit, Resources, Verdict
 from qwenchat.models.gguf import ModelHeader
 from qwenchat.text.safe import human_size
@@ -33,14 +34,6 @@ class LoadOptions:
     force: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ContextSizes:
-    """Context windows of a model in tokens: the one that it was trained with, and the largest with YaRN."""
-
-    native: int
-    limit: int
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadPlanner:
     """Plans how models are loaded on one machine."""
@@ -52,8 +45,13 @@ class LoadPlanner:
     """The settings'; what they leave open follows the model's makers."""
     catalogue: Catalogue
 
-    def plan(self, header: ModelHeader, *, identity: str, name: str, options: LoadOptions) -> PlannedModel:
-        """Return how to load a model. Raises CannotLoad when it does not fit, with the numbers."""
+    def plan(
+        self, header: ModelHeader, *, identity: str, reference: str, name: str, options: LoadOptions
+    ) -> PlannedModel:
+        """Return how to load a model, which users know as `name`.
+
+        Raises CannotLoad, with the numbers, when it does not fit.
+        """
         sizes = context_sizes(header, self.catalogue)
         if options.ctx and options.ctx > sizes.limit:
             raise _beyond(name, options.ctx, sizes.limit)
@@ -73,12 +71,12 @@ class LoadPlanner:
             gpu_layers=fits.gpu_layers + whole if layers < 0 else min(layers, header.layers + 1),
             kv_type=fits.kv_type,
             mmap=self.settings.mmap,
-            yarn_factor=max(1.0, fits.n_ctx / sizes.native),
+            yarn_factor=sizes.yarn_factor(fits.n_ctx),
             native_ctx=sizes.native,
             loras=options.loras,
         )
         defaults = self.sampling.over(header.advised).over(qwen2_defaults(header.layers, header.width))
-        return PlannedModel(load, name, defaults, _warnings(load))
+        return PlannedModel(plan=load, reference=reference, name=name, defaults=defaults, warnings=_warnings(load))
 
     def _fit(self, header: ModelHeader, asked: int, native: int, kv_type: str, layers: int) -> Fit:
         """Return the fit with the context window asked for, else with the largest comfortable one up to the native.
@@ -92,20 +90,6 @@ class LoadPlanner:
         kinds = list(KV_BYTES) if kv_type == "auto" else [kv_type]
         fits = [fit.assess(header, here, asked, kind, most_layers=most) for kind in kinds]
         return min(fits, key=lambda one: one.verdict.rank)
-
-
-def context_sizes(header: ModelHeader, catalogue: Catalogue) -> ContextSizes:
-    """Return a model's context sizes; YaRN only for the sizes of the catalogue whose makers advise it.
-
-    A Qwen2 file of another shape than the catalogue's, and every other architecture, has what its header says.
-    """
-    stated = header.context_length or NATIVE_CONTEXT
-    for model in catalogue.models:
-        shape = model.shape
-        if (shape.layers, shape.width, bool(shape.experts)) == (header.layers, header.width, bool(header.experts)):
-            native = min(stated, model.context)
-            return ContextSizes(native, max(native, model.yarn_context))
-    return ContextSizes(stated, stated)
 
 
 def _warnings(load: LoadPlan) -> tuple[str, ...]:

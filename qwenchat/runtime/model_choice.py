@@ -1,11 +1,12 @@
 """Which model answers where none is named, and what a reference means from any folder. Nothing is loaded here."""
 
-# ruff: noqa: PLC0415 - what asks for a model by name needs neither catalogue nor library
+# ruff: noqa: PLC0415 - what needs no model should not import what reads them
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from qwenchat.chat.session import Session
-from qwenchat.errors import NotFound
+from qwenchat.errors import NotFound, QwenchatError
 from qwenchat.i18n import _
 
 if TYPE_CHECKING:
@@ -18,6 +19,15 @@ def default_model(program: "Program") -> str:
         return program.settings.model.default
     best = program.library.best()
     return best.reference if best else ""
+
+
+def opening_model(program: "Program") -> str:
+    """Return the model for a new chat: that of the settings, else the last one used, else the best one here."""
+    for used in program.model_folders.used.references()[:1]:
+        with suppress(QwenchatError):
+            if not program.settings.model.default and program.library.find(program.library.parse(used)):
+                return used
+    return default_model(program)
 
 
 def model_to_ask(program: "Program", named: str, session: Session | None) -> str:
@@ -44,7 +54,7 @@ def lasting_reference(program: "Program", model: str) -> str:
     """Return a model reference that means the same from any folder. Raises WrongUse."""
     from qwenchat.models import reference
 
-    parsed = reference.parse(model, program.catalogue)
+    parsed = program.library.parse(model)
     if isinstance(parsed, reference.FileReference):
         return reference.path_reference(parsed.path.absolute())
     return model

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from qwenchat.models.download.plan import DownloadPlan
     from qwenchat.models.download.progress import Report
     from qwenchat.models.fit import Resources
-    from qwenchat.models.layouts import ModelFolders
+    from qwenchat.models.folders import ModelFolders
     from qwenchat.models.library import Library
     from qwenchat.runtime.load_planner import LoadOptions
     from qwenchat.runtime.machine import Machine
@@ -85,7 +85,7 @@ class Program:
     @MadeOnce
     def model_folders(self) -> "ModelFolders":
         """The folders that models lie in on this machine."""
-        from qwenchat.models.layouts import ModelFolders
+        from qwenchat.models.folders import ModelFolders
 
         hub = self.settings.hub
         return ModelFolders.find(
@@ -139,9 +139,11 @@ class Program:
 
     def model_file(self, name: str) -> Path:
         """Return the file that a model reference stands for. Raises WrongUse or NotFound."""
-        from qwenchat.models import reference
+        return self.library.locate(self.library.parse(name))
 
-        return self.library.locate(reference.parse(name, self.catalogue))
+    def model_name(self, reference: str) -> str:
+        """Return the name for users of a model, given its reference."""
+        return str(self.library.name_of(reference)) if reference else ""
 
     def engine(self, model: str, options: "LoadOptions") -> "Engine":
         """Return an engine for a model; it is loaded when it is first asked.
@@ -149,8 +151,11 @@ class Program:
         Raises NotFound, FileError or CannotLoad for a file that can't be used.
         """
         from qwenchat.engines.local.engine import LocalEngine
+        from qwenchat.runtime.model_choice import lasting_reference
 
-        return LocalEngine(self.planner(model, options), self.paths.engine_log, self.saved_kv)
+        engine = LocalEngine(self.planner(model, options), self.paths.engine_log, self.saved_kv)
+        self.model_folders.used.add(lasting_reference(self, model))
+        return engine
 
     def planner(self, model: str, options: "LoadOptions") -> "Planner":
         """Return what decides how a model is loaded. Raises what `engine` does."""
@@ -158,7 +163,7 @@ class Program:
         from qwenchat.models import gguf
         from qwenchat.runtime.load_planner import LoadPlanner
 
-        path = self.model_file(model)
+        path, name = self.model_file(model), self.model_name(model)
         header = gguf.check(gguf.read_header(path))
         identity = gguf.identity(path)
 
@@ -170,7 +175,7 @@ class Program:
                 sampling=self.sampling,
                 catalogue=self.catalogue,
             )
-            return planner.plan(header, identity=identity, name=model, options=options)
+            return planner.plan(header, identity=identity, reference=model, name=name, options=options)
 
         return plan
 

@@ -14,7 +14,7 @@ from qwenchat.chat.message import Message, Status
 from qwenchat.chat.ports import SessionStore
 from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.runtime.events import SessionSnapshot
-from qwenchat.runtime.model_choice import default_model
+from qwenchat.runtime.model_choice import opening_model
 from qwenchat.runtime.program import Program
 
 
@@ -134,7 +134,7 @@ class SessionAccess:
     async def _with_model(self, session: Session) -> Session:
         if session.model:
             return session
-        return replace(session, model=await asyncio.to_thread(default_model, self._program))
+        return replace(session, model=await asyncio.to_thread(opening_model, self._program))
 
     def _snapshot(self, session_id: str) -> SessionSnapshot:
         store = self.store(session_id)

@@ -6,7 +6,7 @@ archive from a file also passes through `check`, so that the store never gets va
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, replace
 from typing import Protocol
 
@@ -97,6 +97,13 @@ def normal(archive: Archive) -> Archive:
         sampling=_storable_sampling(session.sampling),
     )
     return Archive(session, tuple(_normal_message(message) for message in _parents_first(archive.messages)))
+
+
+def with_model_names(archive: Archive, name_of: Callable[[str], str]) -> Archive:
+    """Return the archive with the names of its models instead of their references, which may contain home folders."""
+    messages = (replace(each, model=name_of(each.model)) if each.model else each for each in archive.messages)
+    session = archive.session
+    return Archive(replace(session, model=session.model and name_of(session.model)), tuple(messages))
 
 
 def check(archive: Archive) -> Archive:

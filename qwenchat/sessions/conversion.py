@@ -1,29 +1,32 @@
 """Converts the chats of other programs, which are graphs of nodes, to archives with stable ids.
 
-In our tree, questions and answers alternate. Nodes without a speaker (hidden notes, empty nodes) are left out, and
-their children are attached to their parent. Consecutive nodes of the same speaker become one message, so that an answer
-has its tool calls and their results as parts. Ids are hashes of the source's ids, or of the text if it has none, so
-that importing a file twice adds nothing.
+In our tree, questions and answers alternate. Nodes without contents (hidden notes, empty nodes) are left out, and their
+children are attached to their parent. Consecutive nodes of the same speaker become one message, so that an answer has
+its tool calls and their results as parts. Ids are hashes of the source's ids, or of the text if it has none, so that
+importing a file twice adds nothing. Broken links lose no message: a node whose parent is unknown follows the node
+before it.
 """
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from itertools import count, groupby
 from uuid import UUID, uuid5
 
 import msgspec
 
-from qwenchat.chat.events import Delta
-from qwenchat.chat.message import Message, Part, Reasoning, Role, Text, ToolCall, merged, text_parts
+from qwenchat.chat.message import Attachment, Message, Part, Reasoning, Role, Text, ToolCall, ToolResult
 from qwenchat.chat.session import Session, title_of
-from qwenchat.chat.streaming import ReasoningReader
 from qwenchat.chat.tree import Tree
 from qwenchat.i18n import _
-from qwenchat.sessions.archive import MAX_TIME, Archive, BadRecord
-from qwenchat.text.safe import clean_line
+from qwenchat.sessions.archive import MAX_TIME, Archive
+from qwenchat.sessions.foreign import Speaker
+from qwenchat.text.safe import clean_line, joined
 
 _NAMESPACE = UUID("6b1f9a52-0d5e-5b0f-9c59-6f2c3f6d7a11")
+_LONGEST_TITLE = 2000
+"""Characters of a foreign title that are looked at."""
 
 
 @dataclass(slots=True)
@@ -31,12 +34,34 @@ class ForeignNode:
     """One entry of a foreign chat."""
 
     parent: str | None
-    role: Role | None
-    """None for a node that is left out."""
-    parts: tuple[Part, ...]
+    """None if it begins the chat; a name that is not in the chat if its parent is unknown."""
+    speaker: Speaker
+    parts: tuple[Part, ...] | None
+    """Empty if it has no contents, None if they can't be read."""
     created: int | None = None
     """Unix milliseconds."""
     model: str = ""
+    attachments: tuple[Attachment, ...] = ()
+    children: Sequence[object] = ()
+    """The names of its children, if the source lists them."""
+    name: str = ""
+    """The speaker's name in the source."""
+
+    @property
+    def role(self) -> Role | None:
+        """The role of its message; None if it is not part of the tree. Results of tools belong to an answer."""
+        if self.speaker in (Speaker.CALL, Speaker.RESULT, Speaker.ASSISTANT):
+            return Role.ASSISTANT
+        if self.speaker is not Speaker.USER:
+            return None
+        results_only = bool(self.parts) and not any(isinstance(part, Text) for part in self.parts or ())
+        return Role.ASSISTANT if results_only else Role.USER
+
+    @property
+    def has_contents(self) -> bool:
+        """Whether it says anything."""
+        spoken = (part.text.strip() if isinstance(part, Text | Reasoning) else True for part in self.parts or ())
+        return bool(self.attachments) or any(spoken)
 
 
 @dataclass(slots=True)
@@ -46,18 +71,29 @@ class ForeignChat:
     source: str
     """The format's name; part of every id."""
     key: str
-    """The chat's id in the other program."""
+    """The chat's id in the other program; empty if it has none."""
     nodes: Mapping[str, ForeignNode]
     modified: int
     """The time of a chat without dates, in Unix milliseconds."""
     title: str = ""
     system: str = ""
+    """Its system prompt, besides those that are nodes."""
     created: int | None = None
     updated: int | None = None
     current: str | None = None
     """The node at the end of the open branch."""
     pinned: bool = False
     tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedChat:
+    """What became of a foreign chat."""
+
+    archive: Archive | None
+    """None if it has no text."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """The reasons why messages were left out, with the number of messages for each."""
 
 
 @dataclass(slots=True)
@@ -71,172 +107,150 @@ class _Run:
     """The last node, which gives the message its id: a run that has grown since the last import is a new variant."""
     model: str = ""
     parts: list[Part] = field(default_factory=list)
+    attachments: tuple[Attachment, ...] = ()
 
     def add(self, name: str, node: ForeignNode) -> None:
         self.last, self.model = name, node.model or self.model
-        self.parts += node.parts
+        self.parts += node.parts or ()
+        self.attachments += node.attachments
 
 
-def archive_of(chat: ForeignChat) -> Archive | None:
-    """Return the archive, or None for a chat without text. Raises BadRecord if its nodes form a cycle."""
+def archive_of(chat: ForeignChat) -> ImportedChat:
+    """Return the archive of a chat, and what is missing in it."""
     runs, home = _runs(chat)
+    left_out = Counter(filter(None, map(_loss, chat.nodes.values())))
     if not runs:
-        return None
-    session_id = _id(chat.source, chat.key)
-    names = {id(run): _id(chat.source, chat.key, run.last) for run in runs}
+        return ImportedChat(None, left_out)
+    key = chat.key or _digest(runs[0].last, runs[0].parts)
+    session_id = _id(chat.source, key)
+    names = {id(run): _id(chat.source, key, run.last) for run in runs}
+    numbers = count(1)
     messages = tuple(
         Message(
             id=names[id(run)],
             session=session_id,
             parent=names[id(run.above)] if run.above else None,
             role=run.role,
-            parts=_joined(run.parts),
+            parts=_paired(_joined(run.parts, run.role), numbers),
             created=run.created,
             model=run.model if run.role is Role.ASSISTANT else "",
+            attachments=run.attachments,
         )
         for run in runs
     )
     last = home.get(chat.current or "")
+    prompts = [_text(node.parts or ()) for node in chat.nodes.values() if node.speaker is Speaker.SYSTEM]
     session = Session(
         id=session_id,
         created=runs[0].created if chat.created is None else chat.created,
         updated=max(chat.updated or 0, *(run.created for run in runs), runs[0].created),
-        title=clean_line(chat.title) or title_of(next((m.text for m in messages if m.role is Role.USER), "")),
-        system=chat.system,
+        title=clean_line(chat.title[:_LONGEST_TITLE])
+        or title_of(next((m.text for m in messages if m.role is Role.USER), "")),
+        system=joined(*dict.fromkeys((chat.system, *prompts))),
         leaf=names[id(last)] if last else Tree(messages).leaf_below(messages[0].id),
         pinned=chat.pinned,
         tags=chat.tags,
     )
-    return Archive(session, messages)
+    return ImportedChat(Archive(session, messages), left_out)
 
 
 @dataclass(frozen=True, slots=True)
 class LinearTurn:
     """One turn of a chat without branches."""
 
-    role: str
-    """`system`, `user` or `assistant`; a turn with another role belongs to a tool or is left out."""
-    text: str
-    """The text as it is in the file; the chat's id is made from it."""
-    parts: tuple[Part, ...] | None = None
-    """Its parts in an answer; None if the text is the only one."""
+    source: object
+    """The turn in the file; ids are made from it."""
+    speaker: Speaker
+    parts: tuple[Part, ...] | None
+    name: str = ""
+    """The speaker's name in the file."""
 
 
-def linear(source: str, turns: Sequence[LinearTurn], modified: int, title: str = "") -> Archive | None:
-    """Return the archive of consecutive turns. Turns with other roles are left out unless they have parts."""
-    nodes = {}
+def linear(source: str, turns: Sequence[LinearTurn], modified: int, *, key: str = "", title: str = "") -> ImportedChat:
+    """Return the archive of consecutive turns. A chat with a `key` and the same beginning may have grown."""
+    nodes: dict[str, ForeignNode] = {}
+    above: str | None = None
     for number, turn in enumerate(turns):
-        role = role_of(turn.role) if turn.parts is None else Role.ASSISTANT
-        parts = spoken_parts(role, turn.text) if turn.parts is None else turn.parts
-        nodes[str(number)] = ForeignNode(str(number - 1), role, parts, modified + number)
-    system = "\n\n".join(turn.text for turn in turns if turn.role == "system" and turn.text)
-    key = sha256(msgspec.json.encode([(turn.role, turn.text) for turn in turns])).hexdigest()
-    return archive_of(ForeignChat(source, key, nodes, modified, title=title, system=system))
+        name = _digest(above, turn.source)
+        nodes[name] = ForeignNode(above, turn.speaker, turn.parts, modified + number, name=turn.name)
+        above = name
+    chat_key = f"{key}\n{next(iter(nodes), '')}" if key else above or ""
+    return archive_of(ForeignChat(source, chat_key, nodes, modified, title=title))
 
 
-def role_of(name: str) -> Role | None:
-    """Return the role with this name; None if it is neither the user nor the model."""
-    return next((role for role in Role if role.value == name), None)
-
-
-def spoken_parts(role: Role | None, text: str) -> tuple[Part, ...]:
-    """Return the parts of a message: `<think>` at the beginning of an answer contains its reasoning."""
-    if role is not Role.ASSISTANT:
-        return text_parts(text)
-    reader = ReasoningReader()
-    found = (*reader.feed(Delta(text)), *reader.finish())
-    return merged(part for part in found if part not in (Text(""), Reasoning("")))
-
-
-def tool_call(call_id: object, function: object) -> ToolCall | None:
-    """Return the call of a `function` with `name` and `arguments`; None for anything else. Raises BadRecord."""
-    if not isinstance(function, dict) or not isinstance(name := function.get("name"), str):
-        return None
-    arguments = function.get("arguments", "")
-    if not isinstance(arguments, str):
-        try:
-            arguments = msgspec.json.encode(arguments).decode()
-        except RecursionError as error:
-            raise BadRecord(_("it is nested too deeply")) from error
-    return ToolCall(call_id if isinstance(call_id, str) else "", name, arguments)
-
-
-def words(content: object) -> str:
-    """Return a message's content, a string or a list of parts, as text.
-
-    A part that is not text, such as an image, becomes its kind in brackets. Raises BadRecord for any other content.
-    """
-    if content is None or isinstance(content, str):
-        return content or ""
-    if not isinstance(content, list):
-        raise BadRecord(_("a message's content is neither text nor a list of parts"))
-    return "\n".join(filter(None, map(_content_part, content)))
-
-
-def unix_ms(time: object) -> int | None:
-    """Return a number of seconds, milliseconds or nanoseconds since 1970 as milliseconds; None for anything else."""
-    if isinstance(time, bool) or not isinstance(time, int | float) or not math.isfinite(time) or time <= 0:
-        return None
-    scale = next((scale for limit, scale in _SCALES if time < limit), None)
-    return None if scale is None else min(int(time * scale), MAX_TIME - 1)
-
-
-_SCALES = ((1e11, 1000.0), (1e14, 1.0), (1e17, 1e-3), (1e20, 1e-6))
-"""(limit, factor): a time below the limit, times the factor, is in milliseconds. Seconds reach the year 5138."""
-
-
-def _content_part(part: object) -> str:
-    if isinstance(part, str):
-        return part
-    if not isinstance(part, dict):
+def _loss(node: ForeignNode) -> str:
+    """Return why a message is missing; empty if none is."""
+    if node.parts is None:
+        return _("its contents can't be read")
+    if node.speaker is not Speaker.UNKNOWN or not node.has_contents:
         return ""
-    if isinstance(part.get("text"), str):
-        return str(part["text"])
-    kind = part.get("content_type") or part.get("type")
-    return f"[{clean_line(kind, 40)}]" if isinstance(kind, str) else ""
+    name = clean_line(node.name[:_LONGEST_TITLE], 40)
+    return _("its speaker “{name}” is unknown").format(name=name) if name else _("it has no speaker")
 
 
-def _joined(parts: Iterable[Part]) -> tuple[Part, ...]:
+def _text(parts: Iterable[Part]) -> str:
+    return "\n\n".join(part.text for part in parts if isinstance(part, Text))
+
+
+def _joined(parts: Iterable[Part], role: Role) -> tuple[Part, ...]:
     """Return the parts of a message with consecutive texts joined as paragraphs, and consecutive reasoning likewise."""
-    joined: list[Part] = []
-    for part in parts:
-        last = joined[-1] if joined else None
-        if isinstance(part, Text) and isinstance(last, Text):
-            joined[-1] = Text(f"{last.text}\n\n{part.text}")
-        elif isinstance(part, Reasoning) and isinstance(last, Reasoning):
-            joined[-1] = Reasoning(f"{last.text}\n\n{part.text}")
+    found: list[Part] = []
+    for kind, group in groupby((part for part in parts if role is Role.ASSISTANT or isinstance(part, Text)), key=type):
+        same = list(group)
+        text = "\n\n".join(part.text for part in same if isinstance(part, Text | Reasoning))
+        if kind is Text or kind is Reasoning:
+            found.append(Text(text) if kind is Text else Reasoning(text))
         else:
-            joined.append(part)
-    return tuple(joined)
+            found += same
+    return tuple(found)
+
+
+def _paired(parts: Iterable[Part], numbers: Iterator[int]) -> tuple[Part, ...]:
+    """Return parts in which each call has an id, and each result the id and the name of its call where it has one."""
+    paired: list[Part] = []
+    unanswered: dict[str, ToolCall] = {}
+    for part in parts:
+        if isinstance(part, ToolCall):
+            call = part if part.id else replace(part, id=f"call-{next(numbers)}")
+            unanswered[call.id] = call
+            paired.append(call)
+        elif isinstance(part, ToolResult):
+            answered = unanswered.pop(part.call_id or next(iter(unanswered), ""), None)
+            known = answered and replace(part, call_id=answered.id, name=part.name or answered.name)
+            paired.append(known or part)
+        else:
+            paired.append(part)
+    return tuple(paired)
 
 
 def _id(*names: str) -> str:
     return str(uuid5(_NAMESPACE, "\n".join(names)))
 
 
+def _digest(*values: object) -> str:
+    return sha256(msgspec.json.encode(values)).hexdigest()
+
+
 def _runs(chat: ForeignChat) -> tuple[list[_Run], dict[str, _Run | None]]:
     """Return the runs, parents first, and for each node the run that contains it or precedes it."""
-    nodes = chat.nodes
+    nodes, parents = chat.nodes, _parents(chat.nodes)
     children: dict[str | None, list[str]] = {}
     order: dict[str, int] = {}
     """The index of a node among its siblings."""
-    for name, node in nodes.items():
-        siblings = children.setdefault(node.parent if node.parent in nodes else None, [])
+    for name, above in parents.items():
+        siblings = children.setdefault(above, [])
         order[name] = len(siblings)
         siblings.append(name)
     ordered = _preorder(children)
-    if len(ordered) != len(nodes):
-        raise BadRecord(_("its messages form a cycle"))
-    leading_to_text = _leading_to_text(nodes, ordered)
+    leading_to_text = _leading_to_text(nodes, ordered, parents)
     runs: list[_Run] = []
     home: dict[str, _Run | None] = {}
     can_extend: dict[str | None, bool] = {}
     """Whether a node's child may extend its run: only if exactly one child leads to text."""
     for name in ordered:
-        node = nodes[name]
-        parent = node.parent if node.parent in nodes else None
+        node, parent = nodes[name], parents[name]
         run = home[parent] if parent is not None else None
-        speaks = _speaks(node)
+        speaks = node.has_contents and node.role is not None
         if speaks and node.role is not None:
             if run is None or run.role is not node.role or not can_extend[parent]:
                 run = _Run(node.role, run, _created(node, run, order[name], chat))
@@ -248,6 +262,45 @@ def _runs(chat: ForeignChat) -> tuple[list[_Run], dict[str, _Run | None]]:
     return runs, home
 
 
+def _parents(nodes: Mapping[str, ForeignNode]) -> dict[str, str | None]:
+    """Return the parent of each node, without cycles.
+
+    It is the one that the node names, else the one that lists it as a child, else the node before it in time. A chat
+    without any link is a sequence.
+    """
+    listed = {child: name for name, node in nodes.items() for child in node.children if isinstance(child, str)}
+    parents: dict[str, str | None] = {}
+    for name, node in nodes.items():
+        parents[name] = node.parent if node.parent in nodes else listed.get(name)
+    has_links = any(parent is not None for parent in parents.values())
+    ordered = _in_time(nodes)
+    for before, name in zip([None, *ordered], ordered, strict=False):
+        if parents[name] is None and (nodes[name].parent is not None or not has_links):
+            parents[name] = before
+    rank = {name: number for number, name in enumerate(ordered)}
+    done: set[str] = set()
+    for name in nodes:
+        path: dict[str, None] = {}
+        above: str | None = name
+        while above is not None and above not in done and above not in path:
+            path[above] = None
+            above = parents[above]
+        if above in path:
+            cycle = list(path)[list(path).index(above) :]
+            parents[min(cycle, key=rank.__getitem__)] = None
+        done.update(path)
+    return parents
+
+
+def _in_time(nodes: Mapping[str, ForeignNode]) -> list[str]:
+    """Return the nodes, oldest first; one without a time stays behind the one before it."""
+    times: dict[str, int] = {}
+    last = 0
+    for name, node in nodes.items():
+        last = times[name] = last if node.created is None else node.created
+    return sorted(nodes, key=times.__getitem__)
+
+
 def _preorder(children: Mapping[str | None, list[str]]) -> list[str]:
     left = children.get(None, [])[::-1]
     ordered: list[str] = []
@@ -257,20 +310,16 @@ def _preorder(children: Mapping[str | None, list[str]]) -> list[str]:
     return ordered
 
 
-def _leading_to_text(nodes: Mapping[str, ForeignNode], ordered: list[str]) -> set[str]:
+def _leading_to_text(
+    nodes: Mapping[str, ForeignNode], ordered: list[str], parents: Mapping[str, str | None]
+) -> set[str]:
     """Return the nodes that have text themselves or in a node below them."""
-    found = {name for name in ordered if _speaks(nodes[name])}
+    found = {name for name in ordered if nodes[name].role is not None and nodes[name].has_contents}
     for name in reversed(ordered):
-        parent = nodes[name].parent
+        parent = parents[name]
         if name in found and parent is not None:
             found.add(parent)
     return found
-
-
-def _speaks(node: ForeignNode) -> bool:
-    if node.role is None:
-        return False
-    return any(part.text.strip() if isinstance(part, Text | Reasoning) else True for part in node.parts)
 
 
 def _created(node: ForeignNode, above: _Run | None, index: int, chat: ForeignChat) -> int:

@@ -19,6 +19,9 @@ from qwenchat.sessions.words import index_text
 BUSY_S = 30.0
 """Seconds that a writer waits for another one before it fails; a large import is one long transaction."""
 
+_EMPTY_LOG_S = 1.0
+"""Seconds to wait for other programs before the write-ahead log is left as it is."""
+
 
 class Database:
     """Connections to one file, safe from any thread: many readers, one writer at a time.
@@ -64,6 +67,18 @@ class Database:
         finally:
             self._own.connection = None
             self._writing.release()
+
+    def empty_log(self) -> None:
+        """Move all changes from the write-ahead log into the file, unless another program is reading old ones.
+
+        The log then holds no deleted content any more. Not for use inside `write`.
+        """
+        with explained(self.file):
+            connection = connect(self.file, _EMPTY_LOG_S)
+            try:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                connection.close()
 
     def close(self) -> None:
         """Close the idle connections. May be called twice."""

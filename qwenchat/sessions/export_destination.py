@@ -10,7 +10,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -18,7 +18,8 @@ from qwenchat.chat.session import Session
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.files import replacing
 from qwenchat.i18n import _
-from qwenchat.sessions.archive import ArchiveStore, normal
+from qwenchat.paths import file_name
+from qwenchat.sessions.archive import ArchiveStore, normal, with_model_names
 from qwenchat.sessions.exporters import ExportFormat
 from qwenchat.sessions.reading_order import moment
 from qwenchat.text.safe import safe_name
@@ -32,10 +33,21 @@ class Export:
     sessions: Sequence[Session]
     form: ExportFormat
     all_branches: bool = False
+    model_name: Callable[[str], str] = str
+    """Returns the name of a model, given its reference: an export may be shared, and a path reveals folders."""
 
     def text(self, sessions: Sequence[Session]) -> Iterator[str]:
         """Yield sessions as text, reading them from the store one by one."""
-        return self.form.write((normal(self.store.archive(each.id)) for each in sessions), self.all_branches)
+        archives = (with_model_names(self.store.archive(each.id), self.model_name) for each in sessions)
+        return self.form.write(map(normal, archives), self.all_branches)
+
+    def held(self) -> "Export":
+        """Return the export of those sessions that the format can hold."""
+        holds = self.form.holds
+        if holds is None:
+            return self
+        archives = ((session, normal(self.store.archive(session.id))) for session in self.sessions)
+        return replace(self, sessions=[session for session, archive in archives if holds(archive, self.all_branches)])
 
     def files(self) -> list[tuple[str, Session]]:
         """Return a file name for each session, unique even on systems that ignore case."""
@@ -52,25 +64,38 @@ class Export:
         return named
 
 
-def write(export: Export, target: str | None, out: Callable[[str], object], force: bool = False) -> list[Path]:
-    """Write an export to `target` (None: to `out`, piece by piece) and return the written files.
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written."""
 
+    files: list[Path]
+    sessions: int
+    """The number of sessions in them."""
+
+
+def write(export: Export, target: str | None, out: Callable[[str], object], force: bool = False) -> Written:
+    """Write an export to `target` (None: to `out`, piece by piece).
+
+    Sessions of which the format can hold nothing are left out.
     A name that ends in `.zip` makes a zip. An existing folder or a name that ends in a slash gets a file for each
     session, and so does a name without a suffix if there are several sessions. Raises FileError if a file already
     exists or can't be written, WrongUse if the format can't have several sessions in one text.
     """
+    held = export.held()
     if target is None:
-        _refuse_joining(export)
-        for piece in export.text(export.sessions):
+        _refuse_joining(held)
+        for piece in held.text(held.sessions):
             out(piece)
-        return []
+        return Written([], len(held.sessions))
     path = Path(target)
     try:
         if _is_folder(export, path, target):
-            return _folder(export, path, force)
-        if path.suffix.lower() == ".zip":
-            return [_zip(export, path, force)]
-        return [_file(export, path, force)]
+            files = _folder(held, path, force)
+        elif path.suffix.lower() == ".zip":
+            files = [_zip(held, path, force)]
+        else:
+            files = [_file(held, path, force)]
+        return Written(files, len(held.sessions))
     except OSError as error:
         raise FileError(
             _("{path} can't be written: {reason}.").format(path=target, reason=error.strerror or error),
@@ -93,7 +118,7 @@ def _file(export: Export, path: Path, force: bool) -> Path:
 
 def _folder(export: Export, folder: Path, force: bool) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
-    files = [(folder / name, session) for name, session in export.files()]
+    files = [(folder / file_name(name), session) for name, session in export.files()]
     _refuse_existing([path for path, _session in files], force)
     for path, session in files:
         with _new_file(path) as file:

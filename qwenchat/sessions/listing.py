@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from qwenchat.chat.memory import no_such_session
 from qwenchat.chat.session import Session
 from qwenchat.errors import WrongUse
-from qwenchat.i18n import _
+from qwenchat.i18n import _, enumerated
 from qwenchat.sessions import rows
 from qwenchat.sessions.database import Database
 from qwenchat.text.safe import encodable
@@ -70,7 +70,7 @@ class SessionListing:
         if len(found) > 1 and found[0][0] != prefix:
             raise WrongUse(
                 _("Several session ids begin with {prefix}: {ids}.").format(
-                    prefix=prefix, ids=", ".join(session_id for session_id, _title in found[:3])
+                    prefix=prefix, ids=enumerated(session_id for session_id, _title in found[:3])
                 ),
                 _("Give more characters of the id."),
             )

@@ -72,7 +72,7 @@ def records_of(path: Path) -> list[Record]:
             return records_in(file, int(status.st_mtime * 1000))
     except OSError as error:
         raise FileError(
-            _("{path} can't be read: {reason}.").format(path=path, reason=error.strerror or error),
+            _("It can't be read: {reason}.").format(reason=error.strerror or error),
             _("Check its name and its permissions."),
         ) from error
 
@@ -87,7 +87,7 @@ def records_in(file: IO[bytes], modified: int) -> list[Record]:
             return _zip_records(archive, min(MAX_BYTES, max(_ALWAYS_ALLOWED, _MAX_RATIO * len(data))), modified)
     except _BAD_ZIP as error:
         raise FileError(
-            _("The zip can't be read: {reason}.").format(reason=clean_line(str(error))),
+            _("The zip can't be read: {reason}.").format(reason=_reason(error)),
             _("Download it again. If it has a password, unpack it first."),
         ) from error
 
@@ -116,6 +116,8 @@ def _zip_records(archive: zipfile.ZipFile, limit: int, modified: int) -> list[Re
 
 def _records(data: bytes, modified: int, within: str = "") -> list[Record]:
     data = _utf8(data)
+    if not data.strip():
+        raise _not_chats(_("The file is empty."))
     array = data.lstrip()[:1] == b"["
     if array and data.count(b",") >= MAX_RECORDS:
         _check_count(data)
@@ -126,10 +128,9 @@ def _records(data: bytes, modified: int, within: str = "") -> list[Record]:
         if len(lines) > 1 and any(_is_object(line) for line in lines):
             numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
             return [Record(within + _("line {number}").format(number=n), line, modified) for n, line in numbered]
-        raise BadRecord(
-            _("This is not JSON: {reason}.").format(reason=_reason(error)),
-            _("Give a file that a chat program exported as .json, .jsonl or .zip."),
-        ) from error
+        if not data.lstrip().startswith((b"[", b"{")):
+            raise _not_chats(_("This is not JSON.")) from error
+        raise _not_chats(_("This is not JSON: {reason}.").format(reason=_reason(error))) from error
     values = enumerate(decoded if isinstance(decoded, list) else [decoded], 1)
     return [Record(within + _("record {number}").format(number=n), value, modified) for n, value in values]
 
@@ -181,6 +182,10 @@ def _check_values(data: bytes) -> None:
         raise BadRecord(_("it has too many parts for one chat"))
 
 
+def _not_chats(message: str) -> BadRecord:
+    return BadRecord(message, _("Give a file that a chat program exported as .json, .jsonl or .zip."))
+
+
 def _too_many() -> BadRecord:
     return BadRecord(
         _("It contains more than {count:,} records, or some that can't be chats.").format(count=MAX_RECORDS),
@@ -213,7 +218,23 @@ _BAD_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImpleme
 
 
 def _reason(error: Exception) -> str:
-    """Return the reason of an error, without a full stop."""
-    if isinstance(error, RecursionError):
-        return _("it is nested too deeply")
-    return clean_line(str(error)).rstrip(".")
+    """Return the reason why something can't be read, for users, without a full stop."""
+    byte = re.search(r"\(byte (\d+)\)", str(error)) if isinstance(error, msgspec.DecodeError) else None
+    match error:
+        case RecursionError():
+            reason = _("it is nested too deeply")
+        case FileError():
+            reason = error.message.rstrip(".")
+        case UnicodeDecodeError():
+            reason = _("it is not text")
+        case NotImplementedError():
+            reason = _("it is compressed in an unknown way")
+        case RuntimeError():
+            reason = _("it has a password")
+        case msgspec.DecodeError() if "truncated" in str(error):
+            reason = _("it ends in the middle")
+        case _ if byte:
+            reason = _("byte {number:,} is not what it should be").format(number=int(byte[1]) + 1)
+        case _:
+            reason = _("it is damaged")
+    return reason

@@ -343,6 +343,13 @@ def attachments_of(connection: sqlite3.Connection, source: str, n: int) -> tuple
     return tuple(Attachment(*row) for row in found)
 
 
+def drop_blobs(connection: sqlite3.Connection) -> None:
+    """Delete attached files that no question has any more."""
+    connection.execute(
+        "DELETE FROM blobs WHERE n NOT IN (SELECT blob FROM attachments UNION SELECT blob FROM outbox_files)"
+    )
+
+
 def _is_one_text(message: Message) -> bool:
     return not message.parts or (len(message.parts) == 1 and isinstance(message.parts[0], Text))
 

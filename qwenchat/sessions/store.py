@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from qwenchat.chat.ids import Clock, NewId, UUIDv7, unix_ms
-from qwenchat.chat.memory import no_such_message, no_such_session
+from qwenchat.chat.memory import no_such_message, no_such_session, without_added
 from qwenchat.chat.message import Message, Part, Role, Status
 from qwenchat.chat.session import Session, WaitingQuestion, title_of
 from qwenchat.chat.tree import Tree
@@ -129,6 +129,13 @@ class Store:
             self._outbox.remove([message.id for message in messages])
             for session_id, own in _by_session(messages).items():
                 self.update(_with_added(self.session(session_id), own))
+
+    def take_back(self, session: Session, *messages: Message) -> None:
+        with self._database.write() as connection:
+            for message in reversed(messages):
+                connection.execute("DELETE FROM messages WHERE id = ?", (message.id,))
+            rows.drop_blobs(connection)
+            self.update(without_added(self.session(session.id), session, messages))
 
     def append(self, message_id: str, fragments: Sequence[Part]) -> None:
         with self._database.write() as connection:

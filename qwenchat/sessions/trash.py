@@ -1,7 +1,8 @@
 """The trash: deletes sessions and messages, restores them, and deletes them forever.
 
-Deleting forever also deletes attached files that nothing else uses. Before many sessions are deleted at once, the
-database is copied; `migrate.safety_copies` lists the copies.
+Deleting forever also deletes attached files that nothing else uses, and leaves no word of what was deleted in the
+files of the database. Before many sessions are deleted at once, the database is copied; `migrate.safety_copies` lists
+the copies.
 """
 
 import sqlite3
@@ -14,7 +15,7 @@ from qwenchat.chat.tree import Tree
 from qwenchat.sessions.database import Database
 from qwenchat.sessions.locks import SessionLocks
 from qwenchat.sessions.migrate import safety_copy
-from qwenchat.sessions.rows import TREE, load
+from qwenchat.sessions.rows import TREE, drop_blobs, load
 
 CONFIRM_FROM = 10
 """Deleting at least this many sessions asks for confirmation; deleting them forever makes a safety copy first."""
@@ -57,9 +58,11 @@ class Trash:
                 gone = connection.execute("DELETE FROM sessions WHERE id = ?", (session_id,))
                 if not gone.rowcount:
                     raise no_such_session(session_id)
-            _drop_blobs(connection)
+            drop_blobs(connection)
+            _drop_words(connection)
         for session_id in session_ids:
             self._deleted(session_id)
+        self._database.empty_log()
 
     def empty(self, before: int) -> list[str]:
         """Delete forever the sessions and messages that were deleted before a time; return the sessions' ids.
@@ -86,9 +89,11 @@ class Trash:
                 (before, before),
             )
             connection.execute(f"DELETE FROM messages WHERE n IN ({_OLD_MESSAGES})", (before,))
-            _drop_blobs(connection)
+            drop_blobs(connection)
+            _drop_words(connection)
         for session_id in gone:
             self._deleted(session_id)
+        self._database.empty_log()
         return gone
 
     def empty_after(self, days: int) -> None:
@@ -162,10 +167,10 @@ def _older_than(connection: sqlite3.Connection, before: int) -> list[str]:
     return [session_id for (session_id,) in found]
 
 
-def _drop_blobs(connection: sqlite3.Connection) -> None:
-    connection.execute(
-        "DELETE FROM blobs WHERE n NOT IN (SELECT blob FROM attachments UNION SELECT blob FROM outbox_files)"
-    )
+def _drop_words(connection: sqlite3.Connection) -> None:
+    """Remove the words of deleted rows from the index, where FTS5 holds them until it merges its segments."""
+    for index in ("words", "titles", "reasoning"):
+        connection.execute(f"INSERT INTO {index} ({index}) VALUES ('optimize')")
 
 
 def _leaf_beside(tree: Tree, message_id: str) -> str | None:

@@ -12,6 +12,7 @@ from qwenchat.text.clusters import cut
 # C0 except tab and newline, DEL, C1; bidirectional overrides and isolates, which make a line read as another one;
 # lone surrogates, which no terminal or file accepts.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_ESCAPED_BYTES = re.compile("[\udc80-\udcff]+")
 _NEWLINES = re.compile("\r\n|\u2028|\u2029|\x85")
 
 
@@ -21,8 +22,16 @@ def clean(text: str) -> str:
 
 
 def encodable(text: str) -> str:
-    """Return `text` with U+FFFD for lone surrogates, which can't be encoded or stored; nothing else changes."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    """Return `text` without lone surrogates, which can't be encoded or stored; nothing else changes.
+
+    Those by which Python stands for bytes of the command line become the UTF-8 text that the bytes are; others, and
+    bytes that are not UTF-8, become U+FFFD.
+    """
+    paired = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    read = _ESCAPED_BYTES.sub(
+        lambda found: found[0].encode("ascii", "surrogateescape").decode("utf-8", "replace"), paired
+    )
+    return read.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def clean_line(text: str, limit: int = 200) -> str:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 from textual.geometry import Offset
 from textual.markup import escape
@@ -24,7 +24,8 @@ from textual.screen import Screen
 from textual.widgets import Input, TextArea
 
 from qwenchat import config
-from qwenchat.errors import QwenchatError
+from qwenchat.errors import QwenchatError, WrongUse
+from qwenchat.i18n import _, locale_encoding
 from qwenchat.runtime.program import Program
 from qwenchat.text.pinyin import initials
 from qwenchat.text.safe import clean_line
@@ -32,7 +33,7 @@ from qwenchat.tui import themes
 from qwenchat.tui.actions import Where, actions, clashes
 from qwenchat.tui.dialogs import open as dialogs
 from qwenchat.tui.screens.chat import ChatScreen
-from qwenchat.tui.textual_private import write_window_title
+from qwenchat.tui.textual_private import GuardedApp, NotText, write_window_title
 from qwenchat.tui.themes import EVERY_S, LiveTheme, Themes
 from qwenchat.tui.widgets.fields import AreaField, LineField
 
@@ -51,6 +52,24 @@ def hung_up() -> bool:
     poll = select.poll()
     poll.register(sys.__stdin__.fileno(), 0)
     return any(event & (select.POLLHUP | select.POLLERR) for _fd, event in poll.poll(0))
+
+
+def not_utf8(encoding: str) -> WrongUse:
+    """Return the words for a locale in which the screen can't show everything."""
+    return WrongUse(
+        _("The locale's encoding is {encoding}: characters that it lacks are shown as ?").format(encoding=encoding),
+        _("Set the terminal to UTF-8 and start with LANG=C.UTF-8, or with another locale that ends in UTF-8."),
+    )
+
+
+def not_text(guess: str) -> WrongUse:
+    """Return the words for a terminal that sends another encoding than UTF-8; `guess` names it and may be empty."""
+    return WrongUse(
+        _("The terminal sent characters that are not UTF-8. They look like {encoding}.").format(encoding=guess)
+        if guess
+        else _("The terminal sent characters that are not UTF-8."),
+        _("Set the encoding of the terminal to UTF-8. What could not be read is shown as \N{REPLACEMENT CHARACTER}."),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +101,7 @@ class ActionProvider(Provider):
                 yield Hit(score, matcher.highlight(command.title), command.callback, help=command.help)
 
 
-class QwenchatApp(App[None]):
+class QwenchatApp(GuardedApp):
     """The Textual program."""
 
     ENABLE_COMMAND_PALETTE = True
@@ -90,9 +109,11 @@ class QwenchatApp(App[None]):
     CSS_PATH = "screens/chat.tcss"
     TITLE = "qwenchat"
 
-    def __init__(self, program: Program, start: Start, new_engine: "EngineFactory | None" = None) -> None:
+    def __init__(
+        self, program: Program, start: Start, new_engine: "EngineFactory | None" = None, *, inline: bool = False
+    ) -> None:
         no_colour = bool(program.environ.get("NO_COLOR"))
-        super().__init__(ansi_color=no_colour)
+        super().__init__(inline=inline, ansi_color=no_colour)
         self.program = program
         self.actions = actions()
         self._start, self._new_engine, self._no_colour = start, new_engine, no_colour
@@ -102,6 +123,7 @@ class QwenchatApp(App[None]):
         self._leaving = False
         self._caret = Offset(0, 0)
         """Where the caret was when it was drawn last."""
+        self._encoding_told = False
         if program.settings.reduced_motion:
             self.animation_level = "none"
 
@@ -128,10 +150,12 @@ class QwenchatApp(App[None]):
             gc.freeze()  # what exists now stays to the end and need not be collected
         self._themes = themes.load_all(self.program.paths.config / "themes")
         for theme in self._themes.by_name.values():
-            if theme.name not in self.available_themes:
+            if theme.name != self.theme:  # that one is here; Textual has others of these names
                 self.register_theme(theme)
         for problem in (*clashes(self.actions, self.program.settings.keys), *self._themes.problems):
             self._warn(problem)
+        if not self.is_headless and (encoding := locale_encoding()) != "utf-8":
+            self._warn(not_utf8(encoding.upper()))
         self.set_interval(EVERY_S, self._follow_theme)
         if not self.is_headless:
             self.set_interval(EVERY_S, self._follow_terminal)
@@ -142,6 +166,13 @@ class QwenchatApp(App[None]):
         if self.program.settings.reduced_motion and isinstance(event.widget, Input | TextArea):
             event.widget.cursor_blink = False
 
+    @on(NotText)
+    def _explain_encoding(self, event: NotText) -> None:
+        """Say once what to do when the terminal does not send text in the encoding that is expected of it."""
+        if not self._encoding_told:
+            self._encoding_told = True
+            self._warn(not_text(event.guess))
+
     def watch_title(self, title: str) -> None:
         """Name the terminal's window after the chat."""
         write_window_title(self, clean_line(title, 80))
@@ -149,7 +180,7 @@ class QwenchatApp(App[None]):
     async def on_event(self, event: events.Event) -> None:
         """Deliver an event; what is text goes to the prompt where nothing else takes it."""
         if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
-            screen = self.screen
+            screen = next(reversed(self.screen_stack), None)
             if isinstance(screen, ChatScreen):
                 screen.lead_to_prompt(event)
         await super().on_event(event)
@@ -266,12 +297,15 @@ def run(program: Program, start: Start, *, continue_: bool = False, inline: bool
     """Run the screen and return the exit code.
 
     `start.session` may be the beginning of an id; `continue_` opens the session that was written to last. Raises
-    NotFound, WrongUse or StoreError before anything is drawn.
+    NotFound, WrongUse or StoreError before anything is drawn, and any bug once the terminal is restored.
     """
     if start.session:
         start = replace(start, session=program.store.find_to_resume(start.session).id)
     elif continue_ and (latest := program.store.listing.latest()):
         start = replace(start, session=latest.id)
-    app = QwenchatApp(program, start)
-    app.run(inline=inline)
+    app = QwenchatApp(program, start, inline=inline)
+    with app.guarding_threads():
+        app.run(inline=inline)
+    if app.failure:
+        raise app.failure
     return app.return_code or 0

@@ -6,13 +6,13 @@ called from a thread.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from qwenchat.errors import NotFound
 from qwenchat.i18n import _
 from qwenchat.models import fit
 from qwenchat.models.catalogue import PublishedModel
 from qwenchat.models.gguf import identity
+from qwenchat.models.layouts import FolderProblem
 from qwenchat.models.library import LocalModel, owner
 from qwenchat.models.measured import ModelSpeed
 from qwenchat.models.recommendation import (
@@ -60,8 +60,9 @@ class ModelChoice:
     @property
     def name(self) -> str:
         """The name to show."""
-        is_path = self.local is not None and self.reference == path_reference(self.local.path)
-        return clean_line(Path(self.reference).name if is_path else self.reference)
+        if self.local is None or self.reference != path_reference(self.local.path):
+            return clean_line(self.reference)
+        return str(self.local.name) if self.local.header else clean_line(self.local.path.name)
 
     @property
     def size(self) -> int:
@@ -74,7 +75,7 @@ class ModelChoice:
         """Return the columns of a list, the most important first."""
         mark = "★" if self.is_recommended else "✗" if self.problem else _NO_MARK
         size = human_size(self.size) if self.size else ""
-        owner_or_size = _owner(self.local) if self.local else size
+        owner_or_size = owner(self.local) if self.local else size
         if self.assessment is None:
             return [f"{mark} {self.name}", _("can't be used") if self.problem else "", "", "", owner_or_size]
         fit, lacks_disk = self.assessment.fit, self.assessment.disk_missing
@@ -92,7 +93,7 @@ class ModelChoice:
             missing = human_size(self.assessment.disk_missing)
             lines.append(_("The download needs {size} more disk space.").format(size=missing))
         if self.local:
-            lines.append(_("It is in {place}: {path}").format(place=_owner(self.local), path=self.local.path))
+            lines.append(_("It is in {place}: {path}").format(place=owner(self.local), path=self.local.path))
         return [clean_line(line, 600) for line in lines if line]
 
     def answers_to(self, name: str) -> bool:
@@ -100,8 +101,9 @@ class ModelChoice:
         return name == self.reference or (self.local is not None and name == str(self.local.path))
 
     def matches(self, words: Sequence[str]) -> bool:
-        """Return whether all words, in lower case, are in the text that is shown of it, or in its pinyin initials."""
-        shown = " ".join([*self.row(), self._facts()]).casefold()
+        """Return whether all words, in lower case, are in what is shown of it, its pinyin initials or its file name."""
+        file_name = self.local.file.name if self.local else ""
+        shown = " ".join([*self.row(), self._facts(), file_name]).casefold()
         read = initials(shown)
         return all(word in shown or word in read for word in words)
 
@@ -110,7 +112,8 @@ class ModelChoice:
         model = self.published.model if self.published else None
         title = model.title if model else header.name if header else ""
         quant = self.published.quant.label if self.published else header.quantisation if header else ""
-        context = header.context_length if header else model.context if model else 0
+        sizes = self.local.context if self.local else None
+        context = sizes.native if sizes else model.context if model else 0
         facts = [" ".join(part for part in (title, quant) if part), human_size(self.size) if self.size else ""]
         facts.append(_("{count:,} tokens of context").format(count=context) if context else "")
         facts.append(model.licence if model else "")
@@ -133,6 +136,8 @@ class ModelChoices:
 
     resources: fit.Resources
     choices: tuple[ModelChoice, ...]
+    problems: tuple[FolderProblem, ...] = ()
+    """The folders that can't be searched for models."""
 
     @property
     def here(self) -> list[ModelChoice]:
@@ -148,7 +153,7 @@ class ModelChoices:
 def model_choices(program: Program) -> ModelChoices:
     """Examine the machine, its folders and the catalogue. Blocks for up to a second."""
     resources = program.usable(measure=True)
-    models, speeds = program.library.models(), program.machine.measured.speeds()
+    (models, problems), speeds = program.library.survey(), program.machine.measured.speeds()
     kv_type = program.settings.model.kv_type
     local = local_files([model for model in models if not model.problem], speeds)
     assessments = assess_catalogue(program.catalogue, resources, local, kv_type=kv_type)
@@ -167,8 +172,11 @@ def model_choices(program: Program) -> ModelChoices:
         )
     usable = {choice.reference for choice in choices if not choice.problem}
     downloads = _downloadable(program, assessments, best)
+    here = (*choices, *_guide(program))
     return ModelChoices(
-        resources, (*choices, *_guide(program), *(choice for choice in downloads if choice.reference not in usable))
+        resources,
+        (*here, *(choice for choice in downloads if choice.reference not in usable)),
+        problems=tuple(problems),
     )
 
 
@@ -197,7 +205,7 @@ def _assess(model: LocalModel, resources: fit.Resources, kv_type: str, speed: Mo
     header = model.header
     if header is None:
         return None
-    window = min(fit.NATIVE_CONTEXT, header.context_length or fit.NATIVE_CONTEXT)
+    window = min(fit.NATIVE_CONTEXT, model.context.native if model.context else fit.NATIVE_CONTEXT)
     planned = fit.plan(header, resources, window, kv_type)
     return Assessment(model.reference, planned, path=model.path, measured=speed, disk_missing=0)
 
@@ -207,10 +215,6 @@ def _guide(program: Program) -> list[ModelChoice]:
         return [ModelChoice("guide", program.library.model(GuideReference()))]
     except NotFound:
         return []
-
-
-def _owner(model: LocalModel) -> str:
-    return _("built in") if model.file.origin == "file" else owner(model)
 
 
 def _speed(row: Assessment) -> str:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from qwenchat.chat.sampling import PARAMETERS, Parameter, Sampling, parameter
 from qwenchat.chat.session import Session
 from qwenchat.errors import WrongUse
-from qwenchat.i18n import _
+from qwenchat.i18n import _, enumerated
 from qwenchat.text.safe import clean_line
 
 Number = TypeVar("Number", int, float)
@@ -60,7 +60,7 @@ def _known(name: str, typed: str) -> Parameter:
         names = (CONTEXT, *(each.name for each in PARAMETERS))
         raise WrongUse(
             _("There is no parameter {name}.").format(name=clean_line(typed, 40)),
-            _("There are: {names}.").format(names=", ".join(names)),
+            _("There are: {names}.").format(names=enumerated(names)),
         ) from None
 
 

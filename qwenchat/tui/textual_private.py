@@ -4,12 +4,36 @@ No other module of the screen touches an underscore name of a Textual object or 
 holds this. When Textual's upper bound in `pyproject.toml` is raised, this file is what has to be read again.
 """
 
-from textual import on
+import codecs
+import errno
+import os
+import re
+import select
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from textual import events, on
+from textual._xterm_parser import XTermParser
 from textual.app import App
 from textual.binding import BindingsMap
 from textual.dom import DOMNode
+from textual.driver import Driver
+from textual.drivers._writer_thread import WriterThread
+from textual.message import Message
 from textual.messages import Prune
 from textual.widget import Widget
+from textual.worker import WorkerFailed
+
+_READ_BYTES = 4096
+_TICK_S = 0.1
+"""Seconds after which an unfinished sequence, such as a single Esc, is taken for what it is."""
+_OLD_MOUSE_REPORT = re.compile(rb"\x1b\[M[\x20-\xff]{3}")
+_UNFINISHED = re.compile(rb"\x1b\[(M[\x20-\xff]{0,2})?\Z")
+_CONTROL_SEQUENCE = re.compile(r"(\x1b\[[\x30-\x3f]*[\x20-\x2f]*[\x40-\x7e])")
+_NOT_DECODED = re.compile("[\udc80-\udcff]+")
+_LATIN_1_LETTERS = range(0xA0, 0xFE)
 
 
 def add_bindings(node: DOMNode, bindings: BindingsMap) -> None:
@@ -42,3 +66,166 @@ class EndsItsWork(Widget):
     def end_work(self) -> None:
         """Cancel this widget's workers."""
         self.workers.cancel_node(self)
+
+
+class GuardedApp(App[None]):
+    """The base of the program: any input is survived, and a bug ends the screen with `failure` set.
+
+    Textual prints a traceback for a bug, and ends with exit code 0 where its thread for input fails.
+    """
+
+    def __init__(self, *, inline: bool = False, ansi_color: bool = False) -> None:
+        """`inline` says how `run` will be called."""
+        super().__init__(driver_class=_driver_class(inline=inline), ansi_color=ansi_color)
+
+    @property
+    def failure(self) -> Exception | None:
+        """The bug that ended the screen."""
+        error = self._exception
+        return error.error if isinstance(error, WorkerFailed) and isinstance(error.error, Exception) else error
+
+    @contextmanager
+    def guarding_threads(self) -> Iterator[None]:
+        """End the screen when any thread fails; afterwards threads fail as they did before."""
+        before = threading.excepthook
+        threading.excepthook = self._end_with_thread
+        try:
+            yield
+        finally:
+            threading.excepthook = before
+
+    def _build_driver(self, headless: bool, inline: bool, mouse: bool, size: tuple[int, int] | None) -> Driver:
+        """Build the driver of our own also for `inline`, for which Textual offers no choice."""
+        return super()._build_driver(headless, False, mouse, size)
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Note the bug and end the screen; Textual would also print a traceback with all local variables."""
+        self._return_code = 1
+        if self._exception is None:
+            self._exception = error
+            self._exception_event.set()
+        self._close_messages_no_wait()
+
+    def _end_with_thread(self, failed: "threading.ExceptHookArgs") -> None:
+        """End the screen from a thread that fails."""
+        error = failed.exc_value
+        is_gone = isinstance(error, OSError) and error.errno == errno.EIO
+        if isinstance(error, Exception) and not is_gone:  # the end of the terminal is noticed elsewhere
+            self.call_later(self._handle_exception, error)
+        if isinstance(failed.thread, WriterThread):
+            self._go_on_writing(failed.thread)
+
+    def _go_on_writing(self, writer: WriterThread) -> None:
+        """Do the work of the thread for output until the screen has ended, as far as the terminal takes it.
+
+        Otherwise the screen would wait for ever for a place in the thread's queue, and the terminal would not be
+        restored.
+        """
+        for text in iter(writer._queue.get, None):
+            with suppress(OSError, ValueError):
+                writer._file.write(text)
+                writer._file.flush()
+
+
+class NotText(Message):
+    """The terminal sent bytes that are not text in its encoding."""
+
+    def __init__(self, guess: str) -> None:
+        super().__init__()
+        self.guess = guess
+        """The encoding that they seem to be in, empty where that is unknown."""
+
+
+class TerminalDecoder:
+    """Makes text of what a terminal sends; what is not text becomes U+FFFD.
+
+    Mouse reports of old terminals, in which any byte may follow, are dropped as Textual would drop them: decoded, their
+    bytes could take the next key with them.
+    """
+
+    def __init__(self, encoding: str) -> None:
+        self._decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
+        self._held = b""
+
+    def text(self, data: bytes) -> tuple[str, bytes]:
+        """Return the text of the next bytes, and those bytes if some were not text, otherwise nothing.
+
+        Half a character and half a mouse report wait for more bytes, and no longer when called without any.
+        """
+        waiting = self._decoder.getstate()[0]
+        left = _OLD_MOUSE_REPORT.sub(b"", self._held + data)
+        unfinished = _UNFINISHED.search(left) if data else None
+        self._held = unfinished[0] if unfinished else b""
+        left = left.removesuffix(self._held)
+        text, wrong = _NOT_DECODED.subn("\N{REPLACEMENT CHARACTER}", self._decoder.decode(left, final=not data))
+        return text, waiting + left if wrong else b""
+
+
+def guess_encoding(data: bytes) -> str:
+    """Return the name of the encoding that bytes seem to be in, which are not UTF-8; empty if it can't be guessed."""
+    with suppress(UnicodeDecodeError):
+        if not codecs.getincrementaldecoder("gb2312")().decode(data).isascii():
+            return "GBK"
+    return "Latin-1" if all(byte in _LATIN_1_LETTERS for byte in data if byte >= 0x80) else ""
+
+
+class _ReadsAnything(Driver):
+    """Replaces the thread for input of a driver for POSIX terminals.
+
+    Textual's own thread ends with a byte that is not UTF-8 and with a report that its parser can't take.
+    """
+
+    fileno: int
+    exit_event: threading.Event
+
+    def _run_input_thread(self) -> None:
+        """Read until the driver stops. An error goes on to `threading.excepthook`; Textual would print a traceback."""
+        self.run_input_thread()
+
+    def run_input_thread(self) -> None:
+        """Pass on what the terminal sends until the driver stops or the terminal is gone."""
+        decoder = TerminalDecoder(getattr(sys.__stderr__, "encoding", None) or "utf-8")  # as the driver writes
+        self._parser = XTermParser(self._debug)
+        while not self.exit_event.is_set():
+            data = b""
+            if select.select([self.fileno], [], [], _TICK_S)[0] and not (data := _read(self.fileno)):
+                return
+            text, wrong = decoder.text(data)
+            if wrong:
+                self.send_message(NotText(guess_encoding(wrong)))
+            for message in self._parsed(text):
+                if self.is_inline and isinstance(message, events.CursorPosition):
+                    self.cursor_origin = (message.x, message.y)
+                else:
+                    self.process_message(message)
+
+    def _parsed(self, text: str) -> Iterator[Message]:
+        for piece in filter(None, _CONTROL_SEQUENCE.split(text)):
+            try:
+                yield from self._parser.feed(piece)
+            except (ValueError, ArithmeticError, LookupError):  # a report with numbers that no terminal should send
+                self._parser = XTermParser(self._debug)
+        yield from self._parser.tick()
+
+
+def _read(terminal: int) -> bytes:
+    """Return what a terminal sent, nothing where it is gone."""
+    try:
+        return os.read(terminal, _READ_BYTES)
+    except OSError as error:
+        if error.errno == errno.EIO:
+            return b""
+        raise
+
+
+def _driver_class(*, inline: bool) -> type[Driver]:
+    if sys.platform == "win32":
+        from textual.drivers.windows_driver import WindowsDriver  # noqa: PLC0415 - for one platform
+
+        return WindowsDriver
+    from textual.drivers.linux_driver import LinuxDriver  # noqa: PLC0415 - not on Windows
+    from textual.drivers.linux_inline_driver import LinuxInlineDriver  # noqa: PLC0415
+
+    if inline:
+        return type("InlineTerminal", (_ReadsAnything, LinuxInlineDriver), {})
+    return type("WholeTerminal", (_ReadsAnything, LinuxDriver), {})

@@ -64,6 +64,9 @@ class TranscriptColours(Struct, frozen=True, forbid_unknown_fields=True, rename=
     found_current_background: str = ""
     mark: str = ""
     mark_background: str = ""
+    selection: str = ""
+    """Of text that is selected with the mouse or in a field, whatever its colour was before."""
+    selection_background: str = ""
 
 
 class CodeColours(Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
@@ -192,6 +195,10 @@ def _theme(name: str, theme: ThemeFile) -> Theme:
     if ansi:  # Textual's own style sheets need these two and derive them for other themes only
         black, white = ("ansi_black", "ansi_white") if theme.dark else ("ansi_white", "ansi_black")
         variables |= {"ansi-background": black, "ansi-foreground": white}
+    front = theme.transcript.selection or theme.interface.background
+    behind = theme.transcript.selection_background or theme.interface.primary
+    for place in ("screen", "input"):
+        variables |= {f"{place}-selection-foreground": front, f"{place}-selection-background": behind}
     interface = msgspec.to_builtins(theme.interface)
     return Theme(name=name, dark=theme.dark, ansi=ansi, variables=variables | theme.variables, **interface)
 

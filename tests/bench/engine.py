@@ -32,9 +32,10 @@ from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local.devices import usable_cores
 from tests.bench.synthetic import model_file
 from tests.fakes.commands import environment
-from tests.fakes.engines import answer, engine, prefilling, questions, request
+from tests.fakes.engines import LIKELIEST, answer, engine, prefilling, questions, request
 
 N_CTX = 8192
+SYSTEM = "You are a helpful assistant."
 PROMPT = "word " * 340  # about 1,000 tokens of the synthetic vocabulary
 LONG = "word " * 1330  # about 4,000
 SAMPLING = Sampling(temperature=0.7, top_k=20, top_p=0.8, repeat_penalty=1.1, seed=1)
@@ -112,7 +113,7 @@ def binding(model: Path, tokens: int) -> dict[str, float]:
 
 async def ours(model: Path, tokens: int, folder: Path) -> dict[str, float]:
     """(c) Our engine, timed in the parent: from the request to the last prefill report, from first to last piece."""
-    turns = [Turn("user", PROMPT)]
+    turns = [Turn("system", SYSTEM), Turn("user", PROMPT)]
     async with engine(model, folder, n_ctx=N_CTX, threads=usable_cores()) as made:
         await made.load()
         started = time.perf_counter()
@@ -155,7 +156,7 @@ def asked(model: Path, tokens: int, home: Path) -> dict[str, float]:
 async def resumed(model: Path, folder: Path) -> tuple[float, float, float, int, int]:
     """Return seconds of cold prefill and of a resumed first token, the second turn's fresh tokens, and the sizes."""
     long = [*questions(LONG)]
-    limit = Sampling(temperature=0.0, max_tokens=8)
+    limit = replace(LIKELIEST, max_tokens=8)
     async with engine(model, folder, n_ctx=N_CTX, threads=usable_cores()) as made:
         await made.load()
         cold = await answer(made, long, limit, cache_key="bench")
@@ -205,19 +206,20 @@ def prompt_tokens(model: Path, folder: Path) -> list[int]:
     """Return the tokens of the prompt that our engine sends, for the bare loop to read the same."""
     script = """
 import json, sys
-from qwenchat.chat.prompt import Special, Turn, chatml
+from qwenchat.chat.prompt import Special, Turn
+from qwenchat.engines.local.prompt_format import ChatMLFormat
 from qwenchat.engines.worker.c_api import Abort, bindings
 from qwenchat.engines.worker.llama import LlamaModel
 from qwenchat.engines.local.protocol import LoadPlan
 plan = LoadPlan(path=sys.argv[1].encode(), identity="", n_ctx=256, threads=1)
 model = LlamaModel(bindings(), plan, Abort(), lambda fraction: True)
 tokens = []
-for part in chatml([Turn("user", sys.argv[2])]):
+for part in ChatMLFormat().chatml([Turn("system", sys.argv[2]), Turn("user", sys.argv[3])]).parts:
     tokens += model.vocabulary.tokenise(part.text, special=isinstance(part, Special))
 print(json.dumps(tokens))
 """
     done = subprocess.run(
-        [sys.executable, "-c", script, str(model), PROMPT], capture_output=True, check=True, env=environment()
+        [sys.executable, "-c", script, str(model), SYSTEM, PROMPT], capture_output=True, check=True, env=environment()
     )
     tokens: list[int] = json.loads(done.stdout)
     return tokens

@@ -10,7 +10,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from qwenchat.chat.prompt import DEFAULT_SYSTEM
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local.engine import LocalEngine
 from tests.fakes import guide
@@ -62,7 +61,7 @@ def _rest(said: list[guide.Said]) -> None:
 
 async def _at(made: LocalEngine, greedy: list[guide.Said], sampling: Sampling) -> None:
     for label, chosen, system in (
-        ("by hand, Qwen2's usual sampling", sampling, DEFAULT_SYSTEM),
+        ("by hand, Qwen2's usual sampling", sampling, ""),
         ("by hand, another system prompt", GREEDY, "You are a grumpy librarian who loves tea."),
     ):
         shares = []

@@ -22,8 +22,8 @@ from pathlib import Path
 from gguf import GGUFReader
 
 from qwenchat.models import catalogue, fit
+from qwenchat.models.folders import ModelFolders
 from qwenchat.models.gguf import identity, read_header
-from qwenchat.models.layouts import ModelFolders
 from qwenchat.models.library import Library
 from tests.fakes.ggufs import CHATML, entry, header, word
 

@@ -128,6 +128,44 @@ def test_a_schema_file_makes_json(tiny: Path, tmp_path: Path) -> None:
     assert json.loads(done.stdout) in ("yes", "no")
 
 
+def test_the_wrapper_of_openai_is_taken_off(tiny: Path, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    inner = {"name": "n", "strict": True, "schema": {"enum": ["好 😀"]}}
+    schema.write_text(json.dumps({"type": "json_schema", "json_schema": inner}))
+    done = qwenchat("ask", "-m", tiny, "--schema", schema, "--temperature", "0", "--json", "hi")
+    answer = json.loads(done.stdout)
+    assert answer["text"] == '"好 😀"'
+    assert answer["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize(
+    ("schema", "place"),
+    [
+        ({"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}, "#/properties/a/uniqueItems"),
+        (
+            {"$ref": "#/$defs/0", "$defs": {str(n): {"$ref": f"#/$defs/{(n + 1) % 9000}"} for n in range(9000)}},
+            "complex",
+        ),
+    ],
+    ids=["keyword", "crashes its compiler"],
+)
+def test_a_schema_is_refused_before_anything_is_loaded_or_saved(
+    schema: dict[str, object], place: str, tiny: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "schema.json"
+    file.write_text(json.dumps(schema))
+    check_refusal(qwenchat("ask", "-m", tiny, "--schema", file, "hi"), 2, place)
+    assert json.loads(qwenchat("sessions", "list", "--json").stdout)["sessions"] == []
+
+
+def test_json_that_is_cut_off_is_said_to_be(tiny: Path, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "array", "minItems": 1000000000}')
+    done = qwenchat("ask", "-m", tiny, "--schema", schema, "--json", "--max-tokens", "5", "hi")
+    assert json.loads(done.stdout)["finish_reason"] == "length"
+    assert "not complete JSON" in done.stderr
+
+
 def test_ctrl_c_saves_the_partial_answer_and_leaves_nothing_running(endless: ggufs.Chain) -> None:
     asking = subprocess.Popen(
         [sys.executable, "-m", "qwenchat", "ask", "-m", str(endless.path), "--ctx", "32768", "hi"],
@@ -277,6 +315,8 @@ def test_a_file_without_permission(tiny: Path, tmp_path: Path) -> None:
         (["-f", "/nowhere/file.txt", "hi"], 8, "/nowhere"),
         (["-f", "/bin", "hi"], 8, "folder"),
         (["--schema", "/bin/ls", "hi"], 8, "text"),
+        (["--schema", __file__, "hi"], 2, "JSON"),
+        (["--schema", __file__, "--stop", "x", "hi"], 2, "--stop"),
         (["--lora", "/nowhere/lora.gguf:0.5", "hi"], 8, "adapter"),
         (["x" * 100_000], 2, "context window"),
     ],

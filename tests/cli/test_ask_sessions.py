@@ -55,6 +55,24 @@ def test_a_model_named_from_one_folder_is_found_from_another(
     asked("-c", "and on")
 
 
+def test_a_file_is_a_model_like_others_and_no_export_has_its_folder(tiny: Path, tmp_path: Path) -> None:
+    file = tmp_path / "private folder/qwen-tiny-f32.gguf"
+    file.parent.mkdir()
+    file.hardlink_to(tiny)
+    answer = asked("-m", file, "Hello")
+    assert answer["model"] == str(file)  # scripts resume with it
+    (row,) = json.loads(qwenchat("models", "list", "--json").stdout)
+    assert (row["model"], row["name"], row["quantisation"], row["from"]) == (str(file), "Test", "f32", "file")
+    for form in ("md", "json"):
+        done = qwenchat("sessions", "export", str(answer["session"]), "-f", form)
+        assert done.returncode == 0 and "private folder" not in done.stdout and "Test · f32" in done.stdout
+    shown = qwenchat("sessions", "show", str(answer["session"])).stdout
+    assert "Test · f32:" in shown and "private folder" not in shown
+    assert asked("-m", "Test · f32", "--no-save", "Hello")["text"]
+    refused = qwenchat("ask", "-m", file, "--ctx", "100000", "Hello")
+    assert refused.returncode == 5 and refused.stderr.startswith("error: Test · f32 has a context window")
+
+
 def test_deleting_forever_deletes_the_saved_kv(tiny: Path, home: Path) -> None:
     first = asked("-m", tiny, "word " * 300)
     assert list(home.rglob("*.kv"))
@@ -126,3 +144,31 @@ def test_a_session_in_the_trash_is_not_written_into(tiny: Path) -> None:
     assert "Hello" in shown and "And then?" not in shown
     assert qwenchat("sessions", "restore", session).returncode == 0
     asked("--session", session, "And then?")
+
+
+def test_a_question_that_can_not_fit_leaves_no_trace(tiny: Path) -> None:
+    words = ("ask", "-m", tiny, "--ctx", "512", "--max-tokens", "4")
+    for more in (("q" * 3000,), ("Hi", "-s", "s" * 3000)):
+        done = qwenchat(*words, "--json", *more)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert ("question" if len(more) == 1 else "system prompt") + " is too long" in done.stderr
+        assert len(done.stderr.splitlines()) == 2
+    assert json.loads(qwenchat("sessions", "list", "--json").stdout)["total"] == 0
+    assert qwenchat(*words, "Hello", "-s", "Be brief").returncode == 0
+    before = qwenchat("sessions", "export", "--all", "-f", "json").stdout
+    for more in (("q" * 3000,), ("Hi", "-s", "s" * 3000)):
+        assert qwenchat(*words, "-c", *more).returncode == 2
+    after = qwenchat("sessions", "export", "--all", "-f", "json").stdout
+    assert json.loads(after) == json.loads(before)
+
+
+def test_what_was_trimmed_is_told_at_the_end_and_as_it_happens(tiny: Path) -> None:
+    words = ("ask", "-m", tiny, "--ctx", "512", "--max-tokens", "4", "--temperature", "0")
+    assert "trimmed" not in json.loads(qwenchat(*words, "--json", "the " * 150).stdout)
+    once = json.loads(qwenchat(*words, "-c", "--json", "Hello " * 150).stdout)
+    assert list(once["trimmed"]) == ["messages", "tokens", "first_seen"]
+    assert once["trimmed"]["messages"] == 2 and once["trimmed"]["tokens"] > 150
+    assert once["usage"]["prompt_tokens"] <= 512 - 4
+    lines = [json.loads(line) for line in qwenchat(*words, "-c", "--jsonl", "world").stdout.splitlines()]
+    (event,) = [line for line in lines if line["event"] == "trimmed"]
+    assert lines[-1]["trimmed"] == {name: event[name] for name in ("messages", "tokens", "first_seen")}

@@ -1,5 +1,6 @@
 """`qwenchat doctor`: every line is true, the next command repairs what failed, and the report has nothing private."""
 
+import io
 import json
 import os
 import re
@@ -12,11 +13,14 @@ from typing import Any
 
 import pyte
 import pytest
+from rich.cells import cell_len
 
 from qwenchat.chat.session import Session
+from qwenchat.cli.doctor import write
+from qwenchat.cli.output import Output
 from qwenchat.doctor import machine
 from qwenchat.doctor.engine import features
-from qwenchat.doctor.finding import Finding
+from qwenchat.doctor.finding import Finding, ok
 from qwenchat.doctor.report import PrivateNames, examine
 from qwenchat.doctor.terminal import read_answers
 from qwenchat.errors import ExitCode
@@ -92,7 +96,7 @@ def test_the_password_of_an_invalid_proxy_stays_private(home: Path) -> None:
         "HF_ENDPOINT": "https://hub.example",
     }
     done = qwenchat("doctor", "--online", **proxy)
-    assert "Check HTTPS_PROXY" in done.stdout
+    assert "The proxy in HTTPS_PROXY can't be used" in done.stdout
     assert "Secret" not in done.stdout + done.stderr
     done = qwenchat("models", "pull", "Qwen/Qwen2-0.5B-Instruct-GGUF", "--from", "hf", **proxy)
     assert "Check HTTPS_PROXY" in done.stderr
@@ -299,3 +303,21 @@ def test_answers_of_terminals() -> None:
     plain = read_answers(b"\x1b[1;3R\x1b[?6c")
     assert plain and plain.widths == {} and not plain.distinguishes_keys and not plain.clipboard
     assert read_answers(b"typed meanwhile") is None
+
+
+class OnTerminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_long_line_is_broken_where_it_may_be_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setenv("NO_COLOR", "1")
+    found = ok("cores", "核心", "两个用于计算；逻辑核心两个，亲和性允许两个。")
+    terminal, pipe = OnTerminal(), io.StringIO()
+    write(Output(terminal, terminal, colour=False), found)
+    write(Output(pipe, pipe, colour=False), found)
+    lines = terminal.getvalue().splitlines()
+    assert len(pipe.getvalue().splitlines()) == 1 and len(lines) > 1
+    assert all(cell_len(line) <= 30 for line in lines)
+    assert all(re.match(r" {9}[^，。；：]", line) for line in lines[1:])

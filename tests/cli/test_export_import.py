@@ -2,6 +2,7 @@
 
 import json
 import sys
+import zipfile
 from dataclasses import dataclass
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from qwenchat.cli import export_import
 from qwenchat.errors import ExitCode, FileError, NotFound, WrongUse
 from tests.fakes.archives import MemoryArchives, branching, exported, talk
+from tests.fakes.foreign import CLAUDE, OPENAI
 
 
 @dataclass
@@ -19,6 +21,9 @@ class Fake:
     """The part of the program that these commands use."""
 
     store: MemoryArchives
+
+    def model_name(self, reference: str) -> str:
+        return reference
 
 
 def run(store: MemoryArchives, command: click.Command, *words: object) -> object:
@@ -72,13 +77,13 @@ def test_force_replaces(tmp_path: Path) -> None:
 
 def test_bad_records_are_named_and_the_rest_is_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "talks.jsonl"
-    file.write_text('{"messages":[{"role":"user","content":"Q"}]}\n{"messages":[{"role":5}]}\n')
+    file.write_text('{"messages":[{"role":"user","content":"Q"}]}\n{"messages":[{"role":5,"content":"x"}]}\n')
     missing = tmp_path / "missing.json"
     store = MemoryArchives()
     assert run(store, export_import.import_, missing, file, "--json") == ExitCode.FILE
     said = capsys.readouterr()
-    assert f"{file}, line 2: skipped: Expected `str`, got `int` - at `$.messages[0].role`." in said.err
-    assert f"{missing}: {missing} can't be read: No such file or directory." in said.err
+    assert f"{file}, line 2: skipped: none of its messages can be read: it has no speaker." in said.err
+    assert f"{missing}: It can't be read: No such file or directory." in said.err
     first, second = json.loads(said.out)
     assert (first["new"], len(first["problems"])) == (0, 1)
     assert (second["new"], second["there_already"], second["problems"][0]["place"]) == (1, 0, "line 2")
@@ -106,3 +111,74 @@ def test_no_control_sequence_of_a_file_reaches_the_terminal(tmp_path: Path, monk
     run(MemoryArchives(talk("\x1b[2J", title="\x1b[31m")), export_import.export, "s1")
     assert "\x1b" not in out.getvalue() + err.getvalue()
     assert "skipped" in err.getvalue()
+
+
+def test_good_files_go_in_beside_bad_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    contents = {
+        "empty.json": b"",
+        "none.json": b"[]",
+        "none.zip": zipped({"user.txt": "x"}),
+        "foreign.json": b'{"a": 1}',
+        "picture.png": b"\x89PNG\r\n\x1a\n\0",
+        "cut.json": b'[{"messages": [{"ro',
+        "claude.json": json.dumps([CLAUDE]).encode(),
+        "mixed.zip": zipped({"a.json": json.dumps(OPENAI), "../b.json": "", "c.json": "{", "d.json": '{"a": 1}'}),
+    }
+    files = [tmp_path / name for name in contents]
+    for file, data in zip(files, contents.values(), strict=True):
+        file.write_bytes(data)
+    store = MemoryArchives()
+    assert run(store, export_import.import_, *files, "--json") == ExitCode.FILE
+    said = capsys.readouterr()
+    assert len(store.archives) == 2
+    reports = {Path(report["file"]).name: report for report in json.loads(said.out)}
+    assert {name: [problem["reason"] for problem in report["problems"]] for name, report in reports.items()} == {
+        "empty.json": ["The file is empty."],
+        "none.json": ["It contains no chats."],
+        "none.zip": ["It contains no chats."],
+        "foreign.json": ["It contains no chats; record 1: it is not a chat in a known format."],
+        "picture.png": ["This is not JSON."],
+        "cut.json": ["This is not JSON: it ends in the middle."],
+        "claude.json": [],
+        "mixed.zip": [
+            "The file is empty",
+            "This is not JSON: it ends in the middle",
+            "it is not a chat in a known format",
+        ],
+    }
+    assert [name for name, report in reports.items() if report["new"] == 1] == ["claude.json", "mixed.zip"]
+    assert f"error: {tmp_path}/none.json: It contains no chats.\nSupported formats: " in said.err
+
+
+def test_messages_that_are_left_out_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "play.json"
+    lines = [{"role": "user", "content": "Q"}, *[{"role": "nar\x1b[2Jrator", "content": "x"}] * 2]
+    file.write_text(json.dumps({"messages": lines}))
+    assert run(MemoryArchives(), export_import.import_, file, "--json") == ExitCode.DONE
+    said = capsys.readouterr()
+    assert f"{file}: 2 messages were left out: its speaker “nar[2Jrator” is unknown.\n" in said.err
+    assert json.loads(said.out)[0]["left_out"] == [{"reason": "its speaker “nar[2Jrator” is unknown", "count": 2}]
+
+
+def test_sessions_that_a_format_can_not_hold_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = MemoryArchives(talk("Q", "A"), talk("only a question", session="s2"), talk(session="s3"))
+    file = tmp_path / "pairs.json"
+    run(store, export_import.export, "--all", "-f", "sharegpt", "-o", file)
+    assert capsys.readouterr().err == (
+        f"1 session written to {file}.\n2 sessions have nothing that sharegpt can hold and were left out.\n"
+    )
+    run(store, export_import.export, "--all", "-f", "jsonl", "-o", tmp_path / "folder/")
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["Talk.jsonl", "Talk (2).jsonl"]
+    assert "1 session has nothing that jsonl can hold and was left out." in capsys.readouterr().err
+    run(store, export_import.export, "s2", "-f", "sharegpt")
+    said = capsys.readouterr()
+    assert said.out == "[]\n"
+    assert "1 session has nothing" in said.err
+
+
+def zipped(members: dict[str, str]) -> bytes:
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w") as file:
+        for name, text in members.items():
+            file.writestr(name, text)
+    return packed.getvalue()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
 from qwenchat import __version__
 from qwenchat.errors import ExitCode
@@ -171,3 +172,28 @@ def test_a_closed_pipe_is_no_error(endless: ggufs.Chain) -> None:
     asking.stdout.close()
     assert asking.stderr.read() == b""
     assert asking.wait(timeout=60) == 0
+
+
+def test_help_in_chinese_is_broken_where_chinese_may_be() -> None:
+    script = (
+        "import click\nfrom qwenchat.cli import main\nfrom qwenchat.i18n import use_language\n"
+        "def show(command, parent):\n"
+        "    context = command.context_class(command, info_name=command.name, parent=parent)\n"
+        "    print(command.get_help(context))\n"
+        "    for name in command.list_commands(context) if isinstance(command, click.Group) else ():\n"
+        "        show(command.get_command(context, name), context)\n"
+        "use_language('zh_CN')\nshow(main.localised(main.root), None)\n"
+    )
+    for columns in (52, 80):
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            env=environment(COLUMNS=str(columns), LC_ALL="C.UTF-8"),
+            check=True,
+        )
+        lines = done.stdout.splitlines()
+        assert len(lines) > 250
+        assert [line for line in lines if line.lstrip().startswith(tuple("，。、；：！？）》”"))] == []
+        assert [line for line in lines if line.endswith(tuple("（《“(["))] == []
+        assert [line for line in lines if cell_len(line) > columns and " " in line.strip()] == []

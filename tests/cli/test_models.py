@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from qwenchat.cli.main import main
-from tests.fakes.ggufs import write_model
-from tests.fakes.layouts import COMMIT, hf_model
+from tests.fakes.ggufs import Shape, write_model
+from tests.fakes.layouts import COMMIT, hf_model, model_bytes, ollama_model
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +71,52 @@ def test_list(ours: Path) -> None:
     assert len(table.splitlines()) == 2 and "\x1b" not in table and "\x07" not in table
 
 
+def test_a_folder_that_can_not_be_searched_is_reported_everywhere(ours: Path, elsewhere: Path) -> None:
+    write_model(ours / "m.gguf")
+    stick = elsewhere / "stick"
+    done = qwenchat("config", "set", "hub.folders", f"{stick}, {elsewhere}/other")
+    assert done.returncode == 0 and done.stderr.count("it does not exist") == 2
+    done = qwenchat("models", "list")
+    assert "\tTest\t" in done.stdout and f"{stick} can't be searched for models: it does not exist." in done.stderr
+    assert [row["path"] for row in run("list") if not row["model"]] == [str(stick), f"{elsewhere}/other"]
+    report = qwenchat("doctor")
+    assert "stick can't be searched" in report.stdout and "hub.folders" in report.stdout
+    stick.mkdir()
+    done = qwenchat("config", "set", "hub.folders", str(stick))
+    assert (done.returncode, done.stderr) == (0, "") and len(run("list")) == 1
+
+
+@pytest.mark.parametrize("key", ["hub.folders", "hub.folder"])
+@pytest.mark.parametrize(("value", "told"), [("models", "full path"), ("./x", "full path"), ("FILE", "not a folder")])
+def test_what_can_never_be_a_folder_of_models_is_refused(key: str, value: str, told: str, elsewhere: Path) -> None:
+    (elsewhere / "file").write_text("")
+    done = qwenchat("config", "set", key, value.replace("FILE", f"{elsewhere}/file"))
+    assert done.returncode == 2 and told in done.stderr
+    assert qwenchat("config", "get", key).stdout.strip() == ""
+
+
+def test_every_name_that_the_list_prints_is_accepted(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ollama, downloads = elsewhere / ".ollama/models", elsewhere / "down loads"
+    downloads.mkdir()
+    (downloads / "plain.gguf").write_bytes(model_bytes(4))
+    for seed, host in enumerate(("registry.ollama.ai/someone", "hub.example:5000/team", "hf.co/me")):
+        sha256 = hashlib.sha256(model_bytes(seed)).hexdigest()
+        ollama_model(ollama, "mine", f"v{seed}", sha256, seed=seed, host=host)
+    sha256 = hashlib.sha256(model_bytes(3)).hexdigest()
+    hf_model(elsewhere / "hf/hub", "me/theirs", "x-Q4_K_M.gguf", sha256=sha256, seed=3)
+    assert qwenchat("config", "set", "hub.folders", str(downloads)).returncode == 0
+    names = [line.split("\t")[0] for line in qwenchat("models", "list").stdout.splitlines()]
+    assert "someone/mine:v0" in names and "~/down loads/plain.gguf" in names and len(names) == 5
+    monkeypatch.chdir(elsewhere)
+    for name in names:
+        path = run("info", name)["path"]
+        assert run("fit", name)["models"][0]["here"] == path
+        assert run("verify", name)[0]["path"] == path
+        (file,) = run("export", name, elsewhere / f"out-{names.index(name)}")
+        assert file["bytes"] == Path(path).stat().st_size
+        assert qwenchat("models", "remove", name, "--yes").returncode == 2 and Path(path).exists()  # not ours
+
+
 def test_catalog() -> None:
     catalog = run("catalog")
     assert [model["size"] for model in catalog] == ["0.5b", "1.5b", "7b", "57b-a14b", "72b"]
@@ -94,6 +140,17 @@ def test_fit_of_a_model_that_is_not_of_the_catalogue(ours: Path) -> None:
     path = write_model(ours / "m.gguf")
     (row,) = run("fit", path)["models"]
     assert (row["context"], row["verdict"], row["here"]) == (4096, "comfortable", str(path))
+
+
+def test_list_info_and_fit_agree_on_the_context_windows(ours: Path) -> None:
+    write_model(ours / "stretched.gguf", shape=Shape(context=2048, yarn_factor=4.0))
+    for row in (run("list")[0], facts := run("info", "stretched")):
+        assert (row["context"], row["context_max"]) == (2048, 8192)
+    assert (facts["rope_scaling"], facts["rope_scaling_factor"], facts["rope_original_context"]) == ("yarn", 4.0, 2048)
+    assert "2,048 (8,192 YaRN)" in qwenchat("models", "list").stdout
+    assert "above 2,048 tokens, up to 8,192, use YaRN" in qwenchat("models", "info", "stretched").stderr
+    for words, window in (((), 2048), (("--ctx", 4096), 4096), (("--ctx", 100_000), 8192)):
+        assert run("fit", "stretched", *map(str, words))["models"][0]["context"] == window
 
 
 def test_info(ours: Path) -> None:

@@ -66,6 +66,11 @@ def test_pull_in_a_pipe(standin: StandIn, model: bytes, elsewhere: Path) -> None
     assert [row["path"] for row in listed] == [str(path)]
 
 
+def test_an_endpoint_with_spaces_around_it(standin: StandIn, model: bytes) -> None:
+    done = qwenchat("models", "pull", "7b:q4_k_m", HF_ENDPOINT=f" {standin.endpoint}/\n", HF_HUB_ETAG_TIMEOUT="")
+    assert Path(done.stdout.strip()).read_bytes() == model
+
+
 def test_events_as_json(standin: StandIn, model: bytes) -> None:
     standin.troubles.append(Trouble(cut=len(model) // 2))
     done = qwenchat("models", "pull", f"{REPO}:Q4_K_M", "--json")

@@ -22,6 +22,8 @@ from qwenchat.engines.local.saved_kv import SavedKV
 from tests.fakes.commands import environment
 
 GREEDY = Sampling(temperature=0.0)
+LIKELIEST = Sampling(temperature=1.0, top_k=1)
+"""The same tokens as GREEDY but for rounding: no repetition is promised, so the whole KV cache is reused."""
 SYSTEM = Turn("system", "You are helpful")
 
 
@@ -33,7 +35,8 @@ def questions(*texts: str) -> list[Turn]:
 def planned(path: Path, **plan: Any) -> PlannedModel:
     """Return how to load a model; `plan` changes it."""
     load = LoadPlan(**{"path": os.fsencode(path), "identity": path.name, "n_ctx": 4096, "threads": 2, **plan})
-    return PlannedModel(load, path.name, Sampling(temperature=0.7, top_k=20, top_p=0.8, repeat_penalty=1.0))
+    defaults = Sampling(temperature=0.7, top_k=20, top_p=0.8, repeat_penalty=1.0)
+    return PlannedModel(plan=load, reference=str(path), name=path.name, defaults=defaults)
 
 
 def request(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFWriter, TokenType
+from gguf import GGUFWriter, RopeScalingType, TokenType
 from numpy.typing import NDArray
 
 CHATML = (
@@ -119,6 +119,9 @@ class Shape:
     kv_heads: int = 2
     ff: int = 256
     context: int = 4096
+    freq_base: float = 1_000_000.0
+    yarn_factor: float = 0.0
+    """YaRN's in the header, where `context` is the original window."""
     tied: bool = True
     experts: Experts | None = None
 
@@ -280,7 +283,11 @@ def describe(writer: GGUFWriter, shape: Shape, name: str, vocabulary: Vocabulary
     writer.add_feed_forward_length(shape.ff)
     writer.add_head_count(shape.heads)
     writer.add_head_count_kv(shape.kv_heads)
-    writer.add_rope_freq_base(1_000_000.0)
+    writer.add_rope_freq_base(shape.freq_base)
+    if shape.yarn_factor:
+        writer.add_rope_scaling_type(RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(shape.yarn_factor)
+        writer.add_rope_scaling_orig_ctx_len(shape.context)
     writer.add_layer_norm_rms_eps(1e-6)
     if shape.experts:
         writer.add_expert_count(shape.experts.count)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from qwenchat.chat.prompt import DEFAULT_SYSTEM, Turn
+from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local.engine import LocalEngine
 from qwenchat.models import guide as package
@@ -89,12 +89,12 @@ async def guide(folder: Path, model: Path = MODEL) -> AsyncIterator[LocalEngine]
 
 
 async def put(
-    made: LocalEngine, questions: Sequence[Question], sampling: Sampling = GREEDY, system: str = DEFAULT_SYSTEM
+    made: LocalEngine, questions: Sequence[Question], sampling: Sampling = GREEDY, system: str = ""
 ) -> list[Said]:
     """Ask every question in a conversation of its own."""
     said = []
     for question in questions:
-        turns = [Turn("system", system), Turn("user", question.text)]
+        turns = [*([Turn("system", system)] if system else []), Turn("user", question.text)]
         given = await answer(made, turns, sampling.over(Sampling(max_tokens=LONGEST)))
         said.append(Said(question, given.text, given.finished.reason == "stop"))
     return said

@@ -11,9 +11,11 @@ from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, Prefilli
 from qwenchat.chat.message import FinishReason, Timings, Usage
 from qwenchat.chat.ports import Capabilities, Mode, ModelInfo, Request, TokenCounts
 from qwenchat.chat.prompt import Turn
-from qwenchat.chat.sampling import qwen2_defaults
-from qwenchat.errors import EngineDied, Recovery, RecoveryKind
+from qwenchat.chat.sampling import Sampling, qwen2_defaults
+from qwenchat.errors import EngineDied, Recovery, RecoveryKind, WrongUse
 
+DEFAULT_SYSTEM = "You are a helpful assistant."
+"""What its chat template would write where no system prompt is given."""
 START_AGAIN = (Recovery(RecoveryKind.START_AGAIN),)
 ALL_OF_LOCAL = Capabilities(
     continue_answer=True,
@@ -61,6 +63,7 @@ class ScriptedEngine:
     n_ctx: int = 4096
     file: str = "0" * 32
     opens_reasoning: bool = False
+    refused_schema: str = '{"not": {}}'
     capabilities: Capabilities = field(default_factory=lambda: ALL_OF_LOCAL)
     requests: list[Request] = field(default_factory=list)
     """What was asked, for a test to look at."""
@@ -76,7 +79,8 @@ class ScriptedEngine:
 
     async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
         return ModelInfo(
-            name="scripted",
+            reference="scripted",
+            name="Scripted",
             file=self.file,
             n_ctx=self.n_ctx,
             defaults=qwen2_defaults(24, 896),
@@ -85,7 +89,12 @@ class ScriptedEngine:
         )
 
     async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
-        return TokenCounts(values=tuple(len(turn.text) + 4 for turn in turns))
+        default = 0 if turns and turns[0].role == "system" else len(DEFAULT_SYSTEM) + 4
+        return TokenCounts(values=tuple(len(turn.text) + 4 for turn in turns), around=default)
+
+    async def check(self, sampling: Sampling) -> None:
+        if sampling.schema == self.refused_schema:
+            raise WrongUse("The JSON Schema can't be used.", "Change it.")
 
     def generate(self, request: Request) -> SimpleGeneration:
         text = self.answers[len(self.requests) % len(self.answers)]
@@ -95,7 +104,7 @@ class ScriptedEngine:
 
     async def events(self, request: Request, text: str, cancelled: asyncio.Event) -> AsyncGenerator[EngineEvent, None]:
         """Recite `text` until `cancelled` is set."""
-        prompt = sum((await self.count(request.turns)).values)
+        prompt = (await self.count(request.turns)).total
         yield Prefilling(prompt, prompt, 1000.0, 0.0)
         reason, recited = FinishReason.STOP, 0
         limit = request.sampling.max_tokens
@@ -114,5 +123,5 @@ class ScriptedEngine:
             yield Delta(word, tuple(map(ord, word)))
         yield Finished(reason, Usage(prompt, 0, recited), Timings())
 
-    async def close(self) -> None:
+    async def close(self, *, at_once: bool = False) -> None:
         self._cancelled.set()

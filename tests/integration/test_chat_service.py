@@ -199,7 +199,7 @@ async def test_questions_that_are_asked_during_a_load_follow_the_answers_to_come
         engine.loaded.set()
         await until(lambda: told[-1] == QueueChanged("", ()))
         assert texts(chats, session) == ["first", "A1", "second", "A2", "third", "A3"]
-        *_earlier, last = [[turn.text for turn in request.turns[1:]] for request in engine.requests]
+        *_earlier, last = [[turn.text for turn in request.turns] for request in engine.requests]
         assert [turn.splitlines()[-1] for turn in last] == ["first", "A1", "second", "A2", "third"]
         assert "notes" in last[2]
 

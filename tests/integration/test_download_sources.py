@@ -23,7 +23,7 @@ from qwenchat.models.sources.source import RemoteFile, Source
 from qwenchat.models.sources.url import UrlSource
 from tests.fakes.pulling import NAME, REPO, Puller, model_bytes
 from tests.fakes.standin_hub import CERTIFICATE, COMMIT, StandIn, Trouble
-from tests.fakes.standin_proxy import proxy
+from tests.fakes.standin_proxy import proxy, socks_proxy
 
 CONTENT = model_bytes(200_000)
 TOKEN = "hf_" + "s" * 30
@@ -287,6 +287,56 @@ def test_a_tunnel_through_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         for source in (hub(standin), ModelScopeSource(standin.endpoint)):
             with pytest.raises(NetworkError, match="proxy"):
                 Puller(tmp_path / "2", source)()
+
+
+@pytest.mark.parametrize("kind", ["socks", "socks5", "socks5h"])
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+def test_through_a_socks_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, *, tls: bool) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    with StandIn(tls=tls) as standin, socks_proxy("me:p@ss") as server:
+        standin.put(REPO, NAME, CONTENT)
+        monkeypatch.setenv("all_proxy", f"{kind}://me:p%40ss@127.0.0.1:{server.port}")
+        for source in (hub(standin), ModelScopeSource(standin.endpoint), UrlSource(f"{standin.cdn}/{REPO}/{NAME}")):
+            server.seen.clear()
+            assert Puller(tmp_path / source.name, source)().read_bytes() == CONTENT
+            assert {login for _host, _port, login in server.seen} == {"me:p@ss"}
+
+
+def test_a_socks_proxy_resolves_names(standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socks_proxy() as server:
+        server.names["hub.invalid"] = "127.0.0.1"
+        monkeypatch.setenv("ALL_PROXY", f"socks5://127.0.0.1:{server.port}")
+        source = HubSource("hub", standin.endpoint.replace("127.0.0.1", "hub.invalid"))
+        assert Puller(tmp_path, source)().read_bytes() == CONTENT
+        assert "hub.invalid" in {host for host, _port, _login in server.seen}
+
+
+def test_a_socks_proxy_beside_others(standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socks_proxy() as socks, proxy() as http:
+        monkeypatch.setenv("all_proxy", f"socks5://127.0.0.1:{socks.port}")
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{http.server_port}")
+        assert Puller.of(standin, tmp_path / "1")().read_bytes() == CONTENT
+        assert http.seen and not socks.seen
+        http.seen.clear()
+        monkeypatch.setenv("no_proxy", "127.0.0.0/8")
+        assert Puller.of(standin, tmp_path / "2")().read_bytes() == CONTENT
+        assert not http.seen and not socks.seen
+
+
+@pytest.mark.parametrize("why", ["nothing listens", "wrong password", "no password", "no SOCKS", "unreachable"])
+def test_a_socks_proxy_that_does_not_serve(
+    standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    endpoint = nothing_listens() if why == "unreachable" else standin.endpoint
+    with socks_proxy("me:right" if "password" in why else "") as server:
+        server.garbage = b"HTTP/1.1 400 Bad Request\r\n\r\n" if why == "no SOCKS" else b""
+        address = nothing_listens().removeprefix("http://") if why == "nothing listens" else f"127.0.0.1:{server.port}"
+        login = "me:wrong@" if why == "wrong password" else ""
+        monkeypatch.setenv("all_proxy", f"socks5://{login}{address}")
+        for source in (HubSource("hub", endpoint), ModelScopeSource(endpoint)):
+            with pytest.raises(NetworkError, match=r"proxy for 127\.0\.0\.1") as caught:
+                Puller(tmp_path, source)()
+            assert "all_proxy" in caught.value.hint and "wrong" not in caught.value.message + caught.value.hint
 
 
 def test_redirects_without_end(standin: StandIn, tmp_path: Path) -> None:

@@ -1,12 +1,11 @@
-"""llama.cpp really answers through the worker: text, limits, reuse, the order of requests, schemas, adapters."""
+"""llama.cpp really answers through the worker: text, limits, reuse, the order of requests, adapters."""
 
 import asyncio
-import json
 import os
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 
-import jsonschema
 import pytest
 
 from qwenchat.chat.events import Delta, Finished, Prefilling
@@ -17,9 +16,9 @@ from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local import engine as local_engine
 from qwenchat.engines.local.process import WorkerProcess
 from qwenchat.engines.local.protocol import Lora
-from qwenchat.errors import CannotLoad, Interrupted, PromptTooLong, Recovery, RecoveryKind, WrongUse
+from qwenchat.errors import CannotLoad, Interrupted, PromptTooLong, Recovery, RecoveryKind
 from tests.fakes import ggufs
-from tests.fakes.engines import SYSTEM, answer, engine, questions, read, request
+from tests.fakes.engines import LIKELIEST, SYSTEM, answer, engine, questions, read, request
 
 LONG = "word " * 3000
 LIMIT = Sampling(temperature=0.0, max_tokens=3)
@@ -83,10 +82,10 @@ async def test_the_same_seed_gives_the_same_text(tiny: Path, tmp_path: Path) -> 
 async def test_the_next_turn_reads_only_its_new_message(tiny: Path, tmp_path: Path) -> None:
     turns = questions("Hello world")
     async with engine(tiny, tmp_path) as made:
-        first = await answer(made, turns, Sampling(temperature=1.0, seed=3, max_tokens=30))
+        first = await answer(made, turns, Sampling(temperature=1.0, max_tokens=30))
         before = first.usage.prompt_tokens + first.usage.completion_tokens
         turns += [Turn("assistant", first.text, first.ids), Turn("user", "And the rest")]
-        second = await answer(made, turns, Sampling(temperature=0.0, max_tokens=5))
+        second = await answer(made, turns, Sampling(temperature=1.0, max_tokens=5))
     assert second.usage.cached_tokens >= before - 1
     assert second.prefill[-1].total == second.usage.prompt_tokens - second.usage.cached_tokens
 
@@ -124,7 +123,7 @@ async def test_cancel_stops_decoding_and_the_cache_stays_usable(endless: ggufs.C
                 await generation.cancel()
         assert isinstance(event, Finished) and event.reason == "cancelled"
         assert text and (endless.text * 10_000).startswith(text)
-        again = await answer(made, questions("Go"), Sampling(temperature=0.0, max_tokens=9))
+        again = await answer(made, questions("Go"), replace(LIKELIEST, max_tokens=9))
     assert again.usage.cached_tokens == again.usage.prompt_tokens - 1
     assert (endless.text * 3).startswith(again.text)
 
@@ -177,26 +176,6 @@ async def test_stop_strings_end_the_answer(chain: ggufs.Chain, tmp_path: Path) -
     assert said.text == chain.text[: chain.text.index("你好")]
     assert said.finished.reason == "stop"
     assert counts[2] > len(said.ids)
-
-
-async def test_a_schema_is_followed_even_by_noise(tiny: Path, tmp_path: Path) -> None:
-    schema = {
-        "type": "object",
-        "properties": {"yes": {"type": "boolean"}, "n": {"type": "integer"}, "kind": {"enum": ["a", "b"]}},
-        "required": ["yes", "n", "kind"],
-    }
-    async with engine(tiny, tmp_path) as made:
-        for seed in range(3):
-            sampling = Sampling(temperature=1.0, top_k=40, seed=seed, max_tokens=400, schema=json.dumps(schema))
-            said = await answer(made, questions("Hi"), sampling)
-            if said.finished.reason == "stop":
-                jsonschema.validate(json.loads(said.text), schema)
-            else:
-                assert said.text.startswith("{")
-        for bad in ('{"$ref": "#/nowhere"}', r'{"type": "string", "pattern": "^\udfff$"}'):
-            with pytest.raises(WrongUse, match="schema"):
-                await answer(made, questions("Hi"), Sampling(schema=bad))
-        assert (await answer(made, questions("Hi"), Sampling(temperature=0.0, max_tokens=2))).ids
 
 
 async def test_an_adapter_changes_the_answer(tiny: Path, models: Path, tmp_path: Path) -> None:

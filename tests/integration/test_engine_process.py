@@ -126,7 +126,9 @@ def test_a_failed_load_is_a_readable_error() -> None:
     def error(detail: str) -> CannotLoad:
         log = ["llama_init_from_model: failed to allocate buffer of size 9"]
         refused = RequestFailed(1, "load", detail)
-        return load_error(refused, name="m", n_ctx=8192, log=log, recoveries=(*with_less(8192), OTHER_MODEL))
+        return load_error(
+            refused, name="m", reference="m", n_ctx=8192, log=log, recoveries=(*with_less(8192), OTHER_MODEL)
+        )
 
     smaller = Recovery(RecoveryKind.SMALLER_CONTEXT, 4096)
     assert error("context").message.startswith("A context of 8,192 tokens does not fit into memory")

@@ -97,7 +97,7 @@ async def test_the_prompt_is_the_template_s_own() -> None:
     turns = [Turn("system", "S"), Turn("user", "Q")]
     messages = [{"role": turn.role, "content": turn.text} for turn in turns]
     text = jinja2.Template(ggufs.THINKING).render(messages=messages, add_generation_prompt=True)
-    prompt = await (await opened(ggufs.THINKING)).prompt(turns, continuing=False)
+    prompt = (await (await opened(ggufs.THINKING)).prompt(turns, continuing=False)).parts
     assert "".join(part.text for part in prompt if not isinstance(part, Tokens)) == text
     assert prompt[-1] == Special("<think>\n")
 
@@ -108,9 +108,9 @@ async def test_what_is_continued_as_text_says_itself_where_its_reasoning_is() ->
     as_text = await made.prompt([*before, Turn("assistant", "Yes")], continuing=True)
     as_tokens = await made.prompt([*before, Turn("assistant", "Yes", (1, 2))], continuing=True)
     empty = await made.prompt([*before, Turn("assistant", "")], continuing=True)
-    assert as_text[-1] == Plain("assistant\nYes")
-    assert as_tokens[-2:] == [Special("<think>\n"), Tokens((1, 2))]
-    assert empty[-1] == Special("<think>\n")
+    assert as_text.parts[-1] == Plain("assistant\nYes")
+    assert as_tokens.parts[-2:] == [Special("<think>\n"), Tokens((1, 2))]
+    assert empty.parts[-1] == Special("<think>\n")
 
 
 async def test_a_template_that_only_mentions_reasoning_opens_none() -> None:

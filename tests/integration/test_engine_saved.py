@@ -1,6 +1,7 @@
 """A session's saved KV cache: read where it fits, ignored and removed where it is damaged."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,14 @@ from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local.protocol import Lora
 from tests.fakes import ggufs
-from tests.fakes.engines import answer, engine, questions
+from tests.fakes.engines import LIKELIEST, answer, engine, questions
 
 LONG = "word " * 3000
 
 
 async def test_a_saved_session_is_resumed_without_reading_it_again(tiny: Path, tmp_path: Path) -> None:
     turns = questions("word " * 400)
-    limit = Sampling(temperature=0.0, max_tokens=10)
+    limit = replace(LIKELIEST, max_tokens=10)
     async with engine(tiny, tmp_path) as made:
         first = await answer(made, turns, limit, cache_key="s1")
         await answer(made, questions("another"), limit, cache_key="s2")
@@ -76,7 +77,7 @@ async def test_a_saved_session_is_only_read_where_it_fits(
     if plan.pop("loras", False):
         lora = ggufs.write_lora(models / "kv-lora.gguf")
         plan["loras"] = (Lora(os.fsencode(lora), plan.pop("scale", 1.0)),)
-    turns, limit = questions("word " * 100), Sampling(temperature=0.0, max_tokens=10)
+    turns, limit = questions("word " * 100), replace(LIKELIEST, max_tokens=10)
     long = [*turns, Turn("assistant", "Hello " * 150), Turn("user", "again")]
     async with engine(tiny, tmp_path / "a", n_ctx=4096) as made:
         first = await answer(made, turns, limit, cache_key="s1")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.chat.prompt import DEFAULT_SYSTEM, Turn
+from qwenchat.chat.prompt import Turn
 from qwenchat.models.gguf import check, read_header
 from tests.fakes import guide
 from tests.fakes.engines import GREEDY, answer
@@ -52,12 +52,12 @@ async def test_what_everyone_asks(tmp_path: Path, language: str, text: str, topi
 async def test_it_still_answers_well_in_a_long_chat(tmp_path: Path) -> None:
     """Later questions are answered as first ones are, and every answer ends by itself."""
     asked = [Question("en", ("export",), "how do i export a chat"), Question("zh", ("delete",), "怎么删除会话")] * 5
-    turns, right = [Turn("system", DEFAULT_SYSTEM)], 0
+    turns, right = list[Turn](), 0
     known = corpus.answers()
     async with guide.guide(tmp_path) as made:
         for question in asked:
             turns.append(Turn("user", question.text))
-            given = await answer(made, turns[:1] + turns[-7:], GREEDY)
+            given = await answer(made, turns[-7:], GREEDY)
             turns.append(Turn("assistant", given.text, given.ids))
             assert given.finished.reason == "stop"
             right += given.text == known[question.topics[0]][question.language]

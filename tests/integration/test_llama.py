@@ -7,11 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import jinja2
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwenchat.chat.prompt import Plain, PromptPart, Special, Tokens, Turn, chatml
+from qwenchat.chat.prompt import Plain, PromptPart, Special, Tokens, Turn
+from qwenchat.engines.local.prompt_format import ChatMLFormat
 from qwenchat.engines.local.protocol import LoadPlan
 from qwenchat.engines.worker.c_api import Abort, LoadFailed, bindings, devices
 from qwenchat.engines.worker.llama import LlamaModel, common_prefix
@@ -42,7 +44,9 @@ def test_chatml_from_parts_equals_the_template(model: LlamaModel) -> None:
     turns = [*(Turn(role, text) for role, text in said.items()), Turn("user", "?")]
     messages = [{"role": turn.role, "content": turn.text} for turn in turns]
     text = jinja2.Template(ggufs.CHATML).render(messages=messages, add_generation_prompt=True)
-    assert tokens_of(model, chatml(turns)) == model.vocabulary.tokenise(text, special=True).tolist()
+    assert (
+        tokens_of(model, ChatMLFormat().chatml(turns).parts) == model.vocabulary.tokenise(text, special=True).tolist()
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -84,6 +88,21 @@ def test_a_marker_that_its_file_calls_user_defined_can_not_be_forged(careless: L
 
 def test_a_user_defined_token_that_parts_no_turns_stays_one(careless: LlamaModel) -> None:
     assert len(careless.vocabulary.tokenise("<tool>", special=False)) == 1
+
+
+def test_a_file_s_own_yarn_is_on_only_where_the_plan_says_so(tmp_path: Path) -> None:
+    """The logits of a file that asks for YaRN are those of the plain file, or those of a plan that stretches it."""
+
+    def logits(path: Path, yarn_factor: float) -> list[float]:
+        plan = msgspec.structs.replace(plan_for(path), yarn_factor=yarn_factor, native_ctx=256)
+        loaded = LlamaModel(bindings(), plan, Abort(), lambda fraction: True)
+        assert loaded.decode(loaded.vocabulary.tokenise("Hello world " * 20, special=False))
+        return [loaded.c.llama_get_logits_ith(loaded.ctx, -1)[token] for token in range(100)]
+
+    plain = ggufs.write_model(tmp_path / "plain.gguf", shape=ggufs.Shape(context=256))
+    asking = ggufs.write_model(tmp_path / "yarn.gguf", shape=ggufs.Shape(context=256, yarn_factor=4.0))
+    assert logits(asking, 1.0) == logits(plain, 1.0) == logits(plain, 0.0)
+    assert logits(asking, 4.0) == logits(plain, 4.0) == logits(asking, 0.0) != logits(plain, 1.0)
 
 
 def test_a_file_that_llama_cpp_refuses(tmp_path: Path) -> None:

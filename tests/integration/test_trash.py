@@ -65,6 +65,34 @@ def test_forever_leaves_nothing(tmp_path: Path) -> None:
     assert b"Keep templates" in data
 
 
+@pytest.mark.parametrize("emptied", [True, False])
+def test_no_word_of_what_was_deleted_forever_stays_in_any_file(tmp_path: Path, emptied: bool) -> None:
+    store = store_in(tmp_path)
+    for number in range(40):
+        store.create(Session(id=f"t{number}", created=1, updated=1, title=f"Other title {number}"))
+        store.add(question(f"q{number}", f"Something else, number {number}", session=f"t{number}"))
+    store.create(Session(id="s", created=1, updated=1, title="qzxtitle"))
+    store.add(question("q", "jvwquestion and 乒乓", session="s"))
+    store.add(replace(full_answer("a", "", "q"), session="s", parts=(Reasoning("xkvthought"), Text("zqvanswer"))))
+    hidden = ("qzxtitle", "jvwquest", "xkvthought", "zqvansw", "乒乓")
+    assert [word for word in hidden if word.encode() not in contents(tmp_path)] == []
+    if emptied:
+        store.trash.put("s")
+        store.trash.empty(2**53)
+    else:
+        store.trash.delete_forever("s")
+    assert [word for word in hidden if word.encode() in contents(tmp_path)] == []
+    assert len(store.search.find("something", 100, 0).hits) == 40
+    store.trash.remove_message("q1")
+    store.trash.empty(2**53)
+    assert len(store.search.find("something", 100, 0).hits) == 39
+
+
+def contents(folder: Path) -> bytes:
+    """All bytes of the database and of the files that SQLite writes beside it."""
+    return b"".join(file.read_bytes() for file in folder.rglob("*.db*"))
+
+
 def test_many_are_copied_before(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     for n in range(12):

@@ -11,7 +11,7 @@ from textual.widgets import Static
 
 from qwenchat.i18n import use_language
 from qwenchat.models import fit
-from qwenchat.models.layouts import ModelFolders
+from qwenchat.models.folders import ModelFolders
 from qwenchat.runtime.program import Program
 from qwenchat.tui.themes import load_all
 

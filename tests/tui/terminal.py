@@ -70,8 +70,8 @@ class Terminal:
         """Show nothing, as when another program had the screen."""
         self._emulated.reset()
 
-    def send(self, keys: str) -> None:
-        os.write(self._master, keys.encode())
+    def send(self, keys: str | bytes) -> None:
+        os.write(self._master, keys.encode() if isinstance(keys, str) else keys)
 
     def paste(self, text: str) -> None:
         self.send(PASTE + text + PASTED)
@@ -149,12 +149,16 @@ class Terminal:
 
 
 @contextmanager
-def qwenchat_in_terminal(*words: str | Path, columns: int = 100, rows: int = 30, **more: str) -> Iterator[Terminal]:
-    """Run the program with the home of the test."""
-    env = environment(TERM="xterm-256color", COLORTERM="truecolor", **more)
+def qwenchat_in_terminal(
+    *words: str | Path, columns: int = 100, rows: int = 30, before: str = "", **more: str
+) -> Iterator[Terminal]:
+    """Run the program with the home of the test; `before` is Python that its process runs first."""
+    env = environment()
     for name in ("NO_COLOR", "COLUMNS", "LINES"):
         env.pop(name, None)
-    terminal = Terminal([sys.executable, "-m", "qwenchat", *map(str, words)], columns, rows, env)
+    env |= {"TERM": "xterm-256color", "COLORTERM": "truecolor", **more}
+    start = ["-c", f"{before}\nfrom qwenchat.__main__ import main\nmain()"] if before else ["-m", "qwenchat"]
+    terminal = Terminal([sys.executable, *start, *map(str, words)], columns, rows, env)
     try:
         yield terminal
     finally:

@@ -256,3 +256,16 @@ async def test_a_file_in_a_home_that_nobody_has_is_refused_with_words() -> None:
         it.write("/attach ~nobody-of-that-name/x.txt")
         await it.pilot.press("enter")
         await until(lambda: any("~nobody-of-that-name" in said for said in it.said))
+
+
+async def test_a_question_that_can_not_fit_comes_back_to_the_prompt() -> None:
+    async with chatting("One.", n_ctx=1024) as it:
+        await it.ask("A")
+        it.write("q" * 2000)
+        await it.pilot.press("enter")
+        await until(lambda: bool(it.chat.query("#notice-words")) and "question is too long" in it.notice)
+        await until(lambda: it.chat.prompt.text == "q" * 2000)
+        assert it.texts == ["A", "One."] == [message.text for message in it.kept()]
+        await until(lambda: it.app.program.store.session(it.chat.session.id).draft == "q" * 2000)
+        await it.ask("short")
+        assert it.texts == ["A", "One.", "short", "One."]

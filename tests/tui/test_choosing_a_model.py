@@ -44,7 +44,7 @@ def downloads(program: StillProgram) -> Iterator[BackgroundDownloads]:
 
 def ours(program: StillProgram, name: str, seed: int = 1) -> Path:
     program.paths.models.mkdir(parents=True, exist_ok=True)
-    return write_model(program.paths.models / name, seed=seed)
+    return write_model(program.paths.models / name, name=Path(name).stem, seed=seed)
 
 
 def reference_of(app: DialogApp) -> str:
@@ -82,7 +82,7 @@ async def test_what_is_here_comes_first_and_is_used(program: StillProgram, downl
         await until(lambda: reference_of(app) == str(path))
         await until(lambda: "On this machine" in app.words)
         words = app.words
-        assert words.index("On this machine") < words.index("mine [b].gguf") < words.index("To download")
+        assert words.index("On this machine") < words.index("mine [b] · f32") < words.index("To download")
         assert "can't be used" in words
         await pilot.press(*"broken", "enter")
         await until(lambda: "not supported" in said(app))

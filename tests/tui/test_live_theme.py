@@ -62,3 +62,10 @@ async def test_ones_own_theme_of_a_packed_name_takes_over_while_it_runs(home: Pa
         await until(lambda: colour(it) == "#123456")
         own.unlink()
         await until(lambda: colour(it) == before)
+
+
+async def test_themes_that_textual_has_under_the_same_name_are_ours(home: Path) -> None:
+    ours = themes.load_all(home).by_name
+    async with chatting(start=Start(model="guide", theme="nord")) as it:
+        await until(lambda: ours.keys() <= it.app.available_themes.keys())
+        assert {name for name in ours if it.app.available_themes[name] != ours[name]} == set()

@@ -13,10 +13,11 @@ from textual.pilot import Pilot
 from textual.selection import SELECT_ALL, Selection
 
 from qwenchat.chat.message import Attachment, FinishReason, Status, Text, Timings, Usage
-from qwenchat.tui.markdown.colours import Palette
+from qwenchat.markdown.palette import Palette
 from qwenchat.tui.themes import load_all
 from qwenchat.tui.transcript.column import Column
-from qwenchat.tui.transcript.drawing import Look, selection_row
+from qwenchat.tui.transcript.drawing import Look
+from qwenchat.tui.transcript.selecting import selection_row
 from qwenchat.tui.transcript.transcript import Transcript
 from tests.tui.screens import TranscriptApp, answer, question, talk, until
 
@@ -326,7 +327,7 @@ async def test_selected_text_is_copied_as_paragraphs_without_decoration() -> Non
         whole = Selection(Offset(0, selection_row(0, 1)), Offset(99, selection_row(0, len(lines) - 2)))
         selected = app.transcript.get_selection(whole)
         assert selected is not None
-        first, _, _, code = selected[0].split("\n")
+        first, _, code = selected[0].split("\n")
         assert first == "some words that are wrapped at the edge" and code == "code"
         everything = app.transcript.get_selection(SELECT_ALL)
         assert everything is not None and everything[0].startswith("> some words")
@@ -341,6 +342,64 @@ async def test_dragging_the_mouse_selects_text() -> None:
         await pilot.mouse_up(Transcript, offset=(12, 1))
         await until(lambda: app.screen.get_selected_text() == "brave")
         assert app.transcript.selected is None
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "word", "paragraph"),
+    [
+        ("hello brave world", (9, 1), "brave", "hello brave world"),
+        ("it don’t_matter, no", (6, 1), "don’t_matter", "it don’t_matter, no"),
+        ("先看这里，再看(那里)。", (6, 1), "先看这里", "先看这里，再看(那里)。"),
+        ("> " + "wrapped words in a quote " * 3, (5, 2), "words", ("wrapped words in a quote " * 3).strip()),
+        ("x" * 90, (5, 2), "x" * 90, "x" * 90),
+        ("one\n\ntwo", (20, 1), None, "one"),
+        ("a → b", (4, 1), None, "a → b"),
+        ("hello", (3, 0), None, None),
+        ("hello", (3, 2), None, None),
+    ],
+)
+async def test_two_clicks_select_a_word_and_three_a_paragraph(
+    text: str, at: tuple[int, int], word: str | None, paragraph: str | None
+) -> None:
+    app = TranscriptApp([answer(1, text)])
+    async with app.run_test(size=(40, 12)) as pilot:
+        await pilot.pause()
+        await pilot.click(Transcript, offset=at, times=2)
+        await until(lambda: app.screen.get_selected_text() == word)
+        await pilot.click(Transcript, offset=at, times=3)
+        await until(lambda: app.screen.get_selected_text() == paragraph)
+
+
+async def test_what_is_said_about_a_message_is_not_copied_with_it() -> None:
+    spoken = replace(
+        answer(2, "The answer."),
+        usage=Usage(prompt_tokens=1, completion_tokens=2, cached_tokens=0),
+        timings=Timings(decode_s=1.0, decode_tps=2.0),
+        status=Status.STOPPED,
+    )
+    app = TranscriptApp([question(1, "A question?"), spoken])
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.pause()
+        await pilot.mouse_down(Transcript, offset=(0, 0))
+        await pilot.hover(Transcript, offset=(40, 12))
+        await pilot.mouse_up(Transcript, offset=(40, 12))
+        await until(lambda: app.screen.get_selected_text() == "A question?\n\nThe answer.")
+        assert any("tokens" in row for row in app.rows)
+
+
+@pytest.mark.parametrize("name", sorted(load_all(Path("/nowhere")).by_name))
+async def test_what_is_selected_is_drawn_readably_in_every_theme(name: str) -> None:
+    text = "# head\n\nplain [a](http://x) `b`\n\n> q\n\n```python\ndef f(x): return 'y', 1  # z\n```"
+    app = TranscriptApp([question(1, "Q"), answer(2, text)], theme=name)
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.pause()
+        app.screen.selections = {app.transcript: SELECT_ALL}
+        await pilot.pause()
+        selection = app.transcript.column.look.palette.selection
+        drawn = [s for y in range(SIZE[1]) for s in app.transcript.render_line(y) if s.text.strip(" ▌")]
+        selected = [s.style for s in drawn if s.style and s.style.bgcolor == selection.bgcolor]
+        assert len(selected) > 12
+        assert {style.color for style in selected} == {selection.color}
 
 
 async def test_resizing_keeps_the_readers_place() -> None:

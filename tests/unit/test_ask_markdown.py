@@ -5,6 +5,7 @@ import re
 import time
 
 import pytest
+from rich.cells import cell_len
 
 from qwenchat.chat.events import PartGrew
 from qwenchat.chat.message import Text
@@ -49,3 +50,16 @@ def test_the_longer_an_open_block_the_more_seldom_it_is_drawn(monkeypatch: pytes
     assert drawn * 0.5 <= now / 3
     assert isinstance(output.out, Terminal)
     assert len(re.findall("word", output.out.getvalue())) >= 1000
+
+
+@pytest.mark.parametrize("columns", [60, 30, 12])
+def test_a_table_is_wrapped_or_made_records_and_loses_nothing(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    cell = "查询与每一个键相比较，得到一个分数。"
+    sent = shown(f"| 名称 | 说明 | a | b |\n|--|--|--|--|\n| 注意力 | {cell} | 1 | 22 |\n\nend\n", 500)
+    last = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", sent)
+    assert "…" not in last
+    assert all(cell_len(line) <= columns for line in re.split(r"[\r\n]+", last))
+    assert set(cell) <= set(last)
+    assert not re.search(r"^[ │]*[，。]", last, re.MULTILINE)
+    assert ("名称: 注意力" in last) == (columns == 12)

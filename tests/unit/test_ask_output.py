@@ -17,7 +17,7 @@ from tests.fakes.scripted import ScriptedEngine
 async def printed(engine: ScriptedEngine) -> str:
     store, output = MemoryStore(), Output(io.StringIO(), io.StringIO(), colour=False)
     store.create(Session(id="s", created=0, updated=0))
-    report = JsonReport(output, streams=False)
+    report = JsonReport(output, lambda: None, streams=False)
     with pytest.raises(EngineDied):
         turns = Turns(store=store, engine=engine, new_id=iter("qa").__next__, clock=lambda: 0)
         async for event in turns.ask("s", "Hi"):

@@ -18,7 +18,7 @@ from tests.fakes.scripted import ScriptedEngine
 
 
 class CountingEngine(ScriptedEngine):
-    """Counts a turn as the number that it says; the system prompt is given."""
+    """Counts a turn as the number that it says; what the template writes by itself is given."""
 
     def __init__(self, system: int, n_ctx: int, *, exact: bool = True) -> None:
         super().__init__(n_ctx=n_ctx)
@@ -28,8 +28,8 @@ class CountingEngine(ScriptedEngine):
 
     async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
         self.counted.append(len(turns))
-        values = [self.system if turn.role == "system" else int(turn.text) for turn in turns]
-        return TokenCounts(values=tuple(values), exact=self.exact)
+        values = tuple(int(turn.text) for turn in turns)
+        return TokenCounts(values=values, around=self.system, exact=self.exact, additive=self.exact)
 
 
 def said(counts: Sequence[int], roles: str) -> list[Message]:
@@ -44,16 +44,16 @@ def said(counts: Sequence[int], roles: str) -> list[Message]:
 async def planned(
     counts: Sequence[int], n_ctx: int, *, reserve: int, roles: str = "", mode: Mode = Mode.ANSWER
 ) -> ContextPlan:
-    """Return the plan for a system prompt and messages of `counts` tokens."""
+    """Return the plan for a default system prompt and messages of `counts` tokens."""
     engine = CountingEngine(counts[0], n_ctx)
-    info = ModelInfo(name="m", file="f", n_ctx=n_ctx, defaults=UNSET, load_s=0.0)
+    info = ModelInfo(reference="m", name="m", file="f", n_ctx=n_ctx, defaults=UNSET, load_s=0.0)
     branch = said(counts[1:], roles or ("qa" * len(counts))[: len(counts) - 1])
     return await plan_context(engine, info, branch, system="", max_tokens=reserve, mode=mode, counts=MessageCounts())
 
 
 async def test_all_fits() -> None:
     plan = await planned([10, 5, 5, 5], 100, reserve=20)
-    assert (len(plan.turns), plan.used, plan.trimmed, plan.trimmed_tokens, plan.first_seen) == (4, 25, 0, 0, None)
+    assert (len(plan.turns), plan.used, plan.trimmed, plan.trimmed_tokens, plan.first_seen) == (3, 25, 0, 0, None)
 
 
 async def test_questions_and_answers_go_in_pairs() -> None:
@@ -94,7 +94,7 @@ def test_the_plan_always_fits_and_keeps_the_ends(counts: list[int], continuing: 
     assert plan.used == counts[0] + sum(counts[1 + plan.trimmed :]) <= 768
     assert plan.trimmed <= max(0, len(counts) - 1 - keep)
     assert plan.trimmed_tokens == sum(counts[1 : 1 + plan.trimmed])
-    assert len(plan.turns) == len(counts) - plan.trimmed
+    assert len(plan.turns) == len(counts) - 1 - plan.trimmed
 
 
 async def test_a_message_is_counted_once_while_counts_are_exact() -> None:
@@ -103,7 +103,7 @@ async def test_a_message_is_counted_once_while_counts_are_exact() -> None:
     for length in (3, 5):
         branch = said([5] * length, "qaqaq"[:length])
         await plan_context(engine, info, branch, system="", max_tokens=None, counts=counts)
-    assert engine.counted == [1 + 3, 1 + 2]
+    assert engine.counted == [3, 2]
 
 
 async def test_what_can_only_be_estimated_alone_is_counted_as_a_whole() -> None:
@@ -111,4 +111,4 @@ async def test_what_can_only_be_estimated_alone_is_counted_as_a_whole() -> None:
     info = await engine.load()
     branch = said([5, 5, 5], "qaq")
     plan = await plan_context(engine, info, branch, system="", max_tokens=None, counts=counts)
-    assert engine.counted == [4] and not plan.exact
+    assert engine.counted == [3] and not plan.counts.exact

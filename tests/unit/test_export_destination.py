@@ -27,7 +27,9 @@ def export_of(*archives: Archive, name: str = "txt") -> Export:
 
 
 def put(place: Path | str | None, *archives: Archive, name: str = "txt", force: bool = False) -> list[Path]:
-    return write(export_of(*archives, name=name), None if place is None else str(place), lambda piece: None, force)
+    return write(
+        export_of(*archives, name=name), None if place is None else str(place), lambda piece: None, force
+    ).files
 
 
 def no_leftovers(folder: Path) -> None:
@@ -36,7 +38,7 @@ def no_leftovers(folder: Path) -> None:
 
 def test_one_session_to_standard_output_in_pieces() -> None:
     pieces: list[str] = []
-    assert write(export_of(talk("Q", "A")), None, pieces.append) == []
+    assert write(export_of(talk("Q", "A")), None, pieces.append).files == []
     assert "".join(pieces) == exported("txt", talk("Q", "A"))
     assert len(pieces) == 3
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from markdown_it import MarkdownIt
 
-from qwenchat.chat.message import Part, Reasoning, Status, Text, ToolCall, ToolResult
+from qwenchat.chat.message import Part, Reasoning, Role, Status, Text, ToolCall, ToolResult
 from qwenchat.errors import WrongUse
 from qwenchat.sessions import exporters
 from qwenchat.sessions.archive import Archive, normal
@@ -74,6 +74,24 @@ def test_sharegpt_is_what_llama_factory_reads() -> None:
     found = json.loads(exported("sharegpt", talk("Q", "A", "left out"), talk("only a question"), talk("X", "Y")))
     assert [sorted(each) for each in found] == [["conversations", "system"]] * 2
     assert found[0]["conversations"] == [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
+
+
+def test_sharegpt_keeps_an_answer_at_the_beginning_and_questions_in_a_row() -> None:
+    greeting, asked, answer = talk("Hello, I am Qwen.", "Q", "A").messages
+    roles = (Role.ASSISTANT, Role.USER, Role.ASSISTANT)
+    made = [replace(each, role=role) for each, role in zip((greeting, asked, answer), roles, strict=True)]
+    (found,) = json.loads(exported("sharegpt", replace(talk("x", "y", "z"), messages=tuple(made))))
+    assert found["conversations"] == [
+        {"from": "human", "value": ""},
+        {"from": "gpt", "value": "Hello, I am Qwen."},
+        {"from": "human", "value": "Q"},
+        {"from": "gpt", "value": "A"},
+    ]
+    asked_again = talk("Q1", "A1", "Q2", "A2")
+    first, lost, *others = asked_again.messages
+    lost = replace(lost, parts=(ToolCall("c", "f", "{}"),))
+    (found,) = json.loads(exported("sharegpt", replace(asked_again, messages=(first, lost, *others))))
+    assert found["conversations"] == [{"from": "human", "value": "Q1\n\nQ2"}, {"from": "gpt", "value": "A2"}]
 
 
 def test_plain_text_preserves_the_text() -> None:

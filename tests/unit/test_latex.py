@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwenchat.tui.markdown.latex import display, inline
+from qwenchat.markdown.latex import display, inline
 
 
 @pytest.mark.parametrize(

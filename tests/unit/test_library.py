@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +12,18 @@ import pytest
 
 from qwenchat.errors import FileError, Interrupted, NotFound
 from qwenchat.files import free_bytes
-from qwenchat.models import catalogue, fit
+from qwenchat.models import catalogue, fit, folders
 from qwenchat.models.download.progress import Checking, PullEvent
 from qwenchat.models.download.pull import existing_copy
+from qwenchat.models.file_names import title_in
+from qwenchat.models.folders import ModelFolders, UsedModels
 from qwenchat.models.gguf import read_header
-from qwenchat.models.layouts import ModelFolders
 from qwenchat.models.library import Library, LocalModel, as_rows
-from qwenchat.models.reference import FileReference, parse
+from qwenchat.models.reference import FileReference, parse, path_reference
 from qwenchat.models.sources.source import RemoteFile
+from qwenchat.text.safe import clean_line
 from tests.fakes.ggufs import Shape, write_chain, write_model
-from tests.fakes.layouts import COMMIT, hf_model, ollama_model
+from tests.fakes.layouts import COMMIT, hf_model, model_bytes, ollama_model
 
 CATALOG = catalogue.load()
 ROOMY = fit.Resources(64 << 30, 60 << 30)
@@ -63,6 +66,186 @@ def test_every_layout_is_found(tmp_path: Path) -> None:
     assert found.find(parse("me/my-gguf:q6_k", CATALOG)) == models[1].path
     assert found.find(parse("s.gguf", CATALOG)) == found.find(parse("s", CATALOG)) == tmp_path / "stick/deep/s.gguf"
     json.dumps(list(as_rows(models)))
+
+
+def test_every_listed_name_is_a_reference_of_that_model(tmp_path: Path) -> None:
+    ollama, hub, stick = tmp_path / ".ollama/models", tmp_path / ".cache/huggingface/hub", tmp_path / "a stick"
+    hosts = ("registry.ollama.ai/someone", "hub.example:5000/team", "hf.co/me", "registry.ollama.ai/library")
+    tags = ("v1", "latest", "Q4_K_M", "my-tag")
+    for number, (host, tag) in enumerate((host, tag) for host in hosts for tag in tags):
+        ollama_model(ollama, "mine", tag, f"{number:064x}", host=host)
+    ollama_model(ollama, "7b", "q4_k_m", "a" * 64)
+    ollama_model(ollama, "qwen2-7b", "latest", "b" * 64)
+    hf_model(hub, "me/mine", "x/m-Q4_K_M.gguf", sha256="c" * 64)
+    hf_model(hub, "me/mine", "m.gguf", sha256="d" * 64)
+    stick.mkdir()
+    names = (
+        "plain.gguf",
+        "7b:q4_k_m.gguf",
+        "two  spaces.gguf",
+        "red\x1b[31m.gguf",
+        "宽\u3000.gguf",
+        "50%.gguf",
+        "~.gguf",
+    )
+    for name in names:
+        (stick / name).write_bytes(model_bytes())
+    shape = Shape(layers=24, width=896, heads=14, kv_heads=2, ff=64)
+    published = write_model(stick / "m.gguf", shape=shape, name="Qwen2 0.5B Instruct", file_type=7, seed=40)
+    shutil.copy(published, stick / "second.gguf")  # both are 0.5b:q8_0
+    (stick / "broken").mkdir()
+    (stick / "broken/qwen2-0_5b-instruct-q8_0.gguf").write_bytes(b"GGUF")
+    found = library(tmp_path, folders=(stick,))
+    models = found.models()
+    assert len(models) == 16 + 2 + 2 + len(names) + 3
+    assert len({model.reference for model in models}) == len(models)
+    for model in models:
+        assert found.model(found.parse(model.reference)).path == model.path, model.reference
+        assert clean_line(model.reference, 500) == model.reference
+    assert {"someone/mine:v1", "hub.example:5000/team/mine:latest", "hf.co/me/mine:my-tag", "mine:latest"} <= {
+        model.reference for model in models
+    }
+    for name in ("Someone/Mine", "mine", "me/mine:latest", "Test · f32", "plain"):
+        assert found.find(found.parse(name)), name
+    with pytest.raises(NotFound):
+        found.locate(found.parse("hub.example:5000/team/other:latest"))
+
+
+def test_a_service_s_ollama_is_looked_at_beside_the_user_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = (tmp_path / "usr/models", tmp_path / "var")
+    monkeypatch.setattr(folders, "SYSTEM_OLLAMA", service)
+    for seed, place in enumerate((*service, tmp_path / ".ollama/models", tmp_path / "set")):
+        ollama_model(place, f"m{seed}", "latest", f"{seed:064x}", seed=seed)
+    found = ModelFolders.find(
+        {"OLLAMA_MODELS": str(tmp_path / "set")}, own=(tmp_path / "ours",), folders=(), home=tmp_path
+    )
+    models = Library(found, tmp_path / "cache", CATALOG, lambda: ROOMY).models()
+    assert [model.reference for model in models] == ["m3:latest", "m2:latest", "m0:latest", "m1:latest"]
+    real = ("/usr/share/ollama/.ollama/models", "/var/lib/ollama", "/var/lib/ollama/.ollama/models")
+    monkeypatch.undo()
+    assert tuple(map(str, folders.SYSTEM_OLLAMA)) == real
+
+
+def test_a_folder_that_can_not_be_read_is_a_problem_and_not_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed, scandir = tmp_path / ".ollama/models/manifests", os.scandir
+
+    def guarded(folder: Path) -> object:  # tests may run as root, whom nothing is closed to
+        if Path(folder) == closed:
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    (tmp_path / "file").write_text("")
+    (tmp_path / "stick").mkdir()
+    write_model(tmp_path / "stick/m.gguf")
+    monkeypatch.setattr(os, "scandir", guarded)
+    added = (tmp_path / "gone", tmp_path / "file", tmp_path / "stick")
+    models, problems = library(tmp_path, folders=added).survey()
+    assert [model.path.name for model in models] == ["m.gguf"]
+    assert [(problem.folder, problem.origin, problem.reason) for problem in problems] == [
+        (closed, "ollama", "Permission denied"),
+        (tmp_path / "gone", "folder", "it does not exist"),
+        (tmp_path / "file", "folder", "it is not a folder"),
+    ]
+    *_rows, last = as_rows(models, problems)
+    assert (last["model"], last["path"], last["bytes"]) == ("", str(tmp_path / "file"), 0)
+    assert "not a folder" in str(last["problem"]) and set(last) == set(next(as_rows(models)))
+
+
+def test_lm_studio_s_home_and_downloads_may_be_elsewhere(tmp_path: Path) -> None:
+    for seed, place in enumerate((".lmstudio/models", "moved home/models", "moved downloads")):
+        folder = tmp_path / place / "them/theirs"
+        folder.mkdir(parents=True)
+        write_model(folder / f"m{seed}.gguf", seed=seed)
+    (tmp_path / ".lmstudio-home-pointer").write_text(f"{tmp_path}/moved home\n")
+    settings = tmp_path / "moved home/settings.json"
+    settings.write_text(json.dumps({"downloadsFolder": str(tmp_path / "moved downloads"), "language": "en"}))
+    assert len(library(tmp_path).models()) == 3
+    for damaged in (b"\xff{", b'{"downloadsFolder": 3}', b'{"downloadsFolder": "relative"}'):
+        settings.write_bytes(damaged)
+        (tmp_path / ".lmstudio-home-pointer").write_bytes(b"\0relative")
+        assert [model.path.name for model in library(tmp_path).models()] == ["m0.gguf"]
+
+
+def test_linked_folders_are_entered_once_and_each_name_of_a_file_is_one(tmp_path: Path) -> None:
+    stick, disk = tmp_path / "stick", tmp_path / "disk"
+    for folder in (stick / "real", disk):
+        folder.mkdir(parents=True)
+    write_model(stick / "real/m.gguf", seed=1)
+    write_model(disk / "far.gguf", seed=2)
+    (stick / "a link").symlink_to("real")  # sorts before what it leads to
+    (stick / "disk").symlink_to(disk)
+    (stick / "real/loop").symlink_to("..")
+    (disk / "back").symlink_to(stick)
+    (stick / "gone").symlink_to("nowhere")
+    (stick / "itself").symlink_to("itself")
+    (stick / "other name.gguf").symlink_to("real/m.gguf")
+    (stick / ".hidden").symlink_to(disk)
+    found = library(tmp_path, folders=(stick,))
+    paths = {model.path for model in found.models()}
+    assert len(paths) == 2 and stick / "disk/far.gguf" in paths
+    mine = next(model for model in found.models() if model.path != stick / "disk/far.gguf")
+    names = ("m.gguf", "other name", str(stick / "a link/m.gguf"), str(stick / "real/loop/real/m.gguf"))
+    for name in names:
+        assert found.locate(found.parse(name)).samefile(mine.path), name
+    assert not found.survey()[1]
+
+
+def test_a_used_file_is_a_model_like_others_while_it_exists(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    path = write_model(
+        tmp_path / "far/Qwen2.5-Coder_x-q4_k_m.gguf", name="Qwen2.5 Coder 0.5B Instruct AWQ", file_type=15
+    )
+    found = library(tmp_path)
+    used = UsedModels(tmp_path / "ours")
+    assert found.models() == [] and used.references() == []
+    for reference in (path_reference(path), "7b", path_reference(tmp_path / "gone.gguf"), "7b"):
+        used.add(reference)
+    assert used.references() == ["7b", str(tmp_path / "gone.gguf"), str(path)]
+    (model,) = found.models()
+    assert (model.path, model.file.origin, str(model.name)) == (path, "file", "Qwen2.5 Coder 0.5B Instruct · q4_k_m")
+    assert found.find(found.parse("Qwen2.5 Coder 0.5B Instruct · q4_k_m")) == path
+    path.unlink()
+    assert found.models() == []
+    (tmp_path / "ours/used.json").write_bytes(b'{"\xff')
+    assert used.references() == []
+
+
+def test_a_name_for_users_has_no_folder(tmp_path: Path) -> None:
+    found = library(tmp_path)
+    path = write_model(tmp_path / "m.gguf", name="Qwen2.5 Coder 0.5B Instruct", file_type=15)
+    known = "Qwen2.5 Coder 0.5B Instruct · q4_k_m"
+    assert str(found.name_of(str(path))) == known
+    path.unlink()
+    names = {
+        str(path): "M",
+        "/home/me/qwen2.5-coder-0.5b-instruct-q4_k_m.gguf": known,
+        "C:\\Users\\me\\qwen2.5-coder-0.5b-instruct-q4_k_m-00001-of-00002.gguf": known,
+        "file:///home/me/caf%E9-q8_0.gguf": "Caf · q8_0",
+        "~/models/\x1b[31mred.gguf": "[31mred",
+        "7b:q4_k_m": "7b:q4_k_m",
+        "someone/mine:v1": "someone/mine:v1",
+        "guide": "guide",
+    }
+    assert {reference: str(found.name_of(reference)) for reference in names} == names
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("Qwen2.5 Coder 0.5B Instruct AWQ", "Qwen2.5 Coder 0.5B Instruct"),
+        ("qwen2-0_5b-instruct", "Qwen2 0.5B Instruct"),
+        ("Qwen2-57B-A14B-Instruct-fp16.gguf", "Qwen2 57B A14B Instruct"),
+        ("/home/me/models/DeepSeek-R1-Distill-Qwen-7B/", "DeepSeek R1 Distill Qwen 7B"),
+        ("mistral-7b-v0.3.Q4_K_M.gguf", "Mistral 7B v0.3"),
+        ("Models", ""),
+        ("sha256-" + "ab1" * 21 + "c", ""),
+        (".", ""),
+    ],
+)
+def test_a_title_is_words(name: str, title: str) -> None:
+    assert title_in(name) == title
 
 
 def test_folders_follow_the_environment(tmp_path: Path) -> None:

@@ -1,13 +1,21 @@
 """What a person sees of the Markdown that models write."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pygments.lexers import get_lexer_by_name
 from rich.cells import cell_len
 from rich.style import Style
 
-from qwenchat.tui.markdown.colours import Palette
-from qwenchat.tui.markdown.document import Document
-from qwenchat.tui.markdown.render import CodeBlock, code_in, render
-from qwenchat.tui.markdown.wrap import Line
+from qwenchat.markdown import code, document
+from qwenchat.markdown.document import Document
+from qwenchat.markdown.lines import Line
+from qwenchat.markdown.palette import Palette
+from qwenchat.markdown.render import CodeBlock, code_in, render, render_block
+from qwenchat.markdown.tables import table_lines
 
 PALETTE = Palette(link=Style(underline=True, color="blue"), tokens={"Keyword": Style(color="magenta")})
 
@@ -87,15 +95,49 @@ def test_headings_quotes_and_rules() -> None:
 
 
 def test_code_names_its_language_and_keeps_its_lines() -> None:
-    first, *code = shown("```python\ndef f():\n\treturn 1\n```", 40)
+    block = Document("```python\ndef f():\n\treturn 1\n```").blocks[0]
+    first, *code = [drawn(line).rstrip() for line in render_block(block, 40, PALETTE, code=0)]
     assert "python" in first and "copy" in first and cell_len(first) == 40
     assert code == [" def f():", "     return 1"]
 
 
-def test_an_open_fence_is_plain_until_it_closes() -> None:
-    assert styled("```python\ndef f(): pass\n", "def").color is None
+def test_code_is_coloured_while_it_is_written() -> None:
+    assert styled("```python\ndef f(): pass\n", "def").color is not None
     assert styled("```python\ndef f(): pass\n```", "def").color is not None
     assert styled("```nonsense\ndef f(): pass\n```", "def").color is None
+
+
+def test_code_that_grows_has_the_colours_that_it_will_have() -> None:
+    source = Path(document.__file__).read_text("utf-8")[:9000]
+    lines = render("```python\n" + source, 100, PALETTE)
+    closed = render(f"```python\n{source}\n```", 100, PALETTE)
+    assert len(source) > 8000
+    assert lines == closed
+
+
+def test_only_the_end_of_code_that_grows_is_coloured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    class Counting:
+        def get_tokens(self, text: str) -> Iterator[tuple[object, str]]:
+            read.append(len(text))
+            yield from lexer.get_tokens(text)
+
+    lexer = get_lexer_by_name("python", stripnl=False, ensurenl=False)
+    monkeypatch.setattr(code, "_lexer", lambda _language: Counting())
+    growing = Document("```python\n")
+    for number in range(1500):
+        growing.append(f"variable_{number} = {number}\n")
+        if number % 10 == 0:
+            read.clear()
+            render_block(growing.live[0], 80, PALETTE)
+            assert sum(read) <= 4100
+
+
+def test_code_of_any_length_is_shown_whole_while_it_grows() -> None:
+    source = "x" * 5000 + "\n" + "def f():\n    return '中文'\n" * 2000 + "    y\n" * 1000 + '"""\nnever closed\n' * 300
+    shown_code = [drawn(line) for line in render("```python\n" + source, 100, PALETTE)[1:]]
+    assert "".join(shown_code) == source.replace("\n", "")
 
 
 def test_code_that_would_take_long_to_colour_stays_plain() -> None:
@@ -103,7 +145,7 @@ def test_code_that_would_take_long_to_colour_stays_plain() -> None:
 
 
 def test_long_code_is_cut_and_copied_whole() -> None:
-    lines = render("```\n" + "x" * 50 + "\n```", 22, PALETTE)[1:]
+    lines = render_block(Document("```\n" + "x" * 50 + "\n```").blocks[0], 22, PALETTE, code=0)[1:]
     assert [line.width for line in lines] == [22, 22, 22]
     assert [line.glue for line in lines] == ["", "", None]
 
@@ -166,3 +208,21 @@ def test_control_characters_never_get_through() -> None:
 
 def test_a_formula_too_long_to_read_is_shown_as_its_source() -> None:
     assert "\\sqrt[" in "".join(shown("$$\n" + "\\sqrt[" * 1000 + "\n$$"))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.lists(st.text("ab 中文，。", max_size=30), min_size=3, max_size=3), min_size=2, max_size=5), st.data()
+)
+def test_a_table_loses_nothing_at_any_width(rows: list[list[str]], data: st.DataObject) -> None:
+    width = data.draw(st.integers(8, 60))
+    ruled = data.draw(st.booleans())
+    cells = [[[(cell, Style())] for cell in row] for row in rows]
+    lines = table_lines(cells, (), width, PALETTE, ruled=ruled)
+    assert all(line.width <= width for line in lines)
+    text = "".join(drawn(line) for line in lines)
+    body = rows[1:]
+    for letter in "ab中文，。":
+        count = sum(cell.count(letter) for row in body for cell in row)
+        assert text.count(letter) >= count
+    assert "…" not in text

@@ -4,11 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from qwenchat.markdown.document import Document, parse
+from qwenchat.markdown.lines import Line
+from qwenchat.markdown.palette import Palette
+from qwenchat.markdown.render import render, render_block
 from qwenchat.text.safe import clean
-from qwenchat.tui.markdown.colours import Palette
-from qwenchat.tui.markdown.document import Document, parse
-from qwenchat.tui.markdown.render import render, render_block
-from qwenchat.tui.markdown.wrap import Line
 
 PALETTE = Palette()
 FRAGMENTS = [

@@ -16,7 +16,7 @@ from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_manager import ModelManager
 from tests.fakes.scripted import ScriptedEngine
 
-SESSION = Session(id="s", created=1, updated=1, model="guide")
+SESSION = Session(id="s", created=1, updated=1, model="guide", system="Be brief.")
 
 
 @dataclass
@@ -55,7 +55,7 @@ async def test_the_gauge_counts_what_the_model_will_read() -> None:
     branch = [question("one"), answer("own", (1, 2), "this"), question("two"), answer("other", (1, 2), "that")]
     plan = await model.plan(SESSION, [*branch, question("three"), answer("")], "four")
     assert plan is not None
-    system = engine.counted[0].text
+    system = SESSION.system
     assert plan.used == len(system) + len("one") + 20 + len("two") + len("other") + len("three") + len("four")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from qwenchat.errors import FileError
 from qwenchat.models.download.destination import FolderDestination
-from qwenchat.models.layouts import DownloadRecords
+from qwenchat.models.folders import DownloadRecords
 from qwenchat.models.sources.source import RemoteFile
 from qwenchat.paths import private_folder
 

@@ -11,8 +11,9 @@ from qwenchat.engines.local.engine import PlannedModel
 from qwenchat.engines.local.failures import OTHER_MODEL
 from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
 from qwenchat.models import catalogue
+from qwenchat.models.context_sizes import context_sizes
 from qwenchat.models.fit import Resources
-from qwenchat.models.gguf import ModelHeader, read_header
+from qwenchat.models.gguf import ModelHeader, Rope, read_header
 from qwenchat.runtime.load_planner import LoadOptions, LoadPlanner
 from tests.fakes import ggufs
 
@@ -42,7 +43,7 @@ def planned(
         sampling=Sampling(top_k=7),
         catalogue=catalogue.load(),
     )
-    return planner.plan(header, identity="x", name="7b", options=options or LoadOptions())
+    return planner.plan(header, identity="x", reference="7b", name="7b", options=options or LoadOptions())
 
 
 def test_much_memory_takes_the_native_window_in_f16(header: ModelHeader) -> None:
@@ -82,6 +83,49 @@ def test_yarn_begins_beyond_the_native_window_with_a_warning(header: ModelHeader
     assert caught.value.recoveries == (Recovery(RecoveryKind.SMALLER_CONTEXT, 131_072), OTHER_MODEL)
     with pytest.raises(CannotLoad, match="32,768"):
         planned(replace(header, width=1536), 64, LoadOptions(ctx=40_000))
+
+
+@pytest.mark.parametrize(
+    ("stated", "rope", "sizes", "factors"),
+    [
+        (32_768, Rope(freq_base=1e6), (32_768, 131_072), {32_768: 1.0, 65_536: 2.0}),  # Qwen2-7B-Instruct
+        (131_072, Rope(freq_base=1e6), (32_768, 131_072), {32_768: 1.0, 131_072: 4.0}),  # Qwen2-7B
+        (
+            131_072,
+            Rope(freq_base=10_000),
+            (131_072, 131_072),
+            {32_768: 1.0, 131_072: 1.0},
+        ),  # R1-Distill-Qwen-7B
+        (1_010_000, Rope(freq_base=1e7), (1_010_000, 1_010_000), {262_144: 1.0}),  # Qwen2.5-7B-Instruct-1M
+        (4096, Rope(freq_base=10_000), (4096, 4096), {4096: 1.0}),  # Qwen2.5-Math-7B
+        (131_072, Rope(1e6, "yarn", 4.0, 32_768), (32_768, 131_072), {32_768: 1.0, 33_024: 4.0}),
+        (32_768, Rope(1e6, "yarn", 4.0, 32_768), (32_768, 131_072), {8192: 1.0, 131_072: 4.0}),
+        (32_768, Rope(1e6, "yarn", 2.0, 0), (32_768, 65_536), {32_768: 1.0, 65_536: 2.0}),
+        (16_384, Rope(10_000, "linear", 4.0, 4096), (16_384, 16_384), {4096: 0.0, 16_384: 0.0}),
+        (32_768, Rope(1e6, "yarn", 0.0, 0), (32_768, 131_072), {65_536: 2.0}),
+    ],
+)
+def test_yarn_is_added_only_where_a_file_needs_it(
+    header: ModelHeader, stated: int, rope: Rope, sizes: tuple[int, int], factors: dict[int, float]
+) -> None:
+    made = replace(header, context_length=stated, rope=rope)
+    found, (native, limit) = context_sizes(made, catalogue.load()), sizes
+    assert (found.native, found.limit) == sizes
+    for n_ctx, factor in factors.items():
+        plan = planned(made, 512, LoadOptions(ctx=n_ctx)).plan
+        assert (plan.n_ctx, plan.yarn_factor, plan.native_ctx) == (n_ctx, factor, native)
+    assert planned(made, 512).plan.n_ctx == min(native, 32_768)
+    with pytest.raises(CannotLoad, match=f"{limit:,}"):
+        planned(made, 512, LoadOptions(ctx=limit + 1))
+
+
+def test_the_small_sizes_have_no_yarn(header: ModelHeader) -> None:
+    for layers, width in ((24, 896), (28, 1536)):
+        for stated in (32_768, 131_072):
+            sizes = context_sizes(replace(header, layers=layers, width=width, context_length=stated), catalogue.load())
+            assert (sizes.native, sizes.limit) == (32_768, 32_768)
+    distilled = replace(header, width=1536, context_length=131_072, rope=Rope(freq_base=10_000))
+    assert context_sizes(distilled, catalogue.load()).native == 131_072
 
 
 def test_settings_of_sampling_stand_over_the_makers(header: ModelHeader) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qwenchat.engines.local.protocol import LoadPlan
-from qwenchat.engines.local.saved_kv import SavedKV
+from qwenchat.engines.local.saved_kv import ExactPrefix, SavedKV
 
 PLAN = LoadPlan(path=b"m", identity="i", n_ctx=512, threads=1)
 
@@ -18,7 +18,7 @@ def keep(saved: SavedKV, session: str, size: int) -> Path:
     temporary = saved.temporary(path)
     assert temporary
     temporary.write_bytes(bytes(size))
-    saved.persist(temporary, path, 1)
+    saved.persist(temporary, path, ExactPrefix())
     return path
 
 
@@ -26,10 +26,10 @@ def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
     saved = SavedKV(tmp_path, 250)
     first, second = keep(saved, "1", 100), keep(saved, "2", 100)
     os.utime(second, (1, 1))
-    assert saved.is_usable(first)
+    assert saved.check(first)
     keep(saved, "3", 100)
-    assert saved.is_usable(first)
-    assert not saved.is_usable(second)
+    assert saved.check(first)
+    assert not saved.check(second)
     assert sum(file.stat().st_size for file in tmp_path.glob("*.kv")) <= 250
 
 
@@ -52,4 +52,4 @@ def test_a_state_that_another_program_removes_meanwhile_fails_nothing(
     path = keep(saved, "1", 100)
     monkeypatch.setattr(Path, "glob", lambda self, pattern: [path, tmp_path / "gone.kv"] if pattern == "*.kv" else [])
     keep(saved, "2", 100)
-    assert saved.is_usable(path)
+    assert saved.check(path)

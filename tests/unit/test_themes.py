@@ -9,9 +9,10 @@ from textual.color import Color
 from textual.theme import Theme
 
 from qwenchat.errors import WrongUse
+from qwenchat.markdown.palette import Palette
 from qwenchat.paths import bundled_themes
 from qwenchat.tui import themes
-from qwenchat.tui.markdown.colours import Palette
+from qwenchat.tui.colours import palette_of
 
 ALL = themes.load_all(Path("/nowhere"))
 ON_QUESTIONS = ("text", "muted", "you", "inline_code", "link")
@@ -49,19 +50,27 @@ def test_there_are_enough_for_every_eye() -> None:
     assert len(ALL.by_name) >= 8
     assert {themes.DEFAULT, themes.TERMINAL, "contrast-dark", "contrast-light", "clear-dark"} <= set(ALL.by_name)
     assert {theme.dark for theme in coloured()} == {True, False}
+    known = {"nord", "dracula", "tokyo-night", "gruvbox-dark", "gruvbox-light", "solarized-dark", "solarized-light"}
+    assert known | {"catppuccin-mocha", "catppuccin-latte"} <= set(ALL.by_name)
     assert set(ALL.titles) == set(ALL.by_name)
 
 
 @pytest.mark.parametrize("theme", coloured(), ids=lambda theme: theme.name)
 def test_a_transcript_can_be_read(theme: Theme) -> None:
     variables = variables_of(theme)
-    palette = Palette.of(variables)
+    palette = palette_of(variables)
     page = Color.parse(variables["background"])
     question = Color.from_rich_color(palette.question.bgcolor)
     styles = {f.name: getattr(palette, f.name) for f in fields(Palette) if f.name != "tokens"}
     pairs = {name: on(style, page) for name, style in styles.items()}
     pairs |= {f"{name} on a question": on(styles[name], question) for name in ON_QUESTIONS}
     pairs |= {kind: on(style, page) for kind, style in palette.tokens.items()}
+    words = [*styles.values(), *palette.tokens.values()]
+    pairs |= {f"{number} selected": on(style + palette.selection, page) for number, style in enumerate(words)}
+    pairs["selection beside what is not"] = contrast(Color.from_rich_color(palette.selection.bgcolor), page)
+    pairs["selection in code"] = contrast(
+        Color.from_rich_color(palette.selection.bgcolor), Color.from_rich_color(palette.code.bgcolor)
+    )
     least = 7 if theme.name.startswith("contrast") else 4.5
     assert {name: round(ratio, 2) for name, ratio in pairs.items() if ratio < least} == {}
 
@@ -79,6 +88,10 @@ def test_the_interface_can_be_read(theme: Theme) -> None:
         for back in BEHIND:
             behind = Color.parse(variables[back])
             pairs[f"{name} on {back}"] = contrast(behind + behind.get_contrast_text(alpha), behind)
+    for place in ("screen", "input"):
+        selected, over = (Color.parse(variables[f"{place}-selection-{part}"]) for part in ("foreground", "background"))
+        assert selected.a == over.a == 1
+        pairs[f"selected ({place})"] = contrast(selected, over)
     cursor = Color.parse(variables["block-cursor-background"])
     pairs["cursor"] = contrast(cursor + cursor.get_contrast_text(0.87), cursor)
     pairs["footer key"] = contrast(Color.parse(variables["footer-key-foreground"]), Color.parse(variables["panel"]))
@@ -86,7 +99,7 @@ def test_the_interface_can_be_read(theme: Theme) -> None:
 
 
 def test_the_terminals_own_colours_are_named_colours() -> None:
-    palette = Palette.of(variables_of(ALL.by_name[themes.TERMINAL]))
+    palette = palette_of(variables_of(ALL.by_name[themes.TERMINAL]))
     for style in (palette.text, palette.link, palette.found, palette.mark, *palette.tokens.values()):
         for colour in (style.color, style.bgcolor):
             assert colour is None or colour.is_default or colour.is_system_defined
@@ -107,12 +120,12 @@ def test_a_terminal_with_few_colours_gets_its_own(no_colour: bool, system: str, 
 
 
 def test_without_colour_marks_are_reversed() -> None:
-    palette = Palette.of(variables_of(coloured()[0]), colour=False)
+    palette = palette_of(variables_of(coloured()[0]), colour=False)
     assert palette.found.reverse and palette.mark.reverse and palette.inline_code.bold
 
 
 def test_another_theme_of_textuals_serves_too() -> None:
-    palette = Palette.of(variables_of(Theme("other", primary="#336699")))
+    palette = palette_of(variables_of(Theme("other", primary="#336699")))
     assert palette.link.color is not None and palette.code.bgcolor is not None
 
 

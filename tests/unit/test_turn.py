@@ -4,18 +4,20 @@ import asyncio
 import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from qwenchat.chat.events import Finished, PartGrew, Trimmed, TurnEnded, TurnEvent, TurnStarted
 from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.message import Attachment, Message, Part, Role, Status
-from qwenchat.chat.ports import Mode, ModelInfo, TokenCounts
+from qwenchat.chat.ports import Mode, ModelInfo, SessionStore, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.chat.turn import RunningTurn, Turns
 from qwenchat.errors import CannotLoad, EngineDied, Interrupted, PromptTooLong, StoreError
+from qwenchat.sessions.store import Store
 from tests.fakes.scripted import ScriptedEngine
 
 
@@ -25,7 +27,7 @@ def counting(start: int = 0) -> Iterator[int]:
         yield start
 
 
-def turns_with(engine: ScriptedEngine, store: MemoryStore | None = None) -> Turns:
+def turns_with(engine: ScriptedEngine, store: SessionStore | None = None) -> Turns:
     ids, ticks = counting(), counting(1000)
     store = store or MemoryStore()
     store.create(Session(id="s", created=0, updated=0))
@@ -321,7 +323,7 @@ async def test_an_answer_that_never_began_can_be_carried_on() -> None:
     empty = turns.store.branch(turns.store.session("s").leaf)[-1]
     engine = ScriptedEngine(["begun"], file="1" * 32)  # not a word came, so any model may
     await run(Turns(store=turns.store, engine=engine, new_id=turns.new_id, clock=turns.clock).continue_answer(empty))
-    assert [turn.role for turn in engine.requests[0].turns] == ["system", "user", "assistant"]  # not the question's end
+    assert [turn.role for turn in engine.requests[0].turns] == ["user", "assistant"]  # not the question's end
     assert turns.store.branch(empty.id)[-1].text == "begun"
 
 
@@ -331,7 +333,7 @@ async def test_an_answer_that_never_began_is_not_shown_to_the_model() -> None:
         await run(turns.ask("s", "Q1"))
     engine = ScriptedEngine(["fine"])
     await run(Turns(store=turns.store, engine=engine, new_id=turns.new_id, clock=turns.clock).ask("s", "Q2"))
-    assert [turn.text for turn in engine.requests[0].turns[1:]] == ["Q1", "Q2"]
+    assert [turn.text for turn in engine.requests[0].turns] == ["Q1", "Q2"]
 
 
 async def test_a_session_takes_one_turn_at_a_time() -> None:
@@ -348,17 +350,44 @@ async def test_oldest_turns_are_left_out_and_reported() -> None:
         reports += [e for e in await run(turns.ask("s", "q" * 100)) if isinstance(e, Trimmed)]
     assert reports
     sent = engine.requests[-1].turns
-    assert sent[0].role == "system" and sent[1].role == "user"
-    assert sum((await engine.count(sent)).values) <= 2048 - 512
+    assert sent[0].role == "user"
+    assert (await engine.count(sent)).total <= 2048 - 512
 
 
-async def test_a_message_that_can_not_fit_is_refused_and_kept() -> None:
+@pytest.mark.parametrize("on_disk", [False, True])
+async def test_a_question_that_can_not_fit_leaves_nothing(on_disk: bool, tmp_path: Path) -> None:
+    store = Store(tmp_path / "chats.db") if on_disk else MemoryStore()
+    turns = turns_with(ScriptedEngine(n_ctx=1024), store)
+    file = Attachment("a.txt", "text/plain", b"A")
+    for _round in range(2):  # in an empty session, and in one with messages
+        before = store.session("s")
+        turn = turns.ask("s", "q" * 5000, [file])
+        with pytest.raises(PromptTooLong, match=r"question is too long: 5,0.* 1,024 less 256"):
+            await run(turn)
+        assert turn.answer is None
+        assert store.session("s") == before
+        assert len(store.tree("s")) == len(store.branch(before.leaf))
+        await run(turns.ask("s", "Hi"))
+    question, answer = store.branch(store.session("s").leaf)[:2]
+    await run(turns.continue_answer(answer, Sampling(max_tokens=5)))  # it fits, and so the tree is as it was
+    small = Turns(store=store, engine=ScriptedEngine(n_ctx=16), new_id=turns.new_id, clock=turns.clock)
+    tree, before = [*store.tree("s")], store.session("s")
+    for refused in (small.regenerate(question), small.continue_answer(store.branch(answer.id)[-1])):
+        with pytest.raises(PromptTooLong):
+            await run(refused)
+        assert ([*store.tree("s")], store.session("s")) == (tree, before)
+    if isinstance(store, Store):
+        assert not store.search.find("qqq").hits
+        store.close()
+
+
+async def test_a_system_prompt_that_can_not_fit_is_named() -> None:
     turns = turns_with(ScriptedEngine(n_ctx=1024))
-    with pytest.raises(PromptTooLong, match="5,0"):
-        await run(turns.ask("s", "q" * 5000))
-    question, answer = turns.store.branch(turns.store.session("s").leaf)
-    assert len(question.text) == 5000
-    assert answer.status is Status.FAILED
+    turns.store.update(Session(id="s", created=0, updated=0, system="s" * 2000))
+    with pytest.raises(PromptTooLong, match=r"system prompt is too long: 2,004 tokens.*takes 2,010 tokens"):
+        await run(turns.ask("s", "Hi"))
+    with pytest.raises(PromptTooLong, match=r"question is too long: 3,004 tokens.*takes 5,008 tokens"):
+        await run(turns.ask("s", "q" * 3000))
 
 
 async def test_a_slow_reader_does_not_delay_saving() -> None:

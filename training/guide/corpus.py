@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LANGUAGES = ("en", "zh")
+DEFAULT_SYSTEM = "You are a helpful assistant."
+"""What the guide's chat template writes where no system prompt is given, as Qwen2's does."""
 OUTSIDE = "outside"
 """The topic of everything that the guide does not know."""
 _CHOICE = re.compile(r"\(([^()|]*(?:\|[^()|]*)+)\)")

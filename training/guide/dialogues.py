@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from qwenchat.chat.prompt import DEFAULT_SYSTEM, Turn
-from training.guide.corpus import FOLDER, LANGUAGES, OUTSIDE, Wording, answers, framed, frames, plain
+from qwenchat.chat.prompt import Turn
+from training.guide.corpus import DEFAULT_SYSTEM, FOLDER, LANGUAGES, OUTSIDE, Wording, answers, framed, frames, plain
 from training.guide.noise import noisy
 
 _HERE = re.compile(

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import torch
 
-from qwenchat.chat.prompt import DEFAULT_SYSTEM, Turn
-from training.guide.corpus import LANGUAGES, OUTSIDE, Wording, answers
+from qwenchat.chat.prompt import Turn
+from training.guide.corpus import DEFAULT_SYSTEM, LANGUAGES, OUTSIDE, Wording, answers
 from training.guide.network import Qwen2
 from training.guide.tokens import Codec, encode
 

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from qwenchat.chat.prompt import DEFAULT_SYSTEM, Turn
-from training.guide.corpus import LANGUAGES, Wording, answers, judged_questions, wordings
+from qwenchat.chat.prompt import Turn
+from training.guide.corpus import DEFAULT_SYSTEM, LANGUAGES, Wording, answers, judged_questions, wordings
 from training.guide.dialogues import Dialogues
 from training.guide.lean import lean
 from training.guide.muon import Muon

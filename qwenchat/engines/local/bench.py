@@ -16,7 +16,7 @@ from qwenchat.engines.local.engine import LocalEngine
 from qwenchat.engines.local.failures import request_error
 from qwenchat.engines.local.protocol import Hello, LoadPlan, Ready, RunTimed, TimeRun
 
-_ONE_TOKEN = Sampling(temperature=0.0, max_tokens=1)
+_ONE_TOKEN = Sampling(temperature=1.0, top_k=1, max_tokens=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from qwenchat.engines.local.failures import (
 )
 from qwenchat.engines.local.kv_slot import KVSlot
 from qwenchat.engines.local.process import WorkerProcess
-from qwenchat.engines.local.prompt_format import PlainFormat, PromptFormat, prompt_format_for
+from qwenchat.engines.local.prompt_format import PlainFormat, PromptFormat, estimate, prompt_format_for
 from qwenchat.engines.local.protocol import (
     Count,
     Counted,
@@ -51,7 +51,8 @@ from qwenchat.engines.local.protocol import (
     WorkerProgress,
 )
 from qwenchat.engines.local.saved_kv import SavedKV
-from qwenchat.errors import EngineDied, Recovery
+from qwenchat.engines.schema.check import check_schema
+from qwenchat.errors import CannotLoad, EngineDied, Recovery
 
 _AMX = "AMX_INT8 = 1"
 """In llama.cpp's list of features if it was compiled for AMX and the processor has it.
@@ -61,12 +62,15 @@ at the first matrix product. AMX is tried once for each loaded model; where it c
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedModel:
     """A decision how to load a model, made once the accelerators are known."""
 
     plan: LoadPlan
+    reference: str
+    """The model reference."""
     name: str
+    """The model's name for users."""
     defaults: Sampling
     warnings: tuple[str, ...] = ()
 
@@ -100,7 +104,7 @@ class LocalGeneration:
         self._unread: asyncio.Queue[EngineEvent | BaseException] = asyncio.Queue()
         self._worker: WorkerProcess | None = None
         self._number = 0
-        self._ended = False
+        self._ended = self._is_cancelled = False
         self._task = asyncio.create_task(serve(self))
         self._task.add_done_callback(self._task_done)
 
@@ -132,8 +136,9 @@ class LocalGeneration:
     async def cancel(self) -> None:
         if self.done:
             return
+        self._is_cancelled = True
         if self._worker:
-            await self._worker.cancel(self._number)
+            self._worker.cancel(self._number)
         else:  # it is still waiting for earlier requests or for the model
             self._task.cancel()
 
@@ -142,9 +147,10 @@ class LocalGeneration:
         await self.cancel()
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled():
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or (self._is_cancelled and isinstance(error, EngineDied)):
             self.report(Finished(FinishReason.CANCELLED, Usage(), Timings()))
-        elif error := task.exception():
+        elif error:
             self._unread.put_nowait(error)
 
 
@@ -170,6 +176,8 @@ class LocalEngine:
         """Held by the request that the worker serves; waiting requests get it in order."""
         self._generations: list[LocalGeneration] = []
         self._closed = False
+        self._checked_schema = ""
+        """The last schema that was found to be good; the worker gets no other one."""
 
     @property
     def worker_pid(self) -> int | None:
@@ -181,21 +189,37 @@ class LocalEngine:
 
     async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
         loaded = await self._ready()
-        each, exact = await loaded.format_for(mode).each(turns)
-        number = loaded.worker.number()
-        reply = await loaded.worker.ask_once(Count(number, [_wire(parts) for parts in each]))
-        if isinstance(reply, Counted):
-            return TokenCounts(values=tuple(reply.counts), exact=exact)
-        raise request_error(reply, loaded.worker.recoveries)
+        prompt_format = loaded.format_for(mode)
+        exact = True
+        try:
+            rendered = await prompt_format.prompt(turns, continuing=mode is Mode.CONTINUE)
+        except CannotLoad:
+            if prompt_format.additive:
+                raise
+            rendered, exact = estimate(turns), False
+        reply = await loaded.worker.ask_once(Count(loaded.worker.number(), _wire(rendered.parts)))
+        if not isinstance(reply, Counted):
+            raise request_error(reply, loaded.worker.recoveries)
+        values = [0] * len(turns)
+        for owner, count in zip(rendered.turns, reply.counts, strict=True):
+            if owner is not None:
+                values[owner] += count
+        around = reply.total - sum(values)
+        return TokenCounts(values=tuple(values), around=around, exact=exact, additive=prompt_format.additive)
+
+    async def check(self, sampling: Sampling) -> None:
+        if sampling.schema is not None and sampling.schema != self._checked_schema:
+            await check_schema(sampling.schema)
+            self._checked_schema = sampling.schema
 
     def generate(self, request: Request) -> LocalGeneration:
         generation = LocalGeneration(partial(self._serve, request))
         self._generations = [*(each for each in self._generations if not each.done), generation]
         return generation
 
-    async def close(self) -> None:
+    async def close(self, *, at_once: bool = False) -> None:
         self._closed = True
-        if self._loading.locked() and self._worker:
+        if self._worker and (at_once or self._loading.locked()):
             self._worker.kill()
         for generation in self._generations:
             await generation.cancel()
@@ -241,9 +265,11 @@ class LocalEngine:
             return await self._load(progress, extra_buffers=False)
         prompt_format = await prompt_format_for(ready)
         info = ModelInfo(
+            reference=planned.reference,
             name=planned.name,
             file=plan.identity,
             n_ctx=ready.n_ctx,
+            yarn_factor=plan.yarn_factor,
             defaults=planned.defaults,
             load_s=ready.load_s,
             warnings=planned.warnings,
@@ -262,6 +288,7 @@ class LocalEngine:
     async def _serve(self, request: Request, generation: LocalGeneration) -> None:
         """Serve a request after all earlier ones, and report its events."""
         async with self._turn:
+            await self.check(request.sampling)
             loaded = await self._ready()
             worker = loaded.worker
             prompt_format = loaded.format_for(request.mode)
@@ -269,7 +296,8 @@ class LocalEngine:
             number = worker.number()
             generation.started(worker, number)
             await loaded.slot.switch_to(request.cache_key)
-            job = Generate(number, _wire(prompt), request.sampling)
+            answered = _without_reasoning(request.turns[-1].text) if request.mode is Mode.CONTINUE else ""
+            job = Generate(number, _wire(prompt.parts), request.sampling, answered)
             async with contextlib.aclosing(worker.ask(job)) as replies:
                 async for reply in replies:
                     if isinstance(reply, Done):
@@ -300,6 +328,7 @@ async def _load_into(
                 raise load_error(
                     reply,
                     name=planned.name,
+                    reference=planned.reference,
                     n_ctx=planned.plan.n_ctx,
                     log=worker.last_lines(),
                     recoveries=recoveries,
@@ -316,6 +345,12 @@ async def _survives_prefill(worker: WorkerProcess) -> bool:
     except EngineDied:
         return False
     return True
+
+
+def _without_reasoning(answer: str) -> str:
+    """Return what an answer that is continued says after its reasoning."""
+    reasoning, _marker, text = answer.rpartition("</think>")
+    return text.lstrip() if reasoning else "" if answer.startswith("<think>") else answer
 
 
 def _wire(parts: Sequence[PromptPart]) -> list[WirePart]:

@@ -8,6 +8,8 @@ import shlex
 from collections.abc import Sequence
 
 from qwenchat.engines.local.protocol import RequestFailed, RequestReply
+from qwenchat.engines.schema.document import SchemaRefused
+from qwenchat.engines.schema.refusal import refused
 from qwenchat.errors import (
     CannotLoad,
     EngineDied,
@@ -16,7 +18,6 @@ from qwenchat.errors import (
     QwenchatError,
     Recovery,
     RecoveryKind,
-    WrongUse,
 )
 from qwenchat.i18n import _
 
@@ -37,7 +38,7 @@ def with_less(n_ctx: int, gpu_layers: int = 0) -> tuple[Recovery, ...]:
 
 
 def load_error(
-    reply: RequestFailed, *, name: str, n_ctx: int, log: Sequence[str], recoveries: tuple[Recovery, ...]
+    reply: RequestFailed, *, name: str, reference: str, n_ctx: int, log: Sequence[str], recoveries: tuple[Recovery, ...]
 ) -> CannotLoad:
     """Return the error for a failed load. llama.cpp gives its reason only in the log."""
     marks = ("error loading model", "failed to load", "error")
@@ -57,7 +58,7 @@ def load_error(
         )
     return CannotLoad(
         _("llama.cpp can't load {name}: {reason}.").format(name=name, reason=reason),
-        _("The file may be damaged: `qwenchat models verify {name}` checks it.").format(name=shlex.quote(name)),
+        _("The file may be damaged: `qwenchat models verify {name}` checks it.").format(name=shlex.quote(reference)),
         recoveries=recoveries,
     )
 
@@ -75,11 +76,8 @@ def request_error(reply: RequestReply, recoveries: tuple[Recovery, ...]) -> Qwen
             _("The prompt does not fit the context window: {detail} tokens.").format(detail=detail),
             _("Shorten it, or load the model with a larger context (--ctx)."),
         )
-    if kind == "schema":
-        return WrongUse(
-            _("The JSON schema can't be used: {detail}.").format(detail=detail),
-            _("Check that it is a JSON Schema and that it does not refer to other files."),
-        )
+    if isinstance(reply, RequestFailed) and kind == "schema":
+        return refused(SchemaRefused(reply.reason, reply.pointer, detail))
     return EngineDied(
         _("llama.cpp failed to compute: {detail}.").format(detail=detail),
         _("Ask again; if it happens again, use a smaller --ctx."),

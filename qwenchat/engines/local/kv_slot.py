@@ -8,7 +8,7 @@ import os
 
 from qwenchat.engines.local.process import WorkerProcess
 from qwenchat.engines.local.protocol import Hello, KVTokens, LoadPlan, RestoreKV, SaveKV
-from qwenchat.engines.local.saved_kv import WORTH_SAVING, SavedKV, discard
+from qwenchat.engines.local.saved_kv import WORTH_SAVING, ExactPrefix, SavedKV, discard
 
 
 class KVSlot:
@@ -17,6 +17,10 @@ class KVSlot:
     def __init__(self, saved: SavedKV, worker: WorkerProcess, plan: LoadPlan, hello: Hello) -> None:
         self._saved, self._worker, self._plan = saved, worker, plan
         self._binding = f"{hello.binding} {hello.features}"
+        self._computed_with = (
+            f"{plan.threads} threads, {plan.gpu_layers} GPU layers, extra buffers: {plan.extra_buffers}"
+        )
+        """What else changes the last bits of a result."""
         self._cache_key = ""
         self.tokens = 0
         """Tokens of the cache key's last request that are in the KV cache."""
@@ -33,10 +37,13 @@ class KVSlot:
         if not cache_key:
             return
         path = self._saved.path(cache_key, self._plan, self._binding)
-        if await asyncio.to_thread(self._saved.is_usable, path):
+        exact = await asyncio.to_thread(self._saved.check, path)
+        if exact is not None:
             restored = False
+            exact_tokens = exact.tokens if exact.computed_with == self._computed_with else 0
             try:
-                reply = await self._worker.ask_once(RestoreKV(self._worker.number(), os.fsencode(path)))
+                request = RestoreKV(self._worker.number(), os.fsencode(path), exact_tokens)
+                reply = await self._worker.ask_once(request)
                 restored = isinstance(reply, KVTokens) and reply.tokens > 0
             finally:
                 if not restored:
@@ -52,6 +59,7 @@ class KVSlot:
             return
         reply = await self._worker.ask_once(SaveKV(self._worker.number(), os.fsencode(temporary)))
         if isinstance(reply, KVTokens) and reply.tokens:
-            await asyncio.to_thread(self._saved.persist, temporary, path, reply.tokens)
+            exact = ExactPrefix(reply.exact_tokens, self._computed_with)
+            await asyncio.to_thread(self._saved.persist, temporary, path, exact)
         else:
             discard(temporary)

@@ -1,23 +1,32 @@
 """Prompt formats, which turn turns into a prompt: ChatML, the model's own chat template, or plain text to complete.
 
-A format returns prompt parts; only the worker tokenises. Some templates open the reasoning in the prompt (QwQ and the
-distilled R1 models): an answer then begins inside the reasoning, and so does the prompt that continues an answer.
+A format returns prompt parts; only the worker tokenises, and what is counted is what is sent. Without a system prompt
+of the user's, the template's default is used, if it has one. Some templates open the reasoning in the prompt (QwQ and
+the distilled R1 models): an answer then begins inside the reasoning, and so does the prompt that continues an answer.
 """
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 from typing import Protocol
 
-from qwenchat.chat.prompt import DEFAULT_SYSTEM, Plain, PromptPart, Special, Tokens, Turn, chatml, turn_parts
-from qwenchat.engines.local import chat_template
-from qwenchat.engines.local.chat_template import Rendered
+from qwenchat.chat.prompt import Plain, PromptPart, Special, Tokens, Turn, turn_parts
+from qwenchat.engines.local.chat_template import ChatTemplate, Rendered
 from qwenchat.engines.local.failures import OTHER_MODEL
 from qwenchat.engines.local.protocol import Ready
 from qwenchat.errors import CannotLoad
 from qwenchat.i18n import _
+
+_PROBES = (
+    (Turn("user", "Q"),),
+    (Turn("system", "S"), Turn("user", "Q")),
+    (Turn("user", "Q"), Turn("assistant", "A"), Turn("user", "R"), Turn("user", "T")),
+    (Turn("system", "S"), Turn("user", "Q"), Turn("assistant", "A"), Turn("user", "R")),
+)
+"""Chats that tell whether a template writes ChatML; the first also tells what it writes by itself."""
+_CHATML_BY_ITSELF = re.compile(
+    r"(?P<system>.*)<\|im_start\|>user\nQ<\|im_end\|>\n<\|im_start\|>assistant\n(?P<opening><think>\s*)?", re.DOTALL
+)
 
 
 class PromptFormat(Protocol):
@@ -28,15 +37,16 @@ class PromptFormat(Protocol):
         """The text at the prompt's end that opens the reasoning, such as `<think>⏎`; empty if there is none."""
         ...
 
-    async def prompt(self, turns: Sequence[Turn], *, continuing: bool) -> list[PromptPart]:
+    @property
+    def additive(self) -> bool:
+        """Whether a turn adds the same parts to every prompt, so that it need be counted only once."""
+        ...
+
+    async def prompt(self, turns: Sequence[Turn], *, continuing: bool) -> Rendered:
         """Return the complete prompt, ending where an answer begins or where the last turn is continued.
 
         Raises CannotLoad if the model has no usable chat template.
         """
-        ...
-
-    async def each(self, turns: Sequence[Turn]) -> tuple[list[list[PromptPart]], bool]:
-        """Return the parts that each turn adds to a prompt, and whether they are exact. Raises CannotLoad."""
         ...
 
 
@@ -45,12 +55,11 @@ class PlainFormat:
     """The texts of the turns as they are, for the model to complete. The system prompt is left out."""
 
     opening: str = ""
+    additive: bool = True
 
-    async def prompt(self, turns: Sequence[Turn], *, continuing: bool) -> list[PromptPart]:
-        return [turn.content for turn in turns if turn.role != "system"]
-
-    async def each(self, turns: Sequence[Turn]) -> tuple[list[list[PromptPart]], bool]:
-        return [[] if turn.role == "system" else [turn.content] for turn in turns], True
+    async def prompt(self, turns: Sequence[Turn], *, continuing: bool) -> Rendered:
+        places = [place for place, turn in enumerate(turns) if turn.role != "system"]
+        return Rendered([turns[place].content for place in places], [*places])
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,134 +67,137 @@ class NoFormat:
     """The format of a base model, which can't answer questions and only completes text (`PlainFormat`)."""
 
     opening: str = ""
+    additive: bool = True
 
-    async def prompt(self, turns: Sequence[Turn], *, continuing: bool) -> list[PromptPart]:
-        raise _no_template()
-
-    async def each(self, turns: Sequence[Turn]) -> tuple[list[list[PromptPart]], bool]:
-        raise _no_template()
+    async def prompt(self, turns: Sequence[Turn], *, continuing: bool) -> Rendered:
+        raise CannotLoad(
+            _("This model has no chat template: it can continue text, but not answer questions."),
+            _("Choose an instruct model, or continue a text with --complete."),
+            recoveries=(OTHER_MODEL,),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class ChatMLFormat:
-    """Qwen2's format, written directly without running the model's chat template."""
+    """Qwen2's format, written directly where the model's chat template would write the same."""
 
+    system: str = ""
+    """What the template writes before the first turn if that is no system prompt: its default one, or nothing."""
     opening: str = ""
+    additive: bool = True
 
-    async def prompt(self, turns: Sequence[Turn], *, continuing: bool) -> list[PromptPart]:
-        parts = chatml(turns, continuing=continuing)
-        return _open_reasoning(parts, self.opening, turns[-1] if continuing else None)
+    async def prompt(self, turns: Sequence[Turn], *, continuing: bool) -> Rendered:
+        return self.chatml(turns, continuing=continuing)
 
-    async def each(self, turns: Sequence[Turn]) -> tuple[list[list[PromptPart]], bool]:
-        return [turn_parts(turn) for turn in turns], True
+    def chatml(self, turns: Sequence[Turn], *, continuing: bool = False) -> Rendered:
+        """Return the prompt."""
+        parts: list[PromptPart] = []
+        owners: list[int | None] = []
+        if self.system and not (turns and turns[0].role == "system"):
+            parts, owners = [Special(self.system)], [None]
+        for place, turn in enumerate(turns):
+            parts += turn_parts(turn)
+            owners += [place] * (len(parts) - len(owners))
+        if continuing:
+            return _open_reasoning(Rendered(parts[:-2], owners[:-2]), self.opening, turns[-1])
+        parts += [Special("<|im_start|>"), Plain("assistant\n"), *([Special(self.opening)] if self.opening else [])]
+        return Rendered(parts, [*owners, *[None] * (len(parts) - len(owners))])
 
 
 class TemplateFormat:
     """The model's own Jinja template, rendered in a sandbox.
 
-    If a template rejects a system prompt, the system prompt is put before the first question, unless it is the default
-    one. Questions without an answer between them are joined, because many templates demand alternating roles. The
-    parts of a turn are those that the template writes for it. Turns that are not a complete chat may be rejected by a
-    template; their parts are estimates with the markers that most templates use.
+    If a template rejects or omits a system prompt, the system prompt is put before the first question. Questions
+    without an answer between them are joined, because many templates demand alternating roles. Turns that are not a
+    complete chat may be rejected by a template.
     """
 
-    def __init__(self, source: str, bos: str, eos: str, opening: str = "") -> None:
+    additive = False
+
+    def __init__(self, template: ChatTemplate, opening: str = "") -> None:
         self.opening = opening
-        self._source, self._bos, self._eos = source, bos, eos
+        self._template = template
         self._last: tuple[list[Turn], bool, Rendered] | None = None
+        """The newest prompt: it is counted before it is sent."""
 
-    async def prompt(self, turns: Sequence[Turn], *, continuing: bool) -> list[PromptPart]:
-        rendered, _shift = await self._rendered(turns, continuing=continuing)
-        # The template itself writes the opening where an answer begins, but not before an existing answer.
-        return _open_reasoning(rendered.parts, self.opening, turns[-1]) if continuing else rendered.parts
-
-    async def each(self, turns: Sequence[Turn]) -> tuple[list[list[PromptPart]], bool]:
-        if [turn.role for turn in turns[:2]] == ["system", "user"]:
-            with suppress(CannotLoad):  # `prompt` raises it
-                rendered, shift = await self._rendered(turns, continuing=turns[-1].role == "assistant")
-                last_of_joined = [not _are_questions(*pair) for pair in pairwise(turns)] + [True]
-                numbered = zip(accumulate(last_of_joined), last_of_joined, strict=True)
-                return [rendered.of_turn(count - 1 - shift) if is_last else [] for count, is_last in numbered], True
-        return [[Plain(f"<|{turn.role}|>\n"), turn.content, Plain("<|end|>\n")] for turn in turns], False
-
-    async def _rendered(self, turns: Sequence[Turn], *, continuing: bool) -> tuple[Rendered, int]:
-        """Return the prompt, and how many of the joined `turns` were merged into the first one (0 or 1)."""
-        turns = _joined(turns)
-        try:
-            return await self._render(turns, continuing), 0
-        except CannotLoad:
-            if turns[0].role != "system":
-                raise
-            return await self._render(_without_system(turns), continuing), 1
+    async def prompt(self, turns: Sequence[Turn], *, continuing: bool) -> Rendered:
+        if self._last is None or self._last[:2] != (list(turns), continuing):
+            self._last = list(turns), continuing, await self._render(turns, continuing)
+        return self._last[2]
 
     async def _render(self, turns: Sequence[Turn], continuing: bool) -> Rendered:
-        """Return the prompt. The last one is cached, because a prompt is counted before it is sent."""
-        if self._last is None or self._last[:2] != (list(turns), continuing):
-            rendered = await chat_template.render(
-                self._source, turns, bos=self._bos, eos=self._eos, continuing=continuing
-            )
-            self._last = list(turns), continuing, rendered
-        return self._last[2]
+        joined, places = _joined(turns)
+        chats = [joined]
+        if [turn.role for turn in joined[:2]] == ["system", "user"]:
+            chats.append([Turn("user", f"{joined[0].text}\n\n{joined[1].text}"), *joined[2:]])
+        found = await self._template.render(*chats, continuing=continuing)
+        rendered = found[0]
+        if len(chats) > 1 and not (isinstance(rendered, Rendered) and 0 in rendered.turns):
+            rendered, places = found[1] if isinstance(found[1], Rendered) else rendered, places[1:]
+        if isinstance(rendered, CannotLoad):
+            raise rendered
+        owned = Rendered(rendered.parts, [None if turn is None else places[turn] for turn in rendered.turns])
+        # The template itself writes the opening where an answer begins, but not before an existing answer.
+        return _open_reasoning(owned, self.opening, turns[-1]) if continuing else owned
+
+
+def estimate(turns: Sequence[Turn]) -> Rendered:
+    """Return about what turns take that a template refuses: their contents, between markers as most templates have."""
+    parts: list[PromptPart] = []
+    for turn in turns:
+        parts += [Plain(f"<|{turn.role}|>\n"), turn.content, Plain("<|end|>\n")]
+    return Rendered(parts, [place for place in range(len(turns)) for _part in range(3)])
 
 
 async def prompt_format_for(ready: Ready) -> PromptFormat:
     """Return the format of a loaded model."""
-    if not ready.chat_template:
+    source = ready.chat_template
+    if not source:
         return NoFormat()
-    opening = await _opening(ready) if "<think>" in ready.chat_template else ""
-    if ready.chatml and "<|im_start|>" in ready.chat_template:
-        return ChatMLFormat(opening)
-    return TemplateFormat(ready.chat_template, ready.bos, ready.eos, opening)
-
-
-async def _opening(ready: Ready) -> str:
-    """Return the text with which the template opens the reasoning in the prompt; empty if it does not."""
-    turns = [Turn("user", "")]
+    template = ChatTemplate(source=source, bos=ready.bos, eos=ready.eos)
+    if "<|im_start|>" not in source and "<think>" not in source:
+        return TemplateFormat(template)
     try:
-        rendered = await chat_template.render(ready.chat_template, turns, bos=ready.bos, eos=ready.eos)
+        texts = [each.text for each in await template.texts(_PROBES)]
     except CannotLoad:
-        return ""  # the first request raises the same error
-    last = rendered.parts[-1]
-    found = re.search(r"<think>\s*\Z", last.text) if isinstance(last, Special) else None
-    return found[0] if found else ""
+        return TemplateFormat(template)  # the first request raises the same error
+    by_itself = _CHATML_BY_ITSELF.fullmatch(texts[0])
+    if ready.chatml and by_itself and "strftime_now" not in source:
+        written = ChatMLFormat(by_itself["system"], by_itself["opening"] or "")
+        if texts == [_text(written.chatml(probe)) for probe in _PROBES]:
+            return written
+    opening = re.search(r"<think>\s*\Z", texts[0])
+    return TemplateFormat(template, opening[0] if opening else "")
 
 
-def _open_reasoning(parts: list[PromptPart], opening: str, continued: Turn | None) -> list[PromptPart]:
-    """Return a prompt with the opening of the reasoning before the answer.
+def _text(rendered: Rendered) -> str:
+    return "".join(part.text for part in rendered.parts if not isinstance(part, Tokens))
 
-    A `continued` answer given as text, not as tokens, already contains its reasoning markers.
+
+def _open_reasoning(rendered: Rendered, opening: str, continued: Turn) -> Rendered:
+    """Return a prompt with the opening of the reasoning before the answer that is continued.
+
+    An answer given as text, not as tokens, already contains its reasoning markers.
     """
-    if not opening or (continued and continued.text and not continued.token_ids):
-        return parts
-    if parts and isinstance(parts[-1], Tokens):
-        return [*parts[:-1], Special(opening), parts[-1]]
-    return [*parts, Special(opening)]
+    if not opening or (continued.text and not continued.token_ids):
+        return rendered
+    at = len(rendered.parts)
+    if rendered.parts and isinstance(rendered.parts[-1], Tokens):
+        at -= 1
+    return Rendered(
+        [*rendered.parts[:at], Special(opening), *rendered.parts[at:]],
+        [*rendered.turns[:at], None, *rendered.turns[at:]],
+    )
 
 
-def _are_questions(turn: Turn, after: Turn) -> bool:
-    return turn.role == after.role == "user"
-
-
-def _joined(turns: Sequence[Turn]) -> list[Turn]:
-    """Return the turns with consecutive questions joined into one."""
+def _joined(turns: Sequence[Turn]) -> tuple[list[Turn], list[int]]:
+    """Return the turns with consecutive questions joined into one, and the place of the last turn in each."""
     joined: list[Turn] = []
-    for turn in turns:
-        if joined and _are_questions(joined[-1], turn):
-            joined[-1] = Turn("user", f"{joined[-1].text}\n\n{turn.text}")
+    places: list[int] = []
+    for place, turn in enumerate(turns):
+        if joined and joined[-1].role == turn.role == "user":
+            joined[-1], places[-1] = Turn("user", f"{joined[-1].text}\n\n{turn.text}"), place
         else:
             joined.append(turn)
-    return joined
-
-
-def _without_system(turns: Sequence[Turn]) -> list[Turn]:
-    system, first, *rest = turns
-    words = first.text if system.text == DEFAULT_SYSTEM else f"{system.text}\n\n{first.text}"
-    return [Turn(first.role, words), *rest]
-
-
-def _no_template() -> CannotLoad:
-    return CannotLoad(
-        _("This model has no chat template: it can continue text, but not answer questions."),
-        _("Choose an instruct model, or continue a text with --complete."),
-        recoveries=(OTHER_MODEL,),
-    )
+            places.append(place)
+    return joined, places

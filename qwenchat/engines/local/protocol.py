@@ -1,7 +1,7 @@
 """The messages between parent and worker: msgpack after a four-byte length, on two private pipes.
 
-Each request has a number, which its replies repeat. `Cancel` and `Count` are served while another request runs; all
-others are served in order.
+Each request has a number, which its replies repeat. `Cancel`, `Count` and `Ping` are served while another request
+runs; all others are served in order.
 """
 
 import struct
@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from qwenchat.chat.message import FinishReason, Timings, Usage
 from qwenchat.chat.sampling import Sampling
+from qwenchat.engines.schema.document import Reason
 
 FRAME = struct.Struct("<I")
 CHUNK = 512
@@ -41,7 +42,7 @@ class LoadPlan(Struct, frozen=True, kw_only=True):
     """The type of keys and values: `f16` or `q8_0`."""
     mmap: bool = True
     yarn_factor: float = 1.0
-    """The factor by which YaRN extends the native context; 1: not at all."""
+    """The factor by which YaRN extends the native context; 1: not at all, whatever the file says; 0: as it says."""
     native_ctx: int = 32768
     loras: tuple[Lora, ...] = ()
     extra_buffers: bool = True
@@ -88,10 +89,10 @@ class Load(Struct, frozen=True, tag=True):
 
 
 class Count(Struct, frozen=True, tag=True):
-    """Count the tokens of each list of parts; answered by Counted."""
+    """Count the tokens of a prompt, as `Generate` would make it; answered by Counted."""
 
     id: int
-    prompts: list[list[WirePart]]
+    parts: list[WirePart]
 
 
 class Generate(Struct, frozen=True, tag=True):
@@ -100,6 +101,8 @@ class Generate(Struct, frozen=True, tag=True):
     id: int
     parts: list[WirePart]
     sampling: Sampling
+    answered: str = ""
+    """The text of the answer that is continued, without its reasoning; a schema covers it too."""
 
 
 class SaveKV(Struct, frozen=True, tag=True):
@@ -114,6 +117,8 @@ class RestoreKV(Struct, frozen=True, tag=True):
 
     id: int
     path: bytes
+    exact_tokens: int
+    """How many of its tokens were decoded in exact steps, as KVTokens said when it was saved."""
 
 
 class TimeRun(Struct, frozen=True, tag=True):
@@ -134,7 +139,13 @@ class Cancel(Struct, frozen=True, tag=True):
     id: int
 
 
-WorkerRequest = Load | Count | Generate | SaveKV | RestoreKV | TimeRun | Cancel
+class Ping(Struct, frozen=True, tag=True):
+    """Ask whether the worker still runs; answered at once by Pong."""
+
+    id: int = 0
+
+
+WorkerRequest = Load | Count | Generate | SaveKV | RestoreKV | TimeRun | Cancel | Ping
 
 
 class Hello(Struct, frozen=True, tag=True):
@@ -176,10 +187,11 @@ class Ready(Struct, frozen=True, tag=True):
 
 
 class Counted(Struct, frozen=True, tag=True):
-    """Tokens of each prompt."""
+    """Tokens of each part, and of the whole prompt, to which the vocabulary may add a token at the beginning."""
 
     id: int
     counts: list[int]
+    total: int
 
 
 class Piece(Struct, frozen=True, tag=True, omit_defaults=True):
@@ -206,6 +218,8 @@ class KVTokens(Struct, frozen=True, tag=True):
 
     id: int
     tokens: int
+    exact_tokens: int = 0
+    """When saved: how many of them, from the beginning, were decoded in exact steps."""
 
 
 class RunTimed(Struct, frozen=True, tag=True):
@@ -224,10 +238,20 @@ class RequestFailed(Struct, frozen=True, tag=True):
     id: int
     kind: str
     detail: str = ""
+    reason: Reason = Reason.OTHER
+    """Of a schema that is refused."""
+    pointer: str = "#"
+    """Where in it."""
+
+
+class Pong(Struct, frozen=True, tag=True):
+    """The worker still runs, whatever it computes."""
+
+    id: int = 0
 
 
 RequestReply = WorkerProgress | Ready | Counted | Piece | Done | KVTokens | RunTimed | RequestFailed
-WorkerReply = Hello | RequestReply
+WorkerReply = Hello | Pong | RequestReply
 
 encode = msgspec.msgpack.Encoder().encode
 _requests: msgspec.msgpack.Decoder[WorkerRequest] = msgspec.msgpack.Decoder(WorkerRequest)

@@ -25,12 +25,21 @@ WORTH_SAVING = 256
 """Tokens; prefilling fewer takes less time than writing a file."""
 
 
+class ExactPrefix(msgspec.Struct, frozen=True):
+    """What a repeatable answer may reuse of a saved KV cache."""
+
+    tokens: int = 0
+    """How many of its tokens, from the beginning, were decoded in exact steps."""
+    computed_with: str = ""
+    """What they were computed with; with anything else, their last bits would differ."""
+
+
 class Sidecar(msgspec.Struct, frozen=True):
-    """The length and checksum of a saved KV cache, and its number of tokens."""
+    """The length and checksum of a saved KV cache, and its exact prefix."""
 
     size: int
     crc32: int
-    tokens: int
+    exact: ExactPrefix = ExactPrefix()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +72,11 @@ class SavedKV:
         self._sweep()
         return path.with_suffix(f".{os.getpid()}.part")
 
-    def persist(self, temporary: Path, path: Path, tokens: int) -> None:
+    def persist(self, temporary: Path, path: Path, exact: ExactPrefix) -> None:
         """Rename a written temporary file to its final name, and make room for it."""
         try:
             temporary.chmod(0o600)
-            sidecar = Sidecar(temporary.stat().st_size, _crc32(temporary), tokens)
+            sidecar = Sidecar(temporary.stat().st_size, _crc32(temporary), exact)
             write_atomically(path.with_suffix(".json"), msgspec.json.encode(sidecar))
             temporary.replace(path)
         except OSError:
@@ -75,19 +84,20 @@ class SavedKV:
         with suppress(OSError):  # another program may be deleting files, too
             self._evict()
 
-    def is_usable(self, path: Path) -> bool:
-        """Return whether a file exists and is intact; a damaged one is removed."""
+    def check(self, path: Path) -> ExactPrefix | None:
+        """Return the exact prefix of a file; None if there is no intact file. A damaged one is removed."""
         try:
             sidecar = msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=Sidecar)
             is_intact = path.stat().st_size == sidecar.size and _crc32(path) == sidecar.crc32
             os.utime(path)
         except FileNotFoundError:
-            return False
+            return None
         except (OSError, msgspec.MsgspecError):
             is_intact = False
-        if not is_intact:
-            self.remove(path)
-        return is_intact
+        if is_intact:
+            return sidecar.exact
+        self.remove(path)
+        return None
 
     def remove(self, path: Path) -> None:
         """Remove a file and its sidecar."""

@@ -4,6 +4,9 @@ import random
 import time
 from array import array
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING
 
 from qwenchat.chat.message import FinishReason, Timings, Usage
 from qwenchat.engines.local.protocol import (
@@ -16,13 +19,19 @@ from qwenchat.engines.local.protocol import (
     WorkerProgress,
     WorkerReply,
 )
+from qwenchat.engines.schema.document import SchemaRefused
 from qwenchat.engines.worker.c_api import DecodeFailed
 from qwenchat.engines.worker.detokenizer import Detokenizer
 from qwenchat.engines.worker.llama import LlamaModel
 from qwenchat.engines.worker.sampler import Sampler
 
+if TYPE_CHECKING:
+    from qwenchat.engines.worker.constraint import Constraint  # it imports llguidance, which most answers don't need
+
 BATCH_S = 0.03
 """Seconds for which tokens are collected before they are sent."""
+_POLL_S = 0.05
+"""How often a wait looks whether it is cancelled."""
 
 
 class GenerationJob:
@@ -34,30 +43,33 @@ class GenerationJob:
         request: Generate,
         prompt: "array[int]",
         report: Callable[[WorkerReply], None],
+        constraint: "Future[Constraint] | None" = None,
     ) -> None:
+        """Prepare the job; what the `constraint` allows is known when the prompt is decoded."""
         self._model, self._id, self._prompt, self._report = model, request.id, prompt, report
+        self._constraint = constraint
         self._sampling = request.sampling
-        self._text = Detokenizer(model.vocabulary.piece, request.sampling.stop)
+        stops = () if constraint else request.sampling.stop  # one of them could cut JSON in the middle
+        self._text = Detokenizer(model.vocabulary.piece, stops)
         self._started = time.perf_counter()
         self._sent = 0.0
         self._first_token_s = 0.0
 
     def run(self) -> None:
-        """Generate the answer and send Done or RequestFailed. Raises DecodeFailed."""
+        """Generate the answer and send Done or RequestFailed. Raises DecodeFailed and SchemaRefused."""
         if len(self._prompt) >= self._model.n_ctx or not self._prompt:
             self._report(RequestFailed(self._id, "context", f"{len(self._prompt)} of {self._model.n_ctx}"))
             return
-        sampler = Sampler(self._model, self._sampling)
         try:
-            cached = self._model.reuse(self._prompt)
+            cached = self._model.reuse(self._prompt, exact=self._sampling.is_repeatable)
             complete = self._prefill(cached)
+            constraint = self._made_constraint()
             prefill_s = time.perf_counter() - self._started
-            reason, count = self._decode(sampler) if complete else (FinishReason.CANCELLED, 0)
-        except DecodeFailed:
+            with closing(self._sampler(constraint)) as sampler:
+                reason, count = self._decode(sampler) if complete else (FinishReason.CANCELLED, 0)
+        except (DecodeFailed, SchemaRefused):
             self._send_rest()  # text that was held back is still part of the answer
             raise
-        finally:
-            sampler.close()
         decode_s = time.perf_counter() - self._started - prefill_s
         self._send_rest()
         fresh = max(0, len(self._prompt) - cached)
@@ -80,10 +92,24 @@ class GenerationJob:
         """Decode the prompt after its first `cached` tokens; return whether all of it was decoded."""
         done = cached
         self._report(WorkerProgress(self._id, 0, len(self._prompt) - cached, 0.0))
-        for done in self._model.prefill(self._prompt, cached):
+        for done in self._model.prefill(self._prompt, cached, exact=self._sampling.is_repeatable):
             seconds = time.perf_counter() - self._started
             self._report(WorkerProgress(self._id, done - cached, len(self._prompt) - cached, seconds))
         return done == len(self._prompt)
+
+    def _made_constraint(self) -> "Constraint | None":
+        """Wait for the constraint; None if there is none, or the request is cancelled."""
+        while self._constraint and not self._model.abort:
+            with suppress(TimeoutError):
+                return self._constraint.result(_POLL_S)
+        return None
+
+    def _sampler(self, constraint: "Constraint | None") -> Sampler:
+        vocabulary = self._model.vocabulary
+        for token in reversed(self._prompt):
+            if token in vocabulary.reasoning_markers or vocabulary.is_end(token):
+                break
+        return Sampler(self._model, self._sampling, constraint, in_reasoning=token == vocabulary.reasoning_start)
 
     def _decode(self, sampler: Sampler) -> tuple[FinishReason, int]:
         """Sample and decode until the end; return why it ended and the number of tokens in the answer."""
@@ -102,7 +128,7 @@ class GenerationJob:
             is_marker = token in markers
             if is_marker:
                 self._send()
-            if text.feed(token):
+            if text.feed(token) or sampler.is_complete:
                 return FinishReason.STOP, count
             if is_marker or (after_marker and not vocabulary.piece(token).strip(b"\r\n")):
                 self._send(apart=True)

@@ -3,12 +3,17 @@
 Only the worker imports this. It has one model, one context and one sequence, and always knows which tokens are in the
 KV cache. It prints nothing, samples nothing, and runs no Python inside a decode. Its vocabulary tokenises text so that
 no text passes for a marker between turns.
+
+The number of tokens that are decoded together changes the last bits of every result, and so, sooner or later, a token
+of the answer. A prompt whose answer must be repeatable is therefore decoded in exact steps: EXACT_STEP tokens each,
+counted from the beginning of the prompt, then the rest. Of the KV cache it reuses only what came from such steps.
 """
 
 import ctypes
 import math
 import os
 import re
+import threading
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -23,20 +28,32 @@ FIRST_CHUNK = 32
 EFFICIENT = 128
 """Steps of this many tokens are about as efficient as longer ones; in a step of 32, each token takes 1.35 times as long
 (Qwen2-0.5B, 2 cores)."""
+EXACT_STEP = EFFICIENT
+"""Tokens of one exact step. A change makes answers differ from those of earlier versions."""
 _STEP_S, _LONG_STEP_S = 2, 4
 _KV_TYPES = {"f16": 1, "q8_0": 8}
 _FLASH_AUTO = -1
-_YARN = 2
+_NO_SCALING, _YARN = 0, 2
+"""LLAMA_ROPE_SCALING_TYPE_NONE and _YARN; unset, it is what the file says."""
 _ABORTED = 2
 _MMAP = 1
 """LLAMA_LOAD_MODE_MMAP; 0 reads the file."""
 _USER_DEFINED = 16
 """LLAMA_TOKEN_ATTR_USER_DEFINED: llama.cpp recognises such a token in any text."""
+_NO_TEXT = 1 | 2 | 8
+"""LLAMA_TOKEN_ATTR_UNKNOWN, _UNUSED and _CONTROL."""
 _MARKER = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
 """Text that may separate the turns in a chat template."""
 _USUAL_MARKERS = tuple(f"<|{name}|>" for name in ("im_start", "im_end", "endoftext", "system", "user", "assistant"))
 """The markers of ChatML, and those that a template may build from a role."""
 _REASONING_MARKERS = ("<think>", "</think>")
+
+
+class _PieceBuffers(threading.local):
+    """Memory for the bytes of one token, for each thread its own."""
+
+    def __init__(self) -> None:
+        self.buffer = ctypes.create_string_buffer(256)
 
 
 class Vocabulary:
@@ -46,11 +63,12 @@ class Vocabulary:
         self._c, self._model = c, model
         self.pointer = c.llama_model_get_vocab(model)
         self.size: int = c.llama_vocab_n_tokens(self.pointer)
-        self._piece_buffer = ctypes.create_string_buffer(256)
+        self._piece_buffers = _PieceBuffers()
         self._forgeable = dict(self._find_forgeable())
         """Markers of the chat template that llama.cpp would recognise in plain text too, with their tokens."""
-        self.reasoning_markers = frozenset(self._find_reasoning_markers())
-        """The tokens of `<think>` and `</think>`, if each is a single token."""
+        self.reasoning_start, self.reasoning_end = map(self._marker, _REASONING_MARKERS)
+        """The tokens of `<think>` and `</think>`; -1 if they are not single tokens."""
+        self.reasoning_markers = frozenset({self.reasoning_start, self.reasoning_end} - {-1})
 
     @property
     def chat_template(self) -> str:
@@ -80,11 +98,20 @@ class Vocabulary:
             if len(tokens) == 1 and self._c.llama_vocab_get_attr(self.pointer, tokens[0]) & _USER_DEFINED:
                 yield marker, tokens[0]
 
-    def _find_reasoning_markers(self) -> Iterator[int]:
-        for marker in _REASONING_MARKERS:
-            tokens = self._tokens(marker, special=True)
-            if len(tokens) == 1:
-                yield tokens[0]
+    def _marker(self, text: str) -> int:
+        """Return the token of a marker, -1 if it is not a single token."""
+        tokens = self._tokens(text, special=True)
+        return tokens[0] if len(tokens) == 1 else -1
+
+    def is_end(self, token: int) -> bool:
+        """Return whether a token ends an answer."""
+        return bool(self._c.llama_vocab_is_eog(self.pointer, token))
+
+    def is_special(self, token: int) -> bool:
+        """Return whether a token is a marker, or stands for no text."""
+        if token in self.reasoning_markers or token in self._forgeable.values():
+            return True
+        return bool(self._c.llama_vocab_get_attr(self.pointer, token) & _NO_TEXT) or self.is_end(token)
 
     def without_control(self, ids: Sequence[int]) -> "array[int]":
         """Return the tokens of an earlier answer without those that could end it or begin another turn.
@@ -102,12 +129,12 @@ class Vocabulary:
 
     def piece(self, token: int) -> bytes:
         """Return the bytes of a token; control tokens have none, except for the reasoning markers."""
-        shown, room = token in self.reasoning_markers, len(self._piece_buffer)
-        size = self._c.llama_token_to_piece(self.pointer, token, self._piece_buffer, room, 0, shown)
+        buffer, shown = self._piece_buffers.buffer, token in self.reasoning_markers
+        size = self._c.llama_token_to_piece(self.pointer, token, buffer, len(buffer), 0, shown)
         if size < 0:
-            self._piece_buffer = ctypes.create_string_buffer(-size)
-            size = self._c.llama_token_to_piece(self.pointer, token, self._piece_buffer, -size, 0, shown)
-        return self._piece_buffer.raw[:size]
+            buffer = self._piece_buffers.buffer = ctypes.create_string_buffer(-size)
+            size = self._c.llama_token_to_piece(self.pointer, token, buffer, -size, 0, shown)
+        return buffer.raw[:size]
 
     def special(self, token: int) -> str:
         """Return the text of a special token; empty for -1, which means that there is none."""
@@ -135,6 +162,8 @@ class LlamaModel:
         c.llama_set_abort_callback(self.ctx, ctypes.cast(abort.callback, c.ggml_abort_callback), abort.data)
         self.cached = array("i")
         """The tokens in the KV cache."""
+        self.exact_tokens = 0
+        """How many of them, from the beginning, were decoded in exact steps."""
 
     def _load(self, plan: LoadPlan, progress: Callable[[float], object]) -> Any:
         params = self.c.llama_model_default_params()
@@ -162,7 +191,9 @@ class LlamaModel:
         params.type_k = params.type_v = _KV_TYPES[plan.kv_type]
         params.flash_attn_type = _FLASH_AUTO
         params.no_perf = True
-        if plan.yarn_factor > 1:
+        if plan.yarn_factor == 1:
+            params.rope_scaling_type = _NO_SCALING
+        elif plan.yarn_factor > 1:
             params.rope_scaling_type = _YARN
             params.rope_freq_scale = 1 / plan.yarn_factor
             params.yarn_orig_ctx = plan.native_ctx
@@ -199,13 +230,13 @@ class LlamaModel:
         """The number of weights."""
         return int(self.c.llama_model_n_params(self._model))
 
-    def reuse(self, tokens: "array[int]") -> int:
+    def reuse(self, tokens: "array[int]", *, exact: bool = False) -> int:
         """Truncate the KV cache to the prefix that it shares with a prompt, and return its length.
 
-        At least the last token of the prompt is left to decode, for its logits.
+        At least the last token of the prompt is left to decode, for its logits. If `exact`, only exact steps are left.
         """
         shared = min(common_prefix(self.cached, tokens), len(tokens) - 1)
-        self._truncate(shared)
+        self._truncate(min(self.exact_tokens, _whole_steps(shared)) if exact else shared)
         return len(self.cached)  # 0 if the memory of this model can't be truncated partially
 
     def replace_cache(self, tokens: "array[int]") -> bool:
@@ -218,10 +249,11 @@ class LlamaModel:
         steps = range(0, len(tokens), self._step)
         return all(self.decode(tokens[start : start + self._step]) for start in steps)
 
-    def prefill(self, tokens: "array[int]", start: int) -> Iterator[int]:
+    def prefill(self, tokens: "array[int]", start: int, *, exact: bool = False) -> Iterator[int]:
         """Decode `tokens[start:]` in chunks, yielding the number of tokens in the cache; ends early if aborted."""
         while start < len(tokens) and not self.abort:
-            size = chunk_size(len(tokens) - start, self._prefill_tps, self._step)
+            rest = len(tokens) - start
+            size = min(EXACT_STEP, self._step) if exact else chunk_size(rest, self._prefill_tps, self._step)
             chunk, began = tokens[start : start + size], time.perf_counter()
             if not self.decode(chunk):
                 return
@@ -236,6 +268,8 @@ class LlamaModel:
         code = self.c.llama_decode(self.ctx, self.c.llama_batch_get_one(buffer, len(tokens)))
         if code == 0:
             self.c.llama_synchronize(self.ctx)
+            if len(tokens) == EXACT_STEP and self.exact_tokens == len(self.cached):
+                self.exact_tokens += EXACT_STEP
             self.cached.extend(tokens)
             return True
         in_memory = self.c.llama_memory_seq_pos_max(self._memory, 0) + 1
@@ -251,6 +285,7 @@ class LlamaModel:
             self.c.llama_memory_clear(self._memory, False)
             length = 0
         del self.cached[length:]
+        self.exact_tokens = min(self.exact_tokens, _whole_steps(length))
 
     def save(self, path: bytes) -> int:
         """Write the KV cache to a file and return its number of tokens, 0 if it could not be written."""
@@ -258,15 +293,24 @@ class LlamaModel:
         saved = self.c.llama_state_save_file(self.ctx, path, tokens, len(tokens))
         return len(tokens) if saved else 0
 
-    def restore(self, path: bytes) -> int:
-        """Read the KV cache from a file and return its number of tokens, 0 if it could not be used."""
+    def restore(self, path: bytes, exact_tokens: int) -> int:
+        """Read the KV cache from a file and return its number of tokens, 0 if it could not be used.
+
+        `exact_tokens` is what it was when the file was saved.
+        """
         tokens, count = (ctypes.c_int32 * self.n_ctx)(), ctypes.c_size_t()
         self._truncate(0)
         if not self.c.llama_state_load_file(self.ctx, path, tokens, self.n_ctx, ctypes.byref(count)):
             self.c.llama_memory_clear(self._memory, True)
             return 0
         self.cached = array("i", memoryview(tokens)[: count.value].tobytes())
+        self.exact_tokens = exact_tokens
         return count.value
+
+
+def _whole_steps(length: int) -> int:
+    """Return how many of the first `length` tokens are whole exact steps."""
+    return length - length % EXACT_STEP
 
 
 def common_prefix(one: "array[int]", other: "array[int]") -> int:

@@ -19,7 +19,8 @@ import traceback
 from array import array
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, BinaryIO
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from qwenchat.engines.local import protocol
 from qwenchat.engines.local.protocol import (
@@ -31,6 +32,8 @@ from qwenchat.engines.local.protocol import (
     KVTokens,
     Load,
     Piece,
+    Ping,
+    Pong,
     Ready,
     RequestFailed,
     RestoreKV,
@@ -43,10 +46,13 @@ from qwenchat.engines.local.protocol import (
     WorkerReply,
     frame,
 )
+from qwenchat.engines.schema.document import SchemaRefused
 from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadFailed, bindings, devices
 from qwenchat.engines.worker.generation import BATCH_S, GenerationJob, time_run
 from qwenchat.engines.worker.llama import LlamaModel
-from qwenchat.engines.worker.sampler import SchemaRefused
+
+if TYPE_CHECKING:
+    from qwenchat.engines.worker.constraint import Constraint, Constraints
 
 
 class ReplyWriter:
@@ -113,6 +119,7 @@ class Worker:
         self._to_count: queue.SimpleQueue[Count] = queue.SimpleQueue()
         self._tokens: dict[WirePart, array[int]] = {}
         self._model: LlamaModel | None = None
+        self._constraints: Constraints | None = None
 
     def run(self) -> None:
         """Serve requests until the parent closes the pipe."""
@@ -140,6 +147,8 @@ class Worker:
                     self._cancelled = request.id
                     if self._current == request.id:
                         self._abort.set()
+            elif isinstance(request, Ping):
+                self._replies.put(Pong())
             elif isinstance(request, Count):
                 self._to_count.put(request)
             else:
@@ -151,20 +160,30 @@ class Worker:
             if isinstance(request, Load):
                 self._load(request)
             elif isinstance(request, Generate):
+                constraint = self._constraint(request) if request.sampling.schema else None
                 prompt = self._prompt(request.parts)
-                GenerationJob(self._ready(), request, prompt, self._replies.put).run()
+                GenerationJob(self._ready(), request, prompt, self._replies.put, constraint).run()
             elif isinstance(request, SaveKV):
-                self._replies.put(KVTokens(request.id, self._ready().save(request.path)))
+                model = self._ready()
+                self._replies.put(KVTokens(request.id, model.save(request.path), model.exact_tokens))
             elif isinstance(request, RestoreKV):
-                self._replies.put(KVTokens(request.id, self._ready().restore(request.path)))
+                tokens = self._ready().restore(request.path, request.exact_tokens)
+                self._replies.put(KVTokens(request.id, tokens))
             elif isinstance(request, TimeRun):
                 self._replies.put(time_run(self._ready(), request))
         except LoadFailed as error:
             self._replies.put(RequestFailed(request.id, "load", str(error)))
         except SchemaRefused as error:
-            self._replies.put(RequestFailed(request.id, "schema", str(error)))
+            self._replies.put(RequestFailed(request.id, "schema", error.detail, error.reason, error.pointer))
         except DecodeFailed as error:
             self._replies.put(RequestFailed(request.id, "decode", str(error)))
+
+    def _constraint(self, request: Generate) -> "Future[Constraint]":
+        """Begin to make what an answer by a schema must follow."""
+        from qwenchat.engines.worker.constraint import Constraints  # noqa: PLC0415 - 0.2 s that few answers need
+
+        self._constraints = self._constraints or Constraints(self._ready().vocabulary)
+        return self._constraints.begin(request.sampling.schema or "", request.answered)
 
     def _ready(self) -> LlamaModel:
         if self._model is None:
@@ -205,13 +224,13 @@ class Worker:
         while True:
             request = self._to_count.get()
             try:
-                tokens = {part: self._tokenise(part) for parts in request.prompts for part in parts}
+                tokens = {part: self._tokenise(part) for part in request.parts}
+                self._tokens = tokens
+                total = len(self._prompt(request.parts))
             except (DecodeFailed, LoadFailed) as error:
                 self._replies.put(RequestFailed(request.id, "decode", str(error)))
                 continue
-            self._tokens = tokens
-            counts = [sum(len(tokens[part]) for part in parts) for parts in request.prompts]
-            self._replies.put(Counted(request.id, counts))
+            self._replies.put(Counted(request.id, [len(tokens[part]) for part in request.parts], total))
 
     def _tokenise(self, part: WirePart) -> "array[int]":
         """Return a part's tokens, those of the last `Count` if it contained the part."""

@@ -1,38 +1,52 @@
-"""Chooses the next token with llama.cpp's sampler chain; a JSON schema checks only the chosen token.
+"""Chooses the next token with llama.cpp's sampler chain, within what a JSON Schema allows.
+
+A token is sampled first and then checked, which is cheap and mostly enough. If it is not allowed, the same chain
+samples again among all that are: it goes on with the same random numbers, so a seed still decides the answer.
 
 The repetition penalty looks only at the answer, not at the prompt, so that the end markers of earlier turns do not make
 the answer's end less likely.
 """
 
 import ctypes
-import json
 import math
 import os
-from importlib import import_module
-from typing import Any
+import re
+from array import array
+from collections import deque
+from typing import TYPE_CHECKING, Any
 
 from qwenchat.chat.sampling import Sampling
+from qwenchat.engines.schema.document import Reason, SchemaRefused
 from qwenchat.engines.worker.llama import LlamaModel
+
+if TYPE_CHECKING:
+    from qwenchat.engines.worker.constraint import Constraint  # it imports llguidance, which most answers don't need
 
 PENALTY_TOKENS = 64
 """How far back the repetition penalty looks; llama.cpp's default."""
 
 
-class SchemaRefused(Exception):
-    """The JSON schema can't be turned into a grammar."""
-
-
 class Sampler:
     """Samples one answer; free it with `close`."""
 
-    def __init__(self, model: LlamaModel, sampling: Sampling) -> None:
+    def __init__(
+        self,
+        model: LlamaModel,
+        sampling: Sampling,
+        constraint: "Constraint | None" = None,
+        *,
+        in_reasoning: bool = False,
+    ) -> None:
+        """Begin an answer, which begins inside its reasoning if `in_reasoning`."""
         self._model, self._c = model, model.c
-        self._grammar = self._make_grammar(sampling.schema) if sampling.schema else None
+        self._constraint, self._is_reasoning = constraint, in_reasoning
         self._penalty = self._c.llama_sampler_init_penalties(
             model.vocabulary.size, PENALTY_TOKENS, sampling.repeat_penalty or 1.0, 0.0, 0.0
         )
         self._chain = self._make_chain(sampling)
-        self._accepted: list[int] = []
+        self._accepted: deque[int] = deque(maxlen=PENALTY_TOKENS)
+        self._excluded = memoryview(array("f", [-math.inf]) * model.vocabulary.size)
+        """Logits of tokens that can't be sampled."""
 
     def _make_chain(self, sampling: Sampling) -> Any:
         c = self._c
@@ -52,50 +66,50 @@ class Sampler:
         c.llama_sampler_chain_add(chain, c.llama_sampler_init_dist(seed))
         return chain
 
-    def _make_grammar(self, schema: str) -> Any:
-        try:
-            convert = import_module("llama_cpp.llama_grammar").json_schema_to_gbnf
-            grammar = convert(json.dumps(json.loads(schema))).encode()
-        except Exception as error:
-            raise SchemaRefused(str(error)) from error
-        sampler = self._c.llama_sampler_init_grammar(self._model.vocabulary.pointer, grammar, b"root")
-        if not sampler:
-            raise SchemaRefused("llama.cpp rejects the grammar made from it")
-        return sampler
-
     def next(self) -> int:
-        """Sample the token after the last one decoded, and accept it as part of the answer."""
+        """Sample the token after the last one decoded, and accept it as part of the answer.
+
+        Raises SchemaRefused where the schema turns out to be too complex.
+        """
         token: int = self._c.llama_sampler_sample(self._chain, self._model.ctx, -1)
-        if self._grammar:
-            if not self._allows(token):
-                token = self._sample_again()
-            self._c.llama_sampler_accept(self._grammar, token)
+        if self._constraint:
+            token = self._constrained(token, self._constraint)
             self._accepted.append(token)
         return token
 
-    def _allows(self, token: int) -> bool:
-        """Return whether the grammar allows one token; this takes microseconds, the whole vocabulary 44 ms."""
-        candidate = self._c.llama_token_data(token, 0.0, 0.0)
-        candidates = self._c.llama_token_data_array(ctypes.pointer(candidate), 1, -1, False)
-        self._c.llama_sampler_apply(self._grammar, ctypes.byref(candidates))
-        return candidates.size > 0 and not math.isinf(candidates.data[0].logit)
+    @property
+    def is_complete(self) -> bool:
+        """Whether the schema allows nothing more."""
+        return self._constraint is not None and self._constraint.is_complete
 
-    def _sample_again(self) -> int:
-        """Sample among the tokens that the grammar allows, after removing the rejected token from the penalty."""
-        c = self._c
+    def _constrained(self, token: int, constraint: "Constraint") -> int:
+        """Return the sampled token, or another one where the schema does not allow it. Reasoning is free."""
+        vocabulary = self._model.vocabulary
+        if self._is_reasoning:
+            if vocabulary.is_end(token):  # an answer must come after it
+                token = vocabulary.reasoning_end
+            self._is_reasoning = token != vocabulary.reasoning_end
+        elif token == vocabulary.reasoning_start and not self._accepted:
+            self._is_reasoning = True
+        elif not constraint.accept(token):
+            token = self._sample_again(constraint)
+        return token
+
+    def _sample_again(self, constraint: "Constraint") -> int:
+        """Sample among the tokens that the schema allows, with a penalty that has forgotten the token it does not."""
+        c, size = self._c, self._model.vocabulary.size
         c.llama_sampler_reset(self._penalty)
-        for accepted in self._accepted[-PENALTY_TOKENS:]:
+        for accepted in self._accepted:
             c.llama_sampler_accept(self._penalty, accepted)
-        strict = c.llama_sampler_chain_init(c.llama_sampler_chain_default_params())
-        c.llama_sampler_chain_add(strict, c.llama_sampler_clone(self._grammar))
-        c.llama_sampler_chain_add(strict, c.llama_sampler_clone(self._chain))
-        token: int = c.llama_sampler_sample(strict, self._model.ctx, -1)
-        c.llama_sampler_free(strict)
-        c.llama_sampler_accept(self._penalty, token)
+        pointer = c.llama_get_logits_ith(self._model.ctx, -1)
+        logits = memoryview(ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float * size)).contents).cast("B").cast("f")
+        for run in re.finditer(rb"\0+", constraint.allowed()[:size]):
+            logits[run.start() : run.end()] = self._excluded[: run.end() - run.start()]
+        token: int = c.llama_sampler_sample(self._chain, self._model.ctx, -1)
+        if not constraint.accept(token):
+            raise SchemaRefused(Reason.IMPOSSIBLE)
         return token
 
     def close(self) -> None:
         """Free the memory that llama.cpp uses for this answer."""
         self._c.llama_sampler_free(self._chain)
-        if self._grammar:
-            self._c.llama_sampler_free(self._grammar)

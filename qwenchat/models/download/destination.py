@@ -14,7 +14,7 @@ from typing import Protocol
 
 from qwenchat.files import write_atomically
 from qwenchat.models.file_names import is_safe, relative_path
-from qwenchat.models.layouts import DownloadRecords
+from qwenchat.models.folders import DownloadRecords
 from qwenchat.models.sources.source import RemoteFile
 from qwenchat.paths import make_private
 

@@ -2,7 +2,7 @@
 
 It uses the standard library, which takes a quarter of the processor time of the HTTP library that huggingface_hub uses
 (2 GB from loopback: 1.2 s instead of 5 s). The caller's headers are sent only to the origin of the first URL.
-Certificates are checked against the same store that huggingface_hub uses: the system's, or SSL_CERT_FILE.
+Certificates are checked against the system's store, or SSL_CERT_FILE. `proxies` decides about proxies.
 """
 
 import base64
@@ -13,13 +13,13 @@ import re
 import socket
 import ssl
 import time
-import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from qwenchat import __version__
+from qwenchat.models.download.proxies import Proxy, connect_through_socks, proxy_for
 from qwenchat.models.download.retry import SourceError, SourceFault
 
 
@@ -34,8 +34,9 @@ class Timeouts:
 DEFAULT_TIMEOUTS = Timeouts()
 MAX_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_MAX_JSON = 64 << 20
+_MAX_ANSWER = 64 << 20
 """Bytes."""
+_HOST = re.compile(r"[^\s\x00-\x20\x7f%/\\\ud800-\udfff]+")
 _NUMBER = re.compile("[0-9]{1,18}")
 _CONTENT_RANGE = re.compile(rf"bytes ({_NUMBER.pattern})-({_NUMBER.pattern})/({_NUMBER.pattern}|\*)")
 _UNQUOTED = "/%:@!$&'()*+,;=~?"
@@ -51,34 +52,33 @@ def origin(url: str) -> tuple[str, str, int]:
         return "", "", 0
 
 
-def proxy_of(url: str) -> SplitResult | None:
-    """Return the proxy for a URL from the environment or the system; None for a direct connection."""
+def is_address(url: str) -> bool:
+    """Return whether a text is an http or https URL with a valid host and port."""
+    scheme, host, _port = origin(url)
+    return scheme in ("http", "https") and _HOST.fullmatch(host) is not None
+
+
+def _opened(url: str, proxy: Proxy | None, timeout_s: float) -> tuple[http.client.HTTPConnection, str]:
+    """Return an open connection for a URL, direct or through the proxy, and the request target to use with it."""
     parts = urlsplit(url)
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all", "")
-    if not proxy or urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
-        return None
-    return urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-
-
-def _connection_to(
-    parts: SplitResult, proxy: SplitResult | None, headers: dict[str, str], timeouts: Timeouts
-) -> tuple[http.client.HTTPConnection, str]:
-    """Return an unopened connection, direct or through the proxy, and the request target to use with it."""
-    host = parts.hostname or ""
+    scheme, host, port = origin(url)
     query = f"?{quote(parts.query, safe=_UNQUOTED)}" if parts.query else ""
     target = quote(parts.path or "/", safe=_UNQUOTED) + query
-    via, port = (proxy.hostname or "", proxy.port or 80) if proxy else (host, parts.port)
-    if proxy and proxy.scheme != "http":
-        raise OSError(f"tunnel through a proxy of the kind {proxy.scheme} is not supported")
-    if parts.scheme == "http":
-        if proxy:
-            headers |= _proxy_login(proxy)
-            target = f"http://{parts.netloc.rpartition('@')[2]}{target}"
-        return http.client.HTTPConnection(via, port, timeout=timeouts.connect_s), target
-    connection = http.client.HTTPSConnection(via, port, timeout=timeouts.connect_s, context=_certificates())
-    if proxy:
-        connection.set_tunnel(host, parts.port or 443, _proxy_login(proxy))
+    relayed = proxy if proxy and not proxy.is_socks else None
+    via = (relayed.host, relayed.port) if relayed else (host, port)
+    if scheme == "http":
+        connection = http.client.HTTPConnection(*via, timeout=timeout_s)
+        target = f"http://{parts.netloc.rpartition('@')[2]}{target}" if relayed else target
+    else:
+        certificates = _certificates()
+        connection = http.client.HTTPSConnection(*via, timeout=timeout_s, context=certificates)
+        if relayed:
+            connection.set_tunnel(host, port, _proxy_login(relayed))
+    if proxy and proxy.is_socks:
+        sock = connect_through_socks(proxy, host, port, timeout_s)
+        connection.sock = sock if scheme == "http" else certificates.wrap_socket(sock, server_hostname=host)
+    else:
+        connection.connect()
     return connection, target
 
 
@@ -89,18 +89,13 @@ def _certificates() -> ssl.SSLContext:
     try:
         return httpx2.create_ssl_context()
     except OSError as error:
-        raise no_certificates(error) from error
+        raise ssl.SSLError(error.errno or 0, f"SSL_CERT_FILE: {error.strerror or error}") from error
 
 
-def no_certificates(error: OSError) -> ssl.SSLError:
-    """Return the TLS error for certificates that can't be read, which occurs before any connection is opened."""
-    return ssl.SSLError(error.errno or 0, f"SSL_CERT_FILE: {error.strerror or error}")
-
-
-def _proxy_login(proxy: SplitResult) -> dict[str, str]:
-    if proxy.username is None:
+def _proxy_login(proxy: Proxy) -> dict[str, str]:
+    if proxy.login is None:
         return {}
-    login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    login = ":".join(proxy.login)
     return {"Proxy-Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}
 
 
@@ -182,20 +177,26 @@ def head(url: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> Head:
     )
 
 
+def read_answer(response: http.client.HTTPResponse, host: str) -> bytes:
+    """Return the whole body of an answer that is not a model file. Raises SourceError, also if it is far too large."""
+    try:
+        body = response.read(_MAX_ANSWER + 1)
+    except (OSError, http.client.HTTPException) as error:
+        raise SourceError.from_exception(error, host) from error
+    if len(body) > _MAX_ANSWER:
+        raise SourceError(SourceFault.LISTING, host)
+    return body
+
+
 def get_json(url: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> Any:
     """Request a JSON document. Raises SourceError, also if it is invalid or far too large."""
     response, sock, host = _follow("GET", url, timeouts=timeouts)
     try:
-        text = response.read(_MAX_JSON + 1)
-        if len(text) <= _MAX_JSON:
-            return json.loads(text)
-    except (OSError, http.client.HTTPException) as error:
-        raise SourceError.from_exception(error, host) from error
+        return json.loads(read_answer(response, host))
     except (ValueError, RecursionError) as error:
         raise SourceError(SourceFault.LISTING, host) from error
     finally:
         sock.close()
-    raise SourceError(SourceFault.LISTING, host)
 
 
 def _follow(
@@ -217,7 +218,7 @@ def _follow(
         headers = {"Accept-Encoding": "identity", "User-Agent": f"qwenchat/{__version__}", **(range_headers or {})}
         if origin(url) == first:
             headers |= dict(private_headers)
-        response, sock = _send(method, url, headers, timeouts)
+        response, sock = send(method, url, headers, timeouts)
         if seen is not None:
             seen.append(response.headers)
         if response.status in _REDIRECTS and (target := response.headers.get("Location")):
@@ -235,21 +236,23 @@ def _joined(url: str, target: str, host: str) -> str:
     """Return the target URL of a redirect. Raises SourceError unless it is an http or https URL."""
     with suppress(ValueError):
         joined = urljoin(url, target)
-        if origin(joined)[0] in ("http", "https") and origin(joined)[1]:
+        if is_address(joined):
             return joined
     raise SourceError(SourceFault.REDIRECTS, host)
 
 
-def _send(
+def send(
     method: str, url: str, headers: dict[str, str], timeouts: Timeouts
 ) -> tuple[http.client.HTTPResponse, socket.socket]:
+    """Send one request and return the response, whatever its status, with its socket. Raises SourceError."""
     scheme, host, _port = origin(url)
-    if scheme not in ("http", "https") or not host:
+    if not is_address(url):
         raise SourceError(SourceFault.REDIRECTS, host)
-    proxy = proxy_of(url)
+    proxy = proxy_for(url)
+    if proxy and not proxy.is_socks and scheme == "http":
+        headers = headers | _proxy_login(proxy)
     try:
-        connection, target = _connection_to(urlsplit(url), proxy, headers, timeouts)
-        connection.connect()
+        connection, target = _opened(url, proxy, timeouts.connect_s)
         sock: socket.socket = connection.sock
         sock.settimeout(timeouts.silence_s)
         try:
@@ -259,7 +262,7 @@ def _send(
             sock.close()
             raise
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise SourceError.from_exception(error, host, through_proxy=proxy is not None) from error
+        raise SourceError.from_exception(error, host, proxy=proxy.variable if proxy else "") from error
 
 
 def _start(response: http.client.HTTPResponse, offset: int, host: str) -> int:

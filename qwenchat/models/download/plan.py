@@ -13,14 +13,14 @@ from urllib.parse import urlsplit
 
 from qwenchat.config import HubSettings
 from qwenchat.errors import NotFound, WrongUse
-from qwenchat.i18n import _
+from qwenchat.i18n import _, enumerated
 from qwenchat.models import fit
 from qwenchat.models.catalogue import Catalogue, CatalogueModel, PublishedModel, Quantisation
 from qwenchat.models.download.destination import CacheDestination, Destination, FolderDestination
 from qwenchat.models.download.http import origin
 from qwenchat.models.download.retry import SourceError, SourceFault, explain
 from qwenchat.models.file_names import is_gguf, is_safe, names_quant, split_names
-from qwenchat.models.layouts import DownloadRecords
+from qwenchat.models.folders import DownloadRecords
 from qwenchat.models.reference import (
     CatalogueReference,
     FileReference,
@@ -77,7 +77,7 @@ def select_files(listed: Sequence[RemoteFile], selection: FileSelection, source:
         wanted = clean_line(selection.file or selection.quant or "*.gguf")
         raise NotFound(
             _("{repo} at {where} has no file {file}.").format(repo=selection.repo, where=source, file=wanted),
-            _("It has: {files}").format(files=", ".join(first_parts[:12]) or _("no .gguf files")),
+            _("It has: {files}").format(files=enumerated(first_parts[:12]) or _("no .gguf files")),
         )
     return [_checked(by_name, part, source) for part in split_names(name)]
 

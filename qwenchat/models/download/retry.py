@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
-from qwenchat.errors import FileError, Interrupted, NetworkError, NotFound, QwenchatError
+from qwenchat.errors import FileError, Interrupted, NetworkError, NotFound, QwenchatError, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.download.progress import Report, Retrying
 from qwenchat.text.safe import human_size
@@ -45,6 +45,9 @@ class SourceFault(Enum):
     REFUSED = auto()
     UNREACHABLE = auto()
     PROXY = auto()
+    """The proxy that `variable` sets refuses, or can't be reached."""
+    PROXY_SETTING = auto()
+    """The value of `variable` is not a proxy that can be used."""
     TLS = auto()
     SILENT = auto()
     DROPPED = auto()
@@ -79,7 +82,13 @@ _TEMPORARY = frozenset(
 )
 """Faults that another attempt may overcome."""
 
-_NOT_FOUND = frozenset({SourceFault.REPO, SourceFault.REVISION, SourceFault.FILE})
+_KINDS: dict[SourceFault, type[QwenchatError]] = {
+    SourceFault.REPO: NotFound,
+    SourceFault.REVISION: NotFound,
+    SourceFault.FILE: NotFound,
+    SourceFault.PROXY_SETTING: WrongUse,
+}
+"""What the user sees; NetworkError for all others."""
 _STATUSES = {
     401: SourceFault.UNAUTHORISED,
     403: SourceFault.FORBIDDEN,
@@ -105,10 +114,20 @@ _EXCEPTIONS: tuple[tuple[type[BaseException], SourceFault], ...] = (
 
 
 class SourceError(Exception):
-    """A fault with its details. `retry_after` is the wait in seconds that the server asks for; `status` is HTTP's."""
+    """A fault with its details.
+
+    `retry_after` is the wait in seconds that the server asks for; `status` is HTTP's; `variable` sets the proxy.
+    """
 
     def __init__(
-        self, fault: SourceFault, host: str = "", *, status: int = 0, retry_after: float | None = None, detail: str = ""
+        self,
+        fault: SourceFault,
+        host: str = "",
+        *,
+        status: int = 0,
+        retry_after: float | None = None,
+        detail: str = "",
+        variable: str = "",
     ) -> None:
         super().__init__(f"{fault.name} {host} {status or ''} {detail}".strip())
         self.fault = fault
@@ -116,6 +135,7 @@ class SourceError(Exception):
         self.status = status
         self.retry_after = retry_after
         self.detail = detail
+        self.variable = variable
 
     @classmethod
     def from_status(cls, status: int, host: str, retry_after: float | None = None) -> "SourceError":
@@ -124,16 +144,16 @@ class SourceError(Exception):
         return cls(fault, host, status=status, retry_after=retry_after)
 
     @classmethod
-    def from_exception(cls, error: BaseException, host: str, *, through_proxy: bool = False) -> "SourceError":
-        """Return the error for an exception of the standard library, or of an HTTP library that wraps one."""
+    def from_exception(cls, error: BaseException, host: str, *, proxy: str = "") -> "SourceError":
+        """Return the error for an exception of the standard library; `proxy` names the variable of the proxy used."""
         chain = _chain(error)
         by_proxy = any("tunnel" in str(link).lower() or "Proxy" in type(link).__name__ for link in chain)
         known = (fault for kind, fault in _EXCEPTIONS if any(isinstance(link, kind) for link in chain))
-        fault = next(known, SourceFault.PROXY if by_proxy else SourceFault.UNREACHABLE)
-        if through_proxy and fault in (SourceFault.REFUSED, SourceFault.NAME):
+        fault = next(known, SourceFault.UNREACHABLE)
+        if proxy and (by_proxy or fault in (SourceFault.REFUSED, SourceFault.NAME)):
             fault = SourceFault.PROXY
         reason = next((link.strerror for link in chain if isinstance(link, OSError) and link.strerror), "")
-        return cls(fault, host, detail=reason)
+        return cls(fault, host, detail=reason, variable=proxy)
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
@@ -204,8 +224,14 @@ class Attempts:
 def explain(error: SourceError, subject: str) -> QwenchatError:
     """Return the error that the user sees; `subject` is the repository or file that it concerns."""
     message, hint = _words(error.fault)
-    fields = {"subject": subject, "host": error.host or subject, "status": error.status, "detail": error.detail}
-    kind: type[QwenchatError] = NotFound if error.fault in _NOT_FOUND else NetworkError
+    fields = {
+        "subject": subject,
+        "host": error.host or subject,
+        "status": error.status,
+        "detail": error.detail,
+        "variable": error.variable,
+    }
+    kind = _KINDS.get(error.fault, NetworkError)
     return kind(message.format(**fields), hint.format(**fields))
 
 
@@ -305,7 +331,11 @@ def _words(fault: SourceFault) -> tuple[str, str]:
         ),
         SourceFault.PROXY: (
             _("The proxy for {host} refuses the connection or can't be reached."),
-            _("Check HTTPS_PROXY and its password; NO_PROXY names hosts to reach without it."),
+            _("Check {variable} and its password; NO_PROXY names hosts to reach without it."),
+        ),
+        SourceFault.PROXY_SETTING: (
+            _("The proxy in {variable} can't be used: {detail}."),
+            _("Set it to an address such as http://127.0.0.1:7890 or socks5://127.0.0.1:7891, or unset it."),
         ),
         SourceFault.TLS: (
             _("The identity of {host} can't be verified: {detail}."),

@@ -1,5 +1,6 @@
 """The Hugging Face hub and every mirror with the same API, through huggingface_hub, which downloads no files here.
 
+Its requests go through `download.http`, so that proxies, certificates and errors are the same for lists and for files.
 The stored token belongs to https://huggingface.co. Every other endpoint gets `token=False`: with `None`,
 huggingface_hub would send the stored token to it.
 """
@@ -7,7 +8,7 @@ huggingface_hub would send the stored token to it.
 from collections.abc import Mapping
 
 import httpx2
-from huggingface_hub import HfApi, constants, get_hf_file_metadata, get_token, hf_hub_url
+from huggingface_hub import HfApi, constants, get_hf_file_metadata, get_token, hf_hub_url, set_client_factory
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -19,13 +20,34 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import ModelInfo
 
-from qwenchat.models.download.http import no_certificates, origin, proxy_of, retry_after
+from qwenchat.errors import WrongUse
+from qwenchat.i18n import _
+from qwenchat.models.download import http
+from qwenchat.models.download.http import Timeouts, origin, retry_after
 from qwenchat.models.download.retry import SourceError, SourceFault
 from qwenchat.models.sources.source import Location, RemoteFile
 
 PUBLIC_HUB = "https://huggingface.co"
 MIRROR = "https://hf-mirror.com"
-_TIMEOUT_S = 15.0
+_TIMEOUTS = Timeouts(silence_s=15.0)
+
+
+class _Transport(httpx2.BaseTransport):
+    """Sends the requests of huggingface_hub. Raises SourceError."""
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        url = str(request.url)
+        response, sock = http.send(request.method, url, dict(request.headers), _TIMEOUTS)
+        try:
+            body = http.read_answer(response, origin(url)[1])
+        finally:
+            sock.close()
+        headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.getheaders()]
+        return httpx2.Response(response.status, headers=headers, content=body, request=request)
+
+
+def _client() -> httpx2.Client:
+    return httpx2.Client(transport=_Transport(), follow_redirects=True)
 
 
 class HubSource:
@@ -35,16 +57,26 @@ class HubSource:
         self._name, self._endpoint = name, endpoint.rstrip("/")
         self._token: str | bool = token or False
         constants.HF_HUB_DISABLE_TELEMETRY = True  # otherwise it also contacts the public hub
+        set_client_factory(_client)
 
     @classmethod
     def at(cls, name: str, endpoint: str) -> "HubSource":
-        """Return the hub at an endpoint, with the stored token if it belongs there."""
-        return cls(name, endpoint, get_token() if origin(endpoint) == origin(PUBLIC_HUB) else None)
+        """Return the hub at an endpoint, with the stored token if it belongs there.
+
+        Raises WrongUse for a token that can't be sent.
+        """
+        token = get_token() if origin(endpoint) == origin(PUBLIC_HUB) else None
+        if token and not (token.isascii() and token.isprintable()):
+            raise WrongUse(
+                _("The token for {host} contains characters that can't be sent.").format(host=origin(endpoint)[1]),
+                _("Correct HF_TOKEN, or log in again with `hf auth login`."),
+            )
+        return cls(name, endpoint, token)
 
     @classmethod
     def public(cls, environ: Mapping[str, str]) -> "HubSource":
         """Return the hub that HF_ENDPOINT names, the public hub if it is not set."""
-        return cls.at("hf", environ.get("HF_ENDPOINT") or PUBLIC_HUB)
+        return cls.at("hf", environ.get("HF_ENDPOINT", "").strip() or PUBLIC_HUB)
 
     @property
     def name(self) -> str:
@@ -53,17 +85,14 @@ class HubSource:
     def files(self, repo: str, revision: str) -> list[RemoteFile]:
         api = HfApi(endpoint=self._endpoint, token=self._token)
         try:
-            info = api.model_info(
-                repo, revision=revision or None, files_metadata=True, timeout=_TIMEOUT_S, token=self._token
-            )
-            return _files(info)
+            return _files(api.model_info(repo, revision=revision or None, files_metadata=True, token=self._token))
         except Exception as error:
             raise self._source_error(error) from error
 
     def locate(self, repo: str, revision: str, name: str) -> Location:
         try:
             url = hf_hub_url(repo, name, revision=revision or None, endpoint=self._endpoint)
-            found = get_hf_file_metadata(url, token=self._token, timeout=_TIMEOUT_S, endpoint=self._endpoint)
+            found = get_hf_file_metadata(url, token=self._token, endpoint=self._endpoint)
         except Exception as error:
             raise self._source_error(error) from error
         etag = (found.etag or "").lower()
@@ -78,6 +107,8 @@ class HubSource:
 
     def _source_error(self, error: Exception) -> SourceError:
         """Convert an exception of huggingface_hub. An exception that is a bug is raised unchanged."""
+        if isinstance(error, SourceError):
+            return error
         host = origin(self._endpoint)[1]
         kinds: tuple[tuple[type[Exception], SourceFault], ...] = (
             (GatedRepoError, SourceFault.GATED_FOR_TOKEN if self._token else SourceFault.GATED),
@@ -88,8 +119,8 @@ class HubSource:
             (HFValidationError, SourceFault.REPO),
             (httpx2.TooManyRedirects, SourceFault.REDIRECTS),
             (httpx2.DecodingError, SourceFault.LISTING),
-            (httpx2.TimeoutException, SourceFault.SILENT),
-            (httpx2.InvalidURL, SourceFault.PROXY if host else SourceFault.LISTING),  # may name a proxy's password
+            (httpx2.InvalidURL, SourceFault.LISTING),
+            (httpx2.UnsupportedProtocol, SourceFault.REDIRECTS),
         )
         for kind, fault in kinds:
             if isinstance(error, kind):
@@ -97,12 +128,8 @@ class HubSource:
         if isinstance(error, HfHubHTTPError):
             wait = retry_after(error.response.headers.get("Retry-After", ""))
             return SourceError.from_status(error.response.status_code, host, wait)
-        if isinstance(error, httpx2.TransportError):
-            return SourceError.from_exception(error, host, through_proxy=proxy_of(self._endpoint) is not None)
         if isinstance(error, (ValueError, TypeError, KeyError, AttributeError, RecursionError)):
             return SourceError(SourceFault.LISTING, host)
-        if isinstance(error, OSError):  # raised when the HTTP client reads its certificates
-            return SourceError.from_exception(no_certificates(error), host)
         raise error
 
 

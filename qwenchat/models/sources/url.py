@@ -4,7 +4,7 @@ from http import HTTPStatus
 from urllib.parse import unquote, urlsplit
 
 from qwenchat.models.download import http
-from qwenchat.models.download.http import origin
+from qwenchat.models.download.http import is_address, origin
 from qwenchat.models.download.retry import SourceError, SourceFault
 from qwenchat.models.file_names import is_gguf
 from qwenchat.models.sources.source import Location, RemoteFile
@@ -36,8 +36,7 @@ class UrlSource:
 
 def is_file_url(text: str) -> bool:
     """Return whether a text is the URL of one model file."""
-    scheme, host, _port = origin(text)
-    return scheme in ("http", "https") and bool(host) and is_gguf(urlsplit(text).path)
+    return is_address(text) and is_gguf(urlsplit(text).path)
 
 
 def _refuses_head(error: SourceError) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from qwenchat.errors import WrongUse
-from qwenchat.i18n import _
+from qwenchat.i18n import _, enumerated
 from qwenchat.sessions.archive import Archive
 
 
@@ -25,6 +25,8 @@ class ExportFormat:
     """Whether one text can contain several sessions."""
     write: Callable[[Iterable[Archive], bool], Iterator[str]]
     """Archives in `normal` form -> pieces of text; True requests all branches, not only the open one."""
+    holds: Callable[[Archive, bool], bool] | None = None
+    """Whether the format can hold any of a session; None if it can hold every one."""
 
 
 def names() -> list[str]:
@@ -37,7 +39,7 @@ def named(name: str) -> ExportFormat:
     if name not in names():
         raise WrongUse(
             _("There is no format {name}.").format(name=name),
-            _("Choose one of {names}.").format(names=", ".join(names())),
+            _("Choose one of {names}.").format(names=enumerated(names())),
         )
     found: ExportFormat = importlib.import_module(f"{__name__}.{name}").FORMAT
     return found

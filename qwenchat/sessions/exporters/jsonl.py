@@ -20,6 +20,11 @@ def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
             yield json_text({"messages": [message for turn in turns for message in _messages(turn)]}) + "\n"
 
 
+def holds(archive: Archive, all_branches: bool) -> bool:
+    """Return whether a session has a message."""
+    return bool(dialogues(archive, all_branches))
+
+
 def _messages(turn: DialogueTurn) -> Iterator[dict[str, Any]]:
     if not any(isinstance(part, ToolCall | ToolResult) for part in turn.parts):
         yield {"role": turn.role, "content": turn.text}
@@ -50,4 +55,4 @@ def _answer(texts: list[str], calls: list[ToolCall]) -> dict[str, Any]:
     return answer
 
 
-FORMAT = ExportFormat("jsonl", ".jsonl", many=True, write=write)
+FORMAT = ExportFormat("jsonl", ".jsonl", many=True, write=write, holds=holds)

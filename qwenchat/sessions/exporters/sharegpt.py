@@ -2,9 +2,9 @@
 
 The description of the data set needs `"formatting": "sharegpt"` and `"columns": {"messages": "conversations", "system":
 "system"}`. LLaMA-Factory skips a chat in which questions and answers do not alternate. So consecutive turns of one
-speaker are joined, and an answer at the beginning or a question at the end is left out. A tool call counts as an answer
-(`function_call`) and its result as a question (`observation`): these pairs come before the text of their answer, and a
-call without a result is left out. So is reasoning.
+speaker are joined, an answer at the beginning follows an empty question, and a question at the end is left out. A tool
+call counts as an answer (`function_call`) and its result as a question (`observation`): these pairs come before the
+text of their answer, and a call without a result is left out. So is reasoning.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,21 +24,26 @@ def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
     opening = "[\n"
     for archive in archives:
         for turns in dialogues(archive, all_branches):
-            pairs = _in_pairs(turns)
-            if pairs:
+            if pairs := _in_pairs(turns):
                 system = archive.session.system
                 yield opening + json_text({"conversations": pairs, "system": system})
                 opening = ",\n"
     yield "[]\n" if opening == "[\n" else "\n]\n"
 
 
+def holds(archive: Archive, all_branches: bool) -> bool:
+    """Return whether a session has an answer."""
+    return any(map(_in_pairs, dialogues(archive, all_branches)))
+
+
 def _in_pairs(turns: Sequence[DialogueTurn]) -> list[dict[str, str]]:
     entries: list[dict[str, str]] = []
     for role, group in groupby(turns, lambda turn: turn.role):
         if role == "user":
-            entries.append(_entry("human", "\n\n".join(turn.text for turn in group)))
-        elif role == "assistant" and entries:
-            entries += _answer(list(group))
+            unanswered = [entries.pop()["value"]] if entries and entries[-1]["from"] == "human" else []
+            entries.append(_entry("human", "\n\n".join([*unanswered, *(turn.text for turn in group)])))
+        elif role == "assistant" and (answer := _answer(list(group))):
+            entries += answer if entries else [_entry("human", ""), *answer]
     return entries[: len(entries) // 2 * 2]
 
 
@@ -67,4 +72,4 @@ def _entry(speaker: str, value: str) -> dict[str, str]:
     return {"from": speaker, "value": value}
 
 
-FORMAT = ExportFormat("sharegpt", ".sharegpt.json", many=True, write=write)
+FORMAT = ExportFormat("sharegpt", ".sharegpt.json", many=True, write=write, holds=holds)

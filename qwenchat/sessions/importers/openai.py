@@ -1,67 +1,66 @@
 """OpenAI's chat `messages`, as in requests and fine-tuning files, one chat per line or in an array.
 
 Tool calls and their results become parts of the answer, and so does `reasoning_content`, which DeepSeek's API and vLLM
-write beside `content`.
+write beside `content`. The blocks of Anthropic's messages are read, too.
 """
 
 from typing import Any
 
-import msgspec
-
-from qwenchat.chat.message import Part, Reasoning, Role, ToolResult
-from qwenchat.sessions.archive import Archive
-from qwenchat.sessions.conversion import LinearTurn, linear, spoken_parts, tool_call, words
+from qwenchat.chat.message import Part, Reasoning, ToolResult
+from qwenchat.sessions.conversion import ImportedChat, LinearTurn, linear
+from qwenchat.sessions.foreign import (
+    Speaker,
+    id_in,
+    list_in,
+    object_in,
+    parts_of,
+    speaker_of,
+    text_in,
+    tool_call,
+    words,
+)
 from qwenchat.sessions.importers import ImportFormat
 
-_ROLES = {"developer": "system"}
-
-
-class _OpenAIMessage(msgspec.Struct):
-    role: str
-    content: Any = None
-    reasoning_content: Any = None
-    reasoning: Any = None
-    """The name of `reasoning_content` in other services."""
-    tool_calls: Any = None
-    tool_call_id: Any = None
-    name: Any = None
-
-
-class _OpenAIChat(msgspec.Struct):
-    messages: list[_OpenAIMessage]
-    title: Any = ""
+_OTHER_FORMATS = {"history", "format", "mapping", "conv", "conversations", "chat_messages", "chat"}
+_OTHER_MESSAGES = {"messageId", "isCreatedByUser", "parentMessageId"}
 
 
 def knows(record: dict[str, Any]) -> bool:
     """Return whether a record has `messages`, but none of the keys of other formats that have them, too."""
-    return isinstance(record.get("messages"), list) and not {"history", "format", "mapping"} & record.keys()
+    if not isinstance(record.get("messages"), list) or _OTHER_FORMATS & record.keys():
+        return False
+    return not any(_OTHER_MESSAGES & object_in(message).keys() for message in record["messages"])
 
 
-def read(record: dict[str, Any], modified: int) -> Archive | None:
+def read(record: dict[str, Any], modified: int) -> ImportedChat:
     """Return the archive."""
-    found = msgspec.convert(record, _OpenAIChat)
-    tools: dict[str, str] = {}
-    turns = [_turn(message, tools) for message in found.messages]
-    return linear("openai", turns, modified, found.title if isinstance(found.title, str) else "")
+    turns = [_turn(message) for message in list_in(record.get("messages"))]
+    return linear("openai", turns, modified, key=id_in(record.get("id")), title=text_in(record.get("title")))
 
 
-def _turn(message: _OpenAIMessage, tools: dict[str, str]) -> LinearTurn:
-    """Return a turn; `tools` maps the ids of earlier calls to the names of their tools and is updated."""
-    role, text = _ROLES.get(message.role, message.role), words(message.content)
-    if role == "tool":
-        call_id = message.tool_call_id if isinstance(message.tool_call_id, str) else ""
-        name = message.name if isinstance(message.name, str) else tools.get(call_id, "")
-        return LinearTurn(role, text, (ToolResult(call_id, name, text),))
-    if role != Role.ASSISTANT:
-        return LinearTurn(role, text)
-    reasoning = message.reasoning_content or message.reasoning
-    parts: list[Part] = [Reasoning(reasoning)] if isinstance(reasoning, str) and reasoning else []
-    parts += spoken_parts(Role.ASSISTANT, text)
-    for record in message.tool_calls if isinstance(message.tool_calls, list) else ():
-        if isinstance(record, dict) and (call := tool_call(record.get("id"), record.get("function"))):
-            tools[call.id] = call.name
-            parts.append(call)
-    return LinearTurn(role, text, tuple(parts))
+def _turn(value: object) -> LinearTurn:
+    message = object_in(value)
+    name = text_in(message.get("role"))
+    speaker = speaker_of(name)
+    return LinearTurn(value, speaker, _parts(message, speaker) if message else None, name)
+
+
+def _parts(message: dict[str, Any], speaker: Speaker) -> tuple[Part, ...] | None:
+    if speaker is Speaker.RESULT:
+        text = words(message.get("content"))
+        return (ToolResult(id_in(message.get("tool_call_id")), text_in(message.get("name")), text),)
+    parts = parts_of(message.get("content"), speaker)
+    if speaker is not Speaker.ASSISTANT or parts is None:
+        return parts
+    reasoning = text_in(message.get("reasoning_content"), message.get("reasoning"))
+    made = [*list_in(message.get("tool_calls")), {"function": message.get("function_call")}]
+    functions = [(object_in(each), object_in(object_in(each).get("function"))) for each in made]
+    calls = [
+        tool_call(each.get("id"), function.get("name"), function.get("arguments"))
+        for each, function in functions
+        if text_in(function.get("name"))
+    ]
+    return (*([Reasoning(reasoning)] if reasoning else ()), *parts, *calls)
 
 
 FORMAT = ImportFormat("OpenAI messages", knows, read)

@@ -20,6 +20,7 @@ from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.session import Session
 from qwenchat.i18n import _
 from qwenchat.sessions.archive import PART_TYPES, Archive, BadRecord
+from qwenchat.sessions.conversion import ImportedChat
 from qwenchat.sessions.exporters.json import VERSION
 from qwenchat.sessions.importers import ImportFormat
 
@@ -71,7 +72,7 @@ def knows(record: dict[str, Any]) -> bool:
     return record.get("format") == "qwenchat"
 
 
-def read(record: dict[str, Any], _modified: int) -> Archive:
+def read(record: dict[str, Any], _modified: int) -> ImportedChat:
     """Return the archive. Raises BadRecord for a later version, msgspec.ValidationError for an invalid field."""
     version = record.get("version")
     if not isinstance(version, int) or version > VERSION:
@@ -79,9 +80,10 @@ def read(record: dict[str, Any], _modified: int) -> Archive:
     if version < 2:
         old = msgspec.convert(record, _ArchiveOfTexts)
         texts = tuple(each.with_parts(text_parts(each.text, each.token_ids)) for each in old.messages)
-        return Archive(old.session, texts)
+        return ImportedChat(Archive(old.session, texts))
     found = msgspec.convert(record, _ArchiveOfParts)
-    return Archive(found.session, tuple(each.with_parts(tuple(map(_part, each.parts))) for each in found.messages))
+    messages = tuple(each.with_parts(tuple(map(_part, each.parts))) for each in found.messages)
+    return ImportedChat(Archive(found.session, messages))
 
 
 def _part(record: dict[str, Any]) -> Part:

@@ -7,59 +7,60 @@ from typing import Any
 
 import msgspec
 
-from qwenchat.chat.message import ToolCall, ToolResult
-from qwenchat.sessions.archive import Archive
-from qwenchat.sessions.conversion import LinearTurn, linear, tool_call, words
+from qwenchat.chat.message import Part, ToolCall, ToolResult, text_parts
+from qwenchat.sessions.conversion import ImportedChat, LinearTurn, linear
+from qwenchat.sessions.foreign import (
+    Speaker,
+    id_in,
+    list_in,
+    object_in,
+    parts_of,
+    speaker_of,
+    text_in,
+    tool_call,
+    words,
+)
 from qwenchat.sessions.importers import ImportFormat
-
-_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bing": "assistant", "bard": "assistant"}
-
-
-class _ShareGPTTurn(msgspec.Struct):
-    speaker: str = msgspec.field(default="", name="from")
-    value: Any = None
-    role: str = ""
-    content: Any = None
-
-
-class _ShareGPTChat(msgspec.Struct):
-    conversations: list[_ShareGPTTurn]
-    system: str | None = None
 
 
 def knows(record: dict[str, Any]) -> bool:
     """Return whether a record has `conversations`."""
-    return isinstance(record.get("conversations"), list)
+    return isinstance(record.get("conversations"), list) and "format" not in record
 
 
-def read(record: dict[str, Any], modified: int) -> Archive | None:
+def read(record: dict[str, Any], modified: int) -> ImportedChat:
     """Return the archive."""
-    found = msgspec.convert(record, _ShareGPTChat)
-    turns = [LinearTurn("system", found.system)] if found.system else []
-    unanswered: list[ToolCall] = []
-    for number, turn in enumerate(found.conversations):
-        name = turn.speaker or turn.role
-        role, text = _ROLES.get(name, name), words(turn.content if turn.value is None else turn.value)
-        if role == "function_call":
-            unanswered = _calls(text, number)
-            turns.append(LinearTurn(role, text, tuple(unanswered)))
-        elif role == "observation":
-            call = unanswered.pop(0) if unanswered else ToolCall("", "", "")
-            turns.append(LinearTurn(role, text, (ToolResult(call.id, call.name, text),)))
-        else:
-            turns.append(LinearTurn(role, text))
-    return linear("sharegpt", turns, modified)
+    turns = [_turn(turn) for turn in list_in(record.get("conversations"))]
+    if system := text_in(record.get("system")):
+        turns.insert(0, LinearTurn(system, Speaker.SYSTEM, text_parts(system)))
+    return linear("sharegpt", turns, modified, key=id_in(record.get("id")), title=text_in(record.get("title")))
 
 
-def _calls(text: str, number: int) -> list[ToolCall]:
-    """Return the calls of a turn, with generated ids; text that is not JSON becomes a call without a name."""
+def _turn(value: object) -> LinearTurn:
+    turn = object_in(value)
+    name = text_in(turn.get("from"), turn.get("role"))
+    speaker = speaker_of(name)
+    content = turn.get("content") if turn.get("value") is None else turn["value"]
+    return LinearTurn(value, speaker, _parts(content, speaker) if turn else None, name)
+
+
+def _parts(content: object, speaker: Speaker) -> tuple[Part, ...] | None:
+    if speaker is Speaker.CALL:
+        return _calls(content if isinstance(content, str) else msgspec.json.encode(content).decode())
+    if speaker is Speaker.RESULT:
+        return (ToolResult("", "", words(content)),)
+    return parts_of(content, speaker)
+
+
+def _calls(text: str) -> tuple[ToolCall, ...]:
+    """Return the calls of a turn; text that is not JSON becomes a call without a name."""
     try:
         found = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
         found = None
-    calls = [tool_call("", each) for each in (found if isinstance(found, list) else [found])]
-    named = [ToolCall(f"call-{number}-{n}", call.name, call.arguments) for n, call in enumerate(calls) if call]
-    return named or [ToolCall(f"call-{number}-0", "", text)]
+    calls = [object_in(each) for each in (found if isinstance(found, list) else [found])]
+    named = tuple(tool_call("", call["name"], call.get("arguments", "")) for call in calls if text_in(call.get("name")))
+    return named or (ToolCall("", "", text),)
 
 
 FORMAT = ImportFormat("ShareGPT", knows, read)

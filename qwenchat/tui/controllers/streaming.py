@@ -12,6 +12,7 @@ from qwenchat.chat.quality import Fault, fault_of
 from qwenchat.i18n import _, ngettext
 from qwenchat.runtime.events import ChatEvent, ModelLoaded, ModelLoading, QueueChanged, TurnFailed, TurnReported
 from qwenchat.tui.controllers.context import ChatContext
+from qwenchat.tui.controllers.drafts import DraftController
 from qwenchat.tui.controllers.token_counts import TokenCountController
 
 _SPEED_EVERY_S = 0.25
@@ -20,8 +21,8 @@ _SPEED_EVERY_S = 0.25
 class StreamingController:
     """Shows the runtime's events."""
 
-    def __init__(self, context: ChatContext, counts: TokenCountController) -> None:
-        self._context, self._counts = context, counts
+    def __init__(self, context: ChatContext, counts: TokenCountController, drafts: DraftController) -> None:
+        self._context, self._counts, self._drafts = context, counts, drafts
         self._open, self._transcript = context.open, context.transcript
         self._tokens, self._since, self._shown_at = 0, 0.0, 0.0
         """Tokens of the answer, and the times at which the first came and the speed was shown last."""
@@ -94,6 +95,9 @@ class StreamingController:
             await self._open.reload()
         else:
             self._context.notify_error(failed.error)
+        if failed.question:
+            await self._drafts.give_back(failed.session, failed.question.text, failed.question.attachments)
+            await self._drafts.save()
 
     def _show_speed(self, tokens: int) -> None:
         now = time.monotonic()

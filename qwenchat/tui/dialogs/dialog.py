@@ -22,6 +22,7 @@ from qwenchat.i18n import _
 from qwenchat.text.safe import clean, clean_line
 from qwenchat.tui.dialogs.fields import Filter
 from qwenchat.tui.textual_private import EndsItsWork
+from qwenchat.tui.widgets.prose import Prose
 
 Result = TypeVar("Result")
 _WIDTHS = [(0, "-narrow"), (64, "-wide")]
@@ -32,7 +33,7 @@ class CloseMark(Static):
     """The mark that closes a dialog with the mouse."""
 
 
-class Complaint(Static):
+class Complaint(Prose):
     """An error below what it is about; takes no room while all is well."""
 
     def __init__(self, id: str | None = None) -> None:
@@ -110,9 +111,9 @@ class Dialog(ModalScreen[Result], EndsItsWork):
             self.action_close()
 
 
-def plain(text: str, classes: str = "", id: str | None = None) -> Static:
+def plain(text: str, classes: str = "", id: str | None = None) -> Prose:
     """Return a widget that shows text literally, without markup."""
-    return Static(clean(text), classes=classes, id=id, markup=False)
+    return Prose(clean(text), classes=classes, id=id, markup=False)
 
 
 def button(label: str, id: str, *, main: bool = False) -> Button:

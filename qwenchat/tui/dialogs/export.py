@@ -85,7 +85,7 @@ class ExportScreen(Dialog[None]):
     def _export(self) -> Export:
         form = exporters.named(str(self.query_one("#format", Select).value))
         every = self.query_one("#branches", Select).value is True
-        return Export(self._program.store, self._sessions, form, every)
+        return Export(self._program.store, self._sessions, form, every, self._program.model_name)
 
     @on(Select.Changed)
     def _format_chosen(self) -> None:
@@ -117,10 +117,11 @@ class ExportScreen(Dialog[None]):
                 raise WrongUse(_("No destination is given."), _("Give a file, a folder or a .zip."))
             expanded = _expanded(place)
             force = await self._may_replace(expanded)
-            made = await asyncio.to_thread(export_destination.write, self._export, expanded, _nowhere, force)
+            written = await asyncio.to_thread(export_destination.write, self._export, expanded, _nowhere, force)
         except QwenchatError as error:
             complaint.show(error)
             return
+        made = written.files
         words = ngettext("{count} file written: {first}", "{count} files written: {first}, …", len(made))
         first = clean(str(made[0])) if made else expanded
         self.app.notify(words.format(count=len(made), first=first), markup=False)

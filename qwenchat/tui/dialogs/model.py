@@ -64,7 +64,8 @@ class ModelList(Vertical, EndsItsWork):
     def compose(self) -> ComposeResult:
         yield Filter(placeholder=_("type to filter, or owner/repo:quant, or a path"))
         yield CarefulList(markup=False)
-        yield Complaint()
+        yield Complaint("about-model")
+        yield Complaint("about-folders")
         yield plain(_("Looking at this machine…"), classes="details muted")
         yield buttons([button(_("Use it"), "do", main=True), button(_("A file on this disk…"), "file")])
         yield DownloadList(self._downloads)
@@ -86,11 +87,13 @@ class ModelList(Vertical, EndsItsWork):
         try:
             self._choices = await asyncio.to_thread(model_choices, self._program)
         except QwenchatError as error:
-            self.query_one(Complaint).show(error)
+            self.query_one("#about-model", Complaint).show(error)
             return
         if not self._wanted:
             best = next((choice for choice in self._choices.choices if choice.is_recommended), None)
             self._wanted = best.reference if best else ""
+        unread = " ".join(f"{problem.message} {problem.hint}" for problem in self._choices.problems)
+        self.query_one("#about-folders", Complaint).show(unread)
         self._show()
         self.post_message(self.Surveyed(self._choices))
 
@@ -174,7 +177,7 @@ class ModelList(Vertical, EndsItsWork):
 
     def _describe(self, choice: ModelChoice | None) -> None:
         if choice != self._described:
-            self.query_one(Complaint).show(None)
+            self.query_one("#about-model", Complaint).show(None)
         self._described = choice
         details = self.query_one(".details", Static)
         details.update("\n".join(choice.details()) if choice else _("No model matches."))
@@ -201,7 +204,7 @@ class ModelList(Vertical, EndsItsWork):
         if choice is None:
             return
         if choice.problem:
-            self.query_one(Complaint).show(choice.problem)
+            self.query_one("#about-model", Complaint).show(choice.problem)
         elif choice.local:
             self.post_message(self.Chosen(choice.reference))
         elif self._is_file(choice):
@@ -223,10 +226,10 @@ class ModelList(Vertical, EndsItsWork):
             reference = FileReference(_absolute(path))
             entry = await asyncio.to_thread(self._program.library.model, reference)
         except QwenchatError as error:
-            self.query_one(Complaint).show(error)
+            self.query_one("#about-model", Complaint).show(error)
             return
         if entry.problem:
-            self.query_one(Complaint).show(entry.problem)
+            self.query_one("#about-model", Complaint).show(entry.problem)
         else:
             self.post_message(self.Chosen(str(reference)))
 
@@ -253,7 +256,7 @@ class ModelList(Vertical, EndsItsWork):
     def _follow_download(self, event: DownloadList.Changed) -> None:
         download = event.download
         if download.state is DownloadState.FAILED:
-            self.query_one(Complaint).show(download.error or _("The download failed."))
+            self.query_one("#about-model", Complaint).show(download.error or _("The download failed."))
         if download.state is DownloadState.DONE:
             self._wanted = str(download.path)
             self.query_one(Filter).focus()  # Enter uses it

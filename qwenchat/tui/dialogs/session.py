@@ -173,7 +173,10 @@ class SessionScreen(Dialog[Session | None]):
     def _model(self, text: str) -> str:
         """Return a model's reference as it was typed. Raises WrongUse or NotFound where it can mean nothing."""
         if text:
-            reference.parse(text, self._program.catalogue)
+            try:
+                reference.parse(text, self._program.catalogue)
+            except QwenchatError:
+                self._program.library.parse(text)
         return clean_line(text)
 
 

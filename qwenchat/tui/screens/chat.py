@@ -117,7 +117,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.undo = UndoController(context, self.navigation)
         self.session_actions = SessionActions(context, self.navigation, self.undo)
         self.message_actions = MessageActions(context, self.drafts, self.undo, self.get_selected_text)
-        self.streaming = StreamingController(context, self.counts)
+        self.streaming = StreamingController(context, self.counts, self.drafts)
         self.downloads = DownloadController(context, header=self.header)
         self.find = FindController(context, self, self.navigation, notice=self.notice)
         self.asking = AskController(context, self.drafts, self.session_actions)

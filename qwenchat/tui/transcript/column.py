@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from textual.selection import Selection
 
 from qwenchat.chat.message import Message
-from qwenchat.tui.markdown.wrap import Line
-from qwenchat.tui.transcript.drawing import GUTTER, Look, selected_line, selected_text
+from qwenchat.markdown.lines import Line
+from qwenchat.tui.transcript.drawing import Look
+from qwenchat.tui.transcript.selecting import selected_text
 
 if TYPE_CHECKING:
     from qwenchat.tui.transcript.message_layout import MessageLayout
@@ -155,17 +156,7 @@ class Column:
         """Return the text that the mouse selected, as paragraphs, without decoration."""
         if selection.start is None and selection.end is None:
             return "\n\n".join(layout.message.text for layout in self.layouts)
-        first, first_line = selected_line(selection.start.y) if selection.start else (0, 0)
-        last, last_line = selected_line(selection.end.y) if selection.end else (len(self) - 1, 1 << 19)
-        parts = []
-        for index in range(first, min(last, len(self) - 1) + 1):
-            lines = self.lines(index)
-            at_first, at_last = index == first, index == last
-            start = selection.start.x - GUTTER if selection.start and at_first else None
-            end = selection.end.x - GUTTER if selection.end and at_last else None
-            begin, stop = first_line if at_first else 0, last_line if at_last else len(lines) - 1
-            parts.append(selected_text(lines, begin, stop, start=start, end=end))
-        return "\n".join(parts)
+        return selected_text(selection, len(self), self.lines)
 
     def measure(self, index: int) -> int:
         """Lay a message out and return by how much its height was wrong."""

@@ -1,4 +1,4 @@
-"""Lines to strips: the gutter, the background to the right edge, highlights, and where a mouse selects.
+"""Lines to strips: the gutter, the background to the right edge, highlights.
 
 Also `Look`, what all messages are drawn with. It is needed before the first message is, so nothing here imports what
 reads Markdown.
@@ -11,8 +11,8 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from qwenchat.tui.markdown.colours import Palette
-from qwenchat.tui.markdown.wrap import Line
+from qwenchat.markdown.lines import Line
+from qwenchat.markdown.palette import Palette
 
 GUTTER = 2
 """Cells left of every line, for the mark of the selected message."""
@@ -20,8 +20,6 @@ WIDEST = 120
 """Cells beyond which lines of prose are hard to read."""
 Highlight = tuple[int, int, Style]
 """First and end character, and the style laid over them."""
-_LINES = 1 << 20
-"""More lines than a message ever has."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,16 +34,6 @@ class Look:
     def measure(self) -> int:
         """The width of the words, in cells."""
         return min(self.width - GUTTER - 1, WIDEST)
-
-
-def selection_row(message: int, line: int) -> int:
-    """Return the row by which Textual's text selection knows a line of a message, however heights change."""
-    return message * _LINES + line
-
-
-def selected_line(row: int) -> tuple[int, int]:
-    """Return the message and line of a selection's row."""
-    return divmod(row, _LINES)
 
 
 def strip_of(line: Line, width: int, gutter: Segment, base: Style, highlights: Sequence[Highlight] = ()) -> Strip:
@@ -78,20 +66,3 @@ def restyled(segments: Iterable[Segment], highlights: Sequence[Highlight]) -> It
         if here < end:
             yield Segment(text[here - at :], style)
         at = end
-
-
-def selected_text(lines: Sequence[Line], first: int, last: int, *, start: int | None, end: int | None) -> str:
-    """Return the words of lines `first` to `last`, from character `start` of the first to `end` of the last.
-
-    Wrapped lines come back as the paragraph they are.
-    """
-    text = ""
-    for number in range(first, min(last + 1, len(lines))):
-        line = lines[number]
-        whole = "".join(segment.text for segment in line.segments)
-        low = max(start or 0, line.margin) if number == first else line.margin
-        high = len(whole) if number != last or end is None else max(end, low)
-        text += whole[low:high].rstrip()
-        if number < last:
-            text += "\n" if line.glue is None else line.glue
-    return text

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from qwenchat.tui.markdown.colours import Palette
-from qwenchat.tui.markdown.wrap import Line
+from qwenchat.markdown.lines import Line
+from qwenchat.markdown.palette import Palette
 from qwenchat.tui.transcript.drawing import Highlight
 
 Span = tuple[int, int]

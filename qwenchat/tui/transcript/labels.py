@@ -9,9 +9,10 @@ from rich.style import Style
 
 from qwenchat.chat.message import FinishReason, Message, Role, Status
 from qwenchat.i18n import _, ngettext
+from qwenchat.markdown.lines import Line, Run, line_of
+from qwenchat.markdown.palette import Palette
 from qwenchat.text.safe import clean_line
-from qwenchat.tui.markdown.colours import Palette
-from qwenchat.tui.markdown.wrap import Line, Run, drawable, line_of
+from qwenchat.text.wrap import drawable
 
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 _GAP = 2

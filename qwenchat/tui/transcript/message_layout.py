@@ -14,12 +14,12 @@ from rich.style import Style
 from textual.strip import Strip
 
 from qwenchat.chat.message import Message, Part, Reasoning, Role, Status, Text
+from qwenchat.markdown.code import code_lines, language_of
+from qwenchat.markdown.document import Document
+from qwenchat.markdown.lines import BLANK, Line, Run, wrap
+from qwenchat.markdown.render import CodeBlock, code_in, render_block
 from qwenchat.text.safe import clean
-from qwenchat.tui.markdown.code import code_lines, language_of
-from qwenchat.tui.markdown.colours import Palette
-from qwenchat.tui.markdown.document import Document
-from qwenchat.tui.markdown.render import CodeBlock, code_in, render_block
-from qwenchat.tui.markdown.wrap import BLANK, Line, Run, drawable, wrap
+from qwenchat.text.wrap import drawable
 from qwenchat.tui.transcript import labels
 from qwenchat.tui.transcript.drawing import GUTTER, WIDEST, Highlight, Look, strip_of
 
@@ -112,12 +112,12 @@ class MessageLayout:
         measure, palette = look.measure, look.palette
         above = self._boundary(look)
         self.above = len(above)
-        head = [*above, *wrap(labels.heading(self.message, self.variant, palette), measure)]
+        head = [*above, *_label(labels.heading(self.message, self.variant, palette), measure)]
         if self.message.attachments:
-            head += wrap(labels.attachments(self.message, palette), measure)
+            head += _label(labels.attachments(self.message, palette), measure)
         head += self._reasoning(look)
         body = list(self._question(look)) if self.message.role is Role.USER else self._answer(look)
-        foot = [line for runs in self._foot(palette) for line in wrap(runs, measure)]
+        foot = self._foot(look)
         self.lines = [*head, *body, *([BLANK] * bool(body and foot)), *foot, BLANK]
         self.unchanged = _alike(self._earlier, self.lines)
         self._earlier = self.lines
@@ -201,7 +201,7 @@ class MessageLayout:
         if not reasoning or self._reasoning_key == key:
             return self._reasoning_lines
         measure, palette = look.measure, look.palette
-        lines = wrap(labels.reasoning(reasoning, palette, unfolded=self.is_unfolded), measure)
+        lines = _label(labels.reasoning(reasoning, palette, unfolded=self.is_unfolded), measure)
         if self.is_unfolded:
             for line in clean(reasoning).strip("\n").split("\n"):
                 lines += wrap([(drawable(line), palette.muted)], measure)
@@ -214,7 +214,7 @@ class MessageLayout:
         for code, match in enumerate(_FENCED.finditer(text)):
             yield from self._literal(text[at : match.start()].removesuffix("\n"), look, some=match.start() > at)
             info, body = match.group(2), match.group(3)
-            yield from code_lines(body, info, index=code, width=look.measure, palette=look.palette, highlighted=True)
+            yield from code_lines(body, info, index=code, width=look.measure, palette=look.palette, is_closed=True)
             at = match.end()
         yield from self._literal(text[at:].removeprefix("\n") if at else text, look, some=at < len(text))
 
@@ -227,12 +227,19 @@ class MessageLayout:
             return []
         words = f" {labels.boundary()} "
         side = "╌" * max((look.measure - cell_len(words)) // 2, 0)
-        lines = wrap([(f"{side}{words}{side}", look.palette.muted)], look.measure)
-        return [*(Line(line.segments, line.width, len(line.text)) for line in lines), BLANK]
+        return [*_label([(f"{side}{words}{side}", look.palette.muted)], look.measure), BLANK]
 
-    def _foot(self, palette: Palette) -> list[list[Run]]:
-        message = self.message
-        return [runs for runs in (labels.status(message, palette), labels.stats(message, palette)) if runs]
+    def _foot(self, look: Look) -> list[Line]:
+        """Return how the message ended; the reason of a failure can be copied."""
+        is_failed = self.message.status is Status.FAILED
+        status, stats = labels.status(self.message, look.palette), labels.stats(self.message, look.palette)
+        lines = (wrap if is_failed else _label)(status, look.measure) if status else []
+        return [*lines, *(_label(stats, look.measure) if stats else [])]
+
+
+def _label(runs: Sequence[Run], measure: int) -> list[Line]:
+    """Return words about a message as lines that are never found or copied."""
+    return [Line(line.segments, line.width, len(line.text)) for line in wrap(runs, measure)]
 
 
 def _extended(part: Part, fragment: Part) -> Part:

@@ -24,15 +24,17 @@ from textual.theme import Theme
 
 from qwenchat.chat.message import Message, Part, Reasoning, Text
 from qwenchat.i18n import ngettext
-from qwenchat.tui.markdown.colours import Palette
+from qwenchat.markdown.palette import Palette
+from qwenchat.tui.colours import palette_of
 from qwenchat.tui.transcript.column import Column
-from qwenchat.tui.transcript.drawing import GUTTER, Highlight, Look, selection_row
+from qwenchat.tui.transcript.drawing import Look
 from qwenchat.tui.transcript.find import Search
+from qwenchat.tui.transcript.selecting import clicked, highlight, selection_row
 from qwenchat.tui.transcript.streaming import StreamedPiece, StreamedPieces
 from qwenchat.tui.transcript.viewport import Viewport
 
 if TYPE_CHECKING:
-    from qwenchat.tui.markdown.render import CodeBlock
+    from qwenchat.markdown.render import CodeBlock
 
 
 @dataclass
@@ -299,7 +301,9 @@ class Transcript(ScrollView, can_focus=True):
         self.viewport.follow()
 
     def on_click(self, event: events.Click) -> None:
-        """Select the message under the pointer, or do what is written there."""
+        """Do what is written there, or select the message; two clicks select a word, three a paragraph."""
+        if event.chain > 1:
+            event.prevent_default()  # Textual would select all messages
         if self.text_selection is not None:
             return
         if self._is_end_mark(event.x, event.y):
@@ -321,6 +325,10 @@ class Transcript(ScrollView, can_focus=True):
             self.post_message(self.ActionChosen(self, str(meta["action"])))
         elif "variant" in meta:
             self._choose_variant(index, int(meta["variant"]))
+        elif event.chain > 1:
+            row = line - self.column.start(index)
+            words = clicked(self.column.lines(index), message=index, line=row, cell=event.x, clicks=event.chain)
+            self.screen.selections = {self: words} if words else {}
         else:
             self._select(index)
 
@@ -458,7 +466,7 @@ class Transcript(ScrollView, can_focus=True):
         self.refresh()
 
     def _use_theme(self, _theme: Theme) -> None:
-        palette = Palette.of(self.app.theme_variables, colour=not self.app.no_color)
+        palette = palette_of(self.app.theme_variables, colour=not self.app.no_color)
         self.column.draw_with(Look(self.column.look.width, palette))
         self.viewport.settle()
         self.refresh()
@@ -471,24 +479,16 @@ class Transcript(ScrollView, can_focus=True):
         lines = layout.lines if layout.lines is not None else self.column.lines(index)
         if number >= len(lines):
             return Strip.blank(width, base)
-        row = selection_row(index, number)
-        selection = self.text_selection
-        span = selection.get_span(row) if selection else None
-        if span is None and (cached := layout.strips.get(number)):
+        selected = highlight(self.text_selection, index, number, lines[number], self.column.look.palette.selection)
+        if selected is None and (cached := layout.strips.get(number)):
             return cached
-        highlights: Sequence[Highlight] = ()
-        if span is not None:
-            style = self.screen.get_component_rich_style("screen--selection")
-            length = sum(len(segment.text) for segment in lines[number].segments)
-            start, end = span[0] - GUTTER, length if span[1] < 0 else span[1] - GUTTER
-            highlights = [(max(start, 0), max(end, 0), style)]
-        elif self._search:
-            highlights = self._search.highlights(index, number, lines, self.column.look.palette)
+        found = self._search.highlights(index, number, lines, self.column.look.palette) if self._search else ()
+        highlights = [selected] if selected else found
         is_selected = layout.message.id == self._selected
         keys = self.keys if self.has_focus else {}
         strip = layout.strip(number, width, base, keys=keys, is_selected=is_selected, highlights=highlights)
-        strip = strip.apply_offsets(0, row)
-        if span is None:
+        strip = strip.apply_offsets(0, selection_row(index, number))
+        if selected is None:
             layout.strips[number] = strip
         return strip
 

@@ -34,7 +34,7 @@ class ContextUsage:
     @classmethod
     def of(cls, plan: "ContextPlan") -> "ContextUsage":
         """Return the numbers of a plan."""
-        return cls(plan.used, plan.reserve, n_ctx=plan.n_ctx, too_long=plan.too_long, exact=plan.exact)
+        return cls(plan.used, plan.reserve, n_ctx=plan.n_ctx, too_long=plan.too_long, exact=plan.counts.exact)
 
 
 class Gauge(Widget):

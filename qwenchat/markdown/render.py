@@ -2,9 +2,6 @@
 
 A newline in the source is a line break: models do not wrap their prose, and their verses and addresses count. A link
 shows its target unless its text is the target; a click finds it in the meta data and opens nothing.
-
-Table columns are as wide as they need while there is room, then shrunk, with their cells wrapped. Where even that is
-too narrow, a row becomes a record: one line for each cell, behind its heading.
 """
 
 import re
@@ -17,11 +14,13 @@ from rich.segment import Segment
 from rich.style import Style
 
 from qwenchat.i18n import _
-from qwenchat.tui.markdown import latex
-from qwenchat.tui.markdown.code import code_lines, language_of
-from qwenchat.tui.markdown.colours import Palette
-from qwenchat.tui.markdown.document import Document, MarkdownBlock
-from qwenchat.tui.markdown.wrap import BLANK, Line, Run, chop, drawable, line_of, prefixed, wrap
+from qwenchat.markdown import latex
+from qwenchat.markdown.code import code_lines, language_of
+from qwenchat.markdown.document import Document, MarkdownBlock
+from qwenchat.markdown.lines import BLANK, Line, Run, chop, prefixed, wrap
+from qwenchat.markdown.palette import Palette
+from qwenchat.markdown.tables import table_lines
+from qwenchat.text.wrap import drawable
 
 _URL = re.compile(r"https?://[^\s<>\"'`，。；！？、（）《》「」]+[^\s<>\"'`，。；！？、（）《》「」.,;:!?)\]]")
 _MARKS = {
@@ -92,90 +91,6 @@ def _names_target(lines: list[list[Run]], line: int, run: int, target: str) -> b
     return text.strip().rstrip("/") in (target.rstrip("/"), target.removeprefix("mailto:"))
 
 
-Cell = Sequence[Run]
-_LEAST = 5
-"""Cells below which a column is not worth drawing."""
-
-
-def table_lines(rows: Sequence[Sequence[Cell]], aligns: Sequence[str], width: int, palette: Palette) -> list[Line]:
-    """Return a table's lines; `rows[0]` is the heading, `aligns` is `left`, `center` or `right` for each column."""
-    columns = len(rows[0])
-    if not columns:
-        return []
-    natural = [max(_cells(row[c]) for row in rows if c < len(row)) or 1 for c in range(columns)]
-    room = width - 3 * (columns - 1)
-    if sum(natural) > room and room < _LEAST * columns:
-        return _records(rows, width, palette)
-    widths = _fit(natural, room)
-    drawn = [_row(row, widths, aligns, palette) for row in rows]
-    between = any(len(lines) > 1 for lines in drawn[1:])
-    lines = drawn[0] + [_rule(widths, "━", "┿", palette)]
-    for index, row in enumerate(drawn[1:]):
-        if between and index:
-            lines.append(_rule(widths, "─", "┼", palette))
-        lines += row
-    return lines
-
-
-def _cells(cell: Cell) -> int:
-    return sum(cell_len(text) for text, _ in cell)
-
-
-def _fit(natural: Sequence[int], room: int) -> list[int]:
-    """Return widths that sum to at most `room`: narrow columns have theirs, wide ones share what is left."""
-    widths = list(natural)
-    wide = set(range(len(widths)))
-    while sum(widths) > room and wide:
-        share = (room - sum(w for c, w in enumerate(widths) if c not in wide)) // len(wide)
-        narrow = {c for c in wide if natural[c] <= share}
-        if not narrow:
-            for c in wide:
-                widths[c] = max(share, 1)
-            spare = room - sum(widths)
-            for c in sorted(wide, key=lambda c: -natural[c])[: max(spare, 0)]:
-                widths[c] += 1
-            break
-        wide -= narrow
-    return widths
-
-
-def _row(row: Sequence[Cell], widths: Sequence[int], aligns: Sequence[str], palette: Palette) -> list[Line]:
-    cells = [wrap(row[c] if c < len(row) else [], width) for c, width in enumerate(widths)]
-    lines = []
-    for y in range(max(map(len, cells))):
-        segments: list[Segment] = []
-        for c, width in enumerate(widths):
-            line = cells[c][y] if y < len(cells[c]) else BLANK
-            space = max(width - line.width, 0)
-            left = {"right": space, "center": space // 2}.get(aligns[c] if c < len(aligns) else "", 0)
-            if c:
-                segments.append(Segment(" │ ", palette.muted))
-            last = c == len(widths) - 1
-            segments += [
-                *([Segment(" " * left, palette.text)] if left else []),
-                *line.segments,
-                *([Segment(" " * (space - left), palette.text)] if space - left and not last else []),
-            ]
-        lines.append(Line(tuple(segments), sum(cell_len(segment.text) for segment in segments)))
-    return lines
-
-
-def _rule(widths: Sequence[int], line: str, cross: str, palette: Palette) -> Line:
-    text = f"{line}{cross}{line}".join(line * width for width in widths)
-    return Line((Segment(text, palette.muted),), len(text), len(text))
-
-
-def _records(rows: Sequence[Sequence[Cell]], width: int, palette: Palette) -> list[Line]:
-    lines: list[Line] = []
-    for index, row in enumerate(rows[1:] or rows[:1]):
-        if index:
-            lines.append(line_of([("─" * min(width, 8), palette.muted)], margin=min(width, 8)))
-        for heading, cell in zip(rows[0], row, strict=False):
-            label = [(text, style + Style(bold=True)) for text, style in heading]
-            lines += wrap([*label, (": ", palette.muted), *cell] if rows[1:] else label, width)
-    return lines
-
-
 _BULLETS = "•◦▪"
 _BOXES = {"[ ] ": "[ ] ", "[x] ": "[✓] ", "[X] ": "[✓] "}
 _NARROWEST = 8
@@ -193,17 +108,15 @@ class CodeBlock:
 
 
 def render(text: str, width: int, palette: Palette) -> list[Line]:
-    """Return the lines of a whole text."""
+    """Return the lines of a whole text that is only read: nothing in it can be clicked."""
     lines: list[Line] = []
-    code = 0
     for block in Document(text).blocks:
-        lines += [BLANK] * bool(lines) + render_block(block, width, palette, code)
-        code += len(code_in(block))
+        lines += [BLANK] * bool(lines) + render_block(block, width, palette)
     return lines
 
 
-def render_block(block: MarkdownBlock, width: int, palette: Palette, code: int = 0) -> list[Line]:
-    """Return one block's lines; `code` code blocks came before it in the message."""
+def render_block(block: MarkdownBlock, width: int, palette: Palette, code: int | None = None) -> list[Line]:
+    """Return one block's lines; `code` code blocks came before it in the message, None where none can be clicked."""
     return _BlockRenderer(palette, code).blocks(block.tokens, max(width, _NARROWEST), palette.text)
 
 
@@ -219,7 +132,7 @@ def code_in(block: MarkdownBlock) -> list[CodeBlock]:
 class _BlockRenderer:
     """Lays out the blocks of one message; counts the code blocks on its way."""
 
-    def __init__(self, palette: Palette, code: int) -> None:
+    def __init__(self, palette: Palette, code: int | None) -> None:
         self._palette = palette
         self._code = code
 
@@ -251,9 +164,10 @@ class _BlockRenderer:
             case "fence" | "code_block":
                 closed = token.type == "code_block" or _closed(token)
                 lines = code_lines(
-                    token.content, token.info, index=self._code, width=width, palette=palette, highlighted=closed
+                    token.content, token.info, index=self._code, width=width, palette=palette, is_closed=closed
                 )
-                self._code += 1
+                if self._code is not None:
+                    self._code += 1
             case "hr":
                 lines = [Line((Segment("─" * width, palette.muted),), width, width)]
             case "table_open":

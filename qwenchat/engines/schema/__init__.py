@@ -1,0 +1,1 @@
+"""JSON Schemas that an answer must follow: what can be enforced, and what is refused."""

@@ -1,0 +1,50 @@
+"""Checks a JSON Schema before anything is loaded, saved or asked.
+
+A hostile or huge schema can exhaust the memory, the time or the stack of the process that compiles it, so a child
+process does that (`compiler`), and this side stays responsive. Nothing is compiled here.
+"""
+
+import asyncio
+import sys
+
+import msgspec
+
+from qwenchat.engines.local.process import child_environment
+from qwenchat.engines.schema.document import LARGEST_TEXT, Reason, SchemaRefused
+from qwenchat.engines.schema.refusal import refused
+
+TIME_LIMIT_S = 10.0
+"""For the child, which needs less than half a second for a usual schema."""
+
+
+async def check_schema(text: str) -> None:
+    """Return if an answer can be made to follow a schema, given as JSON. Raises WrongUse, which says why it can't."""
+    if len(text) > LARGEST_TEXT:
+        raise refused(SchemaRefused(Reason.TOO_LARGE))
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",  # import nothing from the working folder
+        "-m",
+        "qwenchat.engines.schema.compiler",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=child_environment(),
+        process_group=0,  # Ctrl-C in a terminal is for the parent
+    )
+    try:
+        async with asyncio.timeout(TIME_LIMIT_S):
+            out, err = await child.communicate(text.encode("utf-8", "replace"))
+    except TimeoutError:
+        raise refused(SchemaRefused(Reason.TOO_COMPLEX)) from None
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    if child.returncode and child.returncode > 0:
+        raise RuntimeError(err.decode("utf-8", "replace"))
+    if child.returncode:  # it was killed by what the schema made it do
+        raise refused(SchemaRefused(Reason.TOO_COMPLEX))
+    if out:
+        refusal = msgspec.json.decode(out, type=dict[str, str])
+        raise refused(SchemaRefused(Reason(refusal["reason"]), refusal["pointer"], refusal["detail"]))

@@ -1,0 +1,161 @@
+"""Compiles rewritten schemas with llguidance, within limits of time and memory, for any tokenizer.
+
+llguidance reports failures as a state of its matcher; here they are exceptions. A hostile schema can end the process
+that compiles it, so only the worker imports this, after the child `python -m qwenchat.engines.schema.compiler` has
+survived the same schema. The child reads a schema from standard input and writes why it is refused, or nothing.
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+
+import msgspec
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+
+from qwenchat.engines.schema.document import (
+    ESCAPES,
+    WHITE_SPACE,
+    Document,
+    Reason,
+    SchemaRefused,
+    escaped,
+    rewritten,
+)
+
+MEMORY_LIMIT = 2 << 30
+"""Of the child, in bytes of address space; a schema takes a fraction of it."""
+SEARCH_S = 2.0
+"""How long the child looks for the place in the schema that llguidance refuses."""
+LIMITS = LLParserLimits(max_lexer_states=100_000, verbose_errors=False)
+"""llguidance's own limits, except that the states of one answer take at most 0.2 GB."""
+END = 256
+"""The token of `byte_tokenizer` that ends an answer."""
+_MARKS = {
+    Reason.IMPOSSIBLE: ("Unsatisfiable", "NoExtension"),
+    Reason.OVERLAPPING: ("oneOf constraints",),
+    Reason.TOO_COMPLEX: (
+        "TooComplex",
+        "expressions",
+        "too complex",
+        "too large",
+        "too big",
+        "fuel",
+        "limit",
+        "stack level",
+    ),
+}
+"""What llguidance's errors contain."""
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """What the child writes about a schema that is refused."""
+
+    reason: Reason
+    pointer: str
+    detail: str
+
+
+class _Bytes:
+    """A vocabulary of the 256 bytes, as llguidance asks for it."""
+
+    eos_token_id = END
+    bos_token_id = None
+    tokens = (*(bytes([byte]) for byte in range(256)), b"\xff<end>")
+    special_token_ids = (END,)
+
+    def __call__(self, text: bytes) -> list[int]:
+        return list(text)
+
+
+def byte_tokenizer() -> LLTokenizer:
+    """Return a tokenizer whose tokens are single bytes."""
+    return LLTokenizer(TokenizerWrapper(_Bytes()))
+
+
+def matcher(tokenizer: LLTokenizer, schema: Mapping[str, object]) -> LLMatcher:
+    """Return a matcher of a rewritten schema. Raises SchemaRefused, which knows no place."""
+    grammar = LLMatcher.grammar_from_json_schema(
+        dict(schema), overrides={"json_allowed_escapes": ESCAPES, "whitespace_pattern": WHITE_SPACE}
+    )
+    made = LLMatcher(tokenizer, grammar, log_level=0, limits=LIMITS)
+    check_state(made)
+    return made
+
+
+def check_state(made: LLMatcher) -> None:
+    """Raise SchemaRefused if a matcher has failed."""
+    if not made.is_error():
+        return
+    lines = made.get_error().split("\n")
+    reason = next((reason for reason, marks in _MARKS.items() if any(mark in lines[0] for mark in marks)), Reason.OTHER)
+    explanations = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    raise SchemaRefused(reason, detail=(explanations or lines)[0])
+
+
+def check(text: str) -> None:
+    """Compile a schema, given as JSON, and begin an answer. Raises SchemaRefused with the place."""
+    document, tokenizer = rewritten(text), byte_tokenizer()
+    failure = _failure(tokenizer, document.schema)
+    if failure:
+        raise _located(failure, document, tokenizer)
+
+
+def _failure(tokenizer: LLTokenizer, schema: Mapping[str, object]) -> SchemaRefused | None:
+    try:
+        made = matcher(tokenizer, schema)
+        made.compute_bitmask()
+        check_state(made)
+    except SchemaRefused as error:
+        return error
+    return None
+
+
+def _located(failure: SchemaRefused, document: Document, tokenizer: LLTokenizer) -> SchemaRefused:
+    """Return the failure with its place: the innermost subschema that fails alike, and its keyword to blame."""
+    definitions = {"$defs": document.schema["$defs"]}
+    deadline = time.monotonic() + SEARCH_S
+    for part in document.parts:
+        if time.monotonic() > deadline:
+            break
+        if not _is_same(_failure(tokenizer, {**part.written, **definitions}), failure):
+            continue
+        for keyword in part.written:
+            rest = {name: value for name, value in part.written.items() if name != keyword}
+            if not _is_same(_failure(tokenizer, {**rest, **definitions}), failure):
+                return SchemaRefused(failure.reason, f"{part.pointer}/{escaped(keyword)}", failure.detail)
+        return SchemaRefused(failure.reason, part.pointer, failure.detail)
+    return SchemaRefused(failure.reason, document.pointer, failure.detail)
+
+
+def _is_same(one: SchemaRefused | None, other: SchemaRefused) -> bool:
+    return one is not None and (one.reason, one.detail) == (other.reason, other.detail)
+
+
+def _limit() -> None:
+    """Limit the memory of this process, where the platform supports it, and let a crash write no core file."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - not on Windows
+
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def main() -> int:
+    """Read a schema from standard input; write a Refusal, or nothing if it can be enforced."""
+    text = sys.stdin.buffer.read().decode("utf-8", "replace")
+    _limit()
+    try:
+        check(text)
+    except SchemaRefused as error:
+        refusal = Refusal(error.reason, error.pointer, error.detail)
+    except MemoryError:
+        refusal = Refusal(Reason.TOO_COMPLEX, "#", "")
+    else:
+        return 0
+    sys.stdout.buffer.write(msgspec.json.encode(refusal))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Puts the refusal of a JSON Schema into words: what can't be enforced, where it stands, and what to do."""
+
+from qwenchat.engines.schema.document import KNOWN_FORMATS, Reason, SchemaRefused
+from qwenchat.errors import WrongUse
+from qwenchat.i18n import _
+from qwenchat.text.safe import clean_line
+
+
+def refused(refusal: SchemaRefused) -> WrongUse:
+    """Return the error for a schema that is refused."""
+    what, hint = _words()[refusal.reason]
+    place = clean_line(refusal.pointer)
+    reason = what.format(place=place, keyword=place.rpartition("/")[2], detail=clean_line(refusal.detail))
+    return WrongUse(_("The JSON Schema can't be used: {reason}.").format(reason=reason), hint)
+
+
+def _words() -> dict[Reason, tuple[str, str]]:
+    """Return what is wrong and what to do, for each reason."""
+    change = _("Change that part of the schema, or leave it out and check the answer for it yourself.")
+    correct = _("Correct the schema.")
+    return {
+        Reason.NOT_JSON: (_("it is not JSON: {detail}"), _("Give a file that holds a JSON Schema.")),
+        Reason.NOT_A_SCHEMA: (_("{place} is not what the JSON Schema standard asks for there"), correct),
+        Reason.KEYWORD: (_("{place}: an answer can't be made to follow `{keyword}`"), change),
+        Reason.REFERENCE: (
+            _("{place} refers to nothing in the same document"),
+            _("Put what it refers to into `$defs`, and refer to that as `#/$defs/name`."),
+        ),
+        Reason.FORMAT: (
+            _("{place}: the format `{detail}` is unknown"),
+            _("Use a `pattern`, or one of: {formats}.").format(formats=", ".join(sorted(KNOWN_FORMATS))),
+        ),
+        Reason.PATTERN: (
+            _("{place}: `{detail}` in a pattern differs between programs, or can't be enforced"),
+            _("Write the pattern without it."),
+        ),
+        Reason.NUMBER: (_("{place}: the number has too many digits to be exact"), _("Use a shorter number.")),
+        Reason.TEXT: (_("{place}: the text contains a control character"), _("Use text without it.")),
+        Reason.REPEATED_NAMES: (
+            _("{place}: an answer could reach that number by repeating a name"),
+            _("List the properties and set `additionalProperties` to false, or leave `minProperties` out."),
+        ),
+        Reason.OVERLAPPING: (
+            _("{place}: two of its options may fit the same value"),
+            _("Use `anyOf`, or give the options a required property with a different `const` in each."),
+        ),
+        Reason.IMPOSSIBLE: (_("{place}: no value can follow it"), correct),
+        Reason.TOO_LARGE: (_("{place}: it is too large or nested too deeply"), _("Make the schema smaller.")),
+        Reason.TOO_COMPLEX: (
+            _("{place}: it is too complex"),
+            _("Make the schema simpler, such as with fewer options and shorter patterns."),
+        ),
+        Reason.OTHER: (_("{place}: {detail}"), change),
+    }

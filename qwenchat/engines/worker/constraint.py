@@ -1,0 +1,102 @@
+"""Keeps an answer within a JSON Schema, token by token, with llguidance.
+
+llguidance needs the whole vocabulary, which takes a second to hand over; it is done once for a model, in a thread
+beside the prefill, and so is compiling a schema. Nothing is sampled here.
+"""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+
+from qwenchat.engines.schema.compiler import check_state, matcher
+from qwenchat.engines.schema.document import Reason, SchemaRefused, rewritten
+from qwenchat.engines.worker.llama import Vocabulary
+
+_STACK = 16 << 20
+"""Bytes of the stack on which a schema is compiled: twice what the child has that compiled the same one before."""
+
+
+class Constraint:
+    """What the rest of one answer must be, after the tokens that it took."""
+
+    def __init__(self, made: LLMatcher) -> None:
+        self._matcher = made
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing can follow, so that the answer needs no token that ends it."""
+        return self._matcher.is_stopped()
+
+    def accept(self, token: int) -> bool:
+        """Take the next token; return whether it is allowed, else nothing changes.
+
+        Raises SchemaRefused where the schema turns out to be too complex.
+        """
+        taken = self._matcher.try_consume_tokens([token]) == 1
+        check_state(self._matcher)
+        return taken
+
+    def allowed(self) -> bytes:
+        """Return a byte for each token, 0 if it is not allowed next. Raises SchemaRefused as `accept` does."""
+        mask = self._matcher.compute_logit_bias()
+        check_state(self._matcher)
+        return mask
+
+
+class Constraints:
+    """Makes the constraints of one model's answers."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._tokenizer: LLTokenizer | None = None
+        self._building = threading.Lock()
+
+    def begin(self, schema: str, answered: str) -> "Future[Constraint]":
+        """Make the constraint of an answer in a thread; `answered` is the text that the answer has already.
+
+        The future raises SchemaRefused where the schema can't be enforced, or the text does not follow it.
+        """
+        future: Future[Constraint] = Future()
+
+        def make() -> None:
+            try:
+                future.set_result(self._make(schema, answered))
+            except Exception as error:
+                future.set_exception(error)
+
+        before = threading.stack_size(_STACK)
+        threading.Thread(target=make, daemon=True).start()
+        threading.stack_size(before)
+        return future
+
+    def _make(self, schema: str, answered: str) -> Constraint:
+        document = rewritten(schema)
+        with self._building:
+            tokenizer = self._tokenizer = self._tokenizer or LLTokenizer(TokenizerWrapper(_Tokens(self._vocabulary)))
+        made = matcher(tokenizer, document.schema)
+        tokens = tokenizer.tokenize_str(answered)
+        if made.try_consume_tokens(tokens) < len(tokens):
+            raise SchemaRefused(Reason.IMPOSSIBLE, document.pointer)
+        return Constraint(made)
+
+
+class _Tokens:
+    """A vocabulary as llguidance asks for it. What is no text begins with a byte that no text has."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        ids = range(vocabulary.size)
+        self.tokens: Sequence[bytes] = [
+            b"\xff" + str(token).encode() if vocabulary.is_special(token) else vocabulary.piece(token) for token in ids
+        ]
+        ends = [token for token in ids if vocabulary.is_end(token)]
+        if not ends:
+            self.tokens = [*self.tokens, b"\xff"]
+        self.eos_token_id = ends[0] if ends else vocabulary.size
+        self.bos_token_id = None
+        self.special_token_ids: Sequence[int] = []
+
+    def __call__(self, text: bytes) -> list[int]:
+        return list(self._vocabulary.tokenise(text.decode("utf-8", "replace"), special=False))
