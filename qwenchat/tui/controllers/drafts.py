@@ -115,8 +115,11 @@ class DraftController:
     def _unsaved(self) -> str | None:
         """Return what is written and not saved yet; None where there is nothing to save."""
         text = self._prompt.area.written
-        nothing = self._context.chats.sessions.is_new(self._open.id) and not text.strip()
-        return None if self.editing or text == self._saved or nothing else text
+        sessions, session_id = self._context.chats.sessions, self._open.id
+        nothing = sessions.is_new(session_id) and not text.strip()
+        if self.editing or text == self._saved or nothing or sessions.is_read_only(session_id):
+            return None
+        return text
 
     # Giving back what could not be asked
 

@@ -55,7 +55,7 @@ class SessionScreen(Dialog[Session | None]):
         yield from _field(_("Context"), "context", f"{session.context or ''}", tokens)
         yield Complaint("about-context")
         yield plain(_("System prompt"), classes="label")
-        yield AreaField(clean(session.system), id="system", placeholder=_("empty: Qwen2's own"))
+        yield AreaField(clean(session.system), id="system", placeholder=_("empty: the model's own, if it has one"))
         yield plain(_("Prompt library; Enter uses a prompt"), classes="label", id="library")
         yield OptionList(id="prompts", markup=False)
         keep, delete = button(_("Save as…"), "save"), button(_("Delete from the library"), "delete")

@@ -24,6 +24,7 @@ from qwenchat.errors import RecoveryKind
 from qwenchat.i18n import _, ngettext
 from qwenchat.runtime.events import ChatEvent
 from qwenchat.runtime.program import Program
+from qwenchat.sessions.read_only import cannot_be_saved
 from qwenchat.tui import slash_commands
 from qwenchat.tui.actions import Action, Where, bindings, key_name, key_of
 from qwenchat.tui.controllers.asking import AskController
@@ -212,6 +213,8 @@ class ChatScreen(Screen[None], EndsItsWork):
     async def _start(self) -> None:
         """Read the disk, once the first frame is shown."""
         await self.context.chats.sessions.recover()
+        if self.program.store.is_read_only:
+            self.context.notify_error(cannot_be_saved(self.program.paths.database))
         self.context.open.relabel(self.session)
         self.sidebar.reload()
         if self._first_session:

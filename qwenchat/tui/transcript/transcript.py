@@ -177,6 +177,8 @@ class Transcript(ScrollView, can_focus=True):
     def add(self, message: Message, variant: tuple[int, int] = (1, 1)) -> None:
         """Add a message at the end, such as a question that was sent or an answer that begins."""
         self.column.add(message, variant)
+        if message.id == self._boundary:
+            self.column.mark_boundary(message.id)
         self.viewport.settle()
         self.refresh()
 
@@ -208,7 +210,7 @@ class Transcript(ScrollView, can_focus=True):
         self._streamed.add(message_id, StreamedPiece(index, fragment))
 
     def show_boundary(self, message_id: str | None) -> None:
-        """Draw a line above the oldest message that the model sees; None where it sees all."""
+        """Draw a line above the oldest message that the model sees; None where it sees all, empty for none of them."""
         if message_id != self._boundary:
             self._boundary = message_id
             self.column.mark_boundary(message_id)
