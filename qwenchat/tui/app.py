@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual import events, on
 from textual.app import SystemCommand
 from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.geometry import Offset
 from textual.markup import escape
 from textual.screen import Screen
 from textual.widgets import Input, TextArea
@@ -35,6 +36,7 @@ from qwenchat.tui.dialogs import open as dialogs
 from qwenchat.tui.screens.chat import ChatScreen
 from qwenchat.tui.textual_private import GuardedApp, NotText, write_window_title
 from qwenchat.tui.themes import EVERY_S, LiveTheme, Themes
+from qwenchat.tui.widgets.fields import AreaField, LineField
 
 if TYPE_CHECKING:
     from qwenchat.runtime.model_manager import EngineFactory
@@ -122,6 +124,8 @@ class QwenchatApp(GuardedApp):
         self._begin_with_theme()
         self._live_theme = LiveTheme(program.paths.config / "themes")
         self._leaving = False
+        self._caret = Offset(0, 0)
+        """Where the caret was when it was drawn last."""
         self._encoding_told = False
         if program.settings.reduced_motion:
             self.animation_level = "none"
@@ -175,6 +179,30 @@ class QwenchatApp(GuardedApp):
     def watch_title(self, title: str) -> None:
         """Name the terminal's window after the chat."""
         write_window_title(self, clean_line(title, 80))
+
+    async def on_event(self, event: events.Event) -> None:
+        """Deliver an event; what is text goes to the prompt where nothing else takes it."""
+        if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
+            screen = next(reversed(self.screen_stack), None)
+            if isinstance(screen, ChatScreen):
+                screen.lead_to_prompt(event)
+        await super().on_event(event)
+
+    @property
+    def cursor_position(self) -> Offset:
+        """Where the terminal's cursor belongs: at the caret, since input methods open there.
+
+        It is asked for each time the screen is drawn. Textual notes it when the caret moves, which is wrong as soon as
+        a dialog, a resize or a list moves what has the caret.
+        """
+        focused = self.focused
+        if isinstance(focused, LineField | AreaField):
+            self._caret = focused.cursor_screen_offset
+        return self._caret
+
+    @cursor_position.setter
+    def cursor_position(self, _noted: Offset) -> None:
+        """Ignore what Textual notes."""
 
     @property
     def chat(self) -> ChatScreen:
