@@ -65,6 +65,14 @@ async def test_an_answer_is_left_open_to_be_carried_on() -> None:
         "{{ messages[0].content }}",
         "{{ messages[-1].content[:8] }}",
         "{{ 9 ** 9 ** 9 ** 9 }}",
+        "{% macro deeper(n) %}{{ deeper(n + 1) }}{% endmacro %}{{ deeper(0) }}",
+        "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+        "{{ strftime_now.__self__.__class__.__subclasses__() }}",
+        "{{ strftime_now('%Y' * 10 ** 9) }}",
+        "{{ range(10 ** 9) | list | tojson }}",
+        "{% generation %}{% for i in range(99999) %}{% for j in range(99999) %}{% continue %}{% endfor %}{% endfor %}",
+        "{{ messages | tojson(separators=(1, 2)) }}",
+        "{{ 1 // 0 }}",
     ],
 )
 async def test_a_hostile_or_broken_template_is_refused(template: str) -> None:

@@ -104,7 +104,7 @@ class LocalGeneration:
         self._unread: asyncio.Queue[EngineEvent | BaseException] = asyncio.Queue()
         self._worker: WorkerProcess | None = None
         self._number = 0
-        self._ended = False
+        self._ended = self._is_cancelled = False
         self._task = asyncio.create_task(serve(self))
         self._task.add_done_callback(self._task_done)
 
@@ -136,8 +136,9 @@ class LocalGeneration:
     async def cancel(self) -> None:
         if self.done:
             return
+        self._is_cancelled = True
         if self._worker:
-            await self._worker.cancel(self._number)
+            self._worker.cancel(self._number)
         else:  # it is still waiting for earlier requests or for the model
             self._task.cancel()
 
@@ -146,9 +147,10 @@ class LocalGeneration:
         await self.cancel()
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled():
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or (self._is_cancelled and isinstance(error, EngineDied)):
             self.report(Finished(FinishReason.CANCELLED, Usage(), Timings()))
-        elif error := task.exception():
+        elif error:
             self._unread.put_nowait(error)
 
 
@@ -215,9 +217,9 @@ class LocalEngine:
         self._generations = [*(each for each in self._generations if not each.done), generation]
         return generation
 
-    async def close(self) -> None:
+    async def close(self, *, at_once: bool = False) -> None:
         self._closed = True
-        if self._loading.locked() and self._worker:
+        if self._worker and (at_once or self._loading.locked()):
             self._worker.kill()
         for generation in self._generations:
             await generation.cancel()

@@ -10,9 +10,10 @@ from textual.binding import Binding, BindingType
 from textual.containers import ItemGrid, Vertical, VerticalScroll
 from textual.content import Content
 from textual.message import Message as Event
-from textual.widgets import Button, Static
+from textual.widgets import Button
 
 from qwenchat.text.safe import clean_line
+from qwenchat.tui.widgets.prose import Prose
 
 _PADDING = 2
 """Cells of a button beside its words."""
@@ -38,7 +39,7 @@ class Notice(Vertical):
             if not words:
                 return
             self._make_children()
-        self.query_one("#notice-words", Static).update(Content(clean_line(words, 1000)))
+        self.query_one("#notice-words", Prose).update(Content(clean_line(words, 1000)))
         self.query_one("#notice-text").scroll_home(animate=False)
         row = self.query_one("#notice-offers", ItemGrid)
         _removing = row.remove_children()
@@ -55,7 +56,7 @@ class Notice(Vertical):
         """Make the widgets when they are first needed: the first frame is drawn without them."""
         text = VerticalScroll(id="notice-text", can_focus=False)
         _mounting = self.mount(text, ItemGrid(id="notice-offers"))
-        _mounting = text.mount(Static(id="notice-words", markup=False))
+        _mounting = text.mount(Prose(id="notice-words", markup=False))
 
     def action_scroll_words(self, lines: int) -> None:
         """Show more of the words."""
