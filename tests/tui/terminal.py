@@ -50,6 +50,11 @@ class Terminal:
         return "\n".join(self.lines)
 
     @property
+    def cursor(self) -> tuple[int, int]:
+        """Where the terminal's cursor is: column and row, counted from 0."""
+        return self._emulated.cursor.x, self._emulated.cursor.y
+
+    @property
     def switched_on(self) -> set[int]:
         """The modes that what was read leaves switched on, by their DEC numbers."""
         last = dict(re.findall(rb"\x1b\[\?(\d+)([hl])", self.raw))

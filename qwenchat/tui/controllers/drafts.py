@@ -50,7 +50,6 @@ class DraftController:
                 self.editing = question
                 self._prompt.begin_editing(question.text)
                 self._as_asked = self._prompt.text
-        self._prompt.area.focus()
 
     def end_edit(self, changed: str = "") -> None:
         """Leave the question as it was and return to the draft, after the `changed` words."""
@@ -60,7 +59,7 @@ class DraftController:
     def drop_edit(self) -> None:
         """Leave the question as it was; changed words can be recalled as earlier questions can."""
         if changed := self._changed():
-            self._prompt.area.earlier.append(changed)
+            self._prompt.area.remember(changed)
         self.end_edit()
 
     def set_edit_aside(self) -> None:

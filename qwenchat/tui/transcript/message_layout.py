@@ -5,7 +5,7 @@ again with each piece. A question is shown as it was typed; only its fenced code
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rich.cells import cell_len
@@ -138,9 +138,19 @@ class MessageLayout:
         self.lines = None
 
     def strip(
-        self, number: int, width: int, base: Style, *, is_selected: bool, highlights: Sequence[Highlight]
+        self,
+        number: int,
+        width: int,
+        base: Style,
+        *,
+        keys: Mapping[str, str],
+        is_selected: bool,
+        highlights: Sequence[Highlight],
     ) -> Strip:
-        """Return a line of the last layout as it is drawn, `width` cells wide; a selected heading has its actions."""
+        """Return a line of the last layout as it is drawn, `width` cells wide.
+
+        A selected heading has its actions, with those of their `keys` that work now.
+        """
         look, lines = self._look, self.lines
         if look is None or lines is None:
             raise ValueError("the message is not laid out")
@@ -149,7 +159,7 @@ class MessageLayout:
         if is_own and self.message.role is Role.USER:
             base = base + look.palette.question
         if is_selected and number == self.above:
-            line = labels.with_actions(line, self.message, look.measure, look.palette)
+            line = labels.with_actions(line, self.message, look.measure, look.palette, keys)
         gutter = Segment("▌ ", look.palette.selected) if is_own and is_selected else Segment(" " * GUTTER)
         return strip_of(line, width, gutter=gutter, base=base, highlights=highlights)
 
