@@ -152,8 +152,11 @@ class Engine(Protocol):
         """Begin to generate; the model is loaded where it is not."""
         ...
 
-    async def close(self) -> None:
-        """Save the KV cache and free the model. May be called twice."""
+    async def close(self, *, at_once: bool = False) -> None:
+        """Save the KV cache and free the model; `at_once`: save nothing and wait for nothing.
+
+        May be called twice, the second time while the first still waits.
+        """
         ...
 
 

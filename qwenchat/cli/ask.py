@@ -24,17 +24,18 @@ from qwenchat.chat.events import TurnEnded
 from qwenchat.chat.ids import UUIDv7, unix_ms
 from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.message import Attachment, FinishReason
-from qwenchat.chat.ports import Mode, ModelInfo, SessionStore
+from qwenchat.chat.ports import Engine, Mode, ModelInfo, SessionStore
 from qwenchat.chat.sampling import PARAMETERS, Sampling
 from qwenchat.chat.session import Session
 from qwenchat.chat.turn import RunningTurn, Turns
 from qwenchat.cli import completion
 from qwenchat.cli.ask_output import JsonReport, TextReport, TurnReport
-from qwenchat.cli.output import Output
+from qwenchat.cli.output import Output, is_dumb
 from qwenchat.engines.local.protocol import MAX_THREADS, Lora
 from qwenchat.errors import ExitCode, FileError, NotFound, PromptTooLong, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.reference import GuideReference
+from qwenchat.paths import is_missing
 from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_choice import model_to_ask, no_model, recommended_model
 from qwenchat.runtime.program import Program
@@ -169,7 +170,7 @@ def _adapter(words: str) -> Lora:
         raise WrongUse(
             _("{scale} is not a valid scale for an adapter.").format(scale=scale), _("Give a number such as 0.5.")
         )
-    if not path.is_file():
+    if is_missing(path):
         raise FileError(
             _("There is no adapter {file}.").format(file=clean_line(str(path))), _("Check the path given to --lora.")
         )
@@ -182,7 +183,7 @@ def report_for(
     """Return the report that the options and the terminal ask for."""
     if style in ("json", "jsonl"):
         return JsonReport(output, model, streams=style == "jsonl")
-    if style is None and output.on_terminal:
+    if style is None and output.on_terminal and not is_dumb():
         from qwenchat.cli.ask_markdown import MarkdownReport  # noqa: PLC0415 - rich is for terminals only
 
         return MarkdownReport(output, verbose=verbose)
@@ -207,23 +208,24 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
     turn = turns.ask(session.id, question.text, question.attachments, question.sampling)
     report = report_for(output, options["style"], lambda: turn.model, verbose=options["verbose"])
     reason = None
-    try:
-        with _interruptible(turn), report:
-            async with aclosing(turn):
-                async for event in turn:
-                    report.show(event)
-                    if isinstance(event, TurnEnded):
-                        reason = event.answer.finish_reason
-                        program.machine.note_speed(event.answer)
-        if question.sampling.schema and reason in (FinishReason.LENGTH, FinishReason.CONTEXT):
-            output.say(_("The answer was cut off at its limit, so it is not complete JSON."))
-        for warning in turn.model.warnings if turn.model else ():
-            output.say(warning)
-    except PromptTooLong:
-        _restore(store, earlier, session)
-        raise
-    finally:
-        await engine.close()
+    with _interruptible(turn, engine):
+        try:
+            with report:
+                async with aclosing(turn):
+                    async for event in turn:
+                        report.show(event)
+                        if isinstance(event, TurnEnded):
+                            reason = event.answer.finish_reason
+                            program.machine.note_speed(event.answer)
+            if question.sampling.schema and reason in (FinishReason.LENGTH, FinishReason.CONTEXT):
+                output.say(_("The answer was cut off at its limit, so it is not complete JSON."))
+            for warning in turn.model.warnings if turn.model else ():
+                output.say(warning)
+        except PromptTooLong:
+            _restore(store, earlier, session)
+            raise
+        finally:
+            await engine.close()
     return ExitCode.INTERRUPTED if reason is FinishReason.CANCELLED else ExitCode.DONE
 
 
@@ -269,14 +271,13 @@ def _earlier(store: Store, options: dict[str, Any]) -> Session:
 
 
 @contextmanager
-def _interruptible(turn: RunningTurn) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM stop the answer, whose text so far is saved; a second Ctrl-C ends the program."""
+def _interruptible(turn: RunningTurn, engine: Engine) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM stop the answer, whose text so far is saved; a second one waits for nothing."""
     loop = asyncio.get_running_loop()
     stopping: list[asyncio.Task[None]] = []
 
     def stop() -> None:
-        stopping.append(loop.create_task(turn.cancel()))
-        loop.remove_signal_handler(signal.SIGINT)
+        stopping.append(loop.create_task(engine.close(at_once=True) if stopping else turn.cancel()))
 
     try:
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -123,5 +123,5 @@ class ScriptedEngine:
             yield Delta(word, tuple(map(ord, word)))
         yield Finished(reason, Usage(prompt, 0, recited), Timings())
 
-    async def close(self) -> None:
+    async def close(self, *, at_once: bool = False) -> None:
         self._cancelled.set()

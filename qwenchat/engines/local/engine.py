@@ -19,6 +19,7 @@ from qwenchat.chat.message import FinishReason, Timings, Usage
 from qwenchat.chat.ports import Capabilities, Mode, ModelInfo, Request, TokenCounts
 from qwenchat.chat.prompt import Plain, PromptPart, Special, Turn
 from qwenchat.chat.sampling import Sampling
+from qwenchat.engines.local.chat_template import TemplateSandbox
 from qwenchat.engines.local.failures import (
     OTHER_MODEL,
     START_AGAIN,
@@ -104,7 +105,7 @@ class LocalGeneration:
         self._unread: asyncio.Queue[EngineEvent | BaseException] = asyncio.Queue()
         self._worker: WorkerProcess | None = None
         self._number = 0
-        self._ended = False
+        self._ended = self._is_cancelled = False
         self._task = asyncio.create_task(serve(self))
         self._task.add_done_callback(self._task_done)
 
@@ -136,8 +137,9 @@ class LocalGeneration:
     async def cancel(self) -> None:
         if self.done:
             return
+        self._is_cancelled = True
         if self._worker:
-            await self._worker.cancel(self._number)
+            self._worker.cancel(self._number)
         else:  # it is still waiting for earlier requests or for the model
             self._task.cancel()
 
@@ -146,9 +148,10 @@ class LocalGeneration:
         await self.cancel()
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled():
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or (self._is_cancelled and isinstance(error, EngineDied)):
             self.report(Finished(FinishReason.CANCELLED, Usage(), Timings()))
-        elif error := task.exception():
+        elif error:
             self._unread.put_nowait(error)
 
 
@@ -215,9 +218,9 @@ class LocalEngine:
         self._generations = [*(each for each in self._generations if not each.done), generation]
         return generation
 
-    async def close(self) -> None:
+    async def close(self, *, at_once: bool = False) -> None:
         self._closed = True
-        if self._loading.locked() and self._worker:
+        if self._worker and (at_once or self._loading.locked()):
             self._worker.kill()
         for generation in self._generations:
             await generation.cancel()
@@ -257,11 +260,15 @@ class LocalEngine:
         planned = replace(planned, plan=plan)
         less = with_less(plan.n_ctx, plan.gpu_layers if hello.devices else 0)
         worker.recoveries = (START_AGAIN, *less)
-        ready = await _load_into(worker, planned, progress, recoveries=(*less, OTHER_MODEL))
-        if extra_buffers and _AMX in hello.features and not await _survives_prefill(worker):
-            await self._end_worker(at_once=True)
-            return await self._load(progress, extra_buffers=False)
-        prompt_format = await prompt_format_for(ready)
+        sandbox = await TemplateSandbox.start()  # in the time that the model takes to load
+        try:
+            ready = await _load_into(worker, planned, progress, recoveries=(*less, OTHER_MODEL))
+            if extra_buffers and _AMX in hello.features and not await _survives_prefill(worker):
+                await self._end_worker(at_once=True)
+                return await self._load(progress, extra_buffers=False)
+            prompt_format = await prompt_format_for(ready, sandbox)
+        finally:
+            await sandbox.close()
         info = ModelInfo(
             reference=planned.reference,
             name=planned.name,

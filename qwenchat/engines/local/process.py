@@ -2,7 +2,8 @@
 
 It knows the protocol and the process, but no prompts, sessions or models. It never imports llama_cpp, so that a broken
 binding can only break the child. Where the binding does not work, the error says how to install it for this Python;
-nothing is installed here.
+nothing is installed here. A worker that is stopped, or waits for a disk that does not answer, is killed after a limited
+time: nobody waits for it longer.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from pathlib import Path
 import qwenchat
 from qwenchat.engines.local import protocol
 from qwenchat.engines.local.failures import START_AGAIN
-from qwenchat.engines.local.protocol import FRAME, Cancel, Hello, RequestFailed, RequestReply, WorkerRequest
+from qwenchat.engines.local.protocol import FRAME, Cancel, Hello, Ping, Pong, RequestFailed, RequestReply, WorkerRequest
 from qwenchat.errors import CannotLoad, EngineDied, FileError, QwenchatError, Recovery
 from qwenchat.i18n import _
 from qwenchat.paths import private_folder
@@ -28,7 +29,14 @@ from qwenchat.text.safe import clean, clean_line
 LOG_LIMIT = 1 << 20
 LAST_LINES = 12
 CLOSE_S = 2.0
-"""How long a worker may take to end once its pipe is closed."""
+"""How long a worker may take to end once its pipe is closed, and once more after it was killed."""
+CANCEL_S = 5.0
+"""How long a worker may take to stop a request; usually 0.1 s."""
+PING_EVERY_S = 4.0
+SILENT_PINGS = 5
+"""So many pings in a row without an answer mean that the worker does not run. It answers while it computes, too."""
+START_PINGS = 30
+"""The same before its Hello: it must be read from the disk first, with all libraries of the binding."""
 
 
 class WorkerProcess:
@@ -39,8 +47,10 @@ class WorkerProcess:
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Queue[RequestReply | None]] = {}
         self._hello: asyncio.Future[Hello] = asyncio.get_running_loop().create_future()
-        self._reader = asyncio.create_task(self._read())
+        self._is_heard = self._is_silent = False
         self.died = asyncio.Event()
+        self._reader = asyncio.create_task(self._read())
+        self._watch = asyncio.create_task(self._watch_for_silence())
         self.recoveries: tuple[Recovery, ...] = (START_AGAIN,)
         """The recoveries to offer when it dies; the engine adds more once it has a load plan."""
 
@@ -94,10 +104,10 @@ class WorkerProcess:
         async with contextlib.aclosing(self.ask(request)) as replies:
             return await anext(replies)
 
-    async def cancel(self, number: int) -> None:
-        """Stop a request; its last reply still comes."""
-        with contextlib.suppress(EngineDied):
-            await self._send(Cancel(number))
+    def cancel(self, number: int) -> None:
+        """Stop a request; its last reply still comes. A worker that does not stop it within CANCEL_S is killed."""
+        self._write(Cancel(number))
+        asyncio.get_running_loop().call_later(CANCEL_S, self._kill_if_busy_with, number)
 
     def kill(self) -> None:
         """Kill the process; every waiting caller gets EngineDied."""
@@ -110,16 +120,49 @@ class WorkerProcess:
             self.kill()
         if self._child.stdin:
             self._child.stdin.close()
-        try:
-            await asyncio.wait_for(self._child.wait(), CLOSE_S)
-        except TimeoutError:
+        if not await self._ends_within(CLOSE_S):
             self.kill()
-            await self._child.wait()
+            await self._ends_within(CLOSE_S)
         self._reader.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._reader
         if self._hello.done() and not self._hello.cancelled():
             self._hello.exception()
+
+    async def _ends_within(self, seconds: float) -> bool:
+        """Wait for the process to end; a process that waits for a disk outlives even SIGKILL."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._child.wait(), seconds)
+        return self._child.returncode is not None
+
+    def _kill_if_busy_with(self, number: int) -> None:
+        if number in self._waiting:
+            self._kill_silent()
+
+    def _kill_silent(self) -> None:
+        self._is_silent = True
+        self.kill()
+        asyncio.get_running_loop().call_later(CLOSE_S, self._reader.cancel)  # where even SIGKILL does not end it
+
+    async def _watch_for_silence(self) -> None:
+        """Kill the worker if it answers no pings while somebody waits for it.
+
+        Pings are counted, not seconds: where this program itself was stopped, the worker is not to blame.
+        """
+        silent = 0
+        while silent < (SILENT_PINGS if self._hello.done() else START_PINGS):
+            self._is_heard = False
+            is_awaited = bool(self._waiting) or not self._hello.done()
+            if is_awaited:
+                self._write(Ping())
+            await asyncio.sleep(PING_EVERY_S)
+            silent = silent + 1 if is_awaited and not self._is_heard else 0
+        self._kill_silent()
+
+    def _write(self, request: WorkerRequest) -> None:
+        """Send a small request without waiting until the pipe has room."""
+        if self._child.stdin and not self._child.stdin.is_closing():
+            self._child.stdin.write(protocol.frame(request))
 
     async def _send(self, request: WorkerRequest) -> None:
         if self.died.is_set() or self._child.stdin is None:
@@ -137,6 +180,9 @@ class WorkerProcess:
                 reply = await self._receive()
                 if reply is None:
                     break
+                self._is_heard = True
+                if isinstance(reply, Pong):
+                    continue
                 if isinstance(reply, Hello):
                     self._hello.set_result(reply)
                 elif isinstance(reply, RequestFailed) and reply.kind == "binding":
@@ -145,6 +191,7 @@ class WorkerProcess:
                     self._waiting[reply.id].put_nowait(reply)
             await self._child.wait()
         finally:
+            self._watch.cancel()
             self.died.set()
             if not self._hello.done():
                 self._hello.set_exception(self._failed_start())
@@ -188,6 +235,9 @@ class WorkerProcess:
         if code == -signal.SIGKILL:
             hint = _("The machine may have run out of memory: try a smaller --ctx or quantisation, then ask again.")
         message = _("The engine process ended {how}.").format(how=how)
+        if self._is_silent:
+            message = _("The engine process did not respond, so it was ended.")
+            hint = _("Something stopped it, or a disk does not answer. Ask again to start a new one.")
         return EngineDied(message, hint, log="\n".join(lines), recoveries=self.recoveries)
 
 

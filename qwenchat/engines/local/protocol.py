@@ -1,7 +1,7 @@
 """The messages between parent and worker: msgpack after a four-byte length, on two private pipes.
 
-Each request has a number, which its replies repeat. `Cancel` and `Count` are served while another request runs; all
-others are served in order.
+Each request has a number, which its replies repeat. `Cancel`, `Count` and `Ping` are served while another request
+runs; all others are served in order.
 """
 
 import struct
@@ -139,7 +139,13 @@ class Cancel(Struct, frozen=True, tag=True):
     id: int
 
 
-WorkerRequest = Load | Count | Generate | SaveKV | RestoreKV | TimeRun | Cancel
+class Ping(Struct, frozen=True, tag=True):
+    """Ask whether the worker still runs; answered at once by Pong."""
+
+    id: int = 0
+
+
+WorkerRequest = Load | Count | Generate | SaveKV | RestoreKV | TimeRun | Cancel | Ping
 
 
 class Hello(Struct, frozen=True, tag=True):
@@ -238,8 +244,14 @@ class RequestFailed(Struct, frozen=True, tag=True):
     """Where in it."""
 
 
+class Pong(Struct, frozen=True, tag=True):
+    """The worker still runs, whatever it computes."""
+
+    id: int = 0
+
+
 RequestReply = WorkerProgress | Ready | Counted | Piece | Done | KVTokens | RunTimed | RequestFailed
-WorkerReply = Hello | RequestReply
+WorkerReply = Hello | Pong | RequestReply
 
 encode = msgspec.msgpack.Encoder().encode
 _requests: msgspec.msgpack.Decoder[WorkerRequest] = msgspec.msgpack.Decoder(WorkerRequest)

@@ -32,6 +32,8 @@ from qwenchat.engines.local.protocol import (
     KVTokens,
     Load,
     Piece,
+    Ping,
+    Pong,
     Ready,
     RequestFailed,
     RestoreKV,
@@ -145,6 +147,8 @@ class Worker:
                     self._cancelled = request.id
                     if self._current == request.id:
                         self._abort.set()
+            elif isinstance(request, Ping):
+                self._replies.put(Pong())
             elif isinstance(request, Count):
                 self._to_count.put(request)
             else:
