@@ -20,7 +20,7 @@ from qwenchat.models import catalogue, fit
 from qwenchat.sessions import exporters
 from qwenchat.text.safe import human_size
 from qwenchat.tui import slash_commands, themes
-from qwenchat.tui.actions import Action, Where, actions
+from qwenchat.tui.actions import Action, actions, key_name, places
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -28,15 +28,6 @@ SCHEMAS = DOCS / "schemas"
 _PART = re.compile(r"(<!-- made: ([a-z]+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
 _MANY = 10**8
 """A limit above this exists for technical reasons and is not shown."""
-_KEYS = {
-    "escape": "Esc",
-    "pageup": "PageUp",
-    "pagedown": "PageDown",
-    "left": "←",
-    "right": "→",
-    "up": "↑",
-    "down": "↓",
-}
 _WORDS = {  # English: Chinese; words used in these tables only
     "key": "按键",
     "**{label}.** {help}": "**{label}**：{help}",
@@ -102,22 +93,14 @@ def schemas() -> dict[Path, str]:
     }
 
 
-def key_name(key: str) -> str:
-    """Return a key as people write it: `ctrl+o` is Ctrl+O; a letter alone stays as it is."""
-    *held, last = key.split("+")
-    name = _KEYS.get(last) or (last.capitalize() if held or len(last) > 1 else last)
-    return "+".join([*(part.capitalize() for part in held), name])
-
-
 def kbd(keys: str) -> str:
     """Return keys separated by commas in HTML, each in a `kbd` element."""
     return " ".join(f"<kbd>{key_name(key)}</kbd>" for key in keys.split(",") if key)
 
 
 def _keys() -> str:
-    headings = {Where.ANYWHERE: _("Anywhere"), Where.MESSAGE: _("On a message"), Where.LIST: _("In the list of chats")}
     parts = []
-    for where, heading in headings.items():
+    for where, heading in places().items():
         rows = [_key_row(action) for action in actions() if action.where is where]
         parts.append(f"## {heading}\n\n" + _table(("key", "what it does", "name in `[keys]`"), rows))
     return "\n\n".join(parts)

@@ -39,9 +39,9 @@ def words(*runs: Run) -> Drawn:
     return Drawn(lambda width: wrap([(drawable(text), style) for text, style in runs], width))
 
 
-def literal(text: str) -> Drawn:
+def literal(text: str, style: Style | None = None) -> Drawn:
     """Return text as it was typed."""
-    lines = [(drawable(line), Style.null()) for line in text.split("\n")]
+    lines = [(drawable(line), style or Style.null()) for line in text.split("\n")]
     return Drawn(lambda width: [part for line in lines for part in wrap([line], width)])
 
 

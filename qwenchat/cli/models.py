@@ -347,7 +347,7 @@ def _local_model(program: Program, model: str) -> LocalModel:
 @contextmanager
 def _progress(output: Output, total: int) -> Iterator[Callable[[int], object]]:
     """Show a progress bar on a terminal; the function takes the bytes processed since its last call."""
-    if not output.err.isatty():
+    if not output.colour:
         yield lambda count: None
         return
     with click.progressbar(length=total, file=output.err) as bar:

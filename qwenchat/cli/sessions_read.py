@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from qwenchat.chat.message import Message, Role
+from qwenchat.chat.message import Message, Part, Role, Text, ToolCall
 from qwenchat.chat.session import Session
 from qwenchat.cli import completion
 from qwenchat.cli.output import Output, iso_time, local_time
 from qwenchat.i18n import _, ngettext
 from qwenchat.runtime.program import Program
+from qwenchat.sessions.reading_order import part_block, part_label
 from qwenchat.sessions.search import MANY, Hit, SearchResults
 from qwenchat.text.safe import clean, clean_line
 
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("session", shell_complete=completion.sessions)
+@click.option("--full", is_flag=True, help="Print reasoning and tool calls, too, instead of one line for each.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
-def show(program: Program, session: str, as_json: bool) -> None:
+def show(program: Program, session: str, full: bool, as_json: bool) -> None:
     """Print the branch of a session that was last open."""
     output, store = Output.standard(), program.store
     found = store.session(store.listing.resolve(session))
@@ -34,9 +36,9 @@ def show(program: Program, session: str, as_json: bool) -> None:
     if as_json:
         output.json(_as_json(found, branch))
     elif output.on_terminal:
-        _draw(program, output, found, branch)
+        _draw(program, output, found, branch, full=full)
     else:
-        output.data(_plain(program, found, branch))
+        output.data(_plain(program, found, branch, full=full))
 
 
 @click.command()
@@ -82,15 +84,24 @@ def _speaker(program: Program, message: Message) -> str:
     return _("You") if message.role is Role.USER else program.model_name(message.model) or _("Assistant")
 
 
-def _plain(program: Program, session: Session, branch: list[Message]) -> str:
+def _block(part: Part, full: bool) -> str:
+    """Return a part as plain text; one that is not text as one line, unless `full`."""
+    if full or isinstance(part, Text):
+        return part_block(part).rstrip()
+    words = part.arguments if isinstance(part, ToolCall) else part.text
+    return _("[{label} · {count:,} characters]").format(label=part_label(part), count=len(words))
+
+
+def _plain(program: Program, session: Session, branch: list[Message], *, full: bool) -> str:
     parts = [session.title] if session.title else []
     for message in branch:
         files = [_("[file: {name}]").format(name=clean_line(file.name)) for file in message.attachments]
-        parts.append("\n".join([f"{_speaker(program, message)}:", *files, message.text.rstrip()]))
+        blocks = [_block(part, full) for part in message.parts]
+        parts.append("\n".join([f"{_speaker(program, message)}:", *files, "\n\n".join(blocks)]))
     return clean("\n\n".join(parts))
 
 
-def _draw(program: Program, output: Output, session: Session, branch: list[Message]) -> None:
+def _draw(program: Program, output: Output, session: Session, branch: list[Message], *, full: bool) -> None:
     from rich.console import Console  # noqa: PLC0415 - for terminals only
 
     from qwenchat.cli.drawing import literal, markdown, words  # noqa: PLC0415
@@ -108,9 +119,15 @@ def _draw(program: Program, output: Output, session: Session, branch: list[Messa
         console.print(words(*head))
         for file in message.attachments:
             console.print(words((_("[file: {name}]").format(name=clean_line(file.name)), palette.muted)))
-        text = clean(message.text)
-        console.print(literal(text) if is_question else markdown(text, palette))
-        console.print()
+        for part in message.parts:
+            text = clean(_block(part, full))
+            if isinstance(part, Text):
+                console.print(literal(text) if is_question else markdown(text, palette))
+            else:
+                console.print(literal(text, palette.muted))
+            console.print()
+        if not message.parts:
+            console.print()
 
 
 def _draw_hits(program: Program, output: Output, found: SearchResults) -> None:
@@ -163,6 +180,7 @@ def _message_json(message: Message) -> dict[str, object]:
         "parent": message.parent,
         "role": message.role,
         "text": message.text,
+        **({"reasoning": message.reasoning} if message.reasoning else {}),
         "status": message.status,
         "created": iso_time(message.created),
         "finished": None if message.finished is None else iso_time(message.finished),

@@ -11,8 +11,9 @@ from qwenchat.doctor.finding import Finding, failed, ok, warning
 from qwenchat.errors import ExitCode
 from qwenchat.i18n import _, clauses
 from qwenchat.runtime.program import Program
-from qwenchat.sessions.database import connect, explained
+from qwenchat.sessions.database import reading
 from qwenchat.sessions.migrate import migrations, version_of
+from qwenchat.sessions.read_only import can_write, cannot_be_saved
 from qwenchat.sessions.recover import is_intact
 from qwenchat.text.safe import human_size
 
@@ -77,7 +78,7 @@ def database(program: Program) -> Iterator[Finding]:
     if not file.exists():
         yield ok("store", title, _("none yet"))
         return
-    if not is_intact(file):
+    if can_write(file) and not is_intact(file):
         words = _("the database is damaged")
         yield failed("store", title, words, then="qwenchat sessions recover", exit_code=ExitCode.STORE)
         return
@@ -89,13 +90,14 @@ def database(program: Program) -> Iterator[Finding]:
             _("intact, {size}, from an older version: it will be updated when it is next used").format(size=size),
         )
         return
-    with explained(file):
-        connection = connect(file, mode="ro")
-        try:
-            sessions, messages = connection.execute(
-                "SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM messages)"
-            ).fetchone()
-        finally:
-            connection.close()
+    with reading(file) as connection:
+        sessions, messages = connection.execute(
+            "SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM messages)"
+        ).fetchone()
+    if not can_write(file):
+        words = _("can only be read, {size}; sessions: {sessions:,}, messages: {messages:,}")
+        words = words.format(size=size, sessions=sessions, messages=messages)
+        yield warning("store", title, words, cannot_be_saved(file).hint)
+        return
     words = _("intact, {size}; sessions: {sessions:,}, messages: {messages:,}")
     yield ok("store", title, words.format(size=size, sessions=sessions, messages=messages))

@@ -41,6 +41,10 @@ class SessionAccess:
         """Say whether nothing of a session is on disk yet."""
         return session_id in self._unsaved
 
+    def is_read_only(self, session_id: str) -> bool:
+        """Say whether nothing of a session can be saved, although it is not private."""
+        return not self.is_private(session_id) and self._program.store.is_read_only
+
     def store(self, session_id: str) -> SessionStore:
         """Return the store that a session is in."""
         return self._private if session_id in self._private_ids else self._program.store

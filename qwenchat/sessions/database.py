@@ -14,6 +14,7 @@ from pathlib import Path
 from qwenchat.errors import FileError, StoreError
 from qwenchat.i18n import _
 from qwenchat.paths import private_folder
+from qwenchat.sessions.read_only import ReadableFile, can_write, cannot_be_saved
 from qwenchat.sessions.words import index_text
 
 BUSY_S = 30.0
@@ -31,10 +32,16 @@ class Database:
 
     def __init__(self, file: Path, busy_s: float = BUSY_S) -> None:
         self.file = file
+        self._readable = None if can_write(file) else _readable(file)
         self._busy_s = busy_s
         self._idle: list[sqlite3.Connection] = []
         self._writing = threading.Lock()
         self._own = threading.local()
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether the file can't be written, so that `write` fails."""
+        return self._readable is not None
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -56,6 +63,8 @@ class Database:
         if own := self._of_this_thread():
             yield own
             return
+        if self._readable:
+            raise cannot_be_saved(self.file)
         if not self._writing.acquire(timeout=self._busy_s):
             raise _busy(self.file)
         try:
@@ -84,6 +93,8 @@ class Database:
         """Close the idle connections. May be called twice."""
         while self._idle:
             self._idle.pop().close()
+        if self._readable:
+            self._readable.close()
 
     def _of_this_thread(self) -> sqlite3.Connection | None:
         connection: sqlite3.Connection | None = getattr(self._own, "connection", None)
@@ -94,7 +105,7 @@ class Database:
         try:
             connection = self._idle.pop()
         except IndexError:
-            connection = connect(self.file, self._busy_s)
+            connection = connect(self._readable.uri if self._readable else self.file, self._busy_s)
         try:
             yield connection
         except BaseException:
@@ -103,10 +114,10 @@ class Database:
         self._idle.append(connection)
 
 
-def connect(file: Path, busy_s: float = BUSY_S, *, mode: str = "rw") -> sqlite3.Connection:
-    """Open an existing file with the settings and functions that we need; `mode` is `rw` or `ro`."""
+def connect(file: Path | str, busy_s: float = BUSY_S) -> sqlite3.Connection:
+    """Open an existing file, or a URI, with the settings and functions that we need."""
     connection = sqlite3.connect(
-        f"{file.absolute().as_uri()}?mode={mode}",
+        file if isinstance(file, str) else f"{file.absolute().as_uri()}?mode=rw",
         uri=True,
         timeout=busy_s,
         isolation_level=None,
@@ -123,6 +134,28 @@ def connect(file: Path, busy_s: float = BUSY_S, *, mode: str = "rw") -> sqlite3.
     ):
         connection.execute(f"PRAGMA {pragma}")
     return connection
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[sqlite3.Connection]:
+    """Read an existing file without changing it, not even by applying its write-ahead log. Raises StoreError."""
+    readable = _readable(file)
+    try:
+        with explained(file):
+            connection = connect(readable.uri)
+            try:
+                yield connection
+            finally:
+                connection.close()
+    finally:
+        readable.close()
+
+
+def _readable(file: Path) -> ReadableFile:
+    try:
+        return ReadableFile(file)
+    except OSError as error:
+        raise unwritable(file, error.strerror or str(error)) from error
 
 
 def make_private(file: Path) -> None:

@@ -48,7 +48,7 @@ _SCALES = ((1e11, 1000.0), (1e14, 1.0), (1e17, 1e-3), (1e20, 1e-6))
 """(limit, factor): a time below the limit, times the factor, is in milliseconds. Seconds reach the year 5138."""
 _NIL = "00000000-0000-"
 """The beginning of the ids that stand for no message."""
-_ADDRESS = re.compile(r"https?://[^\s()<>\"]{1,2000}")
+_ADDRESS = re.compile(r"https?://[^\s<>\"]{1,2000}")
 _REASONING = ("thinking", "think", "reasoning", "reasoning_content")
 _CALLS = ("tool_use", "server_tool_use", "tool_call", "function_call")
 
@@ -176,7 +176,7 @@ def link(title: object, address: object) -> str:
     if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
         return ""
     shown = re.sub(r"[][]", "", clean_line(text_in(title), 120)) or re.sub(r"https?://|/.*", "", address)
-    return f"[{shown}]({address})"
+    return f"[{shown}]({address.replace('(', '%28').replace(')', '%29')})"
 
 
 def document(name: object, text: str) -> str:

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from qwenchat.errors import StoreError
 from qwenchat.i18n import _
-from qwenchat.sessions.database import BUSY_S, connect, damaged, explained, make_private, unwritable
+from qwenchat.sessions.database import BUSY_S, connect, damaged, explained, make_private, reading, unwritable
 
 APPLICATION_ID = 0x5157454E
 """`QWEN` in the header marks our databases."""
@@ -81,14 +81,10 @@ def version_of(file: Path, newest: int) -> int:
         raise damaged(file, _("it is empty, although its write-ahead log is not"))
     if not _size(file):
         return 0
-    with explained(file):
-        connection = connect(file, mode="ro")
-        try:
-            version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-            mark: int = connection.execute("PRAGMA application_id").fetchone()[0]
-            tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-        finally:
-            connection.close()
+    with reading(file) as connection:
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        mark: int = connection.execute("PRAGMA application_id").fetchone()[0]
+        tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if tables and mark != APPLICATION_ID:
         raise StoreError(
             _("{file} is a database of another program.").format(file=file),

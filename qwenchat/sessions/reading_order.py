@@ -6,6 +6,7 @@ marked and followed to its end before the next one begins. The exporters handle 
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from textwrap import indent
 
 from qwenchat.chat.message import Attachment, Message, Part, Reasoning, Role, Status, Text, ToolCall, ToolResult
 from qwenchat.chat.prompt import turns_of
@@ -115,6 +116,14 @@ def part_label(part: Part) -> str:
         case ToolResult():
             name = clean_line(part.name)
             return _("Error of {name}").format(name=name) if part.is_error else _("Result of {name}").format(name=name)
+
+
+def part_block(part: Part) -> str:
+    """Return a part as plain text: a text as it is, any other part indented below its label."""
+    if isinstance(part, Text):
+        return part.text
+    words = part.arguments if isinstance(part, ToolCall) else part.text
+    return f"[{part_label(part)}]\n\n{indent(clean(words).strip(chr(10)), '    ')}"
 
 
 def speaker(entry: OrderedMessage) -> str:

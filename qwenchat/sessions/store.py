@@ -26,6 +26,7 @@ from qwenchat.sessions.listing import SessionListing
 from qwenchat.sessions.locks import SessionLocks
 from qwenchat.sessions.migrate import migrate
 from qwenchat.sessions.outbox import QuestionOutbox
+from qwenchat.sessions.read_only import cannot_be_saved
 from qwenchat.sessions.search import SessionSearch
 from qwenchat.sessions.trash import Trash
 from qwenchat.text.safe import encodable
@@ -57,7 +58,13 @@ class Store:
         self.listing = SessionListing(self._database)
         self.search = SessionSearch(self._database)
         self.trash = Trash(self._database, self._locks, clock, deleted)
-        self.settle()
+        if not self.is_read_only:
+            self.settle()
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether sessions can only be read, as on a read-only disk; every change then raises StoreError."""
+        return self._database.is_read_only
 
     def close(self) -> None:
         """Close the database. The next `settle`, of any program, gets the waiting questions. May be called twice."""
@@ -160,6 +167,7 @@ class Store:
             )
 
     def enqueue(self, waiting: WaitingQuestion) -> None:
+        self._refuse_read_only()
         self._outbox.add(waiting)
 
     def waiting(self, session_id: str) -> list[WaitingQuestion]:
@@ -172,7 +180,13 @@ class Store:
             return self._enter(connection, self._outbox.waiting(session_id))
 
     def streaming(self, session_id: str) -> AbstractContextManager[None]:
+        self._refuse_read_only()
         return self._locks.hold(session_id)
+
+    def _refuse_read_only(self) -> None:
+        """Raise StoreError where sessions can only be read, before a lock is tried, which would fail in other words."""
+        if self.is_read_only:
+            raise cannot_be_saved(self._database.file)
 
     def settle(self) -> int:
         """Mark the streaming answers of dead programs as interrupted, and return how many there were.

@@ -7,6 +7,8 @@ not escaped: text must always be drawn as text, never as markup.
 import re
 import unicodedata
 
+from qwenchat.text.clusters import cut
+
 # C0 except tab and newline, DEL, C1; bidirectional overrides and isolates, which make a line read as another one;
 # lone surrogates, which no terminal or file accepts.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -35,7 +37,7 @@ def encodable(text: str) -> str:
 def clean_line(text: str, limit: int = 200) -> str:
     """Return `text` as one short clean line, for a title, a name or an error message."""
     line = " ".join(clean(text).split())
-    return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
+    return line if len(line) <= limit else cut(line, limit - 1).rstrip() + "…"
 
 
 def joined(*texts: str) -> str:

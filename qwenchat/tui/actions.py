@@ -1,7 +1,8 @@
-"""Every action of the chat, once: its keys, its words and where they work.
+"""Every key and action of the chat, once: its keys, its words, and the mode in which it works.
 
-Bindings, the command palette, the help screen and the keymap of the settings are all made from `actions()`, which is
-called when the language is known.
+The part of the screen that has the focus is the mode: letters are text in the prompt and commands on the messages and
+in the list. Bindings, the footer, the command palette, the help screen, the pages and the keymap of the settings are
+all made from `actions()`, which is called when the language is known.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ class Where(Enum):
     """Which part of the screen must have the focus."""
 
     ANYWHERE = auto()
+    PROMPT = auto()
     MESSAGE = auto()
     """The transcript; the action is about the selected message, else the last one that it fits."""
     LIST = auto()
@@ -26,7 +28,7 @@ class Where(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One action; `screen.action_<id>` carries it out. Ids are part of users' keymaps and never change."""
+    """One action. Ids are part of users' keymaps and never change."""
 
     id: str
     keys: str
@@ -34,22 +36,49 @@ class Action:
     label: str
     help: str
     where: Where = Where.ANYWHERE
+    foot: str = ""
+    """Its words in the footer; empty for an action that is not shown there."""
+    run: str = ""
+    """What the focused widget does, such as `cursor_up`; empty for what the screen does: `screen.action_<id>`."""
+    stays: bool = False
+    """Whether the focus stays where it is, or goes where the action says; else the prompt has it afterwards."""
 
     @property
     def binding(self) -> Binding:
-        """The action as Textual binds it; one that works anywhere has priority over the prompt's own keys."""
-        anywhere = self.where is Where.ANYWHERE and self.id not in _NOT_FIRST
-        tip = self.help
-        return Binding(self.keys, f"screen.{self.id}", self.label, False, None, anywhere, tip, self.id)
+        """The action as Textual binds it: carried out before the next key is looked at, which may then be text."""
+        first = self.id not in _NOT_FIRST
+        run = self.run or f"screen.{self.id}"
+        return Binding(self.keys, run, self.label, show=False, priority=first, tooltip=self.help, id=self.id)
 
 
 _NOT_FIRST = ("escape",)
 """Actions whose keys other widgets may use first."""
+_KEY_NAMES = {
+    "escape": "Esc",
+    "pageup": "PgUp",
+    "pagedown": "PgDn",
+    "left": "←",
+    "right": "→",
+    "up": "↑",
+    "down": "↓",
+}
+
+
+def key_name(key: str) -> str:
+    """Return a key as keyboards name it: `ctrl+o` is Ctrl+O; a character alone stays as it is."""
+    if len(key) == 1:
+        return key
+    *held, last = key.split("+")
+    return "+".join([*(part.capitalize() for part in held), _KEY_NAMES.get(last) or last.capitalize()])
 
 
 def actions() -> tuple[Action, ...]:
-    """Return all actions, in the order in which help shows them."""
-    anywhere = (
+    """Return all actions, in the order in which help and footer show them."""
+    return (*_anywhere(), *_in_prompt(), *_on_message(), *_in_list())
+
+
+def _anywhere() -> tuple[Action, ...]:
+    return (
         Action("help", "f1", _("Help"), _("Show all keys and commands")),
         Action("new", "ctrl+n", _("New chat"), _("Start a new chat")),
         Action("new_private", "f7", _("New private chat"), _("Start a chat that is never saved")),
@@ -58,48 +87,124 @@ def actions() -> tuple[Action, ...]:
         Action("session_settings", "ctrl+t", _("Chat settings"), _("Model, system prompt and sampling of this chat")),
         Action("settings", "f2", _("Settings"), _("Settings of the program")),
         Action("themes", "f3", _("Theme"), _("Choose a theme")),
-        Action("sidebar", "ctrl+b", _("Chats"), _("Show or hide the list of chats")),
-        Action("search", "f4", _("Search"), _("Search the text of all chats")),
-        Action("find", "ctrl+f", _("Find"), _("Find words in this chat")),
+        Action("sidebar", "ctrl+b", _("Chats"), _("Show or hide the list of chats"), stays=True),
+        Action("search", "f4", _("Search"), _("Search the text of all chats"), stays=True),
+        Action("find", "ctrl+f", _("Find"), _("Find words in this chat"), stays=True),
         Action("editor", "ctrl+g", _("Editor"), _("Write the question in your own editor")),
         Action("export", "ctrl+s", _("Export"), _("Export this chat")),
-        Action("escape", "escape", _("Stop"), _("Stop the answer and keep its text; else back to the prompt")),
-        Action("interrupt", "ctrl+c", _("Stop or copy"), _("Copy the selection, else stop the answer")),
+        Action(
+            "escape", "escape", _("Stop"), _("Stop the answer and keep its text; else back to the prompt"), stays=True
+        ),
+        Action("interrupt", "ctrl+c", _("Stop or copy"), _("Copy the selection, else stop the answer"), stays=True),
         Action("retry", "ctrl+r", _("Answer again"), _("Answer the question once more; the old answer stays")),
-        Action("messages", "f6", _("Messages"), _("Switch between the prompt and the messages")),
+        Action(
+            "messages", "f6", _("Next part"), _("Go from the prompt to the messages, the list and back"), stays=True
+        ),
+        Action("page_up", "pageup", _("Page up"), _("Scroll the messages up"), stays=True),
+        Action("page_down", "pagedown", _("Page down"), _("Scroll the messages down"), stays=True),
+        Action("to_start", "ctrl+home", _("To the beginning"), _("Scroll to the first message"), stays=True),
+        Action("to_end", "ctrl+end", _("To the end"), _("Scroll to the last message and follow it"), stays=True),
+        Action("slash", "", _("Slash commands"), _("List the commands that begin with a slash"), stays=True),
         Action("undo", "f8", _("Undo"), _("Undo the last deletion")),
         Action("stats", "", _("Statistics"), _("Tokens and speed of this chat")),
-        Action("suspend", "ctrl+z", _("Suspend"), _("Put the program into the background")),
-        Action("quit", "ctrl+q", _("Quit"), _("Quit the program; everything is saved")),
+        Action("suspend", "ctrl+z", _("Suspend"), _("Put the program into the background"), stays=True),
+        Action("quit", "ctrl+q", _("Quit"), _("Quit the program; everything is saved"), stays=True),
     )
-    message = (
-        Action("regenerate", "r", _("Answer again"), _("Answer this question once more")),
-        Action("edit", "e", _("Edit and resend"), _("Ask this question again in other words")),
-        Action("carry_on", "c", _("Continue"), _("Continue this answer where it ended")),
-        Action("branch", "b", _("Branch from here"), _("Let the next question follow this message")),
-        Action("copy", "y", _("Copy message"), _("Copy this message as Markdown")),
-        Action("copy_code", "Y", _("Copy code"), _("Copy the last code block of this message")),
-        Action("save_code", "s", _("Save code"), _("Save the last code block of this message to a file")),
-        Action("quote", "q", _("Quote"), _("Quote this message in the prompt")),
-        Action("delete", "d,delete", _("Delete message"), _("Delete this message and what follows it")),
-        Action("copy_chat", "", _("Copy chat"), _("Copy this whole chat as Markdown")),
-        Action("undo_message", "u", _("Undo"), _("Undo the last deletion")),
+
+
+def _in_prompt() -> tuple[Action, ...]:
+    words = (
+        ("send", "enter", _("Send"), _("Send the question, or carry out the command"), _("send")),
+        ("new_line", "ctrl+j,shift+enter,alt+enter", _("New line"), _("Begin a new line"), _("new line")),
+        ("complete", "tab", _("Complete"), _("Complete a command or what follows it"), ""),
+        ("cursor_up", "up", _("Up"), _("Line above; from the first line, the question before"), ""),
+        ("cursor_down", "down", _("Down"), _("Line below; from the last line, the question after"), ""),
+        ("quit_empty", "ctrl+d", _("Quit"), _("Quit the program where the prompt is empty"), ""),
     )
-    sessions = (
-        Action("rename", "r", _("Rename chat"), _("Give the chat another title")),
-        Action("suggest_title", "R", _("Suggest a title"), _("Let the model find a title for the chat")),
-        Action("tag", "t", _("Tags"), _("Change the tags of the chat")),
-        Action("pin", "p", _("Pin"), _("Pin the chat to the top of the list, or unpin it")),
-        Action("duplicate", "d", _("Duplicate chat"), _("Make a copy of the chat")),
-        Action("trash", "delete,x", _("Delete chat"), _("Move the chat to the trash")),
-        Action("export_listed", "e", _("Export chat"), _("Export the chat")),
-        Action("undo_list", "u", _("Undo"), _("Undo the last deletion")),
+    return tuple(
+        Action(id, keys, label, help, where=Where.PROMPT, foot=foot, run=id, stays=True)
+        for id, keys, label, help, foot in words
     )
+
+
+def _on_message() -> tuple[Action, ...]:
+    moves = (
+        ("next_message", "j,alt+down", _("Next message"), _("Select the next message"), "select_step(1)"),
+        ("previous_message", "k,alt+up", _("Previous message"), _("Select the previous message"), "select_step(-1)"),
+        ("first_message", "g,home", _("First message"), _("Go to the first message"), "select_end(-1)"),
+        ("last_message", "G,end", _("Last message"), _("Go to the last message and follow it"), "select_end(1)"),
+        ("page", "space", _("Page down"), _("Scroll the messages down"), "page_down"),
+        ("previous_variant", "h,left", _("Previous variant"), _("Show the variant before"), "variant(-1)"),
+        ("next_variant", "l,right", _("Next variant"), _("Show the variant after"), "variant(1)"),
+        ("reasoning", "enter", _("Reasoning"), _("Show or hide the reasoning"), "toggle_reasoning"),
+        ("next_match", "n", _("Next match"), _("Go to the next match of the search"), "find_step(1)"),
+        ("previous_match", "N", _("Previous match"), _("Go to the previous match of the search"), "find_step(-1)"),
+    )
+    commands = (
+        ("regenerate", "r", _("Answer again"), _("Answer this question once more"), _("answer again")),
+        ("edit", "e", _("Edit and resend"), _("Ask this question again in other words"), _("edit")),
+        ("carry_on", "c", _("Continue"), _("Continue this answer where it ended"), _("continue")),
+        ("branch", "b", _("Branch from here"), _("Let the next question follow this message"), ""),
+        ("copy", "y", _("Copy message"), _("Copy this message as Markdown"), _("copy")),
+        ("copy_code", "Y", _("Copy code"), _("Copy the last code block of this message"), ""),
+        ("save_code", "s", _("Save code"), _("Save the last code block of this message to a file"), ""),
+        ("quote", "q", _("Quote"), _("Quote this message in the prompt"), ""),
+        ("delete", "d,delete", _("Delete message"), _("Delete this message and what follows it"), _("delete")),
+        ("copy_chat", "", _("Copy chat"), _("Copy this whole chat as Markdown"), ""),
+        ("undo_message", "u", _("Undo"), _("Undo the last deletion"), ""),
+    )
+    feet = {"next_message": _("next"), "previous_message": _("previous")}
     return (
-        *anywhere,
-        *(_in(Where.MESSAGE, action) for action in message),
-        *(_in(Where.LIST, action) for action in sessions),
+        *(
+            Action(id, keys, label, help, where=Where.MESSAGE, foot=feet.get(id, ""), run=run, stays=True)
+            for id, keys, label, help, run in moves
+        ),
+        *(Action(id, keys, label, help, where=Where.MESSAGE, foot=foot) for id, keys, label, help, foot in commands),
     )
+
+
+def _in_list() -> tuple[Action, ...]:
+    moves = (
+        ("open_listed", "enter", _("Open chat"), _("Open the chat"), "select"),
+        ("next_listed", "j,down", _("Next chat"), _("Go to the next chat"), "cursor_down"),
+        ("previous_listed", "k,up", _("Previous chat"), _("Go to the previous chat"), "cursor_up"),
+        ("first_listed", "g,home", _("First chat"), _("Go to the first chat"), "first"),
+        ("last_listed", "G,end", _("Last chat"), _("Go to the last chat that is shown"), "last"),
+    )
+    commands = (
+        ("rename", "t", _("Rename chat"), _("Give the chat another title"), _("title")),
+        ("suggest_title", "T", _("Suggest a title"), _("Let the model find a title for the chat"), ""),
+        ("tag", "#", _("Tags"), _("Change the tags of the chat"), _("tags")),
+        ("pin", "p", _("Pin"), _("Pin the chat to the top of the list, or unpin it"), _("pin")),
+        ("duplicate", "+", _("Duplicate chat"), _("Make a copy of the chat"), _("duplicate")),
+        ("trash", "d,delete", _("Delete chat"), _("Move the chat to the trash"), _("delete")),
+        ("export_listed", "x", _("Export chat"), _("Export the chat"), _("export")),
+        ("undo_list", "u", _("Undo"), _("Undo the last deletion"), ""),
+    )
+    feet = {"open_listed": _("open")}
+    return (
+        *(
+            Action(id, keys, label, help, where=Where.LIST, foot=feet.get(id, ""), run=run, stays=True)
+            for id, keys, label, help, run in moves
+        ),
+        *(Action(id, keys, label, help, where=Where.LIST, foot=foot) for id, keys, label, help, foot in commands),
+    )
+
+
+def places() -> dict[Where, str]:
+    """Return the heading of each mode, as help and pages show it."""
+    return {
+        Where.ANYWHERE: _("Anywhere"),
+        Where.PROMPT: _("In the prompt"),
+        Where.MESSAGE: _("On a message"),
+        Where.LIST: _("In the list of chats"),
+    }
+
+
+def key_of(action: Action, keymap: Mapping[str, str]) -> str:
+    """Return the first key that an action has now, as keyboards name it; empty for an action without one."""
+    keys = keymap.get(action.id) or action.keys
+    return key_name(keys.split(",")[0].strip()) if keys else ""
 
 
 def bindings(of: Iterable[Action], where: Where) -> BindingsMap:
@@ -132,7 +237,3 @@ def clashes(of: Iterable[Action], keymap: Mapping[str, str]) -> list[WrongUse]:
                     )
                 )
     return problems
-
-
-def _in(where: Where, action: Action) -> Action:
-    return Action(action.id, action.keys, label=action.label, help=action.help, where=where)

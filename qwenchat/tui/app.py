@@ -13,11 +13,12 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events, on
 from textual.app import SystemCommand
 from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.geometry import Offset
 from textual.markup import escape
 from textual.screen import Screen
 from textual.widgets import Input, TextArea
@@ -28,12 +29,14 @@ from qwenchat.i18n import _, locale_encoding
 from qwenchat.runtime.program import Program
 from qwenchat.text.pinyin import initials
 from qwenchat.text.safe import clean_line
+from qwenchat.text.wrap import cells, wrapped
 from qwenchat.tui import themes
 from qwenchat.tui.actions import Where, actions, clashes
 from qwenchat.tui.dialogs import open as dialogs
 from qwenchat.tui.screens.chat import ChatScreen
 from qwenchat.tui.textual_private import GuardedApp, NotText, write_window_title
 from qwenchat.tui.themes import EVERY_S, LiveTheme, Themes
+from qwenchat.tui.widgets.fields import AreaField, LineField
 
 if TYPE_CHECKING:
     from qwenchat.runtime.model_manager import EngineFactory
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
 
 _NAME_SCORE = 0.5
 """The score of a match by initials or by name in the palette; a match of the words themselves is better."""
+_NOTIFICATION = 60
+"""Cells of a notification, at most; it takes at most half of the screen, as Textual's style sheet says."""
 
 
 def hung_up() -> bool:
@@ -119,6 +124,8 @@ class QwenchatApp(GuardedApp):
         self._begin_with_theme()
         self._live_theme = LiveTheme(program.paths.config / "themes")
         self._leaving = False
+        self._caret = Offset(0, 0)
+        """Where the caret was when it was drawn last."""
         self._encoding_told = False
         if program.settings.reduced_motion:
             self.animation_level = "none"
@@ -172,6 +179,30 @@ class QwenchatApp(GuardedApp):
     def watch_title(self, title: str) -> None:
         """Name the terminal's window after the chat."""
         write_window_title(self, clean_line(title, 80))
+
+    async def on_event(self, event: events.Event) -> None:
+        """Deliver an event; what is text goes to the prompt where nothing else takes it."""
+        if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
+            screen = next(reversed(self.screen_stack), None)
+            if isinstance(screen, ChatScreen):
+                screen.lead_to_prompt(event)
+        await super().on_event(event)
+
+    @property
+    def cursor_position(self) -> Offset:
+        """Where the terminal's cursor belongs: at the caret, since input methods open there.
+
+        It is asked for each time the screen is drawn. Textual notes it when the caret moves, which is wrong as soon as
+        a dialog, a resize or a list moves what has the caret.
+        """
+        focused = self.focused
+        if isinstance(focused, LineField | AreaField):
+            self._caret = focused.cursor_screen_offset
+        return self._caret
+
+    @cursor_position.setter
+    def cursor_position(self, _noted: Offset) -> None:
+        """Ignore what Textual notes."""
 
     @property
     def chat(self) -> ChatScreen:
@@ -251,6 +282,14 @@ class QwenchatApp(GuardedApp):
         """Save everything and leave when the terminal has gone without a signal."""
         if not self._leaving and hung_up():
             self.run_worker(self.action_quit(), name="leave")
+
+    def notify(self, message: str, *, title: str = "", **options: Any) -> None:
+        """Show a message for a while; where it has wide characters, its lines are broken as they are everywhere."""
+        super().notify(self._broken(message), title=self._broken(title), **options)
+
+    def _broken(self, text: str) -> str:
+        room = min(_NOTIFICATION, (self.size.width - 2) // 2) - 3  # a scrollbar; its padding and border
+        return text if cells(text) == len(text) else "\n".join(wrapped(text, room))
 
     def _warn(self, problem: QwenchatError) -> None:
         words = clean_line(problem.hint, 500)

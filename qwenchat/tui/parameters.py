@@ -21,6 +21,11 @@ _LEAST_CONTEXT, _MOST_CONTEXT = 256, 2**24
 """Tokens."""
 
 
+def names() -> list[str]:
+    """Return every name by which a number of a chat can be set."""
+    return [*_CONTEXT_ALIASES, *(each.name for each in PARAMETERS)]
+
+
 def parse_number(name: str, text: str) -> float | int | None:
     """Return what was typed for a sampling parameter or the context window; None for nothing. Raises WrongUse."""
     if not text:

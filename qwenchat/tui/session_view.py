@@ -35,7 +35,7 @@ class SessionView:
     branched: bool = False
     """Whether the branch was cut, so that the next question gets siblings."""
     first_seen: str | None = None
-    """The id of the oldest message that the model sees; None where it sees all."""
+    """The id of the oldest message that the model sees; None where it sees all, empty where it sees none of them."""
     usage: ContextUsage | None = None
     """How full the context window is; None while that is not known."""
     activity: str = ""
@@ -129,7 +129,7 @@ class OpenSession:
                 branch=branch,
                 variants=snapshot.variants,
                 streaming=_streaming(branch),
-                first_seen=None,
+                first_seen=next((message.id for message in branch if message.id == view.first_seen), None),
             ),
             at=at,
         )

@@ -1,13 +1,20 @@
-"""Slash commands: what a line that begins with `/` means, and how a half-typed one is completed. Nothing is done here.
+"""Slash commands: what a line that begins with `/` means. Nothing is done here.
 
-`//` at the beginning stands for one `/` and sends the rest. A path such as `/etc/hosts` and text of several lines are
-not commands.
+A line is a command only where what follows the name fits that command: `/quit` ends the program, and `/quit smoking,
+how?` is a question. `//` at the beginning stands for one `/` and sends the rest. A path such as `/etc/hosts` and text
+of several lines are not commands.
 """
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
 
+from qwenchat.errors import FileError
 from qwenchat.i18n import _
+from qwenchat.paths import expand_home
+from qwenchat.tui import parameters
 
 ALIASES = {
     "bye": "quit",
@@ -28,6 +35,8 @@ ALIASES = {
 }
 """Names that users know from ollama and llama-cli, and the commands that they mean."""
 _COMMAND = re.compile(r"/([a-zA-Z?]+)(?:[ \t]+(.*))?")
+_ALIKE = 0.75
+"""From this likeness on (0 to 1) a word is taken for a mistyped name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,8 @@ class UnknownCommand:
     """A command that does not exist."""
 
     name: str
+    meant: str = ""
+    """The command that is probably meant; empty where nothing resembles it."""
 
 
 def commands() -> dict[str, str]:
@@ -58,7 +69,7 @@ def commands() -> dict[str, str]:
         "new": _("new chat; /new private: one that is never saved"),
         "model": _("choose a model, or name one"),
         "downloads": _("show downloads"),
-        "system": _("set the system prompt"),
+        "system": _("write the system prompt, or name a saved one"),
         "set": _("set a sampling parameter, such as temperature 0.7"),
         "attach": _("add a text file to the question"),
         "export": _("export this chat"),
@@ -79,9 +90,19 @@ def parse(typed: str) -> TextToSend | SlashCommand | UnknownCommand:
     found = _COMMAND.fullmatch(typed.strip())
     if not typed.startswith("/") or not found:
         return TextToSend(typed)
-    name = found[1].lower()
-    name = ALIASES.get(name, name)
-    return SlashCommand(name, (found[2] or "").strip()) if name in commands() else UnknownCommand(found[1])
+    name, rest = canonical(found[1]), (found[2] or "").strip()
+    if name in commands():
+        return SlashCommand(name, rest) if _fits(name, rest) else TextToSend(typed)
+    meant = next(iter(get_close_matches(name, [*commands(), *ALIASES], 1, _ALIKE)), "")
+    if meant or not (rest or Path(typed.strip()).exists()):
+        return UnknownCommand(found[1], meant)
+    return TextToSend(typed)
+
+
+def canonical(name: str) -> str:
+    """Return the command that a name or an alias stands for; an unknown one as it is, in lower case."""
+    name = name.lower()
+    return ALIASES.get(name, name)
 
 
 def completions(typed: str) -> list[str]:
@@ -90,3 +111,53 @@ def completions(typed: str) -> list[str]:
         return []
     begun = typed[1:].lower()
     return [name for name in (*commands(), *ALIASES) if name.startswith(begun) and (begun or name not in ALIASES)]
+
+
+def takes_argument(name: str) -> bool:
+    """Return whether anything may follow a command."""
+    return canonical(name) in _FITTING
+
+
+def file_named(rest: str) -> Path:
+    """Return the path that follows a command, with or without quotes. Raises FileError for an unknown home."""
+    return expand_home(rest.strip("\"'"))
+
+
+def _fits(name: str, rest: str) -> bool:
+    """Return whether what follows a command can be meant for it; nothing always can."""
+    return not rest or (name in _FITTING and _FITTING[name](rest))
+
+
+def _is_word(rest: str) -> bool:
+    return len(rest.split()) == 1
+
+
+def _is_file(rest: str) -> bool:
+    try:
+        return file_named(rest).is_file()
+    except (FileError, OSError):
+        return False
+
+
+def _is_path(rest: str) -> bool:
+    """Return whether words can be a path: one word, a file that is there, or words that end as a path does."""
+    quoted = rest[0] in "\"'" and rest[-1] == rest[0]
+    return _is_word(rest) or quoted or _is_file(rest) or bool(re.search(r"[/\\]|\.\w{1,8}$", rest))
+
+
+def _is_setting(rest: str) -> bool:
+    """Return whether words are a parameter, even a mistyped one, and at most one value."""
+    name, *values = rest.removeprefix("parameter ").replace("=", " ").split()
+    alike = get_close_matches(name.replace("-", "_"), parameters.names(), 1, _ALIKE)
+    return not values or (len(values) == 1 and bool(alike or re.fullmatch(r"-?[\d.]+", values[0])))
+
+
+_FITTING: Mapping[str, Callable[[str], bool]] = {
+    "new": lambda rest: rest.lower() in ("private", "-p"),
+    "model": lambda rest: _is_word(rest) or _is_file(rest),
+    "system": lambda _rest: True,
+    "set": _is_setting,
+    "attach": _is_path,
+    "find": lambda _rest: True,
+}
+"""By command, what may follow it; nothing may follow the others."""

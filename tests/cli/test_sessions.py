@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.chat.message import Attachment, Message, Role, text_parts
+from qwenchat.chat.message import Attachment, Message, Reasoning, Role, Text, ToolCall, ToolResult, text_parts
 from qwenchat.chat.session import Session
 from qwenchat.paths import Paths
 from qwenchat.sessions.store import Store
@@ -119,6 +119,31 @@ def test_show(kept: Path) -> None:
     assert [message["id"] for message in found["messages"]] == ["q1", "a1"]
     assert found["messages"][0]["attachments"][0]["bytes"] == 1
     assert found["messages"][1]["text"].endswith(HOSTILE)
+
+
+def test_show_folds_reasoning_and_tool_calls(home: Path) -> None:
+    store = Store(Paths.find({"QWENCHAT_HOME": str(home)}).database)
+    store.create(Session(id=FIRST, created=1, updated=1))
+    parts = (
+        Reasoning("First\x1b[2J **this**,\nthen that."),
+        ToolCall("c", "clock", '{"zone": "UTC"}'),
+        ToolResult("c", "clock", "12:00"),
+        Text("It is *noon*."),
+    )
+    store.add(Message(id="a", session=FIRST, parent=None, role=Role.ASSISTANT, parts=parts, created=2))
+    store.close()
+    folded = (
+        "[Reasoning · 30 characters]\n\n[Tool call: clock · 15 characters]\n\n[Result of clock · 5 characters]\n\nIt"
+    )
+    assert folded in qwenchat("sessions", "show", FIRST).stdout
+    full = qwenchat("sessions", "show", FIRST, "--full").stdout
+    assert "[Reasoning]\n\n    First[2J **this**,\n    then that.\n\n[Tool call: clock]\n\n    {" in full
+    assert full.endswith("\n\n    12:00\n\nIt is *noon*.\n")
+    for options, shown in (((), "[Reasoning · 30 characters]"), (("--full",), "First[2J **this**,")):
+        code, drawn = on_terminal("sessions", "show", FIRST, *options)
+        assert code == 0 and shown in drawn and "\x1b[2J" not in drawn
+    found = json.loads(qwenchat("sessions", "show", FIRST, "--json").stdout)
+    assert found["messages"][0]["reasoning"].endswith("then that.")
 
 
 def test_show_draws_html_and_entities_as_text(home: Path) -> None:

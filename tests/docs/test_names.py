@@ -102,7 +102,7 @@ def keys_of_the_program() -> set[str]:
     bound.append(QwenchatApp.COMMAND_PALETTE_BINDING)
     source = Path(prompt.__file__).read_text("utf-8")
     bound += re.findall(r'"((?:ctrl\+|shift\+|alt\+)?(?:[a-z]|enter|tab))"', source)
-    return {pages.key_name(key) for keys in bound for key in keys.split(",") if key}
+    return {actions.key_name(key) for keys in bound for key in keys.split(",") if key}
 
 
 @each_page

@@ -3,9 +3,15 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+
+
+def without_privileges() -> list[str]:
+    """Return a command that runs another one, for which the modes of files count although it is run by root."""
+    return ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"] if os.geteuid() == 0 else []
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -13,10 +19,12 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), **more}
 
 
-def qwenchat(*words: str | Path, stdin: bytes = b"", **more: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command to its end."""
+def qwenchat(
+    *words: str | Path, stdin: bytes = b"", by: Sequence[str] = (), **more: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end; `by` is a command that runs it."""
     done = subprocess.run(
-        [sys.executable, "-m", "qwenchat", *map(str, words)],
+        [*by, sys.executable, "-m", "qwenchat", *map(str, words)],
         input=stdin,
         capture_output=True,
         timeout=120,

@@ -44,16 +44,15 @@ KEYS = {
     "F3": "themes",
     "F2": "settings",
     "Ctrl+T": "session_settings",
-    "r": "rename",
-    "R": "suggest_title",
-    "t": "tag",
+    "t": "rename",
+    "T": "suggest_title",
     "p": "pin",
     "Delete": "trash",
     "Ctrl+S": "export",
 }
 """Keys that texts name, and the actions that they stand for; empty for keys that are no action's."""
-SHARED = {"d": {"delete", "duplicate"}}
-"""Keys that mean one thing on a message and another in the list."""
+SHARED = {"d": {"delete", "trash"}}
+"""Keys that do the same to a message and to a chat."""
 
 
 def spans(text: str) -> list[str]:

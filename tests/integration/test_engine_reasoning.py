@@ -1,19 +1,24 @@
 """Reasoning: its markers come in pieces of their own, and a template that opens it in the prompt is followed."""
 
+import itertools
 from pathlib import Path
 
 import jinja2
 import pytest
 
+from qwenchat.chat.events import Finished
+from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.message import Message, Reasoning, Role, Text
 from qwenchat.chat.ports import Mode
 from qwenchat.chat.prompt import Plain, Special, Tokens, Turn
 from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.session import Session
 from qwenchat.chat.streaming import StreamingAnswer
+from qwenchat.chat.turn import Turns
 from qwenchat.engines.local.prompt_format import PromptFormat, prompt_format_for
 from qwenchat.engines.local.protocol import Ready
 from tests.fakes import ggufs
-from tests.fakes.engines import Answer, answer, engine, questions
+from tests.fakes.engines import LIKELIEST, Answer, answer, engine, questions
 
 R1 = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
@@ -59,9 +64,9 @@ async def test_markers_of_reasoning_come_apart_from_the_text_around_them(thinker
 async def test_an_answer_with_reasoning_can_be_continued(thinker: ggufs.Chain, tmp_path: Path) -> None:
     async with engine(thinker.path, tmp_path) as made:
         for tokens in (2, 6):  # inside the reasoning, and behind it
-            begun = await answer(made, questions("Hi"), Sampling(temperature=0.0, max_tokens=tokens))
+            begun = await answer(made, questions("Hi"), LIKELIEST.over(Sampling(max_tokens=tokens)))
             turns = [*questions("Hi"), Turn("assistant", begun.text, begun.ids)]
-            rest = await answer(made, turns, mode=Mode.CONTINUE)
+            rest = await answer(made, turns, LIKELIEST, mode=Mode.CONTINUE)
             assert begun.ids + rest.ids == thinker.ids
             assert rest.usage.cached_tokens == rest.usage.prompt_tokens - 1
 
@@ -73,9 +78,9 @@ async def test_a_template_may_open_the_reasoning_in_the_prompt(template: str, mo
     thinker = ggufs.write_chain(path, tokens, chat_template=template)
     async with engine(thinker.path, tmp_path) as made:
         assert (await made.load()).opens_reasoning
-        begun = await answer(made, questions("Hi"), Sampling(temperature=0.0, max_tokens=2))
+        begun = await answer(made, questions("Hi"), LIKELIEST.over(Sampling(max_tokens=2)))
         turns = [*questions("Hi"), Turn("assistant", begun.text, begun.ids)]
-        rest = await answer(made, turns, mode=Mode.CONTINUE)
+        rest = await answer(made, turns, LIKELIEST, mode=Mode.CONTINUE)
         said = await answer(made, questions("Hi"))
     assert begun.ids + rest.ids == said.ids == thinker.ids
     assert rest.usage.cached_tokens == rest.usage.prompt_tokens - 1  # the opening was in front of it again
@@ -117,3 +122,27 @@ async def test_a_template_that_only_mentions_reasoning_opens_none() -> None:
     mentions = "{% if false %}<think>{% endif %}" + ggufs.CHATML
     assert (await opened(mentions)).opening == ""
     assert (await opened("{{ raise_exception('no <think>') }}", chatml=False)).opening == ""
+
+
+@pytest.mark.parametrize("opens", [False, True])
+async def test_earlier_thoughts_are_not_sent_again(opens: bool, models: Path, tmp_path: Path) -> None:
+    """Each turn adds its question and the words of the answer before, whatever was thought."""
+    path = models / f"forgetting-{opens}.gguf"
+    chat_template = ggufs.THINKING if opens else ggufs.CHATML
+    ggufs.write_chain(path, ggufs.REASONING[1:] if opens else ggufs.REASONING, chat_template=chat_template)
+    store, ids = MemoryStore(), itertools.count()
+    store.create(Session(id="s", created=0, updated=0))
+    prompts = []
+    async with engine(path, tmp_path) as made:
+        turns = Turns(store=store, engine=made, new_id=lambda: f"{next(ids)}", clock=lambda: 0)
+        for _turn in range(3):
+            async for event in turns.ask("s", "Hi"):
+                if isinstance(event, Finished):
+                    prompts.append(event.usage.prompt_tokens)
+        answers = [message for message in store.branch(store.session("s").leaf) if message.role is Role.ASSISTANT]
+        words = answers[0].parts[1]
+        assert isinstance(words, Text)
+        turn = [Turn("user", "Hi"), Turn("assistant", words.text, words.token_ids)]
+        added = sum((await made.count(turn)).values)
+    assert [(answer.reasoning, answer.text) for answer in answers] == [("Let me see.", "It is 42.")] * 3
+    assert prompts == [prompts[0] + number * added for number in range(3)]

@@ -116,8 +116,13 @@ def test_read_only_folder(reachable: Path) -> None:
         store.close()
         database_in(reachable).chmod(0o400)
         (reachable / "data").chmod(0o500)
+        readable = store_in(reachable)
+        assert len(readable.tree("s")) == 4
         with pytest.raises(StoreError) as no_more:
-            store_in(reachable)
+            readable.label("s", title="x")
+        with pytest.raises(StoreError), readable.streaming("s"):
+            pass
+        readable.close()
         (reachable / "data").chmod(0o700)
         database_in(reachable).chmod(0o600)
         assert len(store_in(reachable).tree("s")) == 4

@@ -10,7 +10,7 @@ from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local.chat_template import ChatTemplate, Rendered
 from qwenchat.errors import CannotLoad
 from tests.fakes import ggufs
-from tests.fakes.engines import answer, engine, questions
+from tests.fakes.engines import LIKELIEST, answer, engine, questions
 
 LLAMA = (
     "{{ bos_token }}{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] | trim }}</s>{% endfor %}"
@@ -65,6 +65,14 @@ async def test_an_answer_is_left_open_to_be_carried_on() -> None:
         "{{ messages[0].content }}",
         "{{ messages[-1].content[:8] }}",
         "{{ 9 ** 9 ** 9 ** 9 }}",
+        "{% macro deeper(n) %}{{ deeper(n + 1) }}{% endmacro %}{{ deeper(0) }}",
+        "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+        "{{ strftime_now.__self__.__class__.__subclasses__() }}",
+        "{{ strftime_now('%Y' * 10 ** 9) }}",
+        "{{ range(10 ** 9) | list | tojson }}",
+        "{% generation %}{% for i in range(99999) %}{% for j in range(99999) %}{% continue %}{% endfor %}{% endfor %}",
+        "{{ messages | tojson(separators=(1, 2)) }}",
+        "{{ 1 // 0 }}",
     ],
 )
 async def test_a_hostile_or_broken_template_is_refused(template: str) -> None:
@@ -100,7 +108,7 @@ async def test_nothing_is_imported_from_the_working_folder(tmp_path: Path, monke
 
 async def test_a_model_with_a_template_of_its_own_answers(models: Path, tmp_path: Path) -> None:
     path = ggufs.write_model(models / "own-template.gguf", chat_template=LLAMA)
-    limit = Sampling(temperature=0.0, max_tokens=6)
+    limit = LIKELIEST.over(Sampling(max_tokens=6))
     async with engine(path, tmp_path) as made:
         first = await answer(made, questions("Hello"), limit)
         turns = [*questions("Hello"), Turn("assistant", first.text, first.ids), Turn("user", "more")]

@@ -10,6 +10,7 @@ import textual.app
 import textual.pilot
 from textual._wait import wait_for_idle
 from textual.pilot import Pilot
+from textual.widgets import Static
 
 from qwenchat.chat.ids import UUIDv7, unix_ms
 from qwenchat.chat.message import Message, Status
@@ -54,7 +55,7 @@ class Chatting:
     @property
     def notice(self) -> str:
         """The line above the prompt."""
-        return str(self.chat.query_one("#notice-words").render())
+        return str(self.chat.query_one("#notice-words", Static).visual)
 
     async def ask(self, text: str) -> None:
         """Write a question and wait for the end of its answer."""

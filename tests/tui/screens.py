@@ -11,6 +11,8 @@ from textual.message import Message as Event
 
 from qwenchat.chat.message import Attachment, Message, Role, Status, text_parts
 from qwenchat.i18n import use_language
+from qwenchat.tui.actions import Where, actions, bindings
+from qwenchat.tui.textual_private import add_bindings
 from qwenchat.tui.themes import load_all
 from qwenchat.tui.transcript.transcript import Transcript
 
@@ -34,6 +36,7 @@ class TranscriptApp(App[None]):
         for theme in load_all(Path("/nowhere")).by_name.values():
             self.register_theme(theme)
         self.theme = self._wanted
+        add_bindings(self.transcript, bindings(actions(), Where.MESSAGE))
         self.transcript.load(self._branch)
         self.transcript.focus()
 

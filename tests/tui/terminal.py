@@ -11,7 +11,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,6 +48,11 @@ class Terminal:
     @property
     def text(self) -> str:
         return "\n".join(self.lines)
+
+    @property
+    def cursor(self) -> tuple[int, int]:
+        """Where the terminal's cursor is: column and row, counted from 0."""
+        return self._emulated.cursor.x, self._emulated.cursor.y
 
     @property
     def switched_on(self) -> set[int]:
@@ -145,15 +150,18 @@ class Terminal:
 
 @contextmanager
 def qwenchat_in_terminal(
-    *words: str | Path, columns: int = 100, rows: int = 30, before: str = "", **more: str
+    *words: str | Path, columns: int = 100, rows: int = 30, before: str = "", by: Sequence[str] = (), **more: str
 ) -> Iterator[Terminal]:
-    """Run the program with the home of the test; `before` is Python that its process runs first."""
+    """Run the program with the home of the test.
+
+    `before` is Python that its process runs first, `by` a command that runs it.
+    """
     env = environment()
     for name in ("NO_COLOR", "COLUMNS", "LINES"):
         env.pop(name, None)
     env |= {"TERM": "xterm-256color", "COLORTERM": "truecolor", **more}
     start = ["-c", f"{before}\nfrom qwenchat.__main__ import main\nmain()"] if before else ["-m", "qwenchat"]
-    terminal = Terminal([sys.executable, *start, *map(str, words)], columns, rows, env)
+    terminal = Terminal([*by, sys.executable, *start, *map(str, words)], columns, rows, env)
     try:
         yield terminal
     finally:

@@ -108,6 +108,8 @@ async def test_a_pinned_chat_stands_on_top_until_it_is_pinned_no_longer(fishes: 
         await until(lambda: listed(it)[:2] == ["Pinned", "Fishes #sea"])
         assert kept(it, fishes.id).pinned
         assert it.chat.sidebar.list.session_id == fishes.id
+        assert it.chat.prompt.area.has_focus
+        await in_list(it, fishes.id)
         await it.pilot.press("p")
         await until(lambda: "Pinned" not in listed(it))
         assert not kept(it, fishes.id).pinned
@@ -117,14 +119,16 @@ async def test_a_pinned_chat_stands_on_top_until_it_is_pinned_no_longer(fishes: 
 async def test_tags_are_changed_as_one_line_of_words(fishes: Session) -> None:
     async with chatting() as it:
         await in_list(it, fishes.id)
-        await it.pilot.press("t")
+        await it.pilot.press("#")
         await until(lambda: isinstance(it.app.screen, TextScreen))
+        await until(lambda: it.app.screen.query(Input))
         assert it.app.screen.query_one(Input).value == "sea"
         it.app.screen.query_one(Input).value = "#sea, 鱼  sea food"
         await it.pilot.press("enter")
         await until(lambda: any(line.endswith("Fishes #sea #鱼 #food") for line in listed(it)))
         assert kept(it, fishes.id).tags == ("sea", "鱼", "food")
-        await it.pilot.press("t")
+        await in_list(it, fishes.id)
+        await it.pilot.press("#")
         await until(lambda: isinstance(it.app.screen, TextScreen))
         await it.pilot.press("x", "escape")
         await until(lambda: it.app.screen is it.chat)
@@ -134,7 +138,7 @@ async def test_tags_are_changed_as_one_line_of_words(fishes: Session) -> None:
 async def test_a_duplicate_opens_and_what_is_asked_there_leaves_the_original_alone(fishes: Session) -> None:
     async with chatting("Snails.") as it:
         await in_list(it, fishes.id)
-        await it.pilot.press("d")
+        await it.pilot.press("+")
         await until(lambda: any("Fishes (copy) #sea" in line for line in listed(it)))
         await until(lambda: it.texts == ["What do carps eat?", "Plants."])
         copy = it.chat.session
@@ -165,7 +169,7 @@ async def test_the_chat_under_the_cursor_is_exported_not_the_open_one(
     async with chatting() as it:
         await it.ask("Open here")
         await in_list(it, fishes.id)
-        await it.pilot.press("e")
+        await it.pilot.press("x")
         await until(lambda: isinstance(it.app.screen, ExportScreen) and it.app.screen.query_one(Input).value)
         it.app.screen.query_one("#write", Button).press()
         await until(lambda: it.app.screen is it.chat)
@@ -181,9 +185,11 @@ async def test_a_chat_that_went_to_the_trash_from_the_list_comes_back_to_it(fish
         await until(lambda: not any("Fishes" in line for line in listed(it)))
         assert kept(it, fishes.id).trashed
         assert it.chat.session.id == opened
+        await in_list(it, opened)
         await it.pilot.press("u")
         await until(lambda: any("Fishes" in line for line in listed(it)))
         assert kept(it, fishes.id).trashed is None
+        await in_list(it, opened)
         await it.pilot.press("u")
         await until(lambda: "nothing to undo" in it.said[-1])
 
@@ -197,7 +203,7 @@ async def test_a_deleted_message_comes_back_with_what_followed_it(fishes: Sessio
         await it.pilot.press("d")
         await until(lambda: it.texts == ["What do carps eat?"])
         assert [message.text for message in it.kept()] == ["What do carps eat?"]
-        await it.pilot.press("u")
+        await it.pilot.press("f6", "u")
         await until(lambda: len(it.texts) == 4)
         assert it.transcript.selected and it.transcript.selected.id == "a1"
         assert [message.text for message in it.kept()] == ["What do carps eat?", "Plants.", "And else?", "Snails."]

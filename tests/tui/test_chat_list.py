@@ -342,7 +342,7 @@ async def test_the_sidebar_groups_pins_and_pages() -> None:
         assert [str(option.prompt).strip() for option in list(view.options)[:3]] == ["Pinned", "Chat 7", "Today"]
         assert view.option_count < 150
         view.focus()
-        await it.pilot.press(*["pagedown"] * 5)
+        await it.pilot.press(*["G"] * 2)
         await until(lambda: view.option_count > 150)
 
 

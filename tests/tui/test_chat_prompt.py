@@ -12,7 +12,7 @@ from qwenchat.runtime.program import Program
 from qwenchat.text import files
 from qwenchat.text.files import TextFile
 from qwenchat.tui.app import Start
-from tests.tui.chatting import chatting, kept_session
+from tests.tui.chatting import Chatting, chatting, kept_session
 from tests.tui.screens import until
 
 
@@ -89,11 +89,56 @@ async def test_the_gauge_counts_question_and_history_exactly() -> None:
         await until(lambda: it.chat.gauge.usage and it.chat.gauge.usage.used == expected)
 
 
-async def test_a_line_shows_what_the_model_no_longer_sees() -> None:
-    async with chatting("x" * 200, n_ctx=1000) as it:
-        for _number in range(5):
-            await it.ask("y" * 50)
-        await until(lambda: any(shown.boundary for shown in it.transcript.column.layouts))
+def line(it: Chatting) -> str | None:
+    """Return the text of the message above which the line stands; empty below the last one, None for no line."""
+    layouts = it.transcript.column.layouts
+    if layouts and layouts[-1].boundary_below:
+        return ""
+    return next((layout.message.text for layout in layouts if layout.boundary), None)
+
+
+async def begin(it: Chatting, text: str) -> None:
+    """Ask a question and wait until the model is asked."""
+    before = len(it.engine.requests)
+    it.write(text)
+    await it.pilot.press("enter")
+    await until(lambda: len(it.engine.requests) > before)
+
+
+def first_sent(it: Chatting) -> str:
+    """Return the first words of the chat that the model got with its last question."""
+    return next(turn.text for turn in it.engine.requests[-1].turns if turn.role != "system")
+
+
+@pytest.mark.parametrize("system", ["", "Be kind. " * 10])
+async def test_a_line_shows_what_the_model_no_longer_sees(system: str) -> None:
+    async with chatting(*(f"{n}" * 200 for n in range(5)), n_ctx=1000, delay_s=0.02) as it:
+        await it.chat.context.chats.sessions.change(it.chat.session.id, system=system)
+        for number in range(5):
+            await begin(it, f"Q{number} " + "y" * 50)
+            if number == 4:  # while it streams, the line is that of its own prompt
+                await until(lambda: line(it) == first_sent(it))
+                await it.pilot.press(*"more")
+                await until(lambda: it.chat.gauge.usage is not None)
+                assert line(it) == first_sent(it)
+            await it.idle()
+        it.chat.prompt.write("")
+        plan = await it.chat.context.chats.model.plan(it.chat.session, it.messages, "")
+        assert plan
+        shown = next(message.text for message in it.messages if message.id == plan.first_seen)
+        await until(lambda: line(it) == shown)
+        assert it.texts.index(shown) >= it.texts.index(first_sent(it))
+        session = it.chat.session.id
+        await it.do("new")
+        await until(lambda: it.texts == [])
+        await it.chat.navigation.open(session)
+        await until(lambda: line(it) == shown)
+        await it.chat.context.open.reload()
+        assert line(it) == shown  # at once, too
+        it.write("z" * 600)
+        await until(lambda: line(it) == "")
+        it.write("z" * 2000)  # it can't be asked
+        await until(lambda: line(it) == shown)
 
 
 async def test_an_unknown_command_sends_nothing_and_two_slashes_send_one() -> None:

@@ -9,6 +9,7 @@ from textual.content import Content
 from textual.widgets import Input
 
 from qwenchat.runtime.program import Program
+from qwenchat.tui.actions import Where
 from qwenchat.tui.app import ActionProvider, Start
 from tests.tui.chatting import chatting, kept_session
 from tests.tui.screens import until
@@ -122,22 +123,28 @@ async def test_the_palette_shows_the_keys_that_work(home: Path) -> None:
 
 @pytest.mark.parametrize(
     ("width", "words", "screen"),
-    [(100, "F1 help", "HelpScreen"), (100, "Ctrl+P", "CommandPalette"), (20, "^P", "CommandPalette")],
+    [(120, "F1 help", "HelpScreen"), (120, "Ctrl+P", "CommandPalette"), (20, "Ctrl+P", "CommandPalette")],
 )
 async def test_help_and_palette_are_opened_by_mouse(width: int, words: str, screen: str) -> None:
     async with chatting(size=(width, 20)) as it:
         await it.ask("A")
-        await until(lambda: it.chat.gauge.usage)
-        row = it.chat.gauge.render_line(0).text
-        assert cell_len(row) == it.chat.gauge.content_size.width
-        at = cell_len(row.partition(words)[0]) + it.chat.gauge.styles.padding.left
-        await it.pilot.click(it.chat.gauge, offset=(at, 0))
+        footer = it.chat.footer
+        row = footer.render_line(0).text
+        assert cell_len(row) == footer.content_size.width
+        at = cell_len(row.partition(words)[0]) + footer.styles.padding.left
+        await it.pilot.click(footer, offset=(at, 0))
         await until(lambda: type(it.app.screen).__name__ == screen)
 
 
 async def test_every_action_is_carried_out_by_the_screen() -> None:
     async with chatting() as it:
-        missing = [action.id for action in it.app.actions if not hasattr(it.chat, f"action_{action.id}")]
+        parts = {Where.PROMPT: it.chat.prompt.area, Where.MESSAGE: it.transcript, Where.LIST: it.chat.sidebar.list}
+        missing = [
+            action.id
+            for action in it.app.actions
+            for part, name in [(parts[action.where], action.run) if action.run else (it.chat, action.id)]
+            if not hasattr(part, f"action_{name.partition('(')[0]}")
+        ]
         assert missing == []
         assert len({action.id for action in it.app.actions}) == len(it.app.actions)
 

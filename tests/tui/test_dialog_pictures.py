@@ -106,7 +106,7 @@ DIALOGS: dict[str, tuple[Make, Ready]] = {
     "export": (lambda program: ExportScreen(program, ["s"]), lambda app: "A title" in app.words),
     "help": (
         lambda _program: screens.help_for(actions(), {}, slash_commands.commands()),
-        lambda app: "f1" in app.words,
+        lambda app: "F1" in app.words,
     ),
     "theme": (
         lambda _program: screens.themes(THEMES.titles),

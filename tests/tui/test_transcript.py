@@ -66,7 +66,7 @@ async def test_streaming_is_followed_until_the_reader_leaves() -> None:
         await until(lambda: view.messages[-1].text.count("more") == 30)
         await pilot.pause()
         assert app.rows[:-1] == before
-        assert "lines below · End" in app.rows[-1]
+        assert "lines below · Ctrl+End" in app.rows[-1]
         await pilot.press("end")
         await until(lambda: view.viewport.following)
         assert any("more" in row for row in app.rows)

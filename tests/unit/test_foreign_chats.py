@@ -217,7 +217,7 @@ def test_chatgpt_marks_of_citations_are_links_or_gone() -> None:
             {"matched_text": video, "type": "image_v2"},
         ],
         "citations": [
-            {"metadata": {"title": "Old", "url": "https://b.example", "extra": {"cited_message_idx": 4}}},
+            {"metadata": {"title": "Old", "url": "https://b.example/x_(y)", "extra": {"cited_message_idx": 4}}},
             7,
         ],
     }  # fmt: skip
@@ -228,7 +228,7 @@ def test_chatgpt_marks_of_citations_are_links_or_gone() -> None:
     )
     (text,) = answer_of(chatgpt_node("a", "u", "assistant", said, metadata=metadata))
     assert text == Text(
-        "It is so [A good page](https://a.example/x). Ornot. See [Old](https://b.example) and. "
+        "It is so [A good page](https://a.example/x). Ornot. See [Old](https://b.example/x_%28y%29) and. "
         "Ada Lovelace [Site](https://c.example) 【注】 "
     )
     assert texts(only(chatgpt(chatgpt_node("u", "root", "user", "What is 【4†source】?")))) == ["What is 【4†source】?"]

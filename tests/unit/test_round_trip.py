@@ -7,7 +7,7 @@ from operator import itemgetter
 from pathlib import Path
 
 import jsonschema
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from qwenchat.chat.message import Role
@@ -65,9 +65,15 @@ def test_json_is_one_line_a_message_and_safe_to_print() -> None:
 @given(archives(), st.booleans())
 def test_jsonl_gives_the_same_turns_back(archive: Archive, all_branches: bool) -> None:
     branches = [in_turn(branch) for branch in dialogues(normal(archive), all_branches)]
+    assume(not any(begins_with_reasoning(text) for branch in branches for _role, text in branch))
     text = exported("jsonl", archive, all_branches=all_branches)
     found = [in_turn(dialogues(back, False)[0]) for back in read(text).archives] if text else []
     assert [turns for turns in found if turns] == [turns for turns in branches if turns]  # not those of calls alone
+
+
+def begins_with_reasoning(text: str) -> bool:
+    """Whether import reads a text as an answer that begins with its reasoning."""
+    return "<think>" in text
 
 
 def in_turn(branch: list[DialogueTurn]) -> list[tuple[str, str]]:
@@ -84,7 +90,13 @@ def test_system_prompt_and_files_travel_in_jsonl() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.text(min_size=1).filter(str.strip), min_size=2, max_size=6))
+@given(
+    st.lists(
+        st.text(min_size=1).filter(lambda text: text.strip() and not begins_with_reasoning(text)),
+        min_size=2,
+        max_size=6,
+    )
+)
 def test_sharegpt_gives_the_same_pairs_back(words: list[str]) -> None:
     made = talk(*words, system="Be brief.")
     (back,) = read(exported("sharegpt", made)).archives

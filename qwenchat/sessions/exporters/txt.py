@@ -6,11 +6,11 @@ Reasoning and tools are indented below their label.
 from collections.abc import Iterable, Iterator
 from textwrap import indent
 
-from qwenchat.chat.message import Message, Part, Text, ToolCall
+from qwenchat.chat.message import Message
 from qwenchat.i18n import _
 from qwenchat.sessions.archive import Archive
 from qwenchat.sessions.exporters import ExportFormat
-from qwenchat.sessions.reading_order import attached, model_of, notes, ordered, part_label, speaker, title_of, when
+from qwenchat.sessions.reading_order import attached, model_of, notes, ordered, part_block, speaker, title_of, when
 from qwenchat.text.safe import clean, clean_line
 
 _RULE = "─" * 72
@@ -32,14 +32,7 @@ def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
 
 
 def _words(message: Message) -> str:
-    return "\n\n".join(filter(None, map(_part, message.parts)))
-
-
-def _part(part: Part) -> str:
-    if isinstance(part, Text):
-        return part.text
-    words = part.arguments if isinstance(part, ToolCall) else part.text
-    return f"[{part_label(part)}]\n\n{indent(clean(words).strip(chr(10)), '    ')}"
+    return "\n\n".join(filter(None, map(part_block, message.parts)))
 
 
 def _block(heading: str, text: str) -> str:

@@ -1,11 +1,13 @@
 """Slash commands: each does what an action does, or sets what it names."""
 
+import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _, labelled
+from qwenchat.text.safe import clean_line
+from qwenchat.tui.completions import arguments, describe, names
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.find import FindController
 from qwenchat.tui.controllers.session_actions import SessionActions
@@ -27,17 +29,42 @@ class CommandController:
         self._run_action = run_action
 
     def run(self, command: SlashCommand | UnknownCommand) -> None:
-        """Carry a command out; it leaves the prompt."""
+        """Carry a command out; it leaves the prompt unless it is wrong, and comes back as earlier questions do."""
         if isinstance(command, UnknownCommand):
-            self._context.notify_error(
-                WrongUse(
-                    _("There is no command /{name}; nothing was sent.").format(name=command.name),
-                    _("F1 shows all commands. A message that begins with / is written with //."),
-                )
-            )
+            hint = _("F1 shows all commands. A message that begins with / is written with //.")
+            if command.meant:
+                hint = _("Did you mean /{name}?").format(name=command.meant) + " " + hint
+            what = _("There is no command /{name}; nothing was sent.").format(name=command.name)
+            self._context.notify_error(WrongUse(what, hint))
             return
+        prompt = self._context.prompt
+        typed = prompt.text
+        try:
+            self._carry_out(command)
+        except WrongUse as error:
+            self._context.notify_error(error)
+        else:
+            prompt.area.remember(typed)
+            if prompt.text == typed:
+                prompt.write(prompt.area.set_aside)
+
+    def suggest(self) -> None:
+        """Show what the typed text may become, if it begins as a command does."""
+        typed = self._context.prompt.text
+        found = names(typed)
+        self._context.prompt.suggest(found, "" if found else describe(typed))
+        if typed.startswith("/") and " " in typed and "\n" not in typed:
+            self._context.run(self._suggest_arguments(typed), "suggestions", exclusive=True)
+
+    async def _suggest_arguments(self, typed: str) -> None:
+        program, session = self._context.program, self._context.open.session
+        found = await asyncio.to_thread(arguments, typed, program, session)
+        if found and typed == self._context.prompt.text:
+            self._context.prompt.suggest(found)
+
+    def _carry_out(self, command: SlashCommand) -> None:
+        """Do what a command says. Raises WrongUse where nothing was done."""
         prompt, rest = self._context.prompt, command.rest
-        prompt.write(prompt.area.set_aside)
         match command.name:
             case "new" if rest.lower() in ("private", "-p"):
                 self._run_action("new_private")
@@ -46,27 +73,28 @@ class CommandController:
             case "model":
                 self._run_action("models")
             case "system" if rest:
-                self._sessions.change(replace(self._context.open.session, system=rest))
+                self._sessions.open_settings(system=rest)
             case "set" if rest:
                 self._set(rest)
             case "system" | "set":
                 self._run_action("session_settings")
             case "attach" if rest:
-                self._context.prompt.attach([Path(rest.strip("\"'"))])
+                prompt.attach([Path(rest.strip("\"'"))])
             case "attach":
-                hint = _("Write /attach and a path, or drop a file here.")
-                self._context.notify_error(WrongUse(_("No file is named."), hint))
+                raise WrongUse(_("No file is named."), _("Write /attach and a path, or drop a file here."))
+            case "find" if rest and not self._is_in_chat(rest):
+                what = _("Nothing in this chat has the words {words}.").format(words=clean_line(rest, 60))
+                raise WrongUse(what, _("A message that begins with / is written with //."))
             case "find":
                 self._find.start(rest)
             case action:
                 self._run_action(action)
 
     def _set(self, words: str) -> None:
-        """Set one parameter of this chat, such as `temperature 0.7`; without a value it follows the model."""
-        try:
-            changed, name, value = set_by_name(self._context.open.session, words)
-        except WrongUse as error:
-            self._context.notify_error(error)
-        else:
-            self._sessions.change(changed)
-            self._context.notify(labelled(name, _("the model's own") if value is None else value))
+        """Set one parameter, such as `temperature 0.7`; without a value it follows the model. Raises WrongUse."""
+        changed, name, value = set_by_name(self._context.open.session, words)
+        self._sessions.change(changed)
+        self._context.notify(labelled(name, _("the model's own") if value is None else value))
+
+    def _is_in_chat(self, words: str) -> bool:
+        return any(words.casefold() in message.text.casefold() for message in self._context.transcript.messages)

@@ -50,7 +50,6 @@ class DraftController:
                 self.editing = question
                 self._prompt.begin_editing(question.text)
                 self._as_asked = self._prompt.text
-        self._prompt.area.focus()
 
     def end_edit(self, changed: str = "") -> None:
         """Leave the question as it was and return to the draft, after the `changed` words."""
@@ -60,7 +59,7 @@ class DraftController:
     def drop_edit(self) -> None:
         """Leave the question as it was; changed words can be recalled as earlier questions can."""
         if changed := self._changed():
-            self._prompt.area.earlier.append(changed)
+            self._prompt.area.remember(changed)
         self.end_edit()
 
     def set_edit_aside(self) -> None:
@@ -116,8 +115,11 @@ class DraftController:
     def _unsaved(self) -> str | None:
         """Return what is written and not saved yet; None where there is nothing to save."""
         text = self._prompt.area.written
-        nothing = self._context.chats.sessions.is_new(self._open.id) and not text.strip()
-        return None if self.editing or text == self._saved or nothing else text
+        sessions, session_id = self._context.chats.sessions, self._open.id
+        nothing = sessions.is_new(session_id) and not text.strip()
+        if self.editing or text == self._saved or nothing or sessions.is_read_only(session_id):
+            return None
+        return text
 
     # Giving back what could not be asked
 

@@ -6,15 +6,19 @@ from textual.widgets import Input
 
 from qwenchat.i18n import _
 from qwenchat.tui.controllers.context import ChatContext
+from qwenchat.tui.controllers.navigation import NavigationController
 from qwenchat.tui.transcript.transcript import Transcript
+from qwenchat.tui.widgets.fields import LineField
 from qwenchat.tui.widgets.notice import Notice
 
 
 class FindController:
     """Shows and hides the line in which the words are typed; its id is `find`. It is made when it is first needed."""
 
-    def __init__(self, context: ChatContext, screen: Screen[None], *, notice: Notice) -> None:
-        self._context, self._screen, self._notice = context, screen, notice
+    def __init__(
+        self, context: ChatContext, screen: Screen[None], navigation: NavigationController, *, notice: Notice
+    ) -> None:
+        self._context, self._screen, self._navigation, self._notice = context, screen, navigation, notice
         self._line: Input | None = None
 
     @property
@@ -50,10 +54,10 @@ class FindController:
         self._made_line().value = ""
         self._context.transcript.find("")
         self._context.open.show_activity()
-        self._context.prompt.area.focus()
+        self._navigation.to_prompt()
 
     def _made_line(self) -> Input:
         if self._line is None:
-            self._line = Input(placeholder=_("Find in this chat"), id="find", compact=True)
+            self._line = LineField(placeholder=_("Find in this chat"), id="find", compact=True)
             _mounting = self._screen.query_one("#chat", Vertical).mount(self._line, before=self._notice)
         return self._line

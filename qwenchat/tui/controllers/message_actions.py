@@ -64,7 +64,6 @@ class MessageActions:
 
     async def _branch(self, message: Message) -> None:
         if self._open.cut_branch(await self._context.chats.sessions.branch_at(message)):
-            self._prompt.area.focus()
             self._context.notify(_("The next question follows this message."))
 
     def show_variant(self, message: Message, step: int) -> None:
@@ -135,7 +134,6 @@ class MessageActions:
             quoted = "\n".join(f"> {line}" for line in clean(text).strip().splitlines())
             before = self._prompt.area.written.rstrip()
             self._prompt.write(f"{before}\n\n{quoted}\n\n".lstrip("\n"))
-            self._prompt.area.focus()
 
     def copy_text(self, text: str) -> None:
         """Copy clean text through the terminal and, where there is a tool for it, to the system's clipboard."""

@@ -1,8 +1,10 @@
-"""Which session is open, and which part of the screen has the focus."""
+"""Which session is open, and which part of the screen has the focus: letters are text in the prompt, else commands."""
 
 from textual.screen import Screen
+from textual.widget import Widget
 
 from qwenchat.errors import NotFound
+from qwenchat.tui.actions import Where
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.drafts import DraftController
 
@@ -28,9 +30,7 @@ class NavigationController:
                 message_id = None
                 self._context.sidebar.reload()
         self._open.show(opened, at=message_id)
-        self._prompt.area.focus()
-        if self._screen.has_class("narrow"):
-            self._screen.remove_class("sidebar")
+        self.to_prompt()
 
     def open_soon(self, session_id: str, message_id: str | None = None) -> None:
         """Begin to open a session; what was being opened before is not."""
@@ -40,23 +40,42 @@ class NavigationController:
         """Begin a chat, one that is written nowhere if `private`."""
         self.open_soon(self._context.chats.sessions.new(self._open.session.model, private=private).id)
 
-    def toggle_messages(self) -> None:
-        """Go to the messages, or back to the prompt."""
-        transcript = self._context.transcript
-        if transcript.has_focus:
-            self._prompt.area.focus()
-        else:
-            transcript.focus()
+    @property
+    def place(self) -> Where:
+        """The part of the screen that has the focus; `ANYWHERE` for lines of search and buttons."""
+        focused = self._screen.focused
+        parts: dict[Widget, Where] = {
+            self._prompt.area: Where.PROMPT,
+            self._context.transcript: Where.MESSAGE,
+            self._context.sidebar.list: Where.LIST,
+        }
+        return parts.get(focused, Where.ANYWHERE) if focused else Where.ANYWHERE
+
+    def to_prompt(self) -> None:
+        """Go to the prompt at once: what is typed next is text, however fast it comes."""
+        if self._screen.has_class("narrow"):
+            self._screen.remove_class("sidebar")
+        self._screen.set_focus(self._prompt.area)
+
+    def to_next_part(self) -> None:
+        """Go from the prompt to the messages, from there to the list where it is shown, and back to the prompt."""
+        transcript, place = self._context.transcript, self.place
+        if place is Where.PROMPT and transcript.messages:
+            self._screen.set_focus(transcript)
             if transcript.selected is None:
                 transcript.select_next(-1)
+        elif place in (Where.PROMPT, Where.MESSAGE) and self._screen.has_class("sidebar"):
+            self._screen.set_focus(self._context.sidebar.list)
+        else:
+            self.to_prompt()
 
     def toggle_sidebar(self) -> None:
         """Show the list of chats and go there, or hide it."""
         self._screen.toggle_class("sidebar")
         if self._screen.has_class("sidebar"):
-            self._context.sidebar.list.focus()
+            self._screen.set_focus(self._context.sidebar.list)
         else:
-            self._prompt.area.focus()
+            self.to_prompt()
 
     def search(self) -> None:
         """Go to the search of all chats."""

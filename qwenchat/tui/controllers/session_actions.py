@@ -14,6 +14,7 @@ from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.navigation import NavigationController
 from qwenchat.tui.controllers.undo import UndoController
 from qwenchat.tui.dialogs import open as dialogs
+from qwenchat.tui.prompt_library import PromptLibrary
 
 
 class SessionActions:
@@ -52,16 +53,24 @@ class SessionActions:
         if not failed or number >= len(failed.recoveries):  # it was taken already, or another chat was opened
             return
         recovery = failed.recoveries[number]
-        self._context.prompt.area.focus()
+        self._navigation.to_prompt()
         if recovery.kind is RecoveryKind.OTHER_MODEL:
             self.choose_model()
         else:
             self._open.forget_failure(failed.session)
             self._context.run(self._context.chats.retry(failed.session, recovery))
 
-    def open_settings(self) -> None:
-        """Change model, system prompt and sampling of the open chat."""
-        dialog = dialogs.session(self._context.program, self._open.session)
+    def open_settings(self, *, system: str | None = None) -> None:
+        """Change model, system prompt and sampling of the open chat; `system` is shown as its system prompt.
+
+        The name of a saved prompt stands for its text. Nothing changes until the user saves.
+        """
+        session = self._open.session
+        if system is not None:
+            saved = PromptLibrary(self._context.program.paths.config / "prompts").all()
+            system = next((prompt.text for prompt in saved if prompt.name == system), system)
+            session = replace(session, system=system)
+        dialog = dialogs.session(self._context.program, session)
         self._context.ask(dialog, lambda session: self.change(session) if session else None)
 
     def change(self, wanted: Session) -> None:

@@ -1,6 +1,7 @@
 """Counts tokens while a question is written, and loads the model meanwhile. Nothing here blocks or changes a chat."""
 
 from contextlib import suppress
+from itertools import takewhile
 
 from textual.timer import Timer
 
@@ -60,11 +61,17 @@ class TokenCountController:
             branch, attachments = branch[:at], editing.attachments
         model, session_id = self._context.chats.model, self._open.id
         plan = await model.plan(self._open.session, branch, text, attachments)
+        seen_of = plan
+        if streaming := self._open.view.streaming:  # what is answered now, not what may be asked next
+            before = takewhile(lambda message: message.id != streaming, branch)
+            seen_of = await model.plan(self._open.session, list(before), "")
+        elif plan and plan.too_long:  # as written now it will not be asked
+            seen_of = await model.plan(self._open.session, branch, "")
         if session_id != self._open.id:
             return
         self._open.show_usage(ContextUsage.of(plan) if plan else None)
-        if plan and not plan.too_long and not editing:
-            self._open.show_first_seen(plan.first_seen)
+        if not editing:
+            self._open.show_first_seen(seen_of.first_seen if seen_of else None)
         if attachments:
             counts = {one.digest: await model.count_file(one) for one in attachments}
             self._prompt.show_tokens({digest: count for digest, count in counts.items() if count is not None})

@@ -12,13 +12,15 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
+from textual.markup import escape
 from textual.screen import ModalScreen
 from textual.types import CSSPathType
-from textual.widgets import Button, Static
+from textual.widgets import Button, Input, OptionList, Select, Static
 
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean, clean_line
+from qwenchat.tui.dialogs.fields import Filter
 from qwenchat.tui.textual_private import EndsItsWork
 from qwenchat.tui.widgets.prose import Prose
 
@@ -72,6 +74,28 @@ class Dialog(ModalScreen[Result], EndsItsWork):
     def body(self) -> ComposeResult:
         """Yield what is below the heading."""
         raise NotImplementedError
+
+    def enter_on_list(self) -> str:
+        """Return what Enter does with the highlighted line, in a word; empty where it does nothing."""
+        return _("choose")
+
+    @on(events.DescendantFocus)
+    def show_keys(self) -> None:
+        """Show the best keys of what has the focus on the edge of the frame, as a footer."""
+        match self.focused:
+            case OptionList() | Filter():
+                own = [("↑↓", _("move")), ("Enter", self.enter_on_list())]
+            case Button(label=label):
+                own = [("Enter", str(label))]
+            case Select():
+                own = [("Enter", _("open"))]
+            case Input():
+                own = [("Enter", _("done"))]
+            case _:
+                own = []
+        hints = [*own, ("Tab", _("next")), ("Esc", _("close"))]
+        words = "  ".join(f"{key} {clean_line(does, 30)}" for key, does in hints if does)
+        self.query_one(".frame").border_subtitle = escape(words)
 
     def action_close(self) -> None:
         """Leave without a result."""

@@ -22,6 +22,7 @@ from qwenchat.text.safe import clean
 from qwenchat.tui.dialogs.dialog import Complaint, Dialog, button, buttons, plain
 from qwenchat.tui.dialogs.fields import PathSuggester
 from qwenchat.tui.dialogs.small import ConfirmScreen
+from qwenchat.tui.widgets.fields import LineField
 
 _PREVIEW_LINES = 40
 _PREVIEW_CHARACTERS = 8_000
@@ -57,7 +58,7 @@ class ExportScreen(Dialog[None]):
         branches = [(_("the branch being read"), False), (_("all branches"), True)]
         yield Select(branches, value=False, allow_blank=False, compact=True, id="branches")
         yield plain(_("To a file, a folder (a name that ends in /) or a .zip"), classes="label")
-        yield Input(suggester=PathSuggester())
+        yield LineField(suggester=PathSuggester())
         yield Complaint()
         yield buttons([button(_("Export"), "write", main=True), button(_("Close"), "close")])
         yield plain(_("Preview"), classes="label")

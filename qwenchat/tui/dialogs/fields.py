@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 from typing import ClassVar
 
 from rich.cells import cell_len, set_cell_size
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.suggester import Suggester
-from textual.widgets import Input, OptionList
+from textual.widgets import OptionList
+
+from qwenchat.tui.completions import path_completions
+from qwenchat.tui.widgets.fields import LineField
 
 _GAP = 2
 
@@ -30,7 +32,7 @@ def aligned(rows: Sequence[Sequence[str]], width: int) -> list[str]:
     return [gap.join(set_cell_size(cell, w) for cell, w in zip(row, widths, strict=False)).rstrip() for row in rows]
 
 
-class Filter(Input):
+class Filter(LineField):
     """Filters the OptionList in the same container: arrows move in it, Enter chooses the highlighted line."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -72,15 +74,6 @@ class PathSuggester(Suggester):
 
     async def get_suggestion(self, value: str) -> str | None:
         """Return the first name that `value` may become."""
-        return await asyncio.to_thread(self._complete, value) if "/" in value or "\\" in value else None
-
-    def _complete(self, value: str) -> str | None:
-        try:
-            folder = Path(value).expanduser()
-            folder, begun = (folder, "") if value.endswith(("/", "\\")) else (folder.parent, folder.name)
-            names = [path.name + "/" * path.is_dir() for path in sorted(folder.iterdir())]
-        except (OSError, RuntimeError, ValueError):
-            return None
-        fitting = (name for name in names if name.startswith(begun) and (begun or not name.startswith(".")))
-        name = next((name for name in fitting if name.endswith(("/", self._suffix)) and name.isprintable()), None)
-        return value[: len(value) - len(begun)] + name if name else None
+        is_path = "/" in value or "\\" in value
+        found = await asyncio.to_thread(path_completions, value, self._suffix) if is_path else []
+        return next(iter(found), None)

@@ -10,7 +10,7 @@ from textual.screen import ModalScreen
 from qwenchat.chat.session import Session
 from qwenchat.i18n import _, labelled
 from qwenchat.runtime.program import Program
-from qwenchat.tui.actions import Action, Where
+from qwenchat.tui.actions import Action, key_name, places
 
 if TYPE_CHECKING:
     from qwenchat.runtime.downloads import BackgroundDownloads
@@ -69,11 +69,11 @@ def help_for(actions: Sequence[Action], keymap: Mapping[str, str], commands: Map
     """Return the help: every action with the key it has now, and every slash command."""
     from qwenchat.tui.dialogs.small import HelpScreen
 
-    groups = {Where.ANYWHERE: _("Anywhere"), Where.MESSAGE: _("On a message"), Where.LIST: _("In the list of chats")}
+    groups = places()
     rows = [
         (
             groups[action.where],
-            keymap.get(action.id, action.keys).replace(",", ", "),
+            "  ".join(key_name(key.strip()) for key in keymap.get(action.id, action.keys).split(",") if key.strip()),
             labelled(action.label, action.help),
         )
         for action in actions

@@ -25,6 +25,7 @@ from qwenchat.tui.dialogs.dialog import Complaint, Dialog, button, buttons, plai
 from qwenchat.tui.dialogs.small import ConfirmScreen, TextScreen
 from qwenchat.tui.parameters import CONTEXT, parse_number
 from qwenchat.tui.prompt_library import NamedPrompt, PromptLibrary
+from qwenchat.tui.widgets.fields import AreaField, LineField
 
 _CHECKED = (*(each.name for each in PARAMETERS), "model", CONTEXT)
 
@@ -54,7 +55,7 @@ class SessionScreen(Dialog[Session | None]):
         yield from _field(_("Context"), "context", f"{session.context or ''}", tokens)
         yield Complaint("about-context")
         yield plain(_("System prompt"), classes="label")
-        yield TextArea(clean(session.system), id="system", placeholder=_("empty: Qwen2's own"))
+        yield AreaField(clean(session.system), id="system", placeholder=_("empty: the model's own, if it has one"))
         yield plain(_("Prompt library; Enter uses a prompt"), classes="label", id="library")
         yield OptionList(id="prompts", markup=False)
         keep, delete = button(_("Save as…"), "save"), button(_("Delete from the library"), "delete")
@@ -66,10 +67,10 @@ class SessionScreen(Dialog[Session | None]):
             default = getattr(self._program.sampling, each.name)
             with Horizontal(classes="row"):
                 yield plain(each.label, classes="name")
-                yield Input("" if value is None else f"{value}", _shown(default), id=each.name)
+                yield LineField("" if value is None else f"{value}", _shown(default), id=each.name)
             yield Complaint(f"about-{each.name}")
         yield plain(_("Stop strings, one per line; \\n stands for a line break"), classes="label")
-        yield TextArea("\n".join(map(_escaped, session.sampling.stop)), id="stop")
+        yield AreaField("\n".join(map(_escaped, session.sampling.stop)), id="stop")
         yield buttons([button(_("Save"), "keep", main=True), button(_("Cancel"), "cancel")])
 
     def on_mount(self) -> None:
@@ -182,7 +183,7 @@ class SessionScreen(Dialog[Session | None]):
 def _field(label: str, name: str, value: str, placeholder: str) -> ComposeResult:
     with Horizontal(classes="row"):
         yield plain(label, classes="name")
-        yield Input(value, placeholder, id=name)
+        yield LineField(value, placeholder, id=name)
 
 
 def _shown(default: object) -> str:

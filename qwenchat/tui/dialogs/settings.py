@@ -21,6 +21,7 @@ from qwenchat.i18n import _
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.dialogs.dialog import Complaint, Dialog, plain
+from qwenchat.tui.widgets.fields import LineField
 
 
 class SettingRow(Vertical):
@@ -45,7 +46,7 @@ class SettingRow(Vertical):
         if choices := config.choices(self.key):
             options = [(_meaning(choice), choice) for choice in choices]
             return Select(options, value=self.saved, allow_blank=False, compact=True)
-        return Input(clean_line(self.saved, 2000), _("not set"))
+        return LineField(clean_line(self.saved, 2000), _("not set"))
 
 
 class SettingsScreen(Dialog[bool]):

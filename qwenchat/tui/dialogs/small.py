@@ -14,6 +14,7 @@ from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.dialogs.dialog import Dialog, button, buttons, plain
 from qwenchat.tui.dialogs.fields import Filter
+from qwenchat.tui.widgets.fields import LineField
 
 
 class ConfirmScreen(Dialog[bool]):
@@ -55,7 +56,7 @@ class TextScreen(Dialog[str | None]):
         return self._title
 
     def body(self) -> ComposeResult:
-        yield Input(clean_line(self._value), suggester=self._suggester)
+        yield LineField(clean_line(self._value), suggester=self._suggester)
         yield buttons([button(_("OK"), "ok", main=True), button(_("Cancel"), "cancel")])
 
     @on(Input.Submitted)
@@ -81,6 +82,9 @@ class HelpScreen(Dialog[None]):
     def body(self) -> ComposeResult:
         yield Filter(placeholder=_("type to filter"))
         yield OptionList(markup=False)
+
+    def enter_on_list(self) -> str:
+        return ""
 
     def on_mount(self) -> None:
         """Show all of them, with all of their words."""

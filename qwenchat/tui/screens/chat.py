@@ -3,9 +3,10 @@
 What can be done is in `tui.controllers`. Nothing here blocks: the store is read in threads.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from inspect import isawaitable
 from typing import TYPE_CHECKING
 
 from textual import events, on
@@ -14,7 +15,8 @@ from textual.containers import Horizontal, Vertical
 from textual.geometry import Size
 from textual.message import Message as Event
 from textual.screen import Screen
-from textual.widgets import Input, Static
+from textual.scroll_view import ScrollView
+from textual.widgets import Button, Input, Static
 
 from qwenchat.chat.message import Role
 from qwenchat.chat.session import Session
@@ -22,8 +24,9 @@ from qwenchat.errors import RecoveryKind
 from qwenchat.i18n import _, ngettext
 from qwenchat.runtime.events import ChatEvent
 from qwenchat.runtime.program import Program
+from qwenchat.sessions.read_only import cannot_be_saved
 from qwenchat.tui import slash_commands
-from qwenchat.tui.actions import Action, Where, bindings
+from qwenchat.tui.actions import Action, Where, bindings, key_name, key_of
 from qwenchat.tui.controllers.asking import AskController
 from qwenchat.tui.controllers.commands import CommandController
 from qwenchat.tui.controllers.context import ChatContext
@@ -40,10 +43,12 @@ from qwenchat.tui.dialogs import open as dialogs
 from qwenchat.tui.session_view import SessionView, ViewChange
 from qwenchat.tui.textual_private import EndsItsWork, add_bindings
 from qwenchat.tui.transcript.transcript import Transcript
+from qwenchat.tui.widgets.fields import AreaField, LineField
+from qwenchat.tui.widgets.footer import KeyFooter, KeyHint, key_hints
 from qwenchat.tui.widgets.gauge import Gauge
 from qwenchat.tui.widgets.header import ChatHeader
 from qwenchat.tui.widgets.notice import Notice
-from qwenchat.tui.widgets.prompt import Prompt
+from qwenchat.tui.widgets.prompt import Prompt, PromptArea
 from qwenchat.tui.widgets.sidebar import Sidebar
 
 if TYPE_CHECKING:
@@ -93,6 +98,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.notice = Notice(id="notice")
         self.prompt = Prompt(id="prompt")
         self.gauge = Gauge(id="gauge")
+        self.footer = KeyFooter(id="footer")
         self.sidebar = Sidebar(self._newest, self._search, id="sidebar")
         self.context = context = ChatContext(
             self,
@@ -114,11 +120,14 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.message_actions = MessageActions(context, self.drafts, self.undo, self.get_selected_text)
         self.streaming = StreamingController(context, self.counts, self.drafts)
         self.downloads = DownloadController(context, header=self.header)
-        self.find = FindController(context, self, notice=self.notice)
+        self.find = FindController(context, self, self.navigation, notice=self.notice)
         self.asking = AskController(context, self.drafts, self.session_actions)
         self.commands = CommandController(context, self.session_actions, self.find, self._run_action_soon)
-        for action, method in self._action_methods().items():
-            setattr(self, f"action_{action}", method)
+        methods = self._action_methods()
+        for action in actions:
+            if not action.run:
+                method = methods.get(action.id) or getattr(self, f"action_{action.id}")
+                setattr(self, f"action_{action.id}", method if action.stays else self._then_to_prompt(method))
         add_bindings(self, bindings(actions, Where.ANYWHERE))
 
     def _action_methods(self) -> Mapping[str, Callable[[], object]]:
@@ -127,7 +136,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         return {
             "new": navigation.open_new,
             "new_private": partial(navigation.open_new, private=True),
-            "messages": navigation.toggle_messages,
+            "messages": navigation.to_next_part,
             "sidebar": navigation.toggle_sidebar,
             "search": navigation.search,
             "find": self.find.start,
@@ -160,6 +169,17 @@ class ChatScreen(Screen[None], EndsItsWork):
             "delete": messages.delete,
         }
 
+    def _then_to_prompt(self, method: Callable[[], object]) -> Callable[[], Awaitable[None]]:
+        """Return an action after which letters are text again."""
+
+        async def run() -> None:
+            doing = method()
+            if isawaitable(doing):
+                await doing
+            self.navigation.to_prompt()
+
+        return run
+
     # Layout
 
     def compose(self) -> ComposeResult:
@@ -176,17 +196,25 @@ class ChatScreen(Screen[None], EndsItsWork):
                 yield self.notice
                 yield self.prompt
                 yield self.gauge
+        yield self.footer
 
     def on_mount(self) -> None:
         """Bind the keys of the widgets, show the chat, then read the disk."""
+        keymap = self.program.settings.keys
+        add_bindings(self.prompt.area, bindings(self.actions, Where.PROMPT))
         add_bindings(self.transcript, bindings(self.actions, Where.MESSAGE))
         add_bindings(self.sidebar.list, bindings(self.actions, Where.LIST))
-        self.gauge.hints = ((_("F1 help"), "screen.help"), (_("Ctrl+P commands"), "app.command_palette"))
+        known = {action.id: key_of(action, keymap) for action in self.actions}
+        self.transcript.keys = {action.id: known[action.id] for action in self.actions if action.where is Where.MESSAGE}
+        palette = KeyHint(key_name(self.app.COMMAND_PALETTE_BINDING), _("palette"), "app.command_palette")
+        self.footer.general = (KeyHint(known["help"], _("help"), "screen.help"), palette)
         self.call_after_refresh(lambda: self.context.run(self._start()))
 
     async def _start(self) -> None:
         """Read the disk, once the first frame is shown."""
         await self.context.chats.sessions.recover()
+        if self.program.store.is_read_only:
+            self.context.notify_error(cannot_be_saved(self.program.paths.database))
         self.context.open.relabel(self.session)
         self.sidebar.reload()
         if self._first_session:
@@ -199,11 +227,69 @@ class ChatScreen(Screen[None], EndsItsWork):
         if (event.size.width < _NARROW) != self.has_class("narrow"):
             self.set_class(event.size.width >= _NARROW, "sidebar")
         self._fit(event.size)
+        self.show_keys()
 
     def _fit(self, size: Size, *, update: bool = True) -> None:
         self.set_class(size.width < _NARROW, "narrow", update=update)
         self.set_class(size.height < _LOW, "low", update=update)
         self.set_class(size.width < _THIN, "thin", update=update)
+
+    # Keys
+
+    @on(events.DescendantFocus)
+    def show_keys(self) -> None:
+        """Show the best keys of the part that has the focus; in low screens instead of the gauge."""
+        place, answering = self.navigation.place, self.context.open.view.answering
+        self.footer.hints = key_hints(self.actions, place, self.program.settings.keys, answering=answering)
+        self.set_class(self.has_class("low") and (answering or place is not Where.PROMPT), "keys")
+
+    def lead_to_prompt(self, event: events.Key | events.Paste) -> None:
+        """Go to the prompt before a character that is no command where the focus is, or a paste, is delivered."""
+        is_text = isinstance(event, events.Paste) or (event.is_printable and event.key not in self.active_bindings)
+        if is_text and not isinstance(self.focused, LineField | AreaField):
+            self.navigation.to_prompt()
+
+    @on(events.MouseScrollUp)
+    @on(events.MouseScrollDown)
+    def scroll_messages(self, event: events.MouseScrollUp | events.MouseScrollDown) -> None:
+        """Scroll the messages where nothing under the pointer scrolls."""
+        if not self.sidebar.region.contains(event.screen_x, event.screen_y):
+            lines = self.app.scroll_sensitivity_y
+            down = isinstance(event, events.MouseScrollDown)
+            self.transcript.scroll_relative(y=lines if down else -lines)
+
+    @on(events.Click)
+    def leave_lines_of_search(self, event: events.Click) -> None:
+        """Go back to the prompt when the messages are clicked; where their letters are commands, they stay so."""
+        if event.widget is self.transcript and self.navigation.place is not Where.MESSAGE:
+            self.navigation.to_prompt()
+
+    def _scrolled(self) -> ScrollView:
+        """Return what pages are turned in: the messages, or the list that covers them."""
+        covered = self.has_class("narrow") and self.has_class("sidebar")
+        return self.sidebar.list if covered else self.transcript
+
+    def action_page_up(self) -> None:
+        """Scroll the messages up."""
+        self._scrolled().action_page_up()
+
+    def action_page_down(self) -> None:
+        """Scroll the messages down."""
+        self._scrolled().action_page_down()
+
+    def action_to_start(self) -> None:
+        """Scroll to the first message."""
+        self._scrolled().action_scroll_home()
+
+    def action_to_end(self) -> None:
+        """Scroll to the last message and follow it."""
+        self._scrolled().action_scroll_end()
+
+    def action_slash(self) -> None:
+        """List the slash commands."""
+        self.navigation.to_prompt()
+        if not self.prompt.text:
+            self.prompt.write("/")
 
     # The open session
 
@@ -227,6 +313,8 @@ class ChatScreen(Screen[None], EndsItsWork):
             words, recoveries = notice
             warning = bool(view.failure) or not view.answers_ahead
             self.notice.show(words, recoveries, warning=warning)
+        if view.answering != before.answering:
+            self.show_keys()
         if change.switched or view.queue != before.queue:
             self.sidebar.mark(view.session.id, (view.queue.running, *view.queue.waiting))
         if not change.switched and _listed(view.session) != _listed(before.session):
@@ -237,7 +325,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         same = len(before) <= len(after) and all(old.id == new.id for old, new in zip(before, after, strict=False))
         if change.switched or not same or variants != change.before.variants:
             self.transcript.load(after, variants, show=change.at)
-            self.prompt.area.earlier = [message.text for message in after if message.role is Role.USER]
+            self.prompt.area.recall([message.text for message in after if message.role is Role.USER])
         else:
             for old, new in zip(before, after, strict=False):
                 if old is not new and old != new:
@@ -273,9 +361,16 @@ class ChatScreen(Screen[None], EndsItsWork):
         else:
             self.commands.run(meant)
 
+    @on(PromptArea.Left)
+    def go_to_notice(self) -> None:
+        """Go to the buttons above the prompt, if there are some."""
+        if button := next(iter(self.notice.query(Button)), None):
+            self.set_focus(button)
+
     @on(Prompt.Edited)
     def follow_prompt(self) -> None:
-        """Save the draft and count tokens a moment after the last key; load the model meanwhile."""
+        """Suggest commands; a moment after the last key save the draft and count tokens; load the model meanwhile."""
+        self.commands.suggest()
         self.drafts.save_soon()
         self.counts.count_soon()
         self.counts.load_early()
@@ -339,7 +434,9 @@ class ChatScreen(Screen[None], EndsItsWork):
 
     async def action_escape(self) -> None:
         """Close the search, stop the answer, or go back to the prompt."""
-        if self.find.active:
+        if self.prompt.area.has_focus and self.prompt.suggestions.has_class("shown"):
+            self.prompt.suggest(())
+        elif self.find.active:
             self.find.end()
         elif self.query_one("#session-search").has_focus and self.sidebar.clear_search():
             pass
@@ -349,7 +446,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             await self.streaming.stop()
         else:
             self.transcript.select(None)
-            self.prompt.area.focus()
+            self.navigation.to_prompt()
 
     async def action_interrupt(self) -> None:
         """Copy the selection, else stop the answer, else say how to leave."""

@@ -89,7 +89,7 @@ class Column:
         for message in branch:
             variant = variants.get(message.id, (1, 1))
             old = before.get(message.id)
-            if old is None or (old.message, old.variant, old.boundary) != (message, variant, False):
+            if old is None or old.boundary or old.boundary_below or (old.message, old.variant) != (message, variant):
                 old = _layout(message, variant)
             self.layouts.append(old)
         self._index = {message.id: at for at, message in enumerate(branch)}
@@ -102,10 +102,14 @@ class Column:
         self._heights.append(self.layouts[-1].estimate(self.look.width))
 
     def mark_boundary(self, message_id: str | None) -> None:
-        """Draw a line above the oldest message that the model sees; None where it sees all."""
+        """Draw a line above the oldest message that the model sees; None where it sees all.
+
+        Below the last message where the id is empty: the model sees none of them.
+        """
         for index, layout in enumerate(self.layouts):
-            if layout.boundary != (layout.message.id == message_id):
-                layout.boundary = not layout.boundary
+            marks = layout.message.id == message_id, message_id == "" and index == len(self.layouts) - 1
+            if marks != (layout.boundary, layout.boundary_below):
+                layout.boundary, layout.boundary_below = marks
                 layout.forget()
                 self._measured.discard(index)
 

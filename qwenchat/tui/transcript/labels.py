@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Mapping
 
 from rich.cells import cell_len
 from rich.style import Style
@@ -41,14 +42,18 @@ def variant_mark(variant: tuple[int, int], palette: Palette) -> list[Run]:
     ]
 
 
-def with_actions(line: Line, message: Message, width: int, palette: Palette) -> Line:
-    """Return a heading with as many of its message's actions as there is room for; `…` stands for all others."""
+def with_actions(line: Line, message: Message, width: int, palette: Palette, keys: Mapping[str, str]) -> Line:
+    """Return a heading with as many of its message's actions as there is room for; `…` stands for all others.
+
+    `keys` are those that work now, by action.
+    """
     rest = ("…", "")
     room = width - line.width - cell_len(rest[0]) - _GAP
     if room < 0:
         return line
     shown: list[tuple[str, str]] = []
-    for words, action in _actions(message):
+    for label, action in _actions(message):
+        words = f"{keys[action]} {label}" if keys.get(action) else label
         room -= cell_len(words) + _GAP
         if room < 0:
             break
@@ -97,6 +102,8 @@ def status(message: Message, palette: Palette) -> list[Run]:
     match message.status:
         case Status.COMPLETE:
             return []
+        case Status.STREAMING if message.text:  # it grows, and the footer says how to stop it
+            return []
         case Status.STREAMING:
             words, style = _("… answering"), palette.muted
         case Status.STOPPED:
@@ -110,7 +117,18 @@ def status(message: Message, palette: Palette) -> list[Run]:
         case Status.FAILED:
             reason = drawable(clean_line(message.error, 500)) or _("the engine gave no reason")
             words, style = _("✗ failed: {reason}").format(reason=reason), palette.error
-    return [(words, style)]
+    return [(words, style), *_way_on(message, palette)]
+
+
+def _way_on(message: Message, palette: Palette) -> list[Run]:
+    """Return what goes on from an answer that the model did not end, which can be clicked."""
+    if message.status in (Status.STOPPED, Status.TRUNCATED, Status.INTERRUPTED):
+        words, action = _("continue"), "carry_on"
+    elif message.status is Status.FAILED:
+        words, action = _("answer again"), "regenerate"
+    else:
+        return []
+    return [("  ", palette.text), (words, palette.link + Style.from_meta({"action": action}))]
 
 
 def stats(message: Message, palette: Palette) -> list[Run]:

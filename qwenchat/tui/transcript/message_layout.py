@@ -5,7 +5,7 @@ again with each piece. A question is shown as it was typed; only its fenced code
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rich.cells import cell_len
@@ -39,7 +39,9 @@ class MessageLayout:
         "_reasoning_key",
         "_reasoning_lines",
         "above",
+        "below",
         "boundary",
+        "boundary_below",
         "is_unfolded",
         "lines",
         "message",
@@ -54,6 +56,8 @@ class MessageLayout:
         """(number, count) among its siblings."""
         self.boundary = False
         """Whether the model sees nothing above it."""
+        self.boundary_below = False
+        """Whether it is the last one, and the model does not see it either."""
         self.is_unfolded = False
         """Whether the reasoning is shown, not only the line that stands for it."""
         self.lines: list[Line] | None = None
@@ -62,6 +66,8 @@ class MessageLayout:
         """Lines as they were drawn last, by number. The transcript fills and empties it."""
         self.above = 0
         """Lines at the top that are not the message's own."""
+        self.below = 0
+        """Lines at the end, behind the blank one, that are not its own either."""
         self.unchanged = 0
         """Lines at the top that the last layout left as they were."""
         self._look: Look | None = None
@@ -110,15 +116,16 @@ class MessageLayout:
             self._look = look
             self._start_over()
         measure, palette = look.measure, look.palette
-        above = self._boundary(look)
-        self.above = len(above)
+        above = self._boundary(look) if self.boundary else []
+        below = self._boundary(look) if self.boundary_below else []
+        self.above, self.below = len(above), len(below)
         head = [*above, *_label(labels.heading(self.message, self.variant, palette), measure)]
         if self.message.attachments:
             head += _label(labels.attachments(self.message, palette), measure)
         head += self._reasoning(look)
         body = list(self._question(look)) if self.message.role is Role.USER else self._answer(look)
         foot = self._foot(look)
-        self.lines = [*head, *body, *([BLANK] * bool(body and foot)), *foot, BLANK]
+        self.lines = [*head, *body, *([BLANK] * bool(body and foot)), *foot, BLANK, *below]
         self.unchanged = _alike(self._earlier, self.lines)
         self._earlier = self.lines
         for number in [number for number in self.strips if number >= self.unchanged]:
@@ -131,18 +138,28 @@ class MessageLayout:
         self.lines = None
 
     def strip(
-        self, number: int, width: int, base: Style, *, is_selected: bool, highlights: Sequence[Highlight]
+        self,
+        number: int,
+        width: int,
+        base: Style,
+        *,
+        keys: Mapping[str, str],
+        is_selected: bool,
+        highlights: Sequence[Highlight],
     ) -> Strip:
-        """Return a line of the last layout as it is drawn, `width` cells wide; a selected heading has its actions."""
+        """Return a line of the last layout as it is drawn, `width` cells wide.
+
+        A selected heading has its actions, with those of their `keys` that work now.
+        """
         look, lines = self._look, self.lines
         if look is None or lines is None:
             raise ValueError("the message is not laid out")
         line = lines[number]
-        is_own = self.above <= number < len(lines) - 1
+        is_own = self.above <= number < len(lines) - 1 - self.below
         if is_own and self.message.role is Role.USER:
             base = base + look.palette.question
         if is_selected and number == self.above:
-            line = labels.with_actions(line, self.message, look.measure, look.palette)
+            line = labels.with_actions(line, self.message, look.measure, look.palette, keys)
         gutter = Segment("▌ ", look.palette.selected) if is_own and is_selected else Segment(" " * GUTTER)
         return strip_of(line, width, gutter=gutter, base=base, highlights=highlights)
 
@@ -213,8 +230,6 @@ class MessageLayout:
             yield from wrap([(drawable(line), look.palette.text)], look.measure)
 
     def _boundary(self, look: Look) -> list[Line]:
-        if not self.boundary:
-            return []
         words = f" {labels.boundary()} "
         side = "╌" * max((look.measure - cell_len(words)) // 2, 0)
         return [*_label([(f"{side}{words}{side}", look.palette.muted)], look.measure), BLANK]

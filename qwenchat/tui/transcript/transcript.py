@@ -9,13 +9,12 @@ without moving what is being read.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.binding import Binding, BindingType
 from textual.geometry import Region
 from textual.message import Message as Event
 from textual.scroll_view import ScrollView
@@ -24,7 +23,7 @@ from textual.strip import Strip
 from textual.theme import Theme
 
 from qwenchat.chat.message import Message, Part, Reasoning, Text
-from qwenchat.i18n import _, ngettext
+from qwenchat.i18n import ngettext
 from qwenchat.markdown.palette import Palette
 from qwenchat.tui.colours import palette_of
 from qwenchat.tui.transcript.column import Column
@@ -54,18 +53,7 @@ class Transcript(ScrollView, can_focus=True):
     """All messages of a branch, newest at the bottom."""
 
     ALLOW_SELECT = True
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("pagedown,space", "page_down", "Page down", show=False),
-        Binding("home,g", "scroll_home", "To the beginning", show=False),
-        Binding("end,G", "scroll_end", "To the end", show=False),
-        Binding("k,alt+up", "select_step(-1)", "Previous message", show=False),
-        Binding("j,alt+down", "select_step(1)", "Next message", show=False),
-        Binding("left,h", "variant(-1)", "Previous variant", show=False),
-        Binding("right,l", "variant(1)", "Next variant", show=False),
-        Binding("enter", "toggle_reasoning", "Show or hide reasoning", show=False),
-        Binding("n", "find_step(1)", "Next match", show=False),
-        Binding("N", "find_step(-1)", "Previous match", show=False),
-    ]
+    FOCUS_ON_CLICK = False
     DEFAULT_CSS = """
     Transcript {
         background: $background;
@@ -131,6 +119,8 @@ class Transcript(ScrollView, can_focus=True):
         self.viewport = Viewport(
             self, self.column, lambda following: self.post_message(self.FollowingChanged(self, following))
         )
+        self.keys: Mapping[str, str] = {}
+        """By action, the keys that work while the transcript has the focus."""
         self._streamed = StreamedPieces(self, self._draw_streamed)
         self._selected: str | None = None
         self._search: Search | None = None
@@ -187,6 +177,8 @@ class Transcript(ScrollView, can_focus=True):
     def add(self, message: Message, variant: tuple[int, int] = (1, 1)) -> None:
         """Add a message at the end, such as a question that was sent or an answer that begins."""
         self.column.add(message, variant)
+        if message.id == self._boundary:
+            self.column.mark_boundary(message.id)
         self.viewport.settle()
         self.refresh()
 
@@ -218,7 +210,7 @@ class Transcript(ScrollView, can_focus=True):
         self._streamed.add(message_id, StreamedPiece(index, fragment))
 
     def show_boundary(self, message_id: str | None) -> None:
-        """Draw a line above the oldest message that the model sees; None where it sees all."""
+        """Draw a line above the oldest message that the model sees; None where it sees all, empty for none of them."""
         if message_id != self._boundary:
             self._boundary = message_id
             self.column.mark_boundary(message_id)
@@ -247,12 +239,12 @@ class Transcript(ScrollView, can_focus=True):
             self.viewport.show(index)
 
     def select_next(self, step: int = 1) -> None:
-        """Select the message below the selected one, or above it with -1; from none, the nearest in view."""
+        """Select the message below the selected one, or above it with -1; from none in view, the nearest that is."""
         column, viewport = self.column, self.viewport
         if not len(column):
             return
         at = column.position(self._selected) if self._selected else None
-        if at is not None:
+        if at is not None and viewport.shows(at):
             index = max(0, min(at + step, len(column) - 1))
         else:
             index = column.at(viewport.top + (0 if step > 0 else viewport.height - 1))
@@ -278,6 +270,15 @@ class Transcript(ScrollView, can_focus=True):
     def action_select_step(self, step: int) -> None:
         """Select the message below or above."""
         self.select_next(step)
+
+    def action_select_end(self, end: int) -> None:
+        """Select the last message and follow it, or the first with -1."""
+        if layouts := self.column.layouts:
+            self.select(layouts[0 if end < 0 else -1].message.id)
+        if end < 0:
+            self.viewport.go_to(0)
+        else:
+            self.viewport.follow()
 
     def action_find_step(self, step: int) -> None:
         """Go to the next or previous match."""
@@ -322,6 +323,7 @@ class Transcript(ScrollView, can_focus=True):
         elif "reasoning" in meta:
             self._toggle_reasoning(index)
         elif "action" in meta:
+            self._select(index)
             self.post_message(self.ActionChosen(self, str(meta["action"])))
         elif "variant" in meta:
             self._choose_variant(index, int(meta["variant"]))
@@ -404,6 +406,12 @@ class Transcript(ScrollView, can_focus=True):
         self.app.theme_changed_signal.subscribe(self, self._use_theme)
         self._use_theme(self.app.current_theme)
 
+    def watch_has_focus(self, _has_focus: bool) -> None:
+        """Show the keys of the selected message's actions only while they work."""
+        super().watch_has_focus(_has_focus)
+        if message := self.selected:
+            self._redraw(self._index(message.id))
+
     def on_resize(self) -> None:
         """Lay out for the new width; the reader stays at the same part of the same message."""
         column, viewport = self.column, self.viewport
@@ -479,7 +487,8 @@ class Transcript(ScrollView, can_focus=True):
         found = self._search.highlights(index, number, lines, self.column.look.palette) if self._search else ()
         highlights = [selected] if selected else found
         is_selected = layout.message.id == self._selected
-        strip = layout.strip(number, width, base, is_selected=is_selected, highlights=highlights)
+        keys = self.keys if self.has_focus else {}
+        strip = layout.strip(number, width, base, keys=keys, is_selected=is_selected, highlights=highlights)
         strip = strip.apply_offsets(0, selection_row(index, number))
         if selected is None:
             layout.strips[number] = strip
@@ -488,9 +497,10 @@ class Transcript(ScrollView, can_focus=True):
     def _end_mark(self) -> Strip:
         """Return the mark over the last line that leads to the end."""
         below = self.viewport.lines_below
-        text = ngettext(" ↓ {count:,} line below · End ", " ↓ {count:,} lines below · End ", below).format(count=below)
-        if cell_len(text) > self.viewport.columns // 2:
-            text = _(" ↓ End ")
+        text = ngettext("{count:,} line below", "{count:,} lines below", below).format(count=below)
+        room = self.viewport.columns
+        fitting = (words for words in (f" ↓ {text} · Ctrl+End ", " ↓ Ctrl+End ") if 2 * cell_len(words) <= room)
+        text = next(fitting, " ↓ ")
         return Strip([Segment(text, self.column.look.palette.mark)])
 
     def _is_end_mark(self, x: int, y: int) -> bool:

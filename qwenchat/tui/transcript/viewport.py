@@ -91,6 +91,11 @@ class Viewport:
         """Whether a message has to be measured: it is in the view, above it, or the view follows the end."""
         return self.following or self._column.start(index) < self.top + self.height
 
+    def shows(self, index: int) -> bool:
+        """Whether a part of a message is in view."""
+        start = self._column.start(index)
+        return start < self.top + self.height and start + self._column.height(index) > self.top
+
     def show(self, index: int) -> None:
         """Bring a message into view, its beginning if it is taller than the view."""
         column, height = self._column, self.height

@@ -1,19 +1,14 @@
 """The line at the bottom: how full the context window is, and what the model is doing or did."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textual.content import Content
 from textual.reactive import reactive
-from textual.style import Style
 from textual.widget import Widget
 
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
-
-Hint = tuple[str, str]
-"""Words, and the action that a click on them carries out."""
 
 if TYPE_CHECKING:
     from qwenchat.chat.context import ContextPlan
@@ -51,29 +46,16 @@ class Gauge(Widget):
     """What is going on, in words."""
     fraction: reactive[float | None] = reactive(None)
     """How far that is, from 0 to 1; None without an end in sight."""
-    hints: reactive[Sequence[Hint]] = reactive(())
-    """Shown at the end where there is room; the last of them, where there is not, as `^P`."""
-
-    DEFAULT_CSS = """
-    Gauge {
-        link-color: $foreground-muted;
-        link-style: none;
-        link-background: transparent;
-    }
-    """
 
     def render(self) -> Content:
         """Return the line, shortened to the room there is."""
         width = self.size.width
         left, right = self._window(width), self._activity(width)
-        short = _clickable([("^P", action) for _words, action in self.hints[-1:]])
-        room = max(width - short.cell_length - 1, 1)
-        if left.cell_length + right.cell_length > room:
-            words = right if self.activity else Content.assemble(left, right)
-            return _ends(words.truncate(room, ellipsis=True), short, width)
-        middle = Content("   " if left.cell_length and right.cell_length else "")
-        words, hint = Content.assemble(left, middle, right), _clickable(self.hints)
-        return _ends(words, hint if words.cell_length + hint.cell_length + 2 <= width else short, width)
+        gap = Content("   " if left.cell_length and right.cell_length else "")
+        words = Content.assemble(left, gap, right)
+        if words.cell_length > width and self.activity:
+            words = right
+        return words.truncate(width, ellipsis=True)
 
     def _window(self, width: int) -> Content:
         usage = self.usage
@@ -99,16 +81,6 @@ class Gauge(Widget):
         if self.fraction is None or width < 50:
             return Content.styled(words, "$text-primary")
         return Content.assemble(Content.styled(bar(self.fraction) + " " + words, "$text-primary"))
-
-
-def _clickable(hints: Sequence[Hint]) -> Content:
-    parts = [Content.styled(words, Style.from_meta({"@click": action})) for words, action in hints]
-    return Content.styled(" · ", "$foreground-muted").join(parts)
-
-
-def _ends(left: Content, right: Content, width: int) -> Content:
-    """Return a line with one part at each end."""
-    return Content.assemble(left, Content(" " * max(width - left.cell_length - right.cell_length, 0)), right)
 
 
 def bar(share: float) -> str:

@@ -20,15 +20,17 @@ from qwenchat.i18n import _, ngettext
 from qwenchat.paths import expand_home
 from qwenchat.text import files
 from qwenchat.text.safe import clean, clean_line, joined
-from qwenchat.tui import slash_commands
+from qwenchat.tui.completions import Completion
 from qwenchat.tui.textual_private import EndsItsWork
+from qwenchat.tui.widgets.fields import AreaField
+from qwenchat.tui.widgets.suggestions import Suggestions
 
 _MOST_PATHS = 20
 _LONGEST_PATHS = 4000
 
 
-class PromptArea(TextArea):
-    """The text itself. Enter sends; Ctrl+J and Shift+Enter begin a new line."""
+class PromptArea(AreaField):
+    """The text itself. Its keys beside those of a text area are in `tui.actions`."""
 
     class Sent(Event):
         """Enter was pressed."""
@@ -39,13 +41,26 @@ class PromptArea(TextArea):
 
         paths: list[Path]
 
+    @dataclass
+    class Walked(Event):
+        """An arrow was pressed while the list of suggestions is shown."""
+
+        step: int
+
     class Completed(Event):
-        """Tab was pressed behind a half-typed command."""
+        """Tab was pressed while the list of suggestions is shown."""
+
+    class Left(Event):
+        """Tab was pressed where nothing can be completed."""
 
     def __init__(self) -> None:
         super().__init__(soft_wrap=True, show_line_numbers=False, tab_behavior="focus", highlight_cursor_line=False)
         self.earlier: list[str] = []
-        """Earlier questions, oldest first."""
+        """Earlier questions and commands, oldest first."""
+        self._entered: list[str] = []
+        """Commands of this run, oldest first."""
+        self.is_suggesting = False
+        """Whether completions are shown above; the arrows walk them."""
         self._at: int | None = None
         self._before = self._recalled = ""
         """The text that an earlier question replaced, and that question."""
@@ -61,20 +76,27 @@ class PromptArea(TextArea):
         recalled = self._at is not None and self.text == self._recalled
         return joined("" if recalled else self.text, self.set_aside)
 
-    async def on_key(self, event: events.Key) -> None:
-        """Send, begin a line, leave or complete; every other key is the text area's."""
-        if event.key == "enter":
-            self._consume(event)
-            self.post_message(self.Sent())
-        elif event.key in ("ctrl+j", "shift+enter", "alt+enter"):
-            self._consume(event)
-            self.replace("\n", *self.selection, maintain_selection_offset=False)
-        elif event.key == "ctrl+d" and not self.text:
-            self._consume(event)
-            await self.run_action("screen.quit")
-        elif event.key == "tab" and slash_commands.completions(self.text):
-            self._consume(event)
+    def action_send(self) -> None:
+        """Send what is written."""
+        self.post_message(self.Sent())
+
+    def action_new_line(self) -> None:
+        """Begin a new line."""
+        self.replace("\n", *self.selection, maintain_selection_offset=False)
+
+    def action_complete(self) -> None:
+        """Complete a half-typed command; where there is none, leave for the buttons above, if there are some."""
+        if self.is_suggesting:
             self.post_message(self.Completed())
+        else:
+            self.post_message(self.Left())
+
+    async def action_quit_empty(self) -> None:
+        """Quit the program where nothing is written; else delete the character to the right, as in a shell."""
+        if self.text:
+            self.action_delete_right()
+        else:
+            await self.run_action("screen.quit")
 
     def on_paste(self, event: events.Paste) -> None:
         """Attach pasted paths; insert all other text clean."""
@@ -88,16 +110,31 @@ class PromptArea(TextArea):
         self.move_cursor(result.end_location)
 
     def action_cursor_up(self, select: bool = False) -> None:
-        """Go up, from the first line to the question before."""
+        """Go up, in the suggestions where some are shown, from the first line to the question before."""
+        if self.is_suggesting and not select:
+            self.post_message(self.Walked(-1))
+            return
         if not select and self.navigator.is_first_wrapped_line(self.cursor_location) and self._go(-1):
             return
         super().action_cursor_up(select)
 
     def action_cursor_down(self, select: bool = False) -> None:
-        """Go down, from the last line to the question after."""
+        """Go down, in the suggestions where some are shown, from the last line to the question after."""
+        if self.is_suggesting and not select:
+            self.post_message(self.Walked(1))
+            return
         if not select and self.navigator.is_last_wrapped_line(self.cursor_location) and self._go(1):
             return
         super().action_cursor_down(select)
+
+    def recall(self, asked: list[str]) -> None:
+        """Let the arrows bring back these questions, then what was entered in this run and is no question."""
+        self.earlier = [*asked, *self._entered]
+
+    def remember(self, text: str) -> None:
+        """Let the arrows bring back what was entered and is no question."""
+        self._entered.append(text)
+        self.earlier.append(text)
 
     def write(self, text: str) -> None:
         """Replace the text, the cursor behind it; the text may come from an imported chat."""
@@ -119,11 +156,6 @@ class PromptArea(TextArea):
             self.write(self.earlier[at])
             self._at, self._recalled = at, self.text
         return True
-
-    @staticmethod
-    def _consume(event: events.Key) -> None:
-        event.stop()
-        event.prevent_default()
 
 
 class Prompt(Vertical, EndsItsWork):
@@ -153,7 +185,7 @@ class Prompt(Vertical, EndsItsWork):
 
     def compose(self) -> ComposeResult:
         """Lay out suggestions, chips, text."""
-        yield Static(id="suggestions", markup=False)
+        yield Suggestions(id="suggestions")
         yield Static(id="chips", markup=False)
         yield PromptArea()
 
@@ -211,7 +243,12 @@ class Prompt(Vertical, EndsItsWork):
 
     @on(PromptArea.Sent)
     def submit(self) -> None:
-        """Send, unless there is nothing to send."""
+        """Take the suggestion that Enter means, or send, unless there is nothing to send."""
+        completion = self.suggestions.current
+        if completion and (self.suggestions.walked or not completion.is_offer):
+            self._take(completion)
+            if completion.text.endswith((" ", "/")):
+                return
         if self.text.strip() or self.attachments:
             self.post_message(self.Submitted(self.text.strip("\n"), tuple(self.attachments)))
 
@@ -220,27 +257,41 @@ class Prompt(Vertical, EndsItsWork):
         """Add the files."""
         self.attach(event.paths)
 
+    @property
+    def suggestions(self) -> Suggestions:
+        """The list above the text."""
+        return self.query_one(Suggestions)
+
+    def suggest(self, completions: Sequence[Completion], words: str = "") -> None:
+        """Show what the text may become, else words about it; nothing hides the list."""
+        if completions or words or self.suggestions.has_class("shown"):
+            self.suggestions.show(completions, words)
+        self.area.is_suggesting = bool(completions)
+
+    @on(PromptArea.Walked)
+    def walk_suggestions(self, event: PromptArea.Walked) -> None:
+        """Go to another suggestion."""
+        self.suggestions.walk(event.step)
+
     @on(PromptArea.Completed)
-    def complete_command(self) -> None:
-        """Complete a command to the first that fits."""
-        found = slash_commands.completions(self.text)
-        if found:
-            self.write(f"/{found[0]} ")
+    def take_suggestion(self) -> None:
+        """Take the highlighted suggestion."""
+        if completion := self.suggestions.current:
+            self._take(completion)
+
+    @on(Suggestions.Taken)
+    def take_clicked_suggestion(self, event: Suggestions.Taken) -> None:
+        """Take the suggestion that was clicked."""
+        self._take(event.completion)
 
     @on(TextArea.Changed)
-    def suggest_commands(self) -> None:
-        """Show what a half-typed command may become."""
-        found, known = slash_commands.completions(self.text), slash_commands.commands()
-        view = self.query_one("#suggestions", Static)
-        lines = [
-            f"/{name:<9} {known.get(name) or '→ /' + slash_commands.ALIASES[name]}" for name in found[: self._room()]
-        ]
-        view.update(Content("\n".join(lines)))
-        view.set_class(bool(lines), "shown")
+    def report_edit(self) -> None:
+        """Report that the text changed."""
         self.post_message(self.Edited())
 
-    def _room(self) -> int:
-        return max(1, min(13, self.screen.size.height // 2 - 3))
+    def _take(self, completion: Completion) -> None:
+        self.suggest(())
+        self.write(completion.text)
 
     async def _read(self, paths: list[Path], attachments: list[Attachment]) -> None:
         for path in paths:

@@ -20,6 +20,7 @@ from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.textual_private import EndsItsWork
+from qwenchat.tui.widgets.fields import LineField
 
 if TYPE_CHECKING:
     from qwenchat.sessions.listing import ListedSession
@@ -36,7 +37,9 @@ Find = Callable[[str], "SearchResults"]
 
 
 class SessionList(OptionList):
-    """The lines of the list; an option's id names its session."""
+    """The lines of the list; an option's id names its session. A click opens a session and leaves the focus alone."""
+
+    FOCUS_ON_CLICK = False
 
     @property
     def session_id(self) -> str | None:
@@ -75,7 +78,7 @@ class Sidebar(Vertical, EndsItsWork):
 
     def compose(self) -> ComposeResult:
         """Lay out the search and the list."""
-        yield Input(placeholder=_("Search all chats"), id="session-search", compact=True)
+        yield LineField(placeholder=_("Search all chats"), id="session-search", compact=True)
         yield SessionList(id="sessions", markup=False, compact=True)
 
     @property

@@ -1,0 +1,191 @@
+"""What is typed is never swallowed: letters are commands only where the focus was led to by a key."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+from textual import events
+from textual.widgets import Button
+
+from qwenchat.chat.message import Status
+from qwenchat.runtime.program import Program
+from qwenchat.tui.actions import Where, actions
+from tests.tui.chatting import Chatting, chatting, kept_session
+from tests.tui.screens import until
+from tests.tui.terminal import CTRL_Q, qwenchat_in_terminal
+
+
+async def click_on(it: Chatting, words: str) -> None:
+    """Click on words of the transcript."""
+    view = it.transcript
+    rows = [view.render_line(y).text for y in range(view.size.height)]
+    y = next(y for y, row in enumerate(rows) if words in row)
+    await it.pilot.click(view, offset=(cell_len(rows[y].partition(words)[0]), y))
+
+
+async def test_after_a_click_on_a_message_what_is_typed_is_text() -> None:
+    async with chatting("It is blue.") as it:
+        await it.ask("Sky?")
+        await click_on(it, "blue")
+        assert it.transcript.selected == it.messages[1]
+        await it.pilot.press(*"explain it")
+        assert it.chat.prompt.text == "explain it"
+        assert it.chat.drafts.editing is None
+
+
+async def test_after_a_click_in_the_list_what_is_typed_is_text() -> None:
+    program = Program.here()
+    session = kept_session(program, "Fishes")
+    program.close()
+    async with chatting() as it:
+        view = it.chat.sidebar.list
+        await until(lambda: any(option.id == session.id for option in view.options))
+        await it.pilot.click(view, offset=(4, 1))
+        await until(lambda: it.chat.session.id == session.id)
+        await it.pilot.press(*"px")
+        assert it.chat.prompt.text == "px"
+        kept = it.app.program.store.session(session.id)
+        assert not kept.pinned and kept.trashed is None
+        await it.pilot.click(view, offset=(4, 0))  # a heading
+        await it.pilot.press("d")
+        assert it.chat.prompt.text == "pxd"
+
+
+async def test_after_an_action_on_a_message_the_prompt_has_the_focus() -> None:
+    async with chatting("One.", "Two.", "Three.") as it:
+        await it.ask("A")
+        await it.pilot.press("f6")
+        assert it.transcript.has_focus
+        await it.pilot.press(*"rest")
+        await it.idle()
+        assert it.texts == ["A", "Two."]
+        assert it.chat.prompt.text == "est"
+
+
+async def test_a_letter_that_is_no_command_goes_to_the_prompt_and_so_does_a_paste() -> None:
+    async with chatting("One.") as it:
+        await it.ask("A")
+        await it.pilot.press("f6", *"What")
+        assert it.chat.prompt.text == "What"
+        await it.pilot.press("f6", "您")
+        assert it.chat.prompt.text == "What您"
+        await it.pilot.press("f6")
+        it.app.post_message(events.Paste(" pasted"))
+        await until(lambda: it.chat.prompt.text == "What您 pasted")
+        assert it.chat.prompt.area.has_focus
+
+
+async def test_f6_goes_through_the_parts_and_the_footer_shows_their_keys() -> None:
+    def footer() -> str:
+        return it.chat.footer.render_line(0).text
+
+    async with chatting("One.", size=(120, 30)) as it:
+        await it.ask("A")
+        assert "Enter send" in footer() and "F6 to messages" in footer()
+        await it.pilot.press("f6")
+        assert "r answer again" in footer() and "Esc back" in footer()
+        assert "y copy" in it.transcript.render_line(3).text  # the keys of the selected answer
+        await it.pilot.press("f6")
+        assert it.chat.sidebar.list.has_focus
+        assert "p pin" in footer() and "Enter open" in footer()
+        await it.pilot.press("f6")
+        assert it.chat.prompt.area.has_focus
+        assert "y copy" not in it.transcript.render_line(3).text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
+def test_what_is_typed_faster_than_it_is_drawn_comes_in_its_order(tiny: Path) -> None:
+    with qwenchat_in_terminal("--model", tiny) as terminal:
+        terminal.shows("Ask anything")
+        terminal.send("abd\x7fc\x15/ex\x7fit\x01\x1b[3~")
+        terminal.shows("│ eit ")
+        terminal.send("\x1b[17~What")  # F6, and a word of whose letters some are commands
+        terminal.shows("Whateit")
+        terminal.send(CTRL_Q)
+        assert terminal.end() == 0
+
+
+def test_a_letter_means_one_thing_wherever_it_is_a_command() -> None:
+    labels: dict[str, set[str]] = {}
+    for action in actions():
+        for key in action.keys.split(","):
+            if len(key) == 1 and action.where in (Where.MESSAGE, Where.LIST):
+                labels.setdefault(key, set()).add(action.label.split()[0])
+    assert {key: words for key, words in labels.items() if len(words) > 1} == {}
+
+
+@pytest.mark.parametrize("place", ["prompt", "list", "search", "messages"])
+async def test_pages_are_turned_wherever_the_focus_is(place: str) -> None:
+    async with chatting("line\n\n" * 100, size=(100, 24)) as it:
+        await it.ask("A")
+        view = it.transcript
+        widget = {
+            "prompt": it.chat.prompt.area,
+            "list": it.chat.sidebar.list,
+            "search": it.chat.query_one("#session-search"),
+            "messages": view,
+        }[place]
+        it.chat.set_focus(widget)
+        end = view.scroll_y
+        await it.pilot.press("pageup")
+        assert view.scroll_y < end
+        await it.pilot.press("ctrl+home")
+        assert view.scroll_y == 0
+        assert "Ctrl+End" in view.render_line(view.size.height - 1).text
+        await it.pilot.press("pagedown")
+        assert view.scroll_y > 0
+        await it.pilot.press("ctrl+end")
+        assert view.scroll_y == view.max_scroll_y
+        assert widget.has_focus
+
+
+async def test_the_wheel_scrolls_the_messages_over_the_prompt_too() -> None:
+    async with chatting("line\n\n" * 100, size=(100, 24)) as it:
+        await it.ask("A")
+        end = it.transcript.scroll_y
+        at = it.chat.prompt.area.region.offset
+        it.app.post_message(events.MouseScrollUp(None, at.x, at.y, 0, 0, 0, False, False, False, at.x, at.y))
+        await until(lambda: it.transcript.scroll_y < end)
+
+
+async def test_after_going_to_the_beginning_the_next_step_goes_on_from_there() -> None:
+    async with chatting("line\n\n" * 30) as it:
+        for text in "ABC":
+            await it.ask(text)
+        await it.pilot.press("f6", "g", "j")
+        assert it.transcript.selected == it.messages[1]
+        await it.pilot.press("ctrl+end", "k")
+        assert it.transcript.selected == it.messages[5]
+
+
+async def test_tab_leaves_the_prompt_for_an_offer_alone() -> None:
+    async with chatting() as it:
+        await it.pilot.press(*"half", "tab", *"way")
+        assert it.chat.prompt.text == "halfway"
+        it.chat.notice.show("It failed.", ("Start again",))
+        await until(lambda: it.chat.notice.query(Button))
+        await it.pilot.press("tab")
+        assert isinstance(it.app.focused, Button)
+        await it.pilot.press(*"!?")
+        assert it.chat.prompt.text == "halfway!?"
+
+
+async def test_while_it_answers_the_way_to_stop_is_shown_and_then_the_way_to_go_on() -> None:
+    def is_shown() -> bool:
+        return it.chat.footer.display
+
+    async with chatting("one " * 500, "and the end.", delay_s=0.05, size=(60, 12)) as it:
+        it.write("Count")
+        await it.pilot.press("enter")
+        await until(lambda: it.texts and it.texts[-1].startswith("one"))
+        assert is_shown()
+        assert it.chat.footer.render_line(0).text.strip().startswith("Esc stop")
+        await it.pilot.press("escape")
+        await until(lambda: it.messages[-1].status is Status.STOPPED)
+        await it.idle()
+        assert not is_shown()  # a low screen has one line, which is the gauge's
+        stopped = it.texts[-1]
+        await click_on(it, "continue")
+        await until(lambda: it.texts[-1] == stopped + "and the end.")
+        assert it.chat.prompt.area.has_focus
