@@ -161,10 +161,12 @@ class Program:
         """Return what decides how a model is loaded. Raises what `engine` does."""
         from qwenchat.engines.local.devices import usable_cores
         from qwenchat.models import gguf
+        from qwenchat.models.adapter import check_adapters
         from qwenchat.runtime.load_planner import LoadPlanner
 
         path, name = self.model_file(model), self.model_name(model)
         header = gguf.check(gguf.read_header(path))
+        check_adapters([Path(os.fsdecode(lora.path)) for lora in options.loras], header)
         identity = gguf.identity(path)
 
         def plan(found: "Sequence[Device]") -> "PlannedModel":
