@@ -19,6 +19,7 @@ from qwenchat.chat.message import FinishReason, Timings, Usage
 from qwenchat.chat.ports import Capabilities, Mode, ModelInfo, Request, TokenCounts
 from qwenchat.chat.prompt import Plain, PromptPart, Special, Turn
 from qwenchat.chat.sampling import Sampling
+from qwenchat.engines.local.chat_template import TemplateSandbox
 from qwenchat.engines.local.failures import (
     OTHER_MODEL,
     START_AGAIN,
@@ -259,11 +260,15 @@ class LocalEngine:
         planned = replace(planned, plan=plan)
         less = with_less(plan.n_ctx, plan.gpu_layers if hello.devices else 0)
         worker.recoveries = (START_AGAIN, *less)
-        ready = await _load_into(worker, planned, progress, recoveries=(*less, OTHER_MODEL))
-        if extra_buffers and _AMX in hello.features and not await _survives_prefill(worker):
-            await self._end_worker(at_once=True)
-            return await self._load(progress, extra_buffers=False)
-        prompt_format = await prompt_format_for(ready)
+        sandbox = await TemplateSandbox.start()  # in the time that the model takes to load
+        try:
+            ready = await _load_into(worker, planned, progress, recoveries=(*less, OTHER_MODEL))
+            if extra_buffers and _AMX in hello.features and not await _survives_prefill(worker):
+                await self._end_worker(at_once=True)
+                return await self._load(progress, extra_buffers=False)
+            prompt_format = await prompt_format_for(ready, sandbox)
+        finally:
+            await sandbox.close()
         info = ModelInfo(
             reference=planned.reference,
             name=planned.name,
