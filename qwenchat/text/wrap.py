@@ -18,7 +18,8 @@ _JOINED = (
     "\u0300-\u036f\u0483-\u0489\u1160-\u11ff\u1ab0-\u1aff\u20d0-\u20ff\u3099\u309a\ufe00-\ufe0f\ufe20-\ufe2f"
     "\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f"
 )
-_OPENING = "（《「『【〔〈〖〘〚“‘［｛｢([{"
+_OPENING_WIDE = "（《「『【〔〈〖〘〚“‘［｛｢"
+_OPENING = _OPENING_WIDE + "([{"
 _CLOSING_WIDE = "，。、；：？！）》」』】〕〉〗〙〛”’…—～·％％］｝．｡｣､・﹐﹑﹒﹔﹕﹖﹗︰‥\u3000"
 _CLOSING = _CLOSING_WIDE + ",.!?;:)]}%"
 _CLOSING_CLASS = re.escape(_CLOSING)
@@ -105,12 +106,15 @@ def paragraph_cuts(text: str, width: int) -> list[Cut]:
 
 
 def exact_cuts(text: str, width: int) -> list[Cut]:
-    """Return where lines of at least 2 cells begin and end that are as full as can be, as those of code are."""
+    """Return where lines of at least 2 cells begin and end that are as full as can be, as those of code are.
+
+    Only wide punctuation may move a break, by a character or two.
+    """
     width = max(width, 2)
     if text.isascii():
         pieces = [(start, min(start + width, len(text))) for start in range(0, len(text), width)]
     else:
-        pieces = _pieces(text, width, width, _is_boundary)
+        pieces = _pieces(text, width, width, _may_part_code)
     return [Cut(start, end, "" if end < len(text) else None) for start, end in pieces]
 
 
@@ -162,6 +166,10 @@ def _pieces(text: str, room: int, width: int, may_part: Callable[[str, int], boo
 
 def _may_part(text: str, at: int) -> bool:
     return text[at] not in _CLOSES and text[at - 1] not in _OPENS and _is_boundary(text, at)
+
+
+def _may_part_code(text: str, at: int) -> bool:
+    return text[at] not in _CLOSING_WIDE and text[at - 1] not in _OPENING_WIDE and _is_boundary(text, at)
 
 
 def _is_boundary(text: str, at: int) -> bool:
