@@ -92,7 +92,7 @@ async def test_a_folded_paste_opens_is_counted_and_outlives_the_program() -> Non
         assert not it.chat.query_one("#chips").has_class("shown")
         it.write("")
         it.app.post_message(events.Paste(LONG))
-        await until(lambda: it.chat.query_one("#chips").has_class("shown"))
+        await until(lambda: it.chat.query_one("#chips").region.height)
         await it.pilot.click("#chips", offset=(4, 0))
         await until(lambda: it.chat.prompt.area.text == LONG)
         it.write("")
