@@ -55,7 +55,7 @@ class BenchOutput:
     def __init__(self, output: Output, *, as_json: bool) -> None:
         self._output, self._as_json = output, as_json
         self._results: list[dict[str, object]] = []
-        self._live = output.err.isatty()
+        self._live = output.colour
 
     def begin(self, model: BenchedModel) -> None:
         """Write the table's head."""

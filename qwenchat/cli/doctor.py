@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from qwenchat import __version__
-from qwenchat.cli.output import Output
+from qwenchat.cli.output import Output, is_dumb
 from qwenchat.doctor.finding import Finding, Health
 from qwenchat.doctor.report import examine
 from qwenchat.errors import ExitCode
@@ -48,7 +48,7 @@ def write(output: Output, finding: Finding) -> None:
     words = {Health.OK: _("ok"), Health.WARNING: _("warning"), Health.FAILED: _("failed")}
     column = max(map(cells, words.values()))
     label = words[finding.health] + " " * (column - cells(words[finding.health]))
-    if output.on_terminal and not os.environ.get("NO_COLOR"):
+    if output.on_terminal and not os.environ.get("NO_COLOR") and not is_dumb():
         label = f"\x1b[{_COLOURS[finding.health]}m{label}\x1b[0m"
     found = clean(labelled(finding.title, finding.found))
     room = max(shutil.get_terminal_size().columns - column - 2, 20)

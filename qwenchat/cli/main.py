@@ -18,7 +18,7 @@ from click.core import ParameterSource
 from qwenchat import __version__
 from qwenchat.cli import completion
 from qwenchat.cli.help import localised
-from qwenchat.cli.output import Output, OutputLost, ReaderGone, is_terminal
+from qwenchat.cli.output import Output, OutputLost, ReaderGone, is_dumb, is_terminal
 from qwenchat.errors import ExitCode, QwenchatError, WrongUse
 from qwenchat.i18n import CATALOGUES, _, language, use_language
 from qwenchat.runtime.model_choice import lasting_reference
@@ -88,12 +88,19 @@ def _refuse_misplaced(context: click.Context) -> None:
 
 
 def _screen(program: Program, options: dict[str, Any]) -> int:
-    """Open the screen. Raises WrongUse where there is no terminal to draw it on."""
+    """Open the screen. Raises WrongUse where there is no terminal that can draw it."""
     if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         raise WrongUse(
             _("The screen needs a terminal."),
             _("From a script, use `qwenchat ask`; `qwenchat -h` lists all commands."),
         )
+    if is_dumb():
+        raise WrongUse(
+            _("The screen can't be drawn on this terminal: TERM is {term}.").format(term=os.environ["TERM"]),
+            _("Set TERM to what the terminal is, such as xterm-256color, or use `qwenchat ask`."),
+        )
+    for name in ("COLUMNS", "LINES"):  # a shell's values, false after a resize, which Textual would take for the size
+        os.environ.pop(name, None)
     gc.disable()  # a collection before the first frame would only delay it
     from qwenchat.tui.app import Start, run  # noqa: PLC0415 - the other commands need no screen
 
@@ -120,9 +127,10 @@ def main(arguments: list[str] | None = None) -> int:
         program = Program.here()
         _set_language(program)
         result: Any = localised(root).main(words, prog_name="qwenchat", standalone_mode=False, obj=program)
-    except QwenchatError as error:
+    except (QwenchatError, MemoryError) as failure:
         if "--debug" in words:
             traceback.print_exc()
+        error = failure if isinstance(failure, QwenchatError) else _no_memory()
         output.error(error)
         if isinstance(error, OutputLost):
             _discard_stdout()
@@ -142,6 +150,12 @@ def main(arguments: list[str] | None = None) -> int:
         output.say(_("Run it again with --debug and report what it prints."))
         return ExitCode.BUG
     return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _no_memory() -> QwenchatError:
+    from qwenchat.engines.local.memory import memory_error  # noqa: PLC0415 - seldom needed
+
+    return memory_error()
 
 
 def _discard_stdout() -> None:

@@ -1,7 +1,7 @@
 """Where every command writes: data to stdout; messages and errors to stderr.
 
 An error is one line that says what is wrong and one that says what to do. `text.safe` cleans everything that is
-written. Colour and progress bars are for terminals only, and never used where NO_COLOR is set.
+written. Colour and progress bars are for terminals that obey escape sequences, and never used where NO_COLOR is set.
 """
 
 import io
@@ -31,6 +31,11 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
+def is_dumb() -> bool:
+    """Return whether the terminal prints escape sequences instead of obeying them, as editors' consoles do."""
+    return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+
+
 @dataclass(frozen=True)
 class Output:
     """The streams that a command writes to."""
@@ -38,7 +43,7 @@ class Output:
     out: TextIO
     err: TextIO
     colour: bool
-    """Whether stderr is a terminal that may be coloured."""
+    """Whether stderr is a terminal that may be coloured, and on which progress bars may be drawn."""
 
     @classmethod
     def standard(cls) -> "Output":
@@ -51,7 +56,7 @@ class Output:
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(encoding=encoding, errors="replace")
         out, err = sys.stdout or io.StringIO(), sys.stderr or io.StringIO()  # None where the shell closed them
-        return cls(out, err, err.isatty() and not os.environ.get("NO_COLOR"))
+        return cls(out, err, err.isatty() and not os.environ.get("NO_COLOR") and not is_dumb())
 
     @property
     def on_terminal(self) -> bool:

@@ -46,7 +46,7 @@ def reporter(output: Output, *, as_json: bool) -> Iterator[Report]:
     """Yield the function to call with each event."""
     if as_json:
         yield lambda event: output.json(as_record(event))
-    elif output.err.isatty():
+    elif output.colour:
         with _bars(output) as report:
             yield report
     else:
@@ -89,7 +89,7 @@ def _bars(output: Output) -> Iterator[Report]:
     from rich.progress import BarColumn, TextColumn  # noqa: PLC0415
     from rich.progress import Progress as Bars  # noqa: PLC0415
 
-    console = Console(file=output.err, no_color=not output.colour, highlight=False)
+    console = Console(file=output.err, highlight=False)
     name = TextColumn("{task.description}", markup=False)
     percent = TextColumn("{task.percentage:>3.0f}%", markup=False)
     text = TextColumn("{task.fields[text]}", markup=False)

@@ -109,7 +109,8 @@ _ACCEPTS_COPIES = ("KITTY_WINDOW_ID", "ALACRITTY_WINDOW_ID", "WEZTERM_PANE", "GH
 
 def terminal(program: Program) -> Iterator[Finding]:
     """Check the terminal by its own answers and by the environment."""
-    environ, answers = program.environ, ask_terminal()
+    environ = program.environ
+    answers = None if environ.get("TERM") == "dumb" else ask_terminal()  # which would print the questions
     yield _kind(environ)
     yield _encoding()
     yield _widths(answers)
