@@ -14,7 +14,7 @@ from qwenchat.cli import completion
 from qwenchat.cli.output import Output, is_terminal
 from qwenchat.cli.pull import pull
 from qwenchat.errors import CannotLoad, ExitCode, WrongUse
-from qwenchat.i18n import _, labelled
+from qwenchat.i18n import _, labelled, sentences
 from qwenchat.models import gguf, verify
 from qwenchat.models.catalogue import CatalogueModel
 from qwenchat.models.context_sizes import ContextSizes
@@ -152,7 +152,7 @@ def list_(program: Program, as_json: bool) -> None:
     else:
         output.say(_("There are no models yet. `qwenchat models fit` recommends one."))
     for problem in problems:
-        output.say(f"{problem.message} {problem.hint}")
+        output.say(sentences(problem.message, problem.hint))
 
 
 def _listed(model: LocalModel) -> list[str]:

@@ -71,9 +71,9 @@ def describe(typed: str) -> str:
         case slash_commands.SlashCommand(name, rest):
             return _("Enter: {what}").format(what=_with_argument(name) if rest else slash_commands.commands()[name])
         case slash_commands.UnknownCommand(meant=meant) if meant:
-            return _("There is no such command. Did you mean /{name}?").format(name=meant)
+            return _("No such command. Did you mean /{name}?").format(name=meant)
         case slash_commands.UnknownCommand():
-            return _("There is no such command.")
+            return _("No such command.")
         case _:
             return _("Enter: send this as a question")
 
@@ -99,15 +99,15 @@ def _with_argument(name: str) -> str:
         "new": _("new private chat"),
         "model": _("load this model"),
         "system": _("open the chat settings with this system prompt"),
-        "set": _("set this parameter; without a value it follows the model"),
-        "attach": _("add this file to the question"),
-        "find": _("find these words in this chat"),
+        "set": _("set this parameter (no value = default)"),
+        "attach": _("attach this file"),
+        "find": _("find this text in this chat"),
     }[name]
 
 
 def _private(begun: str, _program: Program, _session: Session) -> Iterator[tuple[str, str, str]]:
     if "private".startswith(begun.lower()):
-        yield "private", "private", _("never saved")
+        yield "private", "private", _("not saved")
 
 
 def _models(begun: str, program: Program, _session: Session) -> Iterator[tuple[str, str, str]]:
@@ -118,7 +118,7 @@ def _models(begun: str, program: Program, _session: Session) -> Iterator[tuple[s
         if wanted in model.reference.casefold():
             is_path = model.reference == path_reference(model.path)
             size = human_size(model.header.file_size) if model.header else ""
-            words = " · ".join(filter(None, (_("on this machine"), size)))
+            words = " · ".join(filter(None, (_("on this computer"), size)))
             yield model.reference, clean_line(model.path.name if is_path else model.reference, 60), words
     known = {model.reference for model in here}
     for published in program.catalogue.models:
@@ -146,9 +146,9 @@ def _parameters(begun: str, program: Program, session: Session) -> Iterator[tupl
     for label, value in now.items():
         if begun.strip() == label:
             if value is not None and begun != label:
-                yield f"{label} {value}", f"{value}", _("the value now")
+                yield f"{label} {value}", f"{value}", _("current value")
         elif label.startswith(begun.replace("_", "-").lower()):
-            shown = _("the model's own") if value is None else f"{value}"
+            shown = _("model default") if value is None else f"{value}"
             yield f"{label} ", labelled(label, shown), help[label]
 
 

@@ -89,13 +89,13 @@ async def test_the_whole_chat_is_copied_as_markdown() -> None:
 async def test_statistics_tell_messages_tokens_and_the_model() -> None:
     async with chatting("Four", "Fives", n_ctx=4096) as it:
         await it.do("stats")
-        await until(lambda: any("0 messages · 0 tokens answered" in said for said in it.said))
+        await until(lambda: any("0 messages · 0 tokens generated" in said for said in it.said))
         await it.ask("A")
         await it.ask("B")
         it.write("/stats")
         await it.pilot.press("enter")
         await until(lambda: "4 messages" in it.said[-1])
-        assert "9 tokens answered" in it.said[-1]
+        assert "9 tokens generated" in it.said[-1]
         assert "context window 4,096" in it.said[-1]
         assert len(it.messages) == 4
 

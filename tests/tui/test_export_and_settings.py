@@ -170,7 +170,7 @@ async def test_every_setting_has_a_row_with_its_meaning(program: StillProgram) -
     async with app.run_test(size=(100, 300)) as pilot:
         await until(lambda: len(app.screen.query(SettingRow)) == len(config.names()))
         await until(lambda: all(config.description(key)[:40] in app.words for key in config.names()))
-        assert "The environment overrides it: QWENCHAT_MODEL_THREADS=3" in app.words
+        assert "Overridden by the environment: QWENCHAT_MODEL_THREADS=3" in app.words
         await pilot.press("escape")
         await until(lambda: app.closed)
         assert app.result is False

@@ -77,7 +77,7 @@ async def test_everything_changed(program: StillProgram) -> None:
         ("top_p", "1.5", "not between 0 and 1"),
         ("top_k", "1.5", "not a whole number"),
         ("max_tokens", "0", "not between 1"),
-        ("context", "100", "makes no sense"),
+        ("context", "100", "can't be 100 tokens"),
         ("context", "much", "not a whole number"),
         ("model", "7b:q9", "is not published as q9"),
     ],

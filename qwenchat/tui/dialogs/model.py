@@ -17,7 +17,7 @@ from textual.widgets import Button, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from qwenchat.errors import QwenchatError
-from qwenchat.i18n import _
+from qwenchat.i18n import _, sentences
 from qwenchat.models.reference import CatalogueReference, FileReference, HubReference, parse
 from qwenchat.paths import expand_home
 from qwenchat.runtime.downloads import BackgroundDownloads, DownloadState
@@ -62,12 +62,12 @@ class ModelList(Vertical, EndsItsWork):
         """The model to highlight when the list is rebuilt."""
 
     def compose(self) -> ComposeResult:
-        yield Filter(placeholder=_("type to filter, or owner/repo:quant, or a path"))
+        yield Filter(placeholder=_("Type to filter, or enter owner/repo:quant or a path"))
         yield CarefulList(markup=False)
         yield Complaint("about-model")
         yield Complaint("about-folders")
-        yield plain(_("Looking at this machine…"), classes="details muted")
-        yield buttons([button(_("Use it"), "do", main=True), button(_("A file on this disk…"), "file")])
+        yield plain(_("Checking this computer…"), classes="details muted")
+        yield buttons([button(_("Use"), "do", main=True), button(_("Open file…"), "file")])
         yield DownloadList(self._downloads)
 
     def on_mount(self) -> None:
@@ -92,7 +92,7 @@ class ModelList(Vertical, EndsItsWork):
         if not self._wanted:
             best = next((choice for choice in self._choices.choices if choice.is_recommended), None)
             self._wanted = best.reference if best else ""
-        unread = " ".join(f"{problem.message} {problem.hint}" for problem in self._choices.problems)
+        unread = sentences(*(words for problem in self._choices.problems for words in (problem.message, problem.hint)))
         self.query_one("#about-folders", Complaint).show(unread)
         self._show()
         self.post_message(self.Surveyed(self._choices))
@@ -111,9 +111,9 @@ class ModelList(Vertical, EndsItsWork):
         ]
         named = [] if here or others else self._named(typed)
         groups = [
-            (headings(_("On this machine"), _("where")), here),
+            (headings(_("On this computer"), _("where")), here),
             (headings(_("To download"), _("download")), others),
-            (headings(_("By its name"), ""), named),
+            (headings(_("Other"), ""), named),
         ]
         rows: list[tuple[list[str], ModelChoice | None]] = []
         for titles, choices in groups:
@@ -180,7 +180,7 @@ class ModelList(Vertical, EndsItsWork):
             self.query_one("#about-model", Complaint).show(None)
         self._described = choice
         details = self.query_one(".details", Static)
-        details.update("\n".join(choice.details()) if choice else _("No model matches."))
+        details.update("\n".join(choice.details()) if choice else _("No model by that name."))
         do = self.query_one("#do", Button)
         do.display = choice is not None and not choice.problem
         if choice is not None:
@@ -193,7 +193,7 @@ class ModelList(Vertical, EndsItsWork):
         if download and download.state is DownloadState.RUNNING:
             return _("Downloading…")
         if download:
-            return _("Continue the download")
+            return _("Resume download")
         size = f" ({human_size(choice.size)})" if choice.size else ""
         return _("Download {model}").format(model=choice.name) + size
 
@@ -216,7 +216,7 @@ class ModelList(Vertical, EndsItsWork):
     @work(exclusive=True, group="file")
     async def _ask_for_file(self) -> None:
         start = str(_absolute("~")) + "/"
-        asking = TextScreen(_("The path of a .gguf file"), start, PathSuggester(".gguf"))
+        asking = TextScreen(_("Path of a .gguf file"), start, PathSuggester(".gguf"))
         if path := await self.app.push_screen_wait(asking):
             await self._use_file(path)
 
@@ -244,11 +244,11 @@ class ModelList(Vertical, EndsItsWork):
         """Return the dialog that the user must accept before a download; None if the licence needs none."""
         if choice.must_accept and choice.published:
             model = choice.published.model
-            terms = _("{model} comes under the {licence} licence, which has terms of its own.")
+            terms = _("{model} has the {licence} licence, which has its own terms.")
             where = _("Read it first: {url}").format(url=model.licence_url)
-            return ConfirmScreen(terms.format(model=model.title, licence=model.licence), where, _("I accept it"))
+            return ConfirmScreen(terms.format(model=model.title, licence=model.licence), where, _("Accept"))
         if choice.assessment and not choice.assessment.can_run:
-            question = _("{model} does not fit this machine. Download it all the same?").format(model=choice.name)
+            question = _("{model} does not fit this computer. Download it anyway?").format(model=choice.name)
             return ConfirmScreen(question, "\n".join(choice.details()[2:]), _("Download"))
         return None
 
@@ -302,21 +302,20 @@ class WelcomeScreen(Dialog[str | None]):
         return _("Welcome to qwenchat")
 
     def body(self) -> ComposeResult:
-        yield plain(_("Chat with Qwen2 models on this machine: download a model once, then nothing leaves it."))
-        yield plain(_("Choose one; ★ suits this machine best."))
+        yield plain(_("Chat with Qwen2 models. Download one once; after that, nothing leaves this computer."))
+        yield plain(_("Pick one; ★ = best for this computer."))
         yield plain("", classes="muted", id="machine")
         yield ModelList(self._program, self._downloads, every=False)
 
     @on(ModelList.Surveyed)
     def _show_machine(self, event: ModelList.Surveyed) -> None:
         has = event.found.resources
-        words = _("Free here: {ram} of memory, {disk} on the disk.")
+        words = _("Free: {ram} of memory, {disk} of disk space.")
         if has.gpu_available:
-            words = _("Free here: {ram} of memory, {gpu} on accelerators, {disk} on the disk.")
+            words = _("Free: {ram} of memory, {gpu} of GPU memory, {disk} of disk space.")
         sizes = {"ram": has.ram_available, "gpu": has.gpu_available, "disk": has.disk_free}
         free = words.format(**{name: human_size(size) for name, size in sizes.items()})
-        estimate = _("~ marks an estimate.")
-        self.query_one("#machine", Static).update(f"{free} {estimate}")
+        self.query_one("#machine", Static).update(sentences(free, _("~ = estimate.")))
 
     @on(ModelList.Chosen)
     def _answer_choice(self, event: ModelList.Chosen) -> None:
