@@ -123,16 +123,16 @@ async def test_tags_are_changed_as_one_line_of_words(fishes: Session) -> None:
         await until(lambda: isinstance(it.app.screen, TextScreen))
         await until(lambda: it.app.screen.query(Input))
         assert it.app.screen.query_one(Input).value == "sea"
-        it.app.screen.query_one(Input).value = "#sea, 鱼  sea food"
+        it.app.screen.query_one(Input).value = "#sea, 鱼， sea, salt  food"
         await it.pilot.press("enter")
-        await until(lambda: any(line.endswith("Fishes #sea #鱼 #food") for line in listed(it)))
-        assert kept(it, fishes.id).tags == ("sea", "鱼", "food")
+        await until(lambda: any(line.endswith("Fishes #sea #鱼 #salt food") for line in listed(it)))
+        assert kept(it, fishes.id).tags == ("sea", "鱼", "salt food")
         await in_list(it, fishes.id)
         await it.pilot.press("#")
         await until(lambda: isinstance(it.app.screen, TextScreen))
         await it.pilot.press("x", "escape")
         await until(lambda: it.app.screen is it.chat)
-        assert kept(it, fishes.id).tags == ("sea", "鱼", "food")
+        assert kept(it, fishes.id).tags == ("sea", "鱼", "salt food")
 
 
 async def test_a_duplicate_opens_and_what_is_asked_there_leaves_the_original_alone(fishes: Session) -> None:

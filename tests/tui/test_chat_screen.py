@@ -47,7 +47,7 @@ async def test_find_marks_words_and_escape_ends_it() -> None:
     async with chatting("A needle in the hay.") as it:
         await it.ask("Where?")
         await it.pilot.press("ctrl+f", *"needle")
-        await until(lambda: "1 of 1" in it.chat.gauge.activity)
+        await until(lambda: "1/1" in it.chat.gauge.activity)
         await it.pilot.press("escape")
         assert not it.chat.has_class("finding")
         assert it.chat.prompt.area.has_focus

@@ -108,7 +108,9 @@ class DownloadList(Vertical, EndsItsWork):
         reference = _row_of(event.button).download.reference
         question = _("Cancel the download of {model}?").format(model=clean_line(reference))
         hint = _("The part downloaded so far will be deleted. To continue later, pause the download instead.")
-        if await self.app.push_screen_wait(ConfirmScreen(question, hint, _("Cancel download"))):
+        if await self.app.push_screen_wait(
+            ConfirmScreen(question, hint, _("Cancel download"), no=_("Keep downloading"))
+        ):
             self._downloads.cancel(reference)
 
 

@@ -19,7 +19,7 @@ from qwenchat.runtime.program import Program
 from qwenchat.sessions import export_destination, exporters
 from qwenchat.sessions.export_destination import Export
 from qwenchat.text.safe import clean
-from qwenchat.tui.dialogs.dialog import Complaint, Dialog, button, buttons, plain
+from qwenchat.tui.dialogs.dialog import Buttons, Complaint, Dialog, button, plain
 from qwenchat.tui.dialogs.fields import PathSuggester
 from qwenchat.tui.dialogs.small import ConfirmScreen
 from qwenchat.tui.widgets.fields import LineField
@@ -61,7 +61,7 @@ class ExportScreen(Dialog[None]):
         yield plain(_("File, folder (ending in /) or .zip"), classes="label")
         yield LineField(suggester=PathSuggester())
         yield Complaint()
-        yield buttons([button(_("Export"), "write", main=True), button(_("Cancel"), "cancel")])
+        yield Buttons([button(_("Export"), "write", main=True), button(_("Cancel"), "cancel")])
         yield plain(_("Preview"), classes="label")
         yield plain("", id="preview")
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from textual import events, on, work
 from textual.app import ComposeResult
-from textual.containers import Vertical
+from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.message import Message
 from textual.types import CSSPathType
@@ -23,7 +23,7 @@ from qwenchat.paths import expand_home
 from qwenchat.runtime.downloads import BackgroundDownloads, DownloadState
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import human_size
-from qwenchat.tui.dialogs.dialog import Complaint, Dialog, button, buttons, plain, relabel
+from qwenchat.tui.dialogs.dialog import Buttons, Complaint, Dialog, button, plain, relabel
 from qwenchat.tui.dialogs.downloads import DownloadList
 from qwenchat.tui.dialogs.fields import CarefulList, PathSuggester, aligned
 from qwenchat.tui.dialogs.small import ConfirmScreen, TextScreen
@@ -32,7 +32,7 @@ from qwenchat.tui.textual_private import EndsItsWork
 from qwenchat.tui.widgets.fields import Filter
 
 
-class ModelList(Vertical, EndsItsWork):
+class ModelList(VerticalScroll, EndsItsWork):
     """Models to choose from. Until something is typed the catalogue shows the best of each size, or `every` one."""
 
     class Chosen(Message):
@@ -52,7 +52,7 @@ class ModelList(Vertical, EndsItsWork):
     def __init__(
         self, program: Program, downloads: BackgroundDownloads, current: str = "", *, every: bool = True
     ) -> None:
-        super().__init__()
+        super().__init__(can_focus=False)
         self._program, self._downloads, self._every = program, downloads, every
         self._choices: ModelChoices | None = None
         self._shown: list[ModelChoice | None] = []
@@ -68,7 +68,7 @@ class ModelList(Vertical, EndsItsWork):
         yield Complaint("about-model")
         yield Complaint("about-folders")
         yield plain(_("Checking this computer…"), classes="details muted")
-        yield buttons([button(_("Use"), "do", main=True), button(_("Open file…"), "file")])
+        yield Buttons([button(_("Use"), "do", main=True), button(_("Open file…"), "file")])
         yield DownloadList(self._downloads)
 
     def on_mount(self) -> None:

@@ -21,7 +21,7 @@ from qwenchat.i18n import _, labelled
 from qwenchat.models import reference
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean, clean_line
-from qwenchat.tui.dialogs.dialog import Complaint, Dialog, button, buttons, plain
+from qwenchat.tui.dialogs.dialog import Buttons, Complaint, Dialog, button, plain
 from qwenchat.tui.dialogs.small import ConfirmScreen, TextScreen
 from qwenchat.tui.parameters import CONTEXT, parse_number, parse_tags
 from qwenchat.tui.prompt_library import NamedPrompt, PromptLibrary
@@ -59,7 +59,7 @@ class SessionScreen(Dialog[Session | None]):
         yield plain(_("Saved prompts (Enter to use)"), classes="label", id="library")
         yield OptionList(id="prompts", markup=False)
         keep, delete = button(_("Save to prompts…"), "save"), button(_("Delete prompt"), "delete")
-        yield buttons([keep, delete])
+        yield Buttons([keep, delete], foot=False)
         yield Complaint("about-prompts")
         yield plain(_("Sampling (empty = default)"), classes="label")
         for each in PARAMETERS:
@@ -71,7 +71,7 @@ class SessionScreen(Dialog[Session | None]):
             yield Complaint(f"about-{each.name}")
         yield plain(_("Stop sequences, one per line (\\n = newline)"), classes="label")
         yield AreaField("\n".join(map(_escaped, session.sampling.stop)), id="stop")
-        yield buttons([button(_("Save"), "keep", main=True), button(_("Cancel"), "cancel")])
+        yield Buttons([button(_("Save"), "keep", main=True), button(_("Cancel"), "cancel")])
 
     def on_mount(self) -> None:
         """Begin at the title; the library is read off the loop."""
