@@ -198,7 +198,8 @@ class Sidebar(Vertical, EndsItsWork):
         title = clean_line(session.title or session.draft, 80) or _("New chat")
         tags = "".join(f" #{clean_line(tag, 20)}" for tag in session.tags)
         style = "bold" if session.id == self._current else ""
-        draft = _("Draft") + " " if session.draft.strip() else ""
+        has_draft = session.draft.strip() and not (session.title and session.id == self._current)
+        draft = _("Draft") + " " if has_draft else ""
         parts = (draft, "$text-warning"), (title, style), (tags, "$foreground-muted")
         return Content.assemble(mark, *parts)
 
