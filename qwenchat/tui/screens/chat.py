@@ -198,16 +198,17 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.set_class(self.app.size.width >= _NARROW, "sidebar", update=False)
         self.add_class("empty", update=False)
         self._fit(self.app.size, update=False)
-        with Horizontal():
-            yield self.sidebar
-            with Vertical(id="chat"):
-                yield self.header
-                yield self.transcript
-                yield Static(_empty_chat_words(), id="empty", markup=False)
-                yield self.notice
-                yield self.prompt
-                yield self.gauge
-        yield self.footer
+        with Vertical():
+            with Horizontal():
+                yield self.sidebar
+                with Vertical(id="chat"):
+                    yield self.header
+                    yield self.transcript
+                    yield Static(_empty_chat_words(), id="empty", markup=False)
+                    yield self.notice
+                    yield self.prompt
+                    yield self.gauge
+            yield self.footer
 
     def on_mount(self) -> None:
         """Bind the keys of the widgets, show the chat, then read the disk."""
