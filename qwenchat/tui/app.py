@@ -185,7 +185,7 @@ class QwenchatApp(GuardedApp):
         if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
             screen = next(reversed(self.screen_stack), None)
             if isinstance(screen, ChatScreen):
-                screen.lead_to_prompt(event)
+                screen.focusing.lead_to_prompt(event)
         await super().on_event(event)
 
     @property
