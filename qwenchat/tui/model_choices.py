@@ -144,6 +144,11 @@ class ModelChoices:
     """The folders that can't be searched for models."""
 
     @property
+    def recommended(self) -> ModelChoice | None:
+        """The model that suits this machine best."""
+        return next((choice for choice in self.choices if choice.is_recommended), None)
+
+    @property
     def here(self) -> list[ModelChoice]:
         """The models on this machine."""
         return [choice for choice in self.choices if choice.local]
