@@ -25,10 +25,11 @@ from qwenchat.runtime.program import Program
 from qwenchat.text.safe import human_size
 from qwenchat.tui.dialogs.dialog import Complaint, Dialog, button, buttons, plain, relabel
 from qwenchat.tui.dialogs.downloads import DownloadList
-from qwenchat.tui.dialogs.fields import CarefulList, Filter, PathSuggester, aligned
+from qwenchat.tui.dialogs.fields import CarefulList, PathSuggester, aligned
 from qwenchat.tui.dialogs.small import ConfirmScreen, TextScreen
 from qwenchat.tui.model_choices import ModelChoice, ModelChoices, headings, model_choices
 from qwenchat.tui.textual_private import EndsItsWork
+from qwenchat.tui.widgets.fields import Filter
 
 
 class ModelList(Vertical, EndsItsWork):
