@@ -120,7 +120,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.message_actions = MessageActions(context, self.drafts, self.undo, self.get_selected_text)
         self.streaming = StreamingController(context, self.counts, self.drafts)
         self.downloads = DownloadController(context, header=self.header)
-        self.find = FindController(context, self, self.focusing, notice=self.notice)
+        self.find = FindController(context, self, self.focusing, self.navigation, notice=self.notice)
         self.asking = AskController(context, self.drafts, self.session_actions)
         self.commands = CommandController(context, self.session_actions, self.find, self._run_action_soon)
         methods = self._action_methods()
@@ -350,7 +350,8 @@ class ChatScreen(Screen[None], EndsItsWork):
     @on(Sidebar.SessionChosen)
     def open_chosen_session(self, message: Sidebar.SessionChosen) -> None:
         """Open what was chosen in the list."""
-        self.navigation.open_soon(message.session, message.message)
+        opening = self.find.open_found(message.session, message.message, message.words)
+        self.context.run(opening, "open", exclusive=True)
 
     @on(Sidebar.ListFailed)
     def report_list_failure(self, message: Sidebar.ListFailed) -> None:
@@ -406,7 +407,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             self.prompt.suggest(())
         elif self.find.active:
             self.find.end()
-        elif self.query_one("#session-search").has_focus and self.sidebar.clear_search():
+        elif self.focusing.end_search():
             pass
         elif self.drafts.editing:
             self.drafts.drop_edit()

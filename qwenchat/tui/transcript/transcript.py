@@ -247,14 +247,22 @@ class Transcript(ScrollView, can_focus=True):
             index = column.at(viewport.top + (0 if step > 0 else viewport.height - 1))
         self.select(column.layouts[index].message.id)
 
-    def find(self, words: str) -> None:
-        """Mark words wherever they occur and go to the last message that has them; empty words end the search."""
+    @property
+    def searched(self) -> str:
+        """The words that are marked, empty for none."""
+        return self._search.words if self._search else ""
+
+    def find(self, words: str, *, at: str | None = None) -> None:
+        """Mark words wherever they occur and go to the last message that has them; empty words end the search.
+
+        `at` is the id of a message that has them, to go there instead.
+        """
         self._search = Search.through((message.text for message in self.messages), words) if words else None
         for layout in self.column.layouts:
             layout.strips.clear()
         self.refresh()
         if self._search:
-            self._search.to_last()
+            self._search.to_message(self.column.position(at) if at else None)
             self._show_found(self._search)
 
     def find_next(self, step: int = 1) -> None:
