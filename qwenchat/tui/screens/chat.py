@@ -154,6 +154,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             "to_end": focusing.to_end,
             "find": self.find.start,
             "editor": self.asking.open_editor,
+            "unfold": self.prompt.action_unfold,
             "downloads": self.downloads.open_list,
             "undo": self.undo.undo,
             "undo_list": self.undo.undo,
@@ -200,16 +201,17 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.set_class(self.app.size.width >= _NARROW, "sidebar", update=False)
         self.add_class("empty", update=False)
         self._fit(self.app.size, update=False)
-        with Horizontal():
-            yield self.sidebar
-            with Vertical(id="chat"):
-                yield self.header
-                yield self.transcript
-                yield Static(_empty_chat_words(), id="empty", markup=False)
-                yield self.notice
-                yield self.prompt
-                yield self.gauge
-        yield self.footer
+        with Vertical():
+            with Horizontal():
+                yield self.sidebar
+                with Vertical(id="chat"):
+                    yield self.header
+                    yield self.transcript
+                    yield Static(_empty_chat_words(), id="empty", markup=False)
+                    yield self.notice
+                    yield self.prompt
+                    yield self.gauge
+            yield self.footer
 
     def on_mount(self) -> None:
         """Bind the keys of the widgets, show the chat, then read the disk."""
@@ -294,7 +296,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             self.show_keys()
         if change.switched or view.queue != before.queue:
             self.sidebar.mark(view.session.id, (view.queue.running, *view.queue.waiting))
-        if not change.switched and _listed(view.session) != _listed(before.session):
+        if not change.switched and replace(view.session, draft="") != replace(before.session, draft=""):
             self.sidebar.reload()
 
     def _draw_branch(self, change: ViewChange) -> None:
@@ -499,11 +501,6 @@ def _notice_of(view: SessionView) -> tuple[str, tuple[str, ...]]:
         )
         return words.format(count=count), ()
     return view.warning, ()
-
-
-def _listed(session: Session) -> Session:
-    """Return a session without what the list of chats does not show."""
-    return replace(session, draft="")
 
 
 def _empty_chat_words() -> str:
