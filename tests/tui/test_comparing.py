@@ -157,6 +157,7 @@ async def test_any_two_variants_are_compared_with_a_key_and_picked_with_enter() 
         await until(lambda: it.is_open and it.compared == [("guide", "One."), ("guide", "Two.")])
         await it.pilot.press("escape")
         await until(lambda: not it.is_open)
+        await it.idle()
         assert it.texts == ["Why?", "One."]
 
 
