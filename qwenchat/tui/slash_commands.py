@@ -95,7 +95,7 @@ def parse(typed: str) -> TextToSend | SlashCommand | UnknownCommand:
     if name in commands():
         return SlashCommand(name, rest) if _fits(name, rest) else TextToSend(typed)
     meant = next(iter(get_close_matches(name, [*commands(), *ALIASES], 1, _ALIKE)), "")
-    if meant or not (rest or Path(typed.strip()).exists()):
+    if meant or not (rest or _exists(typed.strip())):
         return UnknownCommand(found[1], meant)
     return TextToSend(typed)
 
@@ -141,6 +141,13 @@ def _is_file(rest: str) -> bool:
     try:
         return file_named(rest).is_file()
     except (FileError, OSError):
+        return False
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # such as for a name that is too long
         return False
 
 
