@@ -157,6 +157,7 @@ def _on_message() -> tuple[Action, ...]:
         ("edit", "e", _("Edit and resend"), _("Ask this question again in other words"), _("edit")),
         ("carry_on", "c", _("Continue"), _("Continue this answer where it ended"), _("continue")),
         ("branch", "b", _("Branch from here"), _("Let the next question follow this message"), ""),
+        ("compare", "v", _("Compare"), _("Show two answers to this question side by side"), ""),
         ("copy", "y", _("Copy message"), _("Copy this message as Markdown"), _("copy")),
         ("copy_code", "Y", _("Copy code"), _("Copy the last code block of this message"), ""),
         ("save_code", "s", _("Save code"), _("Save the last code block of this message to a file"), ""),

@@ -28,6 +28,7 @@ from qwenchat.tui import slash_commands
 from qwenchat.tui.actions import MENU_BUTTON, Action, Where, bindings
 from qwenchat.tui.controllers.asking import AskController
 from qwenchat.tui.controllers.commands import CommandController
+from qwenchat.tui.controllers.comparing import CompareController
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.downloads import DownloadController
 from qwenchat.tui.controllers.drafts import DraftController
@@ -124,7 +125,16 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.find = FindController(context, self, self.focusing, self.navigation, notice=self.notice)
         self.menus = MenuController(context, self, actions, self.focusing)
         self.asking = AskController(context, self.drafts, self.session_actions)
-        self.commands = CommandController(context, self.session_actions, self.find, self._run_action_soon)
+        self.comparing = CompareController(
+            context, copy=self.message_actions.copy_text, run_action=self._run_action_soon
+        )
+        self.commands = CommandController(
+            context,
+            self.session_actions,
+            self.find,
+            compare=self.comparing.compare_with,
+            run_action=self._run_action_soon,
+        )
         methods = self._action_methods()
         for action in actions:
             if not action.run:
@@ -175,6 +185,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             "edit": messages.edit,
             "carry_on": messages.continue_answer,
             "branch": messages.branch,
+            "compare": self.comparing.compare,
             "copy": messages.copy,
             "copy_chat": messages.copy_chat,
             "copy_code": messages.copy_code,
@@ -323,6 +334,7 @@ class ChatScreen(Screen[None], EndsItsWork):
     async def report_chat_event(self, message: ChatEventReported) -> None:
         """Show an event of the runtime."""
         await self.context.guard(self.streaming.report(message.event))
+        self.comparing.report(message.event)
 
     @on(DownloadChanged)
     def report_download(self, message: DownloadChanged) -> None:
