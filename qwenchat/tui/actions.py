@@ -51,10 +51,13 @@ class Action:
         return Binding(self.keys, run, self.label, show=False, priority=first, tooltip=self.help, id=self.id)
 
 
+MENU_BUTTON = 3
+"""The mouse button that opens a menu, which is the right one."""
 _NOT_FIRST = ("escape",)
 """Actions whose keys other widgets may use first."""
 _KEY_NAMES = {
     "escape": "Esc",
+    "f22": "Shift+F10",  # as terminals send it
     "pageup": "PgUp",
     "pagedown": "PgDn",
     "left": "←",
@@ -70,6 +73,11 @@ def key_name(key: str) -> str:
         return key
     *held, last = key.split("+")
     return "+".join([*(part.capitalize() for part in held), _KEY_NAMES.get(last) or last.capitalize()])
+
+
+def key_names(keys: str) -> list[str]:
+    """Return the keys of a list with commas, each as keyboards name it."""
+    return list(dict.fromkeys(key_name(key.strip()) for key in keys.split(",") if key.strip()))
 
 
 def actions() -> tuple[Action, ...]:
@@ -91,6 +99,7 @@ def _anywhere() -> tuple[Action, ...]:
         Action("search", "f4", _("Search"), _("Search the text of all chats"), stays=True),
         Action("find", "ctrl+f", _("Find"), _("Find text in this chat"), stays=True),
         Action("editor", "ctrl+g", _("Editor"), _("Write the question in your editor")),
+        Action("unfold", "f9", _("Open paste"), _("Show a folded paste as text")),
         Action("export", "ctrl+s", _("Export"), _("Export this chat")),
         Action(
             "escape",
@@ -109,6 +118,9 @@ def _anywhere() -> tuple[Action, ...]:
         Action("to_start", "ctrl+home", _("Go to start"), _("Scroll to the first message"), stays=True),
         Action("to_end", "ctrl+end", _("Go to end"), _("Scroll to the last message and follow new text"), stays=True),
         Action("slash", "", _("Slash commands"), _("List the commands that start with a slash"), stays=True),
+        Action(
+            "menu", "shift+f10,f22,menu", _("Menu"), _("Show what can be done here; so does a right click"), stays=True
+        ),
         Action("undo", "f8", _("Undo"), _("Undo the last deletion")),
         Action("stats", "", _("Statistics"), _("Tokens and speed of this chat")),
         Action("suspend", "ctrl+z", _("Suspend"), _("Send the program to the background"), stays=True),
@@ -123,7 +135,6 @@ def _in_prompt() -> tuple[Action, ...]:
         ("complete", "tab", _("Complete"), _("Complete a command or its argument"), ""),
         ("cursor_up", "up", _("Up"), _("Line up; on the first line, the previous question"), ""),
         ("cursor_down", "down", _("Down"), _("Line down; on the last line, the next question"), ""),
-        ("unfold", "f9", _("Open paste"), _("Show a folded paste as text"), ""),
         ("quit_empty", "ctrl+d", _("Quit"), _("Quit when the prompt is empty"), ""),
     )
     return tuple(
@@ -150,6 +161,7 @@ def _on_message() -> tuple[Action, ...]:
         ("edit", "e", _("Edit and resend"), _("Change this question and send it again"), _("edit")),
         ("carry_on", "c", _("Continue"), _("Continue this answer from its end"), _("continue")),
         ("branch", "b", _("Branch from here"), _("Let the next question follow this message"), ""),
+        ("compare", "v", _("Compare"), _("Show two answers to this question side by side"), ""),
         ("copy", "y", _("Copy message"), _("Copy this message as Markdown"), _("copy")),
         ("copy_code", "Y", _("Copy code"), _("Copy the last code block of this message"), ""),
         ("save_code", "s", _("Save code"), _("Save the last code block of this message to a file"), ""),

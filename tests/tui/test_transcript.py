@@ -240,7 +240,7 @@ async def test_links_and_code_are_named_by_a_click_and_not_opened() -> None:
 @pytest.mark.parametrize(
     ("status", "reason", "says"),
     [
-        (Status.STREAMING, None, "Answering"),
+        (Status.STREAMING, None, "answering"),
         (Status.STOPPED, FinishReason.CANCELLED, "■ Stopped"),
         (Status.TRUNCATED, FinishReason.LENGTH, "token limit"),
         (Status.TRUNCATED, FinishReason.CONTEXT, "context window is full"),

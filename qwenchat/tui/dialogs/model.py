@@ -18,7 +18,7 @@ from textual.widgets.option_list import Option
 
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _, sentences
-from qwenchat.models.reference import CatalogueReference, FileReference, HubReference, parse
+from qwenchat.models.reference import CatalogueReference, FileReference, GuideReference, HubReference, parse
 from qwenchat.paths import expand_home
 from qwenchat.runtime.downloads import BackgroundDownloads, DownloadState
 from qwenchat.runtime.program import Program
@@ -77,6 +77,11 @@ class ModelList(VerticalScroll, EndsItsWork):
         self.query_one("#do").display = False
         self._look()
 
+    def download_recommended(self) -> None:
+        """Download the model that suits this machine best."""
+        if self._choices and (best := self._choices.recommended):
+            self._ask_and_download(best)
+
     @property
     def highlighted(self) -> ModelChoice | None:
         """The model that Enter is about."""
@@ -91,8 +96,7 @@ class ModelList(VerticalScroll, EndsItsWork):
             self.query_one("#about-model", Complaint).show(error)
             return
         if not self._wanted:
-            best = next((choice for choice in self._choices.choices if choice.is_recommended), None)
-            self._wanted = best.reference if best else ""
+            self._wanted = self._choices.recommended.reference if self._choices.recommended else ""
         unread = sentences(*(words for problem in self._choices.problems for words in (problem.message, problem.hint)))
         self.query_one("#about-folders", Complaint).show(unread)
         self._show()
@@ -306,6 +310,8 @@ class WelcomeScreen(Dialog[str | None]):
         yield plain(_("Chat with Qwen2 models. Download one once; after that, nothing leaves this computer."))
         yield plain(_("Pick one; ★ = best for this computer."))
         yield plain("", classes="muted", id="machine")
+        guide = button(_("Try it now: the built-in guide"), "guide", main=True)
+        yield Buttons([guide, button(_("Download the recommended model"), "recommended")], foot=False)
         yield ModelList(self._program, self._downloads, every=False)
 
     @on(ModelList.Surveyed)
@@ -316,7 +322,34 @@ class WelcomeScreen(Dialog[str | None]):
             words = _("Free: {ram} of memory, {gpu} of GPU memory, {disk} of disk space.")
         sizes = {"ram": has.ram_available, "gpu": has.gpu_available, "disk": has.disk_free}
         free = words.format(**{name: human_size(size) for name, size in sizes.items()})
+        best, guide = event.found.recommended, self.query_one("#guide")
+        offer = self.query_one("#recommended", Button)
+        offer.display = best is not None and best.local is None
+        if best:
+            relabel(offer, _("Download the recommended model") + f" ({human_size(best.size)})")
+        guide.display = any(choice.reference == str(GuideReference()) for choice in event.found.here)
+        first = next((button for button in (guide, offer) if button.display), None)
+        if first and not self.query_one(Filter).value:
+            first.focus()
         self.query_one("#machine", Static).update(sentences(free, _("~ = estimate.")))
+
+    @on(events.Key)
+    def _type_into_filter(self, event: events.Key) -> None:
+        """Filter the list with what is typed while a button has the focus."""
+        if event.character and event.is_printable and isinstance(self.focused, Button):
+            event.stop()
+            field = self.query_one(Filter)
+            field.select_on_focus = False  # it would select what is typed here, and the next character replace it
+            field.focus()
+            field.insert_text_at_cursor(event.character)
+
+    @on(Button.Pressed, "#guide")
+    def _try_guide(self) -> None:
+        self.answer(str(GuideReference()))
+
+    @on(Button.Pressed, "#recommended")
+    def _download_recommended(self) -> None:
+        self.query_one(ModelList).download_recommended()
 
     @on(ModelList.Chosen)
     def _answer_choice(self, event: ModelList.Chosen) -> None:

@@ -22,6 +22,7 @@ from textual.theme import Theme
 
 from qwenchat.chat.message import Message, Part, Reasoning, Text
 from qwenchat.markdown.palette import Palette
+from qwenchat.tui.actions import MENU_BUTTON
 from qwenchat.tui.colours import palette_of
 from qwenchat.tui.transcript.column import Column
 from qwenchat.tui.transcript.drawing import Look, end_mark
@@ -277,9 +278,9 @@ class Transcript(ScrollView, can_focus=True):
         self.select_next(step)
 
     def action_select_end(self, end: int) -> None:
-        """Select the last message and follow it, or the first with -1."""
-        if layouts := self.column.layouts:
-            self.select(layouts[0 if end < 0 else -1].message.id)
+        """Go to the end and follow it, or to the beginning with -1; the selection goes along."""
+        if self.selected:
+            self.select(self.messages[0 if end < 0 else -1].id)
         if end < 0:
             self.viewport.go_to(0)
         else:
@@ -321,7 +322,9 @@ class Transcript(ScrollView, can_focus=True):
             return
         index = self.column.at(line)
         meta = event.style.meta
-        if "link" in meta:
+        if event.button == MENU_BUTTON:
+            self._select(index)
+        elif "link" in meta:
             self.post_message(self.LinkActivated(self, str(meta["link"])))
         elif "code" in meta:
             self.post_message(self.CodeActivated(self, self.column.layouts[index].message, int(meta["code"])))
