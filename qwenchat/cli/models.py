@@ -65,7 +65,7 @@ def fit(program: Program, model: str | None, ctx: int | None, kv_type: str | Non
     headings = [_("model"), _("needs"), _("window"), _("KV"), _("fits"), _("tokens/s"), ""]
     output.table(headings, [_shown(row) for row in rows])
     output.say(
-        _("Free: {ram} of memory, {gpu} on accelerators, {disk} on the disk. ~ marks an estimate.").format(
+        _("Free: {ram} of memory, {gpu} of GPU memory, {disk} of disk space. ~ = estimate.").format(
             ram=human_size(resources.ram_available),
             gpu=human_size(resources.gpu_available),
             disk=human_size(resources.disk_free),
@@ -75,7 +75,9 @@ def fit(program: Program, model: str | None, ctx: int | None, kv_type: str | Non
         output.say(_("Recommended: {model}. {reason}").format(model=shortened(best.reference), reason=advice(best)))
         output.say(_("It is already installed.") if best.path else f"qwenchat models pull {best.reference}")
     else:
-        output.say(_("None of these can run here. Free memory or disk space, or use a smaller window (--ctx)."))
+        output.say(
+            _("None of these can run on this computer. Free memory or disk space, or use a smaller window (--ctx).")
+        )
 
 
 def _rows(
@@ -274,7 +276,7 @@ def verify_(program: Program, model: str, as_json: bool) -> int:
             "ok": _("ok"),
             "damaged": _("damaged"),
             "differs": _("differs from the catalogue"),
-            "unknown": _("nothing to compare with"),
+            "unknown": _("no published hash to compare with"),
         }
         output.table(
             [_("file"), "sha256", ""], [[str(file.path), file.sha256, words[file.verdict]] for file in checked]

@@ -234,7 +234,7 @@ def clashes(of: Iterable[Action], keymap: Mapping[str, str]) -> list[WrongUse]:
     known = {action.id: action for action in of}
     problems = [
         WrongUse(
-            _("There is no action {name} to assign a key to.").format(name=name),
+            _('No action named "{name}" to assign a key to.').format(name=name),
             _("F1 lists them all; correct [keys] in the settings."),
         )
         for name in keymap

@@ -73,10 +73,10 @@ async def test_everything_changed(program: StillProgram) -> None:
     ("name", "text", "says"),
     [
         ("temperature", "hot", "is not a number"),
-        ("temperature", "nan", "not between"),
-        ("top_p", "1.5", "not between 0 and 1"),
+        ("temperature", "nan", "must be between"),
+        ("top_p", "1.5", "must be between 0 and 1"),
         ("top_k", "1.5", "not a whole number"),
-        ("max_tokens", "0", "not between 1"),
+        ("max_tokens", "0", "must be between 1"),
         ("context", "100", "can't be 100 tokens"),
         ("context", "much", "not a whole number"),
         ("model", "7b:q9", "is not published as q9"),

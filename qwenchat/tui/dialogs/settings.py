@@ -86,7 +86,7 @@ class SettingsScreen(Dialog[bool]):
         for key in config.names():
             section = config.section(key)
             if section and section != before:
-                yield plain(_(section), classes="section")
+                yield plain(_(section).removesuffix("."), classes="section")
             before = section
             yield SettingRow(key, _text(config.get(settings, key)), self._program.environ.get(config.variable(key)))
 

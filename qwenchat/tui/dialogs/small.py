@@ -29,7 +29,8 @@ class ConfirmScreen(Dialog[bool]):
     def body(self) -> ComposeResult:
         if self._hint:
             yield plain(self._hint)
-        yield Buttons([button(self._no or _("Cancel"), "no"), button(self._yes or _("OK"), "yes", main=True)])
+        row = [button(self._no or _("Cancel"), "no"), button(self._yes or _("OK"), "yes", main=True)]
+        yield Buttons(row, foot=bool(self._hint))  # what is docked alone takes no room
 
     def on_mount(self) -> None:
         """Focus the harmless answer, so that Enter chooses it."""
