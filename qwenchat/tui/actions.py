@@ -91,6 +91,7 @@ def _anywhere() -> tuple[Action, ...]:
         Action("search", "f4", _("Search"), _("Search the text of all chats"), stays=True),
         Action("find", "ctrl+f", _("Find"), _("Find words in this chat"), stays=True),
         Action("editor", "ctrl+g", _("Editor"), _("Write the question in your own editor")),
+        Action("unfold", "f9", _("Open paste"), _("Show a folded paste as text")),
         Action("export", "ctrl+s", _("Export"), _("Export this chat")),
         Action(
             "escape", "escape", _("Stop"), _("Stop the answer and keep its text; else back to the prompt"), stays=True
@@ -119,7 +120,6 @@ def _in_prompt() -> tuple[Action, ...]:
         ("complete", "tab", _("Complete"), _("Complete a command or what follows it"), ""),
         ("cursor_up", "up", _("Up"), _("Line above; from the first line, the question before"), ""),
         ("cursor_down", "down", _("Down"), _("Line below; from the last line, the question after"), ""),
-        ("unfold", "f9", _("Open paste"), _("Show a folded paste as text"), ""),
         ("quit_empty", "ctrl+d", _("Quit"), _("Quit the program where the prompt is empty"), ""),
     )
     return tuple(
@@ -146,6 +146,7 @@ def _on_message() -> tuple[Action, ...]:
         ("edit", "e", _("Edit and resend"), _("Ask this question again in other words"), _("edit")),
         ("carry_on", "c", _("Continue"), _("Continue this answer where it ended"), _("continue")),
         ("branch", "b", _("Branch from here"), _("Let the next question follow this message"), ""),
+        ("compare", "v", _("Compare"), _("Show two answers to this question side by side"), ""),
         ("copy", "y", _("Copy message"), _("Copy this message as Markdown"), _("copy")),
         ("copy_code", "Y", _("Copy code"), _("Copy the last code block of this message"), ""),
         ("save_code", "s", _("Save code"), _("Save the last code block of this message to a file"), ""),

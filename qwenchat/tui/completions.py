@@ -54,7 +54,14 @@ def arguments(typed: str, program: Program, session: Session) -> list[Completion
     if not found:
         return []
     before, name, begun = found[1], slash_commands.canonical(found[2]), found[3] or ""
-    offered = {"new": _private, "model": _models, "system": _prompts, "set": _parameters, "attach": _paths}
+    offered = {
+        "new": _private,
+        "model": _models,
+        "compare": _models,
+        "system": _prompts,
+        "set": _parameters,
+        "attach": _paths,
+    }
     if name not in offered:
         return []
     return [
@@ -98,6 +105,7 @@ def _with_argument(name: str) -> str:
     return {
         "new": _("new private chat"),
         "model": _("load this model"),
+        "compare": _("ask this model the same question"),
         "system": _("open the chat settings with this system prompt"),
         "set": _("set this parameter; without a value it follows the model"),
         "attach": _("add this file to the question"),

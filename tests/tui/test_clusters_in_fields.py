@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 from textual.app import App, ComposeResult
 
+from qwenchat.runtime.program import Program
 from qwenchat.text.clusters import boundary, cut, next_boundary, previous_boundary
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.widgets.fields import AreaField, LineField
+from tests.tui.chatting import chatting, kept_session
+from tests.tui.screens import until
 from tests.tui.terminal import CTRL_Q, ESCAPE, Terminal, qwenchat_in_terminal
 
 CLUSTERS = ["👨‍👩‍👧‍👦", "🇩🇪", "🇨🇳", "👍🏽", "e\u0301", "क्षि", "กำ", "ที่", "각", "汉", "❤️", "x"]
@@ -27,6 +30,18 @@ def test_a_cluster_is_one_step(cluster: str) -> None:
 
 def test_a_title_is_cut_between_clusters() -> None:
     assert clean_line("👨‍👩‍👧‍👦" * 20, 20) == "👨‍👩‍👧‍👦" * 2 + "…"
+
+
+async def test_a_title_in_the_list_is_cut_between_clusters() -> None:
+    program = Program.here()
+    kept_session(program, "🇩🇪" * 20)
+    program.close()
+    async with chatting() as it:
+        await until(lambda: it.chat.sidebar.list.options)
+        view = it.chat.sidebar.list
+        shown = next(row for y in range(5) if "🇩" in (row := view.render_line(y).text))
+        assert "…" in shown
+        assert shown.count("🇩") == shown.count("🇪") > 3
 
 
 class FieldsApp(App[None]):

@@ -103,8 +103,9 @@ class FocusController:
     def lead_to_prompt(self, event: events.Key | events.Paste) -> None:
         """Go to the prompt before a character that is no command where the focus is, or a paste, is delivered."""
         screen = self._screen
-        is_text = isinstance(event, events.Paste) or (event.is_printable and event.key not in screen.active_bindings)
-        if is_text and not isinstance(screen.focused, LineField | AreaField):
+        if isinstance(screen.focused, LineField | AreaField):
+            return
+        if isinstance(event, events.Paste) or (event.is_printable and event.key not in screen.active_bindings):
             self.to_prompt()
 
     def leave_search(self, clicked: Widget | None) -> None:

@@ -2,11 +2,12 @@
 
 # ruff: noqa: PLC0415
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from textual.screen import ModalScreen
 
+from qwenchat.chat.message import Message
 from qwenchat.chat.session import Session
 from qwenchat.i18n import _, labelled
 from qwenchat.runtime.program import Program
@@ -14,6 +15,7 @@ from qwenchat.tui.actions import Action, key_name, places
 
 if TYPE_CHECKING:
     from qwenchat.runtime.downloads import BackgroundDownloads
+    from qwenchat.tui.dialogs.compare import CompareScreen
 
 
 def welcome(program: Program, downloads: "BackgroundDownloads") -> ModalScreen[str | None]:
@@ -49,6 +51,20 @@ def export(program: Program, session_ids: Sequence[str]) -> ModalScreen[None]:
     from qwenchat.tui.dialogs.export import ExportScreen
 
     return ExportScreen(program, session_ids)
+
+
+def compare(
+    question: str,
+    variants: Sequence[Message],
+    shown: tuple[int, int],
+    *,
+    stop: Callable[[], object],
+    copy: Callable[[str], object],
+) -> "CompareScreen":
+    """Return two variants of a message side by side; it gives the one to continue with."""
+    from qwenchat.tui.dialogs.compare import CompareScreen
+
+    return CompareScreen(question, variants, shown, stop=stop, copy=copy)
 
 
 def settings(program: Program) -> ModalScreen[bool]:

@@ -28,6 +28,7 @@ from qwenchat.tui import slash_commands
 from qwenchat.tui.actions import Action, Where, bindings
 from qwenchat.tui.controllers.asking import AskController
 from qwenchat.tui.controllers.commands import CommandController
+from qwenchat.tui.controllers.comparing import CompareController
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.downloads import DownloadController
 from qwenchat.tui.controllers.drafts import DraftController
@@ -123,7 +124,16 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.downloads = DownloadController(context, header=self.header)
         self.find = FindController(context, self, self.focusing, self.navigation, notice=self.notice)
         self.asking = AskController(context, self.drafts, self.session_actions)
-        self.commands = CommandController(context, self.session_actions, self.find, self._run_action_soon)
+        self.comparing = CompareController(
+            context, copy=self.message_actions.copy_text, run_action=self._run_action_soon
+        )
+        self.commands = CommandController(
+            context,
+            self.session_actions,
+            self.find,
+            compare=self.comparing.compare_with,
+            run_action=self._run_action_soon,
+        )
         methods = self._action_methods()
         for action in actions:
             if not action.run:
@@ -152,6 +162,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             "to_end": focusing.to_end,
             "find": self.find.start,
             "editor": self.asking.open_editor,
+            "unfold": self.prompt.action_unfold,
             "downloads": self.downloads.open_list,
             "undo": self.undo.undo,
             "undo_list": self.undo.undo,
@@ -172,6 +183,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             "edit": messages.edit,
             "carry_on": messages.continue_answer,
             "branch": messages.branch,
+            "compare": self.comparing.compare,
             "copy": messages.copy,
             "copy_chat": messages.copy_chat,
             "copy_code": messages.copy_code,
@@ -198,16 +210,17 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.set_class(self.app.size.width >= _NARROW, "sidebar", update=False)
         self.add_class("empty", update=False)
         self._fit(self.app.size, update=False)
-        with Horizontal():
-            yield self.sidebar
-            with Vertical(id="chat"):
-                yield self.header
-                yield self.transcript
-                yield Static(_empty_chat_words(), id="empty", markup=False)
-                yield self.notice
-                yield self.prompt
-                yield self.gauge
-        yield self.footer
+        with Vertical():
+            with Horizontal():
+                yield self.sidebar
+                with Vertical(id="chat"):
+                    yield self.header
+                    yield self.transcript
+                    yield Static(_empty_chat_words(), id="empty", markup=False)
+                    yield self.notice
+                    yield self.prompt
+                    yield self.gauge
+            yield self.footer
 
     def on_mount(self) -> None:
         """Bind the keys of the widgets, show the chat, then read the disk."""
@@ -291,7 +304,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             self.show_keys()
         if change.switched or view.queue != before.queue:
             self.sidebar.mark(view.session.id, (view.queue.running, *view.queue.waiting))
-        if not change.switched and _listed(view.session) != _listed(before.session):
+        if not change.switched and replace(view.session, draft="") != replace(before.session, draft=""):
             self.sidebar.reload()
 
     def _draw_names(self) -> None:
@@ -323,6 +336,7 @@ class ChatScreen(Screen[None], EndsItsWork):
     async def report_chat_event(self, message: ChatEventReported) -> None:
         """Show an event of the runtime."""
         await self.context.guard(self.streaming.report(message.event))
+        self.comparing.report(message.event)
 
     @on(DownloadChanged)
     def report_download(self, message: DownloadChanged) -> None:
@@ -501,11 +515,6 @@ def _notice_of(view: SessionView) -> tuple[str, tuple[str, ...]]:
         )
         return words.format(count=count), ()
     return view.warning, ()
-
-
-def _listed(session: Session) -> Session:
-    """Return a session without what the list of chats does not show."""
-    return replace(session, draft="")
 
 
 def _empty_chat_words() -> str:

@@ -277,9 +277,9 @@ class Transcript(ScrollView, can_focus=True):
         self.select_next(step)
 
     def action_select_end(self, end: int) -> None:
-        """Select the last message and follow it, or the first with -1."""
-        if layouts := self.column.layouts:
-            self.select(layouts[0 if end < 0 else -1].message.id)
+        """Go to the end and follow it, or to the beginning with -1; the selection goes along."""
+        if self.selected:
+            self.select(self.messages[0 if end < 0 else -1].id)
         if end < 0:
             self.viewport.go_to(0)
         else:

@@ -20,6 +20,7 @@ from qwenchat.chat.message import Role
 from qwenchat.chat.session import Session
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
+from qwenchat.text.clusters import next_boundary
 from qwenchat.text.safe import clean_line
 from qwenchat.text.wrap import cells, paragraph_cuts
 from qwenchat.tui.textual_private import EndsItsWork
@@ -229,7 +230,10 @@ class Sidebar(Vertical, EndsItsWork):
         title = clean_line(session.title or session.draft, 80) or _("New chat")
         tags = "".join(f" #{clean_line(tag, 20)}" for tag in session.tags)
         style = "bold" if session.id == self._current else ""
-        draft = _("Draft") + " " if session.draft.strip() else ""
+        has_draft = session.draft.strip() and not (session.title and session.id == self._current)
+        draft = _("Draft") + " " if has_draft else ""
+        if width := self.list.scrollable_content_region.width:
+            title = _fitted(title, width - cells(mark + draft))
         parts = (draft, "$text-warning"), (title, style), (tags, "$foreground-muted")
         return Content.assemble(mark, *parts)
 
@@ -312,6 +316,18 @@ def _found_lines(hits: "Sequence[Hit]", width: int) -> Iterator[tuple[str, Conte
             else:
                 yield f"{session_id} {hit.message}", Content.assemble(*above, _snippet(hit, width))
             above = []
+
+
+def _fitted(text: str, width: int) -> str:
+    """Return a text, or as much of its beginning as leaves room for `…`, whole clusters only; `width` in cells."""
+    if cells(text) <= width:
+        return text
+    end, room = 0, width - 1
+    while end < len(text) and room >= 0:
+        after = next_boundary(text, end)
+        room -= cells(text[end:after])
+        end = after if room >= 0 else end
+    return text[:end].rstrip() + "…"
 
 
 def _snippet(hit: "Hit", width: int) -> Content:
