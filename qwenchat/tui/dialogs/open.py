@@ -11,11 +11,14 @@ from qwenchat.chat.message import Message
 from qwenchat.chat.session import Session
 from qwenchat.i18n import _, labelled
 from qwenchat.runtime.program import Program
-from qwenchat.tui.actions import Action, key_name, places
+from qwenchat.tui.actions import Action, key_names, places
 
 if TYPE_CHECKING:
+    from textual.geometry import Offset
+
     from qwenchat.runtime.downloads import BackgroundDownloads
     from qwenchat.tui.dialogs.compare import CompareScreen
+    from qwenchat.tui.dialogs.menu import MenuItem
 
 
 def welcome(program: Program, downloads: "BackgroundDownloads") -> ModalScreen[str | None]:
@@ -89,12 +92,19 @@ def help_for(actions: Sequence[Action], keymap: Mapping[str, str], commands: Map
     rows = [
         (
             groups[action.where],
-            "  ".join(key_name(key.strip()) for key in keymap.get(action.id, action.keys).split(",") if key.strip()),
+            "  ".join(key_names(keymap.get(action.id, action.keys))),
             labelled(action.label, action.help),
         )
         for action in actions
     ]
     return HelpScreen([*rows, *((_("Commands"), f"/{name}", words) for name, words in commands.items())])
+
+
+def menu(items: "Sequence[MenuItem]", at: "Offset") -> ModalScreen[str | None]:
+    """Return a menu at a place on the screen; it gives the id of an action."""
+    from qwenchat.tui.dialogs.menu import MenuScreen
+
+    return MenuScreen(items, at)
 
 
 def line(title: str, value: str) -> ModalScreen[str | None]:
