@@ -1,5 +1,6 @@
 """A model is shown by its name wherever it stands, a file's like any other; which model opens a chat."""
 
+from collections.abc import Coroutine
 from pathlib import Path
 from threading import Event
 
@@ -51,7 +52,7 @@ async def test_a_file_is_shown_by_the_name_in_its_header_and_never_by_its_path(
 
 async def test_a_name_is_read_once_in_a_thread_and_the_file_name_stands_for_it_until_then() -> None:
     may_read, asked = Event(), list[str]()
-    running, changed = [], list[str]()
+    running, changed = list[Coroutine[object, object, object]](), list[str]()
 
     def read(reference: str) -> str:
         may_read.wait()
