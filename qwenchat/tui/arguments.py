@@ -28,7 +28,14 @@ def arguments(typed: str, program: Program, session: Session) -> list[Completion
     if not found:
         return []
     before, name, begun = found[1], slash_commands.canonical(found[2]), found[3] or ""
-    offered = {"new": _private, "model": _models, "system": _prompts, "set": _parameters, "attach": _paths}
+    offered = {
+        "new": _private,
+        "model": _models,
+        "compare": _models,
+        "system": _prompts,
+        "set": _parameters,
+        "attach": _paths,
+    }
     if name not in offered:
         return []
     return [

@@ -51,6 +51,7 @@ def _with_argument(name: str) -> str:
     return {
         "new": _("new private chat"),
         "model": _("load this model"),
+        "compare": _("ask this model the same question"),
         "system": _("open the chat settings with this system prompt"),
         "set": _("set this parameter; without a value it follows the model"),
         "attach": _("add this file to the question"),

@@ -75,6 +75,7 @@ def commands() -> dict[str, str]:
         "export": _("export this chat"),
         "retry": _("answer again"),
         "edit": _("edit the last question"),
+        "compare": _("compare the answer with that of a second model"),
         "branch": _("continue from the selected message"),
         "find": _("find words in this chat"),
         "stats": _("tokens and speed of this chat"),
@@ -132,6 +133,10 @@ def _is_word(rest: str) -> bool:
     return len(rest.split()) == 1
 
 
+def _is_model(rest: str) -> bool:
+    return _is_word(rest) or _is_file(rest)
+
+
 def _is_file(rest: str) -> bool:
     try:
         return file_named(rest).is_file()
@@ -161,7 +166,8 @@ def _is_setting(rest: str) -> bool:
 
 _FITTING: Mapping[str, Callable[[str], bool]] = {
     "new": lambda rest: rest.lower() in ("private", "-p"),
-    "model": lambda rest: _is_word(rest) or _is_file(rest),
+    "model": _is_model,
+    "compare": _is_model,
     "system": lambda _rest: True,
     "set": _is_setting,
     "attach": _is_path,

@@ -16,17 +16,22 @@ from qwenchat.tui.slash_commands import SlashCommand, UnknownCommand
 
 
 class CommandController:
-    """Carries commands out; `run_action` carries out an action of the screen, by its id."""
+    """Carries commands out.
+
+    `compare` asks the model of a reference the same question; `run_action` carries out an action, by its id.
+    """
 
     def __init__(
         self,
         context: ChatContext,
         sessions: SessionActions,
         find: FindController,
+        *,
+        compare: Callable[[str], object],
         run_action: Callable[[str], object],
     ) -> None:
         self._context, self._sessions, self._find = context, sessions, find
-        self._run_action = run_action
+        self._compare, self._run_action = compare, run_action
 
     def run(self, command: SlashCommand | UnknownCommand) -> None:
         """Carry a command out; it leaves the prompt unless it is wrong, and comes back as earlier questions do."""
@@ -74,6 +79,8 @@ class CommandController:
                 self._sessions.use_model(rest)
             case "model":
                 self._run_action("models")
+            case "compare" if rest:
+                self._compare(rest)
             case "system" if rest:
                 self._sessions.open_settings(system=rest)
             case "set" if rest:

@@ -2,18 +2,23 @@
 
 # ruff: noqa: PLC0415
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from textual.screen import ModalScreen
 
+from qwenchat.chat.message import Message
 from qwenchat.chat.session import Session
 from qwenchat.i18n import _, labelled
 from qwenchat.runtime.program import Program
-from qwenchat.tui.actions import Action, key_name, places
+from qwenchat.tui.actions import Action, key_names, places
 
 if TYPE_CHECKING:
+    from textual.geometry import Offset
+
     from qwenchat.runtime.downloads import BackgroundDownloads
+    from qwenchat.tui.dialogs.compare import CompareScreen
+    from qwenchat.tui.dialogs.menu import MenuItem
 
 
 def welcome(program: Program, downloads: "BackgroundDownloads") -> ModalScreen[str | None]:
@@ -51,6 +56,20 @@ def export(program: Program, session_ids: Sequence[str]) -> ModalScreen[None]:
     return ExportScreen(program, session_ids)
 
 
+def compare(
+    question: str,
+    variants: Sequence[Message],
+    shown: tuple[int, int],
+    *,
+    stop: Callable[[], object],
+    copy: Callable[[str], object],
+) -> "CompareScreen":
+    """Return two variants of a message side by side; it gives the one to continue with."""
+    from qwenchat.tui.dialogs.compare import CompareScreen
+
+    return CompareScreen(question, variants, shown, stop=stop, copy=copy)
+
+
 def settings(program: Program) -> ModalScreen[bool]:
     """Return the settings of the program; it gives whether anything was changed."""
     from qwenchat.tui.dialogs.settings import SettingsScreen
@@ -73,12 +92,19 @@ def help_for(actions: Sequence[Action], keymap: Mapping[str, str], commands: Map
     rows = [
         (
             groups[action.where],
-            "  ".join(key_name(key.strip()) for key in keymap.get(action.id, action.keys).split(",") if key.strip()),
+            "  ".join(key_names(keymap.get(action.id, action.keys))),
             labelled(action.label, action.help),
         )
         for action in actions
     ]
     return HelpScreen([*rows, *((_("Commands"), f"/{name}", words) for name, words in commands.items())])
+
+
+def menu(items: "Sequence[MenuItem]", at: "Offset") -> ModalScreen[str | None]:
+    """Return a menu at a place on the screen; it gives the id of an action."""
+    from qwenchat.tui.dialogs.menu import MenuScreen
+
+    return MenuScreen(items, at)
 
 
 def line(title: str, value: str) -> ModalScreen[str | None]:

@@ -25,14 +25,16 @@ from qwenchat.runtime.events import ChatEvent
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.read_only import cannot_be_saved
 from qwenchat.tui import slash_commands
-from qwenchat.tui.actions import Action, Where, bindings
+from qwenchat.tui.actions import MENU_BUTTON, Action, Where, bindings
 from qwenchat.tui.controllers.asking import AskController
 from qwenchat.tui.controllers.commands import CommandController
+from qwenchat.tui.controllers.comparing import CompareController
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.downloads import DownloadController
 from qwenchat.tui.controllers.drafts import DraftController
 from qwenchat.tui.controllers.find import FindController
 from qwenchat.tui.controllers.focus import FocusController
+from qwenchat.tui.controllers.menus import MenuController
 from qwenchat.tui.controllers.message_actions import MessageActions
 from qwenchat.tui.controllers.navigation import NavigationController
 from qwenchat.tui.controllers.session_actions import SessionActions
@@ -121,8 +123,18 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.streaming = StreamingController(context, self.counts, self.drafts)
         self.downloads = DownloadController(context, header=self.header)
         self.find = FindController(context, self, self.focusing, self.navigation, notice=self.notice)
+        self.menus = MenuController(context, self, actions, self.focusing)
         self.asking = AskController(context, self.drafts, self.session_actions)
-        self.commands = CommandController(context, self.session_actions, self.find, self._run_action_soon)
+        self.comparing = CompareController(
+            context, copy=self.message_actions.copy_text, run_action=self._run_action_soon
+        )
+        self.commands = CommandController(
+            context,
+            self.session_actions,
+            self.find,
+            compare=self.comparing.compare_with,
+            run_action=self._run_action_soon,
+        )
         methods = self._action_methods()
         for action in actions:
             if not action.run:
@@ -145,6 +157,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             "sidebar": focusing.toggle_sidebar,
             "search": focusing.search,
             "slash": focusing.begin_command,
+            "menu": self.menus.open,
             "page_up": focusing.page_up,
             "page_down": focusing.page_down,
             "to_start": focusing.to_start,
@@ -172,6 +185,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             "edit": messages.edit,
             "carry_on": messages.continue_answer,
             "branch": messages.branch,
+            "compare": self.comparing.compare,
             "copy": messages.copy,
             "copy_chat": messages.copy_chat,
             "copy_code": messages.copy_code,
@@ -254,9 +268,18 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.focusing.turn_wheel(event)
 
     @on(events.Click)
-    def leave_search(self, event: events.Click) -> None:
-        """Go back to the prompt when the messages are clicked."""
-        self.focusing.leave_search(event.widget)
+    def report_click(self, event: events.Click) -> None:
+        """Open a menu with the right button; else go back to the prompt when the messages are clicked."""
+        if event.button == MENU_BUTTON:
+            self.menus.open_at(event.widget, event.screen_offset)
+        else:
+            self.focusing.leave_search(event.widget)
+
+    @on(ChatHeader.PartClicked)
+    async def run_header_action(self, message: ChatHeader.PartClicked) -> None:
+        """Carry out what a part of the header stands for, about the open chat."""
+        self.focusing.to_prompt()
+        await self.run_action(f"screen.{message.action}")
 
     # The open session
 
@@ -311,6 +334,7 @@ class ChatScreen(Screen[None], EndsItsWork):
     async def report_chat_event(self, message: ChatEventReported) -> None:
         """Show an event of the runtime."""
         await self.context.guard(self.streaming.report(message.event))
+        self.comparing.report(message.event)
 
     @on(DownloadChanged)
     def report_download(self, message: DownloadChanged) -> None:

@@ -22,6 +22,7 @@ from textual.theme import Theme
 
 from qwenchat.chat.message import Message, Part, Reasoning, Text
 from qwenchat.markdown.palette import Palette
+from qwenchat.tui.actions import MENU_BUTTON
 from qwenchat.tui.colours import palette_of
 from qwenchat.tui.transcript.column import Column
 from qwenchat.tui.transcript.drawing import Look, end_mark
@@ -321,7 +322,9 @@ class Transcript(ScrollView, can_focus=True):
             return
         index = self.column.at(line)
         meta = event.style.meta
-        if "link" in meta:
+        if event.button == MENU_BUTTON:
+            self._select(index)
+        elif "link" in meta:
             self.post_message(self.LinkActivated(self, str(meta["link"])))
         elif "code" in meta:
             self.post_message(self.CodeActivated(self, self.column.layouts[index].message, int(meta["code"])))

@@ -23,6 +23,7 @@ from qwenchat.i18n import _
 from qwenchat.text.clusters import next_boundary
 from qwenchat.text.safe import clean_line
 from qwenchat.text.wrap import cells, paragraph_cuts
+from qwenchat.tui.actions import MENU_BUTTON
 from qwenchat.tui.textual_private import EndsItsWork
 from qwenchat.tui.widgets.fields import Filter
 
@@ -46,6 +47,14 @@ class SessionList(OptionList):
     """The lines of the list; an option's id names its session. A click opens a session and leaves the focus alone."""
 
     FOCUS_ON_CLICK = False
+
+    def on_click(self, event: events.Click) -> None:
+        """Highlight the line under the pointer only, where a menu is wanted of it."""
+        at = event.style.meta.get("option")
+        if event.button == MENU_BUTTON:
+            event.prevent_default()
+            is_line = isinstance(at, int) and not self.get_option_at_index(at).disabled
+            self.highlighted = at if is_line else None
 
     @property
     def session_id(self) -> str | None:
