@@ -14,7 +14,6 @@ from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.navigation import NavigationController
 from qwenchat.tui.controllers.undo import UndoController
 from qwenchat.tui.dialogs import open as dialogs
-from qwenchat.tui.prompt_library import PromptLibrary
 
 
 class SessionActions:
@@ -66,6 +65,8 @@ class SessionActions:
         """
         session = self._open.session
         if system is not None:
+            from qwenchat.tui.prompt_library import PromptLibrary  # noqa: PLC0415 - the screen is drawn without it
+
             saved = PromptLibrary(self._context.program.paths.config / "prompts").all()
             system = next((prompt.text for prompt in saved if prompt.name == system), system)
             session = replace(session, system=system)
