@@ -213,7 +213,7 @@ def _table_of(document: Any, key: str) -> tuple[Any, str]:
         document = document.setdefault(section, {})
         if not isinstance(document, MutableMapping):
             raise WrongUse(
-                _("The settings give {section} a value, but it is a section.").format(section=section),
+                _("The settings have a value for {section}, which is a section.").format(section=section),
                 _("Remove it from the file that `qwenchat config path` prints."),
             )
     return document, name

@@ -123,7 +123,7 @@ def _record(row: Assessment) -> dict[str, object]:
         "gpu_layers": fit.gpu_layers,
         "decode_tps": row.decode_tps,
         "measured": row.is_measured,
-        "on this computer": str(row.path) if row.path else None,
+        "here": str(row.path) if row.path else None,
         "disk_missing": row.disk_missing,
     }
 

@@ -228,4 +228,4 @@ def test_choices_of_settings() -> None:
     assert config.choices("model.mmap") == ("true", "false")
     assert config.choices("language") == ("", "en", "zh_CN")
     assert config.choices("model.context") == config.choices("sampling.top_p") == ()
-    assert config.section("model.context") == "Model loading" and config.section("language") == ""
+    assert config.section("model.context") == "Model loading." and config.section("language") == ""

@@ -42,11 +42,11 @@ def downloads(of: "BackgroundDownloads") -> ModalScreen[None]:
     return DownloadsScreen(of)
 
 
-def session(program: Program, of: Session) -> ModalScreen[Session | None]:
-    """Return the settings of a session; it gives the session as it should be."""
+def session(program: Program, of: Session, model: str) -> ModalScreen[Session | None]:
+    """Return the settings of a session, whose model has the name `model`; it gives the session as it should be."""
     from qwenchat.tui.dialogs.session import SessionScreen
 
-    return SessionScreen(program, of)
+    return SessionScreen(program, of, model)
 
 
 def export(program: Program, session_ids: Sequence[str]) -> ModalScreen[None]:
@@ -68,6 +68,20 @@ def compare(
     from qwenchat.tui.dialogs.compare import CompareScreen
 
     return CompareScreen(question, variants, shown, stop=stop, copy=copy)
+
+
+def import_chats(program: Program) -> ModalScreen[bool]:
+    """Return the import dialog; it gives whether a chat came."""
+    from qwenchat.tui.dialogs.import_chats import ImportScreen
+
+    return ImportScreen(program)
+
+
+def trash(program: Program) -> ModalScreen[bool]:
+    """Return the trash; it gives whether a chat was restored."""
+    from qwenchat.tui.dialogs.trash import TrashScreen
+
+    return TrashScreen(program)
 
 
 def settings(program: Program) -> ModalScreen[bool]:

@@ -19,16 +19,16 @@ _GAP = 2
 """Cells between two actions."""
 
 
-def heading(message: Message, variant: tuple[int, int], palette: Palette) -> list[Run]:
+def heading(message: Message, variant: tuple[int, int], palette: Palette, model: str) -> list[Run]:
     """Return `❯ You` or `✦ 7b:q4_k_m`, with `‹2/3›` where there are variants.
 
-    A question's time follows, and whether an answer still comes.
+    A question's time follows, and whether an answer still comes. `model` is the name of the model that answered.
     """
     if message.role is Role.USER:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(message.created / 1000))
         you = _("You")
         return [(f"❯ {you}", palette.you), *variant_mark(variant, palette), (f"  {when}", palette.muted)]
-    name = drawable(clean_line(message.model, 60)) or _("Assistant")
+    name = drawable(clean_line(model, 60)) or _("Assistant")
     state = [("  " + _("… answering"), palette.muted)] if message.status is Status.STREAMING else []
     return [(f"✦ {name}", palette.model), *variant_mark(variant, palette), *state]
 

@@ -7,7 +7,7 @@ Only what is visible is read and laid out. All other heights are estimates, corr
 without moving what is being read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -420,6 +420,12 @@ class Transcript(ScrollView, can_focus=True):
         if message := self.selected:
             self._redraw(self._index(message.id))
 
+    def show_names(self, name_of: Callable[[str], str]) -> None:
+        """Name models in another way than before."""
+        self.column.draw_with(replace(self.column.look, name_of=name_of))
+        self.viewport.settle()
+        self.refresh()
+
     def on_resize(self) -> None:
         """Lay out for the new width; the reader stays at the same part of the same message."""
         column, viewport = self.column, self.viewport
@@ -430,7 +436,7 @@ class Transcript(ScrollView, can_focus=True):
         index = (column.position(anchor[0]) or 0) if anchor else 0
         part = anchor[1] / max(column.height(index), 1) if anchor else 0.0
         self.screen.clear_selection()
-        column.draw_with(Look(viewport.columns, column.look.palette))
+        column.draw_with(replace(column.look, width=viewport.columns))
         if anchor:
             column.measure(index)
             viewport.settle(column.start(index) + round(part * column.height(index)))
@@ -477,7 +483,7 @@ class Transcript(ScrollView, can_focus=True):
 
     def _use_theme(self, _theme: Theme) -> None:
         palette = palette_of(self.app.theme_variables, colour=not self.app.no_color)
-        self.column.draw_with(Look(self.column.look.width, palette))
+        self.column.draw_with(replace(self.column.look, palette=palette))
         self.viewport.settle()
         self.refresh()
 
