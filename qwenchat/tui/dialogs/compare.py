@@ -79,7 +79,7 @@ class CompareScreen(Dialog[Picked | None]):
         super().__init__()
         self._question, self._variants, self._shown = question, list(variants), list(shown)
         self._stop, self._copy = stop, copy
-        self._panes = (VariantPane(), VariantPane())
+        self._panes = (VariantPane(timestamps=False), VariantPane(timestamps=False))
         self._activities = (plain("", classes="activity"), plain("", classes="activity"))
 
     def heading(self) -> str:

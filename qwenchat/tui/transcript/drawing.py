@@ -26,11 +26,13 @@ Highlight = tuple[int, int, Style]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """A width and colours. Another width or theme is another look."""
+    """A width, colours, and what is shown. Another width or theme is another look."""
 
     width: int
     """Of the view, in cells."""
     palette: Palette
+    timestamps: bool = True
+    """Whether each message has its time."""
 
     @property
     def measure(self) -> int:

@@ -111,9 +111,9 @@ class Transcript(ScrollView, can_focus=True):
         message: int
         messages: int
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+    def __init__(self, *, id: str | None = None, classes: str | None = None, timestamps: bool = True) -> None:
         super().__init__(id=id, classes=classes)
-        self.column = Column(Look(80, Palette()))
+        self.column = Column(Look(80, Palette(), timestamps))
         self.viewport = Viewport(
             self, self.column, lambda following: self.post_message(self.FollowingChanged(self, following))
         )
@@ -213,6 +213,17 @@ class Transcript(ScrollView, can_focus=True):
             self._boundary = message_id
             self.column.mark_boundary(message_id)
             self.viewport.settle()
+            self.refresh()
+
+    @property
+    def timestamps(self) -> bool:
+        """Whether each message has its time."""
+        return self.column.look.timestamps
+
+    @timestamps.setter
+    def timestamps(self, shown: bool) -> None:
+        if shown != self.timestamps:
+            self._draw_with(replace(self.column.look, timestamps=shown))
             self.refresh()
 
     # Moving and selecting
@@ -421,16 +432,21 @@ class Transcript(ScrollView, can_focus=True):
             self._redraw(self._index(message.id))
 
     def on_resize(self) -> None:
-        """Lay out for the new width; the reader stays at the same part of the same message."""
+        """Lay out for the new width."""
+        look = self.column.look
+        if look.width == self.viewport.columns:
+            self.viewport.settle()
+        else:
+            self._draw_with(replace(look, width=self.viewport.columns))
+
+    def _draw_with(self, look: Look) -> None:
+        """Lay out for another look; the reader stays at the same part of the same message."""
         column, viewport = self.column, self.viewport
-        if column.look.width == viewport.columns:
-            viewport.settle()
-            return
         anchor = viewport.anchor()
         index = (column.position(anchor[0]) or 0) if anchor else 0
         part = anchor[1] / max(column.height(index), 1) if anchor else 0.0
         self.screen.clear_selection()
-        column.draw_with(Look(viewport.columns, column.look.palette))
+        column.draw_with(look)
         if anchor:
             column.measure(index)
             viewport.settle(column.start(index) + round(part * column.height(index)))
@@ -477,7 +493,7 @@ class Transcript(ScrollView, can_focus=True):
 
     def _use_theme(self, _theme: Theme) -> None:
         palette = palette_of(self.app.theme_variables, colour=not self.app.no_color)
-        self.column.draw_with(Look(self.column.look.width, palette))
+        self.column.draw_with(replace(self.column.look, palette=palette))
         self.viewport.settle()
         self.refresh()
 
