@@ -7,7 +7,7 @@ from pathlib import Path
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _, labelled
 from qwenchat.text.safe import clean_line
-from qwenchat.tui.completions import arguments, describe, names
+from qwenchat.tui.completions import describe, names
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.find import FindController
 from qwenchat.tui.controllers.session_actions import SessionActions
@@ -62,6 +62,8 @@ class CommandController:
             self._context.run(self._suggest_arguments(typed), "suggestions", exclusive=True)
 
     async def _suggest_arguments(self, typed: str) -> None:
+        from qwenchat.tui.arguments import arguments  # noqa: PLC0415 - the screen is drawn without it
+
         program, session = self._context.program, self._context.open.session
         found = await asyncio.to_thread(arguments, typed, program, session)
         if found and typed == self._context.prompt.text:

@@ -115,9 +115,9 @@ class MessageActions:
 
     def copy_chat(self) -> None:
         """Copy the whole branch as Markdown."""
-        you, assistant = _("You"), _("Assistant")
+        you, assistant, names = _("You"), _("Assistant"), self._context.names
         parts = [
-            f"**{you if message.role is Role.USER else message.model or assistant}**\n\n{message.text}"
+            f"**{you if message.role is Role.USER else names(message.model) or assistant}**\n\n{message.text}"
             for message in self._transcript.messages
         ]
         self.copy_text("\n\n---\n\n".join(parts))

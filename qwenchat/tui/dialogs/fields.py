@@ -8,7 +8,7 @@ from textual import events
 from textual.suggester import Suggester
 from textual.widgets import OptionList
 
-from qwenchat.tui.completions import path_completions
+from qwenchat.tui.arguments import path_completions
 
 _GAP = 2
 

@@ -42,11 +42,11 @@ def downloads(of: "BackgroundDownloads") -> ModalScreen[None]:
     return DownloadsScreen(of)
 
 
-def session(program: Program, of: Session) -> ModalScreen[Session | None]:
-    """Return the settings of a session; it gives the session as it should be."""
+def session(program: Program, of: Session, model: str) -> ModalScreen[Session | None]:
+    """Return the settings of a session, whose model has the name `model`; it gives the session as it should be."""
     from qwenchat.tui.dialogs.session import SessionScreen
 
-    return SessionScreen(program, of)
+    return SessionScreen(program, of, model)
 
 
 def export(program: Program, session_ids: Sequence[str]) -> ModalScreen[None]:
@@ -63,11 +63,12 @@ def compare(
     *,
     stop: Callable[[], object],
     copy: Callable[[str], object],
+    name_of: Callable[[str], str],
 ) -> "CompareScreen":
     """Return two variants of a message side by side; it gives the one to continue with."""
     from qwenchat.tui.dialogs.compare import CompareScreen
 
-    return CompareScreen(question, variants, shown, stop=stop, copy=copy)
+    return CompareScreen(question, variants, shown, stop=stop, copy=copy, name_of=name_of)
 
 
 def settings(program: Program) -> ModalScreen[bool]:

@@ -93,7 +93,7 @@ class ChatScreen(Screen[None], EndsItsWork):
     ) -> None:
         super().__init__()
         self.program, self.actions = program, actions
-        self._first_session = session
+        self._first_session, self._first_model = session, model
         self.header = ChatHeader(id="header")
         self.transcript = Transcript(id="transcript", timestamps=program.settings.timestamps)
         self.notice = Notice(id="notice")
@@ -111,6 +111,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             new_engine=new_engine,
             on_event=lambda event: self.post_message(self.ChatEventReported(event)),
             on_download=lambda download: self.post_message(self.DownloadChanged(download)),
+            on_names=self._draw_names,
         )
         self.drafts = DraftController(context)
         context.open.listen(self._draw)
@@ -228,6 +229,7 @@ class ChatScreen(Screen[None], EndsItsWork):
     def on_mount(self) -> None:
         """Bind the keys of the widgets, show the chat, then read the disk."""
         self.focusing.bind_keys()
+        self.transcript.show_names(self.context.names)
         self.call_after_refresh(lambda: self.context.run(self._start()))
 
     async def _start(self) -> None:
@@ -240,6 +242,9 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.sidebar.reload()
         if self._first_session:
             await self.navigation.open(self._first_session)
+            if self._first_model:
+                changed = await self.context.chats.sessions.change(self.session.id, model=self._first_model)
+                self.context.open.relabel(changed)
         if not self.session.model:
             await self.asking.find_model()
 
@@ -297,7 +302,11 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.transcript.show_boundary(view.first_seen)
         self.gauge.usage, self.gauge.activity, self.gauge.fraction = view.usage, view.activity, view.progress
         header = self.header
-        header.title, header.model, header.private = view.session.title, view.session.model, view.private
+        header.title, header.model, header.private = (
+            view.session.title,
+            self.context.names(view.session.model),
+            view.private,
+        )
         self.app.title = "qwenchat" if view.private else header.title_words
         notice = _notice_of(view)
         if notice != _notice_of(before):
@@ -310,6 +319,11 @@ class ChatScreen(Screen[None], EndsItsWork):
             self.sidebar.mark(view.session.id, (view.queue.running, *view.queue.waiting))
         if not change.switched and replace(view.session, draft="") != replace(before.session, draft=""):
             self.sidebar.reload()
+
+    def _draw_names(self) -> None:
+        """Redraw what shows names of models: one became known."""
+        self.header.model = self.context.names(self.session.model)
+        self.transcript.show_names(self.context.names)
 
     def _draw_branch(self, change: ViewChange) -> None:
         before, after, variants = change.before.branch, change.after.branch, change.after.variants

@@ -115,13 +115,13 @@ class Column:
 
     def draw_with(self, look: Look) -> None:
         """Use another look from now on."""
-        before, after = ((each.width, each.timestamps) for each in (self.look, look))
+        recoloured = look.palette is not self.look.palette
         self.look = look
         for index in list(self._cached):
             self.layouts[index].forget()
         self._cached.clear()
         self._cached_lines = 0
-        if before != after:
+        if not recoloured:  # colours change no height
             self._estimate()
 
     def position(self, message_id: str) -> int | None:

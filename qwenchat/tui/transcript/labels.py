@@ -19,16 +19,16 @@ _GAP = 2
 """Cells between two actions."""
 
 
-def heading(message: Message, variant: tuple[int, int], palette: Palette, *, timestamps: bool) -> list[Run]:
+def heading(message: Message, variant: tuple[int, int], palette: Palette, *, model: str, timestamps: bool) -> list[Run]:
     """Return `❯ You` or `✦ 7b:q4_k_m`, with `‹2/3›` where there are variants.
 
-    The time follows if it is wanted, and whether an answer still comes.
+    The time follows if it is wanted, and whether an answer still comes. `model` is the name of the model that answered.
     """
     state = [("  " + moment(message.created, time.time()), palette.muted)] if timestamps else []
     if message.role is Role.USER:
         you = _("You")
         return [(f"❯ {you}", palette.you), *variant_mark(variant, palette), *state]
-    name = drawable(clean_line(message.model, 60)) or _("Assistant")
+    name = drawable(clean_line(model, 60)) or _("Assistant")
     state += [("  " + _("… answering"), palette.muted)] if message.status is Status.STREAMING else []
     return [(f"✦ {name}", palette.model), *variant_mark(variant, palette), *state]
 

@@ -119,7 +119,8 @@ class MessageLayout:
         above = self._boundary(look) if self.boundary else []
         below = self._boundary(look) if self.boundary_below else []
         self.above, self.below = len(above), len(below)
-        heading = labels.heading(self.message, self.variant, palette, timestamps=look.timestamps)
+        name = look.name_of(self.message.model)
+        heading = labels.heading(self.message, self.variant, palette, model=name, timestamps=look.timestamps)
         head = [*above, *_label(heading, measure)]
         if self.message.attachments:
             head += _label(labels.attachments(self.message, palette), measure)

@@ -7,7 +7,7 @@ Only what is visible is read and laid out. All other heights are estimates, corr
 without moving what is being read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +113,7 @@ class Transcript(ScrollView, can_focus=True):
 
     def __init__(self, *, id: str | None = None, classes: str | None = None, timestamps: bool = True) -> None:
         super().__init__(id=id, classes=classes)
-        self.column = Column(Look(80, Palette(), timestamps))
+        self.column = Column(Look(80, Palette(), timestamps=timestamps))
         self.viewport = Viewport(
             self, self.column, lambda following: self.post_message(self.FollowingChanged(self, following))
         )
@@ -224,7 +224,6 @@ class Transcript(ScrollView, can_focus=True):
     def timestamps(self, shown: bool) -> None:
         if shown != self.timestamps:
             self._draw_with(replace(self.column.look, timestamps=shown))
-            self.refresh()
 
     # Moving and selecting
 
@@ -431,6 +430,10 @@ class Transcript(ScrollView, can_focus=True):
         if message := self.selected:
             self._redraw(self._index(message.id))
 
+    def show_names(self, name_of: Callable[[str], str]) -> None:
+        """Name models in another way than before."""
+        self._draw_with(replace(self.column.look, name_of=name_of))
+
     def on_resize(self) -> None:
         """Lay out for the new width."""
         look = self.column.look
@@ -452,6 +455,7 @@ class Transcript(ScrollView, can_focus=True):
             viewport.settle(column.start(index) + round(part * column.height(index)))
         else:
             viewport.settle()
+        self.refresh()
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Measure what comes into view when the reader scrolls."""
