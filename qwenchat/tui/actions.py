@@ -101,6 +101,8 @@ def _anywhere() -> tuple[Action, ...]:
         Action("editor", "ctrl+g", _("Editor"), _("Write the question in your own editor")),
         Action("unfold", "f9", _("Open paste"), _("Show a folded paste as text")),
         Action("export", "ctrl+s", _("Export"), _("Export this chat")),
+        Action("import_chats", "", _("Import chats"), _("Import chats of qwenchat or other programs from files")),
+        Action("open_trash", "", _("Trash"), _("Restore deleted chats, or delete them for good")),
         Action(
             "escape", "escape", _("Stop"), _("Stop the answer and keep its text; else back to the prompt"), stays=True
         ),

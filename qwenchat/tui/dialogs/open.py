@@ -71,6 +71,20 @@ def compare(
     return CompareScreen(question, variants, shown, stop=stop, copy=copy, name_of=name_of)
 
 
+def import_chats(program: Program) -> ModalScreen[bool]:
+    """Return the import dialog; it gives whether a chat came."""
+    from qwenchat.tui.dialogs.import_chats import ImportScreen
+
+    return ImportScreen(program)
+
+
+def trash(program: Program) -> ModalScreen[bool]:
+    """Return the trash; it gives whether a chat was restored."""
+    from qwenchat.tui.dialogs.trash import TrashScreen
+
+    return TrashScreen(program)
+
+
 def settings(program: Program) -> ModalScreen[bool]:
     """Return the settings of the program; it gives whether anything was changed."""
     from qwenchat.tui.dialogs.settings import SettingsScreen

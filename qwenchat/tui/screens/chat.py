@@ -174,6 +174,8 @@ class ChatScreen(Screen[None], EndsItsWork):
             "session_settings": sessions.open_settings,
             "stats": sessions.show_statistics,
             "export": sessions.export_open,
+            "import_chats": sessions.import_chats,
+            "open_trash": sessions.open_trash,
             "export_listed": sessions.export_listed,
             "rename": sessions.rename,
             "suggest_title": sessions.suggest_title,
