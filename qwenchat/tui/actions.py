@@ -101,6 +101,8 @@ def _anywhere() -> tuple[Action, ...]:
         Action("editor", "ctrl+g", _("Editor"), _("Write the question in your own editor")),
         Action("unfold", "f9", _("Open paste"), _("Show a folded paste as text")),
         Action("export", "ctrl+s", _("Export"), _("Export this chat")),
+        Action("import_chats", "", _("Import chats"), _("Import chats of qwenchat or other programs from files")),
+        Action("open_trash", "", _("Trash"), _("Restore deleted chats, or delete them for good")),
         Action(
             "escape", "escape", _("Stop"), _("Stop the answer and keep its text; else back to the prompt"), stays=True
         ),
@@ -164,6 +166,7 @@ def _on_message() -> tuple[Action, ...]:
         ("quote", "q", _("Quote"), _("Quote this message in the prompt"), ""),
         ("delete", "d,delete", _("Delete message"), _("Delete this message and what follows it"), _("delete")),
         ("copy_chat", "", _("Copy chat"), _("Copy this whole chat as Markdown"), ""),
+        ("timestamps", "", _("Timestamps"), _("Show or hide the time of each message"), ""),
         ("undo_message", "u", _("Undo"), _("Undo the last deletion"), ""),
     )
     feet = {"next_message": _("next"), "previous_message": _("previous")}

@@ -4,7 +4,7 @@ Folders are read, so this is called from a thread; it is imported when the first
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from qwenchat.chat.sampling import PARAMETERS
@@ -44,8 +44,8 @@ def arguments(typed: str, program: Program, session: Session) -> list[Completion
     ][:_MOST]
 
 
-def path_completions(begun: str, suffix: str = "") -> list[str]:
-    """Return the folders, and the files that end in `suffix`, that a path may become; none where it can't be read."""
+def path_completions(begun: str, suffixes: Sequence[str] = ("",)) -> list[str]:
+    """Return the folders, and the files that end in a suffix, that a path may become; none where it can't be read."""
     try:
         folder = Path(begun).expanduser()
         folder, start = (folder, "") if begun.endswith(("/", "\\")) else (folder.parent, folder.name)
@@ -56,7 +56,7 @@ def path_completions(begun: str, suffix: str = "") -> list[str]:
         begun[: len(begun) - len(start)] + name
         for name in found
         if name.startswith(start) and (start or not name.startswith("."))
-        if name.endswith(("/", suffix)) and name.isprintable()
+        if name.endswith(("/", *suffixes)) and name.isprintable()
     ]
 
 

@@ -73,6 +73,8 @@ def commands() -> dict[str, str]:
         "set": _("set a sampling parameter, such as temperature 0.7"),
         "attach": _("add a text file to the question"),
         "export": _("export this chat"),
+        "import": _("import chats from files"),
+        "trash": _("restore deleted chats"),
         "retry": _("answer again"),
         "edit": _("edit the last question"),
         "compare": _("compare the answer with that of a second model"),

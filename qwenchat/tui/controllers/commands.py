@@ -14,6 +14,15 @@ from qwenchat.tui.controllers.session_actions import SessionActions
 from qwenchat.tui.parameters import set_by_name
 from qwenchat.tui.slash_commands import SlashCommand, UnknownCommand
 
+_ACTIONS = {
+    "model": "models",
+    "system": "session_settings",
+    "set": "session_settings",
+    "import": "import_chats",
+    "trash": "open_trash",
+}
+"""The actions of commands that have other names, where nothing follows them."""
+
 
 class CommandController:
     """Carries commands out.
@@ -77,16 +86,12 @@ class CommandController:
                 self._run_action("new_private")
             case "model" if rest:
                 self._sessions.use_model(rest)
-            case "model":
-                self._run_action("models")
             case "compare" if rest:
                 self._compare(rest)
             case "system" if rest:
                 self._sessions.open_settings(system=rest)
             case "set" if rest:
                 self._set(rest)
-            case "system" | "set":
-                self._run_action("session_settings")
             case "attach" if rest:
                 prompt.attach([Path(rest.strip("\"'"))])
             case "attach":
@@ -96,8 +101,8 @@ class CommandController:
                 raise WrongUse(what, _("A message that begins with / is written with //."))
             case "find":
                 self._find.start(rest)
-            case action:
-                self._run_action(action)
+            case name:
+                self._run_action(_ACTIONS.get(name, name))
 
     def _set(self, words: str) -> None:
         """Set one parameter, such as `temperature 0.7`; without a value it follows the model. Raises WrongUse."""

@@ -196,6 +196,18 @@ class SessionActions:
         self._sidebar.reload()
         self._context.notify(_("Moved to the trash. F8 undoes it."))
 
+    def open_trash(self) -> None:
+        """Restore chats from the trash, or delete them for good."""
+        self._context.ask(dialogs.trash(self._context.program), self._reload_list)
+
+    def import_chats(self) -> None:
+        """Import chats from files."""
+        self._context.ask(dialogs.import_chats(self._context.program), self._reload_list)
+
+    def _reload_list(self, has_changed: bool | None) -> None:
+        if has_changed:
+            self._sidebar.reload()
+
     def export_open(self) -> None:
         """Export the open chat."""
         if self._is_on_disk(self._open.id):
