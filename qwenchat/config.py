@@ -89,6 +89,7 @@ class Settings(_Section, frozen=True):
     language: Annotated[Literal["", "en", "zh_CN"], Meta(description="Language; empty: the system's language")] = ""
     theme: Annotated[str, Meta(description="Theme; empty: ink")] = ""
     reduced_motion: Annotated[bool, Meta(description="Reduce motion: no blinking, no animation")] = False
+    timestamps: Annotated[bool, Meta(description="Show the time beside each message")] = True
     system: Annotated[str, Meta(description="System prompt of new chats; empty: model default")] = ""
     model: ModelSettings = field(default_factory=ModelSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)

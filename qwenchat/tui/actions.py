@@ -170,6 +170,7 @@ def _on_message() -> tuple[Action, ...]:
         ("quote", "q", _("Quote"), _("Quote this message in the prompt"), ""),
         ("delete", "d,delete", _("Delete message"), _("Delete this message and everything after it"), _("delete")),
         ("copy_chat", "", _("Copy chat"), _("Copy this whole chat as Markdown"), ""),
+        ("timestamps", "", _("Timestamps"), _("Show or hide the time of each message"), ""),
         ("undo_message", "u", _("Undo"), _("Undo the last deletion"), ""),
     )
     feet = {"next_message": _("next"), "previous_message": _("previous")}

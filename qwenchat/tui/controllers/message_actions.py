@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Callable
 
+from qwenchat import config
 from qwenchat.chat.message import Message, Role, Status
-from qwenchat.errors import FileError
+from qwenchat.errors import FileError, QwenchatError
 from qwenchat.i18n import _, ngettext
 from qwenchat.paths import expand_home
 from qwenchat.text.safe import clean, safe_name
@@ -92,6 +93,18 @@ class MessageActions:
         self._undo.add_message(message.session, message.id)
         await self._open.reload()
         self._context.notify(_("Message deleted. F8 undoes."))
+
+    # What is shown of messages
+
+    def toggle_timestamps(self) -> None:
+        """Show the time of each message, or hide it, here and in all chats to come."""
+        program, shown = self._context.program, not self._transcript.timestamps
+        self._transcript.timestamps = shown
+        try:
+            config.put(program.paths.settings, "timestamps", "true" if shown else "false")
+            program.reread_settings()
+        except QwenchatError as error:
+            self._context.notify_error(error)
 
     # Copies
 

@@ -63,11 +63,12 @@ def compare(
     *,
     stop: Callable[[], object],
     copy: Callable[[str], object],
+    name_of: Callable[[str], str],
 ) -> "CompareScreen":
     """Return two variants of a message side by side; it gives the one to continue with."""
     from qwenchat.tui.dialogs.compare import CompareScreen
 
-    return CompareScreen(question, variants, shown, stop=stop, copy=copy)
+    return CompareScreen(question, variants, shown, stop=stop, copy=copy, name_of=name_of)
 
 
 def import_chats(program: Program) -> ModalScreen[bool]:

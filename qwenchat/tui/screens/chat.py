@@ -95,7 +95,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.program, self.actions = program, actions
         self._first_session, self._first_model = session, model
         self.header = ChatHeader(id="header")
-        self.transcript = Transcript(id="transcript")
+        self.transcript = Transcript(id="transcript", timestamps=program.settings.timestamps)
         self.notice = Notice(id="notice")
         self.prompt = Prompt(id="prompt")
         self.gauge = Gauge(id="gauge")
@@ -191,6 +191,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             "compare": self.comparing.compare,
             "copy": messages.copy,
             "copy_chat": messages.copy_chat,
+            "timestamps": messages.toggle_timestamps,
             "copy_code": messages.copy_code,
             "save_code": messages.save_code,
             "quote": messages.quote,
@@ -477,6 +478,7 @@ class ChatScreen(Screen[None], EndsItsWork):
     def _use_settings(self) -> None:
         """Follow the changed settings; language and keys follow at the next start."""
         self.program.reread_settings()
+        self.transcript.timestamps = self.program.settings.timestamps
         self.context.notify(_("Language, theme and keys change when you restart; everything else has changed now."))
 
     def action_themes(self) -> None:
