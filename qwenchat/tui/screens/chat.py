@@ -493,6 +493,14 @@ class ChatScreen(Screen[None], EndsItsWork):
         """End the program; everything is saved."""
         await self.app.action_quit()
 
+    @property
+    def last_answer(self) -> str:
+        """The text of the last answer; empty where there is none, or the chat is private."""
+        if self.context.open.view.private:
+            return ""
+        answers = (message.text for message in reversed(self.transcript.messages) if message.role is Role.ASSISTANT)
+        return next(answers, "")
+
     async def leave(self) -> None:
         """Save the draft if that can be, stop what runs and end the engine."""
         try:
