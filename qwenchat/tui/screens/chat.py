@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from qwenchat.sessions.listing import ListedSession
     from qwenchat.sessions.search import SearchResults
 
-_NARROW = 76
+_NARROW = 90
 """Columns below which the sidebar hides itself."""
 _THIN = 40
 _LOW = 16
