@@ -81,11 +81,11 @@ class CommandController:
                 self._run_action("models")
             case "compare" if rest:
                 self._compare(rest)
-            case "system" if rest:
-                self._sessions.open_settings(system=rest)
+            case "system":
+                self._sessions.open_settings(system=rest or None, at_system=True)
             case "set" if rest:
                 self._set(rest)
-            case "system" | "set":
+            case "set":
                 self._run_action("session_settings")
             case "attach" if rest:
                 prompt.attach([Path(rest.strip("\"'"))])

@@ -58,10 +58,11 @@ class SessionActions:
             self._open.forget_failure(failed.session)
             self._context.run(self._context.chats.retry(failed.session, recovery))
 
-    def open_settings(self, *, system: str | None = None) -> None:
+    def open_settings(self, *, system: str | None = None, at_system: bool = False) -> None:
         """Change model, system prompt and sampling of the open chat; `system` is shown as its system prompt.
 
-        The name of a saved prompt stands for its text. Nothing changes until the user saves.
+        It opens at the title, `at_system` at the system prompt. The name of a saved prompt stands for
+        its text. Nothing changes until the user saves.
         """
         session = self._open.session
         if system is not None:
@@ -70,7 +71,8 @@ class SessionActions:
             saved = PromptLibrary(self._context.program.paths.config / "prompts").all()
             system = next((prompt.text for prompt in saved if prompt.name == system), system)
             session = replace(session, system=system)
-        dialog = dialogs.session(self._context.program, session, self._context.names(session.model))
+        name = self._context.names(session.model)
+        dialog = dialogs.session(self._context.program, session, name, at_system=at_system)
         self._context.ask(dialog, lambda session: self.change(session) if session else None)
 
     def change(self, wanted: Session) -> None:

@@ -42,11 +42,14 @@ def downloads(of: "BackgroundDownloads") -> ModalScreen[None]:
     return DownloadsScreen(of)
 
 
-def session(program: Program, of: Session, model: str) -> ModalScreen[Session | None]:
-    """Return the settings of a session, whose model has the name `model`; it gives the session as it should be."""
+def session(program: Program, of: Session, model: str, *, at_system: bool) -> ModalScreen[Session | None]:
+    """Return the settings of a session, whose model has the name `model`; it gives the session as it should be.
+
+    It opens at the title, or `at_system` at the system prompt.
+    """
     from qwenchat.tui.dialogs.session import SessionScreen
 
-    return SessionScreen(program, of, model)
+    return SessionScreen(program, of, model, at_system=at_system)
 
 
 def export(program: Program, session_ids: Sequence[str]) -> ModalScreen[None]:
