@@ -16,6 +16,7 @@ def title(key: str) -> str:
     return {
         "language": _("Language"),
         "theme": _("Theme"),
+        "timestamps": _("Times of messages"),
         "reduced_motion": _("Reduce motion"),
         "system": _("System prompt"),
         "model.default": _("Model of new chats"),

@@ -57,7 +57,7 @@ class CompareScreen(Dialog[Picked | None]):
     """Answers with the variant to continue with; None where the user closes it.
 
     `variants` are all siblings, oldest first, of which two are `shown` at first. Esc calls `stop` while an answer is
-    being written. `copy` copies what is clicked.
+    being written, `copy` copies what is clicked, and `name_of` returns a model's name, given its reference.
     """
 
     CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "compare.tcss"]
@@ -75,11 +75,12 @@ class CompareScreen(Dialog[Picked | None]):
         *,
         stop: Callable[[], object],
         copy: Callable[[str], object],
+        name_of: Callable[[str], str],
     ) -> None:
         super().__init__()
         self._question, self._variants, self._shown = question, list(variants), list(shown)
-        self._stop, self._copy = stop, copy
-        self._panes = (VariantPane(), VariantPane())
+        self._stop, self._copy, self._name_of = stop, copy, name_of
+        self._panes = (VariantPane(timestamps=False), VariantPane(timestamps=False))
         self._activities = (plain("", classes="activity"), plain("", classes="activity"))
 
     def heading(self) -> str:
@@ -108,6 +109,7 @@ class CompareScreen(Dialog[Picked | None]):
         """Show the two variants."""
         for pane in self._panes:
             add_bindings(pane, BindingsMap(_PANE_KEYS))
+            pane.show_names(self._name_of)
         for at in range(len(self._panes)):
             self._show(at)
         self._panes[0].focus()
@@ -159,7 +161,9 @@ class CompareScreen(Dialog[Picked | None]):
         else:
             pane.replace(message, variant)
         if isinstance(pane.parent, Widget):
-            pane.parent.border_title = escape(f"{at + 1} · {clean_line(message.model, 60)}".removesuffix(" · "))
+            pane.parent.border_title = escape(
+                f"{at + 1} · {clean_line(self._name_of(message.model), 60)}".removesuffix(" · ")
+            )
         self.show_keys()
 
     # What the user does

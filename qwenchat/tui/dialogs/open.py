@@ -66,11 +66,26 @@ def compare(
     *,
     stop: Callable[[], object],
     copy: Callable[[str], object],
+    name_of: Callable[[str], str],
 ) -> "CompareScreen":
     """Return two variants of a message side by side; it gives the one to continue with."""
     from qwenchat.tui.dialogs.compare import CompareScreen
 
-    return CompareScreen(question, variants, shown, stop=stop, copy=copy)
+    return CompareScreen(question, variants, shown, stop=stop, copy=copy, name_of=name_of)
+
+
+def import_chats(program: Program) -> ModalScreen[bool]:
+    """Return the import dialog; it gives whether a chat came."""
+    from qwenchat.tui.dialogs.import_chats import ImportScreen
+
+    return ImportScreen(program)
+
+
+def trash(program: Program) -> ModalScreen[bool]:
+    """Return the trash; it gives whether a chat was restored."""
+    from qwenchat.tui.dialogs.trash import TrashScreen
+
+    return TrashScreen(program)
 
 
 def settings(program: Program) -> ModalScreen[bool]:

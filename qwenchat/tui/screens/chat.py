@@ -20,7 +20,7 @@ from textual.widgets import Button, Input, Static
 from qwenchat.chat.message import Role
 from qwenchat.chat.session import Session
 from qwenchat.errors import RecoveryKind
-from qwenchat.i18n import _, ngettext
+from qwenchat.i18n import _, ngettext, sentences
 from qwenchat.runtime.events import ChatEvent
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.read_only import cannot_be_saved
@@ -96,7 +96,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.program, self.actions = program, actions
         self._first_session, self._first_model = session, model
         self.header = ChatHeader(id="header")
-        self.transcript = Transcript(id="transcript")
+        self.transcript = Transcript(id="transcript", timestamps=program.settings.timestamps)
         self.notice = Notice(id="notice")
         self.prompt = Prompt(id="prompt")
         self.gauge = Gauge(id="gauge")
@@ -175,6 +175,8 @@ class ChatScreen(Screen[None], EndsItsWork):
             "session_settings": sessions.open_settings,
             "stats": sessions.show_statistics,
             "export": sessions.export_open,
+            "import_chats": sessions.import_chats,
+            "open_trash": sessions.open_trash,
             "export_listed": sessions.export_listed,
             "rename": sessions.rename,
             "suggest_title": sessions.suggest_title,
@@ -190,6 +192,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             "compare": self.comparing.compare,
             "copy": messages.copy,
             "copy_chat": messages.copy_chat,
+            "timestamps": messages.toggle_timestamps,
             "copy_code": messages.copy_code,
             "save_code": messages.save_code,
             "quote": messages.quote,
@@ -464,7 +467,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         elif self.context.open.view.answering:
             await self.streaming.stop()
         else:
-            self.context.notify(_("Ctrl+Q ends the program."))
+            self.context.notify(_("Press Ctrl+Q to quit."))
 
     def action_help(self) -> None:
         """Show all keys and commands."""
@@ -481,7 +484,8 @@ class ChatScreen(Screen[None], EndsItsWork):
         theme = self.program.settings.theme
         if theme != before and (theme or DEFAULT) in self.app.available_themes:
             self.app.theme = theme or DEFAULT
-        self.context.notify(_("Language and keys change at the next start; everything else changes now."))
+        self.transcript.timestamps = self.program.settings.timestamps
+        self.context.notify(_("Language and keys change when you restart; everything else has changed now."))
 
     def action_system_prompt(self) -> None:
         """Change the system prompt of the open chat."""
@@ -522,15 +526,14 @@ def _notice_of(view: SessionView) -> tuple[str, tuple[str, ...]]:
     """Return words and recoveries of the line above the prompt: a failure, else who is ahead, else a warning."""
     if failed := view.failure:
         names = {
-            RecoveryKind.START_AGAIN: _("Start again"),
-            RecoveryKind.SMALLER_CONTEXT: _("Smaller context"),
-            RecoveryKind.FEWER_LAYERS: _("Fewer layers on the GPU"),
-            RecoveryKind.WITHOUT_GPU: _("Without the GPU"),
-            RecoveryKind.OTHER_MODEL: _("Other model"),
+            RecoveryKind.START_AGAIN: _("Restart the model"),
+            RecoveryKind.SMALLER_CONTEXT: _("Use a smaller context"),
+            RecoveryKind.FEWER_LAYERS: _("Use fewer GPU layers"),
+            RecoveryKind.WITHOUT_GPU: _("Run without the GPU"),
+            RecoveryKind.OTHER_MODEL: _("Choose another model"),
         }
-        return f"✗ {failed.error.message} {failed.error.hint}", tuple(
-            names[recovery.kind] for recovery in failed.recoveries
-        )
+        words = "✗ " + sentences(failed.error.message, failed.error.hint)
+        return words, tuple(names[recovery.kind] for recovery in failed.recoveries)
     if count := view.answers_ahead:
         words = ngettext(
             "Waiting for {count} answer in another chat.", "Waiting for {count} answers in other chats.", count
@@ -541,7 +544,7 @@ def _notice_of(view: SessionView) -> tuple[str, tuple[str, ...]]:
 
 def _empty_chat_words() -> str:
     lines = (
-        _("Ask anything. Everything stays on this machine."),
+        _("Ask anything. Everything stays on this computer."),
         "",
         _("Enter sends · Ctrl+J new line · / commands"),
         _("Ctrl+O models · Ctrl+B chats · F1 help"),

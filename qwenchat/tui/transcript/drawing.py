@@ -27,13 +27,15 @@ Highlight = tuple[int, int, Style]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """A width, colours and the names of models. Another width or theme is another look."""
+    """A width, colours, the names of models and what is shown. Another width or theme is another look."""
 
     width: int
     """Of the view, in cells."""
     palette: Palette
     name_of: Callable[[str], str] = clean_line
     """Returns the name of a model, given its reference."""
+    timestamps: bool = True
+    """Whether each message has its time."""
 
     @property
     def measure(self) -> int:

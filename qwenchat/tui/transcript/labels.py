@@ -19,18 +19,25 @@ _GAP = 2
 """Cells between two actions."""
 
 
-def heading(message: Message, variant: tuple[int, int], palette: Palette, model: str) -> list[Run]:
+def heading(message: Message, variant: tuple[int, int], palette: Palette, *, model: str, timestamps: bool) -> list[Run]:
     """Return `❯ You` or `✦ 7b:q4_k_m`, with `‹2/3›` where there are variants.
 
-    A question's time follows, and whether an answer still comes. `model` is the name of the model that answered.
+    The time follows if it is wanted, and whether an answer still comes. `model` is the name of the model that answered.
     """
+    state = [("  " + moment(message.created, time.time()), palette.muted)] if timestamps else []
     if message.role is Role.USER:
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(message.created / 1000))
         you = _("You")
-        return [(f"❯ {you}", palette.you), *variant_mark(variant, palette), (f"  {when}", palette.muted)]
+        return [(f"❯ {you}", palette.you), *variant_mark(variant, palette), *state]
     name = drawable(clean_line(model, 60)) or _("Assistant")
-    state = [("  " + _("… answering"), palette.muted)] if message.status is Status.STREAMING else []
+    state += [("  " + _("… answering"), palette.muted)] if message.status is Status.STREAMING else []
     return [(f"✦ {name}", palette.model), *variant_mark(variant, palette), *state]
+
+
+def moment(unix_ms: int, now: float) -> str:
+    """Return a time as the language writes it, with its date unless that is today; `now` in Unix seconds."""
+    then = time.localtime(unix_ms / 1000)
+    is_today = then[:3] == time.localtime(now)[:3]
+    return time.strftime("%H:%M" if is_today else _("%d %b %Y, %H:%M"), then)
 
 
 def variant_mark(variant: tuple[int, int], palette: Palette) -> list[Run]:
@@ -107,16 +114,16 @@ def status(message: Message, palette: Palette) -> list[Run]:
         case Status.COMPLETE | Status.STREAMING:
             return []
         case Status.STOPPED:
-            words = _("■ stopped by you")
+            words = _("■ Stopped")
         case Status.TRUNCATED if message.finish_reason is FinishReason.CONTEXT:
-            words = _("■ cut off: the context window is full")
+            words = _("■ Stopped: the context window is full")
         case Status.TRUNCATED:
-            words = _("■ cut off: the token limit is reached")
+            words = _("■ Stopped at the token limit")
         case Status.INTERRUPTED:
-            words = _("! interrupted: the program ended unexpectedly; the answer can be continued")
+            words = _("! Interrupted: the program ended unexpectedly")
         case Status.FAILED:
-            reason = drawable(clean_line(message.error, 500)) or _("the engine gave no reason")
-            words, style = _("✗ failed: {reason}").format(reason=reason), palette.error
+            reason = drawable(clean_line(message.error, 500)) or _("reason unknown")
+            words, style = _("✗ Failed: {reason}").format(reason=reason), palette.error
     return [(words, style), *_way_on(message, palette)]
 
 
@@ -140,10 +147,10 @@ def stats(message: Message, palette: Palette) -> list[Run]:
     if message.timings.decode_tps:
         words.append(_("{speed:.1f} tokens/s").format(speed=message.timings.decode_tps))
     if message.timings.ttft_s:
-        words.append(_("first token after {seconds:.1f} s").format(seconds=message.timings.ttft_s))
+        words.append(_("first token {seconds:.1f} s").format(seconds=message.timings.ttft_s))
     return [(" · ".join(words), palette.muted)]
 
 
 def boundary() -> str:
     """Return the words of the line above which the model sees nothing any more."""
-    return _("the model no longer sees what is above")
+    return _("the model no longer sees the messages above")

@@ -119,10 +119,9 @@ class MessageLayout:
         above = self._boundary(look) if self.boundary else []
         below = self._boundary(look) if self.boundary_below else []
         self.above, self.below = len(above), len(below)
-        head = [
-            *above,
-            *_label(labels.heading(self.message, self.variant, palette, look.name_of(self.message.model)), measure),
-        ]
+        name = look.name_of(self.message.model)
+        heading = labels.heading(self.message, self.variant, palette, model=name, timestamps=look.timestamps)
+        head = [*above, *_label(heading, measure)]
         if self.message.attachments:
             head += _label(labels.attachments(self.message, palette), measure)
         head += self._reasoning(look)

@@ -111,9 +111,9 @@ class Transcript(ScrollView, can_focus=True):
         message: int
         messages: int
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+    def __init__(self, *, id: str | None = None, classes: str | None = None, timestamps: bool = True) -> None:
         super().__init__(id=id, classes=classes)
-        self.column = Column(Look(80, Palette()))
+        self.column = Column(Look(80, Palette(), timestamps=timestamps))
         self.viewport = Viewport(
             self, self.column, lambda following: self.post_message(self.FollowingChanged(self, following))
         )
@@ -214,6 +214,16 @@ class Transcript(ScrollView, can_focus=True):
             self.column.mark_boundary(message_id)
             self.viewport.settle()
             self.refresh()
+
+    @property
+    def timestamps(self) -> bool:
+        """Whether each message has its time."""
+        return self.column.look.timestamps
+
+    @timestamps.setter
+    def timestamps(self, shown: bool) -> None:
+        if shown != self.timestamps:
+            self._draw_with(replace(self.column.look, timestamps=shown))
 
     # Moving and selecting
 
@@ -422,26 +432,30 @@ class Transcript(ScrollView, can_focus=True):
 
     def show_names(self, name_of: Callable[[str], str]) -> None:
         """Name models in another way than before."""
-        self.column.draw_with(replace(self.column.look, name_of=name_of))
-        self.viewport.settle()
-        self.refresh()
+        self._draw_with(replace(self.column.look, name_of=name_of))
 
     def on_resize(self) -> None:
-        """Lay out for the new width; the reader stays at the same part of the same message."""
+        """Lay out for the new width."""
+        look = self.column.look
+        if look.width == self.viewport.columns:
+            self.viewport.settle()
+        else:
+            self._draw_with(replace(look, width=self.viewport.columns))
+
+    def _draw_with(self, look: Look) -> None:
+        """Lay out for another look; the reader stays at the same part of the same message."""
         column, viewport = self.column, self.viewport
-        if column.look.width == viewport.columns:
-            viewport.settle()
-            return
         anchor = viewport.anchor()
         index = (column.position(anchor[0]) or 0) if anchor else 0
         part = anchor[1] / max(column.height(index), 1) if anchor else 0.0
         self.screen.clear_selection()
-        column.draw_with(replace(column.look, width=viewport.columns))
+        column.draw_with(look)
         if anchor:
             column.measure(index)
             viewport.settle(column.start(index) + round(part * column.height(index)))
         else:
             viewport.settle()
+        self.refresh()
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Measure what comes into view when the reader scrolls."""
