@@ -80,7 +80,7 @@ def commands() -> dict[str, str]:
         "compare": _("compare the answer with that of a second model"),
         "branch": _("continue from the selected message"),
         "find": _("find words in this chat"),
-        "stats": _("tokens and speed of this chat"),
+        "stats": _("words, tokens and speed of this chat"),
         "help": _("keys and commands"),
         "quit": _("quit the program"),
     }

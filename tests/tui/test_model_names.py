@@ -12,6 +12,7 @@ from qwenchat.runtime.program import Program
 from qwenchat.tui.app import Start
 from qwenchat.tui.dialogs.session import SessionScreen
 from qwenchat.tui.model_names import ModelNames
+from qwenchat.tui.widgets.prose import Prose
 from tests.fakes.ggufs import write_model
 from tests.tui.chatting import Chatting, chatting, kept_session
 from tests.tui.screens import until
@@ -96,4 +97,6 @@ async def test_statistics_say_which_window_is_in_force(monkeypatch: pytest.Monke
     async with chatting("Hello.", yarn_factor=2.5) as it:
         await it.ask("Hi")
         await it.do("stats")
-        await until(lambda: any("stretched 2.5 times" in said for said in it.said))
+        await until(lambda: it.app.screen.query(".value"))
+        values = [str(words.content) for words in it.app.screen.query(".value").results(Prose)]
+        assert any("stretched 2.5 times" in value for value in values)
