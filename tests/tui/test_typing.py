@@ -172,7 +172,7 @@ async def test_tab_leaves_the_prompt_for_an_offer_alone() -> None:
     async with chatting() as it:
         await it.pilot.press(*"half", "tab", *"way")
         assert it.chat.prompt.text == "halfway"
-        it.chat.notice.show("It failed.", ("Start again",))
+        it.chat.notice.show("It failed.", ("Restart the model",))
         await until(lambda: it.chat.notice.query(Button))
         await it.pilot.press("tab")
         assert isinstance(it.app.focused, Button)

@@ -49,9 +49,9 @@ def rows(counted: ChatStatistics, info: ModelInfo | None) -> Iterator[tuple[str,
         _("Messages"),
         enumerated((questions.format(count=counted.questions), answers.format(count=counted.answers))),
     )
-    tokens = ngettext("{count:,} token", "{count:,} tokens", counted.tokens).format(count=counted.tokens)
+    tokens = ngettext("{count:,} token generated", "{count:,} tokens generated", counted.tokens)
     yield _("You wrote"), _amount(counted.asked)
-    yield _("The model wrote"), f"{_amount(counted.answered)} · {tokens}"
+    yield _("The model wrote"), f"{_amount(counted.answered)} · {tokens.format(count=counted.tokens)}"
     yield _("Reading time"), _duration((counted.asked + counted.answered).minutes)
     if counted.speeds:
         yield _("Speed"), f"{sparkline(counted.speeds[-_MOST_BARS:])}\n{_range(counted.speeds)}"
