@@ -11,7 +11,7 @@ from textual.widgets import Button
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.statistics import ChatStatistics, WordCount
 from qwenchat.i18n import _, enumerated, ngettext
-from qwenchat.tui.dialogs.dialog import Dialog, button, buttons, plain
+from qwenchat.tui.dialogs.dialog import Buttons, Dialog, button, plain
 
 _BARS = "▁▂▃▄▅▆▇█"
 _MOST_BARS = 40
@@ -34,7 +34,7 @@ class StatisticsScreen(Dialog[None]):
             with Horizontal(classes="row"):
                 yield plain(name, classes="name")
                 yield plain(value, classes="value")
-        yield buttons([button(_("Close"), "close", main=True)])
+        yield Buttons([button(_("Close"), "close", main=True)])
 
     @on(Button.Pressed)
     def _close(self) -> None:
