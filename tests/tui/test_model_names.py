@@ -13,6 +13,7 @@ from qwenchat.runtime.program import Program
 from qwenchat.tui.app import Start
 from qwenchat.tui.dialogs.session import SessionScreen
 from qwenchat.tui.model_names import ModelNames
+from qwenchat.tui.widgets.prose import Prose
 from tests.fakes.ggufs import write_model
 from tests.tui.chatting import Chatting, chatting, kept_session
 from tests.tui.screens import until
@@ -101,7 +102,9 @@ async def test_statistics_say_which_window_is_in_force(monkeypatch: pytest.Monke
     async with chatting("Hello.", yarn_factor=2.5) as it:
         await it.ask("Hi")
         await it.do("stats")
-        await until(lambda: any("stretched 2.5 times" in said for said in it.said))
+        await until(lambda: it.app.screen.query(".value"))
+        values = [str(words.content) for words in it.app.screen.query(".value").results(Prose)]
+        assert any("stretched 2.5 times" in value for value in values)
 
 
 async def test_a_chat_with_its_own_system_prompt_says_so_and_opens_it(home: Path) -> None:

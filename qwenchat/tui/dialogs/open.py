@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from textual.screen import ModalScreen
 
 from qwenchat.chat.message import Message
+from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.session import Session
+from qwenchat.chat.statistics import ChatStatistics
 from qwenchat.i18n import _, labelled
 from qwenchat.runtime.program import Program
 from qwenchat.tui.actions import Action, key_names, places
@@ -93,6 +95,13 @@ def settings(program: Program) -> ModalScreen[bool]:
     from qwenchat.tui.dialogs.settings import SettingsScreen
 
     return SettingsScreen(program)
+
+
+def statistics(counted: ChatStatistics, info: ModelInfo | None) -> ModalScreen[None]:
+    """Return the statistics of a chat, and of the model that is loaded."""
+    from qwenchat.tui.dialogs.statistics import StatisticsScreen
+
+    return StatisticsScreen(counted, info)
 
 
 def themes(titles: Mapping[str, str]) -> ModalScreen[str | None]:
