@@ -80,7 +80,7 @@ def commands() -> dict[str, str]:
         "compare": _("compare the answer with that of a second model"),
         "branch": _("continue from the selected message"),
         "find": _("find text in this chat"),
-        "stats": _("show tokens and speed of this chat"),
+        "stats": _("show words, tokens and speed of this chat"),
         "help": _("show keys and commands"),
         "quit": _("quit the program"),
     }
