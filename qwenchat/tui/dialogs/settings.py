@@ -50,13 +50,13 @@ class SettingRow(Vertical):
 
 
 class SettingsScreen(Dialog[bool]):
-    """Answers whether anything was changed in the settings file."""
+    """Answers whether anything was changed in the settings file; `at` is the key of the setting to begin with."""
 
     CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "settings.tcss"]
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, at: str = "") -> None:
         super().__init__()
-        self._program = program
+        self._program, self._at = program, at
         self._changed = False
         self._one_at_a_time = asyncio.Lock()
         """Writing a setting reads the file first: two at once would lose one."""
@@ -80,6 +80,9 @@ class SettingsScreen(Dialog[bool]):
             self.query_one("#about-file", Complaint).show(error)
             return
         await self.query_one(".frame").mount_all(self._rows(settings))
+        for row in self.query(SettingRow):
+            if row.key == self._at:
+                row.query_one("Input, Select").focus()
 
     def _rows(self, settings: Settings) -> Iterator[Widget]:
         before = ""
