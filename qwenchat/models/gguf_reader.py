@@ -304,7 +304,7 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     except FileNotFoundError:
         raise NotFound(
             _("There is no file {path}.").format(path=clean_line(str(path))),
-            _("`qwenchat models list` shows the models on this machine."),
+            _("`qwenchat models list` shows the models on this computer."),
         ) from None
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error

@@ -74,5 +74,6 @@ def lasting_reference(program: "Program", model: str) -> str:
 def no_model() -> NotFound:
     """Return the error for a question that no model is there to answer."""
     return NotFound(
-        _("No model is chosen and none is here."), _("`qwenchat models fit` says which one to take, and how.")
+        _("No model is chosen, and none is installed."),
+        _("`qwenchat models fit` recommends one and shows how to get it."),
     )

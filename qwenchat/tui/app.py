@@ -188,7 +188,7 @@ class QwenchatApp(GuardedApp):
     def action_command_palette(self) -> None:
         """Open the command palette over the chat."""
         if isinstance(self.screen, ChatScreen):
-            self.push_screen(Palette(id="--command-palette"))
+            _showing = self.push_screen(Palette(id="--command-palette"))
 
     def action_change_theme(self) -> None:
         """Choose a theme."""

@@ -134,7 +134,7 @@ def _thing_lines(screen: ChatScreen) -> list[PaletteLine]:
             if not model.problem:
                 use = partial(screen.session_actions.use_model, model.reference)
                 title = labelled(_("Model"), clean_line(str(model.name), 80))
-                lines.append(PaletteLine(title, clean_line(model.reference, 80), use))
+                lines.append(PaletteLine(title, clean_line(model.path.name, 80), use, also=model.reference))
     return lines
 
 

@@ -140,7 +140,7 @@ async def test_a_selected_message_is_regenerated_quoted_and_deleted_by_mouse() -
         await click("quote")
         await until(lambda: "> Second." in it.chat.prompt.text)
         await click("…")
-        await until(lambda: type(it.app.screen).__name__ == "CommandPalette")
+        await until(lambda: type(it.app.screen).__name__ == "Palette")
         await it.pilot.press("escape")
         await until(lambda: it.app.screen is it.chat)
         await click("delete")
@@ -183,7 +183,9 @@ async def test_a_dead_engine_keeps_the_answer_and_offers_to_go_on() -> None:
         await it.pilot.press("enter")
         await until(lambda: it.messages and it.messages[-1].status is Status.FAILED)
         await until(
-            lambda: "Start again" in [str(button.label) for button in it.chat.query("#notice Button").results(Button)]
+            lambda: (
+                "Restart the model" in [str(button.label) for button in it.chat.query("#notice Button").results(Button)]
+            )
         )
         assert it.texts[-1] == "one two "
         it.engine.die = ""

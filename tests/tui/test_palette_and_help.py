@@ -80,7 +80,7 @@ async def test_the_palette_finds_models_and_prompts(home: Path) -> None:
         ("en", "keys and commands", "Help"),
         ("zh_CN", "export this", "导出"),
         ("zh_CN", "dcdq", "导出"),
-        ("zh_CN", "find words", "查找"),
+        ("zh_CN", "find text", "查找"),
     ],
 )
 async def test_actions_are_found_by_the_words_of_their_lines_in_both_languages(

@@ -74,6 +74,7 @@ class AskController:
             raise
         if session_id == self._open.id:
             self._open.show_question(question)
+            self._context.transcript.select(None)  # what is done next is about this question
             self._context.transcript.follow()
             await self._drafts.save()
             self._open.relabel(await self._context.chats.sessions.labels(session_id))

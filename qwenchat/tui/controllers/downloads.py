@@ -29,10 +29,10 @@ class DownloadController:
 
         self._header.downloading = self._context.downloads.summary()
         if download.state is DownloadState.DONE:
-            words = _("{model} is downloaded. Use it with Ctrl+O or /model {model}.")
+            words = _("{model} has been downloaded. To use it, press Ctrl+O or type /model {model}.")
             self._context.notify(words.format(model=clean_line(download.reference)))
         elif download.state is DownloadState.FAILED:
-            why, hint = _("The download failed."), _("/downloads shows it; resume it there.")
+            why, hint = _("The download failed."), _("To resume it, type /downloads.")
             error = download.error or QwenchatError(why)
             message = labelled(download.reference, error.message)
             self._context.notify_error(QwenchatError(message, error.hint or hint))

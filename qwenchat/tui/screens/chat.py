@@ -20,7 +20,7 @@ from textual.widgets import Button, Input, Static
 from qwenchat.chat.message import Role
 from qwenchat.chat.session import Session
 from qwenchat.errors import RecoveryKind
-from qwenchat.i18n import _, ngettext
+from qwenchat.i18n import _, ngettext, sentences
 from qwenchat.runtime.events import ChatEvent
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.read_only import cannot_be_saved
@@ -465,7 +465,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         elif self.context.open.view.answering:
             await self.streaming.stop()
         else:
-            self.context.notify(_("Ctrl+Q ends the program."))
+            self.context.notify(_("Press Ctrl+Q to quit."))
 
     def action_help(self) -> None:
         """Show all keys and commands."""
@@ -487,7 +487,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         """Follow the changed settings; language and keys follow at the next start."""
         self.program.reread_settings()
         self.transcript.timestamps = self.program.settings.timestamps
-        self.context.notify(_("Language, theme and keys change at the next start; everything else changes now."))
+        self.context.notify(_("Language, theme and keys change when you restart; everything else has changed now."))
 
     def action_themes(self) -> None:
         """Choose a theme."""
@@ -524,15 +524,14 @@ def _notice_of(view: SessionView) -> tuple[str, tuple[str, ...]]:
     """Return words and recoveries of the line above the prompt: a failure, else who is ahead, else a warning."""
     if failed := view.failure:
         names = {
-            RecoveryKind.START_AGAIN: _("Start again"),
-            RecoveryKind.SMALLER_CONTEXT: _("Smaller context"),
-            RecoveryKind.FEWER_LAYERS: _("Fewer layers on the GPU"),
-            RecoveryKind.WITHOUT_GPU: _("Without the GPU"),
-            RecoveryKind.OTHER_MODEL: _("Other model"),
+            RecoveryKind.START_AGAIN: _("Restart the model"),
+            RecoveryKind.SMALLER_CONTEXT: _("Use a smaller context"),
+            RecoveryKind.FEWER_LAYERS: _("Use fewer GPU layers"),
+            RecoveryKind.WITHOUT_GPU: _("Run without the GPU"),
+            RecoveryKind.OTHER_MODEL: _("Choose another model"),
         }
-        return f"✗ {failed.error.message} {failed.error.hint}", tuple(
-            names[recovery.kind] for recovery in failed.recoveries
-        )
+        words = "✗ " + sentences(failed.error.message, failed.error.hint)
+        return words, tuple(names[recovery.kind] for recovery in failed.recoveries)
     if count := view.answers_ahead:
         words = ngettext(
             "Waiting for {count} answer in another chat.", "Waiting for {count} answers in other chats.", count
@@ -543,7 +542,7 @@ def _notice_of(view: SessionView) -> tuple[str, tuple[str, ...]]:
 
 def _empty_chat_words() -> str:
     lines = (
-        _("Ask anything. Everything stays on this machine."),
+        _("Ask anything. Everything stays on this computer."),
         "",
         _("Enter sends · Ctrl+J new line · / commands"),
         _("Ctrl+O models · Ctrl+B chats · F1 help"),
