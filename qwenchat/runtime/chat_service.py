@@ -86,10 +86,18 @@ class ChatService:
         """The id of the session that is being answered, empty for none."""
         return self._job.session if self._job else ""
 
-    async def send(self, session_id: str, text: str, attachments: Sequence[Attachment] = ()) -> Message:
-        """Store a question at the end of the branch, have it answered when its turn comes, and return it."""
+    async def send(
+        self, session_id: str, text: str, attachments: Sequence[Attachment] = (), *, fork: str = ""
+    ) -> Message:
+        """Store a question, have it answered when its turn comes, and return it.
+
+        It follows the end of the branch, or the message `fork`. Raises NotFound where that is gone.
+        """
         async with self._outbox_use:
             await self.sessions.persist(session_id)
+            if fork:
+                await self._check_message(session_id, fork)
+                return await self._enqueue_question(session_id, fork, text, attachments)
             before = await self.sessions.waiting(session_id)
             follows = before[-1].id if before else (await self.sessions.labels(session_id)).leaf
             return await self._enqueue_question(session_id, follows, text, attachments)
@@ -97,9 +105,8 @@ class ChatService:
     async def edit(self, question: Message, text: str) -> Message:
         """Ask a question again in other words, as a variant beside it. Raises NotFound where its parent is gone."""
         async with self._outbox_use:
-            store = self.sessions.store(question.session)
-            if question.parent and not await asyncio.to_thread(store.branch, question.parent):
-                raise no_such_message(question.parent)
+            if question.parent:
+                await self._check_message(question.session, question.parent)
             return await self._enqueue_question(question.session, question.parent, text, question.attachments)
 
     def regenerate(self, question: Message, *, reload: bool = False) -> None:
@@ -173,6 +180,11 @@ class ChatService:
         if streaming and streaming.id == message.id:
             return streaming
         return self._unfinished.get(message.id, message)
+
+    async def _check_message(self, session_id: str, message_id: str) -> None:
+        """Raise NotFound where a message is gone."""
+        if not await asyncio.to_thread(self.sessions.store(session_id).branch, message_id):
+            raise no_such_message(message_id)
 
     async def _enqueue_question(
         self, session_id: str, follows: str | None, text: str, attachments: Sequence[Attachment]

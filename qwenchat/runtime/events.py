@@ -7,6 +7,7 @@ from qwenchat.chat.events import TurnEvent
 from qwenchat.chat.message import Message
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.session import Session, WaitingQuestion
+from qwenchat.chat.tree import VariantPlace
 from qwenchat.errors import QwenchatError, Recovery
 
 
@@ -63,6 +64,6 @@ class SessionSnapshot:
 
     session: Session
     branch: list[Message]
-    variants: dict[str, tuple[int, int]]
-    """(number, count) of messages with siblings, from 1."""
+    variants: dict[str, VariantPlace]
+    """Of messages with siblings, by their ids."""
     waiting: list[WaitingQuestion]

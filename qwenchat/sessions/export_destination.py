@@ -49,6 +49,13 @@ class Export:
         archives = ((session, normal(self.store.archive(session.id))) for session in self.sessions)
         return replace(self, sessions=[session for session, archive in archives if holds(archive, self.all_branches)])
 
+    def left_out(self) -> int:
+        """Return how many messages are on branches that will not be written."""
+        if self.all_branches or self.form.is_whole:
+            return 0
+        archives = [normal(self.store.archive(session.id)) for session in self.sessions]
+        return sum(len(each.messages) - len(each.tree.branch(each.session.leaf)) for each in archives)
+
     def files(self) -> list[tuple[str, Session]]:
         """Return a file name for each session, unique even on systems that ignore case."""
         taken: set[str] = set()

@@ -105,7 +105,7 @@ def _anywhere() -> tuple[Action, ...]:
         Action("to_start", "ctrl+home", _("To the beginning"), _("Scroll to the first message"), stays=True),
         Action("to_end", "ctrl+end", _("To the end"), _("Scroll to the last message and follow it"), stays=True),
         Action("slash", "", _("Slash commands"), _("List the commands that begin with a slash"), stays=True),
-        Action("undo", "f8", _("Undo"), _("Undo the last deletion")),
+        Action("undo", "f8", _("Undo"), _("Undo the last deletion or branch")),
         Action("stats", "", _("Statistics"), _("Tokens and speed of this chat")),
         Action("suspend", "ctrl+z", _("Suspend"), _("Put the program into the background"), stays=True),
         Action("quit", "ctrl+q", _("Quit"), _("Quit the program; everything is saved"), stays=True),
@@ -144,14 +144,15 @@ def _on_message() -> tuple[Action, ...]:
         ("regenerate", "r", _("Answer again"), _("Answer this question once more"), _("answer again")),
         ("edit", "e", _("Edit and resend"), _("Ask this question again in other words"), _("edit")),
         ("carry_on", "c", _("Continue"), _("Continue this answer where it ended"), _("continue")),
-        ("branch", "b", _("Branch from here"), _("Let the next question follow this message"), ""),
+        ("branch", "b", _("Branch from here"), _("Let the next question follow this message"), _("branch")),
+        ("branches", "v", _("Branches"), _("List the branches of this chat and open one"), ""),
         ("copy", "y", _("Copy message"), _("Copy this message as Markdown"), _("copy")),
         ("copy_code", "Y", _("Copy code"), _("Copy the last code block of this message"), ""),
         ("save_code", "s", _("Save code"), _("Save the last code block of this message to a file"), ""),
         ("quote", "q", _("Quote"), _("Quote this message in the prompt"), ""),
         ("delete", "d,delete", _("Delete message"), _("Delete this message and what follows it"), _("delete")),
         ("copy_chat", "", _("Copy chat"), _("Copy this whole chat as Markdown"), ""),
-        ("undo_message", "u", _("Undo"), _("Undo the last deletion"), ""),
+        ("undo_message", "u", _("Undo"), _("Undo the last deletion or branch"), ""),
     )
     feet = {"next_message": _("next"), "previous_message": _("previous")}
     return (
@@ -179,7 +180,7 @@ def _in_list() -> tuple[Action, ...]:
         ("duplicate", "+", _("Duplicate chat"), _("Make a copy of the chat"), _("duplicate")),
         ("trash", "d,delete", _("Delete chat"), _("Move the chat to the trash"), _("delete")),
         ("export_listed", "x", _("Export chat"), _("Export the chat"), _("export")),
-        ("undo_list", "u", _("Undo"), _("Undo the last deletion"), ""),
+        ("undo_list", "u", _("Undo"), _("Undo the last deletion or branch"), ""),
     )
     feet = {"open_listed": _("open")}
     return (

@@ -76,6 +76,7 @@ def commands() -> dict[str, str]:
         "retry": _("answer again"),
         "edit": _("edit the last question"),
         "branch": _("continue from the selected message"),
+        "branches": _("list the branches of this chat"),
         "find": _("find words in this chat"),
         "stats": _("tokens and speed of this chat"),
         "help": _("keys and commands"),

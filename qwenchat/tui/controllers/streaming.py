@@ -97,6 +97,8 @@ class StreamingController:
             self._context.notify_error(failed.error)
         if failed.question:
             await self._drafts.give_back(failed.session, failed.question.text, failed.question.attachments)
+            if failed.question.parent and failed.session == self._open.id:
+                self._open.fork_at(failed.question.parent)
             await self._drafts.save()
 
     def _show_speed(self, tokens: int) -> None:

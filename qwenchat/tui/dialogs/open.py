@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from textual.screen import ModalScreen
 
 from qwenchat.chat.session import Session
+from qwenchat.chat.tree import Branch
 from qwenchat.i18n import _, labelled
 from qwenchat.runtime.program import Program
 from qwenchat.tui.actions import Action, key_name, places
@@ -42,6 +43,13 @@ def session(program: Program, of: Session) -> ModalScreen[Session | None]:
     from qwenchat.tui.dialogs.session import SessionScreen
 
     return SessionScreen(program, of)
+
+
+def branches(of: Sequence[Branch], current: str) -> ModalScreen[str | None]:
+    """Return the list of a session's branches; it gives the last message of the chosen one."""
+    from qwenchat.tui.dialogs.branches import BranchesScreen
+
+    return BranchesScreen(of, current)
 
 
 def export(program: Program, session_ids: Sequence[str]) -> ModalScreen[None]:

@@ -121,7 +121,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.streaming = StreamingController(context, self.counts, self.drafts)
         self.downloads = DownloadController(context, header=self.header)
         self.find = FindController(context, self, self.navigation, notice=self.notice)
-        self.asking = AskController(context, self.drafts, self.session_actions)
+        self.asking = AskController(context, self.drafts, self.session_actions, self.undo)
         self.commands = CommandController(context, self.session_actions, self.find, self._run_action_soon)
         methods = self._action_methods()
         for action in actions:
@@ -161,6 +161,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             "edit": messages.edit,
             "carry_on": messages.continue_answer,
             "branch": messages.branch,
+            "branches": messages.choose_branch,
             "copy": messages.copy,
             "copy_chat": messages.copy_chat,
             "copy_code": messages.copy_code,
@@ -304,6 +305,8 @@ class ChatScreen(Screen[None], EndsItsWork):
         if change.branch_changed:
             self._draw_branch(change)
         self.transcript.show_boundary(view.first_seen)
+        self.transcript.show_fork(view.fork)
+        self.prompt.show_fork(bool(view.fork))
         self.gauge.usage, self.gauge.activity, self.gauge.fraction = view.usage, view.activity, view.progress
         header = self.header
         header.title, header.model, header.private = view.session.title, view.session.model, view.private
@@ -442,6 +445,8 @@ class ChatScreen(Screen[None], EndsItsWork):
             pass
         elif self.drafts.editing:
             self.drafts.drop_edit()
+        elif self.context.open.view.fork:
+            self.context.open.fork_at("")
         elif self.context.open.view.answering:
             await self.streaming.stop()
         else:

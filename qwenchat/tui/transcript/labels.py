@@ -8,6 +8,7 @@ from rich.cells import cell_len
 from rich.style import Style
 
 from qwenchat.chat.message import FinishReason, Message, Role, Status
+from qwenchat.chat.tree import VariantPlace
 from qwenchat.i18n import _, ngettext
 from qwenchat.markdown.lines import Line, Run, line_of
 from qwenchat.markdown.palette import Palette
@@ -19,7 +20,7 @@ _GAP = 2
 """Cells between two actions."""
 
 
-def heading(message: Message, variant: tuple[int, int], palette: Palette) -> list[Run]:
+def heading(message: Message, variant: VariantPlace, palette: Palette) -> list[Run]:
     """Return `❯ You` or `✦ 7b:q4_k_m`, with `‹2/3›` where there are variants and the time of a question."""
     if message.role is Role.USER:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(message.created / 1000))
@@ -29,15 +30,14 @@ def heading(message: Message, variant: tuple[int, int], palette: Palette) -> lis
     return [(f"✦ {name}", palette.model), *variant_mark(variant, palette)]
 
 
-def variant_mark(variant: tuple[int, int], palette: Palette) -> list[Run]:
-    """Return `‹2/3›`, whose ends can be clicked; nothing for an only child."""
-    number, count = variant
-    if count < 2:
+def variant_mark(variant: VariantPlace, palette: Palette) -> list[Run]:
+    """Return `‹2/3›`, whose ends and number can be clicked; nothing for an only child."""
+    if variant.count < 2:
         return []
     return [
         ("  ", palette.text),
         ("‹ ", palette.link + Style(underline=False) + Style.from_meta({"variant": -1})),
-        (f"{number}/{count}", palette.text),
+        (f"{variant.number}/{variant.count}", palette.text + Style.from_meta({"action": "branches"})),
         (" ›", palette.link + Style(underline=False) + Style.from_meta({"variant": 1})),
     ]
 
@@ -142,6 +142,28 @@ def stats(message: Message, palette: Palette) -> list[Run]:
     if message.timings.ttft_s:
         words.append(_("first token after {seconds:.1f} s").format(seconds=message.timings.ttft_s))
     return [(" · ".join(words), palette.muted)]
+
+
+def elsewhere(variant: VariantPlace) -> str:
+    """Return the words of the line above a message whose siblings are followed by others: where those are."""
+    messages = ngettext("{count:,} message", "{count:,} messages", variant.elsewhere).format(count=variant.elsewhere)
+    if variant.count > 2:
+        words = ngettext(
+            "{messages} on {count} other branch", "{messages} on {count} other branches", variant.count - 1
+        )
+        return f"{words.format(messages=messages, count=variant.count - 1)} · /branches"
+    key = "←" if variant.number > 1 else "→"
+    return _("{messages} on another branch · F6 {key} shows them").format(messages=messages, key=key)
+
+
+def fork(left_behind: int) -> str:
+    """Return the words of the line below the message that the next question follows."""
+    words = ngettext(
+        "Your next question goes here; the {count:,} message below stays as another branch · Esc cancels",
+        "Your next question goes here; the {count:,} messages below stay as another branch · Esc cancels",
+        left_behind,
+    )
+    return words.format(count=left_behind)
 
 
 def boundary() -> str:
