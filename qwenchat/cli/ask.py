@@ -35,6 +35,7 @@ from qwenchat.engines.local.protocol import MAX_THREADS, Lora
 from qwenchat.errors import ExitCode, FileError, NotFound, PromptTooLong, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.reference import GuideReference
+from qwenchat.paths import is_missing
 from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_choice import model_to_ask, no_model, recommended_model
 from qwenchat.runtime.program import Program
@@ -169,7 +170,7 @@ def _adapter(words: str) -> Lora:
         raise WrongUse(
             _("{scale} is not a valid scale for an adapter.").format(scale=scale), _("Give a number such as 0.5.")
         )
-    if not path.is_file():
+    if is_missing(path):
         raise FileError(
             _("There is no adapter {file}.").format(file=clean_line(str(path))), _("Check the path given to --lora.")
         )

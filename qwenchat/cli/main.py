@@ -127,9 +127,10 @@ def main(arguments: list[str] | None = None) -> int:
         program = Program.here()
         _set_language(program)
         result: Any = localised(root).main(words, prog_name="qwenchat", standalone_mode=False, obj=program)
-    except QwenchatError as error:
+    except (QwenchatError, MemoryError) as failure:
         if "--debug" in words:
             traceback.print_exc()
+        error = failure if isinstance(failure, QwenchatError) else _no_memory()
         output.error(error)
         if isinstance(error, OutputLost):
             _discard_stdout()
@@ -149,6 +150,12 @@ def main(arguments: list[str] | None = None) -> int:
         output.say(_("Run it again with --debug and report what it prints."))
         return ExitCode.BUG
     return result if isinstance(result, int) else ExitCode.DONE
+
+
+def _no_memory() -> QwenchatError:
+    from qwenchat.engines.local.memory import memory_error  # noqa: PLC0415 - seldom needed
+
+    return memory_error()
 
 
 def _discard_stdout() -> None:

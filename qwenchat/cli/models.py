@@ -70,7 +70,7 @@ def fit(program: Program, model: str | None, ctx: int | None, kv_type: str | Non
         )
     )
     if best:
-        output.say(_("Recommended: {model} — {reason}").format(model=best.reference, reason=reason(best)))
+        output.say(_("Recommended: {model} — {reason}").format(model=shortened(best.reference), reason=reason(best)))
         output.say(_("It is already installed.") if best.path else f"qwenchat models pull {best.reference}")
     else:
         output.say(_("None of these can run here. Free memory or disk space, or use a smaller window (--ctx)."))
@@ -105,7 +105,7 @@ def _shown(row: Assessment) -> list[str]:
         note = _("needs {size} more disk space").format(size=human_size(row.disk_missing))
     fit = row.fit
     needs, window = human_size(fit.memory.total), f"{fit.n_ctx:,}"
-    return [row.reference, needs, window, fit.kv_type, verdict_words(fit.verdict), speed, note]
+    return [shortened(row.reference), needs, window, fit.kv_type, verdict_words(fit.verdict), speed, note]
 
 
 def _record(row: Assessment) -> dict[str, object]:

@@ -53,6 +53,9 @@ def _guarded(check: str, title: str, look: Check, program: Program) -> Iterator[
         yield from look(program)
     except QwenchatError as error:
         yield failed(check, title, error.message, then=error.hint, exit_code=error.exit_code)
+    except OSError as error:  # such as a path that is too long
+        found = _("this check failed: {reason}").format(reason=error.strerror or type(error).__name__)
+        yield failed(check, title, found, then=_("Check QWENCHAT_HOME and the disk."), exit_code=ExitCode.FILE)
     except Exception as bug:  # only its type is reported: its message may contain something private
         found = _("this check failed: {reason}").format(reason=type(bug).__name__)
         yield failed(check, title, found, then=_("Please report this."), exit_code=ExitCode.BUG)

@@ -4,6 +4,7 @@ Names come from hubs, manifests, URLs and other programs' folders. An unsafe nam
 names are examined here; no file is opened.
 """
 
+import glob
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,6 +18,9 @@ _QUANT_AT_END = re.compile(
     r"[-._:]((?:i?q\d|f16|f32|bf16|fp16|tq\d|mxfp4)\w*?)(?:-\d{5}-of-\d{5})?(?:\.gguf)?$", re.IGNORECASE
 )
 
+_PIECE = re.compile(
+    r"(?P<whole>.+)(?:[.-]part(?P<number>\d{1,2})of(?P<count>\d{1,2})|-split-(?P<letter>[a-z]))", re.DOTALL
+)
 _STORAGE = {"gguf", "ggml", "safetensors", "awq", "gptq", "exl2", "mlx", "bnb", "quantized", "imatrix", "i1"}
 _STORAGE |= {"int4", "int8", "4bit", "8bit", "fp8", "f16", "fp16", "bf16", "f32", "fp32"}
 """Words that say how weights are stored; the quantisation is shown instead."""
@@ -106,6 +110,30 @@ def split_paths(path: Path) -> tuple[Path, ...]:
     """Return the paths of all parts of a split model, given any of them; any other path is returned alone."""
     names = split_names(path.name)
     return tuple(path.with_name(name) for name in names) if len(names) > 1 else (path,)
+
+
+def pieces_of(path: Path) -> list[Path]:
+    """Return all pieces of a file that was cut for its upload, given any of them; empty for any other path.
+
+    They are named `….part1of2`, or `…-split-a` without their number; of those, the ones that exist are returned.
+    """
+    match = _PIECE.fullmatch(path.name)
+    if not match:
+        return []
+    if match["letter"]:
+        pieces = path.parent.glob(glob.escape(match["whole"]) + "-split-[a-z]")
+        return sorted({path, *pieces})
+    count = int(match["count"])
+    if not 1 <= int(match["number"]) <= count:
+        return []
+    start, end = match.span("number")
+    return [path.with_name(f"{path.name[:start]}{number}{path.name[end:]}") for number in range(1, count + 1)]
+
+
+def joined_name(name: str) -> str:
+    """Return the name of the file that a piece (see `pieces_of`) belongs to."""
+    match = _PIECE.fullmatch(name)
+    return match["whole"] if match else name
 
 
 def quant_label(word: str) -> str:

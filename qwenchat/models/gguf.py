@@ -85,6 +85,8 @@ class ModelHeader:
     """Bytes that decoding one token reads: all tensors except unused experts and, unless tied, the embedding."""
     file_size: int
     """Bytes of all existing parts."""
+    is_joined: bool
+    """Whether the parts of a split model were joined to one file."""
     parts: tuple[Path, ...]
     """All parts in order, existing or not; one for a model in one file."""
     missing: tuple[Path, ...]
@@ -135,6 +137,11 @@ def check(header: ModelHeader) -> ModelHeader:
                 name=name, what=header.kind if header.kind not in ("", "model") else header.architecture
             ),
             _("Choose a chat model, such as one of `qwenchat models catalog`."),
+        )
+    if header.is_joined:
+        raise CannotLoad(
+            _("{name} consists of the parts of a split model, which can't be used joined.").format(name=name),
+            _("Download the parts again, leave them as they are in one folder, and give the first one."),
         )
     if header.split_no > 0:
         raise CannotLoad(
@@ -227,6 +234,7 @@ def _header(
         tensor_bytes=tensor_bytes,
         active_bytes=tensor_bytes - idle - (sum(part.embedding_bytes for part in read) if untied else 0),
         file_size=sum(part.file_size for part in read),
+        is_joined=any(part.is_joined for part in read),
         parts=parts,
         missing=missing,
     )

@@ -5,9 +5,11 @@ and tensor data is never read. Sources for the format and for the numbers of ten
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and ggml's headers.
 """
 
+import os
+import shlex
 import stat
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -16,6 +18,7 @@ from typing import BinaryIO
 
 from qwenchat.errors import CannotLoad, FileError, NotFound, QwenchatError
 from qwenchat.i18n import _
+from qwenchat.models.file_names import joined_name, pieces_of
 from qwenchat.text.safe import clean_line
 
 
@@ -112,6 +115,7 @@ HEADER_LIMIT = 64 << 20
 _TEXT_LIMIT = 1 << 20
 """Bytes of one returned text, such as a chat template."""
 _READ_STEP = 1 << 18
+MAGIC = b"GGUF"
 U32, U64 = struct.Struct("<I"), struct.Struct("<Q")
 Value = int | float | bool | str
 
@@ -157,6 +161,11 @@ class HeaderCursor:
             return
         self._before = self._file.seek(self._before + len(self.data) + beyond)
         self.data, self.at = bytearray(), 0
+
+    def has_magic_at(self, offset: int) -> bool:
+        """Return whether a GGUF file begins at an offset; nothing can be read from the cursor after that."""
+        self._file.seek(offset)
+        return self._file.read(len(MAGIC)) == MAGIC
 
     def _check(self, count: int) -> None:
         if self.offset + count > self.size:
@@ -245,17 +254,25 @@ _TEXT, _ARRAY = 8, 9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileHeader:
-    """The keys of one file, and the sums of its tensor sizes in bytes."""
+    """The keys of one file, the shapes of its tensors, and the sums of their sizes in bytes."""
 
     values: Mapping[str, Value]
     counts: Mapping[str, int]
     """The lengths of arrays."""
     file_size: int
-    tensor_count: int
+    shapes: Mapping[str, Sequence[int]]
+    """The elements of each tensor by dimension, those of a row first."""
+    is_joined: bool
+    """Whether another GGUF file follows this one: the parts of a split model were joined."""
     bytes_by_type: Mapping[int, int]
     embedding_bytes: int
     output_bytes: int
     expert_bytes: int
+
+    @property
+    def tensor_count(self) -> int:
+        """The number of tensors."""
+        return len(self.shapes)
 
     def number(self, key: str) -> int:
         """Return an integer; 0 if there is none or it is implausible."""
@@ -302,10 +319,27 @@ def _unreadable(path: Path, error: Exception) -> FileError:
 
 
 def _damaged(path: Path, reason: str) -> QwenchatError:
+    if pieces := pieces_of(path):
+        return _cut(path, pieces)
     return CannotLoad(
         _("{name} can't be used: {reason}.").format(name=clean_line(path.name), reason=reason),
         _("Download it again; `qwenchat models verify MODEL` compares a file with the published one."),
     )
+
+
+def _cut(path: Path, pieces: Sequence[Path]) -> QwenchatError:
+    """Return the error for a piece of a file that was cut for its upload; `pieces` are all of them, in order."""
+    message = _("{name} is piece {number} of {count} of a file that was cut.").format(
+        name=clean_line(path.name), number=pieces.index(path) + 1, count=len(pieces)
+    )
+    if missing := [piece for piece in pieces if not piece.exists()]:
+        return CannotLoad(message, _("Download {name} into the same folder.").format(name=clean_line(missing[0].name)))
+    whole = path.with_name(joined_name(path.name))
+    if os.name == "nt":
+        command = "copy /b " + "+".join(f'"{piece}"' for piece in pieces) + f' "{whole}"'
+    else:
+        command = f"cat {shlex.join(map(str, pieces))} > {shlex.quote(str(whole))}"
+    return CannotLoad(message, _("Join the pieces: {command}").format(command=clean_line(command, 2000)))
 
 
 def read_file_header(path: Path) -> FileHeader:
@@ -348,7 +382,7 @@ def _preamble(cursor: HeaderCursor) -> tuple[int, int]:
         raise _BrokenHeader(_("it is a web page, not a model"))
     if start.startswith(b"version https://git-lfs"):
         raise _BrokenHeader(_("it is a Git LFS pointer, not the model itself"))
-    if not start.startswith(b"gguf") or cursor.data[:4] != b"GGUF":
+    if not start.startswith(b"gguf") or cursor.data[:4] != MAGIC:
         raise _BrokenHeader(_("it is not a GGUF file"))
     cursor.need(4)
     version = cursor.count(U32)
@@ -385,6 +419,7 @@ _DIMENSIONS = [struct.Struct(f"<{count}QIQ") for count in range(5)]
 def _tensors(cursor: HeaderCursor, tensor_count: int, values: dict[str, Value], counts: dict[str, int]) -> FileHeader:
     """Add up the sizes of the tensors and check that the file is long enough for all of them."""
     sizes: dict[int, int] = {}
+    shapes: dict[str, Sequence[int]] = {}
     embedding = output = experts = end = 0
     for _index in range(tensor_count):
         name = cursor.text()
@@ -395,6 +430,7 @@ def _tensors(cursor: HeaderCursor, tensor_count: int, values: dict[str, Value], 
         *shape, kind, offset = form.unpack_from(cursor.data, cursor.need(form.size))
         if kind not in TENSOR_TYPES:
             raise _BrokenHeader(_("a tensor has an unknown type"))
+        shapes[name] = shape
         size = TENSOR_TYPES[kind].bytes_of(shape)
         sizes[kind] = sizes.get(kind, 0) + size
         end = max(end, offset + size)
@@ -406,13 +442,15 @@ def _tensors(cursor: HeaderCursor, tensor_count: int, values: dict[str, Value], 
             experts += size
     alignment = values.get("general.alignment", 32)
     alignment = alignment if isinstance(alignment, int) and 0 < alignment <= 1 << 20 else 32
-    if tensor_count and -(-cursor.offset // alignment) * alignment + end > cursor.size:
+    end += -(-cursor.offset // alignment) * alignment
+    if tensor_count and end > cursor.size:
         raise _BrokenHeader(_("it ends before its last tensor: the download is incomplete"))
     return FileHeader(
         values=values,
         counts=counts,
         file_size=cursor.size,
-        tensor_count=tensor_count,
+        shapes=shapes,
+        is_joined=cursor.has_magic_at(-(-end // alignment) * alignment),
         bytes_by_type=sizes,
         embedding_bytes=embedding,
         output_bytes=output,

@@ -76,7 +76,15 @@ class LoadPlanner:
             loras=options.loras,
         )
         defaults = self.sampling.over(header.advised).over(qwen2_defaults(header.layers, header.width))
-        return PlannedModel(plan=load, reference=reference, name=name, defaults=defaults, warnings=_warnings(load))
+        return PlannedModel(
+            plan=load,
+            reference=reference,
+            name=name,
+            defaults=defaults,
+            warnings=_warnings(load),
+            files=header.parts,
+            memory=fits.memory.total,
+        )
 
     def _fit(self, header: ModelHeader, asked: int, native: int, kv_type: str, layers: int) -> Fit:
         """Return the fit with the context window asked for, else with the largest comfortable one up to the native.

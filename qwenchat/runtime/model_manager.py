@@ -60,6 +60,8 @@ class ModelManager:
                 self._check_open()
             known, self.info = self.info, None
             self.info = await self._load(self._engine, reference)
+            if known and self.info.file != known.file:
+                self.counts.clear()
             if self.info != known:
                 self._listener(ModelLoaded(reference, self.info))
             return self._engine

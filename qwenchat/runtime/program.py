@@ -161,13 +161,15 @@ class Program:
         """Return what decides how a model is loaded. Raises what `engine` does."""
         from qwenchat.engines.local.devices import usable_cores
         from qwenchat.models import gguf
+        from qwenchat.models.adapter import check_adapters
         from qwenchat.runtime.load_planner import LoadPlanner
 
         path, name = self.model_file(model), self.model_name(model)
-        header = gguf.check(gguf.read_header(path))
-        identity = gguf.identity(path)
+        adapters = [Path(os.fsdecode(lora.path)) for lora in options.loras]
+        check_adapters(adapters, gguf.check(gguf.read_header(path)))  # refused now, not when it is loaded
 
         def plan(found: "Sequence[Device]") -> "PlannedModel":
+            header = gguf.check(gguf.read_header(path))  # it may have been replaced since
             planner = LoadPlanner(
                 resources=self.machine.resources(found),
                 cores=usable_cores(),
@@ -175,7 +177,7 @@ class Program:
                 sampling=self.sampling,
                 catalogue=self.catalogue,
             )
-            return planner.plan(header, identity=identity, reference=model, name=name, options=options)
+            return planner.plan(header, identity=gguf.identity(path), reference=model, name=name, options=options)
 
         return plan
 

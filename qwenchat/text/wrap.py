@@ -18,10 +18,12 @@ _JOINED = (
     "\u0300-\u036f\u0483-\u0489\u1160-\u11ff\u1ab0-\u1aff\u20d0-\u20ff\u3099\u309a\ufe00-\ufe0f\ufe20-\ufe2f"
     "\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f"
 )
-_OPENING = "（《「『【〔〈〖〘〚“‘［｛｢([{"
+_OPENING_WIDE = "（《「『【〔〈〖〘〚“‘［｛｢"
+_OPENING = _OPENING_WIDE + "([{"
 _CLOSING_WIDE = "，。、；：？！）》」』】〕〉〗〙〛”’…—～·％％］｝．｡｣､・﹐﹑﹒﹔﹕﹖﹗︰‥\u3000"
 _CLOSING = _CLOSING_WIDE + ",.!?;:)]}%"
 _CLOSING_CLASS = re.escape(_CLOSING)
+_OPENS, _CLOSES = frozenset(_OPENING), frozenset(_CLOSING)
 _UNIT = re.compile(
     f"[ \t]+"
     f"|[{_WIDE}](?:[{_JOINED}]|\u200d.)*"
@@ -56,11 +58,16 @@ def drawable(text: str, tab: int = 4) -> str:
 
 def cells(text: str) -> int:
     """Return the display width of text without control characters, in cells."""
+    return _measure_of(text)(text)
+
+
+def _measure_of(text: str) -> Callable[[str], int]:
+    """Return what measures all parts of a text."""
     if text.isascii():
-        return len(text)
+        return len
     from rich.cells import cell_len  # noqa: PLC0415 - help in English is light
 
-    return cell_len(text)
+    return cell_len
 
 
 def wrapped(text: str, width: int) -> list[str]:
@@ -73,11 +80,11 @@ def paragraph_cuts(text: str, width: int) -> list[Cut]:
 
     Spaces at the end belong to no line, nor do those at the beginning that leave no room for words.
     """
-    width = max(width, 2)
+    width, measure = max(width, 2), _measure_of(text)
     cuts: list[Cut] = []
     start = end = used = 0
     for first, last in _atoms(text):
-        gap, size = first - end, cells(text[first:last])
+        gap, size = first - end, measure(text[first:last])
         if end > start and used + gap + size > width:
             cuts.append(Cut(start, end, text[end:first]))
             start, used = first, 0
@@ -92,16 +99,22 @@ def paragraph_cuts(text: str, width: int) -> list[Cut]:
                 cuts.append(Cut(start, first + stop, ""))
                 start = first + stop
             if full:
-                used, size = 0, cells(text[first + rest : last])
+                used, size = 0, measure(text[first + rest : last])
         used, end = used + size, last
     cuts.append(Cut(start, max(end, start), None))
     return cuts
 
 
 def exact_cuts(text: str, width: int) -> list[Cut]:
-    """Return where lines of at least 2 cells begin and end that are as full as can be, as those of code are."""
+    """Return where lines of at least 2 cells begin and end that are as full as can be, as those of code are.
+
+    Only wide punctuation may move a break, by a character or two.
+    """
     width = max(width, 2)
-    pieces = _pieces(text, width, width, _is_boundary)
+    if text.isascii():
+        pieces = [(start, min(start + width, len(text))) for start in range(0, len(text), width)]
+    else:
+        pieces = _pieces(text, width, width, _may_part_code)
     return [Cut(start, end, "" if end < len(text) else None) for start, end in pieces]
 
 
@@ -110,26 +123,25 @@ def _atoms(text: str) -> Iterator[tuple[int, int]]:
     first = last = 0
     for match in _UNIT.finditer(text):
         start, end = match.span()
-        if text[start] in " \t":
+        character = text[start]
+        if character in " \t":
             continue
-        if last and (text[last - 1] in _OPENING or _clings(text, last, start, end)):
-            last = end
-            continue
-        if last:
+        if not last:
+            first = start
+        elif not (text[last - 1] in _OPENS or (character in _CLOSES and _clings(text, last, start, end))):
             yield first, last
-        first, last = start, end
+            first = start
+        last = end
     if last:
         yield first, last
 
 
 def _clings(text: str, before: int, start: int, end: int) -> bool:
-    """Return whether a unit must not begin a line, where the unit before it ends at `before`.
+    """Return whether a unit of closing punctuation must not begin a line; the unit before it ends at `before`.
 
     Halfwidth punctuation may begin a word after a space: `.gitignore`, `:param`.
     """
-    if text[start] in _CLOSING_WIDE:
-        return True
-    return text[start] in _CLOSING and (start == before or _ONLY_CLOSING.fullmatch(text, start, end) is not None)
+    return text[start] in _CLOSING_WIDE or start == before or _ONLY_CLOSING.fullmatch(text, start, end) is not None
 
 
 def _pieces(text: str, room: int, width: int, may_part: Callable[[str, int], bool]) -> list[tuple[int, int]]:
@@ -153,7 +165,11 @@ def _pieces(text: str, room: int, width: int, may_part: Callable[[str, int], boo
 
 
 def _may_part(text: str, at: int) -> bool:
-    return text[at] not in _CLOSING and text[at - 1] not in _OPENING and _is_boundary(text, at)
+    return text[at] not in _CLOSES and text[at - 1] not in _OPENS and _is_boundary(text, at)
+
+
+def _may_part_code(text: str, at: int) -> bool:
+    return text[at] not in _CLOSING_WIDE and text[at - 1] not in _OPENING_WIDE and _is_boundary(text, at)
 
 
 def _is_boundary(text: str, at: int) -> bool:

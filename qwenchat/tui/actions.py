@@ -119,6 +119,7 @@ def _in_prompt() -> tuple[Action, ...]:
         ("complete", "tab", _("Complete"), _("Complete a command or what follows it"), ""),
         ("cursor_up", "up", _("Up"), _("Line above; from the first line, the question before"), ""),
         ("cursor_down", "down", _("Down"), _("Line below; from the last line, the question after"), ""),
+        ("unfold", "f9", _("Open paste"), _("Show a folded paste as text"), ""),
         ("quit_empty", "ctrl+d", _("Quit"), _("Quit the program where the prompt is empty"), ""),
     )
     return tuple(

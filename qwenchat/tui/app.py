@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events, on
 from textual.app import SystemCommand
@@ -29,6 +29,7 @@ from qwenchat.i18n import _, locale_encoding
 from qwenchat.runtime.program import Program
 from qwenchat.text.pinyin import initials
 from qwenchat.text.safe import clean_line
+from qwenchat.text.wrap import cells, wrapped
 from qwenchat.tui import themes
 from qwenchat.tui.actions import Where, actions, clashes
 from qwenchat.tui.dialogs import open as dialogs
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 _NAME_SCORE = 0.5
 """The score of a match by initials or by name in the palette; a match of the words themselves is better."""
+_NOTIFICATION = 60
+"""Cells of a notification, at most; it takes at most half of the screen, as Textual's style sheet says."""
 
 
 def hung_up() -> bool:
@@ -182,7 +185,7 @@ class QwenchatApp(GuardedApp):
         if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
             screen = next(reversed(self.screen_stack), None)
             if isinstance(screen, ChatScreen):
-                screen.lead_to_prompt(event)
+                screen.focusing.lead_to_prompt(event)
         await super().on_event(event)
 
     @property
@@ -279,6 +282,14 @@ class QwenchatApp(GuardedApp):
         """Save everything and leave when the terminal has gone without a signal."""
         if not self._leaving and hung_up():
             self.run_worker(self.action_quit(), name="leave")
+
+    def notify(self, message: str, *, title: str = "", **options: Any) -> None:
+        """Show a message for a while; where it has wide characters, its lines are broken as they are everywhere."""
+        super().notify(self._broken(message), title=self._broken(title), **options)
+
+    def _broken(self, text: str) -> str:
+        room = min(_NOTIFICATION, (self.size.width - 2) // 2) - 3  # a scrollbar; its padding and border
+        return text if cells(text) == len(text) else "\n".join(wrapped(text, room))
 
     def _warn(self, problem: QwenchatError) -> None:
         words = clean_line(problem.hint, 500)

@@ -11,11 +11,12 @@ import re
 import select
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from textual import events, on
-from textual._xterm_parser import XTermParser
+from textual._xterm_parser import BRACKETED_PASTE_END, BRACKETED_PASTE_START, XTermParser
 from textual.app import App
 from textual.binding import BindingsMap
 from textual.dom import DOMNode
@@ -29,6 +30,12 @@ from textual.worker import WorkerFailed
 _READ_BYTES = 4096
 _TICK_S = 0.1
 """Seconds after which an unfinished sequence, such as a single Esc, is taken for what it is."""
+_TYPED_AT_ONCE = 40
+"""Characters that keys may have sent between two reads; more come from a paste."""
+_PASTE_GAP_S = 0.05
+"""Seconds without input after which a paste without marks has ended."""
+_PLAIN = re.compile(r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]+")
+_LINES = re.compile(r"[^\t\n\r][\t\n\r]+[^\t\n\r]")
 _OLD_MOUSE_REPORT = re.compile(rb"\x1b\[M[\x20-\xff]{3}")
 _UNFINISHED = re.compile(rb"\x1b\[(M[\x20-\xff]{0,2})?\Z")
 _CONTROL_SEQUENCE = re.compile(r"(\x1b\[[\x30-\x3f]*[\x20-\x2f]*[\x40-\x7e])")
@@ -169,6 +176,37 @@ def guess_encoding(data: bytes) -> str:
     return "Latin-1" if all(byte in _LATIN_1_LETTERS for byte in data if byte >= 0x80) else ""
 
 
+class PasteFinder:
+    """Puts the marks of a paste around text that came faster than anyone types, where the terminal sets none.
+
+    Otherwise its line ends would be Enter, which sends, and its tabs would be Tab. `now` is a time in seconds.
+    """
+
+    def __init__(self) -> None:
+        self._pasted = ""
+        self._until = 0.0
+        self._is_marked = False
+        """Whether a paste that the terminal marks has begun and not ended."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether more of a paste may come."""
+        return bool(self._pasted)
+
+    def text(self, text: str, now: float) -> str:
+        """Return what can be passed on of the text that was read at once; nothing is read where it is empty."""
+        is_plain = not self._is_marked and _PLAIN.fullmatch(text)
+        if is_plain and (self._pasted or len(text) > _TYPED_AT_ONCE or _LINES.search(text)):
+            self._pasted, self._until = self._pasted + text, now + _PASTE_GAP_S
+            return ""
+        if self._pasted and (text or now >= self._until):
+            text, self._pasted = BRACKETED_PASTE_START + self._pasted + BRACKETED_PASTE_END + text, ""
+        begins, ends = text.rfind(BRACKETED_PASTE_START), text.rfind(BRACKETED_PASTE_END)
+        if begins != ends:
+            self._is_marked = begins > ends
+        return text
+
+
 class _ReadsAnything(Driver):
     """Replaces the thread for input of a driver for POSIX terminals.
 
@@ -185,15 +223,16 @@ class _ReadsAnything(Driver):
     def run_input_thread(self) -> None:
         """Pass on what the terminal sends until the driver stops or the terminal is gone."""
         decoder = TerminalDecoder(getattr(sys.__stderr__, "encoding", None) or "utf-8")  # as the driver writes
-        self._parser = XTermParser(self._debug)
+        self._parser, pastes = XTermParser(self._debug), PasteFinder()
         while not self.exit_event.is_set():
             data = b""
-            if select.select([self.fileno], [], [], _TICK_S)[0] and not (data := _read(self.fileno)):
+            wait = _PASTE_GAP_S if pastes.waits else _TICK_S
+            if select.select([self.fileno], [], [], wait)[0] and not (data := _read(self.fileno)):
                 return
             text, wrong = decoder.text(data)
             if wrong:
                 self.send_message(NotText(guess_encoding(wrong)))
-            for message in self._parsed(text):
+            for message in self._parsed(pastes.text(text, time.monotonic())):
                 if self.is_inline and isinstance(message, events.CursorPosition):
                     self.cursor_origin = (message.x, message.y)
                 else:

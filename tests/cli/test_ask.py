@@ -28,7 +28,7 @@ def test_the_answer_is_all_that_stdout_has(chain: ggufs.Chain) -> None:
 def test_json_is_one_object_with_the_contracts_keys(chain: ggufs.Chain) -> None:
     done = qwenchat("ask", "-m", chain.path, "--json", "hi")
     answer = json.loads(done.stdout)
-    assert list(answer) == ["session", "message", "model", "text", "finish_reason", "usage", "timings"]
+    assert list(answer) == ["session", "message", "model", "text", "finish_reason", "context", "usage", "timings"]
     assert answer["text"] == chain.text
     assert answer["finish_reason"] == "stop"
     assert list(answer["usage"]) == ["prompt_tokens", "cached_tokens", "completion_tokens"]

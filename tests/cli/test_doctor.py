@@ -103,6 +103,12 @@ def test_the_password_of_an_invalid_proxy_stays_private(home: Path) -> None:
     assert "Secret" not in done.stdout + done.stderr
 
 
+def test_a_home_with_a_path_that_is_too_long() -> None:
+    done = qwenchat("doctor", QWENCHAT_HOME="/" + "a" * 5000)
+    assert done.returncode in (ExitCode.USAGE, ExitCode.FILE)
+    assert "report this" not in done.stdout and "File name too long" in done.stdout
+
+
 def test_a_check_that_raises_is_reported_by_the_type_of_its_error_only(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,11 +3,13 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from qwenchat.chat.message import Attachment, Message, Reasoning, Role, Text, ToolCall, ToolResult, text_parts
 from qwenchat.chat.session import Session
@@ -62,12 +64,17 @@ def kept(home: Path) -> Path:
     return home
 
 
-def on_terminal(*words: str, answer: bytes = b"") -> tuple[int, str]:
-    """Run a command on a terminal of 80 columns and return its exit code and all that it drew."""
+def on_terminal(*words: str, answer: bytes = b"", columns: int = 80) -> tuple[int, str]:
+    """Run a command on a terminal and return its exit code and all that it drew."""
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "qwenchat", *words]
     with subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=ROOT, env=environment(COLUMNS="80", TERM="xterm")
+        command,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=ROOT,
+        env=environment(COLUMNS=str(columns), TERM="xterm"),
     ) as child:
         os.close(theirs)
         os.write(ours, answer)
@@ -144,6 +151,25 @@ def test_show_folds_reasoning_and_tool_calls(home: Path) -> None:
         assert code == 0 and shown in drawn and "\x1b[2J" not in drawn
     found = json.loads(qwenchat("sessions", "show", FIRST, "--json").stdout)
     assert found["messages"][0]["reasoning"].endswith("then that.")
+
+
+@pytest.mark.parametrize("columns", [80, 40, 16])
+def test_show_cuts_no_cell_and_begins_no_line_with_punctuation(home: Path, columns: int) -> None:
+    store = Store(Paths.find({"QWENCHAT_HOME": str(home)}).database)
+    store.create(Session(id=FIRST, created=1, updated=1, title="一个很长的标题，用来看它怎样换行。"))
+    asked = "请用表格说明注意力机制的三个部分，每个部分一行。" * 3
+    cell = "当前词想知道什么，与每一个键相比较，得到一个分数。"
+    table = f"| 部分 | 说明 | 例 | 数 |\n|--|--|--|--|\n| 查询 | {cell} | 甲 | 1 |"
+    store.add(Message(id="q", session=FIRST, parent=None, role=Role.USER, parts=text_parts(asked), created=2))
+    store.add(Message(id="a", session=FIRST, parent="q", role=Role.ASSISTANT, parts=text_parts(table), created=3))
+    store.close()
+    code, drawn = on_terminal("sessions", "show", FIRST, columns=columns)
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in drawn.splitlines()]
+    assert code == 0 and "…" not in drawn
+    assert all(cell_len(line) <= columns for line in lines)
+    assert not any(re.match(r"[ │]*[，。]", line) for line in lines)
+    assert ("部分: 查询" in lines) == (columns == 16)
+    assert "".join(lines).count("得") == 1 and set(cell) <= set(drawn)
 
 
 def test_show_draws_html_and_entities_as_text(home: Path) -> None:

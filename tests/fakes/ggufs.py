@@ -335,15 +335,26 @@ def finish(writer: GGUFWriter) -> None:
     writer.close()
 
 
-def write_lora(path: Path, *, rank: int = 4, shape: Shape | None = None) -> Path:
-    """Write an adapter with random weights for the first block's query matrix."""
+def write_lora(
+    path: Path,
+    *,
+    rank: int = 4,
+    shape: Shape | None = None,
+    arch: str = "qwen2",
+    kind: str = "adapter",
+    form: str = "lora",
+    tensor: str = "blk.0.attn_output.weight",
+    halves: Sequence[str] = ("lora_a", "lora_b"),
+) -> Path:
+    """Write an adapter with random weights for one matrix of the first block."""
     shape = shape or Shape()
     rng = np.random.default_rng(1)
-    writer = GGUFWriter(path, "qwen2")
-    writer.add_type("adapter")
-    writer.add_string("adapter.type", "lora")
+    writer = GGUFWriter(path, arch)
+    writer.add_type(kind)
+    writer.add_string("adapter.type", form)
     writer.add_float32("adapter.lora.alpha", float(rank))
-    for suffix, rows in (("lora_a", (rank, shape.width)), ("lora_b", (shape.width, rank))):
-        writer.add_tensor(f"blk.0.attn_output.weight.{suffix}", rng.normal(0, 1, rows).astype(np.float32))
+    rows = {"lora_a": (rank, shape.width), "lora_b": (shape.width, rank)}
+    for half in halves:
+        writer.add_tensor(f"{tensor}.{half}", rng.normal(0, 1, rows[half]).astype(np.float32))
     finish(writer)
     return path

@@ -58,6 +58,13 @@ async def test_the_likeliest_allowed_token_is_taken_at_temperature_0(models: Pat
     assert free.text == '"yes!'
 
 
+async def test_any_token_that_ends_an_answer_ends_json(models: Path, tmp_path: Path) -> None:
+    chain = ggufs.write_chain(models / "says-42.gguf", [b"4", b"2"])
+    async with engine(chain.path, tmp_path) as made:
+        said = await asked(made, {"type": "integer"}, temperature=0.0, max_tokens=20)
+    assert said.text == "42" and said.finished.reason == "stop"
+
+
 async def test_what_can_not_be_enforced_is_refused_before_the_model_is_loaded(tiny: Path, tmp_path: Path) -> None:
     async with engine(tiny, tmp_path) as made:
         schemas: list[dict[str, Any]] = [{"not": {}}, {"type": "array", "uniqueItems": True}]

@@ -12,7 +12,7 @@ from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local.engine import LocalEngine
 from qwenchat.errors import PromptTooLong
 from tests.fakes import ggufs
-from tests.fakes.engines import answer, engine
+from tests.fakes.engines import LIKELIEST, answer, engine
 
 N_CTX = 256
 NOTED = (
@@ -44,6 +44,7 @@ def said(texts: Sequence[str]) -> list[Message]:
         (ggufs.THINKING, 1, range(-3, 3)),
         (NOTED, 1, range(-1, 2)),
     ],
+    ids=["chatml", "chatml, 2", "chatml, 300", "opened reasoning", "own template"],
 )
 async def test_at_every_length_around_the_limit_counts_are_what_is_sent(
     template: str, max_tokens: int, beyond: range, models: Path, tmp_path: Path
@@ -69,7 +70,7 @@ async def check(made: LocalEngine, texts: Sequence[str], max_tokens: int) -> str
         with pytest.raises(PromptTooLong, match=f"takes {plan.used} tokens.* room for {plan.room}: 256 less"):
             plan.check()
         return "refused"
-    given = await answer(made, plan.turns, Sampling(temperature=0.0, max_tokens=1))
+    given = await answer(made, plan.turns, LIKELIEST.over(Sampling(max_tokens=1)))
     assert given.usage.prompt_tokens == plan.used <= plan.room
     return "trimmed" if plan.trimmed else "sent"
 
@@ -90,5 +91,5 @@ async def test_every_mode_is_counted_as_it_is_sent(template: str, mode: Mode, mo
     async with engine(write(template, models), tmp_path, n_ctx=N_CTX) as made:
         for system in ("", "You are helpful"):
             plan = await planned(made, texts, 1, mode=mode, system=system)
-            given = await answer(made, plan.turns, Sampling(temperature=0.0, max_tokens=1), mode=mode)
+            given = await answer(made, plan.turns, LIKELIEST.over(Sampling(max_tokens=1)), mode=mode)
             assert given.usage.prompt_tokens == plan.used

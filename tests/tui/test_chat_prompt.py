@@ -4,6 +4,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from textual import events
 
 from qwenchat.chat.message import Message, Role, text_parts
@@ -202,6 +203,13 @@ async def test_a_dropped_file_becomes_a_chip_and_goes_along(tmp_path: Path) -> N
     file = tmp_path / "my notes.txt"
     file.write_text("remember the milk")
     async with chatting() as it:
+        it.chat.prompt.area.post_message(events.Paste(f"'{file}' "))
+        await until(lambda: it.chat.prompt.attachments)
+        chips = it.chat.query_one("#chips")
+        await until(lambda: chips.region.height)
+        cross = cell_len(str(chips.render()).partition("✕")[0]) + 1
+        await it.pilot.click(chips, offset=(cross, 0))
+        await until(lambda: not it.chat.prompt.attachments)
         it.chat.prompt.area.post_message(events.Paste(f"'{file}' "))
         await until(lambda: it.chat.prompt.attachments)
         await it.ask("What is in it?")

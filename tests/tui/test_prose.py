@@ -5,8 +5,13 @@ from textual.app import App, ComposeResult
 from textual.content import Content
 from textual.geometry import Offset
 from textual.selection import SELECT_ALL, Selection
+from textual.widgets._toast import Toast
 
+from qwenchat.runtime.program import Program
+from qwenchat.tui.app import QwenchatApp, Start
 from qwenchat.tui.widgets.prose import Prose
+from tests.fakes.scripted import ScriptedEngine
+from tests.tui.screens import until
 
 CHINESE = "下载一次模型，之后就不再联网。请选择一个；★最适合本机。"
 
@@ -58,3 +63,17 @@ async def test_what_is_selected_is_copied_without_the_breaks() -> None:
         assert app.prose.get_selection(SELECT_ALL) == (CHINESE, "\n")
         part = app.prose.get_selection(Selection(Offset(1, 0), Offset(1, 1)))
         assert part == ("载一次模型", "\n")
+
+
+@pytest.mark.parametrize("width", [64, 67, 120])
+async def test_no_line_of_a_notification_begins_with_punctuation(width: int) -> None:
+    app = QwenchatApp(Program.here(), Start(), lambda _reference, _options: ScriptedEngine(("Hello.",)))
+    async with app.run_test(size=(width, 40), notifications=True):
+        app.notify(CHINESE * 3, title=CHINESE, markup=False)
+        await until(lambda: any(CHINESE[:4] in str(toast.render()) for toast in app.screen.query(Toast)))
+        toast = app.screen.query(Toast).last()
+        await until(lambda: toast.size.height > 2)
+        rows = [toast.render_line(y).text.strip(" ▌▐█") for y in range(toast.size.height)]
+        assert "".join(rows) == CHINESE * 4
+        assert not any(row.startswith(tuple("，。；")) for row in rows)
+    app.program.close()

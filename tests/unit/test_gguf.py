@@ -2,6 +2,7 @@
 
 import os
 import struct
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from qwenchat.chat.sampling import Sampling
 from qwenchat.errors import CannotLoad, FileError, NotFound, QwenchatError
+from qwenchat.models.file_names import split_paths
 from qwenchat.models.gguf import check, identity, read_header
 from tests.fakes.ggufs import CHATML, Experts, Shape, Vocabulary, entry, header, word, write_model
 
@@ -49,6 +51,43 @@ def test_only_the_experts_in_use_count_as_active(tmp_path: Path) -> None:
     assert (facts.expert_ff, facts.shared_ff) == (64, 128)
     experts = 2 * 3 * 8 * 64 * 128 * 4
     assert facts.active_bytes == facts.tensor_bytes - experts * 6 // 8 - facts.vocab_size * 128 * 4
+
+
+def test_joined_parts_of_a_split_model_are_known(tmp_path: Path) -> None:
+    first = write_model(tmp_path / "m.gguf", tensors_per_part=10)
+    parts = [part.read_bytes() for part in split_paths(first)]
+    for name in ("joined.gguf", "joined-00001-of-00003.gguf"):
+        joined = tmp_path / name
+        joined.write_bytes(b"".join(parts))
+        with pytest.raises(CannotLoad, match="can't be used joined") as caught:
+            check(read_header(joined))
+        assert "Download the parts" in caught.value.hint
+    assert not read_header(first).is_joined
+    padded = tmp_path / "padded.gguf"
+    padded.write_bytes(write_model(tmp_path / "whole.gguf").read_bytes() + bytes(100))
+    assert not check(read_header(padded)).is_joined
+
+
+@pytest.mark.skipif(os.name == "nt", reason="its command is another one")
+@pytest.mark.parametrize("endings", [(".part1of2", ".part2of2"), ("-split-a", "-split-b"), ("-part1of2", "-part2of2")])
+def test_the_pieces_of_a_cut_file_say_how_to_join_them(endings: tuple[str, str], tmp_path: Path) -> None:
+    content = write_model(tmp_path / "whole.gguf").read_bytes()
+    folder = tmp_path / "my folder"
+    folder.mkdir()
+    one, two = (folder / f"m.Q8_0.gguf{ending}" for ending in endings)
+    for piece, data in ((one, content[:50_000]), (two, content[50_000:])):
+        piece.write_bytes(data)
+    for number, piece in enumerate((one, two), 1):
+        with pytest.raises(CannotLoad, match=f"piece {number} of 2") as caught:
+            read_header(piece)
+        command = caught.value.hint.partition(": ")[2]
+        subprocess.run(["sh", "-c", command], check=True)
+        assert (folder / "m.Q8_0.gguf").read_bytes() == content
+    if "split" not in endings[0]:
+        two.unlink()
+        with pytest.raises(CannotLoad) as caught:
+            read_header(one)
+        assert f"Download {two.name}" in caught.value.hint
 
 
 def test_a_split_model_is_one_model(tmp_path: Path) -> None:

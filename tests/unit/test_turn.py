@@ -4,6 +4,7 @@ import asyncio
 import gc
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.chat.turn import RunningTurn, Turns
-from qwenchat.errors import CannotLoad, EngineDied, Interrupted, PromptTooLong, StoreError
+from qwenchat.errors import CannotLoad, EngineDied, Interrupted, PromptTooLong, StoreError, WrongUse
 from qwenchat.sessions.store import Store
 from tests.fakes.scripted import ScriptedEngine
 
@@ -68,6 +69,18 @@ async def test_the_question_is_kept_before_the_engine_is_asked() -> None:
 
     await run(turns.ask("s", "Hi"), check)
     assert engine.requests
+
+
+async def test_a_schema_that_can_not_be_followed_is_refused_before_the_question_is_kept() -> None:
+    engine = ScriptedEngine(["x"])
+    turns = turns_with(engine)
+    refused = Sampling(schema=engine.refused_schema)
+    with pytest.raises(WrongUse):
+        await run(turns.ask("s", "Hi", sampling=refused))
+    turns.store.update(replace(turns.store.session("s"), sampling=refused))
+    with pytest.raises(WrongUse):
+        await run(turns.ask("s", "Hi"))
+    assert turns.store.session("s").leaf is None and not engine.requests
 
 
 async def test_stopping_keeps_the_text() -> None:

@@ -57,6 +57,11 @@ def test_any_line_of_code(text: str, width: int) -> None:
     assert all(cell_len(text[cut.start : cut.end]) <= width for cut in cuts)
 
 
+def test_a_comment_in_code_is_cut_beside_its_punctuation() -> None:
+    text = "x = 1  # 一二三，四"
+    assert [text[cut.start : cut.end] for cut in exact_cuts(text, 15)] == ["x = 1  # 一二", "三，四"]
+
+
 @pytest.mark.parametrize(
     ("text", "width", "lines"),
     [

@@ -49,6 +49,50 @@ class Rendered:
         return [part for part, turn in zip(self.parts, self.turns, strict=True) if turn == index]
 
 
+class TemplateSandbox:
+    """A child process that renders one job, created by `start`; it waits for the job."""
+
+    def __init__(self, child: asyncio.subprocess.Process) -> None:
+        self._child = child
+
+    @classmethod
+    async def start(cls) -> "TemplateSandbox":
+        """Start the child."""
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",  # import nothing from the working folder
+            "-m",
+            "qwenchat.engines.local.template_sandbox",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=child_environment(),
+            process_group=0,  # Ctrl-C in a terminal is for the parent
+        )
+        return cls(child)
+
+    async def render(self, job: RenderJob) -> list[ChatText]:
+        """Return what the template writes for each chat. Raises CannotLoad."""
+        try:
+            async with asyncio.timeout(TIME_LIMIT_S):
+                out, err = await _exchange(self._child, msgspec.json.encode(job))
+                code = await self._child.wait()
+        except TimeoutError:
+            raise _unusable(_("it takes too long")) from None
+        if sys.platform != "win32" and code == -signal.SIGXCPU:
+            raise _unusable(_("it takes too long"))
+        if code:
+            last = err.decode("utf-8", "replace").strip().rpartition("\n")[2]
+            raise _unusable(clean_line(last, REASON_LIMIT) or _("it fails"))
+        return _texts.decode(out)
+
+    async def close(self) -> None:
+        """End the child if it has not ended."""
+        if self._child.returncode is None:
+            self._child.kill()
+            await self._child.wait()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatTemplate:
     """A model's template, and what it may write beside the messages."""
@@ -72,8 +116,13 @@ class ChatTemplate:
         )
         return [_rendered(text, contents, continuing) for text, contents in zip(texts, marked, strict=True)]
 
-    async def texts(self, chats: Sequence[Sequence[Turn]], *, continuing: bool = False) -> list[ChatText]:
-        """Return what the template writes for each chat; it sees the texts of the turns. Raises CannotLoad."""
+    async def texts(
+        self, chats: Sequence[Sequence[Turn]], *, continuing: bool = False, sandbox: TemplateSandbox | None = None
+    ) -> list[ChatText]:
+        """Return what the template writes for each chat; it sees the texts of the turns. Raises CannotLoad.
+
+        `sandbox` is one that was started before, to save the time that this takes.
+        """
         job = RenderJob(
             template=self.source,
             chats=[
@@ -84,10 +133,11 @@ class ChatTemplate:
             eos=self.eos,
             now=self.clock(),
         )
+        sandbox = sandbox or await TemplateSandbox.start()
         try:
-            return _texts.decode(await _ask_child(msgspec.json.encode(job)))
-        except msgspec.MsgspecError:
-            raise _unusable(_("it fails")) from None
+            return await sandbox.render(job)
+        finally:
+            await sandbox.close()
 
 
 def _rendered(rendered: ChatText, contents: Mapping[str, Turn], continuing: bool) -> Rendered | CannotLoad:
@@ -108,36 +158,6 @@ def _rendered(rendered: ChatText, contents: Mapping[str, Turn], continuing: bool
         index = indexes.get(piece, index)
         turns.appendleft(index)
     return Rendered([contents[piece].content if piece in contents else Special(piece) for piece in pieces], list(turns))
-
-
-async def _ask_child(job: bytes) -> bytes:
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",  # import nothing from the working folder
-        "-m",
-        "qwenchat.engines.local.template_sandbox",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=child_environment(),
-        process_group=0,  # Ctrl-C in a terminal is for the parent
-    )
-    try:
-        async with asyncio.timeout(TIME_LIMIT_S):
-            out, err = await _exchange(child, job)
-            await child.wait()
-    except TimeoutError:
-        raise _unusable(_("it takes too long")) from None
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
-    if sys.platform != "win32" and child.returncode == -signal.SIGXCPU:
-        raise _unusable(_("it takes too long"))
-    if child.returncode:
-        last = err.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        raise _unusable(clean_line(last, REASON_LIMIT) or _("it fails"))
-    return out
 
 
 async def _exchange(child: asyncio.subprocess.Process, job: bytes) -> tuple[bytes, bytes]:

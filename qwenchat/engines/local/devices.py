@@ -28,7 +28,7 @@ class Host:
     cores: int
     """Physical cores within affinity and cgroup limits."""
     memory_total: int
-    """Bytes, the cgroup's limit if that is smaller."""
+    """Bytes, the limit of the cgroup or of a process if that is smaller."""
     memory_available: int
     """Bytes that can be allocated without swapping out other programs."""
 
@@ -39,7 +39,20 @@ def this_host() -> Host:
     total, available = memory.total, memory.available
     for limit, used in ControlGroups().memory():
         total, available = min(total, limit), min(available, max(0, limit - used))
+    for limit, _command in process_limits():
+        total, available = min(total, limit), min(available, limit)
     return Host(usable_cores(), total, available)
+
+
+def process_limits() -> list[tuple[int, str]]:
+    """Return the limits on the memory of each single process in bytes, with the command that sets them."""
+    if sys.platform == "win32":
+        return []
+    import resource  # noqa: PLC0415 - not on Windows
+
+    limits = (("ulimit -v", resource.RLIMIT_AS), ("ulimit -d", resource.RLIMIT_DATA))
+    found = [(resource.getrlimit(kind)[0], command) for command, kind in limits]
+    return [(size, command) for size, command in found if size != resource.RLIM_INFINITY]
 
 
 def processor() -> str:

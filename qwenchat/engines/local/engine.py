@@ -7,6 +7,7 @@ meantime. The planner decides how a model is loaded; `saved_kv` decides about fi
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,15 +20,18 @@ from qwenchat.chat.message import FinishReason, Timings, Usage
 from qwenchat.chat.ports import Capabilities, Mode, ModelInfo, Request, TokenCounts
 from qwenchat.chat.prompt import Plain, PromptPart, Special, Turn
 from qwenchat.chat.sampling import Sampling
+from qwenchat.engines.local.chat_template import TemplateSandbox
 from qwenchat.engines.local.failures import (
     OTHER_MODEL,
     START_AGAIN,
+    changed_while_loaded,
     load_error,
     loading_stopped,
     request_error,
     with_less,
 )
 from qwenchat.engines.local.kv_slot import KVSlot
+from qwenchat.engines.local.memory import lacks_memory, memory_error
 from qwenchat.engines.local.process import WorkerProcess
 from qwenchat.engines.local.prompt_format import PlainFormat, PromptFormat, estimate, prompt_format_for
 from qwenchat.engines.local.protocol import (
@@ -52,7 +56,8 @@ from qwenchat.engines.local.protocol import (
 )
 from qwenchat.engines.local.saved_kv import SavedKV
 from qwenchat.engines.schema.check import check_schema
-from qwenchat.errors import CannotLoad, EngineDied, Recovery
+from qwenchat.errors import CannotLoad, EngineDied, QwenchatError, Recovery
+from qwenchat.i18n import _
 
 _AMX = "AMX_INT8 = 1"
 """In llama.cpp's list of features if it was compiled for AMX and the processor has it.
@@ -73,8 +78,13 @@ class PlannedModel:
     """The model's name for users."""
     defaults: Sampling
     warnings: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    """All files of the model."""
+    memory: int = 0
+    """Bytes that it is expected to take; 0 if nothing was predicted."""
 
 
+_Stamps = tuple[tuple[int, int, int] | None, ...]
 Planner = Callable[[Sequence[Device]], PlannedModel]
 """Decides context window, layers and memory; raises CannotLoad for what does not fit."""
 
@@ -90,6 +100,11 @@ class _Loaded:
     hello: Hello
     ready: Ready
     slot: KVSlot
+    stamps: _Stamps
+
+    def is_outdated(self) -> bool:
+        """Return whether a file of the model was changed or replaced since it was loaded. It may block."""
+        return any(now not in (None, before) for now, before in zip(_stamps(self.planned), self.stamps, strict=True))
 
     def format_for(self, mode: Mode) -> PromptFormat:
         """Return the prompt format for a request's mode."""
@@ -171,6 +186,8 @@ class LocalEngine:
         self._planner, self._log, self._saved = planner, log, saved
         self._loading = asyncio.Lock()
         self._worker: WorkerProcess | None = None
+        self._planned: PlannedModel | None = None
+        """How the newest worker loads the model; None before that is decided."""
         self._loaded: _Loaded | None = None
         self._turn = asyncio.Lock()
         """Held by the request that the worker serves; waiting requests get it in order."""
@@ -185,7 +202,7 @@ class LocalEngine:
         return self._worker.pid if self._worker else None
 
     async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
-        return (await self._ready(progress)).info
+        return (await self._current(progress)).info
 
     async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
         loaded = await self._ready()
@@ -238,32 +255,53 @@ class LocalEngine:
             self._check_open()
             try:
                 self._loaded = await self._load(progress or (lambda event: None))
-            except EngineDied:
-                self._check_open()
-                raise
+            except (QwenchatError, MemoryError, OSError) as error:
+                if isinstance(error, EngineDied):
+                    self._check_open()
+                raise _explained(error, self._worker, self._planned) from error
             finally:
                 if self._loaded is None:
                     await self._end_worker(at_once=True)
             return self._loaded
+
+    async def _current(self, progress: Callable[[Loading], object] | None = None) -> _Loaded:
+        """Return the loaded model as its files are now; it is loaded again where they were changed."""
+        loaded = await self._ready(progress)
+        if not await asyncio.to_thread(loaded.is_outdated):
+            return loaded
+        async with self._loading:
+            if self._loaded is loaded:
+                await self._end_worker(at_once=True)
+        loaded = await self._ready(progress)
+        notice = _("The model file was changed while it was loaded, so it was loaded again.")
+        info = replace(loaded.info, warnings=(*loaded.info.warnings, notice))
+        self._loaded = replace(loaded, info=info)
+        return self._loaded
 
     def _check_open(self) -> None:
         if self._closed:
             raise loading_stopped()
 
     async def _load(self, progress: Callable[[Loading], object], *, extra_buffers: bool = True) -> _Loaded:
+        self._planned = None
         worker = self._worker = await WorkerProcess.start(self._log)
         self._check_open()
         hello = await worker.hello()
         planned = self._planner(hello.devices)
         plan = msgspec.structs.replace(planned.plan, extra_buffers=extra_buffers)
-        planned = replace(planned, plan=plan)
+        planned = self._planned = replace(planned, plan=plan)
+        stamps = await asyncio.to_thread(_stamps, planned)
         less = with_less(plan.n_ctx, plan.gpu_layers if hello.devices else 0)
         worker.recoveries = (START_AGAIN, *less)
-        ready = await _load_into(worker, planned, progress, recoveries=(*less, OTHER_MODEL))
-        if extra_buffers and _AMX in hello.features and not await _survives_prefill(worker):
-            await self._end_worker(at_once=True)
-            return await self._load(progress, extra_buffers=False)
-        prompt_format = await prompt_format_for(ready)
+        sandbox = await TemplateSandbox.start()  # in the time that the model takes to load
+        try:
+            ready = await _load_into(worker, planned, progress, recoveries=(*less, OTHER_MODEL))
+            if extra_buffers and _AMX in hello.features and not await _survives_prefill(worker):
+                await self._end_worker(at_once=True)
+                return await self._load(progress, extra_buffers=False)
+            prompt_format = await prompt_format_for(ready, sandbox)
+        finally:
+            await sandbox.close()
         info = ModelInfo(
             reference=planned.reference,
             name=planned.name,
@@ -283,13 +321,14 @@ class LocalEngine:
             hello=hello,
             ready=ready,
             slot=KVSlot(self._saved, worker, plan, hello),
+            stamps=stamps,
         )
 
     async def _serve(self, request: Request, generation: LocalGeneration) -> None:
         """Serve a request after all earlier ones, and report its events."""
         async with self._turn:
             await self.check(request.sampling)
-            loaded = await self._ready()
+            loaded = await self._current()
             worker = loaded.worker
             prompt_format = loaded.format_for(request.mode)
             prompt = await prompt_format.prompt(request.turns, continuing=request.mode is Mode.CONTINUE)
@@ -298,18 +337,47 @@ class LocalEngine:
             await loaded.slot.switch_to(request.cache_key)
             answered = _without_reasoning(request.turns[-1].text) if request.mode is Mode.CONTINUE else ""
             job = Generate(number, _wire(prompt.parts), request.sampling, answered)
-            async with contextlib.aclosing(worker.ask(job)) as replies:
-                async for reply in replies:
-                    if isinstance(reply, Done):
-                        loaded.slot.tokens = reply.usage.prompt_tokens + reply.usage.completion_tokens
-                    generation.report(_event(reply, worker))
-                    if isinstance(reply, Done):
-                        return
+            try:
+                async with contextlib.aclosing(worker.ask(job)) as replies:
+                    async for reply in replies:
+                        if isinstance(reply, Done):
+                            loaded.slot.tokens = reply.usage.prompt_tokens + reply.usage.completion_tokens
+                        generation.report(_event(reply, worker))
+                        if isinstance(reply, Done):
+                            return
+            except EngineDied as error:
+                if await asyncio.to_thread(loaded.is_outdated):
+                    raise changed_while_loaded(error) from error
+                raise _explained(error, worker, loaded.planned) from error
 
     async def _end_worker(self, *, at_once: bool = False) -> None:
         worker, self._worker, self._loaded = self._worker, None, None
         if worker:
             await worker.close(at_once=at_once)
+
+
+def _stamps(planned: PlannedModel) -> _Stamps:
+    """Return what changes with the model's files: inode, size and time of each; None for one that is gone."""
+    found: list[tuple[int, int, int] | None] = []
+    for file in planned.files or (Path(os.fsdecode(planned.plan.path)),):
+        try:
+            status = file.stat()
+            found.append((status.st_ino, status.st_size, status.st_mtime_ns))
+        except OSError:
+            found.append(None)
+    return tuple(found)
+
+
+def _explained(
+    error: QwenchatError | MemoryError | OSError, worker: WorkerProcess | None, planned: PlannedModel | None
+) -> QwenchatError | MemoryError | OSError:
+    """Return the error, or one that speaks of memory where that is the cause."""
+    if not lacks_memory(error, worker.last_lines() if worker else (), planned.memory if planned else 0):
+        return error
+    if planned is None:
+        return memory_error()
+    recoveries = (*with_less(planned.plan.n_ctx), OTHER_MODEL)
+    return memory_error(planned.name, needed=planned.memory, n_ctx=planned.plan.n_ctx, recoveries=recoveries)
 
 
 async def _load_into(

@@ -63,6 +63,16 @@ def load_error(
     )
 
 
+def changed_while_loaded(error: EngineDied) -> EngineDied:
+    """Return the error for a worker that died because its model file was changed in place: what it maps is gone."""
+    return EngineDied(
+        _("The model file was changed while it was loaded, and the engine process ended."),
+        _("Ask again to load it as it is now; `qwenchat models verify` checks whether it is complete."),
+        log=error.log,
+        recoveries=error.recoveries,
+    )
+
+
 def loading_stopped() -> Interrupted:
     """Return the error for a load that was stopped by closing the engine."""
     return Interrupted(_("Loading was stopped."))

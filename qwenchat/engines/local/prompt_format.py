@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from qwenchat.chat.prompt import Plain, PromptPart, Special, Tokens, Turn, turn_parts
-from qwenchat.engines.local.chat_template import ChatTemplate, Rendered
+from qwenchat.engines.local.chat_template import ChatTemplate, Rendered, TemplateSandbox
 from qwenchat.engines.local.failures import OTHER_MODEL
 from qwenchat.engines.local.protocol import Ready
 from qwenchat.errors import CannotLoad
@@ -149,8 +149,8 @@ def estimate(turns: Sequence[Turn]) -> Rendered:
     return Rendered(parts, [place for place in range(len(turns)) for _part in range(3)])
 
 
-async def prompt_format_for(ready: Ready) -> PromptFormat:
-    """Return the format of a loaded model."""
+async def prompt_format_for(ready: Ready, sandbox: TemplateSandbox | None = None) -> PromptFormat:
+    """Return the format of a loaded model; `sandbox` may have been started while it was loaded."""
     source = ready.chat_template
     if not source:
         return NoFormat()
@@ -158,7 +158,7 @@ async def prompt_format_for(ready: Ready) -> PromptFormat:
     if "<|im_start|>" not in source and "<think>" not in source:
         return TemplateFormat(template)
     try:
-        texts = [each.text for each in await template.texts(_PROBES)]
+        texts = [each.text for each in await template.texts(_PROBES, sandbox=sandbox)]
     except CannotLoad:
         return TemplateFormat(template)  # the first request raises the same error
     by_itself = _CHATML_BY_ITSELF.fullmatch(texts[0])

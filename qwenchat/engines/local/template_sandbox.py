@@ -8,9 +8,12 @@ strings and do nothing else: it sees no file, and no object that it could change
 import json
 import sys
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 CPU_LIMIT_S = 3
 """Seconds of computing: a real template takes milliseconds; the rest is for starting Python on a slow machine."""
@@ -54,12 +57,14 @@ def _limit_resources() -> None:
     import resource  # noqa: PLC0415 - not on Windows
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
+    _soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    memory = MEMORY_LIMIT if hard == resource.RLIM_INFINITY else min(MEMORY_LIMIT, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S + 1))
 
 
-def _render(job: RenderJob) -> list[ChatText]:
-    """Render each chat. Raises what Jinja raises for a template that it can't compile."""
+def _environment() -> "Environment":
+    """Return the sandbox, as Hugging Face's renderer has it."""
     import jinja2.ext  # noqa: PLC0415 - the parent imports this module for its types
     from jinja2 import nodes  # noqa: PLC0415
     from jinja2.parser import Parser  # noqa: PLC0415
@@ -83,7 +88,13 @@ def _render(job: RenderJob) -> list[ChatText]:
         trim_blocks=True, lstrip_blocks=True, extensions=[GenerationBlocks, jinja2.ext.loopcontrols]
     )
     environment.filters["tojson"] = _tojson
-    environment.globals |= {"raise_exception": refuse, "strftime_now": job.now.strftime}
+    environment.globals["raise_exception"] = refuse
+    return environment
+
+
+def _render(environment: "Environment", job: RenderJob) -> list[ChatText]:
+    """Render each chat. Raises what Jinja raises for a template that it can't compile."""
+    environment.globals["strftime_now"] = job.now.strftime
     template = environment.from_string(job.template)
     texts = []
     room = OUTPUT_LIMIT
@@ -101,7 +112,7 @@ def _render(job: RenderJob) -> list[ChatText]:
             for piece in template.generate(variables):
                 text += piece
                 if len(text) > room:
-                    refuse("its output is too long")
+                    raise ValueError("its output is too long")
             texts.append(ChatText(text))
             room -= len(text)
         except Exception as error:  # a template may make Jinja raise anything
@@ -122,10 +133,11 @@ def _tojson(
 
 def main() -> int:
     """Read a job from standard input and write the rendered chats."""
+    environment = _environment()  # before there is a job: this takes most of the time
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=RenderJob)
     _limit_resources()
     try:
-        texts = _render(job)
+        texts = _render(environment, job)
     except Exception as error:  # as above
         print(_words(error), file=sys.stderr)
         return 1

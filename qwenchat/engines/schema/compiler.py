@@ -22,6 +22,8 @@ from qwenchat.engines.schema.document import (
     rewritten,
 )
 
+TIME_LIMIT_S = 10
+"""Of the child's computing, for one whose parent is gone; the parent waits no longer than that, either."""
 MEMORY_LIMIT = 2 << 30
 """Of the child, in bytes of address space; a schema takes a fraction of it."""
 SEARCH_S = 2.0
@@ -132,12 +134,15 @@ def _is_same(one: SchemaRefused | None, other: SchemaRefused) -> bool:
 
 
 def _limit() -> None:
-    """Limit the memory of this process, where the platform supports it, and let a crash write no core file."""
+    """Limit this process, where the platform supports it, and let a crash write no core file."""
     if sys.platform == "win32":
         return
     import resource  # noqa: PLC0415 - not on Windows
 
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
+    _soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    memory = MEMORY_LIMIT if hard == resource.RLIM_INFINITY else min(MEMORY_LIMIT, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CPU, (TIME_LIMIT_S, TIME_LIMIT_S))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

@@ -11,6 +11,7 @@ here they have, and the answer follows both.
 import json
 import math
 import re
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -146,6 +147,8 @@ class _Rewriting:
         self._root, self._base = root, pointer
         self._places: dict[str, int] = {}
         """The number of each place in the new `$defs`, by its pointer inside the schema."""
+        self._waiting: deque[str] = deque()
+        """Places that are not rewritten yet."""
         self._parts: list[Part] = []
         self._count = 0
 
@@ -155,9 +158,9 @@ class _Rewriting:
             raise SchemaRefused(Reason.NOT_A_SCHEMA, self._base)
         first = self._reference("#", self._base)
         definitions: dict[str, object] = {}
-        while len(definitions) < len(self._places):
-            place = list(self._places)[len(definitions)]
-            definitions[str(len(definitions))] = self._schema(self._target(place), self._base + place)
+        while self._waiting:
+            place = self._waiting.popleft()
+            definitions[str(self._places[place])] = self._schema(self._target(place), self._base + place)
         return Document(schema={**first, "$defs": definitions}, parts=self._parts, pointer=self._base)
 
     def _target(self, place: str) -> object:
@@ -181,7 +184,10 @@ class _Rewriting:
             self._target(place)
         except (KeyError, IndexError, ValueError):
             raise SchemaRefused(Reason.REFERENCE, pointer) from None
-        return {"$ref": f"#/$defs/{self._places.setdefault(place, len(self._places))}"}
+        if place not in self._places:
+            self._places[place] = len(self._places)
+            self._waiting.append(place)
+        return {"$ref": f"#/$defs/{self._places[place]}"}
 
     def _schema(self, schema: object, pointer: str) -> object:
         """Return one subschema and all inside it as llguidance needs them."""

@@ -74,10 +74,13 @@ class Constraints:
     def _make(self, schema: str, answered: str) -> Constraint:
         document = rewritten(schema)
         with self._building:
-            tokenizer = self._tokenizer = self._tokenizer or LLTokenizer(TokenizerWrapper(_Tokens(self._vocabulary)))
+            if self._tokenizer is None:
+                tokens = _Tokens(self._vocabulary)
+                self._tokenizer = LLTokenizer(TokenizerWrapper(tokens), eos_token=tokens.ends)
+        tokenizer = self._tokenizer
         made = matcher(tokenizer, document.schema)
-        tokens = tokenizer.tokenize_str(answered)
-        if made.try_consume_tokens(tokens) < len(tokens):
+        earlier = tokenizer.tokenize_str(answered)
+        if made.try_consume_tokens(earlier) < len(earlier):
             raise SchemaRefused(Reason.IMPOSSIBLE, document.pointer)
         return Constraint(made)
 
@@ -91,10 +94,10 @@ class _Tokens:
         self.tokens: Sequence[bytes] = [
             b"\xff" + str(token).encode() if vocabulary.is_special(token) else vocabulary.piece(token) for token in ids
         ]
-        ends = [token for token in ids if vocabulary.is_end(token)]
-        if not ends:
-            self.tokens = [*self.tokens, b"\xff"]
-        self.eos_token_id = ends[0] if ends else vocabulary.size
+        self.ends = [token for token in ids if vocabulary.is_end(token)]
+        if not self.ends:  # llguidance wants one
+            self.tokens, self.ends = [*self.tokens, b"\xff"], [vocabulary.size]
+        self.eos_token_id = self.ends[0]
         self.bos_token_id = None
         self.special_token_ids: Sequence[int] = []
 

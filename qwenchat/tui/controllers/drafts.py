@@ -68,7 +68,7 @@ class DraftController:
             self.end_edit(self._changed())
 
     def _changed(self) -> str:
-        text = self._prompt.area.written
+        text = self._prompt.written
         return text if text != self._as_asked else ""
 
     # Saving
@@ -87,7 +87,7 @@ class DraftController:
         session_id, before = self._open.id, self._saved
         self._saved = text
         try:
-            await self._context.chats.sessions.change(session_id, draft=text)
+            await self._save_in(session_id, text, before)
         except NotFound:  # nor would it be found the next time
             raise
         except BaseException:
@@ -112,9 +112,15 @@ class DraftController:
         with suppress(QwenchatError):
             await self.save()
 
+    async def _save_in(self, session_id: str, text: str, before: str) -> None:
+        """Save a draft with its session, and show in the list what changed there. Raises NotFound and StoreError."""
+        changed = await self._context.chats.sessions.change(session_id, draft=text)
+        if not changed.title or bool(text.strip()) != bool(before.strip()):
+            self._context.sidebar.reload()
+
     def _unsaved(self) -> str | None:
         """Return what is written and not saved yet; None where there is nothing to save."""
-        text = self._prompt.area.written
+        text = self._prompt.written
         sessions, session_id = self._context.chats.sessions, self._open.id
         nothing = sessions.is_new(session_id) and not text.strip()
         if self.editing or text == self._saved or nothing or sessions.is_read_only(session_id):
@@ -127,7 +133,7 @@ class DraftController:
         """Put words where they were written, before what was written there since."""
         if session_id == self._open.id:
             self._prompt.attachments[:0] = files
-            self._prompt.fill(joined(text, self._prompt.area.written), self._prompt.attachments)
+            self._prompt.fill(joined(text, self._prompt.written), self._prompt.attachments)
             return
         self._files.setdefault(session_id, [])[:0] = files
         sessions = self._context.chats.sessions
@@ -148,10 +154,10 @@ class DraftController:
     def _exchange(self, change: ViewChange) -> None:
         """Save what was written since the last draft, and show the other session's draft and files."""
         before, after = change.before.session.id, change.after.session
-        text = self._prompt.area.written
+        text = self._prompt.written
         sessions = self._context.chats.sessions
         if text != self._saved and (text.strip() or not sessions.is_new(before)):
-            self._context.run(sessions.change(before, draft=text), "draft")
+            self._context.run(self._save_in(before, text, self._saved), "draft")
         self._files[before] = self._prompt.attachments
         self._saved = after.draft
         self._prompt.fill(after.draft, self._files.pop(after.id, []))

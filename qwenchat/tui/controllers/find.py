@@ -6,7 +6,7 @@ from textual.widgets import Input
 
 from qwenchat.i18n import _
 from qwenchat.tui.controllers.context import ChatContext
-from qwenchat.tui.controllers.navigation import NavigationController
+from qwenchat.tui.controllers.focus import FocusController
 from qwenchat.tui.transcript.transcript import Transcript
 from qwenchat.tui.widgets.fields import LineField
 from qwenchat.tui.widgets.notice import Notice
@@ -15,10 +15,8 @@ from qwenchat.tui.widgets.notice import Notice
 class FindController:
     """Shows and hides the line in which the words are typed; its id is `find`. It is made when it is first needed."""
 
-    def __init__(
-        self, context: ChatContext, screen: Screen[None], navigation: NavigationController, *, notice: Notice
-    ) -> None:
-        self._context, self._screen, self._navigation, self._notice = context, screen, navigation, notice
+    def __init__(self, context: ChatContext, screen: Screen[None], focus: FocusController, *, notice: Notice) -> None:
+        self._context, self._screen, self._focus, self._notice = context, screen, focus, notice
         self._line: Input | None = None
 
     @property
@@ -54,7 +52,7 @@ class FindController:
         self._made_line().value = ""
         self._context.transcript.find("")
         self._context.open.show_activity()
-        self._navigation.to_prompt()
+        self._focus.to_prompt()
 
     def _made_line(self) -> Input:
         if self._line is None:

@@ -153,7 +153,7 @@ class MessageActions:
         text = self._selected_text() or (message.text if message else "")
         if text.strip():
             quoted = "\n".join(f"> {line}" for line in clean(text).strip().splitlines())
-            before = self._prompt.area.written.rstrip()
+            before = self._prompt.written.rstrip()
             self._prompt.write(f"{before}\n\n{quoted}\n\n".lstrip("\n"))
 
     def copy_text(self, text: str) -> None:

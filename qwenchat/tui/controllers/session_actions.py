@@ -53,7 +53,6 @@ class SessionActions:
         if not failed or number >= len(failed.recoveries):  # it was taken already, or another chat was opened
             return
         recovery = failed.recoveries[number]
-        self._navigation.to_prompt()
         if recovery.kind is RecoveryKind.OTHER_MODEL:
             self.choose_model()
         else:

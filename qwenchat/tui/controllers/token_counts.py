@@ -9,6 +9,7 @@ from qwenchat.errors import Interrupted
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.drafts import DraftController
 from qwenchat.tui.session_view import SessionView, ViewChange
+from qwenchat.tui.slash_commands import SlashCommand, parse
 from qwenchat.tui.widgets.gauge import ContextUsage
 
 _COUNT_AFTER_S = 0.25
@@ -56,7 +57,7 @@ class TokenCountController:
         if left_behind := len(self._open.view.left_behind):
             branch = branch[:-left_behind]
         attachments = tuple(self._prompt.attachments)
-        text = "" if self._prompt.text.startswith("/") else self._prompt.text
+        text = "" if isinstance(parse(self._prompt.text), SlashCommand) else self._prompt.text
         editing = self._drafts.editing
         if editing:
             at = [message.id for message in branch].index(editing.id)

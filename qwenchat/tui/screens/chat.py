@@ -15,7 +15,6 @@ from textual.containers import Horizontal, Vertical
 from textual.geometry import Size
 from textual.message import Message as Event
 from textual.screen import Screen
-from textual.scroll_view import ScrollView
 from textual.widgets import Button, Input, Static
 
 from qwenchat.chat.message import Role
@@ -26,13 +25,14 @@ from qwenchat.runtime.events import ChatEvent
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.read_only import cannot_be_saved
 from qwenchat.tui import slash_commands
-from qwenchat.tui.actions import Action, Where, bindings, key_name, key_of
+from qwenchat.tui.actions import Action, Where, bindings
 from qwenchat.tui.controllers.asking import AskController
 from qwenchat.tui.controllers.commands import CommandController
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.downloads import DownloadController
 from qwenchat.tui.controllers.drafts import DraftController
 from qwenchat.tui.controllers.find import FindController
+from qwenchat.tui.controllers.focus import FocusController
 from qwenchat.tui.controllers.message_actions import MessageActions
 from qwenchat.tui.controllers.navigation import NavigationController
 from qwenchat.tui.controllers.session_actions import SessionActions
@@ -43,8 +43,7 @@ from qwenchat.tui.dialogs import open as dialogs
 from qwenchat.tui.session_view import SessionView, ViewChange
 from qwenchat.tui.textual_private import EndsItsWork, add_bindings
 from qwenchat.tui.transcript.transcript import Transcript
-from qwenchat.tui.widgets.fields import AreaField, LineField
-from qwenchat.tui.widgets.footer import KeyFooter, KeyHint, key_hints
+from qwenchat.tui.widgets.footer import KeyFooter
 from qwenchat.tui.widgets.gauge import Gauge
 from qwenchat.tui.widgets.header import ChatHeader
 from qwenchat.tui.widgets.notice import Notice
@@ -113,14 +112,15 @@ class ChatScreen(Screen[None], EndsItsWork):
         )
         self.drafts = DraftController(context)
         context.open.listen(self._draw)
+        self.focusing = FocusController(context, self, actions, self.footer)
         self.counts = TokenCountController(context, self.drafts)
-        self.navigation = NavigationController(context, self, self.drafts)
+        self.navigation = NavigationController(context, self.focusing, self.drafts)
         self.undo = UndoController(context, self.navigation)
         self.session_actions = SessionActions(context, self.navigation, self.undo)
         self.message_actions = MessageActions(context, self.drafts, self.undo, self.get_selected_text)
         self.streaming = StreamingController(context, self.counts, self.drafts)
         self.downloads = DownloadController(context, header=self.header)
-        self.find = FindController(context, self, self.navigation, notice=self.notice)
+        self.find = FindController(context, self, self.focusing, notice=self.notice)
         self.asking = AskController(context, self.drafts, self.session_actions, self.undo)
         self.commands = CommandController(context, self.session_actions, self.find, self._run_action_soon)
         methods = self._action_methods()
@@ -132,13 +132,23 @@ class ChatScreen(Screen[None], EndsItsWork):
 
     def _action_methods(self) -> Mapping[str, Callable[[], object]]:
         """Return what carries out the actions that are a controller's, by the ids of `tui.actions`."""
-        navigation, sessions, messages = self.navigation, self.session_actions, self.message_actions
+        navigation, sessions, messages, focusing = (
+            self.navigation,
+            self.session_actions,
+            self.message_actions,
+            self.focusing,
+        )
         return {
             "new": navigation.open_new,
             "new_private": partial(navigation.open_new, private=True),
-            "messages": navigation.to_next_part,
-            "sidebar": navigation.toggle_sidebar,
-            "search": navigation.search,
+            "messages": focusing.to_next_part,
+            "sidebar": focusing.toggle_sidebar,
+            "search": focusing.search,
+            "slash": focusing.begin_command,
+            "page_up": focusing.page_up,
+            "page_down": focusing.page_down,
+            "to_start": focusing.to_start,
+            "to_end": focusing.to_end,
             "find": self.find.start,
             "editor": self.asking.open_editor,
             "downloads": self.downloads.open_list,
@@ -177,7 +187,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             doing = method()
             if isawaitable(doing):
                 await doing
-            self.navigation.to_prompt()
+            self.focusing.to_prompt()
 
         return run
 
@@ -201,14 +211,7 @@ class ChatScreen(Screen[None], EndsItsWork):
 
     def on_mount(self) -> None:
         """Bind the keys of the widgets, show the chat, then read the disk."""
-        keymap = self.program.settings.keys
-        add_bindings(self.prompt.area, bindings(self.actions, Where.PROMPT))
-        add_bindings(self.transcript, bindings(self.actions, Where.MESSAGE))
-        add_bindings(self.sidebar.list, bindings(self.actions, Where.LIST))
-        known = {action.id: key_of(action, keymap) for action in self.actions}
-        self.transcript.keys = {action.id: known[action.id] for action in self.actions if action.where is Where.MESSAGE}
-        palette = KeyHint(key_name(self.app.COMMAND_PALETTE_BINDING), _("palette"), "app.command_palette")
-        self.footer.general = (KeyHint(known["help"], _("help"), "screen.help"), palette)
+        self.focusing.bind_keys()
         self.call_after_refresh(lambda: self.context.run(self._start()))
 
     async def _start(self) -> None:
@@ -217,6 +220,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         if self.program.store.is_read_only:
             self.context.notify_error(cannot_be_saved(self.program.paths.database))
         self.context.open.relabel(self.session)
+        self.sidebar.mark(self.session.id, ())
         self.sidebar.reload()
         if self._first_session:
             await self.navigation.open(self._first_session)
@@ -235,62 +239,23 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.set_class(size.height < _LOW, "low", update=update)
         self.set_class(size.width < _THIN, "thin", update=update)
 
-    # Keys
+    # Keys and the mouse
 
     @on(events.DescendantFocus)
     def show_keys(self) -> None:
-        """Show the best keys of the part that has the focus; in low screens instead of the gauge."""
-        place, answering = self.navigation.place, self.context.open.view.answering
-        self.footer.hints = key_hints(self.actions, place, self.program.settings.keys, answering=answering)
-        self.set_class(self.has_class("low") and (answering or place is not Where.PROMPT), "keys")
-
-    def lead_to_prompt(self, event: events.Key | events.Paste) -> None:
-        """Go to the prompt before a character that is no command where the focus is, or a paste, is delivered."""
-        is_text = isinstance(event, events.Paste) or (event.is_printable and event.key not in self.active_bindings)
-        if is_text and not isinstance(self.focused, LineField | AreaField):
-            self.navigation.to_prompt()
+        """Show the keys of the part that has the focus."""
+        self.focusing.show_keys()
 
     @on(events.MouseScrollUp)
     @on(events.MouseScrollDown)
     def scroll_messages(self, event: events.MouseScrollUp | events.MouseScrollDown) -> None:
         """Scroll the messages where nothing under the pointer scrolls."""
-        if not self.sidebar.region.contains(event.screen_x, event.screen_y):
-            lines = self.app.scroll_sensitivity_y
-            down = isinstance(event, events.MouseScrollDown)
-            self.transcript.scroll_relative(y=lines if down else -lines)
+        self.focusing.turn_wheel(event)
 
     @on(events.Click)
-    def leave_lines_of_search(self, event: events.Click) -> None:
-        """Go back to the prompt when the messages are clicked; where their letters are commands, they stay so."""
-        if event.widget is self.transcript and self.navigation.place is not Where.MESSAGE:
-            self.navigation.to_prompt()
-
-    def _scrolled(self) -> ScrollView:
-        """Return what pages are turned in: the messages, or the list that covers them."""
-        covered = self.has_class("narrow") and self.has_class("sidebar")
-        return self.sidebar.list if covered else self.transcript
-
-    def action_page_up(self) -> None:
-        """Scroll the messages up."""
-        self._scrolled().action_page_up()
-
-    def action_page_down(self) -> None:
-        """Scroll the messages down."""
-        self._scrolled().action_page_down()
-
-    def action_to_start(self) -> None:
-        """Scroll to the first message."""
-        self._scrolled().action_scroll_home()
-
-    def action_to_end(self) -> None:
-        """Scroll to the last message and follow it."""
-        self._scrolled().action_scroll_end()
-
-    def action_slash(self) -> None:
-        """List the slash commands."""
-        self.navigation.to_prompt()
-        if not self.prompt.text:
-            self.prompt.write("/")
+    def leave_search(self, event: events.Click) -> None:
+        """Go back to the prompt when the messages are clicked."""
+        self.focusing.leave_search(event.widget)
 
     # The open session
 
@@ -396,6 +361,7 @@ class ChatScreen(Screen[None], EndsItsWork):
     @on(Notice.RecoveryChosen)
     def recover(self, message: Notice.RecoveryChosen) -> None:
         """Do what the user chose about a failure."""
+        self.focusing.to_prompt()
         self.session_actions.recover(message.number)
 
     @on(Transcript.ActionChosen)
@@ -451,7 +417,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             await self.streaming.stop()
         else:
             self.transcript.select(None)
-            self.navigation.to_prompt()
+            self.focusing.to_prompt()
 
     async def action_interrupt(self) -> None:
         """Copy the selection, else stop the answer, else say how to leave."""

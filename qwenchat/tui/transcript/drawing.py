@@ -7,10 +7,12 @@ reads Markdown.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
+from qwenchat.i18n import ngettext
 from qwenchat.markdown.lines import Line
 from qwenchat.markdown.palette import Palette
 
@@ -56,6 +58,13 @@ def strip_of(line: Line, width: int, gutter: Segment, base: Style, highlights: S
     if fill > 0:
         segments.append(Segment(" " * fill))
     return Strip(Segment.apply_style(segments, base), gutter.cell_length + line.width + max(fill, 0))
+
+
+def end_mark(below: int, columns: int, palette: Palette) -> Strip:
+    """Return the mark over the last line that leads to the end, as long as there is room for; `below` in lines."""
+    text = ngettext("{count:,} line below", "{count:,} lines below", below).format(count=below)
+    fitting = (words for words in (f" ↓ {text} · Ctrl+End ", " ↓ Ctrl+End ") if 2 * cell_len(words) <= columns)
+    return Strip([Segment(next(fitting, " ↓ "), palette.mark)])
 
 
 def restyled(segments: Iterable[Segment], highlights: Sequence[Highlight]) -> Iterable[Segment]:

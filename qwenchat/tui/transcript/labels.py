@@ -159,8 +159,8 @@ def elsewhere(variant: VariantPlace) -> str:
 def fork(left_behind: int) -> str:
     """Return the words of the line below the message that the next question follows."""
     words = ngettext(
-        "Your next question goes here; the {count:,} message below stays as another branch · Esc cancels",
-        "Your next question goes here; the {count:,} messages below stay as another branch · Esc cancels",
+        "Your next question goes here; the {count:,} message below stays as another branch",
+        "Your next question goes here; the {count:,} messages below stay as another branch",
         left_behind,
     )
     return words.format(count=left_behind)

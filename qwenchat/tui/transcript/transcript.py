@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from rich.cells import cell_len
-from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.geometry import Region
@@ -24,11 +22,10 @@ from textual.theme import Theme
 
 from qwenchat.chat.message import Message, Part, Reasoning, Text
 from qwenchat.chat.tree import VariantPlace
-from qwenchat.i18n import ngettext
 from qwenchat.markdown.palette import Palette
 from qwenchat.tui.colours import palette_of
 from qwenchat.tui.transcript.column import Column
-from qwenchat.tui.transcript.drawing import Look
+from qwenchat.tui.transcript.drawing import Look, end_mark
 from qwenchat.tui.transcript.find import Search
 from qwenchat.tui.transcript.selecting import clicked, highlight, selection_row
 from qwenchat.tui.transcript.streaming import StreamedPiece, StreamedPieces
@@ -513,13 +510,7 @@ class Transcript(ScrollView, can_focus=True):
         return strip
 
     def _end_mark(self) -> Strip:
-        """Return the mark over the last line that leads to the end."""
-        below = self.viewport.lines_below
-        text = ngettext("{count:,} line below", "{count:,} lines below", below).format(count=below)
-        room = self.viewport.columns
-        fitting = (words for words in (f" ↓ {text} · Ctrl+End ", " ↓ Ctrl+End ") if 2 * cell_len(words) <= room)
-        text = next(fitting, " ↓ ")
-        return Strip([Segment(text, self.column.look.palette.mark)])
+        return end_mark(self.viewport.lines_below, self.viewport.columns, self.column.look.palette)
 
     def _is_end_mark(self, x: int, y: int) -> bool:
         viewport = self.viewport

@@ -12,6 +12,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message as Event
+from textual.style import Style
 from textual.widgets import Static, TextArea
 
 from qwenchat.chat.message import Attachment
@@ -27,6 +28,8 @@ from qwenchat.tui.widgets.suggestions import Suggestions
 
 _MOST_PATHS = 20
 _LONGEST_PATHS = 4000
+_LONGEST_PASTE = 100
+"""Line breaks up to which a paste is shown in the text."""
 
 
 class PromptArea(AreaField):
@@ -49,6 +52,12 @@ class PromptArea(AreaField):
 
     class Completed(Event):
         """Tab was pressed while the list of suggestions is shown."""
+
+    @dataclass
+    class LongPaste(Event):
+        """More was pasted than the prompt can show well."""
+
+        text: str
 
     class Left(Event):
         """Tab was pressed where nothing can be completed."""
@@ -91,6 +100,11 @@ class PromptArea(AreaField):
         else:
             self.post_message(self.Left())
 
+    async def action_unfold(self) -> None:
+        """Open the folded paste that came last."""
+        if isinstance(self.parent, Prompt):
+            self.parent.action_unfold()
+
     async def action_quit_empty(self) -> None:
         """Quit the program where nothing is written; else delete the character to the right, as in a shell."""
         if self.text:
@@ -99,13 +113,16 @@ class PromptArea(AreaField):
             await self.run_action("screen.quit")
 
     def on_paste(self, event: events.Paste) -> None:
-        """Attach pasted paths; insert all other text clean."""
+        """Attach pasted paths; insert all other text clean, folded where it is long."""
         event.stop()
         event.prevent_default()
         if paths := paths_in(event.text):
             self.post_message(self.FilesGiven(paths))
             return
         pasted = clean(event.text.replace("\r\n", "\n").replace("\r", "\n"))
+        if pasted.count("\n") > _LONGEST_PASTE:
+            self.post_message(self.LongPaste(pasted))
+            return
         result = self.replace(pasted, *self.selection, maintain_selection_offset=False)
         self.move_cursor(result.end_location)
 
@@ -181,6 +198,10 @@ class Prompt(Vertical, EndsItsWork):
         super().__init__(id=id)
         self.attachments: list[Attachment] = []
         """Changed in place: a file that is still being read finds its chat by it."""
+        self._folded: list[str] = []
+        """Long pastes, which are shown as chips and come behind the text."""
+        self.open_key = ""
+        """The key that opens them."""
         self._tokens: dict[str, int] = {}
 
     def compose(self) -> ComposeResult:
@@ -196,18 +217,24 @@ class Prompt(Vertical, EndsItsWork):
 
     @property
     def text(self) -> str:
-        """The text."""
-        return self.area.text
+        """The text, folded pastes included."""
+        return joined(self.area.text, *self._folded)
+
+    @property
+    def written(self) -> str:
+        """What the user wrote and pasted: no earlier question as it was asked, but the text that it replaced."""
+        return joined(self.area.written, *self._folded)
 
     def write(self, text: str) -> None:
-        """Replace the text."""
+        """Replace the text, folded pastes included."""
+        self._folded.clear()
         self.area.write(text)
+        self._show_chips()
 
     def fill(self, text: str, attachments: list[Attachment]) -> None:
         """Show another text and another chat's files."""
-        self.area.write(text)
         self.attachments = attachments
-        self._show_chips()
+        self.write(text)
 
     def clear(self) -> None:
         """Empty it, files too; the text that was set aside comes back."""
@@ -244,6 +271,33 @@ class Prompt(Vertical, EndsItsWork):
     def action_detach(self, index: int) -> None:
         """Take a file away."""
         del self.attachments[index]
+        self._show_chips()
+        self.post_message(self.Edited())
+
+    def action_unfold(self, index: int = -1) -> None:
+        """Open a folded paste: it becomes text like all other."""
+        if self._folded:
+            text, area = self._folded.pop(index), self.area
+            area.move_cursor(area.document.end)
+            area.insert(f"\n\n{text}" if area.text else text)
+            self._show_chips()
+
+    def action_drop(self, index: int) -> None:
+        """Take a folded paste away."""
+        del self._folded[index]
+        self._show_chips()
+        self.post_message(self.Edited())
+
+    @on(events.Click)
+    async def act_on_chip(self, event: events.Click) -> None:
+        """Do what the clicked part of a chip does."""
+        if action := event.style.meta.get("chip"):
+            await self.run_action(str(action))
+
+    @on(PromptArea.LongPaste)
+    def fold_paste(self, event: PromptArea.LongPaste) -> None:
+        """Show a long paste as a chip."""
+        self._folded.append(event.text)
         self._show_chips()
         self.post_message(self.Edited())
 
@@ -321,17 +375,27 @@ class Prompt(Vertical, EndsItsWork):
                 if count is None
                 else ngettext("{count:,} token", "{count:,} tokens", count).format(count=count)
             )
-            words = f" {clean_line(attachment.name, 40)} · {size} "
-            close = f"@click=detach({index})"
-            parts += [
-                Content.styled(words, "$foreground on $panel"),
-                Content.styled("✕ ", f"$foreground on $panel {close}"),
-            ]
-            parts.append(Content(" "))
+            parts += _chip(f"{clean_line(attachment.name, 40)} · {size}", "", f"detach({index})")
+        for index, text in enumerate(self._folded):
+            count = text.count("\n") + 1
+            words = ngettext("{count:,} pasted line", "{count:,} pasted lines", count).format(count=count)
+            opens = _("{key} opens").format(key=self.open_key) if self.open_key else ""
+            parts += _chip(" · ".join(filter(None, (f"▸ {words}", opens))), f"unfold({index})", f"drop({index})")
         view = self.query_one("#chips", Static)
         view.update(Content.assemble(*parts))
         view.set_class(bool(parts), "shown")
-        view.tooltip = _("✕ removes a file") if parts else None
+        view.tooltip = _("✕ removes it") if parts else None
+
+
+def _chip(words: str, action: str, close: str) -> list[Content]:
+    """Return a chip: a click on its words carries out an action, one on its cross takes it away."""
+    style = "$foreground on $panel"
+    label, cross = Content.styled(f" {words} ", style), Content.styled("✕ ", style)
+    return [
+        label.stylize(Style.from_meta({"chip": action})),
+        cross.stylize(Style.from_meta({"chip": close})),
+        Content(" "),
+    ]
 
 
 def paths_in(pasted: str) -> list[Path]:

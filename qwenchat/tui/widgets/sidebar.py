@@ -198,7 +198,9 @@ class Sidebar(Vertical, EndsItsWork):
         title = clean_line(session.title or session.draft, 80) or _("New chat")
         tags = "".join(f" #{clean_line(tag, 20)}" for tag in session.tags)
         style = "bold" if session.id == self._current else ""
-        return Content.assemble(mark, Content.styled(title, style), Content.styled(tags, "$foreground-muted"))
+        draft = _("Draft") + " " if session.draft.strip() else ""
+        parts = (draft, "$text-warning"), (title, style), (tags, "$foreground-muted")
+        return Content.assemble(mark, *parts)
 
     def _search(self, typed: str | None = None) -> None:
         now = self.query_one(Input).value

@@ -1,0 +1,59 @@
+"""Memory that can't be had is called that, with the numbers, wherever the worker or the program runs into it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from qwenchat.engines.local.engine import LocalEngine, PlannedModel
+from qwenchat.engines.local.saved_kv import SavedKV
+from qwenchat.errors import CannotLoad, RecoveryKind
+from tests.fakes.commands import environment
+from tests.fakes.engines import planned
+
+pytestmark = pytest.mark.skipif(not hasattr(psutil, "RLIMIT_AS"), reason="this system has no such limit")
+_LIMITED = """
+import os, resource, sys
+limit = int(sys.argv[1]) << 20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+os.execv(sys.executable, [sys.executable, "-m", "qwenchat", *sys.argv[2:]])
+"""
+
+
+@pytest.mark.parametrize("more_mib", [0, 4, 24])
+async def test_a_worker_that_gets_no_memory(more_mib: int, tiny: Path, tmp_path: Path) -> None:
+    """Threads, the model and the KV cache fail each in its own way."""
+
+    def limited(_devices: object) -> PlannedModel:
+        worker = psutil.Process(made.worker_pid)
+        limit = worker.memory_info().vms + (more_mib << 20)
+        worker.rlimit(psutil.RLIMIT_AS, (limit, limit))
+        return planned(tiny, n_ctx=1 << 17)
+
+    made = LocalEngine(limited, tmp_path / "engine.log", SavedKV(tmp_path / "kv", 0))
+    with pytest.raises(CannotLoad, match=r"memory for tiny\.gguf can't be had\..* free") as caught:
+        await made.load()
+    assert "--ctx 65536" in caught.value.hint
+    assert RecoveryKind.SMALLER_CONTEXT in [each.kind for each in caught.value.recoveries]
+    assert made.worker_pid is None
+
+
+def test_every_limit_ends_in_words_of_memory(tiny: Path) -> None:
+    refused = 0
+    for mib in (64, 200, 340):
+        done = subprocess.run(
+            [sys.executable, "-c", _LIMITED, str(mib), "ask", "-m", tiny, "--force", "--max-tokens", "1", "hi"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=environment(),
+            timeout=120,
+            check=False,
+        )
+        said = done.stderr.decode()
+        assert done.returncode in (0, 5), said
+        if done.returncode:
+            refused += 1
+            assert "memory" in said and "ulimit -v sets a limit" in said
+    assert refused >= 2
