@@ -17,7 +17,7 @@ from qwenchat.chat.memory import no_such_message, no_such_session, without_added
 from qwenchat.chat.message import Message, Part, Role, Status
 from qwenchat.chat.session import Session, WaitingQuestion, title_of
 from qwenchat.chat.tree import Tree
-from qwenchat.errors import NotFound
+from qwenchat.errors import NotFound, Recovery, RecoveryKind
 from qwenchat.i18n import _
 from qwenchat.sessions import rows
 from qwenchat.sessions.archive import Archive
@@ -216,7 +216,8 @@ class Store:
         if session.trashed is not None:
             raise NotFound(
                 _("The session {id} is in the trash.").format(id=session.id),
-                _("Restore it with `qwenchat sessions restore {id}`.").format(id=session.id),
+                _("Restore it first."),
+                recoveries=(Recovery(RecoveryKind.RESTORE, name=session.id),),
             )
         return session
 

@@ -123,7 +123,9 @@ async def test_branches_are_listed_with_what_each_alone_has_and_enter_opens_one(
         it.write("/branches")
         await it.pilot.press("enter")
         await until(lambda: isinstance(it.app.screen, BranchesScreen))
+        await until(lambda: it.app.screen.query("OptionList"))
         listed = it.app.screen.query_one(OptionList)
+        await until(lambda: listed.option_count == 2)
         lines = [str(option.prompt) for option in listed.options]
         assert [line.split()[0:3] for line in lines] == [["●", "❯", "D"], ["❯", "B", "6"]]
         await it.pilot.press("down", "enter")
@@ -150,7 +152,7 @@ async def test_the_list_of_a_chat_with_one_branch_says_how_to_begin_another() ->
     async with chatting() as it:
         await it.do("branches")
         await until(lambda: isinstance(it.app.screen, BranchesScreen))
-        assert "one branch" in " ".join(str(text.content) for text in it.app.screen.query(Static))
+        await until(lambda: "one branch" in " ".join(str(text.content) for text in it.app.screen.query(Static)))
 
 
 async def test_the_export_says_what_it_leaves_out() -> None:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from qwenchat.errors import QwenchatError
+from qwenchat.errors import QwenchatError, Recovery, RecoveryKind
 from qwenchat.i18n import _, labelled
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.controllers.context import ChatContext
@@ -32,7 +32,8 @@ class DownloadController:
             words = _("{model} is downloaded. Use it with Ctrl+O or /model {model}.")
             self._context.notify(words.format(model=clean_line(download.reference)))
         elif download.state is DownloadState.FAILED:
-            why, hint = _("The download failed."), _("/downloads shows it; resume it there.")
-            error = download.error or QwenchatError(why)
+            error = download.error or QwenchatError(_("The download failed."))
             message = labelled(download.reference, error.message)
-            self._context.notify_error(QwenchatError(message, error.hint or hint))
+            resume = Recovery(RecoveryKind.RESUME_DOWNLOAD)
+            recoveries = (*(each for each in error.recoveries if each != resume), resume)
+            self._context.notify_error(QwenchatError(message, error.hint, recoveries=recoveries))

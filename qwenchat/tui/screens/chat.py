@@ -19,13 +19,14 @@ from textual.widgets import Button, Input, Static
 
 from qwenchat.chat.message import Role
 from qwenchat.chat.session import Session
-from qwenchat.errors import RecoveryKind
 from qwenchat.i18n import _, ngettext
+from qwenchat.runtime import recoveries
 from qwenchat.runtime.events import ChatEvent
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.read_only import cannot_be_saved
 from qwenchat.tui import slash_commands
 from qwenchat.tui.actions import Action, Where, bindings
+from qwenchat.tui.advice import advice
 from qwenchat.tui.controllers.asking import AskController
 from qwenchat.tui.controllers.commands import CommandController
 from qwenchat.tui.controllers.context import ChatContext
@@ -278,9 +279,9 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.app.title = "qwenchat" if view.private else header.title_words
         notice = _notice_of(view)
         if notice != _notice_of(before):
-            words, recoveries = notice
+            words, offered = notice
             warning = bool(view.failure) or not view.answers_ahead
-            self.notice.show(words, recoveries, warning=warning)
+            self.notice.show(words, offered, warning=warning)
         if view.answering != before.answering:
             self.show_keys()
         if change.switched or view.queue != before.queue:
@@ -475,16 +476,10 @@ class ChatScreen(Screen[None], EndsItsWork):
 def _notice_of(view: SessionView) -> tuple[str, tuple[str, ...]]:
     """Return words and recoveries of the line above the prompt: a failure, else who is ahead, else a warning."""
     if failed := view.failure:
-        names = {
-            RecoveryKind.START_AGAIN: _("Start again"),
-            RecoveryKind.SMALLER_CONTEXT: _("Smaller context"),
-            RecoveryKind.FEWER_LAYERS: _("Fewer layers on the GPU"),
-            RecoveryKind.WITHOUT_GPU: _("Without the GPU"),
-            RecoveryKind.OTHER_MODEL: _("Other model"),
-        }
-        return f"✗ {failed.error.message} {failed.error.hint}", tuple(
-            names[recovery.kind] for recovery in failed.recoveries
-        )
+        offered = [recovery.kind for recovery in failed.recoveries]
+        called = recoveries.names()
+        words = f"✗ {failed.error.message} {advice(failed.error, offered=offered)}"
+        return words, tuple(called[kind] for kind in offered)
     if count := view.answers_ahead:
         words = ngettext(
             "Waiting for {count} answer in another chat.", "Waiting for {count} answers in other chats.", count
