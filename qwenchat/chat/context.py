@@ -1,7 +1,8 @@
 """What the model sees of a chat: one plan, for the gauge and the turn alike.
 
 Whole turns are trimmed, the oldest first, in steps of about a quarter of the context window, so that the beginning of
-the prompt, and with it the KV cache, stays the same for many turns. The system prompt and the last question stay.
+the prompt, and with it the KV cache, stays the same for many turns. The system prompt and the last question stay. A
+model that does not read a history sees nothing else.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ class ContextPlan:
     """Kept free for the answer."""
     n_ctx: int
     trimmed: int = 0
-    """How many of the oldest messages the model does not see."""
+    """How many of the oldest messages the model does not see, all of them where no question is asked yet."""
     trimmed_tokens: int = 0
     first_seen: str | None = None
     """The id of the oldest message that the model sees, empty for one without an id; None where it sees all."""
@@ -139,6 +140,11 @@ async def plan_context(
     keep = min(2 if continuing else 1, len(seen))
     whole = current = await counts.count(engine, turns, seen, mode)
     trimmed = 0
+    if not info.reads_history:
+        is_answered = bool(seen) and seen[-1].role is Role.ASSISTANT and not continuing
+        trimmed = len(seen) if is_answered else max(0, len(seen) - keep)
+        turns = [*turns[:head], *turns[head + trimmed :]]
+        current = await counts.count(engine, turns, seen[trimmed:], mode) if trimmed else current
     while current.total > info.n_ctx - reserve and len(seen) - trimmed > keep:
         excess = current.total - (info.n_ctx - reserve)
         values = current.values[head:]
@@ -153,7 +159,7 @@ async def plan_context(
         n_ctx=info.n_ctx,
         trimmed=trimmed,
         trimmed_tokens=whole.total - current.total,
-        first_seen=seen[trimmed].id if trimmed else None,
+        first_seen=next((message.id for message in seen[trimmed:]), "") if trimmed else None,
     )
 
 

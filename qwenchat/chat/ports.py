@@ -93,6 +93,8 @@ class ModelInfo:
     load_s: float
     warnings: tuple[str, ...] = ()
     """What the user should know, such as that YaRN is on."""
+    reads_history: bool = True
+    """Whether it understands a conversation; one that does not, such as the guide, is sent the last question alone."""
     opens_reasoning: bool = False
     """Whether the chat template opens the reasoning in the prompt, so that an answer begins inside it."""
 

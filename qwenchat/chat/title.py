@@ -1,7 +1,7 @@
 """A session's title in the model's own words: what the model is asked, and one short line out of its reply.
 
-The exchange is stored nowhere and belongs to no session. Where the model gives no title, the first question is the
-title, as for every new session. Saving it is the caller's task.
+The exchange is stored nowhere and belongs to no session. Where the model gives no title, or is one that reads no
+conversations, the first question is the title, as for every new session. Saving it is the caller's task.
 """
 
 import re
@@ -41,6 +41,8 @@ async def suggest(engine: Engine, branch: Sequence[Message]) -> str:
     if not fallback:
         return ""
     info = await engine.load()
+    if not info.reads_history:
+        return fallback
     turns = await _fitting(engine, branch, info.n_ctx - (_LONGEST.max_tokens or 0))
     if not turns:
         return fallback

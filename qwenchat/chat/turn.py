@@ -356,7 +356,7 @@ class _Answering:
             )
         )
         plan.check()
-        if plan.first_seen:
+        if plan.first_seen and info.reads_history:
             self.events.put_nowait(Trimmed(plan.trimmed, plan.trimmed_tokens, plan.first_seen))
         del self._branch[:-1]  # as long as the chat is, and not needed any more
         key = self._session.id if self._store.persists else ""

@@ -20,12 +20,14 @@ from qwenchat.models.catalogue import CatalogueModel
 from qwenchat.models.context_sizes import ContextSizes
 from qwenchat.models.export import export as export_model
 from qwenchat.models.export import name_to_pull, size_of
-from qwenchat.models.fit import NATIVE_CONTEXT, Resources, plan
+from qwenchat.models.fit import NATIVE_CONTEXT, Resources
 from qwenchat.models.gguf import identity
 from qwenchat.models.library import LocalModel, as_rows, owner
 from qwenchat.models.recommendation import (
     Assessment,
+    advice,
     assess_catalogue,
+    assess_file,
     local_files,
     reason,
     recommended,
@@ -70,7 +72,7 @@ def fit(program: Program, model: str | None, ctx: int | None, kv_type: str | Non
         )
     )
     if best:
-        output.say(_("Recommended: {model} — {reason}").format(model=shortened(best.reference), reason=reason(best)))
+        output.say(_("Recommended: {model}. {reason}").format(model=shortened(best.reference), reason=advice(best)))
         output.say(_("It is already installed.") if best.path else f"qwenchat models pull {best.reference}")
     else:
         output.say(_("None of these can run here. Free memory or disk space, or use a smaller window (--ctx)."))
@@ -93,9 +95,8 @@ def _rows(
         raise CannotLoad(local_model.problem, _("Download it again, or choose another model."))
     sizes = local_model.context
     limit = min(ctx, sizes.limit) if ctx else min(NATIVE_CONTEXT, sizes.native)
-    planned = plan(local_model.header, resources, limit, kv_type)
     speed = speeds.get(identity(local_model.path))
-    return [Assessment(local_model.reference, planned, path=local_model.path, measured=speed, disk_missing=0)]
+    return [assess_file(local_model, local_model.header, resources, limit, kv_type=kv_type, speed=speed)]
 
 
 def _shown(row: Assessment) -> list[str]:

@@ -1,7 +1,8 @@
 """Tables as lines, of Markdown and of commands that list things.
 
-Columns are as wide as they need while there is room, then shrunk, with their cells wrapped. Where even that is too
-narrow, a row becomes a record: one line for each cell, behind its heading. Nothing is ever cut off.
+Columns are as wide as they need while there is room, then shrunk to their longest words, with their cells wrapped.
+Where even that is too narrow, a row becomes a record: one line for each cell, behind its heading. Nothing is ever cut
+off.
 """
 
 from collections.abc import Sequence
@@ -12,10 +13,13 @@ from rich.style import Style
 
 from qwenchat.markdown.lines import BLANK, Line, Run, line_of, wrap
 from qwenchat.markdown.palette import Palette
+from qwenchat.text.wrap import longest_part
 
 Cell = Sequence[Run]
 _LEAST = 5
 """Cells below which a column is not worth drawing."""
+_LONGEST = 16
+"""Cells of a word up to which a column is made wide enough for it; longer ones may be cut."""
 
 
 def table_lines(
@@ -31,9 +35,10 @@ def table_lines(
     natural = [max(_cells(row[c]) for row in rows if c < len(row)) or 1 for c in range(columns)]
     gap = Segment(" │ ", palette.muted) if ruled else Segment("  ")
     room = width - len(gap.text) * (columns - 1)
-    if sum(natural) > room and room < _LEAST * columns:
+    least = natural if sum(natural) <= room else [_least(rows, column, natural[column]) for column in range(columns)]
+    if sum(least) > room:
         return _records(rows, width, palette)
-    widths = _fit(natural, room)
+    widths = _fit(natural, least, room)
     drawn = [_row(row, widths, aligns, gap) for row in rows]
     if not ruled:
         return [line for row in drawn for line in row]
@@ -46,26 +51,28 @@ def table_lines(
     return lines
 
 
+def _least(rows: Sequence[Sequence[Cell]], column: int, natural: int) -> int:
+    words = (longest_part("".join(text for text, _ in row[column])) for row in rows if column < len(row))
+    return min(natural, max(_LEAST, min(max(words), _LONGEST)))
+
+
 def _cells(cell: Cell) -> int:
     return sum(cell_len(text) for text, _ in cell)
 
 
-def _fit(natural: Sequence[int], room: int) -> list[int]:
-    """Return widths that sum to at most `room`: narrow columns have theirs, wide ones share what is left."""
-    widths = list(natural)
-    wide = set(range(len(widths)))
-    while sum(widths) > room and wide:
-        share = (room - sum(w for c, w in enumerate(widths) if c not in wide)) // len(wide)
-        narrow = {c for c in wide if natural[c] <= share}
-        if not narrow:
-            for c in wide:
-                widths[c] = max(share, 1)
-            spare = room - sum(widths)
-            for c in sorted(wide, key=lambda c: -natural[c])[: max(spare, 0)]:
-                widths[c] += 1
-            break
-        wide -= narrow
-    return widths
+def _fit(natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """Return widths that sum to at most `room`, as `least` do: narrow columns have theirs, wide ones share the rest."""
+    widths: dict[int, int] = {}
+    while wide := [c for c in range(len(natural)) if c not in widths]:
+        share, spare = divmod(room - sum(widths.values()), len(wide))
+        settled = {c: least[c] for c in wide if least[c] > share} or {
+            c: natural[c] for c in wide if natural[c] <= share
+        }
+        if not settled:
+            widest = sorted(wide, key=lambda c: -natural[c])
+            settled = {c: share + (place < spare) for place, c in enumerate(widest)}
+        widths |= settled
+    return [widths[c] for c in range(len(natural))]
 
 
 def _row(row: Sequence[Cell], widths: Sequence[int], aligns: Sequence[str], gap: Segment) -> list[Line]:

@@ -5,7 +5,7 @@ Pure computation: the resources of the machine are measured elsewhere.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
@@ -19,6 +19,8 @@ LEAST_CONTEXT, USUAL_CONTEXT = 4096, 8192
 """Tokens: a window for short questions, and one with room for a chat."""
 READING_SPEED = 5.0
 """Tokens per second; below this, readers wait for the text."""
+_OTHERS_SHARE, _OTHERS_MOST = 0.4, 8 << 30
+"""The RAM that the system and other programs usually take: this share of it, and no more than these bytes."""
 DISK_RESERVE = 512 << 20
 """Bytes that a download leaves free on the disk."""
 _COMPUTE = 320 << 20
@@ -85,6 +87,8 @@ class Resources:
     bandwidth: float = 0.0
     """The speed of copying memory on all cores; bytes read and bytes written both count."""
     gpu_bandwidth: float = 0.0
+    gpu_total: int = 0
+    """Memory of all accelerators that have their own, free or not."""
     gpu_of_ram: int = 0
     """RAM that an accelerator without its own memory may use; it counts once, as RAM."""
 
@@ -92,6 +96,13 @@ class Resources:
     def comfortable(self) -> int:
         """Bytes that a model may take without crowding other programs."""
         return round(self.ram_available * COMFORT + self.gpu_available * _GPU_SHARE)
+
+    @property
+    def usual(self) -> "Resources":
+        """The same machine with as much free memory as it usually has, whatever runs on it at this moment."""
+        others = min(round(self.ram_total * _OTHERS_SHARE), _OTHERS_MOST)
+        gpu = self.gpu_total or self.gpu_available
+        return replace(self, ram_available=self.ram_total - others, gpu_available=gpu)
 
 
 class Verdict(StrEnum):

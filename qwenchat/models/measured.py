@@ -19,6 +19,8 @@ _MOST, _LEAST = 64 << 20, 16 << 20
 _SHARE = 8
 """All cores together copy at most 1/_SHARE of the free memory; with the copies, they use twice that."""
 _BANDWIDTH_RUNS = 5
+_CLEARLY = 1.5
+"""A later bandwidth replaces the saved one only if it is this many times as high: less is noise."""
 _WEIGHT = 0.3
 """The weight of the newest run in a model's speed."""
 
@@ -60,14 +62,15 @@ class Measurements:
         self._write(replace(figures, speeds=figures.speeds | {identity: speed}))
 
     def bandwidth(self, cores: int, available: int) -> float:
-        """Return the memory bandwidth in bytes per second, the best of the first few measurements.
+        """Return the memory bandwidth in bytes per second, which stays the same from call to call.
 
-        Each of the first few calls measures for half a second, so that a machine that was busy once is not considered
-        slow from then on. Nothing is measured if too little memory is `available` (bytes).
+        Each of the first few calls measures for about a second, so that a machine that was busy once is not considered
+        slow from then on: a clearly higher bandwidth replaces the saved one. Nothing is measured if too little memory
+        is `available` (bytes).
         """
         figures = self._read()
         if figures.bandwidth_runs < _BANDWIDTH_RUNS and (found := copy_bandwidth(cores, available)):
-            best = max(figures.bandwidth, found)
+            best = found if found > figures.bandwidth * _CLEARLY else figures.bandwidth
             figures = replace(figures, bandwidth=best, bandwidth_runs=figures.bandwidth_runs + 1)
             self._write(figures)
         return figures.bandwidth
@@ -90,11 +93,11 @@ class Measurements:
         save_if_possible(self._file, msgspec.json.encode(figures))
 
 
-def copy_bandwidth(cores: int, available: int, seconds: float = 0.1, rounds: int = 3) -> float:
+def copy_bandwidth(cores: int, available: int, seconds: float = 0.1, bursts: int = 4, pause: float = 0.1) -> float:
     """Return the bytes per second, read and written, when all cores copy memory.
 
-    The result is the best of a few rounds of `seconds` each, because other programs can only slow it down; 0 if too
-    little memory is `available` (bytes) to measure.
+    The result is the best of a few bursts of `seconds` each, with a `pause` between them, because other programs can
+    only slow it down; 0 if too little memory is `available` (bytes) to measure.
     """
     size = min(_MOST, available // (_SHARE * cores))
     if size < _LEAST:
@@ -113,7 +116,11 @@ def copy_bandwidth(cores: int, available: int, seconds: float = 0.1, rounds: int
         ctypes.memset(source, 1, size)  # pages that were never written share one physical page
     with ThreadPoolExecutor(cores) as pool:
         list(pool.map(copy, buffers))
-        return max(sum(pool.map(copy, buffers)) for _round in range(rounds))
+        best = 0.0
+        for _burst in range(bursts):
+            time.sleep(pause)
+            best = max(best, sum(pool.map(copy, buffers)))
+        return best
 
 
 def _mean(before: float, now: float) -> float:

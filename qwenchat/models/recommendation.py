@@ -1,17 +1,27 @@
-"""Recommends a model for this machine: assesses all models of the catalogue, orders them best first, gives reasons."""
+"""Recommends a model for this machine: assesses all models of the catalogue, orders them best first, gives reasons.
+
+The advice is about the machine and not about the moment: it follows the memory that is usually free, so that it is the
+same from one minute to the next. How a model fits right now is shown beside it.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from qwenchat.i18n import _
 from qwenchat.models import fit
 from qwenchat.models.catalogue import Catalogue, PublishedModel
 from qwenchat.models.fit import Fit, Resources, Verdict
-from qwenchat.models.gguf import identity
+from qwenchat.models.gguf import ModelHeader, identity
 from qwenchat.models.library import LocalModel
 from qwenchat.models.measured import ModelSpeed
 from qwenchat.text.safe import human_size
+
+USUAL_QUANT, _ROOMY_QUANT = "q4_k_m", "q8_0"
+"""The quantisation to recommend, and the one where far more would fit: its answers are hardly better."""
+_TOO_SLOW = fit.READING_SPEED / 2
+"""Tokens per second. An estimate may be far too low, and a larger model answers much better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +31,17 @@ class Assessment:
     reference: str
     """The model reference."""
     fit: Fit
+    """With the memory that is free now."""
     _: KW_ONLY
+    usual: Fit
+    """With the memory that is usually free."""
     path: Path | None
     """The file, if the model is already on this machine."""
     measured: ModelSpeed | None
     disk_missing: int
     """Bytes of disk space that its download lacks."""
+    is_offered: bool = True
+    """Whether it is worth recommending on any machine: not below four bits, and not in half precision."""
 
     @property
     def decode_tps(self) -> float | None:
@@ -40,12 +55,17 @@ class Assessment:
 
     @property
     def is_slow(self) -> bool:
-        """Whether readers would wait for the text."""
-        return self.decode_tps is not None and self.decode_tps < fit.READING_SPEED
+        """Whether readers would clearly wait for the text."""
+        return self.decode_tps is not None and self.decode_tps < _TOO_SLOW
+
+    @property
+    def suits(self) -> bool:
+        """Whether this machine can usually run it."""
+        return self.usual.verdict is not Verdict.TOO_LARGE and not self.disk_missing
 
     @property
     def can_run(self) -> bool:
-        """Whether it fits into memory, and on the disk if it must be downloaded."""
+        """Whether it fits into memory now, and on the disk if it must be downloaded."""
         return self.fit.verdict is not Verdict.TOO_LARGE and not self.disk_missing
 
 
@@ -59,41 +79,52 @@ def assess_catalogue(
 ) -> list[Assessment]:
     """Return every published quantisation, best first; `local` (see `local_files`) are those on this machine.
 
-    The criteria, most important first: it can run; it is worth choosing by default (`CatalogueModel.offered`); it is
-    fast enough to read along; it has at least four bits per weight, if any such model fits comfortably, because a
-    smaller model answers better than a rough quantisation; it leaves room for other programs; the model is larger; it
-    fits completely on an accelerator; the quantisation is larger. Among slow models, smaller ones come first.
+    The criteria, most important first: this machine can usually run it; it is worth recommending at all
+    (`Assessment.is_offered`), as a smaller model answers better than a rough quantisation of a larger one; its size is
+    not slow here; it leaves room for other programs; the model is larger; it has the usual quantisation, or the roomy
+    one where that takes at most half of the memory and writes twice as fast as users read; the quantisation is larger.
+    Among slow models, smaller ones come first.
     """
-    rows = []
-    for model in catalogue.models:
+    ranked = []
+    for number, model in enumerate(catalogue.models):
+        rows = []
         for quant in model.quantisations:
             published = PublishedModel(model, quant)
             path, speed = local.get(published.reference, (None, None))
-            planned = fit.plan(published, resources, min(limit, max(model.context, model.yarn_context)), kv_type)
-            missing = 0 if path else fit.disk_missing(quant.size, resources.disk_free)
-            assessment = Assessment(published.reference, planned, path=path, measured=speed, disk_missing=missing)
-            rows.append((published, assessment))
-    has_better = any(_is_good(published, row) for published, row in rows)
+            longest = min(limit, max(model.context, model.yarn_context))
+            row = Assessment(
+                published.reference,
+                fit.plan(published, resources, longest, kv_type),
+                usual=fit.plan(published, resources.usual, longest, kv_type),
+                path=path,
+                measured=speed,
+                disk_missing=0 if path else fit.disk_missing(quant.size, resources.disk_free),
+                is_offered=quant in model.offered and not quant.rough,
+            )
+            rows.append((quant, row))
+        roomy = any(quant.label == _ROOMY_QUANT and _fits_with_ease(row, resources.usual) for quant, row in rows)
+        best = _ROOMY_QUANT if roomy else USUAL_QUANT
+        is_slow = any(row.is_slow for quant, row in rows if quant.label == best)
+        for quant, row in rows:
+            size, file_size = (number, quant.size) if is_slow else (-number, -quant.size)
+            tight = row.usual.verdict is Verdict.TIGHT
+            order = not row.suits, not row.is_offered, is_slow, tight, size, quant.label != best, file_size
+            ranked.append((order, row))
+    return [row for _order, row in sorted(ranked, key=itemgetter(0))]
 
-    def rank(pair: tuple[PublishedModel, Assessment]) -> tuple[bool | int, ...]:
-        published, row = pair
-        model, quant, verdict = published.model, published.quant, row.fit.verdict
-        is_offered = quant in model.offered
-        is_worse_than_smaller = quant.rough and (has_better or row.is_slow)
-        size, file_size = catalogue.models.index(model), quant.size
-        if not row.is_slow:
-            size, file_size = -size, -file_size
-        tight = verdict is Verdict.TIGHT
-        return not row.can_run, not is_offered, row.is_slow, is_worse_than_smaller, tight, size, verdict.rank, file_size
 
-    return [row for _published, row in sorted(rows, key=rank)]
+def _fits_with_ease(row: Assessment, usual: Resources) -> bool:
+    quick = (row.usual.decode_tps or 0.0) >= 2 * fit.READING_SPEED
+    on_gpu = usual.gpu_available > 0 and row.usual.gpu_layers > 0 and row.usual.verdict is Verdict.COMFORTABLE
+    return row.suits and (quick or on_gpu) and row.usual.memory.total <= usual.comfortable / 2
 
 
-def _is_good(published: PublishedModel, row: Assessment) -> bool:
-    """Return whether a model is better than a larger one with fewer than four bits per weight."""
-    comfortable = row.fit.verdict in (Verdict.COMFORTABLE, Verdict.PARTLY_ON_GPU)
-    offered = published.quant in published.model.offered and not published.quant.rough
-    return offered and comfortable and row.can_run and not row.is_slow
+def assess_file(
+    model: LocalModel, header: ModelHeader, resources: Resources, limit: int, *, kv_type: str, speed: ModelSpeed | None
+) -> Assessment:
+    """Return how well a file suits this machine with a window of at most `limit` tokens."""
+    now, usual = (fit.plan(header, has, limit, kv_type) for has in (resources, resources.usual))
+    return Assessment(model.reference, now, usual=usual, path=model.path, measured=speed, disk_missing=0)
 
 
 def local_files(
@@ -108,12 +139,21 @@ def local_files(
 
 
 def recommended(rows: Sequence[Assessment]) -> Assessment | None:
-    """Return the recommended model: the first one, if it can run at all."""
-    return rows[0] if rows and rows[0].can_run else None
+    """Return the recommended model: the first that this machine can usually run, never one below four bits."""
+    return next((row for row in rows if row.suits and row.is_offered), None)
+
+
+def advice(row: Assessment) -> str:
+    """Return a sentence with the reason for recommending a model."""
+    if not row.can_run:
+        return _("It usually runs well on this machine; now too little memory is free: close other programs first.")
+    if row.is_slow:
+        return _("It is the fastest here that still answers well.")
+    return _("It is the largest that runs well on this machine.")
 
 
 def reason(row: Assessment) -> str:
-    """Return a sentence with the reason for recommending a model."""
+    """Return a sentence on how a model fits now, and on its speed."""
     fits = _("{verdict}: it takes {needed} of {available} of free memory with a window of {n_ctx:,} tokens").format(
         verdict=verdict_words(row.fit.verdict),
         needed=human_size(row.fit.memory.total),

@@ -19,6 +19,7 @@ from qwenchat.models.catalogue import Catalogue
 from qwenchat.models.context_sizes import context_sizes
 from qwenchat.models.fit import KV_BYTES, NATIVE_CONTEXT, Fit, Resources, Verdict
 from qwenchat.models.gguf import ModelHeader
+from qwenchat.runtime.model_choice import is_guide
 from qwenchat.text.safe import human_size
 
 
@@ -84,6 +85,7 @@ class LoadPlanner:
             warnings=_warnings(load),
             files=header.parts,
             memory=fits.memory.total,
+            reads_history=not is_guide(reference),
         )
 
     def _fit(self, header: ModelHeader, asked: int, native: int, kv_type: str, layers: int) -> Fit:

@@ -55,19 +55,20 @@ class Machine:
     def resources(self, found: "Sequence[Device] | None" = None, *, measure: bool = False) -> "Resources":
         """Return what the machine has now, with the accelerators `found`, if they are known already.
 
-        With `measure` also its bandwidth, which takes half a second once.
+        With `measure` also its bandwidth, which takes about a second, a few times in all.
         """
         from qwenchat.engines.local.devices import this_host
         from qwenchat.files import free_bytes
         from qwenchat.models.fit import Resources
 
         machine, found = this_host(), self.devices if found is None else found
-        own = [device.memory_free for device in found if not device.shares_ram]
+        own = [device for device in found if not device.shares_ram]
         shared = [device.memory_free for device in found if device.shares_ram and not own]
         return Resources(
             ram_total=machine.memory_total,
             ram_available=machine.memory_available,
-            gpu_available=sum(own),
+            gpu_available=sum(device.memory_free for device in own),
+            gpu_total=sum(device.memory_total for device in own),
             gpu_of_ram=max(shared, default=0),
             disk_free=free_bytes(self.downloads),
             bandwidth=self.measured.bandwidth(machine.cores, machine.memory_available) if measure else 0.0,

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from qwenchat.runtime.program import Program
 
 
+def is_guide(reference: str) -> bool:
+    """Return whether a model reference is that of the built-in guide."""
+    return reference.strip().lower() == "guide"
+
+
 def default_model(program: "Program") -> str:
     """Return the model of the settings, else the best one on this machine; empty where there is none."""
     if program.settings.model.default:
@@ -22,12 +27,18 @@ def default_model(program: "Program") -> str:
 
 
 def opening_model(program: "Program") -> str:
-    """Return the model for a new chat: that of the settings, else the last one used, else the best one here."""
-    for used in program.model_folders.used.references()[:1]:
+    """Return the model for a new chat: that of the settings, else the last one used, else the best one here.
+
+    The guide opens where it was used last and no other model is here.
+    """
+    if program.settings.model.default:
+        return program.settings.model.default
+    used = program.model_folders.used.references()
+    for reference in used:
         with suppress(QwenchatError):
-            if not program.settings.model.default and program.library.find(program.library.parse(used)):
-                return used
-    return default_model(program)
+            if not is_guide(reference) and program.library.find(program.library.parse(reference)):
+                return reference
+    return default_model(program) or next(filter(is_guide, used[:1]), "")
 
 
 def model_to_ask(program: "Program", named: str, session: Session | None) -> str:
@@ -41,13 +52,13 @@ def model_to_ask(program: "Program", named: str, session: Session | None) -> str
 
 
 def recommended_model(program: "Program") -> str:
-    """Return the model of the catalogue that suits this machine; the smallest where none fits now."""
+    """Return the model of the catalogue that suits this machine; the smallest where none does."""
     from qwenchat.models import recommendation
 
     best = recommendation.recommended(
         recommendation.assess_catalogue(program.catalogue, program.usable(measure=True), {})
     )
-    return best.reference if best else program.catalogue.models[0].size
+    return best.reference if best else f"{program.catalogue.models[0].size}:{recommendation.USUAL_QUANT}"
 
 
 def lasting_reference(program: "Program", model: str) -> str:

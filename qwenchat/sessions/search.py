@@ -42,6 +42,11 @@ class Excerpt:
     text: str
     marks: tuple[Span, ...] = ()
 
+    @property
+    def first(self) -> str:
+        """The first match, as it is written; empty where there is none."""
+        return self.text[slice(*self.marks[0])] if self.marks else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Hit:

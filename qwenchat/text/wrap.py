@@ -75,6 +75,12 @@ def wrapped(text: str, width: int) -> list[str]:
     return [text[cut.start : cut.end] for cut in paragraph_cuts(text, width)]
 
 
+def longest_part(text: str) -> int:
+    """Return the cells of the longest part of a paragraph that no line break may cut, such as a word."""
+    measure = _measure_of(text)
+    return max((measure(text[first:last]) for first, last in _atoms(text)), default=0)
+
+
 def paragraph_cuts(text: str, width: int) -> list[Cut]:
     """Return where the lines of one paragraph begin and end; `text` has no newlines, `width` is at least 2 cells.
 

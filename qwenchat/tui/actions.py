@@ -91,6 +91,7 @@ def _anywhere() -> tuple[Action, ...]:
         Action("search", "f4", _("Search"), _("Search the text of all chats"), stays=True),
         Action("find", "ctrl+f", _("Find"), _("Find words in this chat"), stays=True),
         Action("editor", "ctrl+g", _("Editor"), _("Write the question in your own editor")),
+        Action("unfold", "f9", _("Open paste"), _("Show a folded paste as text")),
         Action("export", "ctrl+s", _("Export"), _("Export this chat")),
         Action(
             "escape", "escape", _("Stop"), _("Stop the answer and keep its text; else back to the prompt"), stays=True
@@ -119,7 +120,6 @@ def _in_prompt() -> tuple[Action, ...]:
         ("complete", "tab", _("Complete"), _("Complete a command or what follows it"), ""),
         ("cursor_up", "up", _("Up"), _("Line above; from the first line, the question before"), ""),
         ("cursor_down", "down", _("Down"), _("Line below; from the last line, the question after"), ""),
-        ("unfold", "f9", _("Open paste"), _("Show a folded paste as text"), ""),
         ("quit_empty", "ctrl+d", _("Quit"), _("Quit the program where the prompt is empty"), ""),
     )
     return tuple(

@@ -17,7 +17,9 @@ from qwenchat.models.library import LocalModel, owner
 from qwenchat.models.measured import ModelSpeed
 from qwenchat.models.recommendation import (
     Assessment,
+    advice,
     assess_catalogue,
+    assess_file,
     local_files,
     reason,
     recommended,
@@ -88,6 +90,8 @@ class ModelChoice:
         if self.problem:
             lines.append(self.problem)
         elif self.assessment:
+            if self.is_recommended:
+                lines.append("★ " + advice(self.assessment))
             lines.append(_sentence(reason(self.assessment)))
         if self.assessment and self.assessment.disk_missing:
             missing = human_size(self.assessment.disk_missing)
@@ -138,6 +142,11 @@ class ModelChoices:
     choices: tuple[ModelChoice, ...]
     problems: tuple[FolderProblem, ...] = ()
     """The folders that can't be searched for models."""
+
+    @property
+    def recommended(self) -> ModelChoice | None:
+        """The model that suits this machine best."""
+        return next((choice for choice in self.choices if choice.is_recommended), None)
 
     @property
     def here(self) -> list[ModelChoice]:
@@ -206,8 +215,7 @@ def _assess(model: LocalModel, resources: fit.Resources, kv_type: str, speed: Mo
     if header is None:
         return None
     window = min(fit.NATIVE_CONTEXT, model.context.native if model.context else fit.NATIVE_CONTEXT)
-    planned = fit.plan(header, resources, window, kv_type)
-    return Assessment(model.reference, planned, path=model.path, measured=speed, disk_missing=0)
+    return assess_file(model, header, resources, window, kv_type=kv_type, speed=speed)
 
 
 def _guide(program: Program) -> list[ModelChoice]:

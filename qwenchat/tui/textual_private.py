@@ -187,6 +187,8 @@ class PasteFinder:
         self._until = 0.0
         self._is_marked = False
         """Whether a paste that the terminal marks has begun and not ended."""
+        self._tail = ""
+        """The end of what was read last, in which a mark may begin."""
 
     @property
     def waits(self) -> bool:
@@ -195,15 +197,18 @@ class PasteFinder:
 
     def text(self, text: str, now: float) -> str:
         """Return what can be passed on of the text that was read at once; nothing is read where it is empty."""
-        is_plain = not self._is_marked and _PLAIN.fullmatch(text)
+        was_marked = self._is_marked
+        seen = self._tail + text
+        begins, ends = seen.rfind(BRACKETED_PASTE_START), seen.rfind(BRACKETED_PASTE_END)
+        if begins != ends:
+            self._is_marked = begins > ends
+        self._tail = text[1 - len(BRACKETED_PASTE_START) :]
+        is_plain = not (was_marked or self._is_marked) and _PLAIN.fullmatch(text)
         if is_plain and (self._pasted or len(text) > _TYPED_AT_ONCE or _LINES.search(text)):
             self._pasted, self._until = self._pasted + text, now + _PASTE_GAP_S
             return ""
         if self._pasted and (text or now >= self._until):
             text, self._pasted = BRACKETED_PASTE_START + self._pasted + BRACKETED_PASTE_END + text, ""
-        begins, ends = text.rfind(BRACKETED_PASTE_START), text.rfind(BRACKETED_PASTE_END)
-        if begins != ends:
-            self._is_marked = begins > ends
         return text
 
 

@@ -63,6 +63,7 @@ class ScriptedEngine:
     n_ctx: int = 4096
     file: str = "0" * 32
     opens_reasoning: bool = False
+    reads_history: bool = True
     refused_schema: str = '{"not": {}}'
     capabilities: Capabilities = field(default_factory=lambda: ALL_OF_LOCAL)
     requests: list[Request] = field(default_factory=list)
@@ -86,6 +87,7 @@ class ScriptedEngine:
             defaults=qwen2_defaults(24, 896),
             load_s=0.0,
             opens_reasoning=self.opens_reasoning,
+            reads_history=self.reads_history,
         )
 
     async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:

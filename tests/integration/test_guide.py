@@ -5,8 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from qwenchat.chat.ids import UUIDv7, unix_ms
+from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.prompt import Turn
+from qwenchat.chat.session import Session
+from qwenchat.chat.turn import Turns
 from qwenchat.models.gguf import check, read_header
+from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.program import Program
 from tests.fakes import guide
 from tests.fakes.engines import GREEDY, answer
 from tests.fakes.guide import Question
@@ -47,6 +53,26 @@ async def test_what_everyone_asks(tmp_path: Path, language: str, text: str, topi
     async with guide.guide(tmp_path) as made:
         (said,) = await guide.put(made, [Question(language, (topic,), text)])
     assert said.topic == topic
+
+
+async def test_each_question_of_a_chat_is_answered_by_itself(tmp_path: Path) -> None:
+    """What was said before changes no answer, and the program sends none of it."""
+    program = Program({"QWENCHAT_HOME": str(tmp_path)})
+    engine, store, ids = program.engine("guide", LoadOptions()), MemoryStore(), UUIDv7()
+    turns = Turns(store=store, engine=engine, new_id=ids, clock=unix_ms)
+    known = {words["en"] for words in corpus.answers().values()}
+    asked = ["how do i export a chat", "what is the capital of France", "delete a chat", "how do i export a chat"] * 2
+    store.create(session := Session(id=ids(), created=0, updated=0, model="guide"))
+    try:
+        for text in asked:
+            turn = turns.ask(session.id, text)
+            async for _event in turn:
+                pass
+        answers = [message.text for message in store.branch(store.session(session.id).leaf)[1::2]]
+        assert len(answers) == len(asked) and set(answers) <= known
+        assert answers[0] == answers[3] == answers[4] == answers[7]
+    finally:
+        await engine.close()
 
 
 async def test_it_still_answers_well_in_a_long_chat(tmp_path: Path) -> None:

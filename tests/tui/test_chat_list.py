@@ -10,6 +10,7 @@ from qwenchat.chat.message import Message, Role, Status, text_parts
 from qwenchat.chat.session import Session
 from qwenchat.errors import StoreError
 from qwenchat.runtime.program import Program
+from qwenchat.tui.actions import Where
 from tests.tui.chatting import Chatting, chatting, kept_session
 from tests.tui.screens import until
 
@@ -225,9 +226,10 @@ async def test_search_finds_text_and_jumps_to_the_message() -> None:
         await until(
             lambda: it.chat.sidebar.list.option_count and it.chat.sidebar.list.options[0].id == f"{other.id} q1"
         )
-        await it.pilot.press("enter", "enter")
+        await it.pilot.press("enter")
         await until(lambda: it.transcript.selected is not None)
         assert it.transcript.selected and it.transcript.selected.id == "q1"
+        assert it.chat.focusing.place is Where.PROMPT
 
 
 async def test_a_hit_whose_message_was_deleted_opens_its_chat() -> None:
@@ -279,7 +281,7 @@ async def test_a_hit_that_no_page_has_shown_is_what_an_action_means() -> None:
         await it.ask("Open here")
         await it.pilot.press("f4", *"pangolin")
         await until(lambda: [option.id for option in it.chat.sidebar.list.options] == [f"{first.id} q1"])
-        await it.pilot.press("enter")
+        it.chat.set_focus(it.chat.sidebar.list)
         await it.do("trash")
         await until(lambda: it.app.program.store.session(first.id).trashed)
         assert it.app.program.store.session(it.chat.session.id).trashed is None

@@ -65,10 +65,11 @@ async def test_a_welcome_recommends_and_asks_nothing_of_the_network(
 ) -> None:
     app = DialogApp(WelcomeScreen(program, downloads))
     async with app.run_test(size=(100, 40)) as pilot:
-        await until(lambda: reference_of(app) == "1.5b:q8_0")
-        await until(lambda: "★ 1.5b:q8_0" in app.words)
+        await until(lambda: reference_of(app) == "7b:q4_k_m")
+        await until(lambda: "★ 7b:q4_k_m" in app.words)
         assert "comfortable" in app.words and "too large" in app.words and "10.7 GB of memory" in app.words
-        assert "tokens/s" in app.words and "Download 1.5b:q8_0 (1.65 GB)" in app.words
+        assert "tokens/s" in app.words and "Download 7b:q4_k_m (4.68 GB)" in app.words
+        assert "★ It is the largest that runs well on this machine." in app.words
         await pilot.press("escape")
         await until(lambda: app.closed)
         assert app.result is None and not standin.log
@@ -134,12 +135,12 @@ async def test_a_download_from_the_first_screen_to_its_use(
 async def test_a_click_looks_and_a_double_click_takes(program: StillProgram, downloads: BackgroundDownloads) -> None:
     app = DialogApp(WelcomeScreen(program, downloads))
     async with app.run_test(size=(100, 40)) as pilot:
-        await until(lambda: reference_of(app) == "1.5b:q8_0")
+        await until(lambda: reference_of(app) == "7b:q4_k_m")
         await pilot.click(OptionList, offset=(4, 0))
-        await pilot.click(OptionList, offset=(4, 5))
-        await until(lambda: reference_of(app) == "7b:q2_k")
+        await pilot.click(OptionList, offset=(4, 4))
+        await until(lambda: reference_of(app) == "1.5b:q4_k_m")
         assert not downloads.all()
-        await pilot.double_click(OptionList, offset=(4, 4))
+        await pilot.double_click(OptionList, offset=(4, 5))
         await until(lambda: [download.reference for download in downloads.all()] == ["0.5b:q8_0"])
 
 
@@ -231,6 +232,24 @@ async def test_the_guide_is_offered_where_there_is_one(
         await until(lambda: "built in" in app.words)
         await pilot.press(*"guide")
         await until(lambda: reference_of(app) == "guide")
+        await pilot.press("enter")
+        await until(lambda: app.result == "guide")
+
+
+async def test_the_welcome_offers_the_guide_first_and_beside_it_the_recommended_model(
+    program: StillProgram, downloads: BackgroundDownloads
+) -> None:
+    app = DialogApp(WelcomeScreen(program, downloads))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(lambda: "Download the recommended model (4.68 GB)" in app.words)
+        await until(lambda: app.focused is app.screen.query_one("#guide"))
+        assert app.words.index("Try it now: the built-in guide") < app.words.index("Download the recommended")
+        await pilot.click("#recommended")
+        await until(lambda: [download.reference for download in downloads.all()] == ["7b:q4_k_m"])
+        app.screen.query_one("#guide").focus()
+        await pilot.press(*"1.5b")  # typing goes to the filter, wherever the focus is
+        await until(lambda: app.screen.query_one(Input).value == "1.5b")
+        app.screen.query_one("#guide").focus()
         await pilot.press("enter")
         await until(lambda: app.result == "guide")
 

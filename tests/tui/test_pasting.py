@@ -40,7 +40,10 @@ def test_a_long_paste_comes_in_many_reads_and_is_one() -> None:
 
 
 def test_a_paste_that_the_terminal_marks_is_left_alone() -> None:
-    assert found("\x1b[200~a\rb", "c\rd", "e\x1b[201~", "f\rg")[:3] == ["\x1b[200~a\rb", "c\rd", "e\x1b[201~"]
+    marked = ["\x1b[200~a\rb", "c\rd", "e\x1b[201~"]
+    assert found(*marked, "f\rg") == [*marked, "", "", PASTE + "f\rg" + PASTED]
+    divided = ["\x1b[20", "0~a\rb", "c\rd\x1b[20", "1~"]
+    assert found(*divided, "f\rg") == [*divided, "", "", PASTE + "f\rg" + PASTED]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")

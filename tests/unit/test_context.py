@@ -42,11 +42,19 @@ def said(counts: Sequence[int], roles: str) -> list[Message]:
 
 
 async def planned(
-    counts: Sequence[int], n_ctx: int, *, reserve: int, roles: str = "", mode: Mode = Mode.ANSWER
+    counts: Sequence[int],
+    n_ctx: int,
+    *,
+    reserve: int,
+    roles: str = "",
+    mode: Mode = Mode.ANSWER,
+    reads_history: bool = True,
 ) -> ContextPlan:
     """Return the plan for a default system prompt and messages of `counts` tokens."""
     engine = CountingEngine(counts[0], n_ctx)
-    info = ModelInfo(reference="m", name="m", file="f", n_ctx=n_ctx, defaults=UNSET, load_s=0.0)
+    info = ModelInfo(
+        reference="m", name="m", file="f", n_ctx=n_ctx, defaults=UNSET, load_s=0.0, reads_history=reads_history
+    )
     branch = said(counts[1:], roles or ("qa" * len(counts))[: len(counts) - 1])
     return await plan_context(engine, info, branch, system="", max_tokens=reserve, mode=mode, counts=MessageCounts())
 
@@ -54,6 +62,25 @@ async def planned(
 async def test_all_fits() -> None:
     plan = await planned([10, 5, 5, 5], 100, reserve=20)
     assert (len(plan.turns), plan.used, plan.trimmed, plan.trimmed_tokens, plan.first_seen) == (3, 25, 0, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("roles", "mode", "turns", "used", "first_seen"),
+    [
+        ("qaq", Mode.ANSWER, 1, 14, "m2"),
+        ("q", Mode.ANSWER, 1, 12, None),
+        ("qaqa", Mode.CONTINUE, 2, 19, "m2"),
+        ("qaqa", Mode.ANSWER, 0, 10, ""),  # nothing is asked yet
+        ("", Mode.ANSWER, 0, 10, None),
+    ],
+)
+async def test_a_model_that_reads_no_history_sees_the_last_question_alone(
+    roles: str, mode: Mode, turns: int, used: int, first_seen: str | None
+) -> None:
+    counts = [10, *range(2, 2 + len(roles))]
+    plan = await planned(counts, 100, reserve=20, roles=roles, mode=mode, reads_history=False)
+    assert (len(plan.turns), plan.used, plan.first_seen) == (turns, used, first_seen)
+    assert plan.trimmed == len(roles) - turns and plan.trimmed_tokens == sum(counts) - used
 
 
 async def test_questions_and_answers_go_in_pairs() -> None:

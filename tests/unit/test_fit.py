@@ -22,7 +22,7 @@ from qwenchat.models.fit import (
 )
 from qwenchat.models.gguf import ModelHeader, read_header
 from qwenchat.models.measured import Measurements, ModelSpeed
-from qwenchat.models.recommendation import assess_catalogue, reason, recommended
+from qwenchat.models.recommendation import advice, assess_catalogue, reason, recommended
 from tests.fakes.ggufs import write_model
 
 CATALOG = catalogue.load()
@@ -144,40 +144,78 @@ def test_room_on_the_disk() -> None:
     assert disk_missing(5 * GIB, 5 * GIB) == DISK_RESERVE
 
 
-def test_the_largest_model_that_is_fast_enough_is_recommended() -> None:
-    rows = assess_catalogue(CATALOG, machine(16, bandwidth=60e9), {})
-    best = recommended(rows)
-    assert best and best.reference == "7b:q6_k"
-    assert "5.2 tokens" in reason(best) and "estimate" in reason(best) and "32,768" in reason(best)
-    assert [row.reference for row in rows[:3]] == ["7b:q6_k", "7b:q5_k_m", "7b:q5_0"]
-    assert not rows[-1].can_run
+def best_of(here: Resources) -> str:
+    best = recommended(assess_catalogue(CATALOG, here, {}))
+    return best.reference if best else ""
 
 
 @pytest.mark.parametrize(
-    ("ram", "bandwidth", "reference"),
+    ("ram", "gpu", "bandwidth", "reference"),
     [
-        (16, 32e9, "1.5b:q8_0"),  # 7b:q2_k would be quick enough, 7b:q4_k_m not
-        (3, 60e9, "1.5b:q8_0"),
-        (16, 42e9, "7b:q4_0"),
-        (1.2, 60e9, "0.5b:q8_0"),
-        (16, 1e9, "0.5b:q4_0"),  # all are slow: the quickest that is not rough
+        (2, 0, 30e9, "0.5b:q4_k_m"),
+        (4, 0, 30e9, "1.5b:q4_k_m"),
+        (8, 0, 60e9, "1.5b:q4_k_m"),
+        (16, 0, 60e9, "7b:q4_k_m"),
+        (32, 0, 30e9, "7b:q4_k_m"),
+        (32, 0, 0, "7b:q4_k_m"),  # not measured yet
+        (16, 0, 20e9, "1.5b:q4_k_m"),  # 7b would be slow, in every quantisation
+        (40, 0, 250e9, "7b:q8_0"),  # fits with ease
+        (64, 0, 80e9, "57b-a14b:q4_k_m"),
+        (128, 0, 400e9, "72b:q4_k_m"),
+        (16, 24, 60e9, "7b:q8_0"),
+        (16, 0, 1e9, "0.5b:q4_k_m"),  # all are slow
     ],
 )
-def test_four_bits_of_a_smaller_model_are_recommended_before_fewer_of_a_larger(
-    ram: float, bandwidth: float, reference: str
+def test_the_largest_model_that_runs_well_is_recommended(
+    ram: float, gpu: float, bandwidth: float, reference: str
 ) -> None:
-    rows = assess_catalogue(CATALOG, machine(ram, bandwidth=bandwidth), {})
-    best = recommended(rows)
-    assert best and best.reference == reference
-    assert len(rows) == 44
+    rows = assess_catalogue(CATALOG, machine(ram, gpu, bandwidth=bandwidth), {})
+    assert best_of(machine(ram, gpu, bandwidth=bandwidth)) == reference
+    assert len(rows) == 44 and not rows[-1].suits
 
 
-def test_a_comfortable_smaller_model_is_recommended_before_a_tight_larger_one() -> None:
-    rows = assess_catalogue(CATALOG, machine(5.2, bandwidth=80e9), {})
-    verdicts = {row.reference: row.fit.verdict for row in rows}
-    assert verdicts["7b:q4_k_m"] is Verdict.TIGHT
-    best = recommended(rows)
-    assert best and best.reference == "1.5b:q8_0" and best.fit.verdict is Verdict.COMFORTABLE
+def test_the_recommendation_is_the_same_from_one_minute_to_the_next() -> None:
+    """Neither what is free at this moment nor the noise of a measurement changes it, except at the border of a size."""
+    unsteady = 0
+    grid = [
+        (ram, bandwidth)
+        for ram in (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+        for bandwidth in (15e9, 30e9, 60e9, 120e9, 400e9)
+    ]
+    for ram, bandwidth in grid:
+        found = {
+            best_of(
+                replace(
+                    machine(ram, bandwidth=bandwidth * noise),
+                    ram_available=round(max(0.2, ram * 0.6 + free) * GIB),
+                )
+            )
+            for noise in (0.7, 1, 1.3)
+            for free in (-2, 2)
+        }
+        assert all(found) and not any(name.partition(":")[2].startswith(("q2", "q3")) for name in found)
+        assert len(found) <= 2
+        if len(found) == 2:  # the larger one is about as slow as is still endured, or as quick as it must be
+            unsteady += 1
+            rows = assess_catalogue(CATALOG, machine(ram, bandwidth=bandwidth), {})
+            larger = min((row for row in rows if row.reference in found), key=lambda row: row.usual.decode_tps or 0)
+            border = 10.0 if larger.reference.endswith("q8_0") else 2.5
+            assert larger.decode_tps and 0.7 < border / larger.decode_tps < 1.31
+    assert unsteady / len(grid) < 0.2
+
+
+def test_with_much_memory_free_no_small_model_is_recommended() -> None:
+    for bandwidth in (0, 25e9, 35e9, 45e9):
+        assert best_of(replace(machine(32, bandwidth=bandwidth), ram_available=24 * GIB)) == "7b:q4_k_m"
+
+
+def test_a_recommendation_is_explained_in_one_sentence() -> None:
+    rows = assess_catalogue(CATALOG, machine(16, bandwidth=60e9), {})
+    assert advice(rows[0]) == "It is the largest that runs well on this machine."
+    assert "6.9 tokens" in reason(rows[0]) and "estimate" in reason(rows[0]) and "32,768" in reason(rows[0])
+    full = assess_catalogue(CATALOG, replace(machine(16, bandwidth=60e9), ram_available=2 * GIB), {})
+    assert full[0].reference == rows[0].reference and "close other programs" in advice(full[0])
+    assert "fastest" in advice(assess_catalogue(CATALOG, machine(16, bandwidth=1e9), {})[0])
 
 
 @pytest.mark.parametrize(
@@ -196,9 +234,10 @@ def test_advice_promises_no_window_that_the_model_can_not_have(reference: str, a
 
 def test_advice_heeds_measured_speed_disk_and_what_is_here() -> None:
     here = {"7b:q8_0": (Path("/m.gguf"), ModelSpeed(decode_tps=9.0)), "72b:q2_k": (Path("/n.gguf"), None)}
-    cramped = replace(machine(16, bandwidth=60e9), disk_free=2 * GIB)
+    cramped = replace(machine(24, bandwidth=60e9), disk_free=2 * GIB)
     best = recommended(assess_catalogue(CATALOG, cramped, here))
     assert best and best.reference == "7b:q8_0" and best.is_measured and "9.0 tokens" in reason(best)
+    assert not best.disk_missing
     rows = {row.reference: row for row in assess_catalogue(CATALOG, cramped, here)}
     assert rows["7b:q4_k_m"].disk_missing and not rows["7b:q4_k_m"].can_run
     assert not rows["72b:q2_k"].disk_missing and rows["72b:q2_k"].fit.verdict is Verdict.TOO_LARGE
@@ -213,7 +252,8 @@ def test_speeds_are_saved_and_averaged(tmp_path: Path) -> None:
     assert Measurements(tmp_path / "data" / "measured.json").speed("a") == ModelSpeed(100.0, 13.0)
     first = measured.bandwidth(1, GIB)
     assert first > 1e8 and measured.speed("a")
-    assert measured.bandwidth(1, GIB) >= first
+    again = measured.bandwidth(1, GIB)
+    assert again == first or again > 1.4 * first
     for damaged in (b"{", b'{"build": "\xff"}'):
         (tmp_path / "data" / "measured.json").write_bytes(damaged)
         assert measured.speeds() == {}

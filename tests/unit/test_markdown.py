@@ -169,6 +169,18 @@ def test_a_table_is_fitted_by_wrapping_cells() -> None:
     assert any(set(line) <= set("─┼") for line in lines[3:])
 
 
+def test_a_column_is_not_narrower_than_its_words_while_others_can_give_way() -> None:
+    text = (
+        "| model | licence | a | what |\n|--|--|--|--|\n| 57b-a14b:q4_k_m | Apache-2.0 | 查询，键 | "
+        + "more words " * 9
+        + "|"
+    )
+    lines = shown(text, 50)
+    assert lines[2].startswith("57b-a14b:q4_k_m │ Apache-2.0 │ ")
+    assert all(cell_len(line) <= 50 for line in lines)
+    assert shown(text, 40)[0].startswith("model: 57b-a14b:q4_k_m")
+
+
 def test_a_table_that_fits_nowhere_becomes_records() -> None:
     text = "|" + "name|" * 6 + "\n|" + "-|" * 6 + "\n|" + "value|" * 6
     assert shown(text, 20) == ["name: value"] * 6

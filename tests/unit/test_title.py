@@ -90,3 +90,9 @@ async def test_the_user_can_stop_it() -> None:
     with pytest.raises(asyncio.CancelledError):
         await suggesting
     assert engine.is_cancelled
+
+
+async def test_a_model_that_reads_no_conversation_is_not_asked_for_a_title() -> None:
+    engine = ScriptedEngine(["Gibberish"], reads_history=False)
+    assert await suggest(engine, conversation("How do I export?", "Ctrl+S", "And now?")) == "How do I export?"
+    assert not engine.requests

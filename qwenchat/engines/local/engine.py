@@ -82,6 +82,8 @@ class PlannedModel:
     """All files of the model."""
     memory: int = 0
     """Bytes that it is expected to take; 0 if nothing was predicted."""
+    reads_history: bool = True
+    """Whether it was trained on conversations."""
 
 
 _Stamps = tuple[tuple[int, int, int] | None, ...]
@@ -312,6 +314,7 @@ class LocalEngine:
             load_s=ready.load_s,
             warnings=planned.warnings,
             opens_reasoning=bool(prompt_format.opening),
+            reads_history=planned.reads_history,
         )
         return _Loaded(
             worker=worker,

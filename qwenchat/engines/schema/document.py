@@ -57,7 +57,7 @@ _UNWRITABLE = re.compile(r"[^\x08\t\n\f\r\x20-\x7e\x80-\U0010ffff]")
 
 
 class Reason(StrEnum):
-    """Why a schema is refused; `explained` in `check` has the words."""
+    """Why a schema is refused; `refusal` has the words."""
 
     NOT_JSON = "not_json"
     NOT_A_SCHEMA = "not_a_schema"

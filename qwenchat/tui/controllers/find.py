@@ -1,4 +1,7 @@
-"""Finding words in the open chat: a line above the prompt, marks in the transcript, from match to match."""
+"""Finding words in the open chat: a line above the prompt, marks in the transcript, from match to match.
+
+What a search of all chats found is shown in the same way once its chat is opened.
+"""
 
 from textual.containers import Vertical
 from textual.screen import Screen
@@ -7,6 +10,8 @@ from textual.widgets import Input
 from qwenchat.i18n import _
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.focus import FocusController
+from qwenchat.tui.controllers.navigation import NavigationController
+from qwenchat.tui.transcript.find import mentions
 from qwenchat.tui.transcript.transcript import Transcript
 from qwenchat.tui.widgets.fields import LineField
 from qwenchat.tui.widgets.notice import Notice
@@ -15,8 +20,17 @@ from qwenchat.tui.widgets.notice import Notice
 class FindController:
     """Shows and hides the line in which the words are typed; its id is `find`. It is made when it is first needed."""
 
-    def __init__(self, context: ChatContext, screen: Screen[None], focus: FocusController, *, notice: Notice) -> None:
+    def __init__(
+        self,
+        context: ChatContext,
+        screen: Screen[None],
+        focus: FocusController,
+        navigation: NavigationController,
+        *,
+        notice: Notice,
+    ) -> None:
         self._context, self._screen, self._focus, self._notice = context, screen, focus, notice
+        self._navigation = navigation
         self._line: Input | None = None
 
     @property
@@ -32,9 +46,25 @@ class FindController:
         if words is not None:
             line.value = words
 
+    async def open_found(self, session_id: str, message_id: str | None, words: str) -> None:
+        """Open a session at a message and mark the words that were found there; the prompt has the focus."""
+        await self._navigation.open(session_id, message_id)
+        transcript = self._context.transcript
+        at = transcript.position(message_id) if message_id else None
+        if words and at is not None and mentions(transcript.messages[at].text, words):
+            self._screen.call_after_refresh(self._mark, words, message_id)  # an empty chat's transcript has no size yet
+        elif self.active:
+            self.end()
+
+    def _mark(self, words: str, message_id: str) -> None:
+        self._screen.add_class("finding")
+        self._context.transcript.find(words, at=message_id)
+        self._made_line().value = words
+
     def show_words(self, words: str) -> None:
         """Mark words as they are typed."""
-        self._context.transcript.find(words)
+        if words != self._context.transcript.searched:
+            self._context.transcript.find(words)
 
     def go_to_previous(self) -> None:
         """Go to the match before."""

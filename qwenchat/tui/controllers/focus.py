@@ -26,6 +26,8 @@ class FocusController:
     ) -> None:
         self._context, self._screen, self._actions, self._footer = context, screen, actions, footer
         self._prompt, self._transcript, self._sidebar = context.prompt, context.transcript, context.sidebar
+        self._list_was_shown = True
+        """Whether the list of chats was shown before the search of all chats began."""
 
     def bind_keys(self) -> None:
         """Bind the keys of the widgets, once they are there, and let them show the keys."""
@@ -76,8 +78,19 @@ class FocusController:
 
     def search(self) -> None:
         """Go to the search of all chats."""
+        if not self._sidebar.has_focus_within:
+            self._list_was_shown = self._screen.has_class("sidebar")
         self._screen.add_class("sidebar")
         self._sidebar.focus_search()
+
+    def end_search(self) -> bool:
+        """Go from the search of all chats back to where the user was; False where the user is not there."""
+        if not self._sidebar.is_in_search:
+            return False
+        self._sidebar.clear_search()
+        self._screen.set_class(self._list_was_shown, "sidebar")
+        self.to_prompt()
+        return True
 
     def begin_command(self) -> None:
         """List the slash commands in an empty prompt."""
@@ -90,8 +103,9 @@ class FocusController:
     def lead_to_prompt(self, event: events.Key | events.Paste) -> None:
         """Go to the prompt before a character that is no command where the focus is, or a paste, is delivered."""
         screen = self._screen
-        is_text = isinstance(event, events.Paste) or (event.is_printable and event.key not in screen.active_bindings)
-        if is_text and not isinstance(screen.focused, LineField | AreaField):
+        if isinstance(screen.focused, LineField | AreaField):
+            return
+        if isinstance(event, events.Paste) or (event.is_printable and event.key not in screen.active_bindings):
             self.to_prompt()
 
     def leave_search(self, clicked: Widget | None) -> None:

@@ -61,7 +61,7 @@ class MessageActions:
     def branch(self) -> None:
         """Let the next question follow the selected message; nothing is left behind before it is sent."""
         if not (message := self._transcript.selected):
-            self._context.notify(_("Select a message first: F6, then the arrow keys with Alt."))
+            self._context.notify(_("Select a message first (F6, then j/k)."))
         elif message.role is Role.USER:
             self.edit()
         else:
@@ -100,7 +100,7 @@ class MessageActions:
     def delete(self) -> None:
         """Delete the selected message and all below it; that can be undone."""
         if not (message := self._transcript.selected):
-            self._context.notify(_("Select a message first: F6, then the arrow keys with Alt."))
+            self._context.notify(_("Select a message first (F6, then j/k)."))
         elif self._open.view.private:
             self._context.notify(_("Private chats are not saved: leave this one and all of it is gone."))
         elif self._open.view.answering:

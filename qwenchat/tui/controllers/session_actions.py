@@ -213,4 +213,4 @@ class SessionActions:
     def _meant(self) -> str:
         """Return the id of the session under the cursor where the list has the focus, else of the open one."""
         listed = self._sidebar.list
-        return (listed.has_focus and listed.session_id) or self._open.id
+        return (listed.screen.focused is listed and listed.session_id) or self._open.id

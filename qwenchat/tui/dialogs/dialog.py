@@ -21,8 +21,8 @@ from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean, clean_line
 from qwenchat.tui import advice
-from qwenchat.tui.dialogs.fields import Filter
 from qwenchat.tui.textual_private import EndsItsWork
+from qwenchat.tui.widgets.fields import Filter
 from qwenchat.tui.widgets.prose import Prose
 
 Result = TypeVar("Result")

@@ -1,17 +1,14 @@
-"""What dialogs with lists and paths share: a filter above a list, aligned columns, suggestions of paths."""
+"""What dialogs with lists and paths share: aligned columns, a careful list, suggestions of paths."""
 
 import asyncio
 from collections.abc import Sequence
-from typing import ClassVar
 
 from rich.cells import cell_len, set_cell_size
 from textual import events
-from textual.binding import Binding, BindingType
 from textual.suggester import Suggester
 from textual.widgets import OptionList
 
 from qwenchat.tui.completions import path_completions
-from qwenchat.tui.widgets.fields import LineField
 
 _GAP = 2
 
@@ -30,26 +27,6 @@ def aligned(rows: Sequence[Sequence[str]], width: int) -> list[str]:
     widths[0] = min(widths[0], max(width, 1))
     gap = " " * _GAP
     return [gap.join(set_cell_size(cell, w) for cell, w in zip(row, widths, strict=False)).rstrip() for row in rows]
-
-
-class Filter(LineField):
-    """Filters the OptionList in the same container: arrows move in it, Enter chooses the highlighted line."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(key, f"move('{move}')", show=False)
-        for key, move in (
-            ("up", "cursor_up"),
-            ("down", "cursor_down"),
-            ("pageup", "page_up"),
-            ("pagedown", "page_down"),
-            ("enter", "select"),
-        )
-    ]
-
-    async def action_move(self, move: str) -> None:
-        """Do in the list what the key would do there."""
-        if self.parent:
-            await self.parent.query_one(OptionList).run_action(move)
 
 
 class CarefulList(OptionList):

@@ -18,17 +18,18 @@ from textual.widgets.option_list import Option
 
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
-from qwenchat.models.reference import CatalogueReference, FileReference, HubReference, parse
+from qwenchat.models.reference import CatalogueReference, FileReference, GuideReference, HubReference, parse
 from qwenchat.paths import expand_home
 from qwenchat.runtime.downloads import BackgroundDownloads, DownloadState
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import human_size
 from qwenchat.tui.dialogs.dialog import Complaint, Dialog, button, buttons, plain, relabel
 from qwenchat.tui.dialogs.downloads import DownloadList
-from qwenchat.tui.dialogs.fields import CarefulList, Filter, PathSuggester, aligned
+from qwenchat.tui.dialogs.fields import CarefulList, PathSuggester, aligned
 from qwenchat.tui.dialogs.small import ConfirmScreen, TextScreen
 from qwenchat.tui.model_choices import ModelChoice, ModelChoices, headings, model_choices
 from qwenchat.tui.textual_private import EndsItsWork
+from qwenchat.tui.widgets.fields import Filter
 
 
 class ModelList(Vertical, EndsItsWork):
@@ -76,6 +77,11 @@ class ModelList(Vertical, EndsItsWork):
         self.query_one("#do").display = False
         self._look()
 
+    def download_recommended(self) -> None:
+        """Download the model that suits this machine best."""
+        if self._choices and (best := self._choices.recommended):
+            self._ask_and_download(best)
+
     @property
     def highlighted(self) -> ModelChoice | None:
         """The model that Enter is about."""
@@ -90,8 +96,7 @@ class ModelList(Vertical, EndsItsWork):
             self.query_one("#about-model", Complaint).show(error)
             return
         if not self._wanted:
-            best = next((choice for choice in self._choices.choices if choice.is_recommended), None)
-            self._wanted = best.reference if best else ""
+            self._wanted = self._choices.recommended.reference if self._choices.recommended else ""
         unread = " ".join(f"{problem.message} {problem.hint}" for problem in self._choices.problems)
         self.query_one("#about-folders", Complaint).show(unread)
         self._show()
@@ -305,6 +310,8 @@ class WelcomeScreen(Dialog[str | None]):
         yield plain(_("Chat with Qwen2 models on this machine: download a model once, then nothing leaves it."))
         yield plain(_("Choose one; ★ suits this machine best."))
         yield plain("", classes="muted", id="machine")
+        guide = button(_("Try it now: the built-in guide"), "guide", main=True)
+        yield buttons([guide, button(_("Download the recommended model"), "recommended")])
         yield ModelList(self._program, self._downloads, every=False)
 
     @on(ModelList.Surveyed)
@@ -315,8 +322,35 @@ class WelcomeScreen(Dialog[str | None]):
             words = _("Free here: {ram} of memory, {gpu} on accelerators, {disk} on the disk.")
         sizes = {"ram": has.ram_available, "gpu": has.gpu_available, "disk": has.disk_free}
         free = words.format(**{name: human_size(size) for name, size in sizes.items()})
+        best, guide = event.found.recommended, self.query_one("#guide")
+        offer = self.query_one("#recommended", Button)
+        offer.display = best is not None and best.local is None
+        if best:
+            relabel(offer, _("Download the recommended model") + f" ({human_size(best.size)})")
+        guide.display = any(choice.reference == str(GuideReference()) for choice in event.found.here)
+        first = next((button for button in (guide, offer) if button.display), None)
+        if first and not self.query_one(Filter).value:
+            first.focus()
         estimate = _("~ marks an estimate.")
         self.query_one("#machine", Static).update(f"{free} {estimate}")
+
+    @on(events.Key)
+    def _type_into_filter(self, event: events.Key) -> None:
+        """Filter the list with what is typed while a button has the focus."""
+        if event.character and event.is_printable and isinstance(self.focused, Button):
+            event.stop()
+            field = self.query_one(Filter)
+            field.select_on_focus = False  # it would select what is typed here, and the next character replace it
+            field.focus()
+            field.insert_text_at_cursor(event.character)
+
+    @on(Button.Pressed, "#guide")
+    def _try_guide(self) -> None:
+        self.answer(str(GuideReference()))
+
+    @on(Button.Pressed, "#recommended")
+    def _download_recommended(self) -> None:
+        self.query_one(ModelList).download_recommended()
 
     @on(ModelList.Chosen)
     def _answer_choice(self, event: ModelList.Chosen) -> None:

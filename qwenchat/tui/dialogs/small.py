@@ -13,8 +13,7 @@ from textual.widgets.option_list import Option
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.dialogs.dialog import Dialog, button, buttons, plain
-from qwenchat.tui.dialogs.fields import Filter
-from qwenchat.tui.widgets.fields import LineField
+from qwenchat.tui.widgets.fields import Filter, LineField
 
 
 class ConfirmScreen(Dialog[bool]):

@@ -121,7 +121,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.message_actions = MessageActions(context, self.drafts, self.undo, self.get_selected_text)
         self.streaming = StreamingController(context, self.counts, self.drafts)
         self.downloads = DownloadController(context, header=self.header)
-        self.find = FindController(context, self, self.focusing, notice=self.notice)
+        self.find = FindController(context, self, self.focusing, self.navigation, notice=self.notice)
         self.asking = AskController(context, self.drafts, self.session_actions, self.undo)
         self.commands = CommandController(context, self.session_actions, self.find, self._run_action_soon)
         methods = self._action_methods()
@@ -152,6 +152,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             "to_end": focusing.to_end,
             "find": self.find.start,
             "editor": self.asking.open_editor,
+            "unfold": self.prompt.action_unfold,
             "downloads": self.downloads.open_list,
             "undo": self.undo.undo,
             "undo_list": self.undo.undo,
@@ -199,16 +200,17 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.set_class(self.app.size.width >= _NARROW, "sidebar", update=False)
         self.add_class("empty", update=False)
         self._fit(self.app.size, update=False)
-        with Horizontal():
-            yield self.sidebar
-            with Vertical(id="chat"):
-                yield self.header
-                yield self.transcript
-                yield Static(_empty_chat_words(), id="empty", markup=False)
-                yield self.notice
-                yield self.prompt
-                yield self.gauge
-        yield self.footer
+        with Vertical():
+            with Horizontal():
+                yield self.sidebar
+                with Vertical(id="chat"):
+                    yield self.header
+                    yield self.transcript
+                    yield Static(_empty_chat_words(), id="empty", markup=False)
+                    yield self.notice
+                    yield self.prompt
+                    yield self.gauge
+            yield self.footer
 
     def on_mount(self) -> None:
         """Bind the keys of the widgets, show the chat, then read the disk."""
@@ -286,7 +288,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             self.show_keys()
         if change.switched or view.queue != before.queue:
             self.sidebar.mark(view.session.id, (view.queue.running, *view.queue.waiting))
-        if not change.switched and _listed(view.session) != _listed(before.session):
+        if not change.switched and replace(view.session, draft="") != replace(before.session, draft=""):
             self.sidebar.reload()
 
     def _draw_branch(self, change: ViewChange) -> None:
@@ -352,7 +354,8 @@ class ChatScreen(Screen[None], EndsItsWork):
     @on(Sidebar.SessionChosen)
     def open_chosen_session(self, message: Sidebar.SessionChosen) -> None:
         """Open what was chosen in the list."""
-        self.navigation.open_soon(message.session, message.message)
+        opening = self.find.open_found(message.session, message.message, message.words)
+        self.context.run(opening, "open", exclusive=True)
 
     @on(Sidebar.ListFailed)
     def report_list_failure(self, message: Sidebar.ListFailed) -> None:
@@ -408,7 +411,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             self.prompt.suggest(())
         elif self.find.active:
             self.find.end()
-        elif self.query_one("#session-search").has_focus and self.sidebar.clear_search():
+        elif self.focusing.end_search():
             pass
         elif self.drafts.editing:
             self.drafts.drop_edit()
@@ -486,11 +489,6 @@ def _notice_of(view: SessionView) -> tuple[str, tuple[str, ...]]:
         )
         return words.format(count=count), ()
     return view.warning, ()
-
-
-def _listed(session: Session) -> Session:
-    """Return a session without what the list of chats does not show."""
-    return replace(session, draft="")
 
 
 def _empty_chat_words() -> str:

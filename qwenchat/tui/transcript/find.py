@@ -103,9 +103,12 @@ class Search:
         """The message being read."""
         return self.hits[self.at] if self.hits else None
 
-    def to_last(self) -> None:
-        """Go to the last occurrence of all."""
-        self.at, self.occurrence = max(len(self.hits) - 1, 0), -1
+    def to_message(self, index: int | None) -> None:
+        """Go to the first occurrence in a message, or to the last occurrence of all where the message has none."""
+        if index in self.hits:
+            self.at, self.occurrence = self.hits.index(index), 0
+        else:
+            self.at, self.occurrence = max(len(self.hits) - 1, 0), -1
 
     def step(self, by: int, count: int) -> None:
         """Go to the next (1) or previous (-1) occurrence; `count` are in the message being read."""

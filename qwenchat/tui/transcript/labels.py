@@ -21,13 +21,17 @@ _GAP = 2
 
 
 def heading(message: Message, variant: VariantPlace, palette: Palette) -> list[Run]:
-    """Return `❯ You` or `✦ 7b:q4_k_m`, with `‹2/3›` where there are variants and the time of a question."""
+    """Return `❯ You` or `✦ 7b:q4_k_m`, with `‹2/3›` where there are variants.
+
+    A question's time follows, and whether an answer still comes.
+    """
     if message.role is Role.USER:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(message.created / 1000))
         you = _("You")
         return [(f"❯ {you}", palette.you), *variant_mark(variant, palette), (f"  {when}", palette.muted)]
     name = drawable(clean_line(message.model, 60)) or _("Assistant")
-    return [(f"✦ {name}", palette.model), *variant_mark(variant, palette)]
+    state = [("  " + _("… answering"), palette.muted)] if message.status is Status.STREAMING else []
+    return [(f"✦ {name}", palette.model), *variant_mark(variant, palette), *state]
 
 
 def variant_mark(variant: VariantPlace, palette: Palette) -> list[Run]:
@@ -100,12 +104,8 @@ def status(message: Message, palette: Palette) -> list[Run]:
     """Return how an answer ended if the model did not end it."""
     style = palette.warning
     match message.status:
-        case Status.COMPLETE:
+        case Status.COMPLETE | Status.STREAMING:
             return []
-        case Status.STREAMING if message.text:  # it grows, and the footer says how to stop it
-            return []
-        case Status.STREAMING:
-            words, style = _("… answering"), palette.muted
         case Status.STOPPED:
             words = _("■ stopped by you")
         case Status.TRUNCATED if message.finish_reason is FinishReason.CONTEXT:

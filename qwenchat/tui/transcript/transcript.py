@@ -263,14 +263,22 @@ class Transcript(ScrollView, can_focus=True):
             index = column.at(viewport.top + (0 if step > 0 else viewport.height - 1))
         self.select(column.layouts[index].message.id)
 
-    def find(self, words: str) -> None:
-        """Mark words wherever they occur and go to the last message that has them; empty words end the search."""
+    @property
+    def searched(self) -> str:
+        """The words that are marked, empty for none."""
+        return self._search.words if self._search else ""
+
+    def find(self, words: str, *, at: str | None = None) -> None:
+        """Mark words wherever they occur and go to the last message that has them; empty words end the search.
+
+        `at` is the id of a message that has them, to go there instead.
+        """
         self._search = Search.through((message.text for message in self.messages), words) if words else None
         for layout in self.column.layouts:
             layout.strips.clear()
         self.refresh()
         if self._search:
-            self._search.to_last()
+            self._search.to_message(self.column.position(at) if at else None)
             self._show_found(self._search)
 
     def find_next(self, step: int = 1) -> None:
@@ -285,9 +293,9 @@ class Transcript(ScrollView, can_focus=True):
         self.select_next(step)
 
     def action_select_end(self, end: int) -> None:
-        """Select the last message and follow it, or the first with -1."""
-        if layouts := self.column.layouts:
-            self.select(layouts[0 if end < 0 else -1].message.id)
+        """Go to the end and follow it, or to the beginning with -1; the selection goes along."""
+        if self.selected:
+            self.select(self.messages[0 if end < 0 else -1].id)
         if end < 0:
             self.viewport.go_to(0)
         else:

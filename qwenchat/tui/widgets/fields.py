@@ -4,11 +4,14 @@ Textual's own step over code points, which takes emoji, flags and letters with m
 typed uses these two, never Textual's.
 """
 
+from typing import ClassVar
+
 from rich.segment import Segment
 from textual import events
+from textual.binding import Binding, BindingType
 from textual.geometry import Offset
 from textual.strip import Strip
-from textual.widgets import Input, TextArea
+from textual.widgets import Input, OptionList, TextArea
 from textual.widgets.input import Selection
 from textual.widgets.text_area import EditResult, Location
 
@@ -67,6 +70,26 @@ class LineField(Input):
     def render_line(self, y: int) -> Strip:
         """Return the line, with clusters whole."""
         return _with_whole_clusters(super().render_line(y))
+
+
+class Filter(LineField):
+    """Filters the OptionList in the same container: arrows move in it, Enter chooses the highlighted line."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(key, f"move('{move}')", show=False)
+        for key, move in (
+            ("up", "cursor_up"),
+            ("down", "cursor_down"),
+            ("pageup", "page_up"),
+            ("pagedown", "page_down"),
+            ("enter", "select"),
+        )
+    ]
+
+    async def action_move(self, move: str) -> None:
+        """Do in the list what the key would do there."""
+        if self.parent:
+            await self.parent.query_one(OptionList).run_action(move)
 
 
 class AreaField(TextArea):

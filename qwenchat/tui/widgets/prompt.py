@@ -100,11 +100,6 @@ class PromptArea(AreaField):
         else:
             self.post_message(self.Left())
 
-    async def action_unfold(self) -> None:
-        """Open the folded paste that came last."""
-        if isinstance(self.parent, Prompt):
-            self.parent.action_unfold()
-
     async def action_quit_empty(self) -> None:
         """Quit the program where nothing is written; else delete the character to the right, as in a shell."""
         if self.text:

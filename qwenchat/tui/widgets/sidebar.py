@@ -5,31 +5,36 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on, work
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message as Event
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
+from qwenchat.chat.message import Role
 from qwenchat.chat.session import Session
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
+from qwenchat.text.wrap import cells, paragraph_cuts
 from qwenchat.tui.textual_private import EndsItsWork
-from qwenchat.tui.widgets.fields import LineField
+from qwenchat.tui.widgets.fields import Filter
 
 if TYPE_CHECKING:
     from qwenchat.sessions.listing import ListedSession
-    from qwenchat.sessions.search import Hit, SearchResults
+    from qwenchat.sessions.search import Excerpt, Hit, SearchResults
 
 PAGE = 100
 _NEAR_END = 20
 _DAY_S = 86_400
 _SEARCH_AFTER_S = 0.15
+_EXCERPT_LINES = 2
+_INDENT = "  "
 Newest = Callable[[int, int], "Sequence[ListedSession]"]
 """Returns a page of sessions for (limit, offset); may block."""
 Find = Callable[[str], "SearchResults"]
@@ -48,6 +53,12 @@ class SessionList(OptionList):
         return option.id.split(" ")[0] if option and option.id else None
 
 
+class SearchLine(Filter):
+    """Where words are typed that are searched in all chats: arrows move in the list, Enter opens what they lead to."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "submit", show=False)]
+
+
 class Sidebar(Vertical, EndsItsWork):
     """Search on top, sessions below."""
 
@@ -57,6 +68,8 @@ class Sidebar(Vertical, EndsItsWork):
 
         session: str
         message: str | None
+        words: str = ""
+        """What was found in the message, as it is written there."""
 
     @dataclass
     class ListFailed(Event):
@@ -69,8 +82,12 @@ class Sidebar(Vertical, EndsItsWork):
         self._newest, self._find = newest, find
         self._loaded = 0
         self._all_loaded = False
-        self._shows_hits = False
-        """What the list really shows: it follows the search line a moment later."""
+        self._shown = ""
+        """What was searched for to find what the list shows: it follows the search line a moment later."""
+        self._found: SearchResults | None = None
+        """What the list shows of a search; None while it shows all chats."""
+        self._opens_first = False
+        """Whether the first hit of the next search is opened: Enter was faster than the search."""
         self._group = ""
         self._current = ""
         self._busy: frozenset[str] = frozenset()
@@ -78,7 +95,7 @@ class Sidebar(Vertical, EndsItsWork):
 
     def compose(self) -> ComposeResult:
         """Lay out the search and the list."""
-        yield LineField(placeholder=_("Search all chats"), id="session-search", compact=True)
+        yield SearchLine(placeholder=_("Search all chats"), id="session-search", compact=True)
         yield SessionList(id="sessions", markup=False, compact=True)
 
     @property
@@ -104,33 +121,45 @@ class Sidebar(Vertical, EndsItsWork):
         before = {self._current, *self._busy}
         self._current, self._busy = current, frozenset(busy)
         for session_id in {*before, current, *busy} - {""}:
-            if not self._shows_hits and (session := self._sessions.get(session_id)):
+            if not self._found and (session := self._sessions.get(session_id)):
                 self.list.replace_option_prompt(session_id, self._line(session))
-        if self.list.highlighted is None and not self._shows_hits:
+        if self.list.highlighted is None and not self._found:
             self._highlight(current)
 
     def focus_search(self) -> None:
         """Go to the search."""
         self.query_one(Input).focus()
 
-    def clear_search(self) -> bool:
-        """End a search; False where there was none."""
-        searching = self.searching
+    @property
+    def is_in_search(self) -> bool:
+        """Whether the focus is in the search, or in the list of what it found."""
+        return self.query_one(Input).has_focus or (self.searching and self.list.has_focus)
+
+    def clear_search(self) -> None:
+        """End a search."""
         self.query_one(Input).value = ""
-        return searching
 
     @on(Input.Changed)
     def search_typed_words(self, event: Input.Changed) -> None:
         """Search as it is typed."""
         event.stop()
+        self._opens_first = False
         self.set_timer(_SEARCH_AFTER_S, lambda: self._search(event.value))
 
     @on(Input.Submitted)
-    def go_to_results(self, event: Input.Submitted) -> None:
-        """Go to what was found."""
+    def open_result(self, event: Input.Submitted) -> None:
+        """Open the line under the cursor, as soon as the list shows what was searched for."""
         event.stop()
-        self.list.focus()
-        self.list.action_first()
+        if event.value == self._shown:
+            self.list.action_select()
+        elif event.value.strip():
+            self._opens_first = True
+            self._search()
+
+    def on_resize(self) -> None:
+        """Fit what was found to the new width."""
+        if self._found:
+            self._show_hits(self._found)
 
     @on(OptionList.OptionHighlighted)
     def read_ahead(self, event: OptionList.OptionHighlighted) -> None:
@@ -144,7 +173,9 @@ class Sidebar(Vertical, EndsItsWork):
         """Report what was chosen."""
         event.stop()
         session, _space, message = (event.option_id or "").partition(" ")
-        self.post_message(self.SessionChosen(session, message or None))
+        hits = self._found.hits if self._found else ()
+        words = next((hit.excerpt.first for hit in hits if message and hit.message == message), "")
+        self.post_message(self.SessionChosen(session, message or None, words))
 
     @on(events.MouseScrollDown)
     def read_ahead_of_wheel(self) -> None:
@@ -153,7 +184,7 @@ class Sidebar(Vertical, EndsItsWork):
             self._more()
 
     def _more(self) -> None:
-        if not (self._all_loaded or self.searching or self._shows_hits):
+        if not (self._all_loaded or self.searching or self._found):
             at = self._loaded
             self._fetch(at, PAGE)
 
@@ -165,9 +196,9 @@ class Sidebar(Vertical, EndsItsWork):
     def _show_page(self, page: "Sequence[ListedSession]", offset: int, limit: int) -> None:
         if self.searching or offset not in (0, self._loaded):
             return
-        self._shows_hits = False
         view = self.list
-        at = view.session_id
+        at = None if self._found else view.session_id
+        self._shown, self._found = "", None
         if offset == 0:
             self._group, self._sessions = "", {}
             view.clear_options()
@@ -198,7 +229,8 @@ class Sidebar(Vertical, EndsItsWork):
         title = clean_line(session.title or session.draft, 80) or _("New chat")
         tags = "".join(f" #{clean_line(tag, 20)}" for tag in session.tags)
         style = "bold" if session.id == self._current else ""
-        draft = _("Draft") + " " if session.draft.strip() else ""
+        has_draft = session.draft.strip() and not (session.title and session.id == self._current)
+        draft = _("Draft") + " " if has_draft else ""
         parts = (draft, "$text-warning"), (title, style), (tags, "$foreground-muted")
         return Content.assemble(mark, *parts)
 
@@ -227,20 +259,24 @@ class Sidebar(Vertical, EndsItsWork):
     def _show_found(self, typed: str, found: "SearchResults") -> None:
         if typed != self.query_one(Input).value:
             return
-        self._shows_hits = True
+        self._shown = typed
+        self._show_hits(found)
+        if self._opens_first:
+            self._opens_first = False
+            self.list.action_select()
+
+    def _show_hits(self, found: "SearchResults") -> None:
+        """Show hits, those of a chat below one another; the cursor stays on its line, or goes to the first one."""
         view = self.list
-        highlighted = view.highlighted_option.id if view.highlighted_option else None
+        before = view.highlighted_option.id if self._found and view.highlighted_option else None
+        self._found = found
         view.clear_options()
         if not found.hits:
             view.add_option(Option(Content.styled(_("Nothing found"), "$foreground-muted"), disabled=True))
-        seen: set[str] = set()
-        for hit in found.hits:
-            name = hit.session if hit.message is None else f"{hit.session} {hit.message}"
-            if name not in seen:
-                seen.add(name)
-                view.add_option(Option(_found_line(hit), id=name))
-        if highlighted in seen:
-            view.highlighted = view.get_option_index(highlighted)
+            return
+        lines = dict(_found_lines(found.hits, view.scrollable_content_region.width))
+        view.add_options(Option(content, id=name) for name, content in lines.items())
+        view.highlighted = view.get_option_index(before) if before in lines else 0
 
 
 def group_of(session: Session, now: float) -> str:
@@ -263,11 +299,42 @@ def _midnight(when: float) -> float:
     return time.mktime((day.tm_year, day.tm_mon, day.tm_mday, 0, 0, 0, 0, 0, -1))
 
 
-def _found_line(hit: "Hit") -> Content:
-    title = clean_line(hit.title, 60) or _("New chat")
-    if hit.message is None:
-        return Content.assemble(Content.styled("▪ " + title, "bold"))
-    content = Content(hit.excerpt.text)
-    for begin, end in hit.excerpt.marks:
+def _found_lines(hits: "Sequence[Hit]", width: int) -> Iterator[tuple[str, Content]]:
+    """Yield the id and the words of a line for each hit; the first of a chat names it."""
+    by_session: dict[str, list[Hit]] = {}
+    for hit in hits:
+        by_session.setdefault(hit.session, []).append(hit)
+    for session_id, found in by_session.items():
+        title = clean_line(found[0].title, 60) or _("New chat")
+        above = [Content.styled(title, "$foreground-muted"), Content("\n")]
+        for hit in found:
+            if hit.message is None:
+                yield session_id, Content.assemble("▪ ", _marked(hit.excerpt).stylize("bold"))
+            else:
+                yield f"{session_id} {hit.message}", Content.assemble(*above, _snippet(hit, width))
+            above = []
+
+
+def _snippet(hit: "Hit", width: int) -> Content:
+    """Return a few words of a message around the first match, who said them in front, in lines of `width` cells."""
+    text, marks = hit.excerpt.text, hit.excerpt.marks
+    room = max(width - cells(_INDENT), 1)
+    match = marks[0][0] if marks else 0
+    start = match
+    while start and cells(text[start - 1 : match]) <= room // 2:
+        start -= 1
+    space = text.find(" ", start, match)
+    start = space + 1 if start and space >= 0 else start
+    cut_off = "…" if start else ""
+    cuts = paragraph_cuts(cut_off + text[start:], room)[:_EXCERPT_LINES]
+    content = Content.assemble(cut_off, _marked(hit.excerpt)[start:])
+    lines = [content[cut.start : cut.end] for cut in cuts]
+    sign = "❯ " if hit.role is Role.USER else "✦ "
+    return Content.assemble((sign, "$foreground-muted"), Content("\n" + _INDENT).join(lines))
+
+
+def _marked(excerpt: "Excerpt") -> Content:
+    content = Content(excerpt.text)
+    for begin, end in excerpt.marks:
         content = content.stylize("bold $text-accent", begin, end)
-    return Content.assemble(Content.styled(title, "$foreground-muted"), "\n  ", content)
+    return content
