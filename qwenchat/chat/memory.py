@@ -83,6 +83,10 @@ class MemoryStore:
         with self._lock:
             return [waiting for waiting in self._waiting.values() if waiting.session == session_id]
 
+    def take_out(self, question_id: str) -> None:
+        with self._lock:
+            self._waiting.pop(question_id, None)
+
     def withdraw(self, session_id: str) -> list[Message]:
         with self._lock:
             leaf = self.session(session_id).leaf

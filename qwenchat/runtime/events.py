@@ -1,7 +1,8 @@
 """What the chat service reports: values, and nothing that acts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from qwenchat.chat.events import TurnEvent
 from qwenchat.chat.message import Message
@@ -25,6 +26,25 @@ class QueueChanged:
 
     running: str
     waiting: tuple[str, ...]
+
+
+class Hold(Enum):
+    """Why a waiting question is not asked when its turn comes."""
+
+    FAILED = auto()
+    """It, or what came before it, failed: the user decides about that first."""
+    STOPPED = auto()
+    """The user stopped the answer that it waited for."""
+    NO_MODEL = auto()
+    """No model is chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingChanged:
+    """Other questions wait now, by their ids: `places` in the queue, from 1, and why those that are held are."""
+
+    places: Mapping[str, int]
+    holds: Mapping[str, Hold]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +74,7 @@ class ModelLoading:
     fraction: float
 
 
-ChatEvent = TurnReported | QueueChanged | TurnFailed | ModelLoaded | ModelLoading
+ChatEvent = TurnReported | QueueChanged | WaitingChanged | TurnFailed | ModelLoaded | ModelLoading
 Listener = Callable[[ChatEvent], object]
 
 

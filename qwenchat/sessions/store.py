@@ -174,6 +174,9 @@ class Store:
         """Return the questions of a session that this store will ask, oldest first; not those of other programs."""
         return self._outbox.waiting(session_id)
 
+    def take_out(self, question_id: str) -> None:
+        self._outbox.remove([question_id])
+
     def withdraw(self, session_id: str) -> list[Message]:
         """Move the waiting questions of a session to its tree, unanswered, and return them as messages."""
         with self._database.write() as connection:

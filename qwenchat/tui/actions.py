@@ -152,6 +152,7 @@ def _on_message() -> tuple[Action, ...]:
         ("save_code", "s", _("Save code"), _("Save the last code block of this message to a file"), ""),
         ("quote", "q", _("Quote"), _("Quote this message in the prompt"), ""),
         ("delete", "d,delete", _("Delete message"), _("Delete this message and what follows it"), _("delete")),
+        ("withdraw", "w", _("Take back"), _("Take a waiting question back into the prompt"), ""),
         ("copy_chat", "", _("Copy chat"), _("Copy this whole chat as Markdown"), ""),
         ("undo_message", "u", _("Undo"), _("Undo the last deletion or branch"), ""),
     )

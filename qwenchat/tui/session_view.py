@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from qwenchat.chat.message import Message, Status
 from qwenchat.chat.session import Session
 from qwenchat.chat.tree import VariantPlace
-from qwenchat.runtime.events import QueueChanged, SessionSnapshot, TurnFailed
+from qwenchat.runtime.events import QueueChanged, SessionSnapshot, TurnFailed, WaitingChanged
 from qwenchat.tui.widgets.gauge import ContextUsage
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class SessionView:
     """How far that is, from 0 to 1; None without an end in sight."""
     queue: QueueChanged = field(default_factory=lambda: QueueChanged("", ()))
     """The session that is answered and those that wait, this one among them or not."""
+    waiting: WaitingChanged = field(default_factory=lambda: WaitingChanged({}, {}))
+    """The questions that wait, in this session and in others."""
     failure: TurnFailed | None = None
     """What failed here and was not tried again since."""
     warning: str = ""
@@ -127,7 +129,9 @@ class OpenSession:
         if session.id != view.session.id:
             private = self._sessions().is_private(session.id)
             failure = self._failures.get(session.id)
-            view = SessionView(session=session, private=private, queue=view.queue, failure=failure)
+            view = SessionView(
+                session=session, private=private, queue=view.queue, waiting=view.waiting, failure=failure
+            )
         branch = (*snapshot.branch, *(waiting.question for waiting in snapshot.waiting))
         fork = view.fork if any(message.id == view.fork for message in branch[:-1]) else ""
         self._set(
@@ -218,6 +222,10 @@ class OpenSession:
         for session_id in (queue.running, *queue.waiting):
             self._failures.pop(session_id, None)
         self._set(replace(self.view, queue=queue, failure=self._failures.get(self.id)))
+
+    def show_waiting(self, waiting: WaitingChanged) -> None:
+        """Show which questions wait."""
+        self._set(replace(self.view, waiting=waiting))
 
     def add_failure(self, failed: TurnFailed) -> None:
         """Remember what failed in a session; it is shown while that session is open."""

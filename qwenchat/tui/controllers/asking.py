@@ -23,10 +23,8 @@ class AskController:
         self._prompt, self._open = context.prompt, context.open
 
     def submit(self, text: str, files: tuple[Attachment, ...]) -> None:
-        """Ask a question, or ask the one being edited in other words."""
-        if not self._open.session.model:
-            self._context.run(self._find_model_and_submit(text, files), "ask")
-        elif question := self._drafts.editing:
+        """Ask a question, or ask the one being edited in other words; without a model it waits for one."""
+        if question := self._drafts.editing:
             self._drafts.end_edit()
             self._context.run(self._edit(question, text), "ask")
         else:
@@ -54,12 +52,6 @@ class AskController:
         except QwenchatError as error:
             self._context.notify_error(error)
 
-    async def _find_model_and_submit(self, text: str, files: tuple[Attachment, ...]) -> None:
-        session_id = self._open.id
-        await self.find_model()
-        if self._open.session.model and session_id == self._open.id:
-            self.submit(text, files)
-
     def _welcome(self) -> None:
         """Welcome a user who has no model yet; what is in the prompt stays."""
 
@@ -86,6 +78,7 @@ class AskController:
             self._context.transcript.follow()
             await self._drafts.save()
             self._open.relabel(await self._context.chats.sessions.labels(session_id))
+            await self._find_missing_model()
         else:
             self._context.sidebar.reload()
 
@@ -99,3 +92,8 @@ class AskController:
         if question.session == self._open.id:
             await self._open.show_forked(edited)
             self._context.transcript.follow()
+            await self._find_missing_model()
+
+    async def _find_missing_model(self) -> None:
+        if not self._open.session.model:
+            await self.find_model()

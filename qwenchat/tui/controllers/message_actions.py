@@ -52,9 +52,30 @@ class MessageActions:
         else:
             self.regenerate()
 
+    def take_back(self) -> None:
+        """Take the selected waiting question, else the last one, back into the prompt."""
+        selected = self._transcript.selected
+        meant = [selected] if selected else list(reversed(self._transcript.messages))
+        if question := next(filter(self._waits, meant), None):
+            self._context.run(self._take_back(question))
+        else:
+            self._context.notify(_("This message does not wait to be asked."))
+
+    async def _take_back(self, question: Message) -> None:
+        taken = await self._context.chats.take_back(question)
+        if taken is None:
+            self._context.notify(_("It is being answered already; Esc stops the answer."))
+            return
+        await self._drafts.give_back(taken.session, taken.text, taken.attachments)
+        await self._open.reload()
+        await self._drafts.save()
+
     def edit(self) -> None:
-        """Take a question into the prompt, to ask it again in other words."""
-        if question := self._question():
+        """Take a question into the prompt, to ask it again in other words; one that waits will not be asked as is."""
+        question = self._question()
+        if question and self._waits(question):
+            self._context.run(self._take_back(question))
+        elif question:
             self._open.fork_at("")
             self._context.run(self._drafts.edit(question), "edit", exclusive=True)
 
@@ -101,6 +122,8 @@ class MessageActions:
         """Delete the selected message and all below it; that can be undone."""
         if not (message := self._transcript.selected):
             self._context.notify(_("Select a message first (F6, then j/k)."))
+        elif self._waits(message):
+            self._context.run(self._take_back(message))
         elif self._open.view.private:
             self._context.notify(_("Private chats are not saved: leave this one and all of it is gone."))
         elif self._open.view.answering:
@@ -184,6 +207,10 @@ class MessageActions:
             self._context.notify(_("Saved as {file}.").format(file=path.absolute()))
 
     # The message that is meant
+
+    def _waits(self, message: Message) -> bool:
+        waiting = self._open.view.waiting
+        return message.id in waiting.places or message.id in waiting.holds
 
     def _last_code(self) -> tuple[str, str] | None:
         """Return language and text of the last code block of the selected message, else of the last that has one."""

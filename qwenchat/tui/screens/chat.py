@@ -19,14 +19,12 @@ from textual.widgets import Button, Input, Static
 
 from qwenchat.chat.message import Role
 from qwenchat.chat.session import Session
-from qwenchat.i18n import _, ngettext
-from qwenchat.runtime import recoveries
+from qwenchat.i18n import _
 from qwenchat.runtime.events import ChatEvent
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.read_only import cannot_be_saved
 from qwenchat.tui import slash_commands
 from qwenchat.tui.actions import Action, Where, bindings
-from qwenchat.tui.advice import advice
 from qwenchat.tui.controllers.asking import AskController
 from qwenchat.tui.controllers.commands import CommandController
 from qwenchat.tui.controllers.context import ChatContext
@@ -41,9 +39,10 @@ from qwenchat.tui.controllers.streaming import StreamingController
 from qwenchat.tui.controllers.token_counts import TokenCountController
 from qwenchat.tui.controllers.undo import UndoController
 from qwenchat.tui.dialogs import open as dialogs
-from qwenchat.tui.session_view import SessionView, ViewChange
+from qwenchat.tui.session_view import ViewChange
 from qwenchat.tui.textual_private import EndsItsWork, add_bindings
 from qwenchat.tui.transcript.transcript import Transcript
+from qwenchat.tui.waiting_words import notes_of, notice_of
 from qwenchat.tui.widgets.footer import KeyFooter
 from qwenchat.tui.widgets.gauge import Gauge
 from qwenchat.tui.widgets.header import ChatHeader
@@ -180,6 +179,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             "save_code": messages.save_code,
             "quote": messages.quote,
             "delete": messages.delete,
+            "withdraw": messages.take_back,
         }
 
     def _then_to_prompt(self, method: Callable[[], object]) -> Callable[[], Awaitable[None]]:
@@ -279,11 +279,12 @@ class ChatScreen(Screen[None], EndsItsWork):
         header = self.header
         header.title, header.model, header.private = view.session.title, view.session.model, view.private
         self.app.title = "qwenchat" if view.private else header.title_words
-        notice = _notice_of(view)
-        if notice != _notice_of(before):
-            words, offered = notice
+        self.transcript.show_notes(notes_of(view))
+        notice = notice_of(view)
+        if notice != notice_of(before):
+            words, offers = notice
             warning = bool(view.failure) or not view.answers_ahead
-            self.notice.show(words, offered, warning=warning)
+            self.notice.show(words, [label for label, _does in offers], warning=warning)
         if view.answering != before.answering:
             self.show_keys()
         if change.switched or view.queue != before.queue:
@@ -362,11 +363,19 @@ class ChatScreen(Screen[None], EndsItsWork):
         """Notify why the list can't be read; it stays as it was."""
         self.context.notify_error(message.error)
 
-    @on(Notice.RecoveryChosen)
-    def recover(self, message: Notice.RecoveryChosen) -> None:
-        """Do what the user chose about a failure."""
+    @on(Notice.OfferChosen)
+    async def take_offer(self, message: Notice.OfferChosen) -> None:
+        """Do what the user chose about a failure, or about what waits."""
         self.focusing.to_prompt()
-        self.session_actions.recover(message.number)
+        _words, offers = notice_of(self.context.open.view)
+        if message.number >= len(offers):  # it was taken already, or another chat was opened
+            return
+        _label, does = offers[message.number]
+        if isinstance(does, int):
+            self.session_actions.recover(does)
+        else:
+            self.transcript.select(None)
+            await self.run_action(f"screen.{does}")
 
     @on(Transcript.ActionChosen)
     async def run_chosen_action(self, message: Transcript.ActionChosen) -> None:
@@ -474,21 +483,6 @@ class ChatScreen(Screen[None], EndsItsWork):
 
     def _search(self, typed: str) -> "SearchResults":
         return self.program.store.search.find(typed)
-
-
-def _notice_of(view: SessionView) -> tuple[str, tuple[str, ...]]:
-    """Return words and recoveries of the line above the prompt: a failure, else who is ahead, else a warning."""
-    if failed := view.failure:
-        offered = [recovery.kind for recovery in failed.recoveries]
-        called = recoveries.names()
-        words = f"✗ {failed.error.message} {advice(failed.error, offered=offered)}"
-        return words, tuple(called[kind] for kind in offered)
-    if count := view.answers_ahead:
-        words = ngettext(
-            "Waiting for {count} answer in another chat.", "Waiting for {count} answers in other chats.", count
-        )
-        return words.format(count=count), ()
-    return view.warning, ()
 
 
 def _empty_chat_words() -> str:

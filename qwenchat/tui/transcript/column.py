@@ -15,7 +15,7 @@ from textual.selection import Selection
 from qwenchat.chat.message import Message
 from qwenchat.chat.tree import VariantPlace
 from qwenchat.markdown.lines import Line
-from qwenchat.tui.transcript.drawing import Frame, Look
+from qwenchat.tui.transcript.drawing import Frame, Look, Note
 from qwenchat.tui.transcript.selecting import selected_text
 
 if TYPE_CHECKING:
@@ -102,8 +102,8 @@ class Column:
         self.layouts.append(_layout(message, VariantPlace()))
         self._heights.append(self.layouts[-1].estimate(self.look.width))
 
-    def mark(self, *, boundary: str | None, fork: str) -> None:
-        """Draw what depends on several messages: where the model begins to see, and where the next question goes.
+    def mark(self, *, boundary: str | None, fork: str, notes: Mapping[str, Note]) -> None:
+        """Draw what depends on several messages: where the model begins to see, where the next question goes, notes.
 
         `boundary` is the oldest message that the model sees; None where it sees all, empty for none of them. `fork` is
         the message that the next question follows, empty for the last one.
@@ -117,6 +117,7 @@ class Column:
                 boundary_below=boundary == "" and index == count - 1,
                 left_behind=count - first if index == first else 0,
                 is_left_behind=index >= first,
+                note=notes.get(layout.message.id),
             )
             if frame != layout.frame:
                 layout.frame = frame

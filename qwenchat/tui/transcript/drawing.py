@@ -38,6 +38,15 @@ class Look:
         return min(self.width - GUTTER - 1, WIDEST)
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is said below a message, and what can be done about it by a click."""
+
+    words: str
+    actions: tuple[tuple[str, str], ...] = ()
+    """Words and ids of actions."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
     """How a message is drawn because of what surrounds it."""
@@ -49,6 +58,7 @@ class Frame:
     left_behind: int = 0
     """Of the first message that the next question will not follow: how many such messages there are; else 0."""
     is_left_behind: bool = False
+    note: Note | None = None
 
 
 def strip_of(line: Line, width: int, gutter: Segment, base: Style, highlights: Sequence[Highlight] = ()) -> Strip:

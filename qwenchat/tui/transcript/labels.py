@@ -14,6 +14,7 @@ from qwenchat.markdown.lines import Line, Run, line_of
 from qwenchat.markdown.palette import Palette
 from qwenchat.text.safe import clean_line
 from qwenchat.text.wrap import drawable
+from qwenchat.tui.transcript.drawing import Note
 
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 _GAP = 2
@@ -129,6 +130,14 @@ def _way_on(message: Message, palette: Palette) -> list[Run]:
     else:
         return []
     return [("  ", palette.text), (words, palette.link + Style.from_meta({"action": action}))]
+
+
+def note(of: Note, palette: Palette) -> list[Run]:
+    """Return a note with its actions, which can be clicked."""
+    runs: list[Run] = [(of.words, palette.warning)]
+    for words, action in of.actions:
+        runs += [("  ", palette.text), (words, palette.link + Style.from_meta({"action": action}))]
+    return runs
 
 
 def stats(message: Message, palette: Palette) -> list[Run]:

@@ -243,7 +243,8 @@ class MessageLayout:
         is_failed = self.message.status is Status.FAILED
         status, stats = labels.status(self.message, look.palette), labels.stats(self.message, look.palette)
         lines = (wrap if is_failed else _label)(status, look.measure) if status else []
-        return [*lines, *(_label(stats, look.measure) if stats else [])]
+        note = labels.note(self.frame.note, look.palette) if self.frame.note else []
+        return [*lines, *(line for label in (stats, note) if label for line in _label(label, look.measure))]
 
 
 def _rule(words: str, look: Look, *, action: str = "") -> list[Line]:

@@ -25,7 +25,7 @@ from qwenchat.chat.tree import VariantPlace
 from qwenchat.markdown.palette import Palette
 from qwenchat.tui.colours import palette_of
 from qwenchat.tui.transcript.column import Column
-from qwenchat.tui.transcript.drawing import Look, end_mark
+from qwenchat.tui.transcript.drawing import Look, Note, end_mark
 from qwenchat.tui.transcript.find import Search
 from qwenchat.tui.transcript.selecting import clicked, highlight, selection_row
 from qwenchat.tui.transcript.streaming import StreamedPiece, StreamedPieces
@@ -124,6 +124,7 @@ class Transcript(ScrollView, can_focus=True):
         self._search: Search | None = None
         self._boundary: str | None = None
         self._fork = ""
+        self._notes: Mapping[str, Note] = {}
         self._base: Style | None = None
         """The view's own colours while it is being painted: Textual computes them whenever it is asked."""
 
@@ -176,7 +177,7 @@ class Transcript(ScrollView, can_focus=True):
     def add(self, message: Message) -> None:
         """Add a message at the end, such as a question that was sent or an answer that begins."""
         self.column.add(message)
-        if message.id == self._boundary or self._fork:
+        if message.id == self._boundary or self._fork or message.id in self._notes:
             self._mark()
         self.viewport.settle()
         self.refresh()
@@ -222,8 +223,14 @@ class Transcript(ScrollView, can_focus=True):
                 self.viewport.show(index + 1)
                 self.viewport.show(index)
 
+    def show_notes(self, notes: Mapping[str, Note]) -> None:
+        """Show notes below messages, by their ids; those of other messages go."""
+        if notes != self._notes:
+            self._notes = notes
+            self._mark_again()
+
     def _mark(self) -> None:
-        self.column.mark(boundary=self._boundary, fork=self._fork)
+        self.column.mark(boundary=self._boundary, fork=self._fork, notes=self._notes)
 
     def _mark_again(self) -> None:
         self._mark()
