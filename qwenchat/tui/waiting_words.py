@@ -41,7 +41,7 @@ def _note_of(question: Message, view: SessionView) -> Note | None:
         case Hold.NO_MODEL:
             return Note(_("… waits for a model"), ((_("choose a model"), "models"), take_back))
         case _ if view.branch[-1] is question and not view.answering:
-            return Note(_("■ not answered"), ((_("answer"), "regenerate"),))
+            return Note(_("■ not answered"), ((_("answer now"), "regenerate"),))
         case _:
             return None
 

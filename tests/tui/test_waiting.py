@@ -129,7 +129,7 @@ async def test_a_question_that_nobody_answered_says_so_and_can_be_answered() -> 
         await it.chat.context.open.reload()
         assert it.messages[-1].id == waiting.id
         await until(lambda: shows(it, "■ not answered"))
-        await click(it, "answer")
+        await click(it, "answer now")
         await until(lambda: it.texts[2:] == ["Second", "Answer."])
         await it.idle()
         assert not shows(it, "not answered")
