@@ -6,7 +6,6 @@ Words and the ids of actions; nothing is drawn or done here.
 from collections.abc import Mapping
 
 from qwenchat.chat.message import Message, Role
-from qwenchat.errors import RecoveryKind
 from qwenchat.i18n import _, ngettext
 from qwenchat.runtime import recoveries
 from qwenchat.runtime.events import Hold
@@ -35,7 +34,7 @@ def _note_of(question: Message, view: SessionView) -> Note | None:
         return Note(_("… waiting, number {place} in the queue").format(place=place), (take_back,))
     match view.waiting.holds.get(question.id):
         case Hold.STOPPED:
-            return Note(_("■ not asked: the queue is stopped"), (ask, take_back))
+            return Note(_("■ not asked: queue stopped"), (ask, take_back))
         case Hold.FAILED:
             return Note(_("■ not asked yet"), (ask, take_back))
         case Hold.NO_MODEL:
@@ -55,8 +54,8 @@ def notice_of(view: SessionView) -> tuple[str, tuple[Offer, ...]]:
         return words, tuple((called[kind], number) for number, kind in enumerate(offered))
     holds = [view.waiting.holds[message.id] for message in view.branch if message.id in view.waiting.holds]
     if Hold.NO_MODEL in holds:
-        choose = recoveries.names()[RecoveryKind.OTHER_MODEL]
-        return _("Your question is sent as soon as you choose a model."), ((f"{choose} · Ctrl+O", "models"),)
+        words = _("Your question is sent as soon as you choose a model.")
+        return words, ((_("Choose a model · Ctrl+O"), "models"), (_("Take back"), "withdraw"))
     if holds:
         words = ngettext("{count} question waits to be asked.", "{count} questions wait to be asked.", len(holds))
         offers = ((_("Ask · Ctrl+R"), "retry"), (_("Take back"), "withdraw"))

@@ -70,7 +70,7 @@ async def test_a_stopped_queue_offers_to_ask_it(how: str) -> None:
         await it.pilot.press("escape")
         await until(lambda: it.messages[1].status is Status.STOPPED and it.chat.query("#notice Button"))
         assert "2 questions wait to be asked." in it.notice
-        assert shows(it, "■ not asked: the queue is stopped")
+        assert shows(it, "■ not asked: queue stopped")
         assert [message.text for message in it.kept()][2:] == ["Second", "Third"]
         if how == "key":
             await it.pilot.press("ctrl+r")

@@ -96,4 +96,5 @@ class AskController:
 
     async def _find_missing_model(self) -> None:
         if not self._open.session.model:
+            self._context.sidebar.reload()  # a chat whose question waits has no title yet
             await self.find_model()
