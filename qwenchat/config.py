@@ -87,6 +87,7 @@ class Settings(_Section, frozen=True):
     language: Annotated[Literal["", "en", "zh_CN"], Meta(description="Language; empty: the system's")] = ""
     theme: Annotated[str, Meta(description="Theme of the screen; empty: ink")] = ""
     reduced_motion: Annotated[bool, Meta(description="No blinking and no animation on the screen")] = False
+    timestamps: Annotated[bool, Meta(description="Show the time beside each message")] = True
     system: Annotated[str, Meta(description="System prompt of new chats; empty: the model's own, if it has one")] = ""
     model: ModelSettings = field(default_factory=ModelSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)

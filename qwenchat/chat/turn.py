@@ -56,6 +56,8 @@ class Turns:
     """What was counted before with the same engine and model."""
     mode: Mode = Mode.ANSWER
     """COMPLETE continues a text instead of answering it."""
+    model: str = ""
+    """The reference of the engine's model where that is not the session's."""
 
     def ask(
         self,
@@ -125,7 +127,7 @@ class Turns:
             parts=(),
             created=self.clock(),
             status=Status.STREAMING,
-            model=session.model,
+            model=self.model or session.model,
         )
         branch = await self._branch(question)
         await asyncio.to_thread(self.store.add, answer)
@@ -338,9 +340,8 @@ class _Answering:
     async def _request(self, info: ModelInfo) -> Request:
         """Note who answers, plan the context and return what the engine is asked."""
         sampling = self._sampling.over(info.defaults)
-        self._answer = replace(
-            self._answer, model=self._session.model or info.reference, model_file=info.file, sampling=sampling
-        )
+        model = self._turns.model or self._session.model or info.reference
+        self._answer = replace(self._answer, model=model, model_file=info.file, sampling=sampling)
         fresh = not self._answer.parts and self._mode is not Mode.COMPLETE
         self.streaming = StreamingAnswer(self._answer, inside_reasoning=info.opens_reasoning and fresh)
         await _uncancelled(asyncio.to_thread(self._store.amend, self._answer))  # later turns must know whose tokens

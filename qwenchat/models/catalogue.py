@@ -3,6 +3,7 @@
 It works without a connection. With one, the hub's data takes precedence; nothing here can block a download.
 """
 
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -161,9 +162,41 @@ class Catalogue:
         """Return the model whose GGUF repository this is."""
         return next((model for model in self.models if model.repo.lower() == repo.lower()), None)
 
+    def by_sha256(self, sha256: str) -> "PublishedModel | None":
+        """Return what has a file with this sha256 as its first; None for an empty or unknown one."""
+        return self._by_sha256.get(sha256) if sha256 else None
+
+    def by_file_name(self, name: str) -> "PublishedModel | None":
+        """Return what has a file of this name, in any case, as its first."""
+        return self._by_file_name.get(name.lower())
+
+    def by_title(self, title: str, label: str) -> "PublishedModel | None":
+        """Return a quantisation by the title in its file's header, however its words are joined, and its label."""
+        return self._by_title.get((re.sub(r"[\s_]+", "-", title.lower()), label))
+
     @cached_property
     def _by_size(self) -> dict[str, CatalogueModel]:
         return {model.size: model for model in self.models}
+
+    @cached_property
+    def _published(self) -> "tuple[PublishedModel, ...]":
+        return tuple(PublishedModel(model, quant) for model in self.models for quant in model.quantisations)
+
+    @cached_property
+    def _by_sha256(self) -> "dict[str, PublishedModel]":
+        return {each.quant.parts[0].sha256: each for each in self._published if each.quant.parts[0].sha256}
+
+    @cached_property
+    def _by_file_name(self) -> "dict[str, PublishedModel]":
+        return {each.model.file_names(each.quant)[0].lower(): each for each in self._published}
+
+    @cached_property
+    def _by_title(self) -> "dict[tuple[str, str], PublishedModel]":
+        return {
+            (title, each.quant.label): each
+            for each in self._published
+            for title in (f"qwen2-{each.model.size}-instruct", each.model.stem)
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -264,19 +264,11 @@ def _matches(local: LocalModel, reference: CatalogueReference | HubReference | N
 
 def _published(file: FoundFile, header: ModelHeader | None, catalogue: Catalogue) -> PublishedModel | None:
     """Return the catalogue's entry for a model file, recognised by its sha256, its name, or its header."""
-    named = re.sub(r"[\s_]+", "-", header.name.lower()) if header else ""
-    for model in catalogue.models:
-        for quant in model.quantisations:
-            by_hash = file.sha256 and file.sha256 == quant.parts[0].sha256
-            by_name = file.name.rpartition("/")[2].lower() == model.file_names(quant)[0]
-            by_header = (
-                header is not None
-                and header.quantisation == quant.label
-                and (header.layers, header.width) == (model.shape.layers, model.shape.width)
-                and named in (f"qwen2-{model.size}-instruct", model.stem)
-            )
-            if by_hash or by_name or by_header:
-                return PublishedModel(model, quant)
+    if known := catalogue.by_sha256(file.sha256) or catalogue.by_file_name(file.name.rpartition("/")[2]):
+        return known
+    named = catalogue.by_title(header.name, header.quantisation) if header else None
+    if header and named and (header.layers, header.width) == (named.model.shape.layers, named.model.shape.width):
+        return named
     return None
 
 

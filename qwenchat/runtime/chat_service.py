@@ -42,6 +42,8 @@ class _Job:
     begin: Callable[[Turns], RunningTurn]
     waiting: WaitingQuestion | None = None
     """The question in the outbox, where it is one that has not entered the tree."""
+    model: str = ""
+    """The model that answers; empty for the session's."""
     reload: bool = False
     """Whether the model is loaded again for it."""
     failed: bool = False
@@ -117,14 +119,18 @@ class ChatService:
                 await self._check_message(question.session, question.parent)
             return await self._enqueue_question(question.session, question.parent, text, question.attachments)
 
-    def regenerate(self, question: Message, *, reload: bool = False) -> None:
-        """Answer a question once more; where it is held, ask it and all that is held with it."""
-        held = self._take_held(question.session)
-        if any(job.waiting and job.waiting.id == question.id for job in held):
-            held[0].reload = reload
-            self._enqueue(*held)
-        else:
-            self._enqueue(_Job(question.session, lambda turns: turns.regenerate(question), reload=reload), *held)
+    def regenerate(self, question: Message, *, model: str = "", reload: bool = False) -> None:
+        """Answer a question once more; where it is held, ask it and all that is held with it.
+
+        `model` answers instead of the session's, which is loaded again when it is needed next.
+        """
+        jobs = self._take_held(question.session)
+        job = next((each for each in jobs if each.waiting and each.waiting.id == question.id), None)
+        if job is None:
+            job = _Job(question.session, lambda turns: turns.regenerate(question))
+            jobs = [job, *jobs]
+        job.model, job.reload = model, reload
+        self._enqueue(*jobs)
 
     def continue_answer(self, answer: Message, *, reload: bool = False) -> None:
         """Continue an answer that ended early."""
@@ -295,7 +301,7 @@ class ChatService:
         """Report a failure, and hold back what can't go on before the user has decided."""
         if isinstance(error, EngineDied | CannotLoad):
             self.model.forget()
-        recoveries = self.model.recoveries(error)
+        recoveries = self.model.recoveries(error) if not job.model else ()  # those are for the session's own model
         job.failed = job.waiting is not None
         if job.failed or recoveries:
             self._hold(job.session, ([job] if job.failed else []) + self._take_queued(job.session), Hold.FAILED)
@@ -308,7 +314,14 @@ class ChatService:
             await self.model.unload()
         engine = await self._load(job)
         store = self.sessions.store(job.session)
-        turns = Turns(store=store, engine=engine, new_id=self.sessions.new_id, clock=unix_ms, counts=self.model.counts)
+        turns = Turns(
+            store=store,
+            engine=engine,
+            new_id=self.sessions.new_id,
+            clock=unix_ms,
+            counts=self.model.counts,
+            model=job.model,
+        )
         job.turn = turn = job.begin(turns)
         ended = False
         try:
@@ -329,8 +342,10 @@ class ChatService:
                 self._unfinished[turn.answer.id] = replace(turn.answer, status=Status.INTERRUPTED)
 
     async def _load(self, job: _Job) -> Engine:
-        """Load the model of a job's session. Raises Interrupted where the job is cancelled meanwhile."""
+        """Load the model that a job wants. Raises Interrupted where the job is cancelled meanwhile."""
         session = await self.sessions.labels(job.session)
+        if job.model:
+            session = replace(session, model=job.model)
         if job.cancelled:
             raise Interrupted("")
         job.loading = asyncio.create_task(self.model.load(session))

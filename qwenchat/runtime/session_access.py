@@ -95,10 +95,14 @@ class SessionAccess:
         tree = await asyncio.to_thread(self.store(session_id).tree, session_id)
         return tree.branches()
 
+    async def variants(self, message: Message) -> list[Message]:
+        """Read a message and its siblings, oldest first."""
+        tree = await asyncio.to_thread(self.store(message.session).tree, message.session)
+        return [self._live(each) if each.status is Status.STREAMING else each for each in tree.variants(message.id)]
+
     async def variant(self, message: Message, step: int) -> SessionSnapshot:
         """Read the branch through the sibling of a message that is `step` away."""
-        tree = await asyncio.to_thread(self.store(message.session).tree, message.session)
-        siblings = tree.variants(message.id)
+        siblings = await self.variants(message)
         at = next(number for number, one in enumerate(siblings) if one.id == message.id)
         return await self.show(message.session, siblings[max(0, min(at + step, len(siblings) - 1))].id)
 

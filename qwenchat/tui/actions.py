@@ -51,10 +51,13 @@ class Action:
         return Binding(self.keys, run, self.label, show=False, priority=first, tooltip=self.help, id=self.id)
 
 
+MENU_BUTTON = 3
+"""The mouse button that opens a menu, which is the right one."""
 _NOT_FIRST = ("escape",)
 """Actions whose keys other widgets may use first."""
 _KEY_NAMES = {
     "escape": "Esc",
+    "f22": "Shift+F10",  # as terminals send it
     "pageup": "PgUp",
     "pagedown": "PgDn",
     "left": "←",
@@ -70,6 +73,11 @@ def key_name(key: str) -> str:
         return key
     *held, last = key.split("+")
     return "+".join([*(part.capitalize() for part in held), _KEY_NAMES.get(last) or last.capitalize()])
+
+
+def key_names(keys: str) -> list[str]:
+    """Return the keys of a list with commas, each as keyboards name it."""
+    return list(dict.fromkeys(key_name(key.strip()) for key in keys.split(",") if key.strip()))
 
 
 def actions() -> tuple[Action, ...]:
@@ -93,6 +101,8 @@ def _anywhere() -> tuple[Action, ...]:
         Action("editor", "ctrl+g", _("Editor"), _("Write the question in your own editor")),
         Action("unfold", "f9", _("Open paste"), _("Show a folded paste as text")),
         Action("export", "ctrl+s", _("Export"), _("Export this chat")),
+        Action("import_chats", "", _("Import chats"), _("Import chats of qwenchat or other programs from files")),
+        Action("open_trash", "", _("Trash"), _("Restore deleted chats, or delete them for good")),
         Action(
             "escape", "escape", _("Stop"), _("Stop the answer and keep its text; else back to the prompt"), stays=True
         ),
@@ -106,6 +116,9 @@ def _anywhere() -> tuple[Action, ...]:
         Action("to_start", "ctrl+home", _("To the beginning"), _("Scroll to the first message"), stays=True),
         Action("to_end", "ctrl+end", _("To the end"), _("Scroll to the last message and follow it"), stays=True),
         Action("slash", "", _("Slash commands"), _("List the commands that begin with a slash"), stays=True),
+        Action(
+            "menu", "shift+f10,f22,menu", _("Menu"), _("Show what can be done here; so does a right click"), stays=True
+        ),
         Action("undo", "f8", _("Undo"), _("Undo the last deletion or branch")),
         Action("stats", "", _("Statistics"), _("Tokens and speed of this chat")),
         Action("suspend", "ctrl+z", _("Suspend"), _("Put the program into the background"), stays=True),
@@ -146,7 +159,8 @@ def _on_message() -> tuple[Action, ...]:
         ("edit", "e", _("Edit and resend"), _("Ask this question again in other words"), _("edit")),
         ("carry_on", "c", _("Continue"), _("Continue this answer where it ended"), _("continue")),
         ("branch", "b", _("Branch from here"), _("Let the next question follow this message"), _("branch")),
-        ("branches", "v", _("Branches"), _("List the branches of this chat and open one"), ""),
+        ("branches", "B", _("Branches"), _("List the branches of this chat and open one"), ""),
+        ("compare", "v", _("Compare"), _("Show two answers to this question side by side"), ""),
         ("copy", "y", _("Copy message"), _("Copy this message as Markdown"), _("copy")),
         ("copy_code", "Y", _("Copy code"), _("Copy the last code block of this message"), ""),
         ("save_code", "s", _("Save code"), _("Save the last code block of this message to a file"), ""),
@@ -154,6 +168,7 @@ def _on_message() -> tuple[Action, ...]:
         ("delete", "d,delete", _("Delete message"), _("Delete this message and what follows it"), _("delete")),
         ("withdraw", "w", _("Take back"), _("Take a waiting question back into the prompt"), ""),
         ("copy_chat", "", _("Copy chat"), _("Copy this whole chat as Markdown"), ""),
+        ("timestamps", "", _("Timestamps"), _("Show or hide the time of each message"), ""),
         ("undo_message", "u", _("Undo"), _("Undo the last deletion or branch"), ""),
     )
     feet = {"next_message": _("next"), "previous_message": _("previous")}

@@ -37,7 +37,6 @@ from qwenchat.tui.dialogs import open as dialogs
 from qwenchat.tui.screens.chat import ChatScreen
 from qwenchat.tui.textual_private import GuardedApp, NotText, write_window_title
 from qwenchat.tui.themes import EVERY_S, LiveTheme, Themes
-from qwenchat.tui.widgets.fields import AreaField, LineField
 
 if TYPE_CHECKING:
     from qwenchat.runtime.model_manager import EngineFactory
@@ -197,8 +196,10 @@ class QwenchatApp(GuardedApp):
         a dialog, a resize or a list moves what has the caret.
         """
         focused = self.focused
-        if isinstance(focused, LineField | AreaField):
+        if isinstance(focused, Input | TextArea):
             self._caret = focused.cursor_screen_offset
+        if isinstance(focused, Input) and focused.cursor_at_end:
+            self._caret -= Offset(1, 0)  # there Textual's answer is a cell too far right
         return self._caret
 
     @cursor_position.setter

@@ -1,25 +1,9 @@
-"""What a half-typed slash command can become: command names, then models, prompts, parameters and paths.
+"""What a half-typed slash command can become, and what Enter does with it. What follows a name: `tui.arguments`."""
 
-Values only. `arguments` reads folders and is called from a thread.
-"""
-
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from qwenchat.chat.sampling import PARAMETERS
-from qwenchat.chat.session import Session
-from qwenchat.i18n import _, labelled
-from qwenchat.models.reference import path_reference
-from qwenchat.runtime.program import Program
-from qwenchat.text.safe import clean_line, human_size
+from qwenchat.i18n import _
 from qwenchat.tui import slash_commands
-from qwenchat.tui.parameters import CONTEXT
-from qwenchat.tui.prompt_library import PromptLibrary
-
-_MOST = 50
-_WITH_ARGUMENT = re.compile(r"(/([a-zA-Z?]+)[ \t]+)(\S.*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +32,6 @@ def names(typed: str) -> list[Completion]:
     ]
 
 
-def arguments(typed: str, program: Program, session: Session) -> list[Completion]:
-    """Return what may follow the command that is typed, as far as it is typed. Raises no error: folders may be gone."""
-    found = _WITH_ARGUMENT.fullmatch(typed)
-    if not found:
-        return []
-    before, name, begun = found[1], slash_commands.canonical(found[2]), found[3] or ""
-    offered = {"new": _private, "model": _models, "system": _prompts, "set": _parameters, "attach": _paths}
-    if name not in offered:
-        return []
-    return [
-        Completion(before + text, label, words, is_offer=not begun or before + text == typed)
-        for text, label, words in offered[name](begun, program, session)
-    ][:_MOST]
-
-
 def describe(typed: str) -> str:
     """Return what Enter does with a line that begins with a slash; empty for any other text."""
     if not typed.startswith("/") or "\n" in typed:
@@ -78,80 +47,13 @@ def describe(typed: str) -> str:
             return _("Enter: send this as a question")
 
 
-def path_completions(begun: str, suffix: str = "") -> list[str]:
-    """Return the folders, and the files that end in `suffix`, that a path may become; none where it can't be read."""
-    try:
-        folder = Path(begun).expanduser()
-        folder, start = (folder, "") if begun.endswith(("/", "\\")) else (folder.parent, folder.name)
-        found = [path.name + "/" * path.is_dir() for path in sorted(folder.iterdir())]
-    except (OSError, RuntimeError, ValueError):
-        return []
-    return [
-        begun[: len(begun) - len(start)] + name
-        for name in found
-        if name.startswith(start) and (start or not name.startswith("."))
-        if name.endswith(("/", suffix)) and name.isprintable()
-    ]
-
-
 def _with_argument(name: str) -> str:
     return {
         "new": _("new private chat"),
         "model": _("load this model"),
+        "compare": _("ask this model the same question"),
         "system": _("open the chat settings with this system prompt"),
         "set": _("set this parameter; without a value it follows the model"),
         "attach": _("add this file to the question"),
         "find": _("find these words in this chat"),
     }[name]
-
-
-def _private(begun: str, _program: Program, _session: Session) -> Iterator[tuple[str, str, str]]:
-    if "private".startswith(begun.lower()):
-        yield "private", "private", _("never saved")
-
-
-def _models(begun: str, program: Program, _session: Session) -> Iterator[tuple[str, str, str]]:
-    """Yield the models on this machine, then those to download."""
-    wanted = begun.casefold()
-    here = [model for model in program.library.models() if not model.problem]
-    for model in here:
-        if wanted in model.reference.casefold():
-            is_path = model.reference == path_reference(model.path)
-            size = human_size(model.header.file_size) if model.header else ""
-            words = " · ".join(filter(None, (_("on this machine"), size)))
-            yield model.reference, clean_line(model.path.name if is_path else model.reference, 60), words
-    known = {model.reference for model in here}
-    for published in program.catalogue.models:
-        if published.size not in known and wanted in published.size:
-            yield published.size, published.size, _("to download")
-
-
-def _prompts(begun: str, program: Program, _session: Session) -> Iterator[tuple[str, str, str]]:
-    for prompt in PromptLibrary(program.paths.config / "prompts").all():
-        if prompt.name.casefold().startswith(begun.casefold()):
-            yield prompt.name, prompt.name, clean_line(prompt.text, 60)
-
-
-def _parameters(begun: str, program: Program, session: Session) -> Iterator[tuple[str, str, str]]:
-    """Yield the parameters with the values that they have now."""
-    if " " in begun.strip():
-        return
-    context = session.context or program.settings.model.context
-    now = {CONTEXT: context or None}
-    help = {CONTEXT: _("Context window, in tokens")}
-    for each in PARAMETERS:
-        value = getattr(session.sampling, each.name)
-        now[each.label] = getattr(program.sampling, each.name) if value is None else value
-        help[each.label] = _(each.help)
-    for label, value in now.items():
-        if begun.strip() == label:
-            if value is not None and begun != label:
-                yield f"{label} {value}", f"{value}", _("the value now")
-        elif label.startswith(begun.replace("_", "-").lower()):
-            shown = _("the model's own") if value is None else f"{value}"
-            yield f"{label} ", labelled(label, shown), help[label]
-
-
-def _paths(begun: str, _program: Program, _session: Session) -> Iterator[tuple[str, str, str]]:
-    for path in path_completions(begun if re.search(r"[/\\]", begun) or begun.startswith("~") else f"./{begun}"):
-        yield path, path, ""

@@ -73,8 +73,11 @@ def commands() -> dict[str, str]:
         "set": _("set a sampling parameter, such as temperature 0.7"),
         "attach": _("add a text file to the question"),
         "export": _("export this chat"),
+        "import": _("import chats from files"),
+        "trash": _("restore deleted chats"),
         "retry": _("answer again"),
         "edit": _("edit the last question"),
+        "compare": _("compare the answer with that of a second model"),
         "branch": _("continue from the selected message"),
         "branches": _("list the branches of this chat"),
         "find": _("find words in this chat"),
@@ -95,7 +98,7 @@ def parse(typed: str) -> TextToSend | SlashCommand | UnknownCommand:
     if name in commands():
         return SlashCommand(name, rest) if _fits(name, rest) else TextToSend(typed)
     meant = next(iter(get_close_matches(name, [*commands(), *ALIASES], 1, _ALIKE)), "")
-    if meant or not (rest or Path(typed.strip()).exists()):
+    if meant or not (rest or _exists(typed.strip())):
         return UnknownCommand(found[1], meant)
     return TextToSend(typed)
 
@@ -133,10 +136,21 @@ def _is_word(rest: str) -> bool:
     return len(rest.split()) == 1
 
 
+def _is_model(rest: str) -> bool:
+    return _is_word(rest) or _is_file(rest)
+
+
 def _is_file(rest: str) -> bool:
     try:
         return file_named(rest).is_file()
     except (FileError, OSError):
+        return False
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # such as for a name that is too long
         return False
 
 
@@ -155,7 +169,8 @@ def _is_setting(rest: str) -> bool:
 
 _FITTING: Mapping[str, Callable[[str], bool]] = {
     "new": lambda rest: rest.lower() in ("private", "-p"),
-    "model": lambda rest: _is_word(rest) or _is_file(rest),
+    "model": _is_model,
+    "compare": _is_model,
     "system": lambda _rest: True,
     "set": _is_setting,
     "attach": _is_path,

@@ -64,6 +64,7 @@ class ScriptedEngine:
     file: str = "0" * 32
     opens_reasoning: bool = False
     reads_history: bool = True
+    yarn_factor: float = 1.0
     refused_schema: str = '{"not": {}}'
     capabilities: Capabilities = field(default_factory=lambda: ALL_OF_LOCAL)
     requests: list[Request] = field(default_factory=list)
@@ -88,6 +89,7 @@ class ScriptedEngine:
             load_s=0.0,
             opens_reasoning=self.opens_reasoning,
             reads_history=self.reads_history,
+            yarn_factor=self.yarn_factor,
         )
 
     async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:

@@ -4,11 +4,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from textual.app import App, ComposeResult
 
+from qwenchat.runtime.program import Program
 from qwenchat.text.clusters import boundary, cut, next_boundary, previous_boundary
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.widgets.fields import AreaField, LineField
+from tests.tui.chatting import chatting, kept_session
+from tests.tui.screens import until
 from tests.tui.terminal import CTRL_Q, ESCAPE, Terminal, qwenchat_in_terminal
 
 CLUSTERS = ["👨‍👩‍👧‍👦", "🇩🇪", "🇨🇳", "👍🏽", "e\u0301", "क्षि", "กำ", "ที่", "각", "汉", "❤️", "x"]
@@ -27,6 +31,18 @@ def test_a_cluster_is_one_step(cluster: str) -> None:
 
 def test_a_title_is_cut_between_clusters() -> None:
     assert clean_line("👨‍👩‍👧‍👦" * 20, 20) == "👨‍👩‍👧‍👦" * 2 + "…"
+
+
+async def test_a_title_in_the_list_is_cut_between_clusters() -> None:
+    program = Program.here()
+    kept_session(program, "🇩🇪" * 20)
+    program.close()
+    async with chatting() as it:
+        await until(lambda: it.chat.sidebar.list.options)
+        view = it.chat.sidebar.list
+        shown = next(row for y in range(5) if "🇩" in (row := view.render_line(y).text))
+        assert "…" in shown
+        assert shown.count("🇩") == shown.count("🇪") > 3
 
 
 class FieldsApp(App[None]):
@@ -61,7 +77,7 @@ async def test_keys_go_by_clusters_in_every_field(cluster: str) -> None:
 def caret(terminal: Terminal, text: str) -> tuple[int, int] | None:
     """Where the caret is behind a text that ends a line; None where there is no such line yet."""
     at = [y for y, line in enumerate(terminal.lines) if line.rstrip(" │").endswith(text)]
-    return (terminal.lines[at[0]].index(text) + len(text), at[0]) if len(at) == 1 else None
+    return (cell_len(terminal.lines[at[0]].partition(text)[0] + text), at[0]) if len(at) == 1 else None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
@@ -96,6 +112,13 @@ def test_the_terminals_cursor_is_at_the_caret_in_every_state(tiny: Path) -> None
         terminal.shows("Chat settings")
         terminal.send(ESCAPE)
         terminal.until(lambda text: "Chat settings" not in text)
+        is_at("here")
+        terminal.send("\x10")
+        terminal.shows("Search for commands")
+        terminal.send("zzz")
+        is_at("zzz")
+        terminal.send(ESCAPE)
+        terminal.until(lambda text: "zzz" not in text)
         is_at("here")
         terminal.send("\x15/ex")  # suggestions show
         terminal.shows("export this chat")

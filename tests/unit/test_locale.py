@@ -17,7 +17,7 @@ WORDS = {"_": 1, "ngettext": 2}
 COLLECTED_ELSEWHERE = {
     ("cli/main.py", "_(inspect.cleandoc(command.help))"),
     ("cli/main.py", "_(parameter.help)"),
-    ("tui/completions.py", "_(each.help)"),
+    ("tui/arguments.py", "_(each.help)"),
     ("tui/dialogs/settings.py", "_(config.description(self.key))"),
     ("tui/dialogs/settings.py", "_(section)"),
     ("tui/dialogs/theme.py", "_(title)"),

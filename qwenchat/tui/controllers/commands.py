@@ -7,26 +7,40 @@ from pathlib import Path
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _, labelled
 from qwenchat.text.safe import clean_line
-from qwenchat.tui.completions import arguments, describe, names
+from qwenchat.tui.completions import describe, names
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.find import FindController
 from qwenchat.tui.controllers.session_actions import SessionActions
 from qwenchat.tui.parameters import set_by_name
 from qwenchat.tui.slash_commands import SlashCommand, UnknownCommand
 
+_ACTIONS = {
+    "model": "models",
+    "system": "session_settings",
+    "set": "session_settings",
+    "import": "import_chats",
+    "trash": "open_trash",
+}
+"""The actions of commands that have other names, where nothing follows them."""
+
 
 class CommandController:
-    """Carries commands out; `run_action` carries out an action of the screen, by its id."""
+    """Carries commands out.
+
+    `compare` asks the model of a reference the same question; `run_action` carries out an action, by its id.
+    """
 
     def __init__(
         self,
         context: ChatContext,
         sessions: SessionActions,
         find: FindController,
+        *,
+        compare: Callable[[str], object],
         run_action: Callable[[str], object],
     ) -> None:
         self._context, self._sessions, self._find = context, sessions, find
-        self._run_action = run_action
+        self._compare, self._run_action = compare, run_action
 
     def run(self, command: SlashCommand | UnknownCommand) -> None:
         """Carry a command out; it leaves the prompt unless it is wrong, and comes back as earlier questions do."""
@@ -57,6 +71,8 @@ class CommandController:
             self._context.run(self._suggest_arguments(typed), "suggestions", exclusive=True)
 
     async def _suggest_arguments(self, typed: str) -> None:
+        from qwenchat.tui.arguments import arguments  # noqa: PLC0415 - the screen is drawn without it
+
         program, session = self._context.program, self._context.open.session
         found = await asyncio.to_thread(arguments, typed, program, session)
         if found and typed == self._context.prompt.text:
@@ -70,14 +86,12 @@ class CommandController:
                 self._run_action("new_private")
             case "model" if rest:
                 self._sessions.use_model(rest)
-            case "model":
-                self._run_action("models")
+            case "compare" if rest:
+                self._compare(rest)
             case "system" if rest:
                 self._sessions.open_settings(system=rest)
             case "set" if rest:
                 self._set(rest)
-            case "system" | "set":
-                self._run_action("session_settings")
             case "attach" if rest:
                 prompt.attach([Path(rest.strip("\"'"))])
             case "attach":
@@ -87,8 +101,8 @@ class CommandController:
                 raise WrongUse(what, _("A message that begins with / is written with //."))
             case "find":
                 self._find.start(rest)
-            case action:
-                self._run_action(action)
+            case name:
+                self._run_action(_ACTIONS.get(name, name))
 
     def _set(self, words: str) -> None:
         """Set one parameter, such as `temperature 0.7`; without a value it follows the model. Raises WrongUse."""

@@ -18,6 +18,7 @@ from qwenchat.i18n import _
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.advice import advice
+from qwenchat.tui.model_names import ModelNames
 from qwenchat.tui.session_view import OpenSession
 from qwenchat.tui.transcript.transcript import Transcript
 from qwenchat.tui.widgets.prompt import Prompt
@@ -47,12 +48,15 @@ class ChatContext:
         new_engine: "EngineFactory | None",
         on_event: "Callable[[ChatEvent], object]",
         on_download: "Callable[[Download], object]",
+        on_names: Callable[[], object],
     ) -> None:
         self.program = program
         self.transcript, self.prompt, self.sidebar = transcript, prompt, sidebar
         self.open = OpenSession(lambda: self.chats.sessions, model)
         self._screen, self._new_engine = screen, new_engine
         self._on_event, self._on_download = on_event, on_download
+        self.names = ModelNames(program.model_name, self.run, on_names)
+        """Of models."""
 
     @cached_property
     def chats(self) -> "ChatService":

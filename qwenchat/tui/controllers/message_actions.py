@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Callable
 
+from qwenchat import config
 from qwenchat.chat.message import Message, Role, Status
-from qwenchat.errors import FileError
+from qwenchat.errors import FileError, QwenchatError
 from qwenchat.i18n import _
 from qwenchat.paths import expand_home
 from qwenchat.text.safe import clean, safe_name
@@ -137,6 +138,18 @@ class MessageActions:
         await self._open.reload()
         self._context.notify(_("Deleted. F8 undoes it."))
 
+    # What is shown of messages
+
+    def toggle_timestamps(self) -> None:
+        """Show the time of each message, or hide it, here and in all chats to come."""
+        program, shown = self._context.program, not self._transcript.timestamps
+        self._transcript.timestamps = shown
+        try:
+            config.put(program.paths.settings, "timestamps", "true" if shown else "false")
+            program.reread_settings()
+        except QwenchatError as error:
+            self._context.notify_error(error)
+
     # Copies
 
     def copy(self) -> None:
@@ -146,9 +159,9 @@ class MessageActions:
 
     def copy_chat(self) -> None:
         """Copy the whole branch as Markdown."""
-        you, assistant = _("You"), _("Assistant")
+        you, assistant, names = _("You"), _("Assistant"), self._context.names
         parts = [
-            f"**{you if message.role is Role.USER else message.model or assistant}**\n\n{message.text}"
+            f"**{you if message.role is Role.USER else names(message.model) or assistant}**\n\n{message.text}"
             for message in self._transcript.messages
         ]
         self.copy_text("\n\n---\n\n".join(parts))

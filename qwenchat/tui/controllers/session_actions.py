@@ -14,7 +14,6 @@ from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.navigation import NavigationController
 from qwenchat.tui.controllers.undo import UndoController
 from qwenchat.tui.dialogs import open as dialogs
-from qwenchat.tui.prompt_library import PromptLibrary
 
 
 class SessionActions:
@@ -38,7 +37,7 @@ class SessionActions:
 
     async def _use_model(self, session: Session, reference: str) -> None:
         chats = self._context.chats
-        reference = lasting_reference(self._context.program, reference)
+        reference = await asyncio.to_thread(lasting_reference, self._context.program, reference)
         if not self._open.view.queue.running:
             await chats.model.load(replace(session, model=reference))
         self._open.relabel(await chats.sessions.change(session.id, model=reference))
@@ -67,10 +66,12 @@ class SessionActions:
         """
         session = self._open.session
         if system is not None:
+            from qwenchat.tui.prompt_library import PromptLibrary  # noqa: PLC0415 - the screen is drawn without it
+
             saved = PromptLibrary(self._context.program.paths.config / "prompts").all()
             system = next((prompt.text for prompt in saved if prompt.name == system), system)
             session = replace(session, system=system)
-        dialog = dialogs.session(self._context.program, session)
+        dialog = dialogs.session(self._context.program, session, self._context.names(session.model))
         self._context.ask(dialog, lambda session: self.change(session) if session else None)
 
     def change(self, wanted: Session) -> None:
@@ -106,6 +107,8 @@ class SessionActions:
             words.append(_("{speed:.1f} tokens/s").format(speed=sum(speeds) / len(speeds)))
         if info := self._context.chats.model.info:
             words.append(_("{name}, context window {n_ctx:,}").format(name=info.name, n_ctx=info.n_ctx))
+            if info.yarn_factor > 1:
+                words.append(_("stretched {factor:.1f} times with YaRN").format(factor=info.yarn_factor))
         self._context.notify(" · ".join(words))
 
     # Labels of the session that is meant
@@ -193,6 +196,18 @@ class SessionActions:
             await self._navigation.open(chats.sessions.new(session.model).id)
         self._sidebar.reload()
         self._context.notify(_("Moved to the trash. F8 undoes it."))
+
+    def open_trash(self) -> None:
+        """Restore chats from the trash, or delete them for good."""
+        self._context.ask(dialogs.trash(self._context.program), self._reload_list)
+
+    def import_chats(self) -> None:
+        """Import chats from files."""
+        self._context.ask(dialogs.import_chats(self._context.program), self._reload_list)
+
+    def _reload_list(self, has_changed: bool | None) -> None:
+        if has_changed:
+            self._sidebar.reload()
 
     def export_open(self) -> None:
         """Export the open chat."""

@@ -48,7 +48,7 @@ class StreamingController:
                 self._context.notify(_("An answer in another chat is ready."))
                 self._context.sidebar.reload()
             case ModelLoading(reference, fraction):
-                self._open.show_activity(_("loading {model}").format(model=reference), fraction)
+                self._open.show_activity(_("loading {model}").format(model=self._context.names(reference)), fraction)
             case ModelLoaded(info=info):
                 self._open.show_activity()
                 for warning in info.warnings:

@@ -15,6 +15,7 @@ from textual.content import Content
 from textual.markup import escape
 from textual.screen import ModalScreen
 from textual.types import CSSPathType
+from textual.widget import Widget
 from textual.widgets import Button, Input, OptionList, Select, Static
 
 from qwenchat.errors import QwenchatError
@@ -80,21 +81,28 @@ class Dialog(ModalScreen[Result], EndsItsWork):
         """Return what Enter does with the highlighted line, in a word; empty where it does nothing."""
         return _("choose")
 
+    def keys_of(self, focused: Widget | None) -> list[tuple[str, str]]:
+        """Return the best keys of what has the focus, each with what it does in a word or two."""
+        match focused:
+            case OptionList() | Filter():
+                return [("↑↓", _("move")), ("Enter", self.enter_on_list())]
+            case Button(label=label):
+                return [("Enter", str(label))]
+            case Select():
+                return [("Enter", _("open"))]
+            case Input():
+                return [("Enter", _("done"))]
+            case _:
+                return []
+
+    def escape_words(self) -> str:
+        """Return what Esc does, in a word."""
+        return _("close")
+
     @on(events.DescendantFocus)
     def show_keys(self) -> None:
         """Show the best keys of what has the focus on the edge of the frame, as a footer."""
-        match self.focused:
-            case OptionList() | Filter():
-                own = [("↑↓", _("move")), ("Enter", self.enter_on_list())]
-            case Button(label=label):
-                own = [("Enter", str(label))]
-            case Select():
-                own = [("Enter", _("open"))]
-            case Input():
-                own = [("Enter", _("done"))]
-            case _:
-                own = []
-        hints = [*own, ("Tab", _("next")), ("Esc", _("close"))]
+        hints = [*self.keys_of(self.focused), ("Tab", _("next")), ("Esc", self.escape_words())]
         words = "  ".join(f"{key} {clean_line(does, 30)}" for key, does in hints if does)
         self.query_one(".frame").border_subtitle = escape(words)
 

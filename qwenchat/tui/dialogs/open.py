@@ -2,19 +2,24 @@
 
 # ruff: noqa: PLC0415
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from textual.screen import ModalScreen
 
+from qwenchat.chat.message import Message
 from qwenchat.chat.session import Session
 from qwenchat.chat.tree import Branch
 from qwenchat.i18n import _, labelled
 from qwenchat.runtime.program import Program
-from qwenchat.tui.actions import Action, key_name, places
+from qwenchat.tui.actions import Action, key_names, places
 
 if TYPE_CHECKING:
+    from textual.geometry import Offset
+
     from qwenchat.runtime.downloads import BackgroundDownloads
+    from qwenchat.tui.dialogs.compare import CompareScreen
+    from qwenchat.tui.dialogs.menu import MenuItem
 
 
 def welcome(program: Program, downloads: "BackgroundDownloads") -> ModalScreen[str | None]:
@@ -38,11 +43,11 @@ def downloads(of: "BackgroundDownloads") -> ModalScreen[None]:
     return DownloadsScreen(of)
 
 
-def session(program: Program, of: Session) -> ModalScreen[Session | None]:
-    """Return the settings of a session; it gives the session as it should be."""
+def session(program: Program, of: Session, model: str) -> ModalScreen[Session | None]:
+    """Return the settings of a session, whose model has the name `model`; it gives the session as it should be."""
     from qwenchat.tui.dialogs.session import SessionScreen
 
-    return SessionScreen(program, of)
+    return SessionScreen(program, of, model)
 
 
 def branches(of: Sequence[Branch], current: str) -> ModalScreen[str | None]:
@@ -57,6 +62,35 @@ def export(program: Program, session_ids: Sequence[str]) -> ModalScreen[None]:
     from qwenchat.tui.dialogs.export import ExportScreen
 
     return ExportScreen(program, session_ids)
+
+
+def compare(
+    question: str,
+    variants: Sequence[Message],
+    shown: tuple[int, int],
+    *,
+    stop: Callable[[], object],
+    copy: Callable[[str], object],
+    name_of: Callable[[str], str],
+) -> "CompareScreen":
+    """Return two variants of a message side by side; it gives the one to continue with."""
+    from qwenchat.tui.dialogs.compare import CompareScreen
+
+    return CompareScreen(question, variants, shown, stop=stop, copy=copy, name_of=name_of)
+
+
+def import_chats(program: Program) -> ModalScreen[bool]:
+    """Return the import dialog; it gives whether a chat came."""
+    from qwenchat.tui.dialogs.import_chats import ImportScreen
+
+    return ImportScreen(program)
+
+
+def trash(program: Program) -> ModalScreen[bool]:
+    """Return the trash; it gives whether a chat was restored."""
+    from qwenchat.tui.dialogs.trash import TrashScreen
+
+    return TrashScreen(program)
 
 
 def settings(program: Program) -> ModalScreen[bool]:
@@ -81,12 +115,19 @@ def help_for(actions: Sequence[Action], keymap: Mapping[str, str], commands: Map
     rows = [
         (
             groups[action.where],
-            "  ".join(key_name(key.strip()) for key in keymap.get(action.id, action.keys).split(",") if key.strip()),
+            "  ".join(key_names(keymap.get(action.id, action.keys))),
             labelled(action.label, action.help),
         )
         for action in actions
     ]
     return HelpScreen([*rows, *((_("Commands"), f"/{name}", words) for name, words in commands.items())])
+
+
+def menu(items: "Sequence[MenuItem]", at: "Offset") -> ModalScreen[str | None]:
+    """Return a menu at a place on the screen; it gives the id of an action."""
+    from qwenchat.tui.dialogs.menu import MenuScreen
+
+    return MenuScreen(items, at)
 
 
 def line(title: str, value: str) -> ModalScreen[str | None]:

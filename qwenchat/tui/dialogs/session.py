@@ -35,9 +35,10 @@ class SessionScreen(Dialog[Session | None]):
 
     CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "session.tcss"]
 
-    def __init__(self, program: Program, session: Session) -> None:
+    def __init__(self, program: Program, session: Session, model_name: str = "") -> None:
+        """`model_name` is the name of the session's model to show; its reference by default."""
         super().__init__()
-        self._program, self._session = program, session
+        self._program, self._session, self._model_name = program, session, clean_line(model_name or session.model)
         self._prompts = PromptLibrary(program.paths.config / "prompts")
         self._listed: list[NamedPrompt] = []
 
@@ -48,7 +49,7 @@ class SessionScreen(Dialog[Session | None]):
         session = self._session
         yield from _field(_("Title"), "title", clean_line(session.title), _("from the first question"))
         yield from _field(_("Tags"), "tags", ", ".join(map(clean_line, session.tags)), _("separated by commas"))
-        yield from _field(_("Model"), "model", clean_line(session.model), self._program.settings.model.default)
+        yield from _field(_("Model"), "model", self._model_name, clean_line(self._program.settings.model.default))
         yield Complaint("about-model")
         usual = self._program.settings.model.context
         tokens = f"{usual}" if usual else _("as large as fits")
@@ -171,7 +172,9 @@ class SessionScreen(Dialog[Session | None]):
         return value, False
 
     def _model(self, text: str) -> str:
-        """Return a model's reference as it was typed. Raises WrongUse or NotFound where it can mean nothing."""
+        """Return a model's reference, given that or its name. Raises WrongUse or NotFound where it can mean nothing."""
+        if text == self._model_name:
+            return self._session.model
         if text:
             try:
                 reference.parse(text, self._program.catalogue)

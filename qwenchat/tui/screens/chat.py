@@ -24,14 +24,16 @@ from qwenchat.runtime.events import ChatEvent
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.read_only import cannot_be_saved
 from qwenchat.tui import slash_commands
-from qwenchat.tui.actions import Action, Where, bindings
+from qwenchat.tui.actions import MENU_BUTTON, Action, Where, bindings
 from qwenchat.tui.controllers.asking import AskController
 from qwenchat.tui.controllers.commands import CommandController
+from qwenchat.tui.controllers.comparing import CompareController
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.downloads import DownloadController
 from qwenchat.tui.controllers.drafts import DraftController
 from qwenchat.tui.controllers.find import FindController
 from qwenchat.tui.controllers.focus import FocusController
+from qwenchat.tui.controllers.menus import MenuController
 from qwenchat.tui.controllers.message_actions import MessageActions
 from qwenchat.tui.controllers.navigation import NavigationController
 from qwenchat.tui.controllers.session_actions import SessionActions
@@ -91,9 +93,9 @@ class ChatScreen(Screen[None], EndsItsWork):
     ) -> None:
         super().__init__()
         self.program, self.actions = program, actions
-        self._first_session = session
+        self._first_session, self._first_model = session, model
         self.header = ChatHeader(id="header")
-        self.transcript = Transcript(id="transcript")
+        self.transcript = Transcript(id="transcript", timestamps=program.settings.timestamps)
         self.notice = Notice(id="notice")
         self.prompt = Prompt(id="prompt")
         self.gauge = Gauge(id="gauge")
@@ -109,6 +111,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             new_engine=new_engine,
             on_event=lambda event: self.post_message(self.ChatEventReported(event)),
             on_download=lambda download: self.post_message(self.DownloadChanged(download)),
+            on_names=self._draw_names,
         )
         self.drafts = DraftController(context)
         context.open.listen(self._draw)
@@ -121,8 +124,18 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.streaming = StreamingController(context, self.counts, self.drafts)
         self.downloads = DownloadController(context, header=self.header)
         self.find = FindController(context, self, self.focusing, self.navigation, notice=self.notice)
+        self.menus = MenuController(context, self, actions, self.focusing)
         self.asking = AskController(context, self.drafts, self.session_actions, self.undo)
-        self.commands = CommandController(context, self.session_actions, self.find, self._run_action_soon)
+        self.comparing = CompareController(
+            context, copy=self.message_actions.copy_text, run_action=self._run_action_soon
+        )
+        self.commands = CommandController(
+            context,
+            self.session_actions,
+            self.find,
+            compare=self.comparing.compare_with,
+            run_action=self._run_action_soon,
+        )
         methods = self._action_methods()
         for action in actions:
             if not action.run:
@@ -145,6 +158,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             "sidebar": focusing.toggle_sidebar,
             "search": focusing.search,
             "slash": focusing.begin_command,
+            "menu": self.menus.open,
             "page_up": focusing.page_up,
             "page_down": focusing.page_down,
             "to_start": focusing.to_start,
@@ -160,6 +174,8 @@ class ChatScreen(Screen[None], EndsItsWork):
             "session_settings": sessions.open_settings,
             "stats": sessions.show_statistics,
             "export": sessions.export_open,
+            "import_chats": sessions.import_chats,
+            "open_trash": sessions.open_trash,
             "export_listed": sessions.export_listed,
             "rename": sessions.rename,
             "suggest_title": sessions.suggest_title,
@@ -173,8 +189,10 @@ class ChatScreen(Screen[None], EndsItsWork):
             "carry_on": messages.continue_answer,
             "branch": messages.branch,
             "branches": messages.choose_branch,
+            "compare": self.comparing.compare,
             "copy": messages.copy,
             "copy_chat": messages.copy_chat,
+            "timestamps": messages.toggle_timestamps,
             "copy_code": messages.copy_code,
             "save_code": messages.save_code,
             "quote": messages.quote,
@@ -215,6 +233,7 @@ class ChatScreen(Screen[None], EndsItsWork):
     def on_mount(self) -> None:
         """Bind the keys of the widgets, show the chat, then read the disk."""
         self.focusing.bind_keys()
+        self.transcript.show_names(self.context.names)
         self.call_after_refresh(lambda: self.context.run(self._start()))
 
     async def _start(self) -> None:
@@ -227,6 +246,9 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.sidebar.reload()
         if self._first_session:
             await self.navigation.open(self._first_session)
+            if self._first_model:
+                changed = await self.context.chats.sessions.change(self.session.id, model=self._first_model)
+                self.context.open.relabel(changed)
         if not self.session.model:
             await self.asking.find_model()
 
@@ -256,9 +278,18 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.focusing.turn_wheel(event)
 
     @on(events.Click)
-    def leave_search(self, event: events.Click) -> None:
-        """Go back to the prompt when the messages are clicked."""
-        self.focusing.leave_search(event.widget)
+    def report_click(self, event: events.Click) -> None:
+        """Open a menu with the right button; else go back to the prompt when the messages are clicked."""
+        if event.button == MENU_BUTTON:
+            self.menus.open_at(event.widget, event.screen_offset)
+        else:
+            self.focusing.leave_search(event.widget)
+
+    @on(ChatHeader.PartClicked)
+    async def run_header_action(self, message: ChatHeader.PartClicked) -> None:
+        """Carry out what a part of the header stands for, about the open chat."""
+        self.focusing.to_prompt()
+        await self.run_action(f"screen.{message.action}")
 
     # The open session
 
@@ -277,7 +308,11 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.prompt.show_fork(bool(view.fork))
         self.gauge.usage, self.gauge.activity, self.gauge.fraction = view.usage, view.activity, view.progress
         header = self.header
-        header.title, header.model, header.private = view.session.title, view.session.model, view.private
+        header.title, header.model, header.private = (
+            view.session.title,
+            self.context.names(view.session.model),
+            view.private,
+        )
         self.app.title = "qwenchat" if view.private else header.title_words
         self.transcript.show_notes(notes_of(view))
         notice = notice_of(view)
@@ -291,6 +326,11 @@ class ChatScreen(Screen[None], EndsItsWork):
             self.sidebar.mark(view.session.id, (view.queue.running, *view.queue.waiting))
         if not change.switched and replace(view.session, draft="") != replace(before.session, draft=""):
             self.sidebar.reload()
+
+    def _draw_names(self) -> None:
+        """Redraw what shows names of models: one became known."""
+        self.header.model = self.context.names(self.session.model)
+        self.transcript.show_names(self.context.names)
 
     def _draw_branch(self, change: ViewChange) -> None:
         before, after, variants = change.before.branch, change.after.branch, change.after.variants
@@ -316,6 +356,7 @@ class ChatScreen(Screen[None], EndsItsWork):
     async def report_chat_event(self, message: ChatEventReported) -> None:
         """Show an event of the runtime."""
         await self.context.guard(self.streaming.report(message.event))
+        self.comparing.report(message.event)
 
     @on(DownloadChanged)
     def report_download(self, message: DownloadChanged) -> None:
@@ -452,6 +493,7 @@ class ChatScreen(Screen[None], EndsItsWork):
     def _use_settings(self) -> None:
         """Follow the changed settings; language and keys follow at the next start."""
         self.program.reread_settings()
+        self.transcript.timestamps = self.program.settings.timestamps
         self.context.notify(_("Language, theme and keys change at the next start; everything else changes now."))
 
     def action_themes(self) -> None:

@@ -125,14 +125,14 @@ class Column:
                 self._measured.discard(index)
 
     def draw_with(self, look: Look) -> None:
-        """Use another width or other colours from now on."""
-        narrowed = look.width != self.look.width
+        """Use another look from now on."""
+        recoloured = look.palette is not self.look.palette
         self.look = look
         for index in list(self._cached):
             self.layouts[index].forget()
         self._cached.clear()
         self._cached_lines = 0
-        if narrowed:
+        if not recoloured:  # colours change no height
             self._estimate()
 
     def position(self, message_id: str) -> int | None:

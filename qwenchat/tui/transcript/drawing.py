@@ -4,7 +4,7 @@ Also `Look`, what all messages are drawn with. It is needed before the first mes
 reads Markdown.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -15,6 +15,7 @@ from textual.strip import Strip
 from qwenchat.i18n import ngettext
 from qwenchat.markdown.lines import Line
 from qwenchat.markdown.palette import Palette
+from qwenchat.text.safe import clean_line
 
 GUTTER = 2
 """Cells left of every line, for the mark of the selected message."""
@@ -26,11 +27,15 @@ Highlight = tuple[int, int, Style]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """A width and colours. Another width or theme is another look."""
+    """A width, colours, the names of models and what is shown. Another width or theme is another look."""
 
     width: int
     """Of the view, in cells."""
     palette: Palette
+    name_of: Callable[[str], str] = clean_line
+    """Returns the name of a model, given its reference."""
+    timestamps: bool = True
+    """Whether each message has its time."""
 
     @property
     def measure(self) -> int:

@@ -21,18 +21,25 @@ _GAP = 2
 """Cells between two actions."""
 
 
-def heading(message: Message, variant: VariantPlace, palette: Palette) -> list[Run]:
+def heading(message: Message, variant: VariantPlace, palette: Palette, *, model: str, timestamps: bool) -> list[Run]:
     """Return `❯ You` or `✦ 7b:q4_k_m`, with `‹2/3›` where there are variants.
 
-    A question's time follows, and whether an answer still comes.
+    The time follows if it is wanted, and whether an answer still comes. `model` is the name of the model that answered.
     """
+    state = [("  " + moment(message.created, time.time()), palette.muted)] if timestamps else []
     if message.role is Role.USER:
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(message.created / 1000))
         you = _("You")
-        return [(f"❯ {you}", palette.you), *variant_mark(variant, palette), (f"  {when}", palette.muted)]
-    name = drawable(clean_line(message.model, 60)) or _("Assistant")
-    state = [("  " + _("… answering"), palette.muted)] if message.status is Status.STREAMING else []
+        return [(f"❯ {you}", palette.you), *variant_mark(variant, palette), *state]
+    name = drawable(clean_line(model, 60)) or _("Assistant")
+    state += [("  " + _("… answering"), palette.muted)] if message.status is Status.STREAMING else []
     return [(f"✦ {name}", palette.model), *variant_mark(variant, palette), *state]
+
+
+def moment(unix_ms: int, now: float) -> str:
+    """Return a time as the language writes it, with its date unless that is today; `now` in Unix seconds."""
+    then = time.localtime(unix_ms / 1000)
+    is_today = then[:3] == time.localtime(now)[:3]
+    return time.strftime("%H:%M" if is_today else _("%d %b %Y, %H:%M"), then)
 
 
 def variant_mark(variant: VariantPlace, palette: Palette) -> list[Run]:

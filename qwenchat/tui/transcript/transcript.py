@@ -7,7 +7,7 @@ Only what is visible is read and laid out. All other heights are estimates, corr
 without moving what is being read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from textual.theme import Theme
 from qwenchat.chat.message import Message, Part, Reasoning, Text
 from qwenchat.chat.tree import VariantPlace
 from qwenchat.markdown.palette import Palette
+from qwenchat.tui.actions import MENU_BUTTON
 from qwenchat.tui.colours import palette_of
 from qwenchat.tui.transcript.column import Column
 from qwenchat.tui.transcript.drawing import Look, Note, end_mark
@@ -111,9 +112,9 @@ class Transcript(ScrollView, can_focus=True):
         message: int
         messages: int
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+    def __init__(self, *, id: str | None = None, classes: str | None = None, timestamps: bool = True) -> None:
         super().__init__(id=id, classes=classes)
-        self.column = Column(Look(80, Palette()))
+        self.column = Column(Look(80, Palette(), timestamps=timestamps))
         self.viewport = Viewport(
             self, self.column, lambda following: self.post_message(self.FollowingChanged(self, following))
         )
@@ -182,11 +183,12 @@ class Transcript(ScrollView, can_focus=True):
         self.viewport.settle()
         self.refresh()
 
-    def replace(self, message: Message) -> None:
+    def replace(self, message: Message, variant: VariantPlace | None = None) -> None:
         """Show another state of a message, such as an answer that has ended. Raises KeyError for an unknown one."""
         index = self._index(message.id)
         self._streamed.flush()
         layout = self.column.layouts[index]
+        layout.variant = variant or layout.variant
         layout.replace(message)
         layout.strips.clear()
         self._measure_changed(index)
@@ -236,6 +238,16 @@ class Transcript(ScrollView, can_focus=True):
         self._mark()
         self.viewport.settle()
         self.refresh()
+
+    @property
+    def timestamps(self) -> bool:
+        """Whether each message has its time."""
+        return self.column.look.timestamps
+
+    @timestamps.setter
+    def timestamps(self, shown: bool) -> None:
+        if shown != self.timestamps:
+            self._draw_with(replace(self.column.look, timestamps=shown))
 
     # Moving and selecting
 
@@ -347,7 +359,9 @@ class Transcript(ScrollView, can_focus=True):
             return
         index = self.column.at(line)
         meta = event.style.meta
-        if "link" in meta:
+        if event.button == MENU_BUTTON:
+            self._select(index)
+        elif "link" in meta:
             self.post_message(self.LinkActivated(self, str(meta["link"])))
         elif "code" in meta:
             self.post_message(self.CodeActivated(self, self.column.layouts[index].message, int(meta["code"])))
@@ -442,22 +456,32 @@ class Transcript(ScrollView, can_focus=True):
         if message := self.selected:
             self._redraw(self._index(message.id))
 
+    def show_names(self, name_of: Callable[[str], str]) -> None:
+        """Name models in another way than before."""
+        self._draw_with(replace(self.column.look, name_of=name_of))
+
     def on_resize(self) -> None:
-        """Lay out for the new width; the reader stays at the same part of the same message."""
+        """Lay out for the new width."""
+        look = self.column.look
+        if look.width == self.viewport.columns:
+            self.viewport.settle()
+        else:
+            self._draw_with(replace(look, width=self.viewport.columns))
+
+    def _draw_with(self, look: Look) -> None:
+        """Lay out for another look; the reader stays at the same part of the same message."""
         column, viewport = self.column, self.viewport
-        if column.look.width == viewport.columns:
-            viewport.settle()
-            return
         anchor = viewport.anchor()
         index = (column.position(anchor[0]) or 0) if anchor else 0
         part = anchor[1] / max(column.height(index), 1) if anchor else 0.0
         self.screen.clear_selection()
-        column.draw_with(Look(viewport.columns, column.look.palette))
+        column.draw_with(look)
         if anchor:
             column.measure(index)
             viewport.settle(column.start(index) + round(part * column.height(index)))
         else:
             viewport.settle()
+        self.refresh()
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Measure what comes into view when the reader scrolls."""
@@ -499,7 +523,7 @@ class Transcript(ScrollView, can_focus=True):
 
     def _use_theme(self, _theme: Theme) -> None:
         palette = palette_of(self.app.theme_variables, colour=not self.app.no_color)
-        self.column.draw_with(Look(self.column.look.width, palette))
+        self.column.draw_with(replace(self.column.look, palette=palette))
         self.viewport.settle()
         self.refresh()
 

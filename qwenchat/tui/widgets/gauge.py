@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from textual import events
 from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
@@ -56,6 +57,11 @@ class Gauge(Widget):
         if words.cell_length > width and self.activity:
             words = right
         return words.truncate(width, ellipsis=True)
+
+    async def on_click(self, event: events.Click) -> None:
+        """Show the statistics of the chat."""
+        if event.button == 1:
+            await self.run_action("screen.stats")
 
     def _window(self, width: int) -> Content:
         usage = self.usage

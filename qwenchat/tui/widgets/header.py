@@ -1,7 +1,12 @@
-"""The line at the top: the chat's title and model, whether it is private, and show downloads."""
+"""The line at the top: the chat's title and model, whether it is private, and downloads. Each part can be clicked."""
 
+from dataclasses import dataclass
+
+from textual import events
 from textual.content import Content
+from textual.message import Message
 from textual.reactive import reactive
+from textual.style import Style
 from textual.widget import Widget
 
 from qwenchat.i18n import _
@@ -10,6 +15,12 @@ from qwenchat.text.safe import clean_line
 
 class ChatHeader(Widget):
     """One line; its parts may be untrusted text."""
+
+    @dataclass
+    class PartClicked(Message):
+        """The user clicked the part that stands for an action, given by its id."""
+
+        action: str
 
     title: reactive[str] = reactive("")
     """Empty for a chat that has none yet."""
@@ -28,7 +39,19 @@ class ChatHeader(Widget):
         model = clean_line(self.model, 60)
         return Content.assemble(
             Content.styled(_("PRIVATE") + " " if self.private else "", "bold $text-warning"),
-            Content.styled(self.downloading + "  " if self.downloading else "", "$text-primary"),
-            Content.styled(self.title_words, "bold"),
-            Content.styled(f"  ✦ {model}" if model else "", "$text-primary"),
+            _part(self.downloading, "$text-primary", "downloads", after="  "),
+            _part(self.title_words, "bold", "rename"),
+            _part(f"✦ {model}" if model else "", "$text-primary", "models", before="  "),
         )
+
+    def on_click(self, event: events.Click) -> None:
+        """Report the part under the pointer."""
+        if event.button == 1 and (action := event.style.meta.get("action")):
+            self.post_message(self.PartClicked(str(action)))
+
+
+def _part(words: str, style: str, action: str, *, before: str = "", after: str = "") -> Content:
+    """Return words that can be clicked, with space beside them; nothing for none."""
+    if not words:
+        return Content("")
+    return Content.assemble(before, Content.styled(words, style).stylize(Style.from_meta({"action": action})), after)

@@ -20,8 +20,10 @@ from qwenchat.chat.message import Role
 from qwenchat.chat.session import Session
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
+from qwenchat.text.clusters import next_boundary
 from qwenchat.text.safe import clean_line
 from qwenchat.text.wrap import cells, paragraph_cuts
+from qwenchat.tui.actions import MENU_BUTTON
 from qwenchat.tui.textual_private import EndsItsWork
 from qwenchat.tui.widgets.fields import Filter
 
@@ -45,6 +47,14 @@ class SessionList(OptionList):
     """The lines of the list; an option's id names its session. A click opens a session and leaves the focus alone."""
 
     FOCUS_ON_CLICK = False
+
+    def on_click(self, event: events.Click) -> None:
+        """Highlight the line under the pointer only, where a menu is wanted of it."""
+        at = event.style.meta.get("option")
+        if event.button == MENU_BUTTON:
+            event.prevent_default()
+            is_line = isinstance(at, int) and not self.get_option_at_index(at).disabled
+            self.highlighted = at if is_line else None
 
     @property
     def session_id(self) -> str | None:
@@ -231,6 +241,8 @@ class Sidebar(Vertical, EndsItsWork):
         style = "bold" if session.id == self._current else ""
         has_draft = session.draft.strip() and not (session.title and session.id == self._current)
         draft = _("Draft") + " " if has_draft else ""
+        if width := self.list.scrollable_content_region.width:
+            title = _fitted(title, width - cells(mark + draft))
         parts = (draft, "$text-warning"), (title, style), (tags, "$foreground-muted")
         return Content.assemble(mark, *parts)
 
@@ -313,6 +325,18 @@ def _found_lines(hits: "Sequence[Hit]", width: int) -> Iterator[tuple[str, Conte
             else:
                 yield f"{session_id} {hit.message}", Content.assemble(*above, _snippet(hit, width))
             above = []
+
+
+def _fitted(text: str, width: int) -> str:
+    """Return a text, or as much of its beginning as leaves room for `…`, whole clusters only; `width` in cells."""
+    if cells(text) <= width:
+        return text
+    end, room = 0, width - 1
+    while end < len(text) and room >= 0:
+        after = next_boundary(text, end)
+        room -= cells(text[end:after])
+        end = after if room >= 0 else end
+    return text[:end].rstrip() + "…"
 
 
 def _snippet(hit: "Hit", width: int) -> Content:

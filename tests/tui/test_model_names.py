@@ -1,0 +1,99 @@
+"""A model is shown by its name wherever it stands, a file's like any other; which model opens a chat."""
+
+from collections.abc import Coroutine
+from pathlib import Path
+from threading import Event
+
+import pytest
+from textual.widgets import Input
+
+from qwenchat.runtime.model_choice import opening_model
+from qwenchat.runtime.program import Program
+from qwenchat.tui.app import Start
+from qwenchat.tui.dialogs.session import SessionScreen
+from qwenchat.tui.model_names import ModelNames
+from tests.fakes.ggufs import write_model
+from tests.tui.chatting import Chatting, chatting, kept_session
+from tests.tui.screens import until
+
+NAME = "Qwen2.5 Coder 0.5B Instruct · f32"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    folder = tmp_path / "secret folder"
+    folder.mkdir()
+    return write_model(folder / "m-q4_k_m.gguf", name="Qwen2.5 Coder 0.5B Instruct")
+
+
+def drawn(it: Chatting) -> str:
+    return "\n".join(strip.text for strip in it.app.screen._compositor.render_strips())
+
+
+async def test_a_file_is_shown_by_the_name_in_its_header_and_never_by_its_path(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[str] = []
+    async with chatting("Hello.", start=Start(model=str(file)), size=(120, 36)) as it:
+        monkeypatch.setattr(it.app, "copy_to_clipboard", copied.append)
+        await until(lambda: it.chat.header.model == NAME)
+        await it.ask("Hi")
+        await until(lambda: drawn(it).count(f"✦ {NAME}") == 2)  # the header and the answer
+        await it.do("copy_chat")
+        assert f"**{NAME}**" in copied[0]
+        await it.do("session_settings")
+        await until(lambda: isinstance(it.app.screen, SessionScreen) and isinstance(it.app.focused, Input))
+        assert it.app.screen.query_one("#model", Input).value == NAME
+        await it.pilot.press("enter")
+        await until(lambda: it.app.screen is it.chat)
+        assert it.chat.session.model == str(file)
+        assert "secret" not in drawn(it) + "".join(copied) + "".join(it.said)
+
+
+async def test_a_name_is_read_once_in_a_thread_and_the_file_name_stands_for_it_until_then() -> None:
+    may_read, asked = Event(), list[str]()
+    running, changed = list[Coroutine[object, object, object]](), list[str]()
+
+    def read(reference: str) -> str:
+        may_read.wait()
+        asked.append(reference)
+        return "Good\x1b[2J name"
+
+    names = ModelNames(read, running.append, lambda: changed.append("now"))
+    path = "/home/someone/x y.gguf"
+    assert names(path) == names(path) == "x y.gguf" and len(running) == 1
+    assert (names("7b:q4_k_m"), names("me/mine:q8_0"), names("")) == ("7b:q4_k_m", "me/mine:q8_0", "")
+    assert names("C:\\models\\m.gguf") == "m.gguf" and names("file:///a/%FF.gguf") == "%FF.gguf"
+    for other in running[1:]:
+        other.close()
+    may_read.set()
+    await running[0]
+    assert asked == [path] and changed == ["now"] and names(path) == "Good[2J name"
+
+
+async def test_a_named_model_counts_with_a_session_that_is_resumed(file: Path) -> None:
+    program = Program.here()
+    session = kept_session(program, "Older")
+    program.close()
+    async with chatting("Hello.", start=Start(model=str(file), session=session.id)) as it:
+        await until(lambda: (it.chat.session.id, it.chat.session.model) == (session.id, str(file)))
+        assert it.app.program.store.session(session.id).model == str(file)
+
+
+def test_a_chat_opens_with_the_model_that_was_used_last_and_is_still_here(file: Path) -> None:
+    program = Program.here()
+    used = program.model_folders.used
+    assert opening_model(program) == ""
+    used.add("guide")
+    assert opening_model(program) == "guide"  # there is nothing else
+    used.add(str(file))
+    used.add(str(file.with_name("gone.gguf")))
+    used.add("guide")
+    assert opening_model(program) == str(file)
+
+
+async def test_statistics_say_which_window_is_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with chatting("Hello.", yarn_factor=2.5) as it:
+        await it.ask("Hi")
+        await it.do("stats")
+        await until(lambda: any("stretched 2.5 times" in said for said in it.said))
