@@ -184,7 +184,8 @@ class ChatService:
     async def ask_without_model(self) -> None:
         """Ask the questions that waited for a model and have one now."""
         for session_id in [session_id for session_id, held in self._held.items() if held.why is Hold.NO_MODEL]:
-            if (await self.sessions.labels(session_id)).model:
+            if model := (await self.sessions.labels(session_id)).model:
+                await self.sessions.change(session_id, model=model)
                 self._enqueue(*self._take_held(session_id))
 
     async def retry(self, session_id: str, recovery: Recovery) -> None:

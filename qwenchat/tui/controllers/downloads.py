@@ -31,6 +31,7 @@ class DownloadController:
         if download.state is DownloadState.DONE:
             words = _("{model} is downloaded. Use it with Ctrl+O or /model {model}.")
             self._context.notify(words.format(model=clean_line(download.reference)))
+            self._context.run(self._context.chats.ask_without_model())
         elif download.state is DownloadState.FAILED:
             error = download.error or QwenchatError(_("The download failed."))
             message = labelled(download.reference, error.message)
