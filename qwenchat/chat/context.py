@@ -82,7 +82,7 @@ class ContextPlan:
         if system > last:
             return _("The system prompt is too long: {part} tokens."), system
         if self.turns and self.turns[-1].role == "assistant":
-            return _("The answer is too long to be continued: {part} tokens."), last
+            return _("The answer is too long to continue: {part} tokens."), last
         return _("The question is too long: {part} tokens."), last
 
 

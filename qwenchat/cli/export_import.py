@@ -71,9 +71,7 @@ def export(
     json loses nothing and can be imported again; training tools read jsonl and sharegpt.
     """
     if bool(ids) == everything:
-        raise WrongUse(
-            _("Name the sessions by their ids, or give --all."), _("`qwenchat sessions list` shows the ids.")
-        )
+        raise WrongUse(_("Give the ids of sessions, or --all."), _("`qwenchat sessions list` shows the ids."))
     store = program.store
     sessions = store.sessions() if everything else _unique([store.find(prefix) for prefix in ids])
     form = exporters.named(name)

@@ -78,7 +78,7 @@ class Output:
             raise ReaderGone from error
         except OSError as error:
             raise OutputLost(
-                _("Standard output can't be written: {reason}.").format(reason=error.strerror),
+                _("Can't write to standard output: {reason}.").format(reason=error.strerror),
                 _("Free some space, or redirect it elsewhere."),
             ) from error
 

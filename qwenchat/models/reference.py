@@ -98,7 +98,7 @@ def parse(text: str, catalogue: Catalogue) -> Reference:
         text = _REVISION.sub(r"\1\3", match[1].rstrip("/"))
     elif "://" in text:
         raise WrongUse(
-            _("{url} is a URL, not a model on this machine.").format(url=clean_line(text)),
+            _("{url} is a URL, not a model on this computer.").format(url=clean_line(text)),
             _("Download it first."),
             recoveries=(Recovery(RecoveryKind.DOWNLOAD, name=text),),
         )
@@ -119,7 +119,7 @@ def unknown(reference: Reference, catalogue: Catalogue, local: Iterable[str] = (
     name = str(reference)
     if isinstance(reference, CatalogueReference | HubReference):
         return NotFound(
-            _("{model} is not on this machine.").format(model=clean_line(name)),
+            _("{model} is not on this computer.").format(model=clean_line(name)),
             _("Download it first."),
             recoveries=(Recovery(RecoveryKind.DOWNLOAD, name=name),),
         )
@@ -131,7 +131,7 @@ def unknown(reference: Reference, catalogue: Catalogue, local: Iterable[str] = (
     names = [*(model.size for model in catalogue.models), *sizes, "guide", *local]
     near = difflib.get_close_matches(name.lower(), names, 3, 0.5)
     return NotFound(
-        _("There is no model {model}.").format(model=clean_line(name)),
+        _('No model named "{model}".').format(model=clean_line(name)),
         _("Did you mean {names}?").format(names=enumerated(map(clean_line, near))) if near else _how(),
     )
 
@@ -216,5 +216,5 @@ def _quantisation(model: CatalogueModel, label: str) -> Quantisation:
     labels = enumerated(quant.label for quant in model.quantisations)
     raise NotFound(
         _("{size} is not published as {quant}.").format(size=model.size, quant=clean_line(label)),
-        _("There are {labels}.").format(labels=labels),
+        _("Published: {labels}.").format(labels=labels),
     )

@@ -106,7 +106,7 @@ def _warnings(load: LoadPlan) -> tuple[str, ...]:
     if load.yarn_factor <= 1:
         return ()
     return (
-        _("YaRN stretches the context window {factor:.1f} times; short texts suffer a little.").format(
+        _("YaRN extends the context window {factor:.1f} times; answers to short texts get slightly worse.").format(
             factor=load.yarn_factor
         ),
     )
@@ -114,7 +114,7 @@ def _warnings(load: LoadPlan) -> tuple[str, ...]:
 
 def _beyond(name: str, asked: int, limit: int) -> CannotLoad:
     return CannotLoad(
-        _("{name} has a context window of at most {limit:,} tokens; {asked:,} were asked for.").format(
+        _("The context window of {name} is at most {limit:,} tokens; {asked:,} were requested.").format(
             name=name, limit=limit, asked=asked
         ),
         _("Use a context of {limit:,} tokens or less.").format(limit=limit),
@@ -123,7 +123,7 @@ def _beyond(name: str, asked: int, limit: int) -> CannotLoad:
 
 
 def _too_large(header: ModelHeader, name: str, fits: Fit) -> CannotLoad:
-    message = _("{name} needs {needed} of memory and {free} are free.").format(
+    message = _("{name} needs {needed} of memory, but only {free} is free.").format(
         name=name, needed=human_size(fits.memory.total), free=human_size(fits.available)
     )
     largest = fit.largest_context(header, fits.available, KV_BYTES["q8_0"], fits.n_ctx)

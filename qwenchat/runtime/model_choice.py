@@ -74,7 +74,7 @@ def lasting_reference(program: "Program", model: str) -> str:
 def no_model() -> NotFound:
     """Return the error for a question that no model is there to answer."""
     return NotFound(
-        _("No model is chosen and none is here."),
+        _("No model is chosen, and none is installed."),
         _("Download one first."),
         recoveries=(Recovery(RecoveryKind.RECOMMEND),),
     )

@@ -6,32 +6,32 @@ The names are the same everywhere. The options of the shell are in `cli.output`,
 from collections.abc import Callable, Mapping
 
 from qwenchat.errors import QwenchatError, RecoveryKind
-from qwenchat.i18n import _, labelled
+from qwenchat.i18n import _, labelled, sentences
 
 
 def names() -> dict[RecoveryKind, str]:
     """Return what each recovery is called."""
     return {
-        RecoveryKind.START_AGAIN: _("Start again"),
-        RecoveryKind.SMALLER_CONTEXT: _("Smaller context"),
-        RecoveryKind.FEWER_LAYERS: _("Fewer layers on the GPU"),
-        RecoveryKind.WITHOUT_GPU: _("Without the GPU"),
-        RecoveryKind.OTHER_MODEL: _("Other model"),
-        RecoveryKind.LARGER_CONTEXT: _("Larger context"),
-        RecoveryKind.SMALLER_KV_CACHE: _("Smaller KV cache"),
-        RecoveryKind.LOAD_ANYWAY: _("Load it all the same"),
+        RecoveryKind.START_AGAIN: _("Restart the model"),
+        RecoveryKind.SMALLER_CONTEXT: _("Use a smaller context"),
+        RecoveryKind.FEWER_LAYERS: _("Use fewer GPU layers"),
+        RecoveryKind.WITHOUT_GPU: _("Run without the GPU"),
+        RecoveryKind.OTHER_MODEL: _("Choose another model"),
+        RecoveryKind.LARGER_CONTEXT: _("Use a larger context"),
+        RecoveryKind.SMALLER_KV_CACHE: _("Use a smaller KV cache"),
+        RecoveryKind.LOAD_ANYWAY: _("Load it anyway"),
         RecoveryKind.COMPLETE: _("Continue plain text"),
         RecoveryKind.USE_MODEL: _("Use it"),
         RecoveryKind.DOWNLOAD: _("Download"),
         RecoveryKind.RESUME_DOWNLOAD: _("Resume the download"),
-        RecoveryKind.OTHER_SOURCE: _("Other source"),
-        RecoveryKind.OTHER_FOLDER: _("Other folder"),
-        RecoveryKind.OTHER_REVISION: _("Other revision"),
+        RecoveryKind.OTHER_SOURCE: _("Choose another source"),
+        RecoveryKind.OTHER_FOLDER: _("Choose another folder"),
+        RecoveryKind.OTHER_REVISION: _("Choose another revision"),
         RecoveryKind.VERIFY: _("Verify the file"),
         RecoveryKind.DELETE_SHARED: _("Delete it there"),
-        RecoveryKind.LIST_MODELS: _("Models on this machine"),
+        RecoveryKind.LIST_MODELS: _("Models on this computer"),
         RecoveryKind.LIST_CATALOGUE: _("Catalogue"),
-        RecoveryKind.RECOMMEND: _("What suits this machine"),
+        RecoveryKind.RECOMMEND: _("Recommended for this computer"),
         RecoveryKind.LIST_SESSIONS: _("All chats"),
         RecoveryKind.RESTORE: _("Restore"),
         RecoveryKind.RECOVER_STORE: _("Save what can be read"),
@@ -53,4 +53,4 @@ def advice(
         for each in error.recoveries
         if each.kind in ways
     ]
-    return " ".join(filter(None, (error.hint, " · ".join(steps))))
+    return sentences(error.hint, " · ".join(steps))

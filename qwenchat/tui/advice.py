@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from qwenchat.errors import QwenchatError, RecoveryKind
-from qwenchat.i18n import _
+from qwenchat.i18n import _, sentences
 from qwenchat.runtime import recoveries
 
 
@@ -15,7 +15,7 @@ def advice(error: QwenchatError, *, offered: Collection[RecoveryKind] = ()) -> s
 
 def words(error: QwenchatError) -> str:
     """Return what is wrong and what to do as one line."""
-    return f"{error.message} {advice(error)}".strip()
+    return sentences(error.message, advice(error))
 
 
 def _ways() -> dict[RecoveryKind, str]:

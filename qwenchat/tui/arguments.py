@@ -62,7 +62,7 @@ def path_completions(begun: str, suffixes: Sequence[str] = ("",)) -> list[str]:
 
 def _private(begun: str, _program: Program, _session: Session) -> Iterator[tuple[str, str, str]]:
     if "private".startswith(begun.lower()):
-        yield "private", "private", _("never saved")
+        yield "private", "private", _("not saved")
 
 
 def _models(begun: str, program: Program, _session: Session) -> Iterator[tuple[str, str, str]]:
@@ -73,7 +73,7 @@ def _models(begun: str, program: Program, _session: Session) -> Iterator[tuple[s
         if wanted in model.reference.casefold():
             is_path = model.reference == path_reference(model.path)
             size = human_size(model.header.file_size) if model.header else ""
-            words = " · ".join(filter(None, (_("on this machine"), size)))
+            words = " · ".join(filter(None, (_("on this computer"), size)))
             yield model.reference, clean_line(model.path.name if is_path else model.reference, 60), words
     known = {model.reference for model in here}
     for published in program.catalogue.models:
@@ -101,9 +101,9 @@ def _parameters(begun: str, program: Program, session: Session) -> Iterator[tupl
     for label, value in now.items():
         if begun.strip() == label:
             if value is not None and begun != label:
-                yield f"{label} {value}", f"{value}", _("the value now")
+                yield f"{label} {value}", f"{value}", _("current value")
         elif label.startswith(begun.replace("_", "-").lower()):
-            shown = _("the model's own") if value is None else f"{value}"
+            shown = _("model default") if value is None else f"{value}"
             yield f"{label} ", labelled(label, shown), help[label]
 
 

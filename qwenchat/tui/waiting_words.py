@@ -6,7 +6,7 @@ Words and the ids of actions; nothing is drawn or done here.
 from collections.abc import Mapping
 
 from qwenchat.chat.message import Message, Role
-from qwenchat.i18n import _, ngettext
+from qwenchat.i18n import _, ngettext, sentences
 from qwenchat.runtime import recoveries
 from qwenchat.runtime.events import Hold
 from qwenchat.tui.advice import advice
@@ -50,7 +50,7 @@ def notice_of(view: SessionView) -> tuple[str, tuple[Offer, ...]]:
     if failed := view.failure:
         offered = [recovery.kind for recovery in failed.recoveries]
         called = recoveries.names()
-        words = f"✗ {failed.error.message} {advice(failed.error, offered=offered)}"
+        words = "✗ " + sentences(failed.error.message, advice(failed.error, offered=offered))
         return words, tuple((called[kind], number) for number, kind in enumerate(offered))
     holds = [view.waiting.holds[message.id] for message in view.branch if message.id in view.waiting.holds]
     if Hold.NO_MODEL in holds:

@@ -299,7 +299,7 @@ def test_a_terminal_reports_the_widths_of_characters() -> None:
 
 def test_a_terminal_that_answers_nothing_causes_no_wait() -> None:
     shown = Emulated(answers=False, TERM="dumb", COLORTERM="")
-    assert shown.line("widths").endswith("unknown: this is not a terminal, or it does not answer")
+    assert shown.line("widths").endswith("unknown: this is not a terminal, or it does not respond")
     assert shown.line("terminal").startswith("warning")
 
 

@@ -70,7 +70,7 @@ def test_the_keys_and_commands_that_the_screen_names_exist() -> None:
 
 def test_what_a_button_offers_is_not_said_beside_it() -> None:
     error = CannotLoad("No.", "Do it.", recoveries=(Recovery(RecoveryKind.OTHER_MODEL),))
-    assert advice(error) == "Do it. Other model: Ctrl+O"
+    assert advice(error) == "Do it. Choose another model: Ctrl+O"
     assert advice(error, offered=[RecoveryKind.OTHER_MODEL]) == "Do it."
 
 
@@ -108,8 +108,8 @@ async def test_notices_notifications_and_dialogs_show_the_words_of_the_screen(mo
         it.write("A")
         await it.pilot.press("enter")
         await until(lambda: it.chat.query("#notice Button") and "It is not here." in it.notice)
-        assert "Larger context: Ctrl+T" in it.notice and not SHELL.search(it.notice)
-        assert "Other model:" not in it.notice
+        assert "Use a larger context: Ctrl+T" in it.notice and not SHELL.search(it.notice)
+        assert "another model:" not in it.notice
         it.chat.context.notify_error(error)
         await until(lambda: "Ctrl+O" in it.said[-1])
         assert not SHELL.search(it.said[-1])

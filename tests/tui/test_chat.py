@@ -172,7 +172,9 @@ async def test_a_dead_engine_keeps_the_answer_and_offers_to_go_on() -> None:
         await it.pilot.press("enter")
         await until(lambda: it.messages and it.messages[-1].status is Status.FAILED)
         await until(
-            lambda: "Start again" in [str(button.label) for button in it.chat.query("#notice Button").results(Button)]
+            lambda: (
+                "Restart the model" in [str(button.label) for button in it.chat.query("#notice Button").results(Button)]
+            )
         )
         assert it.texts[-1] == "one two "
         it.engine.die = ""

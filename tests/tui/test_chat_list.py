@@ -372,7 +372,7 @@ async def test_a_chat_gets_another_title() -> None:
 async def test_the_model_finds_a_title_once_it_has_nothing_else_to_do() -> None:
     async with chatting("Washing rice") as it:
         await it.do("suggest_title")
-        await until(lambda: "Nothing has been asked" in " ".join(it.said))
+        await until(lambda: "This chat has no question yet" in " ".join(it.said))
         await it.ask("How often must rice be washed?")
         await it.do("suggest_title")
         await until(lambda: it.chat.session.title == "Washing rice")

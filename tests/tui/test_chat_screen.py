@@ -47,7 +47,7 @@ async def test_find_marks_words_and_escape_ends_it() -> None:
     async with chatting("A needle in the hay.") as it:
         await it.ask("Where?")
         await it.pilot.press("ctrl+f", *"needle")
-        await until(lambda: "1 of 1" in it.chat.gauge.activity)
+        await until(lambda: "1/1" in it.chat.gauge.activity)
         await it.pilot.press("escape")
         assert not it.chat.has_class("finding")
         assert it.chat.prompt.area.has_focus
@@ -69,7 +69,7 @@ async def test_copying_says_so_and_copies_clean_text() -> None:
         assert it.app.clipboard.rstrip() == "print(1)"
         await it.do("copy")
         assert "\x1b" not in it.app.clipboard
-        await until(lambda: any("OSC 52" in said for said in it.said))
+        await until(lambda: any("Copied (" in said for said in it.said))
 
 
 async def test_code_is_saved_and_a_home_that_nobody_has_is_told(tmp_path: Path) -> None:

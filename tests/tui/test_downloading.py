@@ -48,7 +48,7 @@ async def test_a_download_ends_while_an_answer_streams(standin: StandIn) -> None
         await it.pilot.press("enter")
         await until(lambda: it.messages and it.messages[-1].status is Status.STREAMING)
         standin.go_on.set()
-        await until(lambda: any(f"{MODEL} is downloaded" in said and f"/model {MODEL}" in said for said in it.said))
+        await until(lambda: any(f"{MODEL} has been downloaded" in said for said in it.said))
         assert it.messages[-1].status is Status.STREAMING
         assert "↓" not in header(it)
         await it.pilot.press("escape")

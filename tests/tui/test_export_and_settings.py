@@ -170,7 +170,7 @@ async def test_every_setting_has_a_row_with_its_meaning(program: StillProgram) -
     async with app.run_test(size=(100, 300)) as pilot:
         await until(lambda: len(app.screen.query(SettingRow)) == len(config.names()))
         await until(lambda: all(config.description(key)[:40] in app.words for key in config.names()))
-        assert "The environment overrides it: QWENCHAT_MODEL_THREADS=3" in app.words
+        assert "Overridden by the environment: QWENCHAT_MODEL_THREADS=3" in app.words
         await pilot.press("escape")
         await until(lambda: app.closed)
         assert app.result is False
@@ -228,4 +228,4 @@ def test_choices_of_settings() -> None:
     assert config.choices("model.mmap") == ("true", "false")
     assert config.choices("language") == ("", "en", "zh_CN")
     assert config.choices("model.context") == config.choices("sampling.top_p") == ()
-    assert config.section("model.context") == "How models are loaded." and config.section("language") == ""
+    assert config.section("model.context") == "Model loading." and config.section("language") == ""

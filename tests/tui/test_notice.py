@@ -11,7 +11,7 @@ from tests.tui.chatting import Chatting, chatting
 from tests.tui.screens import until
 
 LONG = "✗ The model needs more memory than this machine has left for it, which is not much. " * 6
-OFFERS = ["Smaller context", "Fewer layers on the GPU", "Without the GPU", "Other model"]
+OFFERS = ["Use a smaller context", "Use fewer GPU layers", "Run without the GPU", "Choose another model"]
 
 
 def is_seen(it: Chatting, widget: Widget) -> bool:

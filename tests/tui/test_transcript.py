@@ -242,10 +242,10 @@ async def test_links_and_code_are_named_by_a_click_and_not_opened() -> None:
     ("status", "reason", "says"),
     [
         (Status.STREAMING, None, "answering"),
-        (Status.STOPPED, FinishReason.CANCELLED, "stopped by you"),
+        (Status.STOPPED, FinishReason.CANCELLED, "■ Stopped"),
         (Status.TRUNCATED, FinishReason.LENGTH, "token limit"),
         (Status.TRUNCATED, FinishReason.CONTEXT, "context window is full"),
-        (Status.INTERRUPTED, None, "can be continued"),
+        (Status.INTERRUPTED, None, "ended unexpectedly"),
         (Status.FAILED, None, "out of memory"),
     ],
 )
@@ -265,9 +265,9 @@ async def test_stats_attachments_and_boundary_are_shown() -> None:
         app.transcript.load([asked, ended, question(2)], boundary="m2")
         await pilot.pause()
         text = "\n".join(app.rows)
-        assert "1,234 tokens · 42.2 tokens/s · first token after 0.5 s" in text
+        assert "1,234 tokens · 42.2 tokens/s · first token 0.5 s" in text
         assert "[a[b].txt] 3 bytes" in text
-        assert text.index("no longer sees what is above") < text.index("Question 2")
+        assert text.index("no longer sees the messages above") < text.index("Question 2")
         app.transcript.show_boundary(None)
         await pilot.pause()
         assert "no longer sees" not in "\n".join(app.rows)

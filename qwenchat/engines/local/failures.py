@@ -66,7 +66,7 @@ def changed_while_loaded(error: EngineDied) -> EngineDied:
     """Return the error for a worker that died because its model file was changed in place: what it maps is gone."""
     return EngineDied(
         _("The model file was changed while it was loaded, and the engine process ended."),
-        _("Ask again to load it as it is now, once it is complete."),
+        _("Ask again to load the new file, once it is complete."),
         log=error.log,
         recoveries=error.recoveries,
     )

@@ -40,13 +40,15 @@ def memory_error(name: str = "", *, needed: int = 0, recoveries: tuple[Recovery,
 
     `needed` is the prediction in bytes, 0 if it is unknown.
     """
-    words = [_("The memory for {name} can't be had.").format(name=name) if name else _("There is not enough memory.")]
+    words = [
+        _("There is not enough memory for {name}.").format(name=name) if name else _("There is not enough memory.")
+    ]
     if needed:
-        words.append(_("About {needed} are needed.").format(needed=human_size(needed)))
-    words.append(_("{free} are free.").format(free=human_size(this_host().memory_available)))
+        words.append(_("It needs about {needed}.").format(needed=human_size(needed)))
+    words.append(_("{free} is free.").format(free=human_size(this_host().memory_available)))
     limits = process_limits() + [(size, "cgroup") for size, _used in ControlGroups().memory()]
     if limits:
         size, who = min(limits)
-        words.append(_("{who} sets a limit of {size}.").format(who=who, size=human_size(size)))
+        words.append(_("{who} limits it to {size}.").format(who=who, size=human_size(size)))
     hint = _("Close other programs, raise the limit if there is one, or use a smaller model or quantisation.")
     return CannotLoad(" ".join(words), hint, recoveries=recoveries)

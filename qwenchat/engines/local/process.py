@@ -237,7 +237,7 @@ class WorkerProcess:
         message = _("The engine process ended {how}.").format(how=how)
         if self._is_silent:
             message = _("The engine process did not respond, so it was ended.")
-            hint = _("Something stopped it, or a disk does not answer. Ask again to start a new one.")
+            hint = _("It was suspended, or a disk does not respond. Ask again to start a new one.")
         return EngineDied(message, hint, log="\n".join(lines), recoveries=self.recoveries)
 
 

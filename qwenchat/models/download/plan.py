@@ -77,7 +77,7 @@ def select_files(listed: Sequence[RemoteFile], selection: FileSelection, source:
         wanted = clean_line(selection.file or selection.quant or "*.gguf")
         raise NotFound(
             _("{repo} at {where} has no file {file}.").format(repo=selection.repo, where=source, file=wanted),
-            _("It has: {files}").format(files=enumerated(first_parts[:12]) or _("no .gguf files")),
+            _("Its files: {files}").format(files=enumerated(first_parts[:12]) or _("no .gguf files")),
         )
     return [_checked(by_name, part, source) for part in split_names(name)]
 
@@ -192,9 +192,11 @@ class DownloadPlanner:
             case FileReference(path):
                 if not is_missing(path):
                     raise WrongUse(
-                        _("{path} is already on this machine.").format(path=path), _("Use it without downloading it.")
+                        _("{path} is already on this computer.").format(path=path), _("Use it without downloading it.")
                     )
-                raise NotFound(_("There is no file {path}.").format(path=path), _("Name a model, not a path."))
+                raise NotFound(
+                    _("There is no file {path}.").format(path=path), _("Give the name of a model, not a path.")
+                )
             case GuideReference():
                 raise WrongUse(
                     _("The guide comes with the program."),

@@ -187,7 +187,7 @@ class _ModelPull:
         if needed and lacking:
             raise FileError(
                 _(
-                    "The download needs {needed} and must leave {spare} free, but the disk of {folder} has {free} free."
+                    "The download needs {needed} and must leave {spare} free, but the disk of {folder} has only {free}."
                 ).format(
                     needed=human_size(needed), spare=human_size(DISK_RESERVE), folder=folder, free=human_size(free)
                 ),

@@ -338,7 +338,7 @@ def _words(fault: SourceFault) -> tuple[str, str]:
             _("Accept them on its page at {host}, then log in with `hf auth login`."),
         ),
         SourceFault.GATED_FOR_TOKEN: (
-            _("{subject} is not available to the account with which this machine is logged in."),
+            _("{subject} is not available to the account that this computer is logged in with."),
             _("Accept its terms on its page at {host} with that account, or log in with another one."),
         ),
         SourceFault.UNAUTHORISED: (
@@ -353,7 +353,7 @@ def _words(fault: SourceFault) -> tuple[str, str]:
         ),
         SourceFault.RANGE: (_("{host} does not send the rest of {subject} (416)."), try_later),
         SourceFault.BUSY: (
-            _("{host} received too many requests from this machine (429)."),
+            _("{host} received too many requests from this computer (429)."),
             _("Wait a few minutes, then resume the download; logging in raises the limit."),
         ),
         SourceFault.SERVER: (_("{host} has an internal error ({status})."), try_later),
@@ -410,7 +410,7 @@ def _words(fault: SourceFault) -> tuple[str, str]:
             _("It was not downloaded. Choose another repository."),
         ),
         SourceFault.OFFLINE: (
-            _("{subject} is not on this machine, and qwenchat is set to stay offline."),
+            _("{subject} is not on this computer, and qwenchat is set to stay offline."),
             _("Unset HF_HUB_OFFLINE and hub.offline, or use a folder as the source."),
         ),
         SourceFault.SOURCE_READ: (

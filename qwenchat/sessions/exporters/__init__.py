@@ -40,7 +40,7 @@ def named(name: str) -> ExportFormat:
     """Return a format. Raises WrongUse for an unknown one."""
     if name not in names():
         raise WrongUse(
-            _("There is no format {name}.").format(name=name),
+            _('No format named "{name}".').format(name=name),
             _("Choose one of {names}.").format(names=enumerated(names())),
         )
     found: ExportFormat = importlib.import_module(f"{__name__}.{name}").FORMAT

@@ -75,6 +75,7 @@ class AskController:
                 await self._open.show_forked(question)
             else:
                 self._open.append(question)
+            self._context.transcript.select(None)  # what is done next is about this question
             self._context.transcript.follow()
             await self._drafts.save()
             self._open.relabel(await self._context.chats.sessions.labels(session_id))

@@ -45,10 +45,10 @@ class CommandController:
     def run(self, command: SlashCommand | UnknownCommand) -> None:
         """Carry a command out; it leaves the prompt unless it is wrong, and comes back as earlier questions do."""
         if isinstance(command, UnknownCommand):
-            hint = _("F1 shows all commands. A message that begins with / is written with //.")
+            hint = _("F1 shows all commands. To send a message that begins with /, type //.")
             if command.meant:
                 hint = _("Did you mean /{name}?").format(name=command.meant) + " " + hint
-            what = _("There is no command /{name}; nothing was sent.").format(name=command.name)
+            what = _("No command named /{name}; nothing was sent.").format(name=command.name)
             self._context.notify_error(WrongUse(what, hint))
             return
         prompt = self._context.prompt
@@ -95,10 +95,10 @@ class CommandController:
             case "attach" if rest:
                 prompt.attach([Path(rest.strip("\"'"))])
             case "attach":
-                raise WrongUse(_("No file is named."), _("Write /attach and a path, or drop a file here."))
+                raise WrongUse(_("No file given."), _("Type /attach and a path, or drop a file here."))
             case "find" if rest and not self._is_in_chat(rest):
-                what = _("Nothing in this chat has the words {words}.").format(words=clean_line(rest, 60))
-                raise WrongUse(what, _("A message that begins with / is written with //."))
+                what = _('"{words}" was not found in this chat.').format(words=clean_line(rest, 60))
+                raise WrongUse(what, _("To send a message that begins with /, type //."))
             case "find":
                 self._find.start(rest)
             case name:
@@ -108,7 +108,7 @@ class CommandController:
         """Set one parameter, such as `temperature 0.7`; without a value it follows the model. Raises WrongUse."""
         changed, name, value = set_by_name(self._context.open.session, words)
         self._sessions.change(changed)
-        self._context.notify(labelled(name, _("the model's own") if value is None else value))
+        self._context.notify(labelled(name, _("model default") if value is None else value))
 
     def _is_in_chat(self, words: str) -> bool:
         return any(words.casefold() in message.text.casefold() for message in self._context.transcript.messages)

@@ -130,7 +130,7 @@ class ChatContext:
 
     def _notify_bug(self, bug: Exception) -> None:
         *_callers, place = traceback.extract_tb(bug.__traceback__)
-        words = _("What you wrote is still here. Please report this and where it happened: {place}.")
+        words = _("Your text is still here. Please report this problem and where it happened: {place}.")
         self._screen.notify(
             clean_line(words.format(place=f"{Path(place.filename).name}:{place.lineno}"), 500),
             title=clean_line(_("This is a bug in qwenchat: {what}").format(what=repr(bug)), 500),

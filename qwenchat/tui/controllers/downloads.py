@@ -29,7 +29,7 @@ class DownloadController:
 
         self._header.downloading = self._context.downloads.summary()
         if download.state is DownloadState.DONE:
-            words = _("{model} is downloaded. Use it with Ctrl+O or /model {model}.")
+            words = _("{model} has been downloaded. To use it, press Ctrl+O or type /model {model}.")
             self._context.notify(words.format(model=clean_line(download.reference)))
             self._context.run(self._context.chats.ask_without_model())
         elif download.state is DownloadState.FAILED:

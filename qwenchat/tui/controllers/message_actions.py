@@ -6,7 +6,7 @@ from collections.abc import Callable
 from qwenchat import config
 from qwenchat.chat.message import Message, Role, Status
 from qwenchat.errors import FileError, QwenchatError
-from qwenchat.i18n import _
+from qwenchat.i18n import _, ngettext
 from qwenchat.paths import expand_home
 from qwenchat.text.safe import clean, safe_name
 from qwenchat.tui.controllers.context import ChatContext
@@ -126,7 +126,7 @@ class MessageActions:
         elif self._waits(message):
             self._context.run(self._take_back(message))
         elif self._open.view.private:
-            self._context.notify(_("Private chats are not saved: leave this one and all of it is gone."))
+            self._context.notify(_("Private chats are not saved: this whole chat is gone when you leave it."))
         elif self._open.view.answering:
             self._context.notify(_("Stop the answer first (Esc)."))
         else:
@@ -136,7 +136,7 @@ class MessageActions:
         await asyncio.to_thread(self._context.program.store.trash.remove_message, message.id)
         self._undo.add_message(message.session, message.id)
         await self._open.reload()
-        self._context.notify(_("Deleted. F8 undoes it."))
+        self._context.notify(_("Message deleted. F8 undoes."))
 
     # What is shown of messages
 
@@ -176,7 +176,7 @@ class MessageActions:
         if found := self._last_code():
             language, code = found
             name = f"code.{safe_name(language) if language else 'txt'}"
-            dialog = dialogs.line(_("Save the code to"), name)
+            dialog = dialogs.line(_("Save code to"), name)
             self._context.ask(dialog, lambda typed: self._save_code(typed, code) if typed else None)
 
     def copy_code_block(self, message: Message, index: int) -> None:
@@ -199,12 +199,9 @@ class MessageActions:
         self._context.run(self._copy_with_tool(text), "copy")
 
     async def _copy_with_tool(self, text: str) -> None:
-        tool = await copy_with_tool(text, self._context.program.environ)
-        if tool:
-            words = _("Copied {count:,} characters ({tool}, and through the terminal).")
-        else:
-            words = _("Copied {count:,} characters through the terminal (OSC 52).")
-        self._context.notify(words.format(count=len(text), tool=tool))
+        await copy_with_tool(text, self._context.program.environ)
+        words = ngettext("Copied ({count:,} character).", "Copied ({count:,} characters).", len(text))
+        self._context.notify(words.format(count=len(text)))
 
     def _save_code(self, typed: str, code: str) -> None:
         try:
@@ -217,7 +214,7 @@ class MessageActions:
             what = _("{file} can't be written: {reason}.").format(file=path, reason=error.strerror or error)
             self._context.notify_error(FileError(what, _("Give another name.")))
         else:
-            self._context.notify(_("Saved as {file}.").format(file=path.absolute()))
+            self._context.notify(_("Saved to {file}").format(file=path.absolute()))
 
     # The message that is meant
 
@@ -232,7 +229,7 @@ class MessageActions:
         for message in reversed(messages):
             if blocks := self._transcript.code_blocks(message.id):
                 return blocks[-1].language, blocks[-1].text
-        self._context.notify(_("There is no code here."))
+        self._context.notify(_("No code block found."))
         return None
 
     def _question(self) -> Message | None:

@@ -14,6 +14,7 @@ from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.navigation import NavigationController
 from qwenchat.tui.controllers.undo import UndoController
 from qwenchat.tui.dialogs import open as dialogs
+from qwenchat.tui.parameters import parse_tags
 
 
 class SessionActions:
@@ -101,7 +102,7 @@ class SessionActions:
         speeds = [message.timings.decode_tps for message in answers if message.timings and message.timings.decode_tps]
         words = [
             ngettext("{count:,} message", "{count:,} messages", len(messages)).format(count=len(messages)),
-            ngettext("{count:,} token answered", "{count:,} tokens answered", tokens).format(count=tokens),
+            ngettext("{count:,} token generated", "{count:,} tokens generated", tokens).format(count=tokens),
         ]
         if speeds:
             words.append(_("{speed:.1f} tokens/s").format(speed=sum(speeds) / len(speeds)))
@@ -136,7 +137,7 @@ class SessionActions:
             await self._label(session, title=title)
             self._context.notify(_("New title: {title}").format(title=title))
         else:
-            self._context.notify(_("Nothing has been asked in this chat yet."))
+            self._context.notify(_("This chat has no question yet."))
 
     def tag(self) -> None:
         """Change a chat's tags."""
@@ -147,10 +148,9 @@ class SessionActions:
 
         def tagged(words: str | None) -> None:
             if words is not None:
-                tags = tuple(dict.fromkeys(words.replace(",", " ").replace("#", " ").split()))
-                self._context.run(self._label(session, tags=tags))
+                self._context.run(self._label(session, tags=parse_tags(words)))
 
-        self._context.ask(dialogs.line(_("Tags, separated by spaces"), " ".join(session.tags)), tagged)
+        self._context.ask(dialogs.line(_("Tags, separated by commas"), ", ".join(session.tags)), tagged)
 
     def pin(self) -> None:
         """Pin a chat, or unpin it."""
@@ -195,7 +195,7 @@ class SessionActions:
         if session_id == self._open.id:
             await self._navigation.open(chats.sessions.new(session.model).id)
         self._sidebar.reload()
-        self._context.notify(_("Moved to the trash. F8 undoes it."))
+        self._context.notify(_("Moved to trash. F8 undoes."))
 
     def open_trash(self) -> None:
         """Restore chats from the trash, or delete them for good."""
@@ -214,7 +214,7 @@ class SessionActions:
         if self._is_on_disk(self._open.id):
             self._context.ask(dialogs.export(self._context.program, [self._open.id]))
         else:
-            words = _("There is nothing to export: this chat is private or empty. Copy it from the palette.")
+            words = _("Nothing to export: this chat is private or empty. You can copy it from the palette (Ctrl+P).")
             self._context.notify(words)
 
     def export_listed(self) -> None:

@@ -9,7 +9,7 @@ import time
 from qwenchat.chat.events import PartGrew, Prefilling, Trimmed, TurnEnded, TurnEvent, TurnStarted
 from qwenchat.chat.message import Message, ToolResult
 from qwenchat.chat.quality import Fault, fault_of
-from qwenchat.i18n import _, ngettext
+from qwenchat.i18n import _, ngettext, sentences
 from qwenchat.runtime.events import (
     ChatEvent,
     ModelLoaded,
@@ -93,9 +93,9 @@ class StreamingController:
         self._open.replace_message(answer)
         self._open.show_activity()
         if fault := fault_of(answer.text):
-            what = _("This answer repeats itself.") if fault is Fault.LOOP else _("This answer looks like noise.")
+            what = _("This answer repeats itself.") if fault is Fault.LOOP else _("This answer looks like gibberish.")
             hint = _("Answer again (Ctrl+R), raise the repeat penalty, or choose a larger model or quantisation.")
-            self._open.show_warning(f"⚠ {what} {hint}")
+            self._open.show_warning("⚠ " + sentences(what, hint))
         self._open.relabel(await self._context.chats.sessions.labels(answer.session))
 
     async def _report_failure(self, failed: TurnFailed) -> None:

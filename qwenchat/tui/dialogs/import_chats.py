@@ -22,7 +22,7 @@ from qwenchat.paths import expand_home
 from qwenchat.runtime.program import Program
 from qwenchat.sessions import importers, records
 from qwenchat.text.safe import clean, clean_line
-from qwenchat.tui.dialogs.dialog import Complaint, Dialog, button, buttons, plain
+from qwenchat.tui.dialogs.dialog import Buttons, Complaint, Dialog, button, plain
 from qwenchat.tui.dialogs.fields import PathSuggester
 from qwenchat.tui.widgets.fields import LineField
 from qwenchat.tui.widgets.prompt import dropped_path
@@ -77,7 +77,7 @@ class ImportScreen(Dialog[bool]):
         yield plain(_("Exported files (.json, .jsonl, .zip) of: {names}").format(names=names), classes="muted")
         yield PathsLine(self._paths)
         yield Complaint()
-        yield buttons([button(_("Import"), "import", main=True), button(_("Close"), "close")])
+        yield Buttons([button(_("Import"), "import", main=True), button(_("Close"), "close")])
         yield plain("", id="report")
 
     def keys_of(self, focused: Widget | None) -> list[tuple[str, str]]:
@@ -105,7 +105,7 @@ class ImportScreen(Dialog[bool]):
         try:
             paths = paths_named(self.query_one(Input).value)
             if not paths:
-                raise WrongUse(_("No file is named."), _("Type its path, or drop it here."))
+                raise WrongUse(_("No file given."), _("Type its path, or drop it here."))
             outcome = ImportOutcome()
             for path in paths:
                 report.add_class("shown")

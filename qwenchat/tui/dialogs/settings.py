@@ -38,7 +38,7 @@ class SettingRow(Vertical):
             yield self._editor()
         yield plain(_(config.description(self.key)), classes="muted")
         if self._override is not None:
-            words = _("! The environment overrides it: {variable}={value}")
+            words = _("! Overridden by the environment: {variable}={value}")
             yield plain(words.format(variable=config.variable(self.key), value=clean_line(self._override)))
         yield Complaint()
 
@@ -65,7 +65,7 @@ class SettingsScreen(Dialog[bool]):
         return _("Settings")
 
     def body(self) -> ComposeResult:
-        yield plain(_("A change is saved with Enter or when you leave its field."), classes="muted")
+        yield plain(_("Changes are saved when you press Enter or leave a field."), classes="muted")
         yield Complaint("about-file")
 
     def on_mount(self) -> None:
@@ -86,7 +86,7 @@ class SettingsScreen(Dialog[bool]):
         for key in config.names():
             section = config.section(key)
             if section and section != before:
-                yield plain(_(section), classes="section")
+                yield plain(_(section).removesuffix("."), classes="section")
             before = section
             yield SettingRow(key, _text(config.get(settings, key)), self._program.environ.get(config.variable(key)))
 

@@ -19,7 +19,7 @@ from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _, ngettext
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line
-from qwenchat.tui.dialogs.dialog import Complaint, Dialog, button, buttons, plain
+from qwenchat.tui.dialogs.dialog import Buttons, Complaint, Dialog, button, plain
 from qwenchat.tui.dialogs.fields import aligned
 from qwenchat.tui.dialogs.small import ConfirmScreen
 
@@ -54,7 +54,7 @@ class TrashScreen(Dialog[bool]):
             button(_("Empty trash…"), "empty-trash"),
             button(_("Close"), "close"),
         ]
-        yield buttons(row)
+        yield Buttons(row)
 
     def enter_on_list(self) -> str:
         return _("restore")

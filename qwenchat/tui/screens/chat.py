@@ -480,7 +480,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         elif self.context.open.view.answering:
             await self.streaming.stop()
         else:
-            self.context.notify(_("Ctrl+Q ends the program."))
+            self.context.notify(_("Press Ctrl+Q to quit."))
 
     def action_help(self) -> None:
         """Show all keys and commands."""
@@ -494,7 +494,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         """Follow the changed settings; language and keys follow at the next start."""
         self.program.reread_settings()
         self.transcript.timestamps = self.program.settings.timestamps
-        self.context.notify(_("Language, theme and keys change at the next start; everything else changes now."))
+        self.context.notify(_("Language, theme and keys change when you restart; everything else has changed now."))
 
     def action_themes(self) -> None:
         """Choose a theme."""
@@ -529,7 +529,7 @@ class ChatScreen(Screen[None], EndsItsWork):
 
 def _empty_chat_words() -> str:
     lines = (
-        _("Ask anything. Everything stays on this machine."),
+        _("Ask anything. Everything stays on this computer."),
         "",
         _("Enter sends · Ctrl+J new line · / commands"),
         _("Ctrl+O models · Ctrl+B chats · F1 help"),

@@ -115,16 +115,16 @@ def status(message: Message, palette: Palette) -> list[Run]:
         case Status.COMPLETE | Status.STREAMING:
             return []
         case Status.STOPPED:
-            words = _("■ stopped by you")
+            words = _("■ Stopped")
         case Status.TRUNCATED if message.finish_reason is FinishReason.CONTEXT:
-            words = _("■ cut off: the context window is full")
+            words = _("■ Stopped: the context window is full")
         case Status.TRUNCATED:
-            words = _("■ cut off: the token limit is reached")
+            words = _("■ Stopped at the token limit")
         case Status.INTERRUPTED:
-            words = _("! interrupted: the program ended unexpectedly; the answer can be continued")
+            words = _("! Interrupted: the program ended unexpectedly")
         case Status.FAILED:
-            reason = drawable(clean_line(message.error, 500)) or _("the engine gave no reason")
-            words, style = _("✗ failed: {reason}").format(reason=reason), palette.error
+            reason = drawable(clean_line(message.error, 500)) or _("reason unknown")
+            words, style = _("✗ Failed: {reason}").format(reason=reason), palette.error
     return [(words, style), *_way_on(message, palette)]
 
 
@@ -156,7 +156,7 @@ def stats(message: Message, palette: Palette) -> list[Run]:
     if message.timings.decode_tps:
         words.append(_("{speed:.1f} tokens/s").format(speed=message.timings.decode_tps))
     if message.timings.ttft_s:
-        words.append(_("first token after {seconds:.1f} s").format(seconds=message.timings.ttft_s))
+        words.append(_("first token {seconds:.1f} s").format(seconds=message.timings.ttft_s))
     return [(" · ".join(words), palette.muted)]
 
 
@@ -184,4 +184,4 @@ def fork(left_behind: int) -> str:
 
 def boundary() -> str:
     """Return the words of the line above which the model sees nothing any more."""
-    return _("the model no longer sees what is above")
+    return _("the model no longer sees the messages above")

@@ -239,7 +239,7 @@ class Prompt(Vertical, EndsItsWork):
     def begin_editing(self, text: str) -> None:
         """Show a question that is being edited."""
         self.write(text)
-        self.border_title = _("Edit and resend · Esc cancels")
+        self.border_title = _("Edit and resend · Esc cancel")
         self.add_class("editing")
 
     def show_fork(self, forks: bool) -> None:
