@@ -124,7 +124,7 @@ def _anywhere() -> tuple[Action, ...]:
             "menu", "shift+f10,f22,menu", _("Menu"), _("Show what can be done here; so does a right click"), stays=True
         ),
         Action("undo", "f8", _("Undo"), _("Undo the last deletion or branch")),
-        Action("stats", "", _("Statistics"), _("Tokens and speed of this chat")),
+        Action("stats", "", _("Statistics"), _("Words, tokens and speed of this chat")),
         Action("suspend", "ctrl+z", _("Suspend"), _("Send the program to the background"), stays=True),
         Action("quit", "ctrl+q", _("Quit"), _("Quit the program; everything is saved"), stays=True),
     )

@@ -75,6 +75,12 @@ def not_text(guess: str) -> WrongUse:
     )
 
 
+def no_theme(name: str) -> WrongUse:
+    """Return the words for a theme that is not there."""
+    what = _("There is no theme {name}; the default one is shown.").format(name=clean_line(name, 60))
+    return WrongUse(what, _("Choose another with /theme."))
+
+
 @dataclass(frozen=True, slots=True)
 class Start:
     """What the program starts with."""
@@ -155,6 +161,9 @@ class QwenchatApp(GuardedApp):
         for theme in self._themes.by_name.values():
             if theme.name != self.theme:  # that one is here; Textual has others of these names
                 self.register_theme(theme)
+        wanted = self._start.theme or self.program.settings.theme
+        if wanted and wanted not in self._themes.by_name:
+            self._warn(no_theme(wanted))
         for problem in (*clashes(self.actions, self.program.settings.keys), *self._themes.problems):
             self._warn(problem)
         if not self.is_headless and (encoding := locale_encoding()) != "utf-8":

@@ -81,7 +81,7 @@ def commands() -> dict[str, str]:
         "branch": _("continue from the selected message"),
         "branches": _("list the branches of this chat"),
         "find": _("find text in this chat"),
-        "stats": _("show tokens and speed of this chat"),
+        "stats": _("show words, tokens and speed of this chat"),
         "help": _("show keys and commands"),
         "quit": _("quit the program"),
     }

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from textual.screen import ModalScreen
 
 from qwenchat.chat.message import Message
+from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.session import Session
+from qwenchat.chat.statistics import ChatStatistics
 from qwenchat.chat.tree import Branch
 from qwenchat.i18n import _, labelled
 from qwenchat.runtime.program import Program
@@ -43,11 +45,14 @@ def downloads(of: "BackgroundDownloads") -> ModalScreen[None]:
     return DownloadsScreen(of)
 
 
-def session(program: Program, of: Session, model: str) -> ModalScreen[Session | None]:
-    """Return the settings of a session, whose model has the name `model`; it gives the session as it should be."""
+def session(program: Program, of: Session, model: str, *, at_system: bool) -> ModalScreen[Session | None]:
+    """Return the settings of a session, whose model has the name `model`; it gives the session as it should be.
+
+    It opens at the title, or `at_system` at the system prompt.
+    """
     from qwenchat.tui.dialogs.session import SessionScreen
 
-    return SessionScreen(program, of, model)
+    return SessionScreen(program, of, model, at_system=at_system)
 
 
 def branches(of: Sequence[Branch], current: str) -> ModalScreen[str | None]:
@@ -98,6 +103,13 @@ def settings(program: Program) -> ModalScreen[bool]:
     from qwenchat.tui.dialogs.settings import SettingsScreen
 
     return SettingsScreen(program)
+
+
+def statistics(counted: ChatStatistics, info: ModelInfo | None) -> ModalScreen[None]:
+    """Return the statistics of a chat, and of the model that is loaded."""
+    from qwenchat.tui.dialogs.statistics import StatisticsScreen
+
+    return StatisticsScreen(counted, info)
 
 
 def themes(titles: Mapping[str, str]) -> ModalScreen[str | None]:

@@ -43,6 +43,7 @@ from qwenchat.tui.controllers.undo import UndoController
 from qwenchat.tui.dialogs import open as dialogs
 from qwenchat.tui.session_view import ViewChange
 from qwenchat.tui.textual_private import EndsItsWork, add_bindings
+from qwenchat.tui.themes import DEFAULT
 from qwenchat.tui.transcript.transcript import Transcript
 from qwenchat.tui.waiting_words import notes_of, notice_of
 from qwenchat.tui.widgets.footer import KeyFooter
@@ -313,6 +314,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             self.context.names(view.session.model),
             view.private,
         )
+        header.has_prompt = view.session.system not in ("", self.program.settings.system)
         self.app.title = "qwenchat" if view.private else header.title_words
         self.transcript.show_notes(notes_of(view))
         notice = notice_of(view)
@@ -492,9 +494,17 @@ class ChatScreen(Screen[None], EndsItsWork):
 
     def _use_settings(self) -> None:
         """Follow the changed settings; language and keys follow at the next start."""
+        before = self.program.settings.theme
         self.program.reread_settings()
+        theme = self.program.settings.theme
+        if theme != before and (theme or DEFAULT) in self.app.available_themes:
+            self.app.theme = theme or DEFAULT
         self.transcript.timestamps = self.program.settings.timestamps
-        self.context.notify(_("Language, theme and keys change when you restart; everything else has changed now."))
+        self.context.notify(_("Language and keys change when you restart; everything else has changed now."))
+
+    def action_system_prompt(self) -> None:
+        """Change the system prompt of the open chat."""
+        self.session_actions.open_settings(at_system=True)
 
     def action_themes(self) -> None:
         """Choose a theme."""

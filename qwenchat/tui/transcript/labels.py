@@ -1,6 +1,5 @@
 """The words around a message: author, variant, how it ended, how fast it was. Nothing is said by colour alone."""
 
-import re
 import time
 from collections.abc import Mapping
 
@@ -8,6 +7,7 @@ from rich.cells import cell_len
 from rich.style import Style
 
 from qwenchat.chat.message import FinishReason, Message, Role, Status
+from qwenchat.chat.statistics import count_words
 from qwenchat.chat.tree import VariantPlace
 from qwenchat.i18n import _, ngettext
 from qwenchat.markdown.lines import Line, Run, line_of
@@ -16,7 +16,6 @@ from qwenchat.text.safe import clean_line
 from qwenchat.text.wrap import drawable
 from qwenchat.tui.transcript.drawing import Note
 
-_WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 _GAP = 2
 """Cells between two actions."""
 
@@ -102,7 +101,8 @@ def attachments(message: Message, palette: Palette) -> list[Run]:
 
 def reasoning(text: str, palette: Palette, *, unfolded: bool) -> list[Run]:
     """Return `▸ Reasoning · 312 words`, which can be clicked; a Chinese character counts as a word."""
-    count = len(_WORD.findall(text))
+    counted = count_words(text)
+    count = counted.words + counted.han
     words = ngettext("Reasoning · {count:,} word", "Reasoning · {count:,} words", count).format(count=count)
     mark = "▾" if unfolded else "▸"
     return [(f"{mark} {words}", palette.muted + Style.from_meta({"reasoning": True}))]
