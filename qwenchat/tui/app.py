@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.console import Console
+from rich.segment import Segments
 from textual import events, on
 from textual.app import SystemCommand
 from textual.command import DiscoveryHit, Hit, Hits, Provider
@@ -26,9 +28,10 @@ from textual.widgets import Input, TextArea
 from qwenchat import config
 from qwenchat.errors import QwenchatError, WrongUse
 from qwenchat.i18n import _, locale_encoding
+from qwenchat.markdown.palette import Palette
 from qwenchat.runtime.program import Program
 from qwenchat.text.pinyin import initials
-from qwenchat.text.safe import clean_line
+from qwenchat.text.safe import clean, clean_line
 from qwenchat.text.wrap import cells, wrapped
 from qwenchat.tui import themes
 from qwenchat.tui.actions import Where, actions, clashes
@@ -130,6 +133,8 @@ class QwenchatApp(GuardedApp):
         self._begin_with_theme()
         self._live_theme = LiveTheme(program.paths.config / "themes")
         self._leaving = False
+        self.last_answer = ""
+        """Markdown that is left above the shell's prompt when an inline screen ends."""
         self._caret = Offset(0, 0)
         """Where the caret was when it was drawn last."""
         self._encoding_told = False
@@ -251,6 +256,7 @@ class QwenchatApp(GuardedApp):
             return
         try:
             await self.chat.leave()
+            self.last_answer = self.chat.last_answer
         finally:
             if self._is_alone():
                 self.program.close()
@@ -328,6 +334,17 @@ def run(program: Program, start: Start, *, continue_: bool = False, inline: bool
     app = QwenchatApp(program, start, inline=inline)
     with app.guarding_threads():
         app.run(inline=inline)
+    if inline:
+        _print_markdown(app.last_answer)
     if app.failure:
         raise app.failure
     return app.return_code or 0
+
+
+def _print_markdown(text: str) -> None:
+    """Print to the stream on which the inline screen was drawn."""
+    from qwenchat.markdown.render import render  # noqa: PLC0415 - the screen is drawn without it
+
+    console = Console(stderr=True)
+    for line in render(clean(text), console.width, Palette.of_terminal()):
+        console.print(Segments(line.segments))

@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from qwenchat.sessions.listing import ListedSession
     from qwenchat.sessions.search import SearchResults
 
-_NARROW = 76
+_NARROW = 90
 """Columns below which the sidebar hides itself."""
 _THIN = 40
 _LOW = 16
@@ -517,6 +517,14 @@ class ChatScreen(Screen[None], EndsItsWork):
     async def action_quit(self) -> None:
         """End the program; everything is saved."""
         await self.app.action_quit()
+
+    @property
+    def last_answer(self) -> str:
+        """The text of the last answer; empty where there is none, or the chat is private."""
+        if self.context.open.view.private:
+            return ""
+        answers = (message.text for message in reversed(self.transcript.messages) if message.role is Role.ASSISTANT)
+        return next(answers, "")
 
     async def leave(self) -> None:
         """Save the draft if that can be, stop what runs and end the engine."""
