@@ -59,7 +59,9 @@ class LazyGroup(click.Group):
 @click.option("--session", default="", metavar="ID", shell_complete=completion.sessions, help="Open this session.")
 @click.option("-c", "--continue", "continue_", is_flag=True, help="Open the most recent session.")
 @click.option("--theme", default="", metavar="NAME", shell_complete=completion.themes, help="Use this theme.")
-@click.option("--inline", is_flag=True, help="Run below the shell prompt instead of full screen.")
+@click.option(
+    "--inline", is_flag=True, help="Run below the shell prompt instead of full screen; the last answer stays there."
+)
 @click.pass_context
 def root(context: click.Context, /, **options: Any) -> int:
     """Chat with Qwen2 models, offline, on your own computer. Without a command, it opens the full-screen chat."""

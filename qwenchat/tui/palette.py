@@ -19,7 +19,7 @@ from qwenchat.errors import QwenchatError
 from qwenchat.i18n import LANGUAGES, _, in_language, labelled
 from qwenchat.text.pinyin import initials
 from qwenchat.text.safe import clean_line
-from qwenchat.tui import themes
+from qwenchat.tui import setting_words, themes
 from qwenchat.tui.actions import Where, actions, key_of
 from qwenchat.tui.prompt_library import PromptLibrary
 from qwenchat.tui.screens.chat import ChatScreen
@@ -47,7 +47,7 @@ class PaletteLine:
         return typed in words or "".join(typed.split()) in initials(words)
 
 
-class Palette(CommandPalette, EndsItsWork):
+class ChatPalette(CommandPalette, EndsItsWork):
     """The palette, whose search ends with it."""
 
 
@@ -122,10 +122,9 @@ def _thing_lines(screen: ChatScreen) -> list[PaletteLine]:
         run = partial(screen.run_action, f"app.use_theme({name!r})")
         lines.append(PaletteLine(labelled(_("Theme"), shown), "", run, also=name))
     for key in config.names():
-        about = _(config.description(key))
-        also = "\n".join(in_language(each, partial(_, config.description(key))) for each in LANGUAGES)
+        also = "\n".join(in_language(each, partial(_setting_words, key)) for each in LANGUAGES)
         run_at = partial(screen.open_settings, key)
-        lines.append(PaletteLine(labelled(_("Settings"), about), key, run_at, also=also))
+        lines.append(PaletteLine(labelled(_("Settings"), setting_words.title(key)), key, run_at, also=also))
     for prompt in PromptLibrary(program.paths.config / "prompts").all():
         write = partial(screen.session_actions.open_settings, system=prompt.name)
         lines.append(PaletteLine(labelled(_("System prompt"), prompt.name), clean_line(prompt.text, 80), write))
@@ -136,6 +135,10 @@ def _thing_lines(screen: ChatScreen) -> list[PaletteLine]:
                 title = labelled(_("Model"), clean_line(str(model.name), 80))
                 lines.append(PaletteLine(title, clean_line(model.path.name, 80), use, also=model.reference))
     return lines
+
+
+def _setting_words(key: str) -> str:
+    return f"{setting_words.title(key)}\n{_(config.description(key))}"
 
 
 def _chat_lines(screen: ChatScreen, typed: str) -> list[PaletteLine]:

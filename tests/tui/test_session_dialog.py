@@ -149,3 +149,24 @@ def test_prompts_on_disk(tmp_path: Path) -> None:
     assert prompts.all() == []
     with pytest.raises(WrongUse):
         prompts.save(" ", "text")
+
+
+async def test_it_speaks_in_words_and_shows_what_holds_by_default(program: StillProgram) -> None:
+    app = DialogApp(SessionScreen(program, Session(id="s", created=1, updated=2), "Qwen2 7B"))
+    async with app.run_test(size=WIDE):
+        await until(lambda: app.focused)
+        assert "Repeat penalty" in app.words and "repeat-penalty" not in app.words
+        shown = {field.id: field.placeholder for field in app.screen.query(Input)}
+        assert shown["temperature"] == "default: the model's own"
+        assert shown["context"] == "default: as large as fits"
+        assert shown["model"] == "default: the one used last"
+
+
+async def test_it_opens_at_the_system_prompt_with_the_caret_at_its_end(program: StillProgram) -> None:
+    session = Session(id="s", created=1, updated=2, system="Be brief.\nAnd kind.")
+    app = DialogApp(SessionScreen(program, session, at_system=True))
+    async with app.run_test(size=WIDE):
+        await until(lambda: isinstance(app.focused, TextArea))
+        area = app.screen.query_one("#system", TextArea)
+        assert app.focused is area and area.selected_text == ""
+        assert area.cursor_location == area.document.end

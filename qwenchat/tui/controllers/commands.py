@@ -88,8 +88,8 @@ class CommandController:
                 self._sessions.use_model(rest)
             case "compare" if rest:
                 self._compare(rest)
-            case "system" if rest:
-                self._sessions.open_settings(system=rest)
+            case "system":
+                self._sessions.open_settings(system=rest or None, at_system=True)
             case "set" if rest:
                 self._set(rest)
             case "attach" if rest:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from textual.screen import ModalScreen
 
 from qwenchat.chat.message import Message
+from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.session import Session
+from qwenchat.chat.statistics import ChatStatistics
+from qwenchat.chat.tree import Branch
 from qwenchat.i18n import _, labelled
 from qwenchat.runtime.program import Program
 from qwenchat.tui.actions import Action, fixed_keys, key_names, places
@@ -42,11 +45,21 @@ def downloads(of: "BackgroundDownloads") -> ModalScreen[None]:
     return DownloadsScreen(of)
 
 
-def session(program: Program, of: Session, model: str) -> ModalScreen[Session | None]:
-    """Return the settings of a session, whose model has the name `model`; it gives the session as it should be."""
+def session(program: Program, of: Session, model: str, *, at_system: bool) -> ModalScreen[Session | None]:
+    """Return the settings of a session, whose model has the name `model`; it gives the session as it should be.
+
+    It opens at the title, or `at_system` at the system prompt.
+    """
     from qwenchat.tui.dialogs.session import SessionScreen
 
-    return SessionScreen(program, of, model)
+    return SessionScreen(program, of, model, at_system=at_system)
+
+
+def branches(of: Sequence[Branch], current: str) -> ModalScreen[str | None]:
+    """Return the list of a session's branches; it gives the last message of the chosen one."""
+    from qwenchat.tui.dialogs.branches import BranchesScreen
+
+    return BranchesScreen(of, current)
 
 
 def export(program: Program, session_ids: Sequence[str]) -> ModalScreen[None]:
@@ -90,6 +103,13 @@ def settings(program: Program, at: str = "") -> ModalScreen[bool]:
     from qwenchat.tui.dialogs.settings import SettingsScreen
 
     return SettingsScreen(program, at)
+
+
+def statistics(counted: ChatStatistics, info: ModelInfo | None) -> ModalScreen[None]:
+    """Return the statistics of a chat, and of the model that is loaded."""
+    from qwenchat.tui.dialogs.statistics import StatisticsScreen
+
+    return StatisticsScreen(counted, info)
 
 
 def themes(titles: Mapping[str, str]) -> ModalScreen[str | None]:
