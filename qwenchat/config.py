@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from qwenchat.chat.sampling import parameter
-from qwenchat.errors import FileError, WrongUse
+from qwenchat.errors import FileError, Recovery, RecoveryKind, WrongUse
 from qwenchat.files import write_atomically
 from qwenchat.i18n import _
 from qwenchat.paths import expand_home, private_folder
@@ -27,11 +27,13 @@ class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class ModelSettings(_Section, frozen=True):
-    """How models are loaded."""
+    """Model loading."""
 
-    default: Annotated[str, Meta(description="Model to use where none is named, such as 7b:q4_k_m")] = ""
-    context: Annotated[int, Meta(ge=0, description="Context window in tokens; 0: what fits, up to 32,768")] = 0
-    threads: Annotated[int, Meta(ge=0, le=512, description="Compute threads; 0: the physical cores")] = 0
+    default: Annotated[str, Meta(description="Default model, such as 7b:q4_k_m")] = ""
+    context: Annotated[
+        int, Meta(ge=0, description="Context window in tokens; 0: automatic (as large as fits, up to 32,768)")
+    ] = 0
+    threads: Annotated[int, Meta(ge=0, le=512, description="Compute threads; 0: one per physical core")] = 0
     gpu_layers: Annotated[int, Meta(ge=-1, le=2**31 - 1, description="Layers on the GPU; -1: as many as fit")] = -1
     kv_type: Annotated[
         Literal["auto", "f16", "q8_0"], Meta(description="KV cache type; auto: f16, or q8_0 where that fits more")
@@ -46,7 +48,7 @@ def _limits(name: str) -> Meta:
 
 
 class SamplingSettings(_Section, frozen=True):
-    """How the next token is chosen. Unset parameters follow the advice of the model's makers."""
+    """Sampling (unset = what the model's makers recommend)."""
 
     temperature: Annotated[float, _limits("temperature")] | None = None
     top_p: Annotated[float, _limits("top_p")] | None = None
@@ -57,7 +59,7 @@ class SamplingSettings(_Section, frozen=True):
 
 
 class HubSettings(_Section, frozen=True):
-    """Where models come from and where they are stored."""
+    """Downloads and storage of models."""
 
     source: Annotated[str, Meta(description="hf, hf-mirror, modelscope, a base URL or a folder")] = "hf"
     offline: Annotated[bool, Meta(description="Never open a network connection")] = False
@@ -66,7 +68,7 @@ class HubSettings(_Section, frozen=True):
 
 
 class SessionSettings(_Section, frozen=True):
-    """How chats are stored."""
+    """Storage of chats."""
 
     empty_trash_after_days: Annotated[
         int, Meta(ge=0, description="Delete chats after this many days in the trash; 0: never")
@@ -84,10 +86,11 @@ class SessionSettings(_Section, frozen=True):
 class Settings(_Section, frozen=True):
     """All settings."""
 
-    language: Annotated[Literal["", "en", "zh_CN"], Meta(description="Language; empty: the system's")] = ""
-    theme: Annotated[str, Meta(description="Theme of the screen; empty: ink")] = ""
-    reduced_motion: Annotated[bool, Meta(description="No blinking and no animation on the screen")] = False
-    system: Annotated[str, Meta(description="System prompt of new chats; empty: the model's own, if it has one")] = ""
+    language: Annotated[Literal["", "en", "zh_CN"], Meta(description="Language; empty: the system's language")] = ""
+    theme: Annotated[str, Meta(description="Theme; empty: ink")] = ""
+    reduced_motion: Annotated[bool, Meta(description="Reduce motion: no blinking, no animation")] = False
+    timestamps: Annotated[bool, Meta(description="Show the time beside each message")] = True
+    system: Annotated[str, Meta(description="System prompt of new chats; empty: model default")] = ""
     model: ModelSettings = field(default_factory=ModelSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     hub: HubSettings = field(default_factory=HubSettings)
@@ -202,7 +205,11 @@ def put(file: Path, key: str, value: str) -> Settings:
 
 def _check_key(key: str) -> None:
     if key not in names():
-        raise WrongUse(_("There is no setting {key}.").format(key=key), _("`qwenchat config show` lists them all."))
+        raise WrongUse(
+            _('No setting named "{key}".').format(key=key),
+            _("Check the spelling."),
+            recoveries=(Recovery(RecoveryKind.LIST_SETTINGS),),
+        )
 
 
 def _table_of(document: Any, key: str) -> tuple[Any, str]:
@@ -212,7 +219,7 @@ def _table_of(document: Any, key: str) -> tuple[Any, str]:
         if not isinstance(document, MutableMapping):
             raise WrongUse(
                 _("The settings have a value for {section}, which is a section.").format(section=section),
-                _("Remove it from the file that `qwenchat config path` prints."),
+                _("Remove it from the settings file, config.toml."),
             )
     return document, name
 
@@ -274,7 +281,7 @@ def _convert(document: object, where: str) -> Settings:
         return msgspec.convert(document, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise WrongUse(
-            _("A setting {where} is wrong: {reason}.").format(
+            _("A setting {where} is invalid: {reason}.").format(
                 where=where, reason=str(error).replace(" - at `$.", " - `")
             ),
             _("Correct or remove it."),

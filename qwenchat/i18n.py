@@ -47,6 +47,12 @@ def clauses(*parts: str) -> str:
     return _("; ").join(part for part in parts if part)
 
 
+def sentences(*parts: str) -> str:
+    """Return sentences as one text, with a space between them where the language has one; empty ones are skipped."""
+    between = _("{before} {after}").format(before="", after="")
+    return between.join(part for part in parts if part)
+
+
 def language() -> str:
     """Return the current language, one of LANGUAGES."""
     catalogue = _catalogue.get()

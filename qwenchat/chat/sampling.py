@@ -57,7 +57,7 @@ PARAMETERS = (
         kind=float,
         low=0,
         high=100,
-        help="0 always takes the likeliest token",
+        help="0 always picks the most likely token",
         dialects=dict.fromkeys(Dialect, "temperature"),
     ),
     Parameter(
@@ -65,7 +65,7 @@ PARAMETERS = (
         kind=float,
         low=0,
         high=1,
-        help="Keep the likeliest tokens up to this total",
+        help="Pick from the most likely tokens up to this total probability",
         dialects=dict.fromkeys(Dialect, "top_p"),
     ),
     Parameter(
@@ -73,7 +73,7 @@ PARAMETERS = (
         kind=int,
         low=0,
         high=1_000_000,
-        help="Keep this many tokens; 0: all",
+        help="Pick from this many most likely tokens; 0: all",
         dialects=dict.fromkeys(_OPEN, "top_k"),
     ),
     Parameter(
@@ -81,7 +81,7 @@ PARAMETERS = (
         kind=float,
         low=0,
         high=1,
-        help="Drop tokens below this share of the likeliest",
+        help="Drop tokens less likely than this fraction of the most likely one",
         dialects=dict.fromkeys(_OPEN, "min_p"),
     ),
     Parameter(
@@ -89,7 +89,7 @@ PARAMETERS = (
         kind=float,
         low=0.01,
         high=10,
-        help="1: no penalty for repeating",
+        help="Penalty for repetition; 1: none",
         dialects={**dict.fromkeys(_OPEN, "repeat_penalty"), Dialect.VLLM: "repetition_penalty"},
     ),
     Parameter(
@@ -97,7 +97,7 @@ PARAMETERS = (
         kind=int,
         low=0,
         high=2**32 - 2,
-        help="The same seed gives the same answer to the same chat, on the same machine with the same settings",
+        help="The same seed gives the same answer to the same chat, on the same computer with the same settings",
         dialects=dict.fromkeys(Dialect, "seed"),
         in_settings=False,
     ),
@@ -106,7 +106,7 @@ PARAMETERS = (
         kind=int,
         low=1,
         high=2**31 - 1,
-        help="Longest answer, in tokens",
+        help="Maximum length of an answer, in tokens",
         dialects={**dict.fromkeys(Dialect, "max_tokens"), Dialect.OLLAMA: "num_predict"},
     ),
 )
@@ -155,13 +155,13 @@ class Sampling:
             value = getattr(self, each.name)
             if value is not None and not each.low <= value <= each.high:
                 raise WrongUse(
-                    _("{name} is {value}, which is not between {low} and {high}.").format(
+                    _("{name} must be between {low} and {high}, not {value}.").format(
                         name=each.label, value=value, low=_number(each.low), high=_number(each.high)
                     ),
-                    _("Give a number in that range, or leave it out for the model's own."),
+                    _("Give a number in that range, or leave it out for the default."),
                 )
         if "" in self.stop:
-            raise WrongUse(_("A stop string is empty."), _("Give it at least one character."))
+            raise WrongUse(_("A stop sequence is empty."), _("Give it at least one character."))
         return self
 
     def numbers(self, dialect: Dialect) -> dict[str, float]:

@@ -68,7 +68,7 @@ def _sampling_options(command: FC) -> FC:
 @click.option("-c", "--continue", "continue_", is_flag=True, help="Resume the most recent session.")
 @click.option("--no-save", is_flag=True, help="Do not save this session.")
 @_sampling_options
-@click.option("--stop", multiple=True, help="Text that ends the answer.")
+@click.option("--stop", multiple=True, help="Stop sequence: text that ends the answer.")
 @click.option("--schema", type=click.Path(path_type=Path), help="JSON Schema file that the answer must follow.")
 @click.option("--ctx", type=click.IntRange(min=1), help="Context window in tokens.")
 @click.option("--threads", type=click.IntRange(1, MAX_THREADS), help="Compute threads.")
@@ -87,7 +87,7 @@ def ask(program: Program, /, **options: Any) -> int:
     if len([name for name in ("session", "continue_", "no_save") if options[name]]) > 1:
         raise WrongUse(
             _("--session, --continue and --no-save can't be combined."),
-            _("Give one of them, or none to start a new session."),
+            _("Use one of them, or none to start a new session."),
         )
     return asyncio.run(_ask(program, Question.of(options), options))
 
@@ -108,7 +108,7 @@ class Question:
         schema = files.read(options["schema"]).text if options["schema"] else None
         if schema is not None and options["stop"]:
             raise WrongUse(
-                _("--schema and --stop can't be combined: a stop string could cut the JSON."),
+                _("--schema and --stop can't be combined: a stop sequence could cut the JSON off."),
                 _("Leave one of them out."),
             )
         sampling = Sampling(**numbers, stop=tuple(map(encodable, options["stop"])), schema=schema).check()
@@ -218,7 +218,7 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
                             reason = event.answer.finish_reason
                             program.machine.note_speed(event.answer)
             if question.sampling.schema and reason in (FinishReason.LENGTH, FinishReason.CONTEXT):
-                output.say(_("The answer was cut off at its limit, so it is not complete JSON."))
+                output.say(_("The answer reached its limit, so its JSON is incomplete."))
             for warning in turn.model.warnings if turn.model else ():
                 output.say(warning)
         except PromptTooLong:

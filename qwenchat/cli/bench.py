@@ -255,7 +255,7 @@ def _n_ctx(model: str, limit: int, prompts: Sequence[int], generates: Sequence[i
     """Return the context window that the longest run needs. Raises WrongUse where the model's is smaller."""
     longest = max(*prompts, *generates)
     if not longest:
-        raise WrongUse(_("There is nothing to measure."), _("Give --prompt or --generate a number above 0."))
+        raise WrongUse(_("Nothing to measure."), _("Set --prompt or --generate to a number above 0."))
     n_ctx = max(depths) + longest + _MARGIN
     if n_ctx > limit:
         raise WrongUse(

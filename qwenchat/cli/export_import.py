@@ -71,9 +71,7 @@ def export(
     json loses nothing and can be imported again; training tools read jsonl and sharegpt.
     """
     if bool(ids) == everything:
-        raise WrongUse(
-            _("Name the sessions by their ids, or give --all."), _("`qwenchat sessions list` shows the ids.")
-        )
+        raise WrongUse(_("Give the ids of sessions, or --all."), _("`qwenchat sessions list` shows the ids."))
     store = program.store
     sessions = store.sessions() if everything else _unique([store.find(prefix) for prefix in ids])
     form = exporters.named(name)
@@ -120,7 +118,7 @@ def _import_one(store: ArchiveStore, file: str, output: Output) -> dict[str, obj
         found = _piped() if file == "-" else records.records_of(Path(file))
         reading = importers.read(found)
     except FileError as error:
-        output.error(FileError(f"{file}: {error.message}", error.hint))
+        output.error(FileError(f"{file}: {error.message}", error.hint, recoveries=error.recoveries))
         return report | {"problems": [{"place": "", "reason": error.message}]}
     new = store.add_archives(reading.archives) if reading.archives else 0
     for problem in reading.problems:

@@ -59,10 +59,12 @@ class LazyGroup(click.Group):
 @click.option("--session", default="", metavar="ID", shell_complete=completion.sessions, help="Open this session.")
 @click.option("-c", "--continue", "continue_", is_flag=True, help="Open the most recent session.")
 @click.option("--theme", default="", metavar="NAME", shell_complete=completion.themes, help="Use this theme.")
-@click.option("--inline", is_flag=True, help="Draw below the shell's prompt instead of on the whole screen.")
+@click.option(
+    "--inline", is_flag=True, help="Run below the shell prompt instead of full screen; the last answer stays there."
+)
 @click.pass_context
 def root(context: click.Context, /, **options: Any) -> int:
-    """Chat with Qwen2 models, offline, on your own machine. Without a command, opens the full-screen chat."""
+    """Chat with Qwen2 models, offline, on your own computer. Without a command, it opens the full-screen chat."""
     program: Program = context.obj
     _refuse_misplaced(context)
     if context.invoked_subcommand not in ("config", "doctor"):  # these two help where the settings are wrong

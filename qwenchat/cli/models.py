@@ -14,7 +14,7 @@ from qwenchat.cli import completion
 from qwenchat.cli.output import Output, is_terminal
 from qwenchat.cli.pull import pull
 from qwenchat.errors import CannotLoad, ExitCode, WrongUse
-from qwenchat.i18n import _, labelled
+from qwenchat.i18n import _, labelled, sentences
 from qwenchat.models import gguf, verify
 from qwenchat.models.catalogue import CatalogueModel
 from qwenchat.models.context_sizes import ContextSizes
@@ -65,7 +65,7 @@ def fit(program: Program, model: str | None, ctx: int | None, kv_type: str | Non
     headings = [_("model"), _("needs"), _("window"), _("KV"), _("fits"), _("tokens/s"), ""]
     output.table(headings, [_shown(row) for row in rows])
     output.say(
-        _("Free: {ram} of memory, {gpu} on accelerators, {disk} on the disk. ~ marks an estimate.").format(
+        _("Free: {ram} of memory, {gpu} of GPU memory, {disk} of disk space. ~ = estimate.").format(
             ram=human_size(resources.ram_available),
             gpu=human_size(resources.gpu_available),
             disk=human_size(resources.disk_free),
@@ -75,7 +75,9 @@ def fit(program: Program, model: str | None, ctx: int | None, kv_type: str | Non
         output.say(_("Recommended: {model}. {reason}").format(model=shortened(best.reference), reason=advice(best)))
         output.say(_("It is already installed.") if best.path else f"qwenchat models pull {best.reference}")
     else:
-        output.say(_("None of these can run here. Free memory or disk space, or use a smaller window (--ctx)."))
+        output.say(
+            _("None of these can run on this computer. Free memory or disk space, or use a smaller window (--ctx).")
+        )
 
 
 def _rows(
@@ -153,7 +155,7 @@ def list_(program: Program, as_json: bool) -> None:
     else:
         output.say(_("There are no models yet. `qwenchat models fit` recommends one."))
     for problem in problems:
-        output.say(f"{problem.message} {problem.hint}")
+        output.say(sentences(problem.message, problem.hint))
 
 
 def _listed(model: LocalModel) -> list[str]:
@@ -274,7 +276,7 @@ def verify_(program: Program, model: str, as_json: bool) -> int:
             "ok": _("ok"),
             "damaged": _("damaged"),
             "differs": _("differs from the catalogue"),
-            "unknown": _("nothing to compare with"),
+            "unknown": _("no published hash to compare with"),
         }
         output.table(
             [_("file"), "sha256", ""], [[str(file.path), file.sha256, words[file.verdict]] for file in checked]

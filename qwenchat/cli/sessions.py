@@ -89,7 +89,7 @@ def tags(program: Program, session: str | None, add: tuple[str, ...], remove: tu
     output, store = Output.standard(), program.store
     if session is None:
         if add or remove:
-            raise click.UsageError(_("Name the session whose tags to change."))
+            raise click.UsageError(_("Give the session whose tags to change."))
         counts = store.listing.tags()
         if as_json:
             output.json(counts)
@@ -159,7 +159,7 @@ async def _suggested(program: Program, model: str, branch: Sequence[Message]) ->
 def delete(program: Program, session_ids: tuple[str, ...], forever: bool, trash: bool, yes: bool) -> None:
     """Move sessions to the trash, or delete them forever."""
     if bool(session_ids) == trash or (trash and not forever):
-        raise click.UsageError(_("Name the sessions, or give --forever --trash to empty the trash."))
+        raise click.UsageError(_("Give the sessions, or --forever --trash to empty the trash."))
     output, store = Output.standard(), program.store
     if trash:
         chosen = [entry.session.id for entry in store.listing.newest(-1, trashed=True)]
@@ -182,9 +182,7 @@ def delete(program: Program, session_ids: tuple[str, ...], forever: bool, trash:
         if count >= CONFIRM_FROM:
             copy = safety_copies(program.paths.database)[-1]
             output.say(
-                _("{file} is a copy of the database from before; delete it when you no longer need it.").format(
-                    file=copy
-                )
+                _("{file} is a copy of the old database; delete it when you no longer need it.").format(file=copy)
             )
 
 

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("session", shell_complete=completion.sessions)
-@click.option("--full", is_flag=True, help="Print reasoning and tool calls, too, instead of one line for each.")
+@click.option("--full", is_flag=True, help="Print reasoning and tool calls in full, instead of one line each.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def show(program: Program, session: str, full: bool, as_json: bool) -> None:
-    """Print the branch of a session that was last open."""
+    """Print the last open branch of a session."""
     output, store = Output.standard(), program.store
     found = store.session(store.listing.resolve(session))
     branch = store.branch(found.leaf)
@@ -69,7 +69,7 @@ def search(program: Program, *, words: tuple[str, ...], limit: int, offset: int,
         ]
         output.table([], rows)
     if not found.hits:
-        output.say(_("Nothing was found."))
+        output.say(_("Nothing found."))
     elif found.messages > offset + limit:
         count = f"{MANY:,}+" if found.messages >= MANY else str(found.messages)
         output.say(ngettext("{count} message in all.", "{count} messages in all.", found.messages).format(count=count))

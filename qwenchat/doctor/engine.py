@@ -36,7 +36,7 @@ def llama_cpp(program: Program) -> Iterator[Finding]:
         words = error.message if isinstance(error, QwenchatError) else _("it does not respond")
         yield failed("llama.cpp", "llama.cpp", words, then=install_command(), exit_code=ExitCode.CANNOT_LOAD)
         return
-    yield ok("llama.cpp", "llama.cpp", _("it loads: llama-cpp-python {version}").format(version=hello.binding))
+    yield ok("llama.cpp", "llama.cpp", _("it works: llama-cpp-python {version}").format(version=hello.binding))
     yield _build(hello)
     yield _accelerator(program, hello)
 
@@ -65,7 +65,9 @@ def _build(hello: Hello) -> Finding:
     missing = [_NAMES[name] for name in wanted if name not in flags]
     if not missing:
         return ok("build", title, words)
-    words = clauses(words, _("this processor would be faster with {names}").format(names=enumerated(missing)))
+    words = clauses(
+        words, _("a build with {names} would be faster on this processor").format(names=enumerated(missing))
+    )
     return warning("build", title, words, install_command("-DGGML_NATIVE=on"))
 
 

@@ -55,7 +55,7 @@ def hub(program: Program, *, online: bool) -> Iterator[Finding]:
     """Check the source in the settings by listing one small repository."""
     title, setting = _("hub"), program.settings.hub
     own = setting.source not in _PUBLIC or (setting.source in ("", "hf") and "HF_ENDPOINT" in program.environ)
-    name = _("a private source") if own else setting.source or "hf"
+    name = _("a custom source") if own else setting.source or "hf"
     if is_offline(program.environ, setting.offline):
         yield ok("hub", title, _("not contacted: qwenchat is set to stay offline"))
         return

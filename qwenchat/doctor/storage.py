@@ -52,7 +52,7 @@ def _problem(folder: Path, title: str) -> Finding | None:
         repair = f"chmod u+rwx {quoted}" if ours else f'sudo chown -R "$USER" {quoted}'
         return failed("folders", title, words, then=repair, exit_code=ExitCode.FILE)
     if there == folder and sys.platform != "win32" and stat.S_IMODE(status.st_mode) & 0o077:
-        words = _("{folder} can be read by other users of this machine").format(folder=there)
+        words = _("{folder} can be read by other users of this computer").format(folder=there)
         return warning("folders", title, words, f"chmod -R go= {quoted}")
     return None
 
@@ -61,10 +61,12 @@ def settings(program: Program) -> Iterator[Finding]:
     """Check that the settings are valid. Raises WrongUse or FileError if they are not."""
     title, wanted, file = _("settings"), program.settings.theme, program.paths.settings
     themes = {found.stem for folder in program.paths.theme_folders for found in folder.glob("*.toml")}
-    words = _("{file} is valid") if file.exists() else _("no file {file}: all settings have their defaults")
+    words = (
+        _("{file} is valid") if file.exists() else _("{file} does not exist: all settings have their default values")
+    )
     words = words.format(file=file)
     if wanted and wanted not in themes:
-        words = clauses(words, _("there is no theme {name}").format(name=wanted))
+        words = clauses(words, _('no theme named "{name}"').format(name=wanted))
         yield warning("settings", title, words, 'qwenchat config set theme ""')
     else:
         yield ok("settings", title, words)
@@ -95,7 +97,7 @@ def database(program: Program) -> Iterator[Finding]:
             "SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM messages)"
         ).fetchone()
     if not can_write(file):
-        words = _("can only be read, {size}; sessions: {sessions:,}, messages: {messages:,}")
+        words = _("read-only, {size}; sessions: {sessions:,}, messages: {messages:,}")
         words = words.format(size=size, sessions=sessions, messages=messages)
         yield warning("store", title, words, cannot_be_saved(file).hint)
         return

@@ -150,7 +150,7 @@ def _encoding() -> Finding:
 def _widths(answers: TerminalAnswers | None) -> Finding:
     title = _("widths")
     if answers is None or not answers.widths:
-        return ok("widths", title, _("unknown: this is not a terminal, or it does not answer"))
+        return ok("widths", title, _("unknown: this is not a terminal, or it does not respond"))
     words = enumerated(f"{character} {width}" for character, width in answers.widths.items())
     wrong = [character for character, columns in PROBES.items() if answers.widths[character] != columns]
     if not wrong:
@@ -163,7 +163,7 @@ def _widths(answers: TerminalAnswers | None) -> Finding:
 def _clipboard(environ: Mapping[str, str], answers: TerminalAnswers | None) -> Finding:
     check, title = "clipboard", _("clipboard")
     if answers is None:
-        return ok(check, title, _("unknown: this is not a terminal, or it does not answer"))
+        return ok(check, title, _("unknown: this is not a terminal, or it does not respond"))
     if environ.get("TMUX"):
         return warning(check, title, _("tmux forwards copies only if it is set to"), "tmux set -s set-clipboard on")
     if answers.clipboard or any(name in environ for name in _ACCEPTS_COPIES):
@@ -177,7 +177,7 @@ def _clipboard(environ: Mapping[str, str], answers: TerminalAnswers | None) -> F
 def _shift_enter(answers: TerminalAnswers | None) -> Finding:
     check, title = "shift-enter", "Shift+Enter"
     if answers is None:
-        return ok(check, title, _("unknown: this is not a terminal, or it does not answer"))
+        return ok(check, title, _("unknown: this is not a terminal, or it does not respond"))
     if answers.distinguishes_keys:
         return ok(check, title, _("starts a new line"))
     words = _("this terminal sends it as Enter")

@@ -88,7 +88,7 @@ def _check_disk_space(copies: list[_Copy], folder: Path) -> None:
     free = free_bytes(folder)
     if needed > free:
         raise FileError(
-            _("{folder} has {free} free, but the model needs {needed}.").format(
+            _("The model needs {needed}, but {folder} has only {free} free.").format(
                 folder=clean_line(str(folder)), free=human_size(free), needed=human_size(needed)
             ),
             _("Free {missing} there, or choose another folder.").format(missing=human_size(needed - free)),

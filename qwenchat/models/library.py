@@ -296,9 +296,9 @@ def owner(model: LocalModel) -> str:
         "llama.cpp": "llama.cpp",
         "ollama": "Ollama",
         "lmstudio": "LM Studio",
-        "file": _("file"),
-        "guide": _("built in"),
-    }.get(model.file.origin, _("folder"))
+        "file": _("File"),
+        "guide": _("Built in"),
+    }.get(model.file.origin, _("Folder"))
 
 
 def as_rows(models: Sequence[LocalModel], problems: Sequence[FolderProblem] = ()) -> Iterator[dict[str, object]]:

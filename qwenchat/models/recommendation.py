@@ -146,10 +146,12 @@ def recommended(rows: Sequence[Assessment]) -> Assessment | None:
 def advice(row: Assessment) -> str:
     """Return a sentence with the reason for recommending a model."""
     if not row.can_run:
-        return _("It usually runs well on this machine; now too little memory is free: close other programs first.")
+        return _(
+            "It usually runs well on this computer, but too little memory is free now: close other programs first."
+        )
     if row.is_slow:
-        return _("It is the fastest here that still answers well.")
-    return _("It is the largest that runs well on this machine.")
+        return _("It is the fastest on this computer that still answers well.")
+    return _("It is the largest that runs well on this computer.")
 
 
 def reason(row: Assessment) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes
 
-from qwenchat.errors import NotFound, WrongUse
+from qwenchat.errors import NotFound, Recovery, RecoveryKind, WrongUse
 from qwenchat.i18n import _, enumerated
 from qwenchat.models.catalogue import Catalogue, CatalogueModel, Quantisation
 from qwenchat.models.file_names import is_gguf, quant_label
@@ -98,8 +98,9 @@ def parse(text: str, catalogue: Catalogue) -> Reference:
         text = _REVISION.sub(r"\1\3", match[1].rstrip("/"))
     elif "://" in text:
         raise WrongUse(
-            _("{url} is a URL, not a model on this machine.").format(url=clean_line(text)),
-            _("Download it first: qwenchat models pull {url}").format(url=clean_line(text)),
+            _("{url} is a URL, not a model on this computer.").format(url=clean_line(text)),
+            _("Download it first."),
+            recoveries=(Recovery(RecoveryKind.DOWNLOAD, name=text),),
         )
     if _ON_OTHER_HOST.fullmatch(text):
         return NameReference(text)
@@ -118,8 +119,9 @@ def unknown(reference: Reference, catalogue: Catalogue, local: Iterable[str] = (
     name = str(reference)
     if isinstance(reference, CatalogueReference | HubReference):
         return NotFound(
-            _("{model} is not on this machine.").format(model=clean_line(name)),
-            _("Download it: qwenchat models pull {model}").format(model=clean_line(name)),
+            _("{model} is not on this computer.").format(model=clean_line(name)),
+            _("Download it first."),
+            recoveries=(Recovery(RecoveryKind.DOWNLOAD, name=name),),
         )
     if isinstance(reference, GuideReference):
         return NotFound(_("The guide is not part of this installation."), _("Install qwenchat again from its wheel."))
@@ -129,7 +131,7 @@ def unknown(reference: Reference, catalogue: Catalogue, local: Iterable[str] = (
     names = [*(model.size for model in catalogue.models), *sizes, "guide", *local]
     near = difflib.get_close_matches(name.lower(), names, 3, 0.5)
     return NotFound(
-        _("There is no model {model}.").format(model=clean_line(name)),
+        _('No model named "{model}".').format(model=clean_line(name)),
         _("Did you mean {names}?").format(names=enumerated(map(clean_line, near))) if near else _how(),
     )
 
@@ -214,5 +216,5 @@ def _quantisation(model: CatalogueModel, label: str) -> Quantisation:
     labels = enumerated(quant.label for quant in model.quantisations)
     raise NotFound(
         _("{size} is not published as {quant}.").format(size=model.size, quant=clean_line(label)),
-        _("There are {labels}.").format(labels=labels),
+        _("Published: {labels}.").format(labels=labels),
     )

@@ -238,11 +238,11 @@ def state_text(download: Download) -> str:
         case DownloadState.RUNNING if download.note:
             return download.note
         case DownloadState.RUNNING:
-            return progress_text(progress) if progress else _("listing its files…")
+            return progress_text(progress) if progress else _("listing files…")
         case DownloadState.PAUSED:
             return _("paused: {arrived}").format(arrived=bytes_text(progress)) if progress else _("paused")
         case DownloadState.DONE:
-            return _("here")
+            return _("on this computer")
         case DownloadState.FAILED:
             return download.error.message if download.error else _("failed")
-    return _("given up")
+    return _("cancelled")

@@ -106,7 +106,7 @@ def _warnings(load: LoadPlan) -> tuple[str, ...]:
     if load.yarn_factor <= 1:
         return ()
     return (
-        _("YaRN stretches the context window {factor:.1f} times; short texts suffer a little.").format(
+        _("YaRN extends the context window {factor:.1f} times; answers to short texts get slightly worse.").format(
             factor=load.yarn_factor
         ),
     )
@@ -114,22 +114,24 @@ def _warnings(load: LoadPlan) -> tuple[str, ...]:
 
 def _beyond(name: str, asked: int, limit: int) -> CannotLoad:
     return CannotLoad(
-        _("{name} has a context window of at most {limit:,} tokens; {asked:,} were asked for.").format(
+        _("The context window of {name} is at most {limit:,} tokens; {asked:,} were requested.").format(
             name=name, limit=limit, asked=asked
         ),
-        _("Use --ctx {limit} or less.").format(limit=limit),
+        _("Use a context of {limit:,} tokens or less.").format(limit=limit),
         recoveries=(Recovery(RecoveryKind.SMALLER_CONTEXT, limit), OTHER_MODEL),
     )
 
 
 def _too_large(header: ModelHeader, name: str, fits: Fit) -> CannotLoad:
-    message = _("{name} needs {needed} of memory and {free} are free.").format(
+    message = _("{name} needs {needed} of memory, but only {free} is free.").format(
         name=name, needed=human_size(fits.memory.total), free=human_size(fits.available)
     )
-    recoveries = (*with_less(fits.n_ctx), OTHER_MODEL)
     largest = fit.largest_context(header, fits.available, KV_BYTES["q8_0"], fits.n_ctx)
+    less = with_less(fits.n_ctx)
     if largest:
-        hint = _("Use --ctx {largest} --kv-type q8_0 or less, a smaller quantisation, or --force to try all the same.")
-        return CannotLoad(message, hint.format(largest=largest), recoveries=recoveries)
-    hint = _("Use a smaller model or quantisation, or --force to try all the same.")
-    return CannotLoad(message, hint, recoveries=recoveries)
+        less = (Recovery(RecoveryKind.SMALLER_CONTEXT, largest), Recovery(RecoveryKind.SMALLER_KV_CACHE))
+    return CannotLoad(
+        message,
+        _("Use a smaller context, or a smaller model or quantisation."),
+        recoveries=(*less, OTHER_MODEL, Recovery(RecoveryKind.LOAD_ANYWAY)),
+    )

@@ -24,7 +24,7 @@ def can_write(file: Path) -> bool:
 def cannot_be_saved(file: Path) -> StoreError:
     """Return the error for a change to a database that can only be read."""
     return StoreError(
-        _("Nothing can be saved: {file} can only be read.").format(file=file),
+        _("Nothing can be saved: {file} is read-only.").format(file=file),
         _("Make the file and its folder writable, or set QWENCHAT_HOME to a folder that is."),
     )
 

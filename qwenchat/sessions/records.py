@@ -232,9 +232,9 @@ def _reason(error: Exception) -> str:
         case RuntimeError():
             reason = _("it has a password")
         case msgspec.DecodeError() if "truncated" in str(error):
-            reason = _("it ends in the middle")
+            reason = _("it is incomplete: it ends too early")
         case _ if byte:
-            reason = _("byte {number:,} is not what it should be").format(number=int(byte[1]) + 1)
+            reason = _("byte {number:,} is invalid").format(number=int(byte[1]) + 1)
         case _:
             reason = _("it is damaged")
     return reason

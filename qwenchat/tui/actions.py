@@ -95,43 +95,49 @@ def _anywhere() -> tuple[Action, ...]:
         Action("session_settings", "ctrl+t", _("Chat settings"), _("Model, system prompt and sampling of this chat")),
         Action("settings", "f2", _("Settings"), _("Settings of the program")),
         Action("themes", "f3", _("Theme"), _("Choose a theme")),
-        Action("sidebar", "ctrl+b", _("Chats"), _("Show or hide the list of chats"), stays=True),
+        Action("sidebar", "ctrl+b", _("Chat list"), _("Show or hide the chat list"), stays=True),
         Action("search", "f4", _("Search"), _("Search the text of all chats"), stays=True),
-        Action("find", "ctrl+f", _("Find"), _("Find words in this chat"), stays=True),
-        Action("editor", "ctrl+g", _("Editor"), _("Write the question in your own editor")),
+        Action("find", "ctrl+f", _("Find"), _("Find text in this chat"), stays=True),
+        Action("editor", "ctrl+g", _("Editor"), _("Write the question in your editor")),
         Action("unfold", "f9", _("Open paste"), _("Show a folded paste as text")),
         Action("export", "ctrl+s", _("Export"), _("Export this chat")),
+        Action("import_chats", "", _("Import chats"), _("Import chats of qwenchat or other programs from files")),
+        Action("open_trash", "", _("Trash"), _("Restore deleted chats, or delete them for good")),
         Action(
-            "escape", "escape", _("Stop"), _("Stop the answer and keep its text; else back to the prompt"), stays=True
+            "escape",
+            "escape",
+            _("Stop"),
+            _("Stop the answer (its text stays); otherwise go back to the prompt"),
+            stays=True,
         ),
-        Action("interrupt", "ctrl+c", _("Stop or copy"), _("Copy the selection, else stop the answer"), stays=True),
-        Action("retry", "ctrl+r", _("Answer again"), _("Answer the question once more; the old answer stays")),
+        Action("interrupt", "ctrl+c", _("Stop or copy"), _("Copy the selection, or stop the answer"), stays=True),
+        Action("retry", "ctrl+r", _("Answer again"), _("Answer the question again; the old answer stays")),
         Action(
-            "messages", "f6", _("Next part"), _("Go from the prompt to the messages, the list and back"), stays=True
+            "messages", "f6", _("Next area"), _("Move between the prompt, the messages and the chat list"), stays=True
         ),
         Action("page_up", "pageup", _("Page up"), _("Scroll the messages up"), stays=True),
         Action("page_down", "pagedown", _("Page down"), _("Scroll the messages down"), stays=True),
-        Action("to_start", "ctrl+home", _("To the beginning"), _("Scroll to the first message"), stays=True),
-        Action("to_end", "ctrl+end", _("To the end"), _("Scroll to the last message and follow it"), stays=True),
-        Action("slash", "", _("Slash commands"), _("List the commands that begin with a slash"), stays=True),
+        Action("to_start", "ctrl+home", _("Go to start"), _("Scroll to the first message"), stays=True),
+        Action("to_end", "ctrl+end", _("Go to end"), _("Scroll to the last message and follow new text"), stays=True),
+        Action("slash", "", _("Slash commands"), _("List the commands that start with a slash"), stays=True),
         Action(
             "menu", "shift+f10,f22,menu", _("Menu"), _("Show what can be done here; so does a right click"), stays=True
         ),
-        Action("undo", "f8", _("Undo"), _("Undo the last deletion")),
-        Action("stats", "", _("Statistics"), _("Tokens and speed of this chat")),
-        Action("suspend", "ctrl+z", _("Suspend"), _("Put the program into the background"), stays=True),
+        Action("undo", "f8", _("Undo"), _("Undo the last deletion or branch")),
+        Action("stats", "", _("Statistics"), _("Words, tokens and speed of this chat")),
+        Action("suspend", "ctrl+z", _("Suspend"), _("Send the program to the background"), stays=True),
         Action("quit", "ctrl+q", _("Quit"), _("Quit the program; everything is saved"), stays=True),
     )
 
 
 def _in_prompt() -> tuple[Action, ...]:
     words = (
-        ("send", "enter", _("Send"), _("Send the question, or carry out the command"), _("send")),
-        ("new_line", "ctrl+j,shift+enter,alt+enter", _("New line"), _("Begin a new line"), _("new line")),
-        ("complete", "tab", _("Complete"), _("Complete a command or what follows it"), ""),
-        ("cursor_up", "up", _("Up"), _("Line above; from the first line, the question before"), ""),
-        ("cursor_down", "down", _("Down"), _("Line below; from the last line, the question after"), ""),
-        ("quit_empty", "ctrl+d", _("Quit"), _("Quit the program where the prompt is empty"), ""),
+        ("send", "enter", _("Send"), _("Send the question or run the command"), _("send")),
+        ("new_line", "ctrl+j,shift+enter,alt+enter", _("New line"), _("Start a new line"), _("new line")),
+        ("complete", "tab", _("Complete"), _("Complete a command or its argument"), ""),
+        ("cursor_up", "up", _("Up"), _("Line up; on the first line, the previous question"), ""),
+        ("cursor_down", "down", _("Down"), _("Line down; on the last line, the next question"), ""),
+        ("quit_empty", "ctrl+d", _("Quit"), _("Quit when the prompt is empty"), ""),
     )
     return tuple(
         Action(id, keys, label, help, where=Where.PROMPT, foot=foot, run=id, stays=True)
@@ -144,27 +150,30 @@ def _on_message() -> tuple[Action, ...]:
         ("next_message", "j,alt+down", _("Next message"), _("Select the next message"), "select_step(1)"),
         ("previous_message", "k,alt+up", _("Previous message"), _("Select the previous message"), "select_step(-1)"),
         ("first_message", "g,home", _("First message"), _("Go to the first message"), "select_end(-1)"),
-        ("last_message", "G,end", _("Last message"), _("Go to the last message and follow it"), "select_end(1)"),
+        ("last_message", "G,end", _("Last message"), _("Go to the last message and follow new text"), "select_end(1)"),
         ("page", "space", _("Page down"), _("Scroll the messages down"), "page_down"),
-        ("previous_variant", "h,left", _("Previous variant"), _("Show the variant before"), "variant(-1)"),
-        ("next_variant", "l,right", _("Next variant"), _("Show the variant after"), "variant(1)"),
+        ("previous_variant", "h,left", _("Previous variant"), _("Show the previous variant"), "variant(-1)"),
+        ("next_variant", "l,right", _("Next variant"), _("Show the next variant"), "variant(1)"),
         ("reasoning", "enter", _("Reasoning"), _("Show or hide the reasoning"), "toggle_reasoning"),
         ("next_match", "n", _("Next match"), _("Go to the next match of the search"), "find_step(1)"),
         ("previous_match", "N", _("Previous match"), _("Go to the previous match of the search"), "find_step(-1)"),
     )
     commands = (
-        ("regenerate", "r", _("Answer again"), _("Answer this question once more"), _("answer again")),
-        ("edit", "e", _("Edit and resend"), _("Ask this question again in other words"), _("edit")),
-        ("carry_on", "c", _("Continue"), _("Continue this answer where it ended"), _("continue")),
-        ("branch", "b", _("Branch from here"), _("Let the next question follow this message"), ""),
+        ("regenerate", "r", _("Answer again"), _("Answer this question again"), _("answer again")),
+        ("edit", "e", _("Edit and resend"), _("Change this question and send it again"), _("edit")),
+        ("carry_on", "c", _("Continue"), _("Continue this answer from its end"), _("continue")),
+        ("branch", "b", _("Branch from here"), _("Let the next question follow this message"), _("branch")),
+        ("branches", "B", _("Branches"), _("List the branches of this chat and open one"), ""),
         ("compare", "v", _("Compare"), _("Show two answers to this question side by side"), ""),
         ("copy", "y", _("Copy message"), _("Copy this message as Markdown"), _("copy")),
         ("copy_code", "Y", _("Copy code"), _("Copy the last code block of this message"), ""),
         ("save_code", "s", _("Save code"), _("Save the last code block of this message to a file"), ""),
         ("quote", "q", _("Quote"), _("Quote this message in the prompt"), ""),
-        ("delete", "d,delete", _("Delete message"), _("Delete this message and what follows it"), _("delete")),
+        ("delete", "d,delete", _("Delete message"), _("Delete this message and everything after it"), _("delete")),
+        ("withdraw", "w", _("Take back"), _("Take a waiting question back into the prompt"), ""),
         ("copy_chat", "", _("Copy chat"), _("Copy this whole chat as Markdown"), ""),
-        ("undo_message", "u", _("Undo"), _("Undo the last deletion"), ""),
+        ("timestamps", "", _("Timestamps"), _("Show or hide the time of each message"), ""),
+        ("undo_message", "u", _("Undo"), _("Undo the last deletion or branch"), ""),
     )
     feet = {"next_message": _("next"), "previous_message": _("previous")}
     return (
@@ -182,17 +191,17 @@ def _in_list() -> tuple[Action, ...]:
         ("next_listed", "j,down", _("Next chat"), _("Go to the next chat"), "cursor_down"),
         ("previous_listed", "k,up", _("Previous chat"), _("Go to the previous chat"), "cursor_up"),
         ("first_listed", "g,home", _("First chat"), _("Go to the first chat"), "first"),
-        ("last_listed", "G,end", _("Last chat"), _("Go to the last chat that is shown"), "last"),
+        ("last_listed", "G,end", _("Last chat"), _("Go to the last chat in the list"), "last"),
     )
     commands = (
-        ("rename", "t", _("Rename chat"), _("Give the chat another title"), _("title")),
-        ("suggest_title", "T", _("Suggest a title"), _("Let the model find a title for the chat"), ""),
+        ("rename", "t", _("Rename chat"), _("Change the title of the chat"), _("title")),
+        ("suggest_title", "T", _("Suggest a title"), _("Let the model suggest a title for the chat"), ""),
         ("tag", "#", _("Tags"), _("Change the tags of the chat"), _("tags")),
         ("pin", "p", _("Pin"), _("Pin the chat to the top of the list, or unpin it"), _("pin")),
         ("duplicate", "+", _("Duplicate chat"), _("Make a copy of the chat"), _("duplicate")),
         ("trash", "d,delete", _("Delete chat"), _("Move the chat to the trash"), _("delete")),
         ("export_listed", "x", _("Export chat"), _("Export the chat"), _("export")),
-        ("undo_list", "u", _("Undo"), _("Undo the last deletion"), ""),
+        ("undo_list", "u", _("Undo"), _("Undo the last deletion or branch"), ""),
     )
     feet = {"open_listed": _("open")}
     return (
@@ -210,7 +219,7 @@ def places() -> dict[Where, str]:
         Where.ANYWHERE: _("Anywhere"),
         Where.PROMPT: _("In the prompt"),
         Where.MESSAGE: _("On a message"),
-        Where.LIST: _("In the list of chats"),
+        Where.LIST: _("In the chat list"),
     }
 
 
@@ -230,7 +239,7 @@ def clashes(of: Iterable[Action], keymap: Mapping[str, str]) -> list[WrongUse]:
     known = {action.id: action for action in of}
     problems = [
         WrongUse(
-            _("There is no action {name} to assign a key to.").format(name=name),
+            _('No action named "{name}" to assign a key to.').format(name=name),
             _("F1 lists them all; correct [keys] in the settings."),
         )
         for name in keymap

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.console import Console
+from rich.segment import Segments
 from textual import events, on
 from textual.app import SystemCommand
 from textual.command import DiscoveryHit, Hit, Hits, Provider
@@ -26,17 +28,18 @@ from textual.widgets import Input, TextArea
 from qwenchat import config
 from qwenchat.errors import QwenchatError, WrongUse
 from qwenchat.i18n import _, locale_encoding
+from qwenchat.markdown.palette import Palette
 from qwenchat.runtime.program import Program
 from qwenchat.text.pinyin import initials
-from qwenchat.text.safe import clean_line
+from qwenchat.text.safe import clean, clean_line
 from qwenchat.text.wrap import cells, wrapped
 from qwenchat.tui import themes
 from qwenchat.tui.actions import Where, actions, clashes
+from qwenchat.tui.advice import advice
 from qwenchat.tui.dialogs import open as dialogs
 from qwenchat.tui.screens.chat import ChatScreen
 from qwenchat.tui.textual_private import GuardedApp, NotText, write_window_title
 from qwenchat.tui.themes import EVERY_S, LiveTheme, Themes
-from qwenchat.tui.widgets.fields import AreaField, LineField
 
 if TYPE_CHECKING:
     from qwenchat.runtime.model_manager import EngineFactory
@@ -73,6 +76,12 @@ def not_text(guess: str) -> WrongUse:
         else _("The terminal sent characters that are not UTF-8."),
         _("Set the encoding of the terminal to UTF-8. What could not be read is shown as \N{REPLACEMENT CHARACTER}."),
     )
+
+
+def no_theme(name: str) -> WrongUse:
+    """Return the words for a theme that is not there."""
+    what = _("There is no theme {name}; the default one is shown.").format(name=clean_line(name, 60))
+    return WrongUse(what, _("Choose another with /theme."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +133,8 @@ class QwenchatApp(GuardedApp):
         self._begin_with_theme()
         self._live_theme = LiveTheme(program.paths.config / "themes")
         self._leaving = False
+        self.last_answer = ""
+        """Markdown that is left above the shell's prompt when an inline screen ends."""
         self._caret = Offset(0, 0)
         """Where the caret was when it was drawn last."""
         self._encoding_told = False
@@ -155,6 +166,9 @@ class QwenchatApp(GuardedApp):
         for theme in self._themes.by_name.values():
             if theme.name != self.theme:  # that one is here; Textual has others of these names
                 self.register_theme(theme)
+        wanted = self._start.theme or self.program.settings.theme
+        if wanted and wanted not in self._themes.by_name:
+            self._warn(no_theme(wanted))
         for problem in (*clashes(self.actions, self.program.settings.keys), *self._themes.problems):
             self._warn(problem)
         if not self.is_headless and (encoding := locale_encoding()) != "utf-8":
@@ -196,8 +210,10 @@ class QwenchatApp(GuardedApp):
         a dialog, a resize or a list moves what has the caret.
         """
         focused = self.focused
-        if isinstance(focused, LineField | AreaField):
+        if isinstance(focused, Input | TextArea):
             self._caret = focused.cursor_screen_offset
+        if isinstance(focused, Input) and focused.cursor_at_end:
+            self._caret -= Offset(1, 0)  # there Textual's answer is a cell too far right
         return self._caret
 
     @cursor_position.setter
@@ -240,6 +256,7 @@ class QwenchatApp(GuardedApp):
             return
         try:
             await self.chat.leave()
+            self.last_answer = self.chat.last_answer
         finally:
             if self._is_alone():
                 self.program.close()
@@ -292,7 +309,7 @@ class QwenchatApp(GuardedApp):
         return text if cells(text) == len(text) else "\n".join(wrapped(text, room))
 
     def _warn(self, problem: QwenchatError) -> None:
-        words = clean_line(problem.hint, 500)
+        words = clean_line(advice(problem), 500)
         self.notify(words, title=clean_line(problem.message, 300), severity="warning", markup=False)
 
     def _listen_to_signals(self) -> None:
@@ -317,6 +334,17 @@ def run(program: Program, start: Start, *, continue_: bool = False, inline: bool
     app = QwenchatApp(program, start, inline=inline)
     with app.guarding_threads():
         app.run(inline=inline)
+    if inline:
+        _print_markdown(app.last_answer)
     if app.failure:
         raise app.failure
     return app.return_code or 0
+
+
+def _print_markdown(text: str) -> None:
+    """Print to the stream on which the inline screen was drawn."""
+    from qwenchat.markdown.render import render  # noqa: PLC0415 - the screen is drawn without it
+
+    console = Console(stderr=True)
+    for line in render(clean(text), console.width, Palette.of_terminal()):
+        console.print(Segments(line.segments))

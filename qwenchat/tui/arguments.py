@@ -4,7 +4,7 @@ Folders are read, so this is called from a thread; it is imported when the first
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from qwenchat.chat.sampling import PARAMETERS
@@ -44,8 +44,8 @@ def arguments(typed: str, program: Program, session: Session) -> list[Completion
     ][:_MOST]
 
 
-def path_completions(begun: str, suffix: str = "") -> list[str]:
-    """Return the folders, and the files that end in `suffix`, that a path may become; none where it can't be read."""
+def path_completions(begun: str, suffixes: Sequence[str] = ("",)) -> list[str]:
+    """Return the folders, and the files that end in a suffix, that a path may become; none where it can't be read."""
     try:
         folder = Path(begun).expanduser()
         folder, start = (folder, "") if begun.endswith(("/", "\\")) else (folder.parent, folder.name)
@@ -56,13 +56,13 @@ def path_completions(begun: str, suffix: str = "") -> list[str]:
         begun[: len(begun) - len(start)] + name
         for name in found
         if name.startswith(start) and (start or not name.startswith("."))
-        if name.endswith(("/", suffix)) and name.isprintable()
+        if name.endswith(("/", *suffixes)) and name.isprintable()
     ]
 
 
 def _private(begun: str, _program: Program, _session: Session) -> Iterator[tuple[str, str, str]]:
     if "private".startswith(begun.lower()):
-        yield "private", "private", _("never saved")
+        yield "private", "private", _("not saved")
 
 
 def _models(begun: str, program: Program, _session: Session) -> Iterator[tuple[str, str, str]]:
@@ -73,7 +73,7 @@ def _models(begun: str, program: Program, _session: Session) -> Iterator[tuple[s
         if wanted in model.reference.casefold():
             is_path = model.reference == path_reference(model.path)
             size = human_size(model.header.file_size) if model.header else ""
-            words = " · ".join(filter(None, (_("on this machine"), size)))
+            words = " · ".join(filter(None, (_("on this computer"), size)))
             yield model.reference, clean_line(model.path.name if is_path else model.reference, 60), words
     known = {model.reference for model in here}
     for published in program.catalogue.models:
@@ -101,9 +101,9 @@ def _parameters(begun: str, program: Program, session: Session) -> Iterator[tupl
     for label, value in now.items():
         if begun.strip() == label:
             if value is not None and begun != label:
-                yield f"{label} {value}", f"{value}", _("the value now")
+                yield f"{label} {value}", f"{value}", _("current value")
         elif label.startswith(begun.replace("_", "-").lower()):
-            shown = _("the model's own") if value is None else f"{value}"
+            shown = _("model default") if value is None else f"{value}"
             yield f"{label} ", labelled(label, shown), help[label]
 
 

@@ -40,9 +40,9 @@ def describe(typed: str) -> str:
         case slash_commands.SlashCommand(name, rest):
             return _("Enter: {what}").format(what=_with_argument(name) if rest else slash_commands.commands()[name])
         case slash_commands.UnknownCommand(meant=meant) if meant:
-            return _("There is no such command. Did you mean /{name}?").format(name=meant)
+            return _("No such command. Did you mean /{name}?").format(name=meant)
         case slash_commands.UnknownCommand():
-            return _("There is no such command.")
+            return _("No such command.")
         case _:
             return _("Enter: send this as a question")
 
@@ -53,7 +53,7 @@ def _with_argument(name: str) -> str:
         "model": _("load this model"),
         "compare": _("ask this model the same question"),
         "system": _("open the chat settings with this system prompt"),
-        "set": _("set this parameter; without a value it follows the model"),
-        "attach": _("add this file to the question"),
-        "find": _("find these words in this chat"),
+        "set": _("set this parameter (no value = default)"),
+        "attach": _("attach this file"),
+        "find": _("find this text in this chat"),
     }[name]

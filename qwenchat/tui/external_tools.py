@@ -55,12 +55,12 @@ def edit_text(
     except SuspendNotSupported as error:
         raise WrongUse(
             _("An editor needs the whole terminal, which is not available here."),
-            _("Start qwenchat without --inline."),
+            _("Write the question in the prompt."),
         ) from error
     except OSError as error:
         raise FileError(
-            _("The text can't be handed to an editor: {reason}.").format(reason=error.strerror or error),
-            _("Make room where temporary files go, or set TMPDIR to another folder."),
+            _("The text can't be opened in an editor: {reason}.").format(reason=error.strerror or error),
+            _("Free space in the folder for temporary files, or set TMPDIR to another folder."),
         ) from error
 
 
@@ -72,7 +72,7 @@ def _run_editor(command: str, file: Path) -> None:
             _("The editor {name} can't be started: {reason}.").format(
                 name=command or _DEFAULT_EDITOR, reason=(error.strerror if isinstance(error, OSError) else "") or error
             ),
-            _("Set EDITOR to one that can."),
+            _("Set EDITOR to another editor."),
         ) from error
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from qwenchat.errors import NotFound
-from qwenchat.i18n import _
+from qwenchat.i18n import _, labelled
 from qwenchat.models import fit
 from qwenchat.models.catalogue import PublishedModel
 from qwenchat.models.gguf import identity
@@ -97,7 +97,7 @@ class ModelChoice:
             missing = human_size(self.assessment.disk_missing)
             lines.append(_("The download needs {size} more disk space.").format(size=missing))
         if self.local:
-            lines.append(_("It is in {place}: {path}").format(place=owner(self.local), path=self.local.path))
+            lines.append(labelled(owner(self.local), self.local.path))
         return [clean_line(line, 600) for line in lines if line]
 
     def answers_to(self, name: str) -> bool:

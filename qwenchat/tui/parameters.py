@@ -1,8 +1,9 @@
-"""What a user types for one chat's numbers, sampling parameters and the context window, read and checked.
+"""What a user types for one chat, read and checked: sampling parameters, the context window, tags.
 
 Names and ranges are those of `chat.sampling`. Nothing is saved here.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ Number = TypeVar("Number", int, float)
 CONTEXT = "context"
 _CONTEXT_ALIASES = (CONTEXT, "ctx", "num_ctx")
 """What other programs call the context window."""
+_BETWEEN_TAGS = re.compile("[,，、]")
 _LEAST_CONTEXT, _MOST_CONTEXT = 256, 2**24
 """Tokens."""
 
@@ -53,14 +55,20 @@ def set_by_name(session: Session, words: str) -> tuple[Session, str, float | int
     return replace(session, sampling=replace(session.sampling, **changed)), known.name, value
 
 
+def parse_tags(text: str) -> tuple[str, ...]:
+    """Return tags that are separated by commas, each once; the sign before one is not part of it."""
+    tags = (clean_line(tag).lstrip("#").strip() for tag in _BETWEEN_TAGS.split(text))
+    return tuple(dict.fromkeys(tag for tag in tags if tag))
+
+
 def _known(name: str, typed: str) -> Parameter:
     try:
         return parameter(name)
     except KeyError:
         names = (CONTEXT, *(each.name for each in PARAMETERS))
         raise WrongUse(
-            _("There is no parameter {name}.").format(name=clean_line(typed, 40)),
-            _("There are: {names}.").format(names=enumerated(names)),
+            _('No parameter named "{name}".').format(name=clean_line(typed, 40)),
+            _("Parameters: {names}.").format(names=enumerated(names)),
         ) from None
 
 
@@ -68,14 +76,14 @@ def _number(text: str, kind: Callable[[str], Number]) -> Number:
     try:
         return kind(text)
     except ValueError:
-        words = _("{text} is not a whole number.") if kind is int else _("{text} is not a number.")
-        raise WrongUse(words.format(text=clean_line(text, 40)), _("Leave it empty for the model's own.")) from None
+        words = _('"{text}" is not a whole number.') if kind is int else _('"{text}" is not a number.')
+        raise WrongUse(words.format(text=clean_line(text, 40)), _("Leave it empty for the default.")) from None
 
 
 def _checked_context(tokens: int) -> int:
     if not _LEAST_CONTEXT <= tokens <= _MOST_CONTEXT:
         raise WrongUse(
-            _("A context window of {tokens:,} tokens makes no sense.").format(tokens=tokens),
-            _("Give {least:,} or more, or nothing to follow the settings.").format(least=_LEAST_CONTEXT),
+            _("The context window can't be {tokens:,} tokens.").format(tokens=tokens),
+            _("Enter {least:,} or more, or leave it empty for the default.").format(least=_LEAST_CONTEXT),
         )
     return tokens

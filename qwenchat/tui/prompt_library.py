@@ -42,7 +42,7 @@ class PromptLibrary:
         """Save a prompt; one of the same name is replaced. Raises WrongUse or FileError."""
         name = clean_line(name)
         if not name:
-            raise WrongUse(_("The prompt has no name."), _("Give it one."))
+            raise WrongUse(_("The prompt has no name."), _("Enter a name."))
         file = private_folder(self._folder) / (safe_name(name) + _SUFFIX)
         content = tomlkit.dumps({"name": name, "text": clean(text)})
         try:

@@ -66,20 +66,23 @@ class UnknownCommand:
 def commands() -> dict[str, str]:
     """Return every command with what it does, in the user's language."""
     return {
-        "new": _("new chat; /new private: one that is never saved"),
-        "model": _("choose a model, or name one"),
+        "new": _("start a new chat (/new private: one that is not saved)"),
+        "model": _("choose a model, or type its name"),
         "downloads": _("show downloads"),
-        "system": _("write the system prompt, or name a saved one"),
+        "system": _("edit the system prompt, or use a saved one"),
         "set": _("set a sampling parameter, such as temperature 0.7"),
-        "attach": _("add a text file to the question"),
+        "attach": _("attach a text file"),
         "export": _("export this chat"),
+        "import": _("import chats from files"),
+        "trash": _("restore deleted chats"),
         "retry": _("answer again"),
         "edit": _("edit the last question"),
         "compare": _("compare the answer with that of a second model"),
         "branch": _("continue from the selected message"),
-        "find": _("find words in this chat"),
-        "stats": _("tokens and speed of this chat"),
-        "help": _("keys and commands"),
+        "branches": _("list the branches of this chat"),
+        "find": _("find text in this chat"),
+        "stats": _("show words, tokens and speed of this chat"),
+        "help": _("show keys and commands"),
         "quit": _("quit the program"),
     }
 

@@ -154,7 +154,7 @@ def load(file: Path) -> tuple[str, Theme]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError, ColorParseError) as error:
         reason = str(error).replace(" - at `$.", " - `").splitlines()[0]
         raise WrongUse(
-            _("The theme {file} is wrong: {reason}.").format(file=file, reason=reason.rstrip(".")),
+            _("The theme {file} is invalid: {reason}.").format(file=file, reason=reason.rstrip(".")),
             _("Correct it, or move it away; the themes that come with qwenchat show what is allowed."),
         ) from error
     return theme.title, _theme(file.stem, theme)

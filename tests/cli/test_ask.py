@@ -163,7 +163,7 @@ def test_json_that_is_cut_off_is_said_to_be(tiny: Path, tmp_path: Path) -> None:
     schema.write_text('{"type": "array", "minItems": 1000000000}')
     done = qwenchat("ask", "-m", tiny, "--schema", schema, "--json", "--max-tokens", "5", "hi")
     assert json.loads(done.stdout)["finish_reason"] == "length"
-    assert "not complete JSON" in done.stderr
+    assert "JSON is incomplete" in done.stderr
 
 
 def test_ctrl_c_saves_the_partial_answer_and_leaves_nothing_running(endless: ggufs.Chain) -> None:

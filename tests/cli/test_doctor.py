@@ -17,7 +17,7 @@ from rich.cells import cell_len
 
 from qwenchat.chat.session import Session
 from qwenchat.cli.doctor import write
-from qwenchat.cli.output import Output
+from qwenchat.cli.output import Output, shell_advice
 from qwenchat.doctor import machine
 from qwenchat.doctor.engine import features
 from qwenchat.doctor.finding import Finding, ok
@@ -116,7 +116,7 @@ def test_a_check_that_raises_is_reported_by_the_type_of_its_error_only(
         raise LookupError("Secret")
 
     monkeypatch.setattr(machine, "memory", fail)
-    found = {finding.check: finding for finding in examine(Program.here(), online=False)}
+    found = {finding.check: finding for finding in examine(Program.here(), shell_advice, online=False)}
     assert "LookupError" in found["memory"].found
     assert "Secret" not in str(found)
     assert found["hub"].exit_code is ExitCode.DONE
@@ -299,7 +299,7 @@ def test_a_terminal_reports_the_widths_of_characters() -> None:
 
 def test_a_terminal_that_answers_nothing_causes_no_wait() -> None:
     shown = Emulated(answers=False, TERM="dumb", COLORTERM="")
-    assert shown.line("widths").endswith("unknown: this is not a terminal, or it does not answer")
+    assert shown.line("widths").endswith("unknown: this is not a terminal, or it does not respond")
     assert shown.line("terminal").startswith("warning")
 
 

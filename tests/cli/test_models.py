@@ -285,7 +285,7 @@ def test_a_damaged_model_is_not_exported(elsewhere: Path) -> None:
         (["verify", "7b:q9"], 3, "q8_0"),
         (["info", "./none.gguf"], 3, "no file"),
         (["info", "https://example.com/m.gguf"], 2, "models pull"),
-        (["fit", "a/b"], 3, "not on this machine"),
+        (["fit", "a/b"], 3, "not on this computer"),
         (["info", "\x1b[31m"], 2, "control"),
         (["export", "guide/..", "/proc/nope"], 2, "not a model"),
     ],

@@ -135,7 +135,7 @@ def test_a_bar_on_a_terminal(standin: StandIn, model: bytes) -> None:
 @pytest.mark.parametrize(
     ("words", "exit_code", "talk"),
     [
-        (["9b"], 3, "There is no model 9b"),
+        (["9b"], 3, 'No model named "9b"'),
         (["nobody/nothing"], 3, "no repository nobody/nothing"),
         ([f"{REPO}:q9_9"], 3, "q9_9"),
         (["7b:q4_k_m", "--revision", "v9"], 3, "no such revision"),

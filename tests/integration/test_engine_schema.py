@@ -114,7 +114,7 @@ async def test_an_answer_that_ended_early_is_continued_to_valid_json(tiny: Path,
         rest = await answer(made, turns, replace(sampling, max_tokens=600), mode=Mode.CONTINUE)
         jsonschema.validate(json.loads(begun.text + rest.text), SCHEMA)
         other = [*questions("Hi"), Turn("assistant", "Sure, ")]
-        with pytest.raises(WrongUse, match="no value can follow"):
+        with pytest.raises(WrongUse, match="no value can match"):
             await answer(made, other, sampling, mode=Mode.CONTINUE)
 
 

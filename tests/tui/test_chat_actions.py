@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from textual.containers import Horizontal
 from textual.widgets import Button, Input
 
 from qwenchat.chat.message import Message, Role, text_parts
@@ -14,6 +15,7 @@ from qwenchat.runtime.program import Program
 from qwenchat.tui.app import Start
 from qwenchat.tui.dialogs.export import ExportScreen
 from qwenchat.tui.dialogs.small import TextScreen
+from qwenchat.tui.widgets.prose import Prose
 from tests.tui.chatting import Chatting, chatting, kept_session
 from tests.tui.screens import until
 from tests.tui.terminal import CTRL_Q, qwenchat_in_terminal
@@ -86,17 +88,27 @@ async def test_the_whole_chat_is_copied_as_markdown() -> None:
         assert it.app.clipboard == "\n\n---\n\n".join(parts)
 
 
-async def test_statistics_tell_messages_tokens_and_the_model() -> None:
+def statistics(it: Chatting) -> str:
+    """What the dialog of statistics says, a line for each row; empty where it is not open."""
+    rows = it.app.screen.query(".row").results(Horizontal)
+    return "\n".join(" ".join(str(words.content) for words in row.query(Prose)) for row in rows)
+
+
+async def test_statistics_tell_messages_words_tokens_and_the_model() -> None:
     async with chatting("Four", "Fives", n_ctx=4096) as it:
         await it.do("stats")
-        await until(lambda: any("0 messages · 0 tokens answered" in said for said in it.said))
+        await until(lambda: "0 questions, 0 answers" in statistics(it) and "0 tokens" in statistics(it))
+        await it.pilot.press("escape")
+        await until(lambda: it.app.screen is it.chat)
         await it.ask("A")
-        await it.ask("B")
+        await it.ask("还有呢 B")
         it.write("/stats")
         await it.pilot.press("enter")
-        await until(lambda: "4 messages" in it.said[-1])
-        assert "9 tokens answered" in it.said[-1]
-        assert "context window 4,096" in it.said[-1]
+        await until(lambda: "2 questions, 2 answers" in statistics(it))
+        assert "You wrote 3 Chinese characters, 2 words" in statistics(it)
+        assert "The model wrote 2 words · 9 tokens generated" in statistics(it)
+        assert "Reading time less than a minute" in statistics(it)
+        assert "Context window 4,096 tokens" in statistics(it) and "YaRN" not in statistics(it)
         assert len(it.messages) == 4
 
 
@@ -123,16 +135,16 @@ async def test_tags_are_changed_as_one_line_of_words(fishes: Session) -> None:
         await until(lambda: isinstance(it.app.screen, TextScreen))
         await until(lambda: it.app.screen.query(Input))
         assert it.app.screen.query_one(Input).value == "sea"
-        it.app.screen.query_one(Input).value = "#sea, 鱼  sea food"
+        it.app.screen.query_one(Input).value = "#sea, 鱼， sea, salt  food"
         await it.pilot.press("enter")
-        await until(lambda: any(line.endswith("Fishes #sea #鱼 #food") for line in listed(it)))
-        assert kept(it, fishes.id).tags == ("sea", "鱼", "food")
+        await until(lambda: any(line.endswith("Fishes #sea #鱼 #salt food") for line in listed(it)))
+        assert kept(it, fishes.id).tags == ("sea", "鱼", "salt food")
         await in_list(it, fishes.id)
         await it.pilot.press("#")
         await until(lambda: isinstance(it.app.screen, TextScreen))
         await it.pilot.press("x", "escape")
         await until(lambda: it.app.screen is it.chat)
-        assert kept(it, fishes.id).tags == ("sea", "鱼", "food")
+        assert kept(it, fishes.id).tags == ("sea", "鱼", "salt food")
 
 
 async def test_a_duplicate_opens_and_what_is_asked_there_leaves_the_original_alone(fishes: Session) -> None:

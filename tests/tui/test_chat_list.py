@@ -106,7 +106,7 @@ async def test_a_private_chat_is_written_nowhere(home: Path) -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("waits", ["variant", "branch_at", "change", "load"])
+@pytest.mark.parametrize("waits", ["variant", "branches", "change", "load"])
 async def test_what_ends_after_the_chat_was_left_does_not_bring_it_back(
     waits: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,8 +129,8 @@ async def test_what_ends_after_the_chat_was_left_does_not_bring_it_back(
         match waits:
             case "variant":
                 it.transcript.post_message(it.transcript.VariantChosen(it.transcript, message, 1))
-            case "branch_at":
-                await it.do("branch")
+            case "branches":
+                await it.do("branches")
             case "change":
                 it.write("/set temperature 0.2")
                 await it.pilot.press("enter")
@@ -372,7 +372,7 @@ async def test_a_chat_gets_another_title() -> None:
 async def test_the_model_finds_a_title_once_it_has_nothing_else_to_do() -> None:
     async with chatting("Washing rice") as it:
         await it.do("suggest_title")
-        await until(lambda: "Nothing has been asked" in " ".join(it.said))
+        await until(lambda: "This chat has no question yet" in " ".join(it.said))
         await it.ask("How often must rice be washed?")
         await it.do("suggest_title")
         await until(lambda: it.chat.session.title == "Washing rice")

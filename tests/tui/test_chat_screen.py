@@ -47,7 +47,7 @@ async def test_find_marks_words_and_escape_ends_it() -> None:
     async with chatting("A needle in the hay.") as it:
         await it.ask("Where?")
         await it.pilot.press("ctrl+f", *"needle")
-        await until(lambda: "1 of 1" in it.chat.gauge.activity)
+        await until(lambda: "1/1" in it.chat.gauge.activity)
         await it.pilot.press("escape")
         assert not it.chat.has_class("finding")
         assert it.chat.prompt.area.has_focus
@@ -69,7 +69,7 @@ async def test_copying_says_so_and_copies_clean_text() -> None:
         assert it.app.clipboard.rstrip() == "print(1)"
         await it.do("copy")
         assert "\x1b" not in it.app.clipboard
-        await until(lambda: any("OSC 52" in said for said in it.said))
+        await until(lambda: any("Copied (" in said for said in it.said))
 
 
 async def test_code_is_saved_and_a_home_that_nobody_has_is_told(tmp_path: Path) -> None:
@@ -173,13 +173,14 @@ async def test_dialogs_open_and_escape_leads_back(action: str, screen: str) -> N
 
 async def test_without_a_model_there_is_a_welcome_and_the_first_question_is_kept() -> None:
     async with chatting(start=Start()) as it:
-        for _time in range(2):  # at the start, and again at the first question
+        for typed in ("Hello", ""):  # the welcome comes at the start, and again with the first question
             await until(lambda: type(it.app.screen).__name__ == "WelcomeScreen")
             await it.pilot.press("escape")
             await until(lambda: it.app.screen is it.chat)
-            if not it.chat.prompt.text:
-                await it.pilot.press(*"Hello", "enter")
-        assert it.chat.prompt.text == "Hello"
+            if typed:
+                await it.pilot.press(*typed, "enter")
+        assert it.texts == ["Hello"] and it.chat.prompt.text == ""
+        assert [message.text for message in it.kept()] == ["Hello"]
 
 
 async def test_the_palette_knows_pinyin_initials_and_english_names() -> None:

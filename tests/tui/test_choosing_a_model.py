@@ -69,7 +69,7 @@ async def test_a_welcome_recommends_and_asks_nothing_of_the_network(
         await until(lambda: "★ 7b:q4_k_m" in app.words)
         assert "comfortable" in app.words and "too large" in app.words and "10.7 GB of memory" in app.words
         assert "tokens/s" in app.words and "Download 7b:q4_k_m (4.68 GB)" in app.words
-        assert "★ It is the largest that runs well on this machine." in app.words
+        assert "★ It is the largest that runs well on this computer." in app.words
         await pilot.press("escape")
         await until(lambda: app.closed)
         assert app.result is None and not standin.log
@@ -81,9 +81,9 @@ async def test_what_is_here_comes_first_and_is_used(program: StillProgram, downl
     app = DialogApp(ModelScreen(program, str(path), downloads))
     async with app.run_test(size=(100, 40)) as pilot:
         await until(lambda: reference_of(app) == str(path))
-        await until(lambda: "On this machine" in app.words)
+        await until(lambda: "On this computer" in app.words)
         words = app.words
-        assert words.index("On this machine") < words.index("mine [b] · f32") < words.index("To download")
+        assert words.index("On this computer") < words.index("mine [b] · f32") < words.index("To download")
         assert "can't be used" in words
         await pilot.press(*"broken", "enter")
         await until(lambda: "not supported" in said(app))
@@ -105,7 +105,7 @@ async def test_the_filter(program: StillProgram, downloads: BackgroundDownloads)
         await pilot.press("down")
         await until(lambda: reference_of(app) not in ("", first))
         await pilot.press("ctrl+u", *"nothing-like-it")
-        await until(lambda: "No model matches." in app.words)
+        await until(lambda: "No model by that name." in app.words)
 
 
 async def test_a_download_from_the_first_screen_to_its_use(
@@ -125,7 +125,7 @@ async def test_a_download_from_the_first_screen_to_its_use(
         await until(lambda: "paused" in app.words and "Resume" in app.words)
         await until(lambda: not app.screen.query_one("#turn").has_class("-active"))
         await pilot.click("#turn")
-        await until(lambda: "On this machine" in app.words)
+        await until(lambda: "On this computer" in app.words)
         await until(lambda: "Use 7b:q4_k_m" in app.words)
         await pilot.press("enter")
         await until(lambda: app.result == "7b:q4_k_m")
@@ -184,7 +184,7 @@ async def test_what_does_not_fit_is_asked_about(program: StillProgram, downloads
         await until(lambda: reference_of(app))
         await pilot.press(*"57b-a14b:q8", "enter")
         await until(lambda: isinstance(app.screen, ConfirmScreen))
-        await until(lambda: "does not fit this machine" in app.words)
+        await until(lambda: "does not fit this computer" in app.words)
         await pilot.press("enter")
         await until(lambda: isinstance(app.screen, ModelScreen))
         assert not downloads.all()
@@ -229,7 +229,7 @@ async def test_the_guide_is_offered_where_there_is_one(
     monkeypatch.setattr(library_module, "_guide", lambda: guide)
     app = DialogApp(WelcomeScreen(program, downloads))
     async with app.run_test(size=(100, 40)) as pilot:
-        await until(lambda: "built in" in app.words)
+        await until(lambda: "Built in" in app.words)
         await pilot.press(*"guide")
         await until(lambda: reference_of(app) == "guide")
         await pilot.press("enter")

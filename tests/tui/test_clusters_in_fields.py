@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from textual.app import App, ComposeResult
 
 from qwenchat.runtime.program import Program
@@ -76,7 +77,7 @@ async def test_keys_go_by_clusters_in_every_field(cluster: str) -> None:
 def caret(terminal: Terminal, text: str) -> tuple[int, int] | None:
     """Where the caret is behind a text that ends a line; None where there is no such line yet."""
     at = [y for y, line in enumerate(terminal.lines) if line.rstrip(" │").endswith(text)]
-    return (terminal.lines[at[0]].index(text) + len(text), at[0]) if len(at) == 1 else None
+    return (cell_len(terminal.lines[at[0]].partition(text)[0] + text), at[0]) if len(at) == 1 else None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
@@ -111,6 +112,13 @@ def test_the_terminals_cursor_is_at_the_caret_in_every_state(tiny: Path) -> None
         terminal.shows("Chat settings")
         terminal.send(ESCAPE)
         terminal.until(lambda text: "Chat settings" not in text)
+        is_at("here")
+        terminal.send("\x10")
+        terminal.shows("Search for commands")
+        terminal.send("zzz")
+        is_at("zzz")
+        terminal.send(ESCAPE)
+        terminal.until(lambda text: "zzz" not in text)
         is_at("here")
         terminal.send("\x15/ex")  # suggestions show
         terminal.shows("export this chat")

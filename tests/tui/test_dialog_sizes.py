@@ -62,7 +62,7 @@ async def test_tab_reaches_everything_and_shows_it(program: StillProgram, name: 
 
 async def test_a_dialog_speaks_the_language_of_the_moment(program: StillProgram) -> None:
     app = DialogApp(DIALOGS["welcome"](program), language="zh_CN")
-    model = program.catalogue.get("1.5b")
+    model = program.catalogue.get("7b")
     assert model
     async with app.run_test(size=(100, 40)):
         await until(lambda: model.advice["zh_CN"][:10] in app.words)

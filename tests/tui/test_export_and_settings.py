@@ -11,6 +11,7 @@ from textual.widgets import Button, Input, Select, Static
 from qwenchat import config
 from qwenchat.chat.session import Session
 from qwenchat.sessions import exporters
+from qwenchat.tui import setting_words
 from qwenchat.tui.dialogs.dialog import Complaint
 from qwenchat.tui.dialogs.export import ExportScreen
 from qwenchat.tui.dialogs.settings import SettingRow, SettingsScreen
@@ -168,9 +169,9 @@ def row(app: DialogApp, key: str) -> SettingRow:
 async def test_every_setting_has_a_row_with_its_meaning(program: StillProgram) -> None:
     app = DialogApp(SettingsScreen(program))
     async with app.run_test(size=(100, 300)) as pilot:
-        await until(lambda: len(app.screen.query(SettingRow)) == len(config.names()))
+        await until(lambda: app.focused)
         await until(lambda: all(config.description(key)[:40] in app.words for key in config.names()))
-        assert "The environment overrides it: QWENCHAT_MODEL_THREADS=3" in app.words
+        assert "Overridden by the environment: QWENCHAT_MODEL_THREADS=3" in app.words
         await pilot.press("escape")
         await until(lambda: app.closed)
         assert app.result is False
@@ -180,7 +181,7 @@ async def test_every_setting_has_a_row_with_its_meaning(program: StillProgram) -
 async def test_settings_are_changed_by_their_type(program: StillProgram) -> None:
     app = DialogApp(SettingsScreen(program))
     async with app.run_test(size=(100, 300)) as pilot:
-        await until(lambda: len(app.screen.query(SettingRow)) == len(config.names()))
+        await until(lambda: app.focused)
         row(app, "model.mmap").query_one(Select).value = "false"
         row(app, "model.kv_type").query_one(Select).value = "q8_0"
         field = row(app, "model.context").query_one(Input)
@@ -194,11 +195,49 @@ async def test_settings_are_changed_by_their_type(program: StillProgram) -> None
         folders = row(app, "hub.folders").query_one(Input)
         folders.focus()
         folders.value = "/a, /b"
+        await pilot.press("enter")
+        await until(
+            lambda: "/a can't be searched now: it does not exist" in row(app, "hub.folders").query_one(Complaint).text
+        )
         await pilot.press("escape")
         await until(lambda: app.result is True)
     saved = config.load(program.paths.settings, {})
     assert (saved.model.mmap, saved.model.kv_type, saved.model.context) == (False, "q8_0", 4096)
     assert saved.hub.folders == ("/a", "/b")
+
+
+async def test_settings_speak_in_words_and_show_what_holds_by_default(program: StillProgram) -> None:
+    program.paths.settings.parent.mkdir(parents=True)
+    program.paths.settings.write_text('theme = "gone"\n')
+    app = DialogApp(SettingsScreen(program))
+    async with app.run_test(size=(100, 300)):
+        await until(lambda: app.focused)
+        assert all(setting_words.title(key) != key for key in config.names())
+        await until(lambda: all(setting_words.title(key) in app.words for key in config.names()))
+        context, theme = row(app, "model.context").query_one(Input), row(app, "theme").query_one(Select)
+        assert (context.value, context.placeholder) == ("", "default: as large as fits")
+        assert row(app, "model.threads").query_one(Input).placeholder == "default: one per core"
+        options = {value: str(words) for words, value in row(app, "reduced_motion").query_one(Select)._options}
+        assert options == {"false": "default: off", "true": "on"}
+        themes = {value: str(words) for words, value in theme._options}
+        assert theme.value == "gone" and themes["gone"] == "gone (not found)"
+        assert themes[""] == "default: ink" and "paper" in themes
+
+
+async def test_escape_takes_back_what_is_typed_before_it_closes(program: StillProgram) -> None:
+    app = DialogApp(SettingsScreen(program))
+    async with app.run_test(size=(100, 300)) as pilot:
+        await until(lambda: app.focused)
+        field = row(app, "system").query_one(Input)
+        field.focus()
+        await pilot.press(*"Be brief", "enter")
+        await until(lambda: row(app, "system").saved == "Be brief")
+        await pilot.press("end", "x", "escape")
+        await until(lambda: field.value == "Be brief")
+        assert not app.closed
+        await pilot.press("escape")
+        await until(lambda: app.result is True)
+    assert config.load(program.paths.settings, {}).system == "Be brief"
 
 
 async def test_escape_while_the_rows_still_come(program: StillProgram) -> None:
@@ -228,4 +267,4 @@ def test_choices_of_settings() -> None:
     assert config.choices("model.mmap") == ("true", "false")
     assert config.choices("language") == ("", "en", "zh_CN")
     assert config.choices("model.context") == config.choices("sampling.top_p") == ()
-    assert config.section("model.context") == "How models are loaded." and config.section("language") == ""
+    assert config.section("model.context") == "Model loading." and config.section("language") == ""

@@ -7,11 +7,13 @@ from threading import Event
 import pytest
 from textual.widgets import Input
 
+from qwenchat import config
 from qwenchat.runtime.model_choice import opening_model
 from qwenchat.runtime.program import Program
 from qwenchat.tui.app import Start
 from qwenchat.tui.dialogs.session import SessionScreen
 from qwenchat.tui.model_names import ModelNames
+from qwenchat.tui.widgets.prose import Prose
 from tests.fakes.ggufs import write_model
 from tests.tui.chatting import Chatting, chatting, kept_session
 from tests.tui.screens import until
@@ -28,6 +30,10 @@ def file(tmp_path: Path) -> Path:
 
 def drawn(it: Chatting) -> str:
     return "\n".join(strip.text for strip in it.app.screen._compositor.render_strips())
+
+
+def in_system_prompt(it: Chatting) -> bool:
+    return it.app.focused is not None and it.app.focused.id == "system"
 
 
 async def test_a_file_is_shown_by_the_name_in_its_header_and_never_by_its_path(
@@ -96,4 +102,29 @@ async def test_statistics_say_which_window_is_in_force(monkeypatch: pytest.Monke
     async with chatting("Hello.", yarn_factor=2.5) as it:
         await it.ask("Hi")
         await it.do("stats")
-        await until(lambda: any("stretched 2.5 times" in said for said in it.said))
+        await until(lambda: it.app.screen.query(".value"))
+        values = [str(words.content) for words in it.app.screen.query(".value").results(Prose)]
+        assert any("stretched 2.5 times" in value for value in values)
+
+
+async def test_a_chat_with_its_own_system_prompt_says_so_and_opens_it(home: Path) -> None:
+    async with chatting("Hello.") as it:
+        assert "system prompt" not in drawn(it)
+        changed = await it.chat.context.chats.sessions.change(it.chat.session.id, system="Be brief.")
+        it.chat.context.open.relabel(changed)
+        await until(lambda: "system prompt" in drawn(it))
+        at = str(it.chat.header.render()).index("system prompt")
+        await it.pilot.click(it.chat.header, offset=(at + 2, 0))
+        await until(lambda: isinstance(it.app.screen, SessionScreen) and in_system_prompt(it))
+        await it.pilot.press("escape")
+        it.write("/system")
+        await it.pilot.press("enter")
+        await until(lambda: isinstance(it.app.screen, SessionScreen) and in_system_prompt(it))
+
+
+@pytest.mark.parametrize("start", [Start(model="guide", theme="nowhere"), Start(model="guide")])
+async def test_a_theme_that_is_not_there_is_not_accepted_silently(home: Path, start: Start) -> None:
+    program = Program.here()
+    config.put(program.paths.settings, "theme", "nowhere")
+    async with chatting("Hello.", start=start) as it:
+        await until(lambda: any("There is no theme nowhere" in said for said in it.said))

@@ -73,11 +73,11 @@ async def test_everything_changed(program: StillProgram) -> None:
     ("name", "text", "says"),
     [
         ("temperature", "hot", "is not a number"),
-        ("temperature", "nan", "not between"),
-        ("top_p", "1.5", "not between 0 and 1"),
+        ("temperature", "nan", "must be between"),
+        ("top_p", "1.5", "must be between 0 and 1"),
         ("top_k", "1.5", "not a whole number"),
-        ("max_tokens", "0", "not between 1"),
-        ("context", "100", "makes no sense"),
+        ("max_tokens", "0", "must be between 1"),
+        ("context", "100", "can't be 100 tokens"),
         ("context", "much", "not a whole number"),
         ("model", "7b:q9", "is not published as q9"),
     ],
@@ -149,3 +149,24 @@ def test_prompts_on_disk(tmp_path: Path) -> None:
     assert prompts.all() == []
     with pytest.raises(WrongUse):
         prompts.save(" ", "text")
+
+
+async def test_it_speaks_in_words_and_shows_what_holds_by_default(program: StillProgram) -> None:
+    app = DialogApp(SessionScreen(program, Session(id="s", created=1, updated=2), "Qwen2 7B"))
+    async with app.run_test(size=WIDE):
+        await until(lambda: app.focused)
+        assert "Repeat penalty" in app.words and "repeat-penalty" not in app.words
+        shown = {field.id: field.placeholder for field in app.screen.query(Input)}
+        assert shown["temperature"] == "default: the model's own"
+        assert shown["context"] == "default: as large as fits"
+        assert shown["model"] == "default: the one used last"
+
+
+async def test_it_opens_at_the_system_prompt_with_the_caret_at_its_end(program: StillProgram) -> None:
+    session = Session(id="s", created=1, updated=2, system="Be brief.\nAnd kind.")
+    app = DialogApp(SessionScreen(program, session, at_system=True))
+    async with app.run_test(size=WIDE):
+        await until(lambda: isinstance(app.focused, TextArea))
+        area = app.screen.query_one("#system", TextArea)
+        assert app.focused is area and area.selected_text == ""
+        assert area.cursor_location == area.document.end

@@ -123,7 +123,7 @@ def test_resized_while_an_answer_streams(endless: ggufs.Chain) -> None:
             terminal.resize(columns, rows)
             terminal.shows("once upon")
         terminal.send(ESCAPE)
-        terminal.shows("stopped by you")
+        terminal.shows("■ Stopped")
         terminal.send(CTRL_Q)
         assert terminal.end() == 0
 

@@ -13,6 +13,7 @@ from textual.pilot import Pilot
 from textual.selection import SELECT_ALL, Selection
 
 from qwenchat.chat.message import Attachment, FinishReason, Status, Text, Timings, Usage
+from qwenchat.chat.tree import VariantPlace
 from qwenchat.markdown.palette import Palette
 from qwenchat.tui.themes import load_all
 from qwenchat.tui.transcript.column import Column
@@ -164,14 +165,14 @@ async def test_selecting_goes_through_the_whole_session() -> None:
 async def test_variants_are_marked_and_chosen() -> None:
     app = TranscriptApp()
     async with app.run_test(size=SIZE) as pilot:
-        app.transcript.load(talk(2), {"m1": (2, 3)})
+        app.transcript.load(talk(2), {"m1": VariantPlace(2, 3)})
         await pilot.press("k", "right", "left")
         await until(lambda: len(app.heard(Transcript.VariantChosen)) == 2)
         assert [event.step for event in app.heard(Transcript.VariantChosen)] == [1, -1]
         row = next(y for y, row in enumerate(app.rows) if "‹ 2/3 ›" in row)
         await pilot.click(Transcript, offset=(app.rows[row].index("›"), row))
         await until(lambda: len(app.heard(Transcript.VariantChosen)) == 3)
-        app.transcript.load(talk(2), {"m1": (3, 3)})
+        app.transcript.load(talk(2), {"m1": VariantPlace(3, 3)})
         await pilot.press("right", "left")
         await until(lambda: len(app.heard(Transcript.VariantChosen)) == 4)
         assert app.heard(Transcript.VariantChosen)[-1].step == -1
@@ -241,10 +242,10 @@ async def test_links_and_code_are_named_by_a_click_and_not_opened() -> None:
     ("status", "reason", "says"),
     [
         (Status.STREAMING, None, "answering"),
-        (Status.STOPPED, FinishReason.CANCELLED, "stopped by you"),
+        (Status.STOPPED, FinishReason.CANCELLED, "■ Stopped"),
         (Status.TRUNCATED, FinishReason.LENGTH, "token limit"),
         (Status.TRUNCATED, FinishReason.CONTEXT, "context window is full"),
-        (Status.INTERRUPTED, None, "can be continued"),
+        (Status.INTERRUPTED, None, "ended unexpectedly"),
         (Status.FAILED, None, "out of memory"),
     ],
 )
@@ -264,9 +265,9 @@ async def test_stats_attachments_and_boundary_are_shown() -> None:
         app.transcript.load([asked, ended, question(2)], boundary="m2")
         await pilot.pause()
         text = "\n".join(app.rows)
-        assert "1,234 tokens · 42.2 tokens/s · first token after 0.5 s" in text
+        assert "1,234 tokens · 42.2 tokens/s · first token 0.5 s" in text
         assert "[a[b].txt] 3 bytes" in text
-        assert text.index("no longer sees what is above") < text.index("Question 2")
+        assert text.index("no longer sees the messages above") < text.index("Question 2")
         app.transcript.show_boundary(None)
         await pilot.pause()
         assert "no longer sees" not in "\n".join(app.rows)

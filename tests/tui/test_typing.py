@@ -34,6 +34,15 @@ async def test_after_a_click_on_a_message_what_is_typed_is_text() -> None:
         assert it.chat.drafts.editing is None
 
 
+async def test_after_a_question_an_action_is_about_it_and_no_longer_about_what_was_clicked() -> None:
+    async with chatting("It is blue.", "Yes.", "Surely.") as it:
+        await it.ask("Sky?")
+        await click_on(it, "blue")
+        await it.ask("Sure?")
+        await it.pilot.press("ctrl+r")
+        await until(lambda: it.texts == ["Sky?", "It is blue.", "Sure?", "Surely."])
+
+
 async def test_after_a_click_in_the_list_what_is_typed_is_text() -> None:
     program = Program.here()
     session = kept_session(program, "Fishes")
@@ -163,7 +172,7 @@ async def test_tab_leaves_the_prompt_for_an_offer_alone() -> None:
     async with chatting() as it:
         await it.pilot.press(*"half", "tab", *"way")
         assert it.chat.prompt.text == "halfway"
-        it.chat.notice.show("It failed.", ("Start again",))
+        it.chat.notice.show("It failed.", ("Restart the model",))
         await until(lambda: it.chat.notice.query(Button))
         await it.pilot.press("tab")
         assert isinstance(it.app.focused, Button)

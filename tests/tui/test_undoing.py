@@ -40,7 +40,7 @@ async def test_the_chat_that_an_earlier_run_trashed_last_comes_back() -> None:
         for title in ("First", "Second"):
             await it.ask(title)
             await it.do("trash")
-            await until(partial(says, it, "Moved to the trash."))
+            await until(partial(says, it, "Moved to trash."))
             it.app.clear_notifications()
     async with chatting() as it:
         for title in ("Second", "First"):

@@ -222,7 +222,7 @@ def test_plans(planner: DownloadPlanner, tmp_path: Path) -> None:
     assert isinstance(plan.destination, CacheDestination) and plan.may_use_copy
     assert planner.plan("7b").selection.quant in ("q6_k", "q8_0", "q5_k_m")
     assert isinstance(planner.plan("7b", folder=tmp_path).destination, FolderDestination)
-    with pytest.raises(WrongUse, match="already on this machine"):
+    with pytest.raises(WrongUse, match="already on this computer"):
         planner.plan(f"{tmp_path}/{'x' * 300}/m.gguf")
     for text in ("72b", "Qwen/Qwen2-72B-Instruct-GGUF", "Qwen/Qwen2-72B-Instruct-GGUF:q2_k"):
         model = planner.plan(text).model

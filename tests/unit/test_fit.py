@@ -211,7 +211,7 @@ def test_with_much_memory_free_no_small_model_is_recommended() -> None:
 
 def test_a_recommendation_is_explained_in_one_sentence() -> None:
     rows = assess_catalogue(CATALOG, machine(16, bandwidth=60e9), {})
-    assert advice(rows[0]) == "It is the largest that runs well on this machine."
+    assert advice(rows[0]) == "It is the largest that runs well on this computer."
     assert "6.9 tokens" in reason(rows[0]) and "estimate" in reason(rows[0]) and "32,768" in reason(rows[0])
     full = assess_catalogue(CATALOG, replace(machine(16, bandwidth=60e9), ram_available=2 * GIB), {})
     assert full[0].reference == rows[0].reference and "close other programs" in advice(full[0])

@@ -55,7 +55,7 @@ def test_the_catalogue_holds_exactly_the_strings_of_today(committed: Catalog, to
 def test_the_compiled_catalogue_is_the_committed_one(committed: Catalog) -> None:
     mo = _words(catalogue.PO.with_suffix(".mo").read_bytes())
     assert mo == _words(catalogue.compiled(committed))
-    assert mo["No model is chosen and none is here."] == "没有选择模型，本机也没有模型。"
+    assert mo["No model is chosen, and none is installed."] == "没有选择模型，本机也没有模型。"
 
 
 def test_every_string_is_written_where_it_is_collected_from() -> None:

@@ -16,11 +16,11 @@ def refused(refusal: SchemaRefused) -> WrongUse:
 
 def _words() -> dict[Reason, tuple[str, str]]:
     """Return what is wrong and what to do, for each reason."""
-    change = _("Change that part of the schema, or leave it out and check the answer for it yourself.")
+    change = _("Change that part of the schema, or leave it out and check that part of the answer yourself.")
     correct = _("Correct the schema.")
     return {
         Reason.NOT_JSON: (_("it is not JSON: {detail}"), _("Give a file that holds a JSON Schema.")),
-        Reason.NOT_A_SCHEMA: (_("{place} is not what the JSON Schema standard asks for there"), correct),
+        Reason.NOT_A_SCHEMA: (_("{place} does not follow the JSON Schema standard"), correct),
         Reason.KEYWORD: (_("{place}: an answer can't be made to follow `{keyword}`"), change),
         Reason.REFERENCE: (
             _("{place} refers to nothing in the same document"),
@@ -44,7 +44,7 @@ def _words() -> dict[Reason, tuple[str, str]]:
             _("{place}: two of its options may fit the same value"),
             _("Use `anyOf`, or give the options a required property with a different `const` in each."),
         ),
-        Reason.IMPOSSIBLE: (_("{place}: no value can follow it"), correct),
+        Reason.IMPOSSIBLE: (_("{place}: no value can match it"), correct),
         Reason.TOO_LARGE: (_("{place}: it is too large or nested too deeply"), _("Make the schema smaller.")),
         Reason.TOO_COMPLEX: (
             _("{place}: it is too complex"),

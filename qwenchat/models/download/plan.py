@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from qwenchat.config import HubSettings
-from qwenchat.errors import NotFound, WrongUse
+from qwenchat.errors import NotFound, Recovery, RecoveryKind, WrongUse
 from qwenchat.i18n import _, enumerated
 from qwenchat.models import fit
 from qwenchat.models.catalogue import Catalogue, CatalogueModel, PublishedModel, Quantisation
@@ -77,7 +77,7 @@ def select_files(listed: Sequence[RemoteFile], selection: FileSelection, source:
         wanted = clean_line(selection.file or selection.quant or "*.gguf")
         raise NotFound(
             _("{repo} at {where} has no file {file}.").format(repo=selection.repo, where=source, file=wanted),
-            _("It has: {files}").format(files=enumerated(first_parts[:12]) or _("no .gguf files")),
+            _("Its files: {files}").format(files=enumerated(first_parts[:12]) or _("no .gguf files")),
         )
     return [_checked(by_name, part, source) for part in split_names(name)]
 
@@ -170,7 +170,7 @@ class DownloadPlanner:
         if not is_file_url(url):
             raise WrongUse(
                 _("{address} is not the URL of a model file.").format(address=clean_line(url)),
-                _("Its path must end in .gguf. For a mirror of a hub, give a model and --from URL."),
+                _("Its path must end in .gguf. For a mirror of a hub, give a model, and the URL as its source."),
             )
         own = FolderDestination(self.own_folder / _folder_name(url))
         return DownloadPlan(
@@ -192,11 +192,17 @@ class DownloadPlanner:
             case FileReference(path):
                 if not is_missing(path):
                     raise WrongUse(
-                        _("{path} is already on this machine.").format(path=path), _("Use it without downloading it.")
+                        _("{path} is already on this computer.").format(path=path), _("Use it without downloading it.")
                     )
-                raise NotFound(_("There is no file {path}.").format(path=path), _("Name a model, not a path."))
+                raise NotFound(
+                    _("There is no file {path}.").format(path=path), _("Give the name of a model, not a path.")
+                )
             case GuideReference():
-                raise WrongUse(_("The guide comes with the program."), _("Use it: qwenchat --model guide"))
+                raise WrongUse(
+                    _("The guide comes with the program."),
+                    _("It needs no download."),
+                    recoveries=(Recovery(RecoveryKind.USE_MODEL, name="guide"),),
+                )
         raise unknown(reference, self.catalogue)
 
     def _fitting(self, model: CatalogueModel) -> Quantisation:

@@ -157,7 +157,7 @@ def event_text(event: PullEvent) -> str:
         case StartedOver(name):
             return _("The download of {name} has to start over.").format(name=name)
         case CopyFound(name, path):
-            return _("{name} is already on this machine: {path}").format(name=name, path=path)
+            return _("{name} is already on this computer: {path}").format(name=name, path=path)
         case FileCompleted(name, _path, False):
             return _("{name} was downloaded, but the source gives no sha256 to verify it.").format(name=name)
     return ""

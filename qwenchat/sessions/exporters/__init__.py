@@ -27,6 +27,8 @@ class ExportFormat:
     """Archives in `normal` form -> pieces of text; True requests all branches, not only the open one."""
     holds: Callable[[Archive, bool], bool] | None = None
     """Whether the format can hold any of a session; None if it can hold every one."""
+    is_whole: bool = False
+    """Whether it always has all branches."""
 
 
 def names() -> list[str]:
@@ -38,7 +40,7 @@ def named(name: str) -> ExportFormat:
     """Return a format. Raises WrongUse for an unknown one."""
     if name not in names():
         raise WrongUse(
-            _("There is no format {name}.").format(name=name),
+            _('No format named "{name}".').format(name=name),
             _("Choose one of {names}.").format(names=enumerated(names())),
         )
     found: ExportFormat = importlib.import_module(f"{__name__}.{name}").FORMAT

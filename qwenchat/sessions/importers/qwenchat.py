@@ -76,7 +76,7 @@ def read(record: dict[str, Any], _modified: int) -> ImportedChat:
     """Return the archive. Raises BadRecord for a later version, msgspec.ValidationError for an invalid field."""
     version = record.get("version")
     if not isinstance(version, int) or version > VERSION:
-        raise BadRecord(_("it was written by a newer qwenchat, in version {version}").format(version=version))
+        raise BadRecord(_("it was written by a newer qwenchat (format version {version})").format(version=version))
     if version < 2:
         old = msgspec.convert(record, _ArchiveOfTexts)
         texts = tuple(each.with_parts(text_parts(each.text, each.token_ids)) for each in old.messages)

@@ -14,6 +14,15 @@ from qwenchat.tui.controllers.session_actions import SessionActions
 from qwenchat.tui.parameters import set_by_name
 from qwenchat.tui.slash_commands import SlashCommand, UnknownCommand
 
+_ACTIONS = {
+    "model": "models",
+    "system": "session_settings",
+    "set": "session_settings",
+    "import": "import_chats",
+    "trash": "open_trash",
+}
+"""The actions of commands that have other names, where nothing follows them."""
+
 
 class CommandController:
     """Carries commands out.
@@ -36,10 +45,10 @@ class CommandController:
     def run(self, command: SlashCommand | UnknownCommand) -> None:
         """Carry a command out; it leaves the prompt unless it is wrong, and comes back as earlier questions do."""
         if isinstance(command, UnknownCommand):
-            hint = _("F1 shows all commands. A message that begins with / is written with //.")
+            hint = _("F1 shows all commands. To send a message that begins with /, type //.")
             if command.meant:
                 hint = _("Did you mean /{name}?").format(name=command.meant) + " " + hint
-            what = _("There is no command /{name}; nothing was sent.").format(name=command.name)
+            what = _("No command named /{name}; nothing was sent.").format(name=command.name)
             self._context.notify_error(WrongUse(what, hint))
             return
         prompt = self._context.prompt
@@ -77,33 +86,29 @@ class CommandController:
                 self._run_action("new_private")
             case "model" if rest:
                 self._sessions.use_model(rest)
-            case "model":
-                self._run_action("models")
             case "compare" if rest:
                 self._compare(rest)
-            case "system" if rest:
-                self._sessions.open_settings(system=rest)
+            case "system":
+                self._sessions.open_settings(system=rest or None, at_system=True)
             case "set" if rest:
                 self._set(rest)
-            case "system" | "set":
-                self._run_action("session_settings")
             case "attach" if rest:
                 prompt.attach([Path(rest.strip("\"'"))])
             case "attach":
-                raise WrongUse(_("No file is named."), _("Write /attach and a path, or drop a file here."))
+                raise WrongUse(_("No file given."), _("Type /attach and a path, or drop a file here."))
             case "find" if rest and not self._is_in_chat(rest):
-                what = _("Nothing in this chat has the words {words}.").format(words=clean_line(rest, 60))
-                raise WrongUse(what, _("A message that begins with / is written with //."))
+                what = _('"{words}" was not found in this chat.').format(words=clean_line(rest, 60))
+                raise WrongUse(what, _("To send a message that begins with /, type //."))
             case "find":
                 self._find.start(rest)
-            case action:
-                self._run_action(action)
+            case name:
+                self._run_action(_ACTIONS.get(name, name))
 
     def _set(self, words: str) -> None:
         """Set one parameter, such as `temperature 0.7`; without a value it follows the model. Raises WrongUse."""
         changed, name, value = set_by_name(self._context.open.session, words)
         self._sessions.change(changed)
-        self._context.notify(labelled(name, _("the model's own") if value is None else value))
+        self._context.notify(labelled(name, _("model default") if value is None else value))
 
     def _is_in_chat(self, words: str) -> bool:
         return any(words.casefold() in message.text.casefold() for message in self._context.transcript.messages)

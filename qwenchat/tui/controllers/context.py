@@ -17,6 +17,7 @@ from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line
+from qwenchat.tui.advice import advice
 from qwenchat.tui.model_names import ModelNames
 from qwenchat.tui.session_view import OpenSession
 from qwenchat.tui.transcript.transcript import Transcript
@@ -120,7 +121,7 @@ class ChatContext:
     def notify_error(self, error: QwenchatError) -> None:
         """Show what is wrong and what to do."""
         self._screen.notify(
-            clean_line(error.hint, 500),
+            clean_line(advice(error), 500),
             title=clean_line(error.message, 500),
             severity="error",
             timeout=10,
@@ -129,7 +130,7 @@ class ChatContext:
 
     def _notify_bug(self, bug: Exception) -> None:
         *_callers, place = traceback.extract_tb(bug.__traceback__)
-        words = _("What you wrote is still here. Please report this and where it happened: {place}.")
+        words = _("Your text is still here. Please report this problem and where it happened: {place}.")
         self._screen.notify(
             clean_line(words.format(place=f"{Path(place.filename).name}:{place.lineno}"), 500),
             title=clean_line(_("This is a bug in qwenchat: {what}").format(what=repr(bug)), 500),

@@ -73,7 +73,7 @@ class FindController:
     def show_position(self, found: Transcript.Found) -> None:
         """Say where the search stands."""
         self._made_line().border_subtitle = f"{found.message}/{found.messages}"
-        words = _("{number} of {count} messages · Enter: previous · Esc: close")
+        words = _("{number}/{count} · Enter previous · Esc close")
         self._context.open.show_activity(words.format(number=found.message, count=found.messages))
 
     def end(self) -> None:

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Callable
 
+from qwenchat import config
 from qwenchat.chat.message import Message, Role, Status
-from qwenchat.errors import FileError
-from qwenchat.i18n import _
+from qwenchat.errors import FileError, QwenchatError
+from qwenchat.i18n import _, ngettext
 from qwenchat.paths import expand_home
 from qwenchat.text.safe import clean, safe_name
 from qwenchat.tui.controllers.context import ChatContext
@@ -37,6 +38,10 @@ class MessageActions:
             self._context.notify(_("This question is already waiting for its answer."))
         elif question:
             self._context.chats.regenerate(question)
+            followers = [message.id for message in self._open.view.branch if message.id != question.id]
+            at = next(at for at, message in enumerate(self._open.view.branch) if message.id == question.id)
+            if len(followers) - at > 1:  # more than its answer
+                self._undo.add_branch(question.session, followers[at])
 
     def continue_answer(self) -> None:
         """Continue an answer that ended early; one without text is answered once more."""
@@ -48,23 +53,61 @@ class MessageActions:
         else:
             self.regenerate()
 
+    def take_back(self) -> None:
+        """Take the selected waiting question, else the last one, back into the prompt."""
+        selected = self._transcript.selected
+        meant = [selected] if selected else list(reversed(self._transcript.messages))
+        if question := next(filter(self._waits, meant), None):
+            self._context.run(self._take_back(question))
+        else:
+            self._context.notify(_("This message does not wait to be asked."))
+
+    async def _take_back(self, question: Message) -> None:
+        taken = await self._context.chats.take_back(question)
+        if taken is None:
+            self._context.notify(_("It is being answered already; Esc stops the answer."))
+            return
+        await self._drafts.give_back(taken.session, taken.text, taken.attachments)
+        await self._open.reload()
+        await self._drafts.save()
+
     def edit(self) -> None:
-        """Take a question into the prompt, to ask it again in other words."""
-        if question := self._question():
+        """Take a question into the prompt, to ask it again in other words; one that waits will not be asked as is."""
+        question = self._question()
+        if question and self._waits(question):
+            self._context.run(self._take_back(question))
+        elif question:
+            self._open.fork_at("")
             self._context.run(self._drafts.edit(question), "edit", exclusive=True)
 
     def branch(self) -> None:
-        """Let the next question follow the selected message; what follows it now stays as another branch."""
+        """Let the next question follow the selected message; nothing is left behind before it is sent."""
         if not (message := self._transcript.selected):
             self._context.notify(_("Select a message first (F6, then j/k)."))
         elif message.role is Role.USER:
             self.edit()
         else:
-            self._context.run(self._branch(message))
+            self._drafts.set_edit_aside()
+            if not self._open.fork_at(message.id):
+                self._context.notify(_("Your next question follows this message anyway: it is the last one."))
 
-    async def _branch(self, message: Message) -> None:
-        if self._open.cut_branch(await self._context.chats.sessions.branch_at(message)):
-            self._context.notify(_("The next question follows this message."))
+    def choose_branch(self) -> None:
+        """List the branches of the chat and open the one that the user chooses."""
+        self._context.run(self._choose_branch())
+
+    async def _choose_branch(self) -> None:
+        session = self._open.session
+        branches = await self._context.chats.sessions.branches(session.id)
+        current = next((message.id for message in reversed(self._open.view.branch)), "")
+
+        def chosen(leaf: str | None) -> None:
+            if leaf:
+                self._context.run(self._open_branch(session.id, leaf))
+
+        self._context.ask(dialogs.branches(branches, current), chosen)
+
+    async def _open_branch(self, session_id: str, leaf: str) -> None:
+        self._open.refresh(await self._context.chats.sessions.show(session_id, leaf))
 
     def show_variant(self, message: Message, step: int) -> None:
         """Show the variant of a message that is `step` away."""
@@ -80,8 +123,10 @@ class MessageActions:
         """Delete the selected message and all below it; that can be undone."""
         if not (message := self._transcript.selected):
             self._context.notify(_("Select a message first (F6, then j/k)."))
+        elif self._waits(message):
+            self._context.run(self._take_back(message))
         elif self._open.view.private:
-            self._context.notify(_("Private chats are not saved: leave this one and all of it is gone."))
+            self._context.notify(_("Private chats are not saved: this whole chat is gone when you leave it."))
         elif self._open.view.answering:
             self._context.notify(_("Stop the answer first (Esc)."))
         else:
@@ -91,7 +136,19 @@ class MessageActions:
         await asyncio.to_thread(self._context.program.store.trash.remove_message, message.id)
         self._undo.add_message(message.session, message.id)
         await self._open.reload()
-        self._context.notify(_("Deleted. F8 undoes it."))
+        self._context.notify(_("Message deleted. F8 undoes."))
+
+    # What is shown of messages
+
+    def toggle_timestamps(self) -> None:
+        """Show the time of each message, or hide it, here and in all chats to come."""
+        program, shown = self._context.program, not self._transcript.timestamps
+        self._transcript.timestamps = shown
+        try:
+            config.put(program.paths.settings, "timestamps", "true" if shown else "false")
+            program.reread_settings()
+        except QwenchatError as error:
+            self._context.notify_error(error)
 
     # Copies
 
@@ -119,7 +176,7 @@ class MessageActions:
         if found := self._last_code():
             language, code = found
             name = f"code.{safe_name(language) if language else 'txt'}"
-            dialog = dialogs.line(_("Save the code to"), name)
+            dialog = dialogs.line(_("Save code to"), name)
             self._context.ask(dialog, lambda typed: self._save_code(typed, code) if typed else None)
 
     def copy_code_block(self, message: Message, index: int) -> None:
@@ -142,12 +199,9 @@ class MessageActions:
         self._context.run(self._copy_with_tool(text), "copy")
 
     async def _copy_with_tool(self, text: str) -> None:
-        tool = await copy_with_tool(text, self._context.program.environ)
-        if tool:
-            words = _("Copied {count:,} characters ({tool}, and through the terminal).")
-        else:
-            words = _("Copied {count:,} characters through the terminal (OSC 52).")
-        self._context.notify(words.format(count=len(text), tool=tool))
+        await copy_with_tool(text, self._context.program.environ)
+        words = ngettext("Copied ({count:,} character).", "Copied ({count:,} characters).", len(text))
+        self._context.notify(words.format(count=len(text)))
 
     def _save_code(self, typed: str, code: str) -> None:
         try:
@@ -160,9 +214,13 @@ class MessageActions:
             what = _("{file} can't be written: {reason}.").format(file=path, reason=error.strerror or error)
             self._context.notify_error(FileError(what, _("Give another name.")))
         else:
-            self._context.notify(_("Saved as {file}.").format(file=path.absolute()))
+            self._context.notify(_("Saved to {file}").format(file=path.absolute()))
 
     # The message that is meant
+
+    def _waits(self, message: Message) -> bool:
+        waiting = self._open.view.waiting
+        return message.id in waiting.places or message.id in waiting.holds
 
     def _last_code(self) -> tuple[str, str] | None:
         """Return language and text of the last code block of the selected message, else of the last that has one."""
@@ -171,7 +229,7 @@ class MessageActions:
         for message in reversed(messages):
             if blocks := self._transcript.code_blocks(message.id):
                 return blocks[-1].language, blocks[-1].text
-        self._context.notify(_("There is no code here."))
+        self._context.notify(_("No code block found."))
         return None
 
     def _question(self) -> Message | None:

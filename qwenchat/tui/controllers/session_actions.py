@@ -7,13 +7,15 @@ import asyncio
 from dataclasses import replace
 
 from qwenchat.chat.session import Session
+from qwenchat.chat.statistics import statistics_of
 from qwenchat.errors import Recovery, RecoveryKind
-from qwenchat.i18n import _, ngettext
+from qwenchat.i18n import _
 from qwenchat.runtime.model_choice import lasting_reference
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.navigation import NavigationController
 from qwenchat.tui.controllers.undo import UndoController
 from qwenchat.tui.dialogs import open as dialogs
+from qwenchat.tui.parameters import parse_tags
 
 
 class SessionActions:
@@ -41,6 +43,7 @@ class SessionActions:
         if not self._open.view.queue.running:
             await chats.model.load(replace(session, model=reference))
         self._open.relabel(await chats.sessions.change(session.id, model=reference))
+        await chats.ask_without_model()
         failed = self._open.failure_of(session.id)
         other_model = Recovery(RecoveryKind.OTHER_MODEL)
         if failed and other_model in failed.recoveries:
@@ -58,10 +61,11 @@ class SessionActions:
             self._open.forget_failure(failed.session)
             self._context.run(self._context.chats.retry(failed.session, recovery))
 
-    def open_settings(self, *, system: str | None = None) -> None:
+    def open_settings(self, *, system: str | None = None, at_system: bool = False) -> None:
         """Change model, system prompt and sampling of the open chat; `system` is shown as its system prompt.
 
-        The name of a saved prompt stands for its text. Nothing changes until the user saves.
+        It opens at the title, `at_system` at the system prompt. The name of a saved prompt stands for
+        its text. Nothing changes until the user saves.
         """
         session = self._open.session
         if system is not None:
@@ -70,7 +74,8 @@ class SessionActions:
             saved = PromptLibrary(self._context.program.paths.config / "prompts").all()
             system = next((prompt.text for prompt in saved if prompt.name == system), system)
             session = replace(session, system=system)
-        dialog = dialogs.session(self._context.program, session, self._context.names(session.model))
+        name = self._context.names(session.model)
+        dialog = dialogs.session(self._context.program, session, name, at_system=at_system)
         self._context.ask(dialog, lambda session: self.change(session) if session else None)
 
     def change(self, wanted: Session) -> None:
@@ -93,22 +98,9 @@ class SessionActions:
             self._context.run(self._use_model(changed, wanted.model), "load", exclusive=True)
 
     def show_statistics(self) -> None:
-        """Notify how many tokens the open chat took, and how fast it was."""
-        messages = self._context.transcript.messages
-        answers = [message for message in messages if message.usage]
-        tokens = sum(message.usage.completion_tokens for message in answers if message.usage)
-        speeds = [message.timings.decode_tps for message in answers if message.timings and message.timings.decode_tps]
-        words = [
-            ngettext("{count:,} message", "{count:,} messages", len(messages)).format(count=len(messages)),
-            ngettext("{count:,} token answered", "{count:,} tokens answered", tokens).format(count=tokens),
-        ]
-        if speeds:
-            words.append(_("{speed:.1f} tokens/s").format(speed=sum(speeds) / len(speeds)))
-        if info := self._context.chats.model.info:
-            words.append(_("{name}, context window {n_ctx:,}").format(name=info.name, n_ctx=info.n_ctx))
-            if info.yarn_factor > 1:
-                words.append(_("stretched {factor:.1f} times with YaRN").format(factor=info.yarn_factor))
-        self._context.notify(" · ".join(words))
+        """Show how much was written in the open chat, and how fast its answers came."""
+        counted = statistics_of(self._context.transcript.messages)
+        self._context.ask(dialogs.statistics(counted, self._context.chats.model.info))
 
     # Labels of the session that is meant
 
@@ -135,7 +127,7 @@ class SessionActions:
             await self._label(session, title=title)
             self._context.notify(_("New title: {title}").format(title=title))
         else:
-            self._context.notify(_("Nothing has been asked in this chat yet."))
+            self._context.notify(_("This chat has no question yet."))
 
     def tag(self) -> None:
         """Change a chat's tags."""
@@ -146,10 +138,9 @@ class SessionActions:
 
         def tagged(words: str | None) -> None:
             if words is not None:
-                tags = tuple(dict.fromkeys(words.replace(",", " ").replace("#", " ").split()))
-                self._context.run(self._label(session, tags=tags))
+                self._context.run(self._label(session, tags=parse_tags(words)))
 
-        self._context.ask(dialogs.line(_("Tags, separated by spaces"), " ".join(session.tags)), tagged)
+        self._context.ask(dialogs.line(_("Tags, separated by commas"), ", ".join(session.tags)), tagged)
 
     def pin(self) -> None:
         """Pin a chat, or unpin it."""
@@ -188,20 +179,32 @@ class SessionActions:
         if not self._is_on_disk(session_id):
             self._navigation.open_new()
             return
-        await chats.stop(session_id)
+        await chats.withdraw(session_id)
         await asyncio.to_thread(self._context.program.store.trash.put, session_id)
         self._undo.add_session(session)
         if session_id == self._open.id:
             await self._navigation.open(chats.sessions.new(session.model).id)
         self._sidebar.reload()
-        self._context.notify(_("Moved to the trash. F8 undoes it."))
+        self._context.notify(_("Moved to trash. F8 undoes."))
+
+    def open_trash(self) -> None:
+        """Restore chats from the trash, or delete them for good."""
+        self._context.ask(dialogs.trash(self._context.program), self._reload_list)
+
+    def import_chats(self) -> None:
+        """Import chats from files."""
+        self._context.ask(dialogs.import_chats(self._context.program), self._reload_list)
+
+    def _reload_list(self, has_changed: bool | None) -> None:
+        if has_changed:
+            self._sidebar.reload()
 
     def export_open(self) -> None:
         """Export the open chat."""
         if self._is_on_disk(self._open.id):
             self._context.ask(dialogs.export(self._context.program, [self._open.id]))
         else:
-            words = _("There is nothing to export: this chat is private or empty. Copy it from the palette.")
+            words = _("Nothing to export: this chat is private or empty. You can copy it from the palette (Ctrl+P).")
             self._context.notify(words)
 
     def export_listed(self) -> None:

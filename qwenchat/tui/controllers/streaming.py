@@ -9,8 +9,16 @@ import time
 from qwenchat.chat.events import PartGrew, Prefilling, Trimmed, TurnEnded, TurnEvent, TurnStarted
 from qwenchat.chat.message import Message, ToolResult
 from qwenchat.chat.quality import Fault, fault_of
-from qwenchat.i18n import _, ngettext
-from qwenchat.runtime.events import ChatEvent, ModelLoaded, ModelLoading, QueueChanged, TurnFailed, TurnReported
+from qwenchat.i18n import _, ngettext, sentences
+from qwenchat.runtime.events import (
+    ChatEvent,
+    ModelLoaded,
+    ModelLoading,
+    QueueChanged,
+    TurnFailed,
+    TurnReported,
+    WaitingChanged,
+)
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.drafts import DraftController
 from qwenchat.tui.controllers.token_counts import TokenCountController
@@ -46,6 +54,8 @@ class StreamingController:
                 for warning in info.warnings:
                     self._context.notify(warning, warning=True)
                 self._counts.count_soon()
+            case WaitingChanged():
+                self._open.show_waiting(event)
             case QueueChanged():
                 self._open.show_queue(event)
                 if not event.running:
@@ -83,9 +93,9 @@ class StreamingController:
         self._open.replace_message(answer)
         self._open.show_activity()
         if fault := fault_of(answer.text):
-            what = _("This answer repeats itself.") if fault is Fault.LOOP else _("This answer looks like noise.")
+            what = _("This answer repeats itself.") if fault is Fault.LOOP else _("This answer looks like gibberish.")
             hint = _("Answer again (Ctrl+R), raise the repeat penalty, or choose a larger model or quantisation.")
-            self._open.show_warning(f"⚠ {what} {hint}")
+            self._open.show_warning("⚠ " + sentences(what, hint))
         self._open.relabel(await self._context.chats.sessions.labels(answer.session))
 
     async def _report_failure(self, failed: TurnFailed) -> None:
@@ -97,6 +107,8 @@ class StreamingController:
             self._context.notify_error(failed.error)
         if failed.question:
             await self._drafts.give_back(failed.session, failed.question.text, failed.question.attachments)
+            if failed.question.parent and failed.session == self._open.id:
+                self._open.fork_at(failed.question.parent)
             await self._drafts.save()
 
     def _show_speed(self, tokens: int) -> None:

@@ -17,6 +17,7 @@ from textual.widget import Widget
 from textual.widgets import Button
 
 from qwenchat.chat.message import Message, Part, Role, Status
+from qwenchat.chat.tree import VariantPlace
 from qwenchat.i18n import _, labelled
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.dialogs.dialog import Dialog, button, plain
@@ -57,7 +58,7 @@ class CompareScreen(Dialog[Picked | None]):
     """Answers with the variant to continue with; None where the user closes it.
 
     `variants` are all siblings, oldest first, of which two are `shown` at first. Esc calls `stop` while an answer is
-    being written. `copy` copies what is clicked.
+    being written, `copy` copies what is clicked, and `name_of` returns a model's name, given its reference.
     """
 
     CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "compare.tcss"]
@@ -75,11 +76,12 @@ class CompareScreen(Dialog[Picked | None]):
         *,
         stop: Callable[[], object],
         copy: Callable[[str], object],
+        name_of: Callable[[str], str],
     ) -> None:
         super().__init__()
         self._question, self._variants, self._shown = question, list(variants), list(shown)
-        self._stop, self._copy = stop, copy
-        self._panes = (VariantPane(), VariantPane())
+        self._stop, self._copy, self._name_of = stop, copy, name_of
+        self._panes = (VariantPane(timestamps=False), VariantPane(timestamps=False))
         self._activities = (plain("", classes="activity"), plain("", classes="activity"))
 
     def heading(self) -> str:
@@ -108,6 +110,7 @@ class CompareScreen(Dialog[Picked | None]):
         """Show the two variants."""
         for pane in self._panes:
             add_bindings(pane, BindingsMap(_PANE_KEYS))
+            pane.show_names(self._name_of)
         for at in range(len(self._panes)):
             self._show(at)
         self._panes[0].focus()
@@ -152,14 +155,16 @@ class CompareScreen(Dialog[Picked | None]):
         """Show a variant in its pane; other ones can be chosen once all are complete."""
         message, pane = self._variants[self._shown[at]], self._panes[at]
         has_others = len(self._variants) > len(self._panes) and not self._is_writing
-        variant = (self._shown[at] + 1, len(self._variants)) if has_others else (1, 1)
+        variant = VariantPlace(self._shown[at] + 1, len(self._variants)) if has_others else VariantPlace()
         if pane.position(message.id) is None:
             is_complete = message.status is not Status.STREAMING
             pane.load([message], {message.id: variant}, show=message.id if is_complete else None)
         else:
             pane.replace(message, variant)
         if isinstance(pane.parent, Widget):
-            pane.parent.border_title = escape(f"{at + 1} · {clean_line(message.model, 60)}".removesuffix(" · "))
+            pane.parent.border_title = escape(
+                f"{at + 1} · {clean_line(self._name_of(message.model), 60)}".removesuffix(" · ")
+            )
         self.show_keys()
 
     # What the user does

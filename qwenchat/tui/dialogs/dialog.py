@@ -4,13 +4,14 @@ A dialog answers with its result and changes nothing behind it. Strings are made
 that moment.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import ClassVar, TypeVar
 
+from rich.cells import cell_len
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, VerticalScroll
+from textual.containers import Horizontal, ItemGrid, VerticalScroll
 from textual.content import Content
 from textual.markup import escape
 from textual.screen import ModalScreen
@@ -21,6 +22,7 @@ from textual.widgets import Button, Input, OptionList, Select, Static
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean, clean_line
+from qwenchat.tui import advice
 from qwenchat.tui.textual_private import EndsItsWork
 from qwenchat.tui.widgets.fields import Filter
 from qwenchat.tui.widgets.prose import Prose
@@ -28,6 +30,8 @@ from qwenchat.tui.widgets.prose import Prose
 Result = TypeVar("Result")
 _WIDTHS = [(0, "-narrow"), (64, "-wide")]
 _HEIGHTS = [(0, "-short"), (16, "-tall")]
+_PADDING = 4
+"""Cells of a button beside its label."""
 
 
 class CloseMark(Static):
@@ -48,7 +52,7 @@ class Complaint(Prose):
 
     def show(self, error: QwenchatError | str | None) -> None:
         """Show an error with its hint, or a sentence; None or an empty one hides it."""
-        words = f"{error.message} {error.hint}" if isinstance(error, QwenchatError) else error or ""
+        words = advice.words(error) if isinstance(error, QwenchatError) else error or ""
         self.display = bool(words)
         self.update("✗ " + clean_line(words, 600))
 
@@ -133,8 +137,18 @@ def relabel(button: Button, label: str) -> None:
     """Give a button another label, and the room that it takes."""
     button.label = Content(clean_line(label))
     button.refresh(layout=True)
+    if isinstance(button.parent, Buttons):
+        button.parent.fit()
 
 
-def buttons(row: Iterable[Button]) -> Horizontal:
-    """Return buttons side by side, below one another where there is no room."""
-    return Horizontal(*row, classes="buttons")
+class Buttons(ItemGrid):
+    """Buttons side by side, in several rows where there is no room; with `foot` they stay while the rest scrolls."""
+
+    def __init__(self, row: Sequence[Button], *, foot: bool = True) -> None:
+        super().__init__(*row, classes="foot" if foot else "")
+        self._row = row
+        self.fit()
+
+    def fit(self) -> None:
+        """Make room for the widest label."""
+        self.min_column_width = max(cell_len(str(button.label)) + _PADDING for button in self._row)

@@ -107,8 +107,10 @@ class DownloadList(Vertical, EndsItsWork):
         event.stop()
         reference = _row_of(event.button).download.reference
         question = _("Cancel the download of {model}?").format(model=clean_line(reference))
-        hint = _("What has been downloaded is deleted. To continue later, pause instead.")
-        if await self.app.push_screen_wait(ConfirmScreen(question, hint, _("Cancel the download"))):
+        hint = _("The part downloaded so far will be deleted. To continue later, pause the download instead.")
+        if await self.app.push_screen_wait(
+            ConfirmScreen(question, hint, _("Cancel download"), no=_("Keep downloading"))
+        ):
             self._downloads.cancel(reference)
 
 
@@ -126,7 +128,7 @@ class DownloadsScreen(Dialog[None]):
 
     def body(self) -> ComposeResult:
         if not self._downloads.all():
-            yield plain(_("Nothing is being downloaded."))
+            yield plain(_("No downloads."))
         yield DownloadList(self._downloads)
 
 

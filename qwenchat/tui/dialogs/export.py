@@ -19,7 +19,7 @@ from qwenchat.runtime.program import Program
 from qwenchat.sessions import export_destination, exporters
 from qwenchat.sessions.export_destination import Export
 from qwenchat.text.safe import clean
-from qwenchat.tui.dialogs.dialog import Complaint, Dialog, button, buttons, plain
+from qwenchat.tui.dialogs.dialog import Buttons, Complaint, Dialog, button, plain
 from qwenchat.tui.dialogs.fields import PathSuggester
 from qwenchat.tui.dialogs.small import ConfirmScreen
 from qwenchat.tui.widgets.fields import LineField
@@ -41,26 +41,28 @@ class ExportScreen(Dialog[None]):
         """The path that was filled in, which changes with the format unless the user typed another."""
 
     def heading(self) -> str:
-        return ngettext("Export {count} chat", "Export {count} chats", len(self._ids)).format(count=len(self._ids))
+        count = len(self._ids)
+        return _("Export chat") if count == 1 else _("Export {count} chats").format(count=count)
 
     def body(self) -> ComposeResult:
         words = {
             "md": _("Markdown, to read and edit"),
             "html": _("a web page"),
             "txt": _("plain text"),
-            "json": _("everything, to import again"),
+            "json": _("everything, can be imported again"),
             "jsonl": _("for training tools"),
             "sharegpt": _("ShareGPT, for training tools"),
         }
         names = sorted(exporters.names(), key=lambda name: [*words, name].index(name))
         options = [(labelled(name, words[name]) if name in words else name, name) for name in names]
         yield Select(options, value=names[0], allow_blank=False, compact=True, id="format")
-        branches = [(_("the branch being read"), False), (_("all branches"), True)]
+        branches = [(_("Current branch only"), False), (_("All branches"), True)]
         yield Select(branches, value=False, allow_blank=False, compact=True, id="branches")
-        yield plain(_("To a file, a folder (a name that ends in /) or a .zip"), classes="label")
+        yield plain("", classes="muted", id="left-out")
+        yield plain(_("File, folder (ending in /) or .zip"), classes="label")
         yield LineField(suggester=PathSuggester())
         yield Complaint()
-        yield buttons([button(_("Export"), "write", main=True), button(_("Close"), "close")])
+        yield Buttons([button(_("Export"), "write", main=True), button(_("Cancel"), "cancel")])
         yield plain(_("Preview"), classes="label")
         yield plain("", id="preview")
 
@@ -103,8 +105,18 @@ class ExportScreen(Dialog[None]):
         preview = self.query_one("#preview", Static)
         try:
             preview.update(await asyncio.to_thread(_beginning, self._export))
+            left_out = await asyncio.to_thread(self._export.left_out)
         except QwenchatError as error:
             self.query_one(Complaint).show(error)
+            return
+        words = ngettext(
+            "{count:,} message on other branches is left out.",
+            "{count:,} messages on other branches are left out.",
+            left_out,
+        )
+        note = self.query_one("#left-out", Static)
+        note.update(words.format(count=left_out))
+        note.display = left_out > 0
 
     @on(Button.Pressed, "#write")
     @on(Input.Submitted)
@@ -114,17 +126,17 @@ class ExportScreen(Dialog[None]):
         complaint.show(None)
         try:
             if not place:
-                raise WrongUse(_("No destination is given."), _("Give a file, a folder or a .zip."))
+                raise WrongUse(_("No destination given."), _("Enter a file, a folder or a .zip."))
             expanded = _expanded(place)
             force = await self._may_replace(expanded)
             written = await asyncio.to_thread(export_destination.write, self._export, expanded, _nowhere, force)
         except QwenchatError as error:
             complaint.show(error)
             return
-        made = written.files
-        words = ngettext("{count} file written: {first}", "{count} files written: {first}, …", len(made))
-        first = clean(str(made[0])) if made else expanded
-        self.app.notify(words.format(count=len(made), first=first), markup=False)
+        count = len(written.files)
+        words = ngettext("Saved to {first}", "Saved {count} files: {first}, …", count)
+        first = clean(str(written.files[0])) if count else expanded
+        self.app.notify(words.format(count=count, first=first), markup=False)
         self.answer(None)
 
     async def _may_replace(self, place: str) -> bool:
@@ -132,11 +144,11 @@ class ExportScreen(Dialog[None]):
         if not await asyncio.to_thread(_is_file, place):
             return False
         question = _("{path} already exists.").format(path=place)
-        asking = ConfirmScreen(clean(question), yes=_("Replace it"))
+        asking = ConfirmScreen(clean(question), yes=_("Replace"))
         return await self.app.push_screen_wait(asking)
 
-    @on(Button.Pressed, "#close")
-    def _close(self) -> None:
+    @on(Button.Pressed, "#cancel")
+    def _cancel(self) -> None:
         self.action_close()
 
 

@@ -43,14 +43,14 @@ class CarefulList(OptionList):
 
 
 class PathSuggester(Suggester):
-    """Suggests folders, and files that end in `suffix`."""
+    """Suggests folders, and files that end in one of `suffixes`; without any, all files."""
 
-    def __init__(self, suffix: str = "") -> None:
+    def __init__(self, *suffixes: str) -> None:
         super().__init__(use_cache=False, case_sensitive=True)
-        self._suffix = suffix
+        self._suffixes = suffixes or ("",)
 
     async def get_suggestion(self, value: str) -> str | None:
         """Return the first name that `value` may become."""
         is_path = "/" in value or "\\" in value
-        found = await asyncio.to_thread(path_completions, value, self._suffix) if is_path else []
+        found = await asyncio.to_thread(path_completions, value, self._suffixes) if is_path else []
         return next(iter(found), None)

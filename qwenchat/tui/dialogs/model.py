@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from textual import events, on, work
 from textual.app import ComposeResult
-from textual.containers import Vertical
+from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.message import Message
 from textual.types import CSSPathType
@@ -17,13 +17,13 @@ from textual.widgets import Button, Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from qwenchat.errors import QwenchatError
-from qwenchat.i18n import _
+from qwenchat.i18n import _, sentences
 from qwenchat.models.reference import CatalogueReference, FileReference, GuideReference, HubReference, parse
 from qwenchat.paths import expand_home
 from qwenchat.runtime.downloads import BackgroundDownloads, DownloadState
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import human_size
-from qwenchat.tui.dialogs.dialog import Complaint, Dialog, button, buttons, plain, relabel
+from qwenchat.tui.dialogs.dialog import Buttons, Complaint, Dialog, button, plain, relabel
 from qwenchat.tui.dialogs.downloads import DownloadList
 from qwenchat.tui.dialogs.fields import CarefulList, PathSuggester, aligned
 from qwenchat.tui.dialogs.small import ConfirmScreen, TextScreen
@@ -32,7 +32,7 @@ from qwenchat.tui.textual_private import EndsItsWork
 from qwenchat.tui.widgets.fields import Filter
 
 
-class ModelList(Vertical, EndsItsWork):
+class ModelList(VerticalScroll, EndsItsWork):
     """Models to choose from. Until something is typed the catalogue shows the best of each size, or `every` one."""
 
     class Chosen(Message):
@@ -52,7 +52,7 @@ class ModelList(Vertical, EndsItsWork):
     def __init__(
         self, program: Program, downloads: BackgroundDownloads, current: str = "", *, every: bool = True
     ) -> None:
-        super().__init__()
+        super().__init__(can_focus=False)
         self._program, self._downloads, self._every = program, downloads, every
         self._choices: ModelChoices | None = None
         self._shown: list[ModelChoice | None] = []
@@ -63,12 +63,12 @@ class ModelList(Vertical, EndsItsWork):
         """The model to highlight when the list is rebuilt."""
 
     def compose(self) -> ComposeResult:
-        yield Filter(placeholder=_("type to filter, or owner/repo:quant, or a path"))
+        yield Filter(placeholder=_("Type to filter, or enter owner/repo:quant or a path"))
         yield CarefulList(markup=False)
         yield Complaint("about-model")
         yield Complaint("about-folders")
-        yield plain(_("Looking at this machine…"), classes="details muted")
-        yield buttons([button(_("Use it"), "do", main=True), button(_("A file on this disk…"), "file")])
+        yield plain(_("Checking this computer…"), classes="details muted")
+        yield Buttons([button(_("Use"), "do", main=True), button(_("Open file…"), "file")])
         yield DownloadList(self._downloads)
 
     def on_mount(self) -> None:
@@ -97,7 +97,7 @@ class ModelList(Vertical, EndsItsWork):
             return
         if not self._wanted:
             self._wanted = self._choices.recommended.reference if self._choices.recommended else ""
-        unread = " ".join(f"{problem.message} {problem.hint}" for problem in self._choices.problems)
+        unread = sentences(*(words for problem in self._choices.problems for words in (problem.message, problem.hint)))
         self.query_one("#about-folders", Complaint).show(unread)
         self._show()
         self.post_message(self.Surveyed(self._choices))
@@ -116,9 +116,9 @@ class ModelList(Vertical, EndsItsWork):
         ]
         named = [] if here or others else self._named(typed)
         groups = [
-            (headings(_("On this machine"), _("where")), here),
+            (headings(_("On this computer"), _("where")), here),
             (headings(_("To download"), _("download")), others),
-            (headings(_("By its name"), ""), named),
+            (headings(_("Other"), ""), named),
         ]
         rows: list[tuple[list[str], ModelChoice | None]] = []
         for titles, choices in groups:
@@ -185,7 +185,7 @@ class ModelList(Vertical, EndsItsWork):
             self.query_one("#about-model", Complaint).show(None)
         self._described = choice
         details = self.query_one(".details", Static)
-        details.update("\n".join(choice.details()) if choice else _("No model matches."))
+        details.update("\n".join(choice.details()) if choice else _("No model by that name."))
         do = self.query_one("#do", Button)
         do.display = choice is not None and not choice.problem
         if choice is not None:
@@ -198,7 +198,7 @@ class ModelList(Vertical, EndsItsWork):
         if download and download.state is DownloadState.RUNNING:
             return _("Downloading…")
         if download:
-            return _("Continue the download")
+            return _("Resume download")
         size = f" ({human_size(choice.size)})" if choice.size else ""
         return _("Download {model}").format(model=choice.name) + size
 
@@ -221,7 +221,7 @@ class ModelList(Vertical, EndsItsWork):
     @work(exclusive=True, group="file")
     async def _ask_for_file(self) -> None:
         start = str(_absolute("~")) + "/"
-        asking = TextScreen(_("The path of a .gguf file"), start, PathSuggester(".gguf"))
+        asking = TextScreen(_("Path of a .gguf file"), start, PathSuggester(".gguf"))
         if path := await self.app.push_screen_wait(asking):
             await self._use_file(path)
 
@@ -249,11 +249,11 @@ class ModelList(Vertical, EndsItsWork):
         """Return the dialog that the user must accept before a download; None if the licence needs none."""
         if choice.must_accept and choice.published:
             model = choice.published.model
-            terms = _("{model} comes under the {licence} licence, which has terms of its own.")
+            terms = _("{model} has the {licence} licence, which has its own terms.")
             where = _("Read it first: {url}").format(url=model.licence_url)
-            return ConfirmScreen(terms.format(model=model.title, licence=model.licence), where, _("I accept it"))
+            return ConfirmScreen(terms.format(model=model.title, licence=model.licence), where, _("Accept"))
         if choice.assessment and not choice.assessment.can_run:
-            question = _("{model} does not fit this machine. Download it all the same?").format(model=choice.name)
+            question = _("{model} does not fit this computer. Download it anyway?").format(model=choice.name)
             return ConfirmScreen(question, "\n".join(choice.details()[2:]), _("Download"))
         return None
 
@@ -307,19 +307,19 @@ class WelcomeScreen(Dialog[str | None]):
         return _("Welcome to qwenchat")
 
     def body(self) -> ComposeResult:
-        yield plain(_("Chat with Qwen2 models on this machine: download a model once, then nothing leaves it."))
-        yield plain(_("Choose one; ★ suits this machine best."))
+        yield plain(_("Chat with Qwen2 models. Download one once; after that, nothing leaves this computer."))
+        yield plain(_("Pick one; ★ = best for this computer."))
         yield plain("", classes="muted", id="machine")
         guide = button(_("Try it now: the built-in guide"), "guide", main=True)
-        yield buttons([guide, button(_("Download the recommended model"), "recommended")])
+        yield Buttons([guide, button(_("Download the recommended model"), "recommended")], foot=False)
         yield ModelList(self._program, self._downloads, every=False)
 
     @on(ModelList.Surveyed)
     def _show_machine(self, event: ModelList.Surveyed) -> None:
         has = event.found.resources
-        words = _("Free here: {ram} of memory, {disk} on the disk.")
+        words = _("Free: {ram} of memory, {disk} of disk space.")
         if has.gpu_available:
-            words = _("Free here: {ram} of memory, {gpu} on accelerators, {disk} on the disk.")
+            words = _("Free: {ram} of memory, {gpu} of GPU memory, {disk} of disk space.")
         sizes = {"ram": has.ram_available, "gpu": has.gpu_available, "disk": has.disk_free}
         free = words.format(**{name: human_size(size) for name, size in sizes.items()})
         best, guide = event.found.recommended, self.query_one("#guide")
@@ -331,8 +331,7 @@ class WelcomeScreen(Dialog[str | None]):
         first = next((button for button in (guide, offer) if button.display), None)
         if first and not self.query_one(Filter).value:
             first.focus()
-        estimate = _("~ marks an estimate.")
-        self.query_one("#machine", Static).update(f"{free} {estimate}")
+        self.query_one("#machine", Static).update(sentences(free, _("~ = estimate.")))
 
     @on(events.Key)
     def _type_into_filter(self, event: events.Key) -> None:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from textual.screen import ModalScreen
 
 from qwenchat.chat.message import Message
+from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.session import Session
+from qwenchat.chat.statistics import ChatStatistics
+from qwenchat.chat.tree import Branch
 from qwenchat.i18n import _, labelled
 from qwenchat.runtime.program import Program
 from qwenchat.tui.actions import Action, key_names, places
@@ -42,11 +45,21 @@ def downloads(of: "BackgroundDownloads") -> ModalScreen[None]:
     return DownloadsScreen(of)
 
 
-def session(program: Program, of: Session, model: str) -> ModalScreen[Session | None]:
-    """Return the settings of a session, whose model has the name `model`; it gives the session as it should be."""
+def session(program: Program, of: Session, model: str, *, at_system: bool) -> ModalScreen[Session | None]:
+    """Return the settings of a session, whose model has the name `model`; it gives the session as it should be.
+
+    It opens at the title, or `at_system` at the system prompt.
+    """
     from qwenchat.tui.dialogs.session import SessionScreen
 
-    return SessionScreen(program, of, model)
+    return SessionScreen(program, of, model, at_system=at_system)
+
+
+def branches(of: Sequence[Branch], current: str) -> ModalScreen[str | None]:
+    """Return the list of a session's branches; it gives the last message of the chosen one."""
+    from qwenchat.tui.dialogs.branches import BranchesScreen
+
+    return BranchesScreen(of, current)
 
 
 def export(program: Program, session_ids: Sequence[str]) -> ModalScreen[None]:
@@ -63,11 +76,26 @@ def compare(
     *,
     stop: Callable[[], object],
     copy: Callable[[str], object],
+    name_of: Callable[[str], str],
 ) -> "CompareScreen":
     """Return two variants of a message side by side; it gives the one to continue with."""
     from qwenchat.tui.dialogs.compare import CompareScreen
 
-    return CompareScreen(question, variants, shown, stop=stop, copy=copy)
+    return CompareScreen(question, variants, shown, stop=stop, copy=copy, name_of=name_of)
+
+
+def import_chats(program: Program) -> ModalScreen[bool]:
+    """Return the import dialog; it gives whether a chat came."""
+    from qwenchat.tui.dialogs.import_chats import ImportScreen
+
+    return ImportScreen(program)
+
+
+def trash(program: Program) -> ModalScreen[bool]:
+    """Return the trash; it gives whether a chat was restored."""
+    from qwenchat.tui.dialogs.trash import TrashScreen
+
+    return TrashScreen(program)
 
 
 def settings(program: Program) -> ModalScreen[bool]:
@@ -75,6 +103,13 @@ def settings(program: Program) -> ModalScreen[bool]:
     from qwenchat.tui.dialogs.settings import SettingsScreen
 
     return SettingsScreen(program)
+
+
+def statistics(counted: ChatStatistics, info: ModelInfo | None) -> ModalScreen[None]:
+    """Return the statistics of a chat, and of the model that is loaded."""
+    from qwenchat.tui.dialogs.statistics import StatisticsScreen
+
+    return StatisticsScreen(counted, info)
 
 
 def themes(titles: Mapping[str, str]) -> ModalScreen[str | None]:

@@ -21,10 +21,11 @@ from qwenchat.i18n import _, labelled
 from qwenchat.models import reference
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean, clean_line
-from qwenchat.tui.dialogs.dialog import Complaint, Dialog, button, buttons, plain
+from qwenchat.tui.dialogs.dialog import Buttons, Complaint, Dialog, button, plain
 from qwenchat.tui.dialogs.small import ConfirmScreen, TextScreen
-from qwenchat.tui.parameters import CONTEXT, parse_number
+from qwenchat.tui.parameters import CONTEXT, parse_number, parse_tags
 from qwenchat.tui.prompt_library import NamedPrompt, PromptLibrary
+from qwenchat.tui.setting_words import as_default, default, of_the_model, sampling_title
 from qwenchat.tui.widgets.fields import AreaField, LineField
 
 _CHECKED = (*(each.name for each in PARAMETERS), "model", CONTEXT)
@@ -35,10 +36,14 @@ class SessionScreen(Dialog[Session | None]):
 
     CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "session.tcss"]
 
-    def __init__(self, program: Program, session: Session, model_name: str = "") -> None:
-        """`model_name` is the name of the session's model to show; its reference by default."""
+    def __init__(self, program: Program, session: Session, model_name: str = "", *, at_system: bool = False) -> None:
+        """`model_name` is the name of the session's model to show; its reference by default.
+
+        The dialog opens at the title, or `at_system` at the system prompt.
+        """
         super().__init__()
         self._program, self._session, self._model_name = program, session, clean_line(model_name or session.model)
+        self._at_system = at_system
         self._prompts = PromptLibrary(program.paths.config / "prompts")
         self._listed: list[NamedPrompt] = []
 
@@ -47,36 +52,40 @@ class SessionScreen(Dialog[Session | None]):
 
     def body(self) -> ComposeResult:
         session = self._session
-        yield from _field(_("Title"), "title", clean_line(session.title), _("from the first question"))
+        yield from _field(
+            _("Title"), "title", clean_line(session.title), as_default(_("taken from the first question"))
+        )
         yield from _field(_("Tags"), "tags", ", ".join(map(clean_line, session.tags)), _("separated by commas"))
-        yield from _field(_("Model"), "model", self._model_name, clean_line(self._program.settings.model.default))
+        yield from _field(_("Model"), "model", self._model_name, self._usual_model())
         yield Complaint("about-model")
         usual = self._program.settings.model.context
-        tokens = f"{usual}" if usual else _("as large as fits")
+        tokens = as_default(f"{usual:,}") if usual else default("model.context")
         yield from _field(_("Context"), "context", f"{session.context or ''}", tokens)
         yield Complaint("about-context")
         yield plain(_("System prompt"), classes="label")
-        yield AreaField(clean(session.system), id="system", placeholder=_("empty: the model's own, if it has one"))
-        yield plain(_("Prompt library; Enter uses a prompt"), classes="label", id="library")
+        yield AreaField(clean(session.system), id="system", placeholder=_("empty = model default"))
+        yield plain(_("Saved prompts (Enter to use)"), classes="label", id="library")
         yield OptionList(id="prompts", markup=False)
-        keep, delete = button(_("Save as…"), "save"), button(_("Delete from the library"), "delete")
-        yield buttons([keep, delete])
+        keep, delete = button(_("Save to prompts…"), "save"), button(_("Delete prompt"), "delete")
+        yield Buttons([keep, delete], foot=False)
         yield Complaint("about-prompts")
-        yield plain(_("Sampling; empty fields follow the settings and the model"), classes="label")
+        yield plain(_("Sampling (empty = default)"), classes="label")
         for each in PARAMETERS:
             value = getattr(session.sampling, each.name)
-            default = getattr(self._program.sampling, each.name)
+            usual = getattr(self._program.sampling, each.name)
             with Horizontal(classes="row"):
-                yield plain(each.label, classes="name")
-                yield LineField("" if value is None else f"{value}", _shown(default), id=each.name)
+                yield plain(sampling_title(each.name), classes="name")
+                yield LineField("" if value is None else f"{value}", _shown(usual), id=each.name)
             yield Complaint(f"about-{each.name}")
-        yield plain(_("Stop strings, one per line; \\n stands for a line break"), classes="label")
+        yield plain(_("Stop sequences, one per line (\\n = newline)"), classes="label")
         yield AreaField("\n".join(map(_escaped, session.sampling.stop)), id="stop")
-        yield buttons([button(_("Save"), "keep", main=True), button(_("Cancel"), "cancel")])
+        yield Buttons([button(_("Save"), "keep", main=True), button(_("Cancel"), "cancel")])
 
     def on_mount(self) -> None:
-        """Begin at the title; the library is read off the loop."""
-        self.query_one("#title").focus()
+        """Begin at the title or the system prompt; the library is read off the loop."""
+        area = self.query_one("#system", TextArea)
+        area.move_cursor(area.document.end)
+        (area if self._at_system else self.query_one("#title")).focus()
         self._list_prompts()
 
     @work(exclusive=True, group="list of prompts")
@@ -97,7 +106,7 @@ class SessionScreen(Dialog[Session | None]):
     @work(exclusive=True, group="prompts")
     async def _save_prompt(self) -> None:
         text = self.query_one("#system", TextArea).text
-        if name := await self.app.push_screen_wait(TextScreen(_("Save the system prompt as"))):
+        if name := await self.app.push_screen_wait(TextScreen(_("Save the prompt as"))):
             known = any(prompt.name == name for prompt in self._listed)
             question = _("Replace the prompt {name}?").format(name=name)
             if not known or await self.app.push_screen_wait(ConfirmScreen(question, yes=_("Replace"))):
@@ -108,7 +117,7 @@ class SessionScreen(Dialog[Session | None]):
     async def _delete_prompt(self) -> None:
         at = self.query_one("#prompts", OptionList).highlighted
         if at is None:
-            self.query_one("#about-prompts", Complaint).show(_("Highlight the prompt to delete first."))
+            self.query_one("#about-prompts", Complaint).show(_("Select the prompt to delete first."))
             return
         prompt = self._listed[at]
         question = _("Delete the prompt {name}?").format(name=prompt.name)
@@ -143,11 +152,10 @@ class SessionScreen(Dialog[Session | None]):
         model, context = values.pop("model"), values.pop(CONTEXT)
         stop = self.query_one("#stop", TextArea).text.split("\n")
         values["stop"] = tuple(_unescaped(clean(line)) for line in stop if line)
-        tags = (clean_line(tag) for tag in self.query_one("#tags", Input).value.split(","))
         changed = replace(
             self._session,
             title=clean_line(self.query_one("#title", Input).value),
-            tags=tuple(dict.fromkeys(tag for tag in tags if tag)),
+            tags=parse_tags(self.query_one("#tags", Input).value),
             model=model,
             context=context,
             system=clean(self.query_one("#system", TextArea).text).strip(),
@@ -171,6 +179,10 @@ class SessionScreen(Dialog[Session | None]):
         complaint.show(None)
         return value, False
 
+    def _usual_model(self) -> str:
+        usual = clean_line(self._program.settings.model.default)
+        return as_default(usual) if usual else default("model.default")
+
     def _model(self, text: str) -> str:
         """Return a model's reference, given that or its name. Raises WrongUse or NotFound where it can mean nothing."""
         if text == self._model_name:
@@ -189,8 +201,8 @@ def _field(label: str, name: str, value: str, placeholder: str) -> ComposeResult
         yield LineField(value, placeholder, id=name)
 
 
-def _shown(default: object) -> str:
-    return _("the model's own") if default is None else f"{default}"
+def _shown(value: object) -> str:
+    return of_the_model() if value is None else as_default(f"{value}")
 
 
 def _escaped(text: str) -> str:

@@ -1,15 +1,17 @@
 """All settings, made from their types: one row each, edited by type, with what the environment overrides marked.
 
-A change is written at once; an invalid one is not written, and its row says why.
+A change is written at once; an invalid one is not written, and its row says why. Esc takes back what is being typed.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
+from textual.suggester import SuggestFromList
 from textual.types import CSSPathType
 from textual.widget import Widget
 from textual.widgets import Input, Select
@@ -18,41 +20,60 @@ from qwenchat import config
 from qwenchat.config import Settings
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
+from qwenchat.paths import expand_home, folder_problem
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line
+from qwenchat.tui import setting_words
 from qwenchat.tui.dialogs.dialog import Complaint, Dialog, plain
+from qwenchat.tui.themes import load_all
 from qwenchat.tui.widgets.fields import LineField
 
 
 class SettingRow(Vertical):
-    """One setting: its name, its value, what it means, and what is wrong with what was typed."""
+    """One setting: its title, its value, what it means, and what is wrong with what was typed.
 
-    def __init__(self, key: str, value: str, override: str | None) -> None:
+    `choices` are the values that it can have, each with its meaning; without them any text can be typed. The field of
+    a setting that has its default value is empty, and says what that is.
+    """
+
+    def __init__(self, key: str, value: str, override: str | None, choices: Mapping[str, str]) -> None:
         super().__init__()
         self.key, self.saved = key, value
-        self._override = override
+        self._override, self._choices = override, choices
 
     def compose(self) -> ComposeResult:
         with Horizontal(classes="row"):
-            yield plain(self.key, classes="name")
+            yield plain(setting_words.title(self.key), classes="name")
             yield self._editor()
-        yield plain(_(config.description(self.key)), classes="muted")
+        yield plain(f"{_(config.description(self.key))} ({self.key})", classes="muted")
         if self._override is not None:
-            words = _("! The environment overrides it: {variable}={value}")
+            words = _("! Overridden by the environment: {variable}={value}")
             yield plain(words.format(variable=config.variable(self.key), value=clean_line(self._override)))
         yield Complaint()
 
+    @property
+    def typed(self) -> str:
+        """The saved value as its field shows it."""
+        is_default = self.saved == setting_words.as_typed(config.get(Settings(), self.key))
+        return "" if is_default else clean_line(self.saved, 2000)
+
     def _editor(self) -> Widget:
-        if choices := config.choices(self.key):
-            options = [(_meaning(choice), choice) for choice in choices]
-            return Select(options, value=self.saved, allow_blank=False, compact=True)
-        return LineField(clean_line(self.saved, 2000), _("not set"))
+        default = setting_words.default(self.key)
+        if self._choices:
+            without = setting_words.as_typed(config.get(Settings(), self.key))
+            words = {value: default if value == without else meaning for value, meaning in self._choices.items()}
+            if self.saved not in words:
+                words[self.saved] = _("{value} (not found)").format(value=clean_line(self.saved, 60))
+            return Select([(words[value], value) for value in words], value=self.saved, allow_blank=False, compact=True)
+        suggester = SuggestFromList(["hf", "hf-mirror", "modelscope"]) if self.key == "hub.source" else None
+        return LineField(self.typed, default, suggester=suggester)
 
 
 class SettingsScreen(Dialog[bool]):
     """Answers whether anything was changed in the settings file."""
 
     CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "settings.tcss"]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "take_back", show=False)]
 
     def __init__(self, program: Program) -> None:
         super().__init__()
@@ -65,7 +86,7 @@ class SettingsScreen(Dialog[bool]):
         return _("Settings")
 
     def body(self) -> ComposeResult:
-        yield plain(_("A change is saved with Enter or when you leave its field."), classes="muted")
+        yield plain(_("Changes are saved when you press Enter or leave a field."), classes="muted")
         yield Complaint("about-file")
 
     def on_mount(self) -> None:
@@ -76,19 +97,25 @@ class SettingsScreen(Dialog[bool]):
     async def _open(self) -> None:
         try:
             settings = await asyncio.to_thread(config.load, self._program.paths.settings, {})
+            titles = (await asyncio.to_thread(load_all, self._program.paths.config / "themes")).titles
         except QwenchatError as error:
             self.query_one("#about-file", Complaint).show(error)
             return
-        await self.query_one(".frame").mount_all(self._rows(settings))
+        await self.query_one(".frame").mount_all(self._rows(settings, titles))
+        self.query(Select).first().focus()
 
-    def _rows(self, settings: Settings) -> Iterator[Widget]:
+    def _rows(self, settings: Settings, themes: Mapping[str, str]) -> Iterator[Widget]:
         before = ""
         for key in config.names():
             section = config.section(key)
             if section and section != before:
-                yield plain(_(section), classes="section")
+                yield plain(_(section).removesuffix("."), classes="section")
             before = section
-            yield SettingRow(key, _text(config.get(settings, key)), self._program.environ.get(config.variable(key)))
+            choices = {choice: setting_words.meaning(choice) for choice in config.choices(key)}
+            if key == "theme":
+                choices = {"": ""} | {name: clean_line(_(title) if title else name) for name, title in themes.items()}
+            override = self._program.environ.get(config.variable(key))
+            yield SettingRow(key, setting_words.as_typed(config.get(settings, key)), override, choices)
 
     @on(Input.Submitted)
     @on(Input.Blurred)
@@ -102,7 +129,7 @@ class SettingsScreen(Dialog[bool]):
     @work(group="save")
     async def _save(self, row: SettingRow, value: str) -> None:
         complaint = row.query_one(Complaint)
-        if value == row.saved:
+        if value in (row.saved, row.typed):
             complaint.show(None)
             return
         try:
@@ -111,8 +138,16 @@ class SettingsScreen(Dialog[bool]):
         except QwenchatError as error:
             complaint.show(error.message)
             return
-        complaint.show(None)
         row.saved, self._changed = value, True
+        complaint.show(await asyncio.to_thread(_doubt, row.key, value))
+
+    def action_take_back(self) -> None:
+        """Take back what is being typed; close where nothing is."""
+        if isinstance(self.focused, Input) and self.focused.value != (row := _row_of(self.focused)).typed:
+            self.focused.value = row.typed
+            row.query_one(Complaint).show(None)
+        else:
+            self.action_close()
 
     def action_close(self) -> None:
         """Save what is being typed, then answer whether anything was changed."""
@@ -131,14 +166,11 @@ def _row_of(widget: Widget) -> SettingRow:
     return next(node for node in widget.ancestors if isinstance(node, SettingRow))
 
 
-def _text(value: object) -> str:
-    """Return a setting as a user types it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value))
-    return "" if value is None else f"{value}"
-
-
-def _meaning(choice: str) -> str:
-    return {"": _("the default"), "true": _("on"), "false": _("off")}.get(choice, choice)
+def _doubt(key: str, value: str) -> str:
+    """Return what is odd about a saved value; empty for most."""
+    if key not in ("hub.folder", "hub.folders"):
+        return ""
+    folders = value.split(",") if key == "hub.folders" else [value]
+    problems = {name.strip(): folder_problem(expand_home(name.strip())) for name in folders if name.strip()}
+    words = _("Saved, but {folder} can't be searched now: {reason}.")
+    return " ".join(words.format(folder=name, reason=reason) for name, reason in problems.items() if reason)

@@ -12,16 +12,16 @@ from textual.widgets.option_list import Option
 
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
-from qwenchat.tui.dialogs.dialog import Dialog, button, buttons, plain
+from qwenchat.tui.dialogs.dialog import Buttons, Dialog, button, plain
 from qwenchat.tui.widgets.fields import Filter, LineField
 
 
 class ConfirmScreen(Dialog[bool]):
-    """A question with two answers; Esc is no, and no has the focus."""
+    """A question with two answers; Esc is no, and no has the focus. `yes` and `no` are verbs."""
 
-    def __init__(self, message: str, hint: str = "", yes: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", yes: str = "", *, no: str = "") -> None:
         super().__init__()
-        self._message, self._hint, self._yes = message, hint, yes
+        self._message, self._hint, self._yes, self._no = message, hint, yes, no
 
     def heading(self) -> str:
         return self._message
@@ -29,7 +29,8 @@ class ConfirmScreen(Dialog[bool]):
     def body(self) -> ComposeResult:
         if self._hint:
             yield plain(self._hint)
-        yield buttons([button(_("No"), "no"), button(self._yes or _("Yes"), "yes", main=True)])
+        row = [button(self._no or _("Cancel"), "no"), button(self._yes or _("OK"), "yes", main=True)]
+        yield Buttons(row, foot=bool(self._hint))  # what is docked alone takes no room
 
     def on_mount(self) -> None:
         """Focus the harmless answer, so that Enter chooses it."""
@@ -56,7 +57,7 @@ class TextScreen(Dialog[str | None]):
 
     def body(self) -> ComposeResult:
         yield LineField(clean_line(self._value), suggester=self._suggester)
-        yield buttons([button(_("OK"), "ok", main=True), button(_("Cancel"), "cancel")])
+        yield Buttons([button(_("OK"), "ok", main=True), button(_("Cancel"), "cancel")])
 
     @on(Input.Submitted)
     @on(Button.Pressed, "#ok")
@@ -79,7 +80,7 @@ class HelpScreen(Dialog[None]):
         return _("Keys")
 
     def body(self) -> ComposeResult:
-        yield Filter(placeholder=_("type to filter"))
+        yield Filter(placeholder=_("Type to filter"))
         yield OptionList(markup=False)
 
     def enter_on_list(self) -> str:

@@ -28,7 +28,7 @@ class ThemeScreen(Dialog[str | None]):
         return _("Theme")
 
     def body(self) -> ComposeResult:
-        yield plain(_("The arrows preview a theme, Enter applies it, Esc goes back."), classes="muted")
+        yield plain(_("↑↓ preview · Enter apply · Esc cancel"), classes="muted")
         yield OptionList(markup=False)
 
     def on_mount(self) -> None:

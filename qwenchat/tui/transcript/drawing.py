@@ -27,18 +27,43 @@ Highlight = tuple[int, int, Style]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Look:
-    """A width, colours and the names of models. Another width or theme is another look."""
+    """A width, colours, the names of models and what is shown. Another width or theme is another look."""
 
     width: int
     """Of the view, in cells."""
     palette: Palette
     name_of: Callable[[str], str] = clean_line
     """Returns the name of a model, given its reference."""
+    timestamps: bool = True
+    """Whether each message has its time."""
 
     @property
     def measure(self) -> int:
         """The width of the words, in cells."""
         return min(self.width - GUTTER - 1, WIDEST)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is said below a message, and what can be done about it by a click."""
+
+    words: str
+    actions: tuple[tuple[str, str], ...] = ()
+    """Words and ids of actions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """How a message is drawn because of what surrounds it."""
+
+    boundary: bool = False
+    """Whether the model sees nothing above it."""
+    boundary_below: bool = False
+    """Whether it is the last one, and the model does not see it either."""
+    left_behind: int = 0
+    """Of the first message that the next question will not follow: how many such messages there are; else 0."""
+    is_left_behind: bool = False
+    note: Note | None = None
 
 
 def strip_of(line: Line, width: int, gutter: Segment, base: Style, highlights: Sequence[Highlight] = ()) -> Strip:

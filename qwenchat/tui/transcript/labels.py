@@ -1,6 +1,5 @@
 """The words around a message: author, variant, how it ended, how fast it was. Nothing is said by colour alone."""
 
-import re
 import time
 from collections.abc import Mapping
 
@@ -8,40 +7,48 @@ from rich.cells import cell_len
 from rich.style import Style
 
 from qwenchat.chat.message import FinishReason, Message, Role, Status
+from qwenchat.chat.statistics import count_words
+from qwenchat.chat.tree import VariantPlace
 from qwenchat.i18n import _, ngettext
 from qwenchat.markdown.lines import Line, Run, line_of
 from qwenchat.markdown.palette import Palette
 from qwenchat.text.safe import clean_line
 from qwenchat.text.wrap import drawable
+from qwenchat.tui.transcript.drawing import Note
 
-_WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 _GAP = 2
 """Cells between two actions."""
 
 
-def heading(message: Message, variant: tuple[int, int], palette: Palette, model: str) -> list[Run]:
+def heading(message: Message, variant: VariantPlace, palette: Palette, *, model: str, timestamps: bool) -> list[Run]:
     """Return `❯ You` or `✦ 7b:q4_k_m`, with `‹2/3›` where there are variants.
 
-    A question's time follows, and whether an answer still comes. `model` is the name of the model that answered.
+    The time follows if it is wanted, and whether an answer still comes. `model` is the name of the model that answered.
     """
+    state = [("  " + moment(message.created, time.time()), palette.muted)] if timestamps else []
     if message.role is Role.USER:
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(message.created / 1000))
         you = _("You")
-        return [(f"❯ {you}", palette.you), *variant_mark(variant, palette), (f"  {when}", palette.muted)]
+        return [(f"❯ {you}", palette.you), *variant_mark(variant, palette), *state]
     name = drawable(clean_line(model, 60)) or _("Assistant")
-    state = [("  " + _("… answering"), palette.muted)] if message.status is Status.STREAMING else []
+    state += [("  " + _("… answering"), palette.muted)] if message.status is Status.STREAMING else []
     return [(f"✦ {name}", palette.model), *variant_mark(variant, palette), *state]
 
 
-def variant_mark(variant: tuple[int, int], palette: Palette) -> list[Run]:
-    """Return `‹2/3›`, whose ends can be clicked; nothing for an only child."""
-    number, count = variant
-    if count < 2:
+def moment(unix_ms: int, now: float) -> str:
+    """Return a time as the language writes it, with its date unless that is today; `now` in Unix seconds."""
+    then = time.localtime(unix_ms / 1000)
+    is_today = then[:3] == time.localtime(now)[:3]
+    return time.strftime("%H:%M" if is_today else _("%d %b %Y, %H:%M"), then)
+
+
+def variant_mark(variant: VariantPlace, palette: Palette) -> list[Run]:
+    """Return `‹2/3›`, whose ends and number can be clicked; nothing for an only child."""
+    if variant.count < 2:
         return []
     return [
         ("  ", palette.text),
         ("‹ ", palette.link + Style(underline=False) + Style.from_meta({"variant": -1})),
-        (f"{number}/{count}", palette.text),
+        (f"{variant.number}/{variant.count}", palette.text + Style.from_meta({"action": "branches"})),
         (" ›", palette.link + Style(underline=False) + Style.from_meta({"variant": 1})),
     ]
 
@@ -94,7 +101,8 @@ def attachments(message: Message, palette: Palette) -> list[Run]:
 
 def reasoning(text: str, palette: Palette, *, unfolded: bool) -> list[Run]:
     """Return `▸ Reasoning · 312 words`, which can be clicked; a Chinese character counts as a word."""
-    count = len(_WORD.findall(text))
+    counted = count_words(text)
+    count = counted.words + counted.han
     words = ngettext("Reasoning · {count:,} word", "Reasoning · {count:,} words", count).format(count=count)
     mark = "▾" if unfolded else "▸"
     return [(f"{mark} {words}", palette.muted + Style.from_meta({"reasoning": True}))]
@@ -107,16 +115,16 @@ def status(message: Message, palette: Palette) -> list[Run]:
         case Status.COMPLETE | Status.STREAMING:
             return []
         case Status.STOPPED:
-            words = _("■ stopped by you")
+            words = _("■ Stopped")
         case Status.TRUNCATED if message.finish_reason is FinishReason.CONTEXT:
-            words = _("■ cut off: the context window is full")
+            words = _("■ Stopped: the context window is full")
         case Status.TRUNCATED:
-            words = _("■ cut off: the token limit is reached")
+            words = _("■ Stopped at the token limit")
         case Status.INTERRUPTED:
-            words = _("! interrupted: the program ended unexpectedly; the answer can be continued")
+            words = _("! Interrupted: the program ended unexpectedly")
         case Status.FAILED:
-            reason = drawable(clean_line(message.error, 500)) or _("the engine gave no reason")
-            words, style = _("✗ failed: {reason}").format(reason=reason), palette.error
+            reason = drawable(clean_line(message.error, 500)) or _("reason unknown")
+            words, style = _("✗ Failed: {reason}").format(reason=reason), palette.error
     return [(words, style), *_way_on(message, palette)]
 
 
@@ -131,6 +139,14 @@ def _way_on(message: Message, palette: Palette) -> list[Run]:
     return [("  ", palette.text), (words, palette.link + Style.from_meta({"action": action}))]
 
 
+def note(of: Note, palette: Palette) -> list[Run]:
+    """Return a note with its actions, which can be clicked."""
+    runs: list[Run] = [(of.words, palette.warning)]
+    for words, action in of.actions:
+        runs += [("  ", palette.text), (words, palette.link + Style.from_meta({"action": action}))]
+    return runs
+
+
 def stats(message: Message, palette: Palette) -> list[Run]:
     """Return tokens, speed and time to first token; nothing where the engine reported none."""
     if message.usage is None or message.timings is None:
@@ -140,10 +156,32 @@ def stats(message: Message, palette: Palette) -> list[Run]:
     if message.timings.decode_tps:
         words.append(_("{speed:.1f} tokens/s").format(speed=message.timings.decode_tps))
     if message.timings.ttft_s:
-        words.append(_("first token after {seconds:.1f} s").format(seconds=message.timings.ttft_s))
+        words.append(_("first token {seconds:.1f} s").format(seconds=message.timings.ttft_s))
     return [(" · ".join(words), palette.muted)]
+
+
+def elsewhere(variant: VariantPlace) -> str:
+    """Return the words of the line above a message whose siblings are followed by others: where those are."""
+    messages = ngettext("{count:,} message", "{count:,} messages", variant.elsewhere).format(count=variant.elsewhere)
+    if variant.count > 2:
+        words = ngettext(
+            "{messages} on {count} other branch", "{messages} on {count} other branches", variant.count - 1
+        )
+        return f"{words.format(messages=messages, count=variant.count - 1)} · /branches"
+    key = "←" if variant.number > 1 else "→"
+    return _("{messages} on another branch · F6 {key} shows them").format(messages=messages, key=key)
+
+
+def fork(left_behind: int) -> str:
+    """Return the words of the line below the message that the next question follows."""
+    words = ngettext(
+        "Your next question goes here; the {count:,} message below stays as another branch",
+        "Your next question goes here; the {count:,} messages below stay as another branch",
+        left_behind,
+    )
+    return words.format(count=left_behind)
 
 
 def boundary() -> str:
     """Return the words of the line above which the model sees nothing any more."""
-    return _("the model no longer sees what is above")
+    return _("the model no longer sees the messages above")

@@ -62,11 +62,6 @@ class LineField(Input):
         else:
             self.delete_selection()
 
-    @property
-    def cursor_screen_offset(self) -> Offset:
-        """Where the caret is; Textual's own answer is a cell too far right behind the text."""
-        return super().cursor_screen_offset - Offset(int(self.cursor_at_end), 0)
-
     def render_line(self, y: int) -> Strip:
         """Return the line, with clusters whole."""
         return _with_whole_clusters(super().render_line(y))

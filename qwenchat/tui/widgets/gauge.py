@@ -68,7 +68,7 @@ class Gauge(Widget):
         if usage is None:
             return Content("")
         share = min((usage.used + usage.reserve) / usage.n_ctx, 1.0)
-        numbers = _("{used:,} + {reserve:,} of {n_ctx:,} tokens").format(
+        numbers = _("{used:,} used + {reserve:,} reserved of {n_ctx:,} tokens").format(
             used=usage.used, reserve=usage.reserve, n_ctx=usage.n_ctx
         )
         if width < 60:

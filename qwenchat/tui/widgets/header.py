@@ -1,4 +1,7 @@
-"""The line at the top: the chat's title and model, whether it is private, and downloads. Each part can be clicked."""
+"""The line at the top: the chat's title, model and own system prompt, whether it is private, and downloads.
+
+Each part can be clicked.
+"""
 
 from dataclasses import dataclass
 
@@ -25,6 +28,8 @@ class ChatHeader(Widget):
     title: reactive[str] = reactive("")
     """Empty for a chat that has none yet."""
     model: reactive[str] = reactive("")
+    has_prompt: reactive[bool] = reactive(False)
+    """Whether the chat has a system prompt of its own."""
     private: reactive[bool] = reactive(False)
     downloading: reactive[str] = reactive("")
     """What is being downloaded, in a few words."""
@@ -42,6 +47,7 @@ class ChatHeader(Widget):
             _part(self.downloading, "$text-primary", "downloads", after="  "),
             _part(self.title_words, "bold", "rename"),
             _part(f"✦ {model}" if model else "", "$text-primary", "models", before="  "),
+            _part(_("system prompt") if self.has_prompt else "", "$text-accent", "system_prompt", before="  "),
         )
 
     def on_click(self, event: events.Click) -> None:

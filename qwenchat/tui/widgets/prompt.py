@@ -239,8 +239,14 @@ class Prompt(Vertical, EndsItsWork):
     def begin_editing(self, text: str) -> None:
         """Show a question that is being edited."""
         self.write(text)
-        self.border_title = _("Edit and resend · Esc cancels")
+        self.border_title = _("Edit and resend · Esc cancel")
         self.add_class("editing")
+
+    def show_fork(self, forks: bool) -> None:
+        """Show whether the next question begins a branch."""
+        self.set_class(forks, "forking")
+        if not self.has_class("editing"):
+            self.border_title = _("New branch · Esc cancels") if forks else ""
 
     def end_editing(self, text: str) -> None:
         """Show other words, which are no question being edited."""
@@ -387,6 +393,11 @@ def _chip(words: str, action: str, close: str) -> list[Content]:
     ]
 
 
+def dropped_path(word: str) -> Path:
+    """Return the path that a terminal writes for a dropped file, which may be an address."""
+    return Path(unquote(urlsplit(word).path) if word.startswith("file://") else word)
+
+
 def paths_in(pasted: str) -> list[Path]:
     """Return the files that a paste consists of, as terminals write dropped ones; nothing for any other text."""
     if not pasted.strip() or len(pasted) > _LONGEST_PATHS or "\0" in pasted:
@@ -395,7 +406,7 @@ def paths_in(pasted: str) -> list[Path]:
         words = shlex.split(pasted)
     except ValueError:
         return []
-    paths = [Path(unquote(urlsplit(word).path) if word.startswith("file://") else word) for word in words]
+    paths = [dropped_path(word) for word in words]
     try:
         whole = all(path.is_absolute() and path.is_file() for path in paths)
     except OSError:
