@@ -123,7 +123,7 @@ def _anywhere() -> tuple[Action, ...]:
         Action(
             "menu", "shift+f10,f22,menu", _("Menu"), _("Show what can be done here; so does a right click"), stays=True
         ),
-        Action("undo", "f8", _("Undo"), _("Undo the last deletion")),
+        Action("undo", "f8", _("Undo"), _("Undo the last deletion or branch")),
         Action("stats", "", _("Statistics"), _("Words, tokens and speed of this chat")),
         Action("suspend", "ctrl+z", _("Suspend"), _("Send the program to the background"), stays=True),
         Action("quit", "ctrl+q", _("Quit"), _("Quit the program; everything is saved"), stays=True),
@@ -162,16 +162,18 @@ def _on_message() -> tuple[Action, ...]:
         ("regenerate", "r", _("Answer again"), _("Answer this question again"), _("answer again")),
         ("edit", "e", _("Edit and resend"), _("Change this question and send it again"), _("edit")),
         ("carry_on", "c", _("Continue"), _("Continue this answer from its end"), _("continue")),
-        ("branch", "b", _("Branch from here"), _("Let the next question follow this message"), ""),
+        ("branch", "b", _("Branch from here"), _("Let the next question follow this message"), _("branch")),
+        ("branches", "B", _("Branches"), _("List the branches of this chat and open one"), ""),
         ("compare", "v", _("Compare"), _("Show two answers to this question side by side"), ""),
         ("copy", "y", _("Copy message"), _("Copy this message as Markdown"), _("copy")),
         ("copy_code", "Y", _("Copy code"), _("Copy the last code block of this message"), ""),
         ("save_code", "s", _("Save code"), _("Save the last code block of this message to a file"), ""),
         ("quote", "q", _("Quote"), _("Quote this message in the prompt"), ""),
         ("delete", "d,delete", _("Delete message"), _("Delete this message and everything after it"), _("delete")),
+        ("withdraw", "w", _("Take back"), _("Take a waiting question back into the prompt"), ""),
         ("copy_chat", "", _("Copy chat"), _("Copy this whole chat as Markdown"), ""),
         ("timestamps", "", _("Timestamps"), _("Show or hide the time of each message"), ""),
-        ("undo_message", "u", _("Undo"), _("Undo the last deletion"), ""),
+        ("undo_message", "u", _("Undo"), _("Undo the last deletion or branch"), ""),
     )
     feet = {"next_message": _("next"), "previous_message": _("previous")}
     return (
@@ -199,7 +201,7 @@ def _in_list() -> tuple[Action, ...]:
         ("duplicate", "+", _("Duplicate chat"), _("Make a copy of the chat"), _("duplicate")),
         ("trash", "d,delete", _("Delete chat"), _("Move the chat to the trash"), _("delete")),
         ("export_listed", "x", _("Export chat"), _("Export the chat"), _("export")),
-        ("undo_list", "u", _("Undo"), _("Undo the last deletion"), ""),
+        ("undo_list", "u", _("Undo"), _("Undo the last deletion or branch"), ""),
     )
     feet = {"open_listed": _("open")}
     return (

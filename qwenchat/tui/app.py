@@ -35,6 +35,7 @@ from qwenchat.text.safe import clean, clean_line
 from qwenchat.text.wrap import cells, wrapped
 from qwenchat.tui import themes
 from qwenchat.tui.actions import Where, actions, clashes
+from qwenchat.tui.advice import advice
 from qwenchat.tui.dialogs import open as dialogs
 from qwenchat.tui.screens.chat import ChatScreen
 from qwenchat.tui.textual_private import GuardedApp, NotText, write_window_title
@@ -308,7 +309,7 @@ class QwenchatApp(GuardedApp):
         return text if cells(text) == len(text) else "\n".join(wrapped(text, room))
 
     def _warn(self, problem: QwenchatError) -> None:
-        words = clean_line(problem.hint, 500)
+        words = clean_line(advice(problem), 500)
         self.notify(words, title=clean_line(problem.message, 300), severity="warning", markup=False)
 
     def _listen_to_signals(self) -> None:

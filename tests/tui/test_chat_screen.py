@@ -173,13 +173,14 @@ async def test_dialogs_open_and_escape_leads_back(action: str, screen: str) -> N
 
 async def test_without_a_model_there_is_a_welcome_and_the_first_question_is_kept() -> None:
     async with chatting(start=Start()) as it:
-        for _time in range(2):  # at the start, and again at the first question
+        for typed in ("Hello", ""):  # the welcome comes at the start, and again with the first question
             await until(lambda: type(it.app.screen).__name__ == "WelcomeScreen")
             await it.pilot.press("escape")
             await until(lambda: it.app.screen is it.chat)
-            if not it.chat.prompt.text:
-                await it.pilot.press(*"Hello", "enter")
-        assert it.chat.prompt.text == "Hello"
+            if typed:
+                await it.pilot.press(*typed, "enter")
+        assert it.texts == ["Hello"] and it.chat.prompt.text == ""
+        assert [message.text for message in it.kept()] == ["Hello"]
 
 
 async def test_the_palette_knows_pinyin_initials_and_english_names() -> None:

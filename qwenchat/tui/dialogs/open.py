@@ -11,6 +11,7 @@ from qwenchat.chat.message import Message
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.session import Session
 from qwenchat.chat.statistics import ChatStatistics
+from qwenchat.chat.tree import Branch
 from qwenchat.i18n import _, labelled
 from qwenchat.runtime.program import Program
 from qwenchat.tui.actions import Action, key_names, places
@@ -52,6 +53,13 @@ def session(program: Program, of: Session, model: str, *, at_system: bool) -> Mo
     from qwenchat.tui.dialogs.session import SessionScreen
 
     return SessionScreen(program, of, model, at_system=at_system)
+
+
+def branches(of: Sequence[Branch], current: str) -> ModalScreen[str | None]:
+    """Return the list of a session's branches; it gives the last message of the chosen one."""
+    from qwenchat.tui.dialogs.branches import BranchesScreen
+
+    return BranchesScreen(of, current)
 
 
 def export(program: Program, session_ids: Sequence[str]) -> ModalScreen[None]:
