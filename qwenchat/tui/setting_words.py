@@ -67,7 +67,7 @@ def default(key: str) -> str:
         "language": _("the system's"),
         "theme": "ink",
         "model.default": _("the one used last"),
-        "model.context": _("as large as fits"),
+        "model.context": _("automatic (as large as fits)"),
         "model.threads": _("one per core"),
         "model.gpu_layers": _("as many as fit"),
         "hub.folder": _("the Hugging Face cache"),

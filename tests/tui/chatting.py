@@ -96,7 +96,12 @@ async def _soon_idle(min_sleep: float = 0.02, max_sleep: float = 0.1) -> None:
 
 @asynccontextmanager
 async def chatting(
-    *answers: str, size: tuple[int, int] = (100, 30), start: Start | None = None, bugs: bool = False, **engine: Any
+    *answers: str,
+    size: tuple[int, int] = (100, 30),
+    start: Start | None = None,
+    bugs: bool = False,
+    notifications: bool = False,
+    **engine: Any,
 ) -> AsyncIterator[Chatting]:
     """Run the screen; it is left as a person leaves it. A bug that it tells fails the test, unless `bugs` wants one."""
     scripted = ScriptedEngine(answers or ("Hello.",), **engine)
@@ -104,7 +109,7 @@ async def chatting(
     in_app = patch.object(textual.app, "wait_for_idle", _soon_idle)
     in_pilot = patch.object(textual.pilot, "wait_for_idle", _soon_idle)
     try:
-        async with app.run_test(size=size) as pilot:
+        async with app.run_test(size=size, notifications=notifications) as pilot:
             await until(lambda: any(isinstance(screen, ChatScreen) for screen in app.screen_stack))
             await until(lambda: "store" in app.program.__dict__)
             it = Chatting(app, pilot, scripted)

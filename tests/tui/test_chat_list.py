@@ -106,7 +106,7 @@ async def test_a_private_chat_is_written_nowhere(home: Path) -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("waits", ["variant", "branch_at", "change", "load"])
+@pytest.mark.parametrize("waits", ["variant", "branches", "change", "load"])
 async def test_what_ends_after_the_chat_was_left_does_not_bring_it_back(
     waits: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,8 +129,8 @@ async def test_what_ends_after_the_chat_was_left_does_not_bring_it_back(
         match waits:
             case "variant":
                 it.transcript.post_message(it.transcript.VariantChosen(it.transcript, message, 1))
-            case "branch_at":
-                await it.do("branch")
+            case "branches":
+                await it.do("branches")
             case "change":
                 it.write("/set temperature 0.2")
                 await it.pilot.press("enter")

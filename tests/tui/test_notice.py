@@ -6,6 +6,7 @@ import pytest
 from textual.errors import NoWidget
 from textual.widget import Widget
 from textual.widgets import Button
+from textual.widgets._toast import Toast, ToastRack
 
 from tests.tui.chatting import Chatting, chatting
 from tests.tui.screens import until
@@ -49,3 +50,19 @@ async def test_long_words_scroll_with_the_arrows() -> None:
         await until(lambda: text.scroll_y == 2)
         it.chat.notice.show("Other words.")
         await until(lambda: text.scroll_y == 0)
+
+
+@pytest.mark.parametrize("size", [(20, 5), (60, 20), (80, 24), (120, 36)])
+async def test_notifications_lie_neither_on_the_prompt_nor_on_each_other(size: tuple[int, int]) -> None:
+    async with chatting(size=size, notifications=True) as it:
+        for number in range(6):
+            it.chat.context.notify(f"{number} {LONG}"[:200])
+        await until(lambda: len(it.chat.query(Toast)) == 6)
+        await until(lambda: all(toast.region for toast in it.chat.query(Toast)))
+        newest, rack = it.chat.query(Toast).last(), it.chat.query_one(ToastRack)
+        await until(lambda: rack.region.contains_region(newest.region) or rack.size.height < newest.size.height)
+        regions = [toast.region.intersection(rack.region) for toast in it.chat.query(Toast)]
+        for at, region in enumerate(regions):
+            assert not region.overlaps(it.chat.prompt.region)
+            assert not any(region.overlaps(other) for other in regions[at + 1 :])
+        assert rack.region.y >= it.chat.header.region.bottom and 2 * rack.region.width <= max(size[0], 120)

@@ -141,6 +141,8 @@ def test_inline_from_question_to_answer(models: Path, way: signal.Signals | None
         terminal.shows("blue because of Rayleigh scattering.")
         terminal.until(lambda text: "tokens/s" in text)
         leave(terminal, way)
+        assert "blue because of Rayleigh scattering." in terminal.text  # it stays in the scrollback
+        assert "╭" not in terminal.text  # the screen itself does not
         assert b"1049h" not in terminal.raw
         check_given_back(terminal)
     assert last_message().text == text

@@ -141,7 +141,7 @@ async def test_nothing_to_import(program: StillProgram) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: app.focused is not None)
         await pilot.press("enter")
-        await until(lambda: "✗ No file is named." in app.words)
+        await until(lambda: "✗ No file given." in app.words)
         await pilot.press("escape")
         await until(lambda: app.closed)
         assert app.result is False
