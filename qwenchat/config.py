@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from qwenchat.chat.sampling import parameter
-from qwenchat.errors import FileError, WrongUse
+from qwenchat.errors import FileError, Recovery, RecoveryKind, WrongUse
 from qwenchat.files import write_atomically
 from qwenchat.i18n import _
 from qwenchat.paths import expand_home, private_folder
@@ -205,7 +205,11 @@ def put(file: Path, key: str, value: str) -> Settings:
 
 def _check_key(key: str) -> None:
     if key not in names():
-        raise WrongUse(_('No setting named "{key}".').format(key=key), _("`qwenchat config show` lists them all."))
+        raise WrongUse(
+            _('No setting named "{key}".').format(key=key),
+            _("Check the spelling."),
+            recoveries=(Recovery(RecoveryKind.LIST_SETTINGS),),
+        )
 
 
 def _table_of(document: Any, key: str) -> tuple[Any, str]:
@@ -215,7 +219,7 @@ def _table_of(document: Any, key: str) -> tuple[Any, str]:
         if not isinstance(document, MutableMapping):
             raise WrongUse(
                 _("The settings have a value for {section}, which is a section.").format(section=section),
-                _("Remove it from the file that `qwenchat config path` prints."),
+                _("Remove it from the settings file, config.toml."),
             )
     return document, name
 

@@ -1,7 +1,9 @@
 """Every failure that a user can see, with a message, a hint, a stable code and the command line's exit code.
 
-An error is two sentences in the user's language: `message` says what is wrong, `hint` says what to do. Only
-`cli.output` and the screen's notices print them. Any other exception is a bug and ends the program with exit code 1.
+An error is two sentences in the user's language: `message` says what is wrong, `hint` says what to do. How that is done
+differs between shell and screen: here an option, there a key. A hint names neither; the words of its `recoveries` come
+from the place that shows the error, and only `cli.output` and the screen show errors. Any other exception is a bug and
+ends the program with exit code 1.
 """
 
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ class ExitCode(IntEnum):
 
 
 class RecoveryKind(StrEnum):
-    """How a user can recover from a failure of an engine."""
+    """A way to recover from a failure. `runtime.recoveries` names it; each place says how it is done there."""
 
     START_AGAIN = "start_again"
     SMALLER_CONTEXT = "smaller_context"
@@ -33,15 +35,39 @@ class RecoveryKind(StrEnum):
     """Fewer layers on the GPU."""
     WITHOUT_GPU = "without_gpu"
     OTHER_MODEL = "other_model"
+    LARGER_CONTEXT = "larger_context"
+    SMALLER_KV_CACHE = "smaller_kv_cache"
+    LOAD_ANYWAY = "load_anyway"
+    COMPLETE = "complete"
+    """Continue a text instead of answering."""
+    USE_MODEL = "use_model"
+    DOWNLOAD = "download"
+    RESUME_DOWNLOAD = "resume_download"
+    OTHER_SOURCE = "other_source"
+    OTHER_FOLDER = "other_folder"
+    OTHER_REVISION = "other_revision"
+    VERIFY = "verify"
+    DELETE_SHARED = "delete_shared"
+    """Delete a file that other programs may use."""
+    LIST_MODELS = "list_models"
+    LIST_CATALOGUE = "list_catalogue"
+    RECOMMEND = "recommend"
+    LIST_SESSIONS = "list_sessions"
+    RESTORE = "restore"
+    RECOVER_STORE = "recover_store"
+    REPLACE_FILE = "replace_file"
+    LIST_SETTINGS = "list_settings"
 
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """One way to recover from a failure, offered by the engine that failed."""
+    """One way to recover from a failure."""
 
     kind: RecoveryKind
     value: int = 0
     """Tokens of the smaller context window, or layers on the GPU; 0 for the other kinds."""
+    name: str = ""
+    """What it is about: a model or a session; empty where the kind needs none."""
 
 
 class QwenchatError(Exception):

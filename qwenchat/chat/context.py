@@ -12,7 +12,7 @@ from qwenchat.chat import prompt
 from qwenchat.chat.message import Message, Role, Status
 from qwenchat.chat.ports import Engine, Mode, ModelInfo, TokenCounts
 from qwenchat.chat.prompt import Turn
-from qwenchat.errors import PromptTooLong
+from qwenchat.errors import PromptTooLong, Recovery, RecoveryKind
 from qwenchat.i18n import _
 
 ANSWER_RESERVE = 512
@@ -69,7 +69,8 @@ class ContextPlan:
                     "The prompt takes {tokens} tokens; the context window has room for {room}: "
                     "{n_ctx} less {reserve} for the answer."
                 ).format(**numbers),
-                _("Shorten it, or load the model with a larger context (--ctx, or the chat's settings)."),
+                _("Shorten it, or load the model with a larger context."),
+                recoveries=(Recovery(RecoveryKind.LARGER_CONTEXT),),
             )
         return self
 

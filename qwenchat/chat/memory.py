@@ -8,7 +8,7 @@ from dataclasses import replace
 from qwenchat.chat.message import Message, Part, merged
 from qwenchat.chat.session import Session, WaitingQuestion, title_of
 from qwenchat.chat.tree import Tree
-from qwenchat.errors import NotFound, StoreError
+from qwenchat.errors import NotFound, Recovery, RecoveryKind, StoreError
 from qwenchat.i18n import _
 
 
@@ -83,6 +83,10 @@ class MemoryStore:
         with self._lock:
             return [waiting for waiting in self._waiting.values() if waiting.session == session_id]
 
+    def take_out(self, question_id: str) -> None:
+        with self._lock:
+            self._waiting.pop(question_id, None)
+
     def withdraw(self, session_id: str) -> list[Message]:
         with self._lock:
             leaf = self.session(session_id).leaf
@@ -110,7 +114,11 @@ def without_added(session: Session, before: Session, messages: Sequence[Message]
 
 def no_such_session(session_id: str) -> NotFound:
     """Return the error for an id or prefix that no session has."""
-    return NotFound(_("There is no session {id}.").format(id=session_id), _("`qwenchat sessions list` shows them all."))
+    return NotFound(
+        _("There is no session {id}.").format(id=session_id),
+        _("It may have been deleted."),
+        recoveries=(Recovery(RecoveryKind.LIST_SESSIONS),),
+    )
 
 
 def no_such_message(message_id: str) -> NotFound:

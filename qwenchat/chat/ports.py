@@ -221,6 +221,10 @@ class SessionStore(Protocol):
         """Return the questions of a session that wait in the outbox, oldest first."""
         ...
 
+    def take_out(self, question_id: str) -> None:
+        """Delete a question from the outbox; an unknown one is ignored."""
+        ...
+
     def withdraw(self, session_id: str) -> list[Message]:
         """Move the waiting questions of a session into its tree, unanswered, and return them."""
         ...

@@ -1,9 +1,37 @@
 """The messages of one session as a tree: branches, variants, the leaf of a branch. No I/O."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from qwenchat.chat.message import Message, Role
 from qwenchat.chat.session import WaitingQuestion
+
+
+@dataclass(frozen=True, slots=True)
+class VariantPlace:
+    """Where a message stands among its siblings."""
+
+    number: int = 1
+    """From 1, the oldest."""
+    count: int = 1
+    elsewhere: int = 0
+    """Messages on the branches through its siblings, the siblings among them."""
+
+    @property
+    def hides(self) -> bool:
+        """Whether anything follows a sibling, which the branch through this message does not show."""
+        return self.elsewhere >= self.count > 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """A branch as a list of branches shows it."""
+
+    leaf: Message
+    first: Message
+    """The first question that no other branch has; where it has none of its own, its first message."""
+    length: int
+    """Messages from the first of the session to the leaf."""
 
 
 class Tree:
@@ -20,6 +48,9 @@ class Tree:
 
     def __getitem__(self, message_id: str) -> Message:
         return self._messages[message_id]
+
+    def __contains__(self, message_id: object) -> bool:
+        return message_id in self._messages
 
     def __iter__(self) -> Iterator[Message]:
         return iter(self._messages.values())
@@ -39,6 +70,36 @@ class Tree:
             path.append(message)
             leaf = message.parent
         return path[::-1]
+
+    def places(self, branch: Iterable[Message]) -> dict[str, VariantPlace]:
+        """Return the places of those messages of a branch that have siblings, by their ids."""
+        places: dict[str, VariantPlace] = {}
+        for message in branch:
+            siblings = [one.id for one in self.children(message.parent)]
+            if len(siblings) > 1:
+                elsewhere = sum(self._size(one) for one in siblings if one != message.id)
+                places[message.id] = VariantPlace(siblings.index(message.id) + 1, len(siblings), elsewhere)
+        return places
+
+    def branches(self) -> list[Branch]:
+        """Return all branches, the one that was written to last first."""
+        leaves = [message for message in self if message.id not in self._children]
+        leaves.sort(key=lambda leaf: (leaf.created, leaf.id), reverse=True)
+        return [self._branch_to(leaf) for leaf in leaves]
+
+    def _branch_to(self, leaf: Message) -> Branch:
+        branch = self.branch(leaf.id)
+        at = next((at for at in reversed(range(len(branch))) if len(self._children[branch[at].parent]) > 1), 0)
+        first = next((message for message in branch[at:] if message.role is Role.USER), branch[at])
+        return Branch(leaf=leaf, first=first, length=len(branch))
+
+    def _size(self, message_id: str) -> int:
+        """Return how many messages a message and all below it are."""
+        size, left = 0, [message_id]
+        while left:
+            size += 1
+            left += self._children.get(left.pop(), ())
+        return size
 
     def leaf_below(self, message_id: str) -> str:
         """Return the end of the branch through `message_id` that was written to last."""

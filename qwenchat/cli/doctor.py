@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from qwenchat import __version__
-from qwenchat.cli.output import Output, is_dumb
+from qwenchat.cli.output import Output, is_dumb, shell_advice
 from qwenchat.doctor.finding import Finding, Health
 from qwenchat.doctor.report import examine
 from qwenchat.errors import ExitCode
@@ -34,7 +34,7 @@ def doctor(program: Program, online: bool, as_json: bool) -> int:
     findings: list[Finding] = []
     if not as_json:
         output.data(f"qwenchat {__version__}")
-    for finding in examine(program, online=online):
+    for finding in examine(program, shell_advice, online=online):
         findings.append(finding)
         if not as_json:
             write(output, finding)

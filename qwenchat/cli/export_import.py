@@ -118,7 +118,7 @@ def _import_one(store: ArchiveStore, file: str, output: Output) -> dict[str, obj
         found = _piped() if file == "-" else records.records_of(Path(file))
         reading = importers.read(found)
     except FileError as error:
-        output.error(FileError(f"{file}: {error.message}", error.hint))
+        output.error(FileError(f"{file}: {error.message}", error.hint, recoveries=error.recoveries))
         return report | {"problems": [{"place": "", "reason": error.message}]}
     new = store.add_archives(reading.archives) if reading.archives else 0
     for problem in reading.problems:

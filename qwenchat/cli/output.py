@@ -7,14 +7,16 @@ written. Colour and progress bars are for terminals that obey escape sequences, 
 import io
 import json
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from qwenchat.errors import FileError, QwenchatError
+from qwenchat.errors import FileError, QwenchatError, RecoveryKind
 from qwenchat.i18n import _, locale_encoding
+from qwenchat.runtime import recoveries
 from qwenchat.text.safe import clean, clean_line
 
 
@@ -116,11 +118,41 @@ class Output:
         """Write the error's message and its hint, a line each."""
         label = _("error:")
         print(f"\x1b[1;31m{label}\x1b[0m" if self.colour else label, clean_line(error.message, 2000), file=self.err)
-        if error.hint:
-            print(clean_line(error.hint, 2000), file=self.err)
+        if advice := shell_advice(error):
+            print(clean_line(advice, 2000), file=self.err)
 
 
 _ESCAPED = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))}
+
+
+def shell_advice(error: QwenchatError) -> str:
+    """Return the hint of an error and its recoveries, with their options and commands."""
+    ways = {
+        RecoveryKind.SMALLER_CONTEXT: "--ctx {value}",
+        RecoveryKind.LARGER_CONTEXT: "--ctx",
+        RecoveryKind.FEWER_LAYERS: "--gpu-layers {value}",
+        RecoveryKind.WITHOUT_GPU: "--gpu-layers 0",
+        RecoveryKind.SMALLER_KV_CACHE: "--kv-type q8_0",
+        RecoveryKind.LOAD_ANYWAY: "--force",
+        RecoveryKind.COMPLETE: "--complete",
+        RecoveryKind.USE_MODEL: "qwenchat --model {name}",
+        RecoveryKind.DOWNLOAD: "qwenchat models pull {name}",
+        RecoveryKind.RESUME_DOWNLOAD: _("the same command again"),
+        RecoveryKind.OTHER_SOURCE: "--from",
+        RecoveryKind.OTHER_FOLDER: "--to",
+        RecoveryKind.OTHER_REVISION: "--revision",
+        RecoveryKind.VERIFY: "qwenchat models verify {name}",
+        RecoveryKind.DELETE_SHARED: "--hf-cache",
+        RecoveryKind.LIST_MODELS: "qwenchat models list",
+        RecoveryKind.LIST_CATALOGUE: "qwenchat models catalog",
+        RecoveryKind.RECOMMEND: "qwenchat models fit",
+        RecoveryKind.LIST_SESSIONS: "qwenchat sessions list",
+        RecoveryKind.RESTORE: "qwenchat sessions restore {name}",
+        RecoveryKind.RECOVER_STORE: "qwenchat sessions recover",
+        RecoveryKind.REPLACE_FILE: "--force",
+        RecoveryKind.LIST_SETTINGS: "qwenchat config show",
+    }
+    return recoveries.advice(error, ways, shlex.quote)
 
 
 def local_time(ms: int) -> str:

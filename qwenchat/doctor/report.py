@@ -21,38 +21,39 @@ from qwenchat.i18n import _
 from qwenchat.runtime.program import Program
 
 Check = Callable[[Program], Iterable[Finding]]
+Advise = Callable[[QwenchatError], str]
 
 
-def examine(program: Program, *, online: bool) -> Iterator[Finding]:
-    """Yield the findings of each check as it runs, without private names."""
+def examine(program: Program, advise: Advise, *, online: bool) -> Iterator[Finding]:
+    """Yield the findings of each check as it runs, without private names; `advise` returns what an error says to do."""
     names = PrivateNames.here()
-    for finding in _examine(program, online=online):
+    for finding in _examine(program, partial(_guarded, advise), online=online):
         yield replace(finding, found=names.hide(finding.found), next=names.hide(finding.next))
 
 
-def _examine(program: Program, *, online: bool) -> Iterator[Finding]:
-    settings = list(_guarded("settings", _("settings"), storage.settings, program))
+def _examine(program: Program, guarded: Callable[..., Iterator[Finding]], *, online: bool) -> Iterator[Finding]:
+    settings = list(guarded("settings", _("settings"), storage.settings, program))
     if any(finding.exit_code for finding in settings):
         program = program.without_settings()
-    yield from _guarded("python", "Python", machine.python, program)
-    yield from _guarded("terminal", _("terminal"), terminal.terminal, program)
-    yield from _guarded("cores", _("cores"), machine.cores, program)
-    yield from _guarded("memory", _("memory"), machine.memory, program)
-    yield from _guarded("disk", _("disk"), machine.disk, program)
-    yield from _guarded("llama.cpp", "llama.cpp", engine.llama_cpp, program)
-    yield from _guarded("folders", _("folders"), storage.folders, program)
+    yield from guarded("python", "Python", machine.python, program)
+    yield from guarded("terminal", _("terminal"), terminal.terminal, program)
+    yield from guarded("cores", _("cores"), machine.cores, program)
+    yield from guarded("memory", _("memory"), machine.memory, program)
+    yield from guarded("disk", _("disk"), machine.disk, program)
+    yield from guarded("llama.cpp", "llama.cpp", engine.llama_cpp, program)
+    yield from guarded("folders", _("folders"), storage.folders, program)
     yield from settings
-    yield from _guarded("store", _("sessions"), storage.database, program)
-    yield from _guarded("models", _("models"), models.installed, program)
-    yield from _guarded("hub", _("hub"), partial(models.hub, online=online), program)
+    yield from guarded("store", _("sessions"), storage.database, program)
+    yield from guarded("models", _("models"), models.installed, program)
+    yield from guarded("hub", _("hub"), partial(models.hub, online=online), program)
 
 
-def _guarded(check: str, title: str, look: Check, program: Program) -> Iterator[Finding]:
+def _guarded(advise: Advise, check: str, title: str, look: Check, program: Program) -> Iterator[Finding]:
     """Yield the findings of a check; an exception from the check becomes a finding, too."""
     try:
         yield from look(program)
     except QwenchatError as error:
-        yield failed(check, title, error.message, then=error.hint, exit_code=error.exit_code)
+        yield failed(check, title, error.message, then=advise(error), exit_code=error.exit_code)
     except OSError as error:  # such as a path that is too long
         found = _("this check failed: {reason}").format(reason=error.strerror or type(error).__name__)
         yield failed(check, title, found, then=_("Check QWENCHAT_HOME and the disk."), exit_code=ExitCode.FILE)

@@ -41,7 +41,7 @@ def _check_adapter(path: Path, architecture: str, model: Mapping[str, Sequence[i
         raise CannotLoad(error.message, _give_another()) from error
     kind, form = adapter.word("general.type"), adapter.word("adapter.type")
     if kind in ("", "model"):
-        raise CannotLoad(_("{name} is a model, not an adapter.").format(name=name), _("Give it with -m instead."))
+        raise CannotLoad(_("{name} is a model, not an adapter.").format(name=name), _("Give it as the model instead."))
     if kind != "adapter" or form != "lora":
         what = kind if kind != "adapter" else form
         raise CannotLoad(
@@ -103,7 +103,7 @@ def _unconverted(path: Path) -> QwenchatError:
 
 
 def _give_another() -> str:
-    return _("Download or convert it again, or give another file with --lora.")
+    return _("Download or convert it again, or give another file.")
 
 
 def _made_for_it() -> str:

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from qwenchat.chat.sampling import Sampling
-from qwenchat.errors import CannotLoad, QwenchatError, WrongUse
+from qwenchat.errors import CannotLoad, QwenchatError, Recovery, RecoveryKind, WrongUse
 from qwenchat.files import save_if_possible
 from qwenchat.i18n import _
 from qwenchat.models.file_names import split_paths, title_in
@@ -136,7 +136,8 @@ def check(header: ModelHeader) -> ModelHeader:
             _("{name} is not a model that generates text: it contains {what}.").format(
                 name=name, what=header.kind if header.kind not in ("", "model") else header.architecture
             ),
-            _("Choose a chat model, such as one of `qwenchat models catalog`."),
+            _("Choose a chat model, such as one of the catalogue."),
+            recoveries=(Recovery(RecoveryKind.LIST_CATALOGUE),),
         )
     if header.is_joined:
         raise CannotLoad(

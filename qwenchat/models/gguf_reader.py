@@ -16,7 +16,7 @@ from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
-from qwenchat.errors import CannotLoad, FileError, NotFound, QwenchatError
+from qwenchat.errors import CannotLoad, FileError, NotFound, QwenchatError, Recovery, RecoveryKind
 from qwenchat.i18n import _
 from qwenchat.models.file_names import joined_name, pieces_of
 from qwenchat.text.safe import clean_line
@@ -304,7 +304,8 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
     except FileNotFoundError:
         raise NotFound(
             _("There is no file {path}.").format(path=clean_line(str(path))),
-            _("`qwenchat models list` shows the models on this computer."),
+            _("It may have been moved or deleted."),
+            recoveries=(Recovery(RecoveryKind.LIST_MODELS),),
         ) from None
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from error
@@ -323,7 +324,8 @@ def _damaged(path: Path, reason: str) -> QwenchatError:
         return _cut(path, pieces)
     return CannotLoad(
         _("{name} can't be used: {reason}.").format(name=clean_line(path.name), reason=reason),
-        _("Download it again; `qwenchat models verify MODEL` compares a file with the published one."),
+        _("Download it again."),
+        recoveries=(Recovery(RecoveryKind.VERIFY, name=str(path)),),
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes
 
-from qwenchat.errors import NotFound, WrongUse
+from qwenchat.errors import NotFound, Recovery, RecoveryKind, WrongUse
 from qwenchat.i18n import _, enumerated
 from qwenchat.models.catalogue import Catalogue, CatalogueModel, Quantisation
 from qwenchat.models.file_names import is_gguf, quant_label
@@ -99,7 +99,8 @@ def parse(text: str, catalogue: Catalogue) -> Reference:
     elif "://" in text:
         raise WrongUse(
             _("{url} is a URL, not a model on this computer.").format(url=clean_line(text)),
-            _("Download it first: qwenchat models pull {url}").format(url=clean_line(text)),
+            _("Download it first."),
+            recoveries=(Recovery(RecoveryKind.DOWNLOAD, name=text),),
         )
     if _ON_OTHER_HOST.fullmatch(text):
         return NameReference(text)
@@ -119,7 +120,8 @@ def unknown(reference: Reference, catalogue: Catalogue, local: Iterable[str] = (
     if isinstance(reference, CatalogueReference | HubReference):
         return NotFound(
             _("{model} is not on this computer.").format(model=clean_line(name)),
-            _("Download it: qwenchat models pull {model}").format(model=clean_line(name)),
+            _("Download it first."),
+            recoveries=(Recovery(RecoveryKind.DOWNLOAD, name=name),),
         )
     if isinstance(reference, GuideReference):
         return NotFound(_("The guide is not part of this installation."), _("Install qwenchat again from its wheel."))

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from qwenchat.errors import FileError, WrongUse
+from qwenchat.errors import FileError, Recovery, RecoveryKind, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.file_names import split_paths
 from qwenchat.models.folders import ModelFolders
@@ -47,7 +47,8 @@ def plan_removal(model: LocalModel, folders: ModelFolders, *, hf_cache: bool = F
             _("{model} is in the Hugging Face cache, where other programs may use it too.").format(
                 model=clean_line(model.reference)
             ),
-            _("Add --hf-cache to delete it there."),
+            _("Deleting it there must be asked for."),
+            recoveries=(Recovery(RecoveryKind.DELETE_SHARED),),
         )
     is_ours = model.file.origin == "qwenchat" or folders.is_downloaded(model.path)
     if not is_ours and not in_hf_cache:

@@ -27,7 +27,7 @@ from qwenchat.errors import (
     Recovery,
     RecoveryKind,
 )
-from qwenchat.runtime.events import Listener, QueueChanged, TurnFailed, TurnReported
+from qwenchat.runtime.events import Hold, Listener, QueueChanged, TurnFailed, TurnReported, WaitingChanged
 from qwenchat.runtime.model_manager import EngineFactory, ModelManager
 from qwenchat.runtime.program import Program
 from qwenchat.runtime.session_access import SessionAccess
@@ -63,6 +63,14 @@ class _Job:
             self.loading.cancel()
 
 
+@dataclass(frozen=True, slots=True)
+class _HeldQueue:
+    """What waits in a session and is not asked."""
+
+    jobs: list[_Job]
+    why: Hold
+
+
 class ChatService:
     """All chats. Methods raise QwenchatError; call `close` at the end."""
 
@@ -71,8 +79,8 @@ class ChatService:
         self.model = ModelManager(new_engine or program.engine, listener)
         self._program, self._listener = program, listener
         self._queue: deque[_Job] = deque()
-        self._held: dict[str, list[_Job]] = {}
-        """By session, what waits behind an answer that failed: the user decides about that one first."""
+        self._held: dict[str, _HeldQueue] = {}
+        """By session, what waits until the user decides about what failed or was stopped, or chooses a model."""
         self._job: _Job | None = None
         """The turn that runs."""
         self._unfinished: dict[str, Message] = {}
@@ -88,10 +96,18 @@ class ChatService:
         """The id of the session that is being answered, empty for none."""
         return self._job.session if self._job else ""
 
-    async def send(self, session_id: str, text: str, attachments: Sequence[Attachment] = ()) -> Message:
-        """Store a question at the end of the branch, have it answered when its turn comes, and return it."""
+    async def send(
+        self, session_id: str, text: str, attachments: Sequence[Attachment] = (), *, fork: str = ""
+    ) -> Message:
+        """Store a question, have it answered when its turn comes, and return it.
+
+        It follows the end of the branch, or the message `fork`. Raises NotFound where that is gone.
+        """
         async with self._outbox_use:
             await self.sessions.persist(session_id)
+            if fork:
+                await self._check_message(session_id, fork)
+                return await self._enqueue_question(session_id, fork, text, attachments)
             before = await self.sessions.waiting(session_id)
             follows = before[-1].id if before else (await self.sessions.labels(session_id)).leaf
             return await self._enqueue_question(session_id, follows, text, attachments)
@@ -99,42 +115,78 @@ class ChatService:
     async def edit(self, question: Message, text: str) -> Message:
         """Ask a question again in other words, as a variant beside it. Raises NotFound where its parent is gone."""
         async with self._outbox_use:
-            store = self.sessions.store(question.session)
-            if question.parent and not await asyncio.to_thread(store.branch, question.parent):
-                raise no_such_message(question.parent)
+            if question.parent:
+                await self._check_message(question.session, question.parent)
             return await self._enqueue_question(question.session, question.parent, text, question.attachments)
 
     def regenerate(self, question: Message, *, model: str = "", reload: bool = False) -> None:
-        """Answer a question once more; where it waits behind a failed answer, it is answered now.
+        """Answer a question once more; where it is held, ask it and all that is held with it.
 
         `model` answers instead of the session's, which is loaded again when it is needed next.
         """
-        held = self._held.pop(question.session, [])
-        job = next((each for each in held if each.waiting and each.waiting.id == question.id), None)
+        jobs = self._take_held(question.session)
+        job = next((each for each in jobs if each.waiting and each.waiting.id == question.id), None)
         if job is None:
             job = _Job(question.session, lambda turns: turns.regenerate(question))
+            jobs = [job, *jobs]
         job.model, job.reload = model, reload
-        self._enqueue(job, *(each for each in held if each is not job))
+        self._enqueue(*jobs)
 
     def continue_answer(self, answer: Message, *, reload: bool = False) -> None:
         """Continue an answer that ended early."""
         job = _Job(answer.session, lambda turns: turns.continue_answer(answer), reload=reload)
-        self._enqueue(job, *self._held.pop(answer.session, ()))
+        self._enqueue(job, *self._take_held(answer.session))
 
     def is_waiting(self, question: Message) -> bool:
-        """Say whether a question waits for its first answer."""
+        """Say whether a question waits for its turn, or for the model in its turn."""
         jobs = [*self._queue, *([self._job] if self._job else [])]
         return any(job.waiting is not None and job.waiting.id == question.id for job in jobs)
 
     async def stop(self, session_id: str) -> None:
-        """Stop the answer of a session; the questions that wait there stay, unanswered."""
-        self._take_queued(session_id)
-        self._held.pop(session_id, None)
-        if self._job and self._job.session == session_id:
-            await self._job.cancel()
+        """Stop the answer of a session; the questions that wait there are held."""
+        waiting = [job for job in self._take_queued(session_id) if job.waiting]
+        running = self._job if self._job and self._job.session == session_id else None
+        if running:
+            await running.cancel()
+        async with self._outbox_use:  # by now the question of the running one has entered the tree or never will
+            if running and running.waiting:
+                waiting.insert(0, self._job_of(running.waiting))
+            self._hold(session_id, [*self._take_held(session_id), *waiting], Hold.STOPPED)
+
+    async def withdraw(self, session_id: str) -> None:
+        """Stop the answer of a session; the questions that wait there enter its tree, unanswered."""
+        await self.stop(session_id)
+        self._take_held(session_id)
         async with self._outbox_use:
             await self.sessions.withdraw(session_id)
         self._report_queue()
+
+    async def take_back(self, question: Message) -> WaitingQuestion | None:
+        """Take a waiting question out of the outbox and return it; None where its turn has come."""
+
+        def is_other(job: _Job) -> bool:
+            return job.waiting is None or job.waiting.id != question.id
+
+        async with self._outbox_use:
+            waiting = await self.sessions.waiting(question.session)
+            found = next((each for each in waiting if each.id == question.id), None)
+            if found is None:
+                return None
+            self._queue = deque(filter(is_other, self._queue))
+            if held := self._held.pop(question.session, None):
+                self._hold(question.session, list(filter(is_other, held.jobs)), held.why)
+            if self._job and not is_other(self._job):
+                await self._job.cancel()
+            await asyncio.to_thread(self.sessions.store(question.session).take_out, question.id)
+        self._report_queue()
+        return found
+
+    async def ask_without_model(self) -> None:
+        """Ask the questions that waited for a model and have one now."""
+        for session_id in [session_id for session_id, held in self._held.items() if held.why is Hold.NO_MODEL]:
+            if model := (await self.sessions.labels(session_id)).model:
+                await self.sessions.change(session_id, model=model)
+                self._enqueue(*self._take_held(session_id))
 
     async def retry(self, session_id: str, recovery: Recovery) -> None:
         """Go on with what failed: with the model loaded again as the recovery says, or with the session's other one."""
@@ -144,10 +196,10 @@ class ChatService:
         elif recovery.kind in (RecoveryKind.FEWER_LAYERS, RecoveryKind.WITHOUT_GPU):
             self.model.limit_layers(session, recovery.value)
         reload = recovery.kind is not RecoveryKind.OTHER_MODEL
-        held = self._held.get(session_id, [])
-        if held and held[0].failed:
-            held[0].reload, held[0].failed = reload, False
-            self._enqueue(*self._held.pop(session_id))
+        held = self._held.get(session_id)
+        if held and held.jobs[0].failed:
+            held.jobs[0].reload, held.jobs[0].failed = reload, False
+            self._enqueue(*self._take_held(session_id))
             return
         branch = await asyncio.to_thread(self.sessions.store(session_id).branch, session.leaf)
         last = branch[-1] if branch else None
@@ -179,6 +231,11 @@ class ChatService:
             return streaming
         return self._unfinished.get(message.id, message)
 
+    async def _check_message(self, session_id: str, message_id: str) -> None:
+        """Raise NotFound where a message is gone."""
+        if not await asyncio.to_thread(self.sessions.store(session_id).branch, message_id):
+            raise no_such_message(message_id)
+
     async def _enqueue_question(
         self, session_id: str, follows: str | None, text: str, attachments: Sequence[Attachment]
     ) -> Message:
@@ -191,9 +248,27 @@ class ChatService:
             attachments=tuple(attachments),
         )
         await asyncio.to_thread(self.sessions.store(session_id).enqueue, waiting)
-        job = _Job(session_id, lambda turns: turns.ask_waiting(waiting), waiting)
-        self._enqueue(*self._held.pop(session_id, ()), job)
+        has_model = bool((await self.sessions.labels(session_id)).model)
+        jobs = [*self._take_held(session_id), self._job_of(waiting)]
+        if has_model:
+            self._enqueue(*jobs)
+        else:
+            self._hold(session_id, jobs, Hold.NO_MODEL)
         return waiting.question
+
+    def _job_of(self, waiting: WaitingQuestion) -> _Job:
+        return _Job(waiting.session, lambda turns: turns.ask_waiting(waiting), waiting)
+
+    def _hold(self, session_id: str, jobs: list[_Job], why: Hold) -> None:
+        """Ask these later, when the user says so; report that."""
+        if jobs:
+            self._held[session_id] = _HeldQueue(jobs, why)
+        self._report_queue()
+
+    def _take_held(self, session_id: str) -> list[_Job]:
+        """Take out what is held in a session."""
+        held = self._held.pop(session_id, None)
+        return held.jobs if held else []
 
     def _take_queued(self, session_id: str) -> list[_Job]:
         """Take the jobs of a session out of the queue."""
@@ -230,7 +305,7 @@ class ChatService:
         recoveries = self.model.recoveries(error) if not job.model else ()  # those are for the session's own model
         job.failed = job.waiting is not None
         if job.failed or recoveries:
-            self._held[job.session] = ([job] if job.failed else []) + self._take_queued(job.session)
+            self._hold(job.session, ([job] if job.failed else []) + self._take_queued(job.session), Hold.FAILED)
         job.turn = job.loading = None
         taken_back = job.asked if isinstance(error, PromptTooLong) else None
         self._listener(TurnFailed(job.session, error, recoveries, taken_back))
@@ -288,6 +363,9 @@ class ChatService:
         self._listener(TurnReported(session_id, event))
 
     def _report_queue(self) -> None:
+        places = {job.waiting.id: place for place, job in enumerate(self._queue, 1) if job.waiting}
+        held = [(job, held.why) for held in self._held.values() for job in held.jobs]
+        self._listener(WaitingChanged(places, {job.waiting.id: why for job, why in held if job.waiting}))
         self._listener(QueueChanged(self.running, tuple(job.session for job in self._queue)))
 
 

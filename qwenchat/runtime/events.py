@@ -1,12 +1,14 @@
 """What the chat service reports: values, and nothing that acts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from qwenchat.chat.events import TurnEvent
 from qwenchat.chat.message import Message
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.session import Session, WaitingQuestion
+from qwenchat.chat.tree import VariantPlace
 from qwenchat.errors import QwenchatError, Recovery
 
 
@@ -24,6 +26,25 @@ class QueueChanged:
 
     running: str
     waiting: tuple[str, ...]
+
+
+class Hold(Enum):
+    """Why a waiting question is not asked when its turn comes."""
+
+    FAILED = auto()
+    """It, or what came before it, failed: the user decides about that first."""
+    STOPPED = auto()
+    """The user stopped the answer that it waited for."""
+    NO_MODEL = auto()
+    """No model is chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingChanged:
+    """Other questions wait now, by their ids: `places` in the queue, from 1, and why those that are held are."""
+
+    places: Mapping[str, int]
+    holds: Mapping[str, Hold]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +74,7 @@ class ModelLoading:
     fraction: float
 
 
-ChatEvent = TurnReported | QueueChanged | TurnFailed | ModelLoaded | ModelLoading
+ChatEvent = TurnReported | QueueChanged | WaitingChanged | TurnFailed | ModelLoaded | ModelLoading
 Listener = Callable[[ChatEvent], object]
 
 
@@ -63,6 +84,6 @@ class SessionSnapshot:
 
     session: Session
     branch: list[Message]
-    variants: dict[str, tuple[int, int]]
-    """(number, count) of messages with siblings, from 1."""
+    variants: dict[str, VariantPlace]
+    """Of messages with siblings, by their ids."""
     waiting: list[WaitingQuestion]

@@ -117,7 +117,7 @@ def _beyond(name: str, asked: int, limit: int) -> CannotLoad:
         _("The context window of {name} is at most {limit:,} tokens; {asked:,} were requested.").format(
             name=name, limit=limit, asked=asked
         ),
-        _("Use --ctx {limit} or less.").format(limit=limit),
+        _("Use a context of {limit:,} tokens or less.").format(limit=limit),
         recoveries=(Recovery(RecoveryKind.SMALLER_CONTEXT, limit), OTHER_MODEL),
     )
 
@@ -126,10 +126,12 @@ def _too_large(header: ModelHeader, name: str, fits: Fit) -> CannotLoad:
     message = _("{name} needs {needed} of memory, but only {free} is free.").format(
         name=name, needed=human_size(fits.memory.total), free=human_size(fits.available)
     )
-    recoveries = (*with_less(fits.n_ctx), OTHER_MODEL)
     largest = fit.largest_context(header, fits.available, KV_BYTES["q8_0"], fits.n_ctx)
+    less = with_less(fits.n_ctx)
     if largest:
-        hint = _("Use --ctx {largest} --kv-type q8_0 or less, a smaller quantisation, or --force to try anyway.")
-        return CannotLoad(message, hint.format(largest=largest), recoveries=recoveries)
-    hint = _("Use a smaller model or quantisation, or --force to try anyway.")
-    return CannotLoad(message, hint, recoveries=recoveries)
+        less = (Recovery(RecoveryKind.SMALLER_CONTEXT, largest), Recovery(RecoveryKind.SMALLER_KV_CACHE))
+    return CannotLoad(
+        message,
+        _("Use a smaller context, or a smaller model or quantisation."),
+        recoveries=(*less, OTHER_MODEL, Recovery(RecoveryKind.LOAD_ANYWAY)),
+    )

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from qwenchat.chat.session import Session
-from qwenchat.errors import NotFound, QwenchatError
+from qwenchat.errors import NotFound, QwenchatError, Recovery, RecoveryKind
 from qwenchat.i18n import _
 
 if TYPE_CHECKING:
@@ -75,5 +75,6 @@ def no_model() -> NotFound:
     """Return the error for a question that no model is there to answer."""
     return NotFound(
         _("No model is chosen, and none is installed."),
-        _("`qwenchat models fit` recommends one and shows how to get it."),
+        _("Download one first."),
+        recoveries=(Recovery(RecoveryKind.RECOMMEND),),
     )

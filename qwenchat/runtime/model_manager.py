@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 EngineFactory = Callable[[str, "LoadOptions"], Engine]
 """Makes an engine for a model reference; may block and raise NotFound, FileError or CannotLoad."""
 
+_CARRIED_OUT = (
+    RecoveryKind.START_AGAIN,
+    RecoveryKind.SMALLER_CONTEXT,
+    RecoveryKind.FEWER_LAYERS,
+    RecoveryKind.WITHOUT_GPU,
+    RecoveryKind.OTHER_MODEL,
+)
+"""The recoveries that `ChatService.retry` carries out; the user does the others."""
+
 
 class ModelManager:
     """Holds one engine; `listener` is called on the loop."""
@@ -49,7 +58,7 @@ class ModelManager:
         """Load the model of a session and return the engine. Raises what the engine raises."""
         reference = session.model
         if not reference:
-            raise NotFound(_("No model is chosen."), _("Choose one with /model."))
+            raise NotFound(_("No model is chosen."), _("Choose one first."))
         async with self._lock:
             self._check_open()
             wanted = self._wanted(session)
@@ -79,8 +88,10 @@ class ModelManager:
         await self.unload()
 
     def recoveries(self, error: QwenchatError) -> tuple[Recovery, ...]:
-        """Return what can be done about an error of the engine, or of finding its model."""
-        return (Recovery(RecoveryKind.OTHER_MODEL),) if isinstance(error, NotFound) else error.recoveries
+        """Return what the program can do about an error of the engine, or of finding its model."""
+        if isinstance(error, NotFound):
+            return (Recovery(RecoveryKind.OTHER_MODEL),)
+        return tuple(recovery for recovery in error.recoveries if recovery.kind in _CARRIED_OUT)
 
     def forget(self) -> None:
         """Take the model as not ready: its engine has failed."""

@@ -4,7 +4,7 @@ Every call to a store runs in a thread. Every session returned has a model: its 
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from qwenchat.chat.memory import MemoryStore, no_such_message
 from qwenchat.chat.message import Message, Status
 from qwenchat.chat.ports import SessionStore
 from qwenchat.chat.session import Session, WaitingQuestion
+from qwenchat.chat.tree import Branch
 from qwenchat.runtime.events import SessionSnapshot
 from qwenchat.runtime.model_choice import opening_model
 from qwenchat.runtime.program import Program
@@ -85,11 +86,14 @@ class SessionAccess:
 
     async def show(self, session_id: str, message_id: str) -> SessionSnapshot:
         """Read the branch through a message, down to where it was written to last. Raises NotFound."""
-        return await self._shown(await asyncio.to_thread(self._lead_to, session_id, message_id, below=True))
+        return await self._shown(await asyncio.to_thread(self._lead_to, session_id, message_id))
 
-    async def branch_at(self, message: Message) -> SessionSnapshot:
-        """Read the branch that ends with a message, so that what is asked next follows it."""
-        return await self._shown(await asyncio.to_thread(self._lead_to, message.session, message.id, below=False))
+    async def branches(self, session_id: str) -> list[Branch]:
+        """Return all branches of a session, the one that was written to last first."""
+        if session_id in self._unsaved:
+            return []
+        tree = await asyncio.to_thread(self.store(session_id).tree, session_id)
+        return tree.branches()
 
     async def variants(self, message: Message) -> list[Message]:
         """Read a message and its siblings, oldest first."""
@@ -148,23 +152,20 @@ class SessionAccess:
         store = self.store(session_id)
         session, tree, waiting = store.session(session_id), store.tree(session_id), store.waiting(session_id)
         branch = tree.branch(session.leaf)
+        waiting = _newest_chain(waiting)
         if waiting:  # they stand behind what they were asked after, if that is in the branch being read
             follows = waiting[0].follows
-            if follows is None or any(message.id == follows for message in branch):
+            if follows is None or follows not in tree or any(message.id == follows for message in branch):
                 branch = tree.branch(tree.place_for(follows, session.leaf))
             else:
                 waiting = []
-        variants = _variants(branch, tree.children)
-        return SessionSnapshot(session=session, branch=branch, variants=variants, waiting=waiting)
+        return SessionSnapshot(session=session, branch=branch, variants=tree.places(branch), waiting=waiting)
 
-    def _lead_to(self, session_id: str, message_id: str, *, below: bool) -> SessionSnapshot:
-        leaf = message_id
-        if below:
-            tree = self.store(session_id).tree(session_id)
-            if all(message.id != message_id for message in tree):
-                raise no_such_message(message_id)
-            leaf = tree.leaf_below(message_id)
-        self._label(session_id, {"leaf": leaf})
+    def _lead_to(self, session_id: str, message_id: str) -> SessionSnapshot:
+        tree = self.store(session_id).tree(session_id)
+        if message_id not in tree:
+            raise no_such_message(message_id)
+        self._label(session_id, {"leaf": tree.leaf_below(message_id)})
         return self._snapshot(session_id)
 
     def _label(self, session_id: str, fields: dict[str, Any]) -> Session:
@@ -175,10 +176,10 @@ class SessionAccess:
         return session
 
 
-def _variants(branch: Iterable[Message], children: Callable[[str | None], list[Message]]) -> dict[str, tuple[int, int]]:
-    found: dict[str, tuple[int, int]] = {}
-    for message in branch:
-        siblings = [one.id for one in children(message.parent)]
-        if len(siblings) > 1:
-            found[message.id] = (siblings.index(message.id) + 1, len(siblings))
-    return found
+def _newest_chain(waiting: Sequence[WaitingQuestion]) -> list[WaitingQuestion]:
+    """Return the question that was asked last and those that it was asked after, oldest first."""
+    by_id = {each.id: each for each in waiting}
+    chain = [waiting[-1]] if waiting else []
+    while chain and (before := by_id.get(chain[0].follows or "")):
+        chain.insert(0, before)
+    return chain

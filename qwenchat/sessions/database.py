@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from qwenchat.errors import FileError, StoreError
+from qwenchat.errors import FileError, Recovery, RecoveryKind, StoreError
 from qwenchat.i18n import _
 from qwenchat.paths import private_folder
 from qwenchat.sessions.read_only import ReadableFile, can_write, cannot_be_saved
@@ -167,7 +167,7 @@ def make_private(file: Path) -> None:
         private_folder(file.parent)
         os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
     except FileError as error:
-        raise StoreError(error.message, error.hint) from error
+        raise StoreError(error.message, error.hint, recoveries=error.recoveries) from error
     except OSError as error:
         raise unwritable(file, error.strerror or str(error)) from error
 
@@ -210,7 +210,8 @@ def damaged(file: Path, reason: str) -> StoreError:
     """Return the error for a file that is no longer an intact database."""
     return StoreError(
         _("The database of sessions, {file}, is damaged: {reason}.").format(file=file, reason=reason),
-        _("Run `qwenchat sessions recover`: it saves everything that can be read and preserves the damaged file."),
+        _("Everything that can be read can be saved, and the damaged file is preserved."),
+        recoveries=(Recovery(RecoveryKind.RECOVER_STORE),),
     )
 
 

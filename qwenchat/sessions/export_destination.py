@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from qwenchat.chat.session import Session
-from qwenchat.errors import FileError, WrongUse
+from qwenchat.errors import FileError, Recovery, RecoveryKind, WrongUse
 from qwenchat.files import replacing
 from qwenchat.i18n import _
 from qwenchat.paths import file_name
@@ -48,6 +48,13 @@ class Export:
             return self
         archives = ((session, normal(self.store.archive(session.id))) for session in self.sessions)
         return replace(self, sessions=[session for session, archive in archives if holds(archive, self.all_branches)])
+
+    def left_out(self) -> int:
+        """Return how many messages are on branches that will not be written."""
+        if self.all_branches or self.form.is_whole:
+            return 0
+        archives = [normal(self.store.archive(session.id)) for session in self.sessions]
+        return sum(len(each.messages) - len(each.tree.branch(each.session.leaf)) for each in archives)
 
     def files(self) -> list[tuple[str, Session]]:
         """Return a file name for each session, unique even on systems that ignore case."""
@@ -149,7 +156,7 @@ def _refuse_joining(export: Export) -> None:
     if len(export.sessions) > 1 and not export.form.many:
         raise WrongUse(
             _("In the format {name}, each session needs its own file.").format(name=export.form.name),
-            _("Give a folder (a name that ends in /) or a .zip with -o, or export one session."),
+            _("Give a folder (a name that ends in /) or a .zip, or export one session."),
         )
 
 
@@ -159,7 +166,9 @@ def _refuse_existing(paths: Sequence[Path], force: bool) -> None:
             raise FileError(_("{path} is a folder.").format(path=path), _("Give another name."))
         if path.is_file() and not force:
             raise FileError(
-                _("{path} already exists.").format(path=path), _("Give another name, or --force to replace it.")
+                _("{path} already exists.").format(path=path),
+                _("Give another name."),
+                recoveries=(Recovery(RecoveryKind.REPLACE_FILE),),
             )
 
 

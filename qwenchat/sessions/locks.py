@@ -52,7 +52,7 @@ class SessionLocks:
             yield False
             return
         except FileError as error:
-            raise StoreError(error.message, error.hint) from error
+            raise StoreError(error.message, error.hint, recoveries=error.recoveries) from error
         except OSError as error:
             raise StoreError(
                 _("The session can't be locked: {reason}.").format(reason=error.strerror or error),

@@ -54,7 +54,7 @@ class QuestionOutbox:
             return _load(connection, [self._owner], session_id)
 
     def remove(self, ids: Sequence[str]) -> None:
-        """Delete questions that have become messages; other ids are ignored."""
+        """Delete questions that have become messages or are not to be asked; other ids are ignored."""
         with self._database.write() as connection:
             connection.executemany("DELETE FROM outbox WHERE id = ?", [(each,) for each in ids])
 

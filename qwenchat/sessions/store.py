@@ -17,7 +17,7 @@ from qwenchat.chat.memory import no_such_message, no_such_session, without_added
 from qwenchat.chat.message import Message, Part, Role, Status
 from qwenchat.chat.session import Session, WaitingQuestion, title_of
 from qwenchat.chat.tree import Tree
-from qwenchat.errors import NotFound
+from qwenchat.errors import NotFound, Recovery, RecoveryKind
 from qwenchat.i18n import _
 from qwenchat.sessions import rows
 from qwenchat.sessions.archive import Archive
@@ -174,6 +174,9 @@ class Store:
         """Return the questions of a session that this store will ask, oldest first; not those of other programs."""
         return self._outbox.waiting(session_id)
 
+    def take_out(self, question_id: str) -> None:
+        self._outbox.remove([question_id])
+
     def withdraw(self, session_id: str) -> list[Message]:
         """Move the waiting questions of a session to its tree, unanswered, and return them as messages."""
         with self._database.write() as connection:
@@ -216,7 +219,8 @@ class Store:
         if session.trashed is not None:
             raise NotFound(
                 _("The session {id} is in the trash.").format(id=session.id),
-                _("Restore it with `qwenchat sessions restore {id}`.").format(id=session.id),
+                _("Restore it first."),
+                recoveries=(Recovery(RecoveryKind.RESTORE, name=session.id),),
             )
         return session
 

@@ -30,9 +30,7 @@ def read(path: Path) -> TextFile:
     shown = clean_line(str(path))
     try:
         if path.is_dir():
-            raise FileError(
-                _("{file} is a folder.").format(file=shown), _("Attach the files in it, each with its own -f.")
-            )
+            raise FileError(_("{file} is a folder.").format(file=shown), _("Attach the files in it, one by one."))
         with path.open("rb") as file:
             data = file.read(SIZE_LIMIT + 1)
     except OSError as error:

@@ -88,6 +88,13 @@ def actions() -> tuple[Action, ...]:
 def _anywhere() -> tuple[Action, ...]:
     return (
         Action("help", "f1", _("Help"), _("Show all keys and commands")),
+        Action(
+            "palette",
+            "ctrl+p",
+            _("Palette"),
+            _("Find an action, a chat, a model, a theme or a setting by its words"),
+            stays=True,
+        ),
         Action("new", "ctrl+n", _("New chat"), _("Start a new chat")),
         Action("new_private", "f7", _("New private chat"), _("Start a chat that is never saved")),
         Action("models", "ctrl+o", _("Models"), _("Choose or download a model")),
@@ -123,7 +130,7 @@ def _anywhere() -> tuple[Action, ...]:
         Action(
             "menu", "shift+f10,f22,menu", _("Menu"), _("Show what can be done here; so does a right click"), stays=True
         ),
-        Action("undo", "f8", _("Undo"), _("Undo the last deletion")),
+        Action("undo", "f8", _("Undo"), _("Undo the last deletion or branch")),
         Action("stats", "", _("Statistics"), _("Words, tokens and speed of this chat")),
         Action("suspend", "ctrl+z", _("Suspend"), _("Send the program to the background"), stays=True),
         Action("quit", "ctrl+q", _("Quit"), _("Quit the program; everything is saved"), stays=True),
@@ -162,16 +169,18 @@ def _on_message() -> tuple[Action, ...]:
         ("regenerate", "r", _("Answer again"), _("Answer this question again"), _("answer again")),
         ("edit", "e", _("Edit and resend"), _("Change this question and send it again"), _("edit")),
         ("carry_on", "c", _("Continue"), _("Continue this answer from its end"), _("continue")),
-        ("branch", "b", _("Branch from here"), _("Let the next question follow this message"), ""),
+        ("branch", "b", _("Branch from here"), _("Let the next question follow this message"), _("branch")),
+        ("branches", "B", _("Branches"), _("List the branches of this chat and open one"), ""),
         ("compare", "v", _("Compare"), _("Show two answers to this question side by side"), ""),
         ("copy", "y", _("Copy message"), _("Copy this message as Markdown"), _("copy")),
         ("copy_code", "Y", _("Copy code"), _("Copy the last code block of this message"), ""),
         ("save_code", "s", _("Save code"), _("Save the last code block of this message to a file"), ""),
         ("quote", "q", _("Quote"), _("Quote this message in the prompt"), ""),
         ("delete", "d,delete", _("Delete message"), _("Delete this message and everything after it"), _("delete")),
+        ("withdraw", "w", _("Take back"), _("Take a waiting question back into the prompt"), ""),
         ("copy_chat", "", _("Copy chat"), _("Copy this whole chat as Markdown"), ""),
         ("timestamps", "", _("Timestamps"), _("Show or hide the time of each message"), ""),
-        ("undo_message", "u", _("Undo"), _("Undo the last deletion"), ""),
+        ("undo_message", "u", _("Undo"), _("Undo the last deletion or branch"), ""),
     )
     feet = {"next_message": _("next"), "previous_message": _("previous")}
     return (
@@ -199,7 +208,7 @@ def _in_list() -> tuple[Action, ...]:
         ("duplicate", "+", _("Duplicate chat"), _("Make a copy of the chat"), _("duplicate")),
         ("trash", "d,delete", _("Delete chat"), _("Move the chat to the trash"), _("delete")),
         ("export_listed", "x", _("Export chat"), _("Export the chat"), _("export")),
-        ("undo_list", "u", _("Undo"), _("Undo the last deletion"), ""),
+        ("undo_list", "u", _("Undo"), _("Undo the last deletion or branch"), ""),
     )
     feet = {"open_listed": _("open")}
     return (
@@ -208,6 +217,42 @@ def _in_list() -> tuple[Action, ...]:
             for id, keys, label, help, run in moves
         ),
         *(Action(id, keys, label, help, where=Where.LIST, foot=foot) for id, keys, label, help, foot in commands),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FixedKeys:
+    """Keys of fields, lists, dialogs and the mouse, which the keymap can't change; help shows them."""
+
+    place: str
+    keys: str
+    """Separated by commas, as Textual names them; words for the mouse."""
+    words: str
+
+
+def fixed_keys() -> tuple[FixedKeys, ...]:
+    """Return them in the order in which help shows them, each place once."""
+    writing, searching, dialogs, mouse = _("Writing"), _("Searching"), _("Dialogs and menus"), _("Mouse")
+    return (
+        FixedKeys(writing, "ctrl+left,ctrl+right", _("A word to the left or right")),
+        FixedKeys(writing, "home,ctrl+a", _("Beginning of the line")),
+        FixedKeys(writing, "end,ctrl+e", _("End of the line")),
+        FixedKeys(writing, "shift+left,shift+right,shift+up,shift+down", _("Select")),
+        FixedKeys(writing, "ctrl+x", _("Cut")),
+        FixedKeys(writing, "ctrl+v", _("Paste")),
+        FixedKeys(writing, "ctrl+w", _("Delete the word to the left")),
+        FixedKeys(writing, "ctrl+u", _("Delete up to the beginning of the line")),
+        FixedKeys(writing, "ctrl+k", _("Delete up to the end of the line")),
+        FixedKeys(searching, "up,down", _("Walk through what was found in all chats")),
+        FixedKeys(searching, "enter", _("Open the match; in this chat, go to the previous one")),
+        FixedKeys(searching, "escape", _("Back to where you were")),
+        FixedKeys(dialogs, "tab,shift+tab", _("Next or previous field")),
+        FixedKeys(dialogs, "up,down,pageup,pagedown,home,end", _("Move in a list")),
+        FixedKeys(dialogs, "enter", _("Choose, or press the button")),
+        FixedKeys(dialogs, "escape", _("Close")),
+        FixedKeys(mouse, _("drag"), _("Select text; Ctrl+C copies it")),
+        FixedKeys(mouse, _("double click"), _("Select a word; three clicks select a paragraph")),
+        FixedKeys(mouse, _("right click"), _("Menu of a message, a chat or the header")),
     )
 
 

@@ -55,7 +55,7 @@ def edit_text(
     except SuspendNotSupported as error:
         raise WrongUse(
             _("An editor needs the whole terminal, which is not available here."),
-            _("Start qwenchat without --inline."),
+            _("Write the question in the prompt."),
         ) from error
     except OSError as error:
         raise FileError(

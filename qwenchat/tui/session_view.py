@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from qwenchat.chat.message import Message, Status
 from qwenchat.chat.session import Session
-from qwenchat.runtime.events import QueueChanged, SessionSnapshot, TurnFailed
+from qwenchat.chat.tree import VariantPlace
+from qwenchat.runtime.events import QueueChanged, SessionSnapshot, TurnFailed, WaitingChanged
 from qwenchat.tui.widgets.gauge import ContextUsage
 
 if TYPE_CHECKING:
@@ -28,12 +29,12 @@ class SessionView:
 
     The streaming answer has the text that it had when it was read; the transcript has all of it.
     """
-    variants: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """(number, count) of messages with siblings."""
+    variants: Mapping[str, VariantPlace] = field(default_factory=dict)
+    """Of messages with siblings, by their ids."""
     streaming: str = ""
     """The id of the answer in `branch` that streams, empty for none."""
-    branched: bool = False
-    """Whether the branch was cut, so that the next question gets siblings."""
+    fork: str = ""
+    """The id of the message that the next question follows, where that is not the last one; else empty."""
     first_seen: str | None = None
     """The id of the oldest message that the model sees; None where it sees all, empty where it sees none of them."""
     usage: ContextUsage | None = None
@@ -44,6 +45,8 @@ class SessionView:
     """How far that is, from 0 to 1; None without an end in sight."""
     queue: QueueChanged = field(default_factory=lambda: QueueChanged("", ()))
     """The session that is answered and those that wait, this one among them or not."""
+    waiting: WaitingChanged = field(default_factory=lambda: WaitingChanged({}, {}))
+    """The questions that wait, in this session and in others."""
     failure: TurnFailed | None = None
     """What failed here and was not tried again since."""
     warning: str = ""
@@ -53,6 +56,12 @@ class SessionView:
     def answering(self) -> bool:
         """Whether the session is being answered or waits for it."""
         return self.session.id in (self.queue.running, *self.queue.waiting)
+
+    @property
+    def left_behind(self) -> tuple[Message, ...]:
+        """What the next question does not follow: the messages after the fork."""
+        at = next((at for at, message in enumerate(self.branch) if message.id == self.fork), len(self.branch))
+        return self.branch[at + 1 :]
 
     @property
     def answers_ahead(self) -> int:
@@ -120,12 +129,16 @@ class OpenSession:
         if session.id != view.session.id:
             private = self._sessions().is_private(session.id)
             failure = self._failures.get(session.id)
-            view = SessionView(session=session, private=private, queue=view.queue, failure=failure)
+            view = SessionView(
+                session=session, private=private, queue=view.queue, waiting=view.waiting, failure=failure
+            )
         branch = (*snapshot.branch, *(waiting.question for waiting in snapshot.waiting))
+        fork = view.fork if any(message.id == view.fork for message in branch[:-1]) else ""
         self._set(
             replace(
                 view,
                 session=session,
+                fork=fork,
                 branch=branch,
                 variants=snapshot.variants,
                 streaming=_streaming(branch),
@@ -175,23 +188,17 @@ class OpenSession:
         branch = tuple(message if one.id == message.id else one for one in self.view.branch)
         self._set(replace(self.view, branch=branch, streaming=_streaming(branch)))
 
-    def cut_branch(self, snapshot: SessionSnapshot) -> bool:
-        """Show a branch that ends before its last message; return False where the session is not open any more."""
-        if not self.refresh(snapshot):
-            return False
-        self._set(replace(self.view, branched=True))
-        return True
+    def fork_at(self, message_id: str) -> bool:
+        """Let the next question follow a message; return whether it leaves any behind. Empty: follow the end again."""
+        view = replace(self.view, fork=message_id)
+        leaves_some = bool(view.left_behind)
+        self._set(view if leaves_some else replace(view, fork=""))
+        return leaves_some
 
-    def show_question(self, question: Message) -> None:
-        """Show a question that was just asked."""
-        if self.view.branched:
-            self._forked.add(question.id)
-            self._set(replace(self.view, branched=False))
-        self.append(question)
-
-    async def show_edited(self, question: Message) -> None:
-        """Show a question that was asked again in other words. Raises NotFound and StoreError."""
+    async def show_forked(self, question: Message) -> None:
+        """Show a question that was asked on a branch of its own. Raises NotFound and StoreError."""
         self._forked.add(question.id)
+        self.fork_at("")
         await self.reload()
 
     def show_first_seen(self, message_id: str | None) -> None:
@@ -215,6 +222,10 @@ class OpenSession:
         for session_id in (queue.running, *queue.waiting):
             self._failures.pop(session_id, None)
         self._set(replace(self.view, queue=queue, failure=self._failures.get(self.id)))
+
+    def show_waiting(self, waiting: WaitingChanged) -> None:
+        """Show which questions wait."""
+        self._set(replace(self.view, waiting=waiting))
 
     def add_failure(self, failed: TurnFailed) -> None:
         """Remember what failed in a session; it is shown while that session is open."""

@@ -79,6 +79,7 @@ def commands() -> dict[str, str]:
         "edit": _("edit the last question"),
         "compare": _("compare the answer with that of a second model"),
         "branch": _("continue from the selected message"),
+        "branches": _("list the branches of this chat"),
         "find": _("find text in this chat"),
         "stats": _("show words, tokens and speed of this chat"),
         "help": _("show keys and commands"),

@@ -17,7 +17,7 @@ from rich.cells import cell_len
 
 from qwenchat.chat.session import Session
 from qwenchat.cli.doctor import write
-from qwenchat.cli.output import Output
+from qwenchat.cli.output import Output, shell_advice
 from qwenchat.doctor import machine
 from qwenchat.doctor.engine import features
 from qwenchat.doctor.finding import Finding, ok
@@ -116,7 +116,7 @@ def test_a_check_that_raises_is_reported_by_the_type_of_its_error_only(
         raise LookupError("Secret")
 
     monkeypatch.setattr(machine, "memory", fail)
-    found = {finding.check: finding for finding in examine(Program.here(), online=False)}
+    found = {finding.check: finding for finding in examine(Program.here(), shell_advice, online=False)}
     assert "LookupError" in found["memory"].found
     assert "Secret" not in str(found)
     assert found["hub"].exit_code is ExitCode.DONE

@@ -14,8 +14,9 @@ from qwenchat.chat.message import Attachment, Status
 from qwenchat.chat.ports import Engine, ModelInfo, Request
 from qwenchat.chat.session import Session
 from qwenchat.errors import CannotLoad, Interrupted, NotFound, Recovery, RecoveryKind, StoreError
+from qwenchat.runtime import session_access
 from qwenchat.runtime.chat_service import ChatService
-from qwenchat.runtime.events import ChatEvent, QueueChanged, TurnFailed, TurnReported
+from qwenchat.runtime.events import ChatEvent, Hold, QueueChanged, TurnFailed, TurnReported, WaitingChanged
 from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_manager import EngineFactory
 from qwenchat.runtime.program import Program
@@ -204,17 +205,95 @@ async def test_questions_that_are_asked_during_a_load_follow_the_answers_to_come
         assert "notes" in last[2]
 
 
-async def test_a_waiting_question_stays_where_it_is_when_the_one_before_is_stopped(program: Program) -> None:
-    engine = LoadsLater(("A1",))
+def waiting_of(told: list[ChatEvent]) -> WaitingChanged:
+    """The last report of what waits."""
+    return next(event for event in reversed(told) if isinstance(event, WaitingChanged))
+
+
+@pytest.mark.parametrize("private", [False, True])
+async def test_what_waits_when_an_answer_is_stopped_is_held_and_asked_in_its_order(
+    program: Program, private: bool
+) -> None:
+    engine = LoadsLater(("A1", "A2", "A3"))
     async with running(program, lambda _reference, _options: engine) as (chats, told):
+        session = chats.sessions.new("guide", private=private).id
+        first, second = await chats.send(session, "first"), await chats.send(session, "second")
+        await until(lambda: waiting_of(told).places == {second.id: 1})
+        await chats.stop(session)
+        engine.loaded.set()
+        await until(lambda: told[-1] == QueueChanged("", ()))
+        assert waiting_of(told) == WaitingChanged({}, {first.id: Hold.STOPPED, second.id: Hold.STOPPED})
+        assert texts(chats, session) == ["first", "second"]
+        assert engine.requests == []
+        if private:
+            chats.regenerate(second)
+        else:
+            await chats.send(session, "third")
+        await until(lambda: told[-1] == QueueChanged("", ()) and not waiting_of(told).holds and not chats.running)
+        answered = ["first", "A1", "second", "A2", *([] if private else ["third", "A3"])]
+        assert texts(chats, session) == answered
+
+
+async def test_a_stopped_queue_is_in_the_tree_unanswered_after_a_restart(program: Program) -> None:
+    engine = LoadsLater(("A1",))
+    async with running(program, lambda _reference, _options: engine) as (chats, _told):
         session = chats.sessions.new("guide").id
         await chats.send(session, "first")
         await chats.send(session, "second")
         await chats.stop(session)
+    program.close()
+    again = Program(program.environ)
+    assert [message.text for message in again.store.branch(again.store.session(session).leaf)] == ["first", "second"]
+    assert again.store.waiting(session) == []
+    again.close()
+
+
+async def test_a_waiting_question_is_taken_back_and_the_next_one_follows_what_it_followed(program: Program) -> None:
+    engine = LoadsLater(("A1", "A3"))
+    async with running(program, lambda _reference, _options: engine) as (chats, told):
+        session = chats.sessions.new("guide").id
+        await chats.send(session, "first")
+        second, third = await chats.send(session, "second"), await chats.send(session, "third")
+        taken = await chats.take_back(second)
+        assert taken and taken.text == "second"
+        assert waiting_of(told).places == {third.id: 1}
+        assert await chats.take_back(second) is None
         engine.loaded.set()
-        await until(lambda: told[-1] == QueueChanged("", ()))
-        assert texts(chats, session) == ["first", "second"]
-        assert engine.requests == []
+        await until(lambda: told[-1] == QueueChanged("", ()) and not chats.running)
+        assert texts(chats, session) == ["first", "A1", "third", "A3"]
+        assert len(program.store.tree(session)) == 4
+
+
+async def test_a_question_that_waits_for_its_model_to_load_is_taken_back_too(program: Program) -> None:
+    engine = LoadsLater(("A2",))
+    async with running(program, lambda _reference, _options: engine) as (chats, told):
+        session = chats.sessions.new("guide").id
+        first = await chats.send(session, "first")
+        await chats.send(session, "second")
+        await until(lambda: chats.running)
+        taken = await chats.take_back(first)
+        assert taken and taken.text == "first"
+        engine.loaded.set()
+        await until(lambda: told[-1] == QueueChanged("", ()) and not chats.running)
+        assert texts(chats, session) == ["second", "A2"]
+
+
+async def test_questions_without_a_model_are_held_and_sent_once_there_is_one(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = ScriptedEngine(("A1", "A2"))
+    monkeypatch.setattr(session_access, "opening_model", lambda _program: "")
+    async with running(program, lambda _reference, _options: engine) as (chats, told):
+        session = chats.sessions.new().id
+        first, second = await chats.send(session, "first"), await chats.send(session, "second")
+        assert waiting_of(told) == WaitingChanged({}, {first.id: Hold.NO_MODEL, second.id: Hold.NO_MODEL})
+        assert [each.text for each in program.store.waiting(session)] == ["first", "second"]
+        await chats.ask_without_model()
+        assert not chats.running
+        await chats.sessions.change(session, model="guide")
+        await chats.ask_without_model()
+        await until(lambda: texts(chats, session)[-1:] == ["A2"] and not chats.running)
+        assert texts(chats, session) == ["first", "A1", "second", "A2"]
 
 
 @dataclass

@@ -17,7 +17,7 @@ import pytest
 from qwenchat.chat.message import Attachment, Message, Reasoning, Role, Status, Text, ToolCall, ToolResult, text_parts
 from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.doctor.storage import database as check_database
-from qwenchat.errors import StoreError
+from qwenchat.errors import Recovery, RecoveryKind, StoreError
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.database import Database
 from qwenchat.sessions.recover import recover
@@ -210,7 +210,7 @@ def test_damage_is_reported_and_recovered(
             store.tree(f"s{n}")
             store.session(f"s{n}")
         store.search.find("answered")
-    assert "qwenchat sessions recover" in failure.value.hint
+    assert Recovery(RecoveryKind.RECOVER_STORE) in failure.value.recoveries
 
     result = recover(file)
     assert result is not None
@@ -422,7 +422,7 @@ def test_changes_beside_an_empty_database_are_recovered(tmp_path: Path, gone: bo
     for _round in range(2):
         with pytest.raises(StoreError, match="damaged") as failure:
             store_in(tmp_path)
-        assert "qwenchat sessions recover" in failure.value.hint
+        assert Recovery(RecoveryKind.RECOVER_STORE) in failure.value.recoveries
         with pytest.raises(StoreError, match="damaged"):
             list(check_database(Program({"QWENCHAT_HOME": str(tmp_path)})))
     assert beside.read_bytes() == changes

@@ -5,6 +5,7 @@ from rich.cells import cell_len
 from textual.widgets import Button
 
 from qwenchat.chat.message import Message, Status
+from qwenchat.chat.tree import VariantPlace
 from qwenchat.errors import CannotLoad, StoreError
 from qwenchat.sessions.store import Store
 from tests.tui.chatting import Chatting, chatting
@@ -64,7 +65,7 @@ async def test_answering_again_makes_a_variant_and_the_arrows_go_between() -> No
         await it.pilot.press("ctrl+r")
         await until(lambda: it.texts == ["Q", "Second."])
         await it.idle()
-        assert it.transcript.column.layouts[1].variant == (2, 2)
+        assert it.transcript.column.layouts[1].variant == VariantPlace(2, 2, 1)
         await it.pilot.press("f6")
         await until(lambda: it.transcript.selected is not None)
         it.transcript.select(it.messages[1].id)
@@ -80,7 +81,7 @@ async def test_editing_a_question_keeps_the_old_one_beside() -> None:
         await until(lambda: it.chat.prompt.text == "Old")
         await it.ask("New")
         assert it.texts == ["New", "Second."]
-        assert it.transcript.column.layouts[0].variant == (2, 2)
+        assert it.transcript.column.layouts[0].variant == VariantPlace(2, 2, 2)
 
 
 async def test_escape_leaves_an_edited_question_as_it_was() -> None:
@@ -110,18 +111,6 @@ async def test_deleting_the_question_that_is_edited_ends_that() -> None:
         await until(lambda: it.chat.gauge.usage)
 
 
-async def test_branching_lets_the_next_question_follow_the_message() -> None:
-    async with chatting("One.", "Two.", "Three.") as it:
-        await it.ask("A")
-        await it.ask("B")
-        it.transcript.select(it.messages[1].id)
-        await it.do("branch")
-        await until(lambda: it.texts == ["A", "One."])
-        await it.ask("C")
-        assert it.texts == ["A", "One.", "C", "Three."]
-        assert it.transcript.column.layouts[2].variant == (2, 2)
-
-
 async def test_a_selected_message_is_regenerated_quoted_and_deleted_by_mouse() -> None:
     async with chatting("First.", "Second.", size=(140, 30)) as it:
         await it.ask("Q")
@@ -140,7 +129,7 @@ async def test_a_selected_message_is_regenerated_quoted_and_deleted_by_mouse() -
         await click("quote")
         await until(lambda: "> Second." in it.chat.prompt.text)
         await click("…")
-        await until(lambda: type(it.app.screen).__name__ == "CommandPalette")
+        await until(lambda: type(it.app.screen).__name__ == "ChatPalette")
         await it.pilot.press("escape")
         await until(lambda: it.app.screen is it.chat)
         await click("delete")

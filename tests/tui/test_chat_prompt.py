@@ -93,9 +93,9 @@ async def test_the_gauge_counts_question_and_history_exactly() -> None:
 def line(it: Chatting) -> str | None:
     """Return the text of the message above which the line stands; empty below the last one, None for no line."""
     layouts = it.transcript.column.layouts
-    if layouts and layouts[-1].boundary_below:
+    if layouts and layouts[-1].frame.boundary_below:
         return ""
-    return next((layout.message.text for layout in layouts if layout.boundary), None)
+    return next((layout.message.text for layout in layouts if layout.frame.boundary), None)
 
 
 async def begin(it: Chatting, text: str) -> None:

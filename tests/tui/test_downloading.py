@@ -8,7 +8,9 @@ from textual.widgets import Button
 
 from qwenchat.chat.message import Status
 from qwenchat.runtime.downloads import DownloadState
+from qwenchat.tui.app import Start
 from qwenchat.tui.dialogs.downloads import DownloadRow, DownloadsScreen
+from qwenchat.tui.dialogs.model import WelcomeScreen
 from tests.fakes.ggufs import write_model
 from tests.fakes.pulling import NAME, REPO
 from tests.fakes.standin_hub import StandIn, Trouble
@@ -78,3 +80,19 @@ async def test_downloads_open_as_a_list(standin: StandIn) -> None:
         await until(lambda: str(turn.label) == "Resume" and not turn.has_class("-active"))
         await it.pilot.click("#turn")
         await until(lambda: [each.state for each in it.chat.context.downloads.all()] == [DownloadState.DONE])
+
+
+async def test_a_question_that_waits_for_a_model_is_sent_when_one_is_downloaded(standin: StandIn) -> None:
+    async with chatting("Answer.", start=Start()) as it:
+        await until(lambda: isinstance(it.app.screen, WelcomeScreen))
+        await it.pilot.press("escape")
+        await until(lambda: it.app.screen is it.chat)
+        it.write("Question")
+        await it.pilot.press("enter")
+        await until(lambda: isinstance(it.app.screen, WelcomeScreen))
+        await it.pilot.press("escape")
+        await until(lambda: it.app.screen is it.chat and it.chat.context.open.view.waiting.holds)
+        it.chat.context.downloads.start(MODEL)
+        await until(lambda: it.texts == ["Question", "Answer."])
+        await it.idle()
+        assert it.messages[-1].model == MODEL

@@ -5,6 +5,7 @@ from typing import cast
 
 from qwenchat.chat.message import Message, Status
 from qwenchat.chat.session import Session
+from qwenchat.chat.tree import VariantPlace
 from qwenchat.errors import QwenchatError
 from qwenchat.runtime.events import QueueChanged, SessionSnapshot, TurnFailed
 from qwenchat.runtime.session_access import SessionAccess
@@ -50,7 +51,7 @@ def test_it_begins_with_a_new_session_and_reports_no_change_of_it() -> None:
 
 async def test_an_answer_begins_below_its_question_without_reading_the_chat_again() -> None:
     session, sessions, changes = opened()
-    session.show_question(question(0))
+    session.append(question(0))
     await session.begin_answer(question(0), answer(1, status=Status.STREAMING))
     assert [message.id for message in session.view.branch] == ["m0", "m1"]
     assert session.view.streaming == "m1"
@@ -60,15 +61,30 @@ async def test_an_answer_begins_below_its_question_without_reading_the_chat_agai
     assert all(change.branch_changed and not change.switched for change in changes)
 
 
-async def test_a_question_that_has_siblings_is_read_again_when_its_answer_begins() -> None:
+async def test_a_fork_leaves_everything_in_view_until_the_question_is_asked_and_its_answer_is_read_again() -> None:
     session, sessions, _changes = opened()
-    session.cut_branch(snapshot_of("s", question(0), answer(1)))
-    session.show_question(question(2))
-    assert not session.view.branched
-    sessions.read = replace(snapshot_of("s", question(0), answer(1), question(2)), variants={"m2": (2, 2)})
-    await session.begin_answer(question(2), answer(3, status=Status.STREAMING))
-    assert session.view.variants == {"m2": (2, 2)}
-    assert sessions.reads == 1
+    session.show(snapshot_of("s", question(0), answer(1), question(2), answer(3)))
+    assert session.fork_at("m1")
+    assert [message.id for message in session.view.branch] == ["m0", "m1", "m2", "m3"]
+    assert [message.id for message in session.view.left_behind] == ["m2", "m3"]
+    variants = {"m4": VariantPlace(2, 2, 2)}
+    sessions.read = replace(snapshot_of("s", question(0), answer(1), question(4)), variants=variants)
+    await session.show_forked(question(4))
+    assert (session.view.fork, session.view.left_behind, sessions.reads) == ("", (), 1)
+    await session.begin_answer(question(4), answer(5, status=Status.STREAMING))
+    assert session.view.variants == variants
+    assert sessions.reads == 2
+
+
+def test_a_fork_that_leaves_nothing_behind_is_none_and_one_whose_message_is_gone_ends() -> None:
+    session, _sessions, _changes = opened()
+    session.show(snapshot_of("s", question(0), answer(1), question(2)))
+    assert not session.fork_at("m2")
+    assert session.fork_at("m1")
+    session.show(snapshot_of("s", question(0), answer(1), question(2), answer(3)))
+    assert session.view.fork == "m1"
+    session.show(snapshot_of("s", question(0), answer(9)))
+    assert session.view.fork == ""
 
 
 async def test_an_answer_that_is_continued_streams_again() -> None:

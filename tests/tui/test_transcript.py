@@ -13,6 +13,7 @@ from textual.pilot import Pilot
 from textual.selection import SELECT_ALL, Selection
 
 from qwenchat.chat.message import Attachment, FinishReason, Status, Text, Timings, Usage
+from qwenchat.chat.tree import VariantPlace
 from qwenchat.markdown.palette import Palette
 from qwenchat.tui.themes import load_all
 from qwenchat.tui.transcript.column import Column
@@ -164,14 +165,14 @@ async def test_selecting_goes_through_the_whole_session() -> None:
 async def test_variants_are_marked_and_chosen() -> None:
     app = TranscriptApp()
     async with app.run_test(size=SIZE) as pilot:
-        app.transcript.load(talk(2), {"m1": (2, 3)})
+        app.transcript.load(talk(2), {"m1": VariantPlace(2, 3)})
         await pilot.press("k", "right", "left")
         await until(lambda: len(app.heard(Transcript.VariantChosen)) == 2)
         assert [event.step for event in app.heard(Transcript.VariantChosen)] == [1, -1]
         row = next(y for y, row in enumerate(app.rows) if "‹ 2/3 ›" in row)
         await pilot.click(Transcript, offset=(app.rows[row].index("›"), row))
         await until(lambda: len(app.heard(Transcript.VariantChosen)) == 3)
-        app.transcript.load(talk(2), {"m1": (3, 3)})
+        app.transcript.load(talk(2), {"m1": VariantPlace(3, 3)})
         await pilot.press("right", "left")
         await until(lambda: len(app.heard(Transcript.VariantChosen)) == 4)
         assert app.heard(Transcript.VariantChosen)[-1].step == -1

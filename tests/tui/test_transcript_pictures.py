@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from qwenchat.chat.message import Attachment, Message, Status, Timings, Usage
+from qwenchat.chat.tree import VariantPlace
 from tests.tui.screens import TranscriptApp, answer, question
 
 SAMPLE = (Path(__file__).parent / "sample.md").read_text("utf-8")
@@ -39,7 +40,7 @@ def test_picture(snap_compare: Callable[..., bool], language: str, theme: str, w
 
     async def show(pilot: object) -> None:
         messages = branch(CHINESE if language == "zh_CN" else SAMPLE, ask)
-        app.transcript.load(messages, {"m1": (2, 3)}, boundary="m0", show="m8")
+        app.transcript.load(messages, {"m1": VariantPlace(2, 3)}, boundary="m0", show="m8")
         app.transcript.select("m0")
         app.transcript.find("attention" if language == "en" else "注意力")
         app.transcript.viewport.go_to(0)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwenchat.errors import FileError, WrongUse
+from qwenchat.errors import FileError, Recovery, RecoveryKind, WrongUse
 from qwenchat.sessions import exporters
 from qwenchat.sessions.archive import Archive
 from qwenchat.sessions.export_destination import Export, write
@@ -128,7 +128,7 @@ def test_existing_files_are_not_overwritten_without_force(tmp_path: Path) -> Non
     for place in (tmp_path, tmp_path / "One.txt"):
         with pytest.raises(FileError, match="already exists") as caught:
             put(place, talk("other", title="One"))
-        assert "--force" in caught.value.hint
+        assert Recovery(RecoveryKind.REPLACE_FILE) in caught.value.recoveries
     assert (tmp_path / "One.txt").read_bytes() == before
     put(tmp_path, talk("other", title="One"), force=True)
     assert b"other" in (tmp_path / "One.txt").read_bytes()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.errors import NotFound, WrongUse
+from qwenchat.errors import NotFound, Recovery, RecoveryKind, WrongUse
 from qwenchat.models import catalogue
 from qwenchat.models.reference import (
     CatalogueReference,
@@ -102,7 +102,7 @@ def test_a_quantisation_that_is_not_published() -> None:
 def test_near_matches() -> None:
     assert "7b" in unknown(parse("7bb", CATALOG), CATALOG).hint
     assert "my-model" in unknown(parse("my-modl", CATALOG), CATALOG, ["my-model"]).hint
-    assert "pull 7b:q4_0" in unknown(parse("7b:q4_0", CATALOG), CATALOG).hint
+    assert unknown(parse("7b:q4_0", CATALOG), CATALOG).recoveries == (Recovery(RecoveryKind.DOWNLOAD, name="7b:q4_0"),)
     assert "no file" in unknown(parse("./x.gguf", CATALOG), CATALOG).message
     assert "7b:q4_k_m" in unknown(parse("zzzzzz", CATALOG), CATALOG).hint
     assert "not part" in unknown(parse("guide", CATALOG), CATALOG).message

@@ -20,7 +20,7 @@ from qwenchat.chat.prompt import PromptPart, Special, Turn
 from qwenchat.engines.local.failures import OTHER_MODEL
 from qwenchat.engines.local.process import child_environment
 from qwenchat.engines.local.template_sandbox import REASON_LIMIT, ChatText, RenderJob, TemplateChat
-from qwenchat.errors import CannotLoad
+from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
 
@@ -181,6 +181,6 @@ async def _tail(stream: asyncio.StreamReader) -> bytes:
 def _unusable(reason: str) -> CannotLoad:
     return CannotLoad(
         _("The model's chat template can't be used: {reason}.").format(reason=reason),
-        _("Choose another file of this model, or continue plain text with --complete."),
-        recoveries=(OTHER_MODEL,),
+        _("Choose another file of this model."),
+        recoveries=(OTHER_MODEL, Recovery(RecoveryKind.COMPLETE)),
     )

@@ -380,7 +380,7 @@ def _explained(
     if planned is None:
         return memory_error()
     recoveries = (*with_less(planned.plan.n_ctx), OTHER_MODEL)
-    return memory_error(planned.name, needed=planned.memory, n_ctx=planned.plan.n_ctx, recoveries=recoveries)
+    return memory_error(planned.name, needed=planned.memory, recoveries=recoveries)
 
 
 async def _load_into(

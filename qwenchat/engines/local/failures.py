@@ -4,7 +4,6 @@ A recovery is offered only where it can help: less memory after a crash or a fai
 the cause, none if the installation is.
 """
 
-import shlex
 from collections.abc import Sequence
 
 from qwenchat.engines.local.protocol import RequestFailed, RequestReply
@@ -47,19 +46,19 @@ def load_error(
     if reply.detail == "adapter":
         return CannotLoad(
             _("An adapter can't be used: {reason}.").format(reason=reason),
-            _("Check that --lora names a GGUF adapter made for exactly this model."),
+            _("Use a GGUF adapter that was made for exactly this model."),
             recoveries=(OTHER_MODEL,),
         )
     if reply.detail == "context":
         return CannotLoad(
             _("A context of {n_ctx:,} tokens does not fit into memory: {reason}.").format(n_ctx=n_ctx, reason=reason),
-            _("Use a smaller context (--ctx) or a smaller quantisation."),
+            _("Use a smaller context or a smaller quantisation."),
             recoveries=recoveries,
         )
     return CannotLoad(
         _("llama.cpp can't load {name}: {reason}.").format(name=name, reason=reason),
-        _("The file may be damaged: `qwenchat models verify {name}` checks it.").format(name=shlex.quote(reference)),
-        recoveries=recoveries,
+        _("The file may be damaged."),
+        recoveries=(*recoveries, Recovery(RecoveryKind.VERIFY, name=reference)),
     )
 
 
@@ -67,7 +66,7 @@ def changed_while_loaded(error: EngineDied) -> EngineDied:
     """Return the error for a worker that died because its model file was changed in place: what it maps is gone."""
     return EngineDied(
         _("The model file was changed while it was loaded, and the engine process ended."),
-        _("Ask again to load the new file; `qwenchat models verify` checks whether it is complete."),
+        _("Ask again to load the new file, once it is complete."),
         log=error.log,
         recoveries=error.recoveries,
     )
@@ -84,12 +83,13 @@ def request_error(reply: RequestReply, recoveries: tuple[Recovery, ...]) -> Qwen
     if kind == "context":
         return PromptTooLong(
             _("The prompt does not fit the context window: {detail} tokens.").format(detail=detail),
-            _("Shorten it, or load the model with a larger context (--ctx)."),
+            _("Shorten it, or load the model with a larger context."),
+            recoveries=(Recovery(RecoveryKind.LARGER_CONTEXT),),
         )
     if isinstance(reply, RequestFailed) and kind == "schema":
         return refused(SchemaRefused(reply.reason, reply.pointer, detail))
     return EngineDied(
         _("llama.cpp failed to compute: {detail}.").format(detail=detail),
-        _("Ask again; if it happens again, use a smaller --ctx."),
+        _("Ask again; if it happens again, use a smaller context."),
         recoveries=recoveries,
     )

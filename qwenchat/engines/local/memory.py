@@ -9,7 +9,6 @@ import re
 from collections.abc import Sequence
 
 from qwenchat.engines.local.devices import ControlGroups, process_limits, this_host
-from qwenchat.engines.local.failures import LEAST_CONTEXT
 from qwenchat.errors import CannotLoad, EngineDied, Recovery
 from qwenchat.i18n import _
 from qwenchat.text.safe import human_size
@@ -36,12 +35,10 @@ def lacks_memory(error: BaseException, log: Sequence[str] = (), needed: int = 0)
     return isinstance(error, EngineDied) and bool(limits) and min(limits) < needed + _WORKER
 
 
-def memory_error(
-    name: str = "", *, needed: int = 0, n_ctx: int = 0, recoveries: tuple[Recovery, ...] = ()
-) -> CannotLoad:
+def memory_error(name: str = "", *, needed: int = 0, recoveries: tuple[Recovery, ...] = ()) -> CannotLoad:
     """Return the error that says how much memory is needed, how much is free, and which limit applies.
 
-    `needed` is the prediction in bytes, 0 if it is unknown; `n_ctx` the planned context window.
+    `needed` is the prediction in bytes, 0 if it is unknown.
     """
     words = [
         _("There is not enough memory for {name}.").format(name=name) if name else _("There is not enough memory.")
@@ -54,8 +51,4 @@ def memory_error(
         size, who = min(limits)
         words.append(_("{who} limits it to {size}.").format(who=who, size=human_size(size)))
     hint = _("Close other programs, raise the limit if there is one, or use a smaller model or quantisation.")
-    if n_ctx > LEAST_CONTEXT:
-        hint = _("Use --ctx {n_ctx} or less, a smaller quantisation, or raise the limit if there is one.").format(
-            n_ctx=max(LEAST_CONTEXT, n_ctx // 2)
-        )
     return CannotLoad(" ".join(words), hint, recoveries=recoveries)

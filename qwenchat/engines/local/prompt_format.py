@@ -14,7 +14,7 @@ from qwenchat.chat.prompt import Plain, PromptPart, Special, Tokens, Turn, turn_
 from qwenchat.engines.local.chat_template import ChatTemplate, Rendered, TemplateSandbox
 from qwenchat.engines.local.failures import OTHER_MODEL
 from qwenchat.engines.local.protocol import Ready
-from qwenchat.errors import CannotLoad
+from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
 from qwenchat.i18n import _
 
 _PROBES = (
@@ -72,8 +72,8 @@ class NoFormat:
     async def prompt(self, turns: Sequence[Turn], *, continuing: bool) -> Rendered:
         raise CannotLoad(
             _("This model has no chat template: it can continue text, but not answer questions."),
-            _("Choose an instruct model, or continue a text with --complete."),
-            recoveries=(OTHER_MODEL,),
+            _("Choose an instruct model."),
+            recoveries=(OTHER_MODEL, Recovery(RecoveryKind.COMPLETE)),
         )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from qwenchat.config import HubSettings
-from qwenchat.errors import NotFound, WrongUse
+from qwenchat.errors import NotFound, Recovery, RecoveryKind, WrongUse
 from qwenchat.i18n import _, enumerated
 from qwenchat.models import fit
 from qwenchat.models.catalogue import Catalogue, CatalogueModel, PublishedModel, Quantisation
@@ -170,7 +170,7 @@ class DownloadPlanner:
         if not is_file_url(url):
             raise WrongUse(
                 _("{address} is not the URL of a model file.").format(address=clean_line(url)),
-                _("Its path must end in .gguf. For a mirror of a hub, give a model and --from URL."),
+                _("Its path must end in .gguf. For a mirror of a hub, give a model, and the URL as its source."),
             )
         own = FolderDestination(self.own_folder / _folder_name(url))
         return DownloadPlan(
@@ -198,7 +198,11 @@ class DownloadPlanner:
                     _("There is no file {path}.").format(path=path), _("Give the name of a model, not a path.")
                 )
             case GuideReference():
-                raise WrongUse(_("The guide comes with the program."), _("Use it: qwenchat --model guide"))
+                raise WrongUse(
+                    _("The guide comes with the program."),
+                    _("It needs no download."),
+                    recoveries=(Recovery(RecoveryKind.USE_MODEL, name="guide"),),
+                )
         raise unknown(reference, self.catalogue)
 
     def _fitting(self, model: CatalogueModel) -> Quantisation:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from qwenchat.errors import FileError
+from qwenchat.errors import FileError, Recovery, RecoveryKind
 from qwenchat.files import free_bytes, sha256_of
 from qwenchat.i18n import _
 from qwenchat.models.download.destination import Destination, PartFilePaths
@@ -191,7 +191,8 @@ class _ModelPull:
                 ).format(
                     needed=human_size(needed), spare=human_size(DISK_RESERVE), folder=folder, free=human_size(free)
                 ),
-                _("Free {lacking}, or choose another disk with --to.").format(lacking=human_size(lacking)),
+                _("Free {lacking}, or choose another disk.").format(lacking=human_size(lacking)),
+                recoveries=(Recovery(RecoveryKind.OTHER_FOLDER),),
             )
 
     def _pull_all(self, pulls: "list[_FilePull]") -> Path:
@@ -365,7 +366,8 @@ class _FilePull:
         if not is_right_size or self.file.sha256 not in (None, self._hashed(stored)):
             raise FileError(
                 _("{file} already exists and is a different file.").format(file=stored),
-                _("Move it away, or choose another folder with --to."),
+                _("Move it away, or choose another folder."),
+                recoveries=(Recovery(RecoveryKind.OTHER_FOLDER),),
             )
         return True
 

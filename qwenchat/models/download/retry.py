@@ -15,7 +15,16 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
-from qwenchat.errors import FileError, Interrupted, NetworkError, NotFound, QwenchatError, WrongUse
+from qwenchat.errors import (
+    FileError,
+    Interrupted,
+    NetworkError,
+    NotFound,
+    QwenchatError,
+    Recovery,
+    RecoveryKind,
+    WrongUse,
+)
 from qwenchat.i18n import _
 from qwenchat.models.download.progress import Report, Retrying
 from qwenchat.text.safe import human_size
@@ -221,6 +230,37 @@ class Attempts:
             raise interrupted() from error
 
 
+_RESUME, _OTHER = RecoveryKind.RESUME_DOWNLOAD, RecoveryKind.OTHER_SOURCE
+_RECOVERIES = {
+    **dict.fromkeys(
+        (SourceFault.BUSY, SourceFault.UNREACHABLE, SourceFault.NOT_A_MODEL, SourceFault.SOURCE_READ), (_RESUME,)
+    ),
+    **dict.fromkeys(
+        (SourceFault.RANGE, SourceFault.SERVER, SourceFault.SILENT, SourceFault.DROPPED), (_RESUME, _OTHER)
+    ),
+    **dict.fromkeys(
+        (
+            SourceFault.FORBIDDEN,
+            SourceFault.URL_EXPIRED,
+            SourceFault.NOT_FOUND,
+            SourceFault.STATUS,
+            SourceFault.NAME,
+            SourceFault.REFUSED,
+            SourceFault.LENGTH,
+            SourceFault.LONG,
+            SourceFault.ENCODED,
+            SourceFault.WRONG_HASH,
+            SourceFault.BAD_HASH,
+            SourceFault.REDIRECTS,
+            SourceFault.OFFLINE,
+        ),
+        (_OTHER,),
+    ),
+    SourceFault.FILE: (RecoveryKind.LIST_CATALOGUE,),
+    SourceFault.REVISION: (RecoveryKind.OTHER_REVISION,),
+}
+
+
 def explain(error: SourceError, subject: str) -> QwenchatError:
     """Return the error that the user sees; `subject` is the repository or file that it concerns."""
     message, hint = _words(error.fault)
@@ -232,7 +272,8 @@ def explain(error: SourceError, subject: str) -> QwenchatError:
         "variable": error.variable,
     }
     kind = _KINDS.get(error.fault, NetworkError)
-    return kind(message.format(**fields), hint.format(**fields))
+    recoveries = tuple(Recovery(each) for each in _RECOVERIES.get(error.fault, ()))
+    return kind(message.format(**fields), hint.format(**fields), recoveries=recoveries)
 
 
 def explain_disk_error(error: OSError, name: str, folder: Path, missing: int) -> FileError:
@@ -242,18 +283,20 @@ def explain_disk_error(error: OSError, name: str, folder: Path, missing: int) ->
             _("The disk is full: {missing} of {name} are still missing.").format(
                 missing=human_size(missing), name=name
             ),
-            _("What was downloaded so far is saved. Free some disk space, then run the same command again."),
+            _("What was downloaded so far is saved. Free some disk space, then resume the download."),
         )
     if error.errno == errno.EFBIG:
         return FileError(
             _("The disk of {folder} can't hold a file as large as {name}.").format(folder=folder, name=name),
-            _("FAT32 is limited to 4 GB per file: choose another disk with --to, or format it as exFAT."),
+            _("FAT32 is limited to 4 GB per file: choose another disk, or format it as exFAT."),
+            recoveries=(Recovery(RecoveryKind.OTHER_FOLDER),),
         )
     return FileError(
         _("{name} can't be written below {folder}: {reason}.").format(
             name=name, folder=folder, reason=error.strerror or error
         ),
-        _("Make the folder writable, or choose another with --to or the setting hub.folder."),
+        _("Make the folder writable, or choose another."),
+        recoveries=(Recovery(RecoveryKind.OTHER_FOLDER),),
     )
 
 
@@ -266,18 +309,16 @@ def interrupted() -> Interrupted:
     """Return the error with which a stopped download ends."""
     return Interrupted(
         _("The download was stopped; what was downloaded so far is saved."),
-        _("Run the same command again to resume it."),
+        _("It can be resumed."),
     )
 
 
 def _words(fault: SourceFault) -> tuple[str, str]:
-    try_later = _(
-        "What was downloaded so far is saved: run the same command again, or choose another source with --from."
-    )
-    other = _("Choose another source with --from.")
+    try_later = _("What was downloaded so far is saved: resume the download, or choose another source.")
+    other = _("Choose another source.")
     refused = (
         _("{host} refuses access to {subject} (403)."),
-        _("Check that the account or its token may read it, or choose another source with --from."),
+        _("Check that the account or its token may read it, or choose another source."),
     )
     return {
         SourceFault.REPO: (
@@ -286,11 +327,11 @@ def _words(fault: SourceFault) -> tuple[str, str]:
         ),
         SourceFault.REVISION: (
             _("{subject} has no such revision."),
-            _("Omit --revision, or name a branch, tag or commit."),
+            _("Name no revision, or a branch, tag or commit."),
         ),
         SourceFault.FILE: (
             _("There is no file {subject} on {host}."),
-            _("`qwenchat models catalog` lists the models; for other repositories, see their pages."),
+            _("The catalogue lists the models; for other repositories, see their pages."),
         ),
         SourceFault.GATED: (
             _("{subject} is available only to users who have logged in and accepted its terms."),
@@ -313,13 +354,13 @@ def _words(fault: SourceFault) -> tuple[str, str]:
         SourceFault.RANGE: (_("{host} does not send the rest of {subject} (416)."), try_later),
         SourceFault.BUSY: (
             _("{host} received too many requests from this computer (429)."),
-            _("Wait a few minutes, then run the same command again; logging in raises the limit."),
+            _("Wait a few minutes, then resume the download; logging in raises the limit."),
         ),
         SourceFault.SERVER: (_("{host} has an internal error ({status})."), try_later),
         SourceFault.STATUS: (_("{host} sent an unexpected response ({status})."), other),
         SourceFault.NAME: (
             _("The name {host} can't be resolved."),
-            _("Check the connection and the name, or choose another source with --from."),
+            _("Check the connection and the name, or choose another source."),
         ),
         SourceFault.REFUSED: (
             _("{host} refuses connections."),
@@ -327,7 +368,7 @@ def _words(fault: SourceFault) -> tuple[str, str]:
         ),
         SourceFault.UNREACHABLE: (
             _("{host} can't be reached: {detail}."),
-            _("Check the connection, then run the same command again."),
+            _("Check the connection, then resume the download."),
         ),
         SourceFault.PROXY: (
             _("The proxy for {host} refuses the connection or can't be reached."),
@@ -347,20 +388,20 @@ def _words(fault: SourceFault) -> tuple[str, str]:
         SourceFault.LONG: (_("{host} sends more of {subject} than it declares."), other),
         SourceFault.ENCODED: (
             _("{host} sends {subject} compressed without being asked to."),
-            _("A proxy may be changing the file. Choose another source with --from."),
+            _("A proxy may be changing the file. Choose another source."),
         ),
         SourceFault.NOT_A_MODEL: (
             _("{host} sends something that is not a model file instead of {subject}."),
-            _("It may be a login page of this network: open a page in a browser, then run the same command again."),
+            _("It may be a login page of this network: open a page in a browser, then resume the download."),
         ),
         SourceFault.WRONG_HASH: (
             _("{subject} from {host} has the wrong sha256: it is damaged or a different file."),
-            _("It was deleted. Run the same command again, or choose another source with --from."),
+            _("It was deleted. Download it again, or choose another source."),
         ),
         SourceFault.BAD_HASH: (_("{host} gives an invalid sha256 for {subject}."), other),
         SourceFault.CHANGED: (
             _("{subject} was replaced on {host} while it was being downloaded."),
-            _("Run the same command again to download the new one."),
+            _("Download it again to get the new one."),
         ),
         SourceFault.REDIRECTS: (_("{host} redirects in circles or to an invalid address."), other),
         SourceFault.LISTING: (_("{host} does not respond like a hub."), _("Check the URL of the source.")),
@@ -370,10 +411,10 @@ def _words(fault: SourceFault) -> tuple[str, str]:
         ),
         SourceFault.OFFLINE: (
             _("{subject} is not on this computer, and qwenchat is set to stay offline."),
-            _("Unset HF_HUB_OFFLINE and hub.offline, or use a folder with --from file:FOLDER."),
+            _("Unset HF_HUB_OFFLINE and hub.offline, or use a folder as the source."),
         ),
         SourceFault.SOURCE_READ: (
             _("{subject} can't be read: {detail}."),
-            _("Check that the drive is still connected, then run the same command again."),
+            _("Check that the drive is still connected, then resume the download."),
         ),
     }[fault]

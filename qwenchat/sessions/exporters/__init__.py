@@ -27,6 +27,8 @@ class ExportFormat:
     """Archives in `normal` form -> pieces of text; True requests all branches, not only the open one."""
     holds: Callable[[Archive, bool], bool] | None = None
     """Whether the format can hold any of a session; None if it can hold every one."""
+    is_whole: bool = False
+    """Whether it always has all branches."""
 
 
 def names() -> list[str]:

@@ -46,4 +46,4 @@ def _values(value: Message | Part) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
-FORMAT = ExportFormat("json", ".json", many=True, write=write)
+FORMAT = ExportFormat("json", ".json", many=True, write=write, is_whole=True)

@@ -8,6 +8,7 @@ from qwenchat.errors import QwenchatError
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.drafts import DraftController
 from qwenchat.tui.controllers.session_actions import SessionActions
+from qwenchat.tui.controllers.undo import UndoController
 from qwenchat.tui.dialogs import open as dialogs
 from qwenchat.tui.external_tools import edit_text
 
@@ -15,15 +16,15 @@ from qwenchat.tui.external_tools import edit_text
 class AskController:
     """Sends questions."""
 
-    def __init__(self, context: ChatContext, drafts: DraftController, sessions: SessionActions) -> None:
-        self._context, self._drafts, self._sessions = context, drafts, sessions
+    def __init__(
+        self, context: ChatContext, drafts: DraftController, sessions: SessionActions, undo: UndoController
+    ) -> None:
+        self._context, self._drafts, self._sessions, self._undo = context, drafts, sessions, undo
         self._prompt, self._open = context.prompt, context.open
 
     def submit(self, text: str, files: tuple[Attachment, ...]) -> None:
-        """Ask a question, or ask the one being edited in other words."""
-        if not self._open.session.model:
-            self._context.run(self._find_model_and_submit(text, files), "ask")
-        elif question := self._drafts.editing:
+        """Ask a question, or ask the one being edited in other words; without a model it waits for one."""
+        if question := self._drafts.editing:
             self._drafts.end_edit()
             self._context.run(self._edit(question, text), "ask")
         else:
@@ -51,12 +52,6 @@ class AskController:
         except QwenchatError as error:
             self._context.notify_error(error)
 
-    async def _find_model_and_submit(self, text: str, files: tuple[Attachment, ...]) -> None:
-        session_id = self._open.id
-        await self.find_model()
-        if self._open.session.model and session_id == self._open.id:
-            self.submit(text, files)
-
     def _welcome(self) -> None:
         """Welcome a user who has no model yet; what is in the prompt stays."""
 
@@ -67,17 +62,24 @@ class AskController:
         self._context.ask(dialogs.welcome(self._context.program, self._context.downloads), chosen)
 
     async def _send(self, session_id: str, text: str, files: tuple[Attachment, ...]) -> None:
+        fork, left_behind = self._open.view.fork, self._open.view.left_behind
         try:
-            question = await self._context.chats.send(session_id, text, files)
+            question = await self._context.chats.send(session_id, text, files, fork=fork)
         except QwenchatError:
             await self._drafts.give_back(session_id, text, files)
             raise
+        if left_behind:
+            self._undo.add_branch(session_id, left_behind[0].id)
         if session_id == self._open.id:
-            self._open.show_question(question)
+            if fork:
+                await self._open.show_forked(question)
+            else:
+                self._open.append(question)
             self._context.transcript.select(None)  # what is done next is about this question
             self._context.transcript.follow()
             await self._drafts.save()
             self._open.relabel(await self._context.chats.sessions.labels(session_id))
+            await self._find_missing_model()
         else:
             self._context.sidebar.reload()
 
@@ -87,6 +89,13 @@ class AskController:
         except QwenchatError:
             await self._drafts.give_back(question.session, text)
             raise
+        self._undo.add_branch(question.session, question.id)
         if question.session == self._open.id:
-            await self._open.show_edited(edited)
+            await self._open.show_forked(edited)
             self._context.transcript.follow()
+            await self._find_missing_model()
+
+    async def _find_missing_model(self) -> None:
+        if not self._open.session.model:
+            self._context.sidebar.reload()  # a chat whose question waits has no title yet
+            await self.find_model()

@@ -17,6 +17,7 @@ from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line
+from qwenchat.tui.advice import advice
 from qwenchat.tui.model_names import ModelNames
 from qwenchat.tui.session_view import OpenSession
 from qwenchat.tui.transcript.transcript import Transcript
@@ -120,7 +121,7 @@ class ChatContext:
     def notify_error(self, error: QwenchatError) -> None:
         """Show what is wrong and what to do."""
         self._screen.notify(
-            clean_line(error.hint, 500),
+            clean_line(advice(error), 500),
             title=clean_line(error.message, 500),
             severity="error",
             timeout=10,

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from qwenchat.errors import QwenchatError
+from qwenchat.errors import QwenchatError, Recovery, RecoveryKind
 from qwenchat.i18n import _, labelled
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.controllers.context import ChatContext
@@ -31,8 +31,10 @@ class DownloadController:
         if download.state is DownloadState.DONE:
             words = _("{model} has been downloaded. To use it, press Ctrl+O or type /model {model}.")
             self._context.notify(words.format(model=clean_line(download.reference)))
+            self._context.run(self._context.chats.ask_without_model())
         elif download.state is DownloadState.FAILED:
-            why, hint = _("The download failed."), _("To resume it, type /downloads.")
-            error = download.error or QwenchatError(why)
+            error = download.error or QwenchatError(_("The download failed."))
             message = labelled(download.reference, error.message)
-            self._context.notify_error(QwenchatError(message, error.hint or hint))
+            resume = Recovery(RecoveryKind.RESUME_DOWNLOAD)
+            recoveries = (*(each for each in error.recoveries if each != resume), resume)
+            self._context.notify_error(QwenchatError(message, error.hint, recoveries=recoveries))

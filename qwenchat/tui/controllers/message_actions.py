@@ -38,6 +38,10 @@ class MessageActions:
             self._context.notify(_("This question is already waiting for its answer."))
         elif question:
             self._context.chats.regenerate(question)
+            followers = [message.id for message in self._open.view.branch if message.id != question.id]
+            at = next(at for at, message in enumerate(self._open.view.branch) if message.id == question.id)
+            if len(followers) - at > 1:  # more than its answer
+                self._undo.add_branch(question.session, followers[at])
 
     def continue_answer(self) -> None:
         """Continue an answer that ended early; one without text is answered once more."""
@@ -49,23 +53,61 @@ class MessageActions:
         else:
             self.regenerate()
 
+    def take_back(self) -> None:
+        """Take the selected waiting question, else the last one, back into the prompt."""
+        selected = self._transcript.selected
+        meant = [selected] if selected else list(reversed(self._transcript.messages))
+        if question := next(filter(self._waits, meant), None):
+            self._context.run(self._take_back(question))
+        else:
+            self._context.notify(_("This message does not wait to be asked."))
+
+    async def _take_back(self, question: Message) -> None:
+        taken = await self._context.chats.take_back(question)
+        if taken is None:
+            self._context.notify(_("It is being answered already; Esc stops the answer."))
+            return
+        await self._drafts.give_back(taken.session, taken.text, taken.attachments)
+        await self._open.reload()
+        await self._drafts.save()
+
     def edit(self) -> None:
-        """Take a question into the prompt, to ask it again in other words."""
-        if question := self._question():
+        """Take a question into the prompt, to ask it again in other words; one that waits will not be asked as is."""
+        question = self._question()
+        if question and self._waits(question):
+            self._context.run(self._take_back(question))
+        elif question:
+            self._open.fork_at("")
             self._context.run(self._drafts.edit(question), "edit", exclusive=True)
 
     def branch(self) -> None:
-        """Let the next question follow the selected message; what follows it now stays as another branch."""
+        """Let the next question follow the selected message; nothing is left behind before it is sent."""
         if not (message := self._transcript.selected):
             self._context.notify(_("Select a message first (F6, then j/k)."))
         elif message.role is Role.USER:
             self.edit()
         else:
-            self._context.run(self._branch(message))
+            self._drafts.set_edit_aside()
+            if not self._open.fork_at(message.id):
+                self._context.notify(_("Your next question follows this message anyway: it is the last one."))
 
-    async def _branch(self, message: Message) -> None:
-        if self._open.cut_branch(await self._context.chats.sessions.branch_at(message)):
-            self._context.notify(_("The next question follows this message."))
+    def choose_branch(self) -> None:
+        """List the branches of the chat and open the one that the user chooses."""
+        self._context.run(self._choose_branch())
+
+    async def _choose_branch(self) -> None:
+        session = self._open.session
+        branches = await self._context.chats.sessions.branches(session.id)
+        current = next((message.id for message in reversed(self._open.view.branch)), "")
+
+        def chosen(leaf: str | None) -> None:
+            if leaf:
+                self._context.run(self._open_branch(session.id, leaf))
+
+        self._context.ask(dialogs.branches(branches, current), chosen)
+
+    async def _open_branch(self, session_id: str, leaf: str) -> None:
+        self._open.refresh(await self._context.chats.sessions.show(session_id, leaf))
 
     def show_variant(self, message: Message, step: int) -> None:
         """Show the variant of a message that is `step` away."""
@@ -81,6 +123,8 @@ class MessageActions:
         """Delete the selected message and all below it; that can be undone."""
         if not (message := self._transcript.selected):
             self._context.notify(_("Select a message first (F6, then j/k)."))
+        elif self._waits(message):
+            self._context.run(self._take_back(message))
         elif self._open.view.private:
             self._context.notify(_("Private chats are not saved: this whole chat is gone when you leave it."))
         elif self._open.view.answering:
@@ -173,6 +217,10 @@ class MessageActions:
             self._context.notify(_("Saved to {file}").format(file=path.absolute()))
 
     # The message that is meant
+
+    def _waits(self, message: Message) -> bool:
+        waiting = self._open.view.waiting
+        return message.id in waiting.places or message.id in waiting.holds
 
     def _last_code(self) -> tuple[str, str] | None:
         """Return language and text of the last code block of the selected message, else of the last that has one."""

@@ -43,6 +43,7 @@ class SessionActions:
         if not self._open.view.queue.running:
             await chats.model.load(replace(session, model=reference))
         self._open.relabel(await chats.sessions.change(session.id, model=reference))
+        await chats.ask_without_model()
         failed = self._open.failure_of(session.id)
         other_model = Recovery(RecoveryKind.OTHER_MODEL)
         if failed and other_model in failed.recoveries:
@@ -178,7 +179,7 @@ class SessionActions:
         if not self._is_on_disk(session_id):
             self._navigation.open_new()
             return
-        await chats.stop(session_id)
+        await chats.withdraw(session_id)
         await asyncio.to_thread(self._context.program.store.trash.put, session_id)
         self._undo.add_session(session)
         if session_id == self._open.id:

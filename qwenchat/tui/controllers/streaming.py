@@ -10,7 +10,15 @@ from qwenchat.chat.events import PartGrew, Prefilling, Trimmed, TurnEnded, TurnE
 from qwenchat.chat.message import Message, ToolResult
 from qwenchat.chat.quality import Fault, fault_of
 from qwenchat.i18n import _, ngettext, sentences
-from qwenchat.runtime.events import ChatEvent, ModelLoaded, ModelLoading, QueueChanged, TurnFailed, TurnReported
+from qwenchat.runtime.events import (
+    ChatEvent,
+    ModelLoaded,
+    ModelLoading,
+    QueueChanged,
+    TurnFailed,
+    TurnReported,
+    WaitingChanged,
+)
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.drafts import DraftController
 from qwenchat.tui.controllers.token_counts import TokenCountController
@@ -46,6 +54,8 @@ class StreamingController:
                 for warning in info.warnings:
                     self._context.notify(warning, warning=True)
                 self._counts.count_soon()
+            case WaitingChanged():
+                self._open.show_waiting(event)
             case QueueChanged():
                 self._open.show_queue(event)
                 if not event.running:
@@ -97,6 +107,8 @@ class StreamingController:
             self._context.notify_error(failed.error)
         if failed.question:
             await self._drafts.give_back(failed.session, failed.question.text, failed.question.attachments)
+            if failed.question.parent and failed.session == self._open.id:
+                self._open.fork_at(failed.question.parent)
             await self._drafts.save()
 
     def _show_speed(self, tokens: int) -> None:

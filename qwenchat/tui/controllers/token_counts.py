@@ -54,6 +54,8 @@ class TokenCountController:
 
     async def _show_counts(self) -> None:
         branch = self._context.transcript.messages
+        if left_behind := len(self._open.view.left_behind):
+            branch = branch[:-left_behind]
         attachments = tuple(self._prompt.attachments)
         text = "" if isinstance(parse(self._prompt.text), SlashCommand) else self._prompt.text
         editing = self._drafts.editing
@@ -81,4 +83,4 @@ class TokenCountController:
 def _counted(view: SessionView) -> tuple[object, ...]:
     """Return what the counts depend on beside messages and prompt."""
     session = view.session
-    return session.model, session.system, session.context, session.sampling
+    return view.fork, session.model, session.system, session.context, session.sampling

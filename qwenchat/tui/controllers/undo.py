@@ -1,4 +1,4 @@
-"""Undo: the last deletion of this run first, then what the store has of earlier runs."""
+"""Undo: the last deletion or branch of this run first, then the deletions of earlier runs that the store has."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,8 +13,8 @@ from qwenchat.tui.controllers.navigation import NavigationController
 
 
 @dataclass(frozen=True, slots=True)
-class Deletion:
-    """What was deleted, and how it comes back."""
+class Undoable:
+    """What was deleted or left behind, and how it comes back."""
 
     words: str
     """Shown when it is back."""
@@ -22,39 +22,53 @@ class Deletion:
 
 
 class UndoController:
-    """Remembers deletions and takes them back, wherever the focus is."""
+    """Remembers deletions and branches and takes them back, wherever the focus is."""
 
     def __init__(self, context: ChatContext, navigation: NavigationController) -> None:
         self._context, self._navigation = context, navigation
-        self._deletions: list[Deletion] = []
+        self._done: list[Undoable] = []
         self._one_at_a_time = asyncio.Lock()
 
     def add_message(self, session_id: str, message_id: str) -> None:
         """Remember a message that was deleted."""
-        self._deletions.append(self._deleted_message(session_id, message_id))
+        self._done.append(self._deleted_message(session_id, message_id))
 
     def add_session(self, session: Session) -> None:
         """Remember a session that was moved to the trash."""
-        self._deletions.append(self._deleted_session(session))
+        self._done.append(self._deleted_session(session))
+
+    def add_branch(self, session_id: str, message_id: str) -> None:
+        """Remember the first message that a new branch does not show."""
+
+        async def restore() -> None:
+            opened = await self._context.chats.sessions.show(session_id, message_id)
+            if not self._context.open.refresh(opened):
+                await self._navigation.open(session_id, message_id)
+
+        words = _("This is the branch of before. The new one is still there: /branches lists them all.")
+        self._done.append(Undoable(words, restore))
 
     def undo(self) -> None:
-        """Take the last deletion back."""
-        self._context.run(self._undo())
+        """Take the last of them back; a branch that is not begun yet first."""
+        if self._context.open.view.fork:
+            self._context.open.fork_at("")
+        else:
+            self._context.run(self._undo())
 
     async def _undo(self) -> None:
         async with self._one_at_a_time:
-            deletion = self._deletions.pop() if self._deletions else await self._earlier()
-            if deletion is None:
+            last = self._done.pop() if self._done else await self._earlier()
+            if last is None:
                 self._context.notify(_("There is nothing to undo."))
                 return
             try:
-                await deletion.restore()
+                await last.restore()
             except StoreError:
-                self._deletions.append(deletion)
+                self._done.append(last)
                 raise
-            self._context.notify(deletion.words)
+            self._context.notify(last.words)
 
-    async def _earlier(self) -> Deletion | None:
+    async def _earlier(self) -> Undoable | None:
         """Return what was deleted last from the open chat, else the chat that was deleted last."""
         store, session_id = self._context.program.store, self._context.open.id
         if message_id := await asyncio.to_thread(store.trash.last_message, session_id):
@@ -62,7 +76,7 @@ class UndoController:
         trashed = await asyncio.to_thread(store.listing.newest, 1, trashed=True)
         return self._deleted_session(trashed[0].session) if trashed else None
 
-    def _deleted_message(self, session_id: str, message_id: str) -> Deletion:
+    def _deleted_message(self, session_id: str, message_id: str) -> Undoable:
         async def restore() -> None:
             context = self._context
             await asyncio.to_thread(context.program.store.trash.restore_message, message_id)
@@ -72,12 +86,12 @@ class UndoController:
                 await self._navigation.open(session_id, message_id)
             context.sidebar.reload()
 
-        return Deletion(_("The message is back."), restore)
+        return Undoable(_("The message is back."), restore)
 
-    def _deleted_session(self, session: Session) -> Deletion:
+    def _deleted_session(self, session: Session) -> Undoable:
         async def restore() -> None:
             await asyncio.to_thread(self._context.program.store.trash.restore, session.id)
             self._context.sidebar.reload()
 
         title = clean_line(session.title, 100) or _("New chat")
-        return Deletion(_("The chat is back: {title}").format(title=title), restore)
+        return Undoable(_("The chat is back: {title}").format(title=title), restore)

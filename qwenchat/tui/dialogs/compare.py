@@ -17,6 +17,7 @@ from textual.widget import Widget
 from textual.widgets import Button
 
 from qwenchat.chat.message import Message, Part, Role, Status
+from qwenchat.chat.tree import VariantPlace
 from qwenchat.i18n import _, labelled
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.dialogs.dialog import Dialog, button, plain
@@ -99,7 +100,7 @@ class CompareScreen(Dialog[Picked | None]):
     def keys_of(self, focused: Widget | None) -> list[tuple[str, str]]:
         if not isinstance(focused, VariantPane):
             return super().keys_of(focused)
-        keys = [("↑↓", _("scroll")), ("Enter", _("continue with this one"))]
+        keys = [("↑↓", _("scroll")), ("Enter", _("choose"))]
         return [*keys, ("←→", _("other variants"))] if len(self._variants) > 2 else keys
 
     def escape_words(self) -> str:
@@ -154,7 +155,7 @@ class CompareScreen(Dialog[Picked | None]):
         """Show a variant in its pane; other ones can be chosen once all are complete."""
         message, pane = self._variants[self._shown[at]], self._panes[at]
         has_others = len(self._variants) > len(self._panes) and not self._is_writing
-        variant = (self._shown[at] + 1, len(self._variants)) if has_others else (1, 1)
+        variant = VariantPlace(self._shown[at] + 1, len(self._variants)) if has_others else VariantPlace()
         if pane.position(message.id) is None:
             is_complete = message.status is not Status.STREAMING
             pane.load([message], {message.id: variant}, show=message.id if is_complete else None)

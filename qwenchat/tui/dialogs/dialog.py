@@ -20,8 +20,9 @@ from textual.widget import Widget
 from textual.widgets import Button, Input, OptionList, Select, Static
 
 from qwenchat.errors import QwenchatError
-from qwenchat.i18n import _, sentences
+from qwenchat.i18n import _
 from qwenchat.text.safe import clean, clean_line
+from qwenchat.tui import advice
 from qwenchat.tui.textual_private import EndsItsWork
 from qwenchat.tui.widgets.fields import Filter
 from qwenchat.tui.widgets.prose import Prose
@@ -51,7 +52,7 @@ class Complaint(Prose):
 
     def show(self, error: QwenchatError | str | None) -> None:
         """Show an error with its hint, or a sentence; None or an empty one hides it."""
-        words = sentences(error.message, error.hint) if isinstance(error, QwenchatError) else error or ""
+        words = advice.words(error) if isinstance(error, QwenchatError) else error or ""
         self.display = bool(words)
         self.update("✗ " + clean_line(words, 600))
 

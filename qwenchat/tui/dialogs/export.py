@@ -58,6 +58,7 @@ class ExportScreen(Dialog[None]):
         yield Select(options, value=names[0], allow_blank=False, compact=True, id="format")
         branches = [(_("Current branch only"), False), (_("All branches"), True)]
         yield Select(branches, value=False, allow_blank=False, compact=True, id="branches")
+        yield plain("", classes="muted", id="left-out")
         yield plain(_("File, folder (ending in /) or .zip"), classes="label")
         yield LineField(suggester=PathSuggester())
         yield Complaint()
@@ -104,8 +105,18 @@ class ExportScreen(Dialog[None]):
         preview = self.query_one("#preview", Static)
         try:
             preview.update(await asyncio.to_thread(_beginning, self._export))
+            left_out = await asyncio.to_thread(self._export.left_out)
         except QwenchatError as error:
             self.query_one(Complaint).show(error)
+            return
+        words = ngettext(
+            "{count:,} message on other branches is left out.",
+            "{count:,} messages on other branches are left out.",
+            left_out,
+        )
+        note = self.query_one("#left-out", Static)
+        note.update(words.format(count=left_out))
+        note.display = left_out > 0
 
     @on(Button.Pressed, "#write")
     @on(Input.Submitted)

@@ -11,9 +11,10 @@ from qwenchat.chat.message import Message
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.session import Session
 from qwenchat.chat.statistics import ChatStatistics
+from qwenchat.chat.tree import Branch
 from qwenchat.i18n import _, labelled
 from qwenchat.runtime.program import Program
-from qwenchat.tui.actions import Action, key_names, places
+from qwenchat.tui.actions import Action, fixed_keys, key_names, places
 
 if TYPE_CHECKING:
     from textual.geometry import Offset
@@ -54,6 +55,13 @@ def session(program: Program, of: Session, model: str, *, at_system: bool) -> Mo
     return SessionScreen(program, of, model, at_system=at_system)
 
 
+def branches(of: Sequence[Branch], current: str) -> ModalScreen[str | None]:
+    """Return the list of a session's branches; it gives the last message of the chosen one."""
+    from qwenchat.tui.dialogs.branches import BranchesScreen
+
+    return BranchesScreen(of, current)
+
+
 def export(program: Program, session_ids: Sequence[str]) -> ModalScreen[None]:
     """Return the export dialog."""
     from qwenchat.tui.dialogs.export import ExportScreen
@@ -90,11 +98,11 @@ def trash(program: Program) -> ModalScreen[bool]:
     return TrashScreen(program)
 
 
-def settings(program: Program) -> ModalScreen[bool]:
-    """Return the settings of the program; it gives whether anything was changed."""
+def settings(program: Program, at: str = "") -> ModalScreen[bool]:
+    """Return the settings of the program, at one of them; it gives whether anything was changed."""
     from qwenchat.tui.dialogs.settings import SettingsScreen
 
-    return SettingsScreen(program)
+    return SettingsScreen(program, at)
 
 
 def statistics(counted: ChatStatistics, info: ModelInfo | None) -> ModalScreen[None]:
@@ -119,11 +127,12 @@ def help_for(actions: Sequence[Action], keymap: Mapping[str, str], commands: Map
     rows = [
         (
             groups[action.where],
-            "  ".join(key_names(keymap.get(action.id, action.keys))),
+            ", ".join(key_names(keymap.get(action.id, action.keys))),
             labelled(action.label, action.help),
         )
         for action in actions
     ]
+    rows += [(each.place, ", ".join(key_names(each.keys)), each.words) for each in fixed_keys()]
     return HelpScreen([*rows, *((_("Commands"), f"/{name}", words) for name, words in commands.items())])
 
 

@@ -19,8 +19,7 @@ from textual.widgets import Button, Input, Static
 
 from qwenchat.chat.message import Role
 from qwenchat.chat.session import Session
-from qwenchat.errors import RecoveryKind
-from qwenchat.i18n import _, ngettext, sentences
+from qwenchat.i18n import _
 from qwenchat.runtime.events import ChatEvent
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.read_only import cannot_be_saved
@@ -42,10 +41,11 @@ from qwenchat.tui.controllers.streaming import StreamingController
 from qwenchat.tui.controllers.token_counts import TokenCountController
 from qwenchat.tui.controllers.undo import UndoController
 from qwenchat.tui.dialogs import open as dialogs
-from qwenchat.tui.session_view import SessionView, ViewChange
+from qwenchat.tui.session_view import ViewChange
 from qwenchat.tui.textual_private import EndsItsWork, add_bindings
 from qwenchat.tui.themes import DEFAULT
 from qwenchat.tui.transcript.transcript import Transcript
+from qwenchat.tui.waiting_words import notes_of, notice_of
 from qwenchat.tui.widgets.footer import KeyFooter
 from qwenchat.tui.widgets.gauge import Gauge
 from qwenchat.tui.widgets.header import ChatHeader
@@ -126,7 +126,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.downloads = DownloadController(context, header=self.header)
         self.find = FindController(context, self, self.focusing, self.navigation, notice=self.notice)
         self.menus = MenuController(context, self, actions, self.focusing)
-        self.asking = AskController(context, self.drafts, self.session_actions)
+        self.asking = AskController(context, self.drafts, self.session_actions, self.undo)
         self.comparing = CompareController(
             context, copy=self.message_actions.copy_text, run_action=self._run_action_soon
         )
@@ -189,6 +189,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             "edit": messages.edit,
             "carry_on": messages.continue_answer,
             "branch": messages.branch,
+            "branches": messages.choose_branch,
             "compare": self.comparing.compare,
             "copy": messages.copy,
             "copy_chat": messages.copy_chat,
@@ -197,6 +198,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             "save_code": messages.save_code,
             "quote": messages.quote,
             "delete": messages.delete,
+            "withdraw": messages.take_back,
         }
 
     def _then_to_prompt(self, method: Callable[[], object]) -> Callable[[], Awaitable[None]]:
@@ -303,6 +305,8 @@ class ChatScreen(Screen[None], EndsItsWork):
         if change.branch_changed:
             self._draw_branch(change)
         self.transcript.show_boundary(view.first_seen)
+        self.transcript.show_fork(view.fork)
+        self.prompt.show_fork(bool(view.fork))
         self.gauge.usage, self.gauge.activity, self.gauge.fraction = view.usage, view.activity, view.progress
         header = self.header
         header.title, header.model, header.private = (
@@ -312,11 +316,12 @@ class ChatScreen(Screen[None], EndsItsWork):
         )
         header.has_prompt = view.session.system not in ("", self.program.settings.system)
         self.app.title = "qwenchat" if view.private else header.title_words
-        notice = _notice_of(view)
-        if notice != _notice_of(before):
-            words, recoveries = notice
+        self.transcript.show_notes(notes_of(view))
+        notice = notice_of(view)
+        if notice != notice_of(before):
+            words, offers = notice
             warning = bool(view.failure) or not view.answers_ahead
-            self.notice.show(words, recoveries, warning=warning)
+            self.notice.show(words, [label for label, _does in offers], warning=warning)
         if view.answering != before.answering:
             self.show_keys()
         if change.switched or view.queue != before.queue:
@@ -401,11 +406,19 @@ class ChatScreen(Screen[None], EndsItsWork):
         """Notify why the list can't be read; it stays as it was."""
         self.context.notify_error(message.error)
 
-    @on(Notice.RecoveryChosen)
-    def recover(self, message: Notice.RecoveryChosen) -> None:
-        """Do what the user chose about a failure."""
+    @on(Notice.OfferChosen)
+    async def take_offer(self, message: Notice.OfferChosen) -> None:
+        """Do what the user chose about a failure, or about what waits."""
         self.focusing.to_prompt()
-        self.session_actions.recover(message.number)
+        _words, offers = notice_of(self.context.open.view)
+        if message.number >= len(offers):  # it was taken already, or another chat was opened
+            return
+        _label, does = offers[message.number]
+        if isinstance(does, int):
+            self.session_actions.recover(does)
+        else:
+            self.transcript.select(None)
+            await self.run_action(f"screen.{does}")
 
     @on(Transcript.ActionChosen)
     async def run_chosen_action(self, message: Transcript.ActionChosen) -> None:
@@ -454,6 +467,8 @@ class ChatScreen(Screen[None], EndsItsWork):
             pass
         elif self.drafts.editing:
             self.drafts.drop_edit()
+        elif self.context.open.view.fork:
+            self.context.open.fork_at("")
         elif self.context.open.view.answering:
             await self.streaming.stop()
         else:
@@ -473,9 +488,17 @@ class ChatScreen(Screen[None], EndsItsWork):
         """Show all keys and commands."""
         self.context.ask(dialogs.help_for(self.actions, self.program.settings.keys, slash_commands.commands()))
 
+    def action_palette(self) -> None:
+        """Open the command palette."""
+        self.app.action_command_palette()
+
     def action_settings(self) -> None:
         """Change the settings."""
-        self.context.ask(dialogs.settings(self.program), lambda changed: self._use_settings() if changed else None)
+        self.open_settings()
+
+    def open_settings(self, at: str = "") -> None:
+        """Change the settings, beginning at one of them if its key is given."""
+        self.context.ask(dialogs.settings(self.program, at), lambda changed: self._use_settings() if changed else None)
 
     def _use_settings(self) -> None:
         """Follow the changed settings; language and keys follow at the next start."""
@@ -528,26 +551,6 @@ class ChatScreen(Screen[None], EndsItsWork):
 
     def _search(self, typed: str) -> "SearchResults":
         return self.program.store.search.find(typed)
-
-
-def _notice_of(view: SessionView) -> tuple[str, tuple[str, ...]]:
-    """Return words and recoveries of the line above the prompt: a failure, else who is ahead, else a warning."""
-    if failed := view.failure:
-        names = {
-            RecoveryKind.START_AGAIN: _("Restart the model"),
-            RecoveryKind.SMALLER_CONTEXT: _("Use a smaller context"),
-            RecoveryKind.FEWER_LAYERS: _("Use fewer GPU layers"),
-            RecoveryKind.WITHOUT_GPU: _("Run without the GPU"),
-            RecoveryKind.OTHER_MODEL: _("Choose another model"),
-        }
-        words = "✗ " + sentences(failed.error.message, failed.error.hint)
-        return words, tuple(names[recovery.kind] for recovery in failed.recoveries)
-    if count := view.answers_ahead:
-        words = ngettext(
-            "Waiting for {count} answer in another chat.", "Waiting for {count} answers in other chats.", count
-        )
-        return words.format(count=count), ()
-    return view.warning, ()
 
 
 def _empty_chat_words() -> str:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from textual.selection import Selection
 
 from qwenchat.chat.message import Message
+from qwenchat.chat.tree import VariantPlace
 from qwenchat.markdown.lines import Line
-from qwenchat.tui.transcript.drawing import Look
+from qwenchat.tui.transcript.drawing import Frame, Look, Note
 from qwenchat.tui.transcript.selecting import selected_text
 
 if TYPE_CHECKING:
@@ -82,34 +83,44 @@ class Column:
     def __len__(self) -> int:
         return len(self.layouts)
 
-    def load(self, branch: Sequence[Message], variants: Mapping[str, tuple[int, int]]) -> None:
+    def load(self, branch: Sequence[Message], variants: Mapping[str, VariantPlace]) -> None:
         """Show these messages; what was laid out of those that were here and are unchanged stays."""
         before = {layout.message.id: layout for layout in self.layouts}
         self.layouts = []
         for message in branch:
-            variant = variants.get(message.id, (1, 1))
+            variant = variants.get(message.id, VariantPlace())
             old = before.get(message.id)
-            if old is None or old.boundary or old.boundary_below or (old.message, old.variant) != (message, variant):
+            if old is None or (old.message, old.variant) != (message, variant):
                 old = _layout(message, variant)
             self.layouts.append(old)
         self._index = {message.id: at for at, message in enumerate(branch)}
         self._estimate()
 
-    def add(self, message: Message, variant: tuple[int, int]) -> None:
+    def add(self, message: Message) -> None:
         """Add a message at the end."""
         self._index[message.id] = len(self.layouts)
-        self.layouts.append(_layout(message, variant))
+        self.layouts.append(_layout(message, VariantPlace()))
         self._heights.append(self.layouts[-1].estimate(self.look.width))
 
-    def mark_boundary(self, message_id: str | None) -> None:
-        """Draw a line above the oldest message that the model sees; None where it sees all.
+    def mark(self, *, boundary: str | None, fork: str, notes: Mapping[str, Note]) -> None:
+        """Draw what depends on several messages: where the model begins to see, where the next question goes, notes.
 
-        Below the last message where the id is empty: the model sees none of them.
+        `boundary` is the oldest message that the model sees; None where it sees all, empty for none of them. `fork` is
+        the message that the next question follows, empty for the last one.
         """
+        count = len(self.layouts)
+        at = self.position(fork) if fork else None
+        first = count if at is None else at + 1
         for index, layout in enumerate(self.layouts):
-            marks = layout.message.id == message_id, message_id == "" and index == len(self.layouts) - 1
-            if marks != (layout.boundary, layout.boundary_below):
-                layout.boundary, layout.boundary_below = marks
+            frame = Frame(
+                boundary=layout.message.id == boundary,
+                boundary_below=boundary == "" and index == count - 1,
+                left_behind=count - first if index == first else 0,
+                is_left_behind=index >= first,
+                note=notes.get(layout.message.id),
+            )
+            if frame != layout.frame:
+                layout.frame = frame
                 layout.forget()
                 self._measured.discard(index)
 
@@ -217,7 +228,7 @@ class Column:
                 self.measure(index)
 
 
-def _layout(message: Message, variant: tuple[int, int]) -> "MessageLayout":
+def _layout(message: Message, variant: VariantPlace) -> "MessageLayout":
     from qwenchat.tui.transcript.message_layout import MessageLayout  # noqa: PLC0415 - an empty chat needs no Markdown
 
     return MessageLayout(message, variant)

@@ -43,6 +43,29 @@ class Look:
         return min(self.width - GUTTER - 1, WIDEST)
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is said below a message, and what can be done about it by a click."""
+
+    words: str
+    actions: tuple[tuple[str, str], ...] = ()
+    """Words and ids of actions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """How a message is drawn because of what surrounds it."""
+
+    boundary: bool = False
+    """Whether the model sees nothing above it."""
+    boundary_below: bool = False
+    """Whether it is the last one, and the model does not see it either."""
+    left_behind: int = 0
+    """Of the first message that the next question will not follow: how many such messages there are; else 0."""
+    is_left_behind: bool = False
+    note: Note | None = None
+
+
 def strip_of(line: Line, width: int, gutter: Segment, base: Style, highlights: Sequence[Highlight] = ()) -> Strip:
     """Return a line behind its gutter, padded to the width, all over the base style."""
     segments = [gutter, *restyled(line.segments, highlights)]

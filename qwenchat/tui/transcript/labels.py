@@ -8,17 +8,19 @@ from rich.style import Style
 
 from qwenchat.chat.message import FinishReason, Message, Role, Status
 from qwenchat.chat.statistics import count_words
+from qwenchat.chat.tree import VariantPlace
 from qwenchat.i18n import _, ngettext
 from qwenchat.markdown.lines import Line, Run, line_of
 from qwenchat.markdown.palette import Palette
 from qwenchat.text.safe import clean_line
 from qwenchat.text.wrap import drawable
+from qwenchat.tui.transcript.drawing import Note
 
 _GAP = 2
 """Cells between two actions."""
 
 
-def heading(message: Message, variant: tuple[int, int], palette: Palette, *, model: str, timestamps: bool) -> list[Run]:
+def heading(message: Message, variant: VariantPlace, palette: Palette, *, model: str, timestamps: bool) -> list[Run]:
     """Return `❯ You` or `✦ 7b:q4_k_m`, with `‹2/3›` where there are variants.
 
     The time follows if it is wanted, and whether an answer still comes. `model` is the name of the model that answered.
@@ -39,15 +41,14 @@ def moment(unix_ms: int, now: float) -> str:
     return time.strftime("%H:%M" if is_today else _("%d %b %Y, %H:%M"), then)
 
 
-def variant_mark(variant: tuple[int, int], palette: Palette) -> list[Run]:
-    """Return `‹2/3›`, whose ends can be clicked; nothing for an only child."""
-    number, count = variant
-    if count < 2:
+def variant_mark(variant: VariantPlace, palette: Palette) -> list[Run]:
+    """Return `‹2/3›`, whose ends and number can be clicked; nothing for an only child."""
+    if variant.count < 2:
         return []
     return [
         ("  ", palette.text),
         ("‹ ", palette.link + Style(underline=False) + Style.from_meta({"variant": -1})),
-        (f"{number}/{count}", palette.text),
+        (f"{variant.number}/{variant.count}", palette.text + Style.from_meta({"action": "branches"})),
         (" ›", palette.link + Style(underline=False) + Style.from_meta({"variant": 1})),
     ]
 
@@ -138,6 +139,14 @@ def _way_on(message: Message, palette: Palette) -> list[Run]:
     return [("  ", palette.text), (words, palette.link + Style.from_meta({"action": action}))]
 
 
+def note(of: Note, palette: Palette) -> list[Run]:
+    """Return a note with its actions, which can be clicked."""
+    runs: list[Run] = [(of.words, palette.warning)]
+    for words, action in of.actions:
+        runs += [("  ", palette.text), (words, palette.link + Style.from_meta({"action": action}))]
+    return runs
+
+
 def stats(message: Message, palette: Palette) -> list[Run]:
     """Return tokens, speed and time to first token; nothing where the engine reported none."""
     if message.usage is None or message.timings is None:
@@ -149,6 +158,28 @@ def stats(message: Message, palette: Palette) -> list[Run]:
     if message.timings.ttft_s:
         words.append(_("first token {seconds:.1f} s").format(seconds=message.timings.ttft_s))
     return [(" · ".join(words), palette.muted)]
+
+
+def elsewhere(variant: VariantPlace) -> str:
+    """Return the words of the line above a message whose siblings are followed by others: where those are."""
+    messages = ngettext("{count:,} message", "{count:,} messages", variant.elsewhere).format(count=variant.elsewhere)
+    if variant.count > 2:
+        words = ngettext(
+            "{messages} on {count} other branch", "{messages} on {count} other branches", variant.count - 1
+        )
+        return f"{words.format(messages=messages, count=variant.count - 1)} · /branches"
+    key = "←" if variant.number > 1 else "→"
+    return _("{messages} on another branch · F6 {key} shows them").format(messages=messages, key=key)
+
+
+def fork(left_behind: int) -> str:
+    """Return the words of the line below the message that the next question follows."""
+    words = ngettext(
+        "Your next question goes here; the {count:,} message below stays as another branch",
+        "Your next question goes here; the {count:,} messages below stay as another branch",
+        left_behind,
+    )
+    return words.format(count=left_behind)
 
 
 def boundary() -> str:

@@ -14,6 +14,7 @@ from rich.style import Style
 from textual.strip import Strip
 
 from qwenchat.chat.message import Message, Part, Reasoning, Role, Status, Text
+from qwenchat.chat.tree import VariantPlace
 from qwenchat.markdown.code import code_lines, language_of
 from qwenchat.markdown.document import Document
 from qwenchat.markdown.lines import BLANK, Line, Run, wrap
@@ -21,7 +22,7 @@ from qwenchat.markdown.render import CodeBlock, code_in, render_block
 from qwenchat.text.safe import clean
 from qwenchat.text.wrap import drawable
 from qwenchat.tui.transcript import labels
-from qwenchat.tui.transcript.drawing import GUTTER, WIDEST, Highlight, Look, strip_of
+from qwenchat.tui.transcript.drawing import GUTTER, WIDEST, Frame, Highlight, Look, restyled, strip_of
 
 _FENCED = re.compile(r"^(`{3,}|~{3,})([^`\n]*)\n(.*?)(?:^\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 
@@ -40,8 +41,7 @@ class MessageLayout:
         "_reasoning_lines",
         "above",
         "below",
-        "boundary",
-        "boundary_below",
+        "frame",
         "is_unfolded",
         "lines",
         "message",
@@ -50,14 +50,10 @@ class MessageLayout:
         "variant",
     )
 
-    def __init__(self, message: Message, variant: tuple[int, int] = (1, 1)) -> None:
+    def __init__(self, message: Message, variant: VariantPlace) -> None:
         self.message = message
         self.variant = variant
-        """(number, count) among its siblings."""
-        self.boundary = False
-        """Whether the model sees nothing above it."""
-        self.boundary_below = False
-        """Whether it is the last one, and the model does not see it either."""
+        self.frame = Frame()
         self.is_unfolded = False
         """Whether the reasoning is shown, not only the line that stands for it."""
         self.lines: list[Line] | None = None
@@ -116,8 +112,7 @@ class MessageLayout:
             self._look = look
             self._start_over()
         measure, palette = look.measure, look.palette
-        above = self._boundary(look) if self.boundary else []
-        below = self._boundary(look) if self.boundary_below else []
+        above, below = self._above(look), _rule(labels.boundary(), look) if self.frame.boundary_below else []
         self.above, self.below = len(above), len(below)
         name = look.name_of(self.message.model)
         heading = labels.heading(self.message, self.variant, palette, model=name, timestamps=look.timestamps)
@@ -157,6 +152,9 @@ class MessageLayout:
         if look is None or lines is None:
             raise ValueError("the message is not laid out")
         line = lines[number]
+        if self.frame.is_left_behind:
+            muted = restyled(line.segments, [(0, len(line.text) + line.margin, look.palette.muted)])
+            line = Line(tuple(muted), line.width, line.margin, line.glue)
         is_own = self.above <= number < len(lines) - 1 - self.below
         if is_own and self.message.role is Role.USER:
             base = base + look.palette.question
@@ -231,17 +229,31 @@ class MessageLayout:
         for line in text.split("\n") if some else ():
             yield from wrap([(drawable(line), look.palette.text)], look.measure)
 
-    def _boundary(self, look: Look) -> list[Line]:
-        words = f" {labels.boundary()} "
-        side = "╌" * max((look.measure - cell_len(words)) // 2, 0)
-        return [*_label([(f"{side}{words}{side}", look.palette.muted)], look.measure), BLANK]
+    def _above(self, look: Look) -> list[Line]:
+        """Return the lines across the view above the message."""
+        lines: list[Line] = []
+        if self.frame.left_behind:
+            lines += _rule(labels.fork(self.frame.left_behind), look)
+        if self.frame.boundary:
+            lines += _rule(labels.boundary(), look)
+        if self.variant.hides:
+            lines += _rule(labels.elsewhere(self.variant), look, action="branches")
+        return lines
 
     def _foot(self, look: Look) -> list[Line]:
         """Return how the message ended; the reason of a failure can be copied."""
         is_failed = self.message.status is Status.FAILED
         status, stats = labels.status(self.message, look.palette), labels.stats(self.message, look.palette)
         lines = (wrap if is_failed else _label)(status, look.measure) if status else []
-        return [*lines, *(_label(stats, look.measure) if stats else [])]
+        note = labels.note(self.frame.note, look.palette) if self.frame.note else []
+        return [*lines, *(line for label in (stats, note) if label for line in _label(label, look.measure))]
+
+
+def _rule(words: str, look: Look, *, action: str = "") -> list[Line]:
+    """Return words in the middle of a line across the view, which can be clicked where it names an action."""
+    style = look.palette.muted + (Style.from_meta({"action": action}) if action else Style.null())
+    side = "╌" * max((look.measure - cell_len(words) - 2) // 2, 0)
+    return [*_label([(f"{side} {words} {side}".strip(), style)], look.measure), BLANK]
 
 
 def _label(runs: Sequence[Run], measure: int) -> list[Line]:

@@ -21,11 +21,12 @@ from textual.strip import Strip
 from textual.theme import Theme
 
 from qwenchat.chat.message import Message, Part, Reasoning, Text
+from qwenchat.chat.tree import VariantPlace
 from qwenchat.markdown.palette import Palette
 from qwenchat.tui.actions import MENU_BUTTON
 from qwenchat.tui.colours import palette_of
 from qwenchat.tui.transcript.column import Column
-from qwenchat.tui.transcript.drawing import Look, end_mark
+from qwenchat.tui.transcript.drawing import Look, Note, end_mark
 from qwenchat.tui.transcript.find import Search
 from qwenchat.tui.transcript.selecting import clicked, highlight, selection_row
 from qwenchat.tui.transcript.streaming import StreamedPiece, StreamedPieces
@@ -123,6 +124,8 @@ class Transcript(ScrollView, can_focus=True):
         self._selected: str | None = None
         self._search: Search | None = None
         self._boundary: str | None = None
+        self._fork = ""
+        self._notes: Mapping[str, Note] = {}
         self._base: Style | None = None
         """The view's own colours while it is being painted: Textual computes them whenever it is asked."""
 
@@ -144,24 +147,24 @@ class Transcript(ScrollView, can_focus=True):
     def load(
         self,
         branch: Sequence[Message],
-        variants: Mapping[str, tuple[int, int]] | None = None,
+        variants: Mapping[str, VariantPlace] | None = None,
         *,
         boundary: str | None = None,
         show: str | None = None,
     ) -> None:
         """Show a branch, oldest first.
 
-        `variants` gives (number, count) for messages with siblings; `boundary` is the id of the oldest message that
+        `variants` are the places of messages with siblings; `boundary` is the id of the oldest message that
         the model sees; `show` the id of a message to go to. Without it the reader stays with the message at the
         top where that is still there, else goes to the end.
         """
         column, viewport = self.column, self.viewport
         anchor = viewport.anchor()
-        self._search, self._boundary = None, boundary
+        self._search, self._boundary, self._fork = None, boundary, ""
         self._streamed.clear()
         self.screen.clear_selection()
         column.load(branch, variants or {})
-        column.mark_boundary(boundary)
+        self._mark()
         if show is not None and (index := column.position(show)) is not None:
             viewport.go_to(column.start(index))
         elif anchor and (index := column.position(anchor[0])) is not None:
@@ -172,15 +175,15 @@ class Transcript(ScrollView, can_focus=True):
         if self._selected and column.position(self._selected) is None:
             self._select(None)
 
-    def add(self, message: Message, variant: tuple[int, int] = (1, 1)) -> None:
+    def add(self, message: Message) -> None:
         """Add a message at the end, such as a question that was sent or an answer that begins."""
-        self.column.add(message, variant)
-        if message.id == self._boundary:
-            self.column.mark_boundary(message.id)
+        self.column.add(message)
+        if message.id == self._boundary or self._fork or message.id in self._notes:
+            self._mark()
         self.viewport.settle()
         self.refresh()
 
-    def replace(self, message: Message, variant: tuple[int, int] | None = None) -> None:
+    def replace(self, message: Message, variant: VariantPlace | None = None) -> None:
         """Show another state of a message, such as an answer that has ended. Raises KeyError for an unknown one."""
         index = self._index(message.id)
         self._streamed.flush()
@@ -211,9 +214,30 @@ class Transcript(ScrollView, can_focus=True):
         """Draw a line above the oldest message that the model sees; None where it sees all, empty for none of them."""
         if message_id != self._boundary:
             self._boundary = message_id
-            self.column.mark_boundary(message_id)
-            self.viewport.settle()
-            self.refresh()
+            self._mark_again()
+
+    def show_fork(self, message_id: str) -> None:
+        """Draw what follows a message as left behind by the next question; nothing where the id is empty."""
+        if message_id != self._fork:
+            self._fork = message_id
+            self._mark_again()
+            if (index := self.column.position(message_id)) is not None:
+                self.viewport.show(index + 1)
+                self.viewport.show(index)
+
+    def show_notes(self, notes: Mapping[str, Note]) -> None:
+        """Show notes below messages, by their ids; those of other messages go."""
+        if notes != self._notes:
+            self._notes = notes
+            self._mark_again()
+
+    def _mark(self) -> None:
+        self.column.mark(boundary=self._boundary, fork=self._fork, notes=self._notes)
+
+    def _mark_again(self) -> None:
+        self._mark()
+        self.viewport.settle()
+        self.refresh()
 
     @property
     def timestamps(self) -> bool:
@@ -301,9 +325,12 @@ class Transcript(ScrollView, can_focus=True):
         self.find_next(step)
 
     def action_variant(self, step: int) -> None:
-        """Ask for a sibling of the selected message."""
+        """Ask for a sibling of the selected message, or of the nearest one that has some."""
         if message := self.selected:
-            self._choose_variant(self._index(message.id), step)
+            selected = self._index(message.id)
+            some = [at for at, layout in enumerate(self.column.layouts) if layout.variant.count > 1]
+            if some:
+                self._choose_variant(min(some, key=lambda at: abs(at - selected)), step)
 
     def action_toggle_reasoning(self) -> None:
         """Unfold or fold the reasoning of the selected message, else of the last one that has some."""
@@ -361,8 +388,7 @@ class Transcript(ScrollView, can_focus=True):
 
     def _choose_variant(self, index: int, step: int) -> None:
         layout = self.column.layouts[index]
-        number, count = layout.variant
-        if 1 <= number + step <= count:
+        if 1 <= layout.variant.number + step <= layout.variant.count:
             self.post_message(self.VariantChosen(self, layout.message, step))
 
     def _select(self, index: int | None) -> None:

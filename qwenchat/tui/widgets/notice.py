@@ -28,8 +28,8 @@ class Notice(Vertical):
     ]
 
     @dataclass
-    class RecoveryChosen(Event):
-        """The user chose the recovery of this number."""
+    class OfferChosen(Event):
+        """The user chose the offer of this number."""
 
         number: int
 
@@ -66,4 +66,4 @@ class Notice(Vertical):
     def report_choice(self, event: Button.Pressed) -> None:
         """Report what was chosen."""
         event.stop()
-        self.post_message(self.RecoveryChosen(int(event.button.name or 0)))
+        self.post_message(self.OfferChosen(int(event.button.name or 0)))

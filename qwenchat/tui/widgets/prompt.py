@@ -242,6 +242,12 @@ class Prompt(Vertical, EndsItsWork):
         self.border_title = _("Edit and resend · Esc cancel")
         self.add_class("editing")
 
+    def show_fork(self, forks: bool) -> None:
+        """Show whether the next question begins a branch."""
+        self.set_class(forks, "forking")
+        if not self.has_class("editing"):
+            self.border_title = _("New branch · Esc cancels") if forks else ""
+
     def end_editing(self, text: str) -> None:
         """Show other words, which are no question being edited."""
         self.write(text)

@@ -1,0 +1,56 @@
+"""The advice of an error: its hint, then each recovery by name with how it is done where the user is.
+
+The names are the same everywhere. The options of the shell are in `cli.output`, the keys of the screen in `tui.advice`.
+"""
+
+from collections.abc import Callable, Mapping
+
+from qwenchat.errors import QwenchatError, RecoveryKind
+from qwenchat.i18n import _, labelled, sentences
+
+
+def names() -> dict[RecoveryKind, str]:
+    """Return what each recovery is called."""
+    return {
+        RecoveryKind.START_AGAIN: _("Restart the model"),
+        RecoveryKind.SMALLER_CONTEXT: _("Use a smaller context"),
+        RecoveryKind.FEWER_LAYERS: _("Use fewer GPU layers"),
+        RecoveryKind.WITHOUT_GPU: _("Run without the GPU"),
+        RecoveryKind.OTHER_MODEL: _("Choose another model"),
+        RecoveryKind.LARGER_CONTEXT: _("Use a larger context"),
+        RecoveryKind.SMALLER_KV_CACHE: _("Use a smaller KV cache"),
+        RecoveryKind.LOAD_ANYWAY: _("Load it anyway"),
+        RecoveryKind.COMPLETE: _("Continue plain text"),
+        RecoveryKind.USE_MODEL: _("Use it"),
+        RecoveryKind.DOWNLOAD: _("Download"),
+        RecoveryKind.RESUME_DOWNLOAD: _("Resume the download"),
+        RecoveryKind.OTHER_SOURCE: _("Choose another source"),
+        RecoveryKind.OTHER_FOLDER: _("Choose another folder"),
+        RecoveryKind.OTHER_REVISION: _("Choose another revision"),
+        RecoveryKind.VERIFY: _("Verify the file"),
+        RecoveryKind.DELETE_SHARED: _("Delete it there"),
+        RecoveryKind.LIST_MODELS: _("Models on this computer"),
+        RecoveryKind.LIST_CATALOGUE: _("Catalogue"),
+        RecoveryKind.RECOMMEND: _("Recommended for this computer"),
+        RecoveryKind.LIST_SESSIONS: _("All chats"),
+        RecoveryKind.RESTORE: _("Restore"),
+        RecoveryKind.RECOVER_STORE: _("Save what can be read"),
+        RecoveryKind.REPLACE_FILE: _("Replace the file"),
+        RecoveryKind.LIST_SETTINGS: _("All settings"),
+    }
+
+
+def advice(
+    error: QwenchatError, ways: Mapping[RecoveryKind, str], written: Callable[[str], str] = lambda name: name
+) -> str:
+    """Return the hint of an error and its recoveries, as far as they have a way to be done.
+
+    A way may contain `{value}` and `{name}`; `written` returns a name as it is written there.
+    """
+    called = names()
+    steps = [
+        labelled(called[each.kind], ways[each.kind].format(value=each.value, name=written(each.name)))
+        for each in error.recoveries
+        if each.kind in ways
+    ]
+    return sentences(error.hint, " · ".join(steps))

@@ -1,0 +1,68 @@
+"""What the screen says of a chat that does not go on by itself: why a question waits, what failed, what can be done.
+
+Words and the ids of actions; nothing is drawn or done here.
+"""
+
+from collections.abc import Mapping
+
+from qwenchat.chat.message import Message, Role
+from qwenchat.i18n import _, ngettext, sentences
+from qwenchat.runtime import recoveries
+from qwenchat.runtime.events import Hold
+from qwenchat.tui.advice import advice
+from qwenchat.tui.session_view import SessionView
+from qwenchat.tui.transcript.drawing import Note
+
+Offer = tuple[str, str | int]
+"""Words of a button, and the id of an action or the number of a recovery of the failure."""
+
+
+def notes_of(view: SessionView) -> Mapping[str, Note]:
+    """Return what is said below questions that have no answer, by their ids."""
+    notes: dict[str, Note] = {}
+    for message in reversed(view.branch):
+        if message.role is not Role.USER:
+            break
+        if note := _note_of(message, view):
+            notes[message.id] = note
+    return notes
+
+
+def _note_of(question: Message, view: SessionView) -> Note | None:
+    ask, take_back = (_("ask"), "retry"), (_("take back"), "withdraw")
+    if place := view.waiting.places.get(question.id):
+        return Note(_("… waiting, number {place} in the queue").format(place=place), (take_back,))
+    match view.waiting.holds.get(question.id):
+        case Hold.STOPPED:
+            return Note(_("■ not asked: queue stopped"), (ask, take_back))
+        case Hold.FAILED:
+            return Note(_("■ not asked yet"), (ask, take_back))
+        case Hold.NO_MODEL:
+            return Note(_("… waits for a model"), ((_("choose a model"), "models"), take_back))
+        case _ if view.branch[-1] is question and not view.answering:
+            return Note(_("■ not answered"), ((_("answer now"), "regenerate"),))
+        case _:
+            return None
+
+
+def notice_of(view: SessionView) -> tuple[str, tuple[Offer, ...]]:
+    """Return words and offers of the line above the prompt: a failure, what is held, who is ahead, or a warning."""
+    if failed := view.failure:
+        offered = [recovery.kind for recovery in failed.recoveries]
+        called = recoveries.names()
+        words = "✗ " + sentences(failed.error.message, advice(failed.error, offered=offered))
+        return words, tuple((called[kind], number) for number, kind in enumerate(offered))
+    holds = [view.waiting.holds[message.id] for message in view.branch if message.id in view.waiting.holds]
+    if Hold.NO_MODEL in holds:
+        words = _("Your question is sent as soon as you choose a model.")
+        return words, ((_("Choose a model · Ctrl+O"), "models"), (_("Take back"), "withdraw"))
+    if holds:
+        words = ngettext("{count} question waits to be asked.", "{count} questions wait to be asked.", len(holds))
+        offers = ((_("Ask · Ctrl+R"), "retry"), (_("Take back"), "withdraw"))
+        return words.format(count=len(holds)), offers
+    if count := view.answers_ahead:
+        words = ngettext(
+            "Waiting for {count} answer in another chat.", "Waiting for {count} answers in other chats.", count
+        )
+        return words.format(count=count), ()
+    return view.warning, ()
