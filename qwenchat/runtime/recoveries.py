@@ -23,7 +23,7 @@ def names() -> dict[RecoveryKind, str]:
         RecoveryKind.COMPLETE: _("Continue plain text"),
         RecoveryKind.USE_MODEL: _("Use it"),
         RecoveryKind.DOWNLOAD: _("Download"),
-        RecoveryKind.RESUME_DOWNLOAD: _("Resume the download"),
+        RecoveryKind.RESUME_DOWNLOAD: _("Resume download"),
         RecoveryKind.OTHER_SOURCE: _("Choose another source"),
         RecoveryKind.OTHER_FOLDER: _("Choose another folder"),
         RecoveryKind.OTHER_REVISION: _("Choose another revision"),
