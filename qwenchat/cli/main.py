@@ -129,10 +129,9 @@ def main(arguments: list[str] | None = None) -> int:
         program = Program.here()
         _set_language(program)
         result: Any = localised(root).main(words, prog_name="qwenchat", standalone_mode=False, obj=program)
-    except (QwenchatError, MemoryError) as failure:
+    except QwenchatError as error:
         if "--debug" in words:
             traceback.print_exc()
-        error = failure if isinstance(failure, QwenchatError) else _no_memory()
         output.error(error)
         if isinstance(error, OutputLost):
             _discard_stdout()
@@ -148,16 +147,20 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as bug:
         if "--debug" in words:
             traceback.print_exc()
-        output.say(_("This is a bug in qwenchat: {what}").format(what=repr(bug)))
-        output.say(_("Run it again with --debug and report what it prints."))
-        return ExitCode.BUG
+        return _report_bug(output, bug)
     return result if isinstance(result, int) else ExitCode.DONE
 
 
-def _no_memory() -> QwenchatError:
-    from qwenchat.engines.local.memory import memory_error  # noqa: PLC0415 - seldom needed
+def _report_bug(output: Output, bug: Exception) -> ExitCode:
+    """Report what no part of the program expected: a bug, or memory that it could not have."""
+    from qwenchat.engines.local.memory import lacks_memory, memory_error  # noqa: PLC0415 - seldom needed
 
-    return memory_error()
+    if lacks_memory(bug):
+        output.error(memory_error())
+        return ExitCode.CANNOT_LOAD
+    output.say(_("This is a bug in qwenchat: {what}").format(what=repr(bug)))
+    output.say(_("Run it again with --debug and report what it prints."))
+    return ExitCode.BUG
 
 
 def _discard_stdout() -> None:

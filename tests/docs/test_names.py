@@ -17,6 +17,7 @@ from qwenchat.errors import ExitCode
 from qwenchat.sessions import exporters, importers
 from qwenchat.tui import actions, slash_commands
 from qwenchat.tui.app import QwenchatApp
+from qwenchat.tui.dialogs.compare import CompareScreen
 from qwenchat.tui.transcript.transcript import Transcript
 from qwenchat.tui.widgets import prompt
 from tests.fakes.documents import Page, all_pages, of_qwenchat
@@ -97,7 +98,7 @@ def test_slash_commands_exist(page: Page) -> None:
 def keys_of_the_program() -> set[str]:
     """Every key that does something on the screen, as people write it."""
     bound = [action.keys for action in actions.actions()]
-    for widget in (Transcript, TextArea, Input, OptionList):
+    for widget in (Transcript, TextArea, Input, OptionList, CompareScreen):
         bound += [binding.key for binding in widget.BINDINGS if isinstance(binding, Binding)]
     bound.append(QwenchatApp.COMMAND_PALETTE_BINDING)
     source = Path(prompt.__file__).read_text("utf-8")

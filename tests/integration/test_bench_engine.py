@@ -1,14 +1,14 @@
 """The engine that can be timed: an answer after a timed run is the same, and a resumed session is not read again."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from qwenchat.chat.ports import Mode
 from qwenchat.chat.prompt import Turn
-from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local.bench import BenchEngine, BenchRun, random_tokens
 from qwenchat.engines.local.saved_kv import SavedKV
 from tests.fakes import ggufs
-from tests.fakes.engines import answer, planned, questions
+from tests.fakes.engines import LIKELIEST, answer, planned, questions
 
 
 def bench_engine(path: Path, folder: Path) -> BenchEngine:
@@ -40,9 +40,7 @@ async def test_a_resumed_session_finds_its_tokens(tiny: Path, tmp_path: Path) ->
     second = bench_engine(tiny, tmp_path)
     try:
         turns = [Turn("user", "", (*tokens, 1, 2, 3))]
-        resumed = await answer(
-            second, turns, Sampling(temperature=0.0, max_tokens=1), mode=Mode.COMPLETE, cache_key="bench"
-        )
+        resumed = await answer(second, turns, replace(LIKELIEST, max_tokens=1), mode=Mode.COMPLETE, cache_key="bench")
     finally:
         await second.close()
     assert (resumed.usage.prompt_tokens, resumed.usage.cached_tokens) == (403, 400)

@@ -106,7 +106,7 @@ async def test_statistics_tell_messages_words_tokens_and_the_model() -> None:
         await it.pilot.press("enter")
         await until(lambda: "2 questions, 2 answers" in statistics(it))
         assert "You wrote 3 Chinese characters, 2 words" in statistics(it)
-        assert "The model wrote 2 words · 9 tokens generated" in statistics(it)
+        assert "The model wrote 2 words\n9 tokens generated" in statistics(it)
         assert "Reading time less than a minute" in statistics(it)
         assert "Context window 4,096 tokens" in statistics(it) and "YaRN" not in statistics(it)
         assert len(it.messages) == 4

@@ -9,18 +9,22 @@ from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widgets import Input, OptionList
 
+from qwenchat.chat.message import Message, Role, Status, Timings, Usage, text_parts
+from qwenchat.chat.statistics import statistics_of
 from qwenchat.i18n import use_language
 from qwenchat.models.download.progress import DownloadProgress
 from qwenchat.runtime.downloads import BackgroundDownloads, Download, DownloadState
 from qwenchat.tui import slash_commands
 from qwenchat.tui.actions import actions
 from qwenchat.tui.dialogs import open as screens
+from qwenchat.tui.dialogs.compare import CompareScreen
 from qwenchat.tui.dialogs.downloads import DownloadRow, DownloadsScreen
 from qwenchat.tui.dialogs.export import ExportScreen
 from qwenchat.tui.dialogs.model import ModelScreen, WelcomeScreen
 from qwenchat.tui.dialogs.session import SessionScreen
 from qwenchat.tui.dialogs.settings import SettingRow, SettingsScreen
 from qwenchat.tui.dialogs.small import ConfirmScreen
+from qwenchat.tui.dialogs.statistics import StatisticsScreen
 from qwenchat.tui.prompt_library import PromptLibrary
 from tests.fakes.ggufs import write_model
 from tests.fakes.stores import filled, full_session
@@ -49,6 +53,10 @@ PICTURES = [
     ("licence", "zh_CN", "ink", "wide"),
     ("downloads", "en", "ink", "wide"),
     ("downloads", "zh_CN", "paper", "narrow"),
+    ("compare", "en", "paper", "wide"),
+    ("compare", "zh_CN", "ink", "narrow"),
+    ("statistics", "en", "ink", "narrow"),
+    ("statistics", "zh_CN", "paper", "wide"),
 ]
 """Dialog, language, theme, size."""
 SIZES = {"narrow": (46, 44), "wide": (100, 44)}
@@ -92,6 +100,21 @@ def with_models(program: StillProgram) -> StillProgram:
     return program
 
 
+def answered(model: str, text: str, status: Status = Status.COMPLETE, speed: float = 0.0) -> Message:
+    return Message(
+        id=f"{model} {text} {speed}",
+        session="s",
+        parent=None,
+        role=Role.ASSISTANT,
+        parts=text_parts(text),
+        created=0,
+        status=status,
+        model=model,
+        usage=Usage(20, 0, 12),
+        timings=Timings(decode_tps=speed),
+    )
+
+
 DIALOGS: dict[str, tuple[Make, Ready]] = {
     "welcome": (lambda program: WelcomeScreen(program, BackgroundDownloads(program)), lambda app: "★" in app.words),
     "model": (
@@ -119,6 +142,27 @@ DIALOGS: dict[str, tuple[Make, Ready]] = {
     "downloads": (
         lambda program: DownloadsScreen(UnderWay(program)),
         lambda app: len(app.screen.query(DownloadRow)) == 2,
+    ),
+    "compare": (
+        lambda _program: CompareScreen(
+            "Why is the sky blue?",
+            [
+                answered("7b", "Because air *scatters* blue light."),
+                answered("guide", "因为空气散射蓝光。", Status.STREAMING),
+            ],
+            (0, 1),
+            stop=lambda: None,
+            copy=lambda _text: None,
+            name_of=str,
+        ),
+        lambda app: "guide" in app.words,
+    ),
+    "statistics": (
+        lambda _program: StatisticsScreen(
+            statistics_of([answered("7b", "Two words, 两个词", speed=speed) for speed in (10.0, 21.5, 32.0, 40.0)]),
+            None,
+        ),
+        lambda app: "▂" in app.words,
     ),
 }
 

@@ -100,7 +100,7 @@ class CompareScreen(Dialog[Picked | None]):
     def keys_of(self, focused: Widget | None) -> list[tuple[str, str]]:
         if not isinstance(focused, VariantPane):
             return super().keys_of(focused)
-        keys = [("↑↓", _("scroll")), ("Enter", _("continue with this one"))]
+        keys = [("↑↓", _("scroll")), ("Enter", _("choose"))]
         return [*keys, ("←→", _("other variants"))] if len(self._variants) > 2 else keys
 
     def escape_words(self) -> str:

@@ -51,7 +51,7 @@ def rows(counted: ChatStatistics, info: ModelInfo | None) -> Iterator[tuple[str,
     )
     tokens = ngettext("{count:,} token generated", "{count:,} tokens generated", counted.tokens)
     yield _("You wrote"), _amount(counted.asked)
-    yield _("The model wrote"), f"{_amount(counted.answered)} · {tokens.format(count=counted.tokens)}"
+    yield _("The model wrote"), f"{_amount(counted.answered)}\n{tokens.format(count=counted.tokens)}"
     yield _("Reading time"), _duration((counted.asked + counted.answered).minutes)
     if counted.speeds:
         yield _("Speed"), f"{sparkline(counted.speeds[-_MOST_BARS:])}\n{_range(counted.speeds)}"
