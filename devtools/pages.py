@@ -20,7 +20,7 @@ from qwenchat.models import catalogue, fit
 from qwenchat.sessions import exporters
 from qwenchat.text.safe import human_size
 from qwenchat.tui import slash_commands, themes
-from qwenchat.tui.actions import Action, actions, key_name, places
+from qwenchat.tui.actions import Action, actions, key_names, places
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -95,7 +95,7 @@ def schemas() -> dict[Path, str]:
 
 def kbd(keys: str) -> str:
     """Return keys separated by commas in HTML, each in a `kbd` element."""
-    return " ".join(f"<kbd>{key_name(key)}</kbd>" for key in keys.split(",") if key)
+    return " ".join(f"<kbd>{name}</kbd>" for name in key_names(keys))
 
 
 def _keys() -> str:

@@ -9,9 +9,12 @@ import gettext
 import locale
 import os
 import sys
-from collections.abc import Iterable, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar, copy_context
 from pathlib import Path
+from typing import TypeVar
+
+Made = TypeVar("Made")
 
 LANGUAGES = ("en", "zh_CN")
 CATALOGUES = Path(__file__).parent / "locale"
@@ -73,6 +76,16 @@ def use_language(wanted: str = "") -> str:
     wanted = wanted or language_of(os.environ)
     _catalogue.set(gettext.translation("qwenchat", CATALOGUES, [wanted], fallback=True))
     return wanted
+
+
+def in_language(wanted: str, make: Callable[[], Made]) -> Made:
+    """Return what `make` returns in another language; the language of this context stays."""
+
+    def made() -> Made:
+        use_language(wanted)
+        return make()
+
+    return copy_context().run(made)
 
 
 def locale_encoding() -> str:

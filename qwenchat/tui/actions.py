@@ -88,6 +88,13 @@ def actions() -> tuple[Action, ...]:
 def _anywhere() -> tuple[Action, ...]:
     return (
         Action("help", "f1", _("Help"), _("Show all keys and commands")),
+        Action(
+            "palette",
+            "ctrl+p",
+            _("Palette"),
+            _("Find an action, a chat, a model, a theme or a setting by its words"),
+            stays=True,
+        ),
         Action("new", "ctrl+n", _("New chat"), _("Start a new chat")),
         Action("new_private", "f7", _("New private chat"), _("Start a chat that is never saved")),
         Action("models", "ctrl+o", _("Models"), _("Choose or download a model")),
@@ -210,6 +217,42 @@ def _in_list() -> tuple[Action, ...]:
             for id, keys, label, help, run in moves
         ),
         *(Action(id, keys, label, help, where=Where.LIST, foot=foot) for id, keys, label, help, foot in commands),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FixedKeys:
+    """Keys of fields, lists, dialogs and the mouse, which the keymap can't change; help shows them."""
+
+    place: str
+    keys: str
+    """Separated by commas, as Textual names them; words for the mouse."""
+    words: str
+
+
+def fixed_keys() -> tuple[FixedKeys, ...]:
+    """Return them in the order in which help shows them, each place once."""
+    writing, searching, dialogs, mouse = _("Writing"), _("Searching"), _("Dialogs and menus"), _("Mouse")
+    return (
+        FixedKeys(writing, "ctrl+left,ctrl+right", _("A word to the left or right")),
+        FixedKeys(writing, "home,ctrl+a", _("Beginning of the line")),
+        FixedKeys(writing, "end,ctrl+e", _("End of the line")),
+        FixedKeys(writing, "shift+left,shift+right,shift+up,shift+down", _("Select")),
+        FixedKeys(writing, "ctrl+x", _("Cut")),
+        FixedKeys(writing, "ctrl+v", _("Paste")),
+        FixedKeys(writing, "ctrl+w", _("Delete the word to the left")),
+        FixedKeys(writing, "ctrl+u", _("Delete up to the beginning of the line")),
+        FixedKeys(writing, "ctrl+k", _("Delete up to the end of the line")),
+        FixedKeys(searching, "up,down", _("Walk through what was found in all chats")),
+        FixedKeys(searching, "enter", _("Open the match; in this chat, go to the previous one")),
+        FixedKeys(searching, "escape", _("Back to where you were")),
+        FixedKeys(dialogs, "tab,shift+tab", _("Next or previous field")),
+        FixedKeys(dialogs, "up,down,pageup,pagedown,home,end", _("Move in a list")),
+        FixedKeys(dialogs, "enter", _("Choose, or press the button")),
+        FixedKeys(dialogs, "escape", _("Close")),
+        FixedKeys(mouse, _("drag"), _("Select text; Ctrl+C copies it")),
+        FixedKeys(mouse, _("double click"), _("Select a word; three clicks select a paragraph")),
+        FixedKeys(mouse, _("right click"), _("Menu of a message, a chat or the header")),
     )
 
 

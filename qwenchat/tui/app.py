@@ -10,19 +10,15 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.console import Console
 from rich.segment import Segments
 from textual import events, on
-from textual.app import SystemCommand
-from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual.command import Provider
 from textual.geometry import Offset
-from textual.markup import escape
-from textual.screen import Screen
 from textual.widgets import Input, TextArea
 
 from qwenchat import config
@@ -30,13 +26,13 @@ from qwenchat.errors import QwenchatError, WrongUse
 from qwenchat.i18n import _, locale_encoding
 from qwenchat.markdown.palette import Palette
 from qwenchat.runtime.program import Program
-from qwenchat.text.pinyin import initials
 from qwenchat.text.safe import clean, clean_line
 from qwenchat.text.wrap import cells, wrapped
 from qwenchat.tui import themes
-from qwenchat.tui.actions import Where, actions, clashes
+from qwenchat.tui.actions import actions, clashes
 from qwenchat.tui.advice import advice
 from qwenchat.tui.dialogs import open as dialogs
+from qwenchat.tui.palette import ActionProvider, ChatPalette, ThingProvider
 from qwenchat.tui.screens.chat import ChatScreen
 from qwenchat.tui.textual_private import GuardedApp, NotText, write_window_title
 from qwenchat.tui.themes import EVERY_S, LiveTheme, Themes
@@ -45,8 +41,6 @@ if TYPE_CHECKING:
     from qwenchat.runtime.model_manager import EngineFactory
 
 
-_NAME_SCORE = 0.5
-"""The score of a match by initials or by name in the palette; a match of the words themselves is better."""
 _NOTIFICATION = 60
 """Cells of a notification, at most; it takes at most half of the screen, as Textual's style sheet says."""
 
@@ -94,30 +88,11 @@ class Start:
     theme: str = ""
 
 
-class ActionProvider(Provider):
-    """Searches what `App.get_system_commands` yields: by words, pinyin initials of Chinese words, and English names."""
-
-    async def discover(self) -> Hits:
-        for command in self.app.get_system_commands(self.screen):
-            yield DiscoveryHit(command.title, command.callback, help=command.help)
-
-    async def search(self, query: str) -> Hits:
-        matcher = self.matcher(query)
-        typed = "".join(query.casefold().split())
-        for command in self.app.get_system_commands(self.screen):
-            name = getattr(command.callback, "keywords", {}).get("action", "")
-            score = matcher.match(command.title)
-            if not score and typed and (typed in initials(command.title.casefold()) or name.startswith(typed)):
-                score = _NAME_SCORE
-            if score:
-                yield Hit(score, matcher.highlight(command.title), command.callback, help=command.help)
-
-
 class QwenchatApp(GuardedApp):
     """The Textual program."""
 
     ENABLE_COMMAND_PALETTE = True
-    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {ActionProvider}
+    COMMANDS: ClassVar[set[type[Provider] | Callable[[], type[Provider]]]] = {ActionProvider, ThingProvider}
     CSS_PATH = "screens/chat.tcss"
     TITLE = "qwenchat"
 
@@ -225,26 +200,14 @@ class QwenchatApp(GuardedApp):
         """The chat, below the dialogs that are open."""
         return next(screen for screen in self.screen_stack if isinstance(screen, ChatScreen))
 
-    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """Yield what the palette offers: every action, with its key."""
-        if not isinstance(screen, ChatScreen):
-            return
-        seen: set[str] = set()
-        for action in self.actions:
-            if action.label not in seen and action.id not in ("escape",):
-                seen.add(action.label)
-                keys = self.program.settings.keys.get(action.id) or action.keys
-                key = f"  [{keys.split(',')[0]}]" if keys and action.where is Where.ANYWHERE else ""
-                yield SystemCommand(
-                    action.label, escape(action.help + key), partial(self._run_chat_action, action=action.id)
-                )
-
-    async def _run_chat_action(self, action: str) -> None:
-        await self.chat.run_action(f"screen.{action}")
+    def action_command_palette(self) -> None:
+        """Open the command palette over the chat."""
+        if isinstance(self.screen, ChatScreen):
+            _showing = self.push_screen(ChatPalette(id="--command-palette"))
 
     def action_change_theme(self) -> None:
         """Choose a theme."""
-        self.chat.context.ask(dialogs.themes(self._themes.titles), self._take_theme)
+        self.chat.context.ask(dialogs.themes(self._themes.titles), self.action_use_theme)
 
     async def action_quit(self, *, anyhow: bool = False) -> None:
         """End the program once everything is saved; `anyhow`, or without a terminal, even where that fails."""
@@ -266,7 +229,8 @@ class QwenchatApp(GuardedApp):
     def _is_alone(self) -> bool:
         return not self.is_headless and hung_up()
 
-    def _take_theme(self, name: str | None) -> None:
+    def action_use_theme(self, name: str | None) -> None:
+        """Use a theme from now on; None changes nothing."""
         if name and name in self.available_themes:
             self.theme = name
             try:

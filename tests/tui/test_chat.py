@@ -129,7 +129,7 @@ async def test_a_selected_message_is_regenerated_quoted_and_deleted_by_mouse() -
         await click("quote")
         await until(lambda: "> Second." in it.chat.prompt.text)
         await click("…")
-        await until(lambda: type(it.app.screen).__name__ == "CommandPalette")
+        await until(lambda: type(it.app.screen).__name__ == "ChatPalette")
         await it.pilot.press("escape")
         await until(lambda: it.app.screen is it.chat)
         await click("delete")

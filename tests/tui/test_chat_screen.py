@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
-from textual.content import Content
 from textual.widgets import Input
 
 from qwenchat.runtime.program import Program
 from qwenchat.tui.actions import Where
-from qwenchat.tui.app import ActionProvider, Start
+from qwenchat.tui.app import Start
+from qwenchat.tui.palette import ActionProvider, action_lines
 from tests.tui.chatting import chatting, kept_session
 from tests.tui.screens import until
 
@@ -115,15 +115,15 @@ async def test_the_palette_shows_the_keys_that_work(home: Path) -> None:
     (home / "config").mkdir(parents=True)
     (home / "config" / "config.toml").write_text('[keys]\nnew = "f9"\nhelp = ""\n')
     async with chatting() as it:
-        shown = {each.title: Content.from_markup(each.help).plain for each in it.app.get_system_commands(it.app.screen)}
-        assert shown["New chat"] == "Start a new chat  [f9]"
-        assert shown["Help"] == "Show all keys and commands  [f1]"
+        shown = {line.title: line.help for line in action_lines(it.chat)}
+        assert shown["New chat"] == "Start a new chat  [F9]"
+        assert shown["Help"] == "Show all keys and commands  [F1]"
         assert shown["Statistics"] == "Tokens and speed of this chat"
 
 
 @pytest.mark.parametrize(
     ("width", "words", "screen"),
-    [(120, "F1 help", "HelpScreen"), (120, "Ctrl+P", "CommandPalette"), (20, "Ctrl+P", "CommandPalette")],
+    [(120, "F1 help", "HelpScreen"), (120, "Ctrl+P", "ChatPalette"), (20, "Ctrl+P", "ChatPalette")],
 )
 async def test_help_and_palette_are_opened_by_mouse(width: int, words: str, screen: str) -> None:
     async with chatting(size=(width, 20)) as it:
@@ -186,7 +186,7 @@ async def test_without_a_model_there_is_a_welcome_and_the_first_question_is_kept
 async def test_the_palette_knows_pinyin_initials_and_english_names() -> None:
     async with chatting() as it:
         named = {"New chat": "新建对话", "Models": "模型"}
-        it.app.actions = tuple(replace(each, label=named.get(each.label, each.label)) for each in it.app.actions)
+        it.chat.actions = tuple(replace(each, label=named.get(each.label, each.label)) for each in it.chat.actions)
         for typed, title in (("xjdh", "新建对话"), ("model", "模型"), ("新建", "新建对话")):
             palette = ActionProvider(it.chat)
             assert title in [str(hit.prompt) async for hit in palette.search(typed)]

@@ -243,7 +243,7 @@ async def test_the_welcome_offers_the_guide_first_and_beside_it_the_recommended_
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "Download the recommended model (4.68 GB)" in app.words)
         await until(lambda: app.focused is app.screen.query_one("#guide"))
-        assert app.words.index("Try it now: the built-in guide") < app.words.index("Download the recommended")
+        assert app.words.index("Try it now with the built-in guide") < app.words.index("Download the recommended")
         await pilot.click("#recommended")
         await until(lambda: [download.reference for download in downloads.all()] == ["7b:q4_k_m"])
         app.screen.query_one("#guide").focus()

@@ -13,6 +13,7 @@ from qwenchat.tui.dialogs.dialog import Complaint
 from qwenchat.tui.dialogs.session import SessionScreen
 from qwenchat.tui.dialogs.small import ConfirmScreen, TextScreen
 from qwenchat.tui.prompt_library import PromptLibrary
+from tests.fakes.ggufs import write_model
 from tests.fakes.stores import full_session
 from tests.tui.dialogs import DialogApp, StillProgram, program_in
 from tests.tui.screens import until
@@ -170,3 +171,18 @@ async def test_it_opens_at_the_system_prompt_with_the_caret_at_its_end(program: 
         area = app.screen.query_one("#system", TextArea)
         assert app.focused is area and area.selected_text == ""
         assert area.cursor_location == area.document.end
+
+
+async def test_a_file_is_chosen_by_its_name(program: StillProgram) -> None:
+    program.paths.models.mkdir(parents=True)
+    path = write_model(program.paths.models / "m.gguf", name="Qwen2.5 Coder 0.5B Instruct")
+    app = DialogApp(SessionScreen(program, Session(id="s", created=1, updated=2, model="guide")))
+    async with app.run_test(size=WIDE) as pilot:
+        field = app.screen.query_one("#model", Input)
+        await until(lambda: field.suggester)
+        field.focus()
+        await pilot.press("ctrl+u", *"qwen2.5 c")
+        await until(lambda: field._suggestion)
+        await pilot.press("right", "enter")
+        await until(lambda: app.closed)
+        assert isinstance(app.result, Session) and app.result.model == str(path)

@@ -73,7 +73,8 @@ class FindController:
     def show_position(self, found: Transcript.Found) -> None:
         """Say where the search stands."""
         self._made_line().border_subtitle = f"{found.message}/{found.messages}"
-        words = _("{number}/{count} · Enter previous · Esc close")
+        in_line = self._screen.focused is self._line
+        words = _("{number}/{count} · Enter previous · Esc close") if in_line else _("{number}/{count} · Esc close")
         self._context.open.show_activity(words.format(number=found.message, count=found.messages))
 
     def end(self) -> None:

@@ -11,7 +11,7 @@ from textual.scroll_view import ScrollView
 from textual.widget import Widget
 
 from qwenchat.i18n import _
-from qwenchat.tui.actions import Action, Where, bindings, key_name, key_of
+from qwenchat.tui.actions import Action, Where, bindings, key_of
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.textual_private import add_bindings
 from qwenchat.tui.widgets.fields import AreaField, LineField
@@ -37,7 +37,7 @@ class FocusController:
         keymap = self._context.program.settings.keys
         known = {action.id: key_of(action, keymap) for action in self._actions}
         transcript.keys, prompt.open_key = known, known["unfold"]
-        palette = KeyHint(key_name(self._screen.app.COMMAND_PALETTE_BINDING), _("palette"), "app.command_palette")
+        palette = KeyHint(known["palette"], _("palette"), "app.command_palette")
         self._footer.general = (KeyHint(known["help"], _("help"), "screen.help"), palette)
 
     @property

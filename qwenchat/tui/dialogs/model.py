@@ -310,7 +310,7 @@ class WelcomeScreen(Dialog[str | None]):
         yield plain(_("Chat with Qwen2 models. Download one once; after that, nothing leaves this computer."))
         yield plain(_("Pick one; ★ = best for this computer."))
         yield plain("", classes="muted", id="machine")
-        guide = button(_("Try it now: the built-in guide"), "guide", main=True)
+        guide = button(_("Try it now with the built-in guide"), "guide", main=True)
         yield Buttons([guide, button(_("Download the recommended model"), "recommended")], foot=False)
         yield ModelList(self._program, self._downloads, every=False)
 

@@ -14,7 +14,7 @@ from qwenchat.chat.statistics import ChatStatistics
 from qwenchat.chat.tree import Branch
 from qwenchat.i18n import _, labelled
 from qwenchat.runtime.program import Program
-from qwenchat.tui.actions import Action, key_names, places
+from qwenchat.tui.actions import Action, fixed_keys, key_names, places
 
 if TYPE_CHECKING:
     from textual.geometry import Offset
@@ -98,11 +98,11 @@ def trash(program: Program) -> ModalScreen[bool]:
     return TrashScreen(program)
 
 
-def settings(program: Program) -> ModalScreen[bool]:
-    """Return the settings of the program; it gives whether anything was changed."""
+def settings(program: Program, at: str = "") -> ModalScreen[bool]:
+    """Return the settings of the program, at one of them; it gives whether anything was changed."""
     from qwenchat.tui.dialogs.settings import SettingsScreen
 
-    return SettingsScreen(program)
+    return SettingsScreen(program, at)
 
 
 def statistics(counted: ChatStatistics, info: ModelInfo | None) -> ModalScreen[None]:
@@ -127,11 +127,12 @@ def help_for(actions: Sequence[Action], keymap: Mapping[str, str], commands: Map
     rows = [
         (
             groups[action.where],
-            "  ".join(key_names(keymap.get(action.id, action.keys))),
+            ", ".join(key_names(keymap.get(action.id, action.keys))),
             labelled(action.label, action.help),
         )
         for action in actions
     ]
+    rows += [(each.place, ", ".join(key_names(each.keys)), each.words) for each in fixed_keys()]
     return HelpScreen([*rows, *((_("Commands"), f"/{name}", words) for name, words in commands.items())])
 
 

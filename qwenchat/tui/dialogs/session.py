@@ -10,6 +10,7 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.content import Content
+from textual.suggester import SuggestFromList
 from textual.types import CSSPathType
 from textual.widgets import Button, Input, OptionList, TextArea
 from textual.widgets.option_list import Option
@@ -44,6 +45,8 @@ class SessionScreen(Dialog[Session | None]):
         super().__init__()
         self._program, self._session, self._model_name = program, session, clean_line(model_name or session.model)
         self._at_system = at_system
+        self._models = {self._model_name: session.model}
+        """References by the names that the field of the model takes."""
         self._prompts = PromptLibrary(program.paths.config / "prompts")
         self._listed: list[NamedPrompt] = []
 
@@ -87,6 +90,15 @@ class SessionScreen(Dialog[Session | None]):
         area.move_cursor(area.document.end)
         (area if self._at_system else self.query_one("#title")).focus()
         self._list_prompts()
+        self._suggest_models()
+
+    @work(exclusive=True, group="models")
+    async def _suggest_models(self) -> None:
+        """Complete the names of the models on this machine as they are typed."""
+        for model in await asyncio.to_thread(self._program.library.usable):
+            name = str(model.name) if reference.path_in(model.reference) else model.reference
+            self._models.setdefault(clean_line(name), model.reference)
+        self.query_one("#model", Input).suggester = SuggestFromList(self._models, case_sensitive=False)
 
     @work(exclusive=True, group="list of prompts")
     async def _list_prompts(self) -> None:
@@ -185,8 +197,8 @@ class SessionScreen(Dialog[Session | None]):
 
     def _model(self, text: str) -> str:
         """Return a model's reference, given that or its name. Raises WrongUse or NotFound where it can mean nothing."""
-        if text == self._model_name:
-            return self._session.model
+        if text in self._models:
+            return self._models[text]
         if text:
             try:
                 reference.parse(text, self._program.catalogue)

@@ -70,14 +70,14 @@ class SettingRow(Vertical):
 
 
 class SettingsScreen(Dialog[bool]):
-    """Answers whether anything was changed in the settings file."""
+    """Answers whether anything was changed in the settings file; `at` is the key of the setting to begin with."""
 
     CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "settings.tcss"]
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "take_back", show=False)]
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, at: str = "") -> None:
         super().__init__()
-        self._program = program
+        self._program, self._at = program, at
         self._changed = False
         self._one_at_a_time = asyncio.Lock()
         """Writing a setting reads the file first: two at once would lose one."""
@@ -102,7 +102,8 @@ class SettingsScreen(Dialog[bool]):
             self.query_one("#about-file", Complaint).show(error)
             return
         await self.query_one(".frame").mount_all(self._rows(settings, titles))
-        self.query(Select).first().focus()
+        begins = next((row for row in self.query(SettingRow) if row.key == self._at), self)
+        begins.query("Input, Select").first().focus()
 
     def _rows(self, settings: Settings, themes: Mapping[str, str]) -> Iterator[Widget]:
         before = ""

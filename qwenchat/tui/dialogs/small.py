@@ -1,19 +1,26 @@
 """Small dialogs: a question before something that can't be undone, a line of text, the keys that work."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from rich.cells import cell_len
 from textual import on
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.suggester import Suggester
+from textual.types import CSSPathType
 from textual.widgets import Button, Input, OptionList
 from textual.widgets.option_list import Option
 
 from qwenchat.i18n import _
+from qwenchat.text.pinyin import initials
 from qwenchat.text.safe import clean_line
+from qwenchat.text.wrap import wrapped
 from qwenchat.tui.dialogs.dialog import Buttons, Dialog, button, plain
 from qwenchat.tui.widgets.fields import Filter, LineField
+
+_KEY_COLUMN = 18
+"""Cells of the column of keys in the help; words stand below keys that are longer."""
 
 
 class ConfirmScreen(Dialog[bool]):
@@ -72,6 +79,8 @@ class TextScreen(Dialog[str | None]):
 class HelpScreen(Dialog[None]):
     """Every action by group: `actions` are triples of group, key as it is written, description."""
 
+    CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "help.tcss"]
+
     def __init__(self, actions: Sequence[tuple[str, str, str]]) -> None:
         super().__init__()
         self._actions = [(clean_line(group), clean_line(key), clean_line(words)) for group, key, words in actions]
@@ -86,25 +95,29 @@ class HelpScreen(Dialog[None]):
     def enter_on_list(self) -> str:
         return ""
 
-    def on_mount(self) -> None:
-        """Show all of them, with all of their words."""
-        self.query_one(OptionList).styles.text_wrap = "wrap"
-        self._show("")
+    def on_resize(self) -> None:
+        """Show all words of what is shown, in the room that there is."""
+        self._show()
 
     @on(Input.Changed)
-    def _filter(self, event: Input.Changed) -> None:
-        self._show(event.value.casefold())
-
-    def _show(self, wanted: str) -> None:
-        actions = [action for action in self._actions if wanted in " ".join(action).casefold()]
-        width = max((cell_len(key) for _group, key, _words in actions), default=0)
+    def _show(self) -> None:
+        listed, wanted = self.query_one(OptionList), self.query_one(Input).value.casefold().strip()
+        actions = [action for action in self._actions if _has(" ".join(action).casefold(), wanted)]
+        width = min(max((cell_len(key) for _group, key, _words in actions), default=0), _KEY_COLUMN)
+        indent = " " * (width + 4)
+        room = max(listed.scrollable_content_region.width - len(indent), 10)
         options, before = [], ""
         for group, key, words in actions:
             if group != before:
                 options.append(Option(Content.styled(group, "bold"), disabled=True))
-            padding = " " * (width - cell_len(key))
-            options.append(Option(Content.assemble("  ", (key, "$accent"), padding + "  ", words)))
+            gap = " " * (width - cell_len(key) + 2) if cell_len(key) <= width else "\n" + indent
+            lines = ("\n" + indent).join(wrapped(words, room))
+            options.append(Option(Content.assemble("  ", (key, "$accent"), gap, lines)))
             before = group
-        listed = self.query_one(OptionList)
         listed.clear_options()
         listed.add_options(options)
+
+
+def _has(text: str, wanted: str) -> bool:
+    """Return whether words, in lower case, or the initials of Chinese ones have what is wanted."""
+    return wanted in text or wanted in initials(text)

@@ -488,9 +488,17 @@ class ChatScreen(Screen[None], EndsItsWork):
         """Show all keys and commands."""
         self.context.ask(dialogs.help_for(self.actions, self.program.settings.keys, slash_commands.commands()))
 
+    def action_palette(self) -> None:
+        """Open the command palette."""
+        self.app.action_command_palette()
+
     def action_settings(self) -> None:
         """Change the settings."""
-        self.context.ask(dialogs.settings(self.program), lambda changed: self._use_settings() if changed else None)
+        self.open_settings()
+
+    def open_settings(self, at: str = "") -> None:
+        """Change the settings, beginning at one of them if its key is given."""
+        self.context.ask(dialogs.settings(self.program, at), lambda changed: self._use_settings() if changed else None)
 
     def _use_settings(self) -> None:
         """Follow the changed settings; language and keys follow at the next start."""

@@ -15,6 +15,9 @@ from textual.widget import Widget
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
 
+_LEAST_TITLE = 12
+"""Cells that a title has in any case, if it needs them."""
+
 
 class ChatHeader(Widget):
     """One line; its parts may be untrusted text."""
@@ -40,15 +43,19 @@ class ChatHeader(Widget):
         return clean_line(self.title, 100) or _("New chat")
 
     def render(self) -> Content:
-        """Return the line."""
+        """Return the line; a long title is cut, so that the other parts have room."""
         model = clean_line(self.model, 60)
-        return Content.assemble(
+        before = Content.assemble(
             Content.styled(_("PRIVATE") + " " if self.private else "", "bold $text-warning"),
             _part(self.downloading, "$text-primary", "downloads", after="  "),
-            _part(self.title_words, "bold", "rename"),
+        )
+        after = Content.assemble(
             _part(f"✦ {model}" if model else "", "$text-primary", "models", before="  "),
             _part(_("system prompt") if self.has_prompt else "", "$text-accent", "system_prompt", before="  "),
         )
+        room = max(self.size.width - before.cell_length - after.cell_length, _LEAST_TITLE)
+        title = _part(self.title_words, "bold", "rename").truncate(room, ellipsis=True)
+        return Content.assemble(before, title, after)
 
     def on_click(self, event: events.Click) -> None:
         """Report the part under the pointer."""
