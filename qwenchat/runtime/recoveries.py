@@ -22,7 +22,7 @@ def names() -> dict[RecoveryKind, str]:
         RecoveryKind.LOAD_ANYWAY: _("Load it anyway"),
         RecoveryKind.COMPLETE: _("Continue plain text"),
         RecoveryKind.USE_MODEL: _("Use it"),
-        RecoveryKind.DOWNLOAD: _("Download"),
+        RecoveryKind.DOWNLOAD: _("Download it"),
         RecoveryKind.RESUME_DOWNLOAD: _("Resume the download"),
         RecoveryKind.OTHER_SOURCE: _("Choose another source"),
         RecoveryKind.OTHER_FOLDER: _("Choose another folder"),

@@ -1,5 +1,7 @@
 """Every dialog in the smallest and the largest terminal, by keyboard alone, and in Chinese."""
 
+import importlib
+import pkgutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,14 +11,28 @@ from rich.cells import cell_len
 from textual.screen import Screen
 from textual.widgets import Button, Input
 
+from qwenchat import tui
+from qwenchat.chat.statistics import statistics_of
+from qwenchat.i18n import use_language
 from qwenchat.runtime.downloads import BackgroundDownloads
+from qwenchat.tui import slash_commands
+from qwenchat.tui.actions import actions
+from qwenchat.tui.dialogs import open as screens
+from qwenchat.tui.dialogs.dialog import CloseMark, Dialog
+from qwenchat.tui.dialogs.downloads import DownloadsScreen
 from qwenchat.tui.dialogs.export import ExportScreen
-from qwenchat.tui.dialogs.model import WelcomeScreen
+from qwenchat.tui.dialogs.import_chats import ImportScreen
+from qwenchat.tui.dialogs.model import ModelScreen, WelcomeScreen
 from qwenchat.tui.dialogs.session import SessionScreen
 from qwenchat.tui.dialogs.settings import SettingRow, SettingsScreen
+from qwenchat.tui.dialogs.small import ConfirmScreen, TextScreen
+from qwenchat.tui.dialogs.statistics import StatisticsScreen
+from qwenchat.tui.dialogs.theme import ThemeScreen
+from qwenchat.tui.dialogs.trash import TrashScreen
 from tests.fakes.stores import filled, full_session
-from tests.tui.dialogs import DialogApp, StillProgram, program_in
+from tests.tui.dialogs import THEMES, DialogApp, StillProgram, program_in
 from tests.tui.screens import until
+from tests.tui.test_dialog_pictures import UnderWay
 
 Make = Callable[[StillProgram], Screen[Any]]
 DIALOGS: dict[str, Make] = {
@@ -25,6 +41,25 @@ DIALOGS: dict[str, Make] = {
     "settings": SettingsScreen,
     "export": lambda program: ExportScreen(program, ["s"]),
 }
+
+
+ALL: dict[str, Make] = {
+    **DIALOGS,
+    "model": lambda program: ModelScreen(program, "", UnderWay(program)),
+    "downloads": lambda program: DownloadsScreen(UnderWay(program)),
+    "theme": lambda _program: ThemeScreen(THEMES.titles),
+    "confirm": lambda _program: ConfirmScreen("Replace it? " * 9, "It is there already. " * 40, "Replace"),
+    "text": lambda _program: TextScreen("Title", "x"),
+    "help": lambda program: screens.help_for(actions(), program.settings.keys, slash_commands.commands()),
+    "trash": TrashScreen,
+    "import": ImportScreen,
+    "statistics": lambda program: StatisticsScreen(statistics_of(program.store.branch("q2")), None),
+    "compare": lambda program: screens.compare(
+        "Why?", program.store.branch("q2"), (0, 1), stop=list, copy=id, name_of=str
+    ),
+}
+
+WITHOUT_BUTTONS = ("settings", "theme", "help", "downloads")
 
 
 @pytest.fixture
@@ -67,3 +102,45 @@ async def test_a_dialog_speaks_the_language_of_the_moment(program: StillProgram)
     async with app.run_test(size=(100, 40)):
         await until(lambda: model.advice["zh_CN"][:10] in app.words)
         assert all(cell_len(line) <= 100 for line in app.words.splitlines())
+
+
+def test_all_dialogs_are_looked_at(program: StillProgram) -> None:
+    for module in pkgutil.iter_modules(tui.dialogs.__path__):
+        importlib.import_module(f"{tui.dialogs.__name__}.{module.name}")
+    assert {type(make(program)) for make in ALL.values()} == set(Dialog.__subclasses__())
+
+
+def outside_lists(app: DialogApp) -> list[Button]:
+    """The buttons that act on the dialog as a whole."""
+    in_lists = {
+        button
+        for row in app.screen.query("DownloadRow, Buttons")
+        if not row.has_class("foot")
+        for button in row.query(Button)
+    }
+    return [button for button in app.screen.query(Button) if button.display and button not in in_lists]
+
+
+def is_whole(app: DialogApp, button: Button) -> bool:
+    found = app.screen.find_widget(button)
+    return (
+        bool(found.region)
+        and found.clip.contains_region(found.region)
+        and app.screen.region.contains_region(found.region)
+    )
+
+
+@pytest.mark.parametrize("size", [(80, 24), (60, 20)], ids=["usual", "small"])
+@pytest.mark.parametrize("language", ["en", "zh_CN"])
+@pytest.mark.parametrize("name", ALL)
+async def test_buttons_are_visible_without_scrolling(
+    program: StillProgram, name: str, language: str, size: tuple[int, int]
+) -> None:
+    use_language(language)
+    app = DialogApp(ALL[name](program), language=language)
+    async with app.run_test(size=size) as pilot:
+        await until(lambda: isinstance(app.screen, Dialog))
+        await pilot.pause()
+        await until(lambda: outside_lists(app) or name in WITHOUT_BUTTONS)
+        await until(lambda: all(is_whole(app, button) for button in outside_lists(app)))
+        assert app.screen.region.contains_region(app.screen.query_one(CloseMark).region)
