@@ -99,7 +99,6 @@ def parse(text: str, catalogue: Catalogue) -> Reference:
     elif "://" in text:
         raise WrongUse(
             _("{url} is a URL, not a model on this computer.").format(url=clean_line(text)),
-            _("Download it first."),
             recoveries=(Recovery(RecoveryKind.DOWNLOAD, name=text),),
         )
     if _ON_OTHER_HOST.fullmatch(text):
@@ -120,7 +119,6 @@ def unknown(reference: Reference, catalogue: Catalogue, local: Iterable[str] = (
     if isinstance(reference, CatalogueReference | HubReference):
         return NotFound(
             _("{model} is not on this computer.").format(model=clean_line(name)),
-            _("Download it first."),
             recoveries=(Recovery(RecoveryKind.DOWNLOAD, name=name),),
         )
     if isinstance(reference, GuideReference):

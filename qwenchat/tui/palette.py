@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.content import Content
@@ -25,9 +26,8 @@ from qwenchat.tui.prompt_library import PromptLibrary
 from qwenchat.tui.screens.chat import ChatScreen
 from qwenchat.tui.textual_private import EndsItsWork
 
-_WORDS_SCORE = 0.5
-"""The score of a line whose other words, or whose initials, are what is typed; a match of its title is better."""
-_CHAT_SCORE = 0.4
+_CHAT_SCORE = 2.5
+"""The score of a chat whose title has what is typed: before what has it only in its explanation."""
 _NOT_OFFERED = ("escape", "palette")
 
 
@@ -41,10 +41,17 @@ class PaletteLine:
     also: str = ""
     """Words by which it is found and which it does not show."""
 
-    def has(self, typed: str) -> bool:
-        """Return whether its words or their initials have what is typed, in lower case."""
-        words = f"{self.title}\n{self.help}\n{self.also}".casefold()
-        return typed in words or "".join(typed.split()) in initials(words)
+    def score(self, typed: str) -> float:
+        """Return how well it has what is typed, in lower case, in its words or their initials: 0 for not at all."""
+        letters = "".join(typed.split())
+        if not letters:
+            return 0
+        title, others = self.title.casefold(), f"{self.help}\n{self.also}".casefold()
+        if title.startswith(typed) or initials(title).startswith(letters):
+            return 4
+        if typed in title or letters in initials(title):
+            return 3
+        return 2 if typed in others or letters in initials(others) else 0
 
 
 class ChatPalette(CommandPalette, EndsItsWork):
@@ -52,20 +59,26 @@ class ChatPalette(CommandPalette, EndsItsWork):
 
 
 class _LineProvider(Provider):
-    """Finds lines by their words."""
+    """Finds lines by their words, else by the letters of their titles."""
+
+    WEIGHT: ClassVar[float] = 0
+    """What is added to the score of words, so that equals come after each other."""
 
     def found(self, query: str, lines: Iterable[PaletteLine]) -> Iterator[Hit]:
         """Yield the lines that have what is typed."""
         matcher, typed = self.matcher(query), query.strip().casefold()
         for line in lines:
-            score = matcher.match(line.title)
-            if score or (typed and line.has(typed)):
-                shown = matcher.highlight(line.title) if score else Content(line.title)
-                yield Hit(score or _WORDS_SCORE, shown, line.run, text=line.title, help=escape(line.help))
+            letters, words = matcher.match(line.title), line.score(typed)
+            if letters or words:
+                score = words + self.WEIGHT if words else letters / (1 + letters)
+                shown = matcher.highlight(line.title) if letters else Content(line.title)
+                yield Hit(score, shown, line.run, text=line.title, help=escape(line.help))
 
 
 class ActionProvider(_LineProvider):
     """Offers every action, and finds them."""
+
+    WEIGHT = 0.5
 
     async def discover(self) -> Hits:
         for line in action_lines(self.screen):

@@ -118,7 +118,7 @@ async def test_the_palette_shows_the_keys_that_work(home: Path) -> None:
         shown = {line.title: line.help for line in action_lines(it.chat)}
         assert shown["New chat"] == "Start a new chat  [F9]"
         assert shown["Help"] == "Show all keys and commands  [F1]"
-        assert shown["Statistics"] == "Tokens and speed of this chat"
+        assert shown["Statistics"] == "Words, tokens and speed of this chat"
 
 
 @pytest.mark.parametrize(

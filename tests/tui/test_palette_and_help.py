@@ -77,7 +77,7 @@ async def test_the_palette_finds_models_and_prompts(home: Path) -> None:
     [
         ("en", "导出", "Export"),
         ("en", "dcdq", "Export"),
-        ("en", "keys and commands", "Help"),
+        ("en", "show keys and commands", "Help"),
         ("zh_CN", "export this", "导出"),
         ("zh_CN", "dcdq", "导出"),
         ("zh_CN", "find text", "查找"),
@@ -89,6 +89,15 @@ async def test_actions_are_found_by_the_words_of_their_lines_in_both_languages(
     use_language(language)
     async with chatting() as it:
         assert action in await hits(it, typed)
+
+
+async def test_words_come_before_scattered_letters_and_actions_before_other_things() -> None:
+    async with chatting() as it:
+        found = await hits(it, "theme")
+        best = sorted(found, key=lambda title: -found[title].score)
+        assert best[0] == "Theme" and all(title.startswith("Theme: ") for title in best[1:5])
+        scattered = await hits(it, "tme")
+        assert scattered["Theme"].score < found["Theme"].score
 
 
 async def test_an_action_on_messages_works_from_the_palette() -> None:
@@ -131,6 +140,10 @@ async def test_help_uses_the_height_and_cuts_no_word(size: tuple[int, int]) -> N
     async with app.run_test(size=size) as pilot:
         await until(lambda: "Anywhere" in app.words)
         assert app.screen.query_one(".frame").size.height >= size[1] - 2
+        if size == (80, 24):  # words that go on below stand below their beginning
+            rows = app.words.splitlines()
+            at = next(number for number, row in enumerate(rows) if "Palette:" in row)
+            assert rows[at + 1].strip("│ ")[0] == rows[at + 1][rows[at].index("Palette:")]
         assert "…" not in app.words.replace(app.words.splitlines()[-1], "") or size[0] < 46
         await pilot.press(*"pgup")
         await until(lambda: "PgUp" in app.words and "Anywhere" in app.words and "Ctrl+N" not in app.words)
