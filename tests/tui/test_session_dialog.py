@@ -159,7 +159,7 @@ async def test_it_speaks_in_words_and_shows_what_holds_by_default(program: Still
         assert "Repeat penalty" in app.words and "repeat-penalty" not in app.words
         shown = {field.id: field.placeholder for field in app.screen.query(Input)}
         assert shown["temperature"] == "model default"
-        assert shown["context"] == "default: as large as fits"
+        assert shown["context"] == "default: automatic (as large as fits)"
         assert shown["model"] == "default: last used"
 
 
