@@ -143,7 +143,8 @@ async def test_help_uses_the_height_and_cuts_no_word(size: tuple[int, int]) -> N
         if size == (80, 24):  # words that go on below stand below their beginning
             rows = app.words.splitlines()
             at = next(number for number, row in enumerate(rows) if "Palette:" in row)
-            assert rows[at + 1].strip("│ ")[0] == rows[at + 1][rows[at].index("Palette:")]
+            begins = re.search(r"│ +", rows[at + 1])
+            assert begins and begins.end() == rows[at].index("Palette:")
         assert "…" not in app.words.replace(app.words.splitlines()[-1], "") or size[0] < 46
         await pilot.press(*"pgup")
         await until(lambda: "PgUp" in app.words and "Anywhere" in app.words and "Ctrl+N" not in app.words)
