@@ -43,7 +43,7 @@ def sampling_title(name: str) -> str:
         "min_p": _("Min-p"),
         "repeat_penalty": _("Repeat penalty"),
         "seed": _("Seed"),
-        "max_tokens": _("Maximum answer length"),
+        "max_tokens": _("Max answer length"),
     }.get(name, name)
 
 

@@ -137,7 +137,7 @@ DIALOGS: dict[str, tuple[Make, Ready]] = {
     ),
     "licence": (
         lambda program: ModelScreen(program, "", BackgroundDownloads(program)),
-        lambda app: "1.5B" in app.words,
+        lambda app: "7B" in app.words,
     ),
     "downloads": (
         lambda program: DownloadsScreen(UnderWay(program)),
