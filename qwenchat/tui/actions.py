@@ -109,7 +109,7 @@ def _anywhere() -> tuple[Action, ...]:
         Action("unfold", "f9", _("Open paste"), _("Show a folded paste as text")),
         Action("export", "ctrl+s", _("Export"), _("Export this chat")),
         Action("import_chats", "", _("Import chats"), _("Import chats of qwenchat or other programs from files")),
-        Action("open_trash", "", _("Trash"), _("Restore deleted chats, or delete them for good")),
+        Action("open_trash", "", _("Trash"), _("Restore deleted chats, or delete them permanently")),
         Action(
             "escape",
             "escape",
@@ -128,7 +128,11 @@ def _anywhere() -> tuple[Action, ...]:
         Action("to_end", "ctrl+end", _("Go to end"), _("Scroll to the last message and follow new text"), stays=True),
         Action("slash", "", _("Slash commands"), _("List the commands that start with a slash"), stays=True),
         Action(
-            "menu", "shift+f10,f22,menu", _("Menu"), _("Show what can be done here; so does a right click"), stays=True
+            "menu",
+            "shift+f10,f22,menu",
+            _("Menu"),
+            _("Show the actions available here, like a right click"),
+            stays=True,
         ),
         Action("undo", "f8", _("Undo"), _("Undo the last deletion or branch")),
         Action("stats", "", _("Statistics"), _("Words, tokens and speed of this chat")),
@@ -169,7 +173,7 @@ def _on_message() -> tuple[Action, ...]:
         ("regenerate", "r", _("Answer again"), _("Answer this question again"), _("answer again")),
         ("edit", "e", _("Edit and resend"), _("Change this question and send it again"), _("edit")),
         ("carry_on", "c", _("Continue"), _("Continue this answer from its end"), _("continue")),
-        ("branch", "b", _("Branch from here"), _("Let the next question follow this message"), _("branch")),
+        ("branch", "b", _("Branch from here"), _("Ask the next question after this message"), _("branch")),
         ("branches", "B", _("Branches"), _("List the branches of this chat and open one"), ""),
         ("compare", "v", _("Compare"), _("Show two answers to this question side by side"), ""),
         ("copy", "y", _("Copy message"), _("Copy this message as Markdown"), _("copy")),
@@ -235,13 +239,13 @@ def fixed_keys() -> tuple[FixedKeys, ...]:
     writing, searching, dialogs, mouse = _("Writing"), _("Searching"), _("Dialogs and menus"), _("Mouse")
     return (
         FixedKeys(writing, "ctrl+left,ctrl+right", _("A word to the left or right")),
-        FixedKeys(writing, "home,ctrl+a", _("Beginning of the line")),
+        FixedKeys(writing, "home,ctrl+a", _("Start of the line")),
         FixedKeys(writing, "end,ctrl+e", _("End of the line")),
         FixedKeys(writing, "shift+left,shift+right,shift+up,shift+down", _("Select")),
         FixedKeys(writing, "ctrl+x", _("Cut")),
         FixedKeys(writing, "ctrl+v", _("Paste")),
         FixedKeys(writing, "ctrl+w", _("Delete the word to the left")),
-        FixedKeys(writing, "ctrl+u", _("Delete up to the beginning of the line")),
+        FixedKeys(writing, "ctrl+u", _("Delete to the start of the line")),
         FixedKeys(writing, "ctrl+k", _("Delete up to the end of the line")),
         FixedKeys(searching, "up,down", _("Walk through what was found in all chats")),
         FixedKeys(searching, "enter", _("Open the match; in this chat, go to the previous one")),

@@ -38,5 +38,5 @@ def _ways() -> dict[RecoveryKind, str]:
         RecoveryKind.OTHER_FOLDER: settings,
         RecoveryKind.LIST_SESSIONS: "Ctrl+B",
         RecoveryKind.LIST_SETTINGS: settings,
-        RecoveryKind.RECOVER_STORE: _("leave with Ctrl+Q, then as the page on troubleshooting says"),
+        RecoveryKind.RECOVER_STORE: _("quit with Ctrl+Q, then follow the page on troubleshooting"),
     }

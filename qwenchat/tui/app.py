@@ -74,7 +74,7 @@ def not_text(guess: str) -> WrongUse:
 
 def no_theme(name: str) -> WrongUse:
     """Return the words for a theme that is not there."""
-    what = _("There is no theme {name}; the default one is shown.").format(name=clean_line(name, 60))
+    what = _('No theme named "{name}"; the default theme is used.').format(name=clean_line(name, 60))
     return WrongUse(what, _("Choose another with /theme."))
 
 

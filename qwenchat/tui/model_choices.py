@@ -125,7 +125,7 @@ class ModelChoice:
 
     def _advice(self) -> str:
         if self.reference == "guide":
-            return _("A tiny model that comes with the program, to try things out at once.")
+            return _("A tiny built-in model, to try qwenchat without a download.")
         return self.published.model.advice_here() if self.published else ""
 
 

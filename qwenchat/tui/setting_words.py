@@ -16,15 +16,15 @@ def title(key: str) -> str:
     return {
         "language": _("Language"),
         "theme": _("Theme"),
-        "timestamps": _("Times of messages"),
+        "timestamps": _("Message times"),
         "reduced_motion": _("Reduce motion"),
         "system": _("System prompt"),
-        "model.default": _("Model of new chats"),
+        "model.default": _("Default model"),
         "model.context": _("Context window"),
         "model.threads": _("Compute threads"),
-        "model.gpu_layers": _("Layers on the GPU"),
+        "model.gpu_layers": _("GPU layers"),
         "model.kv_type": _("KV cache type"),
-        "model.mmap": _("Map the model file"),
+        "model.mmap": _("Memory-map the model file"),
         "hub.source": _("Download source"),
         "hub.offline": _("Work offline"),
         "hub.folder": _("Download folder"),
@@ -43,7 +43,7 @@ def sampling_title(name: str) -> str:
         "min_p": _("Min-p"),
         "repeat_penalty": _("Repeat penalty"),
         "seed": _("Seed"),
-        "max_tokens": _("Longest answer"),
+        "max_tokens": _("Maximum answer length"),
     }.get(name, name)
 
 
@@ -64,22 +64,22 @@ def default(key: str) -> str:
     if key == "system" or key.startswith("sampling."):
         return of_the_model()
     words = {
-        "language": _("the system's"),
+        "language": _("same as the system"),
         "theme": "ink",
-        "model.default": _("the one used last"),
+        "model.default": _("last used"),
         "model.context": _("automatic (as large as fits)"),
         "model.threads": _("one per core"),
         "model.gpu_layers": _("as many as fit"),
         "hub.folder": _("the Hugging Face cache"),
         "hub.folders": _("none"),
-        "sessions.empty_trash_after_days": _("keep for ever"),
+        "sessions.empty_trash_after_days": _("keep forever"),
     }
     return as_default(words.get(key) or meaning(as_typed(config.get(Settings(), key))))
 
 
 def of_the_model() -> str:
     """Return words for what the model's makers decide where nothing is set."""
-    return _("default: the model's own")
+    return _("model default")
 
 
 def as_default(value: str) -> str:

@@ -34,13 +34,13 @@ def _note_of(question: Message, view: SessionView) -> Note | None:
         return Note(_("… waiting, number {place} in the queue").format(place=place), (take_back,))
     match view.waiting.holds.get(question.id):
         case Hold.STOPPED:
-            return Note(_("■ not asked: queue stopped"), (ask, take_back))
+            return Note(_("■ Not asked: the queue was stopped"), (ask, take_back))
         case Hold.FAILED:
-            return Note(_("■ not asked yet"), (ask, take_back))
+            return Note(_("■ Not asked yet"), (ask, take_back))
         case Hold.NO_MODEL:
-            return Note(_("… waits for a model"), ((_("choose a model"), "models"), take_back))
+            return Note(_("… waiting for a model"), ((_("choose a model"), "models"), take_back))
         case _ if view.branch[-1] is question and not view.answering:
-            return Note(_("■ not answered"), ((_("answer now"), "regenerate"),))
+            return Note(_("■ Not answered"), ((_("answer now"), "regenerate"),))
         case _:
             return None
 
@@ -57,7 +57,9 @@ def notice_of(view: SessionView) -> tuple[str, tuple[Offer, ...]]:
         words = _("Your question is sent as soon as you choose a model.")
         return words, ((_("Choose a model · Ctrl+O"), "models"), (_("Take back"), "withdraw"))
     if holds:
-        words = ngettext("{count} question waits to be asked.", "{count} questions wait to be asked.", len(holds))
+        words = ngettext(
+            "{count} question is waiting to be asked.", "{count} questions are waiting to be asked.", len(holds)
+        )
         offers = ((_("Ask · Ctrl+R"), "retry"), (_("Take back"), "withdraw"))
         return words.format(count=len(holds)), offers
     if count := view.answers_ahead:

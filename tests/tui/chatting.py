@@ -54,8 +54,8 @@ class Chatting:
 
     @property
     def notice(self) -> str:
-        """The line above the prompt."""
-        return str(self.chat.query_one("#notice-words", Static).visual)
+        """The line above the prompt, which is made when there are first words for it."""
+        return "".join(str(words.visual) for words in self.chat.query("#notice-words").results(Static))
 
     async def ask(self, text: str) -> None:
         """Write a question and wait for the end of its answer."""

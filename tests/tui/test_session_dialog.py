@@ -158,9 +158,9 @@ async def test_it_speaks_in_words_and_shows_what_holds_by_default(program: Still
         await until(lambda: app.focused)
         assert "Repeat penalty" in app.words and "repeat-penalty" not in app.words
         shown = {field.id: field.placeholder for field in app.screen.query(Input)}
-        assert shown["temperature"] == "default: the model's own"
-        assert shown["context"] == "default: as large as fits"
-        assert shown["model"] == "default: the one used last"
+        assert shown["temperature"] == "model default"
+        assert shown["context"] == "default: automatic (as large as fits)"
+        assert shown["model"] == "default: last used"
 
 
 async def test_it_opens_at_the_system_prompt_with_the_caret_at_its_end(program: StillProgram) -> None:

@@ -51,11 +51,12 @@ async def test_the_trash_lists_restores_and_deletes_for_good(program: StillProgr
     app = DialogApp(TrashScreen(program))
     async with app.run_test(size=(100, 30)) as pilot:
         await until(lambda: "Third" in app.words and "[b][31m" in app.words)
-        assert "deleted 20" in app.words and "gone 20" in app.words and "Chats can be restored for 30 days" in app.words
+        assert "deleted 20" in app.words and "expires 20" in app.words
+        assert "Chats can be restored for 30 days" in app.words
         await pilot.press("enter")
         await until(lambda: program.store.session(third).trashed is None and "Third" not in app.words)
         await pilot.press("down", "delete")
-        await until(lambda: isinstance(app.screen, ConfirmScreen) and "Delete “First” for good?" in app.words)
+        await until(lambda: isinstance(app.screen, ConfirmScreen) and "Delete “First” permanently?" in app.words)
         await pilot.press("enter")  # no
         await until(lambda: isinstance(app.screen, TrashScreen))
         assert program.store.listing.count(trashed=True) == 2
@@ -75,7 +76,7 @@ async def test_the_trash_is_emptied_once_the_user_agrees(program: StillProgram) 
     async with app.run_test(size=(80, 24)) as pilot:
         await until(lambda: "Two" in app.words)
         await pilot.click("#empty-trash")
-        await until(lambda: "Delete 2 chats for good?" in app.words)
+        await until(lambda: "Delete 2 chats permanently?" in app.words)
         await pilot.click("#yes")
         await until(lambda: "The trash is empty." in app.words)
         assert program.store.listing.count(trashed=True) == 0
@@ -90,7 +91,7 @@ async def test_a_trash_that_is_never_emptied_says_so(tmp_path: Path) -> None:
     app = DialogApp(TrashScreen(program))
     async with app.run_test(size=(46, 20)):
         await until(lambda: "One" in app.words)
-        assert "gone" not in app.words and "until you delete them for good" in " ".join(app.words.split())
+        assert "gone" not in app.words and "until you delete them permanently" in " ".join(app.words.split())
     program.close()
 
 

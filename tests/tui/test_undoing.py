@@ -31,8 +31,8 @@ async def test_messages_that_an_earlier_run_deleted_come_back_the_last_one_first
         await it.pilot.press("f8")
         await until(lambda: it.texts == ["A", "One.", "B", "Two."])
         await it.pilot.press("f8")
-        await until(partial(says, it, "There is nothing to undo."))
-        assert " ".join(it.said).count("The message is back.") == 2
+        await until(partial(says, it, "Nothing to undo."))
+        assert " ".join(it.said).count("Message restored.") == 2
 
 
 async def test_the_chat_that_an_earlier_run_trashed_last_comes_back() -> None:
@@ -45,5 +45,5 @@ async def test_the_chat_that_an_earlier_run_trashed_last_comes_back() -> None:
     async with chatting() as it:
         for title in ("Second", "First"):
             await it.pilot.press("f8")
-            await until(partial(says, it, f"The chat is back: {title}"))
+            await until(partial(says, it, f'Restored "{title}".'))
         assert len(it.app.program.store.listing.newest()) == 2

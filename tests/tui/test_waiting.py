@@ -69,8 +69,8 @@ async def test_a_stopped_queue_offers_to_ask_it(how: str) -> None:
         await queued(it)
         await it.pilot.press("escape")
         await until(lambda: it.messages[1].status is Status.STOPPED and it.chat.query("#notice Button"))
-        assert "2 questions wait to be asked." in it.notice
-        assert shows(it, "■ not asked: queue stopped")
+        assert "2 questions are waiting to be asked." in it.notice
+        assert shows(it, "■ Not asked: the queue was stopped")
         assert [message.text for message in it.kept()][2:] == ["Second", "Third"]
         if how == "key":
             await it.pilot.press("ctrl+r")
@@ -80,7 +80,7 @@ async def test_a_stopped_queue_offers_to_ask_it(how: str) -> None:
             await click(it, "ask  take back")
         await until(lambda: it.texts[2:] == ["Second", "Two.", "Third", "Three."])
         await it.idle()
-        assert not it.notice and not shows(it, "not asked")
+        assert not it.notice and not shows(it, "Not asked")
 
 
 async def test_a_stopped_queue_is_taken_back_from_the_last_one_on() -> None:
@@ -108,13 +108,13 @@ async def test_a_question_without_a_model_stays_in_view_and_is_sent_once_one_is_
         await until(lambda: isinstance(it.app.screen, WelcomeScreen))
         await it.pilot.press("escape")
         await until(lambda: it.app.screen is it.chat and it.texts == ["Question"])
-        await until(lambda: shows(it, "… waits for a model") and "as soon as you choose a model" in it.notice)
+        await until(lambda: shows(it, "… waiting for a model") and "as soon as you choose a model" in it.notice)
         assert it.chat.prompt.text == ""
         assert [message.text for message in it.kept()] == ["Question"]
         it.chat.session_actions.use_model("guide")
         await until(lambda: it.texts == ["Question", "Answer."])
         await it.idle()
-        assert not it.notice and not shows(it, "waits for a model")
+        assert not it.notice and not shows(it, "waiting for a model")
 
 
 async def test_a_question_that_nobody_answered_says_so_and_can_be_answered() -> None:
@@ -128,8 +128,8 @@ async def test_a_question_that_nobody_answered_says_so_and_can_be_answered() -> 
         store.trash.remove_message(answer.id)
         await it.chat.context.open.reload()
         assert it.messages[-1].id == waiting.id
-        await until(lambda: shows(it, "■ not answered"))
+        await until(lambda: shows(it, "■ Not answered"))
         await click(it, "answer now")
         await until(lambda: it.texts[2:] == ["Second", "Answer."])
         await it.idle()
-        assert not shows(it, "not answered")
+        assert not shows(it, "Not answered")

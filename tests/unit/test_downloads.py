@@ -216,6 +216,14 @@ def planner(tmp_path: Path) -> DownloadPlanner:
     )
 
 
+@pytest.mark.parametrize("free", [1, 3.5, 4, 8])
+def test_a_size_alone_never_means_fewer_than_four_bits(planner: DownloadPlanner, free: float) -> None:
+    little = fit.Resources(ram_total=16 << 30, ram_available=round(free * (1 << 30)))
+    here = replace(planner, resources=lambda: little)
+    for size in ("1.5b", "7b", "72b"):
+        assert not here.plan(size).selection.quant.startswith(("q2", "q3"))
+
+
 def test_plans(planner: DownloadPlanner, tmp_path: Path) -> None:
     plan = planner.plan("7b:q4_k_m")
     assert plan.selection == FileSelection("Qwen/Qwen2-7B-Instruct-GGUF", "qwen2-7b-instruct-q4_k_m.gguf", "q4_k_m")

@@ -55,5 +55,5 @@ def test_bars_begin_at_zero_so_that_equal_speeds_look_equal() -> None:
 def test_a_stretched_window_is_said() -> None:
     info = ModelInfo(reference="7b", name="7B", file="0", n_ctx=65536, yarn_factor=2.0, defaults=UNSET, load_s=0.0)
     shown = dict(rows(statistics_of([]), info))
-    assert shown["Context window"] == "65,536 tokens · stretched 2.0 times with YaRN"
+    assert shown["Context window"] == "65,536 tokens · extended 2.0 times with YaRN"
     assert "Speed" not in shown

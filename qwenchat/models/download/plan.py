@@ -206,8 +206,8 @@ class DownloadPlanner:
         raise unknown(reference, self.catalogue)
 
     def _fitting(self, model: CatalogueModel) -> Quantisation:
-        """Return the quantisation to download if none is named; the smallest if none fits."""
-        offered = [PublishedModel(model, quant) for quant in model.offered]
+        """Return the quantisation to download if none is named, of at least four bits; the smallest if none fits."""
+        offered = [PublishedModel(model, quant) for quant in model.offered if not quant.rough]
         return (fit.choose(offered, self.resources()) or offered[0]).quant
 
     def _source(self, text: str) -> Source | None:

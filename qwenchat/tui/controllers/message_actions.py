@@ -60,12 +60,12 @@ class MessageActions:
         if question := next(filter(self._waits, meant), None):
             self._context.run(self._take_back(question))
         else:
-            self._context.notify(_("This message does not wait to be asked."))
+            self._context.notify(_("This message is not waiting to be asked."))
 
     async def _take_back(self, question: Message) -> None:
         taken = await self._context.chats.take_back(question)
         if taken is None:
-            self._context.notify(_("It is being answered already; Esc stops the answer."))
+            self._context.notify(_("This question is being answered already; Esc stops the answer."))
             return
         await self._drafts.give_back(taken.session, taken.text, taken.attachments)
         await self._open.reload()

@@ -45,7 +45,7 @@ class UndoController:
             if not self._context.open.refresh(opened):
                 await self._navigation.open(session_id, message_id)
 
-        words = _("This is the branch of before. The new one is still there: /branches lists them all.")
+        words = _("Back on the previous branch. The new one is still there: /branches lists all branches.")
         self._done.append(Undoable(words, restore))
 
     def undo(self) -> None:
@@ -59,7 +59,7 @@ class UndoController:
         async with self._one_at_a_time:
             last = self._done.pop() if self._done else await self._earlier()
             if last is None:
-                self._context.notify(_("There is nothing to undo."))
+                self._context.notify(_("Nothing to undo."))
                 return
             try:
                 await last.restore()
@@ -86,7 +86,7 @@ class UndoController:
                 await self._navigation.open(session_id, message_id)
             context.sidebar.reload()
 
-        return Undoable(_("The message is back."), restore)
+        return Undoable(_("Message restored."), restore)
 
     def _deleted_session(self, session: Session) -> Undoable:
         async def restore() -> None:
@@ -94,4 +94,4 @@ class UndoController:
             self._context.sidebar.reload()
 
         title = clean_line(session.title, 100) or _("New chat")
-        return Undoable(_("The chat is back: {title}").format(title=title), restore)
+        return Undoable(_('Restored "{title}".').format(title=title), restore)

@@ -31,9 +31,9 @@ class BranchesScreen(Dialog[str | None]):
 
     def body(self) -> ComposeResult:
         if len(self._branches) < 2:
-            yield plain(_("This chat has one branch. b on a message (F6) begins another one there."))
+            yield plain(_("This chat has one branch. To start another, select a message (F6) and press b."))
             return
-        yield plain(_("Each by the first question that it alone has. Enter opens a branch."), classes="muted")
+        yield plain(_("Each branch is listed by the first question that only it has. Enter opens it."), classes="muted")
         yield OptionList(markup=False)
 
     def on_mount(self) -> None:

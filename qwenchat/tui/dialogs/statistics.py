@@ -58,7 +58,7 @@ def rows(counted: ChatStatistics, info: ModelInfo | None) -> Iterator[tuple[str,
     if info:
         window = ngettext("{count:,} token", "{count:,} tokens", info.n_ctx).format(count=info.n_ctx)
         if info.yarn_factor > 1:
-            window += " · " + _("stretched {factor:.1f} times with YaRN").format(factor=info.yarn_factor)
+            window += " · " + _("extended {factor:.1f} times with YaRN").format(factor=info.yarn_factor)
         yield _("Model"), info.name
         yield _("Context window"), window
 

@@ -50,7 +50,7 @@ class TrashScreen(Dialog[bool]):
         yield Complaint()
         row = [
             button(_("Restore"), "restore", main=True),
-            button(_("Delete for good…"), "delete"),
+            button(_("Delete permanently…"), "delete"),
             button(_("Empty trash…"), "empty-trash"),
             button(_("Close"), "close"),
         ]
@@ -61,7 +61,7 @@ class TrashScreen(Dialog[bool]):
 
     def keys_of(self, focused: Widget | None) -> list[tuple[str, str]]:
         own = super().keys_of(focused)
-        return [*own, ("Delete", _("delete for good"))] if isinstance(focused, OptionList) else own
+        return [*own, ("Delete", _("delete permanently"))] if isinstance(focused, OptionList) else own
 
     def action_close(self) -> None:
         """Answer whether a chat was restored."""
@@ -97,8 +97,8 @@ class TrashScreen(Dialog[bool]):
     @work(exclusive=True, group="trash")
     async def _delete(self) -> None:
         if session := self._chosen:
-            question = _("Delete “{title}” for good?").format(title=_title(session))
-            asking = ConfirmScreen(question, _("This can't be undone."), _("Delete for good"))
+            question = _("Delete “{title}” permanently?").format(title=_title(session))
+            asking = ConfirmScreen(question, _("This can't be undone."), _("Delete permanently"))
             if await self.app.push_screen_wait(asking):
                 await self._change(asyncio.to_thread(self._program.store.trash.delete_forever, session.id))
 
@@ -107,8 +107,8 @@ class TrashScreen(Dialog[bool]):
     async def _empty(self) -> None:
         if not self._count:
             return
-        question = ngettext("Delete {count} chat for good?", "Delete {count} chats for good?", self._count)
-        hint = _("This can't be undone. Messages that were deleted from other chats go, too.")
+        question = ngettext("Delete {count} chat permanently?", "Delete {count} chats permanently?", self._count)
+        hint = _("This can't be undone. Messages deleted from other chats are removed, too.")
         if await self.app.push_screen_wait(ConfirmScreen(question.format(count=self._count), hint, _("Empty trash"))):
             await self._change(asyncio.to_thread(self._program.store.trash.empty, unix_ms() + 1))
 
@@ -160,7 +160,7 @@ class TrashScreen(Dialog[bool]):
         rows = []
         for session in sessions:
             deleted = session.trashed or 0
-            gone = _("gone {when}").format(when=_date(deleted + self._days * _DAY_MS)) if self._days else ""
+            gone = _("expires {when}").format(when=_date(deleted + self._days * _DAY_MS)) if self._days else ""
             rows.append((_title(session), _("deleted {when}").format(when=_date(deleted)), gone))
         return rows
 
@@ -170,7 +170,7 @@ class TrashScreen(Dialog[bool]):
 
     def _how_long(self) -> str:
         if not self._days:
-            return _("Deleted chats stay here until you delete them for good.")
+            return _("Deleted chats stay here until you delete them permanently.")
         days = self._days
         words = ngettext("Chats can be restored for {days} day.", "Chats can be restored for {days} days.", days)
         return words.format(days=days)

@@ -246,7 +246,7 @@ class Prompt(Vertical, EndsItsWork):
         """Show whether the next question begins a branch."""
         self.set_class(forks, "forking")
         if not self.has_class("editing"):
-            self.border_title = _("New branch · Esc cancels") if forks else ""
+            self.border_title = _("New branch · Esc cancel") if forks else ""
 
     def end_editing(self, text: str) -> None:
         """Show other words, which are no question being edited."""
@@ -374,12 +374,12 @@ class Prompt(Vertical, EndsItsWork):
         for index, text in enumerate(self._folded):
             count = text.count("\n") + 1
             words = ngettext("{count:,} pasted line", "{count:,} pasted lines", count).format(count=count)
-            opens = _("{key} opens").format(key=self.open_key) if self.open_key else ""
+            opens = _("{key} open").format(key=self.open_key) if self.open_key else ""
             parts += _chip(" · ".join(filter(None, (f"▸ {words}", opens))), f"unfold({index})", f"drop({index})")
         view = self.query_one("#chips", Static)
         view.update(Content.assemble(*parts))
         view.set_class(bool(parts), "shown")
-        view.tooltip = _("✕ removes it") if parts else None
+        view.tooltip = _("✕ remove") if parts else None
 
 
 def _chip(words: str, action: str, close: str) -> list[Content]:
