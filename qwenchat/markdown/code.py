@@ -109,8 +109,10 @@ def _laid(rows: Iterable[Sequence[Run]], look: _CodeLook) -> list[Line]:
 
 def _frame(look: _CodeLook, index: int | None) -> Line:
     click = look.palette.code_frame + (Style.null() if index is None else Style.from_meta({"code": index}))
-    name = f" {look.language or _('code')} "
-    button = "" if index is None else f" {_('copy')} "
+    language = look.language or _("code")
+    copying = _("copy")
+    name = f" {language} "
+    button = "" if index is None else f" {copying} "
     rule = look.width - cell_len(name) - cell_len(button) - 2
     if rule < 1:
         text = set_cell_size(name, look.width)

@@ -215,7 +215,7 @@ async def test_settings_speak_in_words_and_show_what_holds_by_default(program: S
         assert all(setting_words.title(key) != key for key in config.names())
         await until(lambda: all(setting_words.title(key) in app.words for key in config.names()))
         context, theme = row(app, "model.context").query_one(Input), row(app, "theme").query_one(Select)
-        assert (context.value, context.placeholder) == ("", "default: as large as fits")
+        assert (context.value, context.placeholder) == ("", "default: automatic (as large as fits)")
         assert row(app, "model.threads").query_one(Input).placeholder == "default: one per core"
         options = {value: str(words) for words, value in row(app, "reduced_motion").query_one(Select)._options}
         assert options == {"false": "default: off", "true": "on"}

@@ -10,6 +10,7 @@ from qwenchat.tui.actions import Where
 from qwenchat.tui.dialogs.menu import MenuItem, MenuScreen
 from qwenchat.tui.dialogs.model import ModelScreen
 from qwenchat.tui.dialogs.small import TextScreen
+from qwenchat.tui.dialogs.statistics import StatisticsScreen
 from tests.tui.chatting import Chatting, chatting, kept_session
 from tests.tui.dialogs import DialogApp
 from tests.tui.screens import until
@@ -94,7 +95,7 @@ async def test_parts_of_the_header_and_the_gauge_can_be_clicked() -> None:
         assert "rename" in items(it)
         await it.pilot.press("escape")
         await it.pilot.click(it.chat.gauge, offset=(5, 0))
-        await until(lambda: any("messages" in said for said in it.said))
+        await until(lambda: isinstance(it.app.screen, StatisticsScreen))
 
 
 @pytest.mark.parametrize("size", [(20, 5), (80, 24), (400, 100)])

@@ -104,7 +104,7 @@ async def test_statistics_say_which_window_is_in_force(monkeypatch: pytest.Monke
         await it.do("stats")
         await until(lambda: it.app.screen.query(".value"))
         values = [str(words.content) for words in it.app.screen.query(".value").results(Prose)]
-        assert any("stretched 2.5 times" in value for value in values)
+        assert any("extended 2.5 times" in value for value in values)
 
 
 async def test_a_chat_with_its_own_system_prompt_says_so_and_opens_it(home: Path) -> None:
@@ -131,4 +131,4 @@ async def test_a_theme_that_is_not_there_is_not_accepted_silently(home: Path, st
     program = Program.here()
     config.put(program.paths.settings, "theme", "nowhere")
     async with chatting("Hello.", start=start) as it:
-        await until(lambda: any("There is no theme nowhere" in said for said in it.said))
+        await until(lambda: any('No theme named "nowhere"' in said for said in it.said))

@@ -15,12 +15,15 @@ from tests.fakes.commands import qwenchat
 WORDS = {"_": 1, "ngettext": 2}
 """What takes strings to be translated, and how many."""
 COLLECTED_ELSEWHERE = {
-    ("cli/main.py", "_(inspect.cleandoc(command.help))"),
-    ("cli/main.py", "_(parameter.help)"),
+    ("cli/help.py", "_(inspect.cleandoc(command.help))"),
+    ("cli/help.py", "_(parameter.help)"),
     ("tui/arguments.py", "_(each.help)"),
     ("tui/dialogs/settings.py", "_(config.description(self.key))"),
     ("tui/dialogs/settings.py", "_(section)"),
+    ("tui/dialogs/settings.py", "_(title)"),
     ("tui/dialogs/theme.py", "_(title)"),
+    ("tui/palette.py", "_(config.description(key))"),
+    ("tui/palette.py", "_(title)"),
 }
 """Calls whose strings `catalogue.collected` finds where they are written: in docstrings, options, settings, themes."""
 

@@ -88,8 +88,8 @@ def test_a_text_without_tokens_has_none_when_it_grows() -> None:
 def test_reasoning_is_read_again_only_by_who_continues_it() -> None:
     parts = (Reasoning("Hm.", (1, 2)), Text("Yes.", (3,)))
     answer = replace(EMPTY, parts=parts, model_file="f")
-    [_system, later] = turns_of("", [answer], "f")
+    [later] = turns_of("", [answer], "f")
     assert (later.text, later.token_ids) == ("Yes.", (3,))
-    [_system, continued] = turns_of("", [answer], "f", continuing=True)
+    [continued] = turns_of("", [answer], "f", continuing=True)
     assert (continued.text, continued.token_ids) == ("<think>Hm.</think>\n\nYes.", (1, 2, 3))
     assert generated_text(parts[:1]) == "<think>Hm."
