@@ -138,11 +138,11 @@ def test_good_files_go_in_beside_bad_ones(tmp_path: Path, capsys: pytest.Capture
         "none.zip": ["It contains no chats."],
         "foreign.json": ["It contains no chats; record 1: it is not a chat in a known format."],
         "picture.png": ["This is not JSON."],
-        "cut.json": ["This is not JSON: it ends in the middle."],
+        "cut.json": ["This is not JSON: it is incomplete: it ends too early."],
         "claude.json": [],
         "mixed.zip": [
             "The file is empty",
-            "This is not JSON: it ends in the middle",
+            "This is not JSON: it is incomplete: it ends too early",
             "it is not a chat in a known format",
         ],
     }

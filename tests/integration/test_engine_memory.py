@@ -33,7 +33,7 @@ async def test_a_worker_that_gets_no_memory(more_mib: int, tiny: Path, tmp_path:
         return planned(tiny, n_ctx=1 << 17)
 
     made = LocalEngine(limited, tmp_path / "engine.log", SavedKV(tmp_path / "kv", 0))
-    with pytest.raises(CannotLoad, match=r"memory for tiny\.gguf can't be had\..* free") as caught:
+    with pytest.raises(CannotLoad, match=r"not enough memory for tiny\.gguf\..* free") as caught:
         await made.load()
     assert Recovery(RecoveryKind.SMALLER_CONTEXT, 65536) in caught.value.recoveries
     assert made.worker_pid is None
