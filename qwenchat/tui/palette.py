@@ -151,7 +151,8 @@ def _thing_lines(screen: ChatScreen) -> list[PaletteLine]:
 
 
 def _setting_words(key: str) -> str:
-    return f"{setting_words.title(key)}\n{_(config.description(key))}"
+    description = _(config.description(key))
+    return f"{setting_words.title(key)}\n{description}"
 
 
 def _chat_lines(screen: ChatScreen, typed: str) -> list[PaletteLine]:

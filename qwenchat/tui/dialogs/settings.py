@@ -45,7 +45,8 @@ class SettingRow(Vertical):
         with Horizontal(classes="row"):
             yield plain(setting_words.title(self.key), classes="name")
             yield self._editor()
-        yield plain(f"{_(config.description(self.key))} ({self.key})", classes="muted")
+        description = _(config.description(self.key))
+        yield plain(f"{description} ({self.key})", classes="muted")
         if self._override is not None:
             words = _("! Overridden by the environment: {variable}={value}")
             yield plain(words.format(variable=config.variable(self.key), value=clean_line(self._override)))
