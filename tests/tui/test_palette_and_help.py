@@ -77,7 +77,7 @@ async def test_the_palette_finds_models_and_prompts(home: Path) -> None:
     [
         ("en", "导出", "Export"),
         ("en", "dcdq", "Export"),
-        ("en", "show keys and commands", "Help"),
+        ("en", "keys and commands", "Help"),
         ("zh_CN", "export this", "导出"),
         ("zh_CN", "dcdq", "导出"),
         ("zh_CN", "find text", "查找"),
