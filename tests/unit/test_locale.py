@@ -120,4 +120,4 @@ def test_help_is_there_where_the_settings_are_wrong() -> None:
     shown = qwenchat("--help", LANG="zh_CN.UTF-8", QWENCHAT_LANGUAGE="tlh").stdout
     assert shown.startswith("用法:")
     refused = qwenchat("models", "list", LANG="zh_CN.UTF-8", QWENCHAT_LANGUAGE="tlh")
-    assert refused.stderr.startswith("错误: 环境变量中有一项设置不正确：")
+    assert refused.stderr.startswith("错误: 环境变量中有一项设置无效：")
