@@ -71,7 +71,7 @@ def test_groups_of_the_first_version(tmp_path: Path) -> None:
         "cpu/elsewhere/cpu.cfs_period_us": "100000",
     }
     found = groups(tmp_path, own, files)
-    assert min(found.memory()) == (64 * MIB, 32 * MIB)
+    assert found.memory() == [(64 * MIB, 32 * MIB)]
     assert found.cores() == 0.5
 
 

@@ -75,6 +75,10 @@ def usable_cores() -> int:
     return max(1, min(cores, int(quota))) if quota else cores
 
 
+_NO_LIMIT = 1 << 62
+"""Bytes from which a limit of cgroups v1 is none: without one the kernel writes the largest number of whole pages."""
+
+
 @dataclass(frozen=True, slots=True)
 class ControlGroups:
     """The control groups of this process, v2 and v1. The limits of all of them and of their parents apply."""
@@ -100,7 +104,7 @@ class ControlGroups:
                 ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
             ):
                 limit, used = _read(folder / limit_file), _read(folder / used_file)
-                if _numbers(limit, used):
+                if _numbers(limit, used) and int(limit) < _NO_LIMIT:
                     stat = dict(line.partition(" ")[::2] for line in _read(folder / "memory.stat").splitlines())
                     found.append((int(limit), max(0, int(used) - int(stat.get(cached, 0)))))
         return found
