@@ -30,7 +30,7 @@ async def test_a_theme_of_ones_own_is_followed(home: Path) -> None:
         await until(lambda: colour(it) == "#123456")
         await until(lambda: it.transcript.column.look.palette is not palette)
         own.write_text("title = [", "utf-8")
-        await until(lambda: any("mine.toml is wrong" in said for said in it.said))
+        await until(lambda: any("mine.toml is invalid" in said for said in it.said))
         assert colour(it) == "#123456"
         own.write_text(INK + '\n[variables]\nfooter-key-foreground = "no colour"\n', "utf-8")
         await until(lambda: any("footer-key-foreground" in said for said in it.said))

@@ -15,8 +15,8 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from qwenchat.engines.schema.document import (
     ESCAPES,
     WHITE_SPACE,
-    Document,
     Reason,
+    RewrittenSchema,
     SchemaRefused,
     escaped,
     rewritten,
@@ -112,7 +112,7 @@ def _failure(tokenizer: LLTokenizer, schema: Mapping[str, object]) -> SchemaRefu
     return None
 
 
-def _located(failure: SchemaRefused, document: Document, tokenizer: LLTokenizer) -> SchemaRefused:
+def _located(failure: SchemaRefused, document: RewrittenSchema, tokenizer: LLTokenizer) -> SchemaRefused:
     """Return the failure with its place: the innermost subschema that fails alike, and its keyword to blame."""
     definitions = {"$defs": document.schema["$defs"]}
     deadline = time.monotonic() + SEARCH_S

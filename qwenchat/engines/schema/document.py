@@ -93,7 +93,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
+class RewrittenSchema:
     """A rewritten schema."""
 
     schema: Mapping[str, object]
@@ -104,7 +104,7 @@ class Document:
     """Where the schema stands in what was given."""
 
 
-def rewritten(text: str) -> Document:
+def rewritten(text: str) -> RewrittenSchema:
     """Return a schema, given as JSON, as llguidance needs it. Raises SchemaRefused.
 
     The wrapper of OpenAI's requests is taken off: `{"type": "json_schema", "json_schema": {"name", "schema"}}`, or its
@@ -152,7 +152,7 @@ class _Rewriting:
         self._parts: list[Part] = []
         self._count = 0
 
-    def document(self) -> Document:
+    def document(self) -> RewrittenSchema:
         """Rewrite everything that the root refers to."""
         if not isinstance(self._root, dict):
             raise SchemaRefused(Reason.NOT_A_SCHEMA, self._base)
@@ -161,7 +161,7 @@ class _Rewriting:
         while self._waiting:
             place = self._waiting.popleft()
             definitions[str(self._places[place])] = self._schema(self._target(place), self._base + place)
-        return Document(schema={**first, "$defs": definitions}, parts=self._parts, pointer=self._base)
+        return RewrittenSchema(schema={**first, "$defs": definitions}, parts=self._parts, pointer=self._base)
 
     def _target(self, place: str) -> object:
         """Return what stands at a pointer inside the schema. Raises KeyError, IndexError or ValueError."""

@@ -124,9 +124,10 @@ class Worker:
     def run(self) -> None:
         """Serve requests until the parent closes the pipe."""
         offload = bool(self._c.llama_supports_gpu_offload())
-        self._replies.put(Hello(_version(), self._c.llama_print_system_info().decode(), devices(self._c), offload))
-        threading.Thread(target=self._read, daemon=True).start()
         threading.Thread(target=self._count, daemon=True).start()
+        # Starting a thread can hang where memory is limited: the one that answers pings is the last.
+        threading.Thread(target=self._read, daemon=True).start()
+        self._replies.put(Hello(_version(), self._c.llama_print_system_info().decode(), devices(self._c), offload))
         while True:
             request = self._todo.get()
             with self._running:
