@@ -21,7 +21,7 @@ from qwenchat.chat.session import Session, title_of
 from qwenchat.chat.tree import Tree
 from qwenchat.i18n import _
 from qwenchat.sessions.archive import MAX_TIME, Archive
-from qwenchat.sessions.foreign import Speaker
+from qwenchat.sessions.foreign import Speaker, list_in, object_in, parent_in
 from qwenchat.text.safe import clean_line, joined
 
 _NAMESPACE = UUID("6b1f9a52-0d5e-5b0f-9c59-6f2c3f6d7a11")
@@ -62,6 +62,16 @@ class ForeignNode:
         """Whether it says anything."""
         spoken = (part.text.strip() if isinstance(part, Text | Reasoning) else True for part in self.parts or ())
         return bool(self.attachments) or any(spoken)
+
+
+def node_without_message(value: object) -> ForeignNode | None:
+    """Return the node of a `mapping` that has no message, as roots have none; None if it has one."""
+    node = object_in(value)
+    if object_in(node.get("message")):
+        return None
+    is_empty = isinstance(value, dict) and node.get("message") in (None, {})
+    parts = () if is_empty else None
+    return ForeignNode(parent_in(node, "parent"), Speaker.UNKNOWN, parts, children=list_in(node.get("children")))
 
 
 @dataclass(slots=True)

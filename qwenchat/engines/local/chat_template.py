@@ -18,7 +18,7 @@ import msgspec
 
 from qwenchat.chat.prompt import PromptPart, Special, Turn
 from qwenchat.engines.local.failures import OTHER_MODEL
-from qwenchat.engines.local.process import child_environment
+from qwenchat.engines.local.process import start_module
 from qwenchat.engines.local.template_sandbox import REASON_LIMIT, ChatText, RenderJob, TemplateChat
 from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
 from qwenchat.i18n import _
@@ -58,17 +58,7 @@ class TemplateSandbox:
     @classmethod
     async def start(cls) -> "TemplateSandbox":
         """Start the child."""
-        child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",  # import nothing from the working folder
-            "-m",
-            "qwenchat.engines.local.template_sandbox",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=child_environment(),
-            process_group=0,  # Ctrl-C in a terminal is for the parent
-        )
+        child = await start_module("qwenchat.engines.local.template_sandbox")
         return cls(child)
 
     async def render(self, job: RenderJob) -> list[ChatText]:

@@ -59,17 +59,7 @@ class WorkerProcess:
         """Start a worker whose llama.cpp writes its log to `log_file`."""
         log = WorkerLog.open(log_file)
         try:
-            child = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",  # import nothing from the working folder
-                "-m",
-                "qwenchat.engines.worker.main",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log.descriptor,
-                env=child_environment(),
-                process_group=0,  # Ctrl-C in a terminal is for the parent, from the child's first moment on
-            )
+            child = await start_module("qwenchat.engines.worker.main", log.descriptor)
         finally:
             log.close()
         return cls(child, log)
@@ -272,6 +262,21 @@ class WorkerLog:
         except OSError:
             return []
         return [clean(line) for line in text.splitlines() if line.strip()][-LAST_LINES:]
+
+
+async def start_module(module: str, errors: int = asyncio.subprocess.PIPE) -> asyncio.subprocess.Process:
+    """Start a module in a child process with pipes; `errors` is the descriptor of its standard error."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",  # import nothing from the working folder
+        "-m",
+        module,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=errors,
+        env=child_environment(),
+        process_group=0,  # Ctrl-C in a terminal is for the parent, from the child's first moment on
+    )
 
 
 def child_environment() -> dict[str, str]:

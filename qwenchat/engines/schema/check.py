@@ -5,11 +5,10 @@ process does that (`compiler`), and this side stays responsive. Nothing is compi
 """
 
 import asyncio
-import sys
 
 import msgspec
 
-from qwenchat.engines.local.process import child_environment
+from qwenchat.engines.local.process import start_module
 from qwenchat.engines.schema.document import LARGEST_TEXT, Reason, SchemaRefused
 from qwenchat.engines.schema.refusal import refused
 
@@ -21,17 +20,7 @@ async def check_schema(text: str) -> None:
     """Return if an answer can be made to follow a schema, given as JSON. Raises WrongUse, which says why it can't."""
     if len(text) > LARGEST_TEXT:
         raise refused(SchemaRefused(Reason.TOO_LARGE))
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",  # import nothing from the working folder
-        "-m",
-        "qwenchat.engines.schema.compiler",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=child_environment(),
-        process_group=0,  # Ctrl-C in a terminal is for the parent
-    )
+    child = await start_module("qwenchat.engines.schema.compiler")
     try:
         async with asyncio.timeout(TIME_LIMIT_S):
             out, err = await child.communicate(text.encode("utf-8", "replace"))

@@ -12,7 +12,7 @@ import msgspec
 
 from qwenchat.chat.message import Part, Reasoning, Text, ToolResult, text_parts
 from qwenchat.i18n import _
-from qwenchat.sessions.conversion import ForeignChat, ForeignNode, ImportedChat, archive_of
+from qwenchat.sessions.conversion import ForeignChat, ForeignNode, ImportedChat, archive_of, node_without_message
 from qwenchat.sessions.foreign import (
     Speaker,
     document,
@@ -70,24 +70,22 @@ def read(record: dict[str, Any], modified: int) -> ImportedChat:
 
 
 def _node(value: object, model: str) -> ForeignNode:
+    if (empty := node_without_message(value)) is not None:
+        return empty
     node = object_in(value)
-    parent, children = parent_in(node, "parent"), list_in(node.get("children"))
     message = object_in(node.get("message"))
-    if not message:
-        is_empty = isinstance(value, dict) and node.get("message") in (None, {})
-        return ForeignNode(parent, Speaker.UNKNOWN, () if is_empty else None, children=children)
     author, metadata = object_in(message.get("author")), object_in(message.get("metadata"))
     name = text_in(author.get("role"))
     speaker = speaker_of(name)
     if object_in(message.get("content")).get("content_type") == _INSTRUCTIONS:
         speaker = Speaker.SYSTEM
     return ForeignNode(
-        parent,
+        parent_in(node, "parent"),
         speaker,
         _parts(message, speaker),
         created=unix_ms(message.get("create_time")),
         model=text_in(metadata.get("model_slug"), metadata.get("default_model_slug"), model),
-        children=children,
+        children=list_in(node.get("children")),
         name=name,
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from qwenchat.chat.message import Part, Reasoning, Text, ToolCall, ToolResult
-from qwenchat.sessions.conversion import ForeignChat, ForeignNode, ImportedChat, archive_of
+from qwenchat.sessions.conversion import ForeignChat, ForeignNode, ImportedChat, archive_of, node_without_message
 from qwenchat.sessions.foreign import (
     Speaker,
     file_trace,
@@ -59,12 +59,10 @@ def read(record: dict[str, Any], modified: int) -> ImportedChat:
 
 
 def _node(value: object, above: Speaker) -> ForeignNode:
+    if (empty := node_without_message(value)) is not None:
+        return empty
     node = object_in(value)
-    parent, children = parent_in(node, "parent"), list_in(node.get("children"))
     message = object_in(node.get("message"))
-    if not message:
-        is_empty = isinstance(value, dict) and node.get("message") in (None, {})
-        return ForeignNode(parent, Speaker.UNKNOWN, () if is_empty else None, children=children)
     fragments = _fragments(message)
     speaker = _speaker(message, fragments, above)
     results = [each for fragment in fragments for each in map(object_in, list_in(fragment.get("results")))]
@@ -72,12 +70,12 @@ def _node(value: object, above: Speaker) -> ForeignNode:
     parts = [_part(fragment, speaker, links) for fragment in fragments]
     files = [Text(file_trace(file)) for file in list_in(message.get("files"))]
     return ForeignNode(
-        parent,
+        parent_in(node, "parent"),
         speaker,
         None if None in parts or not fragments else lines((*files, *(part for each in parts for part in each or ()))),
         created=unix_ms(message.get("inserted_at")),
         model=text_in(message.get("model")),
-        children=children,
+        children=list_in(node.get("children")),
     )
 
 
