@@ -113,7 +113,7 @@ def first_sent(it: Chatting) -> str:
 
 @pytest.mark.parametrize("system", ["", "Be kind. " * 10])
 async def test_a_line_shows_what_the_model_no_longer_sees(system: str) -> None:
-    async with chatting(*(f"{n}" * 200 for n in range(5)), n_ctx=1000, delay_s=0.02) as it:
+    async with chatting(*(f"{n}" * 200 for n in range(4)), "4 " * 100, n_ctx=1000, delay_s=0.03) as it:
         await it.chat.context.chats.sessions.change(it.chat.session.id, system=system)
         for number in range(5):
             await begin(it, f"Q{number} " + "y" * 50)

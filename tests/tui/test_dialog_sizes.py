@@ -57,6 +57,7 @@ ALL: dict[str, Make] = {
     "compare": lambda program: screens.compare(
         "Why?", program.store.branch("q2"), (0, 1), stop=list, copy=id, name_of=str
     ),
+    "branches": lambda program: screens.branches(program.store.tree("s").branches(), "q2"),
 }
 
 WITHOUT_BUTTONS = ("settings", "theme", "help", "downloads")
@@ -82,6 +83,7 @@ async def test_tab_reaches_everything_and_shows_it(program: StillProgram, name: 
     async with app.run_test(size=size) as pilot:
         await until(lambda: app.screen.query(Input))
         await until(lambda: name != "settings" or app.screen.query(SettingRow))
+        await until(lambda: name != "welcome" or isinstance(app.focused, Button))  # once the models are listed
         await pilot.pause()
         reached = set()
         for _step in range(len(app.screen.focus_chain)):

@@ -52,7 +52,7 @@ def test_no_room_for_a_file_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_where_the_terminal_cannot_be_given_away_the_question_stays() -> None:
     async with chatting() as it:
         await it.pilot.press(*"half", "ctrl+g")
-        await until(lambda: any("--inline" in said for said in it.said))
+        await until(lambda: any("whole terminal" in said for said in it.said))
         assert it.chat.prompt.text == "half"
 
 
