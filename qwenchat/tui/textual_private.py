@@ -14,6 +14,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedWriter, FileIO, TextIOWrapper
+from typing import TextIO
 
 from textual import events, on
 from textual._xterm_parser import BRACKETED_PASTE_END, BRACKETED_PASTE_START, XTermParser
@@ -103,7 +105,10 @@ class GuardedApp(App[None]):
 
     def _build_driver(self, headless: bool, inline: bool, mouse: bool, size: tuple[int, int] | None) -> Driver:
         """Build the driver of our own also for `inline`, for which Textual offers no choice."""
-        return super()._build_driver(headless, False, mouse, size)
+        driver = super()._build_driver(headless, False, mouse, size)
+        if isinstance(driver, _ReadsAnything) and driver._file:
+            driver._file = buffered(driver._file)
+        return driver
 
     def _handle_exception(self, error: Exception) -> None:
         """Note the bug and end the screen; Textual would also print a traceback with all local variables."""
@@ -212,6 +217,17 @@ class PasteFinder:
         return text
 
 
+def buffered(stream: TextIO) -> TextIO:
+    """Return a stream that writes everything to the same file.
+
+    With PYTHONUNBUFFERED, Python writes once and forgets what a signal prevented from being written.
+    """
+    if not (isinstance(stream, TextIOWrapper) and isinstance(stream.buffer, FileIO)):
+        return stream
+    file = BufferedWriter(FileIO(stream.fileno(), "w", closefd=False))
+    return TextIOWrapper(file, stream.encoding, stream.errors, newline="\n")
+
+
 class _ReadsAnything(Driver):
     """Replaces the thread for input of a driver for POSIX terminals.
 
@@ -220,6 +236,7 @@ class _ReadsAnything(Driver):
 
     fileno: int
     exit_event: threading.Event
+    _file: TextIO | None
 
     def _run_input_thread(self) -> None:
         """Read until the driver stops. An error goes on to `threading.excepthook`; Textual would print a traceback."""

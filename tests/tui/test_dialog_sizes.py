@@ -60,7 +60,7 @@ ALL: dict[str, Make] = {
     "branches": lambda program: screens.branches(program.store.tree("s").branches(), "q2"),
 }
 
-WITHOUT_BUTTONS = ("settings", "theme", "help", "downloads")
+WITHOUT_BUTTONS = ("settings", "theme", "help", "downloads", "branches")
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def test_killed_in_mid_answer_nothing_is_lost(endless: ggufs.Chain) -> None:
         os.kill(terminal.process.pid, signal.SIGKILL)
         terminal.process.wait()
     with qwenchat_in_terminal("--continue") as terminal:
-        terminal.until(lambda text: "interrupted" in text and text.count("once upon a time") > 10)
+        terminal.until(lambda text: "Interrupted" in text and text.count("once upon a time") > 10)
         terminal.send(CTRL_Q)
         assert terminal.end() == 0
     program = Program.here()

@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
+from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +17,7 @@ from textual.message_pump import MessagePump
 from textual.widgets import Static
 
 from qwenchat import tui
+from qwenchat.tui.textual_private import buffered
 
 ROOT = Path(__file__).parents[2]
 ALLOWED = "qwenchat.tui.textual_private"
@@ -98,3 +100,15 @@ def test_textual_has_an_upper_bound_that_is_tested() -> None:
     assert found is not None
     installed = tuple(map(int, version("textual").split(".")[:3]))
     assert tuple(map(int, found[1].split("."))) <= installed < (int(found[2]),)
+
+
+def test_output_without_a_buffer_gets_one_for_what_a_signal_interrupts(tmp_path: Path) -> None:
+    file = tmp_path / "terminal"
+    with TextIOWrapper(FileIO(file, "w"), "gbk", "replace", write_through=True) as unbuffered:
+        stream = buffered(unbuffered)
+        assert isinstance(stream, TextIOWrapper) and isinstance(stream.buffer, BufferedWriter)
+        assert stream.fileno() == unbuffered.fileno()
+        stream.write("你😀\n")
+        stream.flush()
+        assert buffered(stream) is stream
+    assert file.read_bytes() == "你?\n".encode("gbk")
