@@ -90,7 +90,7 @@ def test_several_at_once(downloads: Watched, hub: Hub) -> None:
         downloads.told.get(timeout=10)
     for number, download in enumerate(downloads.all()):
         assert download.path and download.path.read_bytes() == model_bytes(SIZE, number)
-        assert download.fraction == 1 and state_text(download) == "here"
+        assert download.fraction == 1 and state_text(download) == "on this computer"
 
 
 def test_a_pause_keeps_the_part_and_resuming_fetches_the_rest(downloads: Watched, hub: Hub) -> None:

@@ -158,7 +158,7 @@ def test_pausing_and_resuming(standin: StandIn, puller: Puller) -> None:
 
 def test_no_disk_space(standin: StandIn, puller: Puller) -> None:
     puller.options = replace(puller.options, free_bytes=lambda folder: SIZE + DISK_RESERVE - 1)
-    with pytest.raises(FileError, match=r"needs 3 MB and must leave 537 MB free.*has 540 MB"):
+    with pytest.raises(FileError, match=r"needs 3 MB and must leave 537 MB free.*has only 540 MB"):
         puller()
     assert not standin.requests("cdn")
     part = puller.cache / "models--Qwen--Qwen2-7B-Instruct-GGUF/blobs" / f"{standin.digest(REPO, NAME)}.incomplete"

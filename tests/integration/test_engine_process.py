@@ -132,7 +132,8 @@ def test_a_failed_load_is_a_readable_error() -> None:
 
     smaller = Recovery(RecoveryKind.SMALLER_CONTEXT, 4096)
     assert error("context").message.startswith("A context of 8,192 tokens does not fit into memory")
-    assert error("context").recoveries == error("model").recoveries == (smaller, OTHER_MODEL)
+    assert error("context").recoveries == (smaller, OTHER_MODEL)
+    assert error("model").recoveries == (smaller, OTHER_MODEL, Recovery(RecoveryKind.VERIFY, name="m"))
     assert error("adapter").recoveries == (OTHER_MODEL,)
 
 
@@ -143,7 +144,8 @@ async def test_a_file_that_can_not_be_loaded_offers_another(tmp_path: Path) -> N
         generation = made.generate(request(questions("Hello")))
         with pytest.raises(CannotLoad, match=r"can't load no\.gguf") as caught:
             await read(generation)
-    assert caught.value.recoveries == (Recovery(RecoveryKind.SMALLER_CONTEXT, 512), OTHER_MODEL)
+    verify = Recovery(RecoveryKind.VERIFY, name=str(path))
+    assert caught.value.recoveries == (Recovery(RecoveryKind.SMALLER_CONTEXT, 512), OTHER_MODEL, verify)
 
 
 def test_layers_on_the_gpu_may_be_fewer() -> None:

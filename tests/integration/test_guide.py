@@ -92,7 +92,7 @@ async def test_it_still_answers_well_in_a_long_chat(tmp_path: Path) -> None:
 
 def test_the_file_says_what_it_is() -> None:
     header = check(read_header(guide.MODEL))
-    assert (header.architecture, header.name, header.quantisation) == ("qwen2", "guide", "q8_0")
+    assert (header.architecture, header.name, header.quantisation) == ("qwen2", "Guide", "q8_0")
     assert header.kv_heads < header.heads
     assert header.advised.temperature == 0
     assert guide.MODEL.stat().st_size <= 6_000_000
