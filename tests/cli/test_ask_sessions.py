@@ -70,7 +70,7 @@ def test_a_file_is_a_model_like_others_and_no_export_has_its_folder(tiny: Path, 
     assert "Test · f32:" in shown and "private folder" not in shown
     assert asked("-m", "Test · f32", "--no-save", "Hello")["text"]
     refused = qwenchat("ask", "-m", file, "--ctx", "100000", "Hello")
-    assert refused.returncode == 5 and refused.stderr.startswith("error: Test · f32 has a context window")
+    assert refused.returncode == 5 and refused.stderr.startswith("error: The context window of Test · f32 is")
 
 
 def test_deleting_forever_deletes_the_saved_kv(tiny: Path, home: Path) -> None:
