@@ -44,7 +44,7 @@ async def test_what_was_stopped_can_be_continued() -> None:
     async with chatting("word " * 500, "and the rest.", delay_s=SLOW) as it:
         await ask_and_stop(it)
         await it.do("carry_on")
-        await until(lambda: it.texts[-1].endswith("and the rest."))
+        await until(lambda: it.texts and it.texts[-1].endswith("and the rest."))
         await it.idle()
         assert len(it.messages) == 2
         assert it.texts[-1].startswith("word")
@@ -179,7 +179,7 @@ async def test_a_dead_engine_keeps_the_answer_and_offers_to_go_on() -> None:
         assert it.texts[-1] == "one two "
         it.engine.die = ""
         it.chat.query("#notice Button").first(Button).press()
-        await until(lambda: it.texts[-1] == "one two four.")
+        await until(lambda: it.texts and it.texts[-1] == "one two four.")
         await it.idle()
         assert it.notice == ""
 
@@ -233,13 +233,13 @@ async def test_an_answer_whose_end_could_not_be_kept_can_be_carried_on(monkeypat
         monkeypatch.setattr(Store, "amend", refuses)
         it.write("Count")
         await it.pilot.press("enter")
-        await until(lambda: it.texts[-1].startswith("one"))
+        await until(lambda: it.texts and it.texts[-1].startswith("one"))
         full = True
         await until(lambda: it.messages[-1].status is Status.INTERRUPTED)
         assert it.texts[-1] == "one " * 80
         await it.idle()
         full = False
         await it.do("carry_on")
-        await until(lambda: it.texts[-1] == "one " * 80 + "and two")
+        await until(lambda: it.texts and it.texts[-1] == "one " * 80 + "and two")
         await it.idle()
         assert it.messages[-1].status is Status.COMPLETE

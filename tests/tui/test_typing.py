@@ -196,5 +196,5 @@ async def test_while_it_answers_the_way_to_stop_is_shown_and_then_the_way_to_go_
         assert not is_shown()  # a low screen has one line, which is the gauge's
         stopped = it.texts[-1]
         await click_on(it, "continue")
-        await until(lambda: it.texts[-1] == stopped + "and the end.")
+        await until(lambda: it.texts and it.texts[-1] == stopped + "and the end.")
         assert it.chat.prompt.area.has_focus
