@@ -76,7 +76,7 @@ def usable_cores() -> int:
 
 
 _NO_LIMIT = 1 << 62
-"""Bytes from which a limit of cgroups v1 is none: without one the kernel writes the largest number of whole pages."""
+"""Bytes from which a cgroup v1 has no limit: its kernel then writes the largest number of whole pages."""
 
 
 @dataclass(frozen=True, slots=True)

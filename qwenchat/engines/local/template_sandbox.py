@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from qwenchat.engines.limits import limit_this_process
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
@@ -48,19 +50,6 @@ class ChatText(msgspec.Struct, frozen=True, omit_defaults=True):
 
     text: str = ""
     error: str = ""
-
-
-def _limit_resources() -> None:
-    """Limit the memory and the time of this process, where the platform supports it."""
-    if sys.platform == "win32":
-        return
-    import resource  # noqa: PLC0415 - not on Windows
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    memory = MEMORY_LIMIT if hard == resource.RLIM_INFINITY else min(MEMORY_LIMIT, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S + 1))
 
 
 def _environment() -> "Environment":
@@ -135,7 +124,7 @@ def main() -> int:
     """Read a job from standard input and write the rendered chats."""
     environment = _environment()  # before there is a job: this takes most of the time
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=RenderJob)
-    _limit_resources()
+    limit_this_process(memory=MEMORY_LIMIT, cpu_s=CPU_LIMIT_S)
     try:
         texts = _render(environment, job)
     except Exception as error:  # as above

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import msgspec
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
+from qwenchat.engines.limits import limit_this_process
 from qwenchat.engines.schema.document import (
     ESCAPES,
     WHITE_SPACE,
@@ -133,23 +134,10 @@ def _is_same(one: SchemaRefused | None, other: SchemaRefused) -> bool:
     return one is not None and (one.reason, one.detail) == (other.reason, other.detail)
 
 
-def _limit() -> None:
-    """Limit this process, where the platform supports it, and let a crash write no core file."""
-    if sys.platform == "win32":
-        return
-    import resource  # noqa: PLC0415 - not on Windows
-
-    _soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    memory = MEMORY_LIMIT if hard == resource.RLIM_INFINITY else min(MEMORY_LIMIT, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    resource.setrlimit(resource.RLIMIT_CPU, (TIME_LIMIT_S, TIME_LIMIT_S))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
 def main() -> int:
     """Read a schema from standard input; write a Refusal, or nothing if it can be enforced."""
     text = sys.stdin.buffer.read().decode("utf-8", "replace")
-    _limit()
+    limit_this_process(memory=MEMORY_LIMIT, cpu_s=TIME_LIMIT_S)
     try:
         check(text)
     except SchemaRefused as error:

@@ -1,7 +1,7 @@
 """Rewrites a JSON Schema so that llguidance enforces all of it, and refuses what it can't.
 
 llguidance ignores some keywords, approximates others, and can be told by the schema itself to ignore more. What reaches
-it is therefore written anew from the keywords that it enforces exactly. Nothing is fetched: a reference leads to
+it is therefore a new schema, of the keywords that it enforces exactly. Nothing is fetched: a reference leads to
 another place in the same document. Nothing is compiled here, and nothing is checked afterwards.
 
 A document without `$schema` follows the draft 2020-12. In older drafts, the keywords beside a `$ref` have no effect;

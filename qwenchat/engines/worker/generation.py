@@ -98,7 +98,7 @@ class GenerationJob:
         return done == len(self._prompt)
 
     def _made_constraint(self) -> "Constraint | None":
-        """Wait for the constraint; None if there is none, or the request is cancelled."""
+        """Wait for the constraint; None without a schema, or if the request is cancelled."""
         while self._constraint and not self._model.abort:
             with suppress(TimeoutError):
                 return self._constraint.result(_POLL_S)
