@@ -29,7 +29,7 @@ class ContextSizes:
     limit: int
     """The largest window."""
     own_factor: float = 0.0
-    """The YaRN factor in the file's header; 0 if there is none."""
+    """The YaRN factor in the file's header; 0 if the header has no such factor."""
     trained_scaling: str = ""
     """Another kind of scaling in the header, such as `linear`: the model was trained with it."""
 

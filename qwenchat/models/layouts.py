@@ -165,7 +165,7 @@ class FolderReader:
             links += [(Path(entry.path), depth - 1) for entry in linked if not entry.name.startswith(".")]
 
     def _folders(self, folder: Path) -> list[Path]:
-        """Return all entries as possible folders; an entry that is none has no entries itself."""
+        """Return all entries as possible folders; a file among them has no entries itself."""
         return [Path(entry.path) for entry in self._entries(folder)]
 
     def _entries(self, folder: Path) -> list[os.DirEntry[str]]:

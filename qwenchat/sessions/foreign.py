@@ -64,12 +64,12 @@ def list_in(value: object) -> list[Any]:
 
 
 def text_in(*values: object) -> str:
-    """Return the first text that is not empty; an empty one if there is none."""
+    """Return the first text that is not empty; an empty text if all others are missing or empty."""
     return next((value for value in values if isinstance(value, str) and value), "")
 
 
 def id_in(*values: object) -> str:
-    """Return the first id, a text or an integer, as text; an empty one if there is none."""
+    """Return the first id, a text or an integer, as text; an empty text without an id."""
     known = (str(value) if isinstance(value, int) and not isinstance(value, bool) else value for value in values)
     return text_in(*known)
 

@@ -44,7 +44,7 @@ class Excerpt:
 
     @property
     def first(self) -> str:
-        """The first match, as it is written; empty where there is none."""
+        """The first match, as it is written; empty without a match."""
         return self.text[slice(*self.marks[0])] if self.marks else ""
 
 

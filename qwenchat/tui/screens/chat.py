@@ -378,7 +378,7 @@ class ChatScreen(Screen[None], EndsItsWork):
 
     @on(PromptArea.Left)
     def go_to_notice(self) -> None:
-        """Go to the buttons above the prompt, if there are some."""
+        """Move the focus to the buttons above the prompt, if any."""
         if button := next(iter(self.notice.query(Button)), None):
             self.set_focus(button)
 
@@ -528,7 +528,7 @@ class ChatScreen(Screen[None], EndsItsWork):
 
     @property
     def last_answer(self) -> str:
-        """The text of the last answer; empty where there is none, or the chat is private."""
+        """The text of the last answer; empty if nothing was answered yet, or if the chat is private."""
         if self.context.open.view.private:
             return ""
         answers = (message.text for message in reversed(self.transcript.messages) if message.role is Role.ASSISTANT)

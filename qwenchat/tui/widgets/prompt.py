@@ -94,7 +94,7 @@ class PromptArea(AreaField):
         self.replace("\n", *self.selection, maintain_selection_offset=False)
 
     def action_complete(self) -> None:
-        """Complete a half-typed command; where there is none, leave for the buttons above, if there are some."""
+        """Complete a half-typed command; without one, move the focus to the buttons above, if any."""
         if self.is_suggesting:
             self.post_message(self.Completed())
         else:
