@@ -105,6 +105,12 @@ class NetworkError(QwenchatError):
     code = "network"
 
 
+class RemoteError(NetworkError):
+    """A server that an engine asks can't be reached, refuses, or fails. What it generated before has been reported."""
+
+    code = "remote"
+
+
 class CannotLoad(QwenchatError):
     """The model is damaged, unsupported, or does not fit this machine."""
 

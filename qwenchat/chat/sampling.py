@@ -20,6 +20,9 @@ class Dialect(StrEnum):
     """What every OpenAI-compatible server accepts."""
     LLAMA_SERVER = "llama-server"
     VLLM = "vllm"
+    LM_STUDIO = "lm-studio"
+    DASHSCOPE = "dashscope"
+    """Hosted Qwen."""
     OLLAMA = "ollama"
     """The `options` of Ollama's native API; its OpenAI-compatible API is OPENAI."""
 

@@ -1,0 +1,1 @@
+"""Engines on other machines, or in other programs on this one, reached over HTTP."""

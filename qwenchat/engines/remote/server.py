@@ -1,0 +1,61 @@
+"""A server that an engine asks: its name, its URL, its dialect, and whether words sent to it leave this machine.
+
+It opens no connection and holds no key: a key is looked up when a request is sent (`keys`), and only its place is known
+here.
+"""
+
+import ipaddress
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from qwenchat.chat.sampling import Dialect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteServer:
+    """One `[engines.NAME]` of the settings."""
+
+    name: str
+    """What references call it: `@NAME/MODEL`."""
+    url: str
+    """Without a trailing slash; with the path that the user gave, such as `/v1`, and without user name or password."""
+    dialect: Dialect | None = None
+    """None: found out by asking."""
+    key_env: str = ""
+    """The environment variable that holds its key."""
+    key_command: str = ""
+    """The command that prints its key."""
+    key_file: str = ""
+    """The file, readable by its owner alone, that holds its key."""
+    context: int = 0
+    """Tokens of the context window to use; 0: what the server reports."""
+
+    @property
+    def host(self) -> str:
+        """Host, and port where the URL has one, as it is shown to users."""
+        return urlsplit(self.url).netloc
+
+    @property
+    def root(self) -> str:
+        """The URL without the `/v1` of OpenAI's interface: where a server's own interface begins."""
+        return self.url.removesuffix("/v1")
+
+    def identity(self, model: str) -> str:
+        """Return what is stored as `Message.model_file` with the answers of one of its models."""
+        return f"{self.url}#{model}"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs on this machine, so that words sent to it do not leave it."""
+        host = urlsplit(self.url).hostname or ""
+        if host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+
+def host_in(identity: str) -> str:
+    """Return the host that an answer came from, given its `Message.model_file`; empty for a model on this machine."""
+    return urlsplit(identity).netloc if identity.startswith(("http://", "https://")) else ""
