@@ -63,6 +63,7 @@ class RecoveryKind(StrEnum):
     """Set the key of the engine `name`."""
     TEST_ENGINE = "test_engine"
     """Test the engine `name`."""
+    ADD_ENGINE = "add_engine"
 
 
 @dataclass(frozen=True, slots=True)

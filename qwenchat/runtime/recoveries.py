@@ -40,6 +40,7 @@ def names() -> dict[RecoveryKind, str]:
         RecoveryKind.ASK_AGAIN: _("Ask again"),
         RecoveryKind.SET_KEY: _("Set its key"),
         RecoveryKind.TEST_ENGINE: _("Test the engine"),
+        RecoveryKind.ADD_ENGINE: _("Add an engine"),
     }
 
 
