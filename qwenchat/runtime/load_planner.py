@@ -117,7 +117,6 @@ def _beyond(name: str, asked: int, limit: int) -> CannotLoad:
         _("The context window of {name} is at most {limit:,} tokens; {asked:,} were requested.").format(
             name=name, limit=limit, asked=asked
         ),
-        _("Use a context of {limit:,} tokens or less.").format(limit=limit),
         recoveries=(Recovery(RecoveryKind.SMALLER_CONTEXT, limit), OTHER_MODEL),
     )
 
@@ -130,8 +129,4 @@ def _too_large(header: ModelHeader, name: str, fits: Fit) -> CannotLoad:
     less = with_less(fits.n_ctx)
     if largest:
         less = (Recovery(RecoveryKind.SMALLER_CONTEXT, largest), Recovery(RecoveryKind.SMALLER_KV_CACHE))
-    return CannotLoad(
-        message,
-        _("Use a smaller context, or a smaller model or quantisation."),
-        recoveries=(*less, OTHER_MODEL, Recovery(RecoveryKind.LOAD_ANYWAY)),
-    )
+    return CannotLoad(message, recoveries=(*less, OTHER_MODEL, Recovery(RecoveryKind.LOAD_ANYWAY)))
