@@ -3,15 +3,10 @@
 This is the only place that knows both kinds. Nothing is loaded or connected to before the engine is first asked.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from qwenchat.chat.ports import Engine
 from qwenchat.engines.local.engine import LocalEngine
-from qwenchat.engines.remote.api import ServerApi
-from qwenchat.engines.remote.http import RemoteHttp
-from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.reference import RemoteReference, remote_in
@@ -64,17 +59,3 @@ def _check_options(reference: RemoteReference, options: LoadOptions) -> None:
             ),
             _("Leave it out; the server's own options decide."),
         )
-
-
-@asynccontextmanager
-async def connect(server: RemoteServer) -> AsyncIterator[ServerApi]:
-    """Connect to a server in its dialect. Raises RemoteError."""
-    http = RemoteHttp(server)
-    try:
-        yield await _api(http)
-    finally:
-        await http.close()
-
-
-async def _api(http: RemoteHttp) -> ServerApi:
-    raise NotImplementedError(http.server.name)  # until dialects are found out

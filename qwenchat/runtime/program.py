@@ -108,12 +108,11 @@ class Program:
     @MadeOnce
     def remote_engines(self) -> "RemoteEngines":
         """The engines elsewhere."""
-        from qwenchat.runtime.engine_registry import connect
         from qwenchat.runtime.remote_engines import RemoteEngines
 
         settings = self.settings
         file = self.paths.cache / "engines.json"
-        return RemoteEngines(settings.engines, offline=settings.hub.offline, file=file, connect=connect)
+        return RemoteEngines(settings.engines, offline=settings.hub.offline, file=file)
 
     @MadeOnce
     def machine(self) -> "Machine":

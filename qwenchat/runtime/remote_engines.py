@@ -6,9 +6,10 @@ earlier one, and `ask` asks all servers at the same time. Nothing is generated h
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,18 +17,36 @@ from qwenchat.chat.message import Message
 from qwenchat.chat.sampling import Dialect
 from qwenchat.engine_settings import EngineSettings
 from qwenchat.engines.remote.api import ServedModel, ServerApi
-from qwenchat.engines.remote.server import RemoteServer, host_in
+from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.errors import NotFound, QwenchatError, Recovery, RecoveryKind, RemoteError
 from qwenchat.files import save_if_possible
 from qwenchat.i18n import _, enumerated
 from qwenchat.models.reference import remote_in
 from qwenchat.text.safe import clean_line
 
+if TYPE_CHECKING:
+    from qwenchat.engines.remote.http import RemoteHttp
+
 ANSWER_S = 4.0
 """Seconds that a server has to list its models."""
 
 Connect = Callable[[RemoteServer], AbstractAsyncContextManager[ServerApi]]
-"""Connects to a server in its dialect, which is found out by asking where it is not set. Raises RemoteError."""
+
+
+@asynccontextmanager
+async def connect(server: RemoteServer) -> AsyncIterator[ServerApi]:
+    """Connect to a server in its dialect, which is found out by asking where it is not set. Raises RemoteError."""
+    from qwenchat.engines.remote.http import RemoteHttp  # noqa: PLC0415 - it imports an HTTP library
+
+    http = RemoteHttp(server)
+    try:
+        yield await _api(http)
+    finally:
+        await http.close()
+
+
+async def _api(http: "RemoteHttp") -> ServerApi:
+    raise NotImplementedError(http.server.name)  # until dialects are found out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +78,9 @@ class _Remembered(msgspec.Struct, frozen=True, kw_only=True):
 class RemoteEngines:
     """All engines of the settings, in their order there. It belongs to one loop; any thread may call `known`."""
 
-    def __init__(self, settings: Mapping[str, EngineSettings], *, offline: bool, file: Path, connect: Connect) -> None:
+    def __init__(
+        self, settings: Mapping[str, EngineSettings], *, offline: bool, file: Path, connect: Connect = connect
+    ) -> None:
         """`file` is where the listings are persisted between runs. Nothing is read or asked yet."""
         self.servers = tuple(server_from(name, engine) for name, engine in settings.items())
         self._offline, self._file, self._connect = offline, file, connect
@@ -94,7 +115,7 @@ class RemoteEngines:
         """
         remote = remote_in(reference)
         server = next((server for server in self.servers if remote and server.name == remote.engine), None)
-        if server is None or server.is_here or any(host_in(each.model_file) == server.host for each in messages):
+        if server is None or server.is_here or any(each.host == server.host for each in messages):
             return ""
         return server.host
 
@@ -130,8 +151,12 @@ class RemoteEngines:
                 task.cancel()
 
     async def listing(self, server: RemoteServer, within_s: float = ANSWER_S) -> EngineListing:
-        """Ask one server for its models and return its listing, which has the error where that failed."""
-        before = next(known for known in self.known() if known.server == server)
+        """Ask one server for its models and return its listing, which has the error where that failed.
+
+        It need not be in the settings.
+        """
+        known = next((known for known in self.known() if known.server == server), None)
+        before = known or EngineListing(server=server, dialect=server.dialect)
         try:
             async with asyncio.timeout(within_s), self.connected(server) as api:
                 models = tuple(await api.models())
@@ -140,9 +165,10 @@ class RemoteEngines:
             heard = replace(before, error=no_answer(server))
         except QwenchatError as error:
             heard = replace(before, error=error)
-        self._listings[server.name] = heard
-        if heard.error is None and heard != before:
-            self._write()
+        if known:
+            self._listings[server.name] = heard
+            if heard.error is None and heard != known:
+                self._write()
         return heard
 
     def connected(self, server: RemoteServer) -> AbstractAsyncContextManager[ServerApi]:
