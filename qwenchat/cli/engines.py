@@ -15,7 +15,7 @@ from qwenchat.chat.sampling import Dialect
 from qwenchat.cli import completion
 from qwenchat.cli.output import Output, shell_advice
 from qwenchat.engine_settings import EngineSettings, checked
-from qwenchat.errors import ExitCode, NotFound, QwenchatError, WrongUse
+from qwenchat.errors import ExitCode, QwenchatError, WrongUse
 from qwenchat.i18n import _, labelled, ngettext, sentences
 from qwenchat.models.reference import RemoteReference, remote_in
 from qwenchat.runtime.engine_check import EngineReport, check_engine, dialect_name, limitations
@@ -67,7 +67,12 @@ def _shown(program: Program, name: str, engine: EngineSettings) -> list[str]:
 @engines.command()
 @click.argument("name")
 @click.argument("url")
-@click.option("--kind", type=click.Choice([kind.value for kind in Dialect]), help="Kind of server; default: ask it.")
+@click.option(
+    "--kind",
+    type=click.Choice([kind.value for kind in Dialect]),
+    metavar="KIND",
+    help="openai, llama-server, vllm, lm-studio, dashscope or ollama; default: find out.",
+)
 @click.option("--key-env", default="", metavar="VARIABLE", help="Environment variable that holds the key.")
 @click.option("--key-command", default="", metavar="COMMAND", help="Command that prints the key.")
 @click.option("--key-file", default="", metavar="FILE", help="File that holds the key, readable by you alone.")

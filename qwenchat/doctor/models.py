@@ -45,6 +45,8 @@ def _default_missing(program: Program) -> str:
     if not program.settings.model.default:
         return ""
     try:
+        if program.remote_engines.server_of(program.settings.model.default):
+            return ""
         program.library.locate(program.library.parse(program.settings.model.default))
     except (NotFound, WrongUse):
         return _("the default model (model.default) is not installed")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from qwenchat.chat.ports import Engine
 from qwenchat.engines.local.engine import LocalEngine
+from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.reference import RemoteReference, remote_in
@@ -32,21 +33,22 @@ def engine_for(program: "Program", model: str, options: LoadOptions) -> Engine:
     Raises NotFound, FileError or CannotLoad for a file that can't be used; NotFound for an engine that the settings
     lack, WrongUse for load options that a server can't be given, RemoteError where qwenchat is to stay offline.
     """
-    remote = remote_in(model)
-    engine = _remote_engine(program, remote, options) if remote else _local_engine(program, model, options)
+    if remote := remote_in(model):
+        _check_options(remote, options)
+        engine = remote_engine(program, program.remote_engines.server(remote.engine), remote.model, ctx=options.ctx)
+    else:
+        engine = LocalEngine(program.planner(model, options), program.paths.engine_log, program.saved_kv)
     program.model_folders.used.add(lasting_reference(program, model))
     return engine
 
 
-def _local_engine(program: "Program", model: str, options: LoadOptions) -> Engine:
-    return LocalEngine(program.planner(model, options), program.paths.engine_log, program.saved_kv)
+def remote_engine(program: "Program", server: RemoteServer, model: str, *, ctx: int | None = None) -> Engine:
+    """Return an engine for a model of a server, which need not be in the settings; without `model`, for its only one.
 
-
-def _remote_engine(program: "Program", reference: RemoteReference, options: LoadOptions) -> Engine:
-    server = program.remote_engines.server(reference.engine)
-    _check_options(reference, options)
+    Raises RemoteError where qwenchat is to stay offline.
+    """
     program.remote_engines.check_online(server)
-    raise NotImplementedError  # until the remote engine is there
+    raise NotImplementedError(model, ctx)  # until the remote engine is there
 
 
 def _check_options(reference: RemoteReference, options: LoadOptions) -> None:

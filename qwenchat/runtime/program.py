@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from qwenchat.engines.local.engine import PlannedModel, Planner
     from qwenchat.engines.local.protocol import Device
     from qwenchat.engines.local.saved_kv import SavedKV
+    from qwenchat.engines.remote.server import RemoteServer
     from qwenchat.models.catalogue import Catalogue
     from qwenchat.models.download.plan import DownloadPlan
     from qwenchat.models.download.progress import Report
@@ -161,6 +162,12 @@ class Program:
         from qwenchat.runtime.engine_registry import engine_for
 
         return engine_for(self, model, options)
+
+    def remote_engine(self, server: "RemoteServer", model: str) -> "Engine":
+        """Return an engine for a model of a server, which need not be in the settings. Raises RemoteError."""
+        from qwenchat.runtime.engine_registry import remote_engine
+
+        return remote_engine(self, server, model)
 
     def planner(self, model: str, options: "LoadOptions") -> "Planner":
         """Return what decides how a model is loaded here.

@@ -20,13 +20,16 @@ from qwenchat.engines.remote.api import ServedModel, ServerApi
 from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.errors import NotFound, QwenchatError, Recovery, RecoveryKind, RemoteError
 from qwenchat.files import save_if_possible
-from qwenchat.i18n import _, enumerated
+from qwenchat.i18n import _, clauses, enumerated
 from qwenchat.models.reference import remote_in
+from qwenchat.paths import expand_home, is_missing
 from qwenchat.text.safe import clean_line
 
 if TYPE_CHECKING:
     from qwenchat.engines.remote.http import RemoteHttp
 
+_NAMED = 8
+"""Models that an error names."""
 ANSWER_S = 4.0
 """Seconds that a server has to list its models."""
 
@@ -65,6 +68,24 @@ class EngineListing:
     def reference(self, model: ServedModel) -> str:
         """Return the model reference of one of its models."""
         return f"@{self.server.name}/{model.id}"
+
+    def model(self, name: str = "") -> ServedModel:
+        """Return the model that requests call `name`; without a name, the only one.
+
+        Raises the listing's error, or NotFound, which names the models.
+        """
+        if self.error:
+            raise self.error
+        if found := [model for model in self.models if model.id == name or (not name and len(self.models) == 1)]:
+            return found[0]
+        names = enumerated(clean_line(self.reference(model)) for model in self.models[:_NAMED])
+        message = _("The engine {engine} has several models.")
+        if name or not names:
+            message = _("The engine {engine} has no model {model}.") if name else _("The engine {engine} has no model.")
+        raise NotFound(
+            message.format(engine=self.server.name, model=clean_line(name)),
+            _("Models there: {names}.").format(names=names) if names else _("Load or install a model there first."),
+        )
 
 
 class _Remembered(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,3 +245,36 @@ def no_answer(server: RemoteServer) -> RemoteError:
         _("The engine {name} at {host} does not answer.").format(name=server.name, host=server.host),
         _("Check that the server runs and that its address is right."),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPlace:
+    """Where the key of a server comes from. The key itself is not looked up."""
+
+    kind: str
+    """`environment`, `command` or `file`."""
+    name: str
+    """The variable or the file; empty for a command, which may contain a secret."""
+    is_set: bool | None
+    """Whether a key is there; None for a command, which is run only when the key is needed."""
+
+    @property
+    def words(self) -> str:
+        """The same for users."""
+        where = {
+            "environment": _("variable {name}").format(name=clean_line(self.name)),
+            "command": _("a command"),
+            "file": _("file {name}").format(name=clean_line(self.name)),
+        }[self.kind]
+        return where if self.is_set is not False else clauses(where, _("not set"))
+
+
+def key_place(engine: EngineSettings, environ: Mapping[str, str]) -> KeyPlace | None:
+    """Return where the key of an engine comes from; None for one without a key."""
+    if engine.key_command:
+        return KeyPlace(kind="command", name="", is_set=None)
+    if engine.key_file:
+        return KeyPlace(kind="file", name=engine.key_file, is_set=not is_missing(expand_home(engine.key_file)))
+    if engine.key_env:
+        return KeyPlace(kind="environment", name=engine.key_env, is_set=bool(environ.get(engine.key_env, "").strip()))
+    return None
