@@ -37,8 +37,7 @@ def opening_model(program: "Program") -> str:
     used = program.model_folders.used.references()
     for reference in used:
         with suppress(QwenchatError):
-            if server := program.remote_engines.server_of(reference):
-                program.remote_engines.check_online(server)
+            if program.remote_engines.may_ask(reference):
                 return reference
             if not is_guide(reference) and program.library.find(program.library.parse(reference)):
                 return reference

@@ -164,7 +164,7 @@ class Program:
         return engine_for(self, model, options)
 
     def remote_engine(self, server: "RemoteServer", model: str) -> "Engine":
-        """Return an engine for a model of a server, which need not be in the settings. Raises RemoteError."""
+        """Return an engine for a model of a server, which need not be in the settings."""
         from qwenchat.runtime.engine_registry import remote_engine
 
         return remote_engine(self, server, model)

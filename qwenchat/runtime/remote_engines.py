@@ -17,6 +17,7 @@ from qwenchat.chat.message import Message
 from qwenchat.chat.sampling import Dialect
 from qwenchat.engine_settings import EngineSettings
 from qwenchat.engines.remote.api import ServedModel, ServerApi
+from qwenchat.engines.remote.keys import usual_variable
 from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.errors import NotFound, QwenchatError, Recovery, RecoveryKind, RemoteError
 from qwenchat.files import save_if_possible
@@ -33,15 +34,20 @@ _NAMED = 8
 ANSWER_S = 4.0
 """Seconds that a server has to list its models."""
 
-Connect = Callable[[RemoteServer], AbstractAsyncContextManager[ServerApi]]
+Connect = Callable[[RemoteServer, bool], AbstractAsyncContextManager[ServerApi]]
+"""See `connect`."""
 
 
 @asynccontextmanager
-async def connect(server: RemoteServer) -> AsyncIterator[ServerApi]:
-    """Connect to a server in its dialect, which is found out by asking where it is not set. Raises RemoteError."""
-    from qwenchat.engines.remote.http import RemoteHttp  # noqa: PLC0415 - it imports an HTTP library
+async def connect(server: RemoteServer, offline: bool) -> AsyncIterator[ServerApi]:
+    """Connect to a server in its dialect, which is found out by asking where it is not set.
 
-    http = RemoteHttp(server)
+    `offline` refuses servers on other machines. Raises RemoteError.
+    """
+    from qwenchat.engines.remote.http import RemoteHttp  # noqa: PLC0415 - it imports an HTTP library
+    from qwenchat.engines.remote.retry import ASK_ONCE  # noqa: PLC0415
+
+    http = RemoteHttp(server, offline=offline, policy=ASK_ONCE)
     try:
         yield await _api(http)
     finally:
@@ -102,9 +108,9 @@ class RemoteEngines:
     def __init__(
         self, settings: Mapping[str, EngineSettings], *, offline: bool, file: Path, connect: Connect = connect
     ) -> None:
-        """`file` is where the listings are persisted between runs. Nothing is read or asked yet."""
+        """`offline` refuses servers on other machines; `file` persists the listings. Nothing is read or asked yet."""
         self.servers = tuple(server_from(name, engine) for name, engine in settings.items())
-        self._offline, self._file, self._connect = offline, file, connect
+        self.offline, self._file, self._connect = offline, file, connect
         self._listings: dict[str, EngineListing] = {}
 
     def server(self, name: str) -> RemoteServer:
@@ -193,19 +199,16 @@ class RemoteEngines:
         return heard
 
     def connected(self, server: RemoteServer) -> AbstractAsyncContextManager[ServerApi]:
-        """Return a connection to a server, as a context manager. Raises RemoteError, also where qwenchat is offline."""
-        self.check_online(server)
-        return self._connect(server)
+        """Return a connection to a server, as a context manager. Raises RemoteError."""
+        return self._connect(server, self.offline)
 
-    def check_online(self, server: RemoteServer) -> None:
-        """Raise RemoteError for a server that the offline setting forbids."""
-        if self._offline and not server.is_here:
-            raise RemoteError(
-                _("The engine {name} is on {host}, and qwenchat is set to stay offline.").format(
-                    name=server.name, host=server.host
-                ),
-                _("Unset hub.offline, or choose a model on this computer."),
-            )
+    def may_ask(self, reference: str) -> bool:
+        """Return whether a reference names a model elsewhere whose server is known and not forbidden by `offline`."""
+        remote = remote_in(reference)
+        return any(
+            remote is not None and server.name == remote.engine and (server.is_here or not self.offline)
+            for server in self.servers
+        )
 
     def _read(self) -> dict[str, _Remembered]:
         try:
@@ -275,6 +278,7 @@ def key_place(engine: EngineSettings, environ: Mapping[str, str]) -> KeyPlace | 
         return KeyPlace(kind="command", name="", is_set=None)
     if engine.key_file:
         return KeyPlace(kind="file", name=engine.key_file, is_set=not is_missing(expand_home(engine.key_file)))
-    if engine.key_env:
-        return KeyPlace(kind="environment", name=engine.key_env, is_set=bool(environ.get(engine.key_env, "").strip()))
+    usual = usual_variable(server_from("", engine))
+    if variable := engine.key_env or (usual if usual in environ else ""):
+        return KeyPlace(kind="environment", name=variable, is_set=bool(environ.get(variable, "").strip()))
     return None

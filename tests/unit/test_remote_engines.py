@@ -61,7 +61,8 @@ def engines(
     offline: bool = False,
 ) -> RemoteEngines:
     @asynccontextmanager
-    async def connect(server: RemoteServer) -> AsyncIterator[ServerApi]:
+    async def connect(server: RemoteServer, is_offline: bool) -> AsyncIterator[ServerApi]:
+        assert is_offline == offline
         yield ListingApi(answer(server))
 
     return RemoteEngines(settings, offline=offline, file=file, connect=connect)
@@ -103,7 +104,7 @@ async def test_a_server_that_does_not_answer_delays_no_other_and_stays_known(fil
     await asked(engines(file, BOTH))
 
     @asynccontextmanager
-    async def connect(server: RemoteServer) -> AsyncIterator[ServerApi]:
+    async def connect(server: RemoteServer, _offline: bool) -> AsyncIterator[ServerApi]:
         if server.name == "lab":
             await silent.wait()
         yield ListingApi(TWO[:1])
@@ -124,17 +125,10 @@ async def test_an_error_is_in_the_listing(file: Path) -> None:
     assert not file.exists()
 
 
-async def test_offline_no_other_machine_is_asked(file: Path) -> None:
-    requested: list[str] = []
-
-    def answer(server: RemoteServer) -> Sequence[ServedModel]:
-        requested.append(server.name)
-        return TWO
-
-    found = await asked(engines(file, BOTH, answer, offline=True))
-    assert requested == ["here"]
-    assert found["lab"].error and "offline" in found["lab"].error.message
-    assert not found["here"].error
+def test_offline_only_servers_on_this_machine_may_be_asked(file: Path) -> None:
+    references = ("@lab/x", "@here/x", "@nowhere/x", "7b")
+    assert list(map(engines(file, BOTH).may_ask, references)) == [True, True, False, False]
+    assert list(map(engines(file, BOTH, offline=True).may_ask, references)) == [False, True, False, False]
 
 
 async def test_a_damaged_file_is_no_obstacle(file: Path) -> None:
