@@ -110,7 +110,7 @@ class CompareController:
             shown,
             stop=lambda: self._context.run(chats.stop(session_id)),
             copy=self._copy,
-            name_of=self._context.names,
+            names=self._context.names,
         )
 
         def closed(picked: "Picked | None") -> None:
@@ -132,7 +132,7 @@ class CompareController:
         chosen, model = self._transcript.selected, self._open.session.model
         if picked and chosen and chosen.model not in ("", model):
             words = _("The chat continues from this answer with its own model, {model}. /model chooses another one.")
-            self._context.notify(words.format(model=self._context.names(model)))
+            self._context.notify(words.format(model=self._context.names.full(model)))
         if picked and picked.action:
             self._run_action(picked.action)
 

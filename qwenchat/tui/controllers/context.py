@@ -55,7 +55,7 @@ class ChatContext:
         self.open = OpenSession(lambda: self.chats.sessions, model)
         self._screen, self._new_engine = screen, new_engine
         self._on_event, self._on_download = on_event, on_download
-        self.names = ModelNames(program.model_name, self.run, on_names)
+        self.names = ModelNames(program.model_name, self.run, on_names, host_of=program.host_of)
         """Of models."""
 
     @cached_property

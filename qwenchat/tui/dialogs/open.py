@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from qwenchat.runtime.downloads import BackgroundDownloads
     from qwenchat.tui.dialogs.compare import CompareScreen
     from qwenchat.tui.dialogs.menu import MenuItem
+    from qwenchat.tui.model_names import ModelNames
 
 
 def welcome(program: Program, downloads: "BackgroundDownloads") -> ModalScreen[str | None]:
@@ -76,12 +77,12 @@ def compare(
     *,
     stop: Callable[[], object],
     copy: Callable[[str], object],
-    name_of: Callable[[str], str],
+    names: "ModelNames",
 ) -> "CompareScreen":
     """Return two variants of a message side by side; it gives the one to continue with."""
     from qwenchat.tui.dialogs.compare import CompareScreen
 
-    return CompareScreen(question, variants, shown, stop=stop, copy=copy, name_of=name_of)
+    return CompareScreen(question, variants, shown, stop=stop, copy=copy, names=names)
 
 
 def import_chats(program: Program) -> ModalScreen[bool]:

@@ -225,7 +225,7 @@ class ChatScreen(Screen[None], EndsItsWork):
                 with Vertical(id="chat"):
                     yield self.header
                     yield self.transcript
-                    yield Static(_empty_chat_words(), id="empty", markup=False)
+                    yield Static(self._empty_words(self._first_model), id="empty", markup=False)
                     yield self.notice
                     yield self.prompt
                     yield self.gauge
@@ -309,11 +309,8 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.prompt.show_fork(bool(view.fork))
         self.gauge.usage, self.gauge.activity, self.gauge.fraction = view.usage, view.activity, view.progress
         header = self.header
-        header.title, header.model, header.private = (
-            view.session.title,
-            self.context.names(view.session.model),
-            view.private,
-        )
+        header.title, header.private = view.session.title, view.private
+        self._draw_model(view.session.model)
         header.has_prompt = view.session.system not in ("", self.program.settings.system)
         self.app.title = "qwenchat" if view.private else header.title_words
         self.transcript.show_notes(notes_of(view))
@@ -331,8 +328,26 @@ class ChatScreen(Screen[None], EndsItsWork):
 
     def _draw_names(self) -> None:
         """Redraw what shows names of models: one became known."""
-        self.header.model = self.context.names(self.session.model)
+        self._draw_model(self.session.model)
         self.transcript.show_names(self.context.names)
+
+    def _draw_model(self, model: str) -> None:
+        """Show which model answers, and where: who writes here sees where words go."""
+        header, names = self.header, self.context.names
+        name, host = names(model), names.host(model)
+        if (name, host) != (header.model, header.host):
+            header.model, header.host = name, host
+            self.query_one("#empty", Static).update(self._empty_words(model))
+
+    def _empty_words(self, model: str) -> str:
+        """Return the words of an empty chat; that nothing leaves this computer is only said where it is true."""
+        asked = _("Ask anything.")
+        if host := self.context.names.host(model):
+            asked = _("Ask anything. Your words go to {host}.").format(host=host)
+        elif model:
+            asked = _("Ask anything. Everything stays on this computer.")
+        keys = (_("Enter sends · Ctrl+J new line · / commands"), _("Ctrl+O models · Ctrl+B chats · F1 help"))
+        return "\n".join((asked, "", *keys))
 
     def _draw_branch(self, change: ViewChange) -> None:
         before, after, variants = change.before.branch, change.after.branch, change.after.variants
@@ -551,13 +566,3 @@ class ChatScreen(Screen[None], EndsItsWork):
 
     def _search(self, typed: str) -> "SearchResults":
         return self.program.store.search.find(typed)
-
-
-def _empty_chat_words() -> str:
-    lines = (
-        _("Ask anything. Everything stays on this computer."),
-        "",
-        _("Enter sends · Ctrl+J new line · / commands"),
-        _("Ctrl+O models · Ctrl+B chats · F1 help"),
-    )
-    return "\n".join(lines)
