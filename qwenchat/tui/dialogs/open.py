@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from qwenchat.runtime.downloads import BackgroundDownloads
     from qwenchat.tui.dialogs.compare import CompareScreen
+    from qwenchat.tui.dialogs.consent import Consent
     from qwenchat.tui.dialogs.menu import MenuItem
     from qwenchat.tui.model_names import ModelNames
 
@@ -37,6 +38,15 @@ def models(program: Program, current: str, downloads: "BackgroundDownloads") -> 
     from qwenchat.tui.dialogs.model import ModelScreen
 
     return ModelScreen(program, current, downloads)
+
+
+def consent(
+    host: str, model: str, branch: Sequence[Message], *, system: bool, is_encrypted: bool, other_model: bool
+) -> "ModalScreen[Consent | None]":
+    """Return the question whether a branch may be sent to another machine; `other_model` can be offered instead."""
+    from qwenchat.tui.dialogs.consent import ConsentScreen
+
+    return ConsentScreen(host, model, branch, system=system, is_encrypted=is_encrypted, other_model=other_model)
 
 
 def downloads(of: "BackgroundDownloads") -> ModalScreen[None]:

@@ -28,6 +28,7 @@ from qwenchat.tui.actions import MENU_BUTTON, Action, Where, bindings
 from qwenchat.tui.controllers.asking import AskController
 from qwenchat.tui.controllers.commands import CommandController
 from qwenchat.tui.controllers.comparing import CompareController
+from qwenchat.tui.controllers.consent import ConsentController
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.downloads import DownloadController
 from qwenchat.tui.controllers.drafts import DraftController
@@ -120,7 +121,8 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.counts = TokenCountController(context, self.drafts)
         self.navigation = NavigationController(context, self.focusing, self.drafts)
         self.undo = UndoController(context, self.navigation)
-        self.session_actions = SessionActions(context, self.navigation, self.undo)
+        self.consent = ConsentController(context, self.drafts, use_model=self._use_model)
+        self.session_actions = SessionActions(context, self.navigation, self.undo, may_send=self.consent.asked)
         self.message_actions = MessageActions(context, self.drafts, self.undo, self.get_selected_text)
         self.streaming = StreamingController(context, self.counts, self.drafts)
         self.downloads = DownloadController(context, header=self.header)
@@ -128,7 +130,10 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.menus = MenuController(context, self, actions, self.focusing)
         self.asking = AskController(context, self.drafts, self.session_actions, self.undo)
         self.comparing = CompareController(
-            context, copy=self.message_actions.copy_text, run_action=self._run_action_soon
+            context,
+            copy=self.message_actions.copy_text,
+            run_action=self._run_action_soon,
+            may_send=self.consent.asked,
         )
         self.commands = CommandController(
             context,
@@ -143,6 +148,9 @@ class ChatScreen(Screen[None], EndsItsWork):
                 method = methods.get(action.id) or getattr(self, f"action_{action.id}")
                 setattr(self, f"action_{action.id}", method if action.stays else self._then_to_prompt(method))
         add_bindings(self, bindings(actions, Where.ANYWHERE))
+
+    def _use_model(self, reference: str) -> None:
+        self.session_actions.use_model(reference)
 
     def _action_methods(self) -> Mapping[str, Callable[[], object]]:
         """Return what carries out the actions that are a controller's, by the ids of `tui.actions`."""
@@ -373,6 +381,7 @@ class ChatScreen(Screen[None], EndsItsWork):
     async def report_chat_event(self, message: ChatEventReported) -> None:
         """Show an event of the runtime."""
         await self.context.guard(self.streaming.report(message.event))
+        self.consent.report(message.event)
         self.comparing.report(message.event)
 
     @on(DownloadChanged)
