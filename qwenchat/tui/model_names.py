@@ -22,7 +22,7 @@ _LEAST_NAME = 8
 
 
 class ModelNames:
-    """The names by model reference. `read` returns one and may block; `changed` is called when one became known.
+    """The names by model reference. `read` returns one and may block.
 
     `host_of` returns the host of the server that a reference is to, empty for a model on this computer.
     """
@@ -31,12 +31,16 @@ class ModelNames:
         self,
         read: Callable[[str], str],
         run: Callable[[Coroutine[object, object, object]], object],
-        changed: Callable[[], object],
         *,
         host_of: Callable[[str], str],
     ) -> None:
-        self._read, self._run, self._changed, self._host_of = read, run, changed, host_of
+        self._read, self._run, self._host_of = read, run, host_of
         self._known: dict[str, str] = {}
+        self._listeners: list[Callable[[], object]] = []
+
+    def listen(self, listener: Callable[[], object]) -> None:
+        """Report to a listener when a name became known."""
+        self._listeners.append(listener)
 
     def __call__(self, reference: str) -> str:
         """Return the name of a model as one clean line; empty for an empty reference."""
@@ -68,7 +72,8 @@ class ModelNames:
         name = clean_line(await asyncio.to_thread(self._read, reference))
         if name != self._known[reference]:
             self._known[reference] = name
-            self._changed()
+            for listener in self._listeners:
+                listener()
 
 
 def with_host(name: str, host: str, room: int = 0) -> str:

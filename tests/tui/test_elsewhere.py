@@ -171,7 +171,7 @@ async def test_nothing_is_counted_on_a_server_before_the_user_agrees() -> None:
             counted.extend(turn.text for turn in turns)
             return await count(turns, *rest)
 
-        it.engine.count = noting  # type: ignore[method-assign]
+        it.engine.count = noting
         await it.pilot.press(*"secret")
         await until(lambda: it.chat.context.chats.model.info)
         await it.chat.counts._show_counts()
