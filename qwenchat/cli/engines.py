@@ -80,12 +80,12 @@ def _shown(program: Program, name: str, engine: EngineSettings) -> list[str]:
 @click.option("--no-test", is_flag=True, help="Do not connect to it.")
 @as_json
 @click.pass_obj
-def add(program: Program, name: str, url: str, /, **options: Any) -> None:
+def add(program: Program, /, **options: Any) -> None:
     """Add an engine and print its models. It is saved even if it does not answer now.
 
     NAME is lower-case letters, digits and hyphens; URL is that of the server, such as http://10.0.0.5:8080.
     """
-    output = Output.standard()
+    output, name = Output.standard(), options["name"]
     if name in program.settings.engines:
         raise WrongUse(
             _("There is an engine named {name} already.").format(name=name),
@@ -94,7 +94,7 @@ def add(program: Program, name: str, url: str, /, **options: Any) -> None:
     engine = checked(
         name,
         EngineSettings(
-            url=url,
+            url=options["url"],
             kind=Dialect(options["kind"]) if options["kind"] else None,
             key_env=options["key_env"],
             key_command=options["key_command"],

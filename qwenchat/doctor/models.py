@@ -27,6 +27,9 @@ def installed(program: Program) -> Iterator[Finding]:
     known = sorted({entry.reference for entry in usable if entry.published})
     words = ngettext("{count} installed", "{count} installed", len(usable)).format(count=len(usable))
     words = labelled(words, enumerated(known)) if known else words
+    if not usable and program.settings.engines:
+        yield ok("models", title, _("none installed; engines elsewhere have some"))
+        return
     if not usable:
         yield warning("models", title, _("none installed"), "qwenchat models fit")
         return

@@ -6,7 +6,10 @@ This is the only place that knows both kinds. Nothing is loaded or connected to 
 from typing import TYPE_CHECKING
 
 from qwenchat.chat.ports import Engine
+from qwenchat.chat.sampling import qwen2_defaults_by_name
 from qwenchat.engines.local.engine import LocalEngine
+from qwenchat.engines.remote.engine import RemoteEngine
+from qwenchat.engines.remote.http import RemoteHttp
 from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
@@ -47,7 +50,13 @@ def remote_engine(program: "Program", server: RemoteServer, model: str, *, ctx: 
 
     The server need not be in the settings.
     """
-    raise NotImplementedError(model, ctx)  # until the remote engine is there
+    return RemoteEngine(
+        RemoteHttp(server, offline=program.remote_engines.offline),
+        model,
+        reference=str(RemoteReference(server.name, model)),
+        defaults=program.sampling.over(qwen2_defaults_by_name(model)),
+        n_ctx=ctx or 0,
+    )
 
 
 def _check_options(reference: RemoteReference, options: LoadOptions) -> None:

@@ -9,14 +9,13 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from qwenchat.chat.message import Message
 from qwenchat.chat.sampling import Dialect
 from qwenchat.engine_settings import EngineSettings
-from qwenchat.engines.remote.api import ServedModel, ServerApi
+from qwenchat.engines.remote.api import ServedModel, ServerApi, find_model
 from qwenchat.engines.remote.keys import usual_variable
 from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.errors import NotFound, QwenchatError, Recovery, RecoveryKind, RemoteError
@@ -26,11 +25,6 @@ from qwenchat.models.reference import remote_in
 from qwenchat.paths import expand_home, is_missing
 from qwenchat.text.safe import clean_line
 
-if TYPE_CHECKING:
-    from qwenchat.engines.remote.http import RemoteHttp
-
-_NAMED = 8
-"""Models that an error names."""
 ANSWER_S = 4.0
 """Seconds that a server has to list its models."""
 
@@ -44,18 +38,15 @@ async def connect(server: RemoteServer, offline: bool) -> AsyncIterator[ServerAp
 
     `offline` refuses servers on other machines. Raises RemoteError.
     """
-    from qwenchat.engines.remote.http import RemoteHttp  # noqa: PLC0415 - it imports an HTTP library
+    from qwenchat.engines.remote.detect import server_api  # noqa: PLC0415 - these import an HTTP library
+    from qwenchat.engines.remote.http import RemoteHttp  # noqa: PLC0415
     from qwenchat.engines.remote.retry import ASK_ONCE  # noqa: PLC0415
 
     http = RemoteHttp(server, offline=offline, policy=ASK_ONCE)
     try:
-        yield await _api(http)
+        yield await server_api(http)
     finally:
         await http.close()
-
-
-async def _api(http: "RemoteHttp") -> ServerApi:
-    raise NotImplementedError(http.server.name)  # until dialects are found out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,16 +73,7 @@ class EngineListing:
         """
         if self.error:
             raise self.error
-        if found := [model for model in self.models if model.id == name or (not name and len(self.models) == 1)]:
-            return found[0]
-        names = enumerated(clean_line(self.reference(model)) for model in self.models[:_NAMED])
-        message = _("The engine {engine} has several models.")
-        if name or not names:
-            message = _("The engine {engine} has no model {model}.") if name else _("The engine {engine} has no model.")
-        raise NotFound(
-            message.format(engine=self.server.name, model=clean_line(name)),
-            _("Models there: {names}.").format(names=names) if names else _("Load or install a model there first."),
-        )
+        return find_model(self.server, self.models, name)
 
 
 class _Remembered(msgspec.Struct, frozen=True, kw_only=True):

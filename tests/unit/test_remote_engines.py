@@ -1,7 +1,7 @@
 """The engines of the settings: which server a reference means, what is known of it, and when a chat may be sent."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,7 +41,7 @@ class ListingApi:
     async def count(self, model: ServedModel, turns: Sequence[Turn], mode: Mode) -> TokenCounts:
         raise AssertionError
 
-    def generate(self, model: ServedModel, request: Request, sampling: Sampling) -> AsyncIterator[EngineEvent]:
+    def generate(self, model: ServedModel, request: Request, sampling: Sampling) -> AsyncGenerator[EngineEvent, None]:
         raise AssertionError
 
     def lacks(self, sampling: Sampling) -> tuple[str, ...]:
@@ -145,7 +145,7 @@ def test_a_name_alone_is_the_only_model() -> None:
     for name in ("", "qwen2"):
         with pytest.raises(NotFound) as caught:
             listing.model(name)
-        assert "@lab/qwen2-72b" in caught.value.hint and "@lab/other" in caught.value.hint
+        assert "qwen2-72b" in caught.value.hint and "other" in caught.value.hint
 
 
 def answer_from(file: str) -> Message:
