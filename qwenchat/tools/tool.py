@@ -1,7 +1,6 @@
 """What a tool is. Who may call it is decided elsewhere (`policy`)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from qwenchat.chat.tools import ToolSpec
@@ -10,12 +9,12 @@ RESULT_LIMIT = 64 << 10
 """Characters of a result; a longer one is cut, and says so."""
 
 
-@dataclass(frozen=True, slots=True)
 class ToolError(Exception):
-    """A call can't be carried out; the model reads why."""
+    """A call can't be carried out; the model reads why: `reason`, in English, one or two sentences."""
 
-    reason: str
-    """In English, one or two sentences."""
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Tool(Protocol):
@@ -32,8 +31,9 @@ class Tool(Protocol):
         ...
 
     async def run(self, arguments: Mapping[str, object]) -> str:
-        """Carry out a call, whose arguments follow the schema, and return what the model reads.
+        """Carry out a call and return what the model reads.
 
-        Raises ToolError. Cancelling it ends the work; what blocks runs in a thread or a process.
+        Raises ToolError, also for arguments that do not follow the schema: a model may have written them freely.
+        Cancelling it ends the work; what blocks runs in a thread or a process.
         """
         ...
