@@ -16,6 +16,7 @@ from qwenchat.chat.streaming import StreamingAnswer
 from qwenchat.engines.remote.api import ServedModel, ServerApi
 from qwenchat.engines.remote.detect import chat_api
 from qwenchat.engines.remote.http import RemoteHttp
+from qwenchat.engines.remote.retry import ASK_ONCE
 from qwenchat.engines.remote.server import RemoteServer
 from tests.fakes.standin_server import DONE, Piece, Reply, StandinServer, Then
 
@@ -67,15 +68,21 @@ def streamed(*chunks: object, done: bool = True, then: Then = Then.END, before_e
 
 
 @asynccontextmanager
-async def api_of(
-    server: StandinServer, dialect: Dialect, path: str = "", *, name: str = "lab"
-) -> AsyncIterator[ServerApi]:
-    """Return the interface to a stand-in in a dialect."""
-    http = RemoteHttp(RemoteServer(name=name, url=f"{server.url}{path}", dialect=dialect), environ={})
+async def http_of(server: StandinServer, dialect: Dialect | None = None, path: str = "") -> AsyncIterator[RemoteHttp]:
+    """Return the connections to a stand-in, which ask once."""
+    remote = RemoteServer(name="lab", url=f"{server.url}{path}", dialect=dialect)
+    http = RemoteHttp(remote, policy=ASK_ONCE, environ={})
     try:
-        yield chat_api(http, dialect)
+        yield http
     finally:
         await http.close()
+
+
+@asynccontextmanager
+async def api_of(server: StandinServer, dialect: Dialect, path: str = "") -> AsyncIterator[ServerApi]:
+    """Return the interface to a stand-in in a dialect."""
+    async with http_of(server, dialect, path) as http:
+        yield chat_api(http, dialect)
 
 
 def asked(*texts: str, system: str = "", sampling: Sampling = FULL, mode: Mode = Mode.ANSWER) -> Request:

@@ -86,7 +86,7 @@ class StandinOllama:
         return json_reply(shown)
 
     def _load(self, name: str, options: dict[str, Any]) -> int:
-        window = min(options.get("num_ctx", self.usual_window), self.models[name].trained)
+        window: int = min(options.get("num_ctx", self.usual_window), self.models[name].trained)
         if self.loaded.get(name) != window:
             self.loads.append(window)
             self.loaded[name] = window
