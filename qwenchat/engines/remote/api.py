@@ -19,6 +19,9 @@ from qwenchat.errors import NotFound, Recovery, RecoveryKind, RemoteBroken
 from qwenchat.i18n import _, enumerated
 from qwenchat.text.safe import clean_line
 
+LOAD_S = 600.0
+"""Seconds that a server may take to load a model."""
+
 Shape = TypeVar("Shape")
 _NAMED = 8
 """Models that an error names."""

@@ -7,6 +7,7 @@ after a pause or a failure. Nothing is written anywhere, and nothing is retried 
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
@@ -59,8 +60,8 @@ class RemoteEngine:
         self._connection: asyncio.Task[_Connected] | None = None
         """The connection that is being made."""
         self._connected: _Connected | None = None
-        self._answered = 0.0
-        """When the server answered last; `time.monotonic`."""
+        self._answered = -math.inf
+        """When the server last answered as it should, in the time of `time.monotonic`."""
         self._turn = asyncio.Lock()
         """Held by the request that the server serves; waiting requests get it in order."""
         self._generations: list[QueuedGeneration] = []
@@ -80,7 +81,11 @@ class RemoteEngine:
 
     async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
         connected = await self._ready()
-        counts = await connected.api.count(connected.model, turns, mode)
+        try:
+            counts = await connected.api.count(connected.model, turns, mode)
+        except RemoteError:
+            self._answered = -math.inf
+            raise
         self._counted = tuple(turns), mode, counts.total
         return counts
 
@@ -200,7 +205,7 @@ class RemoteEngine:
         """Serve a request after all earlier ones, and report its events."""
         async with self._turn:
             await self.check(request.sampling)
-            connected = await self._ready()
+            connected = await self._ready(fresh=True)
             self._check_continuing(request, connected)
             is_counted = self._counted[:2] == (request.turns, request.mode)
             measured = _Measured(prompt_tokens=self._counted[2] if is_counted else 0)
@@ -217,7 +222,7 @@ class RemoteEngine:
                 generation.report(measured.cancelled())
                 return
             except RemoteError:
-                self._connected = None
+                self._answered = -math.inf
                 raise
             finally:
                 self._http.report = _ignore

@@ -116,7 +116,7 @@ class RemoteHttp:
         """Send a JSON body and read server-sent events: the decoded JSON of each, without `[DONE]`.
 
         The request is repeated until an event `is_token`, so that events before it may come again. A stream must end
-        with `[DONE]`, or after an event that `is_last`.
+        with `[DONE]`, or after an event that `is_last`; a document that `is_last` counts as the only event.
         """
         stream = self._stream(url, body, events, is_token=is_token, is_last=is_last)
         async with aclosing(stream):
@@ -171,7 +171,7 @@ class RemoteHttp:
                                 response.body.silence_s = self._limits.next_token_s
                             yield value
                     if not is_complete:
-                        raise AttemptFailed(_without_end(response))
+                        yield _whole_answer(response, is_last)
                     return
             except AttemptFailed as failure:
                 await self._go_on(attempts, failure.fault, has_begun=has_begun)
@@ -247,13 +247,20 @@ class _Response:
     body: ReceivedBody
 
 
-def _without_end(response: _Response) -> Fault:
-    """Return the fault of a stream that ended without saying so: what came may have been something else."""
+def _whole_answer(response: _Response, is_last: EventTest) -> dict[str, Any]:
+    """Return the answer of a server that sends a document, of at most MAX_ERROR bytes, in place of a stream.
+
+    Raises AttemptFailed where it sent none: a stream that ends without saying so may have been something else.
+    """
     try:
         value = decoded(response.body.head)
     except AttemptFailed:
-        return Fault(kind=FaultKind.CUT)
-    return from_event(response.attempt, value) or Fault(kind=FaultKind.NOT_A_STREAM)
+        raise failed(FaultKind.CUT) from None
+    if fault := from_event(response.attempt, value):
+        raise AttemptFailed(fault)
+    if isinstance(value, dict) and is_last(value):
+        return value
+    raise failed(FaultKind.NOT_A_STREAM)
 
 
 async def _drain(values: AsyncIterator[object]) -> None:
