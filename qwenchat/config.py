@@ -6,6 +6,7 @@ the file's comments and order. The settings reference and the settings screen sh
 
 import inspect
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
@@ -20,6 +21,12 @@ from qwenchat.files import write_atomically
 from qwenchat.i18n import _
 from qwenchat.paths import expand_home, private_folder
 from qwenchat.text.safe import clean_line, encodable
+
+_MOST_PEERS = 16
+"""The most peers that llama.cpp's RPC can use (GGML_RPC_MAX_SERVERS)."""
+_PEER_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
+"""A host name or an IPv4 address."""
+_LISTS = ("hub.folders", "model.rpc")
 
 
 class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -39,6 +46,13 @@ class ModelSettings(_Section, frozen=True):
         Literal["auto", "f16", "q8_0"], Meta(description="KV cache type; auto: f16, or q8_0 where that fits more")
     ] = "auto"
     mmap: Annotated[bool, Meta(description="Map the model file instead of reading it into memory")] = True
+    rpc: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=_MOST_PEERS,
+            description="Machines that take a part of too large models (RPC): host:port, ...",
+        ),
+    ] = ()
 
 
 def _limits(name: str) -> Meta:
@@ -229,7 +243,7 @@ def _put(document: Any, key: str, value: str) -> None:
     if value == "":
         table.pop(name, None)
     else:
-        table[name] = _listed(value) if key == "hub.folders" else value
+        table[name] = _listed(value) if key in _LISTS else value
 
 
 def _listed(value: str) -> list[str]:
@@ -278,7 +292,7 @@ def _parse(file: Path) -> dict[str, Any]:
 
 def _convert(document: object, where: str) -> Settings:
     try:
-        return msgspec.convert(document, Settings, strict=False)
+        settings = msgspec.convert(document, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise WrongUse(
             _("A setting {where} is invalid: {reason}.").format(
@@ -286,6 +300,22 @@ def _convert(document: object, where: str) -> Settings:
             ),
             _("Correct or remove it."),
         ) from error
+    _check_peers(settings.model.rpc)
+    return settings
+
+
+def _check_peers(peers: tuple[str, ...]) -> None:
+    """Raise WrongUse for what llama.cpp's RPC can't connect to; it knows IPv4 only."""
+    for peer in peers:
+        host, _colon, port = peer.rpartition(":")
+        is_port = port.isascii() and port.isdecimal() and 0 < int(port) < 1 << 16
+        if not (is_port and _PEER_HOST.fullmatch(host)) or peers.count(peer) > 1:
+            raise WrongUse(
+                _('"{peer}" in model.rpc is not the address of a peer, or stands there twice.').format(
+                    peer=clean_line(peer)
+                ),
+                _("Write a host name or an IPv4 address, and a port: 192.168.1.20:50052."),
+            )
 
 
 def _write(file: Path, text: str) -> None:
