@@ -84,7 +84,9 @@ class ModelInfo:
     name: str
     """The name for users."""
     file: str
-    """Identity of the file, stored with each answer."""
+    """Identity of the file, or of the model on its server, stored with each answer."""
+    host: str = ""
+    """Host, and port, of the server that computes; empty for llama.cpp in this program's own worker."""
     n_ctx: int
     """Tokens that prompt and answer may take together."""
     yarn_factor: float = 1.0

@@ -32,6 +32,7 @@ from qwenchat.tui import themes
 from qwenchat.tui.actions import actions, clashes
 from qwenchat.tui.advice import advice
 from qwenchat.tui.dialogs import open as dialogs
+from qwenchat.tui.dialogs.dialog import Dialog
 from qwenchat.tui.palette import ActionProvider, ChatPalette, ThingProvider
 from qwenchat.tui.screens.chat import ChatScreen
 from qwenchat.tui.textual_private import GuardedApp, NotText, write_window_title
@@ -170,11 +171,13 @@ class QwenchatApp(GuardedApp):
         write_window_title(self, clean_line(title, 80))
 
     async def on_event(self, event: events.Event) -> None:
-        """Deliver an event; what is text goes to the prompt where nothing else takes it."""
+        """Deliver an event; what is text goes to the prompt, or to a dialog's filter, where nothing else takes it."""
         if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
             screen = next(reversed(self.screen_stack), None)
             if isinstance(screen, ChatScreen):
                 screen.focusing.lead_to_prompt(event)
+            elif isinstance(screen, Dialog):
+                screen.lead_to_filter(event)
         await super().on_event(event)
 
     @property

@@ -207,7 +207,7 @@ def prompt_tokens(model: Path, folder: Path) -> list[int]:
     script = """
 import json, sys
 from qwenchat.chat.prompt import Special, Turn
-from qwenchat.engines.local.prompt_format import ChatMLFormat
+from qwenchat.engines.prompt_format import ChatMLFormat
 from qwenchat.engines.worker.c_api import Abort, bindings
 from qwenchat.engines.worker.llama import LlamaModel
 from qwenchat.engines.local.protocol import LoadPlan

@@ -15,8 +15,8 @@ from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.session import Session
 from qwenchat.chat.streaming import StreamingAnswer
 from qwenchat.chat.turn import Turns
-from qwenchat.engines.local.prompt_format import PromptFormat, prompt_format_for
-from qwenchat.engines.local.protocol import Ready
+from qwenchat.engines.chat_template import ChatTemplate
+from qwenchat.engines.prompt_format import PromptFormat, prompt_format_for
 from tests.fakes import ggufs
 from tests.fakes.engines import LIKELIEST, Answer, answer, engine, questions
 
@@ -92,10 +92,7 @@ async def test_a_template_may_open_the_reasoning_in_the_prompt(template: str, mo
 
 async def opened(template: str, *, chatml: bool = True) -> PromptFormat:
     """Return the format of a model with a chat template."""
-    ready = Ready(
-        1, 512, template, chatml=chatml, bos="", eos="", load_s=0, description="", tensor_bytes=0, parameters=0
-    )
-    return await prompt_format_for(ready)
+    return await prompt_format_for(ChatTemplate(source=template, bos="", eos=""), chatml=chatml)
 
 
 async def test_the_prompt_is_the_template_s_own() -> None:

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwenchat.chat.prompt import Plain, PromptPart, Special, Tokens, Turn
-from qwenchat.engines.local.prompt_format import ChatMLFormat
 from qwenchat.engines.local.protocol import LoadPlan
+from qwenchat.engines.prompt_format import ChatMLFormat
 from qwenchat.engines.worker.c_api import Abort, LoadFailed, bindings
 from qwenchat.engines.worker.ggml import Ggml
 from qwenchat.engines.worker.llama import LlamaModel, common_prefix

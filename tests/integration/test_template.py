@@ -7,7 +7,7 @@ import pytest
 
 from qwenchat.chat.prompt import Plain, Special, Tokens, Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.engines.local.chat_template import ChatTemplate, Rendered
+from qwenchat.engines.chat_template import ChatTemplate, Rendered
 from qwenchat.errors import CannotLoad
 from tests.fakes import ggufs
 from tests.fakes.engines import LIKELIEST, answer, engine, questions

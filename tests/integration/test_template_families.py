@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from qwenchat.chat.prompt import Turn
-from qwenchat.engines.local.chat_template import ChatTemplate, Rendered
-from qwenchat.engines.local.prompt_format import ChatMLFormat, TemplateFormat, prompt_format_for
-from qwenchat.engines.local.protocol import Ready
+from qwenchat.engines.chat_template import ChatTemplate, Rendered
+from qwenchat.engines.prompt_format import ChatMLFormat, TemplateFormat, prompt_format_for
 
 CHAT = [Turn("user", "Q"), Turn("assistant", "A"), Turn("user", "R")]
 WITH_SYSTEM = [Turn("system", "S"), *CHAT]
@@ -102,9 +101,7 @@ async def test_the_templates_of_other_families(template: str, expected: str) -> 
 async def test_a_template_s_own_system_prompt_is_used_where_the_user_gave_none(
     template: str, system: str, opening: str
 ) -> None:
-    made = await prompt_format_for(
-        Ready(1, 512, template, chatml=True, bos="<s>", eos="", load_s=0, description="", tensor_bytes=0, parameters=0)
-    )
+    made = await prompt_format_for(ChatTemplate(source=template, bos="<s>", eos=""), chatml=True)
     assert isinstance(made, TemplateFormat if template in (DATED, R1) else ChatMLFormat)
     assert made.opening == opening
     for turns, shown in ((CHAT, system), (WITH_SYSTEM, "S")):

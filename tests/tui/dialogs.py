@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from textual import events
 from textual.app import App, ComposeResult
 from textual.screen import Screen
 from textual.widgets import Static
@@ -13,6 +14,7 @@ from qwenchat.i18n import use_language
 from qwenchat.models import fit
 from qwenchat.models.folders import ModelFolders
 from qwenchat.runtime.program import Program
+from qwenchat.tui.dialogs.dialog import Dialog
 from qwenchat.tui.themes import load_all
 
 NOT_YET = object()
@@ -40,6 +42,12 @@ class DialogApp(App[None]):
         self.theme = self._wanted
         if self._dialog:
             await self.push_screen(self._dialog, self._keep)
+
+    async def on_event(self, event: events.Event) -> None:
+        """Do as the program does."""
+        if isinstance(event, events.Key | events.Paste) and not event.is_forwarded and isinstance(self.screen, Dialog):
+            self.screen.lead_to_filter(event)
+        await super().on_event(event)
 
     def _keep(self, result: object) -> None:
         self.result = result

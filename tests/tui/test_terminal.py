@@ -142,3 +142,16 @@ def test_a_session_in_the_trash_does_not_open() -> None:
     with qwenchat_in_terminal("--session", "s") as terminal:
         assert terminal.end() == 3
         terminal.shows("qwenchat sessions restore s")
+
+
+def test_a_path_typed_at_once_into_the_welcome_arrives_whole() -> None:
+    with qwenchat_in_terminal() as terminal:
+        terminal.until(lambda text: "recommended model (" in text and "Enter Try it now" in text)  # it has the focus
+        terminal.send("/models/qwen2.5-coder.gguf")
+        terminal.shows("Use /models/qwen2.5-coder.gguf")
+        terminal.send("\t" + "x")  # from the list of models back into the line
+        terminal.shows("Use /models/qwen2.5-coder.ggufx")
+        terminal.send(ESCAPE)
+        terminal.shows("Ask anything")
+        terminal.send(CTRL_Q)
+        assert terminal.end() == 0

@@ -140,8 +140,7 @@ def test_scripts_rely_on_the_names_of_events() -> None:
 def test_every_fault_has_words(fault: SourceFault) -> None:
     error = explain(SourceError(fault, "a.host", status=599, detail="reason"), "a/subject")
     assert error.message and error.hint and "{" not in error.message + error.hint
-    assert isinstance(error, NotFound | NetworkError | WrongUse)
-    assert isinstance(error, WrongUse) == (fault is SourceFault.PROXY_SETTING)
+    assert isinstance(error, NotFound | NetworkError)
 
 
 def test_speed_over_a_window() -> None:

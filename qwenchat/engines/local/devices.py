@@ -16,8 +16,8 @@ from pathlib import Path
 
 import psutil
 
+from qwenchat.engines.children import child_environment
 from qwenchat.engines.local import protocol
-from qwenchat.engines.local.process import child_environment
 from qwenchat.engines.local.protocol import Hello
 
 

@@ -8,7 +8,7 @@ meantime. The planner decides how a model is loaded; `saved_kv` decides about fi
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,11 +16,11 @@ from pathlib import Path
 import msgspec
 
 from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, Prefilling
-from qwenchat.chat.message import FinishReason, Timings, Usage
 from qwenchat.chat.ports import Capabilities, Mode, ModelInfo, Request, TokenCounts
 from qwenchat.chat.prompt import Plain, PromptPart, Special, Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.engines.local.chat_template import TemplateSandbox
+from qwenchat.engines.chat_template import ChatTemplate, TemplateSandbox
+from qwenchat.engines.generation import QueuedGeneration
 from qwenchat.engines.local.failures import (
     OTHER_MODEL,
     START_AGAIN,
@@ -33,7 +33,6 @@ from qwenchat.engines.local.failures import (
 from qwenchat.engines.local.kv_slot import KVSlot
 from qwenchat.engines.local.memory import lacks_memory, memory_error
 from qwenchat.engines.local.process import WorkerProcess
-from qwenchat.engines.local.prompt_format import PlainFormat, PromptFormat, estimate, prompt_format_for
 from qwenchat.engines.local.protocol import (
     Count,
     Counted,
@@ -55,6 +54,7 @@ from qwenchat.engines.local.protocol import (
     WorkerProgress,
 )
 from qwenchat.engines.local.saved_kv import SavedKV
+from qwenchat.engines.prompt_format import PlainFormat, PromptFormat, estimate, prompt_format_for
 from qwenchat.engines.schema.check import check_schema
 from qwenchat.errors import CannotLoad, EngineDied, QwenchatError, Recovery
 from qwenchat.i18n import _
@@ -113,64 +113,6 @@ class _Loaded:
         return PlainFormat() if mode is Mode.COMPLETE else self.format
 
 
-class LocalGeneration:
-    """Implements `chat.ports.Generation`: a queue of the events of one request that were not read yet."""
-
-    def __init__(self, serve: Callable[["LocalGeneration"], Coroutine[None, None, None]]) -> None:
-        """Start `serve`, which reports the events, as a task."""
-        self._unread: asyncio.Queue[EngineEvent | BaseException] = asyncio.Queue()
-        self._worker: WorkerProcess | None = None
-        self._number = 0
-        self._ended = self._is_cancelled = False
-        self._task = asyncio.create_task(serve(self))
-        self._task.add_done_callback(self._task_done)
-
-    @property
-    def done(self) -> bool:
-        """Whether the engine has finished with the request."""
-        return self._task.done()
-
-    def started(self, worker: WorkerProcess, number: int) -> None:
-        """Record the worker that serves the request, and the request's number there."""
-        self._worker, self._number = worker, number
-
-    def report(self, event: EngineEvent) -> None:
-        """Add an event."""
-        self._unread.put_nowait(event)
-
-    def __aiter__(self) -> "LocalGeneration":
-        return self
-
-    async def __anext__(self) -> EngineEvent:
-        if self._ended:
-            raise StopAsyncIteration
-        event = await self._unread.get()
-        self._ended = isinstance(event, Finished | BaseException)
-        if isinstance(event, BaseException):
-            raise event
-        return event
-
-    async def cancel(self) -> None:
-        if self.done:
-            return
-        self._is_cancelled = True
-        if self._worker:
-            self._worker.cancel(self._number)
-        else:  # it is still waiting for earlier requests or for the model
-            self._task.cancel()
-
-    async def aclose(self) -> None:
-        self._ended = True
-        await self.cancel()
-
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if task.cancelled() or (self._is_cancelled and isinstance(error, EngineDied)):
-            self.report(Finished(FinishReason.CANCELLED, Usage(), Timings()))
-        elif error:
-            self._unread.put_nowait(error)
-
-
 class LocalEngine:
     """Implements `chat.ports.Engine`."""
 
@@ -193,7 +135,7 @@ class LocalEngine:
         self._loaded: _Loaded | None = None
         self._turn = asyncio.Lock()
         """Held by the request that the worker serves; waiting requests get it in order."""
-        self._generations: list[LocalGeneration] = []
+        self._generations: list[QueuedGeneration] = []
         self._closed = False
         self._checked_schema = ""
         """The last schema that was found to be good; the worker gets no other one."""
@@ -231,8 +173,8 @@ class LocalEngine:
             await check_schema(sampling.schema)
             self._checked_schema = sampling.schema
 
-    def generate(self, request: Request) -> LocalGeneration:
-        generation = LocalGeneration(partial(self._serve, request))
+    def generate(self, request: Request) -> QueuedGeneration:
+        generation = QueuedGeneration(partial(self._serve, request))
         self._generations = [*(each for each in self._generations if not each.done), generation]
         return generation
 
@@ -301,7 +243,8 @@ class LocalEngine:
             if extra_buffers and _AMX in hello.features and not await _survives_prefill(worker):
                 await self._end_worker(at_once=True)
                 return await self._load(progress, extra_buffers=False)
-            prompt_format = await prompt_format_for(ready, sandbox)
+            template = ChatTemplate(source=ready.chat_template, bos=ready.bos, eos=ready.eos)
+            prompt_format = await prompt_format_for(template, chatml=ready.chatml, sandbox=sandbox)
         finally:
             await sandbox.close()
         info = ModelInfo(
@@ -327,7 +270,7 @@ class LocalEngine:
             stamps=stamps,
         )
 
-    async def _serve(self, request: Request, generation: LocalGeneration) -> None:
+    async def _serve(self, request: Request, generation: QueuedGeneration) -> None:
         """Serve a request after all earlier ones, and report its events."""
         async with self._turn:
             await self.check(request.sampling)
@@ -336,7 +279,7 @@ class LocalEngine:
             prompt_format = loaded.format_for(request.mode)
             prompt = await prompt_format.prompt(request.turns, continuing=request.mode is Mode.CONTINUE)
             number = worker.number()
-            generation.started(worker, number)
+            generation.stop_by(partial(worker.cancel, number))
             await loaded.slot.switch_to(request.cache_key)
             answered = _without_reasoning(request.turns[-1].text) if request.mode is Mode.CONTINUE else ""
             job = Generate(number, _wire(prompt.parts), request.sampling, answered)

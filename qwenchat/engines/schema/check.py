@@ -8,7 +8,7 @@ import asyncio
 
 import msgspec
 
-from qwenchat.engines.local.process import start_module
+from qwenchat.engines.children import start_module
 from qwenchat.engines.schema.document import LARGEST_TEXT, Reason, SchemaRefused
 from qwenchat.engines.schema.refusal import refused
 

@@ -2,25 +2,25 @@
 
 It uses the standard library, which takes a quarter of the processor time of the HTTP library that huggingface_hub uses
 (2 GB from loopback: 1.2 s instead of 5 s). The caller's headers are sent only to the origin of the first URL.
-Certificates are checked against the system's store, or SSL_CERT_FILE. `proxies` decides about proxies.
+Certificates are checked against the system's store, or SSL_CERT_FILE. `net.proxies` decides about proxies.
 """
 
 import base64
-import email.utils
 import http.client
 import json
 import re
 import socket
 import ssl
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
 from qwenchat import __version__
-from qwenchat.models.download.proxies import Proxy, connect_through_socks, proxy_for
 from qwenchat.models.download.retry import SourceError, SourceFault
+from qwenchat.net.addresses import is_address, origin
+from qwenchat.net.proxies import Proxy, connect_through_socks, proxy_for
+from qwenchat.net.waits import retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,26 +36,10 @@ MAX_REDIRECTS = 10
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MAX_ANSWER = 64 << 20
 """Bytes."""
-_HOST = re.compile(r"[^\s\x00-\x20\x7f%/\\\ud800-\udfff]+")
 _NUMBER = re.compile("[0-9]{1,18}")
 _CONTENT_RANGE = re.compile(rf"bytes ({_NUMBER.pattern})-({_NUMBER.pattern})/({_NUMBER.pattern}|\*)")
 _UNQUOTED = "/%:@!$&'()*+,;=~?"
 """Characters that are not percent-encoded in a URL, which may be percent-encoded already."""
-
-
-def origin(url: str) -> tuple[str, str, int]:
-    """Return scheme, host and port of a URL; `("", "", 0)` if it is invalid."""
-    try:
-        parts = urlsplit(url)
-        return parts.scheme, (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)
-    except ValueError:
-        return "", "", 0
-
-
-def is_address(url: str) -> bool:
-    """Return whether a text is an http or https URL with a valid host and port."""
-    scheme, host, _port = origin(url)
-    return scheme in ("http", "https") and _HOST.fullmatch(host) is not None
 
 
 def _opened(url: str, proxy: Proxy | None, timeout_s: float) -> tuple[http.client.HTTPConnection, str]:
@@ -286,13 +270,3 @@ def _total(response: http.client.HTTPResponse, start: int) -> int | None:
 def _validator(response: http.client.HTTPResponse) -> str:
     etag = response.headers.get("ETag", "")
     return "" if etag.startswith("W/") else etag or response.headers.get("Last-Modified", "")
-
-
-def retry_after(value: str) -> float | None:
-    """Return the seconds to wait according to a Retry-After header (seconds or a date); None if it is invalid."""
-    if _NUMBER.fullmatch(value.strip()):
-        return float(value)
-    with suppress(ValueError, OverflowError):
-        if when := email.utils.parsedate_tz(value):
-            return max(0.0, email.utils.mktime_tz(when) - time.time())
-    return None

@@ -17,7 +17,6 @@ from qwenchat.i18n import _, enumerated
 from qwenchat.models import fit
 from qwenchat.models.catalogue import Catalogue, CatalogueModel, PublishedModel, Quantisation
 from qwenchat.models.download.destination import CacheDestination, Destination, FolderDestination
-from qwenchat.models.download.http import origin
 from qwenchat.models.download.retry import SourceError, SourceFault, explain
 from qwenchat.models.file_names import is_gguf, is_safe, names_quant, split_names
 from qwenchat.models.folders import DownloadRecords
@@ -35,6 +34,7 @@ from qwenchat.models.reference import (
 from qwenchat.models.sources.registry import find_source, is_folder, is_hub_address, is_offline
 from qwenchat.models.sources.source import RemoteFile, Source
 from qwenchat.models.sources.url import is_file_url
+from qwenchat.net.addresses import origin
 from qwenchat.paths import expand_home, is_missing
 from qwenchat.text.safe import clean_line, safe_name
 

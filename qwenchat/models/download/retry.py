@@ -7,7 +7,6 @@ the error that the user sees. Neither ever contains a URL, a header or a token, 
 
 import errno
 import http.client
-import random
 import socket
 import ssl
 import threading
@@ -23,10 +22,10 @@ from qwenchat.errors import (
     QwenchatError,
     Recovery,
     RecoveryKind,
-    WrongUse,
 )
 from qwenchat.i18n import _
 from qwenchat.models.download.progress import Report, Retrying
+from qwenchat.net.waits import backoff_s
 from qwenchat.text.safe import human_size
 
 
@@ -55,8 +54,6 @@ class SourceFault(Enum):
     UNREACHABLE = auto()
     PROXY = auto()
     """The proxy that `variable` sets refuses, or can't be reached."""
-    PROXY_SETTING = auto()
-    """The value of `variable` is not a proxy that can be used."""
     TLS = auto()
     SILENT = auto()
     DROPPED = auto()
@@ -95,7 +92,6 @@ _KINDS: dict[SourceFault, type[QwenchatError]] = {
     SourceFault.REPO: NotFound,
     SourceFault.REVISION: NotFound,
     SourceFault.FILE: NotFound,
-    SourceFault.PROXY_SETTING: WrongUse,
 }
 """What the user sees; NetworkError for all others."""
 _STATUSES = {
@@ -200,8 +196,7 @@ class RetryPolicy:
         """Return the seconds before the next attempt: what the server asks for, otherwise doubling with jitter."""
         if error.retry_after is not None:
             return error.retry_after
-        wait_s = min(self.longest_wait_s, self.first_wait_s * 2.0 ** (failures - 1))
-        return wait_s * random.uniform(0.75, 1.25)  # noqa: S311
+        return backoff_s(failures, first_s=self.first_wait_s, longest_s=self.longest_wait_s)
 
 
 class Attempts:
@@ -373,10 +368,6 @@ def _words(fault: SourceFault) -> tuple[str, str]:
         SourceFault.PROXY: (
             _("The proxy for {host} refuses the connection or can't be reached."),
             _("Check {variable} and its password; NO_PROXY names hosts to reach without it."),
-        ),
-        SourceFault.PROXY_SETTING: (
-            _("The proxy in {variable} can't be used: {detail}."),
-            _("Set it to an address such as http://127.0.0.1:7890 or socks5://127.0.0.1:7891, or unset it."),
         ),
         SourceFault.TLS: (
             _("The identity of {host} can't be verified: {detail}."),

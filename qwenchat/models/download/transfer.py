@@ -8,13 +8,14 @@ import threading
 from collections.abc import Callable
 
 from qwenchat.models.download import http
-from qwenchat.models.download.http import Timeouts, origin
+from qwenchat.models.download.http import Timeouts
 from qwenchat.models.download.part import PartFile
 from qwenchat.models.download.progress import Checking, Report, StartedOver
 from qwenchat.models.download.retry import Attempts, RetryPolicy, SourceError, SourceFault, interrupted
 from qwenchat.models.file_names import is_gguf
 from qwenchat.models.sources.folder import FileBody
 from qwenchat.models.sources.source import Location, RemoteFile
+from qwenchat.net.addresses import origin
 
 _CHUNK = 1 << 20
 _MAGIC = b"GGUF"

@@ -23,9 +23,11 @@ from huggingface_hub.hf_api import ModelInfo
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.download import http
-from qwenchat.models.download.http import Timeouts, origin, retry_after
+from qwenchat.models.download.http import Timeouts
 from qwenchat.models.download.retry import SourceError, SourceFault
 from qwenchat.models.sources.source import Location, RemoteFile
+from qwenchat.net.addresses import origin
+from qwenchat.net.waits import retry_after
 
 PUBLIC_HUB = "https://huggingface.co"
 MIRROR = "https://hf-mirror.com"

@@ -5,9 +5,9 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from qwenchat.models.download import http
-from qwenchat.models.download.http import origin
 from qwenchat.models.download.retry import SourceError, SourceFault
 from qwenchat.models.sources.source import Location, RemoteFile
+from qwenchat.net.addresses import origin
 
 HOST_URL = "https://www.modelscope.cn"
 

@@ -10,11 +10,11 @@ from urllib.parse import unquote, urlsplit
 
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
-from qwenchat.models.download.http import is_address, origin
 from qwenchat.models.sources.folder import FolderSource
 from qwenchat.models.sources.modelscope import ModelScopeSource
 from qwenchat.models.sources.source import Source
 from qwenchat.models.sources.url import UrlSource, is_file_url
+from qwenchat.net.addresses import is_address, origin
 from qwenchat.paths import expand_home
 
 _TRUE = frozenset({"1", "on", "yes", "true"})

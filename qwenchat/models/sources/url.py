@@ -4,10 +4,10 @@ from http import HTTPStatus
 from urllib.parse import unquote, urlsplit
 
 from qwenchat.models.download import http
-from qwenchat.models.download.http import is_address, origin
 from qwenchat.models.download.retry import SourceError, SourceFault
 from qwenchat.models.file_names import is_gguf
 from qwenchat.models.sources.source import Location, RemoteFile
+from qwenchat.net.addresses import is_address, origin
 
 
 class UrlSource:

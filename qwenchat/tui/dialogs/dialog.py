@@ -17,7 +17,7 @@ from textual.markup import escape
 from textual.screen import ModalScreen
 from textual.types import CSSPathType
 from textual.widget import Widget
-from textual.widgets import Button, Input, OptionList, Select, Static
+from textual.widgets import Button, Input, OptionList, Select, Static, TextArea
 
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
@@ -108,6 +108,17 @@ class Dialog(ModalScreen[Result], EndsItsWork):
         hints = [*self.keys_of(self.focused), ("Tab", _("next")), ("Esc", self.escape_words())]
         words = "  ".join(f"{key} {clean_line(does, 30)}" for key, does in hints if does)
         self.query_one(".frame").border_subtitle = escape(words)
+
+    def lead_to_filter(self, event: events.Key | events.Paste) -> None:
+        """Go to the filter, where there is one, before a character that is no key here, or a paste, is delivered."""
+        if isinstance(self.focused, Input | TextArea):
+            return
+        field = next(iter(self.query(Filter)), None)
+        if field and (
+            isinstance(event, events.Paste) or (event.is_printable and event.key not in self.active_bindings)
+        ):
+            field.select_on_focus = False  # the character would replace what was typed before
+            self.set_focus(field)
 
     def action_close(self) -> None:
         """Leave without a result."""

@@ -333,16 +333,6 @@ class WelcomeScreen(Dialog[str | None]):
             first.focus()
         self.query_one("#machine", Static).update(sentences(free, _("~ = estimate.")))
 
-    @on(events.Key)
-    def _type_into_filter(self, event: events.Key) -> None:
-        """Filter the list with what is typed while a button has the focus."""
-        if event.character and event.is_printable and isinstance(self.focused, Button):
-            event.stop()
-            field = self.query_one(Filter)
-            field.select_on_focus = False  # it would select what is typed here, and the next character replace it
-            field.focus()
-            field.insert_text_at_cursor(event.character)
-
     @on(Button.Pressed, "#guide")
     def _try_guide(self) -> None:
         self.answer(str(GuideReference()))

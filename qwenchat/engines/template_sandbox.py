@@ -1,6 +1,6 @@
 """Runs a model's chat template, which is code from a stranger, as Hugging Face's renderer would; in a child process.
 
-`python -m qwenchat.engines.local.template_sandbox` reads one `RenderJob` from standard input, limits its own memory and
+`python -m qwenchat.engines.template_sandbox` reads one `RenderJob` from standard input, limits its own memory and
 time, and writes one JSON list: a `ChatText` for each chat. `chat_template` is the parent's side. A template can compute
 strings and do nothing else: it sees no file, and no object that it could change.
 """

@@ -1,6 +1,6 @@
 """Prompt formats, which turn turns into a prompt: ChatML, the model's own chat template, or plain text to complete.
 
-A format returns prompt parts; only the worker tokenises, and what is counted is what is sent. Without a system prompt
+A format returns prompt parts; only the engine tokenises, and what is counted is what is sent. Without a system prompt
 of the user's, the template's default is used, if it has one. Some templates open the reasoning in the prompt (QwQ and
 the distilled R1 models): an answer then begins inside the reasoning, and so does the prompt that continues an answer.
 """
@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from qwenchat.chat.prompt import Plain, PromptPart, Special, Tokens, Turn, turn_parts
-from qwenchat.engines.local.chat_template import ChatTemplate, Rendered, TemplateSandbox
-from qwenchat.engines.local.failures import OTHER_MODEL
-from qwenchat.engines.local.protocol import Ready
+from qwenchat.engines.chat_template import ChatTemplate, Rendered, TemplateSandbox
 from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
 from qwenchat.i18n import _
 
@@ -73,7 +71,7 @@ class NoFormat:
         raise CannotLoad(
             _("This model has no chat template: it can continue text, but not answer questions."),
             _("Choose an instruct model."),
-            recoveries=(OTHER_MODEL, Recovery(RecoveryKind.COMPLETE)),
+            recoveries=(Recovery(RecoveryKind.OTHER_MODEL), Recovery(RecoveryKind.COMPLETE)),
         )
 
 
@@ -149,20 +147,23 @@ def estimate(turns: Sequence[Turn]) -> Rendered:
     return Rendered(parts, [place for place in range(len(turns)) for _part in range(3)])
 
 
-async def prompt_format_for(ready: Ready, sandbox: TemplateSandbox | None = None) -> PromptFormat:
-    """Return the format of a loaded model; `sandbox` may have been started while it was loaded."""
-    source = ready.chat_template
-    if not source:
+async def prompt_format_for(
+    template: ChatTemplate, *, chatml: bool, sandbox: TemplateSandbox | None = None
+) -> PromptFormat:
+    """Return the format of a model with this template, whose source is empty where the model has none.
+
+    `chatml` says whether ChatML's two markers are single tokens of the model. `sandbox` may have been started before.
+    """
+    if not template.source:
         return NoFormat()
-    template = ChatTemplate(source=source, bos=ready.bos, eos=ready.eos)
-    if "<|im_start|>" not in source and "<think>" not in source:
+    if "<|im_start|>" not in template.source and "<think>" not in template.source:
         return TemplateFormat(template)
     try:
         texts = [each.text for each in await template.texts(_PROBES, sandbox=sandbox)]
     except CannotLoad:
         return TemplateFormat(template)  # the first request raises the same error
     by_itself = _CHATML_BY_ITSELF.fullmatch(texts[0])
-    if ready.chatml and by_itself and "strftime_now" not in source:
+    if chatml and by_itself and "strftime_now" not in template.source:
         written = ChatMLFormat(by_itself["system"], by_itself["opening"] or "")
         if texts == [_text(written.chatml(probe)) for probe in _PROBES]:
             return written

@@ -17,9 +17,8 @@ from datetime import datetime
 import msgspec
 
 from qwenchat.chat.prompt import PromptPart, Special, Turn
-from qwenchat.engines.local.failures import OTHER_MODEL
-from qwenchat.engines.local.process import start_module
-from qwenchat.engines.local.template_sandbox import REASON_LIMIT, ChatText, RenderJob, TemplateChat
+from qwenchat.engines.children import start_module
+from qwenchat.engines.template_sandbox import REASON_LIMIT, ChatText, RenderJob, TemplateChat
 from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
@@ -58,7 +57,7 @@ class TemplateSandbox:
     @classmethod
     async def start(cls) -> "TemplateSandbox":
         """Start the child."""
-        child = await start_module("qwenchat.engines.local.template_sandbox")
+        child = await start_module("qwenchat.engines.template_sandbox")
         return cls(child)
 
     async def render(self, job: RenderJob) -> list[ChatText]:
@@ -172,5 +171,5 @@ def _unusable(reason: str) -> CannotLoad:
     return CannotLoad(
         _("The model's chat template can't be used: {reason}.").format(reason=reason),
         _("Choose another file of this model."),
-        recoveries=(OTHER_MODEL, Recovery(RecoveryKind.COMPLETE)),
+        recoveries=(Recovery(RecoveryKind.OTHER_MODEL), Recovery(RecoveryKind.COMPLETE)),
     )

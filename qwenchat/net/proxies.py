@@ -16,8 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
-from qwenchat.models.download.retry import SourceError, SourceFault
 
 _SOCKS = frozenset({"socks", "socks5", "socks5h"})
 _DEFAULT_PORTS = {"http": 80} | dict.fromkeys(_SOCKS, 1080)
@@ -43,7 +43,7 @@ class Proxy:
 def proxy_for(url: str, environ: Mapping[str, str] | None = None) -> Proxy | None:
     """Return the proxy for an http or https URL, None for a direct connection.
 
-    Raises SourceError for a setting that is not a proxy that we can use.
+    Raises WrongUse for a setting that is not a proxy that we can use.
     """
     environ = os.environ if environ is None else environ
     parts = urlsplit(url)
@@ -82,7 +82,10 @@ def _proxy(variable: str, value: str) -> Proxy:
         elif parts.hostname and port != 0:
             login = (unquote(parts.username), unquote(parts.password or "")) if parts.username is not None else None
             return Proxy(variable, kind in _SOCKS, parts.hostname, port or _DEFAULT_PORTS[kind], login)
-    raise SourceError(SourceFault.PROXY_SETTING, variable=variable, detail=reason)
+    raise WrongUse(
+        _("The proxy in {variable} can't be used: {detail}.").format(variable=variable, detail=reason),
+        _("Set it to an address such as http://127.0.0.1:7890 or socks5://127.0.0.1:7891, or unset it."),
+    )
 
 
 def _is_excepted(target: SplitResult, no_proxy: str) -> bool:
