@@ -167,7 +167,7 @@ class Fit:
     decode_tps: float | None
     """Predicted tokens per second in a short chat; None if the memory bandwidth was not measured, or with peers."""
     peer_layers: tuple[int, ...] = ()
-    """Layers on each of `Resources.peers`; empty if all of them are on this machine."""
+    """Layers on each of `Resources.peers`; empty where all of them are on this machine."""
 
     @property
     def is_roomy(self) -> bool:

@@ -195,6 +195,8 @@ class ChatService:
             await self.sessions.change(session_id, context=recovery.value)
         elif recovery.kind in (RecoveryKind.FEWER_LAYERS, RecoveryKind.WITHOUT_GPU):
             self.model.limit_layers(session, recovery.value)
+        elif recovery.kind is RecoveryKind.WITHOUT_PEERS:
+            self.model.avoid_peers(session)
         reload = recovery.kind is not RecoveryKind.OTHER_MODEL
         held = self._held.get(session_id)
         if held and held.jobs[0].failed:

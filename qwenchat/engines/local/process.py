@@ -32,6 +32,8 @@ CLOSE_S = 2.0
 """How long a worker may take to end once its pipe is closed, and once more after it was killed."""
 CANCEL_S = 5.0
 """How long a worker may take to stop a request; usually 0.1 s."""
+CANCEL_WITH_PEERS_S = 60.0
+"""The same where peers compute: they finish the step that they have begun."""
 PING_EVERY_S = 4.0
 SILENT_PINGS = 5
 """So many pings in a row without an answer mean that the worker does not run. It answers while it computes, too."""
@@ -51,6 +53,8 @@ class WorkerProcess:
         self.died = asyncio.Event()
         self._reader = asyncio.create_task(self._read())
         self._watch = asyncio.create_task(self._watch_for_silence())
+        self.cancel_s = CANCEL_S
+        """How long it may take to stop a request."""
         self.recoveries: tuple[Recovery, ...] = (START_AGAIN,)
         """The recoveries to offer when it dies; the engine adds more once it has a load plan."""
 
@@ -95,9 +99,9 @@ class WorkerProcess:
             return await anext(replies)
 
     def cancel(self, number: int) -> None:
-        """Stop a request; its last reply still comes. A worker that does not stop it within CANCEL_S is killed."""
+        """Stop a request; its last reply still comes. A worker that does not stop it within `cancel_s` is killed."""
         self._write(Cancel(number))
-        asyncio.get_running_loop().call_later(CANCEL_S, self._kill_if_busy_with, number)
+        asyncio.get_running_loop().call_later(self.cancel_s, self._kill_if_busy_with, number)
 
     def kill(self) -> None:
         """Kill the process; every waiting caller gets EngineDied."""

@@ -1,0 +1,125 @@
+"""The peers of llama.cpp's RPC: other machines that take layers of a model which is too large for this one.
+
+llama.cpp ends its process where a peer is missing, has another version, or goes away later, and it waits without limit
+for one that serves another program. So each peer is asked for its version here, with a time limit, before a worker
+connects to it; and again after a worker has died, to name the peer that was lost. No words and no weights are sent here.
+"""
+
+import asyncio
+import re
+import socket
+import struct
+from collections.abc import Sequence
+
+from qwenchat.engines.local.failures import OTHER_MODEL, START_AGAIN, request_error
+from qwenchat.engines.local.process import WorkerProcess, install_command
+from qwenchat.engines.local.protocol import AddPeers, Device, Hello, PeersAdded
+from qwenchat.errors import CannotLoad, EngineDied, Recovery, RecoveryKind, RemoteError
+from qwenchat.i18n import _, sentences
+from qwenchat.text.safe import clean_line
+
+CMAKE_OPTION = "-DGGML_RPC=ON"
+"""What builds llama.cpp with RPC."""
+ANSWER_S = 3.0
+"""Seconds within which a peer that is free answers."""
+WITHOUT_PEERS = Recovery(RecoveryKind.WITHOUT_PEERS)
+_CAPABILITIES = 24
+"""Bytes about other transports than TCP (RPC_CONN_CAPS_SIZE); all 0 for none."""
+_HELLO = struct.pack(f"<BQ{_CAPABILITIES}x", 14, _CAPABILITIES)
+"""RPC_CMD_HELLO, with the length of its body."""
+_ANSWER = struct.Struct(f"<Q3B{_CAPABILITIES + 1}x")
+"""The length of what follows, and the version of the protocol."""
+_LOSS = re.compile(
+    r"Remote RPC server crashed|RPC handshake failed|Failed to connect to|no answer from|(send|recv) failed"
+)
+"""What llama.cpp or the worker logs about a peer that is gone."""
+_NO_ROOM = re.compile(r"RPC\d+\[([^\]]+)\]")
+"""A device of a peer, in a line about memory that could not be had there."""
+
+
+async def faults(peers: Sequence[str]) -> dict[str, str]:
+    """Return why peers (`host:port`) can't be used now; all are asked at once, and those that answer are left out."""
+    found = await asyncio.gather(*map(_fault, peers))
+    return {peer: fault for peer, fault in zip(peers, found, strict=True) if fault}
+
+
+async def connect(worker: WorkerProcess, hello: Hello, peers: Sequence[str]) -> list[Device]:
+    """Connect a worker to peers and return their devices.
+
+    Raises CannotLoad where its llama.cpp has no RPC, RemoteError where a peer can't be used, and EngineDied.
+    """
+    if not hello.rpc:
+        raise CannotLoad(
+            _("The model needs the memory of peers, but llama.cpp was built without RPC."),
+            _("Install it again: {command}").format(command=install_command(CMAKE_OPTION)),
+            recoveries=(WITHOUT_PEERS, OTHER_MODEL),
+        )
+    if found := await faults(peers):
+        raise RemoteError(
+            _describe(found),
+            _("Run `qwenchat serve --rpc` there, and check the setting model.rpc."),
+            recoveries=(START_AGAIN, WITHOUT_PEERS, OTHER_MODEL),
+        )
+    reply = await worker.ask_once(AddPeers(worker.number(), tuple(peers)))
+    if not isinstance(reply, PeersAdded):
+        raise request_error(reply, worker.recoveries)
+    return reply.devices
+
+
+async def loss(error: EngineDied, peers: Sequence[str]) -> EngineDied | None:
+    """Return the error for a worker that died because a peer was lost; None if that was not the cause."""
+    if not _LOSS.search(error.log):
+        return None
+    found = await faults(peers) or dict.fromkeys(peers, _("one of them ended the connection"))
+    return EngineDied(
+        _describe(found),
+        _("The answer so far is saved. Start the peer again, then ask again."),
+        log=error.log,
+        recoveries=(START_AGAIN, WITHOUT_PEERS, OTHER_MODEL),
+    )
+
+
+def lacking_memory(log: Sequence[str], name: str) -> CannotLoad | None:
+    """Return the error for a peer that had too little memory for its part of a model; None if the log names none."""
+    found = [match[1] for line in log if (match := _NO_ROOM.search(line)) and "allocate" in line]
+    if not found:
+        return None
+    return CannotLoad(
+        _("The peer {peer} has too little memory for its part of {name}.").format(
+            peer=clean_line(found[-1]), name=name
+        ),
+        _("Close other programs there, or add another peer."),
+        recoveries=(START_AGAIN, WITHOUT_PEERS, OTHER_MODEL),
+    )
+
+
+def _describe(found: dict[str, str]) -> str:
+    return sentences(*(_("Peer {peer}: {reason}.").format(peer=peer, reason=reason) for peer, reason in found.items()))
+
+
+async def _fault(peer: str) -> str:
+    """Return why a peer can't be used; empty where it answers as llama.cpp's RPC does."""
+    host, _colon, port = peer.rpartition(":")
+    is_connected = False
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            reader, writer = await asyncio.open_connection(host, int(port), family=socket.AF_INET)
+            is_connected = True
+            try:
+                writer.write(_HELLO)
+                length, *_version = _ANSWER.unpack(await reader.readexactly(_ANSWER.size))
+            finally:
+                writer.close()
+    except TimeoutError:
+        return _("it serves another program, or does not respond") if is_connected else _("it does not respond")
+    except socket.gaierror:
+        return _("its name is not known")
+    except (asyncio.IncompleteReadError, ConnectionResetError):
+        return _("it is no RPC server, or its llama.cpp has another version than this one")
+    except OSError as error:
+        return clean_line(error.strerror or str(error))
+    return (
+        ""
+        if length == _ANSWER.size - 8
+        else _("it is no RPC server, or its llama.cpp has another version than this one")
+    )
