@@ -15,17 +15,18 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Meta, Struct, field
 
-from qwenchat.chat.sampling import parameter
+from qwenchat.chat.sampling import Dialect, parameter
+from qwenchat.engine_settings import EngineSettings, checked
 from qwenchat.errors import FileError, Recovery, RecoveryKind, WrongUse
 from qwenchat.files import write_atomically
-from qwenchat.i18n import _
+from qwenchat.i18n import _, sentences
 from qwenchat.paths import expand_home, private_folder
 from qwenchat.text.safe import clean_line, encodable
 
 _MOST_PEERS = 16
 """The most peers that llama.cpp's RPC can use (GGML_RPC_MAX_SERVERS)."""
-_PEER_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
-"""A host name or an IPv4 address."""
+_PEER = re.compile(r"\w[\w.-]{0,252}:(?P<port>[0-9]{1,5})", re.ASCII)
+"""A host name or an IPv4 address, and a port."""
 _LISTS = ("hub.folders", "model.rpc")
 
 
@@ -109,6 +110,8 @@ class Settings(_Section, frozen=True):
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     hub: HubSettings = field(default_factory=HubSettings)
     sessions: SessionSettings = field(default_factory=SessionSettings)
+    engines: dict[str, EngineSettings] = field(default_factory=dict)
+    """Servers that run models elsewhere, by their names."""
     keys: dict[str, str] = field(default_factory=dict)
     """Keys of the screen's actions by the action's id (see `tui.actions`). They can only be set in the file."""
 
@@ -120,21 +123,26 @@ def load(file: Path, environ: Mapping[str, str]) -> Settings:
     """
     document = _parse(file)
     settings = _convert(document, _("in {file}").format(file=file))
-    wanted = {key: environ[name] for key in names() if (name := variable(key)) in environ}
+    wanted = {key: environ[name] for key in names(settings) if (name := variable(key)) in environ}
     for key, value in wanted.items():
         _put(document, key, value)
     return _convert(document, _("in the environment")) if wanted else settings
 
 
-def names() -> list[str]:
-    """Return every key with its section, such as `model.context`."""
+def names(settings: Settings | None = None) -> list[str]:
+    """Return every key with its section, such as `model.context`; those of engines are only known from settings."""
     found: list[str] = []
     for entry in msgspec.structs.fields(Settings):
         if isinstance(entry.type, type) and issubclass(entry.type, _Section):
             found += [f"{entry.name}.{inner.name}" for inner in msgspec.structs.fields(entry.type)]
-        elif entry.name != "keys":
+        elif entry.name not in ("engines", "keys"):
             found.append(entry.name)
+    if settings:
+        found += [f"engines.{name}.{field}" for name in settings.engines for field in _ENGINE_FIELDS]
     return found
+
+
+_ENGINE_FIELDS = tuple(entry.name for entry in msgspec.structs.fields(EngineSettings))
 
 
 def description(key: str) -> str:
@@ -149,6 +157,8 @@ def choices(key: str) -> tuple[str, ...]:
         kind = get_args(kind)[0]
     if kind is bool:
         return ("true", "false")
+    if kind == Dialect | None:
+        return tuple(Dialect)
     return get_args(kind) if get_origin(kind) is Literal else ()
 
 
@@ -161,8 +171,8 @@ def section(key: str) -> str:
 
 def _type(key: str) -> Any:
     *sections, name = key.split(".")
-    struct: Any = Settings
-    for each in sections:
+    struct: Any = EngineSettings if sections[:1] == ["engines"] else Settings
+    for each in sections if struct is Settings else ():
         struct = next(entry.type for entry in msgspec.structs.fields(struct) if entry.name == each)
     return next(entry for entry in msgspec.structs.fields(struct) if entry.name == name).type
 
@@ -176,15 +186,16 @@ def _descriptions(annotated: Any) -> Iterator[str]:
 
 def variable(key: str) -> str:
     """Return the environment variable that overrides a key."""
-    return "QWENCHAT_" + key.replace(".", "_").upper()
+    return "QWENCHAT_" + re.sub(r"[.-]", "_", key).upper()
 
 
 def get(settings: Settings, key: str) -> Any:
     """Return the value of a setting by its key. Raises WrongUse for an unknown one."""
-    _check_key(key)
+    if key not in names(settings):
+        raise _no_setting(key)
     value: Any = settings
     for name in key.split("."):
-        value = getattr(value, name)
+        value = value[name] if isinstance(value, dict) else getattr(value, name)
     return value
 
 
@@ -196,7 +207,8 @@ def put(file: Path, key: str, value: str) -> Settings:
     """
     import tomlkit  # noqa: PLC0415 - only writing has to preserve comments
 
-    _check_key(key)
+    if key not in names() and not _is_of_engine(key):
+        raise _no_setting(key)
     if key in ("hub.folder", "hub.folders"):
         _check_folders(_listed(value) if key == "hub.folders" else [value])
     if encodable(value) != value:
@@ -217,13 +229,35 @@ def put(file: Path, key: str, value: str) -> Settings:
     return settings
 
 
-def _check_key(key: str) -> None:
-    if key not in names():
-        raise WrongUse(
-            _('No setting named "{key}".').format(key=key),
-            _("Check the spelling."),
-            recoveries=(Recovery(RecoveryKind.LIST_SETTINGS),),
-        )
+def put_engine(file: Path, name: str, engine: EngineSettings | None) -> None:
+    """Write the settings of an engine in place of what the file has for it; None removes them.
+
+    Raises WrongUse or FileError, and then writes nothing.
+    """
+    import tomlkit  # noqa: PLC0415
+
+    document = tomlkit.parse(_read(file))
+    table = _table_of(document, f"engines.{name}")[0]
+    table.pop(name, None)
+    if engine:
+        fields = msgspec.to_builtins(checked(name, engine))
+        table[name] = {key: value for key, value in fields.items() if value}
+    _convert(document.unwrap(), _("in {file}").format(file=file))
+    _write(file, tomlkit.dumps(document))
+
+
+def _is_of_engine(key: str) -> bool:
+    """Return whether a key has the form `engines.NAME.FIELD`; `engine_settings.checked` says which names are valid."""
+    first, *name, last = key.split(".") if "." in key else (key, "")
+    return first == "engines" and len(name) == 1 and last in _ENGINE_FIELDS
+
+
+def _no_setting(key: str) -> WrongUse:
+    return WrongUse(
+        _('No setting named "{key}".').format(key=key),
+        _("Check the spelling."),
+        recoveries=(Recovery(RecoveryKind.LIST_SETTINGS),),
+    )
 
 
 def _table_of(document: Any, key: str) -> tuple[Any, str]:
@@ -290,32 +324,44 @@ def _parse(file: Path) -> dict[str, Any]:
         ) from error
 
 
-def _convert(document: object, where: str) -> Settings:
+def _convert(document: Any, where: str) -> Settings:
     try:
         settings = msgspec.convert(document, Settings, strict=False)
+        engines = {name: checked(name, engine) for name, engine in settings.engines.items()}
     except msgspec.ValidationError as error:
+        reason = str(error).replace(" - at `$.", " - `").replace("engines[...]", f"engines.{_wrong_engine(document)}")
         raise WrongUse(
-            _("A setting {where} is invalid: {reason}.").format(
-                where=where, reason=str(error).replace(" - at `$.", " - `")
-            ),
+            _("A setting {where} is invalid: {reason}.").format(where=where, reason=clean_line(reason)),
             _("Correct or remove it."),
         ) from error
+    except WrongUse as error:
+        message = sentences(_("An engine {where} has invalid settings.").format(where=where), error.message)
+        raise WrongUse(message, error.hint) from error
     _check_peers(settings.model.rpc)
-    return settings
+    return msgspec.structs.replace(settings, engines=engines)
 
 
 def _check_peers(peers: tuple[str, ...]) -> None:
     """Raise WrongUse for what llama.cpp's RPC can't connect to; it knows IPv4 only."""
     for peer in peers:
-        host, _colon, port = peer.rpartition(":")
-        is_port = port.isascii() and port.isdecimal() and 0 < int(port) < 1 << 16
-        if not (is_port and _PEER_HOST.fullmatch(host)) or peers.count(peer) > 1:
+        found = _PEER.fullmatch(peer)
+        if not (found and 0 < int(found["port"]) < 1 << 16) or peers.count(peer) > 1:
             raise WrongUse(
                 _('"{peer}" in model.rpc is not the address of a peer, or stands there twice.').format(
                     peer=clean_line(peer)
                 ),
                 _("Write a host name or an IPv4 address, and a port: 192.168.1.20:50052."),
             )
+
+
+def _wrong_engine(document: Any) -> str:
+    """Return the name of the first engine whose settings have the wrong form, or else an empty string."""
+    for name, entry in document.get("engines", {}).items():
+        try:
+            msgspec.convert(entry, EngineSettings, strict=False)
+        except msgspec.ValidationError:
+            return str(name)
+    return ""
 
 
 def _write(file: Path, text: str) -> None:

@@ -59,6 +59,7 @@ class RecoveryKind(StrEnum):
     RECOVER_STORE = "recover_store"
     REPLACE_FILE = "replace_file"
     LIST_SETTINGS = "list_settings"
+    ADD_ENGINE = "add_engine"
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,6 +152,7 @@ def shell_advice(error: QwenchatError) -> str:
         RecoveryKind.RECOVER_STORE: "qwenchat sessions recover",
         RecoveryKind.REPLACE_FILE: "--force",
         RecoveryKind.LIST_SETTINGS: "qwenchat config show",
+        RecoveryKind.ADD_ENGINE: "qwenchat engines add {name} URL",
     }
     return recoveries.advice(error, ways, shlex.quote)
 

@@ -211,7 +211,8 @@ def assess(model: Loadable, resources: Resources, n_ctx: int, kv_type: str, *, m
     on_gpu = on_gpu if most_layers is None else min(on_gpu, most_layers)
     beside_ram = on_gpu if resources.gpu_available else 0
     wanted = model.layers - beside_ram - _layers_in(model, memory, resources.ram_available * COMFORT)
-    on_peers = _on_peers(model, memory, resources, wanted if most_layers is None else most_layers - on_gpu)
+    wanted = wanted if most_layers is None else min(most_layers, model.layers) - on_gpu
+    on_peers = _on_peers(model, memory, resources, wanted)
     beside_ram += sum(on_peers)
     on_gpu = min(on_gpu, model.layers - sum(on_peers))
     in_ram = memory.total - memory.total * beside_ram // max(1, model.layers)

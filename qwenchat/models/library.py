@@ -27,10 +27,12 @@ from qwenchat.models.reference import (
     HubReference,
     NameReference,
     Reference,
+    RemoteReference,
     is_repo,
     parse,
     path_in,
     path_reference,
+    remote_in,
     unknown,
 )
 from qwenchat.paths import is_missing
@@ -105,7 +107,7 @@ class Library:
         parsed: Reference | None = None
         try:
             parsed = parse(text, self._catalogue)
-            if isinstance(parsed, FileReference | GuideReference):
+            if isinstance(parsed, FileReference | GuideReference | RemoteReference):
                 return parsed
         except QwenchatError:
             if not text.strip():
@@ -124,7 +126,8 @@ class Library:
         """
         path = path_in(reference)
         if path is None:
-            return ModelName(clean_line(reference))
+            remote = remote_in(reference)
+            return ModelName(remote.name if remote and remote.model else clean_line(reference))
         file = FoundFile(path, "file", re.split(r"[\\/]", str(path))[-1])
         return self._model(file, _stamp(split_paths(path))).name
 
@@ -137,14 +140,19 @@ class Library:
             return None if is_missing(reference.path) else reference.path
         if isinstance(reference, GuideReference):
             return _guide()
+        if isinstance(reference, RemoteReference):
+            return None
         return self._best(_matching(self.usable(), reference))
 
     def locate(self, reference: Reference) -> Path:
-        """Return the same as `find`, or else an unusable file. Raises NotFound, hinting at similar names."""
+        """Return the same as `find`, or else an unusable file. Raises what `model` does."""
         return self.find(reference) or self.model(reference).path
 
     def model(self, reference: Reference) -> LocalModel:
-        """Return a model on this machine, usable or not. Raises NotFound."""
+        """Return a model on this machine, usable or not.
+
+        Raises NotFound, hinting at similar names, or WrongUse for a model that runs elsewhere.
+        """
         models = self.models()
         path = self.find(reference)
         if path and (known := next((model for model in models if model.path == path), None)):
@@ -152,7 +160,7 @@ class Library:
         if path:
             origin = "guide" if isinstance(reference, GuideReference) else "file"
             return self._model(FoundFile(path, origin, path.name), _stamp(split_paths(path)))
-        if not isinstance(reference, FileReference | GuideReference):
+        if not isinstance(reference, FileReference | GuideReference | RemoteReference):
             for model in _matching(models, reference):
                 return model
         raise unknown(reference, self._catalogue, (model.reference for model in models if not model.problem))

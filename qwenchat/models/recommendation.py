@@ -81,9 +81,9 @@ def assess_catalogue(
 
     The criteria, most important first: this machine can usually run it; it is worth recommending at all
     (`Assessment.is_offered`), as a smaller model answers better than a rough quantisation of a larger one; its size is
-    not slow here; it leaves room for other programs and needs no other machine; the model is larger; it has the usual quantisation, or the roomy
-    one where that takes at most half of the memory and writes twice as fast as users read; the quantisation is larger.
-    Among slow models, smaller ones come first.
+    not slow here; it leaves room for other programs and needs no other machine; the model is larger; it has the usual
+    quantisation, or the roomy one where that takes at most half of the memory and writes twice as fast as users read;
+    the quantisation is larger. Among slow models, smaller ones come first.
     """
     ranked = []
     for number, model in enumerate(catalogue.models):

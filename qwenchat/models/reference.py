@@ -1,4 +1,4 @@
-"""Parses model references: `7b:q4_k_m`, `owner/repo:quant`, `owner/repo/file.gguf`, a path, or `guide`.
+"""Parses model references: `7b:q4_k_m`, `owner/repo:quant`, `owner/repo/file.gguf`, a path, `guide`, `@NAME/MODEL`.
 
 It does not look for the model: the library knows whether it is on this machine, a source whether it can be downloaded.
 """
@@ -23,6 +23,7 @@ _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _RAW_BYTES = frozenset(map(chr, range(0xDC80, 0xDD00)))
 """The characters with which `os.fsdecode` replaces bytes that are not UTF-8."""
 _QUANT = re.compile(r"\w{2,16}", re.ASCII)
+_REMOTE = re.compile(r"@([A-Za-z0-9-]+)(?:/(.*))?", re.DOTALL)
 _ON_OTHER_HOST = re.compile(r"[\w-]+(?:\.[\w-]+)*(?:\.[\w-]+|:\d+)(?:/[\w.-]+){2}:[\w.-]+", re.ASCII)
 """The name of a model that Ollama has from another registry: `HOST/NAMESPACE/MODEL:TAG`."""
 
@@ -78,12 +79,31 @@ class GuideReference:
         return "guide"
 
 
-Reference = CatalogueReference | HubReference | FileReference | NameReference | GuideReference
+@dataclass(frozen=True, slots=True)
+class RemoteReference:
+    """A model that an engine of the settings runs elsewhere; without a model, the only one that it offers."""
+
+    engine: str
+    model: str = ""
+    """What the server calls it; slashes and colons are part of it."""
+
+    def __str__(self) -> str:
+        return f"@{self.engine}/{self.model}" if self.model else f"@{self.engine}"
+
+    @property
+    def name(self) -> str:
+        """The model's name for users, in which the path of a file is its file name."""
+        return clean_line(re.split(r"[\\/]", self.model)[-1] if is_gguf(self.model) else self.model)
+
+
+Reference = CatalogueReference | HubReference | FileReference | NameReference | GuideReference | RemoteReference
 
 
 def parse(text: str, catalogue: Catalogue) -> Reference:
     """Parse a model reference. Raises WrongUse if it is invalid, NotFound if the catalogue lacks the quantisation."""
     text = text.strip()
+    if text.startswith("@"):
+        return _remote(text)
     if text.lower() == "guide":
         return GuideReference()
     if text and _is_file(text):
@@ -106,6 +126,22 @@ def parse(text: str, catalogue: Catalogue) -> Reference:
     return _in_repo(text, catalogue) if "/" in text else _by_name(text, catalogue)
 
 
+def remote_in(text: str) -> RemoteReference | None:
+    """Return a reference to a model elsewhere; None for any other text."""
+    match = _REMOTE.fullmatch(text.strip())
+    is_valid = match and match[2] != "" and match[0].isprintable()
+    return RemoteReference(match[1].lower(), match[2] or "") if match and is_valid else None
+
+
+def _remote(text: str) -> RemoteReference:
+    if found := remote_in(text):
+        return found
+    raise WrongUse(
+        _("{model} is not a model of an engine elsewhere.").format(model=clean_line(text)),
+        _("Write it as @NAME/MODEL, or as ./{file} if it is a file.").format(file=clean_line(text)),
+    )
+
+
 def revision_in(text: str) -> str:
     """Return the revision in the URL of a hub; empty for any other text."""
     address = _ON_HUB.fullmatch(text.strip())
@@ -113,9 +149,15 @@ def revision_in(text: str) -> str:
     return unquote(match[2]) if match else ""
 
 
-def unknown(reference: Reference, catalogue: Catalogue, local: Iterable[str] = ()) -> NotFound:
-    """Return the error for a reference to an unknown model, which hints at similar names."""
+def unknown(reference: Reference, catalogue: Catalogue, local: Iterable[str] = ()) -> NotFound | WrongUse:
+    """Return the error for a reference to a model without a file here, which hints at similar names."""
     name = str(reference)
+    if isinstance(reference, RemoteReference):
+        return WrongUse(
+            _("{model} runs elsewhere; this computer has no file of it.").format(model=clean_line(name)),
+            _("Name a model on this computer."),
+            recoveries=(Recovery(RecoveryKind.LIST_MODELS),),
+        )
     if isinstance(reference, CatalogueReference | HubReference):
         return NotFound(
             _("{model} is not on this computer.").format(model=clean_line(name)),
@@ -160,6 +202,8 @@ def path_reference(path: Path) -> str:
 
 def path_in(text: str) -> Path | None:
     """Return the path in a model reference that can only be a path or a `file:` URL; None for any other."""
+    if text.startswith("@"):
+        return None
     if text.startswith("file:///"):
         return Path(os.fsdecode(unquote_to_bytes(text.removeprefix("file:///" if os.name == "nt" else "file://"))))
     is_path = text.startswith(("/", "./", "../", "~", ".\\", "..\\")) or re.match(r"[A-Za-z]:[\\/]", text)

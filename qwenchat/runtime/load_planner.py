@@ -66,9 +66,9 @@ class LoadPlanner:
         fits = self._fit(
             header, asked, native=sizes.native, kv_type=options.kv_type or self.settings.kv_type, layers=layers
         )
-        peers = self.settings.rpc if options.with_peers and not self.resources.peers else ()
-        wants_peers = bool(peers) and (min(layers, header.layers) > fits.gpu_layers or (layers and not fits.is_roomy))
-        if fits.verdict is Verdict.TOO_LARGE and not (options.force or wants_peers):
+        needs_peers = layers != 0 and (not fits.is_roomy or min(layers, header.layers) > fits.gpu_layers)
+        peers = self.settings.rpc if needs_peers and options.with_peers and not self.resources.peers else ()
+        if fits.verdict is Verdict.TOO_LARGE and not (options.force or peers):
             raise _too_large(header, name, fits)
         beside_ram = fits.gpu_layers + sum(fits.peer_layers)
         whole = beside_ram == header.layers  # then the output matrix goes along
@@ -77,7 +77,7 @@ class LoadPlanner:
             identity=identity,
             n_ctx=fits.n_ctx,
             threads=options.threads or self.settings.threads or self.cores,
-            gpu_layers=beside_ram + whole if layers < 0 else min(layers, header.layers + 1),
+            gpu_layers=beside_ram + whole if layers < 0 or fits.peer_layers else min(layers, header.layers + 1),
             kv_type=fits.kv_type,
             mmap=self.settings.mmap,
             yarn_factor=sizes.yarn_factor(fits.n_ctx),
@@ -93,7 +93,7 @@ class LoadPlanner:
             name=name,
             defaults=defaults,
             warnings=_warnings(load),
-            peers=peers if wants_peers else (),
+            peers=peers,
             files=header.parts,
             memory=fits.memory.total,
             reads_history=not is_guide(reference),

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from qwenchat.models.library import Library
     from qwenchat.runtime.load_planner import LoadOptions
     from qwenchat.runtime.machine import Machine
+    from qwenchat.runtime.remote_engines import RemoteEngines
     from qwenchat.sessions.store import Store
 
 
@@ -68,7 +69,8 @@ class Program:
 
     def reread_settings(self) -> None:
         """Read the settings again when they are next used."""
-        self.__dict__.pop("settings", None)
+        for name in ("settings", "remote_engines"):
+            self.__dict__.pop(name, None)
 
     @property
     def sampling(self) -> Sampling:
@@ -102,6 +104,16 @@ class Program:
         from qwenchat.models.library import Library
 
         return Library(self.model_folders, self.paths.cache, self.catalogue, self.usable)
+
+    @MadeOnce
+    def remote_engines(self) -> "RemoteEngines":
+        """The engines elsewhere."""
+        from qwenchat.runtime.engine_registry import connect
+        from qwenchat.runtime.remote_engines import RemoteEngines
+
+        settings = self.settings
+        file = self.paths.cache / "engines.json"
+        return RemoteEngines(settings.engines, offline=settings.hub.offline, file=file, connect=connect)
 
     @MadeOnce
     def machine(self) -> "Machine":
@@ -146,19 +158,16 @@ class Program:
         return str(self.library.name_of(reference)) if reference else ""
 
     def engine(self, model: str, options: "LoadOptions") -> "Engine":
-        """Return an engine for a model; it is loaded when it is first asked.
+        """Return an engine for a model; it is loaded when it is first asked. `engine_for` says what it raises."""
+        from qwenchat.runtime.engine_registry import engine_for
 
-        Raises NotFound, FileError or CannotLoad for a file that can't be used.
-        """
-        from qwenchat.engines.local.engine import LocalEngine
-        from qwenchat.runtime.model_choice import lasting_reference
-
-        engine = LocalEngine(self.planner(model, options), self.paths.engine_log, self.saved_kv)
-        self.model_folders.used.add(lasting_reference(self, model))
-        return engine
+        return engine_for(self, model, options)
 
     def planner(self, model: str, options: "LoadOptions") -> "Planner":
-        """Return what decides how a model is loaded. Raises what `engine` does."""
+        """Return what decides how a model is loaded here.
+
+        Raises NotFound, FileError or CannotLoad for a file that can't be used, WrongUse for a model elsewhere.
+        """
         from qwenchat.engines.local.devices import usable_cores
         from qwenchat.models import gguf
         from qwenchat.models.adapter import check_adapters

@@ -38,6 +38,7 @@ def names() -> dict[RecoveryKind, str]:
         RecoveryKind.RECOVER_STORE: _("Save what can be read"),
         RecoveryKind.REPLACE_FILE: _("Replace the file"),
         RecoveryKind.LIST_SETTINGS: _("All settings"),
+        RecoveryKind.ADD_ENGINE: _("Add an engine"),
     }
 
 

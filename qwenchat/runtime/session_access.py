@@ -33,6 +33,8 @@ class SessionAccess:
         """Held while one of those is changed or stored."""
         self._stored_lock = asyncio.Lock()
         """Held while one on disk is changed or read, so that the last change is the one that stays and is read."""
+        self._agreed: set[tuple[str, str]] = set()
+        """Sessions with the hosts that the user agreed to and that have not answered yet."""
 
     def is_private(self, session_id: str) -> bool:
         """Say whether a session is written nowhere."""
@@ -87,6 +89,23 @@ class SessionAccess:
     async def show(self, session_id: str, message_id: str) -> SessionSnapshot:
         """Read the branch through a message, down to where it was written to last. Raises NotFound."""
         return await self._shown(await asyncio.to_thread(self._lead_to, session_id, message_id))
+
+    async def host_to_confirm(self, session_id: str, model: str = "") -> str:
+        """Return the host that the user must agree to before anything of a session is sent to it; empty for none.
+
+        `model` answers instead of the session's. `RemoteEngines.host_to_confirm` is the rule.
+        """
+        remote = self._program.remote_engines
+        model = model or (await self.labels(session_id)).model
+        if not remote.host_of(model):
+            return ""
+        messages = [] if session_id in self._unsaved else await asyncio.to_thread(self._messages, session_id)
+        host = remote.host_to_confirm(model, messages)
+        return "" if (session_id, host) in self._agreed else host
+
+    def agree(self, session_id: str, host: str) -> None:
+        """Record that the user agreed to send a session to a host."""
+        self._agreed.add((session_id, host))
 
     async def branches(self, session_id: str) -> list[Branch]:
         """Return all branches of a session, the one that was written to last first."""
@@ -147,6 +166,9 @@ class SessionAccess:
         if session.model:
             return session
         return replace(session, model=await asyncio.to_thread(opening_model, self._program))
+
+    def _messages(self, session_id: str) -> list[Message]:
+        return list(self.store(session_id).tree(session_id))
 
     def _snapshot(self, session_id: str) -> SessionSnapshot:
         store = self.store(session_id)

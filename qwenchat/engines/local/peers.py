@@ -115,11 +115,11 @@ async def _fault(peer: str) -> str:
     except socket.gaierror:
         return _("its name is not known")
     except (asyncio.IncompleteReadError, ConnectionResetError):
-        return _("it is no RPC server, or its llama.cpp has another version than this one")
+        return _not_rpc()
     except OSError as error:
         return clean_line(error.strerror or str(error))
-    return (
-        ""
-        if length == _ANSWER.size - 8
-        else _("it is no RPC server, or its llama.cpp has another version than this one")
-    )
+    return "" if length == _ANSWER.size - 8 else _not_rpc()
+
+
+def _not_rpc() -> str:
+    return _("it is no RPC server, or its llama.cpp has another version than this one")

@@ -28,6 +28,8 @@ class ServedModel:
     size: int = 0
     """Bytes; 0 where the server does not report that."""
     is_loaded: bool = True
+    notices: tuple[str, ...] = ()
+    """What the user should know of it, such as that its window is smaller than it could be, and what changes that."""
 
 
 class ServerApi(Protocol):
@@ -35,6 +37,7 @@ class ServerApi(Protocol):
 
     dialect: Dialect
     capabilities: Capabilities
+    """Of the dialect; after `prepare` those of the model. One that is prepared serves that model alone."""
 
     async def models(self) -> list[ServedModel]:
         """Return the models that the server offers now."""
