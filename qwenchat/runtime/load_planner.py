@@ -13,9 +13,10 @@ from qwenchat.chat.sampling import Sampling, qwen2_defaults
 from qwenchat.config import ModelSettings
 from qwenchat.engines.local.engine import PlannedModel
 from qwenchat.engines.local.failures import OTHER_MODEL, with_less
+from qwenchat.engines.local.peers import WITHOUT_PEERS
 from qwenchat.engines.local.protocol import Device, DeviceShare, LoadPlan, Lora
-from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
-from qwenchat.i18n import _
+from qwenchat.errors import CannotLoad, Recovery, RecoveryKind, RemoteError
+from qwenchat.i18n import _, enumerated
 from qwenchat.models import fit
 from qwenchat.models.catalogue import Catalogue
 from qwenchat.models.context_sizes import context_sizes
@@ -47,6 +48,8 @@ class LoadPlanner:
     """The accelerators, with those of the peers that the worker is connected to."""
     cores: int
     settings: ModelSettings
+    allowed_peers: tuple[str, ...] = ()
+    """Those of the settings' peers that may be connected to."""
     sampling: Sampling
     """The settings'; what they leave open follows the model's makers."""
     catalogue: Catalogue
@@ -56,7 +59,7 @@ class LoadPlanner:
     ) -> PlannedModel:
         """Return how to load a model, which users know as `name`, or which peers have to be connected for that.
 
-        Raises CannotLoad, with the numbers, when it does not fit.
+        Raises CannotLoad, with the numbers, when it does not fit, and RemoteError where it needs a forbidden peer.
         """
         sizes = context_sizes(header, self.catalogue)
         if options.ctx and options.ctx > sizes.limit:
@@ -70,6 +73,8 @@ class LoadPlanner:
         peers = self.settings.rpc if needs_peers and options.with_peers and not self.resources.peers else ()
         if fits.verdict is Verdict.TOO_LARGE and not (options.force or peers):
             raise _too_large(header, name, fits)
+        if forbidden := [peer for peer in peers if peer not in self.allowed_peers]:
+            raise _offline(name, forbidden)
         beside_ram = fits.gpu_layers + sum(fits.peer_layers)
         whole = beside_ram == header.layers  # then the output matrix goes along
         load = LoadPlan(
@@ -151,6 +156,16 @@ def _beyond(name: str, asked: int, limit: int) -> CannotLoad:
         ),
         _("Use a context of {limit:,} tokens or less.").format(limit=limit),
         recoveries=(Recovery(RecoveryKind.SMALLER_CONTEXT, limit), OTHER_MODEL),
+    )
+
+
+def _offline(name: str, peers: Sequence[str]) -> RemoteError:
+    return RemoteError(
+        _("{name} needs the memory of {peers}, and qwenchat is set to stay offline.").format(
+            name=name, peers=enumerated(peers)
+        ),
+        _("Unset hub.offline, or choose a smaller model."),
+        recoveries=(WITHOUT_PEERS, OTHER_MODEL),
     )
 
 

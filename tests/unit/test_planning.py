@@ -38,6 +38,7 @@ def planned(
     machine = Resources(64 * GIB, round(free_gib * GIB), gpu_available=round(gpu_gib * GIB))
     planner = LoadPlanner(
         resources=machine,
+        devices=(),
         cores=8,
         settings=settings or ModelSettings(),
         sampling=Sampling(top_k=7),

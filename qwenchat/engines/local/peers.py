@@ -2,14 +2,17 @@
 
 llama.cpp ends its process where a peer is missing, has another version, or goes away later, and it waits without limit
 for one that serves another program. So each peer is asked for its version here, with a time limit, before a worker
-connects to it; and again after a worker has died, to name the peer that was lost. No words and no weights are sent here.
+connects to it; and again after a worker has died, to name the peer that was lost. Neither words nor weights are sent
+from here.
 """
 
 import asyncio
 import re
 import socket
 import struct
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from qwenchat.engines.local.failures import OTHER_MODEL, START_AGAIN, request_error
 from qwenchat.engines.local.process import WorkerProcess, install_command
@@ -29,6 +32,8 @@ _HELLO = struct.pack(f"<BQ{_CAPABILITIES}x", 14, _CAPABILITIES)
 """RPC_CMD_HELLO, with the length of its body."""
 _ANSWER = struct.Struct(f"<Q3B{_CAPABILITIES + 1}x")
 """The length of what follows, and the version of the protocol."""
+_LENGTH = 8
+"""Bytes of that length."""
 _LOSS = re.compile(
     r"Remote RPC server crashed|RPC handshake failed|Failed to connect to|no answer from|(send|recv) failed"
 )
@@ -37,9 +42,15 @@ _NO_ROOM = re.compile(r"RPC\d+\[([^\]]+)\]")
 """A device of a peer, in a line about memory that could not be had there."""
 
 
-async def faults(peers: Sequence[str]) -> dict[str, str]:
-    """Return why peers (`host:port`) can't be used now; all are asked at once, and those that answer are left out."""
-    found = await asyncio.gather(*map(_fault, peers))
+def faults(peers: Sequence[str]) -> dict[str, str]:
+    """Return why peers (`host:port`) can't be used now; those that answer are left out.
+
+    All are asked at once. It blocks for ANSWER_S at most, and for as long as names are looked up.
+    """
+    if not peers:
+        return {}
+    with ThreadPoolExecutor(len(peers)) as threads:
+        found = list(threads.map(_fault, peers))
     return {peer: fault for peer, fault in zip(peers, found, strict=True) if fault}
 
 
@@ -54,7 +65,7 @@ async def connect(worker: WorkerProcess, hello: Hello, peers: Sequence[str]) -> 
             _("Install it again: {command}").format(command=install_command(CMAKE_OPTION)),
             recoveries=(WITHOUT_PEERS, OTHER_MODEL),
         )
-    if found := await faults(peers):
+    if found := await asyncio.to_thread(faults, peers):
         raise RemoteError(
             _describe(found),
             _("Run `qwenchat serve --rpc` there, and check the setting model.rpc."),
@@ -70,7 +81,7 @@ async def loss(error: EngineDied, peers: Sequence[str]) -> EngineDied | None:
     """Return the error for a worker that died because a peer was lost; None if that was not the cause."""
     if not _LOSS.search(error.log):
         return None
-    found = await faults(peers) or dict.fromkeys(peers, _("one of them ended the connection"))
+    found = await asyncio.to_thread(faults, peers) or dict.fromkeys(peers, _("one of them ended the connection"))
     return EngineDied(
         _describe(found),
         _("The answer so far is saved. Start the peer again, then ask again."),
@@ -97,28 +108,31 @@ def _describe(found: dict[str, str]) -> str:
     return sentences(*(_("Peer {peer}: {reason}.").format(peer=peer, reason=reason) for peer, reason in found.items()))
 
 
-async def _fault(peer: str) -> str:
+def _fault(peer: str) -> str:
     """Return why a peer can't be used; empty where it answers as llama.cpp's RPC does."""
     host, _colon, port = peer.rpartition(":")
-    is_connected = False
+    is_connected, answer = False, b""
     try:
-        async with asyncio.timeout(ANSWER_S):
-            reader, writer = await asyncio.open_connection(host, int(port), family=socket.AF_INET)
-            is_connected = True
-            try:
-                writer.write(_HELLO)
-                length, *_version = _ANSWER.unpack(await reader.readexactly(_ANSWER.size))
-            finally:
-                writer.close()
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as connection:
+            connection.settimeout(ANSWER_S)
+            connection.connect((host, int(port)))
+            is_connected, until = True, time.monotonic() + ANSWER_S
+            connection.sendall(_HELLO)
+            while len(answer) < _ANSWER.size:
+                connection.settimeout(max(0.01, until - time.monotonic()))
+                if not (piece := connection.recv(_ANSWER.size - len(answer))):
+                    return _not_rpc()
+                answer += piece
     except TimeoutError:
         return _("it serves another program, or does not respond") if is_connected else _("it does not respond")
+    except ConnectionResetError:
+        return _not_rpc()
     except socket.gaierror:
         return _("its name is not known")
-    except (asyncio.IncompleteReadError, ConnectionResetError):
-        return _not_rpc()
     except OSError as error:
         return clean_line(error.strerror or str(error))
-    return "" if length == _ANSWER.size - 8 else _not_rpc()
+    length, *_version = _ANSWER.unpack(answer)
+    return "" if length == _ANSWER.size - _LENGTH else _not_rpc()
 
 
 def _not_rpc() -> str:

@@ -49,7 +49,7 @@ _START_SERVER = ctypes.CFUNCTYPE(None, _TEXT, _TEXT, _SIZE, _SIZE, ctypes.POINTE
 
 
 class PeerRefused(Exception):
-    """A peer has no devices to lend."""
+    """A peer has no devices to lend, or this build has no RPC."""
 
 
 class Ggml:
@@ -104,7 +104,7 @@ class Ggml:
         try:
             registry = add(peer.encode())
             if not registry:
-                raise PeerRefused(peer)
+                raise PeerRefused(f"{peer} lends no device")
             count = self._base.ggml_backend_reg_dev_count(registry)
             handles = [self._base.ggml_backend_reg_dev_get(registry, number) for number in range(count)]
             # A backend holds the connection, so that no other program gets the peer before the model is loaded.
@@ -117,6 +117,8 @@ class Ggml:
 
     def _rpc_function(self, name: bytes) -> int:
         registry = self._registry.ggml_backend_reg_by_name(b"RPC")
+        if not registry:
+            raise PeerRefused("llama.cpp was built without RPC")
         return int(self._base.ggml_backend_reg_get_proc_address(registry, name))
 
     def _handles(self, *kinds: int) -> list[int]:
