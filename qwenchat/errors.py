@@ -59,6 +59,12 @@ class RecoveryKind(StrEnum):
     RECOVER_STORE = "recover_store"
     REPLACE_FILE = "replace_file"
     LIST_SETTINGS = "list_settings"
+    ASK_AGAIN = "ask_again"
+    """Ask the same again, as when a server was busy."""
+    SET_KEY = "set_key"
+    """Set the key of the engine `name`."""
+    TEST_ENGINE = "test_engine"
+    """Test the engine `name`."""
     ADD_ENGINE = "add_engine"
 
 
@@ -70,7 +76,7 @@ class Recovery:
     value: int = 0
     """Tokens of the smaller context window, or layers on the GPU; 0 for the other kinds."""
     name: str = ""
-    """What it is about: a model or a session; empty where the kind needs none."""
+    """What it is about: a model, a session or an engine; empty where the kind needs none."""
 
 
 class QwenchatError(Exception):
@@ -112,6 +118,36 @@ class RemoteError(NetworkError):
     """A server that an engine asks can't be reached, refuses, or fails. What it generated before has been reported."""
 
     code = "remote"
+
+
+class RemoteUnreachable(RemoteError):
+    """No connection: refused, no such name, a certificate that can't be verified, a proxy, or set to stay offline."""
+
+    code = "remote_unreachable"
+
+
+class RemoteUnauthorised(RemoteError):
+    """The server wants a key, or another one; or the key can't be looked up."""
+
+    code = "remote_unauthorised"
+
+
+class RemoteBusy(RemoteError):
+    """The server is loading, overloaded, has failed, or limits requests; later it may answer."""
+
+    code = "remote_busy"
+
+
+class RemoteRefused(RemoteError):
+    """The server refuses the request: no such model or path, a parameter, the content, or a quota that is used up."""
+
+    code = "remote_refused"
+
+
+class RemoteBroken(RemoteError):
+    """What the server sent is cut off, stalled, too large, or not what it should be."""
+
+    code = "remote_broken"
 
 
 class CannotLoad(QwenchatError):

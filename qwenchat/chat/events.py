@@ -1,4 +1,4 @@
-"""What is reported while a turn runs. An engine reports the first four; the turn makes parts of its deltas."""
+"""What is reported while a turn runs. An engine reports the first five; the turn makes parts of its deltas."""
 
 from dataclasses import dataclass
 
@@ -10,6 +10,19 @@ class Loading:
     """The model is being loaded; `fraction` from 0 to 1."""
 
     fraction: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingToRetry:
+    """A server failed before the first token; it is asked again after a while."""
+
+    reason: str
+    """What went wrong: a sentence in the user's language."""
+    wait_s: float
+    attempt: int
+    """The number of the next attempt; the first one was 1."""
+    attempts: int
+    """How many there are at most; 0 where only time limits them, as while a server loads its model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,5 +94,6 @@ class TurnEnded:
     answer: Message
 
 
-EngineEvent = Prefilling | Delta | Finished
-TurnEvent = Loading | Prefilling | Finished | TurnStarted | Trimmed | PartGrew | TurnEnded
+LoadEvent = Loading | WaitingToRetry
+EngineEvent = WaitingToRetry | Prefilling | Delta | Finished
+TurnEvent = LoadEvent | Prefilling | Finished | TurnStarted | Trimmed | PartGrew | TurnEnded

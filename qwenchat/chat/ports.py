@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol
 
-from qwenchat.chat.events import EngineEvent, Loading
+from qwenchat.chat.events import EngineEvent, LoadEvent
 from qwenchat.chat.message import Message, Part
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
@@ -137,7 +137,7 @@ class Engine(Protocol):
         """What this engine can do."""
         ...
 
-    async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
+    async def load(self, progress: Callable[[LoadEvent], object] | None = None) -> ModelInfo:
         """Load the model unless it is loaded, reporting progress; cancelling the call ends the load.
 
         Raises CannotLoad and EngineDied, with the recoveries that the engine offers.

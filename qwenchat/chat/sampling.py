@@ -27,7 +27,8 @@ class Dialect(StrEnum):
     """The `options` of Ollama's native API; its OpenAI-compatible API is OPENAI."""
 
 
-_OPEN = (Dialect.LLAMA_SERVER, Dialect.VLLM, Dialect.OLLAMA)
+_MIN_P = (Dialect.LLAMA_SERVER, Dialect.VLLM, Dialect.OLLAMA)
+_OPEN = (*_MIN_P, Dialect.LM_STUDIO, Dialect.DASHSCOPE)
 """Dialects that have more than OpenAI's parameters."""
 
 
@@ -45,6 +46,8 @@ class Parameter:
     """In English and without a full stop; `_` translates it."""
     dialects: Mapping[Dialect, str]
     """Its name in each dialect; a dialect without the parameter is missing."""
+    neutral: float | None = None
+    """The value that changes nothing; None where every value means something."""
     in_settings: bool = True
     """Whether the settings can give it a value for all sessions."""
 
@@ -69,6 +72,7 @@ PARAMETERS = (
         low=0,
         high=1,
         help="Pick from the most likely tokens up to this total probability",
+        neutral=1,
         dialects=dict.fromkeys(Dialect, "top_p"),
     ),
     Parameter(
@@ -77,6 +81,7 @@ PARAMETERS = (
         low=0,
         high=1_000_000,
         help="Pick from this many most likely tokens; 0: all",
+        neutral=0,
         dialects=dict.fromkeys(_OPEN, "top_k"),
     ),
     Parameter(
@@ -85,7 +90,8 @@ PARAMETERS = (
         low=0,
         high=1,
         help="Drop tokens less likely than this fraction of the most likely one",
-        dialects=dict.fromkeys(_OPEN, "min_p"),
+        neutral=0,
+        dialects=dict.fromkeys(_MIN_P, "min_p"),
     ),
     Parameter(
         name="repeat_penalty",
@@ -93,7 +99,11 @@ PARAMETERS = (
         low=0.01,
         high=10,
         help="Penalty for repetition; 1: none",
-        dialects={**dict.fromkeys(_OPEN, "repeat_penalty"), Dialect.VLLM: "repetition_penalty"},
+        neutral=1,
+        dialects={
+            **dict.fromkeys(_OPEN, "repeat_penalty"),
+            **dict.fromkeys((Dialect.VLLM, Dialect.DASHSCOPE), "repetition_penalty"),
+        },
     ),
     Parameter(
         name="seed",
@@ -174,6 +184,14 @@ class Sampling:
             for each in PARAMETERS
             if dialect in each.dialects and (value := getattr(self, each.name)) is not None
         }
+
+    def lacked_by(self, dialect: Dialect) -> tuple[str, ...]:
+        """Return the labels of the numbers that are set, change something, and that a dialect can't be sent."""
+        return tuple(
+            each.label
+            for each in PARAMETERS
+            if dialect not in each.dialects and getattr(self, each.name) not in (None, each.neutral)
+        )
 
 
 UNSET = Sampling()

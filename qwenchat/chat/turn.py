@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from qwenchat.chat.context import MessageCounts, plan_context
-from qwenchat.chat.events import Delta, Finished, Loading, PartGrew, Trimmed, TurnEnded, TurnEvent, TurnStarted
+from qwenchat.chat.events import Delta, Finished, LoadEvent, PartGrew, Trimmed, TurnEnded, TurnEvent, TurnStarted
 from qwenchat.chat.ids import Clock, NewId
 from qwenchat.chat.memory import no_such_message
 from qwenchat.chat.message import Attachment, FinishReason, Message, Role, Status, text_parts
@@ -303,7 +303,7 @@ class _Answering:
         finally:
             self._preparing = None
 
-    def _report_loading(self, event: Loading) -> None:
+    def _report_loading(self, event: LoadEvent) -> None:
         self.events.put_nowait(event)
 
     def _report_grown(self, events: Sequence[PartGrew]) -> None:

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.style import Style
 
-from qwenchat.chat.events import Finished, Loading, PartGrew, Prefilling, Trimmed, TurnEvent
+from qwenchat.chat.events import Finished, Loading, PartGrew, Prefilling, Trimmed, TurnEvent, WaitingToRetry
 from qwenchat.chat.message import Reasoning, Text
-from qwenchat.cli.ask_output import stats_words, trimmed_words
+from qwenchat.cli.ask_output import stats_words, trimmed_words, waiting_words
 from qwenchat.cli.drawing import Drawn, words
 from qwenchat.cli.output import Output
 from qwenchat.i18n import _
@@ -65,6 +65,8 @@ class MarkdownReport:
                 self._draw(_("Reasoning: {count:,} characters").format(count=before + len(text)))
             case Loading(fraction=fraction):
                 self._draw(_("Loading the model: {percent:.0%}").format(percent=fraction))
+            case WaitingToRetry():
+                self._live.console.print(words((waiting_words(event), _DIM)))
             case Prefilling(done=done, total=total, seconds_left=left) if done < total:
                 progress = _("Reading: {done:,} of {total:,} tokens, {seconds:.0f} s left")
                 self._draw(progress.format(done=done, total=total, seconds=left))

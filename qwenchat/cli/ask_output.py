@@ -9,11 +9,21 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Protocol
 
-from qwenchat.chat.events import Finished, Loading, PartGrew, Prefilling, Trimmed, TurnEnded, TurnEvent, TurnStarted
+from qwenchat.chat.events import (
+    Finished,
+    Loading,
+    PartGrew,
+    Prefilling,
+    Trimmed,
+    TurnEnded,
+    TurnEvent,
+    TurnStarted,
+    WaitingToRetry,
+)
 from qwenchat.chat.message import Message, Reasoning, Text
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.cli.output import Output, ReaderGone
-from qwenchat.i18n import _, ngettext
+from qwenchat.i18n import _, ngettext, sentences
 from qwenchat.text.safe import StreamCleaner
 
 
@@ -56,6 +66,8 @@ class TextReport:
                 self._open_line = not text.endswith("\n")
         elif isinstance(event, Trimmed):
             self._output.say(trimmed_words(event))
+        elif isinstance(event, WaitingToRetry):
+            self._output.say(waiting_words(event))
         elif isinstance(event, Finished) and self._verbose:
             if self._open_line:
                 self._output.piece("\n")
@@ -109,16 +121,17 @@ def answer_object(answer: Message, model: ModelInfo | None = None) -> dict[str, 
     }
 
 
+_EVENT_NAMES = {WaitingToRetry: "waiting", Prefilling: "prefill", Trimmed: "trimmed"}
+
+
 def _event_object(event: TurnEvent) -> dict[str, Any] | None:
     match event:
         case TurnStarted(question=question, answer=answer):
             return {"event": "saved", "session": answer.session, "question": question.id, "message": answer.id}
         case Loading(fraction=fraction):
             return {"event": "loading", "fraction": round(fraction, 3)}
-        case Prefilling():
-            return {"event": "prefill", **asdict(event)}
-        case Trimmed():
-            return {"event": "trimmed", **asdict(event)}
+        case WaitingToRetry() | Prefilling() | Trimmed():
+            return {"event": _EVENT_NAMES[type(event)], **asdict(event)}
         case PartGrew(fragment=Text() | Reasoning() as fragment) if fragment.text:
             return {"event": "delta" if isinstance(fragment, Text) else "reasoning", "text": fragment.text}
     return None
@@ -131,6 +144,18 @@ def trimmed_words(event: Trimmed) -> str:
         "The oldest {count} messages ({tokens:,} tokens) no longer fit the context window and are left out.",
         event.messages,
     ).format(count=event.messages, tokens=event.tokens)
+
+
+def waiting_words(event: WaitingToRetry) -> str:
+    """Return a sentence saying why a server is asked again, and when."""
+    when = (
+        _("Attempt {attempt} of {attempts} follows in {seconds:.0f} s.")
+        if event.attempts
+        else _("The next attempt follows in {seconds:.0f} s.")
+    )
+    return sentences(
+        event.reason, when.format(attempt=event.attempt, attempts=event.attempts, seconds=max(1.0, event.wait_s))
+    )
 
 
 def stats_words(event: Finished) -> str:

@@ -152,6 +152,9 @@ def shell_advice(error: QwenchatError) -> str:
         RecoveryKind.RECOVER_STORE: "qwenchat sessions recover",
         RecoveryKind.REPLACE_FILE: "--force",
         RecoveryKind.LIST_SETTINGS: "qwenchat config show",
+        RecoveryKind.ASK_AGAIN: _("the same command again"),
+        RecoveryKind.SET_KEY: "qwenchat engines add {name}",
+        RecoveryKind.TEST_ENGINE: "qwenchat engines test {name}",
         RecoveryKind.ADD_ENGINE: "qwenchat engines add {name} URL",
     }
     return recoveries.advice(error, ways, shlex.quote)

@@ -189,7 +189,7 @@ class ChatService:
                 self._enqueue(*self._take_held(session_id))
 
     async def retry(self, session_id: str, recovery: Recovery) -> None:
-        """Go on with what failed: with the model loaded again as the recovery says, or with the session's other one."""
+        """Go on with what failed: with the model as it is, loaded again as the recovery says, or with another one."""
         session = await self.sessions.labels(session_id)
         if recovery.kind is RecoveryKind.SMALLER_CONTEXT:
             await self.sessions.change(session_id, context=recovery.value)
@@ -197,7 +197,7 @@ class ChatService:
             self.model.limit_layers(session, recovery.value)
         elif recovery.kind is RecoveryKind.WITHOUT_PEERS:
             self.model.avoid_peers(session)
-        reload = recovery.kind is not RecoveryKind.OTHER_MODEL
+        reload = recovery.kind not in (RecoveryKind.OTHER_MODEL, RecoveryKind.ASK_AGAIN)
         held = self._held.get(session_id)
         if held and held.jobs[0].failed:
             held.jobs[0].reload, held.jobs[0].failed = reload, False

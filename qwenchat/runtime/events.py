@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from qwenchat.chat.events import TurnEvent
+from qwenchat.chat.events import TurnEvent, WaitingToRetry
 from qwenchat.chat.message import Message
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.session import Session, WaitingQuestion
@@ -74,7 +74,15 @@ class ModelLoading:
     fraction: float
 
 
-ChatEvent = TurnReported | QueueChanged | WaitingChanged | TurnFailed | ModelLoaded | ModelLoading
+@dataclass(frozen=True, slots=True)
+class ModelWaiting:
+    """The server of a model failed while it was asked for its facts; it is asked again after a while."""
+
+    reference: str
+    waiting: WaitingToRetry
+
+
+ChatEvent = TurnReported | QueueChanged | WaitingChanged | TurnFailed | ModelLoaded | ModelLoading | ModelWaiting
 Listener = Callable[[ChatEvent], object]
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from qwenchat.chat import prompt
 from qwenchat.chat.context import ContextPlan, MessageCounts, plan_context
-from qwenchat.chat.events import Loading
+from qwenchat.chat.events import LoadEvent, Loading
 from qwenchat.chat.message import Attachment, Message, Role, text_parts
 from qwenchat.chat.ports import Engine, ModelInfo
 from qwenchat.chat.session import Session
 from qwenchat.errors import Interrupted, NotFound, QwenchatError, Recovery, RecoveryKind
 from qwenchat.i18n import _
-from qwenchat.runtime.events import Listener, ModelLoaded, ModelLoading
+from qwenchat.runtime.events import Listener, ModelLoaded, ModelLoading, ModelWaiting
 
 if TYPE_CHECKING:
     from qwenchat.runtime.load_planner import LoadOptions
@@ -30,6 +30,7 @@ _CARRIED_OUT = (
     RecoveryKind.WITHOUT_GPU,
     RecoveryKind.WITHOUT_PEERS,
     RecoveryKind.OTHER_MODEL,
+    RecoveryKind.ASK_AGAIN,
 )
 """The recoveries that `ChatService.retry` carries out; the user does the others."""
 
@@ -138,8 +139,11 @@ class ModelManager:
     async def _load(self, engine: Engine, reference: str) -> ModelInfo:
         """Load, in a task that `close` can cancel."""
 
-        def report(event: Loading) -> None:
-            self._listener(ModelLoading(reference, event.fraction))
+        def report(event: LoadEvent) -> None:
+            if isinstance(event, Loading):
+                self._listener(ModelLoading(reference, event.fraction))
+            else:
+                self._listener(ModelWaiting(reference, event))
 
         task = self._loading = asyncio.create_task(engine.load(report))
         try:

@@ -38,6 +38,9 @@ def names() -> dict[RecoveryKind, str]:
         RecoveryKind.RECOVER_STORE: _("Save what can be read"),
         RecoveryKind.REPLACE_FILE: _("Replace the file"),
         RecoveryKind.LIST_SETTINGS: _("All settings"),
+        RecoveryKind.ASK_AGAIN: _("Ask again"),
+        RecoveryKind.SET_KEY: _("Set its key"),
+        RecoveryKind.TEST_ENGINE: _("Test the engine"),
         RecoveryKind.ADD_ENGINE: _("Add an engine"),
     }
 

@@ -5,7 +5,7 @@ in the list. Bindings, the footer, the command palette, the help screen, the pag
 all made from `actions()`, which is called when the language is known.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -13,6 +13,11 @@ from textual.binding import Binding, BindingsMap
 
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
+
+Method = Callable[[], object]
+"""What carries out an action; what it returns is awaited if it can be."""
+Methods = Mapping[str, Method]
+"""Methods by the ids of their actions."""
 
 
 class Where(Enum):
@@ -39,7 +44,7 @@ class Action:
     foot: str = ""
     """Its words in the footer; empty for an action that is not shown there."""
     run: str = ""
-    """What the focused widget does, such as `cursor_up`; empty for what the screen does: `screen.action_<id>`."""
+    """What the focused widget does, such as `cursor_up`; empty for what a controller of the chat does."""
     stays: bool = False
     """Whether the focus stays where it is, or goes where the action says; else the prompt has it afterwards."""
 

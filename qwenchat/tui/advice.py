@@ -38,6 +38,7 @@ def _ways() -> dict[RecoveryKind, str]:
         RecoveryKind.OTHER_SOURCE: settings,
         RecoveryKind.OTHER_FOLDER: settings,
         RecoveryKind.LIST_SESSIONS: "Ctrl+B",
+        RecoveryKind.ASK_AGAIN: "Ctrl+R",
         RecoveryKind.LIST_SETTINGS: settings,
         RecoveryKind.RECOVER_STORE: _("quit with Ctrl+Q, then follow the page on troubleshooting"),
     }

@@ -14,16 +14,20 @@ _PATH = re.compile(r"file:|[/~.\\]|[A-Za-z]:[\\/]")
 
 
 class ModelNames:
-    """The names by model reference. `read` returns one and may block; `changed` is called when one became known."""
+    """The names by model reference. `read` returns one and may block."""
 
     def __init__(
         self,
         read: Callable[[str], str],
         run: Callable[[Coroutine[object, object, object]], object],
-        changed: Callable[[], object],
     ) -> None:
-        self._read, self._run, self._changed = read, run, changed
+        self._read, self._run = read, run
         self._known: dict[str, str] = {}
+        self._listeners: list[Callable[[], object]] = []
+
+    def listen(self, listener: Callable[[], object]) -> None:
+        """Report to a listener when a name became known."""
+        self._listeners.append(listener)
 
     def __call__(self, reference: str) -> str:
         """Return the name of a model as one clean line; empty for an empty reference."""
@@ -38,4 +42,5 @@ class ModelNames:
         name = clean_line(await asyncio.to_thread(self._read, reference))
         if name != self._known[reference]:
             self._known[reference] = name
-            self._changed()
+            for listener in self._listeners:
+                listener()

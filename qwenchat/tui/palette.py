@@ -136,7 +136,7 @@ def _thing_lines(screen: ChatScreen) -> list[PaletteLine]:
         lines.append(PaletteLine(labelled(_("Theme"), shown), "", run, also=name))
     for key in config.names():
         also = "\n".join(in_language(each, partial(_setting_words, key)) for each in LANGUAGES)
-        run_at = partial(screen.open_settings, key)
+        run_at = partial(screen.program_actions.open_settings, key)
         lines.append(PaletteLine(labelled(_("Settings"), setting_words.title(key)), key, run_at, also=also))
     for prompt in PromptLibrary(program.paths.config / "prompts").all():
         write = partial(screen.session_actions.open_settings, system=prompt.name)

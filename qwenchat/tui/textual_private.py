@@ -54,6 +54,12 @@ def add_bindings(node: DOMNode, bindings: BindingsMap) -> None:
     node._bindings = BindingsMap.merge([node._bindings, bindings])
 
 
+def own_action(node: DOMNode, key: str) -> str:
+    """Return the action that a screen or widget itself binds to a key; empty for none."""
+    bound = node._bindings.key_to_bindings.get(key)
+    return bound[0].action if bound else ""
+
+
 def write_window_title(app: App[None], title: str) -> None:
     """Name the terminal's window. `title` must be clean.
 

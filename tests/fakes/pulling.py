@@ -2,9 +2,13 @@
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import huggingface_hub
 
 from qwenchat.models.download.destination import CacheDestination, Destination
 from qwenchat.models.download.http import Timeouts
@@ -15,6 +19,9 @@ from qwenchat.models.download.retry import RetryPolicy
 from qwenchat.models.sources.huggingface import HubSource
 from qwenchat.models.sources.source import Source
 from tests.fakes.standin_hub import StandIn
+
+if TYPE_CHECKING:
+    import pytest
 
 REPO = "Qwen/Qwen2-7B-Instruct-GGUF"
 NAME = "qwen2-7b-instruct-q4_k_m.gguf"
@@ -27,6 +34,17 @@ SHORT_TIMEOUTS = Timeouts(silence_s=0.5)
 def model_bytes(size: int, seed: int = 0) -> bytes:
     """Return bytes that begin as a model file does."""
     return b"GGUF" + random.Random(seed).randbytes(size - 4)
+
+
+@contextmanager
+def without_proxies(patch: "pytest.MonkeyPatch") -> Iterator[None]:
+    """Leave out the machine's proxies and certificates."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE"):
+        patch.delenv(name, raising=False)
+        patch.delenv(name.lower(), raising=False)
+    huggingface_hub.close_session()
+    yield
+    huggingface_hub.close_session()  # it keeps the proxies that it began with
 
 
 @dataclass

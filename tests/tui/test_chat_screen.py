@@ -53,6 +53,12 @@ async def test_find_marks_words_and_escape_ends_it() -> None:
         assert it.chat.prompt.area.has_focus
 
 
+async def test_every_action_is_carried_out_by_something() -> None:
+    async with chatting() as it:
+        owned = [action.id for action in it.app.actions if not action.run]
+        assert [name for name in owned if not hasattr(it.chat, f"action_{name}")] == []
+
+
 @pytest.mark.parametrize("size", [(20, 5), (40, 12), (400, 100)])
 async def test_it_works_at_every_size(size: tuple[int, int]) -> None:
     async with chatting("Fine.", size=size) as it:

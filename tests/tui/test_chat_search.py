@@ -64,7 +64,7 @@ async def test_arrows_and_one_enter_open_a_match_with_its_word_marked(animals: s
         await found(it, "pangolin")
         ids = [option.id for option in it.chat.sidebar.list.options]
         await it.pilot.press(*["down"] * ids.index(f"{animals} m2"), "enter")
-        await until(lambda: it.transcript.searched == "pangolin")
+        await until(lambda: it.transcript.finder.words == "pangolin")
         assert it.chat.session.id == animals
         assert it.chat.focusing.place is Where.PROMPT
         await until(lambda: "1/1" in str(it.chat.query_one("#find").border_subtitle))
@@ -72,13 +72,13 @@ async def test_arrows_and_one_enter_open_a_match_with_its_word_marked(animals: s
         assert it.transcript.viewport.top
         assert any("A pangolin does" in row for row in rows)
         await it.pilot.press("escape")
-        assert (it.transcript.searched, it.chat.session.id) == ("", animals)
+        assert (it.transcript.finder.words, it.chat.session.id) == ("", animals)
 
 
 async def test_enter_that_is_faster_than_the_search_opens_what_it_finds(animals: str) -> None:
     async with chatting() as it:
         await it.pilot.press("f4", *"穿山甲", "enter")
-        await until(lambda: it.transcript.searched == "穿山甲")
+        await until(lambda: it.transcript.finder.words == "穿山甲")
         assert it.chat.session.id == animals
 
 

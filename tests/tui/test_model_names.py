@@ -65,7 +65,8 @@ async def test_a_name_is_read_once_in_a_thread_and_the_file_name_stands_for_it_u
         asked.append(reference)
         return "Good\x1b[2J name"
 
-    names = ModelNames(read, running.append, lambda: changed.append("now"))
+    names = ModelNames(read, running.append)
+    names.listen(lambda: changed.append("now"))
     path = "/home/someone/x y.gguf"
     assert names(path) == names(path) == "x y.gguf" and len(running) == 1
     assert (names("7b:q4_k_m"), names("me/mine:q8_0"), names("")) == ("7b:q4_k_m", "me/mine:q8_0", "")

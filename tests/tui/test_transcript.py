@@ -289,7 +289,7 @@ async def test_finding_words_marks_them_and_goes_to_them() -> None:
     branch[150] = question(150, "another NEEDLE")
     app = TranscriptApp(branch)
     async with app.run_test(size=SIZE) as pilot:
-        app.transcript.find("needle")
+        app.transcript.finder.find("needle")
         await until(lambda: app.heard(Transcript.Found))
         assert (app.heard(Transcript.Found)[-1].message, app.heard(Transcript.Found)[-1].messages) == (2, 2)
         assert any("another NEEDLE" in row for row in app.rows)
@@ -300,14 +300,14 @@ async def test_finding_words_marks_them_and_goes_to_them() -> None:
         assert {style.bgcolor for style in styles} == {found.found.bgcolor, found.found_current.bgcolor}
         await pilot.press("n")
         await until(lambda: any("another NEEDLE" in row for row in app.rows))
-        app.transcript.find("nowhere to be found")
+        app.transcript.finder.find("nowhere to be found")
         await until(lambda: app.heard(Transcript.Found)[-1].messages == 0)
 
 
 async def test_words_are_found_across_a_wrapped_line() -> None:
     app = TranscriptApp([answer(1, "一二三四五六七八九十" * 4)])
     async with app.run_test(size=(30, 10)) as pilot:
-        app.transcript.find("一二三")
+        app.transcript.finder.find("一二三")
         await pilot.pause()
         marked = app.transcript.column.look.palette.found.bgcolor
         current = app.transcript.column.look.palette.found_current.bgcolor
@@ -438,7 +438,7 @@ async def test_an_empty_transcript_takes_everything() -> None:
     async with app.run_test(size=SIZE) as pilot:
         await pilot.press("j", "k", "n", "up", "end", "home", "left", "pageup")
         await pilot.click(Transcript)
-        app.transcript.find("x")
+        app.transcript.finder.find("x")
         app.transcript.add(question(0))
         await pilot.pause()
         assert "Question 0" in app.rows[1]
@@ -469,7 +469,7 @@ async def test_no_colour_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     app = TranscriptApp(talk(2))
     async with app.run_test(size=SIZE) as pilot:
-        app.transcript.find("answer")
+        app.transcript.finder.find("answer")
         await pilot.press("k")
         await pilot.pause()
         assert any(row.startswith("▌") for row in app.rows)

@@ -42,7 +42,7 @@ def test_picture(snap_compare: Callable[..., bool], language: str, theme: str, w
         messages = branch(CHINESE if language == "zh_CN" else SAMPLE, ask)
         app.transcript.load(messages, {"m1": VariantPlace(2, 3)}, boundary="m0", show="m8")
         app.transcript.select("m0")
-        app.transcript.find("attention" if language == "en" else "注意力")
+        app.transcript.finder.find("attention" if language == "en" else "注意力")
         app.transcript.viewport.go_to(0)
 
     assert snap_compare(app, terminal_size=(width, 60), run_before=show)

@@ -115,6 +115,18 @@ def test_what_is_typed_faster_than_it_is_drawn_comes_in_its_order(tiny: Path) ->
         assert terminal.end() == 0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
+def test_a_key_of_the_prompt_counts_though_the_next_one_leads_away(tiny: Path) -> None:
+    with qwenchat_in_terminal("--model", tiny, columns=120) as terminal:
+        terminal.shows("Ask anything")
+        terminal.send("\x02abcd")  # Ctrl+B hides the list
+        terminal.shows("abcd")
+        terminal.send("\x7f\x02")  # Backspace; then the list is shown and gets the focus
+        terminal.until(lambda text: "abc" in text and "abcd" not in text)
+        terminal.send(CTRL_Q)
+        assert terminal.end() == 0
+
+
 def test_a_letter_means_one_thing_wherever_it_is_a_command() -> None:
     labels: dict[str, set[str]] = {}
     for action in actions():

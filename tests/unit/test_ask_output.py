@@ -2,13 +2,15 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
+from qwenchat.chat.events import WaitingToRetry
 from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.session import Session
 from qwenchat.chat.turn import Turns
-from qwenchat.cli.ask_output import JsonReport
+from qwenchat.cli.ask_output import JsonReport, TextReport
 from qwenchat.cli.output import Output
 from qwenchat.errors import EngineDied
 from tests.fakes.scripted import ScriptedEngine
@@ -44,3 +46,28 @@ def test_json_on_stdout_contains_no_control_characters() -> None:
 
 async def test_nothing_is_printed_where_nothing_came() -> None:
     assert await printed(ScriptedEngine(["boom"], die="boom")) == ""
+
+
+BUSY = WaitingToRetry(reason="gpu:8080 is busy (429).", wait_s=4.2, attempt=2, attempts=4)
+
+
+def test_why_a_server_is_asked_again_is_said_on_stderr() -> None:
+    output = Output(io.StringIO(), io.StringIO(), colour=False)
+    report = TextReport(output, verbose=False)
+    report.show(BUSY)
+    report.show(replace(BUSY, reason="It loads its model.", attempts=0))
+    assert isinstance(output.out, io.StringIO) and isinstance(output.err, io.StringIO)
+    assert output.err.getvalue().splitlines() == [
+        "gpu:8080 is busy (429). Attempt 2 of 4 follows in 4 s.",
+        "It loads its model. The next attempt follows in 4 s.",
+    ]
+    assert output.out.getvalue() == ""
+
+
+def test_why_a_server_is_asked_again_is_an_event() -> None:
+    output = Output(io.StringIO(), io.StringIO(), colour=False)
+    JsonReport(output, lambda: None, streams=True).show(BUSY)
+    assert isinstance(output.out, io.StringIO)
+    assert json.loads(output.out.getvalue()) == {
+        "event": "waiting", "reason": "gpu:8080 is busy (429).", "wait_s": 4.2, "attempt": 2, "attempts": 4,
+    }  # fmt: skip

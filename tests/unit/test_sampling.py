@@ -72,7 +72,18 @@ def test_other_engines_get_their_own_names() -> None:
     }
     assert sampling.numbers(Dialect.VLLM).keys() == {"temperature", "top_k", "repetition_penalty", "max_tokens"}
     assert sampling.numbers(Dialect.OLLAMA).keys() == {"temperature", "top_k", "repeat_penalty", "num_predict"}
+    assert sampling.numbers(Dialect.LM_STUDIO).keys() == {"temperature", "top_k", "repeat_penalty", "max_tokens"}
+    assert sampling.numbers(Dialect.DASHSCOPE).keys() == {"temperature", "top_k", "repetition_penalty", "max_tokens"}
     assert sampling.numbers(Dialect.OPENAI) == {"temperature": 0.0, "max_tokens": 9}
+
+
+def test_a_dialect_lacks_only_what_would_change_something() -> None:
+    neutral = Sampling(temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, repeat_penalty=1.0, seed=1, max_tokens=9)
+    assert not any(neutral.lacked_by(dialect) for dialect in Dialect)
+    felt = Sampling(temperature=1.0, top_p=0.8, top_k=20, min_p=0.1, repeat_penalty=1.1)
+    assert felt.lacked_by(Dialect.OPENAI) == ("top-k", "min-p", "repeat-penalty")
+    assert felt.lacked_by(Dialect.DASHSCOPE) == felt.lacked_by(Dialect.LM_STUDIO) == ("min-p",)
+    assert felt.lacked_by(Dialect.LLAMA_SERVER) == felt.lacked_by(Dialect.VLLM) == felt.lacked_by(Dialect.OLLAMA) == ()
 
 
 def test_a_parameter_is_found_by_the_names_of_other_programs() -> None:

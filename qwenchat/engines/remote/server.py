@@ -51,5 +51,8 @@ class RemoteServer:
 
 
 def host_in(identity: str) -> str:
-    """Return the host that an answer came from, given its `Message.model_file`; empty for a model on this machine."""
-    return urlsplit(identity).netloc if identity.startswith(("http://", "https://")) else ""
+    """Return the host that an answer came from, given its `Message.model_file`; empty for a model on this machine.
+
+    Of a model that was spread over peers (`LoadPlan.spread_identity`), the hosts of all peers.
+    """
+    return urlsplit(identity).netloc if identity.startswith(("http://", "https://", "rpc://")) else ""

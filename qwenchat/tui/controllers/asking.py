@@ -5,6 +5,7 @@ Words that could not be sent return to the prompt. What is answered is shown by 
 
 from qwenchat.chat.message import Attachment, Message
 from qwenchat.errors import QwenchatError
+from qwenchat.tui.actions import Methods
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.drafts import DraftController
 from qwenchat.tui.controllers.session_actions import SessionActions
@@ -21,6 +22,14 @@ class AskController:
     ) -> None:
         self._context, self._drafts, self._sessions, self._undo = context, drafts, sessions, undo
         self._prompt, self._open = context.prompt, context.open
+
+    @property
+    def methods(self) -> Methods:
+        """What carries out the actions on what is being written."""
+        return {
+            "editor": self.open_editor,
+            "unfold": self._prompt.action_unfold,
+        }
 
     def submit(self, text: str, files: tuple[Attachment, ...]) -> None:
         """Ask a question, or ask the one being edited in other words; without a model it waits for one."""

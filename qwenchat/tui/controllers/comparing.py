@@ -14,6 +14,7 @@ from qwenchat.chat.message import Message, Role, Status
 from qwenchat.i18n import _
 from qwenchat.runtime.events import ChatEvent, TurnReported
 from qwenchat.runtime.model_choice import lasting_reference
+from qwenchat.tui.actions import Methods
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.dialogs import open as dialogs
 from qwenchat.tui.session_view import ViewChange
@@ -37,6 +38,11 @@ class CompareController:
         self._streaming = ""
         """The id of the answer that is written, or was written last."""
         self._open.listen(self._follow)
+
+    @property
+    def methods(self) -> Methods:
+        """What carries out the action that compares."""
+        return {"compare": self.compare}
 
     def compare(self) -> None:
         """Compare the variants of the selected message, else of the last answer; where it has none, ask for a model."""

@@ -48,14 +48,13 @@ class ChatContext:
         new_engine: "EngineFactory | None",
         on_event: "Callable[[ChatEvent], object]",
         on_download: "Callable[[Download], object]",
-        on_names: Callable[[], object],
     ) -> None:
         self.program = program
         self.transcript, self.prompt, self.sidebar = transcript, prompt, sidebar
         self.open = OpenSession(lambda: self.chats.sessions, model)
         self._screen, self._new_engine = screen, new_engine
         self._on_event, self._on_download = on_event, on_download
-        self.names = ModelNames(program.model_name, self.run, on_names)
+        self.names = ModelNames(program.model_name, self.run)
         """Of models."""
 
     @cached_property

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from qwenchat.errors import QwenchatError, Recovery, RecoveryKind
 from qwenchat.i18n import _, labelled
 from qwenchat.text.safe import clean_line
+from qwenchat.tui.actions import Methods
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.dialogs import open as dialogs
 from qwenchat.tui.widgets.header import ChatHeader
@@ -18,6 +19,11 @@ class DownloadController:
 
     def __init__(self, context: ChatContext, *, header: ChatHeader) -> None:
         self._context, self._header = context, header
+
+    @property
+    def methods(self) -> Methods:
+        """What carries out the action on downloads."""
+        return {"downloads": self.open_list}
 
     def open_list(self) -> None:
         """Show all downloads, to pause, resume or cancel them."""

@@ -8,6 +8,7 @@ from textual.screen import Screen
 from textual.widgets import Input
 
 from qwenchat.i18n import _
+from qwenchat.tui.actions import Methods
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.focus import FocusController
 from qwenchat.tui.controllers.navigation import NavigationController
@@ -34,6 +35,11 @@ class FindController:
         self._line: Input | None = None
 
     @property
+    def methods(self) -> Methods:
+        """What carries out the action that begins to find."""
+        return {"find": self.start}
+
+    @property
     def active(self) -> bool:
         """Whether the line is shown."""
         return self._screen.has_class("finding")
@@ -58,17 +64,17 @@ class FindController:
 
     def _mark(self, words: str, message_id: str) -> None:
         self._screen.add_class("finding")
-        self._context.transcript.find(words, at=message_id)
+        self._context.transcript.finder.find(words, message_id)
         self._made_line().value = words
 
     def show_words(self, words: str) -> None:
         """Mark words as they are typed."""
-        if words != self._context.transcript.searched:
-            self._context.transcript.find(words)
+        if words != self._context.transcript.finder.words:
+            self._context.transcript.finder.find(words)
 
     def go_to_previous(self) -> None:
         """Go to the match before."""
-        self._context.transcript.find_next(-1)
+        self._context.transcript.finder.step(-1)
 
     def show_position(self, found: Transcript.Found) -> None:
         """Say where the search stands."""
@@ -81,7 +87,7 @@ class FindController:
         """Take the line and the marks away."""
         self._screen.remove_class("finding")
         self._made_line().value = ""
-        self._context.transcript.find("")
+        self._context.transcript.finder.find("")
         self._context.open.show_activity()
         self._focus.to_prompt()
 

@@ -4,6 +4,7 @@ Only a key leads the focus away from the prompt; after an action it is there aga
 """
 
 from collections.abc import Sequence
+from inspect import isawaitable
 
 from textual import events
 from textual.screen import Screen
@@ -11,7 +12,7 @@ from textual.scroll_view import ScrollView
 from textual.widget import Widget
 
 from qwenchat.i18n import _
-from qwenchat.tui.actions import Action, Where, bindings, key_of
+from qwenchat.tui.actions import Action, Method, Methods, Where, bindings, key_of
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.textual_private import add_bindings
 from qwenchat.tui.widgets.fields import AreaField, LineField
@@ -28,6 +29,20 @@ class FocusController:
         self._prompt, self._transcript, self._sidebar = context.prompt, context.transcript, context.sidebar
         self._list_was_shown = True
         """Whether the list of chats was shown before the search of all chats began."""
+
+    @property
+    def methods(self) -> Methods:
+        """What carries out the actions that move the focus or scroll."""
+        return {
+            "messages": self.to_next_part,
+            "sidebar": self.toggle_sidebar,
+            "search": self.search,
+            "slash": self.begin_command,
+            "page_up": self.page_up,
+            "page_down": self.page_down,
+            "to_start": self.to_start,
+            "to_end": self.to_end,
+        }
 
     def bind_keys(self) -> None:
         """Bind the keys of the widgets, once they are there, and let them show the keys."""
@@ -55,6 +70,17 @@ class FocusController:
         if self._screen.has_class("narrow"):
             self._screen.remove_class("sidebar")
         self._screen.set_focus(self._prompt.area)
+
+    def then_to_prompt(self, method: Method) -> Method:
+        """Return an action after which letters are text again."""
+
+        async def run() -> None:
+            doing = method()
+            if isawaitable(doing):
+                await doing
+            self.to_prompt()
+
+        return run
 
     def to_next_part(self) -> None:
         """Go from the prompt to the messages, from there to the list where it is shown, and back to the prompt."""

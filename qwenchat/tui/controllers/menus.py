@@ -10,7 +10,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from qwenchat.chat.message import Role
-from qwenchat.tui.actions import Action, Where
+from qwenchat.tui.actions import Action, Methods, Where
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.focus import FocusController
 from qwenchat.tui.dialogs import open as dialogs
@@ -44,6 +44,11 @@ class MenuController:
         self._context, self._screen, self._focus = context, screen, focus
         self._actions: Mapping[str, Action] = {action.id: action for action in actions}
         self._transcript, self._sidebar = context.transcript, context.sidebar
+
+    @property
+    def methods(self) -> Methods:
+        """What carries out the action that opens a menu."""
+        return {"menu": self.open}
 
     def open(self) -> None:
         """Open the menu of what has the focus: the selected message, the chat under the cursor, else the open chat."""

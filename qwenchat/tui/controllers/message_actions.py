@@ -9,6 +9,7 @@ from qwenchat.errors import FileError, QwenchatError
 from qwenchat.i18n import _, ngettext
 from qwenchat.paths import expand_home
 from qwenchat.text.safe import clean, safe_name
+from qwenchat.tui.actions import Methods
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.drafts import DraftController
 from qwenchat.tui.controllers.undo import UndoController
@@ -28,6 +29,26 @@ class MessageActions:
     ) -> None:
         self._context, self._drafts, self._undo, self._selected_text = context, drafts, undo, selected_text
         self._open, self._transcript, self._prompt = context.open, context.transcript, context.prompt
+
+    @property
+    def methods(self) -> Methods:
+        """What carries out the actions on messages."""
+        return {
+            "retry": self.regenerate,
+            "regenerate": self.regenerate,
+            "edit": self.edit,
+            "carry_on": self.continue_answer,
+            "branch": self.branch,
+            "branches": self.choose_branch,
+            "copy": self.copy,
+            "copy_chat": self.copy_chat,
+            "timestamps": self.toggle_timestamps,
+            "copy_code": self.copy_code,
+            "save_code": self.save_code,
+            "quote": self.quote,
+            "delete": self.delete,
+            "withdraw": self.take_back,
+        }
 
     # Answers and variants
 

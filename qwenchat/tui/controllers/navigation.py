@@ -1,6 +1,9 @@
 """Which session is open."""
 
+from functools import partial
+
 from qwenchat.errors import NotFound
+from qwenchat.tui.actions import Methods
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.drafts import DraftController
 from qwenchat.tui.controllers.focus import FocusController
@@ -12,6 +15,14 @@ class NavigationController:
     def __init__(self, context: ChatContext, focus: FocusController, drafts: DraftController) -> None:
         self._context, self._focus, self._drafts = context, focus, drafts
         self._open = context.open
+
+    @property
+    def methods(self) -> Methods:
+        """What carries out the actions that open a session."""
+        return {
+            "new": self.open_new,
+            "new_private": partial(self.open_new, private=True),
+        }
 
     async def open(self, session_id: str, message_id: str | None = None) -> None:
         """Open a session, at a message if one is given, and save the draft of the one before."""

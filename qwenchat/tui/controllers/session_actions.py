@@ -5,12 +5,14 @@ An action is about the session under the cursor where the list has the focus, el
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 
 from qwenchat.chat.session import Session
 from qwenchat.chat.statistics import statistics_of
 from qwenchat.errors import Recovery, RecoveryKind
 from qwenchat.i18n import _
 from qwenchat.runtime.model_choice import lasting_reference
+from qwenchat.tui.actions import Methods
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.navigation import NavigationController
 from qwenchat.tui.controllers.undo import UndoController
@@ -24,6 +26,26 @@ class SessionActions:
     def __init__(self, context: ChatContext, navigation: NavigationController, undo: UndoController) -> None:
         self._context, self._navigation, self._undo = context, navigation, undo
         self._open, self._sidebar = context.open, context.sidebar
+
+    @property
+    def methods(self) -> Methods:
+        """What carries out the actions on sessions."""
+        return {
+            "models": self.choose_model,
+            "session_settings": self.open_settings,
+            "system_prompt": partial(self.open_settings, at_system=True),
+            "stats": self.show_statistics,
+            "export": self.export_open,
+            "import_chats": self.import_chats,
+            "open_trash": self.open_trash,
+            "export_listed": self.export_listed,
+            "rename": self.rename,
+            "suggest_title": self.suggest_title,
+            "tag": self.tag,
+            "pin": self.pin,
+            "duplicate": self.duplicate,
+            "trash": self.trash,
+        }
 
     # Model and settings of the open session
 

@@ -8,6 +8,7 @@ from qwenchat.chat.session import Session
 from qwenchat.errors import StoreError
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
+from qwenchat.tui.actions import Methods
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.navigation import NavigationController
 
@@ -28,6 +29,15 @@ class UndoController:
         self._context, self._navigation = context, navigation
         self._done: list[Undoable] = []
         self._one_at_a_time = asyncio.Lock()
+
+    @property
+    def methods(self) -> Methods:
+        """What carries out the actions that undo."""
+        return {
+            "undo": self.undo,
+            "undo_list": self.undo,
+            "undo_message": self.undo,
+        }
 
     def add_message(self, session_id: str, message_id: str) -> None:
         """Remember a message that was deleted."""

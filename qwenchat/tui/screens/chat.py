@@ -1,12 +1,10 @@
-"""The chat screen: it composes widgets, makes the controllers, routes messages and actions to them, and draws the view.
+"""The chat screen: it composes widgets, makes the controllers, and routes messages and actions to them.
 
-What can be done is in `tui.controllers`. Nothing here blocks: the store is read in threads.
+What can be done is in `tui.controllers`, and so is the drawing of the open session. Nothing here blocks: the store is
+read in threads.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
-from inspect import isawaitable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textual import events, on
@@ -24,7 +22,7 @@ from qwenchat.runtime.events import ChatEvent
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.read_only import cannot_be_saved
 from qwenchat.tui import slash_commands
-from qwenchat.tui.actions import MENU_BUTTON, Action, Where, bindings
+from qwenchat.tui.actions import MENU_BUTTON, Action, Method, Where, bindings
 from qwenchat.tui.controllers.asking import AskController
 from qwenchat.tui.controllers.commands import CommandController
 from qwenchat.tui.controllers.comparing import CompareController
@@ -36,16 +34,15 @@ from qwenchat.tui.controllers.focus import FocusController
 from qwenchat.tui.controllers.menus import MenuController
 from qwenchat.tui.controllers.message_actions import MessageActions
 from qwenchat.tui.controllers.navigation import NavigationController
+from qwenchat.tui.controllers.program_actions import ProgramActions
 from qwenchat.tui.controllers.session_actions import SessionActions
 from qwenchat.tui.controllers.streaming import StreamingController
 from qwenchat.tui.controllers.token_counts import TokenCountController
 from qwenchat.tui.controllers.undo import UndoController
-from qwenchat.tui.dialogs import open as dialogs
-from qwenchat.tui.session_view import ViewChange
+from qwenchat.tui.controllers.view_drawer import ViewDrawer
 from qwenchat.tui.textual_private import EndsItsWork, add_bindings
-from qwenchat.tui.themes import DEFAULT
 from qwenchat.tui.transcript.transcript import Transcript
-from qwenchat.tui.waiting_words import notes_of, notice_of
+from qwenchat.tui.waiting_words import notice_of
 from qwenchat.tui.widgets.footer import KeyFooter
 from qwenchat.tui.widgets.gauge import Gauge
 from qwenchat.tui.widgets.header import ChatHeader
@@ -112,11 +109,10 @@ class ChatScreen(Screen[None], EndsItsWork):
             new_engine=new_engine,
             on_event=lambda event: self.post_message(self.ChatEventReported(event)),
             on_download=lambda download: self.post_message(self.DownloadChanged(download)),
-            on_names=self._draw_names,
         )
         self.drafts = DraftController(context)
-        context.open.listen(self._draw)
         self.focusing = FocusController(context, self, actions, self.footer)
+        self.drawer = ViewDrawer(context, self, self.focusing, header=self.header, notice=self.notice, gauge=self.gauge)
         self.counts = TokenCountController(context, self.drafts)
         self.navigation = NavigationController(context, self.focusing, self.drafts)
         self.undo = UndoController(context, self.navigation)
@@ -126,6 +122,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.downloads = DownloadController(context, header=self.header)
         self.find = FindController(context, self, self.focusing, self.navigation, notice=self.notice)
         self.menus = MenuController(context, self, actions, self.focusing)
+        self.program_actions = ProgramActions(context, self, actions)
         self.asking = AskController(context, self.drafts, self.session_actions, self.undo)
         self.comparing = CompareController(
             context, copy=self.message_actions.copy_text, run_action=self._run_action_soon
@@ -137,80 +134,30 @@ class ChatScreen(Screen[None], EndsItsWork):
             compare=self.comparing.compare_with,
             run_action=self._run_action_soon,
         )
-        methods = self._action_methods()
-        for action in actions:
-            if not action.run:
-                method = methods.get(action.id) or getattr(self, f"action_{action.id}")
-                setattr(self, f"action_{action.id}", method if action.stays else self._then_to_prompt(method))
-        add_bindings(self, bindings(actions, Where.ANYWHERE))
+        self._bind(actions)
 
-    def _action_methods(self) -> Mapping[str, Callable[[], object]]:
-        """Return what carries out the actions that are a controller's, by the ids of `tui.actions`."""
-        navigation, sessions, messages, focusing = (
+    def _bind(self, actions: tuple[Action, ...]) -> None:
+        """Let each action of the screen be carried out by the controller that has it."""
+        controllers = (
             self.navigation,
+            self.focusing,
+            self.find,
+            self.menus,
+            self.asking,
+            self.comparing,
             self.session_actions,
             self.message_actions,
-            self.focusing,
+            self.undo,
+            self.downloads,
+            self.program_actions,
         )
-        return {
-            "new": navigation.open_new,
-            "new_private": partial(navigation.open_new, private=True),
-            "messages": focusing.to_next_part,
-            "sidebar": focusing.toggle_sidebar,
-            "search": focusing.search,
-            "slash": focusing.begin_command,
-            "menu": self.menus.open,
-            "page_up": focusing.page_up,
-            "page_down": focusing.page_down,
-            "to_start": focusing.to_start,
-            "to_end": focusing.to_end,
-            "find": self.find.start,
-            "editor": self.asking.open_editor,
-            "unfold": self.prompt.action_unfold,
-            "downloads": self.downloads.open_list,
-            "undo": self.undo.undo,
-            "undo_list": self.undo.undo,
-            "undo_message": self.undo.undo,
-            "models": sessions.choose_model,
-            "session_settings": sessions.open_settings,
-            "stats": sessions.show_statistics,
-            "export": sessions.export_open,
-            "import_chats": sessions.import_chats,
-            "open_trash": sessions.open_trash,
-            "export_listed": sessions.export_listed,
-            "rename": sessions.rename,
-            "suggest_title": sessions.suggest_title,
-            "tag": sessions.tag,
-            "pin": sessions.pin,
-            "duplicate": sessions.duplicate,
-            "trash": sessions.trash,
-            "retry": messages.regenerate,
-            "regenerate": messages.regenerate,
-            "edit": messages.edit,
-            "carry_on": messages.continue_answer,
-            "branch": messages.branch,
-            "branches": messages.choose_branch,
-            "compare": self.comparing.compare,
-            "copy": messages.copy,
-            "copy_chat": messages.copy_chat,
-            "timestamps": messages.toggle_timestamps,
-            "copy_code": messages.copy_code,
-            "save_code": messages.save_code,
-            "quote": messages.quote,
-            "delete": messages.delete,
-            "withdraw": messages.take_back,
-        }
-
-    def _then_to_prompt(self, method: Callable[[], object]) -> Callable[[], Awaitable[None]]:
-        """Return an action after which letters are text again."""
-
-        async def run() -> None:
-            doing = method()
-            if isawaitable(doing):
-                await doing
-            self.focusing.to_prompt()
-
-        return run
+        methods: dict[str, Method] = {"escape": self.escape, "interrupt": self.interrupt}
+        for controller in controllers:
+            methods.update(controller.methods)
+        staying = {action.id for action in actions if action.stays}
+        for name, method in methods.items():
+            setattr(self, f"action_{name}", method if name in staying else self.focusing.then_to_prompt(method))
+        add_bindings(self, bindings(actions, Where.ANYWHERE))
 
     # Layout
 
@@ -292,65 +239,10 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.focusing.to_prompt()
         await self.run_action(f"screen.{message.action}")
 
-    # The open session
-
     @property
     def session(self) -> Session:
         """The session that is open."""
         return self.context.open.session
-
-    def _draw(self, change: ViewChange) -> None:
-        """Redraw what a change of the open session's view changed, and nothing else."""
-        before, view = change.before, change.after
-        if change.branch_changed:
-            self._draw_branch(change)
-        self.transcript.show_boundary(view.first_seen)
-        self.transcript.show_fork(view.fork)
-        self.prompt.show_fork(bool(view.fork))
-        self.gauge.usage, self.gauge.activity, self.gauge.fraction = view.usage, view.activity, view.progress
-        header = self.header
-        header.title, header.model, header.private = (
-            view.session.title,
-            self.context.names(view.session.model),
-            view.private,
-        )
-        header.has_prompt = view.session.system not in ("", self.program.settings.system)
-        self.app.title = "qwenchat" if view.private else header.title_words
-        self.transcript.show_notes(notes_of(view))
-        notice = notice_of(view)
-        if notice != notice_of(before):
-            words, offers = notice
-            warning = bool(view.failure) or not view.answers_ahead
-            self.notice.show(words, [label for label, _does in offers], warning=warning)
-        if view.answering != before.answering:
-            self.show_keys()
-        if change.switched or view.queue != before.queue:
-            self.sidebar.mark(view.session.id, (view.queue.running, *view.queue.waiting))
-        if not change.switched and replace(view.session, draft="") != replace(before.session, draft=""):
-            self.sidebar.reload()
-
-    def _draw_names(self) -> None:
-        """Redraw what shows names of models: one became known."""
-        self.header.model = self.context.names(self.session.model)
-        self.transcript.show_names(self.context.names)
-
-    def _draw_branch(self, change: ViewChange) -> None:
-        before, after, variants = change.before.branch, change.after.branch, change.after.variants
-        same = len(before) <= len(after) and all(old.id == new.id for old, new in zip(before, after, strict=False))
-        if change.switched or not same or variants != change.before.variants:
-            self.transcript.load(after, variants, show=change.at)
-            self.prompt.area.recall([message.text for message in after if message.role is Role.USER])
-        else:
-            for old, new in zip(before, after, strict=False):
-                if old is not new and old != new:
-                    self.transcript.replace(new)
-            for message in after[len(before) :]:
-                self.transcript.add(message)
-                if message.role is Role.USER:
-                    self.prompt.area.earlier.append(message.text)
-        self.set_class(not after, "empty")
-        if change.at:
-            self.transcript.select(change.at)
 
     # Messages of the runtime
 
@@ -457,7 +349,7 @@ class ChatScreen(Screen[None], EndsItsWork):
 
     # Actions on the screen as a whole
 
-    async def action_escape(self) -> None:
+    async def escape(self) -> None:
         """Close the search, stop the answer, or go back to the prompt."""
         if self.prompt.area.has_focus and self.prompt.suggestions.has_class("shown"):
             self.prompt.suggest(())
@@ -475,7 +367,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             self.transcript.select(None)
             self.focusing.to_prompt()
 
-    async def action_interrupt(self) -> None:
+    async def interrupt(self) -> None:
         """Copy the selection, else stop the answer, else say how to leave."""
         if text := self.prompt.area.selected_text or self.get_selected_text():
             self.message_actions.copy_text(text)
@@ -483,48 +375,6 @@ class ChatScreen(Screen[None], EndsItsWork):
             await self.streaming.stop()
         else:
             self.context.notify(_("Press Ctrl+Q to quit."))
-
-    def action_help(self) -> None:
-        """Show all keys and commands."""
-        self.context.ask(dialogs.help_for(self.actions, self.program.settings.keys, slash_commands.commands()))
-
-    def action_palette(self) -> None:
-        """Open the command palette."""
-        self.app.action_command_palette()
-
-    def action_settings(self) -> None:
-        """Change the settings."""
-        self.open_settings()
-
-    def open_settings(self, at: str = "") -> None:
-        """Change the settings, beginning at one of them if its key is given."""
-        self.context.ask(dialogs.settings(self.program, at), lambda changed: self._use_settings() if changed else None)
-
-    def _use_settings(self) -> None:
-        """Follow the changed settings; language and keys follow at the next start."""
-        before = self.program.settings.theme
-        self.program.reread_settings()
-        theme = self.program.settings.theme
-        if theme != before and (theme or DEFAULT) in self.app.available_themes:
-            self.app.theme = theme or DEFAULT
-        self.transcript.timestamps = self.program.settings.timestamps
-        self.context.notify(_("Language and keys change when you restart; everything else has changed now."))
-
-    def action_system_prompt(self) -> None:
-        """Change the system prompt of the open chat."""
-        self.session_actions.open_settings(at_system=True)
-
-    def action_themes(self) -> None:
-        """Choose a theme."""
-        self.app.action_change_theme()
-
-    def action_suspend(self) -> None:
-        """Put the program into the background."""
-        self.app.action_suspend_process()
-
-    async def action_quit(self) -> None:
-        """End the program; everything is saved."""
-        await self.app.action_quit()
 
     @property
     def last_answer(self) -> str:

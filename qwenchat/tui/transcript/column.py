@@ -15,7 +15,7 @@ from textual.selection import Selection
 from qwenchat.chat.message import Message
 from qwenchat.chat.tree import VariantPlace
 from qwenchat.markdown.lines import Line
-from qwenchat.tui.transcript.drawing import Frame, Look, Note
+from qwenchat.tui.transcript.drawing import Frame, Look, Marks
 from qwenchat.tui.transcript.selecting import selected_text
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Column:
     """A branch, drawn with one look."""
 
     def __init__(self, look: Look) -> None:
-        self.look = look
+        self.look, self.marks = look, Marks()
         self.layouts: list[MessageLayout] = []
         self._index: dict[str, int] = {}
         self._heights = Heights()
@@ -101,23 +101,22 @@ class Column:
         self._index[message.id] = len(self.layouts)
         self.layouts.append(_layout(message, VariantPlace()))
         self._heights.append(self.layouts[-1].estimate(self.look.width))
+        if self.marks != Marks():
+            self.mark(self.marks)
 
-    def mark(self, *, boundary: str | None, fork: str, notes: Mapping[str, Note]) -> None:
-        """Draw what depends on several messages: where the model begins to see, where the next question goes, notes.
-
-        `boundary` is the oldest message that the model sees; None where it sees all, empty for none of them. `fork` is
-        the message that the next question follows, empty for the last one.
-        """
+    def mark(self, marks: Marks) -> None:
+        """Draw what depends on several messages: where the model begins to see, where the next question goes, notes."""
+        self.marks = marks
         count = len(self.layouts)
-        at = self.position(fork) if fork else None
+        at = self.position(marks.fork) if marks.fork else None
         first = count if at is None else at + 1
         for index, layout in enumerate(self.layouts):
             frame = Frame(
-                boundary=layout.message.id == boundary,
-                boundary_below=boundary == "" and index == count - 1,
+                boundary=layout.message.id == marks.boundary,
+                boundary_below=marks.boundary == "" and index == count - 1,
                 left_behind=count - first if index == first else 0,
                 is_left_behind=index >= first,
-                note=notes.get(layout.message.id),
+                note=marks.notes.get(layout.message.id),
             )
             if frame != layout.frame:
                 layout.frame = frame

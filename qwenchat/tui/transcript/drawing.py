@@ -4,8 +4,8 @@ Also `Look`, what all messages are drawn with. It is needed before the first mes
 reads Markdown.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -50,6 +50,17 @@ class Note:
     words: str
     actions: tuple[tuple[str, str], ...] = ()
     """Words and ids of actions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marks:
+    """What is drawn between and below messages, by their ids."""
+
+    boundary: str | None = None
+    """The oldest message that the model sees; None where it sees all, empty for none of them."""
+    fork: str = ""
+    """The message that the next question follows, where that is not the last one; else empty."""
+    notes: Mapping[str, Note] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,15 @@
-"""Finds words in messages as they are read on the screen: across wrapped lines, ignoring case. No widget here."""
+"""Finds words in messages as they are read on the screen, across wrapped lines, ignoring case, and goes through them.
+
+No widget here.
+"""
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 
 from qwenchat.markdown.lines import Line
-from qwenchat.markdown.palette import Palette
+from qwenchat.tui.transcript.column import Column
 from qwenchat.tui.transcript.drawing import Highlight
+from qwenchat.tui.transcript.viewport import Viewport
 
 Span = tuple[int, int]
 """First and end character in a line, decoration counted."""
@@ -60,61 +63,87 @@ def _folded(text: str) -> str:
     return folded if len(folded) == len(text) else "".join(f if len(f := c.casefold()) == 1 else c for c in text)
 
 
-@dataclass(slots=True)
-class Search:
-    """The state of a search for words: the messages that have them, and the occurrence being read."""
+class Finder:
+    """Marks words in a column and shows one occurrence after another in its viewport.
 
-    words: str
-    hits: list[int] = field(default_factory=list)
-    """Messages, in order."""
-    at: int = 0
-    """The hit being read."""
-    occurrence: int = 0
-    """The occurrence being read within it."""
+    `on_found` is called with the words, the number of the message being read, counted from 1, and how many have them;
+    0 and 0 where none has.
+    """
 
-    @classmethod
-    def through(cls, texts: Iterable[str], words: str) -> "Search":
-        """Return a search of all messages' sources."""
-        hits = [index for index, text in enumerate(texts) if mentions(text, words)] if words.strip() else []
-        return cls(words, hits)
+    def __init__(self, column: Column, viewport: Viewport, on_found: Callable[[str, int, int], object]) -> None:
+        self._column, self._viewport, self._on_found = column, viewport, on_found
+        self.words = ""
+        """What is marked, empty for nothing."""
+        self._hits: list[int] = []
+        """The messages that have the words, in order."""
+        self._at = 0
+        """The hit being read."""
+        self._occurrence = 0
+        """The occurrence being read within it; -1 for the last one."""
 
-    def occurrences(self, lines: Sequence[Line]) -> list[list[tuple[int, Span]]]:
-        """Return where the words occur in a message's lines, as the function `occurrences` does."""
-        return occurrences(lines, self.words)
+    def forget(self) -> None:
+        """Mark nothing any more."""
+        self.words, self._hits, self._at, self._occurrence = "", [], 0, 0
 
-    def current_line(self, lines: Sequence[Line]) -> int:
-        """Return the line of the occurrence being read; `lines` are those of the message being read."""
-        found = self.occurrences(lines)
-        self.occurrence %= max(len(found), 1)
-        return found[self.occurrence][0][0] if found else 0
+    def find(self, words: str, at: str | None = None) -> None:
+        """Mark words and show the last message that has them, or the one with the id `at`; empty words mark nothing."""
+        self.forget()
+        self.words = words
+        texts = (layout.message.text for layout in self._column.layouts) if words.strip() else ()
+        self._hits = [index for index, text in enumerate(texts) if mentions(text, words)]
+        self._viewport.redraw_all()
+        if words:
+            index = self._column.position(at) if at else None
+            if index in self._hits:
+                self._at = self._hits.index(index)
+            else:
+                self._at, self._occurrence = max(len(self._hits) - 1, 0), -1
+            self._show()
 
-    def highlights(self, index: int, line: int, lines: Sequence[Line], palette: Palette) -> list[Highlight]:
+    def step(self, by: int) -> None:
+        """Show the next (1) or previous (-1) occurrence."""
+        if (index := self._message) is None:
+            return
+        occurrence = self._occurrence + by
+        if 0 <= occurrence < len(self._occurrences(index)):
+            self._occurrence = occurrence
+        else:
+            self._at = (self._at + by) % len(self._hits)
+            self._occurrence = 0 if by > 0 else -1
+        self._viewport.redraw(index)
+        self._show()
+
+    def highlights(self, index: int, line: int) -> list[Highlight]:
         """Return what to highlight in one line of a message."""
-        current = self.occurrence if index == self.message else None
+        if not self.words:
+            return []
+        palette = self._column.look.palette
+        current = self._occurrence if index == self._message else None
         return [
             (*span, palette.found_current if number == current else palette.found)
-            for number, pieces in enumerate(self.occurrences(lines))
+            for number, pieces in enumerate(self._occurrences(index))
             for at, span in pieces
             if at == line
         ]
 
     @property
-    def message(self) -> int | None:
+    def _message(self) -> int | None:
         """The message being read."""
-        return self.hits[self.at] if self.hits else None
+        return self._hits[self._at] if self._hits else None
 
-    def to_message(self, index: int | None) -> None:
-        """Go to the first occurrence in a message, or to the last occurrence of all where the message has none."""
-        if index in self.hits:
-            self.at, self.occurrence = self.hits.index(index), 0
-        else:
-            self.at, self.occurrence = max(len(self.hits) - 1, 0), -1
+    def _occurrences(self, index: int) -> list[list[tuple[int, Span]]]:
+        return occurrences(self._column.lines(index), self.words)
 
-    def step(self, by: int, count: int) -> None:
-        """Go to the next (1) or previous (-1) occurrence; `count` are in the message being read."""
-        occurrence = self.occurrence + by
-        if 0 <= occurrence < count:
-            self.occurrence = occurrence
-        elif self.hits:
-            self.at = (self.at + by) % len(self.hits)
-            self.occurrence = 0 if by > 0 else -1
+    def _show(self) -> None:
+        """Report where the search stands and bring the occurrence being read into view."""
+        column, viewport = self._column, self._viewport
+        self._on_found(self.words, self._at + 1 if self._hits else 0, len(self._hits))
+        if (index := self._message) is None:
+            return
+        column.measure(index)
+        found = self._occurrences(index)
+        self._occurrence %= max(len(found), 1)
+        line = column.start(index) + (found[self._occurrence][0][0] if found else 0)
+        viewport.redraw(index)
+        if not viewport.top <= line < viewport.top + viewport.height - 1:
+            viewport.go_to(line - viewport.height // 3)

@@ -4,14 +4,14 @@ They are drawn less often where drawing is slow, so that it never takes more tha
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from time import monotonic
 
 from textual.timer import Timer
 from textual.widget import Widget
 
-from qwenchat.chat.message import Part, Reasoning, Text, merged
+from qwenchat.chat.message import Message, Part, Reasoning, Text, merged
 
 _REPAINT_S = 0.05
 _IDLE_SHARE = 8
@@ -25,11 +25,6 @@ class StreamedPiece:
     index: int
     fragment: Part
 
-    @property
-    def length(self) -> int:
-        """Characters of the text."""
-        return len(self.fragment.text) if isinstance(self.fragment, Text | Reasoning) else 0
-
 
 class StreamedPieces:
     """Pieces by message id that are not drawn yet. `draw` is called with them, on a timer of `widget`."""
@@ -41,15 +36,24 @@ class StreamedPieces:
         self._not_before = 0.0
         """When pieces may be drawn next, in seconds of the monotonic clock."""
 
-    def add(self, message_id: str, piece: StreamedPiece) -> None:
-        """Add a piece; it is drawn soon."""
-        self._pieces.setdefault(message_id, []).append(piece)
+    def add(self, message: Message, piece: StreamedPiece, offset: int | None = None) -> None:
+        """Add a piece of a message; it is drawn soon.
+
+        `offset` is how many characters of the part come before it: what is there already is not added again.
+        """
+        fragment = piece.fragment
+        if offset is not None and isinstance(fragment, Text | Reasoning):
+            drawn = _length(message.parts[piece.index]) if piece.index < len(message.parts) else 0
+            waiting = sum(
+                _length(each.fragment) for each in self._pieces.get(message.id, ()) if each.index == piece.index
+            )
+            known = max(drawn + waiting - offset, 0)
+            if known >= len(fragment.text):
+                return
+            piece = replace(piece, fragment=replace(fragment, text=fragment.text[known:]))
+        self._pieces.setdefault(message.id, []).append(piece)
         if self._timer is None:
             self._timer = self._widget.set_timer(max(self._not_before - monotonic(), 0.0001), self.flush)
-
-    def length(self, message_id: str, index: int) -> int:
-        """Return how many characters of a part are not drawn yet."""
-        return sum(piece.length for piece in self._pieces.get(message_id, ()) if piece.index == index)
 
     def clear(self) -> None:
         """Forget what is not drawn yet."""
@@ -67,6 +71,11 @@ class StreamedPieces:
         self._draw({message_id: _merged(grown) for message_id, grown in pieces.items()})
         took = monotonic() - began
         self._not_before = began + max(_REPAINT_S, _IDLE_SHARE * took)
+
+
+def _length(part: Part) -> int:
+    """Return the characters of a text."""
+    return len(part.text) if isinstance(part, Text | Reasoning) else 0
 
 
 def _merged(pieces: list[StreamedPiece]) -> list[StreamedPiece]:

@@ -20,15 +20,16 @@ from textual.selection import Selection
 from textual.strip import Strip
 from textual.theme import Theme
 
-from qwenchat.chat.message import Message, Part, Reasoning, Text
+from qwenchat.chat.message import Message, Part
 from qwenchat.chat.tree import VariantPlace
 from qwenchat.markdown.palette import Palette
 from qwenchat.tui.actions import MENU_BUTTON
 from qwenchat.tui.colours import palette_of
 from qwenchat.tui.transcript.column import Column
-from qwenchat.tui.transcript.drawing import Look, Note, end_mark
-from qwenchat.tui.transcript.find import Search
-from qwenchat.tui.transcript.selecting import clicked, highlight, selection_row
+from qwenchat.tui.transcript.drawing import Look, Marks, Note
+from qwenchat.tui.transcript.find import Finder
+from qwenchat.tui.transcript.painting import Painter
+from qwenchat.tui.transcript.selecting import clicked
 from qwenchat.tui.transcript.streaming import StreamedPiece, StreamedPieces
 from qwenchat.tui.transcript.viewport import Viewport
 
@@ -118,14 +119,14 @@ class Transcript(ScrollView, can_focus=True):
         self.viewport = Viewport(
             self, self.column, lambda following: self.post_message(self.FollowingChanged(self, following))
         )
+        self.finder = Finder(
+            self.column, self.viewport, lambda words, at, count: self.post_message(self.Found(self, words, at, count))
+        )
+        self._painter = Painter(self.column, self.viewport, self.finder)
         self.keys: Mapping[str, str] = {}
         """By action, the keys that work while the transcript has the focus."""
         self._streamed = StreamedPieces(self, self._draw_streamed)
         self._selected: str | None = None
-        self._search: Search | None = None
-        self._boundary: str | None = None
-        self._fork = ""
-        self._notes: Mapping[str, Note] = {}
         self._base: Style | None = None
         """The view's own colours while it is being painted: Textual computes them whenever it is asked."""
 
@@ -160,11 +161,11 @@ class Transcript(ScrollView, can_focus=True):
         """
         column, viewport = self.column, self.viewport
         anchor = viewport.anchor()
-        self._search, self._boundary, self._fork = None, boundary, ""
+        self.finder.forget()
         self._streamed.clear()
         self.screen.clear_selection()
         column.load(branch, variants or {})
-        self._mark()
+        column.mark(replace(column.marks, boundary=boundary, fork=""))
         if show is not None and (index := column.position(show)) is not None:
             viewport.go_to(column.start(index))
         elif anchor and (index := column.position(anchor[0])) is not None:
@@ -178,8 +179,6 @@ class Transcript(ScrollView, can_focus=True):
     def add(self, message: Message) -> None:
         """Add a message at the end, such as a question that was sent or an answer that begins."""
         self.column.add(message)
-        if message.id == self._boundary or self._fork or message.id in self._notes:
-            self._mark()
         self.viewport.settle()
         self.refresh()
 
@@ -201,43 +200,29 @@ class Transcript(ScrollView, can_focus=True):
         KeyError for an unknown message.
         """
         message = self.column.layouts[self._index(message_id)].message
-        if isinstance(fragment, Text | Reasoning) and offset is not None:
-            part = message.parts[index] if index < len(message.parts) else None
-            length = len(part.text) if isinstance(part, Text | Reasoning) else 0
-            known = length + self._streamed.length(message_id, index) - offset
-            if known >= len(fragment.text):
-                return
-            fragment = replace(fragment, text=fragment.text[max(known, 0) :])
-        self._streamed.add(message_id, StreamedPiece(index, fragment))
+        self._streamed.add(message, StreamedPiece(index, fragment), offset)
 
     def show_boundary(self, message_id: str | None) -> None:
         """Draw a line above the oldest message that the model sees; None where it sees all, empty for none of them."""
-        if message_id != self._boundary:
-            self._boundary = message_id
-            self._mark_again()
+        self._mark(replace(self.column.marks, boundary=message_id))
 
     def show_fork(self, message_id: str) -> None:
         """Draw what follows a message as left behind by the next question; nothing where the id is empty."""
-        if message_id != self._fork:
-            self._fork = message_id
-            self._mark_again()
+        if message_id != self.column.marks.fork:
+            self._mark(replace(self.column.marks, fork=message_id))
             if (index := self.column.position(message_id)) is not None:
                 self.viewport.show(index + 1)
                 self.viewport.show(index)
 
     def show_notes(self, notes: Mapping[str, Note]) -> None:
         """Show notes below messages, by their ids; those of other messages go."""
-        if notes != self._notes:
-            self._notes = notes
-            self._mark_again()
+        self._mark(replace(self.column.marks, notes=notes))
 
-    def _mark(self) -> None:
-        self.column.mark(boundary=self._boundary, fork=self._fork, notes=self._notes)
-
-    def _mark_again(self) -> None:
-        self._mark()
-        self.viewport.settle()
-        self.refresh()
+    def _mark(self, marks: Marks) -> None:
+        if marks != self.column.marks:
+            self.column.mark(marks)
+            self.viewport.settle()
+            self.refresh()
 
     @property
     def timestamps(self) -> bool:
@@ -282,31 +267,6 @@ class Transcript(ScrollView, can_focus=True):
             index = column.at(viewport.top + (0 if step > 0 else viewport.height - 1))
         self.select(column.layouts[index].message.id)
 
-    @property
-    def searched(self) -> str:
-        """The words that are marked, empty for none."""
-        return self._search.words if self._search else ""
-
-    def find(self, words: str, *, at: str | None = None) -> None:
-        """Mark words wherever they occur and go to the last message that has them; empty words end the search.
-
-        `at` is the id of a message that has them, to go there instead.
-        """
-        self._search = Search.through((message.text for message in self.messages), words) if words else None
-        for layout in self.column.layouts:
-            layout.strips.clear()
-        self.refresh()
-        if self._search:
-            self._search.to_message(self.column.position(at) if at else None)
-            self._show_found(self._search)
-
-    def find_next(self, step: int = 1) -> None:
-        """Go to the next occurrence of the words, or the previous one with -1."""
-        if self._search and (index := self._search.message) is not None:
-            self._search.step(step, len(self._search.occurrences(self.column.lines(index))))
-            self._redraw(index)
-            self._show_found(self._search)
-
     def action_select_step(self, step: int) -> None:
         """Select the message below or above."""
         self.select_next(step)
@@ -322,7 +282,7 @@ class Transcript(ScrollView, can_focus=True):
 
     def action_find_step(self, step: int) -> None:
         """Go to the next or previous match."""
-        self.find_next(step)
+        self.finder.step(step)
 
     def action_variant(self, step: int) -> None:
         """Ask for a sibling of the selected message, or of the nearest one that has some."""
@@ -351,7 +311,7 @@ class Transcript(ScrollView, can_focus=True):
             event.prevent_default()  # Textual would select all messages
         if self.text_selection is not None:
             return
-        if self._is_end_mark(event.x, event.y):
+        if self._painter.is_end_mark(event.x, event.y):
             self.viewport.follow()
             return
         line = self.viewport.top + event.y
@@ -399,19 +359,8 @@ class Transcript(ScrollView, can_focus=True):
         self._selected = message.id if message else None
         for changed in (before, index):
             if changed is not None:
-                self._redraw(changed)
+                self.viewport.redraw(changed)
         self.post_message(self.Selected(self, message))
-
-    def _show_found(self, search: Search) -> None:
-        column, viewport = self.column, self.viewport
-        self.post_message(self.Found(self, search.words, search.at + 1 if search.hits else 0, len(search.hits)))
-        if (index := search.message) is None:
-            return
-        column.measure(index)
-        line = column.start(index) + search.current_line(column.lines(index))
-        self._redraw(index)
-        if not viewport.top <= line < viewport.top + viewport.height - 1:
-            viewport.go_to(line - viewport.height // 3)
 
     def _index(self, message_id: str) -> int:
         """Return the place of a message. Raises KeyError for an unknown one."""
@@ -438,11 +387,6 @@ class Transcript(ScrollView, can_focus=True):
             self.column.guess(index)
         self.viewport.settle()
 
-    def _redraw(self, index: int) -> None:
-        """Draw one message again; its lines have not changed."""
-        self.column.layouts[index].strips.clear()
-        self.viewport.repaint(index)
-
     # Textual's side
 
     def on_mount(self) -> None:
@@ -454,7 +398,7 @@ class Transcript(ScrollView, can_focus=True):
         """Show the keys of the selected message's actions only while they work."""
         super().watch_has_focus(_has_focus)
         if message := self.selected:
-            self._redraw(self._index(message.id))
+            self.viewport.redraw(self._index(message.id))
 
     def show_names(self, name_of: Callable[[str], str]) -> None:
         """Name models in another way than before."""
@@ -503,15 +447,13 @@ class Transcript(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """Return a visible line."""
-        viewport, base = self.viewport, self._base or self.rich_style
-        width, line = viewport.columns, viewport.top + y
-        if line >= self.column.total or not width:
-            return Strip.blank(width, base)
-        strip = self._strip(line, width, base)
-        if y == viewport.height - 1 and viewport.lines_below:
-            mark = self._end_mark()
-            strip = Strip.join([strip.crop(0, max(width - mark.cell_length - 1, 0)), mark, Strip.blank(1, base)])
-        return strip
+        return self._painter.paint(
+            y,
+            self._base or self.rich_style,
+            selected=self._selected,
+            keys=self.keys if self.has_focus else {},
+            text_selection=self.text_selection,
+        )
 
     def get_selection(self, selection: Selection) -> tuple[str, str] | None:
         """Return the text that the mouse selected, as paragraphs, without decoration."""
@@ -526,33 +468,3 @@ class Transcript(ScrollView, can_focus=True):
         self.column.draw_with(replace(self.column.look, palette=palette))
         self.viewport.settle()
         self.refresh()
-
-    def _strip(self, line: int, width: int, base: Style) -> Strip:
-        """Return a line of the column as it is drawn: from the message's cache unless the mouse selects in it."""
-        index = self.column.at(line)
-        number = line - self.column.start(index)
-        layout = self.column.layouts[index]
-        lines = layout.lines if layout.lines is not None else self.column.lines(index)
-        if number >= len(lines):
-            return Strip.blank(width, base)
-        selected = highlight(self.text_selection, index, number, lines[number], self.column.look.palette.selection)
-        if selected is None and (cached := layout.strips.get(number)):
-            return cached
-        found = self._search.highlights(index, number, lines, self.column.look.palette) if self._search else ()
-        highlights = [selected] if selected else found
-        is_selected = layout.message.id == self._selected
-        keys = self.keys if self.has_focus else {}
-        strip = layout.strip(number, width, base, keys=keys, is_selected=is_selected, highlights=highlights)
-        strip = strip.apply_offsets(0, selection_row(index, number))
-        if selected is None:
-            layout.strips[number] = strip
-        return strip
-
-    def _end_mark(self) -> Strip:
-        return end_mark(self.viewport.lines_below, self.viewport.columns, self.column.look.palette)
-
-    def _is_end_mark(self, x: int, y: int) -> bool:
-        viewport = self.viewport
-        if y != viewport.height - 1 or not viewport.lines_below:
-            return False
-        return viewport.columns - 1 - self._end_mark().cell_length <= x < viewport.columns - 1

@@ -114,6 +114,17 @@ class Viewport:
         if y < end:
             self._widget.refresh(Region(0, y, self._widget.size.width, end - y))
 
+    def redraw(self, index: int) -> None:
+        """Draw one message again; its lines have not changed."""
+        self._column.layouts[index].strips.clear()
+        self.repaint(index)
+
+    def redraw_all(self) -> None:
+        """Draw all messages again; their lines have not changed."""
+        for layout in self._column.layouts:
+            layout.strips.clear()
+        self._widget.refresh()
+
     def _set_following(self, following: bool) -> None:
         if following != self.following:
             self.following = following

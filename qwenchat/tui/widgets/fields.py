@@ -16,6 +16,7 @@ from textual.widgets.input import Selection
 from textual.widgets.text_area import EditResult, Location
 
 from qwenchat.text.clusters import boundary, next_boundary, previous_boundary
+from qwenchat.tui.textual_private import own_action
 
 
 class LineField(Input):
@@ -146,8 +147,14 @@ async def _carry_out(field: Input | TextArea, event: events.Key) -> None:
 
     Textual carries it out when the event has risen to the program, which is after the characters typed behind it.
     """
-    bound = None if event.is_printable else field.screen.active_bindings.get(event.key)
-    if bound and bound.node is field and await field.app.run_action(bound.binding.action, field):
+    if event.is_printable:
+        return
+    if field.has_focus:
+        bound = field.screen.active_bindings.get(event.key)
+        action = bound.binding.action if bound and bound.node is field else ""
+    else:  # a key that was typed behind this one has led away
+        action = own_action(field, event.key)
+    if action and await field.app.run_action(action, field):
         event.stop()
         event.prevent_default()
 

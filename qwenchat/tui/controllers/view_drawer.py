@@ -1,0 +1,90 @@
+"""Draws the open session: what a change of its view changed, and nothing else.
+
+Text that streams does not come by here, and nothing is decided here: the view says all that is shown.
+"""
+
+from dataclasses import replace
+
+from textual.screen import Screen
+
+from qwenchat.chat.message import Role
+from qwenchat.tui.controllers.context import ChatContext
+from qwenchat.tui.controllers.focus import FocusController
+from qwenchat.tui.session_view import ViewChange
+from qwenchat.tui.waiting_words import notes_of, notice_of
+from qwenchat.tui.widgets.gauge import Gauge
+from qwenchat.tui.widgets.header import ChatHeader
+from qwenchat.tui.widgets.notice import Notice
+
+
+class ViewDrawer:
+    """Passes parts of the view to the widgets that show them."""
+
+    def __init__(
+        self,
+        context: ChatContext,
+        screen: Screen[None],
+        focus: FocusController,
+        *,
+        header: ChatHeader,
+        notice: Notice,
+        gauge: Gauge,
+    ) -> None:
+        self._context, self._screen, self._focus = context, screen, focus
+        self._transcript, self._prompt, self._sidebar = context.transcript, context.prompt, context.sidebar
+        self._header, self._notice, self._gauge = header, notice, gauge
+        context.open.listen(self._draw)
+        context.names.listen(self._draw_names)
+
+    def _draw_names(self) -> None:
+        """Redraw what shows names of models: one became known."""
+        self._header.model = self._context.names(self._context.open.session.model)
+        self._transcript.show_names(self._context.names)
+
+    def _draw(self, change: ViewChange) -> None:
+        before, view = change.before, change.after
+        if change.branch_changed:
+            self._draw_branch(change)
+        self._transcript.show_boundary(view.first_seen)
+        self._transcript.show_fork(view.fork)
+        self._prompt.show_fork(bool(view.fork))
+        self._gauge.usage, self._gauge.activity, self._gauge.fraction = view.usage, view.activity, view.progress
+        header = self._header
+        header.title, header.model, header.private = (
+            view.session.title,
+            self._context.names(view.session.model),
+            view.private,
+        )
+        header.has_prompt = view.session.system not in ("", self._context.program.settings.system)
+        self._screen.app.title = "qwenchat" if view.private else header.title_words
+        self._transcript.show_notes(notes_of(view))
+        notice = notice_of(view)
+        if notice != notice_of(before):
+            words, offers = notice
+            warning = bool(view.failure) or not view.answers_ahead
+            self._notice.show(words, [label for label, _does in offers], warning=warning)
+        if view.answering != before.answering:
+            self._focus.show_keys()
+        if change.switched or view.queue != before.queue:
+            self._sidebar.mark(view.session.id, (view.queue.running, *view.queue.waiting))
+        if not change.switched and replace(view.session, draft="") != replace(before.session, draft=""):
+            self._sidebar.reload()
+
+    def _draw_branch(self, change: ViewChange) -> None:
+        before, after, variants = change.before.branch, change.after.branch, change.after.variants
+        transcript, prompt = self._transcript, self._prompt
+        same = len(before) <= len(after) and all(old.id == new.id for old, new in zip(before, after, strict=False))
+        if change.switched or not same or variants != change.before.variants:
+            transcript.load(after, variants, show=change.at)
+            prompt.area.recall([message.text for message in after if message.role is Role.USER])
+        else:
+            for old, new in zip(before, after, strict=False):
+                if old is not new and old != new:
+                    transcript.replace(new)
+            for message in after[len(before) :]:
+                transcript.add(message)
+                if message.role is Role.USER:
+                    prompt.area.earlier.append(message.text)
+        self._screen.set_class(not after, "empty")
+        if change.at:
+            transcript.select(change.at)

@@ -1,0 +1,72 @@
+"""Paints the lines of the transcript that are visible: words, what is selected and found in them, the mark of the end.
+
+A line that the mouse does not select in is painted once and then comes from its message's cache. No widget here.
+"""
+
+from collections.abc import Mapping
+
+from rich.style import Style
+from textual.selection import Selection
+from textual.strip import Strip
+
+from qwenchat.tui.transcript.column import Column
+from qwenchat.tui.transcript.drawing import end_mark
+from qwenchat.tui.transcript.find import Finder
+from qwenchat.tui.transcript.selecting import highlight, selection_row
+from qwenchat.tui.transcript.viewport import Viewport
+
+
+class Painter:
+    """Paints what a viewport shows of a column; `finder` knows what is found there."""
+
+    def __init__(self, column: Column, viewport: Viewport, finder: Finder) -> None:
+        self._column, self._viewport, self._finder = column, viewport, finder
+
+    def paint(
+        self, y: int, base: Style, *, selected: str | None, keys: Mapping[str, str], text_selection: Selection | None
+    ) -> Strip:
+        """Return the line in row `y` of the view, over the base style.
+
+        `selected` is the id of the selected message, `keys` are those that work on it, `text_selection` is what the
+        mouse selected.
+        """
+        viewport = self._viewport
+        width, line = viewport.columns, viewport.top + y
+        if line >= self._column.total or not width:
+            return Strip.blank(width, base)
+        strip = self._strip(line, base, selected=selected, keys=keys, text_selection=text_selection)
+        if y == viewport.height - 1 and viewport.lines_below:
+            mark = self._end_mark()
+            strip = Strip.join([strip.crop(0, max(width - mark.cell_length - 1, 0)), mark, Strip.blank(1, base)])
+        return strip
+
+    def is_end_mark(self, x: int, y: int) -> bool:
+        """Whether a cell of the view is part of the mark that leads to the end."""
+        viewport = self._viewport
+        if y != viewport.height - 1 or not viewport.lines_below:
+            return False
+        return viewport.columns - 1 - self._end_mark().cell_length <= x < viewport.columns - 1
+
+    def _strip(
+        self, line: int, base: Style, *, selected: str | None, keys: Mapping[str, str], text_selection: Selection | None
+    ) -> Strip:
+        column, width = self._column, self._viewport.columns
+        index = column.at(line)
+        number = line - column.start(index)
+        layout = column.layouts[index]
+        lines = layout.lines if layout.lines is not None else column.lines(index)
+        if number >= len(lines):
+            return Strip.blank(width, base)
+        marked = highlight(text_selection, index, number, lines[number], column.look.palette.selection)
+        if marked is None and (cached := layout.strips.get(number)):
+            return cached
+        highlights = [marked] if marked else self._finder.highlights(index, number)
+        is_selected = layout.message.id == selected
+        strip = layout.strip(number, width, base, keys=keys, is_selected=is_selected, highlights=highlights)
+        strip = strip.apply_offsets(0, selection_row(index, number))
+        if marked is None:
+            layout.strips[number] = strip
+        return strip
+
+    def _end_mark(self) -> Strip:
+        return end_mark(self._viewport.lines_below, self._viewport.columns, self._column.look.palette)
