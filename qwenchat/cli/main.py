@@ -31,6 +31,7 @@ _COMMANDS = {
     "config": "qwenchat.cli.config",
     "doctor": "qwenchat.cli.doctor",
     "models": "qwenchat.cli.models",
+    "serve": "qwenchat.cli.serve",
     "sessions": "qwenchat.cli.sessions",
 }
 

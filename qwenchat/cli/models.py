@@ -90,8 +90,8 @@ def _say_peers(program: Program, output: Output) -> None:
                 peer=device.peer, free=human_size(device.memory_free)
             )
         )
-    for peer, reason in survey.faults.items():
-        output.say(_("Peer {peer}: {reason}.").format(peer=peer, reason=reason))
+    for peer, fault in survey.faults.items():
+        output.say(_("Peer {peer}: {reason}.").format(peer=peer, reason=fault))
     if survey.devices:
         output.say(_("Peers add memory, not speed: each answer waits for the slowest of them and for the network."))
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwenchat.doctor.finding import Finding, failed, ok, warning
+from qwenchat.engines.local.peers import CMAKE_OPTION
 from qwenchat.engines.local.process import WorkerProcess, install_command
 from qwenchat.engines.local.protocol import Hello
 from qwenchat.errors import ExitCode, QwenchatError
@@ -39,6 +40,7 @@ def llama_cpp(program: Program) -> Iterator[Finding]:
     yield ok("llama.cpp", "llama.cpp", _("it works: llama-cpp-python {version}").format(version=hello.binding))
     yield _build(hello)
     yield _accelerator(program, hello)
+    yield from _peers(program, hello)
 
 
 async def _hello() -> Hello:
@@ -122,6 +124,32 @@ def _accelerator(program: Program, hello: Hello) -> Finding:
         name=present.name
     )
     return warning(check, title, words, install_command(present.option))
+
+
+def _peers(program: Program, hello: Hello) -> Iterator[Finding]:
+    """Say whether llama.cpp was built with RPC, and which peers of the settings can be used."""
+    title, peers = _("RPC"), program.settings.model.rpc
+    if not hello.rpc and not peers:
+        yield ok("rpc", title, _("not built in; only needed to spread a model over several computers"))
+        return
+    if not hello.rpc:
+        words = _("not built in, so the peers of model.rpc can't be used")
+        yield failed("rpc", title, words, then=install_command(CMAKE_OPTION), exit_code=ExitCode.CANNOT_LOAD)
+        return
+    yield ok("rpc", title, _("built in") if peers else _("built in; model.rpc names no peers"))
+    survey = program.machine.survey_peers(program.allowed_peers)
+    forbidden = dict.fromkeys(set(peers) - set(program.allowed_peers), _("not asked, because hub.offline is on"))
+    for peer in peers:
+        if reason := (survey.faults | forbidden).get(peer):
+            then = _("Run there: {command}").format(command="qwenchat serve --rpc")
+            yield failed("peer", peer, reason, then=then, exit_code=ExitCode.NETWORK)
+            continue
+        memory = [device for device in survey.devices if device.peer == peer]
+        words = _("it answers: {free} free of {total}").format(
+            free=human_size(sum(device.memory_free for device in memory)),
+            total=human_size(sum(device.memory_total for device in memory)),
+        )
+        yield ok("peer", peer, words)
 
 
 def _present() -> _Accelerator | None:

@@ -10,7 +10,7 @@ import platform
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -152,7 +152,7 @@ class PeerSurvey:
     """What the peers of llama.cpp's RPC have."""
 
     devices: tuple[Device, ...] = ()
-    faults: Mapping[str, str] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
     """Why peers can't be used, by host and port."""
 
 

@@ -63,7 +63,7 @@ class WorkerProcess:
         """Start a worker whose llama.cpp writes its log to `log_file`."""
         log = WorkerLog.open(log_file)
         try:
-            child = await start_module("qwenchat.engines.worker.main", log.descriptor)
+            child = await start_module("qwenchat.engines.worker.main", errors=log.descriptor)
         finally:
             log.close()
         return cls(child, log)

@@ -1,4 +1,4 @@
-"""llama.cpp's C interface without a model: importing it, the abort flag, its failures."""
+"""llama.cpp's C interface without a model: importing it, what a crash leaves, the abort flag, its failures."""
 
 import ctypes
 import importlib.util
@@ -24,6 +24,14 @@ def bindings() -> Any:
             raise ImportError("llama-cpp-python is not installed")
         sys.modules["llama_cpp"] = importlib.util.module_from_spec(spec)
     return importlib.import_module("llama_cpp.llama_cpp")
+
+
+def disable_core_dumps() -> None:
+    """Let a crash write no core file: it would be as large as the model and contain the user's messages."""
+    if sys.platform != "win32":
+        import resource  # noqa: PLC0415 - not on Windows
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 class Abort:

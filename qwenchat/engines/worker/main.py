@@ -49,7 +49,7 @@ from qwenchat.engines.local.protocol import (
     frame,
 )
 from qwenchat.engines.schema.document import SchemaRefused
-from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadFailed, bindings
+from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadFailed, bindings, disable_core_dumps
 from qwenchat.engines.worker.generation import BATCH_S, GenerationJob, time_run
 from qwenchat.engines.worker.ggml import Ggml, PeerRefused
 from qwenchat.engines.worker.llama import LlamaModel
@@ -283,18 +283,10 @@ def _end_process(failure: threading.ExceptHookArgs) -> None:
     os._exit(1)
 
 
-def _disable_core_dumps() -> None:
-    """Let a crash write no core file: it would be as large as the model and contain the user's messages."""
-    if sys.platform != "win32":
-        import resource  # noqa: PLC0415 - not on Windows
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
 def main() -> None:
     """Take over the protocol's descriptors, then serve requests."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _disable_core_dumps()
+    disable_core_dumps()
     threading.excepthook = _end_process
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
     null = os.open(os.devnull, os.O_RDONLY)
