@@ -63,8 +63,8 @@ async def lend(lending: Lending, log_file: Path) -> AsyncGenerator[bool, None]:
     finally:
         log.close()
     try:
-        await _answers(lending, child)
-        yield False
+        if await _answers(lending, child):
+            yield False
         is_asked_by_us = True
         while child.stdout and (line := await child.stdout.readline()):
             if line.startswith((_CONNECTED, _DISCONNECTED)) and not is_asked_by_us:
@@ -98,12 +98,15 @@ def _check_free(lending: Lending) -> None:
             ) from error
 
 
-async def _answers(lending: Lending, child: asyncio.subprocess.Process) -> None:
-    """Wait until the server answers, or has ended, or takes too long."""
+async def _answers(lending: Lending, child: asyncio.subprocess.Process) -> bool:
+    """Wait until the server answers; False if it has ended, or is ended here because it takes too long."""
     peer = f"{'127.0.0.1' if lending.is_everywhere else lending.host}:{lending.port}"
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(START_S):
             while child.returncode is None:
                 if not await asyncio.to_thread(faults, [peer]):
-                    return
+                    return True
                 await asyncio.sleep(_LOOK_EVERY_S)
+    with contextlib.suppress(ProcessLookupError):
+        child.kill()
+    return False
