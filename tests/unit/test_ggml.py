@@ -1,6 +1,7 @@
 """Devices and peers are found through ggml's registry; the library is a stand-in whose peers never go away."""
 
 import ctypes
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from qwenchat.engines.local.protocol import Device
-from qwenchat.engines.worker.ggml import Ggml, PeerRefused
+from qwenchat.engines.worker.ggml import Ggml, PeerRefused, notice_silence
 
 CPU, GPU, INTEGRATED = 0, 1, 2
 _ADD_SERVER = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p)
@@ -141,3 +142,11 @@ def test_accelerators_are_lent_or_else_the_processor(cards: list[FakeDevice], le
     ggml(library).lend("127.0.0.1:50052", threads=3, cache="")
     ggml(library).lend("127.0.0.1:50052", threads=3, cache="/tmp/c")
     assert library.served == [("127.0.0.1:50052", cache, 3, lent) for cache in (None, b"/tmp/c")]
+
+
+def test_a_machine_that_vanishes_is_noticed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as connection:
+        assert not connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        notice_silence()
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) == 3

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from qwenchat.engines.children import start_module
 from qwenchat.engines.local.peers import CMAKE_OPTION, faults
-from qwenchat.engines.local.process import WorkerLog, install_command
+from qwenchat.engines.local.process import WorkerLog, how_it_ended, install_command
 from qwenchat.errors import CannotLoad, EngineDied, NetworkError
 from qwenchat.i18n import _
 
@@ -71,11 +71,12 @@ async def lend(lending: Lending, log_file: Path) -> AsyncGenerator[bool, None]:
                 yield line.startswith(_CONNECTED)
             is_asked_by_us = is_asked_by_us and not line.startswith(_DISCONNECTED)
         await child.wait()
-        last = log.last_lines()
+        lines = log.last_lines()
+        last = lines[-1] if lines else _("nothing")
         raise EngineDied(
-            _("The RPC server ended: {reason}.").format(reason=last[-1].rstrip(".") if last else child.returncode),
-            _("Start it again."),
-            log="\n".join(last),
+            _("The RPC server ended {how}.").format(how=how_it_ended(child.returncode)),
+            _("Start it again. Its log ends with: {last}").format(last=last),
+            log="\n".join(lines),
         )
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -81,7 +81,10 @@ async def loss(error: EngineDied, peers: Sequence[str]) -> EngineDied | None:
     """Return the error for a worker that died because a peer was lost; None if that was not the cause."""
     if not _LOSS.search(error.log):
         return None
-    found = await asyncio.to_thread(faults, peers) or dict.fromkeys(peers, _("one of them ended the connection"))
+    found = await asyncio.to_thread(faults, peers)
+    if not found:  # whoever ended the connection can be reached again
+        words = _("it ended the connection") if len(peers) == 1 else _("it or another peer ended the connection")
+        found = dict.fromkeys(peers, words)
     return EngineDied(
         _describe(found),
         _("The answer so far is saved. Start the peer again, then ask again."),

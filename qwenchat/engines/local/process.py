@@ -213,26 +213,28 @@ class WorkerProcess:
         if self._child.returncode in (-signal.SIGKILL, -signal.SIGTERM):
             return self._death()
         lines = self._log.last_lines()
-        return binding_missing(lines[-1] if lines else _("its process ended {how}").format(how=self._how_it_ended()))
-
-    def _how_it_ended(self) -> str:
-        code = self._child.returncode
-        if code is None or code >= 0:
-            return _("with exit code {code}").format(code=code)
-        names = {number.value: number.name for number in signal.Signals}
-        return _("by signal {number}").format(number=names.get(-code, str(-code)))
+        how = how_it_ended(self._child.returncode)
+        return binding_missing(lines[-1] if lines else _("its process ended {how}").format(how=how))
 
     def _death(self) -> EngineDied:
-        code, lines, how = self._child.returncode, self._log.last_lines(), self._how_it_ended()
+        code, lines = self._child.returncode, self._log.last_lines()
         last = lines[-1] if lines else _("nothing")
         hint = _("Ask again to start a new one. Its log ends with: {last}").format(last=last)
         if code == -signal.SIGKILL:
             hint = _("The machine may have run out of memory: use a smaller context or quantisation, then ask again.")
-        message = _("The engine process ended {how}.").format(how=how)
+        message = _("The engine process ended {how}.").format(how=how_it_ended(code))
         if self._is_silent:
             message = _("The engine process did not respond, so it was ended.")
             hint = _("It was suspended, or a disk does not respond. Ask again to start a new one.")
         return EngineDied(message, hint, log="\n".join(lines), recoveries=self.recoveries)
+
+
+def how_it_ended(code: int | None) -> str:
+    """Return words for the exit code of a child process."""
+    if code is None or code >= 0:
+        return _("with exit code {code}").format(code=code)
+    names = {number.value: number.name for number in signal.Signals}
+    return _("by signal {number}").format(number=names.get(-code, str(-code)))
 
 
 class WorkerLog:

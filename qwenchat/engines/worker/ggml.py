@@ -8,9 +8,11 @@ peer can be used is asked before (`engines.local.peers`), not here.
 import ctypes
 import importlib
 import os
+import socket
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,10 @@ _CPU, _GPU, _INTEGRATED_GPU = 0, 1, 2
 """GGML_BACKEND_DEVICE_TYPE_CPU, _GPU and _IGPU."""
 _CONNECT_S = 10.0
 """Seconds after which a peer that was free when it was asked is taken as lost."""
+
+_SILENCE = {"TCP_KEEPIDLE": 10, "TCP_KEEPALIVE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
+"""Seconds until a silent machine is asked for a sign of life, and between such questions; how many it may miss; and
+milliseconds until it must have confirmed what was sent. Each system knows some of them."""
 
 _POINTER, _TEXT, _SIZE = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
 _SIZE_OUT = ctypes.POINTER(ctypes.c_size_t)
@@ -79,7 +85,9 @@ class Ggml:
 
         The process ends where one does not answer in time. Raises PeerRefused.
         """
-        return [device for peer in peers for device in self._add_peer(peer)]
+        found = [device for peer in peers for device in self._add_peer(peer)]
+        notice_silence()
+        return found
 
     def handles(self, names: Sequence[str]) -> Any:
         """Return the devices of these names as an array that ends with NULL."""
@@ -140,6 +148,22 @@ class Ggml:
             shares_ram=is_integrated and not is_far,
             peer=description.decode() if is_far else "",
         )
+
+
+def notice_silence() -> None:
+    """Let the system end this process's TCP connections to machines that vanish, as by sleep or a pulled cable.
+
+    llama.cpp sets no limit itself and would wait for ever. A machine that computes for long answers all the same.
+    """
+    wanted = [(socket.SOL_SOCKET, "SO_KEEPALIVE", 1)]
+    wanted += [(socket.IPPROTO_TCP, name, value) for name, value in _SILENCE.items()]
+    descriptors = Path("/dev/fd")
+    for descriptor in list(descriptors.iterdir()) if descriptors.is_dir() else ():
+        with suppress(OSError), socket.socket(fileno=os.dup(int(descriptor.name))) as connection:
+            if connection.family is socket.AF_INET:
+                for level, name, value in wanted:
+                    if hasattr(socket, name):
+                        connection.setsockopt(level, getattr(socket, name), value)
 
 
 def _give_up(peer: str) -> None:

@@ -15,7 +15,8 @@ from qwenchat.engines.worker.ggml import Ggml
 
 
 def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 1024):  # not through sys.stdin, whose lock a thread must not hold when the process ends
+        pass
     os._exit(0)
 
 
