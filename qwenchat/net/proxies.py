@@ -14,10 +14,14 @@ import urllib.request
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
+
+if TYPE_CHECKING:
+    from anyio.abc import ByteStream
 
 _SOCKS = frozenset({"socks", "socks5", "socks5h"})
 _DEFAULT_PORTS = {"http": 80} | dict.fromkeys(_SOCKS, 1080)
@@ -122,5 +126,18 @@ def connect_through_socks(proxy: Proxy, host: str, port: int, timeout_s: float) 
     try:
         through = SocksProxy(ProxyType.SOCKS5, proxy.host, proxy.port, user, password, rdns=True)
         return through.connect(host, port, timeout_s)
+    except (ProxyError, ProxyTimeoutError, UnicodeError) as error:
+        raise ProxyRefused(str(error)) from error
+
+
+async def open_through_socks(proxy: Proxy, host: str, port: int, timeout_s: float | None) -> "ByteStream":
+    """Do the same without blocking, and return the connection as anyio's stream. Raises OSError."""
+    from python_socks import ProxyError, ProxyTimeoutError, ProxyType  # noqa: PLC0415 - few need it
+    from python_socks.async_.anyio.v2 import Proxy as SocksProxy  # noqa: PLC0415
+
+    user, password = proxy.login or (None, None)
+    try:
+        through = SocksProxy(ProxyType.SOCKS5, proxy.host, proxy.port, user, password, rdns=True)
+        return (await through.connect(host, port, timeout=timeout_s)).anyio_stream
     except (ProxyError, ProxyTimeoutError, UnicodeError) as error:
         raise ProxyRefused(str(error)) from error

@@ -11,6 +11,7 @@ from qwenchat.chat.ports import Engine
 from qwenchat.engines.local.engine import LocalEngine
 from qwenchat.engines.remote.api import ServerApi
 from qwenchat.engines.remote.http import RemoteHttp
+from qwenchat.engines.remote.retry import ASK_ONCE
 from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
@@ -70,7 +71,7 @@ def _check_options(reference: RemoteReference, options: LoadOptions) -> None:
 @asynccontextmanager
 async def connect(server: RemoteServer) -> AsyncIterator[ServerApi]:
     """Connect to a server in its dialect. Raises RemoteError."""
-    http = RemoteHttp(server)
+    http = RemoteHttp(server, policy=ASK_ONCE)
     try:
         yield await _api(http)
     finally:

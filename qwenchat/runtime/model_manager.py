@@ -4,7 +4,7 @@ It reads and changes no session.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from qwenchat.chat import prompt
@@ -36,14 +36,19 @@ _CARRIED_OUT = (
 
 
 class ModelManager:
-    """Holds one engine; `listener` is called on the loop."""
+    """Holds one engine; `listener` is called on the loop.
 
-    def __init__(self, new_engine: EngineFactory, listener: Listener) -> None:
+    `may_send` says whether a session may be sent to its model: counting sends words to a server, too.
+    """
+
+    def __init__(
+        self, new_engine: EngineFactory, listener: Listener, may_send: Callable[[Session], Awaitable[bool]]
+    ) -> None:
         self.info: ModelInfo | None = None
         """Of the model that is ready; None before one is."""
         self.counts = MessageCounts()
         """Of that model."""
-        self._new_engine, self._listener = new_engine, listener
+        self._new_engine, self._listener, self._may_send = new_engine, listener, may_send
         self._engine: Engine | None = None
         self._loaded_for: tuple[str, LoadOptions] | None = None
         self._layers: dict[str, int] = {}
@@ -112,9 +117,12 @@ class ModelManager:
     async def plan(
         self, session: Session, branch: Sequence[Message], text: str, attachments: Sequence[Attachment] = ()
     ) -> ContextPlan | None:
-        """Return what the model would see with a question after a branch; None while the model is not ready."""
+        """Return what the model would see with a question after a branch.
+
+        None while the model is not ready, and while the user has not agreed that the session is sent to it.
+        """
         engine, info = self._engine, self.info
-        if not self.is_for(session) or not engine or not info:
+        if not self.is_for(session) or not engine or not info or not await self._may_send(session):
             return None
         if text or attachments:
             branch = [*branch, _draft(session, text, attachments)]
@@ -127,9 +135,9 @@ class ModelManager:
             counts=self.counts,
         )
 
-    async def count_file(self, attachment: Attachment) -> int | None:
-        """Return the tokens that a file takes in a prompt; None while no model is ready."""
-        if not self._engine or not self.info:
+    async def count_file(self, session: Session, attachment: Attachment) -> int | None:
+        """Return the tokens that a file takes in a prompt; None where `plan` returns None."""
+        if not self.is_for(session) or not self._engine or not await self._may_send(session):
             return None
         counts = await self._engine.count(
             [prompt.Turn("user", prompt.attachment_text(attachment.name, attachment.text))]

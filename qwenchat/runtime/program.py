@@ -24,10 +24,14 @@ from qwenchat.paths import Paths, expand_home
 from qwenchat.runtime.lazy import MadeOnce
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
     from qwenchat.chat.ports import Engine
     from qwenchat.engines.local.engine import PlannedModel, Planner
     from qwenchat.engines.local.protocol import Device
     from qwenchat.engines.local.saved_kv import SavedKV
+    from qwenchat.engines.remote.api import ServerApi
+    from qwenchat.engines.remote.server import RemoteServer
     from qwenchat.models.catalogue import Catalogue
     from qwenchat.models.download.plan import DownloadPlan
     from qwenchat.models.download.progress import Report
@@ -108,8 +112,12 @@ class Program:
     @MadeOnce
     def remote_engines(self) -> "RemoteEngines":
         """The engines elsewhere."""
-        from qwenchat.runtime.engine_registry import connect
         from qwenchat.runtime.remote_engines import RemoteEngines
+
+        def connect(server: "RemoteServer") -> "AbstractAsyncContextManager[ServerApi]":
+            from qwenchat.runtime import engine_registry  # hosts are asked for before HTTP is needed
+
+            return engine_registry.connect(server)
 
         settings = self.settings
         file = self.paths.cache / "engines.json"

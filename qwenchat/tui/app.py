@@ -19,6 +19,7 @@ from rich.segment import Segments
 from textual import events, on
 from textual.command import Provider
 from textual.geometry import Offset
+from textual.timer import Timer
 from textual.widgets import Input, TextArea
 
 from qwenchat import config
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from qwenchat.runtime.model_manager import EngineFactory
 
 
+CARET_RESTS_AFTER_S = 10.0
+"""Seconds without input after which the caret stops blinking, at the latest after twice as many."""
 _NOTIFICATION = 60
 """Cells of a notification, at most; it takes at most half of the screen, as Textual's style sheet says."""
 
@@ -113,6 +116,10 @@ class QwenchatApp(GuardedApp):
         """Markdown that is left above the shell's prompt when an inline screen ends."""
         self._caret = Offset(0, 0)
         """Where the caret was when it was drawn last."""
+        self._rest_timer: Timer | None = None
+        """Ends the blinking of the caret; None where it does not blink."""
+        self._resting: Input | TextArea | None = None
+        """What has the caret while it stands still."""
         self._encoding_told = False
         if program.settings.reduced_motion:
             self.animation_level = "none"
@@ -149,15 +156,31 @@ class QwenchatApp(GuardedApp):
             self._warn(problem)
         if not self.is_headless and (encoding := locale_encoding()) != "utf-8":
             self._warn(not_utf8(encoding.upper()))
-        self.set_interval(EVERY_S, self._follow_theme)
-        if not self.is_headless:
-            self.set_interval(EVERY_S, self._follow_terminal)
+        self.set_interval(EVERY_S, self._follow_outside)
+        if not self.program.settings.reduced_motion:
+            self._rest_timer = self.set_interval(CARET_RESTS_AFTER_S, self._rest_caret)
 
     @on(events.DescendantFocus)
-    def _stop_blinking(self, event: events.DescendantFocus) -> None:
-        """Stop the cursor from blinking where the user wants less motion."""
-        if self.program.settings.reduced_motion and isinstance(event.widget, Input | TextArea):
+    def _follow_focus(self, event: events.DescendantFocus) -> None:
+        """Let the caret blink where the focus is, or stand still where the user wants less motion."""
+        if self._rest_timer:
+            self._wake_caret()
+        elif self.program.settings.reduced_motion and isinstance(event.widget, Input | TextArea):
             event.widget.cursor_blink = False
+
+    def _rest_caret(self) -> None:
+        """Let the caret stand still until the next input, so that an idle program draws nothing."""
+        focused = self.focused
+        if self._rest_timer and isinstance(focused, Input | TextArea):
+            self._rest_timer.pause()
+            if focused.cursor_blink:
+                focused.cursor_blink, self._resting = False, focused
+
+    def _wake_caret(self) -> None:
+        if self._rest_timer:
+            self._rest_timer.reset()
+        if self._resting:
+            self._resting.cursor_blink, self._resting = True, None
 
     @on(NotText)
     def _explain_encoding(self, event: NotText) -> None:
@@ -172,6 +195,8 @@ class QwenchatApp(GuardedApp):
 
     async def on_event(self, event: events.Event) -> None:
         """Deliver an event; what is text goes to the prompt, or to a dialog's filter, where nothing else takes it."""
+        if isinstance(event, events.InputEvent):
+            self._wake_caret()
         if isinstance(event, events.Key | events.Paste) and not event.is_forwarded:
             screen = next(reversed(self.screen_stack), None)
             if isinstance(screen, ChatScreen):
@@ -250,6 +275,12 @@ class QwenchatApp(GuardedApp):
         self.register_theme(theme)
         self.set_reactive(QwenchatApp.theme, theme.name)
         self.stylesheet.set_variables(self.get_css_variables())
+
+    def _follow_outside(self) -> None:
+        """Follow what changes outside the program: the file of the theme, and whether the terminal is there."""
+        self._follow_theme()
+        if not self.is_headless:
+            self._follow_terminal()
 
     def _follow_theme(self) -> None:
         """Apply a changed file of the theme in use; an invalid one is reported and not applied."""

@@ -203,7 +203,7 @@ def _theme(name: str, theme: ThemeFile) -> Theme:
     return Theme(name=name, dark=theme.dark, ansi=ansi, variables=variables | theme.variables, **interface)
 
 
-EVERY_S = 0.3
+EVERY_S = 0.5
 """Between two checks; a change is shown after two of them at most."""
 _Stamp = tuple[str, Path | None, int, int]
 

@@ -33,10 +33,13 @@ def _note_of(question: Message, view: SessionView) -> Note | None:
     if place := view.waiting.places.get(question.id):
         return Note(_("… waiting, number {place} in the queue").format(place=place), (take_back,))
     match view.waiting.holds.get(question.id):
-        case Hold.STOPPED:
-            return Note(_("■ Not asked: the queue was stopped"), (ask, take_back))
-        case Hold.FAILED:
-            return Note(_("■ Not asked yet"), (ask, take_back))
+        case Hold.STOPPED | Hold.FAILED | Hold.NO_CONSENT as hold:
+            called = {
+                Hold.STOPPED: _("■ Not asked: the queue was stopped"),
+                Hold.FAILED: _("■ Not asked yet"),
+                Hold.NO_CONSENT: _("■ Not sent yet"),
+            }
+            return Note(called[hold], (ask, take_back))
         case Hold.NO_MODEL:
             return Note(_("… waiting for a model"), ((_("choose a model"), "models"), take_back))
         case _ if view.branch[-1] is question and not view.answering:

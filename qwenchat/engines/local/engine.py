@@ -55,9 +55,9 @@ from qwenchat.engines.local.protocol import (
     WorkerProgress,
 )
 from qwenchat.engines.local.saved_kv import SavedKV
-from qwenchat.engines.prompt_format import PlainFormat, PromptFormat, estimate, prompt_format_for
+from qwenchat.engines.prompt_format import PromptFormat, for_mode, prompt_format_for, prompt_to_count
 from qwenchat.engines.schema.check import check_schema
-from qwenchat.errors import CannotLoad, EngineDied, QwenchatError, Recovery
+from qwenchat.errors import EngineDied, QwenchatError, Recovery
 from qwenchat.i18n import _
 
 _AMX = "AMX_INT8 = 1"
@@ -111,10 +111,6 @@ class _Loaded:
         """Return whether a file of the model was changed or replaced since it was loaded. It may block."""
         return any(now not in (None, before) for now, before in zip(_stamps(self.planned), self.stamps, strict=True))
 
-    def format_for(self, mode: Mode) -> PromptFormat:
-        """Return the prompt format for a request's mode."""
-        return PlainFormat() if mode is Mode.COMPLETE else self.format
-
 
 class LocalEngine:
     """Implements `chat.ports.Engine`."""
@@ -153,23 +149,11 @@ class LocalEngine:
 
     async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
         loaded = await self._ready()
-        prompt_format = loaded.format_for(mode)
-        exact = True
-        try:
-            rendered = await prompt_format.prompt(turns, continuing=mode is Mode.CONTINUE)
-        except CannotLoad:
-            if prompt_format.additive:
-                raise
-            rendered, exact = estimate(turns), False
-        reply = await loaded.worker.ask_once(Count(loaded.worker.number(), _wire(rendered.parts)))
+        prompt = await prompt_to_count(loaded.format, turns, mode)
+        reply = await loaded.worker.ask_once(Count(loaded.worker.number(), _wire(prompt.rendered.parts)))
         if not isinstance(reply, Counted):
             raise request_error(reply, loaded.worker.recoveries)
-        values = [0] * len(turns)
-        for owner, count in zip(rendered.turns, reply.counts, strict=True):
-            if owner is not None:
-                values[owner] += count
-        around = reply.total - sum(values)
-        return TokenCounts(values=tuple(values), around=around, exact=exact, additive=prompt_format.additive)
+        return prompt.counts(reply.counts, reply.total)
 
     async def check(self, sampling: Sampling) -> None:
         if sampling.schema is not None and sampling.schema != self._checked_schema:
@@ -283,7 +267,7 @@ class LocalEngine:
             await self.check(request.sampling)
             loaded = await self._current()
             worker = loaded.worker
-            prompt_format = loaded.format_for(request.mode)
+            prompt_format = for_mode(loaded.format, request.mode)
             prompt = await prompt_format.prompt(request.turns, continuing=request.mode is Mode.CONTINUE)
             number = worker.number()
             generation.stop_by(partial(worker.cancel, number))

@@ -1,70 +1,261 @@
 """HTTP to one server: JSON requests and streams of events, with its key, its faults and retries.
 
-The key is sent to the server's own origin only, and redirects are not followed.
+All that comes back is hostile: it is limited in size and time, must be what was asked for, and is never decompressed.
+Redirects are not followed, no cookie is stored, and the key is sent to the server's own origin only.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx2
 import msgspec
 
+from qwenchat import __version__
+from qwenchat.chat.events import WaitingToRetry
+from qwenchat.engines.remote.explanations import explain
+from qwenchat.engines.remote.faults import (
+    Attempt,
+    AttemptFailed,
+    Fault,
+    FaultKind,
+    from_event,
+    from_exception,
+    from_status,
+)
+from qwenchat.engines.remote.keys import KeyLookup
+from qwenchat.engines.remote.received import (
+    MAX_DOCUMENT,
+    MAX_STREAM,
+    ReceivedBody,
+    decoded,
+    document,
+    events,
+    failed,
+    lines,
+)
+from qwenchat.engines.remote.retry import USUAL_RETRIES, ServerAttempts, ServerRetryPolicy
 from qwenchat.engines.remote.server import RemoteServer
+from qwenchat.engines.remote.transport import transport_to
+from qwenchat.errors import QwenchatError
+from qwenchat.net.addresses import origin
 
-CONNECT_S = 5.0
-SILENCE_S = 600.0
-"""Seconds that a stream may be silent: servers without progress reports are silent while they prefill."""
+_DRAIN_S = 0.2
+"""Seconds that a stream has to end after its last event, so that its connection can be used again."""
+
+EventTest = Callable[[Any], bool]
+_Split = Callable[[ReceivedBody], AsyncGenerator[dict[str, Any] | None, None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeLimits:
+    """How long a server may be silent. Times are in seconds."""
+
+    connect_s: float = 5.0
+    document_s: float = 60.0
+    """Before and within an answer that is one document."""
+    first_token_s: float = 600.0
+    """Before the first token: a server without progress reports is silent while it prefills."""
+    next_token_s: float = 120.0
+    """After it. Servers that are busy send comments at least twice a minute."""
+
+
+USUAL_LIMITS = TimeLimits()
+
+
+def _any(event: Any) -> bool:
+    return True
+
+
+def _none(event: Any) -> bool:
+    return False
 
 
 class RemoteHttp:
-    """The connections to one server. Methods raise RemoteError."""
+    """The connections to one server. It belongs to one loop. Methods raise RemoteError, and PromptTooLong.
 
-    def __init__(self, server: RemoteServer) -> None:
-        """Open nothing yet."""
+    `report` is called before each wait for another attempt; whoever wants to know sets it.
+    """
+
+    def __init__(
+        self,
+        server: RemoteServer,
+        *,
+        offline: bool = False,
+        policy: ServerRetryPolicy = USUAL_RETRIES,
+        limits: TimeLimits = USUAL_LIMITS,
+        environ: Mapping[str, str] | None = None,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        """Open nothing yet. `offline` refuses servers on other machines; `environ` has the key and the proxy."""
         self.server = server
-        self._client = httpx2.AsyncClient(timeout=httpx2.Timeout(CONNECT_S, read=SILENCE_S), follow_redirects=False)
+        self.report: Callable[[WaitingToRetry], object] = _none
+        self._offline, self._policy, self._limits, self._sleep = offline, policy, limits, sleep
+        self._environ = environ
+        self._keys = KeyLookup(server, environ)
+        self._transport: httpx2.AsyncBaseTransport | None = None
+        self._proxy = ""
 
     async def get(self, url: str) -> Any:
         """Return the decoded JSON of an answer."""
-        return await self._json("GET", url)
+        return await self._document("GET", url)
 
-    async def post(self, url: str, body: object) -> Any:
-        """Send a JSON body and return the decoded JSON of the answer."""
-        return await self._json("POST", url, body)
+    async def post(self, url: str, body: object, *, silence_s: float | None = None) -> Any:
+        """Send a JSON body and return the decoded JSON of the answer.
 
-    async def _json(self, method: str, url: str, body: object = None) -> Any:
-        response = await self._client.request(method, url, json=body)
-        response.raise_for_status()
-        return msgspec.json.decode(response.content)
+        `silence_s`: how long the server may take, for what is more than a look-up, such as loading a model.
+        """
+        return await self._document("POST", url, body, silence_s=silence_s)
 
     @asynccontextmanager
-    async def events(self, url: str, body: object) -> AsyncIterator[AsyncIterator[Any]]:
-        """Send a JSON body and read server-sent events: the decoded JSON of each, up to `[DONE]` or the end."""
-        async with self._client.stream("POST", url, json=body) as response:
-            response.raise_for_status()
-            yield _events(response)
+    async def events(
+        self, url: str, body: object, *, is_token: EventTest = _any, is_last: EventTest = _none
+    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """Send a JSON body and read server-sent events: the decoded JSON of each, without `[DONE]`.
+
+        The request is repeated until an event `is_token`, so that events before it may come again. A stream must end
+        with `[DONE]`, or after an event that `is_last`.
+        """
+        stream = self._stream(url, body, events, is_token=is_token, is_last=is_last)
+        async with aclosing(stream):
+            yield stream
 
     @asynccontextmanager
-    async def lines(self, url: str, body: object) -> AsyncIterator[AsyncIterator[Any]]:
-        """Send a JSON body and read lines of JSON: the decoded JSON of each."""
-        async with self._client.stream("POST", url, json=body) as response:
-            response.raise_for_status()
-            yield _lines(response)
+    async def lines(
+        self, url: str, body: object, *, is_token: EventTest = _any, is_last: EventTest = _none
+    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        """Send a JSON body and read lines of JSON: the decoded JSON of each. See `events`."""
+        stream = self._stream(url, body, lines, is_token=is_token, is_last=is_last)
+        async with aclosing(stream):
+            yield stream
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._client.aclose()
+        if self._transport:
+            await self._transport.aclose()
+
+    async def _document(self, method: str, url: str, body: object = None, *, silence_s: float | None = None) -> Any:
+        attempts = self._attempts()
+        while True:
+            try:
+                silence = silence_s or self._limits.document_s
+                async with self._response(method, url, body, silence_s=silence, limit=MAX_DOCUMENT) as response:
+                    value = await document(response.body)
+                    if fault := from_event(response.attempt, value):
+                        raise AttemptFailed(fault)
+                    return value
+            except AttemptFailed as failure:
+                await self._go_on(attempts, failure.fault)
+
+    async def _stream(
+        self, url: str, body: object, split: _Split, *, is_token: EventTest, is_last: EventTest
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        attempts, silence_s = self._attempts(), self._limits.first_token_s
+        has_begun = False
+        while True:
+            try:
+                async with self._response("POST", url, body, silence_s=silence_s, limit=MAX_STREAM) as response:
+                    is_complete = False
+                    async with aclosing(split(response.body)) as values:
+                        async for value in values:
+                            if value is None:
+                                await _drain(values)
+                                return
+                            if fault := from_event(response.attempt, value):
+                                raise AttemptFailed(fault)
+                            is_complete = is_complete or is_last(value)
+                            if not has_begun and is_token(value):
+                                has_begun = True
+                                response.body.silence_s = self._limits.next_token_s
+                            yield value
+                    if not is_complete:
+                        raise AttemptFailed(_without_end(response))
+                    return
+            except AttemptFailed as failure:
+                await self._go_on(attempts, failure.fault, has_begun=has_begun)
+
+    def _attempts(self) -> ServerAttempts:
+        return ServerAttempts(self._policy, self.server, report=self.report, sleep=self._sleep)
+
+    async def _go_on(self, attempts: ServerAttempts, fault: Fault, *, has_begun: bool = False) -> None:
+        """Wait until the next attempt; raise the error that the user reads where there is none."""
+        if fault.kind is FaultKind.WRONG_KEY:
+            self._keys.forget()
+        if has_begun or not await attempts.wait_after(fault):
+            raise explain(fault, self.server, has_begun=has_begun) from None
+
+    @asynccontextmanager
+    async def _response(
+        self, method: str, url: str, body: object, *, silence_s: float, limit: int
+    ) -> AsyncIterator["_Response"]:
+        """Send a request once; the connection is closed in the end unless the whole response was read."""
+        if self._offline and not self.server.is_here:
+            raise failed(FaultKind.OFFLINE)
+        key = await self._keys.get() if origin(url) == origin(self.server.url) else None
+        attempt = Attempt(url=url, key=key)
+        response: httpx2.Response | None = None
+        try:
+            transport, proxy = self._connection()
+            attempt = replace(attempt, proxy=proxy)
+            async with asyncio.timeout(silence_s):
+                request = self._request(method, attempt, body)
+                response = await transport.handle_async_request(request)
+                response.request = request
+            received = ReceivedBody(response, silence_s=silence_s, limit=limit)
+            if not response.is_success:
+                content = await received.beginning()
+                raise AttemptFailed(from_status(attempt, response.status_code, response.headers, content))
+            if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
+                raise failed(FaultKind.ENCODED)
+            yield _Response(attempt=attempt, body=received)
+        except (QwenchatError, AttemptFailed):
+            raise
+        except Exception as error:
+            raise AttemptFailed(from_exception(attempt, error)) from error
+        finally:
+            if response is not None:
+                await response.aclose()
+
+    def _connection(self) -> tuple[httpx2.AsyncBaseTransport, str]:
+        if self._transport is None:
+            self._transport, self._proxy = transport_to(self.server, self._environ)
+        return self._transport, self._proxy
+
+    def _request(self, method: str, attempt: Attempt, body: object) -> httpx2.Request:
+        content = None if body is None else msgspec.json.encode(body)
+        headers = httpx2.Headers(
+            {"User-Agent": f"qwenchat/{__version__}", "Accept": "*/*", "Accept-Encoding": "identity"}
+        )
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        if attempt.key:
+            headers.update([(b"Authorization", attempt.key.header())])
+        timeouts = httpx2.Timeout(None, connect=self._limits.connect_s).as_dict()
+        return httpx2.Request(method, attempt.url, headers=headers, content=content, extensions={"timeout": timeouts})
 
 
-async def _events(response: httpx2.Response) -> AsyncIterator[Any]:
-    async for event in httpx2.EventSource(response):
-        if event.data == "[DONE]":
-            return
-        yield msgspec.json.decode(event.data)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Response:
+    """A success, whose body is not read yet."""
+
+    attempt: Attempt
+    body: ReceivedBody
 
 
-async def _lines(response: httpx2.Response) -> AsyncIterator[Any]:
-    async for line in response.aiter_lines():
-        if line.strip():
-            yield msgspec.json.decode(line)
+def _without_end(response: _Response) -> Fault:
+    """Return the fault of a stream that ended without saying so: what came may have been something else."""
+    try:
+        value = decoded(response.body.head)
+    except AttemptFailed:
+        return Fault(kind=FaultKind.CUT)
+    return from_event(response.attempt, value) or Fault(kind=FaultKind.NOT_A_STREAM)
+
+
+async def _drain(values: AsyncIterator[object]) -> None:
+    """Read what follows the last event, which is nothing, so that the connection can be used again."""
+    with suppress(TimeoutError, AttemptFailed, httpx2.TransportError, OSError):
+        async with asyncio.timeout(_DRAIN_S):
+            async for _value in values:
+                return

@@ -54,7 +54,7 @@ class ChatContext:
         self.open = OpenSession(lambda: self.chats.sessions, model)
         self._screen, self._new_engine = screen, new_engine
         self._on_event, self._on_download = on_event, on_download
-        self.names = ModelNames(program.model_name, self.run)
+        self.names = ModelNames(program.model_name, self.run, host_of=self._host_of)
         """Of models."""
 
     @cached_property
@@ -78,6 +78,9 @@ class ChatContext:
         if "downloads" in self.__dict__:
             self.downloads.close()
         await self.chats.close()
+
+    def _host_of(self, reference: str) -> str:
+        return self.program.remote_engines.host_of(reference)  # as the settings are now
 
     # Work
 
@@ -109,6 +112,10 @@ class ChatContext:
             await self._screen.app.push_screen(dialog, closed)
 
         self.run(opened(), "ask")
+
+    async def result_of(self, dialog: ModalScreen[Result]) -> Result | None:
+        """Open a dialog in work of `run` and return its result."""
+        return await self._screen.app.push_screen_wait(dialog)
 
     # Notifications
 

@@ -182,7 +182,7 @@ class MessageActions:
         """Copy the whole branch as Markdown."""
         you, assistant, names = _("You"), _("Assistant"), self._context.names
         parts = [
-            f"**{you if message.role is Role.USER else names(message.model) or assistant}**\n\n{message.text}"
+            f"**{you if message.role is Role.USER else names.author(message) or assistant}**\n\n{message.text}"
             for message in self._transcript.messages
         ]
         self.copy_text("\n\n---\n\n".join(parts))

@@ -4,6 +4,7 @@ An action is about the session under the cursor where the list has the focus, el
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
@@ -21,10 +22,17 @@ from qwenchat.tui.parameters import parse_tags
 
 
 class SessionActions:
-    """Actions on sessions."""
+    """Actions on sessions. `may_send` asks the user, if need be, whether a chat may be sent to a model."""
 
-    def __init__(self, context: ChatContext, navigation: NavigationController, undo: UndoController) -> None:
-        self._context, self._navigation, self._undo = context, navigation, undo
+    def __init__(
+        self,
+        context: ChatContext,
+        navigation: NavigationController,
+        undo: UndoController,
+        *,
+        may_send: Callable[[str, str], Awaitable[bool]],
+    ) -> None:
+        self._context, self._navigation, self._undo, self._may_send = context, navigation, undo, may_send
         self._open, self._sidebar = context.open, context.sidebar
 
     @property
@@ -66,6 +74,7 @@ class SessionActions:
             await chats.model.load(replace(session, model=reference))
         self._open.relabel(await chats.sessions.change(session.id, model=reference))
         await chats.ask_without_model()
+        chats.ask_with_consent(session.id)  # the other model may need none
         failed = self._open.failure_of(session.id)
         other_model = Recovery(RecoveryKind.OTHER_MODEL)
         if failed and other_model in failed.recoveries:
@@ -145,6 +154,8 @@ class SessionActions:
 
     async def _suggest_title(self, session_id: str) -> None:
         session = await self._context.chats.sessions.labels(session_id)
+        if not await self._may_send(session.id, session.model):
+            return
         if title := await self._context.chats.title(session.id):
             await self._label(session, title=title)
             self._context.notify(_("New title: {title}").format(title=title))

@@ -48,7 +48,9 @@ class StreamingController:
                 self._context.notify(_("An answer in another chat is ready."))
                 self._context.sidebar.reload()
             case ModelLoading(reference, fraction):
-                self._open.show_activity(_("loading {model}").format(model=self._context.names(reference)), fraction)
+                host = self._context.names.host(reference)
+                words = _("connecting to {host}") if host else _("loading {model}")
+                self._open.show_activity(words.format(model=self._context.names(reference), host=host), fraction)
             case ModelLoaded(info=info):
                 self._open.show_activity()
                 for warning in info.warnings:

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from qwenchat.runtime.downloads import BackgroundDownloads
     from qwenchat.tui.dialogs.compare import CompareScreen
+    from qwenchat.tui.dialogs.consent import Consent
     from qwenchat.tui.dialogs.menu import MenuItem
+    from qwenchat.tui.model_names import ModelNames
 
 
 def welcome(program: Program, downloads: "BackgroundDownloads") -> ModalScreen[str | None]:
@@ -36,6 +38,15 @@ def models(program: Program, current: str, downloads: "BackgroundDownloads") -> 
     from qwenchat.tui.dialogs.model import ModelScreen
 
     return ModelScreen(program, current, downloads)
+
+
+def consent(
+    host: str, model: str, branch: Sequence[Message], *, system: bool, is_encrypted: bool, other_model: bool
+) -> "ModalScreen[Consent | None]":
+    """Return the question whether a branch may be sent to another machine; `other_model` can be offered instead."""
+    from qwenchat.tui.dialogs.consent import ConsentScreen
+
+    return ConsentScreen(host, model, branch, system=system, is_encrypted=is_encrypted, other_model=other_model)
 
 
 def downloads(of: "BackgroundDownloads") -> ModalScreen[None]:
@@ -76,12 +87,12 @@ def compare(
     *,
     stop: Callable[[], object],
     copy: Callable[[str], object],
-    name_of: Callable[[str], str],
+    names: "ModelNames",
 ) -> "CompareScreen":
     """Return two variants of a message side by side; it gives the one to continue with."""
     from qwenchat.tui.dialogs.compare import CompareScreen
 
-    return CompareScreen(question, variants, shown, stop=stop, copy=copy, name_of=name_of)
+    return CompareScreen(question, variants, shown, stop=stop, copy=copy, names=names)
 
 
 def import_chats(program: Program) -> ModalScreen[bool]:

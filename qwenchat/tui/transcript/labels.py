@@ -14,24 +14,28 @@ from qwenchat.markdown.lines import Line, Run, line_of
 from qwenchat.markdown.palette import Palette
 from qwenchat.text.safe import clean_line
 from qwenchat.text.wrap import drawable
-from qwenchat.tui.transcript.drawing import Note
+from qwenchat.tui.model_names import with_host
+from qwenchat.tui.transcript.drawing import Look, Note
 
 _GAP = 2
 """Cells between two actions."""
 
 
-def heading(message: Message, variant: VariantPlace, palette: Palette, *, model: str, timestamps: bool) -> list[Run]:
-    """Return `❯ You` or `✦ 7b:q4_k_m`, with `‹2/3›` where there are variants.
+def heading(message: Message, variant: VariantPlace, look: Look) -> list[Run]:
+    """Return `❯ You`, `✦ 7b:q4_k_m` or `✦ qwen2:72b @ 10.0.0.5:8080`, with `‹2/3›` where there are variants.
 
-    The time follows if it is wanted, and whether an answer still comes. `model` is the name of the model that answered.
+    The time follows if it is wanted, and whether an answer still comes.
     """
+    palette, timestamps = look.palette, look.timestamps
     state = [("  " + moment(message.created, time.time()), palette.muted)] if timestamps else []
     if message.role is Role.USER:
         you = _("You")
         return [(f"❯ {you}", palette.you), *variant_mark(variant, palette), *state]
-    name = drawable(clean_line(model, 60)) or _("Assistant")
+    name = drawable(clean_line(look.name_of(message.model), 60)) or _("Assistant")
     state += [("  " + _("… answering"), palette.muted)] if message.status is Status.STREAMING else []
-    return [(f"✦ {name}", palette.model), *variant_mark(variant, palette), *state]
+    rest = [*variant_mark(variant, palette), *state]
+    room = look.measure - len("✦ ") - sum(cell_len(words) for words, _style in rest)
+    return [(f"✦ {with_host(name, look.host_of(message), max(room, 1))}", palette.model), *rest]
 
 
 def moment(unix_ms: int, now: float) -> str:

@@ -114,9 +114,7 @@ class MessageLayout:
         measure, palette = look.measure, look.palette
         above, below = self._above(look), _rule(labels.boundary(), look) if self.frame.boundary_below else []
         self.above, self.below = len(above), len(below)
-        name = look.name_of(self.message.model)
-        heading = labels.heading(self.message, self.variant, palette, model=name, timestamps=look.timestamps)
-        head = [*above, *_label(heading, measure)]
+        head = [*above, *_label(labels.heading(self.message, self.variant, look), measure)]
         if self.message.attachments:
             head += _label(labels.attachments(self.message, palette), measure)
         head += self._reasoning(look)

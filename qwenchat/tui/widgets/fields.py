@@ -149,7 +149,7 @@ async def _carry_out(field: Input | TextArea, event: events.Key) -> None:
     """
     if event.is_printable:
         return
-    if field.has_focus:
+    if field.screen.focused is field:
         bound = field.screen.active_bindings.get(event.key)
         action = bound.binding.action if bound and bound.node is field else ""
     else:  # a key that was typed behind this one has led away

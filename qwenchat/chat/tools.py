@@ -1,0 +1,34 @@
+"""Tools as a chat sees them: what a model is told of a tool, and what runs a call. Nothing is run here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from qwenchat.chat.message import ToolCall, ToolResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolSpec:
+    """What a model is told of a tool."""
+
+    name: str
+    """ASCII letters, digits, `_` and `-`, at most 64 characters; unique among the tools of a request."""
+    description: str
+    parameters: str
+    """The JSON Schema of its arguments, which are an object, as JSON."""
+
+
+class Toolbox(Protocol):
+    """The tools of one turn."""
+
+    @property
+    def specs(self) -> Sequence[ToolSpec]:
+        """The tools that the model is told of."""
+        ...
+
+    async def run(self, call: ToolCall) -> ToolResult:
+        """Decide about a call, run it and return its result; refusals and failures are results, too.
+
+        Cancelling it ends the tool.
+        """
+        ...
