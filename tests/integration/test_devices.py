@@ -107,7 +107,12 @@ def test_peers_that_the_settings_forbid_are_not_asked(
     variable: str, count: int, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
     asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(devices, "survey_peers", lambda peers: asked.append(peers) or PeerSurvey())
+
+    def survey(peers: tuple[str, ...]) -> PeerSurvey:
+        asked.append(peers)
+        return PeerSurvey()
+
+    monkeypatch.setattr(devices, "survey_peers", survey)
     monkeypatch.setattr(devices, "ask_worker", lambda: Hello("1", "", [], offload=True))
     monkeypatch.setenv("QWENCHAT_MODEL_RPC", "10.0.0.2:50052,127.0.0.1:50053")
     monkeypatch.setenv(variable, {"QWENCHAT_HUB_OFFLINE": "true"}.get(variable, "0"))
