@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwenchat.chat.message import Message
-from qwenchat.engines.remote.server import host_in
 from qwenchat.runtime.lazy import MadeOnce
 
 if TYPE_CHECKING:
@@ -109,8 +108,6 @@ class Machine:
         )
 
     def note_speed(self, answer: Message) -> None:
-        """Record how fast a model answered here, for the estimates of `models fit`; nothing of other machines."""
-        if host_in(answer.model_file):
-            return
-        if answer.timings and answer.usage and answer.usage.completion_tokens >= _ENOUGH_TOKENS:
+        """Record how fast a model answered, for the estimates of `models fit`, unless other machines took part."""
+        if not answer.host and answer.timings and answer.usage and answer.usage.completion_tokens >= _ENOUGH_TOKENS:
             self.measured.record(answer.model_file, decode_tps=answer.timings.decode_tps)

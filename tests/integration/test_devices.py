@@ -10,7 +10,6 @@ from qwenchat.chat.message import Message, Role, Timings, Usage
 from qwenchat.engines.local import devices
 from qwenchat.engines.local.devices import PeerSurvey
 from qwenchat.engines.local.protocol import Device, Hello
-from qwenchat.engines.remote.server import host_in
 from qwenchat.engines.worker.c_api import bindings
 from qwenchat.models.fit import PeerMemory
 from qwenchat.runtime import machine
@@ -122,7 +121,7 @@ def test_peers_that_the_settings_forbid_are_not_asked(
 
 def test_an_answer_by_peers_says_nothing_about_the_speed_here(home: Path) -> None:
     machine = Program.here().machine
-    for model_file in ("rpc://10.0.0.2:50052#abc", "abc"):
+    for host in ("10.0.0.2:50052", ""):
         machine.note_speed(
             Message(
                 id="1",
@@ -131,10 +130,10 @@ def test_an_answer_by_peers_says_nothing_about_the_speed_here(home: Path) -> Non
                 role=Role.ASSISTANT,
                 parts=(),
                 created=0,
-                model_file=model_file,
+                model_file=host or "here",
+                host=host,
                 usage=Usage(10, 0, 100),
                 timings=Timings(decode_tps=7.0),
             )
         )
-    assert list(machine.measured.speeds()) == ["abc"]
-    assert host_in("rpc://10.0.0.2:50052,b:1#abc") == "10.0.0.2:50052,b:1"
+    assert list(machine.measured.speeds()) == ["here"]

@@ -148,14 +148,14 @@ class LlamaServerApi:
 
     async def prepare(self, model: str, *, n_ctx: int = 0) -> ServedModel:
         """Raises NoTokenIds where the server does not show the chat template."""
-        url = f"{self._server.root}/props?model={quote(model, safe='')}"  # it may load the model for it
-        props = shaped(self._server, await self._http.get(url), _Props)
         cards = {_served(card): card for card in await self._cards()}
         served = find_model(self._server, [*cards], model)
+        url = f"{self._server.root}/props?model={quote(served.id, safe='')}"  # a server of several may load it now
+        props = shaped(self._server, await self._http.get(url), _Props)
         if not props.chat_template:
             raise NoTokenIds
         meta = cards[served].meta or _Meta()
-        vocabulary = await LlamaVocabulary.read(self._http, model, meta.n_vocab, props)
+        vocabulary = await LlamaVocabulary.read(self._http, served.id, meta.n_vocab, props)
         template = ChatTemplate(source=props.chat_template, bos=props.bos_token, eos=props.eos_token)
         prompt_format = await prompt_format_for(template, chatml=vocabulary.has_chatml)
         cuts = cuts_inside(vocabulary.forgeable)

@@ -48,11 +48,3 @@ class RemoteServer:
     def is_here(self) -> bool:
         """Whether it runs on this machine, so that words sent to it do not leave it."""
         return is_loopback(urlsplit(self.url).hostname or "")
-
-
-def host_in(identity: str) -> str:
-    """Return the host that an answer came from, given its `Message.model_file`; empty for a model on this machine.
-
-    Of a model that was spread over peers (`LoadPlan.spread_identity`), the hosts of all peers.
-    """
-    return urlsplit(identity).netloc if identity.startswith(("http://", "https://", "rpc://")) else ""

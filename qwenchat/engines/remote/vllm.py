@@ -109,7 +109,7 @@ class VllmApi:
         """Raises NoTokenIds for a model that does not write Qwen's ChatML, and a server that does not tokenise."""
         served = find_model(self._server, await self.models(), model)
         try:
-            vocabulary = await VllmVocabulary.read(self._http, model)
+            vocabulary = await VllmVocabulary.read(self._http, served.id)
             texts = await asyncio.gather(*(vocabulary.rendered(probe) for probe in PROBES))
         except RemoteRefused:
             raise NoTokenIds from None
