@@ -27,7 +27,6 @@ _MOST_PEERS = 16
 """The most peers that llama.cpp's RPC can use (GGML_RPC_MAX_SERVERS)."""
 _PEER = re.compile(r"\w[\w.-]{0,252}:(?P<port>[0-9]{1,5})", re.ASCII)
 """A host name or an IPv4 address, and a port."""
-_LISTS = ("hub.folders", "model.rpc")
 
 
 class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -169,7 +168,8 @@ def names(settings: Settings | None = None) -> list[str]:
     return found
 
 
-_LISTS = ("hub.folders", "tools.folders")
+_FOLDER_LISTS = ("hub.folders", "tools.folders")
+_LISTS = (*_FOLDER_LISTS, "model.rpc")
 _ENGINE_FIELDS = tuple(entry.name for entry in msgspec.structs.fields(EngineSettings))
 
 
@@ -239,7 +239,7 @@ def put(file: Path, key: str, value: str) -> Settings:
 
     if key not in names() and not _is_named_by_user(key):
         raise _no_setting(key)
-    if key in ("hub.folder", *_LISTS):
+    if key in ("hub.folder", *_FOLDER_LISTS):
         _check_folders(_listed(value) if key in _LISTS else [value])
     if encodable(value) != value:
         raise WrongUse(

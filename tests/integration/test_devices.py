@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.chat.message import Message, Role, Timings, Usage
+from qwenchat.chat.message import Message, Role, Timings, Usage, host_in
 from qwenchat.engines.local import devices
 from qwenchat.engines.local.devices import PeerSurvey
 from qwenchat.engines.local.protocol import Device, Hello
@@ -121,7 +121,8 @@ def test_peers_that_the_settings_forbid_are_not_asked(
 
 def test_an_answer_by_peers_says_nothing_about_the_speed_here(home: Path) -> None:
     machine = Program.here().machine
-    for host in ("10.0.0.2:50052", ""):
+    assert host_in("rpc://10.0.0.2:50052,b:1#abc") == "10.0.0.2:50052,b:1"
+    for model_file in ("rpc://10.0.0.2:50052,b:1#abc", "abc"):
         machine.note_speed(
             Message(
                 id="1",
@@ -130,10 +131,9 @@ def test_an_answer_by_peers_says_nothing_about_the_speed_here(home: Path) -> Non
                 role=Role.ASSISTANT,
                 parts=(),
                 created=0,
-                model_file=host or "here",
-                host=host,
+                model_file=model_file,
                 usage=Usage(10, 0, 100),
                 timings=Timings(decode_tps=7.0),
             )
         )
-    assert list(machine.measured.speeds()) == ["here"]
+    assert list(machine.measured.speeds()) == ["abc"]

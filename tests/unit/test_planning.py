@@ -224,13 +224,14 @@ def test_layers_are_spread_over_connected_peers(large: ModelHeader) -> None:
     assert (made.peers, made.plan.peers) == ((), PEERS)
     first, second = made.plan.split or ()
     assert (first.device, second.device) == ("RPC0", "RPC1")
+    assert made.plan.spread_identity == "rpc://10.0.0.2:50052,10.0.0.3:50052#x"
     assert second.layers > first.layers > 0 and first.layers + second.layers == made.plan.gpu_layers == 62
 
 
 def test_a_peer_that_is_not_needed_gets_no_layers(header: ModelHeader, large: ModelHeader) -> None:
     assert with_peers(large, far(0, 8), far(1, 128)).plan.peers == PEERS[1:]
     alone = with_peers(header, far(0, 8), far(1, 128)).plan
-    assert (alone.peers, alone.split) == ((), ())
+    assert (alone.peers, alone.split, alone.spread_identity) == ((), (), "x")
 
 
 def test_the_gpus_here_come_last_and_get_the_output_matrix(large: ModelHeader) -> None:

@@ -240,8 +240,8 @@ class LocalEngine:
         info = ModelInfo(
             reference=planned.reference,
             name=planned.name,
-            file=plan.identity,
-            host=", ".join(plan.peers),
+            file=plan.spread_identity,
+            host=",".join(plan.peers),
             n_ctx=ready.n_ctx,
             yarn_factor=plan.yarn_factor,
             defaults=planned.defaults,

@@ -60,6 +60,11 @@ class LoadPlan(Struct, frozen=True, kw_only=True):
     peers: tuple[str, ...] = ()
     """Host and port of each peer that gets layers."""
 
+    @property
+    def spread_identity(self) -> str:
+        """What is stored as `Message.model_file` with the answers: the identity, and the peers that take part."""
+        return f"rpc://{','.join(self.peers)}#{self.identity}" if self.peers else self.identity
+
 
 class Device(Struct, frozen=True):
     """An accelerator as llama.cpp sees it; memory in bytes."""
