@@ -35,8 +35,10 @@ from qwenchat.engines.remote.token_prompt import (
 )
 from qwenchat.text.safe import clean_line
 
-_MARKER = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
+_MARKER = re.compile(r"<[^<>\s]{1,80}>|\[/?[A-Z_]{1,80}\]")
 """Text that may separate the turns in a chat template."""
+_MOST_MARKERS = 200
+"""In a real template there are a few."""
 _LIKE_A_MARKER = re.compile(r"<.+>|\[.+\]", re.DOTALL)
 """What the text of a control token looks like."""
 _NEUTRAL: dict[str, object] = {
@@ -229,33 +231,40 @@ class LlamaVocabulary:
         self.forgeable: list[str] = []
         """Markers that the server recognises in plain text too."""
         self._http, self._model, self._size = http, model, size
-        self._end, self._end_text = -1, ""
-        """The token that ends an answer, which stands between the texts of one request; -1 where there is none."""
+        self._between: dict[bool, int] = {}
+        """The token between the texts of one request: a line break where special tokens are recognised, the end of an
+        answer where they are not. Missing where that is no single token."""
+        self._end_text = ""
         self._text, self._control = set[int](), set[int]()
         """Tokens that were found to be text, or reasoning markers, and those that were not."""
 
     @classmethod
     async def read(cls, http: RemoteHttp, model: str, size: int, props: _Props) -> "LlamaVocabulary":
-        """Find out what is special in a vocabulary. Raises RemoteError."""
-        made = cls(http, model, size)
+        """Find out what is special in a vocabulary. Raises NoTokenIds where too much is, and RemoteError."""
         markers = sorted({*USUAL_MARKERS, *_MARKER.findall(props.chat_template), props.bos_token, props.eos_token})
-        first, *special = await asyncio.gather(
-            made._ids("", add_special=True), *(made._ids(marker, special=True) for marker in markers)
+        if len(markers) > _MOST_MARKERS:
+            raise NoTokenIds
+        made = cls(http, model, size)
+        first, line, end = await asyncio.gather(
+            made._ids("", add_special=True), made._ids("\n"), made._ids(props.eos_token, special=True)
         )
         made.first = first[:1]
+        made._between = {special: ids[0] for special, ids in ((True, line), (False, end)) if len(ids) == 1}
+        made._end_text = props.eos_token
+        special = await made.tokenise(markers, special=True)
         single = {marker: ids[0] for marker, ids in zip(markers, special, strict=True) if len(ids) == 1}
         made.has_chatml = "<|im_start|>" in single and "<|im_end|>" in single
-        made._end, made._end_text = single.get(props.eos_token, -1), props.eos_token
         plain = await made.tokenise([*single], special=False)
         made.forgeable = [marker for marker, ids in zip(single, plain, strict=True) if [*ids] == [single[marker]]]
         made._control = {token for marker, token in single.items() if marker not in REASONING_MARKERS}
         return made
 
     async def tokenise(self, texts: Sequence[str], *, special: bool) -> list[Sequence[int]]:
-        """Plain texts go in one request."""
-        if self._end >= 0 and len(texts) > 1 and not special:
-            together = [item for text in texts for item in (text, self._end)]
-            groups = _split(await self._ids(together), self._end)
+        """The texts go in one request, with a token between them that none of them should have."""
+        between = self._between.get(special)
+        if between is not None and len(texts) > 1:
+            together = [item for text in texts for item in (text, between)]
+            groups = _split(await self._ids(together, special=special), between)
             if len(groups) == len(texts):
                 return groups
         return [*await asyncio.gather(*(self._ids(text, special=special) for text in texts))]
@@ -271,8 +280,10 @@ class LlamaVocabulary:
 
     async def _sort(self, unknown: Sequence[int]) -> None:
         """Find out which tokens are text: a control token looks like a marker, and is none where it is plain text."""
-        together = [item for token in unknown for item in (token, self._end)] if self._end >= 0 else []
-        pieces = (await self._detokenised(together)).split(self._end_text)[:-1] if together else []
+        pieces: Sequence[str] = ()
+        if (end := self._between.get(False)) is not None:
+            together = await self._detokenised([item for token in unknown for item in (token, end)])
+            pieces = together.split(self._end_text)[:-1]
         if len(pieces) != len(unknown):
             pieces = await asyncio.gather(*(self._detokenised([token]) for token in unknown))
         alike = {token: piece for token, piece in zip(unknown, pieces, strict=True) if _LIKE_A_MARKER.fullmatch(piece)}
