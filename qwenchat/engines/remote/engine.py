@@ -158,9 +158,8 @@ class RemoteEngine:
         notices: tuple[str, ...] = ()
         try:
             model = await api.prepare(self._model, n_ctx=self._n_ctx)
-        except NoTokenIds:
-            api = chat_api(self._http, api.dialect)
-            model = await api.prepare(self._model, n_ctx=self._n_ctx)
+        except NoTokenIds as refused:
+            api, model = chat_api(self._http, api.dialect), refused.model
             notices = (
                 _("{host} does not take prompts as tokens for this model: token counts are estimates.").format(
                     host=self._server.host
