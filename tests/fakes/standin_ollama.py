@@ -34,6 +34,7 @@ class OllamaModel:
     modelfile: str = "FROM /blob"
     capabilities: tuple[str, ...] = ("completion",)
     size: int = 4_683_087_332
+    remote_host: str = ""
     error: dict[str, Any] | None = None
     """What is said in place of the end."""
     waits: Sequence[Piece] = ()
@@ -65,7 +66,8 @@ class StandinOllama:
     def _tags(self) -> Iterator[dict[str, Any]]:
         for name, model in self.models.items():
             details = {"format": "gguf", "family": "qwen2", "parameter_size": "7.6B", "quantization_level": "Q4_K_M"}
-            yield {"name": name, "model": name, "size": model.size, "digest": "845dbda0ea48", "details": details}
+            tag = {"name": name, "model": name, "size": model.size, "digest": "845dbda0ea48", "details": details}
+            yield tag | ({"remote_host": model.remote_host} if model.remote_host else {})
 
     def _running(self) -> Iterator[dict[str, Any]]:
         for name, window in self.loaded.items():

@@ -13,7 +13,7 @@ from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Dialect, Sampling
 from qwenchat.engines.remote.api import ServerApi
 from qwenchat.engines.remote.messages import WORD_JOINER
-from qwenchat.errors import NotFound, PromptTooLong, RemoteBusy, RemoteError
+from qwenchat.errors import NotFound, PromptTooLong, RemoteBusy, RemoteError, RemoteRefused
 from tests.fakes.standin_chat import FULL, api_of, asked, generated, http_of
 from tests.fakes.standin_ollama import CLOSED, ROLLING, OllamaModel, StandinOllama
 from tests.fakes.standin_server import StandinServer, json_reply, standin_server
@@ -41,7 +41,9 @@ async def api(server: StandinServer, ollama: StandinOllama) -> AsyncIterator[Ser
         yield made
 
 
-async def test_models_have_their_windows_sizes_and_quantisations(api: ServerApi, ollama: StandinOllama) -> None:
+async def test_models_have_their_windows_sizes_and_quantisations(
+    api: ServerApi, server: StandinServer, ollama: StandinOllama
+) -> None:
     ollama.models["nomic:latest"] = OllamaModel(capabilities=("embedding",))
     ollama.loaded[QWEN] = 16384
     (model,) = await api.models()
@@ -50,6 +52,7 @@ async def test_models_have_their_windows_sizes_and_quantisations(api: ServerApi,
     ollama.loaded.clear()
     (model,) = await api.models()
     assert (model.n_ctx, model.is_loaded) == (0, False)
+    assert len(server.asked_for("/api/show")) == 2  # each is shown once
 
 
 async def test_a_model_that_is_missing(api: ServerApi, ollama: StandinOllama) -> None:
@@ -58,6 +61,15 @@ async def test_a_model_that_is_missing(api: ServerApi, ollama: StandinOllama) ->
     assert "`ollama pull qwen3:8b`" in raised.value.hint
     ollama.models["gemma:latest"] = OllamaModel()
     assert (await api.prepare("gemma")).id == "gemma:latest"
+
+
+async def test_a_model_that_runs_elsewhere_is_refused(api: ServerApi, ollama: StandinOllama) -> None:
+    ollama.models["gpt-oss:120b-cloud"] = OllamaModel(remote_host="https://ollama.example:443")
+    assert [model.id for model in await api.models()] == [QWEN]
+    with pytest.raises(RemoteRefused, match=r"passes what you write on to https://ollama\.example:443") as raised:
+        await api.prepare("gpt-oss:120b-cloud")
+    assert "an engine of its own" in raised.value.hint
+    assert ollama.loads == []
 
 
 async def test_nobody_said_how_large_the_window_is(api: ServerApi, ollama: StandinOllama) -> None:

@@ -107,7 +107,7 @@ def shaped(server: RemoteServer, reply: Any, shape: type[Shape]) -> Shape:
         ) from None
 
 
-def find_model(server: RemoteServer, offered: Sequence[ServedModel], model: str) -> ServedModel:
+def find_model(server: RemoteServer, offered: Sequence[ServedModel], model: str = "") -> ServedModel:
     """Return a model by its id; without one, the only model. Raises NotFound, which says what the server has."""
     if found := [each for each in offered if each.id == model or (not model and len(offered) == 1)]:
         return found[0]

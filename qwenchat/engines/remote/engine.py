@@ -20,7 +20,7 @@ from qwenchat.chat.ports import Capabilities, Mode, ModelInfo, Request, TokenCou
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.generation import QueuedGeneration
-from qwenchat.engines.remote.api import NoTokenIds, ServedModel, ServerApi
+from qwenchat.engines.remote.api import NoTokenIds, ServedModel, ServerApi, find_model
 from qwenchat.engines.remote.detect import chat_api, server_api
 from qwenchat.engines.remote.http import RemoteHttp
 from qwenchat.engines.schema.check import check_schema
@@ -50,8 +50,9 @@ class RemoteEngine:
     def __init__(self, http: RemoteHttp, model: str, *, reference: str, defaults: Sampling, n_ctx: int = 0) -> None:
         """Create an engine that connects to nothing yet; it closes `http` when it is closed.
 
-        `model` is what the server calls it, `reference` what the user does. `n_ctx`: tokens of the context window that
-        the user wants; 0 for what the settings of the server say, or the server.
+        `model` is what the server calls it, empty for its only one; `reference` is what the user calls it.
+        `n_ctx`: tokens of the context window that the user wants; 0 for what the settings of the server say, or the
+        server.
         """
         self._http, self._server = http, http.server
         self._model, self._reference, self._defaults = model, reference, defaults
@@ -156,8 +157,9 @@ class RemoteEngine:
         progress(Loading(0.0))
         api = await server_api(self._http)
         notices: tuple[str, ...] = ()
+        name = self._model or find_model(self._server, await api.models()).id
         try:
-            model = await api.prepare(self._model, n_ctx=self._n_ctx)
+            model = await api.prepare(name, n_ctx=self._n_ctx)
         except NoTokenIds as refused:
             api, model = chat_api(self._http, api.dialect), refused.model
             notices = (

@@ -46,30 +46,26 @@ class TokenEstimates:
 
     def count(self, turns: Sequence[Turn], mode: Mode) -> TokenCounts:
         """Return the estimate of a prompt."""
-        self._known = {turn.text: self._tokens(turn.text) for turn in turns}
-        around, each = (0, 0) if mode is Mode.COMPLETE else (_AROUND, _TURN)
-        values = (
-            0 if self._is_unused(turn, mode) else self._corrected(self._known[turn.text] + each) for turn in turns
-        )
-        return TokenCounts(values=tuple(values), around=around, exact=False)
+        values = (max(bool(tokens), round(tokens * self._factor)) for tokens in self._tokens(turns, mode))
+        return TokenCounts(values=tuple(values), around=0 if mode is Mode.COMPLETE else _AROUND, exact=False)
 
     def learn(self, turns: Sequence[Turn], mode: Mode, counted: int) -> None:
-        """Correct later estimates by the tokens that the server counted of a prompt."""
+        """Correct later estimates by the tokens that the server counted of a prompt; 0 where it counts none."""
         if counted > 0:
-            raw = self.count(turns, mode).total / self._factor
-            self._factor = min(_MOST, max(_LEAST, (counted + _TRUST) / (raw + _TRUST)))
+            estimated = sum(self._tokens(turns, mode))
+            self._factor = min(_MOST, max(_LEAST, (counted + _TRUST) / (estimated + _TRUST)))
 
     def learn_too_long(self, turns: Sequence[Turn], mode: Mode, n_ctx: int) -> None:
         """Correct later estimates where a prompt that was estimated to fit its window does not."""
-        if n_ctx and self.count(turns, mode).total < n_ctx:
+        if self.count(turns, mode).total < n_ctx:
             self.learn(turns, mode, n_ctx + n_ctx // 16)
 
-    def _tokens(self, text: str) -> float:
-        known = self._known.get(text)
-        return estimated_tokens(text) if known is None else known
-
-    def _corrected(self, tokens: float) -> int:
-        return max(1, round(tokens * self._factor))
-
-    def _is_unused(self, turn: Turn, mode: Mode) -> bool:
-        return mode is Mode.COMPLETE and turn.role == "system"
+    def _tokens(self, turns: Sequence[Turn], mode: Mode) -> list[float]:
+        """Return the tokens of each turn, not corrected. Text that is completed has no markers and no system prompt."""
+        known = self._known
+        self._known = {
+            turn.text: known[turn.text] if turn.text in known else estimated_tokens(turn.text) for turn in turns
+        }
+        if mode is Mode.COMPLETE:
+            return [0.0 if turn.role == "system" else self._known[turn.text] for turn in turns]
+        return [self._known[turn.text] + _TURN for turn in turns]

@@ -1,7 +1,7 @@
 """HTTP to one server: JSON requests and streams of events, with its key, its faults and retries.
 
 All that comes back is hostile: it is limited in size and time, must be what was asked for, and is never decompressed.
-Redirects are not followed, no cookie is stored, and the key is sent to the server's own origin only.
+Nothing is sent to any other origin: redirects are not followed, and no cookie is stored.
 """
 
 import asyncio
@@ -95,8 +95,8 @@ class RemoteHttp:
         self._offline, self._policy, self._limits, self._sleep = offline, policy, limits, sleep
         self._environ = environ
         self._keys = KeyLookup(server, environ)
-        self._transport: httpx2.AsyncBaseTransport | None = None
-        self._proxy = ""
+        self._connecting = asyncio.Lock()
+        self._transport: tuple[httpx2.AsyncBaseTransport, str] | None = None
 
     async def get(self, url: str) -> Any:
         """Return the decoded JSON of an answer."""
@@ -134,7 +134,7 @@ class RemoteHttp:
     async def close(self) -> None:
         """Close all connections."""
         if self._transport:
-            await self._transport.aclose()
+            await self._transport[0].aclose()
 
     async def _document(self, method: str, url: str, body: object = None, *, silence_s: float | None = None) -> Any:
         attempts = self._attempts()
@@ -191,13 +191,14 @@ class RemoteHttp:
         self, method: str, url: str, body: object, *, silence_s: float, limit: int
     ) -> AsyncIterator["_Response"]:
         """Send a request once; the connection is closed in the end unless the whole response was read."""
+        if origin(url) != origin(self.server.url):  # where neither words nor the key may go
+            raise ValueError(url)
         if self._offline and not self.server.is_here:
             raise failed(FaultKind.OFFLINE)
-        key = await self._keys.get() if origin(url) == origin(self.server.url) else None
-        attempt = Attempt(url=url, key=key)
+        attempt = Attempt(url=url, key=await self._keys.get())
         response: httpx2.Response | None = None
         try:
-            transport, proxy = self._connection()
+            transport, proxy = await self._connection()
             attempt = replace(attempt, proxy=proxy)
             async with asyncio.timeout(silence_s):
                 request = self._request(method, attempt, body)
@@ -218,10 +219,12 @@ class RemoteHttp:
             if response is not None:
                 await response.aclose()
 
-    def _connection(self) -> tuple[httpx2.AsyncBaseTransport, str]:
-        if self._transport is None:
-            self._transport, self._proxy = transport_to(self.server, self._environ)
-        return self._transport, self._proxy
+    async def _connection(self) -> tuple[httpx2.AsyncBaseTransport, str]:
+        """Return the transport to the server, and the variable of the proxy that it goes through."""
+        async with self._connecting:
+            if self._transport is None:  # reading all certificates takes a tenth of a second
+                self._transport = await asyncio.to_thread(transport_to, self.server, self._environ)
+            return self._transport
 
     def _request(self, method: str, attempt: Attempt, body: object) -> httpx2.Request:
         content = None if body is None else msgspec.json.encode(body)

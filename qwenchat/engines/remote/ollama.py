@@ -3,7 +3,8 @@
 Left alone, Ollama drops the oldest messages of a prompt that is too long and reports nothing, and its window depends on
 the memory of the machine. So every request forbids cutting, and states the window: what the user set, else what the
 model is loaded with, so that it is not loaded again, else what its Modelfile says, else a modest one, with a notice.
-How long a model stays loaded is the server's affair.
+How long a model stays loaded is the server's affair. Models that it only passes on to another host are refused: nobody
+would see where words go.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from qwenchat.engines.remote.api import LOAD_S, ServedModel, shaped
 from qwenchat.engines.remote.estimates import TokenEstimates, estimated_tokens
 from qwenchat.engines.remote.http import RemoteHttp
 from qwenchat.engines.remote.messages import ChatAnswer, chat_messages, limit_reached, plain_prompt
-from qwenchat.errors import NotFound, PromptTooLong, Recovery, RecoveryKind, RemoteError
+from qwenchat.errors import NotFound, PromptTooLong, Recovery, RecoveryKind, RemoteError, RemoteRefused
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
 
@@ -56,6 +57,8 @@ class _Tag(msgspec.Struct, frozen=True):
     size: int = 0
     digest: str = ""
     details: _Details | None = None
+    remote_host: str = ""
+    """Where a model runs that this server only passes requests on to."""
 
 
 class _Tags(msgspec.Struct, frozen=True):
@@ -142,15 +145,18 @@ class OllamaApi:
         self._num_ctx = 0
         """The window that every request states; the model is loaded again where it changes."""
         self._thinks = False
+        self._facts: dict[tuple[str, str], _Shown] = {}
+        """What was shown of models before, by their names and digests."""
 
     async def models(self) -> list[ServedModel]:
-        tags, running = await asyncio.gather(self._tags(), self._running())
+        listed, running = await asyncio.gather(self._tags(), self._running())
+        tags = [tag for tag in listed if not tag.remote_host]
         at_once = asyncio.Semaphore(_SHOWN_AT_ONCE)
 
         async def shown(tag: _Tag) -> _Shown:
             async with at_once:
                 try:
-                    return await self._show(tag.name)
+                    return await self._shown(tag)
                 except RemoteError:  # one damaged model hides no other
                     return _Shown()
 
@@ -163,7 +169,7 @@ class OllamaApi:
 
     async def prepare(self, model: str, *, n_ctx: int = 0) -> ServedModel:
         tag = self._found(await self._tags(), model)
-        shown, running = await asyncio.gather(self._show(tag.name), self._running())
+        shown, running = await asyncio.gather(self._shown(tag), self._running())
         self.capabilities = replace(self.capabilities, continue_answer=shown.continues)
         self._thinks = shown.thinks
         set_there = _WINDOW_PARAMETER.search(shown.parameters)
@@ -252,15 +258,23 @@ class OllamaApi:
         return Finished(reason, usage, timings)
 
     def _found(self, tags: Sequence[_Tag], model: str) -> _Tag:
-        """Return a model of the list; without a tag, `latest` is meant. Raises NotFound."""
+        """Return a model of the list; without a tag, `latest` is meant. Raises NotFound, and RemoteRefused."""
         wanted = model if ":" in model.rpartition("/")[2] else f"{model}:latest"
-        if found := next((tag for tag in tags if tag.name in (model, wanted)), None):
-            return found
-        raise NotFound(
-            _("{host} has no model {model}.").format(host=self._server.host, model=clean_line(model)),
-            _("On that machine, `ollama pull {model}` downloads it.").format(model=clean_line(model)),
-            recoveries=(Recovery(RecoveryKind.OTHER_MODEL),),
-        )
+        found = next((tag for tag in tags if tag.name in (model, wanted)), None)
+        if found is None:
+            raise NotFound(
+                _("{host} has no model {model}.").format(host=self._server.host, model=clean_line(model)),
+                _("On that machine, `ollama pull {model}` downloads it.").format(model=clean_line(model)),
+                recoveries=(Recovery(RecoveryKind.OTHER_MODEL),),
+            )
+        if found.remote_host:
+            names = {"host": self._server.host, "model": clean_line(model), "elsewhere": clean_line(found.remote_host)}
+            raise RemoteRefused(
+                _("{model} does not run on {host}, which passes what you write on to {elsewhere}.").format(**names),
+                _("To use it, add {elsewhere} as an engine of its own; or choose another model.").format(**names),
+                recoveries=(Recovery(RecoveryKind.OTHER_MODEL),),
+            )
+        return found
 
     async def _tags(self) -> list[_Tag]:
         return shaped(self._server, await self._http.get(f"{self._server.root}/api/tags"), _Tags).models or []
@@ -271,9 +285,12 @@ class OllamaApi:
         models = shaped(self._server, reply, _AllRunning).models or []
         return {model.name: max(0, model.context_length) for model in models}
 
-    async def _show(self, model: str) -> _Shown:
-        reply = await self._http.post(f"{self._server.root}/api/show", {"model": model})
-        return shaped(self._server, reply, _Shown)
+    async def _shown(self, tag: _Tag) -> _Shown:
+        key = tag.name, tag.digest
+        if key not in self._facts:
+            reply = await self._http.post(f"{self._server.root}/api/show", {"model": tag.name})
+            self._facts[key] = shaped(self._server, reply, _Shown)
+        return self._facts[key]
 
 
 def _served(tag: _Tag, shown: _Shown, n_ctx: int) -> ServedModel:
