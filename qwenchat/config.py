@@ -76,7 +76,7 @@ class HubSettings(_Section, frozen=True):
     """Downloads and storage of models."""
 
     source: Annotated[str, Meta(description="hf, hf-mirror, modelscope, a base URL or a folder")] = "hf"
-    offline: Annotated[bool, Meta(description="Never open a network connection")] = False
+    offline: Annotated[bool, Meta(description="Never connect to another machine")] = False
     folder: Annotated[str, Meta(description="Store downloads here instead of in the Hugging Face cache")] = ""
     folders: Annotated[tuple[str, ...], Meta(description="More folders to search for models")] = ()
 

@@ -7,6 +7,7 @@ SSL_CERT_FILE, no cookie is stored, nothing is logged, and no redirect is follow
 import socket
 import ssl
 from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
 
 import httpcore2
 import httpx2
@@ -18,7 +19,7 @@ from qwenchat.net.proxies import Proxy, open_through_socks, proxy_for
 
 _KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
     (socket.IPPROTO_TCP, getattr(socket, name), value)
-    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPALIVE", 30), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
     if hasattr(socket, name)
 ]
 """A connection that is silent for long, as while a prompt is prefilled, stays known to routers; one whose other end is
@@ -34,7 +35,7 @@ def transport_to(
     ssl.SSLError for certificates that can't be read.
     """
     proxy = None if server.is_here else proxy_for(server.url, environ)
-    verify: ssl.SSLContext | bool = trusted_certificates() if server.url.startswith("https:") else False
+    verify: ssl.SSLContext | bool = False if urlsplit(server.url).scheme == "http" else trusted_certificates()
     if proxy is None:
         return httpx2.AsyncHTTPTransport(verify=verify, socket_options=_KEEP_ALIVE), ""
     if proxy.is_socks:
