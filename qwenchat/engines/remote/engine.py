@@ -160,9 +160,8 @@ class RemoteEngine:
         name = self._model or find_model(self._server, await api.models()).id
         try:
             model = await api.prepare(name, n_ctx=self._n_ctx)
-        except NoTokenIds:
-            api = chat_api(self._http, api.dialect)
-            model = await api.prepare(name, n_ctx=self._n_ctx)
+        except NoTokenIds as refused:
+            api, model = chat_api(self._http, api.dialect), refused.model
             notices = (
                 _("{host} does not take prompts as tokens for this model: token counts are estimates.").format(
                     host=self._server.host
