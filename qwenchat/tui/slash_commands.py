@@ -68,6 +68,7 @@ def commands() -> dict[str, str]:
     return {
         "new": _("start a new chat (/new private: one that is not saved)"),
         "model": _("choose a model, or type its name"),
+        "engines": _("add, test or remove engines on other machines"),
         "downloads": _("show downloads"),
         "system": _("edit the system prompt, or use a saved one"),
         "set": _("set a sampling parameter, such as temperature 0.7"),
