@@ -318,7 +318,9 @@ def _convert(document: Any, where: str) -> Settings:
             settings, engines={name: checked(name, engine) for name, engine in settings.engines.items()}
         )
     except msgspec.ValidationError as error:
-        reason = str(error).replace(" - at `$.", " - `").replace("engines[...]", f"engines.{_wrong_engine(document)}")
+        reason = str(error).replace(" - at `$.", " - `")
+        if "engines[...]" in reason:
+            reason = reason.replace("engines[...]", f"engines.{_wrong_engine(document['engines'])}")
         raise WrongUse(
             _("A setting {where} is invalid: {reason}.").format(where=where, reason=clean_line(reason)),
             _("Correct or remove it."),
@@ -328,9 +330,9 @@ def _convert(document: Any, where: str) -> Settings:
         raise WrongUse(message, error.hint) from error
 
 
-def _wrong_engine(document: Any) -> str:
-    """Return the name of the first engine whose settings have the wrong form, or else an empty string."""
-    for name, entry in document.get("engines", {}).items():
+def _wrong_engine(engines: Mapping[str, object]) -> str:
+    """Return the name of the first engine whose settings have the wrong form."""
+    for name, entry in engines.items():
         try:
             msgspec.convert(entry, EngineSettings, strict=False)
         except msgspec.ValidationError:

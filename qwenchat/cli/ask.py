@@ -30,6 +30,7 @@ from qwenchat.chat.session import Session
 from qwenchat.chat.turn import RunningTurn, Turns
 from qwenchat.cli import completion
 from qwenchat.cli.ask_output import JsonReport, TextReport, TurnReport
+from qwenchat.cli.consent import ask_to_send
 from qwenchat.cli.output import Output, is_dumb
 from qwenchat.engines.local.protocol import MAX_THREADS, Lora
 from qwenchat.errors import ExitCode, FileError, NotFound, PromptTooLong, WrongUse
@@ -60,7 +61,7 @@ def _sampling_options(command: FC) -> FC:
     default="",
     metavar="REF",
     shell_complete=completion.models,
-    help="Model: a size such as 7b:q4_k_m, or a .gguf file.",
+    help="Model: a size such as 7b:q4_k_m, a .gguf file, or @ENGINE/MODEL.",
 )
 @click.option("-s", "--system", default=None, help="System prompt.")
 @click.option("-f", "--file", "files", multiple=True, type=click.Path(path_type=Path), help="Attach a text file.")
@@ -196,6 +197,13 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
     model = model_to_ask(program, options["model"], earlier)
     if not model:
         _introduce_guide(program, output)
+    ask_to_send(
+        program,
+        output,
+        model,
+        lambda: program.store.tree(earlier.id) if earlier else (),
+        named=bool(options["model"]),
+    )
     load_options = question.load_options
     if earlier and load_options.ctx is None:
         load_options = replace(load_options, ctx=earlier.context)

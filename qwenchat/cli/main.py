@@ -30,6 +30,7 @@ _COMMANDS = {
     "completion": "qwenchat.cli.completion",
     "config": "qwenchat.cli.config",
     "doctor": "qwenchat.cli.doctor",
+    "engines": "qwenchat.cli.engines",
     "models": "qwenchat.cli.models",
     "sessions": "qwenchat.cli.sessions",
 }

@@ -152,7 +152,7 @@ def shell_advice(error: QwenchatError) -> str:
         RecoveryKind.REPLACE_FILE: "--force",
         RecoveryKind.LIST_SETTINGS: "qwenchat config show",
         RecoveryKind.ASK_AGAIN: _("the same command again"),
-        RecoveryKind.SET_KEY: "qwenchat engines add {name}",
+        RecoveryKind.SET_KEY: "qwenchat config set engines.{name}.key_env NAME",
         RecoveryKind.TEST_ENGINE: "qwenchat engines test {name}",
         RecoveryKind.ADD_ENGINE: "qwenchat engines add {name} URL",
     }

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from qwenchat.doctor import engine, machine, models, storage, terminal
+from qwenchat.doctor import engine, engines, machine, models, storage, terminal
 from qwenchat.doctor.finding import Finding, failed
 from qwenchat.errors import ExitCode, QwenchatError
 from qwenchat.i18n import _
@@ -46,6 +46,7 @@ def _examine(program: Program, guarded: Callable[..., Iterator[Finding]], *, onl
     yield from guarded("store", _("sessions"), storage.database, program)
     yield from guarded("models", _("models"), models.installed, program)
     yield from guarded("hub", _("hub"), partial(models.hub, online=online), program)
+    yield from guarded("engines", _("engines elsewhere"), partial(engines.engines, online=online), program)
 
 
 def _guarded(advise: Advise, check: str, title: str, look: Check, program: Program) -> Iterator[Finding]:

@@ -75,6 +75,6 @@ class Machine:
         )
 
     def note_speed(self, answer: Message) -> None:
-        """Record how fast a model answered here, for the estimates of `models fit`."""
-        if answer.timings and answer.usage and answer.usage.completion_tokens >= _ENOUGH_TOKENS:
+        """Record how fast a model answered, for the estimates of `models fit`, unless the answer came from a server."""
+        if not answer.host and answer.timings and answer.usage and answer.usage.completion_tokens >= _ENOUGH_TOKENS:
             self.measured.record(answer.model_file, decode_tps=answer.timings.decode_tps)

@@ -24,13 +24,10 @@ from qwenchat.paths import Paths, expand_home
 from qwenchat.runtime.lazy import MadeOnce
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
     from qwenchat.chat.ports import Engine
     from qwenchat.engines.local.engine import PlannedModel, Planner
     from qwenchat.engines.local.protocol import Device
     from qwenchat.engines.local.saved_kv import SavedKV
-    from qwenchat.engines.remote.api import ServerApi
     from qwenchat.engines.remote.server import RemoteServer
     from qwenchat.models.catalogue import Catalogue
     from qwenchat.models.download.plan import DownloadPlan
@@ -114,14 +111,9 @@ class Program:
         """The engines elsewhere."""
         from qwenchat.runtime.remote_engines import RemoteEngines
 
-        def connect(server: "RemoteServer") -> "AbstractAsyncContextManager[ServerApi]":
-            from qwenchat.runtime import engine_registry  # hosts are asked for before HTTP is needed
-
-            return engine_registry.connect(server)
-
         settings = self.settings
         file = self.paths.cache / "engines.json"
-        return RemoteEngines(settings.engines, offline=settings.hub.offline, file=file, connect=connect)
+        return RemoteEngines(settings.engines, offline=settings.hub.offline, file=file)
 
     @MadeOnce
     def machine(self) -> "Machine":
@@ -170,6 +162,12 @@ class Program:
         from qwenchat.runtime.engine_registry import engine_for
 
         return engine_for(self, model, options)
+
+    def remote_engine(self, server: "RemoteServer", model: str) -> "Engine":
+        """Return an engine for a model of a server, which need not be in the settings."""
+        from qwenchat.runtime.engine_registry import remote_engine
+
+        return remote_engine(self, server, model)
 
     def planner(self, model: str, options: "LoadOptions") -> "Planner":
         """Return what decides how a model is loaded here.

@@ -11,7 +11,6 @@ from collections.abc import Callable, Coroutine
 from rich.cells import cell_len
 
 from qwenchat.chat.message import Message
-from qwenchat.engines.remote.server import host_in
 from qwenchat.text.safe import clean_line
 from qwenchat.text.wrap import exact_cuts
 
@@ -58,7 +57,7 @@ class ModelNames:
 
     def host_of(self, answer: Message) -> str:
         """Return the host that an answer came from, or comes from; empty for a model on this computer."""
-        return clean_line(host_in(answer.model_file)) if answer.model_file else self.host(answer.model)
+        return clean_line(answer.host) if answer.model_file else self.host(answer.model)
 
     def author(self, answer: Message) -> str:
         """Return the name of the model that wrote an answer, with the host that it came from."""

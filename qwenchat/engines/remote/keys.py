@@ -80,7 +80,7 @@ class KeyLookup:
             text = await self._from_command()
         elif server.key_file:
             text = await asyncio.to_thread(self._from_file)
-        elif variable := server.key_env or _usual_variable(server):
+        elif variable := server.key_env or usual_variable(server):
             text = self._environ.get(variable, "")
             if not text.strip():
                 if not server.key_env:
@@ -165,7 +165,7 @@ class KeyLookup:
         return RemoteUnauthorised(message, hint, recoveries=(Recovery(RecoveryKind.SET_KEY, name=name),))
 
 
-def _usual_variable(server: RemoteServer) -> str:
+def usual_variable(server: RemoteServer) -> str:
     """Return the variable that holds the key of a well-known service; empty for all other hosts."""
     parts = urlsplit(server.url)
     is_dashscope = parts.scheme == "https" and _DASHSCOPE.fullmatch(parts.hostname or "")

@@ -54,8 +54,3 @@ class RemoteServer:
             return ipaddress.ip_address(host).is_loopback
         except ValueError:
             return False
-
-
-def host_in(identity: str) -> str:
-    """Return the host that an answer came from, given its `Message.model_file`; empty for a model on this machine."""
-    return urlsplit(identity).netloc if identity.startswith(("http://", "https://")) else ""
