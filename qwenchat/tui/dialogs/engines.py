@@ -47,11 +47,11 @@ class EngineScreen(Dialog[bool]):
     def __init__(self, program: Program, name: str = "", *, test: bool = False, at_key: bool = False) -> None:
         """`at_key`: the dialog opens at the place of the key."""
         super().__init__()
-        self._program, self._name, self._tests_at_once, self._at_key = program, name, test, at_key
+        self._program, self._engine_name, self._tests_at_once, self._at_key = program, name, test, at_key
         self._engine = program.settings.engines.get(name)
 
     def heading(self) -> str:
-        return _("Engine {name}").format(name=self._name) if self._engine else _("Add an engine")
+        return _("Engine {name}").format(name=self._engine_name) if self._engine else _("Add an engine")
 
     def body(self) -> ComposeResult:
         engine = self._engine or EngineSettings(url="")
@@ -62,12 +62,12 @@ class EngineScreen(Dialog[bool]):
             "key_command": _("a command that prints it"),
             "key_file": _("a file that only you can read"),
         }
-        kinds = {None: _("found out by asking")} | {kind: dialect_name(kind) for kind in Dialect}
-        yield from _row(_("Name"), LineField(self._name, _("such as lab; models are then @lab/MODEL"), id="name"))
-        yield from _row("URL", LineField(engine.url, "http://10.0.0.5:8080", id="url"))
+        kinds = {"": _("found out by asking")} | {str(kind): dialect_name(kind) for kind in Dialect}
         yield from _row(
-            _("Kind"), _select("kind", {kind or "": words for kind, words in kinds.items()}, engine.kind or "")
+            _("Name"), LineField(self._engine_name, _("such as lab; models are then @lab/MODEL"), id="name")
         )
+        yield from _row("URL", LineField(engine.url, "http://10.0.0.5:8080", id="url"))
+        yield from _row(_("Kind"), _select("kind", kinds, engine.kind or ""))
         yield from _row(_("Key from"), _select("place", places, place))
         value = getattr(engine, place) if place else ""
         yield from _row("", LineField(value, id="key"))
@@ -85,7 +85,7 @@ class EngineScreen(Dialog[bool]):
         if self._engine:
             self.query_one("#name", Input).disabled = True  # references name it
         self._show_place()
-        at = "#key" if self._at_key else "#url" if self._engine else "#name"
+        at = "#place" if self._at_key else "#url" if self._engine else "#name"
         self.query_one(at).focus()
         if self._tests_at_once:
             self._test()
@@ -112,12 +112,16 @@ class EngineScreen(Dialog[bool]):
             name, engine = self._typed()
             if not self._engine and name in self._program.settings.engines:
                 raise WrongUse(_("There is an engine named {name} already.").format(name=name), _("Use another name."))
-            await asyncio.to_thread(config.put_engine, self._program.paths.settings, name, engine)
+            await self._write(name, engine)
         except QwenchatError as error:
             complaint.show(error)
             return
-        self._program.reread_settings()
         self.answer(True)
+
+    async def _write(self, name: str, engine: EngineSettings | None) -> None:
+        """Write an engine's settings; None removes them. Raises WrongUse or FileError."""
+        await asyncio.to_thread(config.put_engine, self._program.paths.settings, name, engine)
+        self._program.reread_settings()
 
     @on(Button.Pressed, "#test")
     @work(exclusive=True, group="engine")
@@ -139,13 +143,12 @@ class EngineScreen(Dialog[bool]):
     @work(exclusive=True, group="engine")
     async def _remove(self) -> None:
         asking = ConfirmScreen(
-            _("Remove the engine {name}?").format(name=self._name),
+            _("Remove the engine {name}?").format(name=self._engine_name),
             _("Chats stay as they are; they can't be continued on it."),
             _("Remove"),
         )
         if await self.app.push_screen_wait(asking):
-            await asyncio.to_thread(config.put_engine, self._program.paths.settings, self._name, None)
-            self._program.reread_settings()
+            await self._write(self._engine_name, None)
             self.answer(True)
 
     @on(Button.Pressed, "#cancel")
