@@ -85,6 +85,27 @@ class SessionSettings(_Section, frozen=True):
     ] = 4.0
 
 
+Rule = Annotated[
+    Literal["ask", "allow", "deny"], Meta(description="Whether this tool may be called: ask, allow or deny")
+]
+
+
+class ToolSettings(_Section, frozen=True):
+    """Tools that a model may call."""
+
+    enabled: Annotated[bool, Meta(description="Offer tools to the model in new chats")] = False
+    folders: Annotated[
+        tuple[str, ...], Meta(description="Folders whose files the model may list, search and read")
+    ] = ()
+    fetch: Annotated[bool, Meta(description="Offer a tool that fetches web pages")] = False
+    max_rounds: Annotated[int, Meta(ge=1, le=100, description="Rounds of tool calls in one answer")] = 8
+    max_seconds: Annotated[
+        int, Meta(ge=1, le=86_400, description="Seconds that the tool calls of one answer may take")
+    ] = 300
+    policy: dict[str, Rule] = field(default_factory=dict)
+    """What the user decided about tools, by their names."""
+
+
 class Settings(_Section, frozen=True):
     """All settings."""
 
@@ -97,6 +118,7 @@ class Settings(_Section, frozen=True):
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     hub: HubSettings = field(default_factory=HubSettings)
     sessions: SessionSettings = field(default_factory=SessionSettings)
+    tools: ToolSettings = field(default_factory=ToolSettings)
     engines: dict[str, EngineSettings] = field(default_factory=dict)
     """Servers that run models elsewhere, by their names."""
     keys: dict[str, str] = field(default_factory=dict)
@@ -117,18 +139,24 @@ def load(file: Path, environ: Mapping[str, str]) -> Settings:
 
 
 def names(settings: Settings | None = None) -> list[str]:
-    """Return every key with its section, such as `model.context`; those of engines are only known from settings."""
+    """Return every key with its section, such as `model.context`.
+
+    Those of engines, and of the policy for each tool, are only known from settings.
+    """
     found: list[str] = []
     for entry in msgspec.structs.fields(Settings):
         if isinstance(entry.type, type) and issubclass(entry.type, _Section):
-            found += [f"{entry.name}.{inner.name}" for inner in msgspec.structs.fields(entry.type)]
-        elif entry.name not in ("engines", "keys"):
+            inner = msgspec.structs.fields(entry.type)
+            found += [f"{entry.name}.{each.name}" for each in inner if get_origin(each.type) is not dict]
+        elif get_origin(entry.type) is not dict:
             found.append(entry.name)
     if settings:
         found += [f"engines.{name}.{field}" for name in settings.engines for field in _ENGINE_FIELDS]
+        found += [f"tools.policy.{name}" for name in settings.tools.policy]
     return found
 
 
+_LISTS = ("hub.folders", "tools.folders")
 _ENGINE_FIELDS = tuple(entry.name for entry in msgspec.structs.fields(EngineSettings))
 
 
@@ -158,6 +186,8 @@ def section(key: str) -> str:
 
 def _type(key: str) -> Any:
     *sections, name = key.split(".")
+    if sections == ["tools", "policy"]:
+        return Rule
     struct: Any = EngineSettings if sections[:1] == ["engines"] else Settings
     for each in sections if struct is Settings else ():
         struct = next(entry.type for entry in msgspec.structs.fields(struct) if entry.name == each)
@@ -194,10 +224,10 @@ def put(file: Path, key: str, value: str) -> Settings:
     """
     import tomlkit  # noqa: PLC0415 - only writing has to preserve comments
 
-    if key not in names() and not _is_of_engine(key):
+    if key not in names() and not _is_named_by_user(key):
         raise _no_setting(key)
-    if key in ("hub.folder", "hub.folders"):
-        _check_folders(_listed(value) if key == "hub.folders" else [value])
+    if key in ("hub.folder", *_LISTS):
+        _check_folders(_listed(value) if key in _LISTS else [value])
     if encodable(value) != value:
         raise WrongUse(
             _("The value for {key} is not UTF-8.").format(key=key),
@@ -233,10 +263,17 @@ def put_engine(file: Path, name: str, engine: EngineSettings | None) -> None:
     _write(file, tomlkit.dumps(document))
 
 
-def _is_of_engine(key: str) -> bool:
-    """Return whether a key has the form `engines.NAME.FIELD`; `engine_settings.checked` says which names are valid."""
-    first, *name, last = key.split(".") if "." in key else (key, "")
-    return first == "engines" and len(name) == 1 and last in _ENGINE_FIELDS
+def _is_named_by_user(key: str) -> bool:
+    """Return whether a key has the form `engines.NAME.FIELD` or `tools.policy.NAME`.
+
+    `engine_settings.checked` says which names of engines are valid.
+    """
+    match key.split("."):
+        case ["engines", _, field]:
+            return field in _ENGINE_FIELDS
+        case ["tools", "policy", name]:
+            return name != ""
+    return False
 
 
 def _no_setting(key: str) -> WrongUse:
@@ -264,7 +301,7 @@ def _put(document: Any, key: str, value: str) -> None:
     if value == "":
         table.pop(name, None)
     else:
-        table[name] = _listed(value) if key == "hub.folders" else value
+        table[name] = _listed(value) if key in _LISTS else value
 
 
 def _listed(value: str) -> list[str]:
@@ -272,7 +309,7 @@ def _listed(value: str) -> list[str]:
 
 
 def _check_folders(names: list[str]) -> None:
-    """Raise WrongUse for what can never be a folder of models. A folder may be missing: its disk may come later."""
+    """Raise WrongUse for what can never be a folder. A folder may be missing: its disk may come later."""
     for name in filter(None, names):
         folder = expand_home(name)
         if not folder.is_absolute():

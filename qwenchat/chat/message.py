@@ -42,6 +42,8 @@ class FinishReason(StrEnum):
     LENGTH = "length"
     CONTEXT = "context"
     CANCELLED = "cancelled"
+    TOOL_CALLS = "tool_calls"
+    """It called tools, and waits for their results."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,8 +104,7 @@ def add(program: Program, /, **options: Any) -> None:
     )
     config.put_engine(program.paths.settings, name, engine)
     program.reread_settings()
-    if engine.exposes_key:
-        output.say(_("Its key is sent unencrypted over the network. Use https where you can."))
+    _warn_of_exposed_key(output, engine)
     remote = program.remote_engines
     listing = None if options["no_test"] else asyncio.run(remote.listing(remote.server(name)))
     if options["as_json"]:
@@ -114,6 +113,11 @@ def add(program: Program, /, **options: Any) -> None:
     output.say(_("Saved. Its models are named @{name}/MODEL.").format(name=name))
     if listing:
         _show_answer(output, listing)
+
+
+def _warn_of_exposed_key(output: Output, engine: EngineSettings) -> None:
+    if engine.exposes_key:
+        output.say(_("Its key is sent unencrypted over the network. Use https where you can."))
 
 
 def _answer(listing: EngineListing | None) -> dict[str, object]:
@@ -160,9 +164,6 @@ def test(program: Program, name: str, as_json: bool) -> int:
     output = Output.standard()
     reference = remote_in(name if name.startswith("@") else f"@{name}") or RemoteReference(name)
     server = program.remote_engines.server(reference.engine)
-    engine = program.settings.engines[server.name]
-    if engine.exposes_key:
-        output.say(_("Its key is sent unencrypted over the network. Use https where you can."))
     report = asyncio.run(check_engine(program.remote_engines, server, program.remote_engine, reference.model))
     if as_json:
         output.json(_report_json(report))
@@ -170,6 +171,7 @@ def test(program: Program, name: str, as_json: bool) -> int:
         _show_report(output, report)
     if report.error:
         raise report.error
+    _warn_of_exposed_key(output, program.settings.engines[server.name])
     return ExitCode.DONE
 
 

@@ -74,7 +74,9 @@ def main() -> None:
     params.hostnames = ["127.0.0.1"]
     params.warmup = False
     params.endpoint_slots = True
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = (
+        1  # two would wait for each other where cores are shared
+    )
     if options.alias:
         params.model_alias = {options.alias}
     if options.key:

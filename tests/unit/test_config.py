@@ -171,3 +171,32 @@ def test_a_wrong_engine_of_the_file_is_named(text: str, words: str, file: Path) 
     with pytest.raises(WrongUse, match=words) as caught:
         config.load(write(file, text), {})
     assert str(file) in caught.value.message
+
+
+def test_each_tool_can_have_a_rule(file: Path) -> None:
+    config.put(file, "tools.policy.read_file", "allow")
+    settings = config.put(file, "tools.policy.notes__add", "deny")
+    assert settings.tools.policy == {"read_file": "allow", "notes__add": "deny"}
+    assert config.get(settings, "tools.policy.read_file") == "allow"
+    assert "tools.policy.read_file" in config.names(settings)
+    assert config.choices("tools.policy.read_file") == ("ask", "allow", "deny")
+    assert config.description("tools.policy.read_file")
+    assert config.put(file, "tools.policy.read_file", "").tools.policy == {"notes__add": "deny"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("tools.policy.read_file", "always"), ("tools.policy", "allow"), ("tools.policy.", "allow")),
+        *(("tools.policy.a.b", "allow"), ("tools.max_rounds", "0"), ("tools.folders", "notes")),
+    ],
+)
+def test_settings_of_tools_are_checked(key: str, value: str, file: Path) -> None:
+    with pytest.raises(WrongUse):
+        config.put(file, key, value)
+    assert not file.exists()
+
+
+def test_a_rule_can_come_from_the_environment_where_the_tool_has_one(file: Path) -> None:
+    write(file, "[tools.policy]\nread_file = 'allow'\n")
+    assert config.load(file, {"QWENCHAT_TOOLS_POLICY_READ_FILE": "deny"}).tools.policy == {"read_file": "deny"}

@@ -85,10 +85,11 @@ def explain(fault: Fault, server: RemoteServer, *, has_begun: bool = False) -> Q
     error = _CLASS[fault.kind]
     if has_begun and error is PromptTooLong:  # which would take the question and its answer back
         error = RemoteRefused
+    kinds = (_OTHER,) if fault.kind is FaultKind.OFFLINE else _RECOVERIES[error]  # asking again would change nothing
     return error(
         sentences(message.format(**fields), said),
         sentences(kept, hint.format(**fields)),
-        recoveries=tuple(Recovery(kind, name=server.name) for kind in _RECOVERIES[error]),
+        recoveries=tuple(Recovery(kind, name=server.name) for kind in kinds),
     )
 
 
