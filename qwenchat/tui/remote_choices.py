@@ -37,7 +37,7 @@ class RemoteChoice:
         model = self.model
         window = _tokens(model.n_ctx or model.n_ctx_max)
         size = human_size(model.size) if model.size else ""
-        return [_INDENT + self.name, window, clean_line(model.quantisation), size, self.server.host]
+        return [_INDENT + self.name, window, clean_line(model.quantisation), size, ""]
 
     def details(self) -> list[str]:
         """Return what else is known of it, line by line."""
@@ -61,7 +61,7 @@ class RemoteChoice:
 
     def matches(self, words: Sequence[str]) -> bool:
         """Return whether all words, in lower case, are in what is shown of it."""
-        shown = f"{self.reference} {' '.join(self.row())}".casefold()
+        shown = f"{self.reference} {self.server.host} {' '.join(self.row())}".casefold()
         return all(word in shown for word in words)
 
 
@@ -106,20 +106,19 @@ def remote_groups(
 ) -> Iterator[tuple[list[str], list[RemoteChoice | SilentEngine]]]:
     """Yield each engine's headings and its models; `asking` are those that have not answered yet.
 
-    What an engine offered before is shown until it answers, and no longer once it did not.
+    What an engine offered before is shown until it answers, and no longer if it does not.
     """
     for listing in listings:
         server = listing.server
         where = f"{server.name} ({server.host})"
-        if server.name in asking:
-            where += " · " + _("asking…")
+        models = [RemoteChoice(server=server, model=model) for model in listing.models]
         if listing.error:
             yield [], [SilentEngine(listing=listing)]
-        elif listing.models or server.name in asking:
-            models = [RemoteChoice(server=server, model=model) for model in listing.models]
-            yield [where, _("context"), _("quantisation"), _("size"), _("host")], list(models)
+        elif models:
+            yield [where, _("context"), "", _("size"), ""], list(models)
         else:
-            yield [labelled(where, _("no model")), "", "", "", ""], []
+            state = _("asking…") if server.name in asking else _("no model")
+            yield [labelled(where, state), "", "", "", ""], []
 
 
 def _tokens(count: int) -> str:

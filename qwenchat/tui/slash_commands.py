@@ -68,7 +68,6 @@ def commands() -> dict[str, str]:
     return {
         "new": _("start a new chat (/new private: one that is not saved)"),
         "model": _("choose a model, or type its name"),
-        "engines": _("add, test or remove engines on other machines"),
         "downloads": _("show downloads"),
         "system": _("edit the system prompt, or use a saved one"),
         "set": _("set a sampling parameter, such as temperature 0.7"),
@@ -76,6 +75,7 @@ def commands() -> dict[str, str]:
         "export": _("export this chat"),
         "import": _("import chats from files"),
         "trash": _("restore deleted chats"),
+        "engines": _("add, test or remove engines on other machines"),
         "retry": _("answer again"),
         "edit": _("edit the last question"),
         "compare": _("compare the answer with that of a second model"),

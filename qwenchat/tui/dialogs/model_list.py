@@ -149,8 +149,8 @@ class ModelList(VerticalScroll, EndsItsWork):
         self._show_again()
 
     def _show_again(self) -> None:
-        """Rebuild the list with what has come; the highlighted model stays so."""
-        if self.highlighted:
+        """Rebuild the list with what has come; what is highlighted stays so, once all on this computer is there."""
+        if self.highlighted and self._choices:
             self._wanted = self.highlighted.reference
         self._show()
 
