@@ -28,7 +28,7 @@ def installed(program: Program) -> Iterator[Finding]:
     words = ngettext("{count} installed", "{count} installed", len(usable)).format(count=len(usable))
     words = labelled(words, enumerated(known)) if known else words
     if not usable and program.settings.engines:
-        yield ok("models", title, _("none installed; engines elsewhere have some"))
+        yield ok("models", title, _("none installed here; there are engines elsewhere"))
         return
     if not usable:
         yield warning("models", title, _("none installed"), "qwenchat models fit")

@@ -227,6 +227,8 @@ class ChatService:
             await self.sessions.change(session_id, context=recovery.value)
         elif recovery.kind in (RecoveryKind.FEWER_LAYERS, RecoveryKind.WITHOUT_GPU):
             self.model.limit_layers(session, recovery.value)
+        elif recovery.kind is RecoveryKind.WITHOUT_PEERS:
+            self.model.avoid_peers(session)
         reload = recovery.kind not in (RecoveryKind.OTHER_MODEL, RecoveryKind.ASK_AGAIN)
         held = self._held.get(session_id)
         if held and held.jobs[0].failed:

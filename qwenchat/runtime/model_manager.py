@@ -28,6 +28,7 @@ _CARRIED_OUT = (
     RecoveryKind.SMALLER_CONTEXT,
     RecoveryKind.FEWER_LAYERS,
     RecoveryKind.WITHOUT_GPU,
+    RecoveryKind.WITHOUT_PEERS,
     RecoveryKind.OTHER_MODEL,
     RecoveryKind.ASK_AGAIN,
 )
@@ -54,6 +55,8 @@ class ModelManager:
         """Of that model, as it was loaded last; an engine that has failed reports none."""
         self._layers: dict[str, int] = {}
         """Layers that a model may have on the GPU, where it failed with more."""
+        self._without_peers: set[str] = set()
+        """Models to load on this machine alone, where they failed with peers."""
         self._lock = asyncio.Lock()
         self._loading: asyncio.Task[ModelInfo] | None = None
         self._is_closed = False
@@ -123,6 +126,10 @@ class ModelManager:
         """Put no more than `layers` of a session's model on the GPU when it is loaded next."""
         self._layers[session.model] = layers
 
+    def avoid_peers(self, session: Session) -> None:
+        """Load a session's model on this machine alone from now on."""
+        self._without_peers.add(session.model)
+
     async def plan(
         self, session: Session, branch: Sequence[Message], text: str, attachments: Sequence[Attachment] = ()
     ) -> ContextPlan | None:
@@ -179,7 +186,12 @@ class ModelManager:
     def _wanted(self, session: Session) -> "tuple[str, LoadOptions]":
         from qwenchat.runtime.load_planner import LoadOptions  # noqa: PLC0415 - the screen is there before planning is
 
-        return session.model, LoadOptions(ctx=session.context, gpu_layers=self._layers.get(session.model))
+        options = LoadOptions(
+            ctx=session.context,
+            gpu_layers=self._layers.get(session.model),
+            with_peers=session.model not in self._without_peers,
+        )
+        return session.model, options
 
     async def _unload(self) -> None:
         engine, self._engine, self._loaded_for = self._engine, None, None

@@ -24,6 +24,8 @@ COMMAND_S = 60.0
 """Seconds that the command for a key may take: it may ask for a password in a window of its own."""
 _LONGEST = 8192
 """Bytes of a key."""
+_END_S = 1.0
+"""Seconds that a killed command has to be gone."""
 _UNSENDABLE = re.compile("[^\x20-\x7e\xa0-\xff]")
 """What the header of a request can't carry: control characters, and all that is not Latin-1."""
 _DASHSCOPE = re.compile(r"dashscope(-[a-z0-9]+)?\.aliyuncs\.com")
@@ -123,8 +125,8 @@ class KeyLookup:
             raise self._missing(_("its command can't be run: {reason}").format(reason=reason), hint) from None
         try:
             async with asyncio.timeout(self._command_s):
-                printed = await _read_all(process)
-                status = await process.wait()
+                printed = await _beginning(process)
+                status = await process.wait() if len(printed) <= _LONGEST else 0
         except TimeoutError:
             raise self._missing(_("its command does not end"), hint) from None
         finally:
@@ -172,8 +174,8 @@ def usual_variable(server: RemoteServer) -> str:
     return "DASHSCOPE_API_KEY" if is_dashscope else ""
 
 
-async def _read_all(process: asyncio.subprocess.Process) -> bytes:
-    """Return what a process prints, no more than a little above the limit of a key."""
+async def _beginning(process: asyncio.subprocess.Process) -> bytes:
+    """Return what a process prints, as far as it may be a key and a byte more."""
     if process.stdout is None:
         return b""
     try:
@@ -191,4 +193,6 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
-    await process.wait()
+    with suppress(TimeoutError):  # a process that it has let go may still have the pipe
+        async with asyncio.timeout(_END_S):
+            await process.communicate()
