@@ -42,6 +42,8 @@ def _problem(key: str, value: Any, kind: inspect.Type, *, strict: bool) -> str:
             found = _of_values(key, value, kind, strict=strict)
         case inspect.StructType() | inspect.DictType():
             found = _('"{key}" is a section, not a value').format(key=key)
+        case inspect.VarTupleType(max_length=int(most)) if isinstance(value, list) and len(value) > most:
+            found = _('"{key}" can have at most {most} items, not {count}').format(key=key, most=most, count=len(value))
         case inspect.VarTupleType() if isinstance(value, list):
             items = (_problem(key, each, kind.item_type, strict=strict) for each in value)
             found = next(filter(None, items), "")

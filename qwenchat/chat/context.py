@@ -12,6 +12,7 @@ from qwenchat.chat import prompt
 from qwenchat.chat.message import Message, Role, Status
 from qwenchat.chat.ports import Engine, Mode, ModelInfo, TokenCounts
 from qwenchat.chat.prompt import Turn
+from qwenchat.chat.tools import ToolSpec
 from qwenchat.errors import PromptTooLong, Recovery, RecoveryKind
 from qwenchat.i18n import _
 
@@ -126,15 +127,16 @@ async def plan_context(
     system: str,
     max_tokens: int | None,
     mode: Mode = Mode.ANSWER,
+    tools: Sequence[ToolSpec] = (),
     counts: MessageCounts,
 ) -> ContextPlan:
     """Return what the model sees of a branch that ends with the question, or with the answer to be continued.
 
-    `max_tokens` limits the answer, None where nothing does. Raises what `Engine.count` raises.
+    `max_tokens` limits the answer, None where nothing does; `tools` may be called. Raises what `Engine.count` raises.
     """
     continuing = mode is Mode.CONTINUE
     seen = prompt.seen_by_model(branch) if branch else []
-    turns = prompt.turns_of(system, seen, info.file, continuing=continuing)
+    turns = prompt.turns_of(system, seen, info.file, tools=tools, continuing=continuing)
     head = len(turns) - len(seen)
     reserve = min(max_tokens or ANSWER_RESERVE, info.n_ctx // 4)
     keep = min(2 if continuing else 1, len(seen))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from qwenchat.chat.message import FinishReason, Message, Part, Timings, Usage
+from qwenchat.chat.message import FinishReason, Message, Part, Timings, ToolCall, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,13 @@ class Delta:
 
     text: str
     token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """The model called a tool. Its markers and arguments are not part of any Delta."""
+
+    call: ToolCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,5 +102,5 @@ class TurnEnded:
 
 
 LoadEvent = Loading | WaitingToRetry
-EngineEvent = WaitingToRetry | Prefilling | Delta | Finished
+EngineEvent = WaitingToRetry | Prefilling | Delta | Called | Finished
 TurnEvent = LoadEvent | Prefilling | Finished | TurnStarted | Trimmed | PartGrew | TurnEnded

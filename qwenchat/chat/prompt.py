@@ -5,9 +5,10 @@ make them. What users, files, system prompts and earlier answers say travels as 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from qwenchat.chat.message import Message, Part, Reasoning, Role, Text
+from qwenchat.chat.message import Message, Part, Reasoning, Role, Text, ToolCall, ToolResult
+from qwenchat.chat.tools import ToolSpec
 from qwenchat.text.safe import fenced
 
 
@@ -43,6 +44,13 @@ class Turn:
     text: str
     token_ids: tuple[int, ...] = ()
     """If given, what the model reads in place of `text`."""
+    parts: tuple[Part, ...] = ()
+    """Of an answer that called tools: its texts, calls and results, which the model reads in place of `text`.
+
+    Tokens stand for a part where they are given.
+    """
+    tools: tuple[ToolSpec, ...] = ()
+    """Of the system turn: the tools that may be called. Its text is empty where the template's own one is to stand."""
 
     @property
     def content(self) -> PromptPart:
@@ -50,26 +58,45 @@ class Turn:
         return Tokens(self.token_ids) if self.token_ids else Plain(self.text)
 
 
-def turns_of(system: str, branch: Iterable[Message], model_file: str = "", *, continuing: bool = False) -> list[Turn]:
+def turns_of(
+    system: str,
+    branch: Iterable[Message],
+    model_file: str = "",
+    *,
+    tools: Sequence[ToolSpec] = (),
+    continuing: bool = False,
+) -> list[Turn]:
     """Return the turns of a branch, attachments before the words that came with them.
 
-    The system prompt comes first; where the user gave none, the model's chat template decides what stands there.
+    The system prompt comes first, with the tools; where the user gave none, the model's chat template decides what
+    stands there.
     Tokens stand for an answer only where `model_file` is the file that sampled them: to another model they mean
     other words. Reasoning is not read again, as the templates of reasoning models have it; only of the last answer,
     where it is `continuing`, everything is.
     """
-    turns = [Turn("system", system)] if system else []
+    turns = [Turn("system", system, tools=tuple(tools))] if system or tools else []
     messages = list(branch)
     for message in messages:
         if message.role is Role.USER:
             turns.append(Turn("user", _asked(message)))
-        elif continuing and message is messages[-1]:
-            ids = message.token_ids if message.model_file == model_file else ()
-            turns.append(Turn("assistant", generated_text(message.parts), ids))
         else:
-            ids = _text_tokens(message) if message.model_file == model_file else ()
-            turns.append(Turn("assistant", message.text, ids))
+            turns.append(answer_turn(message, model_file, continuing=continuing and message is messages[-1]))
     return turns
+
+
+def answer_turn(answer: Message, model_file: str, *, continuing: bool) -> Turn:
+    """Return the turn of an answer; `turns_of` says which of its tokens and parts are read."""
+    is_own = answer.model_file == model_file
+    if any(isinstance(part, ToolCall | ToolResult) for part in answer.parts):
+        read = [part for part in answer.parts if continuing or not isinstance(part, Reasoning)]
+        return Turn("assistant", answer.text, parts=tuple(part if is_own else _without_tokens(part) for part in read))
+    if continuing:
+        return Turn("assistant", generated_text(answer.parts), answer.token_ids if is_own else ())
+    return Turn("assistant", answer.text, _text_tokens(answer) if is_own else ())
+
+
+def _without_tokens(part: Part) -> Part:
+    return part if isinstance(part, ToolResult) else replace(part, token_ids=())
 
 
 def _asked(message: Message) -> str:

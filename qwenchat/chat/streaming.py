@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from qwenchat.chat.events import Delta, PartGrew
-from qwenchat.chat.message import Message, Part, Reasoning, Status, Text, merged
+from qwenchat.chat.message import Message, Part, Reasoning, Status, Text, ToolCall, ToolResult, merged
 
 _OPEN, _CLOSE = "<think>", "</think>"
 
@@ -101,6 +101,20 @@ class StreamingAnswer:
     def add(self, delta: Delta) -> list[PartGrew]:
         """Take a piece from the engine and return by what the parts grew."""
         return [self._grown(fragment) for fragment in self._reader.feed(delta)]
+
+    def put(self, part: ToolCall | ToolResult) -> list[PartGrew]:
+        """Take a call, or the result of one, and return by what the parts grew."""
+        return [*self.finish(), self._grown(part)]
+
+    def begin_round(self, *, inside_reasoning: bool) -> None:
+        """Begin to read what the model generates after the results of its calls."""
+        self._reader = ReasoningReader(inside=inside_reasoning)
+
+    @property
+    def open_calls(self) -> list[ToolCall]:
+        """The calls that have no result yet."""
+        answered = {part.call_id for part in self._fragments if isinstance(part, ToolResult)}
+        return [part for part in self._fragments if isinstance(part, ToolCall) and part.id not in answered]
 
     def finish(self) -> list[PartGrew]:
         """Take what was held back, at the end, and return by what the parts grew."""

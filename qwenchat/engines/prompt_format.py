@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from qwenchat.chat.ports import Mode, TokenCounts
 from qwenchat.chat.prompt import Plain, PromptPart, Special, Tokens, Turn, turn_parts
 from qwenchat.engines.chat_template import ChatTemplate, Rendered, TemplateSandbox
 from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
 from qwenchat.i18n import _
 
-_PROBES = (
+PROBES = (
     (Turn("user", "Q"),),
     (Turn("system", "S"), Turn("user", "Q")),
     (Turn("user", "Q"), Turn("assistant", "A"), Turn("user", "R"), Turn("user", "T")),
@@ -138,8 +139,47 @@ class TemplateFormat:
         return _open_reasoning(owned, self.opening, turns[-1]) if continuing else owned
 
 
-def estimate(turns: Sequence[Turn]) -> Rendered:
-    """Return about what turns take that a template refuses: their contents, between markers as most templates have."""
+def for_mode(prompt_format: PromptFormat, mode: Mode) -> PromptFormat:
+    """Return the format for a request's mode, given the model's own."""
+    return PlainFormat() if mode is Mode.COMPLETE else prompt_format
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptToCount:
+    """A prompt whose tokens are to be counted, part by part."""
+
+    rendered: Rendered
+    turns: int
+    exact: bool
+    """Whether it is the prompt that is sent."""
+    additive: bool
+
+    def counts(self, tokens: Sequence[int], total: int) -> TokenCounts:
+        """Return the tokens of each turn, given those of each part and of the whole prompt."""
+        values = [0] * self.turns
+        for owner, count in zip(self.rendered.turns, tokens, strict=True):
+            if owner is not None:
+                values[owner] += count
+        return TokenCounts(values=tuple(values), around=total - sum(values), exact=self.exact, additive=self.additive)
+
+
+async def prompt_to_count(prompt_format: PromptFormat, turns: Sequence[Turn], mode: Mode) -> PromptToCount:
+    """Return the prompt to count for a request.
+
+    Turns that a template refuses take about what their contents take, between markers as most templates have. Raises
+    CannotLoad where the model has no template at all.
+    """
+    used, exact = for_mode(prompt_format, mode), True
+    try:
+        rendered = await used.prompt(turns, continuing=mode is Mode.CONTINUE)
+    except CannotLoad:
+        if used.additive:
+            raise
+        rendered, exact = _estimate(turns), False
+    return PromptToCount(rendered=rendered, turns=len(turns), exact=exact, additive=used.additive)
+
+
+def _estimate(turns: Sequence[Turn]) -> Rendered:
     parts: list[PromptPart] = []
     for turn in turns:
         parts += [Plain(f"<|{turn.role}|>\n"), turn.content, Plain("<|end|>\n")]
@@ -158,16 +198,21 @@ async def prompt_format_for(
     if "<|im_start|>" not in template.source and "<think>" not in template.source:
         return TemplateFormat(template)
     try:
-        texts = [each.text for each in await template.texts(_PROBES, sandbox=sandbox)]
+        texts = [each.text for each in await template.texts(PROBES, sandbox=sandbox)]
     except CannotLoad:
         return TemplateFormat(template)  # the first request raises the same error
-    by_itself = _CHATML_BY_ITSELF.fullmatch(texts[0])
-    if chatml and by_itself and "strftime_now" not in template.source:
-        written = ChatMLFormat(by_itself["system"], by_itself["opening"] or "")
-        if texts == [_text(written.chatml(probe)) for probe in _PROBES]:
-            return written
+    written = chatml_of(texts) if chatml and "strftime_now" not in template.source else None
     opening = re.search(r"<think>\s*\Z", texts[0])
-    return TemplateFormat(template, opening[0] if opening else "")
+    return written or TemplateFormat(template, opening[0] if opening else "")
+
+
+def chatml_of(texts: Sequence[str]) -> ChatMLFormat | None:
+    """Return ChatML as a template writes it, given the texts that it makes of `PROBES`; None if it writes another."""
+    by_itself = _CHATML_BY_ITSELF.fullmatch(texts[0])
+    if by_itself is None:
+        return None
+    written = ChatMLFormat(by_itself["system"], by_itself["opening"] or "")
+    return written if [*texts] == [_text(written.chatml(probe)) for probe in PROBES] else None
 
 
 def _text(rendered: Rendered) -> str:

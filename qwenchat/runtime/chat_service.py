@@ -15,7 +15,7 @@ from qwenchat.chat.ids import unix_ms
 from qwenchat.chat.memory import no_such_message
 from qwenchat.chat.message import Attachment, Message, Role, Status
 from qwenchat.chat.ports import Engine
-from qwenchat.chat.session import WaitingQuestion
+from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.chat.title import suggest
 from qwenchat.chat.turn import RunningTurn, Turns
 from qwenchat.errors import (
@@ -26,8 +26,18 @@ from qwenchat.errors import (
     QwenchatError,
     Recovery,
     RecoveryKind,
+    WrongUse,
 )
-from qwenchat.runtime.events import Hold, Listener, QueueChanged, TurnFailed, TurnReported, WaitingChanged
+from qwenchat.i18n import _
+from qwenchat.runtime.events import (
+    ConsentNeeded,
+    Hold,
+    Listener,
+    QueueChanged,
+    TurnFailed,
+    TurnReported,
+    WaitingChanged,
+)
 from qwenchat.runtime.model_manager import EngineFactory, ModelManager
 from qwenchat.runtime.program import Program
 from qwenchat.runtime.session_access import SessionAccess
@@ -76,11 +86,11 @@ class ChatService:
 
     def __init__(self, program: Program, listener: Listener, new_engine: EngineFactory | None = None) -> None:
         self.sessions = SessionAccess(program, self._live)
-        self.model = ModelManager(new_engine or program.engine, listener)
+        self.model = ModelManager(new_engine or program.engine, listener, may_send=self._may_send)
         self._program, self._listener = program, listener
         self._queue: deque[_Job] = deque()
         self._held: dict[str, _HeldQueue] = {}
-        """By session, what waits until the user decides about what failed or was stopped, or chooses a model."""
+        """By session, what waits for a decision: about what failed or was stopped, a model, or consent."""
         self._job: _Job | None = None
         """The turn that runs."""
         self._unfinished: dict[str, Message] = {}
@@ -188,6 +198,28 @@ class ChatService:
                 await self.sessions.change(session_id, model=model)
                 self._enqueue(*self._take_held(session_id))
 
+    def waits_for_consent(self, session_id: str) -> bool:
+        """Say whether something of a session is held until the user agrees that it is sent to another machine."""
+        held = self._held.get(session_id)
+        return held is not None and held.why is Hold.NO_CONSENT
+
+    def ask_with_consent(self, session_id: str, host: str = "") -> None:
+        """Ask what waits for consent in a session: the user agreed to `host`, or chose another model."""
+        if host:
+            self.sessions.agree(session_id, host)
+        if self.waits_for_consent(session_id):
+            self._enqueue(*self._take_held(session_id))
+
+    async def take_back_without_consent(self, session_id: str) -> list[WaitingQuestion]:
+        """Send nothing of what waits for consent in a session; return its questions, which wait no longer."""
+        held = self._take_held(session_id) if self.waits_for_consent(session_id) else []
+        questions = [job.waiting for job in held if job.waiting]
+        async with self._outbox_use:
+            for question in questions:
+                await asyncio.to_thread(self.sessions.store(session_id).take_out, question.id)
+        self._report_queue()
+        return questions
+
     async def retry(self, session_id: str, recovery: Recovery) -> None:
         """Go on with what failed: with the model as it is, loaded again as the recovery says, or with another one."""
         session = await self.sessions.labels(session_id)
@@ -195,6 +227,8 @@ class ChatService:
             await self.sessions.change(session_id, context=recovery.value)
         elif recovery.kind in (RecoveryKind.FEWER_LAYERS, RecoveryKind.WITHOUT_GPU):
             self.model.limit_layers(session, recovery.value)
+        elif recovery.kind is RecoveryKind.WITHOUT_PEERS:
+            self.model.avoid_peers(session)
         reload = recovery.kind not in (RecoveryKind.OTHER_MODEL, RecoveryKind.ASK_AGAIN)
         held = self._held.get(session_id)
         if held and held.jobs[0].failed:
@@ -205,13 +239,18 @@ class ChatService:
         last = branch[-1] if branch else None
         if last and last.role is Role.USER:
             self.regenerate(last, reload=reload)
-        elif last and last.parts:
+        elif last and last.parts and self.model.can_continue(session):
             self.continue_answer(last, reload=reload)
         elif len(branch) > 1:
             self.regenerate(branch[-2], reload=reload)
 
     async def title(self, session_id: str) -> str:
-        """Return a title by the session's model, once it has nothing else to do; empty where nothing was asked."""
+        """Return a title by the session's model, once it has nothing else to do; empty where nothing was asked.
+
+        Raises WrongUse where the user has not agreed that the session is sent to that model.
+        """
+        if host := await self.sessions.host_to_confirm(session_id):
+            raise WrongUse(_("This chat has not been sent to {host} yet.").format(host=host), _("Ask there first."))
         snapshot = await self.sessions.open(session_id)
         async with self._model_use:
             return await suggest(await self.model.load(snapshot.session), snapshot.branch)
@@ -310,7 +349,19 @@ class ChatService:
         taken_back = job.asked if isinstance(error, PromptTooLong) else None
         self._listener(TurnFailed(job.session, error, recoveries, taken_back))
 
+    async def _hold_for_consent(self, job: _Job, host: str) -> None:
+        model = job.model or (await self.sessions.labels(job.session)).model
+        others = [*self._take_queued(job.session), *self._take_held(job.session)]
+        self._hold(job.session, [job, *others], Hold.NO_CONSENT)
+        self._listener(ConsentNeeded(job.session, model, host, is_second_model=bool(job.model)))
+
+    async def _may_send(self, session: Session) -> bool:
+        return not await self.sessions.host_to_confirm(session.id, session.model)
+
     async def _run(self, job: _Job) -> None:
+        if host := await self.sessions.host_to_confirm(job.session, job.model):
+            await self._hold_for_consent(job, host)
+            return
         if job.reload:
             await self.model.unload()
         engine = await self._load(job)

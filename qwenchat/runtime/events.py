@@ -37,6 +37,8 @@ class Hold(Enum):
     """The user stopped the answer that it waited for."""
     NO_MODEL = auto()
     """No model is chosen."""
+    NO_CONSENT = auto()
+    """The user has not agreed yet that the chat is sent to another machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,18 @@ class WaitingChanged:
 
     places: Mapping[str, int]
     holds: Mapping[str, Hold]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentNeeded:
+    """Before a session is sent to another machine for the first time, the user must agree; until then it waits."""
+
+    session: str
+    model: str
+    """The reference of the model that would answer."""
+    host: str
+    is_second_model: bool
+    """Whether it is not the session's own model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +96,16 @@ class ModelWaiting:
     waiting: WaitingToRetry
 
 
-ChatEvent = TurnReported | QueueChanged | WaitingChanged | TurnFailed | ModelLoaded | ModelLoading | ModelWaiting
+ChatEvent = (
+    TurnReported
+    | QueueChanged
+    | WaitingChanged
+    | ConsentNeeded
+    | TurnFailed
+    | ModelLoaded
+    | ModelLoading
+    | ModelWaiting
+)
 Listener = Callable[[ChatEvent], object]
 
 

@@ -14,6 +14,7 @@ from qwenchat.chat.message import Message, Status
 from qwenchat.chat.ports import SessionStore
 from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.chat.tree import Branch
+from qwenchat.models.reference import remote_in
 from qwenchat.runtime.events import SessionSnapshot
 from qwenchat.runtime.model_choice import opening_model
 from qwenchat.runtime.program import Program
@@ -34,7 +35,7 @@ class SessionAccess:
         self._stored_lock = asyncio.Lock()
         """Held while one on disk is changed or read, so that the last change is the one that stays and is read."""
         self._agreed: set[tuple[str, str]] = set()
-        """Sessions with the hosts that the user agreed to and that have not answered yet."""
+        """Sessions with the hosts that the user agreed to, as far as that is known already."""
 
     def is_private(self, session_id: str) -> bool:
         """Say whether a session is written nowhere."""
@@ -95,13 +96,17 @@ class SessionAccess:
 
         `model` answers instead of the session's. `RemoteEngines.host_to_confirm` is the rule.
         """
-        remote = self._program.remote_engines
         model = model or (await self.labels(session_id)).model
-        if not remote.host_of(model):
+        if not remote_in(model):
+            return ""
+        remote = self._program.remote_engines
+        if (session_id, host := remote.host_of(model)) in self._agreed:
             return ""
         messages = [] if session_id in self._unsaved else await asyncio.to_thread(self._messages, session_id)
-        host = remote.host_to_confirm(model, messages)
-        return "" if (session_id, host) in self._agreed else host
+        if to_confirm := remote.host_to_confirm(model, messages):
+            return to_confirm
+        self.agree(session_id, host)
+        return ""
 
     def agree(self, session_id: str, host: str) -> None:
         """Record that the user agreed to send a session to a host."""

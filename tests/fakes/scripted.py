@@ -1,14 +1,15 @@
 """An engine that recites: for the tests of everything that is not the engine. It runs no model.
 
-Each request takes the next of its answers, word by word; a word of `die` ends it as a dead process would.
+Each request takes the next of its answers, word by word; a word of `die` ends it as a dead process would, and a word
+such as `call:clock:{}` calls a tool.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, Prefilling
-from qwenchat.chat.message import FinishReason, Timings, Usage
+from qwenchat.chat.events import Called, Delta, EngineEvent, Finished, Loading, Prefilling
+from qwenchat.chat.message import FinishReason, Timings, ToolCall, Usage
 from qwenchat.chat.ports import Capabilities, Mode, ModelInfo, Request, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling, qwen2_defaults
@@ -24,6 +25,7 @@ ALL_OF_LOCAL = Capabilities(
     saved_kv=True,
     prefill_progress=True,
     exact_counts=True,
+    tools=True,
 )
 """What the local engine can do."""
 
@@ -124,6 +126,12 @@ class ScriptedEngine:
                 reason = FinishReason.LENGTH
                 break
             recited += len(word)
+            if word.startswith("call:"):
+                _call, name, arguments = word.strip().split(":", 2)
+                reason = FinishReason.TOOL_CALLS
+                call_id = f"call{len(self.requests)}x{recited}"
+                yield Called(ToolCall(call_id, name, arguments, tuple(map(ord, word))))
+                continue
             yield Delta(word, tuple(map(ord, word)))
         yield Finished(reason, Usage(prompt, 0, recited), Timings())
 

@@ -15,10 +15,13 @@ from qwenchat.models import fit
 from qwenchat.models.folders import ModelFolders
 from qwenchat.runtime.program import Program
 from qwenchat.tui.dialogs.dialog import Dialog
+from qwenchat.tui.model_names import ModelNames
 from qwenchat.tui.themes import load_all
 
 NOT_YET = object()
 """The result of a dialog that is still open."""
+NAMES = ModelNames(str, lambda reading: reading.close(), host_of=lambda _reference: "10.0.0.5:8080")
+"""Of models, those of an engine on another machine among them."""
 THEMES = load_all(Path("/nowhere"))
 MACHINE = fit.Resources(16 << 30, 10 << 30, 0, 200 << 30, bandwidth=3e10)
 """A laptop."""

@@ -100,7 +100,7 @@ def repeated(hint: str, kinds: Iterable[RecoveryKind]) -> set[str]:
     use_language("en")
     names = recoveries.names()
     called = {word for kind in kinds for word in re.findall(r"[a-z]{3,}", names[kind].lower())}
-    return (called - COMMON) & set(re.findall(r"[a-z]{3,}", re.sub(r"\{\w+\}", "", hint).lower()))
+    return (called - COMMON) & set(re.findall(r"[a-z]{3,}", re.sub(r"\{\w+\}|\w+\.\w+", "", hint).lower()))
 
 
 def hints(module: Path) -> Iterator[tuple[str, set[RecoveryKind]]]:

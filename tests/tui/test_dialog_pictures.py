@@ -28,7 +28,7 @@ from qwenchat.tui.dialogs.statistics import StatisticsScreen
 from qwenchat.tui.prompt_library import PromptLibrary
 from tests.fakes.ggufs import write_model
 from tests.fakes.stores import filled, full_session
-from tests.tui.dialogs import THEMES, DialogApp, StillProgram, program_in
+from tests.tui.dialogs import NAMES, THEMES, DialogApp, StillProgram, program_in
 from tests.tui.screens import until
 
 Make = Callable[[StillProgram], Screen[Any]]
@@ -153,7 +153,7 @@ DIALOGS: dict[str, tuple[Make, Ready]] = {
             (0, 1),
             stop=lambda: None,
             copy=lambda _text: None,
-            name_of=str,
+            names=NAMES,
         ),
         lambda app: "guide" in app.words,
     ),

@@ -30,7 +30,7 @@ from qwenchat.tui.dialogs.statistics import StatisticsScreen
 from qwenchat.tui.dialogs.theme import ThemeScreen
 from qwenchat.tui.dialogs.trash import TrashScreen
 from tests.fakes.stores import filled, full_session
-from tests.tui.dialogs import THEMES, DialogApp, StillProgram, program_in
+from tests.tui.dialogs import NAMES, THEMES, DialogApp, StillProgram, program_in
 from tests.tui.screens import until
 from tests.tui.test_dialog_pictures import UnderWay
 
@@ -55,7 +55,7 @@ ALL: dict[str, Make] = {
     "import": ImportScreen,
     "statistics": lambda program: StatisticsScreen(statistics_of(program.store.branch("q2")), None),
     "compare": lambda program: screens.compare(
-        "Why?", program.store.branch("q2"), (0, 1), stop=list, copy=id, name_of=str
+        "Why?", program.store.branch("q2"), (0, 1), stop=list, copy=id, names=NAMES
     ),
     "branches": lambda program: screens.branches(program.store.tree("s").branches(), "q2"),
 }

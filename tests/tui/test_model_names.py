@@ -65,7 +65,7 @@ async def test_a_name_is_read_once_in_a_thread_and_the_file_name_stands_for_it_u
         asked.append(reference)
         return "Good\x1b[2J name"
 
-    names = ModelNames(read, running.append)
+    names = ModelNames(read, running.append, host_of=str)
     names.listen(lambda: changed.append("now"))
     path = "/home/someone/x y.gguf"
     assert names(path) == names(path) == "x y.gguf" and len(running) == 1

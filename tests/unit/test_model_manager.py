@@ -47,10 +47,14 @@ def answer(text: str, tokens: tuple[int, ...] = (), file: str = "") -> Message:
     )
 
 
+async def anywhere(_session: Session) -> bool:
+    return True
+
+
 async def test_the_gauge_counts_what_the_model_will_read() -> None:
     engine = Counting(file="this")
     told: list[ChatEvent] = []
-    model = ModelManager(lambda _reference, _options: engine, told.append)
+    model = ModelManager(lambda _reference, _options: engine, told.append, anywhere)
     await model.load(SESSION)
     branch = [question("one"), answer("own", (1, 2), "this"), question("two"), answer("other", (1, 2), "that")]
     plan = await model.plan(SESSION, [*branch, question("three"), answer("")], "four")
@@ -87,7 +91,7 @@ class Engines:
 
 async def test_fewer_layers_are_offered_until_the_model_loads() -> None:
     engines, told = Engines(most=6), list[ChatEvent]()
-    model = ModelManager(engines.engine, told.append)
+    model = ModelManager(engines.engine, told.append, anywhere)
     for _time in range(2):
         with pytest.raises(EngineDied) as died:
             await model.load(SESSION)
@@ -99,7 +103,7 @@ async def test_fewer_layers_are_offered_until_the_model_loads() -> None:
 
 
 async def test_another_model_is_offered_where_one_is_not_found() -> None:
-    model = ModelManager(lambda _reference, _options: ScriptedEngine(), list[ChatEvent]().append)
+    model = ModelManager(lambda _reference, _options: ScriptedEngine(), list[ChatEvent]().append, anywhere)
     with pytest.raises(NotFound) as missing:
         await model.load(replace(SESSION, model=""))
     assert model.recoveries(missing.value) == (Recovery(RecoveryKind.OTHER_MODEL),)
@@ -107,10 +111,20 @@ async def test_another_model_is_offered_where_one_is_not_found() -> None:
 
 async def test_a_session_has_its_own_context_window() -> None:
     engines = Engines(most=99)
-    model = ModelManager(engines.engine, list[ChatEvent]().append)
+    model = ModelManager(engines.engine, list[ChatEvent]().append, anywhere)
     narrow = replace(SESSION, context=2048)
     await model.load(narrow)
     assert model.is_for(narrow) and not model.is_for(SESSION)
     await model.load(SESSION)
     await model.load(SESSION)
     assert [wishes.ctx for wishes in engines.asked] == [2048, None]
+
+
+async def test_a_model_is_loaded_without_peers_once_that_was_chosen() -> None:
+    engines = Engines(most=99)
+    model = ModelManager(engines.engine, list[ChatEvent]().append, anywhere)
+    for avoid in (False, True):
+        if avoid:
+            model.avoid_peers(SESSION)
+        await model.load(SESSION)
+    assert [wishes.with_peers for wishes in engines.asked] == [True, False]

@@ -21,6 +21,7 @@ from qwenchat.chat.prompt import Plain, PromptPart, Special, Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.chat_template import ChatTemplate, TemplateSandbox
 from qwenchat.engines.generation import QueuedGeneration
+from qwenchat.engines.local import peers
 from qwenchat.engines.local.failures import (
     OTHER_MODEL,
     START_AGAIN,
@@ -32,7 +33,7 @@ from qwenchat.engines.local.failures import (
 )
 from qwenchat.engines.local.kv_slot import KVSlot
 from qwenchat.engines.local.memory import lacks_memory, memory_error
-from qwenchat.engines.local.process import WorkerProcess
+from qwenchat.engines.local.process import CANCEL_WITH_PEERS_S, WorkerProcess
 from qwenchat.engines.local.protocol import (
     Count,
     Counted,
@@ -54,9 +55,9 @@ from qwenchat.engines.local.protocol import (
     WorkerProgress,
 )
 from qwenchat.engines.local.saved_kv import SavedKV
-from qwenchat.engines.prompt_format import PlainFormat, PromptFormat, estimate, prompt_format_for
+from qwenchat.engines.prompt_format import PromptFormat, for_mode, prompt_format_for, prompt_to_count
 from qwenchat.engines.schema.check import check_schema
-from qwenchat.errors import CannotLoad, EngineDied, QwenchatError, Recovery
+from qwenchat.errors import EngineDied, QwenchatError, Recovery
 from qwenchat.i18n import _
 
 _AMX = "AMX_INT8 = 1"
@@ -84,6 +85,8 @@ class PlannedModel:
     """Bytes that it is expected to take; 0 if nothing was predicted."""
     reads_history: bool = True
     """Whether it was trained on conversations."""
+    peers: tuple[str, ...] = ()
+    """Host and port of peers to connect to, because this machine has no room for it; then it is planned again."""
 
 
 _Stamps = tuple[tuple[int, int, int] | None, ...]
@@ -107,10 +110,6 @@ class _Loaded:
     def is_outdated(self) -> bool:
         """Return whether a file of the model was changed or replaced since it was loaded. It may block."""
         return any(now not in (None, before) for now, before in zip(_stamps(self.planned), self.stamps, strict=True))
-
-    def format_for(self, mode: Mode) -> PromptFormat:
-        """Return the prompt format for a request's mode."""
-        return PlainFormat() if mode is Mode.COMPLETE else self.format
 
 
 class LocalEngine:
@@ -150,23 +149,11 @@ class LocalEngine:
 
     async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
         loaded = await self._ready()
-        prompt_format = loaded.format_for(mode)
-        exact = True
-        try:
-            rendered = await prompt_format.prompt(turns, continuing=mode is Mode.CONTINUE)
-        except CannotLoad:
-            if prompt_format.additive:
-                raise
-            rendered, exact = estimate(turns), False
-        reply = await loaded.worker.ask_once(Count(loaded.worker.number(), _wire(rendered.parts)))
+        prompt = await prompt_to_count(loaded.format, turns, mode)
+        reply = await loaded.worker.ask_once(Count(loaded.worker.number(), _wire(prompt.rendered.parts)))
         if not isinstance(reply, Counted):
             raise request_error(reply, loaded.worker.recoveries)
-        values = [0] * len(turns)
-        for owner, count in zip(rendered.turns, reply.counts, strict=True):
-            if owner is not None:
-                values[owner] += count
-        around = reply.total - sum(values)
-        return TokenCounts(values=tuple(values), around=around, exact=exact, additive=prompt_format.additive)
+        return prompt.counts(reply.counts, reply.total)
 
     async def check(self, sampling: Sampling) -> None:
         if sampling.schema is not None and sampling.schema != self._checked_schema:
@@ -202,7 +189,7 @@ class LocalEngine:
             except (QwenchatError, MemoryError, OSError) as error:
                 if isinstance(error, EngineDied):
                     self._check_open()
-                raise _explained(error, self._worker, self._planned) from error
+                raise await _explained(error, self._worker, self._planned) from error
             finally:
                 if self._loaded is None:
                     await self._end_worker(at_once=True)
@@ -231,7 +218,10 @@ class LocalEngine:
         worker = self._worker = await WorkerProcess.start(self._log)
         self._check_open()
         hello = await worker.hello()
-        planned = self._planner(hello.devices)
+        planned = self._planned = self._planner(hello.devices)
+        if planned.peers:
+            planned = self._planner([*hello.devices, *await peers.connect(worker, hello, planned.peers)])
+            worker.cancel_s = CANCEL_WITH_PEERS_S
         plan = msgspec.structs.replace(planned.plan, extra_buffers=extra_buffers)
         planned = self._planned = replace(planned, plan=plan)
         stamps = await asyncio.to_thread(_stamps, planned)
@@ -250,7 +240,8 @@ class LocalEngine:
         info = ModelInfo(
             reference=planned.reference,
             name=planned.name,
-            file=plan.identity,
+            file=plan.spread_identity,
+            host=",".join(plan.peers),
             n_ctx=ready.n_ctx,
             yarn_factor=plan.yarn_factor,
             defaults=planned.defaults,
@@ -276,7 +267,7 @@ class LocalEngine:
             await self.check(request.sampling)
             loaded = await self._current()
             worker = loaded.worker
-            prompt_format = loaded.format_for(request.mode)
+            prompt_format = for_mode(loaded.format, request.mode)
             prompt = await prompt_format.prompt(request.turns, continuing=request.mode is Mode.CONTINUE)
             number = worker.number()
             generation.stop_by(partial(worker.cancel, number))
@@ -294,7 +285,7 @@ class LocalEngine:
             except EngineDied as error:
                 if await asyncio.to_thread(loaded.is_outdated):
                     raise changed_while_loaded(error) from error
-                raise _explained(error, worker, loaded.planned) from error
+                raise await _explained(error, worker, loaded.planned) from error
 
     async def _end_worker(self, *, at_once: bool = False) -> None:
         worker, self._worker, self._loaded = self._worker, None, None
@@ -314,10 +305,15 @@ def _stamps(planned: PlannedModel) -> _Stamps:
     return tuple(found)
 
 
-def _explained(
+async def _explained(
     error: QwenchatError | MemoryError | OSError, worker: WorkerProcess | None, planned: PlannedModel | None
 ) -> QwenchatError | MemoryError | OSError:
-    """Return the error, or one that speaks of memory where that is the cause."""
+    """Return the error, or one that speaks of a peer or of memory where that is the cause."""
+    used = planned.plan.peers or planned.peers if planned else ()
+    if isinstance(error, EngineDied) and (lost := await peers.loss(error, used)):
+        return lost
+    if worker and planned and (lacking := peers.lacking_memory(worker.last_lines(), planned.name)):
+        return lacking
     if not lacks_memory(error, worker.last_lines() if worker else (), planned.memory if planned else 0):
         return error
     if planned is None:

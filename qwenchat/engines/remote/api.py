@@ -4,14 +4,27 @@ Each dialect implements `ServerApi` in a module of its own and knows nothing of 
 has the queue, `http` the connection with its faults and retries.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
+
+import msgspec
 
 from qwenchat.chat.events import EngineEvent
 from qwenchat.chat.ports import Capabilities, Mode, Request, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Dialect, Sampling
+from qwenchat.engines.remote.server import RemoteServer
+from qwenchat.errors import NotFound, Recovery, RecoveryKind, RemoteBroken
+from qwenchat.i18n import _, enumerated
+from qwenchat.text.safe import clean_line
+
+LOAD_S = 600.0
+"""Seconds that a server may take to load a model."""
+
+Shape = TypeVar("Shape")
+_NAMED = 8
+"""Models that an error names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +41,21 @@ class ServedModel:
     size: int = 0
     """Bytes; 0 where the server does not report that."""
     is_loaded: bool = True
+    version: str = ""
+    """Changes where the same id stands for another model, as far as the server shows that; empty where it does not."""
+    opens_reasoning: bool = False
+    """Whether its chat template opens the reasoning in the prompt; known once it is prepared."""
     notices: tuple[str, ...] = ()
     """What the user should know of it, such as that its window is smaller than it could be, and what changes that."""
+
+
+class NoTokenIds(Exception):
+    """Raised by `prepare` where the chat API must be used: the server does not take this model's prompts as tokens."""
+
+    def __init__(self, model: ServedModel) -> None:
+        super().__init__(model.id)
+        self.model = model
+        """The model's facts, as far as they are known without its tokens."""
 
 
 class ServerApi(Protocol):
@@ -54,13 +80,41 @@ class ServerApi(Protocol):
         """Return the tokens of the prompt that `generate` would send; where only an estimate is possible, one."""
         ...
 
-    def generate(self, model: ServedModel, request: Request, sampling: Sampling) -> AsyncIterator[EngineEvent]:
+    def generate(self, model: ServedModel, request: Request, sampling: Sampling) -> AsyncGenerator[EngineEvent, None]:
         """Generate; the last event is Finished. Closing the iterator closes the connection, and the server stops.
 
-        `sampling` has a value for everything that `request.sampling` left open.
+        `sampling` has a value for everything that `request.sampling` left open. Timings that the server does not report
+        are 0: the engine measures them.
         """
         ...
 
     def lacks(self, sampling: Sampling) -> tuple[str, ...]:
         """Return the names of the parameters that are set and that this dialect can't be sent."""
         ...
+
+
+def shaped(server: RemoteServer, reply: Any, shape: type[Shape]) -> Shape:
+    """Return decoded JSON as a value of a type. Raises RemoteBroken where it has another shape."""
+    try:
+        return msgspec.convert(reply, shape)
+    except msgspec.ValidationError as error:
+        raise RemoteBroken(
+            _("{host} sent an answer that can't be understood: {reason}.").format(
+                host=server.host, reason=clean_line(str(error), 200)
+            ),
+            _("Check the address and the kind of the engine {name}.").format(name=server.name),
+            recoveries=(Recovery(RecoveryKind.TEST_ENGINE, name=server.name),),
+        ) from None
+
+
+def find_model(server: RemoteServer, offered: Sequence[ServedModel], model: str = "") -> ServedModel:
+    """Return a model by its id; without one, the only model. Raises NotFound, which says what the server has."""
+    if found := [each for each in offered if each.id == model or (not model and len(offered) == 1)]:
+        return found[0]
+    message = _("{host} has no model {model}.") if model else _("{host} does not have exactly one model: name it.")
+    named = enumerated([each.id for each in offered[:_NAMED]] + ["…"] * (len(offered) > _NAMED))
+    raise NotFound(
+        message.format(host=server.host, model=clean_line(model)),
+        _("It has: {models}.").format(models=named) if offered else _("It has none."),
+        recoveries=(Recovery(RecoveryKind.OTHER_MODEL),),
+    )

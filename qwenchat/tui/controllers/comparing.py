@@ -5,7 +5,7 @@ model answers what is asked next.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -24,12 +24,21 @@ if TYPE_CHECKING:
 
 
 class CompareController:
-    """Opens the comparison and reports to it. `copy` copies text, `run_action` carries out an action by its id."""
+    """Opens the comparison and reports to it.
+
+    `copy` copies text, `run_action` carries out an action by its id, and `may_send` asks the user, if need be, whether
+    a chat may be sent to a model.
+    """
 
     def __init__(
-        self, context: ChatContext, *, copy: Callable[[str], object], run_action: Callable[[str], object]
+        self,
+        context: ChatContext,
+        *,
+        copy: Callable[[str], object],
+        run_action: Callable[[str], object],
+        may_send: Callable[[str, str], Awaitable[bool]],
     ) -> None:
-        self._context, self._copy, self._run_action = context, copy, run_action
+        self._context, self._copy, self._run_action, self._may_send = context, copy, run_action, may_send
         self._open, self._transcript = context.open, context.transcript
         self._screen: CompareScreen | None = None
         """While it is open."""
@@ -54,7 +63,7 @@ class CompareController:
             self._context.run(self._show_variants(message), "compare")
         else:
             current = self._open.session.model
-            dialog = dialogs.models(self._context.program, current, self._context.downloads)
+            dialog = self._context.models(current)
             self._context.ask(dialog, lambda reference: self.compare_with(reference) if reference else None)
 
     def compare_with(self, model: str) -> None:
@@ -93,9 +102,13 @@ class CompareController:
         if self._context.chats.is_waiting(question):
             self._context.notify(_("This question is already waiting for its answer."))
             return
+        if not await self._may_send(answer.session, model):
+            return
         variants = await self._context.chats.sessions.variants(answer)
         at = [variant.id for variant in variants].index(answer.id)
-        to_come = replace(answer, id="", parts=(), status=Status.STREAMING, model=model, usage=None, timings=None)
+        to_come = replace(
+            answer, id="", parts=(), status=Status.STREAMING, model=model, model_file="", usage=None, timings=None
+        )
         self._asks = True
         await self._show([*variants, to_come], (at, len(variants)), answer)
         self._context.chats.regenerate(question, model=model)
@@ -116,7 +129,7 @@ class CompareController:
             shown,
             stop=lambda: self._context.run(chats.stop(session_id)),
             copy=self._copy,
-            name_of=self._context.names,
+            names=self._context.names,
         )
 
         def closed(picked: "Picked | None") -> None:
@@ -138,7 +151,7 @@ class CompareController:
         chosen, model = self._transcript.selected, self._open.session.model
         if picked and chosen and chosen.model not in ("", model):
             words = _("The chat continues from this answer with its own model, {model}. /model chooses another one.")
-            self._context.notify(words.format(model=self._context.names(model)))
+            self._context.notify(words.format(model=self._context.names.full(model)))
         if picked and picked.action:
             self._run_action(picked.action)
 

@@ -18,6 +18,7 @@ from qwenchat.i18n import _
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.advice import advice
+from qwenchat.tui.dialogs import open as dialogs
 from qwenchat.tui.model_names import ModelNames
 from qwenchat.tui.session_view import OpenSession
 from qwenchat.tui.transcript.transcript import Transcript
@@ -54,7 +55,7 @@ class ChatContext:
         self.open = OpenSession(lambda: self.chats.sessions, model)
         self._screen, self._new_engine = screen, new_engine
         self._on_event, self._on_download = on_event, on_download
-        self.names = ModelNames(program.model_name, self.run)
+        self.names = ModelNames(program.model_name, self.run, host_of=self._host_of)
         """Of models."""
 
     @cached_property
@@ -79,6 +80,14 @@ class ChatContext:
             self.downloads.close()
         await self.chats.close()
 
+    def use_engines(self) -> None:
+        """Ask servers as the settings are now, and show where words go now."""
+        self.chats.model.load_again()
+        self.names.report()
+
+    def _host_of(self, reference: str) -> str:
+        return self.program.remote_engines.host_of(reference)  # as the settings are now
+
     # Work
 
     def run(self, work: Coroutine[object, object, object], group: str = "work", *, exclusive: bool = False) -> None:
@@ -98,6 +107,10 @@ class ChatContext:
         """Call a function once, later, and return the timer that can be stopped."""
         return self._screen.set_timer(seconds, callback)
 
+    def models(self, current: str) -> ModalScreen[str | None]:
+        """Return the dialog that chooses a model, at the one of a reference."""
+        return dialogs.models(self.program, current, self.downloads, self.use_engines)
+
     def ask(self, dialog: ModalScreen[Result], take: Callable[[Result | None], object] | None = None) -> None:
         """Open a dialog and pass its result on."""
 
@@ -109,6 +122,10 @@ class ChatContext:
             await self._screen.app.push_screen(dialog, closed)
 
         self.run(opened(), "ask")
+
+    async def result_of(self, dialog: ModalScreen[Result]) -> Result | None:
+        """Open a dialog in work of `run` and return its result."""
+        return await self._screen.app.push_screen_wait(dialog)
 
     # Notifications
 

@@ -76,7 +76,8 @@ class TokenCountController:
         if not editing:
             self._open.show_first_seen(seen_of.first_seen if seen_of else None)
         if attachments:
-            counts = {one.digest: await model.count_file(one) for one in attachments}
+            session = self._open.session
+            counts = {one.digest: await model.count_file(session, one) for one in attachments}
             self._prompt.show_tokens({digest: count for digest, count in counts.items() if count is not None})
 
 

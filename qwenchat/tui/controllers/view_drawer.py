@@ -6,8 +6,10 @@ Text that streams does not come by here, and nothing is decided here: the view s
 from dataclasses import replace
 
 from textual.screen import Screen
+from textual.widgets import Static
 
 from qwenchat.chat.message import Role
+from qwenchat.i18n import _
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.focus import FocusController
 from qwenchat.tui.session_view import ViewChange
@@ -29,46 +31,54 @@ class ViewDrawer:
         header: ChatHeader,
         notice: Notice,
         gauge: Gauge,
+        empty: Static,
     ) -> None:
         self._context, self._screen, self._focus = context, screen, focus
         self._transcript, self._prompt, self._sidebar = context.transcript, context.prompt, context.sidebar
-        self._header, self._notice, self._gauge = header, notice, gauge
+        self._header, self._notice, self._gauge, self._empty = header, notice, gauge, empty
         context.open.listen(self._draw)
         context.names.listen(self._draw_names)
 
     def _draw_names(self) -> None:
         """Redraw what shows names of models: one became known."""
-        self._header.model = self._context.names(self._context.open.session.model)
+        self._draw_model(self._context.open.session.model)
         self._transcript.show_names(self._context.names)
 
     def _draw(self, change: ViewChange) -> None:
         before, view = change.before, change.after
         if change.branch_changed:
             self._draw_branch(change)
-        self._transcript.show_boundary(view.first_seen)
-        self._transcript.show_fork(view.fork)
+        transcript = self._transcript
+        transcript.show_boundary(view.first_seen)
+        transcript.show_fork(view.fork)
         self._prompt.show_fork(bool(view.fork))
         self._gauge.usage, self._gauge.activity, self._gauge.fraction = view.usage, view.activity, view.progress
         header = self._header
-        header.title, header.model, header.private = (
-            view.session.title,
-            self._context.names(view.session.model),
-            view.private,
-        )
+        header.title, header.private = view.session.title, view.private
+        self._draw_model(view.session.model)
         header.has_prompt = view.session.system not in ("", self._context.program.settings.system)
         self._screen.app.title = "qwenchat" if view.private else header.title_words
-        self._transcript.show_notes(notes_of(view))
+        transcript.show_notes(notes_of(view))
         notice = notice_of(view)
         if notice != notice_of(before):
             words, offers = notice
             warning = bool(view.failure) or not view.answers_ahead
             self._notice.show(words, [label for label, _does in offers], warning=warning)
-        if view.answering != before.answering:
+        transcript.show_can_continue(view.can_continue)
+        if (view.answering, view.can_continue) != (before.answering, before.can_continue):
             self._focus.show_keys()
         if change.switched or view.queue != before.queue:
             self._sidebar.mark(view.session.id, (view.queue.running, *view.queue.waiting))
         if not change.switched and replace(view.session, draft="") != replace(before.session, draft=""):
             self._sidebar.reload()
+
+    def _draw_model(self, model: str) -> None:
+        """Show which model answers, and where: who writes here sees where words go."""
+        header, names = self._header, self._context.names
+        name, host = names(model), names.host(model)
+        if (name, host) != (header.model, header.host):
+            header.model, header.host = name, host
+            self._empty.update(empty_words(model, host))
 
     def _draw_branch(self, change: ViewChange) -> None:
         before, after, variants = change.before.branch, change.after.branch, change.after.variants
@@ -88,3 +98,14 @@ class ViewDrawer:
         self._screen.set_class(not after, "empty")
         if change.at:
             transcript.select(change.at)
+
+
+def empty_words(model: str, host: str = "") -> str:
+    """Return the words of an empty chat; that everything stays on this computer is only said where it is true."""
+    asked = _("Ask anything.")
+    if host:
+        asked = _("Ask anything. Your words go to {host}.").format(host=host)
+    elif model:
+        asked = _("Ask anything. Everything stays on this computer.")
+    keys = (_("Enter sends · Ctrl+J new line · / commands"), _("Ctrl+O models · Ctrl+B chats · F1 help"))
+    return "\n".join((asked, "", *keys))

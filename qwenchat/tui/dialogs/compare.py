@@ -21,6 +21,7 @@ from qwenchat.chat.tree import VariantPlace
 from qwenchat.i18n import _, labelled
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.dialogs.dialog import Dialog, button, plain
+from qwenchat.tui.model_names import ModelNames
 from qwenchat.tui.textual_private import add_bindings
 from qwenchat.tui.transcript.transcript import Transcript
 
@@ -58,7 +59,7 @@ class CompareScreen(Dialog[Picked | None]):
     """Answers with the variant to continue with; None where the user closes it.
 
     `variants` are all siblings, oldest first, of which two are `shown` at first. Esc calls `stop` while an answer is
-    being written, `copy` copies what is clicked, and `name_of` returns a model's name, given its reference.
+    being written, `copy` copies what is clicked, and `names` has those of the models.
     """
 
     CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "compare.tcss"]
@@ -76,11 +77,11 @@ class CompareScreen(Dialog[Picked | None]):
         *,
         stop: Callable[[], object],
         copy: Callable[[str], object],
-        name_of: Callable[[str], str],
+        names: ModelNames,
     ) -> None:
         super().__init__()
         self._question, self._variants, self._shown = question, list(variants), list(shown)
-        self._stop, self._copy, self._name_of = stop, copy, name_of
+        self._stop, self._copy, self._names = stop, copy, names
         self._panes = (VariantPane(timestamps=False), VariantPane(timestamps=False))
         self._activities = (plain("", classes="activity"), plain("", classes="activity"))
 
@@ -110,7 +111,7 @@ class CompareScreen(Dialog[Picked | None]):
         """Show the two variants."""
         for pane in self._panes:
             add_bindings(pane, BindingsMap(_PANE_KEYS))
-            pane.show_names(self._name_of)
+            pane.show_names(self._names)
         for at in range(len(self._panes)):
             self._show(at)
         self._panes[0].focus()
@@ -162,9 +163,7 @@ class CompareScreen(Dialog[Picked | None]):
         else:
             pane.replace(message, variant)
         if isinstance(pane.parent, Widget):
-            pane.parent.border_title = escape(
-                f"{at + 1} · {clean_line(self._name_of(message.model), 60)}".removesuffix(" · ")
-            )
+            pane.parent.border_title = escape(f"{at + 1} · {self._names.author(message)}".removesuffix(" · "))
         self.show_keys()
 
     # What the user does

@@ -26,9 +26,11 @@ from qwenchat.tui.actions import MENU_BUTTON, Action, Method, Where, bindings
 from qwenchat.tui.controllers.asking import AskController
 from qwenchat.tui.controllers.commands import CommandController
 from qwenchat.tui.controllers.comparing import CompareController
+from qwenchat.tui.controllers.consent import ConsentController
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.downloads import DownloadController
 from qwenchat.tui.controllers.drafts import DraftController
+from qwenchat.tui.controllers.engines import EngineController
 from qwenchat.tui.controllers.find import FindController
 from qwenchat.tui.controllers.focus import FocusController
 from qwenchat.tui.controllers.menus import MenuController
@@ -39,7 +41,7 @@ from qwenchat.tui.controllers.session_actions import SessionActions
 from qwenchat.tui.controllers.streaming import StreamingController
 from qwenchat.tui.controllers.token_counts import TokenCountController
 from qwenchat.tui.controllers.undo import UndoController
-from qwenchat.tui.controllers.view_drawer import ViewDrawer
+from qwenchat.tui.controllers.view_drawer import ViewDrawer, empty_words
 from qwenchat.tui.textual_private import EndsItsWork, add_bindings
 from qwenchat.tui.transcript.transcript import Transcript
 from qwenchat.tui.waiting_words import notice_of
@@ -97,6 +99,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.notice = Notice(id="notice")
         self.prompt = Prompt(id="prompt")
         self.gauge = Gauge(id="gauge")
+        self.empty = Static(empty_words("" if model.startswith("@") else model), id="empty", markup=False)
         self.footer = KeyFooter(id="footer")
         self.sidebar = Sidebar(self._newest, self._search, id="sidebar")
         self.context = context = ChatContext(
@@ -112,11 +115,23 @@ class ChatScreen(Screen[None], EndsItsWork):
         )
         self.drafts = DraftController(context)
         self.focusing = FocusController(context, self, actions, self.footer)
-        self.drawer = ViewDrawer(context, self, self.focusing, header=self.header, notice=self.notice, gauge=self.gauge)
+        self.drawer = ViewDrawer(
+            context,
+            self,
+            self.focusing,
+            header=self.header,
+            notice=self.notice,
+            gauge=self.gauge,
+            empty=self.empty,
+        )
         self.counts = TokenCountController(context, self.drafts)
         self.navigation = NavigationController(context, self.focusing, self.drafts)
         self.undo = UndoController(context, self.navigation)
-        self.session_actions = SessionActions(context, self.navigation, self.undo)
+        self.consent = ConsentController(context, self.drafts, use_model=self._use_model)
+        self.engines = EngineController(context)
+        self.session_actions = SessionActions(
+            context, self.navigation, self.undo, self.engines, may_send=self.consent.asked
+        )
         self.message_actions = MessageActions(context, self.drafts, self.undo, self.get_selected_text)
         self.streaming = StreamingController(context, self.counts, self.drafts)
         self.downloads = DownloadController(context, header=self.header)
@@ -125,7 +140,10 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.program_actions = ProgramActions(context, self, actions)
         self.asking = AskController(context, self.drafts, self.session_actions, self.undo)
         self.comparing = CompareController(
-            context, copy=self.message_actions.copy_text, run_action=self._run_action_soon
+            context,
+            copy=self.message_actions.copy_text,
+            run_action=self._run_action_soon,
+            may_send=self.consent.asked,
         )
         self.commands = CommandController(
             context,
@@ -135,6 +153,9 @@ class ChatScreen(Screen[None], EndsItsWork):
             run_action=self._run_action_soon,
         )
         self._bind(actions)
+
+    def _use_model(self, reference: str) -> None:
+        self.session_actions.use_model(reference)
 
     def _bind(self, actions: tuple[Action, ...]) -> None:
         """Let each action of the screen be carried out by the controller that has it."""
@@ -149,6 +170,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             self.message_actions,
             self.undo,
             self.downloads,
+            self.engines,
             self.program_actions,
         )
         methods: dict[str, Method] = {"escape": self.escape, "interrupt": self.interrupt}
@@ -172,7 +194,7 @@ class ChatScreen(Screen[None], EndsItsWork):
                 with Vertical(id="chat"):
                     yield self.header
                     yield self.transcript
-                    yield Static(_empty_chat_words(), id="empty", markup=False)
+                    yield self.empty
                     yield self.notice
                     yield self.prompt
                     yield self.gauge
@@ -250,6 +272,7 @@ class ChatScreen(Screen[None], EndsItsWork):
     async def report_chat_event(self, message: ChatEventReported) -> None:
         """Show an event of the runtime."""
         await self.context.guard(self.streaming.report(message.event))
+        self.consent.report(message.event)
         self.comparing.report(message.event)
 
     @on(DownloadChanged)
@@ -401,13 +424,3 @@ class ChatScreen(Screen[None], EndsItsWork):
 
     def _search(self, typed: str) -> "SearchResults":
         return self.program.store.search.find(typed)
-
-
-def _empty_chat_words() -> str:
-    lines = (
-        _("Ask anything. Everything stays on this computer."),
-        "",
-        _("Enter sends · Ctrl+J new line · / commands"),
-        _("Ctrl+O models · Ctrl+B chats · F1 help"),
-    )
-    return "\n".join(lines)

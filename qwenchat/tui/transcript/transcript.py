@@ -7,7 +7,7 @@ Only what is visible is read and laid out. All other heights are estimates, corr
 without moving what is being read.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from qwenchat.chat.tree import VariantPlace
 from qwenchat.markdown.palette import Palette
 from qwenchat.tui.actions import MENU_BUTTON
 from qwenchat.tui.colours import palette_of
+from qwenchat.tui.model_names import ModelNames
 from qwenchat.tui.transcript.column import Column
 from qwenchat.tui.transcript.drawing import Look, Marks, Note
 from qwenchat.tui.transcript.find import Finder
@@ -400,9 +401,14 @@ class Transcript(ScrollView, can_focus=True):
         if message := self.selected:
             self.viewport.redraw(self._index(message.id))
 
-    def show_names(self, name_of: Callable[[str], str]) -> None:
-        """Name models in another way than before."""
-        self._draw_with(replace(self.column.look, name_of=name_of))
+    def show_names(self, names: ModelNames) -> None:
+        """Name models, and their hosts, in another way than before."""
+        self._draw_with(replace(self.column.look, name_of=names, host_of=names.host_of))
+
+    def show_can_continue(self, can: bool) -> None:
+        """Offer to continue answers, or do not."""
+        if can != self.column.look.can_continue:
+            self._draw_with(replace(self.column.look, can_continue=can))
 
     def on_resize(self) -> None:
         """Lay out for the new width."""

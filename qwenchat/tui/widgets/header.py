@@ -1,10 +1,11 @@
-"""The line at the top: the chat's title, model and own system prompt, whether it is private, and downloads.
+"""The line at the top: the chat's title, model, host and own system prompt, whether it is private, and downloads.
 
 Each part can be clicked.
 """
 
 from dataclasses import dataclass
 
+from rich.cells import cell_len
 from textual import events
 from textual.content import Content
 from textual.message import Message
@@ -14,6 +15,7 @@ from textual.widget import Widget
 
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
+from qwenchat.tui.model_names import with_host
 
 _LEAST_TITLE = 12
 """Cells that a title has in any case, if it needs them."""
@@ -31,6 +33,8 @@ class ChatHeader(Widget):
     title: reactive[str] = reactive("")
     """Empty for a chat that has none yet."""
     model: reactive[str] = reactive("")
+    host: reactive[str] = reactive("")
+    """Where the model runs; empty for this computer."""
     has_prompt: reactive[bool] = reactive(False)
     """Whether the chat has a system prompt of its own."""
     private: reactive[bool] = reactive(False)
@@ -43,19 +47,24 @@ class ChatHeader(Widget):
         return clean_line(self.title, 100) or _("New chat")
 
     def render(self) -> Content:
-        """Return the line; a long title is cut, so that the other parts have room."""
-        model = clean_line(self.model, 60)
+        """Return the line; a long title is cut, so that the other parts have room, and of those the host stays."""
         before = Content.assemble(
             Content.styled(_("PRIVATE") + " " if self.private else "", "bold $text-warning"),
             _part(self.downloading, "$text-primary", "downloads", after="  "),
         )
-        after = Content.assemble(
-            _part(f"✦ {model}" if model else "", "$text-primary", "models", before="  "),
-            _part(_("system prompt") if self.has_prompt else "", "$text-accent", "system_prompt", before="  "),
-        )
-        room = max(self.size.width - before.cell_length - after.cell_length, _LEAST_TITLE)
+        system = _part(_("system prompt") if self.has_prompt else "", "$text-accent", "system_prompt", before="  ")
+        left = self.size.width - before.cell_length
+        model = self._model(left, others=_LEAST_TITLE + system.cell_length)
+        room = max(left - model.cell_length - system.cell_length, 0 if self.host else _LEAST_TITLE)
         title = _part(self.title_words, "bold", "rename").truncate(room, ellipsis=True)
-        return Content.assemble(before, title, after)
+        return Content.assemble(before, title, model, system)
+
+    def _model(self, left: int, *, others: int) -> Content:
+        """Return the model and its host, which takes the room of the `others` too if it needs it."""
+        name, before, mark = clean_line(self.model, 60), "  ", "✦ "
+        room = max(left - others, min(cell_len(f"{before}{mark}@ {self.host}"), left)) - len(before + mark)
+        words = mark + with_host(name, self.host, max(room, 1)) if name else ""
+        return _part(words, "$text-warning" if self.host else "$text-primary", "models", before=before)
 
     def on_click(self, event: events.Click) -> None:
         """Report the part under the pointer."""

@@ -1,0 +1,361 @@
+"""The engine's side of one turn, at its own pace: load, plan, generate, run the calls of tools, store what came.
+
+A background task saves the answer four times a second, however slowly the events are read. Whatever ends the turn, the
+answer so far is stored, with the status that says how it ended. What is asked, and after which message, `turn` decides.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from qwenchat.chat.calling import Calling, ToolUse
+from qwenchat.chat.context import ANSWER_RESERVE, MessageCounts, plan_context
+from qwenchat.chat.events import (
+    Called,
+    Delta,
+    Finished,
+    LoadEvent,
+    PartGrew,
+    Trimmed,
+    TurnEnded,
+    TurnEvent,
+    TurnStarted,
+)
+from qwenchat.chat.ids import Clock, NewId
+from qwenchat.chat.message import FinishReason, Message, Role, Status, Timings, ToolCall, Usage, text_parts
+from qwenchat.chat.ports import Engine, Generation, Mode, ModelInfo, Request, SessionStore
+from qwenchat.chat.prompt import answer_turn
+from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.session import Session
+from qwenchat.chat.streaming import StreamingAnswer
+from qwenchat.chat.tools import ToolSpec
+from qwenchat.errors import Interrupted, PromptTooLong, QwenchatError, StoreError
+from qwenchat.i18n import _
+
+SAVE_EVERY_S = 0.25
+"""Half of what may be lost, so that a slow disk still keeps the promise."""
+_STATUS = {
+    FinishReason.STOP: Status.COMPLETE,
+    FinishReason.LENGTH: Status.TRUNCATED,
+    FinishReason.CONTEXT: Status.TRUNCATED,
+    FinishReason.CANCELLED: Status.STOPPED,
+    FinishReason.TOOL_CALLS: Status.TRUNCATED,
+}
+_CANCELLED = FinishReason.CANCELLED
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerSetup:
+    """What answers are made with."""
+
+    store: SessionStore
+    engine: Engine
+    new_id: NewId
+    clock: Clock
+    counts: MessageCounts
+    """What was counted before with the same engine and model."""
+    model: str
+    """The reference of the engine's model; empty for the session's."""
+    tools: ToolUse | None
+    """What the model may call, where the engine can."""
+
+
+class Answering:
+    """Generates one answer; `events` ends with None."""
+
+    def __init__(
+        self,
+        setup: AnswerSetup,
+        session: Session,
+        branch: list[Message],
+        answer: Message,
+        *,
+        sampling: Sampling,
+        mode: Mode,
+        added: tuple[Message, ...] = (),
+    ) -> None:
+        """`session` is as it was before the `added` messages; an answer that is continued was there already."""
+        self.events: asyncio.Queue[TurnEvent | None] = asyncio.Queue()
+        self.streaming = StreamingAnswer(answer)
+        self.info: ModelInfo | None = None
+        self.is_taken_back = False
+        self._added, self._original = added, answer
+        self._setup, self._store, self._engine = setup, setup.store, setup.engine
+        self._session, self._branch, self._answer, self._mode = session, branch, answer, mode
+        self._sampling = sampling.over(session.sampling)
+        self._is_open = mode is not Mode.CONTINUE
+        """Whether the store has the answer as streaming."""
+        self._dirty, self._over = asyncio.Event(), asyncio.Event()
+        self._preparing: asyncio.Task[object] | None = None
+        """Loading or counting, which end when they are cancelled."""
+        self._generation: Generation | None = None
+        self._cancelled = False
+        question = _before(branch) if mode is Mode.CONTINUE else branch[-1]
+        self.events.put_nowait(TurnStarted(question, answer))
+
+    async def cancel(self) -> None:
+        """End the generation, or what prepares it."""
+        self._cancelled = True
+        if self._generation:
+            await self._generation.cancel()
+        elif self._preparing:
+            self._preparing.cancel()
+
+    async def run(self) -> None:
+        """Run the turn to its end; the answer is stored however it ends."""
+        saver = asyncio.create_task(self._save_as_it_comes())
+        finished: Finished | None = None
+        status, error = Status.STOPPED, ""
+        try:
+            finished = await self._generate(saver)
+            status = _STATUS[finished.reason]
+        except Interrupted:
+            raise
+        except PromptTooLong:
+            self.is_taken_back = True
+            raise
+        except Exception as failure:
+            status, error = Status.FAILED, failure.message if isinstance(failure, QwenchatError) else repr(failure)
+            raise
+        finally:
+            end = replace(self._answer, status=status, error=error)
+            if finished is not None:
+                end = replace(end, finish_reason=finished.reason, usage=finished.usage, timings=finished.timings)
+            try:
+                await _uncancelled(self._take_back(saver) if self.is_taken_back else self._finish(saver, end))
+            finally:
+                self.events.put_nowait(None)
+
+    async def _generate(self, saver: asyncio.Task[None]) -> Finished:
+        started = time.perf_counter()
+        self.info = info = await self._prepare(self._engine.load(self._report_loading))
+        load_s = time.perf_counter() - started
+        if self._mode is Mode.CONTINUE:
+            await self._reopen(info)
+        request, used = await self._request(info)
+        calling, before = Calling(self._setup.tools), None
+        while True:
+            if calls := self.streaming.open_calls:
+                calling.begin_round()
+                room = info.n_ctx - used - min(ANSWER_RESERVE, info.n_ctx // 4)
+                if not await self._run_calls(calls, calling, room):
+                    return replace(before or Finished(FinishReason.STOP, Usage(), Timings()), reason=_CANCELLED)
+                request = self._after_results(request, info)
+            finished = await self._stream(request, saver)
+            before = finished = _together(before, finished)
+            if finished.reason is not FinishReason.TOOL_CALLS or not calling.may_go_on:
+                finished = replace(finished, timings=replace(finished.timings, load_s=load_s))
+                self.events.put_nowait(finished)
+                return finished
+            used = finished.usage.prompt_tokens + finished.usage.completion_tokens
+
+    async def _stream(self, request: Request, saver: asyncio.Task[None]) -> Finished:
+        """Generate once."""
+        self._generation = generation = self._engine.generate(request)
+        if self._cancelled:
+            await generation.cancel()
+        async with aclosing(generation) as events:
+            async for event in events:
+                if saver.done():
+                    saver.result()
+                if isinstance(event, Delta):
+                    self._report_grown(self.streaming.add(event))
+                elif isinstance(event, Called):
+                    self._report_grown(self.streaming.put(event.call))
+                elif isinstance(event, Finished):
+                    self._report_grown(self.streaming.finish())
+                    return event
+                else:
+                    self.events.put_nowait(event)
+        raise AssertionError("the engine's events ended without Finished")
+
+    async def _run_calls(self, calls: Sequence[ToolCall], calling: Calling, room: int) -> bool:
+        """Run calls one after the other and put their results into the answer; False where the turn is cancelled."""
+        self._generation = None
+        for place, call in enumerate(calls):
+            task = self._preparing = asyncio.create_task(calling.run(call, self._engine, room // (len(calls) - place)))
+            try:
+                if self._cancelled:
+                    task.cancel()
+                result = await task
+            except asyncio.CancelledError:
+                if self._cancelled and task.cancelled():
+                    return False
+                raise
+            finally:
+                self._preparing = None
+            self._report_grown(self.streaming.put(result))
+        return True
+
+    def _after_results(self, request: Request, info: ModelInfo) -> Request:
+        """Return the request for what follows the results."""
+        turns = request.turns[:-1] if request.mode is Mode.CONTINUE else request.turns
+        self.streaming.begin_round(inside_reasoning=info.opens_reasoning)
+        answer = answer_turn(self.streaming.snapshot(), info.file, continuing=True)
+        return replace(request, turns=(*turns, answer), mode=Mode.CONTINUE)
+
+    async def _prepare(self, work: Coroutine[object, object, Result]) -> Result:
+        """Do what comes before the generation. Raises Interrupted where the turn is cancelled meanwhile."""
+        task = asyncio.create_task(work)
+        self._preparing = task
+        try:
+            if self._cancelled:
+                task.cancel()
+            return await task
+        except asyncio.CancelledError:
+            if self._cancelled and task.cancelled():
+                raise Interrupted(_("The answer was stopped before it began.")) from None
+            raise
+        finally:
+            self._preparing = None
+
+    def _report_loading(self, event: LoadEvent) -> None:
+        self.events.put_nowait(event)
+
+    def _report_grown(self, events: Sequence[PartGrew]) -> None:
+        for event in events:
+            self.events.put_nowait(event)
+        if events:
+            self._dirty.set()
+
+    async def _reopen(self, info: ModelInfo) -> None:
+        """Make the answer that is continued stream again, or a variant of it that this model can continue."""
+        earlier = self._branch[-1]
+        if earlier.model_file == info.file or not earlier.parts:
+            self._answer = replace(earlier, status=Status.STREAMING, finished=None, error="")
+        else:  # its tokens mean nothing to this model, and what it was stays as it is
+            self._answer = Message(
+                id=self._setup.new_id(),
+                session=earlier.session,
+                parent=earlier.parent,
+                role=Role.ASSISTANT,
+                parts=text_parts(earlier.text),
+                created=self._setup.clock(),
+                status=Status.STREAMING,
+            )
+            self._added = (self._answer,)
+            await _uncancelled(asyncio.to_thread(self._add_variant))
+            self._branch = [*self._branch[:-1], self._answer]
+            self.events.put_nowait(TurnStarted(_before(self._branch), self._answer))
+        self._is_open = True
+
+    def _add_variant(self) -> None:
+        self._store.add(self._answer)
+        self._is_open = True
+
+    async def _request(self, info: ModelInfo) -> tuple[Request, int]:
+        """Note who answers, plan the context; return what the engine is asked, and the tokens of its prompt."""
+        sampling = self._sampling.over(info.defaults)
+        model = self._setup.model or self._session.model or info.reference
+        self._answer = replace(self._answer, model=model, model_file=info.file, sampling=sampling)
+        fresh = not self._answer.parts and self._mode is not Mode.COMPLETE
+        self.streaming = StreamingAnswer(self._answer, inside_reasoning=info.opens_reasoning and fresh)
+        await _uncancelled(asyncio.to_thread(self._store.amend, self._answer))  # later turns must know whose tokens
+        plan = await self._prepare(
+            plan_context(
+                self._engine,
+                info,
+                self._branch,
+                system=self._session.system,
+                max_tokens=sampling.max_tokens,
+                mode=self._mode,
+                tools=self._tools,
+                counts=self._setup.counts,
+            )
+        )
+        plan.check()
+        if plan.first_seen and info.reads_history:
+            self.events.put_nowait(Trimmed(plan.trimmed, plan.trimmed_tokens, plan.first_seen))
+        del self._branch[:-1]  # as long as the chat is, and not needed any more
+        key = self._session.id if self._store.persists else ""
+        return Request(turns=plan.turns, sampling=sampling, mode=self._mode, cache_key=key), plan.used
+
+    @property
+    def _tools(self) -> Sequence[ToolSpec]:
+        """The tools that the model is told of."""
+        can_call = self._engine.capabilities.tools and self._mode is not Mode.COMPLETE
+        return self._setup.tools.toolbox.specs if self._setup.tools and can_call else ()
+
+    async def _save_as_it_comes(self) -> None:
+        while not self._over.is_set():
+            await self._dirty.wait()
+            self._dirty.clear()
+            await self._save()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), SAVE_EVERY_S)
+
+    async def _save(self) -> None:
+        if fragments := self.streaming.unstored():
+            await asyncio.to_thread(self._store.append, self._answer.id, fragments)
+            self.streaming.mark_stored(len(fragments))
+
+    async def _take_back(self, saver: asyncio.Task[None]) -> None:
+        """Leave the session as it was before the turn."""
+        await self._stop_saving(saver)
+        if self._added:
+            await asyncio.to_thread(self._store.take_back, self._session, *self._added)
+        else:
+            await asyncio.to_thread(self._store.amend, self._original)
+
+    async def _stop_saving(self, saver: asyncio.Task[None]) -> None:
+        self._over.set()
+        self._dirty.set()
+        with suppress(StoreError):
+            await saver
+
+    async def _finish(self, saver: asyncio.Task[None], end: Message) -> None:
+        await self._stop_saving(saver)
+        if not self._is_open:
+            self.events.put_nowait(TurnEnded(self._branch[-1]))
+            return
+        self._report_grown(self.streaming.finish())  # nothing is left where it has finished
+        await self._save()
+        end = replace(end, parts=self.streaming.snapshot().parts, finished=self._setup.clock())
+        await asyncio.to_thread(self._store.amend, end)
+        self.events.put_nowait(TurnEnded(end))
+
+
+def _together(before: Finished | None, now: Finished) -> Finished:
+    """Return how several generations of one answer ended."""
+    if before is None:
+        return now
+    first, last = before.timings, now.timings
+    tokens = before.usage.completion_tokens + now.usage.completion_tokens
+    prefill_s, decode_s = first.prefill_s + last.prefill_s, first.decode_s + last.decode_s
+    prefilled = first.prefill_tps * first.prefill_s + last.prefill_tps * last.prefill_s
+    return Finished(
+        now.reason,
+        replace(now.usage, completion_tokens=tokens),
+        replace(
+            first,
+            prefill_s=prefill_s,
+            prefill_tps=prefilled / prefill_s if prefill_s else 0.0,
+            decode_s=decode_s,
+            decode_tps=tokens / decode_s if decode_s else 0.0,
+        ),
+    )
+
+
+def _before(branch: Sequence[Message]) -> Message:
+    """Return the question that the last message answers; that message itself where the question has been deleted."""
+    return branch[-2] if len(branch) > 1 else branch[-1]
+
+
+async def _uncancelled(work: Coroutine[object, object, Result]) -> Result:
+    """Do work to its end, however often the caller is cancelled meanwhile; the cancellation is raised afterwards."""
+    task = asyncio.create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as again:
+            cancelled = again
+    result = task.result()
+    if cancelled:
+        raise cancelled
+    return result
