@@ -23,6 +23,11 @@ from qwenchat.i18n import _, sentences
 from qwenchat.paths import expand_home, private_folder
 from qwenchat.text.safe import clean_line, encodable
 
+_MOST_PEERS = 16
+"""The most peers that llama.cpp's RPC can use (GGML_RPC_MAX_SERVERS)."""
+_PEER = re.compile(r"\w[\w.-]{0,252}:(?P<port>[0-9]{1,5})", re.ASCII)
+"""A host name or an IPv4 address, and a port."""
+
 
 class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pass
@@ -41,6 +46,13 @@ class ModelSettings(_Section, frozen=True):
         Literal["auto", "f16", "q8_0"], Meta(description="KV cache type; auto: f16, or q8_0 where that fits more")
     ] = "auto"
     mmap: Annotated[bool, Meta(description="Map the model file instead of reading it into memory")] = True
+    rpc: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=_MOST_PEERS,
+            description="Machines that take a part of too large models (RPC): host:port, ...",
+        ),
+    ] = ()
 
 
 def _limits(name: str) -> Meta:
@@ -64,7 +76,7 @@ class HubSettings(_Section, frozen=True):
     """Downloads and storage of models."""
 
     source: Annotated[str, Meta(description="hf, hf-mirror, modelscope, a base URL or a folder")] = "hf"
-    offline: Annotated[bool, Meta(description="Never open a network connection")] = False
+    offline: Annotated[bool, Meta(description="Never connect to another machine")] = False
     folder: Annotated[str, Meta(description="Store downloads here instead of in the Hugging Face cache")] = ""
     folders: Annotated[tuple[str, ...], Meta(description="More folders to search for models")] = ()
 
@@ -85,6 +97,27 @@ class SessionSettings(_Section, frozen=True):
     ] = 4.0
 
 
+Rule = Annotated[
+    Literal["ask", "allow", "deny"], Meta(description="Whether this tool may be called: ask, allow or deny")
+]
+
+
+class ToolSettings(_Section, frozen=True):
+    """Tools that a model may call."""
+
+    enabled: Annotated[bool, Meta(description="Offer tools to the model in new chats")] = False
+    folders: Annotated[
+        tuple[str, ...], Meta(description="Folders whose files the model may list, search and read")
+    ] = ()
+    fetch: Annotated[bool, Meta(description="Offer a tool that fetches web pages")] = False
+    max_rounds: Annotated[int, Meta(ge=1, le=100, description="Rounds of tool calls in one answer")] = 8
+    max_seconds: Annotated[
+        int, Meta(ge=1, le=86_400, description="Seconds that the tool calls of one answer may take")
+    ] = 300
+    policy: dict[str, Rule] = field(default_factory=dict)
+    """What the user decided about tools, by their names."""
+
+
 class Settings(_Section, frozen=True):
     """All settings."""
 
@@ -97,6 +130,7 @@ class Settings(_Section, frozen=True):
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     hub: HubSettings = field(default_factory=HubSettings)
     sessions: SessionSettings = field(default_factory=SessionSettings)
+    tools: ToolSettings = field(default_factory=ToolSettings)
     engines: dict[str, EngineSettings] = field(default_factory=dict)
     """Servers that run models elsewhere, by their names."""
     keys: dict[str, str] = field(default_factory=dict)
@@ -117,18 +151,25 @@ def load(file: Path, environ: Mapping[str, str]) -> Settings:
 
 
 def names(settings: Settings | None = None) -> list[str]:
-    """Return every key with its section, such as `model.context`; those of engines are only known from settings."""
+    """Return every key with its section, such as `model.context`.
+
+    Those of engines, and of the policy for each tool, are only known from settings.
+    """
     found: list[str] = []
     for entry in msgspec.structs.fields(Settings):
         if isinstance(entry.type, type) and issubclass(entry.type, _Section):
-            found += [f"{entry.name}.{inner.name}" for inner in msgspec.structs.fields(entry.type)]
-        elif entry.name not in ("engines", "keys"):
+            inner = msgspec.structs.fields(entry.type)
+            found += [f"{entry.name}.{each.name}" for each in inner if get_origin(each.type) is not dict]
+        elif get_origin(entry.type) is not dict:
             found.append(entry.name)
     if settings:
         found += [f"engines.{name}.{field}" for name in settings.engines for field in _ENGINE_FIELDS]
+        found += [f"tools.policy.{name}" for name in settings.tools.policy]
     return found
 
 
+_FOLDER_LISTS = ("hub.folders", "tools.folders")
+_LISTS = (*_FOLDER_LISTS, "model.rpc")
 _ENGINE_FIELDS = tuple(entry.name for entry in msgspec.structs.fields(EngineSettings))
 
 
@@ -158,6 +199,8 @@ def section(key: str) -> str:
 
 def _type(key: str) -> Any:
     *sections, name = key.split(".")
+    if sections == ["tools", "policy"]:
+        return Rule
     struct: Any = EngineSettings if sections[:1] == ["engines"] else Settings
     for each in sections if struct is Settings else ():
         struct = next(entry.type for entry in msgspec.structs.fields(struct) if entry.name == each)
@@ -194,10 +237,10 @@ def put(file: Path, key: str, value: str) -> Settings:
     """
     import tomlkit  # noqa: PLC0415 - only writing has to preserve comments
 
-    if key not in names() and not _is_of_engine(key):
+    if key not in names() and not _is_named_by_user(key):
         raise _no_setting(key)
-    if key in ("hub.folder", "hub.folders"):
-        _check_folders(_listed(value) if key == "hub.folders" else [value])
+    if key in ("hub.folder", *_FOLDER_LISTS):
+        _check_folders(_listed(value) if key in _LISTS else [value])
     if encodable(value) != value:
         raise WrongUse(
             _("The value for {key} is not UTF-8.").format(key=key),
@@ -225,18 +268,26 @@ def put_engine(file: Path, name: str, engine: EngineSettings | None) -> None:
 
     document = tomlkit.parse(_read(file))
     table = _table_of(document, f"engines.{name}")[0]
-    table.pop(name, None)
     if engine:
         fields = msgspec.to_builtins(checked(name, engine))
         table[name] = {key: value for key, value in fields.items() if value}
+    else:
+        table.pop(name, None)
     _convert(document.unwrap(), _("in {file}").format(file=file))
     _write(file, tomlkit.dumps(document))
 
 
-def _is_of_engine(key: str) -> bool:
-    """Return whether a key has the form `engines.NAME.FIELD`; `engine_settings.checked` says which names are valid."""
-    first, *name, last = key.split(".") if "." in key else (key, "")
-    return first == "engines" and len(name) == 1 and last in _ENGINE_FIELDS
+def _is_named_by_user(key: str) -> bool:
+    """Return whether a key has the form `engines.NAME.FIELD` or `tools.policy.NAME`.
+
+    `engine_settings.checked` says which names of engines are valid.
+    """
+    match key.split("."):
+        case ["engines", _, field]:
+            return field in _ENGINE_FIELDS
+        case ["tools", "policy", name]:
+            return name != ""
+    return False
 
 
 def _no_setting(key: str) -> WrongUse:
@@ -264,7 +315,7 @@ def _put(document: Any, key: str, value: str) -> None:
     if value == "":
         table.pop(name, None)
     else:
-        table[name] = _listed(value) if key == "hub.folders" else value
+        table[name] = _listed(value) if key in _LISTS else value
 
 
 def _listed(value: str) -> list[str]:
@@ -272,7 +323,7 @@ def _listed(value: str) -> list[str]:
 
 
 def _check_folders(names: list[str]) -> None:
-    """Raise WrongUse for what can never be a folder of models. A folder may be missing: its disk may come later."""
+    """Raise WrongUse for what can never be a folder. A folder may be missing: its disk may come later."""
     for name in filter(None, names):
         folder = expand_home(name)
         if not folder.is_absolute():
@@ -314,11 +365,11 @@ def _parse(file: Path) -> dict[str, Any]:
 def _convert(document: Any, where: str) -> Settings:
     try:
         settings = msgspec.convert(document, Settings, strict=False)
-        return msgspec.structs.replace(
-            settings, engines={name: checked(name, engine) for name, engine in settings.engines.items()}
-        )
+        engines = {name: checked(name, engine) for name, engine in settings.engines.items()}
     except msgspec.ValidationError as error:
-        reason = str(error).replace(" - at `$.", " - `").replace("engines[...]", f"engines.{_wrong_engine(document)}")
+        reason = str(error).replace(" - at `$.", " - `")
+        if "engines[...]" in reason:
+            reason = reason.replace("engines[...]", f"engines.{_wrong_engine(document['engines'])}")
         raise WrongUse(
             _("A setting {where} is invalid: {reason}.").format(where=where, reason=clean_line(reason)),
             _("Correct or remove it."),
@@ -326,11 +377,26 @@ def _convert(document: Any, where: str) -> Settings:
     except WrongUse as error:
         message = sentences(_("An engine {where} has invalid settings.").format(where=where), error.message)
         raise WrongUse(message, error.hint) from error
+    _check_peers(settings.model.rpc)
+    return msgspec.structs.replace(settings, engines=engines)
 
 
-def _wrong_engine(document: Any) -> str:
-    """Return the name of the first engine whose settings have the wrong form, or else an empty string."""
-    for name, entry in document.get("engines", {}).items():
+def _check_peers(peers: tuple[str, ...]) -> None:
+    """Raise WrongUse for what llama.cpp's RPC can't connect to; it knows IPv4 only."""
+    for peer in peers:
+        found = _PEER.fullmatch(peer)
+        if not (found and 0 < int(found["port"]) < 1 << 16) or peers.count(peer) > 1:
+            raise WrongUse(
+                _('"{peer}" in model.rpc is not the address of a peer, or stands there twice.').format(
+                    peer=clean_line(peer)
+                ),
+                _("Write a host name or an IPv4 address, and a port: 192.168.1.20:50052."),
+            )
+
+
+def _wrong_engine(engines: Mapping[str, object]) -> str:
+    """Return the name of the first engine whose settings have the wrong form."""
+    for name, entry in engines.items():
         try:
             msgspec.convert(entry, EngineSettings, strict=False)
         except msgspec.ValidationError:

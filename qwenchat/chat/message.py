@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain, groupby
+from urllib.parse import urlsplit
 
 from qwenchat.chat.sampling import Sampling
 
@@ -181,7 +182,7 @@ class Message:
     model: str = ""
     """The reference that the user gave, such as `7b:q4_k_m`."""
     model_file: str = ""
-    """The identity of the file that answered (`models.gguf.identity`)."""
+    """The identity of what answered: of a file (`models.gguf.identity`), or a server's URL with the model after `#`."""
     sampling: Sampling | None = None
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
@@ -195,6 +196,11 @@ class Message:
         if len(self.parts) == 1 and isinstance(self.parts[0], Text):
             return self.parts[0].text
         return "\n\n".join(part.text for part in self.parts if isinstance(part, Text) and part.text)
+
+    @property
+    def host(self) -> str:
+        """The host that the answer came from, with its port; empty for a model on this machine's llama.cpp."""
+        return host_in(self.model_file)
 
     @property
     def reasoning(self) -> str:
@@ -213,3 +219,16 @@ class Message:
         if not all(part.token_ids for part in sampled):
             return ()
         return tuple(token for part in sampled for token in part.token_ids)
+
+
+def host_in(identity: str) -> str:
+    """Return the host that an answer came from, given its `Message.model_file`; empty for a file on this machine.
+
+    Where llama.cpp spread the model over peers (`rpc://`), those of all peers, separated by commas.
+    """
+    if not identity.startswith(("http://", "https://", "rpc://")):
+        return ""
+    try:
+        return urlsplit(identity).netloc
+    except ValueError:  # imported, and no URL
+        return ""

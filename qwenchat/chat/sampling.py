@@ -5,6 +5,7 @@ options of `qwenchat ask`, the chat's settings on the screen and the published s
 samples: that is the engine's work.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
@@ -208,5 +209,14 @@ def qwen2_defaults(layers: int, width: int) -> Sampling:
     Source: `generation_config.json` of the instruct repositories. The two small sizes (0.5B is 24 layers of 896,
     1.5B 28 of 1,536) repeat themselves more and get the stronger repetition penalty.
     """
-    penalty = 1.1 if layers * width <= 28 * 1536 else 1.05
-    return Sampling(temperature=0.7, top_p=0.8, top_k=20, min_p=0.0, repeat_penalty=penalty)
+    return _advised(is_small=layers * width <= 28 * 1536)
+
+
+def qwen2_defaults_by_name(name: str) -> Sampling:
+    """Return the same for a model of which only the name is known, such as `Qwen/Qwen2-72B-Instruct`."""
+    size = re.search(r"(?<![\d.])(\d+(?:[._]\d+)?)b(?![a-z])", name.lower())
+    return _advised(is_small=size is not None and float(size[1].replace("_", ".")) <= 1.5)
+
+
+def _advised(*, is_small: bool) -> Sampling:
+    return Sampling(temperature=0.7, top_p=0.8, top_k=20, min_p=0.0, repeat_penalty=1.1 if is_small else 1.05)

@@ -30,6 +30,7 @@ from qwenchat.chat.session import Session
 from qwenchat.chat.turn import RunningTurn, Turns
 from qwenchat.cli import completion
 from qwenchat.cli.ask_output import JsonReport, TextReport, TurnReport
+from qwenchat.cli.consent import ask_to_send
 from qwenchat.cli.output import Output, is_dumb
 from qwenchat.engines.local.protocol import MAX_THREADS, Lora
 from qwenchat.errors import ExitCode, FileError, NotFound, PromptTooLong, WrongUse
@@ -60,7 +61,7 @@ def _sampling_options(command: FC) -> FC:
     default="",
     metavar="REF",
     shell_complete=completion.models,
-    help="Model: a size such as 7b:q4_k_m, or a .gguf file.",
+    help="Model: a size such as 7b:q4_k_m, a .gguf file, or @ENGINE/MODEL.",
 )
 @click.option("-s", "--system", default=None, help="System prompt.")
 @click.option("-f", "--file", "files", multiple=True, type=click.Path(path_type=Path), help="Attach a text file.")
@@ -73,6 +74,7 @@ def _sampling_options(command: FC) -> FC:
 @click.option("--ctx", type=click.IntRange(min=1), help="Context window in tokens.")
 @click.option("--threads", type=click.IntRange(1, MAX_THREADS), help="Compute threads.")
 @click.option("--gpu-layers", type=click.IntRange(-1, 2**31 - 1), help="Layers on the GPU; -1: as many as fit.")
+@click.option("--no-rpc", "with_peers", flag_value=False, default=True, help="Use no peers of llama.cpp's RPC.")
 @click.option("--kv-type", type=click.Choice(["f16", "q8_0"]), help="KV cache type.")
 @click.option("--lora", "loras", multiple=True, metavar="FILE[:SCALE]", help="Add an adapter.")
 @click.option("--complete", is_flag=True, help="Continue the text instead of answering it (base models).")
@@ -123,6 +125,7 @@ class Question:
                 gpu_layers=options["gpu_layers"],
                 kv_type=options["kv_type"],
                 loras=tuple(_adapter(lora) for lora in options["loras"]),
+                with_peers=options["with_peers"],
                 force=options["force"],
             ),
         )
@@ -196,6 +199,13 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
     model = model_to_ask(program, options["model"], earlier)
     if not model:
         _introduce_guide(program, output)
+    ask_to_send(
+        program,
+        output,
+        model,
+        lambda: program.store.tree(earlier.id) if earlier else (),
+        named=bool(options["model"]),
+    )
     load_options = question.load_options
     if earlier and load_options.ctx is None:
         load_options = replace(load_options, ctx=earlier.context)

@@ -24,6 +24,7 @@ from qwenchat.chat.message import Message, Reasoning, Text
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.cli.output import Output, ReaderGone
 from qwenchat.i18n import _, ngettext, sentences
+from qwenchat.models.reference import remote_in
 from qwenchat.text.safe import StreamCleaner
 
 
@@ -105,11 +106,13 @@ class JsonReport:
 def answer_object(answer: Message, model: ModelInfo | None = None) -> dict[str, Any]:
     """Return a finished answer in the format of `--json`; the finish reason is null where the engine failed."""
     reasoning = {"reasoning": answer.reasoning} if answer.reasoning else {}
+    where = {"engine": remote.engine, "host": answer.host} if (remote := remote_in(answer.model)) else {}
     window = {"context": {"window": model.n_ctx, "yarn_factor": round(model.yarn_factor, 4)}} if model else {}
     return {
         "session": answer.session,
         "message": answer.id,
         "model": answer.model,
+        **where,
         "text": answer.text,
         **reasoning,
         "finish_reason": answer.finish_reason,

@@ -50,9 +50,10 @@ def _offering(words: Callable[[Program, click.Context], Iterable[tuple[str, str]
 
 @_offering
 def models(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
-    """Yield the models on this machine, then the sizes of the catalogue, alone and with each quantisation."""
+    """Yield the models on this machine, those elsewhere, then the sizes of the catalogue, alone and quantised."""
     here = dict(_local(program))
     yield from here.items()
+    yield from _remote(program)
     yield from ((word, note) for word, note in _published(program) if word not in here)
 
 
@@ -74,6 +75,28 @@ def _local(program: Program) -> Iterator[tuple[str, str]]:
             if not model.problem:
                 yield shortened(model.reference), str(model.name)
     yield "guide", ""
+
+
+def _remote(program: Program) -> Iterator[tuple[str, str]]:
+    """Yield the models that engines elsewhere offered when they were asked last; none is asked now."""
+    with suppress(QwenchatError):
+        for listing in program.remote_engines.known():
+            for model in listing.models:
+                yield clean_line(listing.reference(model), 1000), clean_line(listing.server.host)
+
+
+@_offering
+def engines(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
+    """Yield the names of the engines elsewhere with their URLs."""
+    for name, engine in program.settings.engines.items():
+        yield name, engine.url
+
+
+@_offering
+def models_to_show(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
+    """Yield the models on this machine and those elsewhere."""
+    yield from _local(program)
+    yield from _remote(program)
 
 
 def _published(program: Program) -> Iterator[tuple[str, str]]:
@@ -112,17 +135,25 @@ def _sessions(program: Program, *, trashed: bool) -> Iterator[tuple[str, str]]:
 
 
 @_offering
-def settings(_program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
+def settings(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
     """Yield the keys of all settings with their descriptions."""
-    for key in config.names():
+    for key in _setting_keys(program):
         yield key, config.description(key)
+
+
+def _setting_keys(program: Program) -> list[str]:
+    """Return all keys; where the settings are wrong, those that every settings file can have."""
+    try:
+        return config.names(program.settings)
+    except QwenchatError:
+        return config.names()
 
 
 @_offering
 def values(program: Program, context: click.Context) -> Iterable[tuple[str, str]]:
     """Yield the possible values of the setting given as the previous argument."""
     key = str(context.params.get("key", ""))
-    if key not in config.names():
+    if key not in _setting_keys(program):
         return ()
     if key == "theme":
         return _themes(program)

@@ -1,5 +1,6 @@
 """`qwenchat config`: shows and changes settings. `qwenchat.config` decides which values are valid."""
 
+from enum import Enum
 from typing import Any
 
 import click
@@ -35,7 +36,7 @@ def show(program: Program, as_json: bool) -> None:
     if as_json:
         output.json(msgspec.to_builtins(program.settings))
         return
-    rows = [(key, _shown(settings_file.get(program.settings, key))) for key in settings_file.names()]
+    rows = [(key, _shown(settings_file.get(program.settings, key))) for key in settings_file.names(program.settings)]
     output.table([_("setting"), _("value")], rows)
 
 
@@ -70,6 +71,8 @@ def set_(program: Program, key: str, value: str) -> None:
 def _shown(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, Enum):
+        return str(value.value)
     if isinstance(value, bool):
         return "true" if value else "false"
     return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -20,15 +20,17 @@ _COLOURS = {Health.OK: "32", Health.WARNING: "33", Health.FAILED: "1;31"}
 
 
 @click.command()
-@click.option("--online", is_flag=True, help="Also contact the hub; otherwise nothing is sent anywhere.")
+@click.option(
+    "--online", is_flag=True, help="Also contact the hub and the engines elsewhere; otherwise nothing is sent anywhere."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
 def doctor(program: Program, online: bool, as_json: bool) -> int:
     """Report what this machine has and what works, with the exact next command.
 
     The report contains no names, titles, tokens or private addresses, so it is safe to post. The exit code is 0
-    unless a line says "failed"; then it is that of the first such line: 2 settings, 4 hub, 5 llama.cpp, 7 sessions, 8
-    folders and files.
+    unless a line says "failed"; then it is that of the first such line: 2 settings, 4 hub and engines elsewhere,
+    5 llama.cpp, 7 sessions, 8 folders and files.
     """
     output = Output.standard()
     findings: list[Finding] = []

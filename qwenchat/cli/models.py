@@ -1,5 +1,6 @@
 """`qwenchat models`: lists, recommends, verifies, removes and exports models. `cli.pull` downloads them."""
 
+import asyncio
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -11,8 +12,9 @@ import click
 import msgspec
 
 from qwenchat.cli import completion
-from qwenchat.cli.output import Output, is_terminal
+from qwenchat.cli.output import Output, is_terminal, shell_advice
 from qwenchat.cli.pull import pull
+from qwenchat.engines.remote.api import ServedModel
 from qwenchat.errors import CannotLoad, ExitCode, WrongUse
 from qwenchat.i18n import _, labelled, sentences
 from qwenchat.models import gguf, verify
@@ -33,11 +35,15 @@ from qwenchat.models.recommendation import (
     recommended,
     verdict_words,
 )
-from qwenchat.models.reference import CatalogueReference
+from qwenchat.models.reference import CatalogueReference, RemoteReference, remote_in
 from qwenchat.models.removal import plan_removal
 from qwenchat.paths import shortened
 from qwenchat.runtime.program import Program
+from qwenchat.runtime.remote_engines import EngineListing
 from qwenchat.text.safe import human_size
+
+_ANSWER_S = 2.0
+"""Seconds that a list waits for engines elsewhere."""
 
 
 @click.command()
@@ -71,6 +77,7 @@ def fit(program: Program, model: str | None, ctx: int | None, kv_type: str | Non
             disk=human_size(resources.disk_free),
         )
     )
+    _say_peers(program, output)
     if best:
         output.say(_("Recommended: {model}. {reason}").format(model=shortened(best.reference), reason=advice(best)))
         output.say(_("It is already installed.") if best.path else f"qwenchat models pull {best.reference}")
@@ -78,6 +85,21 @@ def fit(program: Program, model: str | None, ctx: int | None, kv_type: str | Non
         output.say(
             _("None of these can run on this computer. Free memory or disk space, or use a smaller window (--ctx).")
         )
+
+
+def _say_peers(program: Program, output: Output) -> None:
+    """Say what each peer of the settings adds, or why it adds nothing."""
+    survey = program.machine.survey_peers(program.allowed_peers)
+    for device in survey.devices:
+        output.say(
+            _("Peer {peer}: {free} of memory, for models that this computer has no room for.").format(
+                peer=device.peer, free=human_size(device.memory_free)
+            )
+        )
+    for peer, fault in survey.faults.items():
+        output.say(_("Peer {peer}: {reason}.").format(peer=peer, reason=fault))
+    if survey.devices:
+        output.say(_("Peers add memory, not speed: each answer waits for the slowest of them and for the network."))
 
 
 def _rows(
@@ -121,6 +143,7 @@ def _record(row: Assessment) -> dict[str, object]:
         "context": fit.n_ctx,
         "kv_type": fit.kv_type,
         "gpu_layers": fit.gpu_layers,
+        "peer_layers": list(fit.peer_layers),
         "decode_tps": row.decode_tps,
         "measured": row.is_measured,
         "here": str(row.path) if row.path else None,
@@ -141,21 +164,58 @@ models.add_command(pull)
 
 
 @models.command(name="list")
+@click.option("--local", is_flag=True, help="Leave out the models of engines elsewhere, and ask none.")
 @as_json
 @click.pass_obj
-def list_(program: Program, as_json: bool) -> None:
-    """List the models on this machine, including those of other programs."""
+def list_(program: Program, local: bool, as_json: bool) -> None:
+    """List the models on this machine, including those of other programs, and those of engines elsewhere."""
     output, (local_models, problems) = Output.standard(), program.library.survey()
+    listings = asyncio.run(_elsewhere(program)) if program.settings.engines and not local else []
+    remote = [(listing, model) for listing in listings if not listing.error for model in listing.models]
     if as_json:
-        output.json(list(as_rows(local_models, problems)))
-        return
-    if local_models:
+        rows = [row | {"engine": "", "host": ""} for row in as_rows(local_models, problems)]
+        output.json([*rows, *(_remote_row(*each) for each in remote)])
+    elif local_models or remote:
         headings = [_("model"), _("name"), _("quantisation"), _("size"), _("context"), _("where"), ""]
-        output.table(headings, [_listed(model) for model in local_models])
+        output.table(headings, [*map(_listed, local_models), *(_listed_elsewhere(*each) for each in remote)])
     else:
         output.say(_("There are no models yet. `qwenchat models fit` recommends one."))
-    for problem in problems:
+    for listing in listings:
+        if listing.error:
+            output.say(sentences(listing.error.message, shell_advice(listing.error)))
+    for problem in [] if as_json else problems:
         output.say(sentences(problem.message, problem.hint))
+
+
+async def _elsewhere(program: Program) -> list[EngineListing]:
+    """Ask all engines elsewhere and return their listings in the order of the settings."""
+    listings = {listing.server.name: listing async for listing in program.remote_engines.ask(_ANSWER_S)}
+    return [listings[server.name] for server in program.remote_engines.servers]
+
+
+def _remote_row(listing: EngineListing, model: ServedModel) -> dict[str, object]:
+    """Return a model elsewhere as an object of `models list --json`, with the fields of a local one."""
+    empty = {"path": "", "from": "engine", "repo": "", "sha256": "", "architecture": ""}
+    return {
+        "model": listing.reference(model),
+        "name": RemoteReference(listing.server.name, model.id).name,
+        **empty,
+        "quantisation": model.quantisation,
+        "bytes": model.size,
+        "context": model.n_ctx,
+        "context_max": model.n_ctx_max,
+        "parts": [],
+        "problem": "",
+        "engine": listing.server.name,
+        "host": listing.server.host,
+    }
+
+
+def _listed_elsewhere(listing: EngineListing, model: ServedModel) -> list[str]:
+    name = RemoteReference(listing.server.name, model.id).name
+    size = human_size(model.size) if model.size else ""
+    window = f"{model.n_ctx or model.n_ctx_max:,}" if model.n_ctx or model.n_ctx_max else ""
+    return [listing.reference(model), name, model.quantisation, size, window, listing.server.host, ""]
 
 
 def _listed(model: LocalModel) -> list[str]:
@@ -210,11 +270,14 @@ def _published(model: CatalogueModel) -> dict[str, object]:
 
 
 @models.command()
-@click.argument("model", shell_complete=completion.local_models)
+@click.argument("model", shell_complete=completion.models_to_show)
 @as_json
 @click.pass_obj
 def info(program: Program, model: str, as_json: bool) -> None:
-    """Show the metadata of a model's file."""
+    """Show the metadata of a model's file, or what its server reports."""
+    if remote := remote_in(model):
+        _show_remote(program, remote, as_json=as_json)
+        return
     local_model = _local_model(program, model)
     row = next(as_rows([local_model]))
     if (header := local_model.header) is not None:
@@ -246,6 +309,18 @@ def info(program: Program, model: str, as_json: bool) -> None:
         output.say(words)
     if header and not header.has_chat_template:
         output.say(_("It has no chat template: it continues text instead of answering."))
+
+
+def _show_remote(program: Program, reference: RemoteReference, *, as_json: bool) -> None:
+    """Show what a server reports about a model. Raises RemoteError, or NotFound where it does not offer the model."""
+    output, engines = Output.standard(), program.remote_engines
+    listing = asyncio.run(engines.listing(engines.server(reference.engine)))
+    row = _remote_row(listing, listing.model(reference.model))
+    row |= {"url": listing.server.url, "kind": listing.dialect}
+    if as_json:
+        output.json(row)
+    else:
+        output.record({key: value for key, value in row.items() if value not in ("", 0, None, [])})
 
 
 def _about_windows(sizes: ContextSizes | None) -> str:

@@ -132,6 +132,7 @@ def shell_advice(error: QwenchatError) -> str:
         RecoveryKind.LARGER_CONTEXT: "--ctx",
         RecoveryKind.FEWER_LAYERS: "--gpu-layers {value}",
         RecoveryKind.WITHOUT_GPU: "--gpu-layers 0",
+        RecoveryKind.WITHOUT_PEERS: "--no-rpc",
         RecoveryKind.SMALLER_KV_CACHE: "--kv-type q8_0",
         RecoveryKind.LOAD_ANYWAY: "--force",
         RecoveryKind.COMPLETE: "--complete",
@@ -152,7 +153,7 @@ def shell_advice(error: QwenchatError) -> str:
         RecoveryKind.REPLACE_FILE: "--force",
         RecoveryKind.LIST_SETTINGS: "qwenchat config show",
         RecoveryKind.ASK_AGAIN: _("the same command again"),
-        RecoveryKind.SET_KEY: "qwenchat engines add {name}",
+        RecoveryKind.SET_KEY: "qwenchat config set engines.{name}.key_env NAME",
         RecoveryKind.TEST_ENGINE: "qwenchat engines test {name}",
         RecoveryKind.ADD_ENGINE: "qwenchat engines add {name} URL",
     }

@@ -13,6 +13,7 @@ from qwenchat.chat.message import Message
 from qwenchat.chat.session import Session
 from qwenchat.chat.title import suggest
 from qwenchat.cli import completion
+from qwenchat.cli.consent import ask_to_send
 from qwenchat.cli.export_import import export, import_
 from qwenchat.cli.output import Output, is_terminal, iso_time, local_time
 from qwenchat.cli.sessions_read import search, show
@@ -131,6 +132,7 @@ def rename(program: Program, session: str, title: tuple[str, ...], by_model: boo
         asked = model_to_ask(program, model, found)
         if not asked:
             raise no_model()
+        ask_to_send(program, Output.standard(), asked, lambda: store.tree(found.id), named=bool(model))
         words = asyncio.run(_suggested(program, asked, store.branch(found.leaf)))
         if not words:
             raise WrongUse(_("This session has no question yet."), _("Give it a title yourself."))

@@ -81,7 +81,10 @@ def _typed(words: tuple[str, ...]) -> str:
 
 
 def _speaker(program: Program, message: Message) -> str:
-    return _("You") if message.role is Role.USER else program.model_name(message.model) or _("Assistant")
+    if message.role is Role.USER:
+        return _("You")
+    name = program.model_name(message.model) or _("Assistant")
+    return f"{name} ({message.host})" if message.host else name
 
 
 def _block(part: Part, full: bool) -> str:
@@ -185,6 +188,7 @@ def _message_json(message: Message) -> dict[str, object]:
         "created": iso_time(message.created),
         "finished": None if message.finished is None else iso_time(message.finished),
         "model": message.model,
+        **({"host": message.host} if message.host else {}),
         "finish_reason": message.finish_reason,
         "usage": msgspec.to_builtins(message.usage),
         "timings": msgspec.to_builtins(message.timings),

@@ -27,6 +27,9 @@ def installed(program: Program) -> Iterator[Finding]:
     known = sorted({entry.reference for entry in usable if entry.published})
     words = ngettext("{count} installed", "{count} installed", len(usable)).format(count=len(usable))
     words = labelled(words, enumerated(known)) if known else words
+    if not usable and program.settings.engines:
+        yield ok("models", title, _("none installed here; there are engines elsewhere"))
+        return
     if not usable:
         yield warning("models", title, _("none installed"), "qwenchat models fit")
         return
@@ -45,6 +48,8 @@ def _default_missing(program: Program) -> str:
     if not program.settings.model.default:
         return ""
     try:
+        if program.remote_engines.server_of(program.settings.model.default):
+            return ""
         program.library.locate(program.library.parse(program.settings.model.default))
     except (NotFound, WrongUse):
         return _("the default model (model.default) is not installed")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from qwenchat.doctor import engine, machine, models, storage, terminal
+from qwenchat.doctor import engine, engines, machine, models, storage, terminal
 from qwenchat.doctor.finding import Finding, failed
 from qwenchat.errors import ExitCode, QwenchatError
 from qwenchat.i18n import _
@@ -40,12 +40,13 @@ def _examine(program: Program, guarded: Callable[..., Iterator[Finding]], *, onl
     yield from guarded("cores", _("cores"), machine.cores, program)
     yield from guarded("memory", _("memory"), machine.memory, program)
     yield from guarded("disk", _("disk"), machine.disk, program)
-    yield from guarded("llama.cpp", "llama.cpp", engine.llama_cpp, program)
+    yield from guarded("llama.cpp", "llama.cpp", partial(engine.llama_cpp, online=online), program)
     yield from guarded("folders", _("folders"), storage.folders, program)
     yield from settings
     yield from guarded("store", _("sessions"), storage.database, program)
     yield from guarded("models", _("models"), models.installed, program)
     yield from guarded("hub", _("hub"), partial(models.hub, online=online), program)
+    yield from guarded("engines", _("engines elsewhere"), partial(engines.engines, online=online), program)
 
 
 def _guarded(advise: Advise, check: str, title: str, look: Check, program: Program) -> Iterator[Finding]:

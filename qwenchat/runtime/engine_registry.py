@@ -3,15 +3,13 @@
 This is the only place that knows both kinds. Nothing is loaded or connected to before the engine is first asked.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from qwenchat.chat.ports import Engine
+from qwenchat.chat.sampling import qwen2_defaults_by_name
 from qwenchat.engines.local.engine import LocalEngine
-from qwenchat.engines.remote.api import ServerApi
+from qwenchat.engines.remote.engine import RemoteEngine
 from qwenchat.engines.remote.http import RemoteHttp
-from qwenchat.engines.remote.retry import ASK_ONCE
 from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
@@ -28,6 +26,7 @@ _OPTIONS_HERE = {
     "gpu_layers": "--gpu-layers",
     "kv_type": "--kv-type",
     "loras": "--lora",
+    "with_peers": "--no-rpc",
     "force": "--force",
 }
 
@@ -36,23 +35,29 @@ def engine_for(program: "Program", model: str, options: LoadOptions) -> Engine:
     """Return an engine for a model reference.
 
     Raises NotFound, FileError or CannotLoad for a file that can't be used; NotFound for an engine that the settings
-    lack, WrongUse for load options that a server can't be given, RemoteError where qwenchat is to stay offline.
+    lack, and WrongUse for load options that a server can't be given.
     """
-    remote = remote_in(model)
-    engine = _remote_engine(program, remote, options) if remote else _local_engine(program, model, options)
+    if remote := remote_in(model):
+        _check_options(remote, options)
+        engine = remote_engine(program, program.remote_engines.server(remote.engine), remote.model, ctx=options.ctx)
+    else:
+        engine = LocalEngine(program.planner(model, options), program.paths.engine_log, program.saved_kv)
     program.model_folders.used.add(lasting_reference(program, model))
     return engine
 
 
-def _local_engine(program: "Program", model: str, options: LoadOptions) -> Engine:
-    return LocalEngine(program.planner(model, options), program.paths.engine_log, program.saved_kv)
+def remote_engine(program: "Program", server: RemoteServer, model: str, *, ctx: int | None = None) -> Engine:
+    """Return an engine for a model of a server, without `model` for its only one.
 
-
-def _remote_engine(program: "Program", reference: RemoteReference, options: LoadOptions) -> Engine:
-    server = program.remote_engines.server(reference.engine)
-    _check_options(reference, options)
-    program.remote_engines.check_online(server)
-    raise NotImplementedError  # until the remote engine is there
+    The server need not be in the settings.
+    """
+    return RemoteEngine(
+        RemoteHttp(server, offline=program.remote_engines.offline),
+        model,
+        reference=str(RemoteReference(server.name, model)),
+        defaults=program.sampling.over(qwen2_defaults_by_name(model)),
+        n_ctx=ctx or 0,
+    )
 
 
 def _check_options(reference: RemoteReference, options: LoadOptions) -> None:
@@ -65,17 +70,3 @@ def _check_options(reference: RemoteReference, options: LoadOptions) -> None:
             ),
             _("Leave it out; the server's own options decide."),
         )
-
-
-@asynccontextmanager
-async def connect(server: RemoteServer) -> AsyncIterator[ServerApi]:
-    """Connect to a server in its dialect. Raises RemoteError."""
-    http = RemoteHttp(server, policy=ASK_ONCE)
-    try:
-        yield await _api(http)
-    finally:
-        await http.close()
-
-
-async def _api(http: RemoteHttp) -> ServerApi:
-    raise NotImplementedError(http.server.name)  # until dialects are found out

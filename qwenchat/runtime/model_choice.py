@@ -29,13 +29,16 @@ def default_model(program: "Program") -> str:
 def opening_model(program: "Program") -> str:
     """Return the model for a new chat: that of the settings, else the last one used, else the best one here.
 
-    The guide opens where it was used last and no other model is here.
+    A model elsewhere is passed over where its engine is set no longer or may not be asked. The guide opens where it was
+    used last and no other model is here.
     """
     if program.settings.model.default:
         return program.settings.model.default
     used = program.model_folders.used.references()
     for reference in used:
         with suppress(QwenchatError):
+            if program.remote_engines.may_ask(reference):
+                return reference
             if not is_guide(reference) and program.library.find(program.library.parse(reference)):
                 return reference
     return default_model(program) or next(filter(is_guide, used[:1]), "")
@@ -62,12 +65,15 @@ def recommended_model(program: "Program") -> str:
 
 
 def lasting_reference(program: "Program", model: str) -> str:
-    """Return a model reference that means the same from any folder. Raises WrongUse."""
+    """Return a model reference that means the same from any folder. Raises WrongUse, NotFound for an unknown engine."""
     from qwenchat.models import reference
 
     parsed = program.library.parse(model)
     if isinstance(parsed, reference.FileReference):
         return reference.path_reference(parsed.path.absolute())
+    if isinstance(parsed, reference.RemoteReference):
+        program.remote_engines.server(parsed.engine)
+        return str(parsed)
     return model
 
 

@@ -24,13 +24,10 @@ from qwenchat.paths import Paths, expand_home
 from qwenchat.runtime.lazy import MadeOnce
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
     from qwenchat.chat.ports import Engine
     from qwenchat.engines.local.engine import PlannedModel, Planner
     from qwenchat.engines.local.protocol import Device
     from qwenchat.engines.local.saved_kv import SavedKV
-    from qwenchat.engines.remote.api import ServerApi
     from qwenchat.engines.remote.server import RemoteServer
     from qwenchat.models.catalogue import Catalogue
     from qwenchat.models.download.plan import DownloadPlan
@@ -114,14 +111,9 @@ class Program:
         """The engines elsewhere."""
         from qwenchat.runtime.remote_engines import RemoteEngines
 
-        def connect(server: "RemoteServer") -> "AbstractAsyncContextManager[ServerApi]":
-            from qwenchat.runtime import engine_registry  # hosts are asked for before HTTP is needed
-
-            return engine_registry.connect(server)
-
         settings = self.settings
         file = self.paths.cache / "engines.json"
-        return RemoteEngines(settings.engines, offline=settings.hub.offline, file=file, connect=connect)
+        return RemoteEngines(settings.engines, offline=settings.hub.offline, file=file)
 
     @MadeOnce
     def machine(self) -> "Machine":
@@ -133,7 +125,17 @@ class Program:
     def usable(self, *, measure: bool = False) -> "Resources":
         """Return what models may use: no accelerator where the settings say so. `Machine.resources` says the rest."""
         found: Sequence[Device] | None = () if self.settings.model.gpu_layers == 0 else None
-        return self.machine.resources(found, measure=measure)
+        return self.machine.resources(found, peers=self.allowed_peers, measure=measure)
+
+    @property
+    def allowed_peers(self) -> tuple[str, ...]:
+        """The peers of the settings; offline, only those that are this machine."""
+        from qwenchat.net.addresses import is_loopback
+
+        settings = self.settings
+        return tuple(
+            peer for peer in settings.model.rpc if not settings.hub.offline or is_loopback(peer.rpartition(":")[0])
+        )
 
     def plan_download(
         self, text: str, *, source: str = "", revision: str = "", folder: Path | None = None
@@ -171,6 +173,12 @@ class Program:
 
         return engine_for(self, model, options)
 
+    def remote_engine(self, server: "RemoteServer", model: str) -> "Engine":
+        """Return an engine for a model of a server, which need not be in the settings."""
+        from qwenchat.runtime.engine_registry import remote_engine
+
+        return remote_engine(self, server, model)
+
     def planner(self, model: str, options: "LoadOptions") -> "Planner":
         """Return what decides how a model is loaded here.
 
@@ -189,8 +197,10 @@ class Program:
             header = gguf.check(gguf.read_header(path))  # it may have been replaced since
             planner = LoadPlanner(
                 resources=self.machine.resources(found),
+                devices=found,
                 cores=usable_cores(),
                 settings=self.settings.model,
+                allowed_peers=self.allowed_peers,
                 sampling=self.sampling,
                 catalogue=self.catalogue,
             )

@@ -6,7 +6,7 @@ earlier one, and `ask` asks all servers at the same time. Nothing is generated h
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -15,19 +15,38 @@ import msgspec
 from qwenchat.chat.message import Message
 from qwenchat.chat.sampling import Dialect
 from qwenchat.engine_settings import EngineSettings
-from qwenchat.engines.remote.api import ServedModel, ServerApi
-from qwenchat.engines.remote.server import RemoteServer, host_in
+from qwenchat.engines.remote.api import ServedModel, ServerApi, find_model
+from qwenchat.engines.remote.keys import usual_variable
+from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.errors import NotFound, QwenchatError, Recovery, RecoveryKind, RemoteError
 from qwenchat.files import save_if_possible
-from qwenchat.i18n import _, enumerated
+from qwenchat.i18n import _, clauses, enumerated
 from qwenchat.models.reference import remote_in
+from qwenchat.paths import expand_home, is_missing
 from qwenchat.text.safe import clean_line
 
 ANSWER_S = 4.0
 """Seconds that a server has to list its models."""
 
-Connect = Callable[[RemoteServer], AbstractAsyncContextManager[ServerApi]]
-"""Connects to a server in its dialect, which is found out by asking where it is not set. Raises RemoteError."""
+Connect = Callable[[RemoteServer, bool], AbstractAsyncContextManager[ServerApi]]
+"""See `connect`."""
+
+
+@asynccontextmanager
+async def connect(server: RemoteServer, offline: bool) -> AsyncIterator[ServerApi]:
+    """Connect to a server in its dialect, which is found out by asking where it is not set.
+
+    `offline` refuses servers on other machines. Raises RemoteError.
+    """
+    from qwenchat.engines.remote.detect import server_api  # noqa: PLC0415 - these import an HTTP library
+    from qwenchat.engines.remote.http import RemoteHttp  # noqa: PLC0415
+    from qwenchat.engines.remote.retry import ASK_ONCE  # noqa: PLC0415
+
+    http = RemoteHttp(server, offline=offline, policy=ASK_ONCE)
+    try:
+        yield await server_api(http)
+    finally:
+        await http.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +66,15 @@ class EngineListing:
         """Return the model reference of one of its models."""
         return f"@{self.server.name}/{model.id}"
 
+    def model(self, name: str = "") -> ServedModel:
+        """Return the model that requests call `name`; without a name, the only one.
+
+        Raises the listing's error, or NotFound, which names the models.
+        """
+        if self.error:
+            raise self.error
+        return find_model(self.server, self.models, name)
+
 
 class _Remembered(msgspec.Struct, frozen=True, kw_only=True):
     """What the file of known models has about one server."""
@@ -59,10 +87,12 @@ class _Remembered(msgspec.Struct, frozen=True, kw_only=True):
 class RemoteEngines:
     """All engines of the settings, in their order there. It belongs to one loop; any thread may call `known`."""
 
-    def __init__(self, settings: Mapping[str, EngineSettings], *, offline: bool, file: Path, connect: Connect) -> None:
-        """`file` is where the listings are persisted between runs. Nothing is read or asked yet."""
+    def __init__(
+        self, settings: Mapping[str, EngineSettings], *, offline: bool, file: Path, connect: Connect = connect
+    ) -> None:
+        """`offline` refuses servers on other machines; `file` persists the listings. Nothing is read or asked yet."""
         self.servers = tuple(server_from(name, engine) for name, engine in settings.items())
-        self._offline, self._file, self._connect = offline, file, connect
+        self.offline, self._file, self._connect = offline, file, connect
         self._listings: dict[str, EngineListing] = {}
 
     def server(self, name: str) -> RemoteServer:
@@ -94,7 +124,7 @@ class RemoteEngines:
         """
         remote = remote_in(reference)
         server = next((server for server in self.servers if remote and server.name == remote.engine), None)
-        if server is None or server.is_here or any(host_in(each.model_file) == server.host for each in messages):
+        if server is None or server.is_here or any(each.host == server.host for each in messages):
             return ""
         return server.host
 
@@ -130,8 +160,12 @@ class RemoteEngines:
                 task.cancel()
 
     async def listing(self, server: RemoteServer, within_s: float = ANSWER_S) -> EngineListing:
-        """Ask one server for its models and return its listing, which has the error where that failed."""
-        before = next(known for known in self.known() if known.server == server)
+        """Ask one server for its models and return its listing, which has the error where that failed.
+
+        It need not be in the settings.
+        """
+        known = next((known for known in self.known() if known.server == server), None)
+        before = known or EngineListing(server=server, dialect=server.dialect)
         try:
             async with asyncio.timeout(within_s), self.connected(server) as api:
                 models = tuple(await api.models())
@@ -140,25 +174,23 @@ class RemoteEngines:
             heard = replace(before, error=no_answer(server))
         except QwenchatError as error:
             heard = replace(before, error=error)
-        self._listings[server.name] = heard
-        if heard.error is None and heard != before:
-            self._write()
+        if known:
+            self._listings[server.name] = heard
+            if heard.error is None and heard != known:
+                self._write()
         return heard
 
     def connected(self, server: RemoteServer) -> AbstractAsyncContextManager[ServerApi]:
-        """Return a connection to a server, as a context manager. Raises RemoteError, also where qwenchat is offline."""
-        self.check_online(server)
-        return self._connect(server)
+        """Return a connection to a server, as a context manager. Raises RemoteError."""
+        return self._connect(server, self.offline)
 
-    def check_online(self, server: RemoteServer) -> None:
-        """Raise RemoteError for a server that the offline setting forbids."""
-        if self._offline and not server.is_here:
-            raise RemoteError(
-                _("The engine {name} is on {host}, and qwenchat is set to stay offline.").format(
-                    name=server.name, host=server.host
-                ),
-                _("Unset hub.offline, or choose a model on this computer."),
-            )
+    def may_ask(self, reference: str) -> bool:
+        """Return whether a reference names a model elsewhere whose server is known and not forbidden by `offline`."""
+        remote = remote_in(reference)
+        return any(
+            remote is not None and server.name == remote.engine and (server.is_here or not self.offline)
+            for server in self.servers
+        )
 
     def _read(self) -> dict[str, _Remembered]:
         try:
@@ -198,3 +230,37 @@ def no_answer(server: RemoteServer) -> RemoteError:
         _("The engine {name} at {host} does not answer.").format(name=server.name, host=server.host),
         _("Check that the server runs and that its address is right."),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPlace:
+    """Where the key of a server comes from. The key itself is not looked up."""
+
+    kind: str
+    """`environment`, `command` or `file`."""
+    name: str
+    """The variable or the file; empty for a command, which may contain a secret."""
+    is_set: bool | None
+    """Whether a key is there; None for a command, which is run only when the key is needed."""
+
+    @property
+    def words(self) -> str:
+        """The same for users."""
+        where = {
+            "environment": _("variable {name}").format(name=clean_line(self.name)),
+            "command": _("a command"),
+            "file": _("file {name}").format(name=clean_line(self.name)),
+        }[self.kind]
+        return where if self.is_set is not False else clauses(where, _("not set"))
+
+
+def key_place(engine: EngineSettings, environ: Mapping[str, str]) -> KeyPlace | None:
+    """Return where the key of an engine comes from; None for one without a key."""
+    if engine.key_command:
+        return KeyPlace(kind="command", name="", is_set=None)
+    if engine.key_file:
+        return KeyPlace(kind="file", name=engine.key_file, is_set=not is_missing(expand_home(engine.key_file)))
+    usual = usual_variable(server_from("", engine))
+    if variable := engine.key_env or (usual if usual in environ else ""):
+        return KeyPlace(kind="environment", name=variable, is_set=bool(environ.get(variable, "").strip()))
+    return None

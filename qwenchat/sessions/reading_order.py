@@ -137,7 +137,9 @@ def notes(entry: OrderedMessage) -> str:
     """Return the notes on a message in one line: its parent, time, model and status."""
     message = entry.message
     follows = _("after no. {number}").format(number=entry.follows) if entry.follows else ""
-    return clean_line(" · ".join(filter(None, (follows, when(message.created), message.model, _ending(message)))), 1000)
+    return clean_line(
+        " · ".join(filter(None, (follows, when(message.created), message.model, message.host, _ending(message)))), 1000
+    )
 
 
 def _ending(message: Message) -> str:

@@ -1,8 +1,10 @@
-"""What a tool is. Who may call it is decided elsewhere (`policy`)."""
+"""What a tool is, and how one written in Python gets its arguments. Who may call it is decided elsewhere (`policy`)."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+import msgspec
 
 from qwenchat.chat.tools import ToolSpec
 
@@ -10,12 +12,12 @@ RESULT_LIMIT = 64 << 10
 """Characters of a result; a longer one is cut, and says so."""
 
 
-@dataclass(frozen=True, slots=True)
 class ToolError(Exception):
-    """A call can't be carried out; the model reads why."""
+    """A call can't be carried out; the model reads why: `reason`, in English, one or two sentences."""
 
-    reason: str
-    """In English, one or two sentences."""
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Tool(Protocol):
@@ -32,8 +34,31 @@ class Tool(Protocol):
         ...
 
     async def run(self, arguments: Mapping[str, object]) -> str:
-        """Carry out a call, whose arguments follow the schema, and return what the model reads.
+        """Carry out a call and return what the model reads.
 
-        Raises ToolError. Cancelling it ends the work; what blocks runs in a thread or a process.
+        Raises ToolError, also for arguments that do not follow the schema: a model may have written them freely.
+        Cancelling it ends the work; what blocks runs in a thread or a process.
         """
         ...
+
+
+class Arguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The arguments of a tool: a subclass has one field for each, which its schema describes."""
+
+
+Given = TypeVar("Given", bound=Arguments)
+
+
+def schema_of(arguments: type[Arguments]) -> str:
+    """Return the JSON Schema of arguments, as ToolSpec has it."""
+    schema = msgspec.json.schema(arguments)["$defs"][arguments.__name__]
+    del schema["title"]
+    return json.dumps(schema, ensure_ascii=False)
+
+
+def given(arguments: Mapping[str, object], wanted: type[Given]) -> Given:
+    """Return arguments with their types; numbers may be written as text. Raises ToolError."""
+    try:
+        return msgspec.convert(arguments, wanted, strict=False)
+    except msgspec.ValidationError as error:
+        raise ToolError(f"The arguments do not follow the schema: {error}.") from error

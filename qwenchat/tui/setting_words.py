@@ -25,12 +25,18 @@ def title(key: str) -> str:
         "model.gpu_layers": _("GPU layers"),
         "model.kv_type": _("KV cache type"),
         "model.mmap": _("Memory-map the model file"),
+        "model.rpc": _("RPC peers"),
         "hub.source": _("Download source"),
         "hub.offline": _("Work offline"),
         "hub.folder": _("Download folder"),
         "hub.folders": _("More model folders"),
         "sessions.empty_trash_after_days": _("Days in the trash"),
         "sessions.saved_kv_gb": _("Saved KV caches (GiB)"),
+        "tools.enabled": _("Tools in new chats"),
+        "tools.folders": _("Folders for tools"),
+        "tools.fetch": _("Fetch web pages"),
+        "tools.max_rounds": _("Rounds of tool calls"),
+        "tools.max_seconds": _("Seconds for tool calls"),
     }.get(key, key)
 
 
@@ -72,6 +78,8 @@ def default(key: str) -> str:
         "model.gpu_layers": _("as many as fit"),
         "hub.folder": _("the Hugging Face cache"),
         "hub.folders": _("none"),
+        "model.rpc": _("none"),
+        "tools.folders": _("none"),
         "sessions.empty_trash_after_days": _("keep forever"),
     }
     return as_default(words.get(key) or meaning(as_typed(config.get(Settings(), key))))

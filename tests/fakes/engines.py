@@ -13,12 +13,15 @@ import psutil
 
 from qwenchat.chat.events import Delta, EngineEvent, Finished, Prefilling
 from qwenchat.chat.message import Timings, Usage
-from qwenchat.chat.ports import Generation, Mode, Request
+from qwenchat.chat.ports import Engine, Generation, Mode, Request
 from qwenchat.chat.prompt import Turn
-from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.sampling import UNSET, Sampling
 from qwenchat.engines.local.engine import LocalEngine, PlannedModel
 from qwenchat.engines.local.protocol import LoadPlan
 from qwenchat.engines.local.saved_kv import SavedKV
+from qwenchat.engines.remote.engine import RemoteEngine
+from qwenchat.engines.remote.http import RemoteHttp
+from qwenchat.engines.remote.server import RemoteServer
 from tests.fakes.commands import environment
 
 GREEDY = Sampling(temperature=0.0)
@@ -75,8 +78,21 @@ class Answer:
         return self.finished.timings
 
 
+@asynccontextmanager
+async def remote_engine(
+    url: str, model: str, *, n_ctx: int = 0, defaults: Sampling = UNSET, **server: Any
+) -> AsyncIterator[RemoteEngine]:
+    """Run an engine that asks a server; `server` changes what is set for it."""
+    http = RemoteHttp(RemoteServer(name="lab", url=url, **server))
+    made = RemoteEngine(http, model, reference=f"@lab/{model}", defaults=defaults, n_ctx=n_ctx)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
 async def answer(
-    engine: LocalEngine,
+    engine: Engine,
     turns: Sequence[Turn],
     sampling: Sampling = GREEDY,
     *,

@@ -13,7 +13,10 @@ from qwenchat.models.reference import (
     GuideReference,
     HubReference,
     NameReference,
+    RemoteReference,
     parse,
+    path_in,
+    remote_in,
     revision_in,
     unknown,
 )
@@ -106,3 +109,48 @@ def test_near_matches() -> None:
     assert "no file" in unknown(parse("./x.gguf", CATALOG), CATALOG).message
     assert "7b:q4_k_m" in unknown(parse("zzzzzz", CATALOG), CATALOG).hint
     assert "not part" in unknown(parse("guide", CATALOG), CATALOG).message
+
+
+@pytest.mark.parametrize(
+    ("text", "engine", "model"),
+    [
+        ("@lab/Qwen/Qwen2-72B-Instruct", "lab", "Qwen/Qwen2-72B-Instruct"),
+        ("@box/qwen2:72b", "box", "qwen2:72b"),
+        (" @My-Lab ", "my-lab", ""),
+        ("@lab//models/qwen2-7b.gguf", "lab", "/models/qwen2-7b.gguf"),
+        ("@lab/qwen2.gguf", "lab", "qwen2.gguf"),
+        ("@lab/@a/b c", "lab", "@a/b c"),
+    ],
+)
+def test_models_elsewhere(text: str, engine: str, model: str) -> None:
+    reference = parse(text, CATALOG)
+    assert reference == RemoteReference(engine, model) == remote_in(text)
+    assert parse(str(reference), CATALOG) == reference
+    assert path_in(text.strip()) is None
+
+
+@pytest.mark.parametrize("text", ["@", "@/x", "@lab/", "@my_lab/x", "@lab:7b", "@lab/a\x1b[2J", "@lab/a\nb"])
+def test_what_is_no_model_elsewhere(text: str) -> None:
+    with pytest.raises(WrongUse, match="not a model of an engine") as caught:
+        parse(text, CATALOG)
+    assert "\x1b" not in caught.value.message + caught.value.hint
+    assert remote_in(text) is None
+
+
+def test_a_file_does_not_pass_for_a_model_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "@lab").mkdir()
+    (tmp_path / "@lab" / "m.gguf").write_bytes(b"")
+    assert parse("@lab/m.gguf", CATALOG) == RemoteReference("lab", "m.gguf")
+    assert isinstance(parse("./@lab/m.gguf", CATALOG), FileReference)
+
+
+def test_a_model_elsewhere_is_named_without_the_path_of_its_file() -> None:
+    assert RemoteReference("lab", "/srv/models/qwen2-7b.gguf").name == "qwen2-7b.gguf"
+    assert RemoteReference("lab", "Qwen/Qwen2-72B-Instruct").name == "Qwen/Qwen2-72B-Instruct"
+
+
+def test_a_model_elsewhere_has_no_file_here() -> None:
+    error = unknown(RemoteReference("lab", "x"), CATALOG)
+    assert isinstance(error, WrongUse)
+    assert "@lab/x" in error.message

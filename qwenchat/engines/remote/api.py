@@ -19,7 +19,12 @@ from qwenchat.errors import NotFound, Recovery, RecoveryKind, RemoteBroken
 from qwenchat.i18n import _, enumerated
 from qwenchat.text.safe import clean_line
 
+LOAD_S = 600.0
+"""Seconds that a server may take to load a model."""
+
 Shape = TypeVar("Shape")
+_NAMED = 8
+"""Models that an error names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +51,11 @@ class ServedModel:
 
 class NoTokenIds(Exception):
     """Raised by `prepare` where the chat API must be used: the server does not take this model's prompts as tokens."""
+
+    def __init__(self, model: ServedModel) -> None:
+        super().__init__(model.id)
+        self.model = model
+        """The model's facts, as far as they are known without its tokens."""
 
 
 class ServerApi(Protocol):
@@ -97,14 +107,14 @@ def shaped(server: RemoteServer, reply: Any, shape: type[Shape]) -> Shape:
         ) from None
 
 
-def find_model(server: RemoteServer, offered: Sequence[ServedModel], model: str) -> ServedModel:
-    """Return a model by its id. Raises NotFound, which says what the server has."""
-    if found := next((each for each in offered if each.id == model), None):
-        return found
+def find_model(server: RemoteServer, offered: Sequence[ServedModel], model: str = "") -> ServedModel:
+    """Return a model by its id; without one, the only model. Raises NotFound, which says what the server has."""
+    if found := [each for each in offered if each.id == model or (not model and len(offered) == 1)]:
+        return found[0]
+    message = _("{host} has no model {model}.") if model else _("{host} does not have exactly one model: name it.")
+    named = enumerated([each.id for each in offered[:_NAMED]] + ["…"] * (len(offered) > _NAMED))
     raise NotFound(
-        _("{host} has no model {model}.").format(host=server.host, model=clean_line(model)),
-        _("It has: {models}.").format(models=enumerated(each.id for each in offered))
-        if offered
-        else _("It has no model at all."),
+        message.format(host=server.host, model=clean_line(model)),
+        _("It has: {models}.").format(models=named) if offered else _("It has no model at all."),
         recoveries=(Recovery(RecoveryKind.OTHER_MODEL),),
     )

@@ -24,6 +24,8 @@ COMMAND_S = 60.0
 """Seconds that the command for a key may take: it may ask for a password in a window of its own."""
 _LONGEST = 8192
 """Bytes of a key."""
+_END_S = 1.0
+"""Seconds that a killed command has to be gone."""
 _UNSENDABLE = re.compile("[^\x20-\x7e\xa0-\xff]")
 """What the header of a request can't carry: control characters, and all that is not Latin-1."""
 _DASHSCOPE = re.compile(r"dashscope(-[a-z0-9]+)?\.aliyuncs\.com")
@@ -80,7 +82,7 @@ class KeyLookup:
             text = await self._from_command()
         elif server.key_file:
             text = await asyncio.to_thread(self._from_file)
-        elif variable := server.key_env or _usual_variable(server):
+        elif variable := server.key_env or usual_variable(server):
             text = self._environ.get(variable, "")
             if not text.strip():
                 if not server.key_env:
@@ -123,8 +125,8 @@ class KeyLookup:
             raise self._missing(_("its command can't be run: {reason}").format(reason=reason), hint) from None
         try:
             async with asyncio.timeout(self._command_s):
-                printed = await _read_all(process)
-                status = await process.wait()
+                printed = await _beginning(process)
+                status = await process.wait() if len(printed) <= _LONGEST else 0
         except TimeoutError:
             raise self._missing(_("its command does not end"), hint) from None
         finally:
@@ -165,15 +167,15 @@ class KeyLookup:
         return RemoteUnauthorised(message, hint, recoveries=(Recovery(RecoveryKind.SET_KEY, name=name),))
 
 
-def _usual_variable(server: RemoteServer) -> str:
+def usual_variable(server: RemoteServer) -> str:
     """Return the variable that holds the key of a well-known service; empty for all other hosts."""
     parts = urlsplit(server.url)
     is_dashscope = parts.scheme == "https" and _DASHSCOPE.fullmatch(parts.hostname or "")
     return "DASHSCOPE_API_KEY" if is_dashscope else ""
 
 
-async def _read_all(process: asyncio.subprocess.Process) -> bytes:
-    """Return what a process prints, no more than a little above the limit of a key."""
+async def _beginning(process: asyncio.subprocess.Process) -> bytes:
+    """Return what a process prints, as far as it may be a key and a byte more."""
     if process.stdout is None:
         return b""
     try:
@@ -191,4 +193,6 @@ async def _end(process: asyncio.subprocess.Process) -> None:
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
-    await process.wait()
+    with suppress(TimeoutError):  # a process that it has let go may still have the pipe
+        async with asyncio.timeout(_END_S):
+            await process.communicate()

@@ -170,9 +170,9 @@ def _row_of(widget: Widget) -> SettingRow:
 
 def _doubt(key: str, value: str) -> str:
     """Return what is odd about a saved value; empty for most."""
-    if key not in ("hub.folder", "hub.folders"):
+    if key not in ("hub.folder", "hub.folders", "tools.folders"):
         return ""
-    folders = value.split(",") if key == "hub.folders" else [value]
+    folders = [value] if key == "hub.folder" else value.split(",")
     problems = {name.strip(): folder_problem(expand_home(name.strip())) for name in folders if name.strip()}
     words = _("Saved, but {folder} can't be searched now: {reason}.")
     return " ".join(words.format(folder=name, reason=reason) for name, reason in problems.items() if reason)

@@ -13,7 +13,6 @@ from rich.style import Style
 from textual.strip import Strip
 
 from qwenchat.chat.message import Message
-from qwenchat.engines.remote.server import host_in
 from qwenchat.i18n import ngettext
 from qwenchat.markdown.lines import Line
 from qwenchat.markdown.palette import Palette
@@ -36,8 +35,10 @@ class Look:
     palette: Palette
     name_of: Callable[[str], str] = clean_line
     """Returns the name of a model, given its reference."""
-    host_of: Callable[[Message], str] = lambda answer: clean_line(host_in(answer.model_file))
+    host_of: Callable[[Message], str] = lambda answer: clean_line(answer.host)
     """Returns the host that an answer came from; empty for a model on this computer."""
+    can_continue: bool = True
+    """Whether continuing an answer is offered."""
     timestamps: bool = True
     """Whether each message has its time."""
 
