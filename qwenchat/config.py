@@ -268,10 +268,11 @@ def put_engine(file: Path, name: str, engine: EngineSettings | None) -> None:
 
     document = tomlkit.parse(_read(file))
     table = _table_of(document, f"engines.{name}")[0]
-    table.pop(name, None)
     if engine:
         fields = msgspec.to_builtins(checked(name, engine))
         table[name] = {key: value for key, value in fields.items() if value}
+    else:
+        table.pop(name, None)
     _convert(document.unwrap(), _("in {file}").format(file=file))
     _write(file, tomlkit.dumps(document))
 
