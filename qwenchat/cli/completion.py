@@ -38,11 +38,11 @@ def _offering(words: Callable[[Program, click.Context], Iterable[tuple[str, str]
             found = list(words(program, context))
         except (QwenchatError, OSError):
             return []
-        has_colon = ":" in incomplete  # words with a colon are offered once it is typed
+        with_colon = ":" in incomplete or incomplete.startswith("@")  # quantisations are offered once a colon is typed
         return [
             CompletionItem(word, help=note or None)
             for word, note in found
-            if word.startswith(incomplete) and (has_colon or ":" not in word)
+            if word.startswith(incomplete) and (with_colon or ":" not in word)
         ]
 
     return complete

@@ -73,6 +73,18 @@ def test_values(line: str, wanted: set[str], home: Path) -> None:
     assert not home.exists()
 
 
+def test_engines_and_their_models_of_an_earlier_run(home: Path) -> None:
+    (home / "config").mkdir(parents=True)
+    (home / "config" / "config.toml").write_text("[engines.box]\nurl = 'http://10.0.0.7:11434'\n")
+    (home / "cache").mkdir()
+    known = {"box": {"url": "http://10.0.0.7:11434", "dialect": "ollama", "models": [{"id": "qwen2:72b"}]}}
+    (home / "cache" / "engines.json").write_text(json.dumps(known))
+    assert offered("qwenchat ask -m @") == {"@box/qwen2:72b": "10.0.0.7:11434"}
+    assert offered("qwenchat engines test ") == {"box": "http://10.0.0.7:11434"}
+    assert "engines.box.url" in offered("qwenchat config get engines.")
+    assert set(offered("qwenchat config set engines.box.kind v")) == {"vllm"}
+
+
 def test_sessions_with_clean_titles(kept: None) -> None:
     title = "Rain,[31m snow: $(touch x) `y`"
     for line in ("qwenchat sessions show ", "qwenchat ask --session 0198", "qwenchat --session "):
