@@ -23,6 +23,11 @@ from qwenchat.i18n import _, sentences
 from qwenchat.paths import expand_home, private_folder
 from qwenchat.text.safe import clean_line, encodable
 
+_MOST_PEERS = 16
+"""The most peers that llama.cpp's RPC can use (GGML_RPC_MAX_SERVERS)."""
+_PEER = re.compile(r"\w[\w.-]{0,252}:(?P<port>[0-9]{1,5})", re.ASCII)
+"""A host name or an IPv4 address, and a port."""
+
 
 class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     pass
@@ -41,6 +46,13 @@ class ModelSettings(_Section, frozen=True):
         Literal["auto", "f16", "q8_0"], Meta(description="KV cache type; auto: f16, or q8_0 where that fits more")
     ] = "auto"
     mmap: Annotated[bool, Meta(description="Map the model file instead of reading it into memory")] = True
+    rpc: Annotated[
+        tuple[str, ...],
+        Meta(
+            max_length=_MOST_PEERS,
+            description="Machines that take a part of too large models (RPC): host:port, ...",
+        ),
+    ] = ()
 
 
 def _limits(name: str) -> Meta:
@@ -156,7 +168,8 @@ def names(settings: Settings | None = None) -> list[str]:
     return found
 
 
-_LISTS = ("hub.folders", "tools.folders")
+_FOLDER_LISTS = ("hub.folders", "tools.folders")
+_LISTS = (*_FOLDER_LISTS, "model.rpc")
 _ENGINE_FIELDS = tuple(entry.name for entry in msgspec.structs.fields(EngineSettings))
 
 
@@ -226,7 +239,7 @@ def put(file: Path, key: str, value: str) -> Settings:
 
     if key not in names() and not _is_named_by_user(key):
         raise _no_setting(key)
-    if key in ("hub.folder", *_LISTS):
+    if key in ("hub.folder", *_FOLDER_LISTS):
         _check_folders(_listed(value) if key in _LISTS else [value])
     if encodable(value) != value:
         raise WrongUse(
@@ -255,10 +268,11 @@ def put_engine(file: Path, name: str, engine: EngineSettings | None) -> None:
 
     document = tomlkit.parse(_read(file))
     table = _table_of(document, f"engines.{name}")[0]
-    table.pop(name, None)
     if engine:
         fields = msgspec.to_builtins(checked(name, engine))
         table[name] = {key: value for key, value in fields.items() if value}
+    else:
+        table.pop(name, None)
     _convert(document.unwrap(), _("in {file}").format(file=file))
     _write(file, tomlkit.dumps(document))
 
@@ -351,9 +365,7 @@ def _parse(file: Path) -> dict[str, Any]:
 def _convert(document: Any, where: str) -> Settings:
     try:
         settings = msgspec.convert(document, Settings, strict=False)
-        return msgspec.structs.replace(
-            settings, engines={name: checked(name, engine) for name, engine in settings.engines.items()}
-        )
+        engines = {name: checked(name, engine) for name, engine in settings.engines.items()}
     except msgspec.ValidationError as error:
         reason = str(error).replace(" - at `$.", " - `")
         if "engines[...]" in reason:
@@ -365,6 +377,21 @@ def _convert(document: Any, where: str) -> Settings:
     except WrongUse as error:
         message = sentences(_("An engine {where} has invalid settings.").format(where=where), error.message)
         raise WrongUse(message, error.hint) from error
+    _check_peers(settings.model.rpc)
+    return msgspec.structs.replace(settings, engines=engines)
+
+
+def _check_peers(peers: tuple[str, ...]) -> None:
+    """Raise WrongUse for what llama.cpp's RPC can't connect to; it knows IPv4 only."""
+    for peer in peers:
+        found = _PEER.fullmatch(peer)
+        if not (found and 0 < int(found["port"]) < 1 << 16) or peers.count(peer) > 1:
+            raise WrongUse(
+                _('"{peer}" in model.rpc is not the address of a peer, or stands there twice.').format(
+                    peer=clean_line(peer)
+                ),
+                _("Write a host name or an IPv4 address, and a port: 192.168.1.20:50052."),
+            )
 
 
 def _wrong_engine(engines: Mapping[str, object]) -> str:

@@ -132,6 +132,7 @@ def shell_advice(error: QwenchatError) -> str:
         RecoveryKind.LARGER_CONTEXT: "--ctx",
         RecoveryKind.FEWER_LAYERS: "--gpu-layers {value}",
         RecoveryKind.WITHOUT_GPU: "--gpu-layers 0",
+        RecoveryKind.WITHOUT_PEERS: "--no-rpc",
         RecoveryKind.SMALLER_KV_CACHE: "--kv-type q8_0",
         RecoveryKind.LOAD_ANYWAY: "--force",
         RecoveryKind.COMPLETE: "--complete",

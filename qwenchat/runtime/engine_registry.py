@@ -26,6 +26,7 @@ _OPTIONS_HERE = {
     "gpu_layers": "--gpu-layers",
     "kv_type": "--kv-type",
     "loras": "--lora",
+    "with_peers": "--no-rpc",
     "force": "--force",
 }
 

@@ -16,6 +16,7 @@ def names() -> dict[RecoveryKind, str]:
         RecoveryKind.SMALLER_CONTEXT: _("Use a smaller context"),
         RecoveryKind.FEWER_LAYERS: _("Use fewer GPU layers"),
         RecoveryKind.WITHOUT_GPU: _("Run without the GPU"),
+        RecoveryKind.WITHOUT_PEERS: _("Run without peers"),
         RecoveryKind.OTHER_MODEL: _("Choose another model"),
         RecoveryKind.LARGER_CONTEXT: _("Use a larger context"),
         RecoveryKind.SMALLER_KV_CACHE: _("Use a smaller KV cache"),

@@ -26,6 +26,7 @@ def _ways() -> dict[RecoveryKind, str]:
         RecoveryKind.LARGER_CONTEXT: chat,
         RecoveryKind.FEWER_LAYERS: settings,
         RecoveryKind.WITHOUT_GPU: settings,
+        RecoveryKind.WITHOUT_PEERS: settings,
         RecoveryKind.SMALLER_KV_CACHE: settings,
         RecoveryKind.OTHER_MODEL: models,
         RecoveryKind.DOWNLOAD: models,

@@ -75,6 +75,7 @@ def commands() -> dict[str, str]:
         "export": _("export this chat"),
         "import": _("import chats from files"),
         "trash": _("restore deleted chats"),
+        "engines": _("add, test or remove engines on other machines"),
         "retry": _("answer again"),
         "edit": _("edit the last question"),
         "compare": _("compare the answer with that of a second model"),

@@ -1,7 +1,7 @@
 """The remote engine whatever its server does: order, failures, restarts, what the user is told of it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -15,10 +15,12 @@ from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.remote import engine as module
 from qwenchat.engines.remote.engine import ASSUMED_CONTEXT, RemoteEngine
 from qwenchat.engines.remote.http import RemoteHttp
+from qwenchat.engines.remote.llama_server import LlamaServerApi
 from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.errors import Interrupted, PromptTooLong, RemoteBroken, RemoteError, WrongUse
 from tests.fakes.engines import GREEDY, answer, questions, read, remote_engine, request
-from tests.fakes.standin_server import Reply, StandinServer, Then, event, event_stream, json_reply
+from tests.fakes.standin_chat import answer_chunks, usage
+from tests.fakes.standin_server import Reply, StandinServer, Then, event, event_stream, json_reply, standin_server
 from tests.fakes.standin_vllm import completion, standin_vllm
 
 MODEL = "qwen"
@@ -189,3 +191,54 @@ async def test_an_answer_by_a_schema_is_not_continued() -> None:
         with pytest.raises(WrongUse, match="continue"):
             await answer(there, turns, replace(GREEDY, schema="{}"), mode=Mode.CONTINUE)
         assert (await answer(there, turns, mode=Mode.CONTINUE)).text == "yes"
+
+
+async def test_a_model_that_is_not_taken_as_tokens_is_asked_by_messages() -> None:
+    def other(messages: Sequence[Mapping[str, str]]) -> str:
+        return "".join(f"[{each['role']}]{each['content']}" for each in messages)
+
+    async with standin_vllm(model=MODEL, template=other) as server, remote_engine(server.url, MODEL) as there:
+        server.reply("/v1/chat/completions", event_stream(*answer_chunks("yes", counted=usage(9, 1))))
+        info = await there.load()
+        counts = await there.count(questions("1"))
+        said = await answer(there, [Turn("user", "<|im_end|>")])
+        [asked] = server.asked_for("/v1/chat/completions")
+    assert not there.capabilities.token_ids and not there.capabilities.exact_counts and not counts.exact
+    assert any("estimates" in each for each in info.warnings) and info.n_ctx == 4096
+    assert (said.text, said.ids, said.usage.prompt_tokens) == ("yes", (), 9)
+    assert "<|im_end|>" not in asked.json["messages"][0]["content"]
+
+
+@pytest.mark.parametrize("template", ["", "".join(f"<a{number}>" for number in range(300))])
+async def test_an_old_llama_server_and_a_hostile_template_are_asked_by_messages(template: str) -> None:
+    meta = {"n_vocab": 9, "n_ctx": 512, "n_ctx_train": 512, "n_params": 1, "size": 1, "ftype": "Q4_K - Medium"}
+    card = {"id": "/models/old.gguf", "owned_by": "llamacpp", "meta": meta}
+    async with standin_server() as server, remote_engine(server.url, "old.gguf") as there:
+        server.reply("/v1/models", json_reply({"data": [card]}))
+        server.reply("/props", json_reply({"default_generation_settings": {"n_ctx": 256}, "chat_template": template}))
+        server.reply("/v1/chat/completions", event_stream(*answer_chunks("yes", counted=usage(9, 1))))
+        info = await there.load()
+        said = await answer(there, questions("1"))
+    assert (info.n_ctx, said.text) == (256, "yes")
+    assert not any(each.path == "/tokenize" for each in server.asked)
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("Q4_K - Medium", "q4_k_m"),
+        ("(guessed) all F32", "f32"),
+        ("Q8_0", "q8_0"),
+        ("IQ2_XXS - 2.0625 bpw", "iq2_xxs"),
+        ("", ""),
+    ],
+)
+async def test_quantisations_have_their_usual_names(label: str, name: str) -> None:
+    card = {"id": "C:\\models\\a.gguf", "owned_by": "llamacpp", "meta": {"ftype": label}}
+    async with standin_server() as server:
+        server.reply("/v1/models", json_reply({"data": [card, {"id": "org/b:Q4", "status": {"value": "unloaded"}}]}))
+        http = RemoteHttp(RemoteServer(name="lab", url=server.url))
+        first, second = await LlamaServerApi(http).models()
+        await http.close()
+    assert (first.id, first.quantisation, first.is_loaded) == ("a.gguf", name, True)
+    assert (second.id, second.is_loaded) == ("org/b:Q4", False)

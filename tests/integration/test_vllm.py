@@ -94,7 +94,7 @@ async def test_all_of_sampling_is_sent_by_vllm_s_names() -> None:
         ),
         (completion(("ab", b"abs"), stop="s"), replace(GREEDY, stop=("s",)), "ab", (), "stop"),
         (completion(("ab", b"ab"), finish="length"), replace(GREEDY, max_tokens=2), "ab", (97, 98), "length"),
-        (completion(("ab", b"ab"), finish="length"), GREEDY, "ab", (97, 98), "context"),
+        (completion(("ab", b"ab"), finish="length", prompt_tokens=4094), GREEDY, "ab", (97, 98), "context"),
         (completion(("a", [*b"a", END])), GREEDY, "a", (97,), "stop"),
     ],
     ids=["character in pieces", "stop string", "limit", "window", "end in the same chunk"],

@@ -102,6 +102,29 @@ def test_every_setting_can_be_read_and_has_a_variable_and_a_description(key: str
     assert config.variable(key).isupper()
 
 
+def test_peers_are_checked(file: Path) -> None:
+    config.put(file, "model.rpc", "192.168.1.20:50052, studio.lan:1")
+    assert config.load(file, {}).model.rpc == ("192.168.1.20:50052", "studio.lan:1")
+    found = config.load(file, {"QWENCHAT_MODEL_RPC": "127.0.0.1:50052"})
+    assert found.model.rpc == ("127.0.0.1:50052",)
+    for wrong in (
+        "studio",
+        "[::1]:50052",
+        "::1",
+        "a:0",
+        "a:65536",
+        "a b:1",
+        "http://a:1",
+        "a:1,a:1",
+        "\u661f:1",
+    ):
+        with pytest.raises(WrongUse, match=r"model\.rpc is not the address of a peer"):
+            config.put(file, "model.rpc", wrong)
+    config.put(file, "model.rpc", ",".join(f"a:{port}" for port in range(1, 17)))
+    with pytest.raises(WrongUse, match="16"):
+        config.put(file, "model.rpc", ",".join(f"a:{port}" for port in range(1, 18)))
+
+
 LAB = "[engines.lab]\nurl = 'http://10.0.0.5:8080'\n"
 
 

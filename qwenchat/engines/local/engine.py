@@ -21,6 +21,7 @@ from qwenchat.chat.prompt import Plain, PromptPart, Special, Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.chat_template import ChatTemplate, TemplateSandbox
 from qwenchat.engines.generation import QueuedGeneration
+from qwenchat.engines.local import peers
 from qwenchat.engines.local.failures import (
     OTHER_MODEL,
     START_AGAIN,
@@ -32,7 +33,7 @@ from qwenchat.engines.local.failures import (
 )
 from qwenchat.engines.local.kv_slot import KVSlot
 from qwenchat.engines.local.memory import lacks_memory, memory_error
-from qwenchat.engines.local.process import WorkerProcess
+from qwenchat.engines.local.process import CANCEL_WITH_PEERS_S, WorkerProcess
 from qwenchat.engines.local.protocol import (
     Count,
     Counted,
@@ -84,6 +85,8 @@ class PlannedModel:
     """Bytes that it is expected to take; 0 if nothing was predicted."""
     reads_history: bool = True
     """Whether it was trained on conversations."""
+    peers: tuple[str, ...] = ()
+    """Host and port of peers to connect to, because this machine has no room for it; then it is planned again."""
 
 
 _Stamps = tuple[tuple[int, int, int] | None, ...]
@@ -186,7 +189,7 @@ class LocalEngine:
             except (QwenchatError, MemoryError, OSError) as error:
                 if isinstance(error, EngineDied):
                     self._check_open()
-                raise _explained(error, self._worker, self._planned) from error
+                raise await _explained(error, self._worker, self._planned) from error
             finally:
                 if self._loaded is None:
                     await self._end_worker(at_once=True)
@@ -215,7 +218,10 @@ class LocalEngine:
         worker = self._worker = await WorkerProcess.start(self._log)
         self._check_open()
         hello = await worker.hello()
-        planned = self._planner(hello.devices)
+        planned = self._planned = self._planner(hello.devices)
+        if planned.peers:
+            planned = self._planner([*hello.devices, *await peers.connect(worker, hello, planned.peers)])
+            worker.cancel_s = CANCEL_WITH_PEERS_S
         plan = msgspec.structs.replace(planned.plan, extra_buffers=extra_buffers)
         planned = self._planned = replace(planned, plan=plan)
         stamps = await asyncio.to_thread(_stamps, planned)
@@ -234,7 +240,8 @@ class LocalEngine:
         info = ModelInfo(
             reference=planned.reference,
             name=planned.name,
-            file=plan.identity,
+            file=plan.spread_identity,
+            host=",".join(plan.peers),
             n_ctx=ready.n_ctx,
             yarn_factor=plan.yarn_factor,
             defaults=planned.defaults,
@@ -278,7 +285,7 @@ class LocalEngine:
             except EngineDied as error:
                 if await asyncio.to_thread(loaded.is_outdated):
                     raise changed_while_loaded(error) from error
-                raise _explained(error, worker, loaded.planned) from error
+                raise await _explained(error, worker, loaded.planned) from error
 
     async def _end_worker(self, *, at_once: bool = False) -> None:
         worker, self._worker, self._loaded = self._worker, None, None
@@ -298,10 +305,15 @@ def _stamps(planned: PlannedModel) -> _Stamps:
     return tuple(found)
 
 
-def _explained(
+async def _explained(
     error: QwenchatError | MemoryError | OSError, worker: WorkerProcess | None, planned: PlannedModel | None
 ) -> QwenchatError | MemoryError | OSError:
-    """Return the error, or one that speaks of memory where that is the cause."""
+    """Return the error, or one that speaks of a peer or of memory where that is the cause."""
+    used = planned.plan.peers or planned.peers if planned else ()
+    if isinstance(error, EngineDied) and (lost := await peers.loss(error, used)):
+        return lost
+    if worker and planned and (lacking := peers.lacking_memory(worker.last_lines(), planned.name)):
+        return lacking
     if not lacks_memory(error, worker.last_lines() if worker else (), planned.memory if planned else 0):
         return error
     if planned is None:

@@ -52,6 +52,11 @@ class ServedModel:
 class NoTokenIds(Exception):
     """Raised by `prepare` where the chat API must be used: the server does not take this model's prompts as tokens."""
 
+    def __init__(self, model: ServedModel) -> None:
+        super().__init__(model.id)
+        self.model = model
+        """The model's facts, as far as they are known without its tokens."""
+
 
 class ServerApi(Protocol):
     """One server in its dialect. Methods raise RemoteError."""

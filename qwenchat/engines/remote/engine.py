@@ -160,9 +160,8 @@ class RemoteEngine:
         name = self._model or find_model(self._server, await api.models()).id
         try:
             model = await api.prepare(name, n_ctx=self._n_ctx)
-        except NoTokenIds:
-            api = chat_api(self._http, api.dialect)
-            model = await api.prepare(name, n_ctx=self._n_ctx)
+        except NoTokenIds as refused:
+            api, model = chat_api(self._http, api.dialect), refused.model
             notices = (
                 _("{host} does not take prompts as tokens for this model: token counts are estimates.").format(
                     host=self._server.host
@@ -185,13 +184,13 @@ class RemoteEngine:
     def _warnings(self, api: ServerApi, model: ServedModel) -> list[str]:
         """Return what the user should know of a server's window, and what it can't be sent."""
         warnings = []
-        numbers = {"host": self._server.host, "assumed": f"{ASSUMED_CONTEXT:,}"}
+        numbers = {"host": self._server.host, "name": self._server.name, "assumed": f"{ASSUMED_CONTEXT:,}"}
         numbers |= {"n_ctx": f"{model.n_ctx:,}", "wanted": f"{self._n_ctx:,}", "most": f"{model.n_ctx_max:,}"}
         if not (model.n_ctx or self._n_ctx):
             warnings.append(
                 _(
                     "{host} does not report its context window: {assumed} tokens are assumed. "
-                    "The engine's setting `context` changes that."
+                    "`context` in the section [engines.{name}] of the settings changes that."
                 )
             )
         elif 0 < model.n_ctx < self._n_ctx:

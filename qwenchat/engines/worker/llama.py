@@ -22,6 +22,7 @@ from typing import Any
 
 from qwenchat.engines.local.protocol import CHUNK, LoadPlan
 from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadFailed
+from qwenchat.engines.worker.ggml import Ggml
 
 FIRST_CHUNK = 32
 """Tokens of the first step, which measures the model's speed, and the minimum for other steps."""
@@ -170,6 +171,11 @@ class LlamaModel:
         params.n_gpu_layers = plan.gpu_layers
         params.load_mode = _MMAP if plan.mmap else 0
         params.use_extra_bufts = plan.extra_buffers
+        if plan.split is not None:
+            devices = Ggml.beside(self.c).handles([share.device for share in plan.split])
+            params.devices = ctypes.cast(devices, ctypes.c_void_p)
+            shares = (share.layers for share in plan.split)
+            params.tensor_split = (ctypes.c_float * self.c.llama_max_devices())(*shares)
 
         def report(fraction: float, _data: object) -> bool:
             progress(fraction)

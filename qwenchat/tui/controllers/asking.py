@@ -68,7 +68,9 @@ class AskController:
             if reference:
                 self._sessions.use_model(reference)
 
-        self._context.ask(dialogs.welcome(self._context.program, self._context.downloads), chosen)
+        self._context.ask(
+            dialogs.welcome(self._context.program, self._context.downloads, self._context.use_engines), chosen
+        )
 
     async def _send(self, session_id: str, text: str, files: tuple[Attachment, ...]) -> None:
         fork, left_behind = self._open.view.fork, self._open.view.left_behind
