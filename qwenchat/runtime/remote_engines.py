@@ -18,7 +18,7 @@ from qwenchat.engine_settings import EngineSettings
 from qwenchat.engines.remote.api import ServedModel, ServerApi, find_model
 from qwenchat.engines.remote.keys import usual_variable
 from qwenchat.engines.remote.server import RemoteServer
-from qwenchat.errors import NotFound, QwenchatError, Recovery, RecoveryKind, RemoteError
+from qwenchat.errors import NotFound, QwenchatError, Recovery, RecoveryKind, RemoteUnreachable
 from qwenchat.files import save_if_possible
 from qwenchat.i18n import _, clauses, enumerated
 from qwenchat.models.reference import remote_in
@@ -224,11 +224,12 @@ def server_from(name: str, engine: EngineSettings) -> RemoteServer:
     )
 
 
-def no_answer(server: RemoteServer) -> RemoteError:
+def no_answer(server: RemoteServer) -> RemoteUnreachable:
     """Return the error for a server that does not answer in time."""
-    return RemoteError(
+    return RemoteUnreachable(
         _("The engine {name} at {host} does not answer.").format(name=server.name, host=server.host),
         _("Check that the server runs and that its address is right."),
+        recoveries=(Recovery(RecoveryKind.TEST_ENGINE, name=server.name),),
     )
 
 
