@@ -336,6 +336,13 @@ async def test_dashscope_continues_an_answer(server: StandinServer) -> None:
     assert (parts, body["enable_thinking"]) == ((Text("Good day."),), False)
 
 
+async def test_an_answer_without_a_word_is_begun_anew(server: StandinServer) -> None:
+    async with api_of(server, Dialect.DASHSCOPE, "/compatible-mode/v1") as api:
+        model = await api.prepare("qwen-max")
+        await generated(api, model, asked("Why?", "", mode=Mode.CONTINUE))
+    assert server.asked_for(CHAT[Dialect.DASHSCOPE])[-1].json["messages"] == [{"role": "user", "content": "Why?"}]
+
+
 @pytest.mark.parametrize(
     ("status", "code", "error", "words"),
     [

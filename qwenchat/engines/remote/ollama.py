@@ -2,7 +2,8 @@
 
 Left alone, Ollama drops the oldest messages of a prompt that is too long and reports nothing, and its window depends on
 the memory of the machine. So every request forbids cutting, and states the window: what the user set, else what the
-model is loaded with, so that it is not loaded again, else what its Modelfile says, else a modest one, with a notice.
+model is loaded with, so that it is not loaded again, else what its Modelfile says, else a modest one. Where that is
+less than the model could have, a notice says so.
 How long a model stays loaded is the server's affair. Models that it only passes on to another host are refused: nobody
 would see where words go.
 """
@@ -173,17 +174,18 @@ class OllamaApi:
         self.capabilities = replace(self.capabilities, continue_answer=shown.continues)
         self._thinks = shown.thinks
         set_there = _WINDOW_PARAMETER.search(shown.parameters)
-        known = n_ctx or running.get(tag.name, 0) or int(set_there[1] if set_there else 0)
-        self._num_ctx = min(known or MODEST_CONTEXT, shown.trained or known or MODEST_CONTEXT)
+        wanted = n_ctx or running.get(tag.name, 0) or int(set_there[1] if set_there else 0) or MODEST_CONTEXT
+        self._num_ctx = min(wanted, shown.trained or wanted)
         request = {"model": tag.name, "messages": [], "stream": False, "options": {"num_ctx": self._num_ctx}}
         await self._http.post(f"{self._server.root}/api/chat", request, silence_s=LOAD_S)  # this loads it
         allocated = (await self._running()).get(tag.name, 0)
         served = _served(tag, shown, min(self._num_ctx, allocated or self._num_ctx))
         notice = _(
-            "Nothing says how large the context window of {model} should be, so it is loaded with {n_ctx} tokens. "
+            "The context window of {model} has {n_ctx} of the {most} tokens that it could have. "
             "`context` in the section [engines.{name}] of the settings changes that."
-        ).format(model=served.id, n_ctx=f"{served.n_ctx:,}", name=self._server.name)
-        return replace(served, is_loaded=True, notices=() if known else (notice,))
+        ).format(model=served.id, n_ctx=f"{served.n_ctx:,}", most=f"{served.n_ctx_max:,}", name=self._server.name)
+        is_less = not n_ctx and served.n_ctx < served.n_ctx_max
+        return replace(served, is_loaded=True, notices=(notice,) if is_less else ())
 
     async def count(self, model: ServedModel, turns: Sequence[Turn], mode: Mode) -> TokenCounts:
         return self._estimates.count(turns, mode)

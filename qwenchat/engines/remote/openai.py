@@ -160,7 +160,7 @@ class OpenAiApi:
                 body["max_tokens"] = max(1, room)
         else:
             messages: list[dict[str, object]] = [{**message} for message in chat_messages(request)]
-            if request.mode is Mode.CONTINUE:
+            if request.mode is Mode.CONTINUE and messages[-1]["role"] == "assistant":  # else it has no word yet
                 messages[-1] |= self._differs.message_fields
                 body |= self._differs.request_fields
             body["messages"] = messages
