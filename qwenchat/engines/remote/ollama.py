@@ -273,7 +273,7 @@ class OllamaApi:
             names = {"host": self._server.host, "model": clean_line(model), "elsewhere": clean_line(found.remote_host)}
             raise RemoteRefused(
                 _("{model} does not run on {host}, which passes what you write on to {elsewhere}.").format(**names),
-                _("To use it, add {elsewhere} as an engine of its own; or choose another model.").format(**names),
+                _("To use it, add {elsewhere} as an engine of its own.").format(**names),
                 recoveries=(Recovery(RecoveryKind.OTHER_MODEL),),
             )
         return found

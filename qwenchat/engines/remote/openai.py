@@ -180,7 +180,6 @@ class OpenAiApi:
         if reason in ("tool_calls", "function_call"):
             raise RemoteRefused(
                 _("The model at {host} called a tool in place of answering.").format(host=self._server.host),
-                _("Ask again, or choose another model."),
                 recoveries=(Recovery(RecoveryKind.ASK_AGAIN), Recovery(RecoveryKind.OTHER_MODEL)),
             )
 
