@@ -81,8 +81,7 @@ class NoFormat:
 
     async def prompt(self, turns: Sequence[Turn], *, continuing: bool) -> Rendered:
         raise CannotLoad(
-            _("This model has no chat template: it can continue text, but not answer questions."),
-            _("Choose an instruct model."),
+            _("This model has no chat template: it can continue text, but only instruct models answer questions."),
             recoveries=(Recovery(RecoveryKind.OTHER_MODEL), Recovery(RecoveryKind.COMPLETE)),
         )
 

@@ -100,7 +100,7 @@ class RemoteEngines:
         names = enumerated(server.name for server in self.servers)
         raise NotFound(
             _("There is no engine named {name}.").format(name=clean_line(name)),
-            _("Known engines: {names}.").format(names=names) if names else _("Add it first."),
+            _("Known engines: {names}.").format(names=names) if names else "",
             recoveries=(Recovery(RecoveryKind.ADD_ENGINE, name=clean_line(name)),),
         )
 

@@ -369,7 +369,7 @@ async def _explained(
     if not lacks_memory(error, worker.last_lines() if worker else (), planned.memory if planned else 0):
         return error
     if planned is None:
-        return memory_error()
+        return memory_error(recoveries=(OTHER_MODEL,))
     recoveries = (*with_less(planned.plan.n_ctx), OTHER_MODEL)
     return memory_error(planned.name, needed=planned.memory, recoveries=recoveries)
 
