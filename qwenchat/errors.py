@@ -34,6 +34,8 @@ class RecoveryKind(StrEnum):
     FEWER_LAYERS = "fewer_layers"
     """Fewer layers on the GPU."""
     WITHOUT_GPU = "without_gpu"
+    WITHOUT_PEERS = "without_peers"
+    """On this machine alone."""
     OTHER_MODEL = "other_model"
     LARGER_CONTEXT = "larger_context"
     SMALLER_KV_CACHE = "smaller_kv_cache"

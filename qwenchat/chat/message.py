@@ -222,8 +222,11 @@ class Message:
 
 
 def host_in(identity: str) -> str:
-    """Return the host that an answer came from, given its `Message.model_file`; empty for a file on this machine."""
-    if not identity.startswith(("http://", "https://")):
+    """Return the host that an answer came from, given its `Message.model_file`; empty for a file on this machine.
+
+    Where llama.cpp spread the model over peers (`rpc://`), those of all peers, separated by commas.
+    """
+    if not identity.startswith(("http://", "https://", "rpc://")):
         return ""
     try:
         return urlsplit(identity).netloc

@@ -86,7 +86,10 @@ class ModelInfo:
     file: str
     """Identity of the file, or of the model on its server, stored with each answer."""
     host: str = ""
-    """Host, and port, of the server that computes; empty for llama.cpp in this program's own worker."""
+    """Host, and port, of the server that computes, or of all peers that hold a part of the model.
+
+    Empty where this program's own worker computes alone.
+    """
     n_ctx: int
     """Tokens that prompt and answer may take together."""
     yarn_factor: float = 1.0

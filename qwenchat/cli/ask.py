@@ -74,6 +74,7 @@ def _sampling_options(command: FC) -> FC:
 @click.option("--ctx", type=click.IntRange(min=1), help="Context window in tokens.")
 @click.option("--threads", type=click.IntRange(1, MAX_THREADS), help="Compute threads.")
 @click.option("--gpu-layers", type=click.IntRange(-1, 2**31 - 1), help="Layers on the GPU; -1: as many as fit.")
+@click.option("--no-rpc", "with_peers", flag_value=False, default=True, help="Use no peers of llama.cpp's RPC.")
 @click.option("--kv-type", type=click.Choice(["f16", "q8_0"]), help="KV cache type.")
 @click.option("--lora", "loras", multiple=True, metavar="FILE[:SCALE]", help="Add an adapter.")
 @click.option("--complete", is_flag=True, help="Continue the text instead of answering it (base models).")
@@ -124,6 +125,7 @@ class Question:
                 gpu_layers=options["gpu_layers"],
                 kv_type=options["kv_type"],
                 loras=tuple(_adapter(lora) for lora in options["loras"]),
+                with_peers=options["with_peers"],
                 force=options["force"],
             ),
         )

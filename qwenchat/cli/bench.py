@@ -223,6 +223,7 @@ def _counts(name: str, long: str, default: str, text: str) -> Callable[[FC], FC]
 @click.option("-r", "--repetitions", type=click.IntRange(1, 1000), default=5, show_default=True, help="Number of runs.")
 @click.option("--threads", type=click.IntRange(1, MAX_THREADS), help="Compute threads.")
 @click.option("--gpu-layers", type=click.IntRange(-1, 2**31 - 1), help="Layers on the GPU; -1: as many as fit.")
+@click.option("--no-rpc", "with_peers", flag_value=False, default=True, help="Use no peers of llama.cpp's RPC.")
 @click.option("--kv-type", type=click.Choice(["f16", "q8_0"]), help="KV cache type.")
 @click.option("--force", is_flag=True, help="Load the model even if it is not expected to fit into memory.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -244,10 +245,13 @@ def bench(program: Program, /, **options: Any) -> None:
     header = gguf.check(gguf.read_header(program.model_file(model)))
     n_ctx = _n_ctx(model, context_sizes(header, program.catalogue).limit, *lengths)
     given = {name: options[name] for name in ("threads", "gpu_layers", "kv_type")}
-    planner = _with_bench_hint(program.planner(model, LoadOptions(ctx=n_ctx, force=options["force"], **given)))
+    wishes = LoadOptions(ctx=n_ctx, force=options["force"], with_peers=options["with_peers"], **given)
+    planner = _with_bench_hint(program.planner(model, wishes))
     output = BenchOutput(Output.standard(), as_json=options["as_json"])
-    results = asyncio.run(_Bench(program, planner, output, header.vocab_size).run(*lengths, options["repetitions"]))
-    if all(value is None for value in given.values()):  # other options say nothing about normal use
+    benched = _Bench(program, planner, output, header.vocab_size)
+    results = asyncio.run(benched.run(*lengths, options["repetitions"]))
+    is_usual = all(value is None for value in given.values())  # other options say nothing about normal use
+    if is_usual and not benched.uses_peers:
         _save(program, gguf.identity(header.path), results)
 
 
@@ -285,6 +289,8 @@ class _Bench:
 
     def __init__(self, program: Program, planner: Planner, output: BenchOutput, vocabulary: int) -> None:
         self._program, self._planner, self._output, self._vocabulary = program, planner, output, vocabulary
+        self.uses_peers = False
+        """Whether other machines took part in what was measured."""
 
     async def run(
         self, prompts: Sequence[int], generates: Sequence[int], depths: Sequence[int], repetitions: int
@@ -296,7 +302,10 @@ class _Bench:
         with tempfile.TemporaryDirectory(dir=private_folder(self._program.paths.cache)) as folder:
             saved_kv = SavedKV(Path(folder), 1 << 50)
             async with self._engine(saved_kv) as engine:
-                output.begin(await engine.benched_model())
+                model = await engine.benched_model()
+                self.uses_peers = bool(model.plan.peers)
+                can_resume = can_resume and not self.uses_peers  # then no KV cache is saved
+                output.begin(model)
                 for run in runs(prompts, generates, depths):
                     output.measuring(run.name)
                     results.append(await engine.measure(run, repetitions))

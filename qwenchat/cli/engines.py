@@ -15,12 +15,13 @@ from qwenchat.chat.sampling import Dialect
 from qwenchat.cli import completion
 from qwenchat.cli.output import Output, shell_advice
 from qwenchat.engine_settings import EngineSettings, checked
+from qwenchat.engines.remote.keys import key_place
 from qwenchat.errors import ExitCode, QwenchatError, WrongUse
 from qwenchat.i18n import _, labelled, ngettext, sentences
 from qwenchat.models.reference import RemoteReference, remote_in
 from qwenchat.runtime.engine_check import EngineReport, check_engine, dialect_name, limitations
 from qwenchat.runtime.program import Program
-from qwenchat.runtime.remote_engines import EngineListing, key_place
+from qwenchat.runtime.remote_engines import EngineListing
 from qwenchat.text.safe import clean_line
 
 as_json = click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -47,11 +48,12 @@ def list_(program: Program, as_json: bool) -> None:
 
 
 def _row(program: Program, name: str, engine: EngineSettings) -> dict[str, object]:
-    place = key_place(engine, program.environ)
+    server = program.remote_engines.server(name)
+    place = key_place(server, program.environ)
     return {
         "name": name,
         "url": engine.url,
-        "host": program.remote_engines.server(name).host,
+        "host": server.host,
         "kind": engine.kind,
         "key": {"from": place.kind, "name": place.name, "set": place.is_set} if place else None,
         "context": engine.context,
@@ -59,8 +61,8 @@ def _row(program: Program, name: str, engine: EngineSettings) -> dict[str, objec
 
 
 def _shown(program: Program, name: str, engine: EngineSettings) -> list[str]:
-    place = key_place(engine, program.environ)
-    kind = dialect_name(engine.kind) if engine.kind else _("found out")
+    place = key_place(program.remote_engines.server(name), program.environ)
+    kind = dialect_name(engine.kind) if engine.kind else _("found by asking")
     return [name, engine.url, kind, place.words if place else "", f"{engine.context:,}" if engine.context else ""]
 
 
@@ -104,8 +106,7 @@ def add(program: Program, /, **options: Any) -> None:
     )
     config.put_engine(program.paths.settings, name, engine)
     program.reread_settings()
-    if engine.exposes_key:
-        output.say(_("Its key is sent unencrypted over the network. Use https where you can."))
+    _warn_of_exposed_key(output, engine)
     remote = program.remote_engines
     listing = None if options["no_test"] else asyncio.run(remote.listing(remote.server(name)))
     if options["as_json"]:
@@ -114,6 +115,11 @@ def add(program: Program, /, **options: Any) -> None:
     output.say(_("Saved. Its models are named @{name}/MODEL.").format(name=name))
     if listing:
         _show_answer(output, listing)
+
+
+def _warn_of_exposed_key(output: Output, engine: EngineSettings) -> None:
+    if engine.exposes_key:
+        output.say(_("Its key is sent unencrypted over the network. Use https where you can."))
 
 
 def _answer(listing: EngineListing | None) -> dict[str, object]:
@@ -160,9 +166,6 @@ def test(program: Program, name: str, as_json: bool) -> int:
     output = Output.standard()
     reference = remote_in(name if name.startswith("@") else f"@{name}") or RemoteReference(name)
     server = program.remote_engines.server(reference.engine)
-    engine = program.settings.engines[server.name]
-    if engine.exposes_key:
-        output.say(_("Its key is sent unencrypted over the network. Use https where you can."))
     report = asyncio.run(check_engine(program.remote_engines, server, program.remote_engine, reference.model))
     if as_json:
         output.json(_report_json(report))
@@ -170,6 +173,7 @@ def test(program: Program, name: str, as_json: bool) -> int:
         _show_report(output, report)
     if report.error:
         raise report.error
+    _warn_of_exposed_key(output, program.settings.engines[server.name])
     return ExitCode.DONE
 
 

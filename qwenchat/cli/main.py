@@ -32,6 +32,7 @@ _COMMANDS = {
     "doctor": "qwenchat.cli.doctor",
     "engines": "qwenchat.cli.engines",
     "models": "qwenchat.cli.models",
+    "serve": "qwenchat.cli.serve",
     "sessions": "qwenchat.cli.sessions",
 }
 
@@ -65,7 +66,10 @@ class LazyGroup(click.Group):
 )
 @click.pass_context
 def root(context: click.Context, /, **options: Any) -> int:
-    """Chat with Qwen2 models, offline, on your own computer. Without a command, it opens the full-screen chat."""
+    """Chat with Qwen2 models, offline on your own computer or with engines elsewhere.
+
+    Without a command, it opens the full-screen chat.
+    """
     program: Program = context.obj
     _refuse_misplaced(context)
     if context.invoked_subcommand not in ("config", "doctor"):  # these two help where the settings are wrong

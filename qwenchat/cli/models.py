@@ -77,6 +77,7 @@ def fit(program: Program, model: str | None, ctx: int | None, kv_type: str | Non
             disk=human_size(resources.disk_free),
         )
     )
+    _say_peers(program, output)
     if best:
         output.say(_("Recommended: {model}. {reason}").format(model=shortened(best.reference), reason=advice(best)))
         output.say(_("It is already installed.") if best.path else f"qwenchat models pull {best.reference}")
@@ -84,6 +85,21 @@ def fit(program: Program, model: str | None, ctx: int | None, kv_type: str | Non
         output.say(
             _("None of these can run on this computer. Free memory or disk space, or use a smaller window (--ctx).")
         )
+
+
+def _say_peers(program: Program, output: Output) -> None:
+    """Say what each peer of the settings adds, or why it adds nothing."""
+    survey = program.machine.survey_peers(program.allowed_peers)
+    for device in survey.devices:
+        output.say(
+            _("Peer {peer}: {free} of memory, for models that this computer has no room for.").format(
+                peer=device.peer, free=human_size(device.memory_free)
+            )
+        )
+    for peer, fault in survey.faults.items():
+        output.say(_("Peer {peer}: {reason}.").format(peer=peer, reason=fault))
+    if survey.devices:
+        output.say(_("Peers add memory, not speed: each answer waits for the slowest of them and for the network."))
 
 
 def _rows(
@@ -127,6 +143,7 @@ def _record(row: Assessment) -> dict[str, object]:
         "context": fit.n_ctx,
         "kv_type": fit.kv_type,
         "gpu_layers": fit.gpu_layers,
+        "peer_layers": list(fit.peer_layers),
         "decode_tps": row.decode_tps,
         "measured": row.is_measured,
         "here": str(row.path) if row.path else None,

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qwenchat.doctor.finding import Finding, failed, ok, warning
+from qwenchat.engines.local.devices import PeerSurvey
+from qwenchat.engines.local.peers import CMAKE_OPTION
 from qwenchat.engines.local.process import WorkerProcess, install_command
 from qwenchat.engines.local.protocol import Hello
 from qwenchat.errors import ExitCode, QwenchatError
@@ -28,8 +30,8 @@ _CPU_FLAGS = {"AVX2": "avx2", "AVX512": "avx512f"}
 """The flags of the processor in /proc/cpuinfo."""
 
 
-def llama_cpp(program: Program) -> Iterator[Finding]:
-    """Check that llama.cpp loads, how it was built, and which accelerators it uses."""
+def llama_cpp(program: Program, *, online: bool) -> Iterator[Finding]:
+    """Check that llama.cpp loads, how it was built, which accelerators it uses, and its peers, if `online`."""
     try:
         hello = asyncio.run(_hello())
     except (QwenchatError, TimeoutError) as error:
@@ -39,6 +41,7 @@ def llama_cpp(program: Program) -> Iterator[Finding]:
     yield ok("llama.cpp", "llama.cpp", _("it works: llama-cpp-python {version}").format(version=hello.binding))
     yield _build(hello)
     yield _accelerator(program, hello)
+    yield from _peers(program, hello, online=online)
 
 
 async def _hello() -> Hello:
@@ -122,6 +125,35 @@ def _accelerator(program: Program, hello: Hello) -> Finding:
         name=present.name
     )
     return warning(check, title, words, install_command(present.option))
+
+
+def _peers(program: Program, hello: Hello, *, online: bool) -> Iterator[Finding]:
+    """Say whether llama.cpp was built with RPC, and which peers of the settings can be used. No address is reported."""
+    title, peers = _("RPC"), program.settings.model.rpc
+    if not hello.rpc and not peers:
+        yield ok("rpc", title, _("not built in; only needed to spread a model over several computers"))
+        return
+    if not hello.rpc:
+        words = _("not built in, so the peers of model.rpc can't be used")
+        yield failed("rpc", title, words, then=install_command(CMAKE_OPTION), exit_code=ExitCode.CANNOT_LOAD)
+        return
+    yield ok("rpc", title, _("built in") if peers else _("built in; model.rpc names no peers"))
+    allowed = program.allowed_peers
+    survey = program.machine.survey_peers(allowed) if online and allowed else PeerSurvey()
+    for number, peer in enumerate(peers, 1):
+        check, name = f"peer:{number}", _("peer {number}").format(number=number)
+        lent = [device for device in survey.devices if device.peer == peer]
+        free, total = sum(device.memory_free for device in lent), sum(device.memory_total for device in lent)
+        if reason := survey.faults.get(peer):
+            then = _("Run there: {command}").format(command="qwenchat serve --rpc")
+            yield failed(check, name, reason, then=then, exit_code=ExitCode.NETWORK)
+        elif total:
+            words = _("it answers: {free} free of {total}").format(free=human_size(free), total=human_size(total))
+            yield ok(check, name, words)
+        elif peer not in allowed:
+            yield ok(check, name, _("not used, because hub.offline is on"))
+        else:
+            yield ok(check, name, _("not contacted (`qwenchat doctor --online` does that)"))
 
 
 def _present() -> _Accelerator | None:

@@ -40,7 +40,7 @@ def _examine(program: Program, guarded: Callable[..., Iterator[Finding]], *, onl
     yield from guarded("cores", _("cores"), machine.cores, program)
     yield from guarded("memory", _("memory"), machine.memory, program)
     yield from guarded("disk", _("disk"), machine.disk, program)
-    yield from guarded("llama.cpp", "llama.cpp", engine.llama_cpp, program)
+    yield from guarded("llama.cpp", "llama.cpp", partial(engine.llama_cpp, online=online), program)
     yield from guarded("folders", _("folders"), storage.folders, program)
     yield from settings
     yield from guarded("store", _("sessions"), storage.database, program)

@@ -8,13 +8,16 @@ from pathlib import Path
 import qwenchat
 
 
-async def start_module(module: str, errors: int = asyncio.subprocess.PIPE) -> asyncio.subprocess.Process:
+async def start_module(
+    module: str, *arguments: str, errors: int = asyncio.subprocess.PIPE
+) -> asyncio.subprocess.Process:
     """Start a module in a child process with pipes; `errors` is the descriptor of its standard error."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",  # import nothing from the working folder
         "-m",
         module,
+        *arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=errors,

@@ -1,9 +1,11 @@
 """Predicts whether a model fits this machine, in bytes, and how fast it would be, in tokens per second.
 
-Pure computation: the resources of the machine are measured elsewhere.
+Pure computation: the resources of the machine and of its peers are measured elsewhere. Peers add memory, but no speed
+that could be predicted, so a model that fits this machine well is never spread over them.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -75,6 +77,23 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerMemory:
+    """The memory of one device of a peer, in bytes."""
+
+    endpoint: str
+    """Host and port of the peer."""
+    free: int
+    """What llama.cpp reports; for a processor, all of its RAM."""
+    total: int
+
+    @property
+    def usable(self) -> int:
+        """Bytes that a model may take: of a processor, not what its system and other programs usually take."""
+        free = self.total - _taken_by_others(self.total) if self.free == self.total else self.free
+        return round(free * _GPU_SHARE)
+
+
+@dataclass(frozen=True, slots=True)
 class Resources:
     """The resources of a machine, in bytes and bytes per second; 0 if missing or not measured."""
 
@@ -91,18 +110,30 @@ class Resources:
     """Memory of all accelerators that have their own, free or not."""
     gpu_of_ram: int = 0
     """RAM that an accelerator without its own memory may use; it counts once, as RAM."""
+    peers: tuple[PeerMemory, ...] = ()
+    """The devices of other machines over which a model may be spread, in llama.cpp's order."""
 
     @property
     def comfortable(self) -> int:
-        """Bytes that a model may take without crowding other programs."""
-        return round(self.ram_available * COMFORT + self.gpu_available * _GPU_SHARE)
+        """Bytes that a model may take without crowding other programs, peers included."""
+        own = round(self.ram_available * COMFORT + self.gpu_available * _GPU_SHARE)
+        return own + sum(peer.usable for peer in self.peers)
 
     @property
     def usual(self) -> "Resources":
         """The same machine with as much free memory as it usually has, whatever runs on it at this moment."""
-        others = min(round(self.ram_total * _OTHERS_SHARE), _OTHERS_MOST)
         gpu = self.gpu_total or self.gpu_available
-        return replace(self, ram_available=self.ram_total - others, gpu_available=gpu)
+        return replace(self, ram_available=self.ram_total - _taken_by_others(self.ram_total), gpu_available=gpu)
+
+    @property
+    def alone(self) -> "Resources":
+        """The same machine without its peers."""
+        return replace(self, peers=())
+
+
+def _taken_by_others(ram: int) -> int:
+    """Return the bytes of a machine's RAM that its system and other programs usually take."""
+    return min(round(ram * _OTHERS_SHARE), _OTHERS_MOST)
 
 
 class Verdict(StrEnum):
@@ -110,6 +141,8 @@ class Verdict(StrEnum):
 
     COMFORTABLE = "comfortable"
     PARTLY_ON_GPU = "partly on GPU"
+    WITH_PEERS = "with peers"
+    """Spread over this machine and others."""
     TIGHT = "tight"
     TOO_LARGE = "too large"
 
@@ -128,11 +161,18 @@ class Fit:
     n_ctx: int
     kv_type: str
     available: int
-    """Bytes of RAM and accelerator memory together that the model may use."""
+    """Bytes of RAM and accelerator memory together, that of peers included, that the model may use."""
     gpu_layers: int
     """Layers on the accelerator; all of them if the whole model fits there."""
     decode_tps: float | None
-    """Predicted tokens per second in a short chat; None if the memory bandwidth was not measured."""
+    """Predicted tokens per second in a short chat; None if the memory bandwidth was not measured, or with peers."""
+    peer_layers: tuple[int, ...] = ()
+    """Layers on each of `Resources.peers`; empty where all of them are on this machine."""
+
+    @property
+    def is_roomy(self) -> bool:
+        """Whether it leaves room for other programs."""
+        return self.verdict.rank < Verdict.TIGHT.rank
 
 
 def memory_needed(model: Loadable, n_ctx: int, kv_bytes_per_element: float) -> Memory:
@@ -163,27 +203,34 @@ def largest_context(model: Loadable, available: int, kv_bytes_per_element: float
 def assess(model: Loadable, resources: Resources, n_ctx: int, kv_type: str, *, most_layers: int | None = None) -> Fit:
     """Return how a model with a window of `n_ctx` tokens and a KV cache of type `kv_type` fits.
 
-    `most_layers` limits the layers on the accelerator even if more would fit.
+    `most_layers` limits the layers on accelerators and peers even if more would fit. Peers take the layers that do not
+    fit this machine comfortably, or as many as `most_layers` leaves them.
     """
     memory = memory_needed(model, n_ctx, KV_BYTES[kv_type])
     on_gpu = _layers_on_gpu(model, memory, resources)
     on_gpu = on_gpu if most_layers is None else min(on_gpu, most_layers)
-    in_ram = memory.total - (memory.total * on_gpu // max(1, model.layers) if resources.gpu_available else 0)
-    if in_ram <= resources.ram_available * COMFORT:
-        verdict = Verdict.COMFORTABLE if on_gpu in (0, model.layers) else Verdict.PARTLY_ON_GPU
-    else:
+    beside_ram = on_gpu if resources.gpu_available else 0
+    wanted = model.layers - beside_ram - _layers_in(model, memory, resources.ram_available * COMFORT)
+    wanted = wanted if most_layers is None else min(most_layers, model.layers) - on_gpu
+    on_peers = _on_peers(model, memory, resources, wanted)
+    beside_ram += sum(on_peers)
+    on_gpu = min(on_gpu, model.layers - sum(on_peers))
+    in_ram = memory.total - memory.total * beside_ram // max(1, model.layers)
+    if in_ram > resources.ram_available * COMFORT:
         verdict = Verdict.TIGHT if in_ram <= resources.ram_available else Verdict.TOO_LARGE
-    both = resources.ram_available + resources.gpu_available
-    available = round(min(both, _size_limit(resources.ram_available, model, most_layers)))
-    speed = _decode_tps(model, resources, on_gpu)
+    elif on_peers:
+        verdict = Verdict.WITH_PEERS
+    else:
+        verdict = Verdict.COMFORTABLE if on_gpu in (0, model.layers) else Verdict.PARTLY_ON_GPU
     return Fit(
         verdict=verdict,
         memory=memory,
         n_ctx=n_ctx,
         kv_type=kv_type,
-        available=available,
+        available=round(min(_all_memory(resources), _size_limit(resources.ram_available, model, most_layers))),
         gpu_layers=on_gpu,
-        decode_tps=speed,
+        decode_tps=None if on_peers else _decode_tps(model, resources, on_gpu),
+        peer_layers=on_peers,
     )
 
 
@@ -198,15 +245,24 @@ def plan(
     """Return the fit with the largest comfortable window, of at most `limit` tokens.
 
     `auto` chooses f16, or q8_0 if that allows a larger window. If the largest comfortable window is smaller than
-    USUAL_CONTEXT, the fit with LEAST_CONTEXT is returned instead, comfortable or not.
+    USUAL_CONTEXT, the fit with LEAST_CONTEXT is returned instead, comfortable or not. Peers are used only where this
+    machine alone has no room for such a window, or where `most_layers` asks for them.
     """
+    if resources.peers and most_layers is None:
+        alone = plan(model, resources.alone, limit, kv_type)
+        if alone.is_roomy:
+            return alone
     kinds = list(KV_BYTES) if kv_type == "auto" else [kv_type]
     for kind in kinds:
         fit = assess(model, resources, limit, kind, most_layers=most_layers)
-        if fit.verdict in (Verdict.COMFORTABLE, Verdict.PARTLY_ON_GPU):
+        if fit.is_roomy:
             return fit
-    comfortable = round(min(resources.comfortable, _size_limit(resources.ram_available * COMFORT, model, most_layers)))
-    n_ctx = largest_context(model, comfortable, KV_BYTES[kinds[-1]], limit)
+    steps = range(1, limit // CONTEXT_STEP + 1)
+
+    def is_too_long(step: int) -> bool:
+        return not assess(model, resources, step * CONTEXT_STEP, kinds[-1], most_layers=most_layers).is_roomy
+
+    n_ctx = bisect_left(steps, True, key=is_too_long) * CONTEXT_STEP
     worth = n_ctx if n_ctx >= USUAL_CONTEXT else min(limit, LEAST_CONTEXT)
     return assess(model, resources, worth, kinds[-1], most_layers=most_layers)
 
@@ -215,12 +271,16 @@ AnyLoadable = TypeVar("AnyLoadable", bound=Loadable)
 
 
 def choose(models: Sequence[AnyLoadable], resources: Resources, limit: int = NATIVE_CONTEXT) -> AnyLoadable | None:
-    """Return the largest model that fits comfortably, otherwise the smallest that fits; None if none does."""
+    """Return the largest model that fits comfortably, here or else with peers, otherwise the smallest that fits.
+
+    None if none does.
+    """
     by_size = sorted(models, key=lambda model: model.file_size)
     fits = [(model, plan(model, resources, limit).verdict) for model in by_size]
-    comfortable = [model for model, verdict in fits if verdict is Verdict.COMFORTABLE]
-    if comfortable:
-        return comfortable[-1]
+    for wanted in (Verdict.COMFORTABLE, Verdict.WITH_PEERS):
+        suitable = [model for model, verdict in fits if verdict is wanted]
+        if suitable:
+            return suitable[-1]
     return next((model for model, verdict in fits if verdict is not Verdict.TOO_LARGE), None)
 
 
@@ -235,14 +295,33 @@ def _size_limit(ram: float, model: Loadable, most_layers: int | None) -> float:
     return ram * model.layers / in_ram if in_ram > 0 else math.inf
 
 
+def _all_memory(resources: Resources) -> int:
+    peers = sum(peer.usable for peer in resources.peers)
+    return resources.ram_available + resources.gpu_available + peers
+
+
 def _layers_on_gpu(model: Loadable, memory: Memory, resources: Resources) -> int:
     room = (resources.gpu_available or resources.gpu_of_ram) * _GPU_SHARE
     if memory.total <= room:
         return model.layers
+    return min(model.layers - 1, _layers_in(model, memory, room))
+
+
+def _layers_in(model: Loadable, memory: Memory, room: float) -> int:
+    """Return how many layers, with their part of the KV cache, fit into `room` bytes beside the compute buffers."""
     bytes_per_layer = (memory.weights + memory.kv) / max(1, model.layers)
-    if not bytes_per_layer:
-        return 0
-    return min(model.layers - 1, max(0, int((room - memory.compute) / bytes_per_layer)))
+    return max(0, min(model.layers, int((room - memory.compute) / bytes_per_layer))) if bytes_per_layer else 0
+
+
+def _on_peers(model: Loadable, memory: Memory, resources: Resources, wanted: int) -> tuple[int, ...]:
+    """Return the layers on each peer's device, `wanted` in all if they fit; empty if there are none.
+
+    The largest device is filled first: each further machine on the way of a token costs time.
+    """
+    layers = [0] * len(resources.peers)
+    for index in sorted(range(len(layers)), key=lambda number: -resources.peers[number].usable):
+        layers[index] = max(0, min(wanted - sum(layers), _layers_in(model, memory, resources.peers[index].usable)))
+    return tuple(layers) if any(layers) else ()
 
 
 def _decode_tps(model: Loadable, resources: Resources, on_gpu: int) -> float | None:

@@ -81,9 +81,9 @@ def assess_catalogue(
 
     The criteria, most important first: this machine can usually run it; it is worth recommending at all
     (`Assessment.is_offered`), as a smaller model answers better than a rough quantisation of a larger one; its size is
-    not slow here; it leaves room for other programs; the model is larger; it has the usual quantisation, or the roomy
-    one where that takes at most half of the memory and writes twice as fast as users read; the quantisation is larger.
-    Among slow models, smaller ones come first.
+    not slow here; it leaves room for other programs and needs no other machine; the model is larger; it has the usual
+    quantisation, or the roomy one where that takes at most half of the memory and writes twice as fast as users read;
+    the quantisation is larger. Among slow models, smaller ones come first.
     """
     ranked = []
     for number, model in enumerate(catalogue.models):
@@ -107,8 +107,8 @@ def assess_catalogue(
         is_slow = any(row.is_slow for quant, row in rows if quant.label == best)
         for quant, row in rows:
             size, file_size = (number, quant.size) if is_slow else (-number, -quant.size)
-            tight = row.usual.verdict is Verdict.TIGHT
-            order = not row.suits, not row.is_offered, is_slow, tight, size, quant.label != best, file_size
+            strained = row.usual.verdict in (Verdict.TIGHT, Verdict.WITH_PEERS)
+            order = not row.suits, not row.is_offered, is_slow, strained, size, quant.label != best, file_size
             ranked.append((order, row))
     return [row for _order, row in sorted(ranked, key=itemgetter(0))]
 
@@ -116,7 +116,7 @@ def assess_catalogue(
 def _fits_with_ease(row: Assessment, usual: Resources) -> bool:
     quick = (row.usual.decode_tps or 0.0) >= 2 * fit.READING_SPEED
     on_gpu = usual.gpu_available > 0 and row.usual.gpu_layers > 0 and row.usual.verdict is Verdict.COMFORTABLE
-    return row.suits and (quick or on_gpu) and row.usual.memory.total <= usual.comfortable / 2
+    return row.suits and (quick or on_gpu) and row.usual.memory.total <= usual.alone.comfortable / 2
 
 
 def assess_file(
@@ -149,6 +149,8 @@ def advice(row: Assessment) -> str:
         return _(
             "It usually runs well on this computer, but too little memory is free now: close other programs first."
         )
+    if row.usual.verdict is Verdict.WITH_PEERS:
+        return _("It runs only with the memory of peers, and slower than on one machine.")
     if row.is_slow:
         return _("It is the fastest on this computer that still answers well.")
     return _("It is the largest that runs well on this computer.")
@@ -162,7 +164,9 @@ def reason(row: Assessment) -> str:
         available=human_size(row.fit.available),
         n_ctx=row.fit.n_ctx,
     )
-    if row.decode_tps is None:
+    if row.decode_tps is None and row.fit.peer_layers:
+        speed = _("its speed depends on the peers and the network")
+    elif row.decode_tps is None:
         speed = _("its speed here has not been measured yet")
     elif row.is_measured:
         speed = _("it ran at {speed:.1f} tokens per second here").format(speed=row.decode_tps)
@@ -176,6 +180,7 @@ def verdict_words(verdict: Verdict) -> str:
     return {
         Verdict.COMFORTABLE: _("comfortable"),
         Verdict.PARTLY_ON_GPU: _("partly on GPU"),
+        Verdict.WITH_PEERS: _("with peers"),
         Verdict.TIGHT: _("tight"),
         Verdict.TOO_LARGE: _("too large"),
     }[verdict]

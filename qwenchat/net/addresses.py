@@ -1,5 +1,6 @@
-"""What a URL is as an address: whether it is one, and which origin it belongs to."""
+"""What a URL is as an address: whether it is one, which origin it belongs to, whether its host is this machine."""
 
+import ipaddress
 import re
 from urllib.parse import urlsplit
 
@@ -19,3 +20,13 @@ def is_address(url: str) -> bool:
     """Return whether a text is an http or https URL with a valid host and port."""
     scheme, host, _port = origin(url)
     return scheme in ("http", "https") and _HOST.fullmatch(host) is not None
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host, without a port, is this machine, so that what is sent to it does not leave it."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -227,6 +227,8 @@ class ChatService:
             await self.sessions.change(session_id, context=recovery.value)
         elif recovery.kind in (RecoveryKind.FEWER_LAYERS, RecoveryKind.WITHOUT_GPU):
             self.model.limit_layers(session, recovery.value)
+        elif recovery.kind is RecoveryKind.WITHOUT_PEERS:
+            self.model.avoid_peers(session)
         reload = recovery.kind not in (RecoveryKind.OTHER_MODEL, RecoveryKind.ASK_AGAIN)
         held = self._held.get(session_id)
         if held and held.jobs[0].failed:
@@ -237,7 +239,7 @@ class ChatService:
         last = branch[-1] if branch else None
         if last and last.role is Role.USER:
             self.regenerate(last, reload=reload)
-        elif last and last.parts:
+        elif last and last.parts and self.model.can_continue(session):
             self.continue_answer(last, reload=reload)
         elif len(branch) > 1:
             self.regenerate(branch[-2], reload=reload)

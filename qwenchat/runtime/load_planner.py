@@ -1,19 +1,22 @@
-"""Decides how a model is loaded on this machine: context window, KV type, YaRN, GPU layers, threads.
+"""Decides how a model is loaded: context window, KV type, YaRN, GPU layers, threads, layers on peers.
 
+Peers are used only for what this machine has no room for, and only then is a worker connected to them.
 What would not fit is refused here, before the operating system kills the worker for lack of memory. The numbers are
 predictions of `models.fit`; `--force` overrides them.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from qwenchat.chat.sampling import Sampling, qwen2_defaults
 from qwenchat.config import ModelSettings
 from qwenchat.engines.local.engine import PlannedModel
 from qwenchat.engines.local.failures import OTHER_MODEL, with_less
-from qwenchat.engines.local.protocol import LoadPlan, Lora
-from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
-from qwenchat.i18n import _
+from qwenchat.engines.local.peers import WITHOUT_PEERS
+from qwenchat.engines.local.protocol import Device, DeviceShare, LoadPlan, Lora
+from qwenchat.errors import CannotLoad, Recovery, RecoveryKind, RemoteError
+from qwenchat.i18n import _, enumerated
 from qwenchat.models import fit
 from qwenchat.models.catalogue import Catalogue
 from qwenchat.models.context_sizes import context_sizes
@@ -32,6 +35,7 @@ class LoadOptions:
     gpu_layers: int | None = None
     kv_type: str | None = None
     loras: tuple[Lora, ...] = ()
+    with_peers: bool = True
     force: bool = False
 
 
@@ -40,8 +44,12 @@ class LoadPlanner:
     """Plans how models are loaded on one machine."""
 
     resources: Resources
+    devices: Sequence[Device]
+    """The accelerators, with those of the peers that the worker is connected to."""
     cores: int
     settings: ModelSettings
+    allowed_peers: tuple[str, ...] = ()
+    """Those of the settings' peers that may be connected to."""
     sampling: Sampling
     """The settings'; what they leave open follows the model's makers."""
     catalogue: Catalogue
@@ -49,9 +57,9 @@ class LoadPlanner:
     def plan(
         self, header: ModelHeader, *, identity: str, reference: str, name: str, options: LoadOptions
     ) -> PlannedModel:
-        """Return how to load a model, which users know as `name`.
+        """Return how to load a model, which users know as `name`, or which peers have to be connected for that.
 
-        Raises CannotLoad, with the numbers, when it does not fit.
+        Raises CannotLoad, with the numbers, when it does not fit, and RemoteError where it needs a forbidden peer.
         """
         sizes = context_sizes(header, self.catalogue)
         if options.ctx and options.ctx > sizes.limit:
@@ -61,20 +69,27 @@ class LoadPlanner:
         fits = self._fit(
             header, asked, native=sizes.native, kv_type=options.kv_type or self.settings.kv_type, layers=layers
         )
-        if fits.verdict is Verdict.TOO_LARGE and not options.force:
+        needs_peers = layers != 0 and (not fits.is_roomy or min(layers, header.layers) > fits.gpu_layers)
+        peers = self.settings.rpc if needs_peers and options.with_peers and not self.resources.peers else ()
+        if fits.verdict is Verdict.TOO_LARGE and not (options.force or peers):
             raise _too_large(header, name, fits)
-        whole = fits.gpu_layers == header.layers  # then the output matrix goes along
+        if forbidden := [peer for peer in peers if peer not in self.allowed_peers]:
+            raise _offline(name, forbidden)
+        beside_ram = fits.gpu_layers + sum(fits.peer_layers)
+        whole = beside_ram == header.layers  # then the output matrix goes along
         load = LoadPlan(
             path=os.fsencode(header.path),
             identity=identity,
             n_ctx=fits.n_ctx,
             threads=options.threads or self.settings.threads or self.cores,
-            gpu_layers=fits.gpu_layers + whole if layers < 0 else min(layers, header.layers + 1),
+            gpu_layers=beside_ram + whole if layers < 0 or fits.peer_layers else min(layers, header.layers + 1),
             kv_type=fits.kv_type,
             mmap=self.settings.mmap,
             yarn_factor=sizes.yarn_factor(fits.n_ctx),
             native_ctx=sizes.native,
             loras=options.loras,
+            split=self._split(fits),
+            peers=self._peers_in(fits),
         )
         defaults = self.sampling.over(header.advised).over(qwen2_defaults(header.layers, header.width))
         return PlannedModel(
@@ -83,22 +98,44 @@ class LoadPlanner:
             name=name,
             defaults=defaults,
             warnings=_warnings(load),
+            peers=peers,
             files=header.parts,
             memory=fits.memory.total,
             reads_history=not is_guide(reference),
         )
 
+    def _split(self, fits: Fit) -> tuple[DeviceShare, ...] | None:
+        """Return the layers of each device; None where no peer is connected, so that llama.cpp may decide.
+
+        Peers come first: so the output matrix is on this machine's GPU, if it has one, and no token's logits travel.
+        """
+        if not self.resources.peers:
+            return None
+        far = [device for device in self.devices if device.peer]
+        near = [device for device in self.devices if not device.peer]
+        near = [device for device in near if not device.shares_ram] or near
+        free = sum(device.memory_free for device in near)
+        shares = [DeviceShare(device.name, layers) for device, layers in zip(far, fits.peer_layers, strict=False)]
+        shares += [DeviceShare(device.name, fits.gpu_layers * device.memory_free / free) for device in near if free]
+        return tuple(share for share in shares if share.layers)
+
+    def _peers_in(self, fits: Fit) -> tuple[str, ...]:
+        """Return the peers that get layers."""
+        used = zip(self.resources.peers, fits.peer_layers, strict=False)  # no layers at all where none is needed
+        return tuple(dict.fromkeys(peer.endpoint for peer, layers in used if layers))
+
     def _fit(self, header: ModelHeader, asked: int, native: int, kv_type: str, layers: int) -> Fit:
         """Return the fit with the context window asked for, else with the largest comfortable one up to the native.
 
-        At most `layers` layers are planned on the GPU, -1 for as many as fit.
+        At most `layers` layers are planned on the GPU and peers, -1 for as many as fit.
         """
-        here = self.resources if layers else replace(self.resources, gpu_available=0, gpu_of_ram=0)
+        here = self.resources if layers else replace(self.resources.alone, gpu_available=0, gpu_of_ram=0)
         most = layers if layers > 0 else None
         if not asked:
             return fit.plan(header, here, min(native, NATIVE_CONTEXT), kv_type, most_layers=most)
         kinds = list(KV_BYTES) if kv_type == "auto" else [kv_type]
-        fits = [fit.assess(header, here, asked, kind, most_layers=most) for kind in kinds]
+        places = [here] if most else [here.alone, here]
+        fits = [fit.assess(header, place, asked, kind, most_layers=most) for place in places for kind in kinds]
         return min(fits, key=lambda one: one.verdict.rank)
 
 
@@ -117,8 +154,17 @@ def _beyond(name: str, asked: int, limit: int) -> CannotLoad:
         _("The context window of {name} is at most {limit:,} tokens; {asked:,} were requested.").format(
             name=name, limit=limit, asked=asked
         ),
-        _("Use a context of {limit:,} tokens or less.").format(limit=limit),
         recoveries=(Recovery(RecoveryKind.SMALLER_CONTEXT, limit), OTHER_MODEL),
+    )
+
+
+def _offline(name: str, peers: Sequence[str]) -> RemoteError:
+    return RemoteError(
+        _("{name} needs the memory of {peers}, and qwenchat is set to stay offline.").format(
+            name=name, peers=enumerated(peers)
+        ),
+        _("Unset hub.offline."),
+        recoveries=(WITHOUT_PEERS, OTHER_MODEL),
     )
 
 
@@ -130,8 +176,4 @@ def _too_large(header: ModelHeader, name: str, fits: Fit) -> CannotLoad:
     less = with_less(fits.n_ctx)
     if largest:
         less = (Recovery(RecoveryKind.SMALLER_CONTEXT, largest), Recovery(RecoveryKind.SMALLER_KV_CACHE))
-    return CannotLoad(
-        message,
-        _("Use a smaller context, or a smaller model or quantisation."),
-        recoveries=(*less, OTHER_MODEL, Recovery(RecoveryKind.LOAD_ANYWAY)),
-    )
+    return CannotLoad(message, recoveries=(*less, OTHER_MODEL, Recovery(RecoveryKind.LOAD_ANYWAY)))

@@ -2,8 +2,10 @@
 
 # ruff: noqa: PLC0415
 
+import threading
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +13,13 @@ from qwenchat.chat.message import Message
 from qwenchat.runtime.lazy import MadeOnce
 
 if TYPE_CHECKING:
+    from qwenchat.engines.local.devices import PeerSurvey
     from qwenchat.engines.local.protocol import Device
     from qwenchat.models.fit import Resources
     from qwenchat.models.measured import Measurements
 
+_ASK_AGAIN_S = 30.0
+"""Seconds after which peers that did not answer are asked again."""
 _ENOUGH_TOKENS = 64
 """Shorter answers say little about speed."""
 
@@ -27,6 +32,11 @@ class Machine:
     """The folder where measurements are stored."""
     downloads: Path
     """The folder whose disk new models go to."""
+    _peers: "dict[tuple[str, ...], PeerSurvey]" = field(default_factory=dict)
+    """What peers had when they were last asked."""
+    _asked: dict[tuple[str, ...], float] = field(default_factory=dict)
+    """When that was, by the monotonic clock."""
+    _peers_lock: threading.Lock = field(default_factory=threading.Lock)
 
     @MadeOnce
     def measured(self) -> "Measurements":
@@ -52,17 +62,37 @@ class Machine:
             self.measured.record_no_accelerator(build)
         return tuple(hello.devices) if hello else ()
 
-    def resources(self, found: "Sequence[Device] | None" = None, *, measure: bool = False) -> "Resources":
+    def survey_peers(self, peers: tuple[str, ...]) -> "PeerSurvey":
+        """Return what peers (`host:port`) have; once all of them have answered, they are not asked again.
+
+        A peer serves one program at a time, so it does not answer while it holds a part of this program's model. The
+        others are asked again after a while.
+        """
+        from qwenchat.engines.local.devices import survey_peers
+
+        with self._peers_lock:
+            found = self._peers.get(peers)
+            if found is None or (found.faults and time.monotonic() - self._asked[peers] > _ASK_AGAIN_S):
+                found = self._peers[peers] = survey_peers(peers)
+                self._asked[peers] = time.monotonic()
+            return found
+
+    def resources(
+        self, found: "Sequence[Device] | None" = None, *, peers: tuple[str, ...] = (), measure: bool = False
+    ) -> "Resources":
         """Return what the machine has now, with the accelerators `found`, if they are known already.
 
-        With `measure` also its bandwidth, which takes about a second, a few times in all.
+        Otherwise this machine and its `peers` are asked. With `measure` also its bandwidth, which takes about a second,
+        a few times in all.
         """
         from qwenchat.engines.local.devices import this_host
         from qwenchat.files import free_bytes
-        from qwenchat.models.fit import Resources
+        from qwenchat.models.fit import PeerMemory, Resources
 
-        machine, found = this_host(), self.devices if found is None else found
-        own = [device for device in found if not device.shares_ram]
+        machine = this_host()
+        if found is None:
+            found = (*self.devices, *(self.survey_peers(peers).devices if peers else ()))
+        own = [device for device in found if not (device.shares_ram or device.peer)]
         shared = [device.memory_free for device in found if device.shares_ram and not own]
         return Resources(
             ram_total=machine.memory_total,
@@ -71,10 +101,13 @@ class Machine:
             gpu_total=sum(device.memory_total for device in own),
             gpu_of_ram=max(shared, default=0),
             disk_free=free_bytes(self.downloads),
+            peers=tuple(
+                PeerMemory(device.peer, device.memory_free, device.memory_total) for device in found if device.peer
+            ),
             bandwidth=self.measured.bandwidth(machine.cores, machine.memory_available) if measure else 0.0,
         )
 
     def note_speed(self, answer: Message) -> None:
-        """Record how fast a model answered, for the estimates of `models fit`, unless the answer came from a server."""
+        """Record how fast a model answered, for the estimates of `models fit`, unless other machines took part."""
         if not answer.host and answer.timings and answer.usage and answer.usage.completion_tokens >= _ENOUGH_TOKENS:
             self.measured.record(answer.model_file, decode_tps=answer.timings.decode_tps)

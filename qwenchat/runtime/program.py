@@ -125,7 +125,17 @@ class Program:
     def usable(self, *, measure: bool = False) -> "Resources":
         """Return what models may use: no accelerator where the settings say so. `Machine.resources` says the rest."""
         found: Sequence[Device] | None = () if self.settings.model.gpu_layers == 0 else None
-        return self.machine.resources(found, measure=measure)
+        return self.machine.resources(found, peers=self.allowed_peers, measure=measure)
+
+    @property
+    def allowed_peers(self) -> tuple[str, ...]:
+        """The peers of the settings; offline, only those that are this machine."""
+        from qwenchat.net.addresses import is_loopback
+
+        settings = self.settings
+        return tuple(
+            peer for peer in settings.model.rpc if not settings.hub.offline or is_loopback(peer.rpartition(":")[0])
+        )
 
     def plan_download(
         self, text: str, *, source: str = "", revision: str = "", folder: Path | None = None
@@ -187,8 +197,10 @@ class Program:
             header = gguf.check(gguf.read_header(path))  # it may have been replaced since
             planner = LoadPlanner(
                 resources=self.machine.resources(found),
+                devices=found,
                 cores=usable_cores(),
                 settings=self.settings.model,
+                allowed_peers=self.allowed_peers,
                 sampling=self.sampling,
                 catalogue=self.catalogue,
             )

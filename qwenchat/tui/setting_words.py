@@ -25,6 +25,7 @@ def title(key: str) -> str:
         "model.gpu_layers": _("GPU layers"),
         "model.kv_type": _("KV cache type"),
         "model.mmap": _("Memory-map the model file"),
+        "model.rpc": _("RPC peers"),
         "hub.source": _("Download source"),
         "hub.offline": _("Work offline"),
         "hub.folder": _("Download folder"),
@@ -77,6 +78,7 @@ def default(key: str) -> str:
         "model.gpu_layers": _("as many as fit"),
         "hub.folder": _("the Hugging Face cache"),
         "hub.folders": _("none"),
+        "model.rpc": _("none"),
         "tools.folders": _("none"),
         "sessions.empty_trash_after_days": _("keep forever"),
     }

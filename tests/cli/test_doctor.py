@@ -45,6 +45,7 @@ CHECKS = [
     "llama.cpp",
     "build",
     "accelerator",
+    "rpc",
     "folders",
     "settings",
     "store",

@@ -13,6 +13,7 @@ from textual.widgets import Input, OptionList, TextArea
 from devtools import catalogue, pages
 from qwenchat import config
 from qwenchat.cli.main import root
+from qwenchat.engine_settings import EngineSettings
 from qwenchat.errors import ExitCode
 from qwenchat.sessions import exporters, importers
 from qwenchat.tui import actions, slash_commands
@@ -25,6 +26,8 @@ from tests.fakes.spoken import options_of, parse
 
 PAGES = all_pages()
 LANGUAGES = ("en", "zh")
+WITH_ENGINE = config.Settings(engines={"lab": EngineSettings(url="http://10.0.0.5:8080")})
+"""Settings with the engine that the pages use as their example."""
 FOREIGN = {"--no-isolation", "--snapshot-update"}
 """Options of other programs that a sentence names."""
 each_page = pytest.mark.parametrize("page", PAGES, ids=str)
@@ -73,7 +76,7 @@ def test_a_command_that_does_not_exist_is_found_out() -> None:
 @each_page
 def test_settings_exist(page: Page) -> None:
     sections = "|".join({key.partition(".")[0] for key in config.names() if "." in key})
-    known = {*config.names(), *(f"keys.{action.id}" for action in actions.actions())}
+    known = {*config.names(WITH_ENGINE), *(f"keys.{action.id}" for action in actions.actions())}
     named = {code for code in page.words_in_code if re.fullmatch(rf"({sections}|keys)\.[a-z_]+", code)}
     assert {name for name in named if not name.endswith((".gguf", ".db", ".md"))} <= known
     written = {
@@ -84,7 +87,7 @@ def test_settings_exist(page: Page) -> None:
 
 @each_page
 def test_variables_exist(page: Page) -> None:
-    known = {"QWENCHAT_HOME", *map(config.variable, config.names())}
+    known = {"QWENCHAT_HOME", *map(config.variable, config.names(WITH_ENGINE))}
     assert set(re.findall(r"QWENCHAT_[A-Z_]+", page.text)) <= known
 
 

@@ -35,10 +35,20 @@ class LlamaServer:
 
 @contextmanager
 def llama_server(
-    model: Path, *, context: int = 4096, slots: int = 1, alias: str = "", key: str = "", port: int = 0
+    model: Path, *, context: int = 4096, slots: int = 1, alias: str = "", key: str = "", port: int = 0, threads: int = 1
 ) -> Iterator[LlamaServer]:
-    """Run a server; each slot has `context` tokens. With a `key`, requests need it."""
-    options = [f"--context={context}", f"--slots={slots}", f"--alias={alias}", f"--key={key}", f"--port={port}"]
+    """Run a server; each slot has `context` tokens. With a `key`, requests need it.
+
+    More than one of the `threads` would wait for each other where the cores are shared with other tests.
+    """
+    options = [
+        f"--context={context}",
+        f"--slots={slots}",
+        f"--alias={alias}",
+        f"--key={key}",
+        f"--port={port}",
+        f"--threads={threads}",
+    ]
     command = [sys.executable, "-m", "tests.fakes.llama_server", str(model), *options]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(), start_new_session=True
@@ -65,6 +75,7 @@ def main() -> None:
     parser.add_argument("--alias")
     parser.add_argument("--key")
     parser.add_argument("--port", type=int)
+    parser.add_argument("--threads", type=int)
     options = parser.parse_args()
     params = xllamacpp.CommonParams()
     params.model.path = options.model
@@ -74,9 +85,7 @@ def main() -> None:
     params.hostnames = ["127.0.0.1"]
     params.warmup = False
     params.endpoint_slots = True
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = (
-        1  # two would wait for each other where cores are shared
-    )
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads
     if options.alias:
         params.model_alias = {options.alias}
     if options.key:

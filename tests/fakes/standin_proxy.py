@@ -37,7 +37,7 @@ class _Proxy(http.server.BaseHTTPRequestHandler):
             self.send_error(407)
             return
         host, _colon, port = where.partition(":")
-        with socket.create_connection((host, int(port))) as far:
+        with socket.create_connection((self.server.names.get(host, host), int(port))) as far:
             if request:
                 far.sendall(request)
             else:
@@ -58,6 +58,8 @@ class ProxyServer(http.server.ThreadingHTTPServer):
 
     def __init__(self, *, refuses: bool) -> None:
         self.refuses = refuses
+        self.names: dict[str, str] = {}
+        """Addresses of names that only this proxy can resolve."""
         self.seen: list[tuple[str, str, str]] = []
         super().__init__(("127.0.0.1", 0), _Proxy)
 

@@ -135,6 +135,8 @@ class StandinServer:
                 self.asked.append(asked)
                 if not await _send(asked, self._answer(asked), reader, writer):
                     break
+        except ValueError:
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
             pass  # a client that goes away is what is tested
         finally:
@@ -170,9 +172,12 @@ async def standin_server(*, tls: ssl.SSLContext | None = None, host: str = "127.
 
 
 async def _read(reader: asyncio.StreamReader) -> Asked | None:
-    """Return the next request of a connection; None where there is none."""
+    """Return the next request of a connection; None where there is none. Raises ValueError for what is no HTTP."""
     try:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        start = await reader.readexactly(1)
+        if not start.isupper():
+            raise ValueError("no method of HTTP")
+        head = (start + await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     except asyncio.IncompleteReadError:
         return None
     first, *lines = head.rstrip("\r\n").split("\r\n")

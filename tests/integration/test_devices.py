@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from qwenchat.chat.message import Message, Role, Timings, Usage, host_in
 from qwenchat.engines.local import devices
+from qwenchat.engines.local.devices import PeerSurvey
 from qwenchat.engines.local.protocol import Device, Hello
 from qwenchat.engines.worker.c_api import bindings
+from qwenchat.models.fit import PeerMemory
+from qwenchat.runtime import machine
 from qwenchat.runtime.program import Program
 from tests.fakes.commands import ROOT, environment
 
@@ -72,3 +76,64 @@ def test_models_are_not_offered_an_accelerator_that_the_settings_leave_alone(
 def test_memory_counts_once(found: tuple[Device, ...], own: int, shared: int) -> None:
     resources = Program.here().machine.resources(found)
     assert (resources.gpu_available, resources.gpu_of_ram) == (own * GIB, shared * GIB)
+
+
+PEER = Device("RPC0", "10.0.0.2:50052", 64 * GIB, 64 * GIB, peer="10.0.0.2:50052")
+
+
+def test_peers_add_memory_of_their_own(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    resources = Program.here().machine.resources((*CARDS, PEER))
+    assert resources.gpu_available == 15 * GIB
+    assert resources.peers == (PeerMemory("10.0.0.2:50052", 64 * GIB, 64 * GIB),)
+
+
+def test_peers_are_asked_once_where_all_answer_and_again_after_a_while_where_one_did_not(
+    monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    surveys = [PeerSurvey((PEER,)), PeerSurvey(faults={"10.0.0.2:50052": "off"}), PeerSurvey(faults={"a:1": "off"})]
+    monkeypatch.setattr(devices, "survey_peers", lambda _peers: surveys.pop())
+    monkeypatch.setattr(devices, "ask_worker", lambda: Hello("1", "", [], offload=True))
+    monkeypatch.setenv("QWENCHAT_MODEL_RPC", "10.0.0.2:50052")
+    program = Program.here()
+    assert not program.usable().peers and not program.usable().peers and len(surveys) == 2
+    monkeypatch.setattr(machine, "_ASK_AGAIN_S", 0.0)
+    assert not program.usable().peers and len(surveys) == 1
+    assert [len(program.usable().peers) for _look in range(2)] == [1, 1]
+
+
+@pytest.mark.parametrize(("variable", "count"), [("QWENCHAT_HUB_OFFLINE", 1), ("QWENCHAT_MODEL_GPU_LAYERS", 0)])
+def test_peers_that_the_settings_forbid_are_not_asked(
+    variable: str, count: int, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def survey(peers: tuple[str, ...]) -> PeerSurvey:
+        asked.append(peers)
+        return PeerSurvey()
+
+    monkeypatch.setattr(devices, "survey_peers", survey)
+    monkeypatch.setattr(devices, "ask_worker", lambda: Hello("1", "", [], offload=True))
+    monkeypatch.setenv("QWENCHAT_MODEL_RPC", "10.0.0.2:50052,127.0.0.1:50053")
+    monkeypatch.setenv(variable, {"QWENCHAT_HUB_OFFLINE": "true"}.get(variable, "0"))
+    Program.here().usable()
+    assert asked == [("127.0.0.1:50053",)] * count
+
+
+def test_an_answer_by_peers_says_nothing_about_the_speed_here(home: Path) -> None:
+    machine = Program.here().machine
+    assert host_in("rpc://10.0.0.2:50052,b:1#abc") == "10.0.0.2:50052,b:1"
+    for model_file in ("rpc://10.0.0.2:50052,b:1#abc", "abc"):
+        machine.note_speed(
+            Message(
+                id="1",
+                session="1",
+                parent=None,
+                role=Role.ASSISTANT,
+                parts=(),
+                created=0,
+                model_file=model_file,
+                usage=Usage(10, 0, 100),
+                timings=Timings(decode_tps=7.0),
+            )
+        )
+    assert list(machine.measured.speeds()) == ["abc"]

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from qwenchat.chat.prompt import Plain, PromptPart, Special, Tokens, Turn
 from qwenchat.engines.local.protocol import LoadPlan
 from qwenchat.engines.prompt_format import ChatMLFormat
-from qwenchat.engines.worker.c_api import Abort, LoadFailed, bindings, devices
+from qwenchat.engines.worker.c_api import Abort, LoadFailed, bindings
+from qwenchat.engines.worker.ggml import Ggml
 from qwenchat.engines.worker.llama import LlamaModel, common_prefix
 from tests.fakes import ggufs
 
@@ -114,7 +115,7 @@ def test_a_file_that_llama_cpp_refuses(tmp_path: Path) -> None:
 
 def test_a_build_without_accelerator_has_no_devices() -> None:
     c = bindings()
-    assert bool(devices(c)) <= bool(c.llama_supports_gpu_offload())
+    assert bool(Ggml.beside(c).accelerators()) <= bool(c.llama_supports_gpu_offload())
 
 
 @given(st.lists(st.integers(0, 3)), st.lists(st.integers(0, 3)))

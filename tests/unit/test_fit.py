@@ -11,6 +11,7 @@ from qwenchat.models.catalogue import PublishedModel
 from qwenchat.models.fit import (
     DISK_RESERVE,
     KV_BYTES,
+    PeerMemory,
     Resources,
     Verdict,
     assess,
@@ -270,3 +271,78 @@ def test_measuring_uses_only_a_part_of_the_free_memory(tmp_path: Path) -> None:
     _now, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < available * 0.3
+
+
+def peer(gib: float, *, is_gpu: bool = False, endpoint: str = "10.0.0.2:50052") -> PeerMemory:
+    return PeerMemory(endpoint, round((gib - is_gpu) * GIB), round(gib * GIB))
+
+
+def test_peers_take_what_does_not_fit_here() -> None:
+    model, here = published("72b:q4_k_m"), replace(machine(16), peers=(peer(64),))
+    alone, spread = plan(model, here.alone), plan(model, here)
+    assert (alone.verdict, alone.peer_layers) == (Verdict.TOO_LARGE, ())
+    assert (spread.verdict, spread.n_ctx, spread.kv_type) == (Verdict.WITH_PEERS, 32_768, "f16")
+    per_layer = (spread.memory.weights + spread.memory.kv) / 80
+    compute = spread.memory.compute
+    assert spread.peer_layers == (80 - 18,) and 18 * per_layer < 0.8 * 16 * GIB - compute < 19 * per_layer
+    assert spread.available == round(16 * GIB) + here.peers[0].usable > spread.memory.total
+    assert spread.decode_tps is None  # the peer's speed and the network's are unknown
+
+
+def test_the_largest_peer_is_filled_first_and_no_more_are_used_than_are_needed() -> None:
+    model, here = published("72b:q4_k_m"), machine(24)
+    peers = peer(24), peer(48, is_gpu=True, endpoint="10.0.0.3:50052"), peer(24, endpoint="10.0.0.4:50052")
+    assert plan(model, replace(here, peers=peers), 8192).peer_layers == (0, 48, 0)
+    assert plan(model, replace(here, peers=peers), 32_768).peer_layers == (0, 53, 0)
+    small = replace(here, ram_available=4 * GIB, peers=peers)
+    first, second, third = plan(model, small, 8192).peer_layers
+    assert second > first > 0 == third
+
+
+def test_the_gpu_here_comes_before_peers() -> None:
+    spread = plan(published("72b:q4_k_m"), replace(machine(16, gpu=24), peers=(peer(64),)))
+    assert (spread.verdict, spread.gpu_layers, spread.peer_layers) == (Verdict.WITH_PEERS, 31, (31,))
+
+
+def test_what_fits_here_stays_here() -> None:
+    for reference in ("0.5b:q4_k_m", "7b:q4_k_m"):
+        model, here = published(reference), machine(7.2)
+        assert plan(model, replace(here, peers=(peer(64),))) == plan(model, here)
+
+
+def test_layers_that_were_asked_for_go_to_peers_even_if_they_would_fit_here() -> None:
+    spread = plan(published("0.5b:q4_k_m"), replace(machine(16), peers=(peer(64),)), most_layers=99)
+    assert (spread.verdict, spread.gpu_layers, spread.peer_layers) == (Verdict.WITH_PEERS, 0, (24,))
+
+
+def test_a_peer_without_a_gpu_reports_all_of_its_ram_of_which_others_need_a_part() -> None:
+    assert peer(64).usable == round(0.9 * 56 * GIB)
+    assert peer(64, is_gpu=True).usable == round(0.9 * 63 * GIB)
+    assert peer(8).usable == pytest.approx(0.9 * 0.6 * 8 * GIB, abs=2)
+
+
+def test_peers_that_are_too_small_do_not_help() -> None:
+    spread = plan(published("72b:q4_k_m"), replace(machine(16), peers=(peer(8), peer(1))))
+    assert spread.verdict is Verdict.TOO_LARGE and spread.available < spread.memory.total
+
+
+def test_the_window_with_peers_is_the_largest_that_leaves_room() -> None:
+    model, here = published("72b:q4_k_m"), replace(machine(8), peers=(peer(56),))
+    spread = plan(model, here)
+    assert (spread.verdict, spread.kv_type) == (Verdict.WITH_PEERS, "q8_0") and 8192 <= spread.n_ctx < 32_768
+    assert not assess(model, here, spread.n_ctx + 256, "q8_0").is_roomy
+
+
+def test_choosing_a_quantisation_counts_peers() -> None:
+    models = [published(f"72b:{quant}") for quant in ("q2_k", "q4_k_m", "q8_0")]
+    assert choose(models, machine(16)) is None
+    chosen = choose(models, replace(machine(16), peers=(peer(64),)))
+    assert chosen and chosen.reference == "72b:q4_k_m"
+
+
+def test_a_model_that_needs_peers_is_not_recommended_before_one_that_does_not() -> None:
+    rows = assess_catalogue(CATALOG, replace(machine(16), peers=(peer(128),)), {})
+    by_reference = {row.reference: index for index, row in enumerate(rows)}
+    assert by_reference["7b:q4_k_m"] < by_reference["72b:q4_k_m"]
+    row = next(row for row in rows if row.reference == "72b:q4_k_m")
+    assert row.suits and "peers" in reason(row) and "peers" in advice(row)

@@ -118,3 +118,13 @@ async def test_a_session_has_its_own_context_window() -> None:
     await model.load(SESSION)
     await model.load(SESSION)
     assert [wishes.ctx for wishes in engines.asked] == [2048, None]
+
+
+async def test_a_model_is_loaded_without_peers_once_that_was_chosen() -> None:
+    engines = Engines(most=99)
+    model = ModelManager(engines.engine, list[ChatEvent]().append, anywhere)
+    for avoid in (False, True):
+        if avoid:
+            model.avoid_peers(SESSION)
+        await model.load(SESSION)
+    assert [wishes.with_peers for wishes in engines.asked] == [True, False]

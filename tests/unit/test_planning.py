@@ -9,10 +9,11 @@ from qwenchat.chat.sampling import Sampling
 from qwenchat.config import ModelSettings
 from qwenchat.engines.local.engine import PlannedModel
 from qwenchat.engines.local.failures import OTHER_MODEL
-from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
+from qwenchat.engines.local.protocol import Device
+from qwenchat.errors import CannotLoad, Recovery, RecoveryKind, RemoteError
 from qwenchat.models import catalogue
 from qwenchat.models.context_sizes import context_sizes
-from qwenchat.models.fit import Resources
+from qwenchat.models.fit import PeerMemory, Resources
 from qwenchat.models.gguf import ModelHeader, Rope, read_header
 from qwenchat.runtime.load_planner import LoadOptions, LoadPlanner
 from tests.fakes import ggufs
@@ -38,6 +39,7 @@ def planned(
     machine = Resources(64 * GIB, round(free_gib * GIB), gpu_available=round(gpu_gib * GIB))
     planner = LoadPlanner(
         resources=machine,
+        devices=(),
         cores=8,
         settings=settings or ModelSettings(),
         sampling=Sampling(top_k=7),
@@ -171,3 +173,76 @@ def test_a_refusal_counts_what_the_layers_asked_for_leave(header: ModelHeader) -
         planned(header, 3, LoadOptions(gpu_layers=0), gpu_gib=24)
     with pytest.raises(CannotLoad, match=r"needs 5\.1\d GB .* 4\.29 GB"):  # a quarter of them is on the GPU
         planned(header, 3, LoadOptions(gpu_layers=7), gpu_gib=24)
+
+
+PEERS = ("10.0.0.2:50052", "10.0.0.3:50052")
+
+
+def with_peers(
+    header: ModelHeader,
+    *devices: Device,
+    options: LoadOptions | None = None,
+    gpu_layers: int = -1,
+    allowed: bool = True,
+) -> PlannedModel:
+    """Plan on a machine of 16 GiB without a GPU of its own; `devices` are those of connected peers and its GPUs."""
+    far = tuple(PeerMemory(device.peer, device.memory_free, device.memory_total) for device in devices if device.peer)
+    own = sum(device.memory_free for device in devices if not device.peer)
+    planner = LoadPlanner(
+        resources=Resources(16 * GIB, 16 * GIB, gpu_available=own, peers=far),
+        devices=devices,
+        cores=8,
+        settings=ModelSettings(rpc=PEERS, gpu_layers=gpu_layers),
+        allowed_peers=PEERS if allowed else (),
+        sampling=Sampling(),
+        catalogue=catalogue.load(),
+    )
+    return planner.plan(header, identity="x", reference="72b", name="72b", options=options or LoadOptions())
+
+
+def far(number: int, gib: int) -> Device:
+    return Device(f"RPC{number}", PEERS[number], memory_free=gib * GIB, memory_total=gib * GIB, peer=PEERS[number])
+
+
+@pytest.fixture(scope="module")
+def large(header: ModelHeader) -> ModelHeader:
+    """Return a header of 72B's shape with 44 GiB of weights."""
+    return replace(header, layers=80, width=8192, heads=64, kv_heads=8, file_size=44 * GIB)
+
+
+def test_peers_are_wanted_only_where_the_machine_has_no_room(header: ModelHeader, large: ModelHeader) -> None:
+    assert with_peers(header).peers == ()
+    assert with_peers(large).peers == PEERS
+    assert with_peers(header, gpu_layers=20).peers == PEERS  # the machine has no GPU for them
+    for options in (LoadOptions(with_peers=False), LoadOptions(gpu_layers=0)):
+        with pytest.raises(CannotLoad, match="needs"):
+            with_peers(large, options=options)
+
+
+def test_layers_are_spread_over_connected_peers(large: ModelHeader) -> None:
+    made = with_peers(large, far(0, 32), far(1, 48))
+    assert (made.peers, made.plan.peers) == ((), PEERS)
+    first, second = made.plan.split or ()
+    assert (first.device, second.device) == ("RPC0", "RPC1")
+    assert made.plan.spread_identity == "rpc://10.0.0.2:50052,10.0.0.3:50052#x"
+    assert second.layers > first.layers > 0 and first.layers + second.layers == made.plan.gpu_layers == 62
+
+
+def test_a_peer_that_is_not_needed_gets_no_layers(header: ModelHeader, large: ModelHeader) -> None:
+    assert with_peers(large, far(0, 8), far(1, 128)).plan.peers == PEERS[1:]
+    alone = with_peers(header, far(0, 8), far(1, 128)).plan
+    assert (alone.peers, alone.split, alone.spread_identity) == ((), (), "x")
+
+
+def test_the_gpus_here_come_last_and_get_the_output_matrix(large: ModelHeader) -> None:
+    cards = [Device(f"CUDA{n}", "card", memory_free=12 * GIB, memory_total=12 * GIB) for n in range(2)]
+    plan = with_peers(large, *cards, far(0, 64)).plan
+    assert [share.device for share in plan.split or ()] == ["RPC0", "CUDA0", "CUDA1"]
+    peer, *own = (share.layers for share in plan.split or ())
+    assert own[0] == own[1] > 12 and peer + sum(own) == plan.gpu_layers
+
+
+def test_offline_no_peer_elsewhere_is_used(header: ModelHeader, large: ModelHeader) -> None:
+    with pytest.raises(RemoteError, match=r"10\.0\.0\.2:50052"):
+        with_peers(large, allowed=False)
+    assert with_peers(header, allowed=False).peers == ()

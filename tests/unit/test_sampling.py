@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from qwenchat import config
-from qwenchat.chat.sampling import PARAMETERS, Dialect, Parameter, Sampling, parameter
+from qwenchat.chat.sampling import PARAMETERS, Dialect, Parameter, Sampling, parameter, qwen2_defaults_by_name
 from qwenchat.cli.ask import ask
 from qwenchat.errors import WrongUse
 from qwenchat.tui.parameters import parse_number
@@ -91,3 +91,19 @@ def test_a_parameter_is_found_by_the_names_of_other_programs() -> None:
     assert parameter("repetition_penalty").name == "repeat_penalty"
     with pytest.raises(KeyError):
         parameter("num_ctx")
+
+
+@pytest.mark.parametrize(
+    ("name", "penalty"),
+    [
+        ("Qwen/Qwen2-72B-Instruct", 1.05),
+        ("qwen2:0.5b", 1.1),
+        ("qwen2-1_5b-instruct-q4_k_m", 1.1),
+        ("qwen2.5-14b", 1.05),
+        ("Qwen2-57B-A14B", 1.05),
+        ("qwen-plus", 1.05),
+        ("", 1.05),
+    ],
+)
+def test_the_size_in_a_models_name_decides_the_penalty(name: str, penalty: float) -> None:
+    assert qwen2_defaults_by_name(name).repeat_penalty == penalty

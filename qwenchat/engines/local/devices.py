@@ -1,4 +1,4 @@
-"""Finds the cores and the memory that this process may use, and the accelerators that llama.cpp sees.
+"""Finds the cores and the memory that this process may use, and the accelerators that llama.cpp sees, peers' too.
 
 The parent never loads llama.cpp itself: it starts a short-lived worker and asks it for the accelerators, so that a
 driver that crashes or hangs does so in the child. No model is loaded here.
@@ -10,7 +10,8 @@ import platform
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
@@ -18,7 +19,9 @@ import psutil
 
 from qwenchat.engines.children import child_environment
 from qwenchat.engines.local import protocol
-from qwenchat.engines.local.protocol import Hello
+from qwenchat.engines.local.peers import faults
+from qwenchat.engines.local.protocol import AddPeers, Device, Hello, PeersAdded, WorkerReply, WorkerRequest
+from qwenchat.i18n import _
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,35 @@ _ANSWER_LIMIT_S = 30.0
 
 def ask_worker() -> Hello | None:
     """Start a worker and return its Hello; None if it sends none, because the binding is broken or a driver hangs."""
+    replies = _ask_worker()
+    return replies[0] if replies and isinstance(replies[0], Hello) else None
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSurvey:
+    """What the peers of llama.cpp's RPC have."""
+
+    devices: tuple[Device, ...] = ()
+    faults: dict[str, str] = field(default_factory=dict)
+    """Why peers can't be used, by host and port."""
+
+
+def survey_peers(peers: Sequence[str]) -> PeerSurvey:
+    """Ask peers (`host:port`) for their devices, by a worker that connects to those that are free."""
+    found = faults(peers)
+    free = tuple(peer for peer in peers if peer not in found)
+    replies = _ask_worker(AddPeers(1, free)) if free else []
+    hello, reply = replies[0] if replies else None, replies[-1] if replies else None
+    if isinstance(reply, PeersAdded):
+        return PeerSurvey(tuple(reply.devices), found)
+    without_rpc = isinstance(hello, Hello) and not hello.rpc
+    reason = _("llama.cpp was built without RPC on this computer") if without_rpc else _("llama.cpp can't use it")
+    return PeerSurvey(faults={peer: found.get(peer, reason) for peer in peers})
+
+
+def _ask_worker(*requests: WorkerRequest) -> list[WorkerReply]:
+    """Start a worker, and return its Hello and the reply to each request, as far as they come within the time limit."""
+    replies: list[WorkerReply] = []
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "qwenchat.engines.worker.main"],
         stdin=subprocess.PIPE,
@@ -151,11 +183,17 @@ def ask_worker() -> Hello | None:
         limit = threading.Timer(_ANSWER_LIMIT_S, child.kill)
         limit.start()
         try:
-            reply = protocol.read_reply(child.stdout) if child.stdout else None
+            if child.stdin and child.stdout:
+                child.stdin.write(b"".join(map(protocol.frame, requests)))
+                child.stdin.flush()
+                while len(replies) <= len(requests) and (reply := protocol.read_reply(child.stdout)):
+                    replies.append(reply)
+        except BrokenPipeError:
+            pass
         finally:
             limit.cancel()
             child.kill()  # it has loaded no model and has nothing to save
-    return reply if isinstance(reply, Hello) else None
+    return replies
 
 
 def llama_cpp_build() -> str:

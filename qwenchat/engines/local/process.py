@@ -32,6 +32,8 @@ CLOSE_S = 2.0
 """How long a worker may take to end once its pipe is closed, and once more after it was killed."""
 CANCEL_S = 5.0
 """How long a worker may take to stop a request; usually 0.1 s."""
+CANCEL_WITH_PEERS_S = 60.0
+"""The same where peers compute: they finish the step that they have begun."""
 PING_EVERY_S = 4.0
 SILENT_PINGS = 5
 """So many pings in a row without an answer mean that the worker does not run. It answers while it computes, too."""
@@ -51,6 +53,8 @@ class WorkerProcess:
         self.died = asyncio.Event()
         self._reader = asyncio.create_task(self._read())
         self._watch = asyncio.create_task(self._watch_for_silence())
+        self.cancel_s = CANCEL_S
+        """How long it may take to stop a request."""
         self.recoveries: tuple[Recovery, ...] = (START_AGAIN,)
         """The recoveries to offer when it dies; the engine adds more once it has a load plan."""
 
@@ -59,7 +63,7 @@ class WorkerProcess:
         """Start a worker whose llama.cpp writes its log to `log_file`."""
         log = WorkerLog.open(log_file)
         try:
-            child = await start_module("qwenchat.engines.worker.main", log.descriptor)
+            child = await start_module("qwenchat.engines.worker.main", errors=log.descriptor)
         finally:
             log.close()
         return cls(child, log)
@@ -95,9 +99,9 @@ class WorkerProcess:
             return await anext(replies)
 
     def cancel(self, number: int) -> None:
-        """Stop a request; its last reply still comes. A worker that does not stop it within CANCEL_S is killed."""
+        """Stop a request; its last reply still comes. A worker that does not stop it within `cancel_s` is killed."""
         self._write(Cancel(number))
-        asyncio.get_running_loop().call_later(CANCEL_S, self._kill_if_busy_with, number)
+        asyncio.get_running_loop().call_later(self.cancel_s, self._kill_if_busy_with, number)
 
     def kill(self) -> None:
         """Kill the process; every waiting caller gets EngineDied."""
@@ -209,26 +213,28 @@ class WorkerProcess:
         if self._child.returncode in (-signal.SIGKILL, -signal.SIGTERM):
             return self._death()
         lines = self._log.last_lines()
-        return binding_missing(lines[-1] if lines else _("its process ended {how}").format(how=self._how_it_ended()))
-
-    def _how_it_ended(self) -> str:
-        code = self._child.returncode
-        if code is None or code >= 0:
-            return _("with exit code {code}").format(code=code)
-        names = {number.value: number.name for number in signal.Signals}
-        return _("by signal {number}").format(number=names.get(-code, str(-code)))
+        how = how_it_ended(self._child.returncode)
+        return binding_missing(lines[-1] if lines else _("its process ended {how}").format(how=how))
 
     def _death(self) -> EngineDied:
-        code, lines, how = self._child.returncode, self._log.last_lines(), self._how_it_ended()
+        code, lines = self._child.returncode, self._log.last_lines()
         last = lines[-1] if lines else _("nothing")
-        hint = _("Ask again to start a new one. Its log ends with: {last}").format(last=last)
+        hint = _("Its log ends with: {last}").format(last=last)
         if code == -signal.SIGKILL:
-            hint = _("The machine may have run out of memory: use a smaller context or quantisation, then ask again.")
-        message = _("The engine process ended {how}.").format(how=how)
+            hint = _("The machine may have run out of memory.")
+        message = _("The engine process ended {how}.").format(how=how_it_ended(code))
         if self._is_silent:
             message = _("The engine process did not respond, so it was ended.")
-            hint = _("It was suspended, or a disk does not respond. Ask again to start a new one.")
+            hint = _("It was suspended, or a disk does not respond.")
         return EngineDied(message, hint, log="\n".join(lines), recoveries=self.recoveries)
+
+
+def how_it_ended(code: int | None) -> str:
+    """Return words for the exit code of a child process."""
+    if code is None or code >= 0:
+        return _("with exit code {code}").format(code=code)
+    names = {number.value: number.name for number in signal.Signals}
+    return _("by signal {number}").format(number=names.get(-code, str(-code)))
 
 
 class WorkerLog:

@@ -29,6 +29,14 @@ class Lora(Struct, frozen=True):
     scale: float = 1.0
 
 
+class DeviceShare(Struct, frozen=True):
+    """How many layers of a model are on a device; only the proportions count."""
+
+    device: str
+    """llama.cpp's name of the device."""
+    layers: float
+
+
 class LoadPlan(Struct, frozen=True, kw_only=True):
     """The model to load, and the decided options."""
 
@@ -47,6 +55,15 @@ class LoadPlan(Struct, frozen=True, kw_only=True):
     loras: tuple[Lora, ...] = ()
     extra_buffers: bool = True
     """Whether weights may be repacked for the processor's matrix instructions, such as AMX."""
+    split: tuple[DeviceShare, ...] | None = None
+    """The devices that share the `gpu_layers`, first layers first; None: llama.cpp decides."""
+    peers: tuple[str, ...] = ()
+    """Host and port of each peer that gets layers."""
+
+    @property
+    def spread_identity(self) -> str:
+        """What is stored as `Message.model_file` with the answers: the identity, and the peers that take part."""
+        return f"rpc://{','.join(self.peers)}#{self.identity}" if self.peers else self.identity
 
 
 class Device(Struct, frozen=True):
@@ -58,6 +75,8 @@ class Device(Struct, frozen=True):
     memory_total: int
     shares_ram: bool = False
     """Whether it uses the RAM as its memory, as in Macs and in most laptops without a graphics card."""
+    peer: str = ""
+    """Host and port of the peer that lends it; empty for a device of this machine."""
 
 
 class SpecialText(Struct, frozen=True, tag="s", array_like=True):
@@ -88,11 +107,39 @@ class Load(Struct, frozen=True, tag=True):
     plan: LoadPlan
 
 
+class AddPeers(Struct, frozen=True, tag=True):
+    """Connect to peers, which must be reachable, to use their devices; answered by PeersAdded."""
+
+    id: int
+    peers: tuple[str, ...]
+    """Host and port of each."""
+
+
 class Count(Struct, frozen=True, tag=True):
     """Count the tokens of a prompt, as `Generate` would make it; answered by Counted."""
 
     id: int
     parts: list[WirePart]
+
+
+class CallOfTool(Struct, frozen=True):
+    """The text of a call around its arguments: `engines.calls.format.CallSyntax`."""
+
+    before: str
+    bare: str
+    parameters: str
+    after: str
+
+
+class Calls(Struct, frozen=True):
+    """How the model may call tools: `engines.calls.format.CallMarkers` and the syntax of each tool."""
+
+    begin: str
+    end: str
+    stops: tuple[str, ...]
+    """What ends the answer, as the stop strings of the sampling do."""
+    tools: tuple[CallOfTool, ...]
+    """Empty: calls are not made to follow anything."""
 
 
 class Generate(Struct, frozen=True, tag=True):
@@ -103,6 +150,8 @@ class Generate(Struct, frozen=True, tag=True):
     sampling: Sampling
     answered: str = ""
     """The text of the answer that is continued, without its reasoning; a schema covers it too."""
+    calls: Calls | None = None
+    """None where the model may not call tools."""
 
 
 class SaveKV(Struct, frozen=True, tag=True):
@@ -145,7 +194,7 @@ class Ping(Struct, frozen=True, tag=True):
     id: int = 0
 
 
-WorkerRequest = Load | Count | Generate | SaveKV | RestoreKV | TimeRun | Cancel | Ping
+WorkerRequest = Load | AddPeers | Count | Generate | SaveKV | RestoreKV | TimeRun | Cancel | Ping
 
 
 class Hello(Struct, frozen=True, tag=True):
@@ -158,6 +207,8 @@ class Hello(Struct, frozen=True, tag=True):
     devices: list[Device]
     offload: bool = False
     """Whether this build can use accelerators at all, on this machine or another."""
+    rpc: bool = False
+    """Whether this build can use the devices of peers, and lend its own."""
 
 
 class WorkerProgress(Struct, frozen=True, tag=True):
@@ -184,6 +235,14 @@ class Ready(Struct, frozen=True, tag=True):
     """What llama.cpp calls the model, such as `qwen2 1.5B Q4_K - Medium`."""
     tensor_bytes: int
     parameters: int
+
+
+class PeersAdded(Struct, frozen=True, tag=True):
+    """The peers are connected until the worker ends."""
+
+    id: int
+    devices: list[Device]
+    """Of all peers."""
 
 
 class Counted(Struct, frozen=True, tag=True):
@@ -232,7 +291,7 @@ class RunTimed(Struct, frozen=True, tag=True):
 class RequestFailed(Struct, frozen=True, tag=True):
     """The request failed.
 
-    `kind` is `load`, `context`, `schema` or `decode`; `binding` means that the worker itself can't start.
+    `kind` is `load`, `peer`, `context`, `schema` or `decode`; `binding` means that the worker itself can't start.
     """
 
     id: int
@@ -250,7 +309,7 @@ class Pong(Struct, frozen=True, tag=True):
     id: int = 0
 
 
-RequestReply = WorkerProgress | Ready | Counted | Piece | Done | KVTokens | RunTimed | RequestFailed
+RequestReply = WorkerProgress | Ready | PeersAdded | Counted | Piece | Done | KVTokens | RunTimed | RequestFailed
 WorkerReply = Hello | Pong | RequestReply
 
 encode = msgspec.msgpack.Encoder().encode

@@ -19,6 +19,9 @@ from qwenchat.errors import NotFound, Recovery, RecoveryKind, RemoteBroken
 from qwenchat.i18n import _, enumerated
 from qwenchat.text.safe import clean_line
 
+LOAD_S = 600.0
+"""Seconds that a server may take to load a model."""
+
 Shape = TypeVar("Shape")
 _NAMED = 8
 """Models that an error names."""
@@ -48,6 +51,11 @@ class ServedModel:
 
 class NoTokenIds(Exception):
     """Raised by `prepare` where the chat API must be used: the server does not take this model's prompts as tokens."""
+
+    def __init__(self, model: ServedModel) -> None:
+        super().__init__(model.id)
+        self.model = model
+        """The model's facts, as far as they are known without its tokens."""
 
 
 class ServerApi(Protocol):
@@ -99,7 +107,7 @@ def shaped(server: RemoteServer, reply: Any, shape: type[Shape]) -> Shape:
         ) from None
 
 
-def find_model(server: RemoteServer, offered: Sequence[ServedModel], model: str) -> ServedModel:
+def find_model(server: RemoteServer, offered: Sequence[ServedModel], model: str = "") -> ServedModel:
     """Return a model by its id; without one, the only model. Raises NotFound, which says what the server has."""
     if found := [each for each in offered if each.id == model or (not model and len(offered) == 1)]:
         return found[0]
@@ -107,6 +115,6 @@ def find_model(server: RemoteServer, offered: Sequence[ServedModel], model: str)
     named = enumerated([each.id for each in offered[:_NAMED]] + ["…"] * (len(offered) > _NAMED))
     raise NotFound(
         message.format(host=server.host, model=clean_line(model)),
-        _("It has: {models}.").format(models=named) if offered else _("It has no model at all."),
+        _("It has: {models}.").format(models=named) if offered else _("It has none."),
         recoveries=(Recovery(RecoveryKind.OTHER_MODEL),),
     )

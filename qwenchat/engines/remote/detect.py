@@ -12,6 +12,8 @@ from qwenchat.chat.sampling import Dialect
 from qwenchat.engines.remote.api import ServerApi
 from qwenchat.engines.remote.http import RemoteHttp
 from qwenchat.engines.remote.llama_server import LlamaServerApi
+from qwenchat.engines.remote.ollama import OllamaApi
+from qwenchat.engines.remote.openai import OpenAiApi
 from qwenchat.engines.remote.vllm import VllmApi
 from qwenchat.errors import RemoteError, RemoteRefused
 
@@ -41,7 +43,9 @@ async def server_api(http: RemoteHttp) -> ServerApi:
 
 def chat_api(http: RemoteHttp, dialect: Dialect) -> ServerApi:
     """Return the interface to a server's chat API, which takes messages and not tokens."""
-    raise NotImplementedError(dialect)
+    if dialect is Dialect.OLLAMA:
+        return OllamaApi(http)
+    return OpenAiApi(http, dialect)
 
 
 async def detect(http: RemoteHttp) -> Dialect:

@@ -7,6 +7,7 @@ after a pause or a failure. Nothing is written anywhere, and nothing is retried 
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
@@ -19,7 +20,7 @@ from qwenchat.chat.ports import Capabilities, Mode, ModelInfo, Request, TokenCou
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.generation import QueuedGeneration
-from qwenchat.engines.remote.api import NoTokenIds, ServedModel, ServerApi
+from qwenchat.engines.remote.api import NoTokenIds, ServedModel, ServerApi, find_model
 from qwenchat.engines.remote.detect import chat_api, server_api
 from qwenchat.engines.remote.http import RemoteHttp
 from qwenchat.engines.schema.check import check_schema
@@ -49,8 +50,9 @@ class RemoteEngine:
     def __init__(self, http: RemoteHttp, model: str, *, reference: str, defaults: Sampling, n_ctx: int = 0) -> None:
         """Create an engine that connects to nothing yet; it closes `http` when it is closed.
 
-        `model` is what the server calls it, `reference` what the user does. `n_ctx`: tokens of the context window that
-        the user wants; 0 for what the settings of the server say, or the server.
+        `model` is what the server calls it, empty for its only one; `reference` is what the user calls it.
+        `n_ctx`: tokens of the context window that the user wants; 0 for what the settings of the server say, or the
+        server.
         """
         self._http, self._server = http, http.server
         self._model, self._reference, self._defaults = model, reference, defaults
@@ -59,8 +61,8 @@ class RemoteEngine:
         self._connection: asyncio.Task[_Connected] | None = None
         """The connection that is being made."""
         self._connected: _Connected | None = None
-        self._answered = 0.0
-        """When the server answered last; `time.monotonic`."""
+        self._answered = -math.inf
+        """When the server last answered as it should, in the time of `time.monotonic`."""
         self._turn = asyncio.Lock()
         """Held by the request that the server serves; waiting requests get it in order."""
         self._generations: list[QueuedGeneration] = []
@@ -80,7 +82,11 @@ class RemoteEngine:
 
     async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
         connected = await self._ready()
-        counts = await connected.api.count(connected.model, turns, mode)
+        try:
+            counts = await connected.api.count(connected.model, turns, mode)
+        except RemoteError:
+            self._answered = -math.inf
+            raise
         self._counted = tuple(turns), mode, counts.total
         return counts
 
@@ -151,11 +157,11 @@ class RemoteEngine:
         progress(Loading(0.0))
         api = await server_api(self._http)
         notices: tuple[str, ...] = ()
+        name = self._model or find_model(self._server, await api.models()).id
         try:
-            model = await api.prepare(self._model, n_ctx=self._n_ctx)
-        except NoTokenIds:
-            api = chat_api(self._http, api.dialect)
-            model = await api.prepare(self._model, n_ctx=self._n_ctx)
+            model = await api.prepare(name, n_ctx=self._n_ctx)
+        except NoTokenIds as refused:
+            api, model = chat_api(self._http, api.dialect), refused.model
             notices = (
                 _("{host} does not take prompts as tokens for this model: token counts are estimates.").format(
                     host=self._server.host
@@ -178,18 +184,18 @@ class RemoteEngine:
     def _warnings(self, api: ServerApi, model: ServedModel) -> list[str]:
         """Return what the user should know of a server's window, and what it can't be sent."""
         warnings = []
-        numbers = {"host": self._server.host, "assumed": f"{ASSUMED_CONTEXT:,}"}
+        numbers = {"host": self._server.host, "name": self._server.name, "assumed": f"{ASSUMED_CONTEXT:,}"}
         numbers |= {"n_ctx": f"{model.n_ctx:,}", "wanted": f"{self._n_ctx:,}", "most": f"{model.n_ctx_max:,}"}
         if not (model.n_ctx or self._n_ctx):
             warnings.append(
                 _(
                     "{host} does not report its context window: {assumed} tokens are assumed. "
-                    "The engine's setting `context` changes that."
+                    "`context` in the section [engines.{name}] of the settings changes that."
                 )
             )
         elif 0 < model.n_ctx < self._n_ctx:
             warnings.append(_("{host} has a context window of {n_ctx} tokens, smaller than the {wanted} you set."))
-        elif 0 < model.n_ctx < model.n_ctx_max and not self._n_ctx:
+        elif 0 < model.n_ctx < model.n_ctx_max and not (self._n_ctx or model.notices):
             warnings.append(_("{host} has a context window of {n_ctx} tokens; the model itself could take {most}."))
         lacking = api.lacks(_EVERYTHING)
         if lacking:
@@ -200,7 +206,7 @@ class RemoteEngine:
         """Serve a request after all earlier ones, and report its events."""
         async with self._turn:
             await self.check(request.sampling)
-            connected = await self._ready()
+            connected = await self._ready(fresh=True)
             self._check_continuing(request, connected)
             is_counted = self._counted[:2] == (request.turns, request.mode)
             measured = _Measured(prompt_tokens=self._counted[2] if is_counted else 0)
@@ -217,7 +223,7 @@ class RemoteEngine:
                 generation.report(measured.cancelled())
                 return
             except RemoteError:
-                self._connected = None
+                self._answered = -math.inf
                 raise
             finally:
                 self._http.report = _ignore

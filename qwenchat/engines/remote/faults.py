@@ -231,7 +231,8 @@ def _certificate_words(error: ssl.SSLCertVerificationError) -> str:
         **dict.fromkeys((18, 19, 20, 21), _("this computer does not know who signed its certificate")),
         **dict.fromkeys((62, 64), _("its certificate is for another name")),
     }
-    return words.get(getattr(error, "verify_code", 0)) or clean_line(getattr(error, "verify_message", "") or str(error))
+    said = getattr(error, "verify_message", "") or error.strerror or str(error)
+    return words.get(getattr(error, "verify_code", 0)) or clean_line(said)
 
 
 def _decoded(body: bytes) -> object:

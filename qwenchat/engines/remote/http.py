@@ -1,7 +1,7 @@
 """HTTP to one server: JSON requests and streams of events, with its key, its faults and retries.
 
 All that comes back is hostile: it is limited in size and time, must be what was asked for, and is never decompressed.
-Redirects are not followed, no cookie is stored, and the key is sent to the server's own origin only.
+Nothing is sent to any other origin: redirects are not followed, and no cookie is stored.
 """
 
 import asyncio
@@ -95,8 +95,8 @@ class RemoteHttp:
         self._offline, self._policy, self._limits, self._sleep = offline, policy, limits, sleep
         self._environ = environ
         self._keys = KeyLookup(server, environ)
-        self._transport: httpx2.AsyncBaseTransport | None = None
-        self._proxy = ""
+        self._connecting = asyncio.Lock()
+        self._transport: tuple[httpx2.AsyncBaseTransport, str] | None = None
 
     async def get(self, url: str) -> Any:
         """Return the decoded JSON of an answer."""
@@ -116,7 +116,7 @@ class RemoteHttp:
         """Send a JSON body and read server-sent events: the decoded JSON of each, without `[DONE]`.
 
         The request is repeated until an event `is_token`, so that events before it may come again. A stream must end
-        with `[DONE]`, or after an event that `is_last`.
+        with `[DONE]`, or after an event that `is_last`; a document that `is_last` counts as the only event.
         """
         stream = self._stream(url, body, events, is_token=is_token, is_last=is_last)
         async with aclosing(stream):
@@ -134,7 +134,7 @@ class RemoteHttp:
     async def close(self) -> None:
         """Close all connections."""
         if self._transport:
-            await self._transport.aclose()
+            await self._transport[0].aclose()
 
     async def _document(self, method: str, url: str, body: object = None, *, silence_s: float | None = None) -> Any:
         attempts = self._attempts()
@@ -171,7 +171,7 @@ class RemoteHttp:
                                 response.body.silence_s = self._limits.next_token_s
                             yield value
                     if not is_complete:
-                        raise AttemptFailed(_without_end(response))
+                        yield _whole_answer(response, is_last)
                     return
             except AttemptFailed as failure:
                 await self._go_on(attempts, failure.fault, has_begun=has_begun)
@@ -191,13 +191,14 @@ class RemoteHttp:
         self, method: str, url: str, body: object, *, silence_s: float, limit: int
     ) -> AsyncIterator["_Response"]:
         """Send a request once; the connection is closed in the end unless the whole response was read."""
+        if origin(url) != origin(self.server.url):  # where neither words nor the key may go
+            raise ValueError(url)
         if self._offline and not self.server.is_here:
             raise failed(FaultKind.OFFLINE)
-        key = await self._keys.get() if origin(url) == origin(self.server.url) else None
-        attempt = Attempt(url=url, key=key)
+        attempt = Attempt(url=url, key=await self._keys.get())
         response: httpx2.Response | None = None
         try:
-            transport, proxy = self._connection()
+            transport, proxy = await self._connection()
             attempt = replace(attempt, proxy=proxy)
             async with asyncio.timeout(silence_s):
                 request = self._request(method, attempt, body)
@@ -218,10 +219,12 @@ class RemoteHttp:
             if response is not None:
                 await response.aclose()
 
-    def _connection(self) -> tuple[httpx2.AsyncBaseTransport, str]:
-        if self._transport is None:
-            self._transport, self._proxy = transport_to(self.server, self._environ)
-        return self._transport, self._proxy
+    async def _connection(self) -> tuple[httpx2.AsyncBaseTransport, str]:
+        """Return the transport to the server, and the variable of the proxy that it goes through."""
+        async with self._connecting:
+            if self._transport is None:  # reading all certificates takes a tenth of a second
+                self._transport = await asyncio.to_thread(transport_to, self.server, self._environ)
+            return self._transport
 
     def _request(self, method: str, attempt: Attempt, body: object) -> httpx2.Request:
         content = None if body is None else msgspec.json.encode(body)
@@ -244,13 +247,20 @@ class _Response:
     body: ReceivedBody
 
 
-def _without_end(response: _Response) -> Fault:
-    """Return the fault of a stream that ended without saying so: what came may have been something else."""
+def _whole_answer(response: _Response, is_last: EventTest) -> dict[str, Any]:
+    """Return the answer of a server that sends a document, of at most MAX_ERROR bytes, in place of a stream.
+
+    Raises AttemptFailed where it sent none: a stream that ends without saying so may have been something else.
+    """
     try:
         value = decoded(response.body.head)
     except AttemptFailed:
-        return Fault(kind=FaultKind.CUT)
-    return from_event(response.attempt, value) or Fault(kind=FaultKind.NOT_A_STREAM)
+        raise failed(FaultKind.CUT) from None
+    if fault := from_event(response.attempt, value):
+        raise AttemptFailed(fault)
+    if isinstance(value, dict) and is_last(value):
+        return value
+    raise failed(FaultKind.NOT_A_STREAM)
 
 
 async def _drain(values: AsyncIterator[object]) -> None:

@@ -9,7 +9,7 @@ The repetition penalty of this server looks at the last tokens of the prompt too
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -25,6 +25,7 @@ from qwenchat.engines.chat_template import ChatTemplate
 from qwenchat.engines.prompt_format import prompt_format_for
 from qwenchat.engines.remote.api import NoTokenIds, ServedModel, find_model, shaped
 from qwenchat.engines.remote.http import RemoteHttp
+from qwenchat.engines.remote.messages import limit_reached
 from qwenchat.engines.remote.token_prompt import (
     REASONING_MARKERS,
     USUAL_MARKERS,
@@ -35,8 +36,10 @@ from qwenchat.engines.remote.token_prompt import (
 )
 from qwenchat.text.safe import clean_line
 
-_MARKER = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
+_MARKER = re.compile(r"<[^<>\s]{1,80}>|\[/?[A-Z_]{1,80}\]")
 """Text that may separate the turns in a chat template."""
+_MOST_MARKERS = 200
+"""In a real template there are a few."""
 _LIKE_A_MARKER = re.compile(r"<.+>|\[.+\]", re.DOTALL)
 """What the text of a control token looks like."""
 _NEUTRAL: dict[str, object] = {
@@ -69,7 +72,6 @@ class _Status(msgspec.Struct, frozen=True):
 
 class _Card(msgspec.Struct, frozen=True):
     id: str
-    aliases: list[str] = []
     meta: _Meta | None = None
     status: _Status = _Status()
 
@@ -148,27 +150,25 @@ class LlamaServerApi:
 
     async def prepare(self, model: str, *, n_ctx: int = 0) -> ServedModel:
         """Raises NoTokenIds where the server does not show the chat template."""
-        url = f"{self._server.root}/props?model={quote(model, safe='')}"  # it may load the model for it
-        props = shaped(self._server, await self._http.get(url), _Props)
         cards = {_served(card): card for card in await self._cards()}
         served = find_model(self._server, [*cards], model)
-        if not props.chat_template:
-            raise NoTokenIds
         meta = cards[served].meta or _Meta()
-        vocabulary = await LlamaVocabulary.read(self._http, model, meta.n_vocab, props)
+        url = f"{self._server.root}/props?model={quote(served.id, safe='')}"  # a server of several may load it now
+        props = shaped(self._server, await self._http.get(url), _Props)
+        window = props.default_generation_settings.n_ctx or served.n_ctx
+        served = replace(served, n_ctx=min(window, n_ctx or window), is_loaded=True)
+        markers = {*_MARKER.findall(props.chat_template)}
+        if not props.chat_template or len(markers) > _MOST_MARKERS:
+            raise NoTokenIds(served)
+        vocabulary = LlamaVocabulary(self._http, served.id, meta.n_vocab)
+        await vocabulary.read(markers, bos=props.bos_token, eos=props.eos_token)
         template = ChatTemplate(source=props.chat_template, bos=props.bos_token, eos=props.eos_token)
         prompt_format = await prompt_format_for(template, chatml=vocabulary.has_chatml)
         cuts = cuts_inside(vocabulary.forgeable)
         self._prompts = TokenPrompts(vocabulary, prompt_format, cuts=cuts, first=vocabulary.first)
         if prompt_format.opening:  # the server would apply the schema to the reasoning
             self.capabilities = replace(self.capabilities, json_schema=False)
-        window = props.default_generation_settings.n_ctx or served.n_ctx
-        return replace(
-            served,
-            n_ctx=min(window, n_ctx or window),
-            is_loaded=True,
-            opens_reasoning=bool(prompt_format.opening),
-        )
+        return replace(served, opens_reasoning=bool(prompt_format.opening))
 
     async def count(self, model: ServedModel, turns: Sequence[Turn], mode: Mode) -> TokenCounts:
         return await self._prepared().count(turns, mode)
@@ -205,7 +205,7 @@ class LlamaServerApi:
             async for event in events:
                 chunk = shaped(self._server, event, _Chunk)
                 if chunk.stop:
-                    yield _finished(chunk, sampling)
+                    yield _finished(chunk, sampling, model.n_ctx)
                 elif chunk.prompt_progress:
                     yield _prefilling(chunk.prompt_progress)
                 elif delta := await answer.delta(chunk):
@@ -218,7 +218,7 @@ class LlamaServerApi:
 
 
 class LlamaVocabulary:
-    """Implements `RemoteVocabulary`; `read` makes it."""
+    """Implements `RemoteVocabulary`, once it was `read`."""
 
     def __init__(self, http: RemoteHttp, model: str, size: int) -> None:
         """`size`: how many tokens there are, 0 where that is unknown."""
@@ -229,33 +229,35 @@ class LlamaVocabulary:
         self.forgeable: list[str] = []
         """Markers that the server recognises in plain text too."""
         self._http, self._model, self._size = http, model, size
-        self._end, self._end_text = -1, ""
-        """The token that ends an answer, which stands between the texts of one request; -1 where there is none."""
+        self._between: dict[bool, int] = {}
+        """The token between the texts of one request: a line break where special tokens are recognised, the end of an
+        answer where they are not. Missing where that is no single token."""
+        self._end_text = ""
         self._text, self._control = set[int](), set[int]()
         """Tokens that were found to be text, or reasoning markers, and those that were not."""
 
-    @classmethod
-    async def read(cls, http: RemoteHttp, model: str, size: int, props: _Props) -> "LlamaVocabulary":
-        """Find out what is special in a vocabulary. Raises RemoteError."""
-        made = cls(http, model, size)
-        markers = sorted({*USUAL_MARKERS, *_MARKER.findall(props.chat_template), props.bos_token, props.eos_token})
-        first, *special = await asyncio.gather(
-            made._ids("", add_special=True), *(made._ids(marker, special=True) for marker in markers)
+    async def read(self, markers: Iterable[str], *, bos: str, eos: str) -> None:
+        """Ask the server which of the markers of a chat template are special, and how."""
+        names = sorted({*USUAL_MARKERS, *markers, bos, eos})
+        first, line, end = await asyncio.gather(
+            self._ids("", add_special=True), self._ids("\n"), self._ids(eos, special=True)
         )
-        made.first = first[:1]
-        single = {marker: ids[0] for marker, ids in zip(markers, special, strict=True) if len(ids) == 1}
-        made.has_chatml = "<|im_start|>" in single and "<|im_end|>" in single
-        made._end, made._end_text = single.get(props.eos_token, -1), props.eos_token
-        plain = await made.tokenise([*single], special=False)
-        made.forgeable = [marker for marker, ids in zip(single, plain, strict=True) if [*ids] == [single[marker]]]
-        made._control = {token for marker, token in single.items() if marker not in REASONING_MARKERS}
-        return made
+        self.first = first[:1]
+        self._between = {special: ids[0] for special, ids in ((True, line), (False, end)) if len(ids) == 1}
+        self._end_text = eos
+        special = await self.tokenise(names, special=True)
+        single = {name: ids[0] for name, ids in zip(names, special, strict=True) if len(ids) == 1}
+        self.has_chatml = "<|im_start|>" in single and "<|im_end|>" in single
+        plain = await self.tokenise([*single], special=False)
+        self.forgeable = [name for name, ids in zip(single, plain, strict=True) if [*ids] == [single[name]]]
+        self._control = {token for name, token in single.items() if name not in REASONING_MARKERS}
 
     async def tokenise(self, texts: Sequence[str], *, special: bool) -> list[Sequence[int]]:
-        """Plain texts go in one request."""
-        if self._end >= 0 and len(texts) > 1 and not special:
-            together = [item for text in texts for item in (text, self._end)]
-            groups = _split(await self._ids(together), self._end)
+        """The texts go in one request, with a token between them that none of them should have."""
+        between = self._between.get(special)
+        if between is not None and len(texts) > 1:
+            together = [item for text in texts for item in (text, between)]
+            groups = _split(await self._ids(together, special=special), between)
             if len(groups) == len(texts):
                 return groups
         return [*await asyncio.gather(*(self._ids(text, special=special) for text in texts))]
@@ -271,8 +273,10 @@ class LlamaVocabulary:
 
     async def _sort(self, unknown: Sequence[int]) -> None:
         """Find out which tokens are text: a control token looks like a marker, and is none where it is plain text."""
-        together = [item for token in unknown for item in (token, self._end)] if self._end >= 0 else []
-        pieces = (await self._detokenised(together)).split(self._end_text)[:-1] if together else []
+        pieces: Sequence[str] = ()
+        if (end := self._between.get(False)) is not None:
+            together = await self._detokenised([item for token in unknown for item in (token, end)])
+            pieces = together.split(self._end_text)[:-1]
         if len(pieces) != len(unknown):
             pieces = await asyncio.gather(*(self._detokenised([token]) for token in unknown))
         alike = {token: piece for token, piece in zip(unknown, pieces, strict=True) if _LIKE_A_MARKER.fullmatch(piece)}
@@ -335,12 +339,12 @@ def _split(ids: Sequence[int], end: int) -> list[Sequence[int]]:
 def _served(card: _Card) -> ServedModel:
     meta = card.meta or _Meta()
     name = re.split(r"[/\\]", card.id)[-1] if card.id.endswith(".gguf") else card.id
-    quantisation = re.sub(r" - (\w)\w*", r"_\1", meta.ftype.removeprefix("(guessed) ").removeprefix("all "))
+    quantisation = re.sub(r" - ([SML])\w+$", r"_\1", meta.ftype.removeprefix("(guessed) ").removeprefix("all "))
     return ServedModel(
         id=clean_line(name),
         n_ctx=meta.n_ctx,
         n_ctx_max=meta.n_ctx_train,
-        quantisation=clean_line(quantisation).lower(),
+        quantisation=clean_line(quantisation.partition(" - ")[0]).lower(),
         size=meta.size,
         is_loaded=card.status.value == "loaded",
         version=f"{meta.n_vocab}.{meta.n_params}.{meta.size}" if card.meta else "",
@@ -353,15 +357,12 @@ def _prefilling(progress: _Progress) -> Prefilling:
     return Prefilling(done, total, speed, (total - done) / speed if speed else 0.0)
 
 
-def _finished(last: _Chunk, sampling: Sampling) -> Finished:
-    reason = FinishReason.STOP
-    if last.stop_type == "limit":
-        is_limit = sampling.max_tokens is not None and last.tokens_predicted >= sampling.max_tokens
-        reason = FinishReason.LENGTH if is_limit else FinishReason.CONTEXT
+def _finished(last: _Chunk, sampling: Sampling, n_ctx: int) -> Finished:
     timed = last.timings
+    usage = Usage(last.tokens_evaluated, timed.cache_n, max(0, last.tokens_predicted - (last.stop_type == "eos")))
     return Finished(
-        reason,
-        Usage(last.tokens_evaluated, timed.cache_n, max(0, last.tokens_predicted - (last.stop_type == "eos"))),
+        limit_reached(usage, sampling, n_ctx) if last.stop_type == "limit" else FinishReason.STOP,
+        usage,
         Timings(
             prefill_s=timed.prompt_ms / 1000,
             prefill_tps=timed.prompt_per_second,

@@ -4,11 +4,11 @@ It opens no connection and holds no key: a key is looked up when a request is se
 here.
 """
 
-import ipaddress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from qwenchat.chat.sampling import Dialect
+from qwenchat.net.addresses import is_loopback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +47,4 @@ class RemoteServer:
     @property
     def is_here(self) -> bool:
         """Whether it runs on this machine, so that words sent to it do not leave it."""
-        host = urlsplit(self.url).hostname or ""
-        if host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(urlsplit(self.url).hostname or "")

@@ -115,5 +115,7 @@ def cuts_inside(markers: Iterable[str] = (), *, pattern: str = r"(?!)") -> re.Pa
 
     `pattern` matches more of them, from the second character on, after a `<`.
     """
-    known = (f"(?<={re.escape(marker[0])})(?={re.escape(marker[1:])})" for marker in markers)
-    return re.compile("|".join((*known, f"(?<=<)(?={pattern})")))
+    rests = {"<": [pattern]}
+    for marker in markers:
+        rests.setdefault(marker[0], []).append(re.escape(marker[1:]))
+    return re.compile("|".join(f"(?<={re.escape(first)})(?={'|'.join(rest)})" for first, rest in rests.items()))

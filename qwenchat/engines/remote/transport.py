@@ -7,17 +7,19 @@ SSL_CERT_FILE, no cookie is stored, nothing is logged, and no redirect is follow
 import socket
 import ssl
 from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
 
 import httpcore2
 import httpx2
 from httpcore2._backends.anyio import AnyIOStream  # it has no public name
 
 from qwenchat.engines.remote.server import RemoteServer
+from qwenchat.net.certificates import trusted_certificates
 from qwenchat.net.proxies import Proxy, open_through_socks, proxy_for
 
 _KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
     (socket.IPPROTO_TCP, getattr(socket, name), value)
-    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPALIVE", 30), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
     if hasattr(socket, name)
 ]
 """A connection that is silent for long, as while a prompt is prefilled, stays known to routers; one whose other end is
@@ -29,11 +31,11 @@ def transport_to(
 ) -> tuple[httpx2.AsyncHTTPTransport, str]:
     """Return a transport to a server, and the variable of the proxy that it goes through.
 
-    A server on this machine is reached directly. Raises WrongUse for a proxy that can't be used, OSError for
-    certificates that can't be read.
+    A server on this machine is reached directly. Raises WrongUse for a proxy that can't be used, and
+    ssl.SSLError for certificates that can't be read.
     """
     proxy = None if server.is_here else proxy_for(server.url, environ)
-    verify: ssl.SSLContext | bool = httpx2.create_ssl_context() if server.url.startswith("https:") else False
+    verify: ssl.SSLContext | bool = False if urlsplit(server.url).scheme == "http" else trusted_certificates()
     if proxy is None:
         return httpx2.AsyncHTTPTransport(verify=verify, socket_options=_KEEP_ALIVE), ""
     if proxy.is_socks:

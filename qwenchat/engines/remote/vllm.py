@@ -21,6 +21,7 @@ from qwenchat.chat.sampling import Dialect, Sampling
 from qwenchat.engines.prompt_format import PROBES, chatml_of
 from qwenchat.engines.remote.api import NoTokenIds, ServedModel, find_model, shaped
 from qwenchat.engines.remote.http import RemoteHttp
+from qwenchat.engines.remote.messages import limit_reached
 from qwenchat.engines.remote.token_prompt import (
     REASONING_MARKERS,
     USUAL_MARKERS,
@@ -108,20 +109,21 @@ class VllmApi:
     async def prepare(self, model: str, *, n_ctx: int = 0) -> ServedModel:
         """Raises NoTokenIds for a model that does not write Qwen's ChatML, and a server that does not tokenise."""
         served = find_model(self._server, await self.models(), model)
+        served = replace(served, n_ctx=min(served.n_ctx, n_ctx or served.n_ctx))
+        vocabulary = VllmVocabulary(self._http, served.id)
         try:
-            vocabulary = await VllmVocabulary.read(self._http, model)
-            texts = await asyncio.gather(*(vocabulary.rendered(probe) for probe in PROBES))
+            is_qwen = await vocabulary.read()
+            texts = await asyncio.gather(*(vocabulary.rendered(probe) for probe in PROBES)) if is_qwen else [""]
         except RemoteRefused:
-            raise NoTokenIds from None
+            raise NoTokenIds(served) from None
         prompt_format = chatml_of(texts)
         if prompt_format is None:
-            raise NoTokenIds
+            raise NoTokenIds(served)
         cuts = cuts_inside(USUAL_MARKERS, pattern=_SPECIAL)
         self._vocabulary, self._prompts = vocabulary, TokenPrompts(vocabulary, prompt_format, cuts=cuts, first=())
         if prompt_format.opening:  # the server would apply the schema to the reasoning
             self.capabilities = replace(self.capabilities, json_schema=False)
-        window = min(served.n_ctx, n_ctx or served.n_ctx)
-        return replace(served, n_ctx=window, opens_reasoning=bool(prompt_format.opening))
+        return replace(served, opens_reasoning=bool(prompt_format.opening))
 
     async def count(self, model: ServedModel, turns: Sequence[Turn], mode: Mode) -> TokenCounts:
         _vocabulary, prompts = self._prepared()
@@ -164,7 +166,7 @@ class VllmApi:
                         waiting = []
                     ended = choice if choice.finish_reason else ended
         if ended.finish_reason:
-            yield _finished(ended, usage, sampling)
+            yield _finished(ended, usage, sampling, model.n_ctx)
 
     def _prepared(self) -> "tuple[VllmVocabulary, TokenPrompts]":
         if self._vocabulary is None or self._prompts is None:
@@ -173,26 +175,23 @@ class VllmApi:
 
 
 class VllmVocabulary:
-    """Implements `RemoteVocabulary` for a model of the Qwen family; `read` makes it."""
+    """Implements `RemoteVocabulary` for a model of the Qwen family, once it was `read`."""
 
-    def __init__(self, http: RemoteHttp, model: str, first_special: int, reasoning: frozenset[int]) -> None:
-        """The special tokens come behind all others, from `first_special` on; `reasoning` are the markers of it."""
+    def __init__(self, http: RemoteHttp, model: str) -> None:
         self._http, self._model = http, model
-        self._first_special, self._reasoning = first_special, reasoning
+        self._first_special = 0
+        """The special tokens come behind all others, from this one on."""
+        self._reasoning = frozenset[int]()
+        """The markers of reasoning."""
         self._at_once = asyncio.Semaphore(_AT_ONCE)
 
-    @classmethod
-    async def read(cls, http: RemoteHttp, model: str) -> "VllmVocabulary":
-        """Find out what is special. Raises NoTokenIds where that is not as in Qwen's vocabulary, and RemoteError."""
-        made = cls(http, model, 0, frozenset())
+    async def read(self) -> bool:
+        """Ask the server what is special; return whether that is as in Qwen's vocabulary."""
         markers = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *REASONING_MARKERS)
-        probe, *found = await made.tokenise([_PROBE, *markers], special=True)
+        probe, *found = await self.tokenise([_PROBE, *markers], special=True)
         single = [ids[0] if len(ids) == 1 else -1 for ids in found]
-        made._first_special = single[0]
-        if not max(probe, default=0) < min(single[:3]) == single[0]:
-            raise NoTokenIds
-        made._reasoning = frozenset(single[3:])
-        return made
+        self._first_special, self._reasoning = single[0], frozenset(single[3:])
+        return max(probe, default=0) < min(single[:3]) == single[0]
 
     async def tokenise(self, texts: Sequence[str], *, special: bool) -> list[Sequence[int]]:
         found = await asyncio.gather(*(self._ids({"prompt": text, "add_special_tokens": False}) for text in texts))
@@ -227,13 +226,9 @@ def _numbers(sampling: Sampling) -> dict[str, float]:
     return numbers
 
 
-def _finished(ended: _Choice, usage: _Usage, sampling: Sampling) -> Finished:
-    reason = FinishReason.STOP
-    if ended.finish_reason == "length":
-        is_limit = sampling.max_tokens is not None and usage.completion_tokens >= sampling.max_tokens
-        reason = FinishReason.LENGTH if is_limit else FinishReason.CONTEXT
-    by_itself = reason is FinishReason.STOP and ended.stop_reason is None  # by an end marker, which counts as a token
+def _finished(ended: _Choice, usage: _Usage, sampling: Sampling, n_ctx: int) -> Finished:
+    is_limit = ended.finish_reason == "length"
+    by_itself = not is_limit and ended.stop_reason is None  # by an end marker, which counts as a token
     cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else 0
-    return Finished(
-        reason, Usage(usage.prompt_tokens, cached or 0, max(0, usage.completion_tokens - by_itself)), Timings()
-    )
+    used = Usage(usage.prompt_tokens, cached or 0, max(0, usage.completion_tokens - by_itself))
+    return Finished(limit_reached(used, sampling, n_ctx) if is_limit else FinishReason.STOP, used, Timings())

@@ -1,16 +1,10 @@
-"""llama.cpp's C interface without a model: importing it, listing accelerators, the abort flag, its failures."""
+"""llama.cpp's C interface without a model: importing it, what a crash leaves, the abort flag, its failures."""
 
 import ctypes
 import importlib.util
 import os
 import sys
-from pathlib import Path
 from typing import Any
-
-from qwenchat.engines.local.protocol import Device
-
-_GPU, _INTEGRATED_GPU = 1, 2
-"""GGML_BACKEND_DEVICE_TYPE_GPU and _IGPU."""
 
 
 class LoadFailed(Exception):
@@ -32,36 +26,12 @@ def bindings() -> Any:
     return importlib.import_module("llama_cpp.llama_cpp")
 
 
-def devices(c: Any) -> list[Device]:
-    """Return the accelerators that this build can use."""
-    if not c.llama_supports_gpu_offload():
-        return []
-    folder = Path(c.__file__).parent / "lib"
-    load = importlib.import_module("llama_cpp._ctypes_extensions").load_shared_library
-    registry, base = load("ggml", folder), load("ggml-base", folder)
-    registry.ggml_backend_dev_count.restype = ctypes.c_size_t
-    registry.ggml_backend_dev_get.restype = ctypes.c_void_p
-    for name in ("name", "description"):
-        getattr(base, f"ggml_backend_dev_{name}").restype = ctypes.c_char_p
-    found = []
-    for i in range(registry.ggml_backend_dev_count()):
-        device = ctypes.c_void_p(registry.ggml_backend_dev_get(ctypes.c_size_t(i)))
-        kind = base.ggml_backend_dev_type(device)
-        if kind in (_GPU, _INTEGRATED_GPU):
-            free, total = ctypes.c_size_t(), ctypes.c_size_t()
-            base.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
-            name, description = base.ggml_backend_dev_name(device), base.ggml_backend_dev_description(device)
-            shared = kind == _INTEGRATED_GPU or sys.platform == "darwin"
-            found.append(
-                Device(
-                    name.decode(),
-                    description.decode(),
-                    memory_free=free.value,
-                    memory_total=total.value,
-                    shares_ram=shared,
-                )
-            )
-    return found
+def disable_core_dumps() -> None:
+    """Let a crash write no core file: it would be as large as the model and contain the user's messages."""
+    if sys.platform != "win32":
+        import resource  # noqa: PLC0415 - not on Windows
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 class Abort:

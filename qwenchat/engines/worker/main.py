@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from qwenchat.engines.local import protocol
 from qwenchat.engines.local.protocol import (
+    AddPeers,
     Cancel,
     Count,
     Counted,
@@ -31,6 +32,7 @@ from qwenchat.engines.local.protocol import (
     Hello,
     KVTokens,
     Load,
+    PeersAdded,
     Piece,
     Ping,
     Pong,
@@ -47,8 +49,9 @@ from qwenchat.engines.local.protocol import (
     frame,
 )
 from qwenchat.engines.schema.document import SchemaRefused
-from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadFailed, bindings, devices
+from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadFailed, bindings, disable_core_dumps
 from qwenchat.engines.worker.generation import BATCH_S, GenerationJob, time_run
+from qwenchat.engines.worker.ggml import Ggml, PeerRefused
 from qwenchat.engines.worker.llama import LlamaModel
 
 if TYPE_CHECKING:
@@ -123,11 +126,10 @@ class Worker:
 
     def run(self) -> None:
         """Serve requests until the parent closes the pipe."""
-        offload = bool(self._c.llama_supports_gpu_offload())
         threading.Thread(target=self._count, daemon=True).start()
         # Starting a thread can hang where memory is limited: the one that answers pings is the last.
         threading.Thread(target=self._read, daemon=True).start()
-        self._replies.put(Hello(_version(), self._c.llama_print_system_info().decode(), devices(self._c), offload))
+        self._replies.put(self._hello())
         while True:
             request = self._todo.get()
             with self._running:
@@ -140,6 +142,16 @@ class Worker:
                 with self._running:
                     self._current = 0
                     self._abort.clear()
+
+    def _hello(self) -> Hello:
+        offload = bool(self._c.llama_supports_gpu_offload())
+        return Hello(
+            _version(),
+            self._c.llama_print_system_info().decode(),
+            Ggml.beside(self._c).accelerators() if offload else [],
+            offload=offload,
+            rpc=bool(self._c.llama_supports_rpc()),
+        )
 
     def _read(self) -> None:
         while (request := protocol.read_request(self._requests)) is not None:
@@ -160,8 +172,11 @@ class Worker:
         try:
             if isinstance(request, Load):
                 self._load(request)
+            elif isinstance(request, AddPeers):
+                self._replies.put(PeersAdded(request.id, Ggml.beside(self._c).add_peers(request.peers)))
             elif isinstance(request, Generate):
-                constraint = self._constraint(request) if request.sampling.schema else None
+                is_bound = request.sampling.schema or (request.calls and request.calls.tools)
+                constraint = self._constraint(request) if is_bound else None
                 prompt = self._prompt(request.parts)
                 GenerationJob(self._ready(), request, prompt, self._replies.put, constraint).run()
             elif isinstance(request, SaveKV):
@@ -172,6 +187,8 @@ class Worker:
                 self._replies.put(KVTokens(request.id, tokens))
             elif isinstance(request, TimeRun):
                 self._replies.put(time_run(self._ready(), request))
+        except PeerRefused as error:
+            self._replies.put(RequestFailed(request.id, "peer", str(error)))
         except LoadFailed as error:
             self._replies.put(RequestFailed(request.id, "load", str(error)))
         except SchemaRefused as error:
@@ -180,11 +197,13 @@ class Worker:
             self._replies.put(RequestFailed(request.id, "decode", str(error)))
 
     def _constraint(self, request: Generate) -> "Future[Constraint]":
-        """Begin to make what an answer by a schema must follow."""
+        """Begin to make what an answer by a schema, or the calls in it, must follow."""
         from qwenchat.engines.worker.constraint import Constraints  # noqa: PLC0415 - 0.2 s that few answers need
 
         self._constraints = self._constraints or Constraints(self._ready().vocabulary)
-        return self._constraints.begin(request.sampling.schema or "", request.answered)
+        if request.calls and not request.sampling.schema:
+            return self._constraints.of_calls(request.calls)
+        return self._constraints.of_schema(request.sampling.schema or "", request.answered)
 
     def _ready(self) -> LlamaModel:
         if self._model is None:
@@ -267,18 +286,10 @@ def _end_process(failure: threading.ExceptHookArgs) -> None:
     os._exit(1)
 
 
-def _disable_core_dumps() -> None:
-    """Let a crash write no core file: it would be as large as the model and contain the user's messages."""
-    if sys.platform != "win32":
-        import resource  # noqa: PLC0415 - not on Windows
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
 def main() -> None:
     """Take over the protocol's descriptors, then serve requests."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _disable_core_dumps()
+    disable_core_dumps()
     threading.excepthook = _end_process
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
     null = os.open(os.devnull, os.O_RDONLY)

@@ -10,7 +10,6 @@ import http.client
 import json
 import re
 import socket
-import ssl
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from qwenchat import __version__
 from qwenchat.models.download.retry import SourceError, SourceFault
 from qwenchat.net.addresses import is_address, origin
+from qwenchat.net.certificates import trusted_certificates
 from qwenchat.net.proxies import Proxy, connect_through_socks, proxy_for
 from qwenchat.net.waits import retry_after
 
@@ -54,7 +54,7 @@ def _opened(url: str, proxy: Proxy | None, timeout_s: float) -> tuple[http.clien
         connection = http.client.HTTPConnection(*via, timeout=timeout_s)
         target = f"http://{parts.netloc.rpartition('@')[2]}{target}" if relayed else target
     else:
-        certificates = _certificates()
+        certificates = trusted_certificates()
         connection = http.client.HTTPSConnection(*via, timeout=timeout_s, context=certificates)
         if relayed:
             connection.set_tunnel(host, port, _proxy_login(relayed))
@@ -64,16 +64,6 @@ def _opened(url: str, proxy: Proxy | None, timeout_s: float) -> tuple[http.clien
     else:
         connection.connect()
     return connection, target
-
-
-def _certificates() -> ssl.SSLContext:
-    """Return a context that trusts the system's certificates, or those in SSL_CERT_FILE."""
-    import httpx2  # noqa: PLC0415 - only this function of it is used, and importing it takes a tenth of a second
-
-    try:
-        return httpx2.create_ssl_context()
-    except OSError as error:
-        raise ssl.SSLError(error.errno or 0, f"SSL_CERT_FILE: {error.strerror or error}") from error
 
 
 def _proxy_login(proxy: Proxy) -> dict[str, str]:

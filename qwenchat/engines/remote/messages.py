@@ -1,0 +1,150 @@
+"""Messages to and from chat APIs: turns as messages with their control tokens broken up, and answers as deltas.
+
+Such a server puts the messages into its chat template and tokenises the result with special tokens recognised, so that
+a `<|im_end|>` in a question would end it. It is broken up by a word joiner (U+2060) behind its first character: an
+invisible character without width that no tokeniser of a chat model removes, and that no special token contains. Only
+what is sent is changed, never what is stored. Words that a template writes as plain text, such as `### Instruction:`,
+can't be told from anyone's words and stay.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import TypedDict
+
+import msgspec
+
+from qwenchat.chat.events import Delta
+from qwenchat.chat.message import FinishReason, Usage
+from qwenchat.chat.ports import Mode, Request
+from qwenchat.chat.prompt import Turn
+from qwenchat.chat.sampling import Sampling
+from qwenchat.engines.remote.server import RemoteServer
+from qwenchat.errors import Recovery, RecoveryKind, RemoteBroken, WrongUse
+from qwenchat.i18n import _
+
+WORD_JOINER = "\u2060"
+
+_CONTROL_TOKEN = re.compile(
+    r"""
+    <[|｜][^\s<>]{1,80}>                  # <|im_start|> <｜User｜> <|turn>: Qwen, Llama 3, DeepSeek, and most others
+    | <[\w:/-]{1,40}[|｜]>                # <turn|>: Gemma 4
+    | \[[|][^\s\[\]]{1,40}[|]\]           # [|user|]: EXAONE
+    | </?(?:s|unk|pad|bos|eos|eod|eop|sop|mask|cls|sep|role)>                     # Llama 2, Gemma, Ling
+    | <(?:BOS|EOS|EOP|PAD|UNK|CLS|SEP|MASK)(?:_TOKEN)?>                           # Command R
+    | <(?:PRE|SUF|MID|REPO|EOT|AI|用户)>                                          # CodeLlama, MiniCPM
+    | <(?:start|end|begin|beginning)_of_\w{1,40}>                                 # Gemma
+    | <(?:fim|repo|file|gh|issue|jupyter|commit|pr|empty|code|intermediate|im)[_-]\w{1,40}>    # StarCoder, Granite
+    | <(?:filename|reponame|pr)>
+    | <(?:extra_id|reserved|unused|SPECIAL|TOKENS_UNUSED)_?\d{1,6}>
+    | </?seed:\w{1,40}>
+    | \[/?(?:
+        INST | SYSTEM_PROMPT | AVAILABLE_TOOLS | TOOL_[A-Z]{1,20} | ARGS | CALL_ID | MODEL_SETTINGS
+        | IMG(?:_[A-Z]{1,20})? | PREFIX | MIDDLE | SUFFIX | (?:BEGIN_)?AUDIO | THINK              # Mistral
+        | BOS | EOS | EOT | PAD\d{0,6} | UNK | CLS | SEP | [gs]?MASK | unused\d{1,6}              # Kimi, GLM, BERT
+      )\]
+    | <</?SYS>>                           # Llama 2
+    | \]~!?b\[ | \]~b\] | \[e~\[          # MiniMax
+    | >>[A-Z]{2,20}<<                     # Falcon
+    """,
+    re.VERBOSE,
+)
+"""The kinds of text that are control tokens of chat models. `<think>` and `<tool_call>` are none: they end no turn."""
+
+
+class ChatMessage(TypedDict):
+    """A message as chat APIs take it."""
+
+    role: str
+    content: str
+
+
+class ChatAnswer:
+    """The text of one answer as it comes, with the reasoning between `<think>` and `</think>` at its beginning."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        """All that came."""
+        self._is_inside = False
+        """Whether the reasoning is not closed yet."""
+
+    def delta(self, text: str | None, reasoning: str | None = None) -> Delta | None:
+        """Return what a piece of an answer adds to it; None where that is nothing.
+
+        Word joiners are dropped: a model that repeats what it was asked would repeat them.
+        """
+        written = ""
+        if reasoning:
+            written = reasoning if self._is_inside else f"<think>{reasoning}"
+            self._is_inside = True
+        if text:
+            written += f"</think>\n\n{text}" if self._is_inside else text
+            self._is_inside = False
+        written = written.replace(WORD_JOINER, "")
+        self.text += written
+        return Delta(written) if written else None
+
+    def check_json(self, server: RemoteServer) -> None:
+        """Raise RemoteBroken where the answer is not JSON: some servers ignore a schema without saying so."""
+        try:
+            msgspec.json.decode(_without_reasoning(self.text))
+        except msgspec.DecodeError:
+            raise RemoteBroken(
+                _("{host} ignored the JSON Schema: its answer is not JSON.").format(host=server.host),
+                _("Leave the schema out, or choose another model."),
+                recoveries=(Recovery(RecoveryKind.OTHER_MODEL, name=server.name),),
+            ) from None
+
+
+def chat_messages(request: Request) -> list[ChatMessage]:
+    """Return the turns of a request as messages. Raises WrongUse for an answer that can't be continued."""
+    turns = request.turns
+    if request.mode is Mode.CONTINUE:
+        turns = (*turns[:-1], Turn("assistant", _without_reasoning(turns[-1].text)))
+    return as_messages(turns)
+
+
+def as_messages(turns: Sequence[Turn]) -> list[ChatMessage]:
+    """Return turns as messages; those without words are left out.
+
+    What one speaker said in neighbouring turns is one message, as some servers make it.
+    """
+    messages: list[ChatMessage] = []
+    for turn in turns:
+        text = without_control(turn.text)
+        if not text:
+            continue
+        if messages and messages[-1]["role"] == turn.role:
+            messages[-1]["content"] += f"\n\n{text}"
+        else:
+            messages.append(ChatMessage(role=turn.role, content=text))
+    return messages
+
+
+def plain_prompt(turns: Sequence[Turn]) -> str:
+    """Return the texts of turns for a model to complete, without the system prompt."""
+    return "".join(without_control(turn.text) for turn in turns if turn.role != "system")
+
+
+def without_control(text: str) -> str:
+    """Return a text with every control token in it broken up. What is broken up already stays as it is."""
+    return _CONTROL_TOKEN.sub(lambda found: found[0][0] + WORD_JOINER + found[0][1:], text)
+
+
+def limit_reached(usage: Usage, sampling: Sampling, n_ctx: int) -> FinishReason:
+    """Return which limit ended an answer: one of its own, the user's or the server's, or the end of the window."""
+    has_own = sampling.max_tokens is not None and usage.completion_tokens >= sampling.max_tokens
+    is_full = 0 < n_ctx <= usage.prompt_tokens + usage.completion_tokens + 8
+    return FinishReason.CONTEXT if is_full and not has_own else FinishReason.LENGTH
+
+
+def _without_reasoning(answer: str) -> str:
+    """Return what an answer that is to be continued says after its reasoning."""
+    if not answer.startswith("<think>"):
+        return answer
+    _reasoning, closed, text = answer.partition("</think>")
+    if not closed:
+        raise WrongUse(
+            _("This answer ended inside its reasoning, which this server can't continue."),
+            _("Ask for a new answer instead."),
+        )
+    return text.lstrip()
