@@ -195,7 +195,7 @@ class RemoteEngine:
             )
         elif 0 < model.n_ctx < self._n_ctx:
             warnings.append(_("{host} has a context window of {n_ctx} tokens, smaller than the {wanted} you set."))
-        elif 0 < model.n_ctx < model.n_ctx_max and not self._n_ctx:
+        elif 0 < model.n_ctx < model.n_ctx_max and not (self._n_ctx or model.notices):
             warnings.append(_("{host} has a context window of {n_ctx} tokens; the model itself could take {most}."))
         lacking = api.lacks(_EVERYTHING)
         if lacking:
