@@ -250,7 +250,7 @@ async def test_a_document_without_an_end(asking: Asking, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("then", [Then.CUT, Then.RESET])
 async def test_a_connection_that_is_cut_in_mid_answer_is_not_asked_again(asking: Asking, then: Then) -> None:
     error = await asking.fails(event_stream(ONE, done=False, then=then))
-    assert type(error) is RemoteBroken and "broke" in error.message and "is saved" in error.hint
+    assert type(error) is RemoteBroken and "broke" in error.message and "incomplete" in error.hint
     assert asking.got == [ONE] and len(asking.server.asked) == 1 and asking.waits == []
     assert error.recoveries[0].kind is RecoveryKind.ASK_AGAIN
 
@@ -335,15 +335,15 @@ STATUSES: list[tuple[int, object, type[QwenchatError], str, int]] = [
     (405, "", RemoteRefused, "nothing at", 1),
     (408, "", RemoteBusy, "busy (408)", 4),
     (409, "", RemoteBusy, "busy (409)", 4),
-    (429, oai("slow down", code="rate_limit_exceeded"), RemoteBusy, "busy (429). It says: slow down", 4),
+    (429, oai("slow down", code="rate_limit_exceeded"), RemoteBusy, "busy (429). It says: “slow down”.", 4),
     (429, oai("You exceeded your current quota", code="insufficient_quota"), RemoteRefused, "quota", 1),
-    (429, {"code": "Throttling.RateQuota", "message": "rate"}, RemoteBusy, "It says: rate", 4),
-    (500, oai("oops", type="server_error"), RemoteBusy, "error (500). It says: oops", 4),
+    (429, {"code": "Throttling.RateQuota", "message": "rate"}, RemoteBusy, "It says: “rate”.", 4),
+    (500, oai("oops", type="server_error"), RemoteBusy, "error (500). It says: “oops”.", 4),
     (501, oai("no logprobs"), RemoteRefused, "refuses the request (501)", 1),
     (502, "<html>Bad Gateway</html>", RemoteBusy, "error (502)", 4),
     (503, "", RemoteBusy, "busy (503)", 4),
     (400, oai("data may contain inappropriate content", code="data_inspection_failed"), RemoteRefused, "filter", 1),
-    (400, oai("Unknown field: foo"), RemoteRefused, "refuses the request (400). It says: Unknown field: foo", 1),
+    (400, oai("Unknown field: foo"), RemoteRefused, "refuses the request (400). It says: “Unknown field: foo”.", 1),
     (422, {"detail": [{"msg": "too deep"}]}, RemoteRefused, "refuses the request (422)", 1),
     (413, "", RemoteRefused, "refuses the request (413)", 1),
     (511, "", RemoteBroken, "web page", 1),
@@ -374,9 +374,13 @@ async def test_statuses(
 EVENTS: list[tuple[object, type[QwenchatError], str]] = [
     (oai("no", code="data_inspection_failed"), RemoteRefused, "filter"),
     (oai("slow", code=429), RemoteBusy, "busy (429)"),
-    (oai("slow", type="rate_limit_error"), RemoteBusy, "is busy. It says: slow"),
-    ({"error": "llama runner process has terminated"}, RemoteBusy, "reports an error. It says: llama runner"),
-    ({"object": "error", "message": "boom", "code": 500}, RemoteBusy, "internal error (500). It says: boom"),
+    (oai("slow", type="rate_limit_error"), RemoteBusy, "is busy. It says: “slow”."),
+    (
+        {"error": "llama runner process has terminated"},
+        RemoteBusy,
+        "reports an error. It says: “llama runner process has terminated”.",
+    ),
+    ({"object": "error", "message": "boom", "code": 500}, RemoteBusy, "internal error (500). It says: “boom”."),
     (oai("Range of input length should be [1, 5]", code="x"), RemoteRefused, "does not fit"),
     (oai("the request exceeds the available context size"), RemoteRefused, "does not fit"),
 ]
@@ -385,7 +389,7 @@ EVENTS: list[tuple[object, type[QwenchatError], str]] = [
 @pytest.mark.parametrize(("value", "kind", "words"), EVENTS)
 async def test_an_error_in_mid_answer(asking: Asking, value: object, kind: type[QwenchatError], words: str) -> None:
     error = await asking.fails(event_stream(ONE, value, TWO))
-    assert type(error) is kind and words in error.message and "is saved" in error.hint
+    assert type(error) is kind and words in error.message and "incomplete" in error.hint
     assert asking.got == [ONE] and len(asking.server.asked) == 1
     line = await asking.fails(json_lines(ONE, value), lines=True)
     assert type(line) is kind and line.message == error.message
@@ -401,7 +405,7 @@ async def test_it_asks_again_until_it_is_answered(asking: Asking) -> None:
     assert await asking.stream(*replies) == [ONE]
     assert [wait.wait_s for wait in asking.waits[:2]] == [7.0, 1.5]
     assert [(wait.attempt, wait.attempts) for wait in asking.waits] == [(2, 4), (3, 4), (4, 4)]
-    assert "busy (429). It says: later" in asking.waits[0].reason
+    assert "busy (429). It says: “later”." in asking.waits[0].reason
 
 
 async def test_events_before_the_first_token_may_come_again(asking: Asking) -> None:
@@ -538,7 +542,7 @@ async def test_cookies_are_not_sent_back(asking: Asking) -> None:
 async def test_what_a_server_says_is_cleaned_and_short(asking: Asking) -> None:
     hostile = "\x1b[2J\x1b]0;pwned\x07[red]bold[/] \u202etxt\nsecond line " + "x" * 5000
     error = await asking.fails(json_reply(oai(hostile), 400))
-    said = error.message.partition("It says: ")[2]
+    said = error.message.partition("It says: “")[2].removesuffix("”.")
     assert said.startswith("[2J]0;pwned[red]bold[/] txt second line x") and len(said) <= 200
     assert said.isprintable()
 

@@ -32,7 +32,7 @@ def test_every_fault_has_words_and_ways(kind: FaultKind, *, begun: bool, is_deta
     assert not isinstance(error, RemoteError) or (isinstance(error, NetworkError) and error.exit_code == 4)
     assert type(error) is not RemoteError and error.code.startswith(("remote_", "prompt_too_long"))
     assert fault.said in error.message
-    on_screen_only = kind in (FaultKind.OFFLINE, FaultKind.CONTEXT)
+    on_screen_only = kind in (FaultKind.OFFLINE, FaultKind.CONTEXT, FaultKind.QUOTA, FaultKind.CONTENT)
     assert on_screen_only or "gpu" in shell_advice(error) or "the same command again" in shell_advice(error)
     assert not re.search(r"(?:^|\s)--?[a-z]|qwenchat (?:models|engines|ask)", words(error))
 

@@ -68,6 +68,8 @@ _RECOVERIES: dict[type[QwenchatError], tuple[RecoveryKind, ...]] = {
     PromptTooLong: (),
     RemoteBroken: (_AGAIN, _TEST, _OTHER),
 }
+_FINAL = frozenset({FaultKind.OFFLINE, FaultKind.QUOTA, FaultKind.CONTENT})
+"""Faults that neither asking again nor a test of the engine would change."""
 
 
 def explain(fault: Fault, server: RemoteServer, *, has_begun: bool = False) -> QwenchatError:
@@ -80,12 +82,12 @@ def explain(fault: Fault, server: RemoteServer, *, has_begun: bool = False) -> Q
         "detail": fault.detail,
         "seconds": fault.retry_after_s or 0,
     }
-    said = _("It says: {words}").format(words=fault.said) if fault.said else ""
-    kept = _("What came of the answer is saved.") if has_begun else ""
+    said = _("It says: “{words}”.").format(words=fault.said.rstrip(".。 ")) if fault.said else ""
+    kept = _("The answer is incomplete.") if has_begun else ""
     error = _CLASS[fault.kind]
     if has_begun and error is PromptTooLong:  # which would take the question and its answer back
         error = RemoteRefused
-    kinds = (_OTHER,) if fault.kind is FaultKind.OFFLINE else _RECOVERIES[error]  # asking again would change nothing
+    kinds = (_OTHER,) if fault.kind in _FINAL else _RECOVERIES[error]
     return error(
         sentences(message.format(**fields), said),
         sentences(kept, hint.format(**fields)),
@@ -94,7 +96,7 @@ def explain(fault: Fault, server: RemoteServer, *, has_begun: bool = False) -> Q
 
 
 def _words(fault: Fault) -> tuple[str, str]:
-    wait = _("It asks to wait for {seconds:.0f} s.") if fault.retry_after_s else _("Wait a little, then ask again.")
+    wait = _("It asks to wait for {seconds:.0f} s.") if fault.retry_after_s else _("Wait a little.")
     address = _("Check the URL of the engine {name}.")
     odd = _("Check the URL of the engine {name}, and what stands between this computer and the server.")
     return {
@@ -138,11 +140,11 @@ def _words(fault: Fault) -> tuple[str, str]:
             _("{host} refuses access (403)."),
             _("Check what the key of the engine {name} may be used for."),
         ),
-        FaultKind.LOADING: (_("{host} is loading its model."), _("Wait until it is loaded, then ask again.")),
+        FaultKind.LOADING: (_("{host} is loading its model."), _("Wait until it is loaded.")),
         FaultKind.BUSY: (_("{host} is busy ({status})."), wait) if fault.status else (_("{host} is busy."), wait),
-        FaultKind.FAILED: (_("{host} has an internal error ({status})."), _("Ask again; its log may say more."))
+        FaultKind.FAILED: (_("{host} has an internal error ({status})."), _("The log of the server may say more."))
         if fault.status
-        else (_("{host} reports an error."), _("Ask again; its log may say more.")),
+        else (_("{host} reports an error."), _("The log of the server may say more.")),
         FaultKind.NO_PATH: (
             _("{host} has nothing at {detail} ({status})."),
             _("Check the URL of the engine {name}: for many servers it ends in /v1."),
@@ -169,9 +171,9 @@ def _words(fault: Fault) -> tuple[str, str]:
         FaultKind.STATUS: (_("{host} sent an unexpected response ({status})."), address),
         FaultKind.CUT: (
             _("The connection to {host} broke."),
-            _("Check the connection and the server, then ask again."),
+            _("Check the connection and the server."),
         ),
-        FaultKind.SILENT: (_("{host} stopped responding."), _("Check the server, then ask again.")),
+        FaultKind.SILENT: (_("{host} stopped responding."), _("Check whether the server still runs.")),
         FaultKind.PAGE: (
             _("{host} sends a web page in place of an answer: a login page, a proxy, or another program."),
             odd,
