@@ -49,10 +49,12 @@ class StreamingController:
                 self._context.sidebar.reload()
             case ModelLoading(reference, fraction):
                 host = self._context.names.host(reference)
-                words = _("connecting to {host}") if host else _("loading {model}")
+                words = _("connecting to {host}") if reference.startswith("@") else _("loading {model}")
                 self._open.show_activity(words.format(model=self._context.names(reference), host=host), fraction)
-            case ModelLoaded(info=info):
+            case ModelLoaded(reference, info):
                 self._open.show_activity()
+                if not reference.startswith("@"):
+                    self._context.names.note_peers(reference, info.host)
                 for warning in info.warnings:
                     self._context.notify(warning, warning=True)
                 self._counts.count_soon()
