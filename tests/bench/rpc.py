@@ -3,7 +3,7 @@
     python -m tests.bench.rpc [--model FILE] [--rounds 3] [--tokens 64]
 
 Needs a llama-cpp-python that was built with RPC (`qwenchat doctor` says so). The peer is a server on loopback with half
-of the cores, and this machine computes with the other half, alone or together with the peer, so that the shares compare.
+of the cores; this machine computes with the other half, alone or together with the peer, so that the shares compare.
 Ends with an error where a check fails; prints a Markdown table.
 """
 
