@@ -155,7 +155,6 @@ def _beyond(name: str, asked: int, limit: int) -> CannotLoad:
         _("The context window of {name} is at most {limit:,} tokens; {asked:,} were requested.").format(
             name=name, limit=limit, asked=asked
         ),
-        _("Use a context of {limit:,} tokens or less.").format(limit=limit),
         recoveries=(Recovery(RecoveryKind.SMALLER_CONTEXT, limit), OTHER_MODEL),
     )
 
@@ -165,7 +164,7 @@ def _offline(name: str, peers: Sequence[str]) -> RemoteError:
         _("{name} needs the memory of {peers}, and qwenchat is set to stay offline.").format(
             name=name, peers=enumerated(peers)
         ),
-        _("Unset hub.offline, or choose a smaller model."),
+        _("Unset hub.offline."),
         recoveries=(WITHOUT_PEERS, OTHER_MODEL),
     )
 
@@ -178,8 +177,4 @@ def _too_large(header: ModelHeader, name: str, fits: Fit) -> CannotLoad:
     less = with_less(fits.n_ctx)
     if largest:
         less = (Recovery(RecoveryKind.SMALLER_CONTEXT, largest), Recovery(RecoveryKind.SMALLER_KV_CACHE))
-    return CannotLoad(
-        message,
-        _("Use a smaller context, or a smaller model or quantisation."),
-        recoveries=(*less, OTHER_MODEL, Recovery(RecoveryKind.LOAD_ANYWAY)),
-    )
+    return CannotLoad(message, recoveries=(*less, OTHER_MODEL, Recovery(RecoveryKind.LOAD_ANYWAY)))

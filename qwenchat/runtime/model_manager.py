@@ -11,7 +11,7 @@ from qwenchat.chat import prompt
 from qwenchat.chat.context import ContextPlan, MessageCounts, plan_context
 from qwenchat.chat.events import LoadEvent, Loading
 from qwenchat.chat.message import Attachment, Message, Role, text_parts
-from qwenchat.chat.ports import Engine, ModelInfo
+from qwenchat.chat.ports import Capabilities, Engine, ModelInfo
 from qwenchat.chat.session import Session
 from qwenchat.errors import Interrupted, NotFound, QwenchatError, Recovery, RecoveryKind
 from qwenchat.i18n import _
@@ -51,6 +51,8 @@ class ModelManager:
         self._new_engine, self._listener, self._may_send = new_engine, listener, may_send
         self._engine: Engine | None = None
         self._loaded_for: tuple[str, LoadOptions] | None = None
+        self._capabilities: Capabilities | None = None
+        """Of that model, as it was loaded last; an engine that has failed reports none."""
         self._layers: dict[str, int] = {}
         """Layers that a model may have on the GPU, where it failed with more."""
         self._without_peers: set[str] = set()
@@ -62,6 +64,15 @@ class ModelManager:
     def is_for(self, session: Session) -> bool:
         """Say whether the model of a session is the one that is ready."""
         return self.info is not None and self._loaded_for == self._wanted(session)
+
+    def capabilities(self, session: Session) -> Capabilities | None:
+        """Return what the model of a session can do; None where that is not known before it is loaded."""
+        return self._capabilities if self._loaded_for == self._wanted(session) else None
+
+    def can_continue(self, session: Session) -> bool:
+        """Say whether the model of a session continues answers, as far as that is known."""
+        known = self.capabilities(session)
+        return known is None or known.continue_answer
 
     async def load(self, session: Session) -> Engine:
         """Load the model of a session and return the engine. Raises what the engine raises."""
@@ -78,6 +89,7 @@ class ModelManager:
                 self._check_open()
             known, self.info = self.info, None
             self.info = await self._load(self._engine, reference)
+            self._capabilities = self._engine.capabilities
             if known and self.info.file != known.file:
                 self.counts.clear()
             if self.info != known:
@@ -101,6 +113,10 @@ class ModelManager:
         if isinstance(error, NotFound):
             return (Recovery(RecoveryKind.OTHER_MODEL),)
         return tuple(recovery for recovery in error.recoveries if recovery.kind in _CARRIED_OUT)
+
+    def load_again(self) -> None:
+        """Make the engine anew when it is asked next: the settings that it was made with have changed."""
+        self._loaded_for = None
 
     def forget(self) -> None:
         """Take the model as not ready: its engine has failed."""
@@ -178,7 +194,8 @@ class ModelManager:
         return session.model, options
 
     async def _unload(self) -> None:
-        engine, self._engine, self._loaded_for, self.info = self._engine, None, None, None
+        engine, self._engine, self._loaded_for = self._engine, None, None
+        self.info = self._capabilities = None
         self.counts.clear()
         if engine:
             await engine.close()

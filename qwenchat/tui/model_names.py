@@ -1,7 +1,7 @@
 """Names of models as the screen shows them, and the hosts that they run on: never a path, and never a wait for a disk.
 
 The name of a file is in its header, which is read in a thread; until then, its file name stands for it. A model on a
-server is named by the end of its reference, and its host always stands beside it: the user sees where words go.
+server has its name in its reference, and its host always stands beside it: the user sees where words go.
 """
 
 import asyncio
@@ -47,8 +47,8 @@ class ModelNames:
         """Return the name of a model as one clean line; empty for an empty reference."""
         if reference not in self._known:
             is_path = _PATH.match(reference) is not None
-            ends_with_name = is_path or reference.startswith("@")
-            self._known[reference] = clean_line(re.split(r"[\\/]", reference)[-1] if ends_with_name else reference)
+            name = re.split(r"[\\/]", reference)[-1] if is_path else reference
+            self._known[reference] = clean_line(_name_on_server(reference) or name)
             if is_path:
                 self._run(self._look_up(reference))
         return self._known[reference]
@@ -76,12 +76,16 @@ class ModelNames:
         """Return the name of a model, with its host."""
         return with_host(self(reference), self.host(reference))
 
+    def report(self) -> None:
+        """Report to the listeners: a name became known, or hosts have changed."""
+        for listener in self._listeners:
+            listener()
+
     async def _look_up(self, reference: str) -> None:
         name = clean_line(await asyncio.to_thread(self._read, reference))
         if name != self._known[reference]:
             self._known[reference] = name
-            for listener in self._listeners:
-                listener()
+            self.report()
 
 
 def with_host(name: str, host: str, room: int = 0) -> str:
@@ -100,6 +104,16 @@ def with_host(name: str, host: str, room: int = 0) -> str:
         kept = max(room - len("@ …"), 1)
         return f"@ {host}" if len(host) <= kept + 1 else f"@ …{host[-kept:]}"
     return name + where
+
+
+def _name_on_server(reference: str) -> str:
+    """Return the name of a model elsewhere; empty for other references."""
+    if not reference.startswith("@"):
+        return ""
+    from qwenchat.models.reference import remote_in  # noqa: PLC0415 - the screen is drawn without it
+
+    remote = remote_in(reference)
+    return remote.name if remote else ""
 
 
 def _shortened(text: str, room: int) -> str:

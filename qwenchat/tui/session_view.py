@@ -49,6 +49,8 @@ class SessionView:
     """The questions that wait, in this session and in others."""
     failure: TurnFailed | None = None
     """What failed here and was not tried again since."""
+    can_continue: bool = True
+    """Whether the session's model continues answers, as far as that is known before it is loaded."""
     warning: str = ""
     """What is odd about the last answer."""
 
@@ -212,6 +214,10 @@ class OpenSession:
     def show_activity(self, words: str = "", progress: float | None = None) -> None:
         """Show what is going on; nothing without words."""
         self._set(replace(self.view, activity=words, progress=progress))
+
+    def show_can_continue(self, can: bool) -> None:
+        """Show whether answers can be continued."""
+        self._set(replace(self.view, can_continue=can))
 
     def show_warning(self, words: str = "") -> None:
         """Show what is odd about the last answer; nothing without words."""

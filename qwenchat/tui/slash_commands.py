@@ -75,6 +75,7 @@ def commands() -> dict[str, str]:
         "export": _("export this chat"),
         "import": _("import chats from files"),
         "trash": _("restore deleted chats"),
+        "engines": _("add, test or remove engines on other machines"),
         "retry": _("answer again"),
         "edit": _("edit the last question"),
         "compare": _("compare the answer with that of a second model"),
@@ -174,6 +175,7 @@ _FITTING: Mapping[str, Callable[[str], bool]] = {
     "system": lambda _rest: True,
     "set": _is_setting,
     "attach": _is_path,
+    "import": _is_path,
     "find": lambda _rest: True,
 }
 """By command, what may follow it; nothing may follow the others."""

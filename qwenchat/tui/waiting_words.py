@@ -6,9 +6,10 @@ Words and the ids of actions; nothing is drawn or done here.
 from collections.abc import Mapping
 
 from qwenchat.chat.message import Message, Role
+from qwenchat.errors import Recovery, RecoveryKind
 from qwenchat.i18n import _, ngettext, sentences
 from qwenchat.runtime import recoveries
-from qwenchat.runtime.events import Hold
+from qwenchat.runtime.events import Hold, TurnFailed
 from qwenchat.tui.advice import advice
 from qwenchat.tui.session_view import SessionView
 from qwenchat.tui.transcript.drawing import Note
@@ -48,11 +49,19 @@ def _note_of(question: Message, view: SessionView) -> Note | None:
             return None
 
 
+def offers_after(failed: TurnFailed) -> tuple[Recovery, ...]:
+    """Return what is offered about a failure: what the runtime carries out, and what the screen has a dialog for."""
+    dialogs = (RecoveryKind.SET_KEY, RecoveryKind.TEST_ENGINE, RecoveryKind.ADD_ENGINE)
+    return (*failed.recoveries, *(each for each in failed.error.recoveries if each.kind in dialogs))
+
+
 def notice_of(view: SessionView) -> tuple[str, tuple[Offer, ...]]:
     """Return words and offers of the line above the prompt: a failure, what is held, who is ahead, or a warning."""
     if failed := view.failure:
-        offered = [recovery.kind for recovery in failed.recoveries]
+        offered = [recovery.kind for recovery in offers_after(failed)]
         called = recoveries.names()
+        if view.can_continue and view.branch and view.branch[-1].role is Role.ASSISTANT and view.branch[-1].text:
+            called |= {RecoveryKind.ASK_AGAIN: _("Continue the answer")}
         words = "✗ " + sentences(failed.error.message, advice(failed.error, offered=offered))
         return words, tuple((called[kind], number) for number, kind in enumerate(offered))
     holds = [view.waiting.holds[message.id] for message in view.branch if message.id in view.waiting.holds]

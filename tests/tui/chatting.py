@@ -101,10 +101,11 @@ async def chatting(
     start: Start | None = None,
     bugs: bool = False,
     notifications: bool = False,
+    make: type[ScriptedEngine] = ScriptedEngine,
     **engine: Any,
 ) -> AsyncIterator[Chatting]:
     """Run the screen; it is left as a person leaves it. A bug that it tells fails the test, unless `bugs` wants one."""
-    scripted = ScriptedEngine(answers or ("Hello.",), **engine)
+    scripted = make(answers or ("Hello.",), **engine)
     app = QwenchatApp(Program.here(), start or Start(model="guide"), lambda _reference, _options: scripted)
     in_app = patch.object(textual.app, "wait_for_idle", _soon_idle)
     in_pilot = patch.object(textual.pilot, "wait_for_idle", _soon_idle)

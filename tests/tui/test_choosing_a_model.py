@@ -11,7 +11,8 @@ from qwenchat.models import library as library_module
 from qwenchat.runtime.downloads import BackgroundDownloads, DownloadState
 from qwenchat.tui.dialogs.dialog import Complaint
 from qwenchat.tui.dialogs.downloads import DownloadRow, DownloadsScreen
-from qwenchat.tui.dialogs.model import ModelList, ModelScreen, WelcomeScreen
+from qwenchat.tui.dialogs.model import ModelScreen, WelcomeScreen
+from qwenchat.tui.dialogs.model_list import ModelList
 from qwenchat.tui.dialogs.small import ConfirmScreen
 from qwenchat.tui.model_choices import model_choices
 from tests.fakes.ggufs import write_model

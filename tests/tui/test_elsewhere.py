@@ -1,19 +1,30 @@
 """Models on other machines: the screen shows where words go, and asks before the first of a chat goes there."""
 
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.widgets import Button
 
 from qwenchat import config
-from qwenchat.chat.message import Attachment, Message, Role, text_parts
+from qwenchat.chat.events import Delta, EngineEvent, Finished, WaitingToRetry
+from qwenchat.chat.message import Attachment, FinishReason, Message, Role, Timings, Usage, text_parts
+from qwenchat.chat.ports import Request
+from qwenchat.chat.sampling import Sampling
 from qwenchat.engine_settings import EngineSettings
+from qwenchat.errors import Recovery, RecoveryKind, RemoteBroken
 from qwenchat.runtime.program import Program
 from qwenchat.tui.app import Start
 from qwenchat.tui.dialogs.compare import CompareScreen
 from qwenchat.tui.dialogs.consent import ConsentScreen
+from qwenchat.tui.dialogs.engines import EngineScreen
+from qwenchat.tui.dialogs.menu import MenuScreen
 from qwenchat.tui.dialogs.model import ModelScreen
 from qwenchat.tui.screens.chat import ChatScreen
+from tests.fakes.scripted import ALL_OF_LOCAL, ScriptedEngine
 from tests.tui.chatting import Chatting, chatting, kept_session
 from tests.tui.screens import until
 
@@ -56,12 +67,12 @@ async def send(it: Chatting) -> None:
 
 async def test_header_empty_chat_and_answer_show_the_host() -> None:
     async with far() as it:
-        await until(lambda: f"✦ Qwen2-72B-Instruct @ {HOST}" in drawn(it).splitlines()[0])
+        await until(lambda: f"✦ Qwen/Qwen2-72B-Instruct @ {HOST}" in drawn(it).splitlines()[0])
         assert f"Your words go to {HOST}." in drawn(it)
         assert "stays on this computer" not in drawn(it)
         await begin(it, "Hello?")
         await send(it)
-        await until(lambda: drawn(it).count(f"✦ Qwen2-72B-Instruct @ {HOST}") == 2)
+        await until(lambda: drawn(it).count(f"✦ Qwen/Qwen2-72B-Instruct @ {HOST}") == 2)
 
 
 async def test_a_model_here_has_no_host_and_everything_stays_on_this_computer() -> None:
@@ -144,7 +155,7 @@ async def test_another_model_can_answer_instead() -> None:
     async with far() as it:
         await begin(it, "Is this secret?")
         await it.pilot.click("#model")
-        await until(lambda: isinstance(it.app.screen, ModelScreen))
+        await until(lambda: isinstance(it.app.screen, ModelScreen) and "guide" in drawn(it))
         it.engine.file = "0" * 32
         it.app.screen.dismiss(HERE)
         await until(lambda: len(it.engine.requests) == 1)
@@ -223,7 +234,7 @@ async def test_a_comparison_with_a_model_elsewhere_asks_once_and_shows_both() ->
         await it.pilot.click("#send")
         await until(lambda: isinstance(it.app.screen, CompareScreen))
         await until(lambda: len(it.engine.requests) == 2)
-        await until(lambda: f"2 · Qwen2-72B-Instruct @ {HOST}" in drawn(it))
+        await until(lambda: f"2 · Qwen/Qwen2-72B-Instruct @ {HOST}" in drawn(it))
         assert "1 · guide" in drawn(it)
 
 
@@ -261,3 +272,120 @@ async def test_a_private_chat_asks_too(tmp_path: Path) -> None:
         await begin(it, "Secret?")
         await send(it)
         assert it.texts == ["Secret?", "Hello."]
+
+
+def activity(it: Chatting) -> str:
+    return it.chat.context.open.view.activity
+
+
+@dataclass
+class Slow(ScriptedEngine):
+    """A server that was busy, then reads a prompt without saying how far it is."""
+
+    first: WaitingToRetry | None = None
+
+    async def events(self, request: Request, text: str, cancelled: asyncio.Event) -> AsyncGenerator[EngineEvent, None]:
+        if self.first:
+            yield self.first
+        await cancelled.wait()
+        yield Finished(FinishReason.CANCELLED, Usage(), Timings())
+
+
+async def test_a_server_that_reports_nothing_is_waited_for_in_words_and_seconds() -> None:
+    busy = WaitingToRetry(reason="It is busy.", wait_s=1, attempt=2, attempts=4)
+    async with chatting(start=Start(model="@box/m"), make=Slow) as it:
+        it.write("Long?")
+        await it.pilot.press("enter")
+        await until(lambda: activity(it) == "waiting for 127.0.0.1:8080 · 1 s")
+        await it.do("new")
+        await until(lambda: not it.messages)
+        assert activity(it) == ""
+        session = it.chat.context.open.view.queue.running
+        it.chat.navigation.open_soon(session)
+        await until(lambda: "waiting for 127.0.0.1:8080" in activity(it))
+        await it.pilot.press("escape")
+        await it.idle()
+        assert activity(it) == ""
+        assert isinstance(it.engine, Slow)
+        it.engine.first = busy
+        it.write("Again?")
+        await it.pilot.press("enter")
+        await until(lambda: activity(it) == "trying again in 1 s (2 of 4) · It is busy.")
+        await until(lambda: activity(it) == "waiting for 127.0.0.1:8080 · 0 s")
+        await it.pilot.press("escape")
+        await it.idle()
+
+
+async def test_what_a_server_can_not_continue_is_not_offered() -> None:
+    no = replace(ALL_OF_LOCAL, continue_answer=False, token_ids=False, exact_counts=False)
+    async with chatting("One two three four", start=Start(model="@box/m"), capabilities=no) as it:
+        it.chat.session_actions.change(replace(it.chat.session, sampling=Sampling(max_tokens=8)))
+        await until(lambda: it.chat.session.sampling.max_tokens == 8)
+        await it.ask("Count?")
+        await until(lambda: "Stopped at the token limit" in drawn(it))
+        await it.pilot.press("f6")
+        await until(lambda: "answer again" in drawn(it).splitlines()[-1])
+        assert "continue" not in drawn(it)
+        await it.pilot.press("shift+f10")
+        await until(lambda: isinstance(it.app.screen, MenuScreen))
+        assert "Continue" not in drawn(it)
+        await it.pilot.press("escape")
+        await it.pilot.press("c")
+        await until(lambda: any("can't continue an answer" in said for said in it.said))
+        it.chat.session_actions.use_model(HERE)
+        it.engine.capabilities = ALL_OF_LOCAL
+        await until(lambda: it.chat.session.model == HERE)
+        await until(lambda: "continue" in drawn(it))
+
+
+async def test_an_estimate_is_marked_as_one() -> None:
+    async with chatting(start=Start(model="@box/m")) as it:
+        await it.ask("Hello?")
+        await until(lambda: it.chat.context.open.view.usage)
+        assert "≈" not in drawn(it)
+        usage = it.chat.context.open.view.usage
+        assert usage is not None
+        it.chat.context.open.show_usage(replace(usage, exact=False))
+        await until(lambda: f"≈ {usage.used}" in drawn(it))
+
+
+@dataclass
+class Failing(ScriptedEngine):
+    """A server that breaks off after a word, and then recovers."""
+
+    fails: int = 1
+
+    async def events(self, request: Request, text: str, cancelled: asyncio.Event) -> AsyncGenerator[EngineEvent, None]:
+        if self.fails:
+            self.fails -= 1
+            yield Delta("Half ", (1,))
+            kinds = (RecoveryKind.ASK_AGAIN, RecoveryKind.SET_KEY, RecoveryKind.OTHER_MODEL)
+            recoveries = tuple(Recovery(kind, name="box") for kind in kinds)
+            raise RemoteBroken("The connection broke off.", "Try again.", recoveries=recoveries)
+        async for event in super().events(request, text, cancelled):
+            yield event
+
+
+@pytest.mark.parametrize("continues", [True, False])
+async def test_a_broken_answer_is_continued_or_asked_for_again(continues: bool) -> None:
+    can = replace(ALL_OF_LOCAL, continue_answer=continues)
+    file = "http://127.0.0.1:8080#m"
+    async with chatting("whole.", start=Start(model="@box/m"), make=Failing, capabilities=can, file=file) as it:
+        await it.ask("Why?")
+        await until(lambda: "The connection broke off." in it.notice)
+        await until(lambda: ("Continue the answer" if continues else "Ask again") in drawn(it))
+        assert it.messages[-1].text == "Half "
+        await it.pilot.click("#notice-offers Button")
+        await until(lambda: len(it.engine.requests) == 2)
+        await it.idle()
+        assert it.messages[-1].text == ("Half whole." if continues else "whole.")
+
+
+async def test_the_key_of_an_engine_can_be_set_where_it_was_refused() -> None:
+    async with chatting(start=Start(model="@box/m"), make=Failing) as it:
+        await it.ask("Why?")
+        await until(lambda: "Set its key" in drawn(it))
+        buttons = [each for each in it.chat.notice.query(Button) if str(each.label) == "Set its key"]
+        buttons[0].press()
+        await until(lambda: isinstance(it.app.screen, EngineScreen) and "Engine box" in drawn(it))
+        assert it.app.focused is not None and it.app.focused.id == "place"

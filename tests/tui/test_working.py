@@ -8,7 +8,7 @@ from textual.widgets import Static
 
 from qwenchat.tui.dialogs.dialog import Dialog
 from qwenchat.tui.dialogs.downloads import DownloadList
-from qwenchat.tui.dialogs.model import ModelList
+from qwenchat.tui.dialogs.model_list import ModelList
 from qwenchat.tui.screens.chat import ChatScreen
 from qwenchat.tui.textual_private import EndsItsWork
 from qwenchat.tui.widgets.prompt import Prompt

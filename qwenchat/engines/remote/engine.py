@@ -184,18 +184,18 @@ class RemoteEngine:
     def _warnings(self, api: ServerApi, model: ServedModel) -> list[str]:
         """Return what the user should know of a server's window, and what it can't be sent."""
         warnings = []
-        numbers = {"host": self._server.host, "assumed": f"{ASSUMED_CONTEXT:,}"}
+        numbers = {"host": self._server.host, "name": self._server.name, "assumed": f"{ASSUMED_CONTEXT:,}"}
         numbers |= {"n_ctx": f"{model.n_ctx:,}", "wanted": f"{self._n_ctx:,}", "most": f"{model.n_ctx_max:,}"}
         if not (model.n_ctx or self._n_ctx):
             warnings.append(
                 _(
                     "{host} does not report its context window: {assumed} tokens are assumed. "
-                    "The engine's setting `context` changes that."
+                    "`context` in the section [engines.{name}] of the settings changes that."
                 )
             )
         elif 0 < model.n_ctx < self._n_ctx:
             warnings.append(_("{host} has a context window of {n_ctx} tokens, smaller than the {wanted} you set."))
-        elif 0 < model.n_ctx < model.n_ctx_max and not self._n_ctx:
+        elif 0 < model.n_ctx < model.n_ctx_max and not (self._n_ctx or model.notices):
             warnings.append(_("{host} has a context window of {n_ctx} tokens; the model itself could take {most}."))
         lacking = api.lacks(_EVERYTHING)
         if lacking:

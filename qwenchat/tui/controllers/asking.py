@@ -68,7 +68,9 @@ class AskController:
             if reference:
                 self._sessions.use_model(reference)
 
-        self._context.ask(dialogs.welcome(self._context.program, self._context.downloads), chosen)
+        self._context.ask(
+            dialogs.welcome(self._context.program, self._context.downloads, self._context.use_engines), chosen
+        )
 
     async def _send(self, session_id: str, text: str, files: tuple[Attachment, ...]) -> None:
         fork, left_behind = self._open.view.fork, self._open.view.left_behind
@@ -96,7 +98,7 @@ class AskController:
         try:
             edited = await self._context.chats.edit(question, text)
         except QwenchatError:
-            await self._drafts.give_back(question.session, text)
+            await self._drafts.edit_again(question, text)
             raise
         self._undo.add_branch(question.session, question.id)
         if question.session == self._open.id:

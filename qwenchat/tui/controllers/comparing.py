@@ -63,7 +63,7 @@ class CompareController:
             self._context.run(self._show_variants(message), "compare")
         else:
             current = self._open.session.model
-            dialog = dialogs.models(self._context.program, current, self._context.downloads)
+            dialog = self._context.models(current)
             self._context.ask(dialog, lambda reference: self.compare_with(reference) if reference else None)
 
     def compare_with(self, model: str) -> None:

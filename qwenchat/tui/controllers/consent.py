@@ -66,7 +66,7 @@ class ConsentController:
         if choice is Consent.SEND:
             chats.ask_with_consent(needed.session, needed.host)
         elif choice is Consent.OTHER_MODEL:
-            dialog = dialogs.models(self._context.program, needed.model, self._context.downloads)
+            dialog = self._context.models(needed.model)
             if reference := await self._context.result_of(dialog):
                 self._use_model(reference)
             else:

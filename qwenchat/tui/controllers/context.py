@@ -18,6 +18,7 @@ from qwenchat.i18n import _
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.advice import advice
+from qwenchat.tui.dialogs import open as dialogs
 from qwenchat.tui.model_names import ModelNames
 from qwenchat.tui.session_view import OpenSession
 from qwenchat.tui.transcript.transcript import Transcript
@@ -79,6 +80,11 @@ class ChatContext:
             self.downloads.close()
         await self.chats.close()
 
+    def use_engines(self) -> None:
+        """Ask servers as the settings are now, and show where words go now."""
+        self.chats.model.load_again()
+        self.names.report()
+
     def _host_of(self, reference: str) -> str:
         return self.program.remote_engines.host_of(reference)  # as the settings are now
 
@@ -100,6 +106,10 @@ class ChatContext:
     def after(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Call a function once, later, and return the timer that can be stopped."""
         return self._screen.set_timer(seconds, callback)
+
+    def models(self, current: str) -> ModalScreen[str | None]:
+        """Return the dialog that chooses a model, at the one of a reference."""
+        return dialogs.models(self.program, current, self.downloads, self.use_engines)
 
     def ask(self, dialog: ModalScreen[Result], take: Callable[[Result | None], object] | None = None) -> None:
         """Open a dialog and pass its result on."""

@@ -141,9 +141,10 @@ class FocusController:
 
     def show_keys(self) -> None:
         """Show the best keys of the part that has the focus; in low screens instead of the gauge."""
-        place, answering = self.place, self._context.open.view.answering
+        place, view = self.place, self._context.open.view
+        answering, without = view.answering, () if view.can_continue else ("carry_on",)
         keymap = self._context.program.settings.keys
-        self._footer.hints = key_hints(self._actions, place, keymap, answering=answering)
+        self._footer.hints = key_hints(self._actions, place, keymap, answering=answering, without=without)
         screen = self._screen
         screen.set_class(screen.has_class("low") and (answering or place is not Where.PROMPT), "keys")
 

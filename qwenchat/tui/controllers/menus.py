@@ -95,11 +95,11 @@ class MenuController:
         if not message:
             return []
         has_code = bool(self._transcript.code_blocks(message.id))
-        is_answer = message.role is Role.ASSISTANT
+        can_continue = message.role is Role.ASSISTANT and self._context.open.view.can_continue
         return [
             action
             for action in offered
-            if not action.run and (has_code or action.id not in _OF_CODE) and (is_answer or action.id != "carry_on")
+            if not action.run and (has_code or action.id not in _OF_CODE) and (can_continue or action.id != "carry_on")
         ]
 
     def _carry_out(self, place: Where, action: Action) -> None:

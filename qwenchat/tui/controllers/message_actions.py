@@ -6,7 +6,7 @@ from collections.abc import Callable
 from qwenchat import config
 from qwenchat.chat.message import Message, Role, Status
 from qwenchat.errors import FileError, QwenchatError
-from qwenchat.i18n import _, ngettext
+from qwenchat.i18n import _, ngettext, sentences
 from qwenchat.paths import expand_home
 from qwenchat.text.safe import clean, safe_name
 from qwenchat.tui.actions import Methods
@@ -69,7 +69,11 @@ class MessageActions:
         answer = self._last(Role.ASSISTANT)
         if not answer or answer.status is Status.STREAMING:
             return
-        if answer.text:
+        if answer.text and not self._open.view.can_continue:
+            model = self._context.names.full(self._open.session.model)
+            what = _("{model} can't continue an answer.").format(model=model)
+            self._context.notify(sentences(what, _("Answer again (Ctrl+R), or choose another model (Ctrl+O).")))
+        elif answer.text:
             self._context.chats.continue_answer(answer)
         else:
             self.regenerate()

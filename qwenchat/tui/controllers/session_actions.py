@@ -10,15 +10,17 @@ from functools import partial
 
 from qwenchat.chat.session import Session
 from qwenchat.chat.statistics import statistics_of
-from qwenchat.errors import Recovery, RecoveryKind
+from qwenchat.errors import RecoveryKind
 from qwenchat.i18n import _
 from qwenchat.runtime.model_choice import lasting_reference
 from qwenchat.tui.actions import Methods
 from qwenchat.tui.controllers.context import ChatContext
+from qwenchat.tui.controllers.engines import EngineController
 from qwenchat.tui.controllers.navigation import NavigationController
 from qwenchat.tui.controllers.undo import UndoController
 from qwenchat.tui.dialogs import open as dialogs
 from qwenchat.tui.parameters import parse_tags
+from qwenchat.tui.waiting_words import offers_after
 
 
 class SessionActions:
@@ -29,10 +31,12 @@ class SessionActions:
         context: ChatContext,
         navigation: NavigationController,
         undo: UndoController,
+        engines: EngineController,
         *,
         may_send: Callable[[str, str], Awaitable[bool]],
     ) -> None:
-        self._context, self._navigation, self._undo, self._may_send = context, navigation, undo, may_send
+        self._context, self._navigation, self._undo = context, navigation, undo
+        self._engines, self._may_send = engines, may_send
         self._open, self._sidebar = context.open, context.sidebar
 
     @property
@@ -60,7 +64,7 @@ class SessionActions:
     def choose_model(self) -> None:
         """Choose a model for the open chat."""
         current = self._open.session.model
-        dialog = dialogs.models(self._context.program, current, self._context.downloads)
+        dialog = self._context.models(current)
         self._context.ask(dialog, lambda reference: self.use_model(reference) if reference else None)
 
     def use_model(self, reference: str) -> None:
@@ -76,18 +80,20 @@ class SessionActions:
         await chats.ask_without_model()
         chats.ask_with_consent(session.id)  # the other model may need none
         failed = self._open.failure_of(session.id)
-        other_model = Recovery(RecoveryKind.OTHER_MODEL)
-        if failed and other_model in failed.recoveries:
+        offered = failed.recoveries if failed else ()
+        if other_model := next((each for each in offered if each.kind is RecoveryKind.OTHER_MODEL), None):
             await chats.retry(session.id, other_model)
 
     def recover(self, number: int) -> None:
         """Carry out the recovery of this number from the failure that is shown."""
         failed = self._open.view.failure
-        if not failed or number >= len(failed.recoveries):  # it was taken already, or another chat was opened
+        if not failed or number >= len(offers_after(failed)):  # it was taken already, or another chat was opened
             return
-        recovery = failed.recoveries[number]
+        recovery = offers_after(failed)[number]
         if recovery.kind is RecoveryKind.OTHER_MODEL:
             self.choose_model()
+        elif recovery not in failed.recoveries:
+            self._engines.open(recovery.name, test=recovery.kind is RecoveryKind.TEST_ENGINE)
         else:
             self._open.forget_failure(failed.session)
             self._context.run(self._context.chats.retry(failed.session, recovery))
@@ -224,9 +230,9 @@ class SessionActions:
         """Restore chats from the trash, or delete them for good."""
         self._context.ask(dialogs.trash(self._context.program), self._reload_list)
 
-    def import_chats(self) -> None:
-        """Import chats from files."""
-        self._context.ask(dialogs.import_chats(self._context.program), self._reload_list)
+    def import_chats(self, paths: str = "") -> None:
+        """Import chats from files, at once from those that are named as a shell takes them."""
+        self._context.ask(dialogs.import_chats(self._context.program, paths), self._reload_list)
 
     def _reload_list(self, has_changed: bool | None) -> None:
         if has_changed:

@@ -48,8 +48,9 @@ class ViewDrawer:
         before, view = change.before, change.after
         if change.branch_changed:
             self._draw_branch(change)
-        self._transcript.show_boundary(view.first_seen)
-        self._transcript.show_fork(view.fork)
+        transcript = self._transcript
+        transcript.show_boundary(view.first_seen)
+        transcript.show_fork(view.fork)
         self._prompt.show_fork(bool(view.fork))
         self._gauge.usage, self._gauge.activity, self._gauge.fraction = view.usage, view.activity, view.progress
         header = self._header
@@ -57,13 +58,14 @@ class ViewDrawer:
         self._draw_model(view.session.model)
         header.has_prompt = view.session.system not in ("", self._context.program.settings.system)
         self._screen.app.title = "qwenchat" if view.private else header.title_words
-        self._transcript.show_notes(notes_of(view))
+        transcript.show_notes(notes_of(view))
         notice = notice_of(view)
         if notice != notice_of(before):
             words, offers = notice
             warning = bool(view.failure) or not view.answers_ahead
             self._notice.show(words, [label for label, _does in offers], warning=warning)
-        if view.answering != before.answering:
+        transcript.show_can_continue(view.can_continue)
+        if (view.answering, view.can_continue) != (before.answering, before.can_continue):
             self._focus.show_keys()
         if change.switched or view.queue != before.queue:
             self._sidebar.mark(view.session.id, (view.queue.running, *view.queue.waiting))

@@ -32,6 +32,11 @@ def aligned(rows: Sequence[Sequence[str]], width: int) -> list[str]:
 class CarefulList(OptionList):
     """A list in which a click only highlights; a double click chooses. For lines that start something large."""
 
+    def on_resize(self) -> None:
+        """Show the first lines where the highlighted one is among them; it was scrolled to in less room."""
+        self.scroll_home(animate=False)
+        self.scroll_to_highlight()
+
     def on_click(self, event: events.Click) -> None:
         """Highlight the line under the pointer; a double click takes it."""
         event.prevent_default()

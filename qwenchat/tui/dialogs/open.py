@@ -26,18 +26,22 @@ if TYPE_CHECKING:
     from qwenchat.tui.model_names import ModelNames
 
 
-def welcome(program: Program, downloads: "BackgroundDownloads") -> ModalScreen[str | None]:
-    """Return the screen of the first run; it gives a model reference."""
+def welcome(
+    program: Program, downloads: "BackgroundDownloads", use_engines: Callable[[], object]
+) -> ModalScreen[str | None]:
+    """Return the screen of the first run; it gives a model reference, and calls `use_engines` when those change."""
     from qwenchat.tui.dialogs.model import WelcomeScreen
 
-    return WelcomeScreen(program, downloads)
+    return WelcomeScreen(program, downloads, use_engines)
 
 
-def models(program: Program, current: str, downloads: "BackgroundDownloads") -> ModalScreen[str | None]:
-    """Return the model picker; it gives a model reference."""
+def models(
+    program: Program, current: str, downloads: "BackgroundDownloads", use_engines: Callable[[], object]
+) -> ModalScreen[str | None]:
+    """Return the model picker; it gives a model reference, and calls `use_engines` when those change."""
     from qwenchat.tui.dialogs.model import ModelScreen
 
-    return ModelScreen(program, current, downloads)
+    return ModelScreen(program, current, downloads, use_engines)
 
 
 def consent(
@@ -47,6 +51,23 @@ def consent(
     from qwenchat.tui.dialogs.consent import ConsentScreen
 
     return ConsentScreen(host, model, branch, system=system, is_encrypted=is_encrypted, other_model=other_model)
+
+
+def engines(program: Program) -> ModalScreen[bool]:
+    """Return the list of the engines elsewhere; it gives whether any was changed."""
+    from qwenchat.tui.dialogs.engines import EnginesScreen
+
+    return EnginesScreen(program)
+
+
+def engine(program: Program, name: str, *, test: bool, at_key: bool) -> ModalScreen[bool]:
+    """Return the settings of an engine, or of a new one without a name; it gives whether they were changed.
+
+    It opens `at_key`, or tests the engine at once.
+    """
+    from qwenchat.tui.dialogs.engines import EngineScreen
+
+    return EngineScreen(program, name, test=test, at_key=at_key)
 
 
 def downloads(of: "BackgroundDownloads") -> ModalScreen[None]:
@@ -95,11 +116,11 @@ def compare(
     return CompareScreen(question, variants, shown, stop=stop, copy=copy, names=names)
 
 
-def import_chats(program: Program) -> ModalScreen[bool]:
+def import_chats(program: Program, paths: str = "") -> ModalScreen[bool]:
     """Return the import dialog; it gives whether a chat came."""
     from qwenchat.tui.dialogs.import_chats import ImportScreen
 
-    return ImportScreen(program)
+    return ImportScreen(program, paths)
 
 
 def trash(program: Program) -> ModalScreen[bool]:

@@ -30,6 +30,7 @@ from qwenchat.tui.controllers.consent import ConsentController
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.downloads import DownloadController
 from qwenchat.tui.controllers.drafts import DraftController
+from qwenchat.tui.controllers.engines import EngineController
 from qwenchat.tui.controllers.find import FindController
 from qwenchat.tui.controllers.focus import FocusController
 from qwenchat.tui.controllers.menus import MenuController
@@ -127,7 +128,10 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.navigation = NavigationController(context, self.focusing, self.drafts)
         self.undo = UndoController(context, self.navigation)
         self.consent = ConsentController(context, self.drafts, use_model=self._use_model)
-        self.session_actions = SessionActions(context, self.navigation, self.undo, may_send=self.consent.asked)
+        self.engines = EngineController(context)
+        self.session_actions = SessionActions(
+            context, self.navigation, self.undo, self.engines, may_send=self.consent.asked
+        )
         self.message_actions = MessageActions(context, self.drafts, self.undo, self.get_selected_text)
         self.streaming = StreamingController(context, self.counts, self.drafts)
         self.downloads = DownloadController(context, header=self.header)
@@ -166,6 +170,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             self.message_actions,
             self.undo,
             self.downloads,
+            self.engines,
             self.program_actions,
         )
         methods: dict[str, Method] = {"escape": self.escape, "interrupt": self.interrupt}

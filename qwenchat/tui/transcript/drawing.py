@@ -37,6 +37,8 @@ class Look:
     """Returns the name of a model, given its reference."""
     host_of: Callable[[Message], str] = lambda answer: clean_line(answer.host)
     """Returns the host that an answer came from; empty for a model on this computer."""
+    can_continue: bool = True
+    """Whether continuing an answer is offered."""
     timestamps: bool = True
     """Whether each message has its time."""
 

@@ -1,7 +1,7 @@
 """The words around a message: author, variant, how it ended, how fast it was. Nothing is said by colour alone."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from rich.cells import cell_len
 from rich.style import Style
@@ -57,31 +57,31 @@ def variant_mark(variant: VariantPlace, palette: Palette) -> list[Run]:
     ]
 
 
-def with_actions(line: Line, message: Message, width: int, palette: Palette, keys: Mapping[str, str]) -> Line:
+def with_actions(line: Line, message: Message, look: Look, keys: Mapping[str, str]) -> Line:
     """Return a heading with as many of its message's actions as there is room for; `…` stands for all others.
 
     `keys` are those that work now, by action.
     """
     rest = ("…", "")
-    room = width - line.width - cell_len(rest[0]) - _GAP
+    room = look.measure - line.width - cell_len(rest[0]) - _GAP
     if room < 0:
         return line
     shown: list[tuple[str, str]] = []
-    for label, action in _actions(message):
+    for label, action in _actions(message, look):
         words = f"{keys[action]} {label}" if keys.get(action) else label
         room -= cell_len(words) + _GAP
         if room < 0:
             break
         shown.append((words, action))
     runs: list[Run] = []
-    style = palette.link + Style(underline=False)
+    style = look.palette.link + Style(underline=False)
     for words, action in (*shown, rest):
-        runs += [(" " * _GAP, palette.text), (words, style + Style.from_meta({"action": action}))]
+        runs += [(" " * _GAP, look.palette.text), (words, style + Style.from_meta({"action": action}))]
     added = line_of(runs)
     return Line((*line.segments, *added.segments), line.width + added.width, line.margin, line.glue)
 
 
-def _actions(message: Message) -> list[tuple[str, str]]:
+def _actions(message: Message, look: Look) -> list[tuple[str, str]]:
     """Return the usual actions on a message: their words and their ids."""
     either = [(_("copy"), "copy"), (_("quote"), "quote")]
     if message.status is Status.STREAMING:
@@ -89,7 +89,8 @@ def _actions(message: Message) -> list[tuple[str, str]]:
     if message.role is Role.USER:
         own = [(_("answer again"), "regenerate"), (_("edit"), "edit")]
     else:
-        own = [(_("answer again"), "regenerate"), (_("continue"), "carry_on"), (_("branch"), "branch")]
+        going_on = [(_("continue"), "carry_on")] * look.can_continue
+        own = [(_("answer again"), "regenerate"), *going_on, (_("branch"), "branch")]
     return [*own, *either, (_("delete"), "delete")]
 
 
@@ -112,8 +113,9 @@ def reasoning(text: str, palette: Palette, *, unfolded: bool) -> list[Run]:
     return [(f"{mark} {words}", palette.muted + Style.from_meta({"reasoning": True}))]
 
 
-def status(message: Message, palette: Palette) -> list[Run]:
+def status(message: Message, look: Look) -> list[Run]:
     """Return how an answer ended if the model did not end it."""
+    palette = look.palette
     style = palette.warning
     match message.status:
         case Status.COMPLETE | Status.STREAMING:
@@ -129,26 +131,30 @@ def status(message: Message, palette: Palette) -> list[Run]:
         case Status.FAILED:
             reason = drawable(clean_line(message.error, 500)) or _("reason unknown")
             words, style = _("✗ Failed: {reason}").format(reason=reason), palette.error
-    return [(words, style), *_way_on(message, palette)]
+    return [(words, style), *_ways_on(message, look)]
 
 
-def _way_on(message: Message, palette: Palette) -> list[Run]:
+def _ways_on(message: Message, look: Look) -> list[Run]:
     """Return what goes on from an answer that the model did not end, which can be clicked."""
-    if message.status in (Status.STOPPED, Status.TRUNCATED, Status.INTERRUPTED):
-        words, action = _("continue"), "carry_on"
-    elif message.status is Status.FAILED:
-        words, action = _("answer again"), "regenerate"
-    else:
-        return []
-    return [("  ", palette.text), (words, palette.link + Style.from_meta({"action": action}))]
+    ways: list[tuple[str, str]] = []
+    if look.can_continue and (message.text or message.status is not Status.FAILED):
+        ways.append((_("continue"), "carry_on"))
+    if message.status is Status.FAILED or not ways:
+        ways.append((_("answer again"), "regenerate"))
+    return _links(ways, look.palette)
+
+
+def _links(ways: Iterable[tuple[str, str]], palette: Palette) -> list[Run]:
+    """Return words that can be clicked, each behind a gap."""
+    runs: list[Run] = []
+    for words, action in ways:
+        runs += [("  ", palette.text), (words, palette.link + Style.from_meta({"action": action}))]
+    return runs
 
 
 def note(of: Note, palette: Palette) -> list[Run]:
     """Return a note with its actions, which can be clicked."""
-    runs: list[Run] = [(of.words, palette.warning)]
-    for words, action in of.actions:
-        runs += [("  ", palette.text), (words, palette.link + Style.from_meta({"action": action}))]
-    return runs
+    return [(of.words, palette.warning), *_links(of.actions, palette)]
 
 
 def stats(message: Message, palette: Palette) -> list[Run]:

@@ -157,7 +157,7 @@ class MessageLayout:
         if is_own and self.message.role is Role.USER:
             base = base + look.palette.question
         if is_selected and number == self.above:
-            line = labels.with_actions(line, self.message, look.measure, look.palette, keys)
+            line = labels.with_actions(line, self.message, look, keys)
         gutter = Segment("▌ ", look.palette.selected) if is_own and is_selected else Segment(" " * GUTTER)
         return strip_of(line, width, gutter=gutter, base=base, highlights=highlights)
 
@@ -241,7 +241,7 @@ class MessageLayout:
     def _foot(self, look: Look) -> list[Line]:
         """Return how the message ended; the reason of a failure can be copied."""
         is_failed = self.message.status is Status.FAILED
-        status, stats = labels.status(self.message, look.palette), labels.stats(self.message, look.palette)
+        status, stats = labels.status(self.message, look), labels.stats(self.message, look.palette)
         lines = (wrap if is_failed else _label)(status, look.measure) if status else []
         note = labels.note(self.frame.note, look.palette) if self.frame.note else []
         return [*lines, *(line for label in (stats, note) if label for line in _label(label, look.measure))]

@@ -405,6 +405,11 @@ class Transcript(ScrollView, can_focus=True):
         """Name models, and their hosts, in another way than before."""
         self._draw_with(replace(self.column.look, name_of=names, host_of=names.host_of))
 
+    def show_can_continue(self, can: bool) -> None:
+        """Offer to continue answers, or do not."""
+        if can != self.column.look.can_continue:
+            self._draw_with(replace(self.column.look, can_continue=can))
+
     def on_resize(self) -> None:
         """Lay out for the new width."""
         look = self.column.look

@@ -1,6 +1,6 @@
 """The last line: the few best keys of the part of the screen that has the focus, each of which can be clicked."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from textual import events
@@ -24,14 +24,16 @@ class KeyHint:
     action: str
 
 
-def key_hints(of: Iterable[Action], where: Where, keymap: Mapping[str, str], *, answering: bool) -> list[KeyHint]:
-    """Return what the footer shows while the focus is in `where`, the most useful first."""
+def key_hints(
+    of: Iterable[Action], where: Where, keymap: Mapping[str, str], *, answering: bool, without: Collection[str] = ()
+) -> list[KeyHint]:
+    """Return what the footer shows while the focus is in `where`, the most useful first, `without` some actions."""
     known = {action.id: action for action in of}
     escape = KeyHint(key_of(known["escape"], keymap), _("stop") if answering else _("back"), "screen.escape")
     own = [
         KeyHint(key_of(action, keymap), action.foot, "" if action.run else f"screen.{action.id}")
         for action in known.values()
-        if action.where is where and action.foot
+        if action.where is where and action.foot and action.id not in without
     ]
     if where is Where.PROMPT:
         parts = KeyHint(key_of(known["messages"], keymap), _("to messages"), "screen.messages")

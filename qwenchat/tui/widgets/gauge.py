@@ -74,7 +74,7 @@ class Gauge(Widget):
         if width < 60:
             numbers = f"{usage.used:,}/{usage.n_ctx:,}"
         if not usage.exact:
-            numbers = "~" + numbers
+            numbers = "≈ " + numbers
         style = "$text-error" if usage.too_long else "$text-warning" if share > _NEARLY else "$foreground-muted"
         mark = _("too long: ") if usage.too_long else ""
         parts = [Content.styled(mark + numbers, style)]
