@@ -24,7 +24,7 @@ from qwenchat.engines.remote.api import NoTokenIds, ServedModel, ServerApi, find
 from qwenchat.engines.remote.detect import chat_api, server_api
 from qwenchat.engines.remote.http import RemoteHttp
 from qwenchat.engines.schema.check import check_schema
-from qwenchat.errors import Interrupted, RemoteBroken, RemoteError, WrongUse
+from qwenchat.errors import Interrupted, Recovery, RecoveryKind, RemoteBroken, RemoteError, WrongUse
 from qwenchat.i18n import _, enumerated
 
 ASSUMED_CONTEXT = 32_768
@@ -230,6 +230,7 @@ class RemoteEngine:
             raise RemoteBroken(
                 _("{host} ended its answer without saying why.").format(host=self._server.host),
                 _("Continue the answer, or ask again."),
+                recoveries=(Recovery(RecoveryKind.ASK_AGAIN),),
             )
 
     def _check_continuing(self, request: Request, connected: _Connected) -> None:
