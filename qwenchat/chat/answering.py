@@ -27,7 +27,7 @@ from qwenchat.chat.events import (
 from qwenchat.chat.ids import Clock, NewId
 from qwenchat.chat.message import FinishReason, Message, Role, Status, Timings, ToolCall, Usage, text_parts
 from qwenchat.chat.ports import Engine, Generation, Mode, ModelInfo, Request, SessionStore
-from qwenchat.chat.prompt import answer_turn
+from qwenchat.chat.prompt import answer_turn, with_results
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.session import Session
 from qwenchat.chat.streaming import StreamingAnswer
@@ -145,10 +145,10 @@ class Answering:
                 room = info.n_ctx - used - min(ANSWER_RESERVE, info.n_ctx // 4)
                 if not await self._run_calls(calls, calling, room):
                     return replace(before or Finished(FinishReason.STOP, Usage(), Timings()), reason=_CANCELLED)
-                request = self._after_results(request, info)
+                request = self._after_results(request, info, may_call=calling.may_call)
             finished = await self._stream(request, saver)
             before = finished = _together(before, finished)
-            if finished.reason is not FinishReason.TOOL_CALLS or not calling.may_go_on:
+            if finished.reason is not FinishReason.TOOL_CALLS or not calling.may_call:
                 finished = replace(finished, timings=replace(finished.timings, load_s=load_s))
                 self.events.put_nowait(finished)
                 return finished
@@ -192,10 +192,12 @@ class Answering:
             self._report_grown(self.streaming.put(result))
         return True
 
-    def _after_results(self, request: Request, info: ModelInfo) -> Request:
+    def _after_results(self, request: Request, info: ModelInfo, *, may_call: bool) -> Request:
         """Return the request for what follows the results."""
         turns = request.turns[:-1] if request.mode is Mode.CONTINUE else request.turns
         self.streaming.begin_round(inside_reasoning=info.opens_reasoning)
+        if not may_call:
+            return replace(request, turns=with_results(turns, self.streaming.snapshot().parts), mode=Mode.ANSWER)
         answer = answer_turn(self.streaming.snapshot(), info.file, continuing=True)
         return replace(request, turns=(*turns, answer), mode=Mode.CONTINUE)
 
@@ -279,7 +281,9 @@ class Answering:
     def _tools(self) -> Sequence[ToolSpec]:
         """The tools that the model is told of."""
         can_call = self._engine.capabilities.tools and self._mode is not Mode.COMPLETE
-        return self._setup.tools.toolbox.specs if self._setup.tools and can_call else ()
+        if self._setup.tools is None or not can_call or self._sampling.schema is not None:
+            return ()  # an answer by a schema is that and nothing else
+        return self._setup.tools.toolbox.specs
 
     async def _save_as_it_comes(self) -> None:
         while not self._over.is_set():

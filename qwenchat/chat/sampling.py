@@ -99,7 +99,7 @@ PARAMETERS = (
         kind=float,
         low=0.01,
         high=10,
-        help="Penalty for repetition; 1: none",
+        help="Above 1, what was written before becomes less likely; 1: no change",
         neutral=1,
         dialects={
             **dict.fromkeys(_OPEN, "repeat_penalty"),
@@ -120,7 +120,7 @@ PARAMETERS = (
         kind=int,
         low=1,
         high=2**31 - 1,
-        help="Maximum length of an answer, in tokens",
+        help="Tokens after which an answer is cut off",
         dialects={**dict.fromkeys(Dialect, "max_tokens"), Dialect.OLLAMA: "num_predict"},
     ),
 )

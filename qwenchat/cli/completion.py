@@ -55,6 +55,19 @@ def _offering(words: Callable[[Program, click.Context], Iterable[tuple[str, str]
     return complete
 
 
+def _or_file(complete: _Complete) -> _Complete:
+    """Let the shell itself complete what begins as a path."""
+
+    @wraps(complete)
+    def either(context: click.Context, parameter: click.Parameter, incomplete: str) -> _Offered:
+        if incomplete.startswith(("/", "./", "../", "~", ".\\")):
+            return [CompletionItem(incomplete, type="file")]
+        return complete(context, parameter, incomplete)
+
+    return either
+
+
+@_or_file
 @_offering
 def models(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
     """Yield the models on this machine, those elsewhere, then the sizes of the catalogue, alone and quantised."""
@@ -64,6 +77,7 @@ def models(program: Program, _context: click.Context) -> Iterator[tuple[str, str
     yield from ((word, note) for word, note in _published(program) if word not in here)
 
 
+@_or_file
 @_offering
 def local_models(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
     """Yield the models on this machine."""

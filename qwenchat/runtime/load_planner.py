@@ -140,13 +140,14 @@ class LoadPlanner:
 
 
 def _warnings(load: LoadPlan) -> tuple[str, ...]:
-    if load.yarn_factor <= 1:
-        return ()
-    return (
-        _("YaRN extends the context window {factor:.1f} times; answers to short texts get slightly worse.").format(
-            factor=load.yarn_factor
-        ),
-    )
+    warnings = []
+    if load.yarn_factor > 1:
+        words = _("YaRN extends the context window {factor:.1f} times; answers to short texts get slightly worse.")
+        warnings.append(words.format(factor=load.yarn_factor))
+    if load.peers:
+        words = _("The model is spread over this computer and {peers}: what you write is computed there, too.")
+        warnings.append(words.format(peers=enumerated(load.peers)))
+    return tuple(warnings)
 
 
 def _beyond(name: str, asked: int, limit: int) -> CannotLoad:
@@ -154,7 +155,6 @@ def _beyond(name: str, asked: int, limit: int) -> CannotLoad:
         _("The context window of {name} is at most {limit:,} tokens; {asked:,} were requested.").format(
             name=name, limit=limit, asked=asked
         ),
-        _("Use a context of {limit:,} tokens or less.").format(limit=limit),
         recoveries=(Recovery(RecoveryKind.SMALLER_CONTEXT, limit), OTHER_MODEL),
     )
 
@@ -164,7 +164,7 @@ def _offline(name: str, peers: Sequence[str]) -> RemoteError:
         _("{name} needs the memory of {peers}, and qwenchat is set to stay offline.").format(
             name=name, peers=enumerated(peers)
         ),
-        _("Unset hub.offline, or choose a smaller model."),
+        _("Unset hub.offline."),
         recoveries=(WITHOUT_PEERS, OTHER_MODEL),
     )
 
@@ -177,8 +177,4 @@ def _too_large(header: ModelHeader, name: str, fits: Fit) -> CannotLoad:
     less = with_less(fits.n_ctx)
     if largest:
         less = (Recovery(RecoveryKind.SMALLER_CONTEXT, largest), Recovery(RecoveryKind.SMALLER_KV_CACHE))
-    return CannotLoad(
-        message,
-        _("Use a smaller context, or a smaller model or quantisation."),
-        recoveries=(*less, OTHER_MODEL, Recovery(RecoveryKind.LOAD_ANYWAY)),
-    )
+    return CannotLoad(message, recoveries=(*less, OTHER_MODEL, Recovery(RecoveryKind.LOAD_ANYWAY)))

@@ -159,7 +159,7 @@ async def test_a_content_filter_in_the_middle_of_an_answer(api: ServerApi, serve
         async for event in api.generate(MODEL, asked("Hi"), PLAIN):
             texts.append(event.text if isinstance(event, Delta) else "")
     assert texts == ["Once ", "upon"]
-    assert "saved" in raised.value.hint
+    assert "The answer is incomplete." in raised.value.hint
 
 
 async def test_a_tool_that_nobody_offered(api: ServerApi, server: StandinServer) -> None:
@@ -233,12 +233,17 @@ async def test_forged_markers_are_broken_up(api: ServerApi, server: StandinServe
 
 async def test_a_schema(api: ServerApi, server: StandinServer) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
-    await generated(api, MODEL, asked("Hi", sampling=Sampling(schema=json.dumps(schema), stop=("END",))))
+    request = asked("Hi", sampling=Sampling(schema=json.dumps(schema), stop=("END",)))
+    server.reply(CHAT[api.dialect], streamed(*answer_chunks('{"a":', " 1}", reasoning=("Hm",))))
+    await generated(api, MODEL, request)
     body = server.asked_for(CHAT[api.dialect])[-1].json
     assert body["response_format"]["type"] == "json_schema"
     assert body["response_format"]["json_schema"]["schema"] == schema
     assert "stop" not in body
     assert api.capabilities.json_schema is (api.dialect is not Dialect.DASHSCOPE)
+    server.reply(CHAT[api.dialect], HELLO)
+    with pytest.raises(RemoteBroken, match="ignored the JSON Schema"):
+        await generated(api, MODEL, request)
 
 
 async def test_stopping_closes_the_connection(api: ServerApi, server: StandinServer) -> None:
@@ -369,4 +374,4 @@ async def test_errors_of_dashscope(
         server.reply(CHAT[Dialect.DASHSCOPE], streamed(chunk({"content": "Once"}), said))
         with pytest.raises(RemoteError) as raised:
             await generated(api, MODEL, asked("Hi"))
-    assert "saved" in raised.value.hint
+    assert "The answer is incomplete." in raised.value.hint

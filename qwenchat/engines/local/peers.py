@@ -68,7 +68,7 @@ async def connect(worker: WorkerProcess, hello: Hello, peers: Sequence[str]) -> 
     if found := await asyncio.to_thread(faults, peers):
         raise RemoteError(
             _describe(found),
-            _("Run `qwenchat serve --rpc` there, and check the setting model.rpc."),
+            _("Lend that machine again, and check the setting model.rpc."),
             recoveries=(START_AGAIN, WITHOUT_PEERS, OTHER_MODEL),
         )
     reply = await worker.ask_once(AddPeers(worker.number(), tuple(peers)))
