@@ -122,8 +122,9 @@ async def test_lines_end_with_a_newline_only(asking: Asking) -> None:
 
 
 async def test_a_stream_may_end_after_the_event_that_says_so(asking: Asking) -> None:
-    reply = event_stream(ONE, TWO, done=False)
-    assert await asking.stream(reply, is_last=lambda each: each == TWO) == [ONE, TWO]
+    for then in (Then.END, Then.CUT, Then.RESET):
+        reply = event_stream(ONE, TWO, done=False, then=then)
+        assert await asking.stream(reply, is_last=lambda each: each == TWO) == [ONE, TWO]
 
 
 async def test_a_document(asking: Asking) -> None:

@@ -153,11 +153,10 @@ class RemoteHttp:
         self, url: str, body: object, split: _Split, *, is_token: EventTest, is_last: EventTest
     ) -> AsyncGenerator[dict[str, Any], None]:
         attempts, silence_s = self._attempts(), self._limits.first_token_s
-        has_begun = False
+        has_begun = is_complete = False
         while True:
             try:
                 async with self._response("POST", url, body, silence_s=silence_s, limit=MAX_STREAM) as response:
-                    is_complete = False
                     async with aclosing(split(response.body)) as values:
                         async for value in values:
                             if value is None:
@@ -174,6 +173,8 @@ class RemoteHttp:
                         yield _whole_answer(response, is_last)
                     return
             except AttemptFailed as failure:
+                if is_complete and failure.fault.kind in (FaultKind.CUT, FaultKind.SILENT):
+                    return  # only what follows the answer is lost
                 await self._go_on(attempts, failure.fault, has_begun=has_begun)
 
     def _attempts(self) -> ServerAttempts:
