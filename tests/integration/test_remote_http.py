@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from qwenchat.chat.events import WaitingToRetry
+from qwenchat.cli.output import shell_advice
 from qwenchat.engines.remote.faults import Fault, FaultKind
 from qwenchat.engines.remote.http import RemoteHttp, TimeLimits
 from qwenchat.engines.remote.received import MAX_EVENT
@@ -211,7 +212,7 @@ BROKEN: list[tuple[str, Reply, type[QwenchatError], str]] = [
 async def test_what_is_no_stream(server: StandinServer, reply: Reply, kind: type[QwenchatError], words: str) -> None:
     asking = Asking(server, policy=ASK_ONCE)
     error = await asking.fails(reply)
-    assert type(error) is kind and words in error.message and error.hint
+    assert type(error) is kind and words in error.message and shell_advice(error)
     assert error.exit_code == ExitCode.NETWORK
     assert "127.0.0.1" in error.message and asking.got == []
     assert len(server.asked) == 1
@@ -258,6 +259,8 @@ async def test_a_connection_that_is_cut_in_mid_answer_is_not_asked_again(asking:
 
 async def test_a_stream_that_ends_without_saying_so_is_not_complete(asking: Asking) -> None:
     error = await asking.fails(event_stream(ONE, done=False))
+    assert "broke" in error.message and asking.got == [ONE]
+    error = await asking.fails(json_lines(ONE), lines=True)
     assert "broke" in error.message and asking.got == [ONE]
 
 
@@ -364,7 +367,7 @@ async def test_statuses(
     asking: Asking, *, status: int, body: object, kind: type[QwenchatError], words: str, attempts: int
 ) -> None:
     error = await asking.fails(json_reply(body, status))
-    assert type(error) is kind and words in error.message and error.hint
+    assert type(error) is kind and words in error.message and shell_advice(error)
     assert len(asking.server.asked) == attempts == len(asking.waits) + 1
     assert error.exit_code == (ExitCode.USAGE if kind is PromptTooLong else ExitCode.NETWORK)
 

@@ -155,6 +155,7 @@ class RemoteHttp:
         attempts, silence_s = self._attempts(), self._limits.first_token_s
         has_begun = is_complete = False
         while True:
+            is_empty = True
             try:
                 async with self._response("POST", url, body, silence_s=silence_s, limit=MAX_STREAM) as response:
                     async with aclosing(split(response.body)) as values:
@@ -164,13 +165,15 @@ class RemoteHttp:
                                 return
                             if fault := from_event(response.attempt, value):
                                 raise AttemptFailed(fault)
-                            is_complete = is_complete or is_last(value)
+                            is_empty, is_complete = False, is_complete or is_last(value)
                             if not has_begun and is_token(value):
                                 has_begun = True
                                 response.body.silence_s = self._limits.next_token_s
                             yield value
-                    if not is_complete:
+                    if is_empty:
                         yield _whole_answer(response, is_last)
+                    elif not is_complete:
+                        raise failed(FaultKind.CUT)
                     return
             except AttemptFailed as failure:
                 if is_complete and failure.fault.kind in (FaultKind.CUT, FaultKind.SILENT):
