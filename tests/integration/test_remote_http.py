@@ -260,12 +260,9 @@ async def test_a_stream_that_ends_without_saying_so_is_not_complete(asking: Aski
     assert "broke" in error.message and asking.got == [ONE]
 
 
-QUICK = TimeLimits(first_token_s=0.05, next_token_s=0.05, document_s=0.05)
-
-
-@pytest.mark.parametrize("count", [0, 1])
-async def test_a_stream_that_stalls(server: StandinServer, count: int) -> None:
-    asking = Asking(server, limits=QUICK)
+@pytest.mark.parametrize(("count", "limits"), [(0, TimeLimits(first_token_s=0.05)), (1, TimeLimits(next_token_s=0.05))])
+async def test_a_stream_that_stalls(server: StandinServer, count: int, limits: TimeLimits) -> None:
+    asking = Asking(server, limits=limits)
     error = await asking.fails(event_stream(*[ONE] * count, done=False, then=Then.STALL))
     assert type(error) is RemoteBroken and "stopped responding" in error.message
     assert asking.got == [ONE] * count and len(server.asked) == 1
@@ -274,27 +271,27 @@ async def test_a_stream_that_stalls(server: StandinServer, count: int) -> None:
 
 
 async def test_a_server_that_sends_nothing(server: StandinServer) -> None:
-    asking = Asking(server, limits=QUICK)
+    asking = Asking(server, limits=TimeLimits(document_s=0.05))
     with pytest.raises(RemoteBroken, match="stopped responding"):
         await asking.get(Reply(without_head=True, then=Then.STALL))
     await asking.http.close()
 
 
 async def test_comments_show_that_a_server_is_at_work(server: StandinServer) -> None:
-    asking = Asking(server, limits=TimeLimits(next_token_s=0.2))
+    asking = Asking(server, limits=TimeLimits(next_token_s=0.5))
     tick = asyncio.Event()
-    clock = iter(range(40))
+    clock = iter(range(30))
 
     def pieces() -> Any:
         yield event(ONE)
-        for _step in clock:  # twice as long as silence may last, in small steps
+        for _step in clock:  # longer than silence may last, in small steps
             yield tick
             yield PING
         yield DONE
 
     async def ticking() -> None:
         while True:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.025)
             tick.set()
             tick.clear()
 

@@ -206,6 +206,7 @@ class RemoteHttp:
                 response.request = request
             received = ReceivedBody(response, silence_s=silence_s, limit=limit)
             if not response.is_success:
+                received.silence_s = min(silence_s, self._limits.document_s)
                 content = await received.beginning()
                 raise AttemptFailed(from_status(attempt, response.status_code, response.headers, content))
             if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):
