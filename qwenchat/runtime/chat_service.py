@@ -373,6 +373,9 @@ class ChatService:
         if job.reload:
             await self.model.unload()
         engine = await self._load(job)
+        if self.model.info and (peers := await self.sessions.peers_to_confirm(job.session, self.model.info)):
+            await self._hold_for_consent(job, peers)
+            return
         store = self.sessions.store(job.session)
         turns = Turns(
             store=store,

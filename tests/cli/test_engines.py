@@ -210,6 +210,9 @@ def test_a_key_that_is_wrong_or_missing_is_explained_and_never_shown(lab: str, s
     assert line.startswith("warning") and "LAB_KEY" in line and "not set" in line
     assert lab not in report
     assert KEY not in shell("doctor").out
+    assert "stay offline" in next(
+        line for line in shell("doctor", QWENCHAT_HUB_OFFLINE="true").out.splitlines() if "engine lab" in line
+    )
 
 
 def test_a_key_that_crosses_the_internet_unencrypted_is_warned_of(shell: Shell) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,16 @@ from qwenchat.chat.session import Session
 from qwenchat.errors import CannotLoad, Interrupted, NotFound, Recovery, RecoveryKind, StoreError
 from qwenchat.runtime import session_access
 from qwenchat.runtime.chat_service import ChatService
-from qwenchat.runtime.events import BugFound, ChatEvent, Hold, QueueChanged, TurnFailed, TurnReported, WaitingChanged
+from qwenchat.runtime.events import (
+    BugFound,
+    ChatEvent,
+    ConsentNeeded,
+    Hold,
+    QueueChanged,
+    TurnFailed,
+    TurnReported,
+    WaitingChanged,
+)
 from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_manager import EngineFactory
 from qwenchat.runtime.program import Program
@@ -468,3 +477,38 @@ async def test_an_edited_question_becomes_a_variant_unless_what_it_follows_is_go
         with pytest.raises(NotFound):
             await chats.edit(second, "once more")
         assert program.store.waiting(session) == []
+
+
+@dataclass
+class SpreadEngine(ScriptedEngine):
+    """An engine whose model is spread over peers."""
+
+    peers: str = "10.0.0.2:50052,10.0.0.3:50052"
+
+    async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
+        return replace(await super().load(progress), host=self.peers, file=f"rpc://{self.peers}#{self.file}")
+
+
+async def test_a_chat_is_sent_to_peers_once_the_user_has_agreed(program: Program) -> None:
+    engine = SpreadEngine(("One.", "Two."))
+    async with running(program, lambda _reference, _options: engine) as (chats, told):
+        session = chats.sessions.new("7b").id
+        await chats.send(session, "Hi")
+        await until(lambda: any(isinstance(event, ConsentNeeded) for event in told))
+        needed = next(event for event in told if isinstance(event, ConsentNeeded))
+        assert (needed.host, engine.requests) == (engine.peers, [])
+        chats.ask_with_consent(session, needed.host)
+        await until(lambda: len(engine.requests) == 1 and not chats.running)
+        answer = (await chats.sessions.open(session)).branch[-1]
+        assert (answer.text, answer.host) == ("One.", engine.peers)
+    async with running(program, lambda _reference, _options: engine) as (chats, told):  # another start of the program
+        await chats.send(session, "And?")
+        await until(lambda: len(engine.requests) == 2 and not chats.running)
+        assert not any(isinstance(event, ConsentNeeded) for event in told)
+
+
+async def test_peers_on_this_machine_need_no_consent(program: Program) -> None:
+    engine = SpreadEngine(("One.",), peers="127.0.0.1:50052")
+    async with running(program, lambda _reference, _options: engine) as (chats, _told):
+        await chats.send(chats.sessions.new("7b").id, "Hi")
+        await until(lambda: len(engine.requests) == 1 and not chats.running)

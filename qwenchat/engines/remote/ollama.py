@@ -49,7 +49,7 @@ _OPEN_END = re.compile(r"\bif not \$last\b.*\(ne \.Role \"assistant\"\) \$last",
 """What a template that goes through the messages says where it leaves an answer open that is the last of them."""
 
 
-class _Details(msgspec.Struct, frozen=True):
+class _TagDetails(msgspec.Struct, frozen=True):
     quantization_level: str | None = None
 
 
@@ -57,7 +57,7 @@ class _Tag(msgspec.Struct, frozen=True):
     name: str
     size: int = 0
     digest: str = ""
-    details: _Details | None = None
+    details: _TagDetails | None = None
     remote_host: str = ""
     """Where a model runs that this server only passes requests on to."""
 
@@ -110,15 +110,15 @@ class _Shown(msgspec.Struct, frozen=True):
         return ".Response" in self.template
 
 
-class _Said(msgspec.Struct, frozen=True):
+class _OllamaText(msgspec.Struct, frozen=True):
     content: str | None = None
     thinking: str | None = None
 
 
-class _Line(msgspec.Struct, frozen=True):
+class _OllamaLine(msgspec.Struct, frozen=True):
     """One line of an answer; `response` and `thinking` where there are no messages. Durations in nanoseconds."""
 
-    message: _Said | None = None
+    message: _OllamaText | None = None
     response: str | None = None
     thinking: str | None = None
     done: bool = False
@@ -129,9 +129,9 @@ class _Line(msgspec.Struct, frozen=True):
     eval_duration: int = 0
 
     @property
-    def said(self) -> _Said:
+    def said(self) -> _OllamaText:
         """What the line adds."""
-        return self.message or _Said(content=self.response, thinking=self.thinking)
+        return self.message or _OllamaText(content=self.response, thinking=self.thinking)
 
 
 class OllamaApi:
@@ -202,7 +202,7 @@ class OllamaApi:
         try:
             async with self._http.lines(url, body, is_token=_is_token, is_last=_is_last) as lines:
                 async for value in lines:
-                    line = shaped(self._server, value, _Line)
+                    line = shaped(self._server, value, _OllamaLine)
                     if delta := answer.delta(line.said.content, line.said.thinking):
                         yield delta
                     if line.done:
@@ -240,7 +240,7 @@ class OllamaApi:
         return body
 
     def _finished(
-        self, model: ServedModel, request: Request, sampling: Sampling, *, last: _Line, text: str
+        self, model: ServedModel, request: Request, sampling: Sampling, *, last: _OllamaLine, text: str
     ) -> Finished:
         """Return the end of an answer. A prompt that the server has cached whole is counted as 0, or not at all."""
         estimated = self._estimates.count(request.turns, request.mode).total
