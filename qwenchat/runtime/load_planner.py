@@ -140,13 +140,14 @@ class LoadPlanner:
 
 
 def _warnings(load: LoadPlan) -> tuple[str, ...]:
-    if load.yarn_factor <= 1:
-        return ()
-    return (
-        _("YaRN extends the context window {factor:.1f} times; answers to short texts get slightly worse.").format(
-            factor=load.yarn_factor
-        ),
-    )
+    warnings = []
+    if load.yarn_factor > 1:
+        words = _("YaRN extends the context window {factor:.1f} times; answers to short texts get slightly worse.")
+        warnings.append(words.format(factor=load.yarn_factor))
+    if load.peers:
+        words = _("The model is spread over this computer and {peers}: what you write is computed there, too.")
+        warnings.append(words.format(peers=enumerated(load.peers)))
+    return tuple(warnings)
 
 
 def _beyond(name: str, asked: int, limit: int) -> CannotLoad:

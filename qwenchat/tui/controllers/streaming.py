@@ -61,13 +61,15 @@ class StreamingController:
                 self._context.notify(_("An answer in another chat is ready."))
                 self._context.sidebar.reload()
             case ModelLoading(reference, fraction):
-                host = self._context.names.host(reference)
+                host = self._context.names.host(reference) if reference.startswith("@") else ""
                 words = _("connecting to {host}") if host else _("loading {model}")
                 words = words.format(model=self._context.names(reference), host=host)
                 self._show_activity(words, None if host else fraction)
             case ModelWaiting(reference, waiting):
                 self._wait_to_retry(waiting, self._context.names.host(reference))
-            case ModelLoaded(info=info):
+            case ModelLoaded(reference, info):
+                if not reference.startswith("@"):
+                    self._context.names.note_peers(reference, info.host)
                 self._show_activity()
                 self._show_can_continue()
                 for warning in info.warnings:
