@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 from qwenchat.chat.events import Delta, EngineEvent, LoadEvent, PartGrew, WaitingToRetry
-from qwenchat.chat.message import Attachment, Status
-from qwenchat.chat.ports import Engine, Mode, ModelInfo, Request
+from qwenchat.chat.message import Attachment, Role, Status
+from qwenchat.chat.ports import Engine, Mode, ModelInfo, Request, TokenCounts
+from qwenchat.chat.prompt import Turn
 from qwenchat.chat.session import Session
 from qwenchat.errors import CannotLoad, Interrupted, NotFound, Recovery, RecoveryKind, RemoteBroken, StoreError
 from qwenchat.runtime import session_access
 from qwenchat.runtime.chat_service import ChatService
 from qwenchat.runtime.events import (
+    BugFound,
     ChatEvent,
     ConsentNeeded,
     Hold,
@@ -130,6 +132,64 @@ async def test_starting_again_in_one_chat_leaves_the_answer_of_another(program: 
         store = program.store
         assert store.branch(store.session(other).leaf)[-1].status is Status.COMPLETE
         assert store.branch(store.session(failed).leaf)[-1].text == "one two."
+
+
+async def test_a_second_answer_whose_load_failed_is_tried_again_and_the_first_one_stays(program: Program) -> None:
+    engine, refused = ScriptedEngine(("A1", "A2", "A3")), list[bool]()
+    smaller = Recovery(RecoveryKind.SMALLER_CONTEXT, 4096)
+
+    def refuse_once(_reference: str, options: LoadOptions) -> Engine:
+        if options.ctx == 2048 and not refused:
+            refused.append(True)
+            raise CannotLoad("It does not fit.", "Take a smaller context.", recoveries=(smaller,))
+        return engine
+
+    async with running(program, refuse_once) as (chats, told):
+        session = chats.sessions.new("guide").id
+        question = await chats.send(session, "first")
+        await until(lambda: texts(chats, session) == ["first", "A1"] and told[-1] == QueueChanged("", ()))
+        await chats.sessions.change(session, context=2048)
+        chats.regenerate(question)
+        await until(lambda: refused and not chats.running)
+        assert texts(chats, session) == ["first", "A1"]
+        await chats.retry(session, smaller)
+        await until(lambda: texts(chats, session) == ["first", "A2"] and told[-1] == QueueChanged("", ()))
+        first, second = (each.text for each in program.store.tree(session) if each.role is Role.ASSISTANT)
+        assert (first, second) == ("A1", "A2")
+
+
+async def test_a_second_answer_that_failed_is_not_asked_for_once_the_user_asks_something_else(program: Program) -> None:
+    engine, refused = ScriptedEngine(("A1", "A2")), list[bool]()
+
+    def refuse_once(_reference: str, options: LoadOptions) -> Engine:
+        if options.ctx == 2048 and not refused:
+            refused.append(True)
+            raise CannotLoad("It does not fit.", recoveries=(Recovery(RecoveryKind.SMALLER_CONTEXT, 4096),))
+        return engine
+
+    async with running(program, refuse_once) as (chats, told):
+        session = chats.sessions.new("guide").id
+        question = await chats.send(session, "first")
+        await until(lambda: texts(chats, session) == ["first", "A1"] and told[-1] == QueueChanged("", ()))
+        await chats.sessions.change(session, context=2048)
+        chats.regenerate(question)
+        await until(lambda: refused and not chats.running)
+        await chats.send(session, "second")
+        await until(lambda: texts(chats, session)[-1:] == ["A2"] and told[-1] == QueueChanged("", ()))
+        assert texts(chats, session) == ["first", "A1", "second", "A2"]
+
+
+async def test_a_bug_is_reported_with_what_it_was(program: Program) -> None:
+    class Odd(ScriptedEngine):
+        async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
+            raise ZeroDivisionError("odd")
+
+    async with running(program, lambda _reference, _options: Odd()) as (chats, told):
+        session = chats.sessions.new("guide").id
+        await chats.send(session, "first")
+        await until(lambda: any(isinstance(event, BugFound) for event in told))
+        (found,) = (event for event in told if isinstance(event, BugFound))
+        assert isinstance(found.bug, ZeroDivisionError) and not chats.running
 
 
 @dataclass
