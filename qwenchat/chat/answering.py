@@ -63,6 +63,8 @@ class AnswerSetup:
     """The reference of the engine's model; empty for the session's."""
     tools: ToolUse | None
     """What the model may call, where the engine can."""
+    settings: Sampling
+    """What holds where neither the turn nor its session says otherwise, before what the model's makers advise."""
 
 
 class Answering:
@@ -87,7 +89,7 @@ class Answering:
         self._added, self._original = added, answer
         self._setup, self._store, self._engine = setup, setup.store, setup.engine
         self._session, self._branch, self._answer, self._mode = session, branch, answer, mode
-        self._sampling = sampling.over(session.sampling)
+        self._sampling = sampling.over(session.sampling).over(setup.settings).fitted_to_schema()
         self._is_open = mode is not Mode.CONTINUE
         """Whether the store has the answer as streaming."""
         self._dirty, self._over = asyncio.Event(), asyncio.Event()

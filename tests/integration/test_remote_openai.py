@@ -302,6 +302,9 @@ async def test_lm_studio_shows_its_windows(server: StandinServer) -> None:
         assert not api.capabilities.continue_answer
         with pytest.raises(NotFound, match="has no model qwen9"):
             await api.prepare("qwen9")
+        server.reply("/api/v1/models", json_reply({"error": "Unexpected endpoint or method. (GET /api/v1/models)"}))
+        server.reply("/v1/models", json_reply({"data": [{"id": "old"}]}))
+        assert (await api.prepare("old", n_ctx=4096)).n_ctx == 4096
 
 
 @pytest.mark.parametrize(("n_ctx", "asked_for"), [(0, None), (16384, 16384)])

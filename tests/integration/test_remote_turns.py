@@ -42,7 +42,7 @@ class Talk:
         self.http = RemoteHttp(
             RemoteServer(name="lab", url=f"{server.url}/v1", dialect=Dialect.OPENAI),
             environ={},
-            limits=TimeLimits(first_token_s=0.1, next_token_s=0.1),
+            limits=TimeLimits(next_token_s=0.3),
             sleep=self._sleep,
         )
         self.engine = RemoteEngine(self.http, "m", reference="@lab/m", defaults=Sampling())

@@ -40,8 +40,8 @@ class _Connected:
     api: ServerApi
     model: ServedModel
     info: ModelInfo
-    listed: list[ServedModel]
-    """What the server listed then."""
+    listed: ServedModel | None
+    """The model as the server listed it then; None where it lists only others."""
 
 
 class RemoteEngine:
@@ -145,10 +145,10 @@ class RemoteEngine:
             return self._connected
 
     async def _is_outdated(self, connected: _Connected) -> bool:
-        """Return whether the server offers other models now; it is not asked where it answered just before."""
+        """Return whether the server has another model by that name; it is not asked where it answered just before."""
         if time.monotonic() - self._answered < FRESH_S:
             return False
-        listed = await connected.api.models()
+        listed = await _listed(connected.api, connected.model.id)
         self._answered = time.monotonic()
         return listed != connected.listed
 
@@ -179,7 +179,8 @@ class RemoteEngine:
             opens_reasoning=model.opens_reasoning,
         )
         progress(Loading(1.0))
-        return _Connected(api=api, model=replace(model, n_ctx=info.n_ctx), info=info, listed=await api.models())
+        listed = await _listed(api, model.id)
+        return _Connected(api=api, model=replace(model, n_ctx=info.n_ctx), info=info, listed=listed)
 
     def _warnings(self, api: ServerApi, model: ServedModel) -> list[str]:
         """Return what the user should know of a server's window, and what it can't be sent."""
@@ -289,6 +290,10 @@ class _Measured:
 
 _EVERYTHING = Sampling(temperature=1.0, top_p=0.5, top_k=1, min_p=0.5, repeat_penalty=2.0, seed=1, max_tokens=1)
 """A value for each parameter that changes something."""
+
+
+async def _listed(api: ServerApi, model: str) -> ServedModel | None:
+    return next((each for each in await api.models() if each.id == model), None)
 
 
 def _ignore(event: object) -> None:

@@ -61,9 +61,14 @@ class LmStudioList:
 
     def __init__(self, http: RemoteHttp, url: str) -> None:
         self._http, self._root = http, http.server.root
+        self._plain = OpenAiList(http, url)
 
     async def models(self) -> list[ServedModel]:
-        reply = await self._http.get(f"{self._root}/api/v1/models")
+        """Versions before 0.4 have OpenAI's list alone, without windows."""
+        try:
+            reply = await self._http.get(f"{self._root}/api/v1/models")
+        except RemoteRefused:
+            return await self._plain.models()
         listed = shaped(self._http.server, reply, _StudioModels).models
         return [model.served() for model in listed if model.type == "llm"]
 
