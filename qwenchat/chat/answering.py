@@ -32,7 +32,7 @@ from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.session import Session
 from qwenchat.chat.streaming import StreamingAnswer
 from qwenchat.chat.tools import ToolSpec
-from qwenchat.errors import Interrupted, PromptTooLong, QwenchatError, StoreError
+from qwenchat.errors import Interrupted, PromptTooLong, QwenchatError, StoreError, WrongUse
 from qwenchat.i18n import _
 
 SAVE_EVERY_S = 0.25
@@ -63,6 +63,8 @@ class AnswerSetup:
     """The reference of the engine's model; empty for the session's."""
     tools: ToolUse | None
     """What the model may call, where the engine can."""
+    settings: Sampling
+    """What holds where neither the turn nor its session says otherwise, before what the model's makers advise."""
 
 
 class Answering:
@@ -87,7 +89,7 @@ class Answering:
         self._added, self._original = added, answer
         self._setup, self._store, self._engine = setup, setup.store, setup.engine
         self._session, self._branch, self._answer, self._mode = session, branch, answer, mode
-        self._sampling = sampling.over(session.sampling)
+        self._sampling = sampling.over(session.sampling).over(setup.settings).fitted_to_schema()
         self._is_open = mode is not Mode.CONTINUE
         """Whether the store has the answer as streaming."""
         self._dirty, self._over = asyncio.Event(), asyncio.Event()
@@ -116,10 +118,9 @@ class Answering:
             status = _STATUS[finished.reason]
         except Interrupted:
             raise
-        except PromptTooLong:
-            self.is_taken_back = True
-            raise
         except Exception as failure:
+            is_same = self._mode is Mode.CONTINUE and self.streaming.snapshot().parts == self._original.parts
+            self.is_taken_back = isinstance(failure, PromptTooLong) or (isinstance(failure, WrongUse) and is_same)
             status, error = Status.FAILED, failure.message if isinstance(failure, QwenchatError) else repr(failure)
             raise
         finally:

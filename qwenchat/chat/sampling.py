@@ -163,6 +163,14 @@ class Sampling:
         unset = {f.name: getattr(base, f.name) for f in fields(self) if getattr(self, f.name) in (None, ())}
         return replace(self, **unset)
 
+    def fitted_to_schema(self) -> "Sampling":
+        """Return these values, with no penalty for repetition under a schema unless one is set.
+
+        JSON repeats its quotation marks, braces, keys and indentation. Penalised, they give way to others that the
+        schema allows just as well, and the layout drifts.
+        """
+        return replace(self, repeat_penalty=1.0) if self.schema and self.repeat_penalty is None else self
+
     def check(self) -> "Sampling":
         """Return self, or raise WrongUse naming the first parameter outside its range."""
         for each in PARAMETERS:

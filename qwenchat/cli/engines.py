@@ -159,7 +159,7 @@ def _answers(listing: EngineListing) -> str:
 @as_json
 @click.pass_obj
 def test(program: Program, name: str, as_json: bool) -> int:
-    """Connect to an engine and report what it is, what it offers and can't do, and how fast it answers.
+    """Check what an engine offers and can't do, and its speed.
 
     NAME is that of the engine, or @NAME/MODEL to choose the model that generates a few tokens.
     """
