@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.chat.events import EngineEvent, Loading, PartGrew
+from qwenchat.chat.events import Delta, EngineEvent, LoadEvent, PartGrew, WaitingToRetry
 from qwenchat.chat.message import Attachment, Role, Status
 from qwenchat.chat.ports import Engine, Mode, ModelInfo, Request, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.session import Session
-from qwenchat.errors import CannotLoad, Interrupted, NotFound, Recovery, RecoveryKind, StoreError
+from qwenchat.errors import CannotLoad, Interrupted, NotFound, Recovery, RecoveryKind, RemoteBroken, StoreError
 from qwenchat.runtime import session_access
 from qwenchat.runtime.chat_service import ChatService
 from qwenchat.runtime.events import (
@@ -22,6 +22,7 @@ from qwenchat.runtime.events import (
     ChatEvent,
     ConsentNeeded,
     Hold,
+    ModelWaiting,
     QueueChanged,
     TurnFailed,
     TurnReported,
@@ -192,12 +193,55 @@ async def test_a_bug_is_reported_with_what_it_was(program: Program) -> None:
 
 
 @dataclass
+class BusyServer(ScriptedEngine):
+    """Waits for a server while it loads, and breaks off the first answer as a server does."""
+
+    loads: int = 0
+
+    async def load(self, progress: Callable[[LoadEvent], object] | None = None) -> ModelInfo:
+        self.loads += 1
+        if progress and self.loads == 1:
+            progress(WaitingToRetry(reason="It is busy.", wait_s=0.5, attempt=2, attempts=4))
+        return await super().load(progress)
+
+    async def events(self, request: Request, text: str, cancelled: asyncio.Event) -> AsyncGenerator[EngineEvent, None]:
+        if len(self.requests) == 1:
+            yield Delta("one ", (1,))
+            recoveries = (Recovery(RecoveryKind.ASK_AGAIN, name="lab"), Recovery(RecoveryKind.SET_KEY, name="lab"))
+            raise RemoteBroken("The connection broke.", recoveries=recoveries)
+        async for event in super().events(request, text, cancelled):
+            yield event
+
+
+async def test_asking_again_after_a_server_broke_off_continues_with_the_same_engine(program: Program) -> None:
+    engine, made = BusyServer(("", "two.")), list[str]()
+
+    def make(reference: str, _options: LoadOptions) -> Engine:
+        made.append(reference)
+        return engine
+
+    async with running(program, make) as (chats, told):
+        session = chats.sessions.new("guide").id
+        await chats.send(session, "Count")
+        await until(lambda: any(isinstance(event, TurnFailed) for event in told) and not chats.running)
+        assert [event.waiting.attempt for event in told if isinstance(event, ModelWaiting)] == [2]
+        [failed] = [event for event in told if isinstance(event, TurnFailed)]
+        assert [recovery.kind for recovery in failed.recoveries] == [RecoveryKind.ASK_AGAIN]  # what a button can do
+        told.clear()
+        await chats.retry(session, failed.recoveries[0])
+        await until(lambda: told[-1:] == [QueueChanged("", ())])
+        answer = program.store.branch(program.store.session(session).leaf)[-1]
+        assert (answer.text, answer.status) == ("one two.", Status.COMPLETE)
+        assert made == ["guide"] and engine.requests[1].mode is Mode.CONTINUE
+
+
+@dataclass
 class Loads(ScriptedEngine):
     """Loads until it is cancelled."""
 
     loading: bool = False
 
-    async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
+    async def load(self, progress: Callable[[LoadEvent], object] | None = None) -> ModelInfo:
         self.loading = True
         await asyncio.Event().wait()
         raise AssertionError("nobody sets that event")
@@ -242,7 +286,7 @@ class LoadsLater(ScriptedEngine):
         super().__post_init__()
         self.loaded = asyncio.Event()
 
-    async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
+    async def load(self, progress: Callable[[LoadEvent], object] | None = None) -> ModelInfo:
         await self.loaded.wait()
         return await super().load(progress)
 
@@ -485,7 +529,7 @@ class SpreadEngine(ScriptedEngine):
 
     peers: str = "10.0.0.2:50052,10.0.0.3:50052"
 
-    async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
+    async def load(self, progress: Callable[[LoadEvent], object] | None = None) -> ModelInfo:
         return replace(await super().load(progress), host=self.peers, file=f"rpc://{self.peers}#{self.file}")
 
 
