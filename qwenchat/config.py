@@ -8,7 +8,7 @@ import inspect
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -19,9 +19,10 @@ from qwenchat.chat.sampling import Dialect, parameter
 from qwenchat.engine_settings import EngineSettings, checked
 from qwenchat.errors import FileError, Recovery, RecoveryKind, WrongUse
 from qwenchat.files import write_atomically
-from qwenchat.i18n import _, sentences
-from qwenchat.paths import expand_home, private_folder
+from qwenchat.i18n import _, enumerated, sentences
+from qwenchat.paths import bundled_themes, expand_home, private_folder
 from qwenchat.text.safe import clean_line, encodable
+from qwenchat.typed_values import problem
 
 _MOST_PEERS = 16
 """The most peers that llama.cpp's RPC can use (GGML_RPC_MAX_SERVERS)."""
@@ -36,16 +37,23 @@ class _Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class ModelSettings(_Section, frozen=True):
     """Model loading."""
 
-    default: Annotated[str, Meta(description="Default model, such as 7b:q4_k_m")] = ""
+    default: Annotated[str, Meta(description="Used where no other is chosen, such as 7b:q4_k_m")] = ""
     context: Annotated[
-        int, Meta(ge=0, description="Context window in tokens; 0: automatic (as large as fits, up to 32,768)")
+        int, Meta(ge=0, description="How much of a chat the model sees, in tokens; 0: as much as fits, up to 32,768")
     ] = 0
-    threads: Annotated[int, Meta(ge=0, le=512, description="Compute threads; 0: one per physical core")] = 0
-    gpu_layers: Annotated[int, Meta(ge=-1, le=2**31 - 1, description="Layers on the GPU; -1: as many as fit")] = -1
+    threads: Annotated[
+        int, Meta(ge=0, le=512, description="How many processor cores compute; 0: all physical ones")
+    ] = 0
+    gpu_layers: Annotated[
+        int, Meta(ge=-1, le=2**31 - 1, description="How many layers of the model the GPU computes; -1: as many as fit")
+    ] = -1
     kv_type: Annotated[
-        Literal["auto", "f16", "q8_0"], Meta(description="KV cache type; auto: f16, or q8_0 where that fits more")
+        Literal["auto", "f16", "q8_0"],
+        Meta(description="Precision of what the model remembers of a chat; auto: f16, or q8_0 where that fits more"),
     ] = "auto"
-    mmap: Annotated[bool, Meta(description="Map the model file instead of reading it into memory")] = True
+    mmap: Annotated[bool, Meta(description="Read its parts when they are needed instead of all of it at the start")] = (
+        True
+    )
     rpc: Annotated[
         tuple[str, ...],
         Meta(
@@ -78,7 +86,7 @@ class HubSettings(_Section, frozen=True):
     source: Annotated[str, Meta(description="hf, hf-mirror, modelscope, a base URL or a folder")] = "hf"
     offline: Annotated[bool, Meta(description="Never connect to another machine")] = False
     folder: Annotated[str, Meta(description="Store downloads here instead of in the Hugging Face cache")] = ""
-    folders: Annotated[tuple[str, ...], Meta(description="More folders to search for models")] = ()
+    folders: Annotated[tuple[str, ...], Meta(description="Searched for models, too; separated by commas")] = ()
 
 
 class SessionSettings(_Section, frozen=True):
@@ -92,7 +100,7 @@ class SessionSettings(_Section, frozen=True):
         Meta(
             ge=0,
             le=1e6,
-            description="Disk space for saved KV caches, which let chats resume faster, in GiB; 0: none",
+            description="Disk space for what lets chats resume faster; 0: none",
         ),
     ] = 4.0
 
@@ -121,11 +129,13 @@ class ToolSettings(_Section, frozen=True):
 class Settings(_Section, frozen=True):
     """All settings."""
 
-    language: Annotated[Literal["", "en", "zh_CN"], Meta(description="Language; empty: the system's language")] = ""
-    theme: Annotated[str, Meta(description="Theme; empty: ink")] = ""
-    reduced_motion: Annotated[bool, Meta(description="Reduce motion: no blinking, no animation")] = False
+    language: Annotated[
+        Literal["", "en", "zh_CN"], Meta(description="Used in menus, messages and help; empty: the system's")
+    ] = ""
+    theme: Annotated[str, Meta(description="Colours of the screen; empty: ink")] = ""
+    reduced_motion: Annotated[bool, Meta(description="No blinking, no animation")] = False
     timestamps: Annotated[bool, Meta(description="Show the time beside each message")] = True
-    system: Annotated[str, Meta(description="System prompt of new chats; empty: model default")] = ""
+    system: Annotated[str, Meta(description="What new chats tell the model first; empty: model default")] = ""
     model: ModelSettings = field(default_factory=ModelSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     hub: HubSettings = field(default_factory=HubSettings)
@@ -241,6 +251,8 @@ def put(file: Path, key: str, value: str) -> Settings:
         raise _no_setting(key)
     if key in ("hub.folder", *_FOLDER_LISTS):
         _check_folders(_listed(value) if key in _LISTS else [value])
+    if key == "theme":
+        _check_theme(value, (bundled_themes(), file.parent / "themes"))
     if encodable(value) != value:
         raise WrongUse(
             _("The value for {key} is not UTF-8.").format(key=key),
@@ -340,6 +352,16 @@ def _check_folders(names: list[str]) -> None:
             continue
 
 
+def _check_theme(name: str, folders: Iterable[Path]) -> None:
+    """Raise WrongUse for a theme that no folder has; empty means the default one."""
+    names = sorted({file.stem for folder in folders for file in folder.glob("*.toml")})
+    if name and name not in names:
+        raise WrongUse(
+            _('No theme named "{name}".').format(name=clean_line(name, 60)),
+            _("Themes: {names}.").format(names=enumerated(map(clean_line, names))),
+        )
+
+
 def _read(file: Path) -> str:
     try:
         return file.read_text("utf-8")
@@ -367,11 +389,9 @@ def _convert(document: Any, where: str) -> Settings:
         settings = msgspec.convert(document, Settings, strict=False)
         engines = {name: checked(name, engine) for name, engine in settings.engines.items()}
     except msgspec.ValidationError as error:
-        reason = str(error).replace(" - at `$.", " - `")
-        if "engines[...]" in reason:
-            reason = reason.replace("engines[...]", f"engines.{_wrong_engine(document['engines'])}")
+        reason = problem(document, Settings, strict=False) or clean_line(str(error))
         raise WrongUse(
-            _("A setting {where} is invalid: {reason}.").format(where=where, reason=clean_line(reason)),
+            _("A setting {where} is invalid: {reason}.").format(where=where, reason=reason),
             _("Correct or remove it."),
         ) from error
     except WrongUse as error:
@@ -392,16 +412,6 @@ def _check_peers(peers: tuple[str, ...]) -> None:
                 ),
                 _("Write a host name or an IPv4 address, and a port: 192.168.1.20:50052."),
             )
-
-
-def _wrong_engine(engines: Mapping[str, object]) -> str:
-    """Return the name of the first engine whose settings have the wrong form."""
-    for name, entry in engines.items():
-        try:
-            msgspec.convert(entry, EngineSettings, strict=False)
-        except msgspec.ValidationError:
-            return str(name)
-    return ""
 
 
 def _write(file: Path, text: str) -> None:

@@ -27,12 +27,12 @@ from qwenchat.chat.events import (
 from qwenchat.chat.ids import Clock, NewId
 from qwenchat.chat.message import FinishReason, Message, Role, Status, Timings, ToolCall, Usage, text_parts
 from qwenchat.chat.ports import Engine, Generation, Mode, ModelInfo, Request, SessionStore
-from qwenchat.chat.prompt import answer_turn
+from qwenchat.chat.prompt import answer_turn, with_results
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.session import Session
 from qwenchat.chat.streaming import StreamingAnswer
 from qwenchat.chat.tools import ToolSpec
-from qwenchat.errors import Interrupted, PromptTooLong, QwenchatError, StoreError
+from qwenchat.errors import Interrupted, PromptTooLong, QwenchatError, StoreError, WrongUse
 from qwenchat.i18n import _
 
 SAVE_EVERY_S = 0.25
@@ -63,6 +63,8 @@ class AnswerSetup:
     """The reference of the engine's model; empty for the session's."""
     tools: ToolUse | None
     """What the model may call, where the engine can."""
+    settings: Sampling
+    """What holds where neither the turn nor its session says otherwise, before what the model's makers advise."""
 
 
 class Answering:
@@ -87,7 +89,7 @@ class Answering:
         self._added, self._original = added, answer
         self._setup, self._store, self._engine = setup, setup.store, setup.engine
         self._session, self._branch, self._answer, self._mode = session, branch, answer, mode
-        self._sampling = sampling.over(session.sampling)
+        self._sampling = sampling.over(session.sampling).over(setup.settings).fitted_to_schema()
         self._is_open = mode is not Mode.CONTINUE
         """Whether the store has the answer as streaming."""
         self._dirty, self._over = asyncio.Event(), asyncio.Event()
@@ -116,10 +118,9 @@ class Answering:
             status = _STATUS[finished.reason]
         except Interrupted:
             raise
-        except PromptTooLong:
-            self.is_taken_back = True
-            raise
         except Exception as failure:
+            is_same = self._mode is Mode.CONTINUE and self.streaming.snapshot().parts == self._original.parts
+            self.is_taken_back = isinstance(failure, PromptTooLong) or (isinstance(failure, WrongUse) and is_same)
             status, error = Status.FAILED, failure.message if isinstance(failure, QwenchatError) else repr(failure)
             raise
         finally:
@@ -145,10 +146,10 @@ class Answering:
                 room = info.n_ctx - used - min(ANSWER_RESERVE, info.n_ctx // 4)
                 if not await self._run_calls(calls, calling, room):
                     return replace(before or Finished(FinishReason.STOP, Usage(), Timings()), reason=_CANCELLED)
-                request = self._after_results(request, info)
+                request = self._after_results(request, info, may_call=calling.may_call)
             finished = await self._stream(request, saver)
             before = finished = _together(before, finished)
-            if finished.reason is not FinishReason.TOOL_CALLS or not calling.may_go_on:
+            if finished.reason is not FinishReason.TOOL_CALLS or not calling.may_call:
                 finished = replace(finished, timings=replace(finished.timings, load_s=load_s))
                 self.events.put_nowait(finished)
                 return finished
@@ -192,10 +193,12 @@ class Answering:
             self._report_grown(self.streaming.put(result))
         return True
 
-    def _after_results(self, request: Request, info: ModelInfo) -> Request:
+    def _after_results(self, request: Request, info: ModelInfo, *, may_call: bool) -> Request:
         """Return the request for what follows the results."""
         turns = request.turns[:-1] if request.mode is Mode.CONTINUE else request.turns
         self.streaming.begin_round(inside_reasoning=info.opens_reasoning)
+        if not may_call:
+            return replace(request, turns=with_results(turns, self.streaming.snapshot().parts), mode=Mode.ANSWER)
         answer = answer_turn(self.streaming.snapshot(), info.file, continuing=True)
         return replace(request, turns=(*turns, answer), mode=Mode.CONTINUE)
 
@@ -279,7 +282,9 @@ class Answering:
     def _tools(self) -> Sequence[ToolSpec]:
         """The tools that the model is told of."""
         can_call = self._engine.capabilities.tools and self._mode is not Mode.COMPLETE
-        return self._setup.tools.toolbox.specs if self._setup.tools and can_call else ()
+        if self._setup.tools is None or not can_call or self._sampling.schema is not None:
+            return ()  # an answer by a schema is that and nothing else
+        return self._setup.tools.toolbox.specs
 
     async def _save_as_it_comes(self) -> None:
         while not self._over.is_set():

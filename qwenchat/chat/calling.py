@@ -33,26 +33,32 @@ class Calling:
         """Begin; without tools, every call is answered with that."""
         self._use = use
         self._rounds, self._spent_ms = 0, 0
+        self._results: set[str] = set()
+        self._is_news = True
+        """Whether the last round brought a result that no earlier one had."""
 
     @property
-    def may_go_on(self) -> bool:
-        """Whether calls get results any more: the last round has been used, and its results said so."""
-        return self._rounds <= (self._use.rounds if self._use else 0)
+    def may_call(self) -> bool:
+        """Whether the model may call once more: small ones repeat a call for ever, and never answer."""
+        return self._is_news and self._rounds < (self._use.rounds if self._use else 0)
 
     def begin_round(self) -> None:
         """Note that the model has called once more."""
         self._rounds += 1
+        self._is_news = False
 
     async def run(self, call: ToolCall, engine: Engine, room: int) -> ToolResult:
         """Run a call and return its result, in `room` tokens. The model reads English whatever the user speaks."""
         if self._use is None:
             return _refused(call, "Tools are switched off.")
-        if self._rounds > self._use.rounds:
-            return _refused(call, "No more calls are possible in this answer. Answer with what you know.")
+        if call.name not in {tool.name for tool in self._use.toolbox.specs}:
+            return _refused(call, f"There is no tool named {call.name}.")
         if self._spent_ms > self._use.seconds * 1000:
             return _refused(call, "The time for tools is over. Answer with what you know.")
         result = await self._use.toolbox.run(call)
         self._spent_ms += result.took_ms
+        self._is_news = self._is_news or result.text not in self._results
+        self._results.add(result.text)
         return await _fitting(result, engine, room)
 
 

@@ -70,7 +70,7 @@ class ContextPlan:
                     "The prompt takes {tokens} tokens; the context window has room for {room}: "
                     "{n_ctx} less {reserve} for the answer."
                 ).format(**numbers),
-                _("Shorten it, or load the model with a larger context."),
+                _("Shorten it."),
                 recoveries=(Recovery(RecoveryKind.LARGER_CONTEXT),),
             )
         return self

@@ -95,6 +95,23 @@ def answer_turn(answer: Message, model_file: str, *, continuing: bool) -> Turn:
     return Turn("assistant", answer.text, _text_tokens(answer) if is_own else ())
 
 
+def with_results(turns: Sequence[Turn], answer: Sequence[Part]) -> tuple[Turn, ...]:
+    """Return turns without tools, in which the last question contains what the calls of its answer returned.
+
+    A model that would only go on calling can but answer them.
+    """
+    names = {tool.name for turn in turns for tool in turn.tools}
+    calls = {part.id: part for part in answer if isinstance(part, ToolCall) and part.name in names}
+    results = [part for part in answer if isinstance(part, ToolResult) and part.call_id in calls]
+    lines = (f"{part.name}({calls[part.call_id].arguments}) = {part.text}" for part in results)
+    last = max(place for place, turn in enumerate(turns) if turn.role == "user")
+    results_text = "\n".join(dict.fromkeys(lines))
+    asked = replace(turns[last], text=f"{turns[last].text}\n\nTool results:\n{results_text}")
+    asked = asked if results_text else turns[last]
+    before = [replace(turn, tools=()) for turn in turns[:last] if turn.text or turn.token_ids or turn.parts]
+    return (*before, asked)
+
+
 def _without_tokens(part: Part) -> Part:
     return part if isinstance(part, ToolResult) else replace(part, token_ids=())
 
@@ -136,10 +153,12 @@ def attachment_text(name: str, text: str) -> str:
     return f"{name}\n{fenced(text)}"
 
 
-def turn_parts(turn: Turn) -> list[PromptPart]:
-    """Return one turn in ChatML: `<|im_start|>role⏎words<|im_end|>⏎`."""
-    if turn.token_ids:
-        body: list[PromptPart] = [Plain(turn.role + "\n"), Tokens(turn.token_ids)]
+def turn_parts(turn: Turn, words: Sequence[PromptPart] = ()) -> list[PromptPart]:
+    """Return one turn in ChatML: `<|im_start|>role⏎words<|im_end|>⏎`; if given, `words` stand for its text."""
+    if words:
+        body: list[PromptPart] = [Plain(turn.role + "\n"), *words]
+    elif turn.token_ids:
+        body = [Plain(turn.role + "\n"), Tokens(turn.token_ids)]
     else:
         body = [Plain(f"{turn.role}\n{turn.text}")]
     return [Special("<|im_start|>"), *body, Special("<|im_end|>"), Plain("\n")]

@@ -99,7 +99,7 @@ PARAMETERS = (
         kind=float,
         low=0.01,
         high=10,
-        help="Penalty for repetition; 1: none",
+        help="Above 1, what was written before becomes less likely; 1: no change",
         neutral=1,
         dialects={
             **dict.fromkeys(_OPEN, "repeat_penalty"),
@@ -120,7 +120,7 @@ PARAMETERS = (
         kind=int,
         low=1,
         high=2**31 - 1,
-        help="Maximum length of an answer, in tokens",
+        help="Tokens after which an answer is cut off",
         dialects={**dict.fromkeys(Dialect, "max_tokens"), Dialect.OLLAMA: "num_predict"},
     ),
 )
@@ -162,6 +162,14 @@ class Sampling:
         """Return these values with those of `base` wherever nothing is set."""
         unset = {f.name: getattr(base, f.name) for f in fields(self) if getattr(self, f.name) in (None, ())}
         return replace(self, **unset)
+
+    def fitted_to_schema(self) -> "Sampling":
+        """Return these values, with no penalty for repetition under a schema unless one is set.
+
+        JSON repeats its quotation marks, braces, keys and indentation. Penalised, they give way to others that the
+        schema allows just as well, and the layout drifts.
+        """
+        return replace(self, repeat_penalty=1.0) if self.schema and self.repeat_penalty is None else self
 
     def check(self) -> "Sampling":
         """Return self, or raise WrongUse naming the first parameter outside its range."""

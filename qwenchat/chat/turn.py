@@ -25,10 +25,10 @@ from qwenchat.text.safe import encodable
 class Turns:
     """Begins turns in the sessions of one store with one engine.
 
-    `sampling` is for the one turn; what it leaves open comes from the session, then from the model. The events of
-    every turn raise NotFound for an unknown session or message, StoreError when another program is writing into it or
-    the disk fails, PromptTooLong, CannotLoad and EngineDied; by then all that was generated is stored. PromptTooLong
-    leaves the session as it was before the turn.
+    `sampling` is for the one turn; what it leaves open comes from the session, the `settings`, then the model. The
+    events of every turn raise NotFound for an unknown session or message, StoreError when another program is writing
+    into it or the disk fails, PromptTooLong, CannotLoad and EngineDied; by then all that was generated is stored.
+    PromptTooLong leaves the session as it was before the turn.
     """
 
     store: SessionStore
@@ -43,6 +43,8 @@ class Turns:
     """The reference of the engine's model where that is not the session's."""
     tools: ToolUse | None = None
     """What the model may call, where the engine can."""
+    settings: Sampling = UNSET
+    """The user's own, for all sessions."""
 
     def ask(
         self,
@@ -105,6 +107,7 @@ class Turns:
             counts=self.counts,
             model=self.model,
             tools=self.tools,
+            settings=self.settings,
         )
 
     async def _ask(self, session: Session, question: Message, sampling: Sampling) -> "Answering":

@@ -214,7 +214,7 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
     await engine.check(question.sampling)
     store, session = _session(program, options, earlier, model)
     mode = Mode.COMPLETE if options["complete"] else Mode.ANSWER
-    turns = Turns(store=store, engine=engine, new_id=UUIDv7(), clock=unix_ms, mode=mode)
+    turns = Turns(store=store, engine=engine, new_id=UUIDv7(), clock=unix_ms, mode=mode, settings=program.sampling)
     turn = turns.ask(session.id, question.text, question.attachments, question.sampling)
     report = report_for(output, options["style"], lambda: turn.model, verbose=options["verbose"])
     reason = None

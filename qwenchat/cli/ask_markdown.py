@@ -1,7 +1,8 @@
 """Draws an answer on a terminal as Markdown while it streams, without flicker.
 
 Complete blocks are printed once; only the last, open block is redrawn, at most twelve times a second. A block taller
-than the screen shows only its end until it is complete. Raw HTML is shown as text, and links are not clickable.
+than the screen shows only its end until it is complete. Lines of code are printed whole, so that they are copied whole.
+Raw HTML is shown as text, and links are not clickable.
 """
 
 import time
@@ -93,7 +94,8 @@ class MarkdownReport:
         for block in blocks[self._printed :]:
             if self._printed:
                 self._live.console.print()
-            self._live.console.print(Drawn(partial(render_block, block, palette=self._palette)))
+            lines = Drawn(partial(render_block, block, palette=self._palette, whole_code=True))
+            self._live.console.print(lines, crop=False)
             self._printed += 1
 
     def _draw_open(self) -> None:

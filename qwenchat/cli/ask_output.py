@@ -106,7 +106,8 @@ class JsonReport:
 def answer_object(answer: Message, model: ModelInfo | None = None) -> dict[str, Any]:
     """Return a finished answer in the format of `--json`; the finish reason is null where the engine failed."""
     reasoning = {"reasoning": answer.reasoning} if answer.reasoning else {}
-    where = {"engine": remote.engine, "host": answer.host} if (remote := remote_in(answer.model)) else {}
+    where = {"engine": remote.engine} if (remote := remote_in(answer.model)) else {}
+    where |= {"host": answer.host} if answer.host else {}
     window = {"context": {"window": model.n_ctx, "yarn_factor": round(model.yarn_factor, 4)}} if model else {}
     return {
         "session": answer.session,

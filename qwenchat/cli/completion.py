@@ -4,12 +4,19 @@ The user waits for this after pressing Tab, so it is fast and never fails: nothi
 Textual nor llama.cpp nor huggingface_hub is imported. Click writes the script.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import wraps
 
 import click
-from click.shell_completion import CompletionItem, get_completion_class
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    add_completion_class,
+    get_completion_class,
+    split_arg_string,
+)
 
 from qwenchat import config
 from qwenchat.cli.output import Output
@@ -38,16 +45,29 @@ def _offering(words: Callable[[Program, click.Context], Iterable[tuple[str, str]
             found = list(words(program, context))
         except (QwenchatError, OSError):
             return []
-        has_colon = ":" in incomplete  # words with a colon are offered once it is typed
+        with_colon = ":" in incomplete or incomplete.startswith("@")  # quantisations are offered once a colon is typed
         return [
             CompletionItem(word, help=note or None)
             for word, note in found
-            if word.startswith(incomplete) and (has_colon or ":" not in word)
+            if word.startswith(incomplete) and (with_colon or ":" not in word)
         ]
 
     return complete
 
 
+def _or_file(complete: _Complete) -> _Complete:
+    """Let the shell itself complete what begins as a path."""
+
+    @wraps(complete)
+    def either(context: click.Context, parameter: click.Parameter, incomplete: str) -> _Offered:
+        if incomplete.startswith(("/", "./", "../", "~", ".\\")):
+            return [CompletionItem(incomplete, type="file")]
+        return complete(context, parameter, incomplete)
+
+    return either
+
+
+@_or_file
 @_offering
 def models(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
     """Yield the models on this machine, those elsewhere, then the sizes of the catalogue, alone and quantised."""
@@ -57,6 +77,7 @@ def models(program: Program, _context: click.Context) -> Iterator[tuple[str, str
     yield from ((word, note) for word, note in _published(program) if word not in here)
 
 
+@_or_file
 @_offering
 def local_models(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
     """Yield the models on this machine."""
@@ -177,6 +198,42 @@ def sources(_program: Program, _context: click.Context) -> Iterator[tuple[str, s
     """Yield the named sources of models."""
     for name in ("hf", "hf-mirror", "modelscope"):
         yield name, ""
+
+
+@add_completion_class
+class _BashWords(BashComplete):
+    """Completion in bash, where a word ends at each colon: the line is read, and what follows the colon is replaced."""
+
+    source_template = """\
+%(complete_func)s() {
+    local IFS=$'\\n' line="${COMP_LINE:0:COMP_POINT}" response completion type value
+    local word="${line##*[[:space:]]}"
+    local breaks="${COMP_WORDBREAKS//[@$]}"  # these two begin a word
+    local kept="${word%%"${word##*[$breaks]}"}"
+    response=$(env COMP_LINE="$line" %(complete_var)s=bash_complete $1)
+    for completion in $response; do
+        IFS=',' read type value <<< "$completion"
+        if [[ $type == 'dir' ]]; then
+            COMPREPLY=()
+            compopt -o dirnames
+        elif [[ $type == 'file' ]]; then
+            COMPREPLY=()
+            compopt -o default
+        elif [[ $type == 'plain' ]]; then
+            COMPREPLY+=("${value#"$kept"}")
+        fi
+    done
+}
+
+complete -o nosort -F %(complete_func)s %(prog_name)s
+"""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """Return the finished words after the program's name, and the one that the cursor stands at the end of."""
+        line = os.environ.get("COMP_LINE", "")
+        words = split_arg_string(line)[1:]
+        is_new = not words or line[-1:].isspace()
+        return (words, "") if is_new else (words[:-1], words[-1])
 
 
 _INSTALL = {

@@ -15,12 +15,13 @@ from qwenchat.chat.sampling import Dialect
 from qwenchat.cli import completion
 from qwenchat.cli.output import Output, shell_advice
 from qwenchat.engine_settings import EngineSettings, checked
+from qwenchat.engines.remote.keys import key_place
 from qwenchat.errors import ExitCode, QwenchatError, WrongUse
 from qwenchat.i18n import _, labelled, ngettext, sentences
 from qwenchat.models.reference import RemoteReference, remote_in
 from qwenchat.runtime.engine_check import EngineReport, check_engine, dialect_name, limitations
 from qwenchat.runtime.program import Program
-from qwenchat.runtime.remote_engines import EngineListing, key_place
+from qwenchat.runtime.remote_engines import EngineListing
 from qwenchat.text.safe import clean_line
 
 as_json = click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -47,11 +48,12 @@ def list_(program: Program, as_json: bool) -> None:
 
 
 def _row(program: Program, name: str, engine: EngineSettings) -> dict[str, object]:
-    place = key_place(engine, program.environ)
+    server = program.remote_engines.server(name)
+    place = key_place(server, program.environ)
     return {
         "name": name,
         "url": engine.url,
-        "host": program.remote_engines.server(name).host,
+        "host": server.host,
         "kind": engine.kind,
         "key": {"from": place.kind, "name": place.name, "set": place.is_set} if place else None,
         "context": engine.context,
@@ -59,7 +61,7 @@ def _row(program: Program, name: str, engine: EngineSettings) -> dict[str, objec
 
 
 def _shown(program: Program, name: str, engine: EngineSettings) -> list[str]:
-    place = key_place(engine, program.environ)
+    place = key_place(program.remote_engines.server(name), program.environ)
     kind = dialect_name(engine.kind) if engine.kind else _("found by asking")
     return [name, engine.url, kind, place.words if place else "", f"{engine.context:,}" if engine.context else ""]
 
@@ -157,7 +159,7 @@ def _answers(listing: EngineListing) -> str:
 @as_json
 @click.pass_obj
 def test(program: Program, name: str, as_json: bool) -> int:
-    """Connect to an engine and report what it is, what it offers and can't do, and how fast it answers.
+    """Check what an engine offers and can't do, and its speed.
 
     NAME is that of the engine, or @NAME/MODEL to choose the model that generates a few tokens.
     """

@@ -128,6 +128,8 @@ _ESCAPED = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *range(0x202
 def shell_advice(error: QwenchatError) -> str:
     """Return the hint of an error and its recoveries, with their options and commands."""
     ways = {
+        RecoveryKind.START_AGAIN: _("ask again"),
+        RecoveryKind.OTHER_MODEL: "--model",
         RecoveryKind.SMALLER_CONTEXT: "--ctx {value}",
         RecoveryKind.LARGER_CONTEXT: "--ctx",
         RecoveryKind.FEWER_LAYERS: "--gpu-layers {value}",

@@ -125,7 +125,7 @@ def _draw(program: Program, output: Output, session: Session, branch: list[Messa
         for part in message.parts:
             text = clean(_block(part, full))
             if isinstance(part, Text):
-                console.print(literal(text) if is_question else markdown(text, palette))
+                console.print(literal(text) if is_question else markdown(text, palette), crop=False)
             else:
                 console.print(literal(text, palette.muted))
             console.print()

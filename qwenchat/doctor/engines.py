@@ -6,33 +6,34 @@ reported.
 
 import asyncio
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from qwenchat.doctor.finding import Finding, failed, ok, warning
+from qwenchat.engines.remote.keys import key_place
 from qwenchat.errors import ExitCode
 from qwenchat.i18n import _, clauses, ngettext
 from qwenchat.runtime.engine_check import dialect_name
 from qwenchat.runtime.program import Program
-from qwenchat.runtime.remote_engines import EngineListing, key_place
+from qwenchat.runtime.remote_engines import EngineListing
 
 
 def engines(program: Program, *, online: bool) -> Iterator[Finding]:
     """Check each engine of the settings; where there are none, nothing is reported."""
-    settings = program.settings.engines
-    listings = asyncio.run(_ask(program)) if settings and online else {}
-    for name, engine in settings.items():
-        check, title = f"engine:{name}", _("engine {name}").format(name=name)
-        place = key_place(engine, program.environ)
-        kind = dialect_name(engine.kind) if engine.kind else ""
-        words = clauses(*filter(None, (kind, _("key: {place}").format(place=place.words) if place else _("no key"))))
-        listing = listings.get(name)
-        if listing and listing.error:
-            hidden = _without_host(listing)
-            yield failed(
-                check, title, clauses(words, hidden), then=f"qwenchat engines test {name}", exit_code=ExitCode.NETWORK
-            )
+    remote = program.remote_engines
+    listings = asyncio.run(_ask(program)) if remote.servers and online else {}
+    for server in remote.servers:
+        check, title = f"engine:{server.name}", _("engine {name}").format(name=server.name)
+        kind, place = server.dialect, key_place(server, program.environ)
+        key = _("key: {place}").format(place=place.words) if place else _("no key")
+        words, listing = clauses(*([dialect_name(kind)] if kind else []), key), listings.get(server.name)
+        test = f"qwenchat engines test {server.name}"
+        if not remote.may_ask(f"@{server.name}"):
+            yield ok(check, title, clauses(words, _("not contacted: qwenchat is set to stay offline")))
+        elif listing and listing.error:
+            yield failed(check, title, clauses(words, _reason(listing)), then=test, exit_code=ExitCode.NETWORK)
         elif place and place.is_set is False:
-            yield warning(check, title, words, f"qwenchat engines test {name}")
-        elif engine.exposes_key:
+            yield warning(check, title, words, test)
+        elif program.settings.engines[server.name].exposes_key:
             yield warning(check, title, clauses(words, _("the key is sent unencrypted")), _("Use https where you can."))
         elif listing:
             count = len(listing.models)
@@ -46,9 +47,9 @@ async def _ask(program: Program) -> dict[str, EngineListing]:
     return {listing.server.name: listing async for listing in program.remote_engines.ask()}
 
 
-def _without_host(listing: EngineListing) -> str:
+def _reason(listing: EngineListing) -> str:
     """Return why a server does not answer, without its address."""
-    message = listing.error.message if listing.error else ""
-    for private in (listing.server.url, listing.server.host, listing.server.host.rpartition(":")[0]):
-        message = message.replace(private, "HOST") if private else message
+    server, message = listing.server, listing.error.message if listing.error else ""
+    for private in (server.url, server.host, urlsplit(server.url).hostname or ""):
+        message = message.replace(private, "HOST")
     return message

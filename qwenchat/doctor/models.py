@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterator
 
 from qwenchat.doctor.finding import Finding, failed, ok, warning
-from qwenchat.errors import ExitCode, NotFound, WrongUse
+from qwenchat.errors import ExitCode, NotFound, RecoveryKind, WrongUse
 from qwenchat.i18n import _, clauses, enumerated, labelled, ngettext
 from qwenchat.models.download.retry import SourceError, SourceFault, explain
 from qwenchat.models.sources.registry import find_source, is_offline
 from qwenchat.runtime.program import Program
+from qwenchat.runtime.recoveries import advice
 
 _PUBLIC = ("", "hf", "hf-mirror", "modelscope")
 """Sources whose names reveal nothing about the user."""
@@ -82,7 +83,8 @@ def hub(program: Program, *, online: bool) -> Iterator[Finding]:
             yield ok("hub", title, _("{name} answers").format(name=name))
             return
         found = explain(error, repo)
-        words, then = (text.replace(error.host or repo, name) for text in (found.message, found.hint))
+        advised = advice(found, {RecoveryKind.OTHER_SOURCE: "qwenchat config set hub.source"})
+        words, then = (text.replace(error.host or repo, name) for text in (found.message, advised))
         yield failed("hub", title, words, then=then, exit_code=ExitCode.NETWORK)
         return
     seconds = time.perf_counter() - started

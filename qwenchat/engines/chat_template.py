@@ -170,6 +170,5 @@ async def _tail(stream: asyncio.StreamReader) -> bytes:
 def _unusable(reason: str) -> CannotLoad:
     return CannotLoad(
         _("The model's chat template can't be used: {reason}.").format(reason=reason),
-        _("Choose another file of this model."),
         recoveries=(Recovery(RecoveryKind.OTHER_MODEL), Recovery(RecoveryKind.COMPLETE)),
     )

@@ -7,11 +7,15 @@ the distilled R1 models): an answer then begins inside the reasoning, and so doe
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from qwenchat.chat.message import ToolResult
 from qwenchat.chat.ports import Mode, TokenCounts
 from qwenchat.chat.prompt import Plain, PromptPart, Special, Tokens, Turn, turn_parts
+from qwenchat.engines.calls.format import CallFormat
+from qwenchat.engines.calls.hermes import HermesFormat
+from qwenchat.engines.calls.qwen import QwenFormat
 from qwenchat.engines.chat_template import ChatTemplate, Rendered, TemplateSandbox
 from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
 from qwenchat.i18n import _
@@ -37,6 +41,11 @@ class PromptFormat(Protocol):
         ...
 
     @property
+    def calls(self) -> CallFormat | None:
+        """How its models call tools; None where they can't."""
+        ...
+
+    @property
     def additive(self) -> bool:
         """Whether a turn adds the same parts to every prompt, so that it need be counted only once."""
         ...
@@ -54,6 +63,7 @@ class PlainFormat:
     """The texts of the turns as they are, for the model to complete. The system prompt is left out."""
 
     opening: str = ""
+    calls: None = None
     additive: bool = True
 
     async def prompt(self, turns: Sequence[Turn], *, continuing: bool) -> Rendered:
@@ -66,12 +76,12 @@ class NoFormat:
     """The format of a base model, which can't answer questions and only completes text (`PlainFormat`)."""
 
     opening: str = ""
+    calls: None = None
     additive: bool = True
 
     async def prompt(self, turns: Sequence[Turn], *, continuing: bool) -> Rendered:
         raise CannotLoad(
-            _("This model has no chat template: it can continue text, but not answer questions."),
-            _("Choose an instruct model."),
+            _("This model has no chat template: it can continue text, but only instruct models answer questions."),
             recoveries=(Recovery(RecoveryKind.OTHER_MODEL), Recovery(RecoveryKind.COMPLETE)),
         )
 
@@ -83,6 +93,7 @@ class ChatMLFormat:
     system: str = ""
     """What the template writes before the first turn if that is no system prompt: its default one, or nothing."""
     opening: str = ""
+    calls: CallFormat | None = None
     additive: bool = True
 
     async def prompt(self, turns: Sequence[Turn], *, continuing: bool) -> Rendered:
@@ -95,12 +106,30 @@ class ChatMLFormat:
         if self.system and not (turns and turns[0].role == "system"):
             parts, owners = [Special(self.system)], [None]
         for place, turn in enumerate(turns):
-            parts += turn_parts(turn)
+            is_last = place == len(turns) - 1
+            parts += self._turn(turn, turns, is_open=continuing and is_last)
             owners += [place] * (len(parts) - len(owners))
         if continuing:
             return _open_reasoning(Rendered(parts[:-2], owners[:-2]), self.opening, turns[-1])
         parts += [Special("<|im_start|>"), Plain("assistant\n"), *([Special(self.opening)] if self.opening else [])]
         return Rendered(parts, [*owners, *[None] * (len(parts) - len(owners))])
+
+    def _turn(self, turn: Turn, turns: Sequence[Turn], *, is_open: bool) -> list[PromptPart]:
+        """Return the parts of one turn, with its tools or its calls."""
+        if turn.tools and self.calls:
+            own = self.system.removeprefix("<|im_start|>system\n").removesuffix("<|im_end|>\n")
+            asked = next((other.text for other in turns if other.role == "user"), "")
+            text = self.calls.system(turn.text or own, turn.tools, chinese=_is_chinese(asked))
+            return turn_parts(Turn("system", text))
+        if turn.parts and self.calls:
+            return turn_parts(turn, self.calls.answer(turn.parts, is_open=is_open))
+        return turn_parts(turn)
+
+
+def _is_chinese(text: str) -> bool:
+    """Say whether a text is rather Chinese than anything else."""
+    letters = [char for char in text[:1000] if char.isalpha()]
+    return sum("\u4e00" <= char <= "\u9fff" for char in letters) * 4 > len(letters)
 
 
 class TemplateFormat:
@@ -112,6 +141,7 @@ class TemplateFormat:
     """
 
     additive = False
+    calls = None
 
     def __init__(self, template: ChatTemplate, opening: str = "") -> None:
         self.opening = opening
@@ -204,7 +234,9 @@ async def prompt_format_for(
         return TemplateFormat(template)  # the first request raises the same error
     written = chatml_of(texts) if chatml and "strftime_now" not in template.source else None
     opening = re.search(r"<think>\s*\Z", texts[0])
-    return written or TemplateFormat(template, opening[0] if opening else "")
+    if written is None:
+        return TemplateFormat(template, opening[0] if opening else "")
+    return replace(written, calls=HermesFormat() if "<tool_call>" in template.source else QwenFormat())
 
 
 def chatml_of(texts: Sequence[str]) -> ChatMLFormat | None:
@@ -225,8 +257,12 @@ def _open_reasoning(rendered: Rendered, opening: str, continued: Turn) -> Render
 
     An answer given as text, not as tokens, already contains its reasoning markers.
     """
-    if not opening or (continued.text and not continued.token_ids):
+    if not opening or (continued.text and not continued.token_ids and not continued.parts):
         return rendered
+    if continued.parts:
+        if not isinstance(continued.parts[-1], ToolResult):
+            return rendered
+        return Rendered([*rendered.parts, Special(opening)], [*rendered.turns, None])
     at = len(rendered.parts)
     if rendered.parts and isinstance(rendered.parts[-1], Tokens):
         at -= 1

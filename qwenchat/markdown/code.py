@@ -25,6 +25,8 @@ from qwenchat.text.wrap import drawable
 
 _PART = 2_000
 """Characters of a part, at most, unless one line is longer."""
+_UNBROKEN = 1 << 30
+"""Cells that no line has."""
 _COLOURED = 20_000
 """Characters of a growing block that are coloured; what follows is plain."""
 
@@ -37,6 +39,8 @@ class _CodeLook:
     palette: Palette
     is_boxed: bool
     """Whether a margin and a background stand around the code."""
+    is_whole: bool
+    """Whether lines are not broken: the terminal breaks them, and copies each as one."""
 
 
 def language_of(info: str) -> str:
@@ -45,12 +49,22 @@ def language_of(info: str) -> str:
     return word.strip("{}.").partition("{")[0][:30]
 
 
-def code_lines(code: str, info: str, index: int | None, width: int, palette: Palette, *, is_closed: bool) -> list[Line]:
+def code_lines(
+    code: str,
+    info: str,
+    *,
+    index: int | None,
+    width: int,
+    palette: Palette,
+    is_closed: bool,
+    is_whole: bool = False,
+) -> list[Line]:
     """Return a code block `width` cells wide; a click on its first line names it by `index` in its message.
 
-    Without an index nothing is there to click, and nothing stands beside the code, which the terminal itself copies.
+    Without an index nothing is there to click, and nothing stands beside the code, which the terminal itself copies;
+    its lines are not broken then where they should stay `is_whole`.
     """
-    look = _CodeLook(drawable(language_of(info)), width, palette, index is not None)
+    look = _CodeLook(drawable(language_of(info)), width, palette, index is not None, is_whole)
     code = drawable(code.rstrip("\n"))
     body = _laid(_coloured(code, look), look) if is_closed and can_highlight(code) else _growing(code, look)
     return [_frame(look, index), *body]
@@ -96,7 +110,8 @@ def _seam(tokens: Iterable[tuple[object, str]]) -> int:
 
 def _laid(rows: Iterable[Sequence[Run]], look: _CodeLook) -> list[Line]:
     if not look.is_boxed:
-        return [line for runs in rows for line in chop(runs, look.width)]
+        width = _UNBROKEN if look.is_whole else look.width
+        return [line for runs in rows for line in chop(runs, width)]
     style = look.palette.code
     lines: list[Line] = []
     for runs in rows:

@@ -108,16 +108,23 @@ class CodeBlock:
 
 
 def render(text: str, width: int, palette: Palette) -> list[Line]:
-    """Return the lines of a whole text that is only read: nothing in it can be clicked."""
+    """Return the lines of a whole text that is printed: nothing can be clicked, and lines of code are not broken."""
     lines: list[Line] = []
     for block in Document(text).blocks:
-        lines += [BLANK] * bool(lines) + render_block(block, width, palette)
+        lines += [BLANK] * bool(lines) + render_block(block, width, palette, whole_code=True)
     return lines
 
 
-def render_block(block: MarkdownBlock, width: int, palette: Palette, code: int | None = None) -> list[Line]:
-    """Return one block's lines; `code` code blocks came before it in the message, None where none can be clicked."""
-    return _BlockRenderer(palette, code).blocks(block.tokens, max(width, _NARROWEST), palette.text)
+def render_block(
+    block: MarkdownBlock, width: int, palette: Palette, code: int | None = None, *, whole_code: bool = False
+) -> list[Line]:
+    """Return one block's lines; `code` code blocks came before it in the message, None where none can be clicked.
+
+    With `whole_code`, lines of code are not broken where they can't be clicked.
+    """
+    return _BlockRenderer(palette, code, whole_code=whole_code).blocks(
+        block.tokens, max(width, _NARROWEST), palette.text
+    )
 
 
 def code_in(block: MarkdownBlock) -> list[CodeBlock]:
@@ -132,9 +139,9 @@ def code_in(block: MarkdownBlock) -> list[CodeBlock]:
 class _BlockRenderer:
     """Lays out the blocks of one message; counts the code blocks on its way."""
 
-    def __init__(self, palette: Palette, code: int | None) -> None:
+    def __init__(self, palette: Palette, code: int | None, *, whole_code: bool) -> None:
         self._palette = palette
-        self._code = code
+        self._code, self._whole_code = code, whole_code
 
     def blocks(self, tokens: Sequence[Token], width: int, base: Style, *, tight: bool = False) -> list[Line]:
         """Return the lines of sibling blocks."""
@@ -164,7 +171,13 @@ class _BlockRenderer:
             case "fence" | "code_block":
                 closed = token.type == "code_block" or _closed(token)
                 lines = code_lines(
-                    token.content, token.info, index=self._code, width=width, palette=palette, is_closed=closed
+                    token.content,
+                    token.info,
+                    index=self._code,
+                    width=width,
+                    palette=self._palette,
+                    is_closed=closed,
+                    is_whole=self._whole_code,
                 )
                 if self._code is not None:
                     self._code += 1

@@ -136,7 +136,7 @@ def check(header: ModelHeader) -> ModelHeader:
             _("{name} is not a model that generates text: it contains {what}.").format(
                 name=name, what=header.kind if header.kind not in ("", "model") else header.architecture
             ),
-            _("Choose a chat model, such as one of the catalogue."),
+            _("Choose a chat model."),
             recoveries=(Recovery(RecoveryKind.LIST_CATALOGUE),),
         )
     if header.is_joined:

@@ -155,7 +155,6 @@ def unknown(reference: Reference, catalogue: Catalogue, local: Iterable[str] = (
     if isinstance(reference, RemoteReference):
         return WrongUse(
             _("{model} runs elsewhere; this computer has no file of it.").format(model=clean_line(name)),
-            _("Name a model on this computer."),
             recoveries=(Recovery(RecoveryKind.LIST_MODELS),),
         )
     if isinstance(reference, CatalogueReference | HubReference):

@@ -47,7 +47,6 @@ def plan_removal(model: LocalModel, folders: ModelFolders, *, hf_cache: bool = F
             _("{model} is in the Hugging Face cache, where other programs may use it too.").format(
                 model=clean_line(model.reference)
             ),
-            _("Deleting it there must be asked for."),
             recoveries=(Recovery(RecoveryKind.DELETE_SHARED),),
         )
     is_ours = model.file.origin == "qwenchat" or folders.is_downloaded(model.path)

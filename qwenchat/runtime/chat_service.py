@@ -30,6 +30,7 @@ from qwenchat.errors import (
 )
 from qwenchat.i18n import _
 from qwenchat.runtime.events import (
+    BugFound,
     ConsentNeeded,
     Hold,
     Listener,
@@ -56,8 +57,10 @@ class _Job:
     """The model that answers; empty for the session's."""
     reload: bool = False
     """Whether the model is loaded again for it."""
+    has_begun: bool = False
+    """Whether its answer is in the tree."""
     failed: bool = False
-    """Whether it failed, before its question entered the tree, when it was tried last."""
+    """Whether it failed before that when it was tried last."""
     asked: Message | None = None
     """That question once it has entered the tree."""
     cancelled: bool = False
@@ -305,9 +308,9 @@ class ChatService:
         self._report_queue()
 
     def _take_held(self, session_id: str) -> list[_Job]:
-        """Take out what is held in a session."""
+        """Take out what is held in a session, but no second answer that failed: the user wants something else now."""
         held = self._held.pop(session_id, None)
-        return held.jobs if held else []
+        return [job for job in held.jobs if job.waiting or not job.failed] if held else []
 
     def _take_queued(self, session_id: str) -> list[_Job]:
         """Take the jobs of a session out of the queue."""
@@ -319,8 +322,13 @@ class ChatService:
         self._queue.extend(jobs)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work())
+            self._task.add_done_callback(self._report_bug)
         else:
             self._report_queue()
+
+    def _report_bug(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (bug := task.exception()):
+            self._listener(BugFound(bug))
 
     async def _work(self) -> None:
         while self._queue:
@@ -342,7 +350,7 @@ class ChatService:
         if isinstance(error, EngineDied | CannotLoad):
             self.model.forget()
         recoveries = self.model.recoveries(error) if not job.model else ()  # those are for the session's own model
-        job.failed = job.waiting is not None
+        job.failed = not job.has_begun
         if job.failed or recoveries:
             self._hold(job.session, ([job] if job.failed else []) + self._take_queued(job.session), Hold.FAILED)
         job.turn = job.loading = None
@@ -365,6 +373,9 @@ class ChatService:
         if job.reload:
             await self.model.unload()
         engine = await self._load(job)
+        if self.model.info and (peers := await self.sessions.peers_to_confirm(job.session, self.model.info)):
+            await self._hold_for_consent(job, peers)
+            return
         store = self.sessions.store(job.session)
         turns = Turns(
             store=store,
@@ -373,6 +384,7 @@ class ChatService:
             clock=unix_ms,
             counts=self.model.counts,
             model=job.model,
+            settings=self._program.sampling,
         )
         job.turn = turn = job.begin(turns)
         ended = False
@@ -384,7 +396,7 @@ class ChatService:
                     started = await anext(turn)
                     if job.waiting and isinstance(started, TurnStarted):
                         job.asked = started.question
-                    job.waiting = None
+                    job.waiting, job.has_begun = None, True
                 self._listener(TurnReported(job.session, started))
                 async for event in turn:
                     ended = ended or isinstance(event, TurnEnded)

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from qwenchat.chat.ports import Engine
 from qwenchat.chat.sampling import qwen2_defaults_by_name
 from qwenchat.engines.local.engine import LocalEngine
-from qwenchat.engines.remote.engine import RemoteEngine
-from qwenchat.engines.remote.http import RemoteHttp
 from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
@@ -51,6 +49,9 @@ def remote_engine(program: "Program", server: RemoteServer, model: str, *, ctx: 
 
     The server need not be in the settings.
     """
+    from qwenchat.engines.remote.engine import RemoteEngine  # noqa: PLC0415 - these import an HTTP library
+    from qwenchat.engines.remote.http import RemoteHttp  # noqa: PLC0415
+
     return RemoteEngine(
         RemoteHttp(server, offline=program.remote_engines.offline),
         model,

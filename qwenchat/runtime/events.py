@@ -73,6 +73,13 @@ class TurnFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class BugFound:
+    """Answering ended with an exception that is no failure: whoever listens raises it, which ends the program."""
+
+    bug: BaseException
+
+
+@dataclass(frozen=True, slots=True)
 class ModelLoaded:
     """A model is ready."""
 
@@ -102,6 +109,7 @@ ChatEvent = (
     | WaitingChanged
     | ConsentNeeded
     | TurnFailed
+    | BugFound
     | ModelLoaded
     | ModelLoading
     | ModelWaiting

@@ -15,7 +15,7 @@ from qwenchat.engines.local.engine import PlannedModel
 from qwenchat.engines.local.failures import OTHER_MODEL, with_less
 from qwenchat.engines.local.peers import WITHOUT_PEERS
 from qwenchat.engines.local.protocol import Device, DeviceShare, LoadPlan, Lora
-from qwenchat.errors import CannotLoad, Recovery, RecoveryKind, RemoteError
+from qwenchat.errors import CannotLoad, Recovery, RecoveryKind, RemoteUnreachable
 from qwenchat.i18n import _, enumerated
 from qwenchat.models import fit
 from qwenchat.models.catalogue import Catalogue
@@ -59,7 +59,7 @@ class LoadPlanner:
     ) -> PlannedModel:
         """Return how to load a model, which users know as `name`, or which peers have to be connected for that.
 
-        Raises CannotLoad, with the numbers, when it does not fit, and RemoteError where it needs a forbidden peer.
+        Raises CannotLoad, with the numbers, when it does not fit, and RemoteUnreachable for a peer that is forbidden.
         """
         sizes = context_sizes(header, self.catalogue)
         if options.ctx and options.ctx > sizes.limit:
@@ -140,13 +140,14 @@ class LoadPlanner:
 
 
 def _warnings(load: LoadPlan) -> tuple[str, ...]:
-    if load.yarn_factor <= 1:
-        return ()
-    return (
-        _("YaRN extends the context window {factor:.1f} times; answers to short texts get slightly worse.").format(
-            factor=load.yarn_factor
-        ),
-    )
+    warnings = []
+    if load.yarn_factor > 1:
+        words = _("YaRN extends the context window {factor:.1f} times; answers to short texts get slightly worse.")
+        warnings.append(words.format(factor=load.yarn_factor))
+    if load.peers:
+        words = _("The model is spread over this computer and {peers}: what you write is computed there, too.")
+        warnings.append(words.format(peers=enumerated(load.peers)))
+    return tuple(warnings)
 
 
 def _beyond(name: str, asked: int, limit: int) -> CannotLoad:
@@ -154,17 +155,16 @@ def _beyond(name: str, asked: int, limit: int) -> CannotLoad:
         _("The context window of {name} is at most {limit:,} tokens; {asked:,} were requested.").format(
             name=name, limit=limit, asked=asked
         ),
-        _("Use a context of {limit:,} tokens or less.").format(limit=limit),
         recoveries=(Recovery(RecoveryKind.SMALLER_CONTEXT, limit), OTHER_MODEL),
     )
 
 
-def _offline(name: str, peers: Sequence[str]) -> RemoteError:
-    return RemoteError(
+def _offline(name: str, peers: Sequence[str]) -> RemoteUnreachable:
+    return RemoteUnreachable(
         _("{name} needs the memory of {peers}, and qwenchat is set to stay offline.").format(
             name=name, peers=enumerated(peers)
         ),
-        _("Unset hub.offline, or choose a smaller model."),
+        _("Unset hub.offline."),
         recoveries=(WITHOUT_PEERS, OTHER_MODEL),
     )
 
@@ -177,8 +177,4 @@ def _too_large(header: ModelHeader, name: str, fits: Fit) -> CannotLoad:
     less = with_less(fits.n_ctx)
     if largest:
         less = (Recovery(RecoveryKind.SMALLER_CONTEXT, largest), Recovery(RecoveryKind.SMALLER_KV_CACHE))
-    return CannotLoad(
-        message,
-        _("Use a smaller context, or a smaller model or quantisation."),
-        recoveries=(*less, OTHER_MODEL, Recovery(RecoveryKind.LOAD_ANYWAY)),
-    )
+    return CannotLoad(message, recoveries=(*less, OTHER_MODEL, Recovery(RecoveryKind.LOAD_ANYWAY)))

@@ -16,13 +16,11 @@ from qwenchat.chat.message import Message
 from qwenchat.chat.sampling import Dialect
 from qwenchat.engine_settings import EngineSettings
 from qwenchat.engines.remote.api import ServedModel, ServerApi, find_model
-from qwenchat.engines.remote.keys import usual_variable
 from qwenchat.engines.remote.server import RemoteServer
-from qwenchat.errors import NotFound, QwenchatError, Recovery, RecoveryKind, RemoteError
+from qwenchat.errors import NotFound, QwenchatError, Recovery, RecoveryKind, RemoteUnreachable
 from qwenchat.files import save_if_possible
-from qwenchat.i18n import _, clauses, enumerated
+from qwenchat.i18n import _, enumerated
 from qwenchat.models.reference import remote_in
-from qwenchat.paths import expand_home, is_missing
 from qwenchat.text.safe import clean_line
 
 ANSWER_S = 4.0
@@ -102,7 +100,7 @@ class RemoteEngines:
         names = enumerated(server.name for server in self.servers)
         raise NotFound(
             _("There is no engine named {name}.").format(name=clean_line(name)),
-            _("Known engines: {names}.").format(names=names) if names else _("Add it first."),
+            _("Known engines: {names}.").format(names=names) if names else "",
             recoveries=(Recovery(RecoveryKind.ADD_ENGINE, name=clean_line(name)),),
         )
 
@@ -113,8 +111,8 @@ class RemoteEngines:
 
     def host_of(self, reference: str) -> str:
         """Return the host that a model reference names; empty for a model on this computer, or an unknown engine."""
-        remote = remote_in(reference)
-        return next((server.host for server in self.servers if remote and server.name == remote.engine), "")
+        server = self._known_server(reference)
+        return server.host if server else ""
 
     def host_to_confirm(self, reference: str, messages: Iterable[Message]) -> str:
         """Return the host that the user must agree to before a chat with these messages is sent to a model.
@@ -122,8 +120,7 @@ class RemoteEngines:
         Empty for a model on this computer, for a server on it, and where that host has answered in the chat before:
         then the user agreed to it. The rule is the same for the screen and the command line.
         """
-        remote = remote_in(reference)
-        server = next((server for server in self.servers if remote and server.name == remote.engine), None)
+        server = self._known_server(reference)
         if server is None or server.is_here or any(each.host == server.host for each in messages):
             return ""
         return server.host
@@ -186,11 +183,12 @@ class RemoteEngines:
 
     def may_ask(self, reference: str) -> bool:
         """Return whether a reference names a model elsewhere whose server is known and not forbidden by `offline`."""
+        server = self._known_server(reference)
+        return server is not None and (server.is_here or not self.offline)
+
+    def _known_server(self, reference: str) -> RemoteServer | None:
         remote = remote_in(reference)
-        return any(
-            remote is not None and server.name == remote.engine and (server.is_here or not self.offline)
-            for server in self.servers
-        )
+        return next((server for server in self.servers if remote and server.name == remote.engine), None)
 
     def _read(self) -> dict[str, _Remembered]:
         try:
@@ -224,43 +222,10 @@ def server_from(name: str, engine: EngineSettings) -> RemoteServer:
     )
 
 
-def no_answer(server: RemoteServer) -> RemoteError:
+def no_answer(server: RemoteServer) -> RemoteUnreachable:
     """Return the error for a server that does not answer in time."""
-    return RemoteError(
+    return RemoteUnreachable(
         _("The engine {name} at {host} does not answer.").format(name=server.name, host=server.host),
         _("Check that the server runs and that its address is right."),
+        recoveries=(Recovery(RecoveryKind.TEST_ENGINE, name=server.name),),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyPlace:
-    """Where the key of a server comes from. The key itself is not looked up."""
-
-    kind: str
-    """`environment`, `command` or `file`."""
-    name: str
-    """The variable or the file; empty for a command, which may contain a secret."""
-    is_set: bool | None
-    """Whether a key is there; None for a command, which is run only when the key is needed."""
-
-    @property
-    def words(self) -> str:
-        """The same for users."""
-        where = {
-            "environment": _("variable {name}").format(name=clean_line(self.name)),
-            "command": _("a command"),
-            "file": _("file {name}").format(name=clean_line(self.name)),
-        }[self.kind]
-        return where if self.is_set is not False else clauses(where, _("not set"))
-
-
-def key_place(engine: EngineSettings, environ: Mapping[str, str]) -> KeyPlace | None:
-    """Return where the key of an engine comes from; None for one without a key."""
-    if engine.key_command:
-        return KeyPlace(kind="command", name="", is_set=None)
-    if engine.key_file:
-        return KeyPlace(kind="file", name=engine.key_file, is_set=not is_missing(expand_home(engine.key_file)))
-    usual = usual_variable(server_from("", engine))
-    if variable := engine.key_env or (usual if usual in environ else ""):
-        return KeyPlace(kind="environment", name=variable, is_set=bool(environ.get(variable, "").strip()))
-    return None

@@ -11,10 +11,11 @@ from typing import Any
 from qwenchat.chat.ids import UUIDv7, unix_ms
 from qwenchat.chat.memory import MemoryStore, no_such_message
 from qwenchat.chat.message import Message, Status
-from qwenchat.chat.ports import SessionStore
+from qwenchat.chat.ports import ModelInfo, SessionStore
 from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.chat.tree import Branch
 from qwenchat.models.reference import remote_in
+from qwenchat.net.addresses import is_loopback
 from qwenchat.runtime.events import SessionSnapshot
 from qwenchat.runtime.model_choice import opening_model
 from qwenchat.runtime.program import Program
@@ -107,6 +108,16 @@ class SessionAccess:
             return to_confirm
         self.agree(session_id, host)
         return ""
+
+    async def peers_to_confirm(self, session_id: str, info: ModelInfo) -> str:
+        """Return the peers of a loaded model that the user must agree to, as to a host; empty for none."""
+        peers = "" if remote_in(info.reference) else info.host
+        if all(is_loopback(peer.rpartition(":")[0]) for peer in peers.split(",") if peer):
+            return ""
+        if (session_id, peers) in self._agreed:
+            return ""
+        messages = [] if session_id in self._unsaved else await asyncio.to_thread(self._messages, session_id)
+        return "" if any(message.host == peers for message in messages) else peers
 
     def agree(self, session_id: str, host: str) -> None:
         """Record that the user agreed to send a session to a host."""

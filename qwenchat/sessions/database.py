@@ -210,7 +210,7 @@ def damaged(file: Path, reason: str) -> StoreError:
     """Return the error for a file that is no longer an intact database."""
     return StoreError(
         _("The database of sessions, {file}, is damaged: {reason}.").format(file=file, reason=reason),
-        _("Everything that can be read can be saved, and the damaged file is preserved."),
+        _("The damaged file is preserved."),
         recoveries=(Recovery(RecoveryKind.RECOVER_STORE),),
     )
 

@@ -29,6 +29,8 @@ _MAX_TITLES = 10
 """The maximum number of titles before the messages."""
 _BEFORE = 40
 """Characters shown before the first mark."""
+_MOST_WORDS = 50
+"""Different words that match in one text."""
 _WIDTH = 200
 """Characters of an excerpt."""
 
@@ -41,11 +43,8 @@ class Excerpt:
 
     text: str
     marks: tuple[Span, ...] = ()
-
-    @property
-    def first(self) -> str:
-        """The first match, as it is written; empty without a match."""
-        return self.text[slice(*self.marks[0])] if self.marks else ""
+    words: tuple[str, ...] = ()
+    """The different words that match anywhere in the whole text, as they are written there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,7 +341,10 @@ def _around(text: str, spans: Sequence[Span]) -> Excerpt:
             line += piece
             at = min(stop, end)
     line += _flat(text[at:end], line)
-    return Excerpt(line.rstrip() + ("…" if end < len(text) else ""), tuple(marks))
+    words = {text[start:stop].casefold(): text[start:stop] for start, stop in reversed(spans)}
+    return Excerpt(
+        line.rstrip() + ("…" if end < len(text) else ""), tuple(marks), tuple(reversed(words.values()))[:_MOST_WORDS]
+    )
 
 
 def _word_before(text: str, at: int, limit: int) -> int:

@@ -219,7 +219,6 @@ class Store:
         if session.trashed is not None:
             raise NotFound(
                 _("The session {id} is in the trash.").format(id=session.id),
-                _("Restore it first."),
                 recoveries=(Recovery(RecoveryKind.RESTORE, name=session.id),),
             )
         return session

@@ -1,5 +1,6 @@
 """Reads files and pipes as text in any encoding. Refuses data that is too large or not text."""
 
+import codecs
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +11,10 @@ from qwenchat.text.safe import clean_line
 SIZE_LIMIT = 64 << 20
 """Bytes."""
 _BYTE_ORDER_MARKS = (
-    (b"\xef\xbb\xbf", "utf-8-sig"),
-    (b"\xff\xfe\0\0", "utf-32"),
-    (b"\xff\xfe", "utf-16"),
-    (b"\xfe\xff", "utf-16"),
+    (b"\xef\xbb\xbf", "utf-8"),
+    (b"\xff\xfe\0\0", "utf-32-le"),
+    (b"\xff\xfe", "utf-16-le"),
+    (b"\xfe\xff", "utf-16-be"),
 )
 
 
@@ -48,8 +49,9 @@ def decode(data: bytes, name: str) -> str:
             _("{file} is larger than {limit} MiB.").format(file=name, limit=SIZE_LIMIT >> 20),
             _("Use only the part that matters."),
         )
-    text = _decoded(data)
-    if text is None or "\0" in text:
+    encoding = encoding_of(data)
+    text = data.decode(encoding).removeprefix("\ufeff") if encoding else "\0"
+    if "\0" in text:
         raise FileError(
             _("{file} is not a text file.").format(file=name),
             _("Convert it to text first, or copy the text out of it."),
@@ -57,15 +59,21 @@ def decode(data: bytes, name: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _decoded(data: bytes) -> str | None:
+def encoding_of(data: bytes, *, is_whole: bool = True) -> str | None:
+    """Return the encoding of a text, or of its beginning, which may end inside a character; None if it is not text.
+
+    Where the text has a byte order mark, it is the first character of what the encoding decodes.
+    """
     for mark, encoding in _BYTE_ORDER_MARKS:
         if data.startswith(mark):
-            return _strict(data, encoding)
-    if (text := _strict(data, "utf-8")) is not None or b"\0" in data:
-        return text
-    chinese = _strict(data, "gb18030")
+            return encoding if _strict(data, encoding, is_whole) is not None else None
+    if _strict(data, "utf-8", is_whole) is not None:
+        return "utf-8"
+    if b"\0" in data:
+        return None
+    chinese = _strict(data, "gb18030", is_whole)
     if chinese is not None and _looks_chinese(chinese):
-        return chinese
+        return "gb18030"
     from charset_normalizer import from_bytes  # noqa: PLC0415 - 20 ms that few files need
 
     guesses = from_bytes(data[: 1 << 20])
@@ -73,12 +81,13 @@ def _decoded(data: bytes) -> str | None:
     if best is None:
         return None
     western = any(guess.encoding == "cp1252" and guess.chaos <= best.chaos for guess in guesses)
-    return _strict(data, "cp1252" if western else best.encoding)
+    encoding = "cp1252" if western else best.encoding
+    return encoding if _strict(data, encoding, is_whole) is not None else None
 
 
-def _strict(data: bytes, encoding: str) -> str | None:
+def _strict(data: bytes, encoding: str, is_whole: bool) -> str | None:
     try:
-        return data.decode(encoding)
+        return codecs.getincrementaldecoder(encoding)().decode(data, is_whole)
     except (UnicodeDecodeError, LookupError):
         return None
 

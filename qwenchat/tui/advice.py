@@ -33,6 +33,8 @@ def _ways() -> dict[RecoveryKind, str]:
         RecoveryKind.LIST_MODELS: models,
         RecoveryKind.LIST_CATALOGUE: models,
         RecoveryKind.RECOMMEND: models,
+        RecoveryKind.START_AGAIN: _("ask again"),
+        RecoveryKind.RESTORE: "/trash",
         RecoveryKind.USE_MODEL: "/model {name}",
         RecoveryKind.RESUME_DOWNLOAD: "/downloads",
         RecoveryKind.OTHER_SOURCE: settings,

@@ -345,4 +345,4 @@ def _print_markdown(text: str) -> None:
 
     console = Console(stderr=True)
     for line in render(clean(text), console.width, Palette.of_terminal()):
-        console.print(Segments(line.segments))
+        console.print(Segments(line.segments), crop=False)

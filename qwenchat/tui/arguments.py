@@ -4,7 +4,8 @@ Folders are read, so this is called from a thread; it is imported when the first
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from qwenchat.chat.sampling import PARAMETERS
@@ -18,7 +19,14 @@ from qwenchat.tui.completions import Completion
 from qwenchat.tui.parameters import CONTEXT
 from qwenchat.tui.prompt_library import PromptLibrary
 
+IMPORTED = (".json", ".jsonl", ".zip")
+"""Ends of files from which chats are imported."""
 _MOST = 50
+_PATH = re.compile(r"[/\\]|^[~.]")
+"""What only a path has."""
+_Offered = Iterator[tuple[str, str, str]]
+"""Text, label and words about it."""
+_Offer = Callable[[str, Program, Session], _Offered]
 _WITH_ARGUMENT = re.compile(r"(/([a-zA-Z?]+)[ \t]+)(\S.*)?")
 
 
@@ -28,13 +36,14 @@ def arguments(typed: str, program: Program, session: Session) -> list[Completion
     if not found:
         return []
     before, name, begun = found[1], slash_commands.canonical(found[2]), found[3] or ""
-    offered = {
+    offered: dict[str, _Offer] = {
         "new": _private,
         "model": _models,
         "compare": _models,
         "system": _prompts,
         "set": _parameters,
         "attach": _paths,
+        "import": partial(_paths, suffixes=IMPORTED),
     }
     if name not in offered:
         return []
@@ -60,12 +69,12 @@ def path_completions(begun: str, suffixes: Sequence[str] = ("",)) -> list[str]:
     ]
 
 
-def _private(begun: str, _program: Program, _session: Session) -> Iterator[tuple[str, str, str]]:
+def _private(begun: str, _program: Program, _session: Session) -> _Offered:
     if "private".startswith(begun.lower()):
         yield "private", "private", _("not saved")
 
 
-def _models(begun: str, program: Program, _session: Session) -> Iterator[tuple[str, str, str]]:
+def _models(begun: str, program: Program, session: Session) -> _Offered:
     """Yield the models on this machine, those that engines elsewhere offered last, then those to download."""
     wanted = begun.casefold()
     here = [model for model in program.library.models() if not model.problem]
@@ -85,15 +94,17 @@ def _models(begun: str, program: Program, _session: Session) -> Iterator[tuple[s
     for published in program.catalogue.models:
         if published.size not in known and wanted in published.size:
             yield published.size, published.size, _("to download")
+    if _PATH.search(begun):
+        yield from _paths(begun, program, session, (".gguf",))
 
 
-def _prompts(begun: str, program: Program, _session: Session) -> Iterator[tuple[str, str, str]]:
+def _prompts(begun: str, program: Program, _session: Session) -> _Offered:
     for prompt in PromptLibrary(program.paths.config / "prompts").all():
         if prompt.name.casefold().startswith(begun.casefold()):
             yield prompt.name, prompt.name, clean_line(prompt.text, 60)
 
 
-def _parameters(begun: str, program: Program, session: Session) -> Iterator[tuple[str, str, str]]:
+def _parameters(begun: str, program: Program, session: Session) -> _Offered:
     """Yield the parameters with the values that they have now."""
     if " " in begun.strip():
         return
@@ -113,6 +124,6 @@ def _parameters(begun: str, program: Program, session: Session) -> Iterator[tupl
             yield f"{label} ", labelled(label, shown), help[label]
 
 
-def _paths(begun: str, _program: Program, _session: Session) -> Iterator[tuple[str, str, str]]:
-    for path in path_completions(begun if re.search(r"[/\\]", begun) or begun.startswith("~") else f"./{begun}"):
+def _paths(begun: str, _program: Program, _session: Session, suffixes: Sequence[str] = ("",)) -> _Offered:
+    for path in path_completions(begun if _PATH.search(begun) else f"./{begun}", suffixes):
         yield path, path, ""

@@ -55,5 +55,6 @@ def _with_argument(name: str) -> str:
         "system": _("open the chat settings with this system prompt"),
         "set": _("set this parameter (no value = default)"),
         "attach": _("attach this file"),
+        "import": _("import the chats in this file"),
         "find": _("find this text in this chat"),
     }[name]

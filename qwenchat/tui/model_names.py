@@ -35,6 +35,8 @@ class ModelNames:
     ) -> None:
         self._read, self._run, self._host_of = read, run, host_of
         self._known: dict[str, str] = {}
+        self._peers: dict[str, str] = {}
+        """By model reference, where llama.cpp has put layers of a model beside this computer."""
         self._listeners: list[Callable[[], object]] = []
 
     def listen(self, listener: Callable[[], object]) -> None:
@@ -53,7 +55,14 @@ class ModelNames:
 
     def host(self, reference: str) -> str:
         """Return the host that words for a model go to; empty for one on this computer."""
-        return clean_line(self._host_of(reference)) if reference.startswith("@") else ""
+        return clean_line(self._host_of(reference)) if reference.startswith("@") else self._peers.get(reference, "")
+
+    def note_peers(self, reference: str, peers: str) -> None:
+        """Show the peers that a loaded model of this computer is spread over; empty for none."""
+        if self._peers.get(reference, "") != peers:
+            self._peers[reference] = clean_line(peers)
+            for listener in self._listeners:
+                listener()
 
     def host_of(self, answer: Message) -> str:
         """Return the host that an answer came from, or comes from; empty for a model on this computer."""

@@ -175,6 +175,7 @@ _FITTING: Mapping[str, Callable[[str], bool]] = {
     "system": lambda _rest: True,
     "set": _is_setting,
     "attach": _is_path,
+    "import": _is_path,
     "find": lambda _rest: True,
 }
 """By command, what may follow it; nothing may follow the others."""

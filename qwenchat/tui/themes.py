@@ -25,6 +25,8 @@ from textual.theme import Theme
 from qwenchat.errors import FileError, QwenchatError, WrongUse
 from qwenchat.i18n import _
 from qwenchat.paths import bundled_themes
+from qwenchat.text.safe import clean_line
+from qwenchat.typed_values import problem, shown
 
 DEFAULT = "ink"
 """The theme where nothing is set."""
@@ -144,39 +146,49 @@ def load_all(own: Path) -> Themes:
 def load(file: Path) -> tuple[str, Theme]:
     """Return a theme's title and the theme; its name is the file's. Raises WrongUse or FileError naming the file."""
     try:
-        theme = msgspec.convert(tomllib.loads(file.read_text("utf-8")), ThemeFile)
-        _check(theme)
+        document = tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
         raise FileError(
             _("The theme {file} can't be read: {reason}.").format(file=file, reason=error.strerror),
             _("Make it readable, or move it away."),
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError, ColorParseError) as error:
-        reason = str(error).replace(" - at `$.", " - `").splitlines()[0]
-        raise WrongUse(
-            _("The theme {file} is invalid: {reason}.").format(file=file, reason=reason.rstrip(".")),
-            _("Correct it, or move it away; the themes that come with qwenchat show what is allowed."),
-        ) from error
-    return theme.title, _theme(file.stem, theme)
+    except UnicodeDecodeError:
+        reason = _("it is not UTF-8")
+    except tomllib.TOMLDecodeError as error:
+        reason = str(error)
+    else:
+        reason = problem(document, ThemeFile)
+        if not reason:
+            theme = msgspec.convert(document, ThemeFile)
+            reason = _wrong_value(theme)
+            if not reason:
+                return theme.title, _theme(file.stem, theme)
+    raise WrongUse(
+        _("The theme {file} is invalid: {reason}.").format(file=file, reason=reason),
+        _("Correct it, or move it away; the themes that come with qwenchat show what is allowed."),
+    )
 
 
 def _files(folder: Path) -> Iterable[Path]:
     return sorted(folder.glob("*.toml"))
 
 
-def _check(theme: ThemeFile) -> None:
-    """Raise ColorParseError for the first invalid colour, ValidationError for a variable that no style accepts."""
-    for section in (theme.interface, theme.transcript, theme.code):
-        for colour in msgspec.structs.astuple(section):
-            if colour:
-                Color.parse(colour)
+def _wrong_value(theme: ThemeFile) -> str:
+    """Return what is wrong with the first invalid colour, or with the first variable that no style accepts."""
+    for name, section in (("interface", theme.interface), ("transcript", theme.transcript), ("code", theme.code)):
+        for key, colour in msgspec.to_builtins(section).items():
+            try:
+                Color.parse(colour or "#000")
+            except ColorParseError:
+                return _('"{key}" must be a colour, not {value}').format(key=f"{name}.{key}", value=shown(colour))
     for name, value in theme.variables.items():
         sheet = Stylesheet(variables={name: value})
         sheet.add_source(f"* {{ {_declaration(name)}; }}")
         try:
             sheet.parse()
-        except (StylesheetError, TokenError) as error:
-            raise msgspec.ValidationError(f"Invalid value {value!r} - at `$.variables.{name}`") from error
+        except (StylesheetError, TokenError):
+            return _('"{key}" can\'t be {value}').format(key=f"variables.{clean_line(name)}", value=shown(value))
+    return ""
 
 
 def _declaration(name: str) -> str:

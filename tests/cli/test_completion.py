@@ -53,6 +53,18 @@ def test_commands_and_options_with_their_help(home: Path) -> None:
     assert not home.exists()
 
 
+@pytest.mark.parametrize("begun", ["/models/q", "./q", "~/q"])
+@pytest.mark.parametrize("command", ["", "ask ", "bench "])
+def test_a_model_that_begins_as_a_path_is_left_to_the_shell(begun: str, command: str) -> None:
+    asked = environment(
+        _QWENCHAT_COMPLETE="bash_complete",
+        COMP_WORDS=f"qwenchat {command}-m {begun}",
+        COMP_CWORD=str(2 + bool(command)),
+    )
+    done = subprocess.run([sys.executable, "-m", "qwenchat"], capture_output=True, text=True, env=asked, check=False)
+    assert done.stdout == f"file,{begun}\n"
+
+
 @pytest.mark.parametrize(
     ("line", "wanted"),
     [
@@ -71,6 +83,22 @@ def test_commands_and_options_with_their_help(home: Path) -> None:
 def test_values(line: str, wanted: set[str], home: Path) -> None:
     assert set(offered(line)) == wanted
     assert not home.exists()
+
+
+def remember_models_of_box(home: Path) -> None:
+    (home / "config").mkdir(parents=True)
+    (home / "config" / "config.toml").write_text("[engines.box]\nurl = 'http://10.0.0.7:11434'\n")
+    (home / "cache").mkdir()
+    known = {"box": {"url": "http://10.0.0.7:11434", "dialect": "ollama", "models": [{"id": "qwen2:72b"}]}}
+    (home / "cache" / "engines.json").write_text(json.dumps(known))
+
+
+def test_engines_and_their_models_of_an_earlier_run(home: Path) -> None:
+    remember_models_of_box(home)
+    assert offered("qwenchat ask -m @") == {"@box/qwen2:72b": "10.0.0.7:11434"}
+    assert offered("qwenchat engines test ") == {"box": "http://10.0.0.7:11434"}
+    assert "engines.box.url" in offered("qwenchat config get engines.")
+    assert set(offered("qwenchat config set engines.box.kind v")) == {"vllm"}
 
 
 def test_sessions_with_clean_titles(kept: None) -> None:
@@ -103,7 +131,7 @@ def test_a_script_says_where_to_put_it(shell: str) -> None:
 ASK = {
     "bash": """
         source ./script
-        COMP_WORDS=(qwenchat sess) COMP_CWORD=1
+        COMP_LINE='qwenchat sess' COMP_POINT=13
         _qwenchat_completion qwenchat
         printf '%s\\n' "${COMPREPLY[@]}" """,
     "zsh": """
@@ -118,18 +146,47 @@ ASK = {
 }
 
 
+def with_command(folder: Path, shell: str = "bash") -> dict[str, str]:
+    """Put the script for a shell into a folder, and return an environment in which `qwenchat` is a command."""
+    command = folder / "bin" / "qwenchat"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m qwenchat "$@"\n')
+    command.chmod(0o755)
+    (folder / "script").write_text(qwenchat("completion", shell).stdout)
+    return environment(PATH=f"{command.parent}{os.pathsep}{os.environ['PATH']}")
+
+
 @pytest.mark.parametrize("shell", ASK)
 def test_the_script_works_in_its_shell(shell: str, tmp_path: Path) -> None:
     if not (found := shutil.which(shell)):
         pytest.skip(f"{shell} is not installed")
-    command = tmp_path / "bin" / "qwenchat"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m qwenchat "$@"\n')
-    command.chmod(0o755)
-    (tmp_path / "script").write_text(qwenchat("completion", shell).stdout)
-    env = environment(PATH=f"{command.parent}{os.pathsep}{os.environ['PATH']}")
+    env = with_command(tmp_path, shell)
     done = subprocess.run([found, "-c", ASK[shell]], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert (done.stdout.split(), done.stderr) == (["sessions"], "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "reply"),
+    [
+        ("ask -m 7b:q4_k", "q4_k_m"),
+        ("ask -m @bo", "@box/qwen2:72b"),
+        ("ask -m @box/qwen2:7", "72b"),
+        ("ask 'a b' -m @bo", "@box/qwen2:72b"),
+    ],
+)
+def test_bash_replaces_what_follows_a_colon(typed: str, reply: str, home: Path, tmp_path: Path) -> None:
+    remember_models_of_box(home)
+    env = with_command(tmp_path)
+    line = f"qwenchat {typed}"
+    script = """
+        source ./script
+        COMP_WORDBREAKS=$' \\t\\n"\\'@><=;|&(:'  # as a bash with a line editor has it
+        COMP_LINE="$1" COMP_POINT=${#1}
+        _qwenchat_completion qwenchat
+        echo "${COMPREPLY[@]}" """
+    command = ["bash", "-c", script, "bash", line]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == (reply, "")
 
 
 def test_the_manual_page_is_that_of_today() -> None:

@@ -75,7 +75,7 @@ def exact(text: str) -> Any:
 
 def matcher(schema: str) -> LLMatcher:
     """Return a matcher of a schema, for answers in bytes. Raises SchemaRefused."""
-    return compiler.matcher(_TOKENIZER, rewritten(schema).schema)
+    return compiler.matcher(_TOKENIZER, compiler.schema_grammar(rewritten(schema).schema))
 
 
 def allows(made: LLMatcher, text: str) -> bool:

@@ -2,21 +2,32 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from qwenchat.chat.events import EngineEvent, Loading, PartGrew
-from qwenchat.chat.message import Attachment, Status
-from qwenchat.chat.ports import Engine, ModelInfo, Request
+from qwenchat.chat.events import Delta, EngineEvent, LoadEvent, PartGrew, WaitingToRetry
+from qwenchat.chat.message import Attachment, Role, Status
+from qwenchat.chat.ports import Engine, Mode, ModelInfo, Request, TokenCounts
+from qwenchat.chat.prompt import Turn
 from qwenchat.chat.session import Session
-from qwenchat.errors import CannotLoad, Interrupted, NotFound, Recovery, RecoveryKind, StoreError
+from qwenchat.errors import CannotLoad, Interrupted, NotFound, Recovery, RecoveryKind, RemoteBroken, StoreError
 from qwenchat.runtime import session_access
 from qwenchat.runtime.chat_service import ChatService
-from qwenchat.runtime.events import ChatEvent, Hold, QueueChanged, TurnFailed, TurnReported, WaitingChanged
+from qwenchat.runtime.events import (
+    BugFound,
+    ChatEvent,
+    ConsentNeeded,
+    Hold,
+    ModelWaiting,
+    QueueChanged,
+    TurnFailed,
+    TurnReported,
+    WaitingChanged,
+)
 from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_manager import EngineFactory
 from qwenchat.runtime.program import Program
@@ -123,13 +134,114 @@ async def test_starting_again_in_one_chat_leaves_the_answer_of_another(program: 
         assert store.branch(store.session(failed).leaf)[-1].text == "one two."
 
 
+async def test_a_second_answer_whose_load_failed_is_tried_again_and_the_first_one_stays(program: Program) -> None:
+    engine, refused = ScriptedEngine(("A1", "A2", "A3")), list[bool]()
+    smaller = Recovery(RecoveryKind.SMALLER_CONTEXT, 4096)
+
+    def refuse_once(_reference: str, options: LoadOptions) -> Engine:
+        if options.ctx == 2048 and not refused:
+            refused.append(True)
+            raise CannotLoad("It does not fit.", "Take a smaller context.", recoveries=(smaller,))
+        return engine
+
+    async with running(program, refuse_once) as (chats, told):
+        session = chats.sessions.new("guide").id
+        question = await chats.send(session, "first")
+        await until(lambda: texts(chats, session) == ["first", "A1"] and told[-1] == QueueChanged("", ()))
+        await chats.sessions.change(session, context=2048)
+        chats.regenerate(question)
+        await until(lambda: refused and not chats.running)
+        assert texts(chats, session) == ["first", "A1"]
+        await chats.retry(session, smaller)
+        await until(lambda: texts(chats, session) == ["first", "A2"] and told[-1] == QueueChanged("", ()))
+        first, second = (each.text for each in program.store.tree(session) if each.role is Role.ASSISTANT)
+        assert (first, second) == ("A1", "A2")
+
+
+async def test_a_second_answer_that_failed_is_not_asked_for_once_the_user_asks_something_else(program: Program) -> None:
+    engine, refused = ScriptedEngine(("A1", "A2")), list[bool]()
+
+    def refuse_once(_reference: str, options: LoadOptions) -> Engine:
+        if options.ctx == 2048 and not refused:
+            refused.append(True)
+            raise CannotLoad("It does not fit.", recoveries=(Recovery(RecoveryKind.SMALLER_CONTEXT, 4096),))
+        return engine
+
+    async with running(program, refuse_once) as (chats, told):
+        session = chats.sessions.new("guide").id
+        question = await chats.send(session, "first")
+        await until(lambda: texts(chats, session) == ["first", "A1"] and told[-1] == QueueChanged("", ()))
+        await chats.sessions.change(session, context=2048)
+        chats.regenerate(question)
+        await until(lambda: refused and not chats.running)
+        await chats.send(session, "second")
+        await until(lambda: texts(chats, session)[-1:] == ["A2"] and told[-1] == QueueChanged("", ()))
+        assert texts(chats, session) == ["first", "A1", "second", "A2"]
+
+
+async def test_a_bug_is_reported_with_what_it_was(program: Program) -> None:
+    class Odd(ScriptedEngine):
+        async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
+            raise ZeroDivisionError("odd")
+
+    async with running(program, lambda _reference, _options: Odd()) as (chats, told):
+        session = chats.sessions.new("guide").id
+        await chats.send(session, "first")
+        await until(lambda: any(isinstance(event, BugFound) for event in told))
+        (found,) = (event for event in told if isinstance(event, BugFound))
+        assert isinstance(found.bug, ZeroDivisionError) and not chats.running
+
+
+@dataclass
+class BusyServer(ScriptedEngine):
+    """Waits for a server while it loads, and breaks off the first answer as a server does."""
+
+    loads: int = 0
+
+    async def load(self, progress: Callable[[LoadEvent], object] | None = None) -> ModelInfo:
+        self.loads += 1
+        if progress and self.loads == 1:
+            progress(WaitingToRetry(reason="It is busy.", wait_s=0.5, attempt=2, attempts=4))
+        return await super().load(progress)
+
+    async def events(self, request: Request, text: str, cancelled: asyncio.Event) -> AsyncGenerator[EngineEvent, None]:
+        if len(self.requests) == 1:
+            yield Delta("one ", (1,))
+            recoveries = (Recovery(RecoveryKind.ASK_AGAIN, name="lab"), Recovery(RecoveryKind.SET_KEY, name="lab"))
+            raise RemoteBroken("The connection broke.", recoveries=recoveries)
+        async for event in super().events(request, text, cancelled):
+            yield event
+
+
+async def test_asking_again_after_a_server_broke_off_continues_with_the_same_engine(program: Program) -> None:
+    engine, made = BusyServer(("", "two.")), list[str]()
+
+    def make(reference: str, _options: LoadOptions) -> Engine:
+        made.append(reference)
+        return engine
+
+    async with running(program, make) as (chats, told):
+        session = chats.sessions.new("guide").id
+        await chats.send(session, "Count")
+        await until(lambda: any(isinstance(event, TurnFailed) for event in told) and not chats.running)
+        assert [event.waiting.attempt for event in told if isinstance(event, ModelWaiting)] == [2]
+        [failed] = [event for event in told if isinstance(event, TurnFailed)]
+        assert [recovery.kind for recovery in failed.recoveries] == [RecoveryKind.ASK_AGAIN]  # what a button can do
+        told.clear()
+        await chats.retry(session, failed.recoveries[0])
+        await until(lambda: told[-1:] == [QueueChanged("", ())])
+        answer = program.store.branch(program.store.session(session).leaf)[-1]
+        assert (answer.text, answer.status) == ("one two.", Status.COMPLETE)
+        assert made == ["guide"] and engine.requests[1].mode is Mode.CONTINUE
+
+
 @dataclass
 class Loads(ScriptedEngine):
     """Loads until it is cancelled."""
 
     loading: bool = False
 
-    async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
+    async def load(self, progress: Callable[[LoadEvent], object] | None = None) -> ModelInfo:
         self.loading = True
         await asyncio.Event().wait()
         raise AssertionError("nobody sets that event")
@@ -174,7 +286,7 @@ class LoadsLater(ScriptedEngine):
         super().__post_init__()
         self.loaded = asyncio.Event()
 
-    async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
+    async def load(self, progress: Callable[[LoadEvent], object] | None = None) -> ModelInfo:
         await self.loaded.wait()
         return await super().load(progress)
 
@@ -409,3 +521,38 @@ async def test_an_edited_question_becomes_a_variant_unless_what_it_follows_is_go
         with pytest.raises(NotFound):
             await chats.edit(second, "once more")
         assert program.store.waiting(session) == []
+
+
+@dataclass
+class SpreadEngine(ScriptedEngine):
+    """An engine whose model is spread over peers."""
+
+    peers: str = "10.0.0.2:50052,10.0.0.3:50052"
+
+    async def load(self, progress: Callable[[LoadEvent], object] | None = None) -> ModelInfo:
+        return replace(await super().load(progress), host=self.peers, file=f"rpc://{self.peers}#{self.file}")
+
+
+async def test_a_chat_is_sent_to_peers_once_the_user_has_agreed(program: Program) -> None:
+    engine = SpreadEngine(("One.", "Two."))
+    async with running(program, lambda _reference, _options: engine) as (chats, told):
+        session = chats.sessions.new("7b").id
+        await chats.send(session, "Hi")
+        await until(lambda: any(isinstance(event, ConsentNeeded) for event in told))
+        needed = next(event for event in told if isinstance(event, ConsentNeeded))
+        assert (needed.host, engine.requests) == (engine.peers, [])
+        chats.ask_with_consent(session, needed.host)
+        await until(lambda: len(engine.requests) == 1 and not chats.running)
+        answer = (await chats.sessions.open(session)).branch[-1]
+        assert (answer.text, answer.host) == ("One.", engine.peers)
+    async with running(program, lambda _reference, _options: engine) as (chats, told):  # another start of the program
+        await chats.send(session, "And?")
+        await until(lambda: len(engine.requests) == 2 and not chats.running)
+        assert not any(isinstance(event, ConsentNeeded) for event in told)
+
+
+async def test_peers_on_this_machine_need_no_consent(program: Program) -> None:
+    engine = SpreadEngine(("One.",), peers="127.0.0.1:50052")
+    async with running(program, lambda _reference, _options: engine) as (chats, _told):
+        await chats.send(chats.sessions.new("7b").id, "Hi")
+        await until(lambda: len(engine.requests) == 1 and not chats.running)

@@ -20,7 +20,7 @@ from qwenchat.chat.turn import Turns
 from qwenchat.engines.remote.detect import detect
 from qwenchat.engines.remote.http import RemoteHttp
 from qwenchat.engines.remote.server import RemoteServer
-from qwenchat.errors import NotFound, RemoteError, WrongUse
+from qwenchat.errors import NotFound, RemoteError, RemoteUnauthorised, WrongUse
 from tests.fakes import ggufs, guide
 from tests.fakes.engines import GREEDY, answer, engine, questions, read, remote_engine, request
 from tests.fakes.llama_server import LlamaServer, llama_server
@@ -219,6 +219,17 @@ async def test_a_llama_server_is_recognised(path: str, endless_server: LlamaServ
     assert (info.name, info.n_ctx, info.warnings) == ("endless", 32768, ())
     assert info.host == endless_server.url.removeprefix("http://")
     assert info.file.startswith(f"{endless_server.url}{path}#endless@")
+
+
+async def test_a_key_is_needed_and_sent(endless: ggufs.Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAB_KEY", "s3cret")
+    with llama_server(endless.path, alias="endless", key="s3cret") as server:
+        async with remote_engine(server.url, "endless") as there:
+            with pytest.raises(RemoteUnauthorised):
+                await there.load()
+        async with remote_engine(server.url, "endless", key_env="LAB_KEY") as there:
+            said = await answer(there, questions("Hi"), replace(GREEDY, max_tokens=3))
+    assert said.ids == endless.ids[:3]
 
 
 async def test_a_killed_server_loses_nothing_and_the_answer_is_continued_by_the_next_one(endless: ggufs.Chain) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from qwenchat.engines.remote.http import RemoteHttp
-from qwenchat.engines.remote.retry import ASK_ONCE
 from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.errors import QwenchatError, RemoteUnreachable, WrongUse
 from tests.fakes.pulling import without_proxies
@@ -25,10 +24,14 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+async def no_wait(seconds: float) -> None:
+    """Do not wait."""
+
+
 async def got(url: str, environ: dict[str, str] | None = None, *, offline: bool = False) -> object:
     """Return what a server says."""
     server = RemoteServer(name="gpu", url=url)
-    http = RemoteHttp(server, environ=environ or {}, policy=ASK_ONCE, offline=offline)
+    http = RemoteHttp(server, environ=environ or {}, offline=offline, sleep=no_wait)
     try:
         return await http.get(f"{url}/v1/models")
     finally:
@@ -141,6 +144,7 @@ async def test_a_proxy_that_refuses(*, encrypted: bool) -> None:
     assert type(error) is RemoteUnreachable
     assert error.message == "The proxy for far.example refuses the connection or can't be reached."
     assert ("https_proxy" if encrypted else "HTTP_PROXY") in error.hint
+    assert len(through.seen) == 1  # a wrong password that is sent again and again locks accounts
 
 
 @pytest.mark.parametrize("kind", ["http", "socks5"])

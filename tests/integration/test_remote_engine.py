@@ -25,6 +25,7 @@ from tests.fakes.standin_vllm import completion, standin_vllm
 
 MODEL = "qwen"
 YES, NO = completion(("yes", b"yes")), completion(("no", b"no"))
+LOADING = json_reply({"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}, 503)
 BUSY = json_reply({"error": {"message": "overloaded", "code": 503}}, 503)
 
 
@@ -89,14 +90,17 @@ async def test_a_stream_without_an_end_is_broken() -> None:
             await answer(there, questions("1"))
 
 
-async def test_waiting_for_a_busy_server_is_reported() -> None:
-    async with served(BUSY, YES) as (server, there):
-        server.reply("/v1/models", BUSY, models(4096))
+@pytest.mark.parametrize("attempts", [4, 0], ids=["busy", "loading"])
+async def test_waiting_for_a_server_is_reported(attempts: int) -> None:
+    reply = BUSY if attempts else LOADING
+    async with served(reply, YES) as (server, there):
+        server.reply("/v1/models", *[reply] * (3 if attempts else 9), models(4096))
         loading: list[object] = []
         await there.load(loading.append)
         events = [each async for each in there.generate(request(questions("1")))]
     assert loading[0] == Loading(0.0) and loading[-1] == Loading(1.0)
-    assert any(isinstance(each, WaitingToRetry) for each in loading)
+    waits = [each for each in loading if isinstance(each, WaitingToRetry)]
+    assert len(waits) == (3 if attempts else 9) and {each.attempts for each in waits} == {attempts}
     assert isinstance(events[0], WaitingToRetry) and isinstance(events[-1], Finished)
 
 

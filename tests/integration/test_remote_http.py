@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from qwenchat.chat.events import WaitingToRetry
+from qwenchat.cli.output import shell_advice
 from qwenchat.engines.remote.faults import Fault, FaultKind
 from qwenchat.engines.remote.http import RemoteHttp, TimeLimits
 from qwenchat.engines.remote.received import MAX_EVENT
@@ -122,8 +123,9 @@ async def test_lines_end_with_a_newline_only(asking: Asking) -> None:
 
 
 async def test_a_stream_may_end_after_the_event_that_says_so(asking: Asking) -> None:
-    reply = event_stream(ONE, TWO, done=False)
-    assert await asking.stream(reply, is_last=lambda each: each == TWO) == [ONE, TWO]
+    for then in (Then.END, Then.CUT, Then.RESET):
+        reply = event_stream(ONE, TWO, done=False, then=then)
+        assert await asking.stream(reply, is_last=lambda each: each == TWO) == [ONE, TWO]
 
 
 async def test_a_document(asking: Asking) -> None:
@@ -210,7 +212,7 @@ BROKEN: list[tuple[str, Reply, type[QwenchatError], str]] = [
 async def test_what_is_no_stream(server: StandinServer, reply: Reply, kind: type[QwenchatError], words: str) -> None:
     asking = Asking(server, policy=ASK_ONCE)
     error = await asking.fails(reply)
-    assert type(error) is kind and words in error.message and error.hint
+    assert type(error) is kind and words in error.message and shell_advice(error)
     assert error.exit_code == ExitCode.NETWORK
     assert "127.0.0.1" in error.message and asking.got == []
     assert len(server.asked) == 1
@@ -258,14 +260,13 @@ async def test_a_connection_that_is_cut_in_mid_answer_is_not_asked_again(asking:
 async def test_a_stream_that_ends_without_saying_so_is_not_complete(asking: Asking) -> None:
     error = await asking.fails(event_stream(ONE, done=False))
     assert "broke" in error.message and asking.got == [ONE]
+    error = await asking.fails(json_lines(ONE), lines=True)
+    assert "broke" in error.message and asking.got == [ONE]
 
 
-QUICK = TimeLimits(first_token_s=0.05, next_token_s=0.05, document_s=0.05)
-
-
-@pytest.mark.parametrize("count", [0, 1])
-async def test_a_stream_that_stalls(server: StandinServer, count: int) -> None:
-    asking = Asking(server, limits=QUICK)
+@pytest.mark.parametrize(("count", "limits"), [(0, TimeLimits(first_token_s=0.05)), (1, TimeLimits(next_token_s=0.05))])
+async def test_a_stream_that_stalls(server: StandinServer, count: int, limits: TimeLimits) -> None:
+    asking = Asking(server, limits=limits)
     error = await asking.fails(event_stream(*[ONE] * count, done=False, then=Then.STALL))
     assert type(error) is RemoteBroken and "stopped responding" in error.message
     assert asking.got == [ONE] * count and len(server.asked) == 1
@@ -274,27 +275,27 @@ async def test_a_stream_that_stalls(server: StandinServer, count: int) -> None:
 
 
 async def test_a_server_that_sends_nothing(server: StandinServer) -> None:
-    asking = Asking(server, limits=QUICK)
+    asking = Asking(server, limits=TimeLimits(document_s=0.05))
     with pytest.raises(RemoteBroken, match="stopped responding"):
         await asking.get(Reply(without_head=True, then=Then.STALL))
     await asking.http.close()
 
 
 async def test_comments_show_that_a_server_is_at_work(server: StandinServer) -> None:
-    asking = Asking(server, limits=TimeLimits(next_token_s=0.2))
+    asking = Asking(server, limits=TimeLimits(next_token_s=0.5))
     tick = asyncio.Event()
-    clock = iter(range(40))
+    clock = iter(range(30))
 
     def pieces() -> Any:
         yield event(ONE)
-        for _step in clock:  # twice as long as silence may last, in small steps
+        for _step in clock:  # longer than silence may last, in small steps
             yield tick
             yield PING
         yield DONE
 
     async def ticking() -> None:
         while True:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.025)
             tick.set()
             tick.clear()
 
@@ -366,7 +367,7 @@ async def test_statuses(
     asking: Asking, *, status: int, body: object, kind: type[QwenchatError], words: str, attempts: int
 ) -> None:
     error = await asking.fails(json_reply(body, status))
-    assert type(error) is kind and words in error.message and error.hint
+    assert type(error) is kind and words in error.message and shell_advice(error)
     assert len(asking.server.asked) == attempts == len(asking.waits) + 1
     assert error.exit_code == (ExitCode.USAGE if kind is PromptTooLong else ExitCode.NETWORK)
 

@@ -159,7 +159,7 @@ async def test_a_content_filter_in_the_middle_of_an_answer(api: ServerApi, serve
         async for event in api.generate(MODEL, asked("Hi"), PLAIN):
             texts.append(event.text if isinstance(event, Delta) else "")
     assert texts == ["Once ", "upon"]
-    assert "saved" in raised.value.hint
+    assert "The answer is incomplete." in raised.value.hint
 
 
 async def test_a_tool_that_nobody_offered(api: ServerApi, server: StandinServer) -> None:
@@ -233,12 +233,17 @@ async def test_forged_markers_are_broken_up(api: ServerApi, server: StandinServe
 
 async def test_a_schema(api: ServerApi, server: StandinServer) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
-    await generated(api, MODEL, asked("Hi", sampling=Sampling(schema=json.dumps(schema), stop=("END",))))
+    request = asked("Hi", sampling=Sampling(schema=json.dumps(schema), stop=("END",)))
+    server.reply(CHAT[api.dialect], streamed(*answer_chunks('{"a":', " 1}", reasoning=("Hm",))))
+    await generated(api, MODEL, request)
     body = server.asked_for(CHAT[api.dialect])[-1].json
     assert body["response_format"]["type"] == "json_schema"
     assert body["response_format"]["json_schema"]["schema"] == schema
     assert "stop" not in body
     assert api.capabilities.json_schema is (api.dialect is not Dialect.DASHSCOPE)
+    server.reply(CHAT[api.dialect], HELLO)
+    with pytest.raises(RemoteBroken, match="ignored the JSON Schema"):
+        await generated(api, MODEL, request)
 
 
 async def test_stopping_closes_the_connection(api: ServerApi, server: StandinServer) -> None:
@@ -297,6 +302,9 @@ async def test_lm_studio_shows_its_windows(server: StandinServer) -> None:
         assert not api.capabilities.continue_answer
         with pytest.raises(NotFound, match="has no model qwen9"):
             await api.prepare("qwen9")
+        server.reply("/api/v1/models", json_reply({"error": "Unexpected endpoint or method. (GET /api/v1/models)"}))
+        server.reply("/v1/models", json_reply({"data": [{"id": "old"}]}))
+        assert (await api.prepare("old", n_ctx=4096)).n_ctx == 4096
 
 
 @pytest.mark.parametrize(("n_ctx", "asked_for"), [(0, None), (16384, 16384)])
@@ -336,6 +344,13 @@ async def test_dashscope_continues_an_answer(server: StandinServer) -> None:
     assert (parts, body["enable_thinking"]) == ((Text("Good day."),), False)
 
 
+async def test_an_answer_without_a_word_is_begun_anew(server: StandinServer) -> None:
+    async with api_of(server, Dialect.DASHSCOPE, "/compatible-mode/v1") as api:
+        model = await api.prepare("qwen-max")
+        await generated(api, model, asked("Why?", "", mode=Mode.CONTINUE))
+    assert server.asked_for(CHAT[Dialect.DASHSCOPE])[-1].json["messages"] == [{"role": "user", "content": "Why?"}]
+
+
 @pytest.mark.parametrize(
     ("status", "code", "error", "words"),
     [
@@ -362,4 +377,4 @@ async def test_errors_of_dashscope(
         server.reply(CHAT[Dialect.DASHSCOPE], streamed(chunk({"content": "Once"}), said))
         with pytest.raises(RemoteError) as raised:
             await generated(api, MODEL, asked("Hi"))
-    assert "saved" in raised.value.hint
+    assert "The answer is incomplete." in raised.value.hint

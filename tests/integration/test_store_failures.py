@@ -86,6 +86,10 @@ def nobody() -> Iterator[None]:
     """Be a user whom the file system can refuse: the tests may run as root."""
     own = os.geteuid()
     if own == 0:
+        with tempfile.TemporaryDirectory() as name:  # what is imported only now may lie where nobody else may read
+            store = store_in(Path(name))
+            filled(store)
+            store.close()
         os.seteuid(65534)
     try:
         yield

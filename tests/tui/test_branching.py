@@ -115,6 +115,25 @@ async def test_a_question_that_is_too_long_leaves_the_branch_as_it_was_and_is_in
         assert [message.text for message in it.kept()] == OLD
 
 
+async def test_an_edit_of_the_first_question_that_is_too_long_comes_back_as_an_edit() -> None:
+    async with chatting("One.", "Two.", n_ctx=1024) as it:
+        await it.ask("A")
+        it.write("a draft")
+        it.transcript.select(it.messages[0].id)
+        await it.do("edit")
+        await until(lambda: it.chat.drafts.editing is not None)
+        it.chat.prompt.write("q" * 2000)
+        await it.pilot.press("enter")
+        await until(lambda: "question is too long" in it.notice)
+        await until(lambda: it.chat.drafts.editing == it.messages[0] and it.chat.prompt.text == "q" * 2000)
+        assert it.texts == ["A", "One."] == [message.text for message in it.kept()]
+        it.chat.prompt.write("B")
+        await it.pilot.press("enter")
+        await until(lambda: it.texts == ["B", "Two."])
+        assert it.chat.context.open.view.variants[it.messages[0].id].count == 2
+        await until(lambda: it.chat.prompt.text == "a draft")
+
+
 async def test_branches_are_listed_with_what_each_alone_has_and_enter_opens_one() -> None:
     async with chatting("One.", "Two.", "Three.", "Four.") as it:
         await asked(it)

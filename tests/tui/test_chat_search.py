@@ -75,6 +75,27 @@ async def test_arrows_and_one_enter_open_a_match_with_its_word_marked(animals: s
         assert (it.transcript.finder.words, it.chat.session.id) == ("", animals)
 
 
+async def test_every_word_that_matches_is_marked_in_the_opened_chat(animals: str) -> None:
+    async with chatting(size=(100, 40)) as it:
+        await found(it, "ants pangolin")
+        assert lines(it) == ["Nothing found"]
+        await it.pilot.press("escape")
+        await found(it, "eats 穿山甲 pangolin")
+        ids = [option.id for option in it.chat.sidebar.list.options]
+        await it.pilot.press(*["down"] * ids.index(f"{animals} m2"), "enter")
+        await until(lambda: it.transcript.finder.words)
+        palette = it.transcript.column.look.palette
+        styles = (palette.found, palette.found_current)
+        strips = [it.transcript.render_line(y) for y in range(it.transcript.size.height)]
+        marked = {
+            segment.text.casefold()
+            for strip in strips
+            for segment in strip
+            if segment.style and any(segment.style.bgcolor == style.bgcolor for style in styles)
+        }
+        assert marked == {"pangolin", "穿山甲", "eats"}
+
+
 async def test_enter_that_is_faster_than_the_search_opens_what_it_finds(animals: str) -> None:
     async with chatting() as it:
         await it.pilot.press("f4", *"穿山甲", "enter")

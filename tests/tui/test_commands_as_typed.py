@@ -119,6 +119,20 @@ async def test_models_prompts_and_paths_are_completed(tmp_path: Path) -> None:
         await until(lambda: [each.name for each in it.chat.prompt.attachments] == ["notes.txt"])
 
 
+@pytest.mark.parametrize(
+    ("command", "ends"), [("/model ", "mine.gguf"), ("/compare ", "mine.gguf"), ("/import ", "chats.jsonl")]
+)
+async def test_files_of_the_kind_that_a_command_takes_are_completed(tmp_path: Path, command: str, ends: str) -> None:
+    folder = tmp_path / "files"
+    (folder / "deeper").mkdir(parents=True)
+    for name in ("mine.gguf", "chats.jsonl", "notes.txt"):
+        (folder / name).touch()
+    async with chatting() as it:
+        it.write(f"{command}{folder}/")
+        await until(lambda: shows(it, ends) and shows(it, "deeper/"))
+        assert len(listed(it)) == 2
+
+
 async def test_what_enter_does_is_shown() -> None:
     async with chatting() as it:
         for typed, words in (

@@ -1,13 +1,14 @@
 """Downloads as the chat tells of them, from a hub on loopback."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from textual.widgets import Button
 
 from qwenchat.chat.message import Status
-from qwenchat.runtime.downloads import DownloadState
+from qwenchat.runtime.downloads import Download, DownloadState
 from qwenchat.tui.app import Start
 from qwenchat.tui.dialogs.downloads import DownloadRow, DownloadsScreen
 from qwenchat.tui.dialogs.model import WelcomeScreen
@@ -53,6 +54,13 @@ async def test_a_download_ends_while_an_answer_streams(standin: StandIn) -> None
         assert "↓" not in header(it)
         await it.pilot.press("escape")
         await it.idle()
+
+
+def test_a_row_shows_a_download_though_the_dialog_is_closing() -> None:
+    download = Download(MODEL, DownloadState.RUNNING)
+    row = DownloadRow(download)
+    row.show(replace(download, state=DownloadState.DONE))
+    assert row.download.state is DownloadState.DONE
 
 
 async def test_a_download_that_fails_says_why_and_what_to_do() -> None:

@@ -78,6 +78,15 @@ async def test_a_name_is_read_once_in_a_thread_and_the_file_name_stands_for_it_u
     assert asked == [path] and changed == ["now"] and names(path) == "Good[2J name"
 
 
+def test_peers_of_a_loaded_model_are_its_host() -> None:
+    names, changed = ModelNames(str, lambda _work: None, host_of=str), list[str]()
+    names.listen(lambda: changed.append("now"))
+    for peers in ("", "10.0.0.2:50052", "10.0.0.2:50052", ""):
+        names.note_peers("72b", peers)
+        assert names.host("72b") == peers
+    assert len(changed) == 2
+
+
 async def test_a_named_model_counts_with_a_session_that_is_resumed(file: Path) -> None:
     program = Program.here()
     session = kept_session(program, "Older")

@@ -104,6 +104,27 @@ async def test_a_folded_paste_opens_is_counted_and_outlives_the_program() -> Non
         session = it.chat.session.id
     async with chatting(start=Start(session=session)) as it:
         await until(lambda: it.chat.prompt.text == LONG)
+        assert "300 pasted lines" in str(it.chat.query_one("#chips").render())
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"Why?\n\n{LONG}", "Why?"),
+        (f"Why,\nand how?\n\n{LONG}\n\n{LONG}", "Why,\nand how?"),
+        (LONG, ""),
+        (f"{LONG}\n\nWhy?", ""),
+        ("Why?\n\n" + "few\n" * 100, "Why?\n\n" + "few\n" * 100),
+        ("One.\n\nTwo.", "One.\n\nTwo."),
+        ("", ""),
+    ],
+)
+async def test_a_draft_as_long_as_a_paste_that_folds_comes_back_folded_and_whole(text: str, shown: str) -> None:
+    async with chatting() as it:
+        it.chat.prompt.fill(text, [])
+        assert (it.chat.prompt.area.text, it.chat.prompt.text) == (shown, text)
+        await it.pilot.press("f9")
+        assert it.chat.prompt.area.text == text
 
 
 async def test_a_new_chat_with_a_draft_is_in_the_list_at_once_and_marked() -> None:

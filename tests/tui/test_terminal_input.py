@@ -114,6 +114,12 @@ from qwenchat.tui.screens.chat import ChatScreen
 async def fail(): raise LookupError("planted")
 def key_f12(self): self.run_worker(fail())
 ChatScreen.key_f12 = key_f12""",
+    "answering": """
+from qwenchat.runtime.chat_service import ChatService
+from qwenchat.tui.screens.chat import ChatScreen
+async def fail(self): raise LookupError("planted")
+ChatService._work = fail
+ChatScreen.key_f12 = lambda self: self.context.chats._enqueue()""",
     "handler": """
 from qwenchat.tui.screens.chat import ChatScreen
 def fail(self): raise LookupError("planted")

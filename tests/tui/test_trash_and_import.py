@@ -122,6 +122,19 @@ async def test_files_are_imported_and_counted(program: StillProgram, tmp_path: P
     assert program.store.listing.count() == 3
 
 
+async def test_what_a_command_names_is_imported_at_once(tmp_path: Path) -> None:
+    file = conversation(tmp_path, "two chats.jsonl", "Does it rain?", "Is it warm?")
+    async with chatting() as it:
+        it.write(f"/import {file}")
+        await it.pilot.press("enter")
+        await until(lambda: it.app.program.store.listing.count() == 2)
+        await until(lambda: it.app.screen is it.chat and "Imported 2 chats" in it.said[-1])
+        it.write(f"/import {tmp_path}/lost.json")
+        await it.pilot.press("enter")
+        await until(lambda: it.app.screen.query("#report.shown"))
+        await until(lambda: "lost.json: It can't be read" in str(it.app.screen.query_one("#report", Static).visual))
+
+
 async def test_what_is_refused_is_named_and_the_rest_comes(program: StillProgram, tmp_path: Path) -> None:
     good = conversation(tmp_path, "good.jsonl", "Does it rain?")
     bad = tmp_path / "bad.json"

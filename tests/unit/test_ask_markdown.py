@@ -52,6 +52,14 @@ def test_the_longer_an_open_block_the_more_seldom_it_is_drawn(monkeypatch: pytes
     assert len(re.findall("word", output.out.getvalue())) >= 1000
 
 
+def test_lines_of_code_are_printed_whole_and_others_are_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    code = "print(" + ", ".join(f"argument_{number}" for number in range(20)) + ")"
+    sent = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", shown(f"- a\n\n  ```py\n  {code}\n  ```\n\n{'word ' * 20}\n", 500))
+    assert re.search(rf"^  {re.escape(code)}$", sent, re.MULTILINE)
+    assert max(cell_len(line) for line in re.split(r"[\r\n]+", sent) if "word" in line) <= 30
+
+
 @pytest.mark.parametrize("columns", [60, 30, 12])
 def test_a_table_is_wrapped_or_made_records_and_loses_nothing(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))

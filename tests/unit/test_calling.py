@@ -11,6 +11,7 @@ from qwenchat.chat.events import Finished, PartGrew, TurnEnded, TurnEvent
 from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.message import FinishReason, Message, Status, Text, ToolCall, ToolResult
 from qwenchat.chat.ports import Mode
+from qwenchat.chat.prompt import Turn
 from qwenchat.chat.session import Session
 from qwenchat.chat.tools import ToolSpec
 from qwenchat.chat.turn import RunningTurn, Turns
@@ -34,7 +35,7 @@ class Box:
         self.calls.append(call)
         if self.waits:
             await self.may.wait()
-        return ToolResult(call.id, call.name, self.says, took_ms=self.took_ms)
+        return ToolResult(call.id, call.name, self.says or f"result {len(self.calls)}", took_ms=self.took_ms)
 
 
 def turns_with(engine: ScriptedEngine, use: ToolUse | None, store: MemoryStore | None = None) -> Turns:
@@ -79,14 +80,28 @@ async def test_several_calls_are_run_in_their_order() -> None:
     assert [call.id for call in box.calls] == [part.call_id for part in answer.parts if isinstance(part, ToolResult)]
 
 
-async def test_a_model_that_only_calls_is_stopped_after_its_rounds() -> None:
+async def test_a_model_that_only_calls_must_answer_after_its_rounds() -> None:
     engine = ScriptedEngine(["call:clock:{}"])
-    box = Box()
-    answer, _events = await ended(turns_with(engine, ToolUse(toolbox=box, rounds=2)).ask("s", "Time?"))
-    assert len(box.calls) == 2 and len(engine.requests) == 4
+    box = Box(says="")  # another result each time
+    answer, _events = await ended(turns_with(engine, ToolUse(toolbox=box, rounds=3)).ask("s", "Time?"))
+    assert len(box.calls) == 3 and [bool(request.turns[0].tools) for request in engine.requests] == [True] * 3 + [False]
     assert (answer.status, answer.finish_reason) == (Status.TRUNCATED, FinishReason.TOOL_CALLS)
-    results = [part for part in answer.parts if isinstance(part, ToolResult)]
-    assert [result.is_error for result in results] == [False, False, True]
+
+
+async def test_a_model_must_answer_once_its_calls_bring_nothing_new() -> None:
+    engine = ScriptedEngine(["call:clock:{}", "call:clock:{}", "It is noon."])
+    answer, _events = await ended(turns_with(engine, ToolUse(toolbox=Box())).ask("s", "Time?"))
+    last = engine.requests[2]
+    assert last.turns == (Turn("user", "Time?\n\nTool results:\nclock({}) = 12:00"),) and last.mode is Mode.ANSWER
+    assert answer.text == "It is noon." and answer.status is Status.COMPLETE
+
+
+async def test_a_tool_that_is_not_there_is_no_result() -> None:
+    engine = ScriptedEngine(["call:hello:{}", "Hello!"])
+    box = Box()
+    answer, _events = await ended(turns_with(engine, ToolUse(toolbox=box)).ask("s", "Hi"))
+    assert not box.calls and answer.text == "Hello!"
+    assert engine.requests[1].turns == (Turn("user", "Hi"),)
 
 
 async def test_the_seconds_of_all_tools_are_limited() -> None:

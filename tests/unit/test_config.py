@@ -1,13 +1,19 @@
 """Settings are typed, named in every error, overridden by the environment, and written without losing comments."""
 
+import re
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from qwenchat import config
 from qwenchat.chat.sampling import Dialect
 from qwenchat.engine_settings import EngineSettings
 from qwenchat.errors import FileError, WrongUse
+from qwenchat.i18n import LANGUAGES, use_language
+from qwenchat.tui import setting_words
+from qwenchat.typed_values import problem
 
 
 @pytest.fixture
@@ -43,6 +49,99 @@ def test_a_wrong_setting_is_named_with_its_file(text: str, words: str, file: Pat
     with pytest.raises(WrongUse, match=words) as caught:
         config.load(write(file, text), {})
     assert str(file) in caught.value.message
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('language = "tlh"', ("language", "en, zh_CN", '"tlh"')),
+        ('tehme = "ink"', ("tehme", "theme")),
+        ("[model]\nthreads = 1000", ("model.threads", "0", "512", "1000")),
+        ("[model]\ncontext = 1.5", ("model.context", "0", "1.5")),
+        ('[model]\nkv_type = "q4"', ("model.kv_type", "auto, f16, q8_0", '"q4"')),
+        ('[sampling]\ntop_p = "much"', ("sampling.top_p", "0", "1", '"much"')),
+        ('timestamps = "now and then"', ("timestamps", "true", "false", '"now and then"')),
+        ("theme = 7", ("theme", "7")),
+        ('[hub]\nfolders = "/models"', ("hub.folders", '"/models"')),
+        ("hub = 7", ("hub",)),
+        ('[engines.lab]\nkind = "vllm"', ("engines.lab.url",)),
+        ('[engines.lab]\nurl = "http://lab"\nkind = "v"', ("engines.lab.kind", "openai, llama-server, vllm", '"v"')),
+        ("[keys]\nnew = 7", ("keys.new", "7")),
+    ],
+)
+def test_what_is_wrong_is_said_in_words_with_the_choices(
+    text: str, words: tuple[str, ...], language: str, file: Path
+) -> None:
+    use_language(language)
+    with pytest.raises(WrongUse) as caught:
+        config.load(write(file, text), {})
+    message = caught.value.message
+    assert all(_in_language(word, language) in message for word in words)
+    assert not re.search(r"Invalid|Expected|Object|`|\$|str|int|array|enum", message.replace(str(file), ""))
+
+
+def _in_language(word: str, language: str) -> str:
+    return word.replace(", ", "、") if language == "zh_CN" else word
+
+
+@pytest.mark.parametrize(
+    "key", [*config.names(), "engines", "engines.lab", "engines.lab.url", "keys", "keys.new", "xyz"]
+)
+def test_what_msgspec_refuses_has_words_and_nothing_else(key: str) -> None:
+    for value in (
+        "",
+        "x",
+        "1",
+        "true",
+        0,
+        -2,
+        1.5,
+        10**12,
+        float("inf"),
+        True,
+        [],
+        ["x"],
+        [1],
+        {},
+        {"x": 1},
+        {"url": "x"},
+    ):
+        document: dict[str, Any] = {}
+        *sections, name = key.split(".")
+        inner = document
+        for section in sections:
+            inner = inner.setdefault(section, {})
+        inner[name] = value
+        try:
+            msgspec.convert(document, config.Settings, strict=False)
+        except msgspec.ValidationError:
+            assert problem(document, config.Settings, strict=False), (key, value)
+        else:
+            assert not problem(document, config.Settings, strict=False), (key, value)
+
+
+def test_a_theme_that_is_not_there_is_refused_with_the_list(file: Path) -> None:
+    with pytest.raises(WrongUse, match='No theme named "nope"') as caught:
+        config.put(file, "theme", "nope")
+    assert "gruvbox" in caught.value.hint and "ink" in caught.value.hint and not file.exists()
+    (file.parent / "themes").mkdir(parents=True)
+    (file.parent / "themes" / "mine.toml").touch()
+    for name in ("mine", "paper", ""):
+        assert config.put(file, "theme", name).theme == name
+
+
+@pytest.mark.parametrize("key", config.names())
+def test_a_description_says_more_than_the_title(key: str) -> None:
+    use_language("en")
+    small = {"the", "a", "of", "in", "for", "to", "more", "max", "maximum", "default"}
+    title = {_stem(word) for word in re.findall(r"\w+", setting_words.title(key).lower())}
+    said = {_stem(word) for word in re.findall(r"\w+", config.description(key).split(";")[0].lower())}
+    assert len(said - title - small) >= 2
+
+
+def _stem(word: str) -> str:
+    return word.removesuffix("s")
 
 
 def test_a_folder_instead_of_the_file(tmp_path: Path) -> None:

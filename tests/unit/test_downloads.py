@@ -139,7 +139,7 @@ def test_scripts_rely_on_the_names_of_events() -> None:
 @pytest.mark.parametrize("fault", SourceFault)
 def test_every_fault_has_words(fault: SourceFault) -> None:
     error = explain(SourceError(fault, "a.host", status=599, detail="reason"), "a/subject")
-    assert error.message and error.hint and "{" not in error.message + error.hint
+    assert error.message and (error.hint or error.recoveries) and "{" not in error.message + error.hint
     assert isinstance(error, NotFound | NetworkError)
 
 

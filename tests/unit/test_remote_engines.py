@@ -15,9 +15,10 @@ from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Dialect, Sampling
 from qwenchat.engine_settings import EngineSettings
 from qwenchat.engines.remote.api import ServedModel, ServerApi
+from qwenchat.engines.remote.keys import key_place
 from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.errors import NotFound, RemoteError
-from qwenchat.runtime.remote_engines import EngineListing, RemoteEngines, key_place
+from qwenchat.runtime.remote_engines import EngineListing, RemoteEngines, server_from
 
 LAB = {"lab": EngineSettings(url="http://10.0.0.5:8080", key_env="LAB_KEY")}
 BOTH = {**LAB, "here": EngineSettings(url="http://127.0.0.1:11434", kind=Dialect.OLLAMA)}
@@ -171,7 +172,7 @@ def test_an_answer_without_a_host(file: str) -> None:
 
 def test_where_a_key_comes_from_is_known_without_the_key(tmp_path: Path) -> None:
     def place(engine: EngineSettings) -> tuple[str, str, bool | None] | None:
-        found = key_place(engine, {"SET": "secret", "EMPTY": " "})
+        found = key_place(server_from("x", engine), {"SET": "secret", "EMPTY": " "})
         return (found.kind, found.name, found.is_set) if found else None
 
     here, missing = str(tmp_path), str(tmp_path / "no")

@@ -27,7 +27,7 @@ def test_every_fault_has_words_and_ways(kind: FaultKind, *, begun: bool, is_deta
     detailed = Fault(kind=kind, status=599, said="{boom} %s", detail="{x}", retry_after_s=90.0)
     fault = detailed if is_detailed else Fault(kind=kind)
     error = explain(fault, SERVER, has_begun=begun)
-    assert error.message and error.hint and "{host}" not in error.message + error.hint
+    assert error.message and shell_advice(error) and "{host}" not in error.message + error.hint
     assert isinstance(error, RemoteError) or (type(error) is PromptTooLong and not begun)
     assert not isinstance(error, RemoteError) or (isinstance(error, NetworkError) and error.exit_code == 4)
     assert type(error) is not RemoteError and error.code.startswith(("remote_", "prompt_too_long"))

@@ -166,7 +166,7 @@ def test_a_wrong_variable_is_named(tmp_path: Path, name: str, value: str) -> Non
     file.write_text(f"{ink}\n[variables]\n'{name}' = '{value}'\n", "utf-8")
     with pytest.raises(WrongUse) as wrong:
         themes.load(file)
-    assert str(file) in wrong.value.message and f"variables.{name}`" in wrong.value.message
+    assert str(file) in wrong.value.message and f'"variables.{name}"' in wrong.value.message
     assert themes.named("mine", tmp_path).name == themes.DEFAULT
 
 

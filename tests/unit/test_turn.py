@@ -14,7 +14,7 @@ from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.message import Attachment, Message, Part, Role, Status
 from qwenchat.chat.ports import Mode, ModelInfo, SessionStore, TokenCounts
 from qwenchat.chat.prompt import Turn
-from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.sampling import Sampling, qwen2_defaults
 from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.chat.turn import RunningTurn, Turns
 from qwenchat.errors import CannotLoad, EngineDied, Interrupted, PromptTooLong, StoreError, WrongUse
@@ -81,6 +81,26 @@ async def test_a_schema_that_can_not_be_followed_is_refused_before_the_question_
     with pytest.raises(WrongUse):
         await run(turns.ask("s", "Hi"))
     assert turns.store.session("s").leaf is None and not engine.requests
+
+
+async def test_an_answer_that_the_engine_will_not_continue_stays_as_it_was() -> None:
+    class Unable(ScriptedEngine):
+        async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
+            if mode is Mode.CONTINUE:
+                raise WrongUse("It can't continue.", "Ask again.")
+            return await super().count(turns, mode)
+
+    engine = Unable(["one two three"], delay_s=0.01)
+    turns = turns_with(engine)
+    turn = turns.ask("s", "Count")
+    async for event in turn:
+        if isinstance(event, PartGrew):
+            await turn.cancel()
+    stopped = turns.store.branch(turns.store.session("s").leaf)[-1]
+    assert stopped.status is Status.STOPPED and stopped.text
+    with pytest.raises(WrongUse):
+        await run(turns.continue_answer(stopped))
+    assert turns.store.branch(stopped.id)[-1] == stopped
 
 
 async def test_stopping_keeps_the_text() -> None:
@@ -424,3 +444,25 @@ async def test_limits_of_the_turn_win_over_the_session() -> None:
     assert finished[0].reason == "length"
     end = seen[-1]
     assert isinstance(end, TurnEnded) and end.answer.status is Status.TRUNCATED
+
+
+@pytest.mark.parametrize(
+    ("turn", "session", "own", "used"),
+    [
+        (Sampling(), Sampling(), Sampling(), 1.0),
+        (Sampling(repeat_penalty=1.2), Sampling(repeat_penalty=1.3), Sampling(repeat_penalty=1.4), 1.2),
+        (Sampling(), Sampling(repeat_penalty=1.3), Sampling(repeat_penalty=1.4), 1.3),
+        (Sampling(), Sampling(), Sampling(repeat_penalty=1.4), 1.4),
+    ],
+)
+async def test_nothing_is_penalised_under_a_schema_unless_the_user_says_so(
+    turn: Sampling, session: Sampling, own: Sampling, used: float
+) -> None:
+    engine = ScriptedEngine(["{}"])
+    turns = replace(turns_with(engine), settings=own)
+    turns.store.update(replace(turns.store.session("s"), sampling=session))
+    await run(turns.ask("s", "Hi", sampling=replace(turn, schema="{}")))
+    await run(turns.ask("s", "Hi", sampling=turn))
+    under, without = (request.sampling.repeat_penalty for request in engine.requests)
+    assert under == used
+    assert without == (used if used != 1.0 else qwen2_defaults(24, 896).repeat_penalty)

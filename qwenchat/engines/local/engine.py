@@ -19,6 +19,9 @@ from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, Prefilli
 from qwenchat.chat.ports import Capabilities, Mode, ModelInfo, Request, TokenCounts
 from qwenchat.chat.prompt import Plain, PromptPart, Special, Turn
 from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.tools import ToolSpec
+from qwenchat.engines.calls.format import CallFormat
+from qwenchat.engines.calls.reader import CallReader
 from qwenchat.engines.chat_template import ChatTemplate, TemplateSandbox
 from qwenchat.engines.generation import QueuedGeneration
 from qwenchat.engines.local import peers
@@ -35,6 +38,8 @@ from qwenchat.engines.local.kv_slot import KVSlot
 from qwenchat.engines.local.memory import lacks_memory, memory_error
 from qwenchat.engines.local.process import CANCEL_WITH_PEERS_S, WorkerProcess
 from qwenchat.engines.local.protocol import (
+    CallOfTool,
+    Calls,
     Count,
     Counted,
     Device,
@@ -57,9 +62,10 @@ from qwenchat.engines.local.protocol import (
 from qwenchat.engines.local.saved_kv import SavedKV
 from qwenchat.engines.prompt_format import PromptFormat, for_mode, prompt_format_for, prompt_to_count
 from qwenchat.engines.schema.check import check_schema
-from qwenchat.errors import EngineDied, QwenchatError, Recovery
+from qwenchat.errors import EngineDied, QwenchatError, Recovery, WrongUse
 from qwenchat.i18n import _
 
+_ANY_OBJECT = '{"type": "object"}'
 _AMX = "AMX_INT8 = 1"
 """In llama.cpp's list of features if it was compiled for AMX and the processor has it.
 
@@ -115,17 +121,11 @@ class _Loaded:
 class LocalEngine:
     """Implements `chat.ports.Engine`."""
 
-    capabilities = Capabilities(
-        continue_answer=True,
-        json_schema=True,
-        token_ids=True,
-        saved_kv=True,
-        prefill_progress=True,
-        exact_counts=True,
-    )
+    def __init__(self, planner: Planner, log: Path, saved: SavedKV, *, bind_calls: bool = True) -> None:
+        """Create an engine that starts nothing yet. llama.cpp will write to the file `log`.
 
-    def __init__(self, planner: Planner, log: Path, saved: SavedKV) -> None:
-        """Create an engine that starts nothing yet. llama.cpp will write to the file `log`."""
+        Without `bind_calls`, a call of a tool is what the model makes of it, not what the tool's schema demands.
+        """
         self._planner, self._log, self._saved = planner, log, saved
         self._loading = asyncio.Lock()
         self._worker: WorkerProcess | None = None
@@ -138,6 +138,22 @@ class LocalEngine:
         self._closed = False
         self._checked_schema = ""
         """The last schema that was found to be good; the worker gets no other one."""
+        self._bind_calls = bind_calls
+        self._argument_schemas: dict[str, bool] = {}
+        """Those of tools, and whether they can be enforced."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        loaded = self._loaded
+        return Capabilities(
+            continue_answer=True,
+            tools=loaded is not None and loaded.planned.reads_history and loaded.format.calls is not None,
+            json_schema=True,
+            token_ids=True,
+            saved_kv=True,
+            prefill_progress=True,
+            exact_counts=True,
+        )
 
     @property
     def worker_pid(self) -> int | None:
@@ -273,13 +289,17 @@ class LocalEngine:
             generation.stop_by(partial(worker.cancel, number))
             await loaded.slot.switch_to(request.cache_key)
             answered = _without_reasoning(request.turns[-1].text) if request.mode is Mode.CONTINUE else ""
-            job = Generate(number, _wire(prompt.parts), request.sampling, answered)
+            calls = await self._calls(request.turns[0].tools, prompt_format.calls)
+            job = Generate(number, _wire(prompt.parts), request.sampling, answered, calls)
+            reader = _reader(prompt_format, calls)
             try:
                 async with contextlib.aclosing(worker.ask(job)) as replies:
                     async for reply in replies:
                         if isinstance(reply, Done):
                             loaded.slot.tokens = reply.usage.prompt_tokens + reply.usage.completion_tokens
-                        generation.report(_event(reply, worker))
+                        event = _event(reply, worker)
+                        for read in reader.feed(event) if reader else (event,):
+                            generation.report(read)
                         if isinstance(reply, Done):
                             return
             except EngineDied as error:
@@ -287,10 +307,42 @@ class LocalEngine:
                     raise changed_while_loaded(error) from error
                 raise await _explained(error, worker, loaded.planned) from error
 
+    async def _calls(self, tools: Sequence[ToolSpec], call_format: CallFormat | None) -> Calls | None:
+        """Return how the model may call tools; a tool whose schema can't be enforced gets any object."""
+        if not tools or call_format is None:
+            return None
+        for tool in tools if self._bind_calls else ():
+            if tool.parameters not in self._argument_schemas:
+                try:
+                    await check_schema(tool.parameters)
+                except WrongUse:
+                    self._argument_schemas[tool.parameters] = False
+                else:
+                    self._argument_schemas[tool.parameters] = True
+        syntaxes = map(call_format.syntax, tools if self._bind_calls else ())
+        bound = (
+            CallOfTool(
+                before=each.before,
+                bare=each.bare,
+                parameters=each.parameters if self._argument_schemas[each.parameters] else _ANY_OBJECT,
+                after=each.after,
+            )
+            for each in syntaxes
+        )
+        markers = call_format.markers
+        return Calls(markers.begin, markers.end, markers.stops, tuple(bound))
+
     async def _end_worker(self, *, at_once: bool = False) -> None:
         worker, self._worker, self._loaded = self._worker, None, None
         if worker:
             await worker.close(at_once=at_once)
+
+
+def _reader(prompt_format: PromptFormat, calls: Calls | None) -> CallReader | None:
+    """Return what reads the calls in an answer, None where it may have none."""
+    if calls is None or prompt_format.calls is None:
+        return None
+    return CallReader(prompt_format.calls, in_reasoning=bool(prompt_format.opening))
 
 
 def _stamps(planned: PlannedModel) -> _Stamps:
@@ -317,7 +369,7 @@ async def _explained(
     if not lacks_memory(error, worker.last_lines() if worker else (), planned.memory if planned else 0):
         return error
     if planned is None:
-        return memory_error()
+        return memory_error(recoveries=(OTHER_MODEL,))
     recoveries = (*with_less(planned.plan.n_ctx), OTHER_MODEL)
     return memory_error(planned.name, needed=planned.memory, recoveries=recoveries)
 

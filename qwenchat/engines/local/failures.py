@@ -46,13 +46,12 @@ def load_error(
     if reply.detail == "adapter":
         return CannotLoad(
             _("An adapter can't be used: {reason}.").format(reason=reason),
-            _("Use a GGUF adapter that was made for exactly this model."),
+            _("Use a GGUF adapter that was made for exactly this file."),
             recoveries=(OTHER_MODEL,),
         )
     if reply.detail == "context":
         return CannotLoad(
             _("A context of {n_ctx:,} tokens does not fit into memory: {reason}.").format(n_ctx=n_ctx, reason=reason),
-            _("Use a smaller context or a smaller quantisation."),
             recoveries=recoveries,
         )
     return CannotLoad(
@@ -66,7 +65,7 @@ def changed_while_loaded(error: EngineDied) -> EngineDied:
     """Return the error for a worker that died because its model file was changed in place: what it maps is gone."""
     return EngineDied(
         _("The model file was changed while it was loaded, and the engine process ended."),
-        _("Ask again to load the new file, once it is complete."),
+        _("Wait until the new file is complete."),
         log=error.log,
         recoveries=error.recoveries,
     )
@@ -83,13 +82,13 @@ def request_error(reply: RequestReply, recoveries: tuple[Recovery, ...]) -> Qwen
     if kind == "context":
         return PromptTooLong(
             _("The prompt does not fit the context window: {detail} tokens.").format(detail=detail),
-            _("Shorten it, or load the model with a larger context."),
+            _("Shorten it."),
             recoveries=(Recovery(RecoveryKind.LARGER_CONTEXT),),
         )
     if isinstance(reply, RequestFailed) and kind == "schema":
         return refused(SchemaRefused(reply.reason, reply.pointer, detail))
     return EngineDied(
         _("llama.cpp failed to compute: {detail}.").format(detail=detail),
-        _("Ask again; if it happens again, use a smaller context."),
+        _("It may work the next time."),
         recoveries=recoveries,
     )

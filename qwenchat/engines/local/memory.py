@@ -50,5 +50,5 @@ def memory_error(name: str = "", *, needed: int = 0, recoveries: tuple[Recovery,
     if limits:
         size, who = min(limits)
         words.append(_("{who} limits it to {size}.").format(who=who, size=human_size(size)))
-    hint = _("Close other programs, raise the limit if there is one, or use a smaller model or quantisation.")
+    hint = _("Close other programs, or raise the limit if there is one.")
     return CannotLoad(" ".join(words), hint, recoveries=recoveries)

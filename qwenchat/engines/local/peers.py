@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from qwenchat.engines.local.failures import OTHER_MODEL, START_AGAIN, request_error
 from qwenchat.engines.local.process import WorkerProcess, install_command
 from qwenchat.engines.local.protocol import AddPeers, Device, Hello, PeersAdded
-from qwenchat.errors import CannotLoad, EngineDied, Recovery, RecoveryKind, RemoteError
+from qwenchat.errors import CannotLoad, EngineDied, Recovery, RecoveryKind, RemoteUnreachable
 from qwenchat.i18n import _, sentences
 from qwenchat.text.safe import clean_line
 
@@ -57,7 +57,7 @@ def faults(peers: Sequence[str]) -> dict[str, str]:
 async def connect(worker: WorkerProcess, hello: Hello, peers: Sequence[str]) -> list[Device]:
     """Connect a worker to peers and return their devices.
 
-    Raises CannotLoad where its llama.cpp has no RPC, RemoteError where a peer can't be used, and EngineDied.
+    Raises CannotLoad where its llama.cpp has no RPC, RemoteUnreachable where a peer can't be used, and EngineDied.
     """
     if not hello.rpc:
         raise CannotLoad(
@@ -66,9 +66,9 @@ async def connect(worker: WorkerProcess, hello: Hello, peers: Sequence[str]) -> 
             recoveries=(WITHOUT_PEERS, OTHER_MODEL),
         )
     if found := await asyncio.to_thread(faults, peers):
-        raise RemoteError(
+        raise RemoteUnreachable(
             _describe(found),
-            _("Run `qwenchat serve --rpc` there, and check the setting model.rpc."),
+            _("Lend that machine again, and check the setting model.rpc."),
             recoveries=(START_AGAIN, WITHOUT_PEERS, OTHER_MODEL),
         )
     reply = await worker.ask_once(AddPeers(worker.number(), tuple(peers)))
@@ -87,7 +87,7 @@ async def loss(error: EngineDied, peers: Sequence[str]) -> EngineDied | None:
         found = dict.fromkeys(peers, words)
     return EngineDied(
         _describe(found),
-        _("The answer so far is saved. Start the peer again, then ask again."),
+        _("Start the peer again, then ask again. What came of an answer is saved."),
         log=error.log,
         recoveries=(START_AGAIN, WITHOUT_PEERS, OTHER_MODEL),
     )

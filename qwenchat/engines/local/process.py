@@ -219,13 +219,13 @@ class WorkerProcess:
     def _death(self) -> EngineDied:
         code, lines = self._child.returncode, self._log.last_lines()
         last = lines[-1] if lines else _("nothing")
-        hint = _("Ask again to start a new one. Its log ends with: {last}").format(last=last)
+        hint = _("Its log ends with: {last}").format(last=last)
         if code == -signal.SIGKILL:
-            hint = _("The machine may have run out of memory: use a smaller context or quantisation, then ask again.")
+            hint = _("The machine may have run out of memory.")
         message = _("The engine process ended {how}.").format(how=how_it_ended(code))
         if self._is_silent:
             message = _("The engine process did not respond, so it was ended.")
-            hint = _("It was suspended, or a disk does not respond. Ask again to start a new one.")
+            hint = _("It was suspended, or a disk does not respond.")
         return EngineDied(message, hint, log="\n".join(lines), recoveries=self.recoveries)
 
 

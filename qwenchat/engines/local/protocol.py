@@ -122,6 +122,26 @@ class Count(Struct, frozen=True, tag=True):
     parts: list[WirePart]
 
 
+class CallOfTool(Struct, frozen=True):
+    """The text of a call around its arguments: `engines.calls.format.CallSyntax`."""
+
+    before: str
+    bare: str
+    parameters: str
+    after: str
+
+
+class Calls(Struct, frozen=True):
+    """How the model may call tools: `engines.calls.format.CallMarkers` and the syntax of each tool."""
+
+    begin: str
+    end: str
+    stops: tuple[str, ...]
+    """What ends the answer, as the stop strings of the sampling do."""
+    tools: tuple[CallOfTool, ...]
+    """Empty: calls are not made to follow anything."""
+
+
 class Generate(Struct, frozen=True, tag=True):
     """Answer a prompt; answered by WorkerProgress and Piece, then Done or RequestFailed."""
 
@@ -130,6 +150,8 @@ class Generate(Struct, frozen=True, tag=True):
     sampling: Sampling
     answered: str = ""
     """The text of the answer that is continued, without its reasoning; a schema covers it too."""
+    calls: Calls | None = None
+    """None where the model may not call tools."""
 
 
 class SaveKV(Struct, frozen=True, tag=True):

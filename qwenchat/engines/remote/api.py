@@ -115,6 +115,6 @@ def find_model(server: RemoteServer, offered: Sequence[ServedModel], model: str 
     named = enumerated([each.id for each in offered[:_NAMED]] + ["…"] * (len(offered) > _NAMED))
     raise NotFound(
         message.format(host=server.host, model=clean_line(model)),
-        _("It has: {models}.").format(models=named) if offered else _("It has no model at all."),
+        _("It has: {models}.").format(models=named) if offered else _("It has none."),
         recoveries=(Recovery(RecoveryKind.OTHER_MODEL),),
     )

@@ -24,7 +24,7 @@ from qwenchat.engines.remote.api import NoTokenIds, ServedModel, ServerApi, find
 from qwenchat.engines.remote.detect import chat_api, server_api
 from qwenchat.engines.remote.http import RemoteHttp
 from qwenchat.engines.schema.check import check_schema
-from qwenchat.errors import Interrupted, RemoteBroken, RemoteError, WrongUse
+from qwenchat.errors import Interrupted, Recovery, RecoveryKind, RemoteBroken, RemoteError, WrongUse
 from qwenchat.i18n import _, enumerated
 
 ASSUMED_CONTEXT = 32_768
@@ -40,8 +40,8 @@ class _Connected:
     api: ServerApi
     model: ServedModel
     info: ModelInfo
-    listed: list[ServedModel]
-    """What the server listed then."""
+    listed: ServedModel | None
+    """The model as the server listed it then; None where it lists only others."""
 
 
 class RemoteEngine:
@@ -145,10 +145,10 @@ class RemoteEngine:
             return self._connected
 
     async def _is_outdated(self, connected: _Connected) -> bool:
-        """Return whether the server offers other models now; it is not asked where it answered just before."""
+        """Return whether the server has another model by that name; it is not asked where it answered just before."""
         if time.monotonic() - self._answered < FRESH_S:
             return False
-        listed = await connected.api.models()
+        listed = await _listed(connected.api, connected.model.id)
         self._answered = time.monotonic()
         return listed != connected.listed
 
@@ -179,23 +179,24 @@ class RemoteEngine:
             opens_reasoning=model.opens_reasoning,
         )
         progress(Loading(1.0))
-        return _Connected(api=api, model=replace(model, n_ctx=info.n_ctx), info=info, listed=await api.models())
+        listed = await _listed(api, model.id)
+        return _Connected(api=api, model=replace(model, n_ctx=info.n_ctx), info=info, listed=listed)
 
     def _warnings(self, api: ServerApi, model: ServedModel) -> list[str]:
         """Return what the user should know of a server's window, and what it can't be sent."""
         warnings = []
-        numbers = {"host": self._server.host, "assumed": f"{ASSUMED_CONTEXT:,}"}
+        numbers = {"host": self._server.host, "name": self._server.name, "assumed": f"{ASSUMED_CONTEXT:,}"}
         numbers |= {"n_ctx": f"{model.n_ctx:,}", "wanted": f"{self._n_ctx:,}", "most": f"{model.n_ctx_max:,}"}
         if not (model.n_ctx or self._n_ctx):
             warnings.append(
                 _(
                     "{host} does not report its context window: {assumed} tokens are assumed. "
-                    "The engine's setting `context` changes that."
+                    "`context` in the section [engines.{name}] of the settings changes that."
                 )
             )
         elif 0 < model.n_ctx < self._n_ctx:
             warnings.append(_("{host} has a context window of {n_ctx} tokens, smaller than the {wanted} you set."))
-        elif 0 < model.n_ctx < model.n_ctx_max and not self._n_ctx:
+        elif 0 < model.n_ctx < model.n_ctx_max and not (self._n_ctx or model.notices):
             warnings.append(_("{host} has a context window of {n_ctx} tokens; the model itself could take {most}."))
         lacking = api.lacks(_EVERYTHING)
         if lacking:
@@ -230,6 +231,7 @@ class RemoteEngine:
             raise RemoteBroken(
                 _("{host} ended its answer without saying why.").format(host=self._server.host),
                 _("Continue the answer, or ask again."),
+                recoveries=(Recovery(RecoveryKind.ASK_AGAIN),),
             )
 
     def _check_continuing(self, request: Request, connected: _Connected) -> None:
@@ -288,6 +290,10 @@ class _Measured:
 
 _EVERYTHING = Sampling(temperature=1.0, top_p=0.5, top_k=1, min_p=0.5, repeat_penalty=2.0, seed=1, max_tokens=1)
 """A value for each parameter that changes something."""
+
+
+async def _listed(api: ServerApi, model: str) -> ServedModel | None:
+    return next((each for each in await api.models() if each.id == model), None)
 
 
 def _ignore(event: object) -> None:

@@ -42,7 +42,7 @@ class TokenEstimates:
     def __init__(self) -> None:
         self._factor = 1.0
         self._known: dict[str, float] = {}
-        """The tokens of the texts of the prompt that was counted last, most of which is in the next one too."""
+        """The tokens of the texts of a prompt that was counted before, most of which is in the next one too."""
 
     def count(self, turns: Sequence[Turn], mode: Mode) -> TokenCounts:
         """Return the estimate of a prompt."""
@@ -63,9 +63,10 @@ class TokenEstimates:
     def _tokens(self, turns: Sequence[Turn], mode: Mode) -> list[float]:
         """Return the tokens of each turn, not corrected. Text that is completed has no markers and no system prompt."""
         known = self._known
-        self._known = {
-            turn.text: known[turn.text] if turn.text in known else estimated_tokens(turn.text) for turn in turns
-        }
+        if any(turn.text not in known for turn in turns):
+            self._known = {
+                turn.text: known[turn.text] if turn.text in known else estimated_tokens(turn.text) for turn in turns
+            }
         if mode is Mode.COMPLETE:
             return [0.0 if turn.role == "system" else self._known[turn.text] for turn in turns]
         return [self._known[turn.text] + _TURN for turn in turns]

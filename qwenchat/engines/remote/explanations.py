@@ -102,7 +102,7 @@ def _words(fault: Fault) -> tuple[str, str]:
     return {
         FaultKind.OFFLINE: (
             _("The engine {name} is on {host}, and qwenchat is set to stay offline."),
-            _("Unset hub.offline, or choose a model on this computer."),
+            _("Unset hub.offline, which allows models on this computer alone."),
         ),
         FaultKind.NAME: (_("The name {host} can't be resolved."), _("Check the connection and the name.")),
         FaultKind.REFUSED: (
@@ -131,7 +131,7 @@ def _words(fault: Fault) -> tuple[str, str]:
             _("{host} redirects to {detail}, which is not followed, so that the key goes nowhere else."),
             _("If that address is right, set it as the URL of the engine {name}."),
         ),
-        FaultKind.NO_KEY: (_("{host} wants a key (401)."), _("Say where the key of the engine {name} is.")),
+        FaultKind.NO_KEY: (_("{host} wants a key (401)."), ""),
         FaultKind.WRONG_KEY: (
             _("{host} does not accept the key (401)."),
             _("Check the key of the engine {name}, and that it belongs to this host."),
@@ -149,14 +149,14 @@ def _words(fault: Fault) -> tuple[str, str]:
             _("{host} has nothing at {detail} ({status})."),
             _("Check the URL of the engine {name}: for many servers it ends in /v1."),
         ),
-        FaultKind.NO_MODEL: (_("{host} does not have this model."), _("Choose one that it offers.")),
+        FaultKind.NO_MODEL: (_("{host} does not have this model."), ""),
         FaultKind.QUOTA: (
             _("The quota of the account at {host} is used up."),
-            _("Check the account there, or choose another model."),
+            _("Check the account there."),
         ),
         FaultKind.CONTENT: (
             _("The content filter of {host} ended the answer."),
-            _("Put the question in other words, or choose another model."),
+            _("Put the question in other words."),
         ),
         FaultKind.CONTEXT: (
             _("The prompt does not fit the context window: {detail} tokens.")
@@ -166,7 +166,7 @@ def _words(fault: Fault) -> tuple[str, str]:
         ),
         FaultKind.REQUEST: (
             _("{host} refuses the request ({status})."),
-            _("It may not know a parameter that is set: unset it, or choose another model."),
+            _("It may not know a parameter that is set: unset it."),
         ),
         FaultKind.STATUS: (_("{host} sent an unexpected response ({status})."), address),
         FaultKind.CUT: (

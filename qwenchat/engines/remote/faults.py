@@ -184,9 +184,10 @@ def from_exception(attempt: Attempt, error: BaseException) -> Fault:
     """Return the fault of a connection that failed. An exception that is a bug is raised again."""
     links = list(_chain(error))
     kind, detail = _kind_of(links)
-    by_proxy = any("Proxy" in type(link).__name__ for link in links)
+    by_proxy = next((link for link in links if "Proxy" in type(link).__name__), None)
     if attempt.proxy and (by_proxy or kind in (FaultKind.REFUSED, FaultKind.NAME, FaultKind.NO_CONNECTION)):
-        return Fault(kind=FaultKind.PROXY, detail=attempt.proxy)
+        status = re.match(r"\d{3}\b", str(by_proxy))
+        return Fault(kind=FaultKind.PROXY, status=int(status[0]) if status else 0, detail=attempt.proxy)
     if kind is None:
         raise error
     return Fault(kind=kind, detail=detail)

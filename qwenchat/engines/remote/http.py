@@ -153,11 +153,11 @@ class RemoteHttp:
         self, url: str, body: object, split: _Split, *, is_token: EventTest, is_last: EventTest
     ) -> AsyncGenerator[dict[str, Any], None]:
         attempts, silence_s = self._attempts(), self._limits.first_token_s
-        has_begun = False
+        has_begun = is_complete = False
         while True:
+            is_empty = True
             try:
                 async with self._response("POST", url, body, silence_s=silence_s, limit=MAX_STREAM) as response:
-                    is_complete = False
                     async with aclosing(split(response.body)) as values:
                         async for value in values:
                             if value is None:
@@ -165,15 +165,19 @@ class RemoteHttp:
                                 return
                             if fault := from_event(response.attempt, value):
                                 raise AttemptFailed(fault)
-                            is_complete = is_complete or is_last(value)
+                            is_empty, is_complete = False, is_complete or is_last(value)
                             if not has_begun and is_token(value):
                                 has_begun = True
                                 response.body.silence_s = self._limits.next_token_s
                             yield value
-                    if not is_complete:
+                    if is_empty:
                         yield _whole_answer(response, is_last)
+                    elif not is_complete:
+                        raise failed(FaultKind.CUT)
                     return
             except AttemptFailed as failure:
+                if is_complete and failure.fault.kind in (FaultKind.CUT, FaultKind.SILENT):
+                    return  # only what follows the answer is lost
                 await self._go_on(attempts, failure.fault, has_begun=has_begun)
 
     def _attempts(self) -> ServerAttempts:
@@ -206,6 +210,7 @@ class RemoteHttp:
                 response.request = request
             received = ReceivedBody(response, silence_s=silence_s, limit=limit)
             if not response.is_success:
+                received.silence_s = min(silence_s, self._limits.document_s)
                 content = await received.beginning()
                 raise AttemptFailed(from_status(attempt, response.status_code, response.headers, content))
             if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("identity", ""):

@@ -12,12 +12,15 @@ import signal
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.errors import Recovery, RecoveryKind, RemoteUnauthorised
-from qwenchat.i18n import _
+from qwenchat.i18n import _, clauses
+from qwenchat.paths import expand_home, is_missing
 from qwenchat.text.safe import clean_line
 
 COMMAND_S = 60.0
@@ -29,6 +32,39 @@ _END_S = 1.0
 _UNSENDABLE = re.compile("[^\x20-\x7e\xa0-\xff]")
 """What the header of a request can't carry: control characters, and all that is not Latin-1."""
 _DASHSCOPE = re.compile(r"dashscope(-[a-z0-9]+)?\.aliyuncs\.com")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPlace:
+    """Where the key of a server comes from. The key itself is not looked up."""
+
+    kind: Literal["environment", "command", "file"]
+    name: str
+    """The variable or the file; empty for a command, which may contain a secret."""
+    is_set: bool | None
+    """Whether a key is there; None for a command, which is run only when the key is needed."""
+
+    @property
+    def words(self) -> str:
+        """The same for users."""
+        where = {
+            "environment": _("variable {name}").format(name=clean_line(self.name)),
+            "command": _("a command"),
+            "file": _("file {name}").format(name=clean_line(self.name)),
+        }[self.kind]
+        return where if self.is_set is not False else clauses(where, _("not set"))
+
+
+def key_place(server: RemoteServer, environ: Mapping[str, str]) -> KeyPlace | None:
+    """Return where the key of a server comes from; None for one without a key."""
+    if server.key_command:
+        return KeyPlace(kind="command", name="", is_set=None)
+    if server.key_file:
+        return KeyPlace(kind="file", name=server.key_file, is_set=not is_missing(expand_home(server.key_file)))
+    usual = _usual_variable(server)
+    if variable := server.key_env or (usual if usual in environ else ""):
+        return KeyPlace(kind="environment", name=variable, is_set=bool(environ.get(variable, "").strip()))
+    return None
 
 
 class Key:
@@ -82,7 +118,7 @@ class KeyLookup:
             text = await self._from_command()
         elif server.key_file:
             text = await asyncio.to_thread(self._from_file)
-        elif variable := server.key_env or usual_variable(server):
+        elif variable := server.key_env or _usual_variable(server):
             text = self._environ.get(variable, "")
             if not text.strip():
                 if not server.key_env:
@@ -167,7 +203,7 @@ class KeyLookup:
         return RemoteUnauthorised(message, hint, recoveries=(Recovery(RecoveryKind.SET_KEY, name=name),))
 
 
-def usual_variable(server: RemoteServer) -> str:
+def _usual_variable(server: RemoteServer) -> str:
     """Return the variable that holds the key of a well-known service; empty for all other hosts."""
     parts = urlsplit(server.url)
     is_dashscope = parts.scheme == "https" and _DASHSCOPE.fullmatch(parts.hostname or "")

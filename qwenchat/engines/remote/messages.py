@@ -11,12 +11,15 @@ import re
 from collections.abc import Sequence
 from typing import TypedDict
 
+import msgspec
+
 from qwenchat.chat.events import Delta
 from qwenchat.chat.message import FinishReason, Usage
 from qwenchat.chat.ports import Mode, Request
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.errors import WrongUse
+from qwenchat.engines.remote.server import RemoteServer
+from qwenchat.errors import Recovery, RecoveryKind, RemoteBroken, WrongUse
 from qwenchat.i18n import _
 
 WORD_JOINER = "\u2060"
@@ -79,6 +82,17 @@ class ChatAnswer:
         written = written.replace(WORD_JOINER, "")
         self.text += written
         return Delta(written) if written else None
+
+    def check_json(self, server: RemoteServer) -> None:
+        """Raise RemoteBroken where the answer is not JSON: some servers ignore a schema without saying so."""
+        try:
+            msgspec.json.decode(_without_reasoning(self.text))
+        except msgspec.DecodeError:
+            raise RemoteBroken(
+                _("{host} ignored the JSON Schema: its answer is not JSON.").format(host=server.host),
+                _("Leave the schema out, or choose another model."),
+                recoveries=(Recovery(RecoveryKind.OTHER_MODEL, name=server.name),),
+            ) from None
 
 
 def chat_messages(request: Request) -> list[ChatMessage]:

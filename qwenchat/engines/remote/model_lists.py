@@ -17,7 +17,7 @@ from qwenchat.errors import RemoteRefused
 from qwenchat.text.safe import clean_line
 
 
-class ModelList(Protocol):
+class ServedModelList(Protocol):
     """The models of one server."""
 
     def __init__(self, http: RemoteHttp, url: str) -> None:
@@ -37,14 +37,14 @@ class ModelList(Protocol):
 
 
 class OpenAiList:
-    """Implements `ModelList` with OpenAI's own list."""
+    """Implements `ServedModelList` with OpenAI's own list."""
 
     def __init__(self, http: RemoteHttp, url: str) -> None:
         self._http, self._url = http, url
 
     async def models(self) -> list[ServedModel]:
         reply = await self._http.get(f"{self._url}/models")
-        return [card.served() for card in shaped(self._http.server, reply, _Cards).data]
+        return [card.served() for card in shaped(self._http.server, reply, _OpenAiCards).data]
 
     async def prepared(self, model: str, n_ctx: int) -> ServedModel:
         """Some servers list nothing, and others take names that they do not list: only a request shows."""
@@ -57,13 +57,18 @@ class OpenAiList:
 
 
 class LmStudioList:
-    """Implements `ModelList` with LM Studio's own list."""
+    """Implements `ServedModelList` with LM Studio's own list."""
 
     def __init__(self, http: RemoteHttp, url: str) -> None:
         self._http, self._root = http, http.server.root
+        self._plain = OpenAiList(http, url)
 
     async def models(self) -> list[ServedModel]:
-        reply = await self._http.get(f"{self._root}/api/v1/models")
+        """Versions before 0.4 have OpenAI's list alone, without windows."""
+        try:
+            reply = await self._http.get(f"{self._root}/api/v1/models")
+        except RemoteRefused:
+            return await self._plain.models()
         listed = shaped(self._http.server, reply, _StudioModels).models
         return [model.served() for model in listed if model.type == "llm"]
 
@@ -81,7 +86,7 @@ class LmStudioList:
 
 
 class DashScopeList:
-    """Implements `ModelList` with the documentation of DashScope."""
+    """Implements `ServedModelList` with the documentation of DashScope."""
 
     def __init__(self, http: RemoteHttp, url: str) -> None:
         self._listed = OpenAiList(http, url)
@@ -99,13 +104,13 @@ class DashScopeList:
         return replace(served, n_ctx=n_ctx or served.n_ctx)
 
 
-class _Meta(msgspec.Struct, frozen=True):
+class _OpenAiMeta(msgspec.Struct, frozen=True):
     n_ctx: int | None = None
     n_ctx_train: int | None = None
     size: int | None = None
 
 
-class _Card(msgspec.Struct, frozen=True):
+class _OpenAiCard(msgspec.Struct, frozen=True):
     """A model in a list of models. No server has all fields, many have none of the windows."""
 
     id: str
@@ -113,10 +118,10 @@ class _Card(msgspec.Struct, frozen=True):
     context_length: int | None = None
     context_window: int | None = None
     max_context_length: int | None = None
-    meta: _Meta | None = None
+    meta: _OpenAiMeta | None = None
 
     def served(self) -> ServedModel:
-        meta = self.meta or _Meta()
+        meta = self.meta or _OpenAiMeta()
         windows = (meta.n_ctx, self.max_model_len, self.context_length, self.context_window, self.max_context_length)
         return ServedModel(
             id=clean_line(self.id),
@@ -126,20 +131,20 @@ class _Card(msgspec.Struct, frozen=True):
         )
 
 
-class _Cards(msgspec.Struct, frozen=True):
-    data: list[_Card]
+class _OpenAiCards(msgspec.Struct, frozen=True):
+    data: list[_OpenAiCard]
 
 
-class _Config(msgspec.Struct, frozen=True):
+class _StudioConfig(msgspec.Struct, frozen=True):
     context_length: int = 0
 
 
-class _Instance(msgspec.Struct, frozen=True):
+class _StudioInstance(msgspec.Struct, frozen=True):
     id: str
-    config: _Config = _Config()
+    config: _StudioConfig = _StudioConfig()
 
 
-class _Quantisation(msgspec.Struct, frozen=True):
+class _StudioQuantisation(msgspec.Struct, frozen=True):
     name: str | None = None
 
 
@@ -148,9 +153,9 @@ class _StudioModel(msgspec.Struct, frozen=True):
 
     key: str
     type: str = "llm"
-    quantization: _Quantisation | None = None
+    quantization: _StudioQuantisation | None = None
     size_bytes: int | None = None
-    loaded_instances: list[_Instance] = []
+    loaded_instances: list[_StudioInstance] = []
     max_context_length: int = 0
 
     def served(self) -> ServedModel:
@@ -169,7 +174,7 @@ class _StudioModels(msgspec.Struct, frozen=True):
 
 
 class _StudioLoaded(msgspec.Struct, frozen=True):
-    load_config: _Config = _Config()
+    load_config: _StudioConfig = _StudioConfig()
 
 
 class HostedFamily(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

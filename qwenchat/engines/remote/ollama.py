@@ -2,7 +2,8 @@
 
 Left alone, Ollama drops the oldest messages of a prompt that is too long and reports nothing, and its window depends on
 the memory of the machine. So every request forbids cutting, and states the window: what the user set, else what the
-model is loaded with, so that it is not loaded again, else what its Modelfile says, else a modest one, with a notice.
+model is loaded with, so that it is not loaded again, else what its Modelfile says, else a modest one. Where that is
+less than the model could have, a notice says so.
 How long a model stays loaded is the server's affair. Models that it only passes on to another host are refused: nobody
 would see where words go.
 """
@@ -48,7 +49,7 @@ _OPEN_END = re.compile(r"\bif not \$last\b.*\(ne \.Role \"assistant\"\) \$last",
 """What a template that goes through the messages says where it leaves an answer open that is the last of them."""
 
 
-class _Details(msgspec.Struct, frozen=True):
+class _TagDetails(msgspec.Struct, frozen=True):
     quantization_level: str | None = None
 
 
@@ -56,7 +57,7 @@ class _Tag(msgspec.Struct, frozen=True):
     name: str
     size: int = 0
     digest: str = ""
-    details: _Details | None = None
+    details: _TagDetails | None = None
     remote_host: str = ""
     """Where a model runs that this server only passes requests on to."""
 
@@ -109,15 +110,15 @@ class _Shown(msgspec.Struct, frozen=True):
         return ".Response" in self.template
 
 
-class _Said(msgspec.Struct, frozen=True):
+class _OllamaText(msgspec.Struct, frozen=True):
     content: str | None = None
     thinking: str | None = None
 
 
-class _Line(msgspec.Struct, frozen=True):
+class _OllamaLine(msgspec.Struct, frozen=True):
     """One line of an answer; `response` and `thinking` where there are no messages. Durations in nanoseconds."""
 
-    message: _Said | None = None
+    message: _OllamaText | None = None
     response: str | None = None
     thinking: str | None = None
     done: bool = False
@@ -128,9 +129,9 @@ class _Line(msgspec.Struct, frozen=True):
     eval_duration: int = 0
 
     @property
-    def said(self) -> _Said:
+    def said(self) -> _OllamaText:
         """What the line adds."""
-        return self.message or _Said(content=self.response, thinking=self.thinking)
+        return self.message or _OllamaText(content=self.response, thinking=self.thinking)
 
 
 class OllamaApi:
@@ -173,17 +174,18 @@ class OllamaApi:
         self.capabilities = replace(self.capabilities, continue_answer=shown.continues)
         self._thinks = shown.thinks
         set_there = _WINDOW_PARAMETER.search(shown.parameters)
-        known = n_ctx or running.get(tag.name, 0) or int(set_there[1] if set_there else 0)
-        self._num_ctx = min(known or MODEST_CONTEXT, shown.trained or known or MODEST_CONTEXT)
+        wanted = n_ctx or running.get(tag.name, 0) or int(set_there[1] if set_there else 0) or MODEST_CONTEXT
+        self._num_ctx = min(wanted, shown.trained or wanted)
         request = {"model": tag.name, "messages": [], "stream": False, "options": {"num_ctx": self._num_ctx}}
         await self._http.post(f"{self._server.root}/api/chat", request, silence_s=LOAD_S)  # this loads it
         allocated = (await self._running()).get(tag.name, 0)
         served = _served(tag, shown, min(self._num_ctx, allocated or self._num_ctx))
         notice = _(
-            "Nothing says how large the context window of {model} should be, so it is loaded with {n_ctx} tokens. "
+            "The context window of {model} has {n_ctx} of the {most} tokens that it could have. "
             "`context` in the section [engines.{name}] of the settings changes that."
-        ).format(model=served.id, n_ctx=f"{served.n_ctx:,}", name=self._server.name)
-        return replace(served, is_loaded=True, notices=() if known else (notice,))
+        ).format(model=served.id, n_ctx=f"{served.n_ctx:,}", most=f"{served.n_ctx_max:,}", name=self._server.name)
+        is_less = not n_ctx and served.n_ctx < served.n_ctx_max
+        return replace(served, is_loaded=True, notices=(notice,) if is_less else ())
 
     async def count(self, model: ServedModel, turns: Sequence[Turn], mode: Mode) -> TokenCounts:
         return self._estimates.count(turns, mode)
@@ -200,7 +202,7 @@ class OllamaApi:
         try:
             async with self._http.lines(url, body, is_token=_is_token, is_last=_is_last) as lines:
                 async for value in lines:
-                    line = shaped(self._server, value, _Line)
+                    line = shaped(self._server, value, _OllamaLine)
                     if delta := answer.delta(line.said.content, line.said.thinking):
                         yield delta
                     if line.done:
@@ -238,7 +240,7 @@ class OllamaApi:
         return body
 
     def _finished(
-        self, model: ServedModel, request: Request, sampling: Sampling, *, last: _Line, text: str
+        self, model: ServedModel, request: Request, sampling: Sampling, *, last: _OllamaLine, text: str
     ) -> Finished:
         """Return the end of an answer. A prompt that the server has cached whole is counted as 0, or not at all."""
         estimated = self._estimates.count(request.turns, request.mode).total
@@ -271,7 +273,7 @@ class OllamaApi:
             names = {"host": self._server.host, "model": clean_line(model), "elsewhere": clean_line(found.remote_host)}
             raise RemoteRefused(
                 _("{model} does not run on {host}, which passes what you write on to {elsewhere}.").format(**names),
-                _("To use it, add {elsewhere} as an engine of its own; or choose another model.").format(**names),
+                _("To use it, add {elsewhere} as an engine of its own.").format(**names),
                 recoveries=(Recovery(RecoveryKind.OTHER_MODEL),),
             )
         return found

@@ -22,7 +22,7 @@ from qwenchat.engines.remote.explanations import explain
 from qwenchat.engines.remote.faults import Fault, FaultKind
 from qwenchat.engines.remote.http import RemoteHttp
 from qwenchat.engines.remote.messages import ChatAnswer, chat_messages, limit_reached, plain_prompt
-from qwenchat.engines.remote.model_lists import DashScopeList, LmStudioList, ModelList, OpenAiList, family_of
+from qwenchat.engines.remote.model_lists import DashScopeList, LmStudioList, OpenAiList, ServedModelList, family_of
 from qwenchat.errors import PromptTooLong, Recovery, RecoveryKind, RemoteRefused, WrongUse
 from qwenchat.i18n import _
 
@@ -54,42 +54,42 @@ _DIALECTS = {
     ),
 }
 """The last two are asked in this way where they do not take a model's prompts as tokens."""
-_LISTS: dict[Dialect, type[ModelList]] = {Dialect.LM_STUDIO: LmStudioList, Dialect.DASHSCOPE: DashScopeList}
+_LISTS: dict[Dialect, type[ServedModelList]] = {Dialect.LM_STUDIO: LmStudioList, Dialect.DASHSCOPE: DashScopeList}
 """Where the models of a dialect are listed, if not as OpenAI does."""
 
 
-class _Details(msgspec.Struct, frozen=True):
+class _CachedTokens(msgspec.Struct, frozen=True):
     cached_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct, frozen=True):
+class _ChatUsage(msgspec.Struct, frozen=True):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    prompt_tokens_details: _Details | None = None
+    prompt_tokens_details: _CachedTokens | None = None
 
 
-class _Said(msgspec.Struct, frozen=True):
+class _ChatText(msgspec.Struct, frozen=True):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
 
 
-class _Choice(msgspec.Struct, frozen=True):
-    delta: _Said | None = None
-    message: _Said | None = None
+class _ChatChoice(msgspec.Struct, frozen=True):
+    delta: _ChatText | None = None
+    message: _ChatText | None = None
     """In place of `delta` where the server does not stream."""
     text: str | None = None
     """In place of both where there are no messages."""
     finish_reason: str | None = None
 
     @property
-    def said(self) -> _Said:
-        return self.delta or self.message or _Said(content=self.text)
+    def said(self) -> _ChatText:
+        return self.delta or self.message or _ChatText(content=self.text)
 
 
-class _Chunk(msgspec.Struct, frozen=True):
-    choices: list[_Choice] | None = None
-    usage: _Usage | None = None
+class _ChatChunk(msgspec.Struct, frozen=True):
+    choices: list[_ChatChoice] | None = None
+    usage: _ChatUsage | None = None
 
 
 class OpenAiApi:
@@ -124,11 +124,11 @@ class OpenAiApi:
     ) -> AsyncGenerator[EngineEvent, None]:
         path = "completions" if request.mode is Mode.COMPLETE else "chat/completions"
         body = self._body(model, request, sampling)
-        answer, reason, counted = ChatAnswer(), "", _Usage()
+        answer, reason, counted = ChatAnswer(), "", _ChatUsage()
         try:
             async with self._http.events(f"{self._url}/{path}", body, is_token=_is_token, is_last=_is_last) as events:
                 async for event in events:
-                    chunk = shaped(self._server, event, _Chunk)
+                    chunk = shaped(self._server, event, _ChatChunk)
                     counted = chunk.usage or counted
                     for choice in (chunk.choices or ())[:1]:
                         reason = choice.finish_reason or reason
@@ -139,6 +139,8 @@ class OpenAiApi:
             self._estimates.learn_too_long(request.turns, request.mode, model.n_ctx)
             raise
         self._check_end(reason, has_begun=bool(answer.text))
+        if sampling.schema is not None and reason == "stop":
+            answer.check_json(self._server)
         yield self._finished(model, request, sampling, reason=reason, counted=counted, text=answer.text)
 
     def _body(self, model: ServedModel, request: Request, sampling: Sampling) -> dict[str, object]:
@@ -160,7 +162,7 @@ class OpenAiApi:
                 body["max_tokens"] = max(1, room)
         else:
             messages: list[dict[str, object]] = [{**message} for message in chat_messages(request)]
-            if request.mode is Mode.CONTINUE:
+            if request.mode is Mode.CONTINUE and messages[-1]["role"] == "assistant":  # else it has no word yet
                 messages[-1] |= self._differs.message_fields
                 body |= self._differs.request_fields
             body["messages"] = messages
@@ -178,7 +180,6 @@ class OpenAiApi:
         if reason in ("tool_calls", "function_call"):
             raise RemoteRefused(
                 _("The model at {host} called a tool in place of answering.").format(host=self._server.host),
-                _("Ask again, or choose another model."),
                 recoveries=(Recovery(RecoveryKind.ASK_AGAIN), Recovery(RecoveryKind.OTHER_MODEL)),
             )
 
@@ -189,11 +190,11 @@ class OpenAiApi:
         sampling: Sampling,
         *,
         reason: str,
-        counted: _Usage,
+        counted: _ChatUsage,
         text: str,
     ) -> Finished:
         """Return the end of an answer; tokens that the server did not count are estimated."""
-        details = counted.prompt_tokens_details or _Details()
+        details = counted.prompt_tokens_details or _CachedTokens()
         usage = Usage(
             counted.prompt_tokens or self._estimates.count(request.turns, request.mode).total,
             max(0, details.cached_tokens or 0),

@@ -13,9 +13,9 @@ import msgspec
 
 from qwenchat.engines.remote.faults import AttemptFailed, Fault, FaultKind, looks_like_page
 
-MAX_EVENT = 1 << 20
-"""Bytes of one event or line."""
-MAX_DOCUMENT = 64 << 20
+MAX_EVENT = 4 << 20
+"""Bytes of one event or line. The last event of llama-server contains the whole prompt."""
+MAX_DOCUMENT = 16 << 20
 """Bytes of an answer that is one document."""
 MAX_STREAM = 1 << 30
 """Bytes of all events of an answer."""

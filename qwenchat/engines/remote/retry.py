@@ -62,7 +62,9 @@ ASK_ONCE = ServerRetryPolicy(attempts=1, loading_s=0)
 def _is_temporary(fault: Fault) -> bool:
     if fault.kind is FaultKind.FAILED:
         return fault.status >= 500
-    return fault.kind in _TEMPORARY and fault.status != 407
+    if fault.kind is FaultKind.PROXY:
+        return not 400 <= fault.status < 500
+    return fault.kind in _TEMPORARY
 
 
 class ServerAttempts:

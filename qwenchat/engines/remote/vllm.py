@@ -33,7 +33,7 @@ from qwenchat.engines.remote.token_prompt import (
 from qwenchat.errors import RemoteRefused
 from qwenchat.text.safe import clean_line
 
-_SPECIAL = r"\|[^<>|\s]*\|>|/?(?:tool_call|tool_response|think)>"
+SPECIAL = r"\|[^<>|\s]*\|>|/?(?:tool_call|tool_response|think)>"
 """After a `<`: the special tokens of the Qwen family, and what is written like them."""
 _PROBE = "The quick brown fox: 你好，世界！ 123 {}"
 _LEAST_TOP_P = 1e-6
@@ -119,7 +119,7 @@ class VllmApi:
         prompt_format = chatml_of(texts)
         if prompt_format is None:
             raise NoTokenIds(served)
-        cuts = cuts_inside(USUAL_MARKERS, pattern=_SPECIAL)
+        cuts = cuts_inside(USUAL_MARKERS, pattern=SPECIAL)
         self._vocabulary, self._prompts = vocabulary, TokenPrompts(vocabulary, prompt_format, cuts=cuts, first=())
         if prompt_format.opening:  # the server would apply the schema to the reasoning
             self.capabilities = replace(self.capabilities, json_schema=False)

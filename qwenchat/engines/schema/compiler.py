@@ -5,9 +5,11 @@ that compiles it, so only the worker imports this, after the child `python -m qw
 survived the same schema. The child reads a schema from standard input and writes why it is refused, or nothing.
 """
 
+import json
 import sys
 import time
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
@@ -22,6 +24,9 @@ from qwenchat.engines.schema.document import (
     escaped,
     rewritten,
 )
+
+if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions  # it is not there when the program runs
 
 TIME_LIMIT_S = 10
 """Of the child's computing, for one whose parent is gone; the parent waits no longer than that, either."""
@@ -75,11 +80,21 @@ def byte_tokenizer() -> LLTokenizer:
     return LLTokenizer(TokenizerWrapper(_Bytes()))
 
 
-def matcher(tokenizer: LLTokenizer, schema: Mapping[str, object]) -> LLMatcher:
-    """Return a matcher of a rewritten schema. Raises SchemaRefused, which knows no place."""
-    grammar = LLMatcher.grammar_from_json_schema(
-        dict(schema), overrides={"json_allowed_escapes": ESCAPES, "whitespace_pattern": WHITE_SPACE}
-    )
+_OPTIONS: "JsonCompileOptions" = {"json_allowed_escapes": ESCAPES, "whitespace_pattern": WHITE_SPACE}
+
+
+def schema_grammar(schema: Mapping[str, object]) -> str:
+    """Return the grammar of a rewritten schema."""
+    return LLMatcher.grammar_from_json_schema(dict(schema), overrides=_OPTIONS)
+
+
+def constrained(schema: Mapping[str, object]) -> str:
+    """Return a rewritten schema as JSON, as a grammar can contain it."""
+    return json.dumps({**schema, "x-guidance": _OPTIONS})
+
+
+def matcher(tokenizer: LLTokenizer, grammar: str) -> LLMatcher:
+    """Return a matcher of a grammar. Raises SchemaRefused, which knows no place."""
     made = LLMatcher(tokenizer, grammar, log_level=0, limits=LIMITS)
     check_state(made)
     return made
@@ -105,7 +120,7 @@ def check(text: str) -> None:
 
 def _failure(tokenizer: LLTokenizer, schema: Mapping[str, object]) -> SchemaRefused | None:
     try:
-        made = matcher(tokenizer, schema)
+        made = matcher(tokenizer, schema_grammar(schema))
         made.compute_bitmask()
         check_state(made)
     except SchemaRefused as error:

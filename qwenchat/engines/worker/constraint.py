@@ -4,13 +4,15 @@ llguidance needs the whole vocabulary, which takes a second to hand over; it is 
 beside the prefill, and so is compiling a schema. Nothing is sampled here.
 """
 
+import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
-from qwenchat.engines.schema.compiler import check_state, matcher
+from qwenchat.engines.local.protocol import Calls
+from qwenchat.engines.schema.compiler import check_state, constrained, matcher, schema_grammar
 from qwenchat.engines.schema.document import Reason, SchemaRefused, rewritten
 from qwenchat.engines.worker.llama import Vocabulary
 
@@ -53,36 +55,80 @@ class Constraints:
         self._tokenizer: LLTokenizer | None = None
         self._building = threading.Lock()
 
-    def begin(self, schema: str, answered: str) -> "Future[Constraint]":
+    def of_schema(self, schema: str, answered: str) -> "Future[Constraint]":
         """Make the constraint of an answer in a thread; `answered` is the text that the answer has already.
 
         The future raises SchemaRefused where the schema can't be enforced, or the text does not follow it.
         """
-        future: Future[Constraint] = Future()
 
-        def make() -> None:
-            try:
-                future.set_result(self._make(schema, answered))
-            except Exception as error:
-                future.set_exception(error)
+        def make() -> Constraint:
+            document = rewritten(schema)
+            tokenizer = self._ready_tokenizer()
+            made = matcher(tokenizer, schema_grammar(document.schema))
+            earlier = tokenizer.tokenize_str(answered)
+            if made.try_consume_tokens(earlier) < len(earlier):
+                raise SchemaRefused(Reason.IMPOSSIBLE, document.pointer)
+            return Constraint(made)
 
-        before = threading.stack_size(_STACK)
-        threading.Thread(target=make, daemon=True).start()
-        threading.stack_size(before)
-        return future
+        return _in_thread(make)
 
-    def _make(self, schema: str, answered: str) -> Constraint:
-        document = rewritten(schema)
+    def of_calls(self, calls: Calls) -> "Future[Constraint]":
+        """Make the constraint of an answer in a thread: its text is free, and what begins as a call is one.
+
+        The future raises SchemaRefused where the schema of a tool can't be enforced.
+        """
+        return _in_thread(lambda: Constraint(matcher(self._ready_tokenizer(), self._call_grammar(calls))))
+
+    def _call_grammar(self, calls: Calls) -> str:
+        """Return the grammar of an answer whose text is free until a call begins, and which ends with its calls.
+
+        A lexeme that is lazy ends where it is complete; a greedy one, such as the text, would go on through it.
+        """
+        begin, end = self._marker(calls.begin), self._marker(calls.end) if calls.end else ""
+        is_lazy = "[lazy]" if begin.startswith('"') else ""
+        rules = ["%llguidance {}", r"TEXT: /(.|\n)*/", r"WHITE: /[ \n]*/", f"head{is_lazy}: TEXT {begin}"]
+        tails = ["WHITE", *(f"WHITE {json.dumps(stop)}" for stop in calls.stops)]
+        starts, tools = ["TEXT", f"head call (WHITE {begin} call)* tail"], list[str]()
+        for place, tool in enumerate(calls.tools):
+            after = tool.after.removesuffix(calls.end)
+            rules += [
+                f"arguments_{place}: %json {constrained(rewritten(tool.parameters).schema)}",
+                f"tool_{place}: {json.dumps(tool.before)} arguments_{place} {json.dumps(after) if after else ''}",
+            ]
+            tools.append(f"tool_{place}")
+            if tool.bare:
+                rules.append(f"bare_{place}[lazy]: /{tool.bare}/")
+                starts.append(f"bare_{place} arguments_{place} bare_end")
+        rules += [f"start: {' | '.join(starts)}", f"call: ({' | '.join(tools)}) {end}", f"tail: {' | '.join(tails)}"]
+        return "\n".join((*rules, r"bare_end: /[ \n]*\}[ \n]*(```)?/"))
+
+    def _marker(self, text: str) -> str:
+        """Return a marker as a grammar has it: the number of its token, or its text."""
+        token = self._vocabulary.single_token(text)
+        return f"<[{token}]>" if token >= 0 else json.dumps(text)
+
+    def _ready_tokenizer(self) -> LLTokenizer:
         with self._building:
             if self._tokenizer is None:
                 tokens = _Tokens(self._vocabulary)
                 self._tokenizer = LLTokenizer(TokenizerWrapper(tokens), eos_token=tokens.ends)
-        tokenizer = self._tokenizer
-        made = matcher(tokenizer, document.schema)
-        earlier = tokenizer.tokenize_str(answered)
-        if made.try_consume_tokens(earlier) < len(earlier):
-            raise SchemaRefused(Reason.IMPOSSIBLE, document.pointer)
-        return Constraint(made)
+        return self._tokenizer
+
+
+def _in_thread(make: Callable[[], Constraint]) -> "Future[Constraint]":
+    """Return what `make` will have made, in a thread with a stack that is large enough."""
+    future: Future[Constraint] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(make())
+        except Exception as error:
+            future.set_exception(error)
+
+    before = threading.stack_size(_STACK)
+    threading.Thread(target=run, daemon=True).start()
+    threading.stack_size(before)
+    return future
 
 
 class _Tokens:

@@ -49,7 +49,11 @@ class GenerationJob:
         self._model, self._id, self._prompt, self._report = model, request.id, prompt, report
         self._constraint = constraint
         self._sampling = request.sampling
-        stops = () if constraint else request.sampling.stop  # one of them could cut JSON in the middle
+        stops = () if request.sampling.schema else request.sampling.stop  # one of them could cut JSON in the middle
+        if request.calls:
+            stops = (*stops, *request.calls.stops)
+        self._is_apart = request.calls is not None
+        """Whether the text of each token is sent for itself, so that its part of the answer is known."""
         self._text = Detokenizer(model.vocabulary.piece, stops)
         self._started = time.perf_counter()
         self._sent = 0.0
@@ -132,8 +136,8 @@ class GenerationJob:
                 return FinishReason.STOP, count
             if is_marker or (after_marker and not vocabulary.piece(token).strip(b"\r\n")):
                 self._send(apart=True)
-            elif time.perf_counter() - self._sent >= BATCH_S:
-                self._send()
+            elif self._is_apart or time.perf_counter() - self._sent >= BATCH_S:
+                self._send(apart=self._is_apart)
             after_marker = is_marker
             if count >= limit:
                 return FinishReason.LENGTH, count

@@ -48,6 +48,7 @@ _MARKER = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]")
 _USUAL_MARKERS = tuple(f"<|{name}|>" for name in ("im_start", "im_end", "endoftext", "system", "user", "assistant"))
 """The markers of ChatML, and those that a template may build from a role."""
 _REASONING_MARKERS = ("<think>", "</think>")
+_CALL_MARKERS = ("<tool_call>", "</tool_call>")
 
 
 class _PieceBuffers(threading.local):
@@ -67,9 +68,11 @@ class Vocabulary:
         self._piece_buffers = _PieceBuffers()
         self._forgeable = dict(self._find_forgeable())
         """Markers of the chat template that llama.cpp would recognise in plain text too, with their tokens."""
-        self.reasoning_start, self.reasoning_end = map(self._marker, _REASONING_MARKERS)
+        self.reasoning_start, self.reasoning_end = map(self.single_token, _REASONING_MARKERS)
         """The tokens of `<think>` and `</think>`; -1 if they are not single tokens."""
         self.reasoning_markers = frozenset({self.reasoning_start, self.reasoning_end} - {-1})
+        self._generated = self.reasoning_markers.union(map(self.single_token, _CALL_MARKERS)) - {-1}
+        """Markers that a model writes within its answers."""
 
     @property
     def chat_template(self) -> str:
@@ -99,7 +102,7 @@ class Vocabulary:
             if len(tokens) == 1 and self._c.llama_vocab_get_attr(self.pointer, tokens[0]) & _USER_DEFINED:
                 yield marker, tokens[0]
 
-    def _marker(self, text: str) -> int:
+    def single_token(self, text: str) -> int:
         """Return the token of a marker, -1 if it is not a single token."""
         tokens = self._tokens(text, special=True)
         return tokens[0] if len(tokens) == 1 else -1
@@ -117,7 +120,8 @@ class Vocabulary:
     def without_control(self, ids: Sequence[int]) -> "array[int]":
         """Return the tokens of an earlier answer without those that could end it or begin another turn.
 
-        A sampled answer rarely contains any, but an imported file may have been forged. Reasoning markers stay.
+        A sampled answer rarely contains any, but an imported file may have been forged. The markers of reasoning and of
+        calls stay.
         """
         known = set(ids)
         allowed = {
@@ -125,7 +129,7 @@ class Vocabulary:
             for token in known.difference(self._forgeable.values())
             if 0 <= token < self.size and not self._c.llama_vocab_is_control(self.pointer, token)
         }
-        allowed |= known & self.reasoning_markers
+        allowed |= known & self._generated
         return array("i", (token for token in ids if token in allowed))
 
     def piece(self, token: int) -> bytes:

@@ -175,7 +175,8 @@ class Worker:
             elif isinstance(request, AddPeers):
                 self._replies.put(PeersAdded(request.id, Ggml.beside(self._c).add_peers(request.peers)))
             elif isinstance(request, Generate):
-                constraint = self._constraint(request) if request.sampling.schema else None
+                is_bound = request.sampling.schema or (request.calls and request.calls.tools)
+                constraint = self._constraint(request) if is_bound else None
                 prompt = self._prompt(request.parts)
                 GenerationJob(self._ready(), request, prompt, self._replies.put, constraint).run()
             elif isinstance(request, SaveKV):
@@ -196,11 +197,13 @@ class Worker:
             self._replies.put(RequestFailed(request.id, "decode", str(error)))
 
     def _constraint(self, request: Generate) -> "Future[Constraint]":
-        """Begin to make what an answer by a schema must follow."""
+        """Begin to make what an answer by a schema, or the calls in it, must follow."""
         from qwenchat.engines.worker.constraint import Constraints  # noqa: PLC0415 - 0.2 s that few answers need
 
         self._constraints = self._constraints or Constraints(self._ready().vocabulary)
-        return self._constraints.begin(request.sampling.schema or "", request.answered)
+        if request.calls and not request.sampling.schema:
+            return self._constraints.of_calls(request.calls)
+        return self._constraints.of_schema(request.sampling.schema or "", request.answered)
 
     def _ready(self) -> LlamaModel:
         if self._model is None:

@@ -191,7 +191,7 @@ class _ModelPull:
                 ).format(
                     needed=human_size(needed), spare=human_size(DISK_RESERVE), folder=folder, free=human_size(free)
                 ),
-                _("Free {lacking}, or choose another disk.").format(lacking=human_size(lacking)),
+                _("Free {lacking}.").format(lacking=human_size(lacking)),
                 recoveries=(Recovery(RecoveryKind.OTHER_FOLDER),),
             )
 
@@ -366,7 +366,7 @@ class _FilePull:
         if not is_right_size or self.file.sha256 not in (None, self._hashed(stored)):
             raise FileError(
                 _("{file} already exists and is a different file.").format(file=stored),
-                _("Move it away, or choose another folder."),
+                _("Move it away."),
                 recoveries=(Recovery(RecoveryKind.OTHER_FOLDER),),
             )
         return True

@@ -283,14 +283,14 @@ def explain_disk_error(error: OSError, name: str, folder: Path, missing: int) ->
     if error.errno == errno.EFBIG:
         return FileError(
             _("The disk of {folder} can't hold a file as large as {name}.").format(folder=folder, name=name),
-            _("FAT32 is limited to 4 GB per file: choose another disk, or format it as exFAT."),
+            _("FAT32 is limited to 4 GB per file: format the disk as exFAT."),
             recoveries=(Recovery(RecoveryKind.OTHER_FOLDER),),
         )
     return FileError(
         _("{name} can't be written below {folder}: {reason}.").format(
             name=name, folder=folder, reason=error.strerror or error
         ),
-        _("Make the folder writable, or choose another."),
+        _("Make it writable."),
         recoveries=(Recovery(RecoveryKind.OTHER_FOLDER),),
     )
 
@@ -309,11 +309,10 @@ def interrupted() -> Interrupted:
 
 
 def _words(fault: SourceFault) -> tuple[str, str]:
-    try_later = _("What was downloaded so far is saved: resume the download, or choose another source.")
-    other = _("Choose another source.")
+    try_later = _("What was downloaded so far is saved.")
     refused = (
         _("{host} refuses access to {subject} (403)."),
-        _("Check that the account or its token may read it, or choose another source."),
+        _("Check that the account or its token may read it."),
     )
     return {
         SourceFault.REPO: (
@@ -322,11 +321,11 @@ def _words(fault: SourceFault) -> tuple[str, str]:
         ),
         SourceFault.REVISION: (
             _("{subject} has no such revision."),
-            _("Name no revision, or a branch, tag or commit."),
+            _("It may be a branch, a tag or a commit."),
         ),
         SourceFault.FILE: (
             _("There is no file {subject} on {host}."),
-            _("The catalogue lists the models; for other repositories, see their pages."),
+            _("Check the spelling: the page of the repository lists its files."),
         ),
         SourceFault.GATED: (
             _("{subject} is available only to users who have logged in and accepted its terms."),
@@ -344,26 +343,26 @@ def _words(fault: SourceFault) -> tuple[str, str]:
         SourceFault.URL_EXPIRED: refused,
         SourceFault.NOT_FOUND: (
             _("{host} does not have {subject} (404)."),
-            _("Check the name, or choose another source."),
+            _("Check the name."),
         ),
         SourceFault.RANGE: (_("{host} does not send the rest of {subject} (416)."), try_later),
         SourceFault.BUSY: (
             _("{host} received too many requests from this computer (429)."),
-            _("Wait a few minutes, then resume the download; logging in raises the limit."),
+            _("Wait a few minutes; logging in raises the limit."),
         ),
         SourceFault.SERVER: (_("{host} has an internal error ({status})."), try_later),
-        SourceFault.STATUS: (_("{host} sent an unexpected response ({status})."), other),
+        SourceFault.STATUS: (_("{host} sent an unexpected response ({status})."), ""),
         SourceFault.NAME: (
             _("The name {host} can't be resolved."),
-            _("Check the connection and the name, or choose another source."),
+            _("Check the connection and the name."),
         ),
         SourceFault.REFUSED: (
             _("{host} refuses connections."),
-            _("Check its address and port, or choose another source."),
+            _("Check its address and port."),
         ),
         SourceFault.UNREACHABLE: (
             _("{host} can't be reached: {detail}."),
-            _("Check the connection, then resume the download."),
+            _("Check the connection."),
         ),
         SourceFault.PROXY: (
             _("The proxy for {host} refuses the connection or can't be reached."),
@@ -375,26 +374,26 @@ def _words(fault: SourceFault) -> tuple[str, str]:
         ),
         SourceFault.SILENT: (_("{host} stopped responding."), try_later),
         SourceFault.DROPPED: (_("The connection to {host} broke too many times."), try_later),
-        SourceFault.LENGTH: (_("{host} sends {subject} with a different length than it declares."), other),
-        SourceFault.LONG: (_("{host} sends more of {subject} than it declares."), other),
+        SourceFault.LENGTH: (_("{host} sends {subject} with a different length than it declares."), ""),
+        SourceFault.LONG: (_("{host} sends more of {subject} than it declares."), ""),
         SourceFault.ENCODED: (
             _("{host} sends {subject} compressed without being asked to."),
-            _("A proxy may be changing the file. Choose another source."),
+            _("A proxy may be changing the file."),
         ),
         SourceFault.NOT_A_MODEL: (
             _("{host} sends something that is not a model file instead of {subject}."),
-            _("It may be a login page of this network: open a page in a browser, then resume the download."),
+            _("It may be a login page of this network: open a page in a browser first."),
         ),
         SourceFault.WRONG_HASH: (
             _("{subject} from {host} has the wrong sha256: it is damaged or a different file."),
-            _("It was deleted. Download it again, or choose another source."),
+            _("It was deleted. Download it again."),
         ),
-        SourceFault.BAD_HASH: (_("{host} gives an invalid sha256 for {subject}."), other),
+        SourceFault.BAD_HASH: (_("{host} gives an invalid sha256 for {subject}."), ""),
         SourceFault.CHANGED: (
             _("{subject} was replaced on {host} while it was being downloaded."),
             _("Download it again to get the new one."),
         ),
-        SourceFault.REDIRECTS: (_("{host} redirects in circles or to an invalid address."), other),
+        SourceFault.REDIRECTS: (_("{host} redirects in circles or to an invalid address."), ""),
         SourceFault.LISTING: (_("{host} does not respond like a hub."), _("Check the URL of the source.")),
         SourceFault.UNSAFE_NAME: (
             _("{host} has a file whose name leads out of its folder or is invalid on a disk: {subject}"),
@@ -402,10 +401,10 @@ def _words(fault: SourceFault) -> tuple[str, str]:
         ),
         SourceFault.OFFLINE: (
             _("{subject} is not on this computer, and qwenchat is set to stay offline."),
-            _("Unset HF_HUB_OFFLINE and hub.offline, or use a folder as the source."),
+            _("Unset HF_HUB_OFFLINE and hub.offline; a folder needs no connection."),
         ),
         SourceFault.SOURCE_READ: (
             _("{subject} can't be read: {detail}."),
-            _("Check that the drive is still connected, then resume the download."),
+            _("Check that the drive is still connected."),
         ),
     }[fault]

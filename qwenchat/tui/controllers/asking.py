@@ -98,7 +98,7 @@ class AskController:
         try:
             edited = await self._context.chats.edit(question, text)
         except QwenchatError:
-            await self._drafts.give_back(question.session, text)
+            await self._drafts.edit_again(question, text)
             raise
         self._undo.add_branch(question.session, question.id)
         if question.session == self._open.id:

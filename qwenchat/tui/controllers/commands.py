@@ -96,6 +96,8 @@ class CommandController:
                 prompt.attach([Path(rest.strip("\"'"))])
             case "attach":
                 raise WrongUse(_("No file given."), _("Type /attach and a path, or drop a file here."))
+            case "import" if rest:
+                self._sessions.import_chats(rest)
             case "find" if rest and not self._is_in_chat(rest):
                 what = _('"{words}" was not found in this chat.').format(words=clean_line(rest, 60))
                 raise WrongUse(what, _("To send a message that begins with /, type //."))

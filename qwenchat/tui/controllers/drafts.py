@@ -51,6 +51,14 @@ class DraftController:
                 self._prompt.begin_editing(question.text)
                 self._as_asked = self._prompt.text
 
+    async def edit_again(self, question: Message, text: str) -> None:
+        """Go on with the editing of a question that could not be asked in these words."""
+        await self.edit(question)
+        if self.editing == question:
+            self._prompt.write(text)
+        else:
+            await self.give_back(question.session, text)
+
     def end_edit(self, changed: str = "") -> None:
         """Leave the question as it was and return to the draft, after the `changed` words."""
         self.editing = None

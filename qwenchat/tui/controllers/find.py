@@ -3,6 +3,8 @@
 What a search of all chats found is shown in the same way once its chat is opened.
 """
 
+from collections.abc import Sequence
+
 from textual.containers import Vertical
 from textual.screen import Screen
 from textual.widgets import Input
@@ -52,20 +54,21 @@ class FindController:
         if words is not None:
             line.value = words
 
-    async def open_found(self, session_id: str, message_id: str | None, words: str) -> None:
+    async def open_found(self, session_id: str, message_id: str | None, words: Sequence[str]) -> None:
         """Open a session at a message and mark the words that were found there; the prompt has the focus."""
         await self._navigation.open(session_id, message_id)
         transcript = self._context.transcript
         at = transcript.position(message_id) if message_id else None
-        if words and at is not None and mentions(transcript.messages[at].text, words):
+        if at is not None and any(mentions(transcript.messages[at].text, word) for word in words):
             self._screen.call_after_refresh(self._mark, words, message_id)  # an empty chat's transcript has no size yet
         elif self.active:
             self.end()
 
-    def _mark(self, words: str, message_id: str) -> None:
+    def _mark(self, words: Sequence[str], message_id: str) -> None:
         self._screen.add_class("finding")
-        self._context.transcript.finder.find(words, message_id)
-        self._made_line().value = words
+        finder = self._context.transcript.finder
+        finder.find_any(words, message_id)
+        self._made_line().value = finder.words
 
     def show_words(self, words: str) -> None:
         """Mark words as they are typed."""

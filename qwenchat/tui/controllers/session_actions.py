@@ -230,9 +230,9 @@ class SessionActions:
         """Restore chats from the trash, or delete them for good."""
         self._context.ask(dialogs.trash(self._context.program), self._reload_list)
 
-    def import_chats(self) -> None:
-        """Import chats from files."""
-        self._context.ask(dialogs.import_chats(self._context.program), self._reload_list)
+    def import_chats(self, paths: str = "") -> None:
+        """Import chats from files, at once from those that are named as a shell takes them."""
+        self._context.ask(dialogs.import_chats(self._context.program, paths), self._reload_list)
 
     def _reload_list(self, has_changed: bool | None) -> None:
         if has_changed:

@@ -61,13 +61,15 @@ class StreamingController:
                 self._context.notify(_("An answer in another chat is ready."))
                 self._context.sidebar.reload()
             case ModelLoading(reference, fraction):
-                host = self._context.names.host(reference)
+                host = self._context.names.host(reference) if reference.startswith("@") else ""
                 words = _("connecting to {host}") if host else _("loading {model}")
                 words = words.format(model=self._context.names(reference), host=host)
                 self._show_activity(words, None if host else fraction)
             case ModelWaiting(reference, waiting):
                 self._wait_to_retry(waiting, self._context.names.host(reference))
-            case ModelLoaded(info=info):
+            case ModelLoaded(reference, info):
+                if not reference.startswith("@"):
+                    self._context.names.note_peers(reference, info.host)
                 self._show_activity()
                 self._show_can_continue()
                 for warning in info.warnings:
@@ -128,10 +130,18 @@ class StreamingController:
         else:
             self._context.notify_error(failed.error)
         if failed.question:
-            await self._drafts.give_back(failed.session, failed.question.text, failed.question.attachments)
-            if failed.question.parent and failed.session == self._open.id:
-                self._open.fork_at(failed.question.parent)
-            await self._drafts.save()
+            await self._give_back(failed.question)
+
+    async def _give_back(self, question: Message) -> None:
+        """Put a question that could not be asked where it was written: into the prompt, following what it followed."""
+        branch = self._open.view.branch if question.session == self._open.id else ()
+        if branch and not question.parent:  # nothing but an edit of the first question stands beside it
+            await self._drafts.edit_again(branch[0], question.text)
+            return
+        await self._drafts.give_back(question.session, question.text, question.attachments)
+        if branch and question.parent:
+            self._open.fork_at(question.parent)
+        await self._drafts.save()
 
     # What is going on
 

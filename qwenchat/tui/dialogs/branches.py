@@ -1,7 +1,7 @@
 """Chooses a branch of a chat: each by the first question that it alone has. The chat behind changes only with Enter."""
 
+import time
 from collections.abc import Sequence
-from datetime import datetime
 
 from textual import on
 from textual.app import ComposeResult
@@ -14,6 +14,7 @@ from qwenchat.i18n import _, ngettext
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.dialogs.dialog import Dialog, plain
 from qwenchat.tui.dialogs.fields import aligned
+from qwenchat.tui.transcript.labels import moment
 
 _WORDS = 48
 """Characters of a question."""
@@ -49,7 +50,7 @@ class BranchesScreen(Dialog[str | None]):
     def _row(self, branch: Branch) -> tuple[str, str, str]:
         mark = "●" if branch.leaf.id == self._current else " "
         count = ngettext("{count:,} message", "{count:,} messages", branch.length).format(count=branch.length)
-        when = datetime.fromtimestamp(branch.leaf.created / 1000).strftime("%Y-%m-%d %H:%M")
+        when = moment(branch.leaf.created, time.time())
         return f"{mark} {_words(branch.first)}", count, when
 
     @on(OptionList.OptionSelected)

@@ -10,7 +10,7 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.types import CSSPathType
-from textual.widgets import Button, Static
+from textual.widgets import Button
 
 from qwenchat.i18n import _
 from qwenchat.runtime.downloads import BackgroundDownloads, Download, DownloadState, state_text
@@ -30,26 +30,27 @@ class DownloadRow(Horizontal):
     def __init__(self, download: Download) -> None:
         super().__init__()
         self.download = download
+        self._bar, self._state = plain("", classes="bar"), plain("", classes="state muted")
+        self._turn, self._cancel = button("", "turn"), button(_("Cancel"), "cancel")
 
     def compose(self) -> ComposeResult:
         with Vertical():
-            yield plain("", classes="bar")
-            yield plain("", classes="state muted")
-        yield button("", "turn")
-        yield button(_("Cancel"), "cancel")
+            yield self._bar
+            yield self._state
+        yield self._turn
+        yield self._cancel
 
     def on_mount(self) -> None:
-        """Show it."""
+        """Show it, though the dialog may be closing."""
         self.show(self.download)
 
     def show(self, download: Download) -> None:
         """Show its state."""
         self.download = download
-        self.query_one(".bar", Static).update(_bar(download))
-        self.query_one(".state", Static).update(clean_line(state_text(download), 300))
-        running, turn = download.state is DownloadState.RUNNING, self.query_one("#turn", Button)
-        relabel(turn, _("Pause") if running else _("Resume"))
-        turn.display = self.query_one("#cancel").display = download.state is not DownloadState.DONE
+        self._bar.update(_bar(download))
+        self._state.update(clean_line(state_text(download), 300))
+        relabel(self._turn, _("Pause") if download.state is DownloadState.RUNNING else _("Resume"))
+        self._turn.display = self._cancel.display = download.state is not DownloadState.DONE
 
 
 class DownloadList(Vertical, EndsItsWork):

@@ -22,12 +22,12 @@ from qwenchat.paths import expand_home
 from qwenchat.runtime.program import Program
 from qwenchat.sessions import importers, records
 from qwenchat.text.safe import clean, clean_line
+from qwenchat.tui.arguments import IMPORTED
 from qwenchat.tui.dialogs.dialog import Buttons, Complaint, Dialog, button, plain
 from qwenchat.tui.dialogs.fields import PathSuggester
 from qwenchat.tui.widgets.fields import LineField
 from qwenchat.tui.widgets.prompt import dropped_path
 
-SUFFIXES = (".json", ".jsonl", ".zip")
 _BETWEEN_PATHS = re.compile(r"(?<!\\)\s")
 _MOST_PROBLEMS = 50
 """Refused files and chats that are named; the others are counted."""
@@ -37,7 +37,7 @@ class PathsLine(LineField):
     """One or more paths with spaces between them, as a shell takes them."""
 
     def __init__(self, value: str) -> None:
-        super().__init__(value, _("Type paths or drop files here"), suggester=PathsSuggester(*SUFFIXES))
+        super().__init__(value, _("Type paths or drop files here"), suggester=PathsSuggester(*IMPORTED))
 
     def on_paste(self, event: events.Paste) -> None:
         """Insert dropped files behind those that are there; a terminal may write each on a line."""
@@ -60,7 +60,10 @@ class PathsSuggester(PathSuggester):
 
 
 class ImportScreen(Dialog[bool]):
-    """Imports files into the store and answers whether a chat came; it stays open where something was refused."""
+    """Imports files into the store and answers whether a chat came; it stays open where something was refused.
+
+    It begins at once where `paths` are given.
+    """
 
     CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "import.tcss"]
 
@@ -79,6 +82,11 @@ class ImportScreen(Dialog[bool]):
         yield Complaint()
         yield Buttons([button(_("Import"), "import", main=True), button(_("Close"), "close")])
         yield plain("", id="report")
+
+    def on_mount(self) -> None:
+        """Import what is named already."""
+        if self._paths:
+            self._start()
 
     def keys_of(self, focused: Widget | None) -> list[tuple[str, str]]:
         return [("Enter", _("import"))] if isinstance(focused, Input) else super().keys_of(focused)

@@ -116,11 +116,11 @@ def compare(
     return CompareScreen(question, variants, shown, stop=stop, copy=copy, names=names)
 
 
-def import_chats(program: Program) -> ModalScreen[bool]:
+def import_chats(program: Program, paths: str = "") -> ModalScreen[bool]:
     """Return the import dialog; it gives whether a chat came."""
     from qwenchat.tui.dialogs.import_chats import ImportScreen
 
-    return ImportScreen(program)
+    return ImportScreen(program, paths)
 
 
 def trash(program: Program) -> ModalScreen[bool]:

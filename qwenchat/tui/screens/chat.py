@@ -18,7 +18,7 @@ from textual.widgets import Button, Input, Static
 from qwenchat.chat.message import Role
 from qwenchat.chat.session import Session
 from qwenchat.i18n import _
-from qwenchat.runtime.events import ChatEvent
+from qwenchat.runtime.events import BugFound, ChatEvent
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.read_only import cannot_be_saved
 from qwenchat.tui import slash_commands
@@ -270,7 +270,9 @@ class ChatScreen(Screen[None], EndsItsWork):
 
     @on(ChatEventReported)
     async def report_chat_event(self, message: ChatEventReported) -> None:
-        """Show an event of the runtime."""
+        """Show an event of the runtime; a bug of it ends the program."""
+        if isinstance(message.event, BugFound):
+            raise message.event.bug
         await self.context.guard(self.streaming.report(message.event))
         self.consent.report(message.event)
         self.comparing.report(message.event)

@@ -23,9 +23,9 @@ def mentions(text: str, words: str) -> bool:
     return wanted in folded or wanted in _MARKUP.sub("", folded)
 
 
-def occurrences(lines: Sequence[Line], words: str) -> list[list[tuple[int, Span]]]:
-    """Return where the words occur: for each occurrence its pieces, as a line's number and a span in it."""
-    wanted = words.casefold()
+def occurrences(lines: Sequence[Line], phrases: Sequence[str]) -> list[list[tuple[int, Span]]]:
+    """Return where any of the phrases occurs: for each occurrence its pieces, as a line's number and a span in it."""
+    wanted = sorted(filter(None, map(str.casefold, phrases)), key=len, reverse=True)
     if not wanted:
         return []
     starts: list[int] = []
@@ -36,13 +36,10 @@ def occurrences(lines: Sequence[Line], words: str) -> list[list[tuple[int, Span]
     starts.append(len(text))
     found = []
     number = 0
-    at = text.find(wanted)
-    while at >= 0:
-        end = at + len(wanted)
-        while starts[number + 1] <= at:
+    for match in re.finditer("|".join(map(re.escape, wanted)), text):
+        while starts[number + 1] <= match.start():
             number += 1
-        found.append(_pieces(lines, starts, line=number, at=at, end=end))
-        at = text.find(wanted, end)
+        found.append(_pieces(lines, starts, line=number, at=match.start(), end=match.end()))
     return found
 
 
@@ -74,6 +71,8 @@ class Finder:
         self._column, self._viewport, self._on_found = column, viewport, on_found
         self.words = ""
         """What is marked, empty for nothing."""
+        self._phrases: Sequence[str] = ()
+        """The same, each by itself."""
         self._hits: list[int] = []
         """The messages that have the words, in order."""
         self._at = 0
@@ -83,16 +82,22 @@ class Finder:
 
     def forget(self) -> None:
         """Mark nothing any more."""
-        self.words, self._hits, self._at, self._occurrence = "", [], 0, 0
+        self.words, self._phrases, self._hits, self._at, self._occurrence = "", (), [], 0, 0
 
     def find(self, words: str, at: str | None = None) -> None:
         """Mark words and show the last message that has them, or the one with the id `at`; empty words mark nothing."""
+        self.find_any((words,), at)
+
+    def find_any(self, phrases: Sequence[str], at: str | None = None) -> None:
+        """Do the same with several phrases: each is marked wherever it occurs."""
         self.forget()
-        self.words = words
-        texts = (layout.message.text for layout in self._column.layouts) if words.strip() else ()
-        self._hits = [index for index, text in enumerate(texts) if mentions(text, words)]
+        self.words, self._phrases = " ".join(phrases), [phrase for phrase in phrases if phrase.strip()]
+        texts = (layout.message.text for layout in self._column.layouts)
+        self._hits = [
+            index for index, text in enumerate(texts) if any(mentions(text, phrase) for phrase in self._phrases)
+        ]
         self._viewport.redraw_all()
-        if words:
+        if self.words:
             index = self._column.position(at) if at else None
             if index in self._hits:
                 self._at = self._hits.index(index)
@@ -132,7 +137,7 @@ class Finder:
         return self._hits[self._at] if self._hits else None
 
     def _occurrences(self, index: int) -> list[list[tuple[int, Span]]]:
-        return occurrences(self._column.lines(index), self.words)
+        return occurrences(self._column.lines(index), self._phrases)
 
     def _show(self) -> None:
         """Report where the search stands and bring the occurrence being read into view."""

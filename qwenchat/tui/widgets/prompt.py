@@ -32,6 +32,10 @@ _LONGEST_PASTE = 100
 """Line breaks up to which a paste is shown in the text."""
 
 
+_LONGEST_BEGINNING = 10
+"""Line breaks up to which a question that stands before a long paste is shown."""
+
+
 class PromptArea(AreaField):
     """The text itself. Its keys beside those of a text area are in `tui.actions`."""
 
@@ -227,9 +231,13 @@ class Prompt(Vertical, EndsItsWork):
         self._show_chips()
 
     def fill(self, text: str, attachments: list[Attachment]) -> None:
-        """Show another text and another chat's files."""
+        """Show another text and another chat's files; a text as long as a paste that folds is folded."""
         self.attachments = attachments
-        self.write(text)
+        beginning, folded = _divided(text)
+        self.write(beginning)
+        if folded:
+            self._folded.append(folded)
+            self._show_chips()
 
     def clear(self) -> None:
         """Empty it, files too; the text that was set aside comes back."""
@@ -380,6 +388,14 @@ class Prompt(Vertical, EndsItsWork):
         view.update(Content.assemble(*parts))
         view.set_class(bool(parts), "shown")
         view.tooltip = _("✕ remove") if parts else None
+
+
+def _divided(text: str) -> tuple[str, str]:
+    """Return what of a text is shown and what is folded: all behind a short first paragraph, if that is long."""
+    beginning, _blank, rest = text.partition("\n\n")
+    if beginning.count("\n") > _LONGEST_BEGINNING:
+        beginning, rest = "", text
+    return (beginning, clean(rest)) if rest.count("\n") > _LONGEST_PASTE else (text, "")
 
 
 def _chip(words: str, action: str, close: str) -> list[Content]:

@@ -78,7 +78,7 @@ class Sidebar(Vertical, EndsItsWork):
 
         session: str
         message: str | None
-        words: str = ""
+        words: tuple[str, ...] = ()
         """What was found in the message, as it is written there."""
 
     @dataclass
@@ -184,7 +184,7 @@ class Sidebar(Vertical, EndsItsWork):
         event.stop()
         session, _space, message = (event.option_id or "").partition(" ")
         hits = self._found.hits if self._found else ()
-        words = next((hit.excerpt.first for hit in hits if message and hit.message == message), "")
+        words = next((hit.excerpt.words for hit in hits if message and hit.message == message), ())
         self.post_message(self.SessionChosen(session, message or None, words))
 
     @on(events.MouseScrollDown)

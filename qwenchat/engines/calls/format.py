@@ -1,0 +1,74 @@
+"""What a format of calls is, and which one a model has.
+
+Models whose template knows tools write calls as Hermes does; Qwen2's template knows none, and its models were trained
+on a format of their own. A model whose prompts are not ChatML calls no tools here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from qwenchat.chat.message import Part
+from qwenchat.chat.prompt import PromptPart
+from qwenchat.chat.tools import ToolSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallMarkers:
+    """The texts that delimit a call, as the model writes them."""
+
+    begin: str
+    """What nothing but a call begins with."""
+    end: str
+    """What ends it; empty where only the next call or the end of the answer does."""
+    stops: tuple[str, ...]
+    """What the model must not write itself: the results."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallSyntax:
+    """The exact text of a call of one tool, around its arguments; the first text follows `CallMarkers.begin`."""
+
+    before: str
+    bare: str
+    """A regular expression of what an answer begins with that is the call without any marker; empty where none is."""
+    after: str
+    """Ends with `CallMarkers.end`."""
+    parameters: str
+    """The JSON Schema of the arguments, as JSON."""
+
+
+class CallFormat(Protocol):
+    """One format of calls."""
+
+    markers: CallMarkers
+
+    def system(self, text: str, tools: Sequence[ToolSpec], *, chinese: bool) -> str:
+        """Return the system prompt `text` with the description of the tools."""
+        ...
+
+    def answer(self, parts: Sequence[Part], *, is_open: bool) -> list[PromptPart]:
+        """Return what an answer with calls is in a prompt, from behind its role to before its end of turn.
+
+        With `is_open`, an answer that ends with results ends where the model goes on.
+        """
+        ...
+
+    def syntax(self, tool: ToolSpec) -> CallSyntax:
+        """Return how a tool is called."""
+        ...
+
+    def may_be_bare(self, text: str) -> bool:
+        """Say whether an answer that begins with a text may be a call without markers, or is one."""
+        ...
+
+    def parse(self, text: str) -> tuple[str, str] | None:
+        """Return name and arguments (a JSON object, as text) of what stands between the markers; None for neither."""
+        ...
+
+
+def unforged(text: str, markers: Sequence[str]) -> str:
+    """Return a text in which no marker is written: each is broken by a word joiner, which no reader sees."""
+    for marker in markers:
+        text = text.replace(marker, f"{marker[0]}\u2060{marker[1:]}")
+    return text

@@ -1,0 +1,101 @@
+"""The format of Hermes, which Qwen2.5 and its kin learnt: `<tool_call>{"name": …, "arguments": …}</tool_call>`.
+
+Source of the wording: the chat template of Qwen2.5-Instruct. Results are a turn of the user's to the model.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+
+from qwenchat.chat.message import Part, Reasoning, Text, ToolCall, ToolResult
+from qwenchat.chat.prompt import Plain, PromptPart, Special, Tokens
+from qwenchat.chat.tools import ToolSpec
+from qwenchat.engines.calls.format import CallMarkers, CallSyntax, unforged
+from qwenchat.engines.calls.loose_json import json_object
+
+_BEGIN, _END = "<tool_call>", "</tool_call>"
+_FENCE = re.compile(r"\s*(```(json)?\s|`{1,3}(j|js|jso|json)?\Z)")
+"""What small models write before a call, or its beginning."""
+_NAME = '"name"'
+_RESULT, _RESULT_END = "<tool_response>", "</tool_response>"
+
+
+class HermesFormat:
+    """Implements `CallFormat`."""
+
+    markers = CallMarkers(begin=_BEGIN, end=_END, stops=(_RESULT,))
+
+    def system(self, text: str, tools: Sequence[ToolSpec], *, chinese: bool) -> str:
+        signatures = "\n".join(_signature(tool) for tool in tools)
+        return (
+            f"{text}\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+            "You are provided with function signatures within <tools></tools> XML tags:\n"
+            f"<tools>\n{signatures}\n</tools>\n\n"
+            "For each function call, return a json object with function name and arguments within "
+            f"{_BEGIN}{_END} XML tags:\n"
+            f'{_BEGIN}\n{{"name": <function-name>, "arguments": <args-json-object>}}\n{_END}'
+        )
+
+    def answer(self, parts: Sequence[Part], *, is_open: bool) -> list[PromptPart]:
+        written: list[PromptPart] = []
+        before: Part | None = None
+        for part in parts:
+            if isinstance(part, ToolResult):
+                turn = [] if isinstance(before, ToolResult) else [Special("<|im_end|>"), Plain("\n"), *_turn("user")]
+                result = Plain(f"\n{unforged(part.text, (_RESULT_END,))}\n")
+                between = [Plain("\n")] if isinstance(before, ToolResult) else []
+                written += [*turn, *between, Special(_RESULT), result, Special(_RESULT_END)]
+            else:
+                if isinstance(before, ToolResult):
+                    written += _answer_again()
+                written += _generated(part, is_first=not isinstance(before, Text | ToolCall | Reasoning))
+            before = part
+        if is_open and isinstance(before, ToolResult):
+            written += _answer_again()
+        return written
+
+    def syntax(self, tool: ToolSpec) -> CallSyntax:
+        name = json.dumps(tool.name)
+        return CallSyntax(
+            before=f'\n{{"name": {name}, "arguments": ',
+            bare=rf'(```(json)?[ \n]*)?\{{[ \n]*"name":[ \n]*"{re.escape(tool.name)}",[ \n]*"arguments":[ \n]*',
+            after=f"}}\n{_END}",
+            parameters=tool.parameters,
+        )
+
+    def may_be_bare(self, text: str) -> bool:
+        opened = _FENCE.sub("", text).lstrip()
+        key = opened[1:].lstrip()
+        return (opened[:1] in ("{", "") and _NAME.startswith(key)) or (opened.startswith("{") and key.startswith(_NAME))
+
+    def parse(self, text: str) -> tuple[str, str] | None:
+        found = json_object(text)
+        if not found or not isinstance(name := found.get("name"), str):
+            return None
+        arguments = found.get("arguments", found.get("parameters", {}))
+        if isinstance(arguments, str):  # some models write the object as a text once more
+            arguments = json_object(arguments) or {}
+        return name, json.dumps(arguments, ensure_ascii=False)
+
+
+def _signature(tool: ToolSpec) -> str:
+    function = {"name": tool.name, "description": tool.description, "parameters": json.loads(tool.parameters)}
+    return json.dumps({"type": "function", "function": function}, ensure_ascii=False)
+
+
+def _turn(role: str) -> list[PromptPart]:
+    return [Special("<|im_start|>"), Plain(f"{role}\n")]
+
+
+def _answer_again() -> list[PromptPart]:
+    return [Special("<|im_end|>"), Plain("\n"), *_turn("assistant")]
+
+
+def _generated(part: Text | Reasoning | ToolCall, *, is_first: bool) -> list[PromptPart]:
+    """Return a part as it was sampled, else as the template would write it."""
+    if part.token_ids:
+        return [Tokens(part.token_ids)]
+    if isinstance(part, ToolCall):
+        call = f'\n{{"name": {json.dumps(part.name)}, "arguments": {part.arguments}}}\n'
+        return [*([] if is_first else [Plain("\n")]), Special(_BEGIN), Plain(call), Special(_END)]
+    return [Plain(f"<think>{part.text}</think>\n\n" if isinstance(part, Reasoning) else part.text)]
