@@ -62,7 +62,7 @@ def _row(program: Program, name: str, engine: EngineSettings) -> dict[str, objec
 
 def _shown(program: Program, name: str, engine: EngineSettings) -> list[str]:
     place = key_place(program.remote_engines.server(name), program.environ)
-    kind = dialect_name(engine.kind) if engine.kind else _("found by asking")
+    kind = dialect_name(engine.kind) if engine.kind else _("found out by asking")
     return [name, engine.url, kind, place.words if place else "", f"{engine.context:,}" if engine.context else ""]
 
 
