@@ -62,7 +62,7 @@ def _row(program: Program, name: str, engine: EngineSettings) -> dict[str, objec
 
 def _shown(program: Program, name: str, engine: EngineSettings) -> list[str]:
     place = key_place(program.remote_engines.server(name), program.environ)
-    kind = dialect_name(engine.kind) if engine.kind else _("found by asking")
+    kind = dialect_name(engine.kind) if engine.kind else _("found out by asking")
     return [name, engine.url, kind, place.words if place else "", f"{engine.context:,}" if engine.context else ""]
 
 
@@ -140,7 +140,7 @@ def _error_json(error: QwenchatError | None) -> dict[str, str] | None:
 
 def _show_answer(output: Output, listing: EngineListing) -> None:
     if listing.error:
-        output.say(sentences(listing.error.message, shell_advice(listing.error)))
+        output.say(sentences(listing.error.message, listing.error.hint))
         return
     output.say(_answers(listing))
     for model in listing.models:
