@@ -1,4 +1,4 @@
-"""Tools in chats without a screen: what is offered, who is asked, what a chat remembers, what a stop and a kill leave."""
+"""Tools in chats without a screen: what is offered, who is asked, what a chat remembers, what a stop leaves."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -69,11 +69,10 @@ class Chat:
 
 @asynccontextmanager
 async def chat_with(program: Program, engine: ScriptedEngine) -> AsyncIterator[Chat]:
-    heard: list[Callable[[ChatEvent], None]] = []
-    chats = ChatService(program, lambda event: heard[0](event), lambda _model, _options: engine)
-    chat = Chat(chats)
-    heard.append(chat.hear)
-    yield chat
+    reported: list[Chat] = []
+    chats = ChatService(program, lambda event: reported[0].hear(event), lambda _model, _options: engine)
+    reported.append(Chat(chats))
+    yield reported[0]
     await asyncio.wait_for(chats.close(), 10)
 
 
