@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -36,15 +35,16 @@ def program(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     program.close()
 
 
-@dataclass
 class Chat:
-    """A chat service with what it reported; `decide` answers each call that is asked about, None lets it wait."""
+    """A chat service with what it reported."""
 
-    chats: ChatService
-    decide: Callable[[PendingCall], Decision | None] = lambda pending: Decision(Leave.ONCE)
-    asked: list[PendingCall] = field(default_factory=list)
-    decided: list[PendingCall] = field(default_factory=list)
-    ended: list[Message] = field(default_factory=list)
+    def __init__(self, program: Program, engine: ScriptedEngine) -> None:
+        self.chats = ChatService(program, self.hear, lambda _model, _options: engine)
+        self.decide: Callable[[PendingCall], Decision | None] = lambda pending: Decision(Leave.ONCE)
+        """Decides about each call that is asked about; None lets it wait."""
+        self.asked: list[PendingCall] = []
+        self.decided: list[PendingCall] = []
+        self.ended: list[Message] = []
 
     def hear(self, event: ChatEvent) -> None:
         if isinstance(event, TurnReported) and isinstance(event.event, TurnEnded):
@@ -69,11 +69,9 @@ class Chat:
 
 @asynccontextmanager
 async def chat_with(program: Program, engine: ScriptedEngine) -> AsyncIterator[Chat]:
-    reported: list[Chat] = []
-    chats = ChatService(program, lambda event: reported[0].hear(event), lambda _model, _options: engine)
-    reported.append(Chat(chats))
-    yield reported[0]
-    await asyncio.wait_for(chats.close(), 10)
+    chat = Chat(program, engine)
+    yield chat
+    await asyncio.wait_for(chat.chats.close(), 10)
 
 
 def results(answer: Message) -> list[ToolResult]:
