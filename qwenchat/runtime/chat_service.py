@@ -207,15 +207,15 @@ class ChatService:
         return held is not None and held.why is Hold.NO_CONSENT
 
     def ask_with_consent(self, session_id: str, host: str = "") -> None:
-        """Ask what waits for consent in a session: the user agreed to `host`, or chose another model."""
+        """Ask what is held in a session: the user agreed to `host`; without one, what waits for consent alone."""
         if host:
             self.sessions.agree(session_id, host)
-        if self.waits_for_consent(session_id):
+        if host or self.waits_for_consent(session_id):
             self._enqueue(*self._take_held(session_id))
 
     async def take_back_without_consent(self, session_id: str) -> list[WaitingQuestion]:
-        """Send nothing of what waits for consent in a session; return its questions, which wait no longer."""
-        held = self._take_held(session_id) if self.waits_for_consent(session_id) else []
+        """Send nothing of what is held in a session; return its questions, which wait no longer."""
+        held = self._take_held(session_id)
         questions = [job.waiting for job in held if job.waiting]
         async with self._outbox_use:
             for question in questions:

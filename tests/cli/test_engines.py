@@ -197,6 +197,8 @@ def test_a_chat_is_sent_to_another_machine_only_with_consent(lab: str, chain: gg
 def test_offline_no_other_machine_is_asked(lab: str, server: LlamaServer, shell: Shell) -> None:
     for refused in (("ask", "-m", "@lab/spoken", "hi"), ("engines", "test", "lab")):
         shell.refuses(*refused, code=4, naming=(lab, "offline"), QWENCHAT_HUB_OFFLINE="true")
+    default = {"QWENCHAT_MODEL_DEFAULT": "@lab/spoken", "QWENCHAT_HUB_OFFLINE": "true"}
+    shell.refuses("ask", "hi", code=4, naming=(lab, "offline"), **default)
     words = ("ask", "-m", "@lab/spoken", "--json", "--max-tokens", "1", "hi")
     answer = shell(*words, QWENCHAT_HUB_OFFLINE="true", QWENCHAT_ENGINES_LAB_URL=server.url).json
     assert answer["host"] == server.url.removeprefix("http://")

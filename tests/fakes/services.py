@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from qwenchat.chat.events import Loading
+from qwenchat.chat.events import LoadEvent
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.runtime.chat_service import ChatService
 from qwenchat.runtime.events import ChatEvent
@@ -38,6 +38,6 @@ class LoadsLater(ScriptedEngine):
         super().__post_init__()
         self.loaded = asyncio.Event()
 
-    async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
+    async def load(self, progress: Callable[[LoadEvent], object] | None = None) -> ModelInfo:
         await self.loaded.wait()
         return await super().load(progress)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.chat.events import EngineEvent, Loading
+from qwenchat.chat.events import EngineEvent, LoadEvent
 from qwenchat.chat.message import Attachment
 from qwenchat.chat.ports import Engine, ModelInfo, Request
 from qwenchat.chat.session import Session
@@ -107,7 +107,7 @@ class Loads(ScriptedEngine):
 
     loading: bool = False
 
-    async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
+    async def load(self, progress: Callable[[LoadEvent], object] | None = None) -> ModelInfo:
         self.loading = True
         await asyncio.Event().wait()
         raise AssertionError("nobody sets that event")
@@ -313,7 +313,7 @@ class SpreadEngine(ScriptedEngine):
 
     peers: str = "10.0.0.2:50052,10.0.0.3:50052"
 
-    async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
+    async def load(self, progress: Callable[[LoadEvent], object] | None = None) -> ModelInfo:
         return replace(await super().load(progress), host=self.peers, file=f"rpc://{self.peers}#{self.file}")
 
 

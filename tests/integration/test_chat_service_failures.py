@@ -2,18 +2,20 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from qwenchat.chat.events import PartGrew
+from qwenchat.chat.events import Delta, EngineEvent, LoadEvent, PartGrew, WaitingToRetry
 from qwenchat.chat.message import Role, Status
-from qwenchat.chat.ports import Engine, Mode, TokenCounts
+from qwenchat.chat.ports import Engine, Mode, ModelInfo, Request, TokenCounts
 from qwenchat.chat.prompt import Turn
-from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
+from qwenchat.errors import CannotLoad, Recovery, RecoveryKind, RemoteBroken
 from qwenchat.runtime.events import (
     BugFound,
+    ModelWaiting,
     QueueChanged,
     TurnFailed,
     TurnReported,
@@ -107,6 +109,49 @@ async def test_a_bug_is_reported_with_what_it_was(program: Program) -> None:
         await until(lambda: any(isinstance(event, BugFound) for event in told))
         (found,) = (event for event in told if isinstance(event, BugFound))
         assert isinstance(found.bug, ZeroDivisionError) and not chats.running
+
+
+@dataclass
+class BusyServer(ScriptedEngine):
+    """Waits for a server while it loads, and breaks off the first answer as a server does."""
+
+    loads: int = 0
+
+    async def load(self, progress: Callable[[LoadEvent], object] | None = None) -> ModelInfo:
+        self.loads += 1
+        if progress and self.loads == 1:
+            progress(WaitingToRetry(reason="It is busy.", wait_s=0.5, attempt=2, attempts=4))
+        return await super().load(progress)
+
+    async def events(self, request: Request, text: str, cancelled: asyncio.Event) -> AsyncGenerator[EngineEvent, None]:
+        if len(self.requests) == 1:
+            yield Delta("one ", (1,))
+            recoveries = (Recovery(RecoveryKind.ASK_AGAIN, name="lab"), Recovery(RecoveryKind.SET_KEY, name="lab"))
+            raise RemoteBroken("The connection broke.", recoveries=recoveries)
+        async for event in super().events(request, text, cancelled):
+            yield event
+
+
+async def test_asking_again_after_a_server_broke_off_continues_with_the_same_engine(program: Program) -> None:
+    engine, made = BusyServer(("", "two.")), list[str]()
+
+    def make(reference: str, _options: LoadOptions) -> Engine:
+        made.append(reference)
+        return engine
+
+    async with running(program, make) as (chats, told):
+        session = chats.sessions.new("guide").id
+        await chats.send(session, "Count")
+        await until(lambda: any(isinstance(event, TurnFailed) for event in told) and not chats.running)
+        assert [event.waiting.attempt for event in told if isinstance(event, ModelWaiting)] == [2]
+        [failed] = [event for event in told if isinstance(event, TurnFailed)]
+        assert [recovery.kind for recovery in failed.recoveries] == [RecoveryKind.ASK_AGAIN]  # what a button can do
+        told.clear()
+        await chats.retry(session, failed.recoveries[0])
+        await until(lambda: told[-1:] == [QueueChanged("", ())])
+        answer = program.store.branch(program.store.session(session).leaf)[-1]
+        assert (answer.text, answer.status) == ("one two.", Status.COMPLETE)
+        assert made == ["guide"] and engine.requests[1].mode is Mode.CONTINUE
 
 
 async def test_what_waits_behind_a_failed_load_is_answered_after_it(program: Program) -> None:

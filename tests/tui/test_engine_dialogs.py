@@ -146,7 +146,7 @@ async def test_an_engine_is_added_with_the_place_of_its_key(program: StillProgra
         ({"name": "lab", "url": "http://h"}, "There is an engine named lab already."),
         ({"name": "new", "url": "nonsense"}, "not the URL of a server"),
         ({"name": "new", "url": "http://u:secret@h"}, "user name or a password"),
-        ({"name": "new", "url": "http://h", "place": "key_file"}, "Where the key is has not been given."),
+        ({"name": "new", "url": "http://h", "place": "key_file"}, "The place of the key is missing."),
         ({"name": "new", "url": "http://h", "context": "many"}, "many"),
     ],
 )

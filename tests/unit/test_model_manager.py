@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from qwenchat.chat.events import Loading
+from qwenchat.chat.events import LoadEvent
 from qwenchat.chat.message import Message, Role, Status, text_parts
 from qwenchat.chat.ports import Engine, Mode, ModelInfo, TokenCounts
 from qwenchat.chat.prompt import Turn
@@ -70,7 +70,7 @@ class OnGPU(ScriptedEngine):
     layers: int = 25
     most: int = 99
 
-    async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
+    async def load(self, progress: Callable[[LoadEvent], object] | None = None) -> ModelInfo:
         if self.layers > self.most:
             fewer = Recovery(RecoveryKind.FEWER_LAYERS, self.layers // 2)
             raise EngineDied("The engine process ended.", recoveries=(fewer,))

@@ -9,7 +9,7 @@ after a pause or a failure. Nothing is written anywhere, and nothing is retried 
 import asyncio
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -19,6 +19,7 @@ from qwenchat.chat.message import FinishReason, Timings, Usage
 from qwenchat.chat.ports import Capabilities, Mode, ModelInfo, Request, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
+from qwenchat.engines.calls.reader import CallReader
 from qwenchat.engines.generation import QueuedGeneration
 from qwenchat.engines.remote.api import NoTokenIds, ServedModel, ServerApi, find_model
 from qwenchat.engines.remote.detect import chat_api, server_api
@@ -214,15 +215,18 @@ class RemoteEngine:
             measured = _Measured(prompt_tokens=self._counted[2] if is_counted else 0)
             self._http.report = generation.report
             sampling = request.sampling.over(self._defaults)
+            reader = _call_reader(request, connected)
             try:
                 async with aclosing(connected.api.generate(connected.model, request, sampling)) as events:
                     async for event in events:
-                        generation.report(measured.seen(event))
+                        for read in _read(measured.seen(event), reader):
+                            generation.report(read)
                         if isinstance(event, Finished):
                             self._answered = time.monotonic()
                             return
             except asyncio.CancelledError:  # the connection is closed
-                generation.report(measured.cancelled())
+                for read in _read(measured.cancelled(), reader):
+                    generation.report(read)
                 return
             except RemoteError:
                 self._answered = -math.inf
@@ -291,6 +295,19 @@ class _Measured:
 
 _EVERYTHING = Sampling(temperature=1.0, top_p=0.5, top_k=1, min_p=0.5, repeat_penalty=2.0, seed=1, max_tokens=1)
 """A value for each parameter that changes something."""
+
+
+def _call_reader(request: Request, connected: _Connected) -> CallReader | None:
+    """Return what reads the calls in an answer, None where it may have none."""
+    calls = connected.api.calls
+    if calls is None or not request.turns[0].tools:
+        return None
+    return CallReader(calls, in_reasoning=connected.model.opens_reasoning)
+
+
+def _read(event: EngineEvent, reader: CallReader | None) -> Iterable[EngineEvent]:
+    """Return the events that are known once `event` has come."""
+    return reader.feed(event) if reader else (event,)
 
 
 async def _listed(api: ServerApi, model: str) -> ServedModel | None:

@@ -160,7 +160,7 @@ class EngineScreen(Dialog[bool]):
         """Return the name and the settings that are in the fields. Raises WrongUse."""
         kind, place, key = self._chosen("kind"), self._chosen("place"), self._text("key")
         if place and not key:
-            raise WrongUse(_("Where the key is has not been given."), _("Give it, or choose “no key”."))
+            raise WrongUse(_("The place of the key is missing."), _("Enter it, or choose “no key”."))
         name = self._text("name")
         engine = EngineSettings(
             url=self._text("url"),
