@@ -49,6 +49,12 @@ async def test_an_idle_program_draws_nothing_and_is_woken_by_one_timer_alone(mon
         count.clear()
         await until(lambda: count["looked outside"] >= 10)
         assert count["drawn"] == 0
-        monkeypatch.setattr(app, "CARET_RESTS_AFTER_S", 10.0)
+        blinks = list[bool]()
+
+        def note(blink: bool) -> None:
+            blinks.append(blink)
+
+        it.app.watch(area, "cursor_blink", note, init=False)
         await it.pilot.press("x")
-        assert area.cursor_blink and count["drawn"] > 0
+        await until(lambda: True in blinks)
+        assert count["drawn"] > 0

@@ -101,7 +101,8 @@ class RemoteEngine:
                 _("{model} on {host} can't be made to follow a JSON Schema.").format(
                     model=connected.info.name, host=self._server.host
                 ),
-                _("Leave the schema out, or choose another model."),
+                _("Leave the schema out."),
+                recoveries=(Recovery(RecoveryKind.OTHER_MODEL),),
             )
         await check_schema(sampling.schema)
         self._checked_schema = sampling.schema
@@ -234,7 +235,7 @@ class RemoteEngine:
                 self._http.report = _ignore
             raise RemoteBroken(
                 _("{host} ended its answer without saying why.").format(host=self._server.host),
-                _("Continue the answer, or ask again."),
+                _("What came of the answer can be continued."),
                 recoveries=(Recovery(RecoveryKind.ASK_AGAIN),),
             )
 
