@@ -3,7 +3,6 @@
 from qwenchat.config import ToolSettings
 from qwenchat.tools.builtin.calculator import Calculator
 from qwenchat.tools.builtin.date_time import DateTime, DaysBetween
-from qwenchat.tools.builtin.fetch_page import FetchPage
 from qwenchat.tools.builtin.folders import Folders
 from qwenchat.tools.builtin.list_files import ListFiles
 from qwenchat.tools.builtin.read_file import ReadFile
@@ -21,5 +20,7 @@ def builtin_tools(settings: ToolSettings, *, find_in_chats: FindInChats | None, 
     if find_in_chats:
         tools.append(SearchChats(find_in_chats))
     if settings.fetch and not offline:
+        from qwenchat.tools.builtin.fetch_page import FetchPage  # noqa: PLC0415 - few switch it on
+
         tools.append(FetchPage())
     return tools
