@@ -140,7 +140,7 @@ def _error_json(error: QwenchatError | None) -> dict[str, str] | None:
 
 def _show_answer(output: Output, listing: EngineListing) -> None:
     if listing.error:
-        output.say(sentences(listing.error.message, shell_advice(listing.error)))
+        output.say(sentences(listing.error.message, listing.error.hint))
         return
     output.say(_answers(listing))
     for model in listing.models:

@@ -10,12 +10,11 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-import msgspec
-
 from qwenchat.chat.message import ToolCall, ToolResult
 from qwenchat.chat.tools import ToolSpec
 from qwenchat.text.clusters import cut
 from qwenchat.text.safe import clean, clean_line
+from qwenchat.tools.arguments import decoded
 from qwenchat.tools.policy import Leave, PendingCall, Policy
 from qwenchat.tools.tool import RESULT_LIMIT, Tool, ToolError
 
@@ -43,7 +42,7 @@ class ToolRunner:
         took_s = 0.0
         try:
             tool = self._found(call.name)
-            arguments = _decoded(call.arguments)
+            arguments = decoded(call.arguments, tool.spec.parameters)
             await self._ask(call, tool)
             started = time.perf_counter()
             try:
@@ -106,13 +105,6 @@ def named(own: Iterable[Tool], servers: Mapping[str, Iterable[Tool]]) -> dict[st
 
 def _plain(name: str) -> str:
     return re.sub("[^A-Za-z0-9_-]", "_", name)
-
-
-def _decoded(arguments: str) -> dict[str, object]:
-    try:
-        return msgspec.json.decode(arguments or "{}", type=dict[str, object])
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise ToolError(f"The arguments are not a JSON object: {error}.") from error
 
 
 def _shortened(text: str) -> str:

@@ -14,9 +14,9 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from qwenchat.engines.local.failures import OTHER_MODEL, START_AGAIN, request_error
+from qwenchat.engines.local.failures import OTHER_MODEL, START_AGAIN
 from qwenchat.engines.local.process import WorkerProcess, install_command
-from qwenchat.engines.local.protocol import AddPeers, Device, Hello, PeersAdded
+from qwenchat.engines.local.protocol import AddPeers, Device, Hello, PeersAdded, RequestFailed
 from qwenchat.errors import CannotLoad, EngineDied, Recovery, RecoveryKind, RemoteUnreachable
 from qwenchat.i18n import _, sentences
 from qwenchat.text.safe import clean_line
@@ -72,14 +72,19 @@ async def connect(worker: WorkerProcess, hello: Hello, peers: Sequence[str]) -> 
             recoveries=(START_AGAIN, WITHOUT_PEERS, OTHER_MODEL),
         )
     reply = await worker.ask_once(AddPeers(worker.number(), tuple(peers)))
-    if not isinstance(reply, PeersAdded):
-        raise request_error(reply, worker.recoveries)
-    return reply.devices
+    if isinstance(reply, PeersAdded):
+        return reply.devices
+    detail = reply.detail if isinstance(reply, RequestFailed) else repr(reply)
+    raise CannotLoad(
+        _("llama.cpp can't use the peers: {reason}.").format(reason=clean_line(detail)),
+        _("Check what is lent there."),
+        recoveries=(WITHOUT_PEERS, OTHER_MODEL),
+    )
 
 
 async def loss(error: EngineDied, peers: Sequence[str]) -> EngineDied | None:
     """Return the error for a worker that died because a peer was lost; None if that was not the cause."""
-    if not _LOSS.search(error.log):
+    if not (peers and _LOSS.search(error.log)):
         return None
     found = await asyncio.to_thread(faults, peers)
     if not found:  # whoever ended the connection can be reached again
@@ -87,7 +92,7 @@ async def loss(error: EngineDied, peers: Sequence[str]) -> EngineDied | None:
         found = dict.fromkeys(peers, words)
     return EngineDied(
         _describe(found),
-        _("Start the peer again, then ask again. What came of an answer is saved."),
+        _("Start the peer again. What came of an answer is saved."),
         log=error.log,
         recoveries=(START_AGAIN, WITHOUT_PEERS, OTHER_MODEL),
     )

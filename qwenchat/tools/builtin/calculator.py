@@ -19,7 +19,8 @@ from msgspec import Meta
 
 from qwenchat.chat.tools import ToolSpec
 from qwenchat.text.safe import clean_line
-from qwenchat.tools.tool import Arguments, ToolError, given, schema_of
+from qwenchat.tools.arguments import Arguments, given, schema_of
+from qwenchat.tools.tool import ToolError
 
 _LONGEST = 1_000
 """Characters of an expression."""

@@ -10,8 +10,8 @@ from msgspec import Meta
 
 from qwenchat.chat.tools import ToolSpec
 from qwenchat.text.safe import human_size
+from qwenchat.tools.arguments import Arguments, given, schema_of
 from qwenchat.tools.builtin.folders import Entry, Folders
-from qwenchat.tools.tool import Arguments, given, schema_of
 
 _MOST = 200
 """Entries of a result."""

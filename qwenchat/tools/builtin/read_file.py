@@ -11,8 +11,9 @@ from msgspec import Meta
 
 from qwenchat.chat.tools import ToolSpec
 from qwenchat.text.files import encoding_of
+from qwenchat.tools.arguments import Arguments, given, schema_of
 from qwenchat.tools.builtin.folders import Folders
-from qwenchat.tools.tool import Arguments, ToolError, given, schema_of
+from qwenchat.tools.tool import ToolError
 
 _PIECE = 16 << 10
 """Bytes of one result: some 4,000 tokens, of which any context window has room for a few."""
