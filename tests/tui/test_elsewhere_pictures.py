@@ -32,6 +32,7 @@ from tests.tui.screens import until
 
 JANUARY = 1_768_000_000_000
 HOST = "10.0.0.5:8080"
+FAR = "@lab/Qwen/Qwen2-72B-Instruct"
 MODELS = (
     ServedModel(
         id="Qwen/Qwen2-72B-Instruct", n_ctx=32768, n_ctx_max=131072, quantisation="Q4_K_M", size=47_400_000_000
@@ -75,7 +76,10 @@ def add_engines(program: Program) -> None:
 
 
 DIALOGS: dict[str, tuple[Callable[[StillProgram], Screen[Any]], str]] = {
-    "model": (lambda program: ModelScreen(program, "@lab/x", BackgroundDownloads(program)), "11434"),
+    "model": (
+        lambda program: ModelScreen(program, "@lab/Qwen/Qwen2-72B-Instruct", BackgroundDownloads(program)),
+        "131,072",
+    ),
     "engine": (lambda program: EngineScreen(program, "lab"), "LAB_KEY"),
     "consent": (
         lambda _program: ConsentScreen(
@@ -99,7 +103,8 @@ def test_dialog(
     async def show(pilot: Pilot[None]) -> None:
         for field in app.screen.query(Input):
             field.cursor_blink = False
-        await until(lambda: shown in app.words and (name != "model" or "7b:q4_k_m" in app.words))
+        wanted = [shown, "192.168", "7b:q4_k_m"] if name == "model" else [shown]
+        await until(lambda: all(words in app.words for words in wanted))
         for field in app.screen.query(Input):
             field.cursor_blink = False
         await pilot.pause()
@@ -119,9 +124,10 @@ def test_chat(
     use_language(language)
     program = Program.here()
     add_engines(program)
-    model = "@lab/Qwen/Qwen2-72B-Instruct"
+    config.put(program.paths.settings, "reduced_motion", "true")
+    program.reread_settings()
     engine = ScriptedEngine(("Because air scatters blue light.",), file=f"http://{HOST}/v1#Qwen/Qwen2-72B-Instruct")
-    app = QwenchatApp(program, Start(model=model), lambda _reference, _options: engine)
+    app = QwenchatApp(program, Start(model=FAR), lambda _reference, _options: engine)
 
     async def show(pilot: Pilot[None]) -> None:
         await until(lambda: any(isinstance(screen, ChatScreen) for screen in app.screen_stack))
@@ -131,7 +137,7 @@ def test_chat(
         await pilot.press("enter")
         await until(lambda: len(app.chat.transcript.messages) == 2 and not app.chat.context.open.view.streaming)
         await until(lambda: not app.chat.context.open.view.queue.running and app.chat.context.open.view.usage)
-        app.chat.prompt.area.cursor_blink = False
+        await until(lambda: app.chat.sidebar.list.option_count > 1)
         await pilot.pause()
 
     try:
