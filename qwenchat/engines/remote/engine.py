@@ -48,13 +48,23 @@ class _Connected:
 class RemoteEngine:
     """Implements `chat.ports.Engine`."""
 
-    def __init__(self, http: RemoteHttp, model: str, *, reference: str, defaults: Sampling, n_ctx: int = 0) -> None:
+    def __init__(
+        self,
+        http: RemoteHttp,
+        model: str,
+        *,
+        reference: str,
+        defaults: Sampling,
+        n_ctx: int = 0,
+        connected: Callable[[], object] = lambda: None,
+    ) -> None:
         """Create an engine that connects to nothing yet; it closes `http` when it is closed.
 
         `model` is what the server calls it, empty for its only one; `reference` is what the user calls it.
         `n_ctx`: tokens of the context window that the user wants; 0 for what the settings of the server say, or the
-        server.
+        server. `connected` is called when the server has said that it has the model.
         """
+        self._report_connected = connected
         self._http, self._server = http, http.server
         self._model, self._reference, self._defaults = model, reference, defaults
         self._n_ctx = n_ctx or self._server.context
@@ -101,7 +111,8 @@ class RemoteEngine:
                 _("{model} on {host} can't be made to follow a JSON Schema.").format(
                     model=connected.info.name, host=self._server.host
                 ),
-                _("Leave the schema out, or choose another model."),
+                _("Leave the schema out."),
+                recoveries=(Recovery(RecoveryKind.OTHER_MODEL),),
             )
         await check_schema(sampling.schema)
         self._checked_schema = sampling.schema
@@ -143,6 +154,7 @@ class RemoteEngine:
                 self._connection = None
                 self._http.report = _ignore
             self._answered = time.monotonic()
+            self._report_connected()
             return self._connected
 
     async def _is_outdated(self, connected: _Connected) -> bool:
@@ -234,7 +246,7 @@ class RemoteEngine:
                 self._http.report = _ignore
             raise RemoteBroken(
                 _("{host} ended its answer without saying why.").format(host=self._server.host),
-                _("Continue the answer, or ask again."),
+                _("What came of the answer can be continued."),
                 recoveries=(Recovery(RecoveryKind.ASK_AGAIN),),
             )
 
