@@ -241,20 +241,22 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
     load_options = question.load_options
     if earlier and load_options.ctx is None:
         load_options = replace(load_options, ctx=earlier.context)
-    # A wrong model name and a schema that can't be followed are refused before the store is touched.
+    # A wrong model name, a schema that can't be followed and a wrong tool are refused before the store is touched.
     engine = program.engine(model or str(GuideReference()), load_options)
     await engine.check(question.sampling)
-    store, session = _session(program, options, earlier, model)
-    mode = Mode.COMPLETE if options["complete"] else Mode.ANSWER
+    session = _session(program, options, earlier, model)
     talk = ToolTalk(output)
     tools = SessionTools(program, talk.ask)
+    use = await tools.use(session, only=options["only"], granted=options["allow"])
+    store = _store(program, session, earlier, persists=not options["no_save"])
+    mode = Mode.COMPLETE if options["complete"] else Mode.ANSWER
     turns = Turns(
         store=store,
         engine=engine,
         new_id=UUIDv7(),
         clock=unix_ms,
         mode=mode,
-        tools=await tools.use(session, only=options["only"], granted=options["allow"]),
+        tools=use,
         settings=program.sampling,
     )
     turn = turns.ask(session.id, question.text, question.attachments, question.sampling)
@@ -293,23 +295,27 @@ def _introduce_guide(program: Program, output: Output) -> None:
     output.say(_("To get a real model: {command}").format(command=f"qwenchat models pull {recommended_model(program)}"))
 
 
-def _session(
-    program: Program, options: dict[str, Any], earlier: Session | None, model: str
-) -> tuple[SessionStore, Session]:
-    """Return the session to ask in, new or resumed, and its store: the database, or memory with --no-save."""
-    if earlier:
-        system = earlier.system if options["system"] is None else encodable(options["system"])
-        tools = earlier.tools if options["tools"] is None else options["tools"]
-        with program.store.streaming(earlier.id):  # refuses a session in use before changing it
-            return program.store, program.store.label(earlier.id, model=model, system=system, tools=tools)
-    system = program.settings.system if options["system"] is None else options["system"]
-    store: SessionStore = MemoryStore() if options["no_save"] else program.store
+def _session(program: Program, options: dict[str, Any], earlier: Session | None, model: str) -> Session:
+    """Return the session to ask in, new or resumed, as the options want it; nothing is stored yet."""
     now = unix_ms()
-    session = Session(
-        id=UUIDv7()(), created=now, updated=now, model=model, system=encodable(system), tools=options["tools"]
+    session = earlier or Session(id=UUIDv7()(), created=now, updated=now, system=encodable(program.settings.system))
+    return replace(
+        session,
+        model=model,
+        system=session.system if options["system"] is None else encodable(options["system"]),
+        tools=session.tools if options["tools"] is None else options["tools"],
     )
+
+
+def _store(program: Program, session: Session, earlier: Session | None, *, persists: bool) -> SessionStore:
+    """Store a session, and return where it is: in the database, or in memory."""
+    if earlier:
+        with program.store.streaming(earlier.id):  # refuses a session in use before changing it
+            program.store.label(earlier.id, model=session.model, system=session.system, tools=session.tools)
+        return program.store
+    store: SessionStore = program.store if persists else MemoryStore()
     store.create(session)
-    return store, session
+    return store
 
 
 def _restore(store: SessionStore, earlier: Session | None, session: Session) -> None:

@@ -117,7 +117,7 @@ class JsonReport:
 def answer_object(answer: Message, model: ModelInfo | None = None) -> dict[str, Any]:
     """Return a finished answer in the format of `--json`; the finish reason is null where the engine failed."""
     reasoning = {"reasoning": answer.reasoning} if answer.reasoning else {}
-    calls = {"tool_calls": made} if (made := _calls(answer)) else {}
+    calls = {"tool_calls": made} if (made := calls_json(answer)) else {}
     where = {"engine": remote.engine} if (remote := remote_in(answer.model)) else {}
     where |= {"host": answer.host} if answer.host else {}
     window = {"context": {"window": model.n_ctx, "yarn_factor": round(model.yarn_factor, 4)}} if model else {}
@@ -138,7 +138,7 @@ def answer_object(answer: Message, model: ModelInfo | None = None) -> dict[str, 
     }
 
 
-def _calls(answer: Message) -> list[dict[str, Any]]:
+def calls_json(answer: Message) -> list[dict[str, Any]]:
     """Return the calls of an answer with their results, which are null where there is none."""
     results = {part.call_id: part for part in answer.parts if isinstance(part, ToolResult)}
     return [

@@ -44,9 +44,7 @@ class ToolTalk:
                 self._say(words.format(name=clean_line(call.name), arguments=clean_line(call.arguments, _WHOLE)))
                 self._shown[call.id].set()
             case PartGrew(fragment=ToolResult() as result):
-                words = (
-                    _("{name} failed: {text}") if result.is_error else _("{name}, {seconds:.2f} s: {text}")
-                )
+                words = _("{name} failed: {text}") if result.is_error else _("{name}, {seconds:.2f} s: {text}")
                 text = clean_line(result.text, _RESULT)
                 self._say(words.format(name=clean_line(result.name), seconds=result.took_ms / 1000, text=text))
 

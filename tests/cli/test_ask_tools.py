@@ -5,8 +5,8 @@ import os
 import pty
 import signal
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +19,7 @@ from qwenchat.tools.policy import Decision, Leave, PendingCall
 from tests.fakes import ggufs
 from tests.fakes.commands import environment, qwenchat
 from tests.fakes.scripted import ScriptedEngine
+from tests.tui.screens import until
 
 CALCULATED = '{"expression": "37*41"}'
 
@@ -157,12 +158,10 @@ class Terminal:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
-def last_answer() -> list[dict[str, object]]:
-    """Return the parts of the answer of the only session."""
+def last_answer() -> Any:
+    """Return the answer of the only session."""
     (session,) = json.loads(qwenchat("sessions", "list", "--json").stdout)["sessions"]
-    message = json.loads(qwenchat("sessions", "show", session["id"], "--json").stdout)["messages"][-1]
-    assert isinstance(message, dict)
-    return [{"status": message["status"]}, *message["parts"]]
+    return json.loads(qwenchat("sessions", "show", session["id"], "--json").stdout)["messages"][-1]
 
 
 @pytest.mark.parametrize(
@@ -182,8 +181,8 @@ def test_on_a_terminal_the_user_decides(typed: str, result: str, is_error: bool,
     assert terminal.end() == 0
     assert 'Call of list_files: {"folder": ""}' in terminal.sent and "So it is." in terminal.sent
     assert terminal.sent.index("Call of") < terminal.sent.index("Allow it?")
-    returned = next(part for part in last_answer() if part.get("kind") == "tool_result")
-    assert result in str(returned["text"]) and returned["is_error"] is is_error
+    (call,) = last_answer()["tool_calls"]
+    assert result in call["result"] and call["is_error"] is is_error
 
 
 def test_ctrl_c_at_the_question_stops_the_answer(listing: Path) -> None:
@@ -191,18 +190,16 @@ def test_ctrl_c_at_the_question_stops_the_answer(listing: Path) -> None:
     terminal.wait_for("REASON: no > ")
     terminal.type("\x03")
     assert terminal.end() == 130
-    status, *parts = last_answer()
-    assert status == {"status": "stopped"} and [part["kind"] for part in parts] == ["text", "tool_call"]
+    answer = last_answer()
+    (call,) = answer["tool_calls"]
+    assert (answer["status"], answer["text"], call["result"]) == ("stopped", "Let me see.", None)
 
 
 async def test_a_kill_in_mid_call_leaves_an_answer_that_can_be_continued(listing: Path) -> None:
     terminal = Terminal("ask", "-m", listing, "--tools", "hi")
     terminal.wait_for("REASON: no > ")
     program = Program.here()
-    deadline = time.monotonic() + 20
-    while not any(isinstance(part, ToolCall) for part in newest_answer(program).parts):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    await until(lambda: any(isinstance(part, ToolCall) for part in newest_answer(program).parts))
     os.kill(terminal.pid, signal.SIGKILL)
     assert terminal.end() == -signal.SIGKILL
     program.close()
