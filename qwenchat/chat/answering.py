@@ -32,7 +32,7 @@ from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.session import Session
 from qwenchat.chat.streaming import StreamingAnswer
 from qwenchat.chat.tools import ToolSpec
-from qwenchat.errors import Interrupted, PromptTooLong, QwenchatError, StoreError
+from qwenchat.errors import Interrupted, PromptTooLong, QwenchatError, StoreError, WrongUse
 from qwenchat.i18n import _
 
 SAVE_EVERY_S = 0.25
@@ -118,10 +118,9 @@ class Answering:
             status = _STATUS[finished.reason]
         except Interrupted:
             raise
-        except PromptTooLong:
-            self.is_taken_back = True
-            raise
         except Exception as failure:
+            is_same = self._mode is Mode.CONTINUE and self.streaming.snapshot().parts == self._original.parts
+            self.is_taken_back = isinstance(failure, PromptTooLong) or (isinstance(failure, WrongUse) and is_same)
             status, error = Status.FAILED, failure.message if isinstance(failure, QwenchatError) else repr(failure)
             raise
         finally:

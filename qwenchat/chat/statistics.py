@@ -1,7 +1,8 @@
 """What a chat amounts to: how much was written, how long it takes to read, how fast its answers came. No I/O."""
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from qwenchat.chat.message import Message, Role
@@ -39,8 +40,8 @@ class ChatStatistics:
     answered: WordCount
     tokens: int
     """Of all answers, their reasoning included."""
-    speeds: tuple[float, ...]
-    """Tokens a second of each answer for which that is known, oldest first."""
+    speeds: Mapping[str, tuple[float, ...]]
+    """Tokens a second of each answer for which that is known, oldest first, by the host; empty for this machine."""
 
 
 def count_words(text: str) -> WordCount:
@@ -60,7 +61,13 @@ def statistics_of(messages: Sequence[Message]) -> ChatStatistics:
         asked=sum((count_words(message.text) for message in questions), WordCount()),
         answered=sum((count_words(message.text) for message in answers), WordCount()),
         tokens=sum(message.usage.completion_tokens for message in answers if message.usage),
-        speeds=tuple(
-            message.timings.decode_tps for message in answers if message.timings and message.timings.decode_tps
-        ),
+        speeds=_speeds(answers),
     )
+
+
+def _speeds(answers: Sequence[Message]) -> Mapping[str, tuple[float, ...]]:
+    speeds = defaultdict[str, list[float]](list)
+    for answer in answers:
+        if answer.timings and answer.timings.decode_tps:
+            speeds[answer.host].append(answer.timings.decode_tps)
+    return {host: tuple(of_host) for host, of_host in speeds.items()}

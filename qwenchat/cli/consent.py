@@ -23,7 +23,7 @@ def ask_to_send(
     click.Abort for a no, and WrongUse without a terminal to ask on.
     """
     remote = program.remote_engines
-    if named or not remote.host_to_confirm(model, ()):
+    if named or not remote.may_ask(model) or not remote.host_to_confirm(model, ()):
         return
     host, name = clean_line(remote.host_of(model)), clean_line(model, 1000)
     if not remote.host_to_confirm(model, messages()):

@@ -62,7 +62,7 @@ def _row(program: Program, name: str, engine: EngineSettings) -> dict[str, objec
 
 def _shown(program: Program, name: str, engine: EngineSettings) -> list[str]:
     place = key_place(program.remote_engines.server(name), program.environ)
-    kind = dialect_name(engine.kind) if engine.kind else _("found by asking")
+    kind = dialect_name(engine.kind) if engine.kind else _("found out by asking")
     return [name, engine.url, kind, place.words if place else "", f"{engine.context:,}" if engine.context else ""]
 
 
@@ -140,7 +140,7 @@ def _error_json(error: QwenchatError | None) -> dict[str, str] | None:
 
 def _show_answer(output: Output, listing: EngineListing) -> None:
     if listing.error:
-        output.say(sentences(listing.error.message, shell_advice(listing.error)))
+        output.say(sentences(listing.error.message, listing.error.hint))
         return
     output.say(_answers(listing))
     for model in listing.models:
@@ -159,7 +159,7 @@ def _answers(listing: EngineListing) -> str:
 @as_json
 @click.pass_obj
 def test(program: Program, name: str, as_json: bool) -> int:
-    """Connect to an engine and report what it is, what it offers and can't do, and how fast it answers.
+    """Check what an engine offers and can't do, and its speed.
 
     NAME is that of the engine, or @NAME/MODEL to choose the model that generates a few tokens.
     """

@@ -12,7 +12,7 @@ import click
 import msgspec
 
 from qwenchat.cli import completion
-from qwenchat.cli.output import Output, is_terminal, shell_advice
+from qwenchat.cli.output import Output, is_terminal
 from qwenchat.cli.pull import pull
 from qwenchat.engines.remote.api import ServedModel
 from qwenchat.errors import CannotLoad, ExitCode, WrongUse
@@ -182,7 +182,7 @@ def list_(program: Program, local: bool, as_json: bool) -> None:
         output.say(_("There are no models yet. `qwenchat models fit` recommends one."))
     for listing in listings:
         if listing.error:
-            output.say(sentences(listing.error.message, shell_advice(listing.error)))
+            output.say(labelled(f"@{listing.server.name}", listing.error.message))
     for problem in [] if as_json else problems:
         output.say(sentences(problem.message, problem.hint))
 

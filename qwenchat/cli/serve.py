@@ -77,7 +77,7 @@ def _address(program: Program, host: str) -> str:
 
 async def _serve(program: Program, lending: Lending, hello: Hello, output: Output) -> None:
     """Serve, saying who comes and goes, until Ctrl-C."""
-    async with aclosing(lend(lending, program.paths.engine_log.with_name("rpc.log"))) as connections:
+    async with aclosing(lend(lending, program.paths.engine_log.with_name(f"rpc-{lending.port}.log"))) as connections:
         await anext(connections)
         _introduce(lending, hello, output)
         async for is_connected in connections:

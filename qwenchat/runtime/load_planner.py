@@ -15,7 +15,7 @@ from qwenchat.engines.local.engine import PlannedModel
 from qwenchat.engines.local.failures import OTHER_MODEL, with_less
 from qwenchat.engines.local.peers import WITHOUT_PEERS
 from qwenchat.engines.local.protocol import Device, DeviceShare, LoadPlan, Lora
-from qwenchat.errors import CannotLoad, Recovery, RecoveryKind, RemoteError
+from qwenchat.errors import CannotLoad, Recovery, RecoveryKind, RemoteUnreachable
 from qwenchat.i18n import _, enumerated
 from qwenchat.models import fit
 from qwenchat.models.catalogue import Catalogue
@@ -59,7 +59,7 @@ class LoadPlanner:
     ) -> PlannedModel:
         """Return how to load a model, which users know as `name`, or which peers have to be connected for that.
 
-        Raises CannotLoad, with the numbers, when it does not fit, and RemoteError where it needs a forbidden peer.
+        Raises CannotLoad, with the numbers, when it does not fit, and RemoteUnreachable for a peer that is forbidden.
         """
         sizes = context_sizes(header, self.catalogue)
         if options.ctx and options.ctx > sizes.limit:
@@ -159,8 +159,8 @@ def _beyond(name: str, asked: int, limit: int) -> CannotLoad:
     )
 
 
-def _offline(name: str, peers: Sequence[str]) -> RemoteError:
-    return RemoteError(
+def _offline(name: str, peers: Sequence[str]) -> RemoteUnreachable:
+    return RemoteUnreachable(
         _("{name} needs the memory of {peers}, and qwenchat is set to stay offline.").format(
             name=name, peers=enumerated(peers)
         ),

@@ -12,7 +12,9 @@ from types import MappingProxyType
 from qwenchat.chat.message import ToolCall
 from qwenchat.config import Rule
 
-DEFAULT_RULES: Mapping[str, Rule] = MappingProxyType({"calculator": "allow", "date_time": "allow"})
+DEFAULT_RULES: Mapping[str, Rule] = MappingProxyType(
+    {"calculator": "allow", "date_time": "allow", "days_between": "allow"}
+)
 """For tools that see nothing of the user; every other tool asks."""
 
 

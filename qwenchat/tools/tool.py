@@ -1,10 +1,7 @@
-"""What a tool is, and how one written in Python gets its arguments. Who may call it is decided elsewhere (`policy`)."""
+"""What a tool is. Who may call it is decided elsewhere (`policy`)."""
 
-import json
 from collections.abc import Mapping
-from typing import Protocol, TypeVar
-
-import msgspec
+from typing import Protocol
 
 from qwenchat.chat.tools import ToolSpec
 
@@ -36,29 +33,7 @@ class Tool(Protocol):
     async def run(self, arguments: Mapping[str, object]) -> str:
         """Carry out a call and return what the model reads.
 
-        Raises ToolError, also for arguments that do not follow the schema: a model may have written them freely.
-        Cancelling it ends the work; what blocks runs in a thread or a process.
+        The names and types of the arguments have been checked (`arguments`), the rest of the schema has not. Raises
+        ToolError. Cancelling it ends the work; what blocks runs in a thread or a process.
         """
         ...
-
-
-class Arguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The arguments of a tool: a subclass has one field for each, which its schema describes."""
-
-
-Given = TypeVar("Given", bound=Arguments)
-
-
-def schema_of(arguments: type[Arguments]) -> str:
-    """Return the JSON Schema of arguments, as ToolSpec has it."""
-    schema = msgspec.json.schema(arguments)["$defs"][arguments.__name__]
-    del schema["title"]
-    return json.dumps(schema, ensure_ascii=False)
-
-
-def given(arguments: Mapping[str, object], wanted: type[Given]) -> Given:
-    """Return arguments with their types; numbers may be written as text. Raises ToolError."""
-    try:
-        return msgspec.convert(arguments, wanted, strict=False)
-    except msgspec.ValidationError as error:
-        raise ToolError(f"The arguments do not follow the schema: {error}.") from error

@@ -10,12 +10,11 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-import msgspec
-
 from qwenchat.chat.message import ToolCall, ToolResult
-from qwenchat.chat.tools import ToolSpec
+from qwenchat.chat.tools import REFUSED, ToolSpec
 from qwenchat.text.clusters import cut
 from qwenchat.text.safe import clean, clean_line
+from qwenchat.tools.arguments import decoded
 from qwenchat.tools.policy import Leave, PendingCall, Policy
 from qwenchat.tools.tool import RESULT_LIMIT, Tool, ToolError
 
@@ -43,7 +42,7 @@ class ToolRunner:
         took_s = 0.0
         try:
             tool = self._found(call.name)
-            arguments = _decoded(call.arguments)
+            arguments = decoded(call.arguments, tool.spec.parameters)
             await self._ask(call, tool)
             started = time.perf_counter()
             try:
@@ -70,7 +69,7 @@ class ToolRunner:
         decision = await self._policy.decide(PendingCall(call=call, writes=tool.writes))
         if decision.leave is Leave.REFUSED:
             reason = clean(decision.reason).strip() or "Answer without it."
-            raise ToolError(f"This call was refused: {reason}")
+            raise ToolError(REFUSED + reason)
 
     async def _within_limit(self, tool: Tool, arguments: Mapping[str, object]) -> str:
         """Run a tool and return what it returned. Raises ToolError, whatever went wrong."""
@@ -106,13 +105,6 @@ def named(own: Iterable[Tool], servers: Mapping[str, Iterable[Tool]]) -> dict[st
 
 def _plain(name: str) -> str:
     return re.sub("[^A-Za-z0-9_-]", "_", name)
-
-
-def _decoded(arguments: str) -> dict[str, object]:
-    try:
-        return msgspec.json.decode(arguments or "{}", type=dict[str, object])
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
-        raise ToolError(f"The arguments are not a JSON object: {error}.") from error
 
 
 def _shortened(text: str) -> str:

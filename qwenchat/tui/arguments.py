@@ -75,7 +75,7 @@ def _private(begun: str, _program: Program, _session: Session) -> _Offered:
 
 
 def _models(begun: str, program: Program, session: Session) -> _Offered:
-    """Yield the models on this machine, then those to download."""
+    """Yield the models on this machine, those that engines elsewhere offered last, then those to download."""
     wanted = begun.casefold()
     here = [model for model in program.library.models() if not model.problem]
     for model in here:
@@ -84,6 +84,12 @@ def _models(begun: str, program: Program, session: Session) -> _Offered:
             size = human_size(model.header.file_size) if model.header else ""
             words = " · ".join(filter(None, (_("on this computer"), size)))
             yield model.reference, clean_line(model.path.name if is_path else model.reference, 60), words
+    for listing in program.remote_engines.known():
+        for served in listing.models:
+            reference = listing.reference(served)
+            if wanted in reference.casefold():
+                window = _("{count:,} tokens of context").format(count=served.n_ctx) if served.n_ctx else ""
+                yield reference, clean_line(reference, 60), " · ".join(filter(None, (listing.server.host, window)))
     known = {model.reference for model in here}
     for published in program.catalogue.models:
         if published.size not in known and wanted in published.size:

@@ -147,6 +147,11 @@ def _thing_lines(screen: ChatScreen) -> list[PaletteLine]:
                 use = partial(screen.session_actions.use_model, model.reference)
                 title = labelled(_("Model"), clean_line(str(model.name), 80))
                 lines.append(PaletteLine(title, clean_line(model.path.name, 80), use, also=model.reference))
+    for listing in program.remote_engines.known():
+        for served in listing.models:
+            use = partial(screen.session_actions.use_model, listing.reference(served))
+            title = labelled(_("Model"), clean_line(served.id, 80))
+            lines.append(PaletteLine(title, listing.server.host, use, also=listing.reference(served)))
     return lines
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from qwenchat.cli.main import main
+from qwenchat.runtime.program import Program
 from tests.fakes import ggufs
 from tests.fakes.llama_server import LlamaServer, llama_server
 
@@ -194,9 +195,18 @@ def test_a_chat_is_sent_to_another_machine_only_with_consent(lab: str, chain: gg
     assert named.json["host"] == lab
 
 
+def test_a_model_that_a_server_lacks_is_not_the_one_used_last(lab: str, shell: Shell) -> None:
+    used = Program.here().model_folders.used
+    assert shell("ask", "-m", "@lab/spoken", "hi").code == 0
+    shell.refuses("ask", "-m", "@lab/nope", "hi", code=3, naming=("nope",))
+    assert used.references()[:1] == ["@lab/spoken"]
+
+
 def test_offline_no_other_machine_is_asked(lab: str, server: LlamaServer, shell: Shell) -> None:
     for refused in (("ask", "-m", "@lab/spoken", "hi"), ("engines", "test", "lab")):
         shell.refuses(*refused, code=4, naming=(lab, "offline"), QWENCHAT_HUB_OFFLINE="true")
+    default = {"QWENCHAT_MODEL_DEFAULT": "@lab/spoken", "QWENCHAT_HUB_OFFLINE": "true"}
+    shell.refuses("ask", "hi", code=4, naming=(lab, "offline"), **default)
     words = ("ask", "-m", "@lab/spoken", "--json", "--max-tokens", "1", "hi")
     answer = shell(*words, QWENCHAT_HUB_OFFLINE="true", QWENCHAT_ENGINES_LAB_URL=server.url).json
     assert answer["host"] == server.url.removeprefix("http://")

@@ -26,7 +26,10 @@ from tests.fakes.spoken import options_of, parse
 
 PAGES = all_pages()
 LANGUAGES = ("en", "zh")
-WITH_ENGINE = config.Settings(engines={"lab": EngineSettings(url="http://10.0.0.5:8080")})
+WITH_NAMES = config.Settings(
+    engines={"lab": EngineSettings(url="http://10.0.0.5:8080")},
+    tools=config.ToolSettings(policy={"read_file": "allow", "search_chats": "deny"}),
+)
 """Settings with the engine that the pages use as their example."""
 FOREIGN = {"--no-isolation", "--snapshot-update"}
 """Options of other programs that a sentence names."""
@@ -76,7 +79,7 @@ def test_a_command_that_does_not_exist_is_found_out() -> None:
 @each_page
 def test_settings_exist(page: Page) -> None:
     sections = "|".join({key.partition(".")[0] for key in config.names() if "." in key})
-    known = {*config.names(WITH_ENGINE), *(f"keys.{action.id}" for action in actions.actions())}
+    known = {*config.names(WITH_NAMES), *(f"keys.{action.id}" for action in actions.actions())}
     named = {code for code in page.words_in_code if re.fullmatch(rf"({sections}|keys)\.[a-z_]+", code)}
     assert {name for name in named if not name.endswith((".gguf", ".db", ".md"))} <= known
     written = {
@@ -87,7 +90,7 @@ def test_settings_exist(page: Page) -> None:
 
 @each_page
 def test_variables_exist(page: Page) -> None:
-    known = {"QWENCHAT_HOME", *map(config.variable, config.names(WITH_ENGINE))}
+    known = {"QWENCHAT_HOME", *map(config.variable, config.names(WITH_NAMES))}
     assert set(re.findall(r"QWENCHAT_[A-Z_]+", page.text)) <= known
 
 

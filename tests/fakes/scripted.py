@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from qwenchat.chat.events import Called, Delta, EngineEvent, Finished, Loading, Prefilling
+from qwenchat.chat.events import Called, Delta, EngineEvent, Finished, LoadEvent, Prefilling
 from qwenchat.chat.message import FinishReason, Timings, ToolCall, Usage
 from qwenchat.chat.ports import Capabilities, Mode, ModelInfo, Request, TokenCounts
 from qwenchat.chat.prompt import Turn
@@ -81,7 +81,7 @@ class ScriptedEngine:
         """Whether the newest generation was cancelled, or left early."""
         return self._cancelled.is_set()
 
-    async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
+    async def load(self, progress: Callable[[LoadEvent], object] | None = None) -> ModelInfo:
         return ModelInfo(
             reference="scripted",
             name="Scripted",

@@ -1,7 +1,7 @@
 """The remote engine with a real llama-server: as exact and as hard to forge as the engine in this program."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +9,14 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from qwenchat.chat.events import Delta
+from qwenchat.chat.events import Called, Delta, Finished
 from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.message import FinishReason, Status
 from qwenchat.chat.ports import Mode
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Dialect, Sampling
 from qwenchat.chat.session import Session
+from qwenchat.chat.tools import ToolSpec
 from qwenchat.chat.turn import Turns
 from qwenchat.engines.remote.detect import detect
 from qwenchat.engines.remote.http import RemoteHttp
@@ -63,6 +64,12 @@ async def test_greedy_answers_are_the_local_engine_s(guide_server: LlamaServer, 
             assert far.timings.ttft_s and far.timings.prefill_tps and far.timings.decode_tps
 
 
+def spelled(chain: ggufs.Chain, ids: Sequence[int]) -> str:
+    """Return the text that tokens stand for."""
+    vocabulary = ggufs.Vocabulary.small(chain.tokens)
+    return b"".join(vocabulary.tokens[token] for token in ids).decode("utf-8", "replace")
+
+
 async def test_awkward_tokens_make_the_same_text_and_tokens_that_stand_for_it(
     chain: ggufs.Chain, chain_server: LlamaServer
 ) -> None:
@@ -71,8 +78,7 @@ async def test_awkward_tokens_make_the_same_text_and_tokens_that_stand_for_it(
         begun = [*questions("Hello"), Turn("assistant", said.text, said.ids[:-1])]
         rest = await answer(there, begun, mode=Mode.CONTINUE)
     assert said.text == chain.text
-    vocabulary = ggufs.Vocabulary.small(chain.tokens)
-    assert b"".join(vocabulary.tokens[token] for token in said.ids).decode("utf-8", "replace") == chain.text
+    assert spelled(chain, said.ids) == chain.text
     assert said.ids[-7:] == chain.ids[-7:]
     assert said.usage.completion_tokens == len(chain.ids)
     assert (rest.text, rest.ids) == (" end.", chain.ids[-1:])
@@ -188,6 +194,7 @@ async def test_stop_strings_are_no_part_of_the_answer(
             sampling = replace(GREEDY, stop=(stop,))
             far, near = await answer(there, questions("Hi"), sampling), await answer(here, questions("Hi"), sampling)
             assert (far.text, far.finished.reason) == (near.text, near.finished.reason)
+            assert spelled(chain, far.ids) == far.text
 
 
 async def test_an_answer_follows_a_schema(chain: ggufs.Chain, chain_server: LlamaServer) -> None:
@@ -200,6 +207,26 @@ async def test_an_answer_follows_a_schema(chain: ggufs.Chain, chain_server: Llam
         with pytest.raises(WrongUse, match="continue"):
             turns = [*questions("Hi"), Turn("assistant", said.text, said.ids)]
             await answer(there, turns, replace(GREEDY, schema=schema), mode=Mode.CONTINUE)
+
+
+async def test_a_tool_is_called(models: Path) -> None:
+    said = (b"I ", b"add: ", b"<tool_call>\n", b'{"name": "add", ', b'"arguments": {"a": 1}}', b"</tool_call>")
+    model = ggufs.write_chain(models / "caller.gguf", said, chat_template=ggufs.CHATML + "{# <tool_call> #}")
+    add = ToolSpec(name="add", description="Adds.", parameters='{"type": "object"}')
+    turns = [Turn("system", "S", tools=(add,)), Turn("user", "Add.")]
+    with llama_server(model.path) as server:
+        async with remote_engine(server.url, model.path.name) as there:
+            await there.load()
+            assert there.capabilities.tools
+            counts = await there.count(turns)
+            events = [event async for event in there.generate(request(turns))]
+    [call] = [event.call for event in events if isinstance(event, Called)]
+    text = "".join(event.text for event in events if isinstance(event, Delta))
+    assert (text.strip(), call.name, json.loads(call.arguments)) == ("I add:", "add", {"a": 1})
+    assert call.token_ids[-4:] == model.ids[2:]
+    finished = events[-1]
+    assert isinstance(finished, Finished) and finished.reason is FinishReason.TOOL_CALLS
+    assert finished.usage.prompt_tokens == counts.total > 100
 
 
 async def test_a_wrong_name_says_what_the_server_has(endless_server: LlamaServer) -> None:

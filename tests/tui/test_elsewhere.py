@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.widgets import Button
+from textual.widgets import Button, Input
 
 from qwenchat import config
 from qwenchat.chat.events import Delta, EngineEvent, Finished, WaitingToRetry
@@ -15,6 +15,7 @@ from qwenchat.chat.message import Attachment, FinishReason, Message, Role, Timin
 from qwenchat.chat.ports import Request
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engine_settings import EngineSettings
+from qwenchat.engines.remote.api import ServedModel
 from qwenchat.errors import Recovery, RecoveryKind, RemoteBroken
 from qwenchat.runtime.program import Program
 from qwenchat.tui.app import Start
@@ -23,6 +24,7 @@ from qwenchat.tui.dialogs.consent import ConsentScreen
 from qwenchat.tui.dialogs.engines import EngineScreen
 from qwenchat.tui.dialogs.menu import MenuScreen
 from qwenchat.tui.dialogs.model import ModelScreen
+from qwenchat.tui.palette import _thing_lines
 from qwenchat.tui.screens.chat import ChatScreen
 from tests.fakes.scripted import ALL_OF_LOCAL, ScriptedEngine
 from tests.tui.chatting import Chatting, chatting, kept_session
@@ -85,6 +87,18 @@ async def test_a_model_here_has_no_host_and_everything_stays_on_this_computer() 
 async def test_that_everything_stays_is_only_said_of_a_model_in_this_program() -> None:
     async with chatting(start=Start(model="@box/m")) as it:
         await until(lambda: "Your words go to 127.0.0.1:8080." in drawn(it))
+        assert "stays on this computer" not in drawn(it)
+
+
+async def test_nothing_stays_here_where_other_machines_compute_parts_or_the_engine_is_gone() -> None:
+    settings = Program.here().paths.settings
+    config.put(settings, "model.rpc", "10.0.0.7:50052")
+    async with chatting(start=Start(model="7b")) as it:
+        await until(lambda: "10.0.0.7:50052 compute parts of each answer." in drawn(it))
+        assert "✦ 7b @ this computer + 10.0.0.7:50052" in drawn(it)
+    async with chatting(start=Start(model="@gone/m")) as it:
+        await until(lambda: "✦ m" in drawn(it))
+        assert "Ask anything." in drawn(it)
         assert "stays on this computer" not in drawn(it)
 
 
@@ -338,6 +352,48 @@ async def test_what_a_server_can_not_continue_is_not_offered() -> None:
         await until(lambda: "continue" in drawn(it))
 
 
+async def test_models_elsewhere_are_completed_and_found_from_what_is_known() -> None:
+    program = Program.here()
+    served = ServedModel(id="Qwen/Qwen2-72B-Instruct", n_ctx=32768)
+    (lab, box) = program.remote_engines.known()
+    program.remote_engines._listings = {"lab": replace(lab, models=(served,), is_known=True), "box": box}
+    program.remote_engines._write()
+    async with chatting() as it:
+        it.write("/model @l")
+        await until(lambda: FAR in drawn(it) and HOST in drawn(it))
+        await it.pilot.press("tab")
+        assert it.chat.prompt.text == f"/model {FAR}"
+        await it.pilot.press("enter")
+        await until(lambda: it.chat.session.model == FAR)
+        await it.do("session_settings")
+        await until(lambda: f"Runs on {HOST}" in drawn(it))
+        assert it.app.screen.query_one("#model", Input).value == FAR
+        await it.pilot.press("escape")
+        titles = [line.title for line in _thing_lines(it.chat)]
+        assert "Model: Qwen/Qwen2-72B-Instruct" in titles
+
+
+async def test_speeds_are_told_apart_by_host() -> None:
+    async with far(make=Measured) as it:
+        await begin(it, "Hello?")
+        await send(it)
+        it.engine.file = "0" * 32
+        it.chat.session_actions.use_model(HERE)
+        await until(lambda: it.chat.session.model == HERE)
+        await it.ask("And here?")
+        await it.do("stats")
+        await until(lambda: "on this computer" in drawn(it) and HOST in drawn(it))
+
+
+@dataclass
+class Measured(ScriptedEngine):
+    """An engine that says how fast it was."""
+
+    async def events(self, request: Request, text: str, cancelled: asyncio.Event) -> AsyncGenerator[EngineEvent, None]:
+        async for event in super().events(request, text, cancelled):
+            yield replace(event, timings=Timings(decode_tps=20.0)) if isinstance(event, Finished) else event
+
+
 async def test_an_estimate_is_marked_as_one() -> None:
     async with chatting(start=Start(model="@box/m")) as it:
         await it.ask("Hello?")
@@ -388,4 +444,4 @@ async def test_the_key_of_an_engine_can_be_set_where_it_was_refused() -> None:
         buttons = [each for each in it.chat.notice.query(Button) if str(each.label) == "Set its key"]
         buttons[0].press()
         await until(lambda: isinstance(it.app.screen, EngineScreen) and "Engine box" in drawn(it))
-        assert it.app.focused is not None and it.app.focused.id == "place"
+        await until(lambda: it.app.focused is not None and it.app.focused.id == "place")

@@ -57,9 +57,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.fixture(scope="module")
-def folders(home: Path) -> Folders:
-    return Folders([home / "notes", home / "work"])
+@pytest.fixture(scope="module", params=[True, False], ids=["by component", "by name"])
+def folders(home: Path, request: pytest.FixtureRequest) -> Folders:
+    return Folders([home / "notes", home / "work"], by_component=request.param)
 
 
 def read(folders: Folders, path: str, offset: int = 0) -> str:
@@ -188,8 +188,9 @@ def swapped(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path / "notes"
 
 
-def test_what_is_exchanged_for_a_link_after_the_check_is_not_followed(swapped: Path) -> None:
-    folders = Folders([swapped])
+@pytest.mark.parametrize("by_component", [True, False])
+def test_what_is_exchanged_for_a_link_after_the_check_is_not_followed(by_component: bool, swapped: Path) -> None:
+    folders = Folders([swapped], by_component=by_component)
     file, folder = folders.place("sub/a.txt"), folders.place("sub")
     (swapped / "sub").rename(swapped / "old")
     (swapped / "sub").symlink_to("../outside")

@@ -32,6 +32,7 @@ class ListingApi:
     offered: Sequence[ServedModel] = ()
     dialect: Dialect = Dialect.VLLM
     capabilities: Capabilities = field(default_factory=Capabilities)
+    calls: None = None
 
     async def models(self) -> list[ServedModel]:
         return list(self.offered)

@@ -17,7 +17,7 @@ from qwenchat.errors import NetworkError, PromptTooLong, RemoteError
 from qwenchat.tui.advice import words
 
 SERVER = RemoteServer(name="gpu", url="https://gpu.example:8080/v1")
-ATTEMPT = Attempt(url="https://gpu.example:8080/v1/models", key=Key("k"))
+ATTEMPT = Attempt(url="https://gpu.example:8080/v1/models", key=Key("sk-test"))
 
 
 @pytest.mark.parametrize("is_detailed", [False, True])
@@ -99,6 +99,34 @@ def test_what_is_no_error(value: object) -> None:
 def test_an_error_in_a_shape_that_nobody_knows(value: object) -> None:
     fault = from_event(ATTEMPT, value)
     assert fault is None or (fault.kind is FaultKind.FAILED and fault.said == "")
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("This model's maximum context length is 4096 tokens. However, you requested 5000.", FaultKind.CONTEXT),
+        ("You passed 5000 input tokens. However, the model's context length is only 4096 tokens.", FaultKind.CONTEXT),
+        ("The decoder prompt is longer than the maximum model length of 4096.", FaultKind.CONTEXT),
+        ("Requested tokens (5000) exceed context window of 2048", FaultKind.CONTEXT),
+        ("the input length exceeds the context length", FaultKind.CONTEXT),
+        ("the request exceeds the available context size (4096 tokens)", FaultKind.CONTEXT),
+        ("The model is loaded with context length of only 4096 tokens, which is not enough", FaultKind.CONTEXT),
+        ("Range of input length should be [1, 30720]", FaultKind.CONTEXT),
+        ("Loading model", FaultKind.LOADING),
+        ("No model is loaded.", FaultKind.FAILED),
+        ("model 'qwen2:7b' not found", FaultKind.NO_MODEL),
+        ("The model `qwen2` does not exist or you do not have access to it.", FaultKind.NO_MODEL),
+        ("Model not exist.", FaultKind.NO_MODEL),
+        ("llama runner process has terminated: signal: killed", FaultKind.FAILED),
+        ("Input data may contain inappropriate content.", FaultKind.CONTENT),
+        ("Access denied, please make sure your account is in good standing. Arrearage", FaultKind.QUOTA),
+        ("Requests rate limit exceeded, please try again later.", FaultKind.BUSY),
+        ("Too many requests.", FaultKind.BUSY),
+    ],
+)
+def test_what_servers_say(said: str, kind: FaultKind) -> None:
+    fault = from_event(ATTEMPT, {"error": {"message": said}})
+    assert fault and fault.kind is kind and fault.said.startswith(said[:20])
 
 
 @pytest.mark.parametrize(

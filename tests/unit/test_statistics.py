@@ -39,7 +39,7 @@ def test_a_branch_is_counted_by_who_wrote_it_and_without_reasoning() -> None:
     counted = statistics_of([message(Role.USER, "为什么？"), answer, message(Role.USER, "Why?")])
     assert (counted.questions, counted.answers) == (2, 1)
     assert (counted.asked, counted.answered) == (WordCount(1, 3), WordCount(2, 0))
-    assert (counted.tokens, counted.speeds) == (12, (20.0,))
+    assert (counted.tokens, counted.speeds) == (12, {"": (20.0,)})
 
 
 def test_reading_takes_as_long_in_chinese_as_in_english() -> None:

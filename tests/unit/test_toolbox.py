@@ -25,10 +25,11 @@ class Scripted:
     name: str = "echo"
     does: Callable[[Mapping[str, object]], Awaitable[str]] = echo
     writes: bool = False
+    schema: str = '{"type": "object"}'
 
     @property
     def spec(self) -> ToolSpec:
-        return ToolSpec(name=self.name, description="A tool.", parameters='{"type": "object"}')
+        return ToolSpec(name=self.name, description="A tool.", parameters=self.schema)
 
     async def run(self, arguments: Mapping[str, object]) -> str:
         return await self.does(arguments)
@@ -117,6 +118,58 @@ async def test_arguments_that_are_no_object_are_refused_before_anybody_is_asked(
     result = await runner(Scripted(), Policy({}, user.ask)).run(call(arguments=arguments))
     assert result.is_error and "JSON object" in result.text
     assert not user.asked
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "count": {"type": "integer"},
+        "size": {"type": ["number", "null"]},
+        "unit": {"enum": ["m", "km"]},
+        "tags": {"type": "array", "items": {"type": "string"}},
+        "where": {"type": "object", "properties": {"x": {"type": "number"}}, "required": ["x"]},
+    },
+    "required": ["count"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({}, '"count" is missing'),
+        ({"count": 1.5}, '"count" must be of the type integer'),
+        ({"count": True}, '"count" must be of the type integer'),
+        ({"count": 1, "size": []}, '"size" must be of the type number or null'),
+        ({"count": 1, "unit": "mile"}, '"unit" must be one of ["m", "km"]'),
+        ({"count": 1, "tags": ["a", 2]}, '"tags"[1] must be of the type string'),
+        ({"count": 1, "where": {}}, '"x" is missing'),
+        ({"count": 1, "number": 2}, 'there is no "number"; there are: count, size, unit, tags, where'),
+    ],
+)
+async def test_arguments_are_checked_against_the_schema_before_anybody_is_asked(
+    arguments: dict[str, object], words: str
+) -> None:
+    user = User()
+    tool = Scripted(schema=json.dumps(SCHEMA))
+    result = await runner(tool, Policy({}, user.ask)).run(call(arguments=json.dumps(arguments)))
+    assert (result.text, result.is_error) == (f"The arguments do not follow the schema: {words}.", True)
+    assert not user.asked
+
+
+@pytest.mark.parametrize(
+    ("schema", "arguments"),
+    [
+        (json.dumps(SCHEMA), {"count": "3", "size": None, "unit": "km", "tags": ["a"], "where": {"x": 1}}),
+        (json.dumps(SCHEMA), {"count": 3.0, "size": 1.5}),
+        *((schema, {"a": [1]}) for schema in ("", "[]", "{", '{"required": [[]]}', '{"properties": 1, "required": 1}')),
+        *((schema, {"a": [1]}) for schema in ('{"type": 1}', '{"properties": {"a": {"type": "odd", "items": [1]}}}')),
+    ],
+)
+async def test_what_may_follow_the_schema_is_left_to_the_tool(schema: str, arguments: dict[str, object]) -> None:
+    tool = Scripted(schema=schema)
+    result = await runner(tool, Policy({"echo": "allow"}, User().ask)).run(call(arguments=json.dumps(arguments)))
+    assert not result.is_error and json.loads(result.text) == arguments
 
 
 @pytest.mark.parametrize(

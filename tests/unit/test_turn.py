@@ -83,6 +83,26 @@ async def test_a_schema_that_can_not_be_followed_is_refused_before_the_question_
     assert turns.store.session("s").leaf is None and not engine.requests
 
 
+async def test_an_answer_that_the_engine_will_not_continue_stays_as_it_was() -> None:
+    class Unable(ScriptedEngine):
+        async def count(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> TokenCounts:
+            if mode is Mode.CONTINUE:
+                raise WrongUse("It can't continue.", "Ask again.")
+            return await super().count(turns, mode)
+
+    engine = Unable(["one two three"], delay_s=0.01)
+    turns = turns_with(engine)
+    turn = turns.ask("s", "Count")
+    async for event in turn:
+        if isinstance(event, PartGrew):
+            await turn.cancel()
+    stopped = turns.store.branch(turns.store.session("s").leaf)[-1]
+    assert stopped.status is Status.STOPPED and stopped.text
+    with pytest.raises(WrongUse):
+        await run(turns.continue_answer(stopped))
+    assert turns.store.branch(stopped.id)[-1] == stopped
+
+
 async def test_stopping_keeps_the_text() -> None:
     engine = ScriptedEngine(["one two three four"])
     turns = turns_with(engine)

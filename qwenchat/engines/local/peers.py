@@ -14,10 +14,10 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from qwenchat.engines.local.failures import OTHER_MODEL, START_AGAIN, request_error
+from qwenchat.engines.local.failures import OTHER_MODEL, START_AGAIN
 from qwenchat.engines.local.process import WorkerProcess, install_command
-from qwenchat.engines.local.protocol import AddPeers, Device, Hello, PeersAdded
-from qwenchat.errors import CannotLoad, EngineDied, Recovery, RecoveryKind, RemoteError
+from qwenchat.engines.local.protocol import AddPeers, Device, Hello, PeersAdded, RequestFailed
+from qwenchat.errors import CannotLoad, EngineDied, Recovery, RecoveryKind, RemoteUnreachable
 from qwenchat.i18n import _, sentences
 from qwenchat.text.safe import clean_line
 
@@ -57,7 +57,7 @@ def faults(peers: Sequence[str]) -> dict[str, str]:
 async def connect(worker: WorkerProcess, hello: Hello, peers: Sequence[str]) -> list[Device]:
     """Connect a worker to peers and return their devices.
 
-    Raises CannotLoad where its llama.cpp has no RPC, RemoteError where a peer can't be used, and EngineDied.
+    Raises CannotLoad where its llama.cpp has no RPC, RemoteUnreachable where a peer can't be used, and EngineDied.
     """
     if not hello.rpc:
         raise CannotLoad(
@@ -66,20 +66,25 @@ async def connect(worker: WorkerProcess, hello: Hello, peers: Sequence[str]) -> 
             recoveries=(WITHOUT_PEERS, OTHER_MODEL),
         )
     if found := await asyncio.to_thread(faults, peers):
-        raise RemoteError(
+        raise RemoteUnreachable(
             _describe(found),
             _("Lend that machine again, and check the setting model.rpc."),
             recoveries=(START_AGAIN, WITHOUT_PEERS, OTHER_MODEL),
         )
     reply = await worker.ask_once(AddPeers(worker.number(), tuple(peers)))
-    if not isinstance(reply, PeersAdded):
-        raise request_error(reply, worker.recoveries)
-    return reply.devices
+    if isinstance(reply, PeersAdded):
+        return reply.devices
+    detail = reply.detail if isinstance(reply, RequestFailed) else repr(reply)
+    raise CannotLoad(
+        _("llama.cpp can't use the peers: {reason}.").format(reason=clean_line(detail)),
+        _("Check what is lent there."),
+        recoveries=(WITHOUT_PEERS, OTHER_MODEL),
+    )
 
 
 async def loss(error: EngineDied, peers: Sequence[str]) -> EngineDied | None:
     """Return the error for a worker that died because a peer was lost; None if that was not the cause."""
-    if not _LOSS.search(error.log):
+    if not (peers and _LOSS.search(error.log)):
         return None
     found = await asyncio.to_thread(faults, peers)
     if not found:  # whoever ended the connection can be reached again
@@ -87,7 +92,7 @@ async def loss(error: EngineDied, peers: Sequence[str]) -> EngineDied | None:
         found = dict.fromkeys(peers, words)
     return EngineDied(
         _describe(found),
-        _("The answer so far is saved. Start the peer again, then ask again."),
+        _("Start the peer again. What came of an answer is saved."),
         log=error.log,
         recoveries=(START_AGAIN, WITHOUT_PEERS, OTHER_MODEL),
     )

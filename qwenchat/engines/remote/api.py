@@ -14,6 +14,7 @@ from qwenchat.chat.events import EngineEvent
 from qwenchat.chat.ports import Capabilities, Mode, Request, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Dialect, Sampling
+from qwenchat.engines.calls.format import CallFormat
 from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.errors import NotFound, Recovery, RecoveryKind, RemoteBroken
 from qwenchat.i18n import _, enumerated
@@ -64,6 +65,11 @@ class ServerApi(Protocol):
     dialect: Dialect
     capabilities: Capabilities
     """Of the dialect; after `prepare` those of the model. One that is prepared serves that model alone."""
+
+    @property
+    def calls(self) -> CallFormat | None:
+        """How the calls of tools in what it generates are read, once it is prepared; None where it makes none."""
+        ...
 
     async def models(self) -> list[ServedModel]:
         """Return the models that the server offers now."""

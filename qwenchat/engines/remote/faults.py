@@ -103,12 +103,12 @@ _MARKS = tuple(
         (
             FaultKind.CONTEXT,
             r"exceed_context_size|context_length_exceeded|maximum context length|maximum model length"
-            r"|exceeds? the (?:available )?context|range of input length|context length of only",
+            r"|exceeds? (?:the )?(?:available )?context|range of input length|context length (?:is|of) (?:only )?\d",
         ),
-        (FaultKind.LOADING, r"loading model|model is (?:still )?(?:being )?load(?:ing|ed)"),
+        (FaultKind.LOADING, r"loading model|model is (?:still )?(?:loading|being loaded)"),
         (FaultKind.NO_MODEL, r"model_?not_?found|model\b.{0,200}\b(?:not found|does not exist|not exist)"),
         (FaultKind.NO_PATH, r"unexpected endpoint"),
-        (FaultKind.BUSY, r"rate_?limit|throttling|limit_requests|limit_burst|overloaded|too many requests"),
+        (FaultKind.BUSY, r"rate.?limit|throttling|limit_requests|limit_burst|overloaded|too many requests"),
     )
 )
 """What errors of these kinds say, in their codes or in words. Statuses alone do not distinguish them."""

@@ -21,6 +21,7 @@ from qwenchat.chat.message import FinishReason, Timings, Usage
 from qwenchat.chat.ports import Capabilities, Mode, Request, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Dialect, Sampling
+from qwenchat.engines.calls.format import CallFormat
 from qwenchat.engines.chat_template import ChatTemplate
 from qwenchat.engines.prompt_format import prompt_format_for
 from qwenchat.engines.remote.api import NoTokenIds, ServedModel, find_model, shaped
@@ -139,6 +140,7 @@ class LlamaServerApi:
         self.capabilities = Capabilities(
             continue_answer=True, json_schema=True, token_ids=True, prefill_progress=True, exact_counts=True
         )
+        self.calls: CallFormat | None = None
         self._http, self._server = http, http.server
         self._prompts: TokenPrompts | None = None
 
@@ -166,8 +168,12 @@ class LlamaServerApi:
         prompt_format = await prompt_format_for(template, chatml=vocabulary.has_chatml)
         cuts = cuts_inside(vocabulary.forgeable)
         self._prompts = TokenPrompts(vocabulary, prompt_format, cuts=cuts, first=vocabulary.first)
-        if prompt_format.opening:  # the server would apply the schema to the reasoning
-            self.capabilities = replace(self.capabilities, json_schema=False)
+        self.calls = prompt_format.calls
+        self.capabilities = replace(
+            self.capabilities,
+            tools=prompt_format.calls is not None,
+            json_schema=not prompt_format.opening,  # the server would apply the schema to the reasoning
+        )
         return replace(served, opens_reasoning=bool(prompt_format.opening))
 
     async def count(self, model: ServedModel, turns: Sequence[Turn], mode: Mode) -> TokenCounts:
@@ -195,21 +201,23 @@ class LlamaServerApi:
             "return_progress": True,
             "preserved_tokens": REASONING_MARKERS,
         }
-        if sampling.schema is None:
-            body["stop"] = sampling.stop
-        else:
+        stops: tuple[str, ...] = () if sampling.schema else sampling.stop  # one of them could cut JSON in the middle
+        if self.calls and request.turns[0].tools:
+            stops = (*stops, *self.calls.markers.stops)
+        body["stop"] = stops
+        if sampling.schema is not None:
             body["json_schema"] = msgspec.json.decode(sampling.schema)
-        answer = _Answer(prompts, has_stops=bool(body.get("stop")))
+        answer = _Answer(prompts, has_stops=bool(stops))
         url = f"{self._server.root}/completion"
         async with self._http.events(url, body, is_token=_is_token, is_last=_is_last) as events:
             async for event in events:
                 chunk = shaped(self._server, event, _Chunk)
-                if chunk.stop:
-                    yield _finished(chunk, sampling, model.n_ctx)
-                elif chunk.prompt_progress:
+                if chunk.prompt_progress:
                     yield _prefilling(chunk.prompt_progress)
                 elif delta := await answer.delta(chunk):
                     yield delta
+                if chunk.stop:
+                    yield _finished(chunk, sampling, model.n_ctx)
 
     def _prepared(self) -> TokenPrompts:
         if self._prompts is None:
@@ -305,24 +313,35 @@ class _Answer:
 
     The server sends no tokens for a character that is not complete yet, and of one that is, only the last: the text is
     tokenised then. Tokens without text wait for their text: they may be the end marker, or the beginning of a stop
-    string. Where there are stop strings, tokens and text can end in different places, so that no tokens are reported.
+    string. Where there are stop strings, each piece waits for the next one: the last may have tokens of a stop string.
     """
 
     def __init__(self, prompts: TokenPrompts, *, has_stops: bool) -> None:
-        self._prompts, self._with_ids = prompts, not has_stops
-        self._waiting: list[int] = []
+        self._prompts, self._has_stops = prompts, has_stops
+        self._ids: list[int] = []
+        """Tokens without text."""
         self._reported = 0
+        self._last: Delta | None = None
+        """The piece that waits."""
 
     async def delta(self, chunk: _Chunk) -> Delta | None:
-        """Return what a chunk adds to the answer."""
-        self._waiting += chunk.tokens or ()
+        """Return what the answer grows by when a chunk has come."""
+        if chunk.stop:
+            if self._last and chunk.stop_type == "word":
+                return Delta(self._last.text, tuple(await self._prompts.tokenise(self._last.text)))
+            return self._last
+        self._ids += chunk.tokens or ()
         if not chunk.content:
             return None
-        ids: Sequence[int] = self._waiting
+        ids: Sequence[int] = self._ids
         if chunk.tokens_predicted - self._reported > len(ids) and chunk.tokens is not None:
             ids = await self._prompts.tokenise(chunk.content)
-        self._reported, self._waiting = chunk.tokens_predicted, []
-        return Delta(chunk.content, tuple(ids) if self._with_ids else ())
+        self._reported, self._ids = chunk.tokens_predicted, []
+        new, before = Delta(chunk.content, tuple(ids)), self._last
+        if not self._has_stops:
+            return new
+        self._last = new
+        return before
 
 
 def _split(ids: Sequence[int], end: int) -> list[Sequence[int]]:

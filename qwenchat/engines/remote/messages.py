@@ -90,7 +90,7 @@ class ChatAnswer:
         except msgspec.DecodeError:
             raise RemoteBroken(
                 _("{host} ignored the JSON Schema: its answer is not JSON.").format(host=server.host),
-                _("Leave the schema out, or choose another model."),
+                _("Leave the schema out."),
                 recoveries=(Recovery(RecoveryKind.OTHER_MODEL, name=server.name),),
             ) from None
 

@@ -138,6 +138,7 @@ class OllamaApi:
     """Implements `ServerApi`."""
 
     dialect = Dialect.OLLAMA
+    calls = None
 
     def __init__(self, http: RemoteHttp) -> None:
         self.capabilities = Capabilities(json_schema=True)

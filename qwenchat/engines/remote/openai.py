@@ -95,6 +95,8 @@ class _ChatChunk(msgspec.Struct, frozen=True):
 class OpenAiApi:
     """Implements `ServerApi`."""
 
+    calls = None
+
     def __init__(self, http: RemoteHttp, dialect: Dialect) -> None:
         self.dialect = dialect
         self._differs = _DIALECTS[dialect]

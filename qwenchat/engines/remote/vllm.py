@@ -88,6 +88,7 @@ class VllmApi:
     """Implements `ServerApi`."""
 
     dialect = Dialect.VLLM
+    calls = None
 
     def __init__(self, http: RemoteHttp) -> None:
         self.capabilities = Capabilities(continue_answer=True, json_schema=True, token_ids=True, exact_counts=True)

@@ -19,7 +19,8 @@ from msgspec import Meta
 
 from qwenchat.chat.tools import ToolSpec
 from qwenchat.text.safe import clean_line
-from qwenchat.tools.tool import Arguments, ToolError, given, schema_of
+from qwenchat.tools.arguments import Arguments, given, schema_of
+from qwenchat.tools.tool import ToolError
 
 _LONGEST = 1_000
 """Characters of an expression."""
@@ -45,7 +46,7 @@ _Value = Fraction | float
 
 
 class _Arguments(Arguments, frozen=True):
-    expression: Annotated[str, Meta(description="What to calculate, such as 37*41, 0.15*80 or sqrt(2)")]
+    expression: Annotated[str, Meta(description="Numbers, the operators + - * / ** and functions such as sqrt()")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ from qwenchat.text.clusters import cut
 from qwenchat.text.files import encoding_of
 from qwenchat.text.html import text_of
 from qwenchat.text.safe import clean, clean_line
-from qwenchat.tools.tool import Arguments, ToolError, given, schema_of
+from qwenchat.tools.arguments import Arguments, given, schema_of
+from qwenchat.tools.tool import ToolError
 
 if TYPE_CHECKING:
     import httpx2
@@ -62,7 +63,7 @@ def is_public(address: Address) -> bool:
 
 
 class _Arguments(Arguments, frozen=True):
-    url: Annotated[str, Meta(description="The address of the page, such as https://example.org")]
+    url: Annotated[str, Meta(description="The address of the page, with https://")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

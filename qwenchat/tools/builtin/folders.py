@@ -38,7 +38,8 @@ _FILE_FLAGS = (
     | getattr(os, "O_NOCTTY", 0)
     | getattr(os, "O_BINARY", 0)
 )
-_BY_COMPONENT = os.open in os.supports_dir_fd and os.stat in os.supports_dir_fd and os.scandir in os.supports_fd
+BY_COMPONENT = os.open in os.supports_dir_fd and os.stat in os.supports_dir_fd and os.scandir in os.supports_fd
+"""Whether this system can open a path one component after another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,11 @@ class Place:
     label: str
     root: Path
     parts: tuple[str, ...]
+
+    @property
+    def path(self) -> Path:
+        """The path, resolved."""
+        return self.root.joinpath(*self.parts)
 
     @property
     def shown(self) -> str:
@@ -71,7 +77,8 @@ class Entry:
 class Folders:
     """The named folders. Every method blocks, and raises ToolError."""
 
-    def __init__(self, folders: Sequence[str | Path]) -> None:
+    def __init__(self, folders: Sequence[str | Path], *, by_component: bool = BY_COMPONENT) -> None:
+        self._by_component = by_component
         self._roots: dict[str, Path] = {}
         self._given: dict[str, Path] = {}
         """As the user named them, by the same labels: a model may repeat that name."""
@@ -102,7 +109,7 @@ class Folders:
         found = list(self._candidates(path))
         if not found:
             raise ToolError(f'"{clean_line(name)}" is outside the folders that may be read: {self.labels}.')
-        existing = (each for each in found if os.path.lexists(each.root.joinpath(*each.parts)))
+        existing = (each for each in found if os.path.lexists(each.path))
         return self._resolved(next(existing, found[0]))
 
     def _candidates(self, path: Path) -> Iterator[Place]:
@@ -124,7 +131,7 @@ class Folders:
     def _resolved(self, place: Place) -> Place:
         _check_names(place)
         try:
-            real = place.root.joinpath(*place.parts).resolve()
+            real = place.path.resolve()
         except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name that is too long
             raise ToolError(f'"{place.shown}" can\'t be read.') from error
         if not real.is_relative_to(place.root):
@@ -138,42 +145,61 @@ class Folders:
     @contextmanager
     def file(self, place: Place) -> Iterator[BinaryIO]:
         """Open a regular file."""
-        with _words_for_errors(place), _folder_of(place) as folder:
-            name, at = place.parts[-1] if place.parts else ".", folder if _BY_COMPONENT else None
-            target = name if _BY_COMPONENT else str(place.root.joinpath(*place.parts))
-            _check_kind(os.stat(target, dir_fd=at, follow_symlinks=False), place, stat.S_IFREG)
-            with os.fdopen(os.open(target, _FILE_FLAGS, dir_fd=at), "rb") as opened:
-                _check_kind(os.fstat(opened.fileno()), place, stat.S_IFREG)
+        *folders, name = place.parts or (".",)
+        with _words_for_errors(place), self._opened(place, folders) as folder:
+            target = str(place.path) if folder is None else name
+            _check_kind(os.stat(target, dir_fd=folder, follow_symlinks=False), place)
+            with os.fdopen(os.open(target, _FILE_FLAGS, dir_fd=folder), "rb") as opened:
+                _check_kind(os.fstat(opened.fileno()), place)
                 self._check_again(place)
                 yield opened
 
     def entries(self, place: Place) -> list[Entry]:
         """Return the files and folders in a folder, sorted by name; links only where they lead to something inside."""
         found: list[Entry] = []
-        with _words_for_errors(place), _opened_folder(place) as folder:
+        with (
+            _words_for_errors(place),
+            self._opened(place, place.parts) as folder,
+            os.scandir(place.path if folder is None else folder) as listed,
+        ):
             self._check_again(place)
-            with os.scandir(folder if _BY_COMPONENT else place.root.joinpath(*place.parts)) as listed:
-                for entry in islice(listed, MOST_ENTRIES):
-                    if clean(entry.name) != entry.name or "\n" in entry.name or _is_secret(entry.name):
-                        continue
-                    inside = Place(place.label, place.root, (*place.parts, entry.name))
-                    status = entry.stat(follow_symlinks=False)
-                    if stat.S_ISLNK(status.st_mode):
-                        found += self._linked(inside)
-                    elif stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
-                        found.append(_entry(inside, status))
+            for entry in islice(listed, MOST_ENTRIES):
+                if clean(entry.name) != entry.name or "\n" in entry.name or _is_secret(entry.name):
+                    continue
+                inside = Place(place.label, place.root, (*place.parts, entry.name))
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISLNK(status.st_mode):
+                    found += self._linked(inside)
+                elif stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+                    found.append(_entry(inside, status))
         return sorted(found, key=lambda entry: entry.place.parts)
 
     def _linked(self, link: Place) -> list[Entry]:
         try:
             real = self._resolved(link)
-            return [replace(_entry(link, real.root.joinpath(*real.parts).lstat()), is_link=True)]
+            return [replace(_entry(link, real.path.lstat()), is_link=True)]
         except (ToolError, OSError):
             return []
 
+    @contextmanager
+    def _opened(self, place: Place, parts: Sequence[str]) -> Iterator[int | None]:
+        """Open the folder that parts of a place lead to, and yield its descriptor; None where that is not possible."""
+        if not self._by_component:
+            yield None
+            return
+        descriptor = os.open(place.root, _FOLDER_FLAGS)
+        try:
+            for name in parts:
+                inner = os.open(name, _FOLDER_FLAGS, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = inner
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
     def _check_again(self, place: Place) -> None:
         """Where components can't be opened one by one, resolve a name again once it is open."""
-        if not _BY_COMPONENT and self._resolved(place) != place:
+        if not self._by_component and self._resolved(place) != place:
             raise ToolError(f'"{place.shown}" changed while it was opened.')
 
 
@@ -198,36 +224,10 @@ def _check_names(place: Place) -> None:
             raise ToolError(f'"{clean_line(name)}" is hidden or may hold keys or passwords, so it is not read.')
 
 
-def _check_kind(status: os.stat_result, place: Place, kind: int) -> None:
-    if stat.S_IFMT(status.st_mode) == kind:
-        return
-    if stat.S_ISDIR(status.st_mode):
-        raise ToolError(f'"{place.shown}" is a folder.')
-    raise ToolError(f'"{place.shown}" is not a {"file" if kind == stat.S_IFREG else "folder"}.')
-
-
-@contextmanager
-def _folder_of(place: Place) -> Iterator[int]:
-    """Open the folder that a file is in."""
-    with _opened_folder(Place(place.label, place.root, place.parts[:-1])) as folder:
-        yield folder
-
-
-@contextmanager
-def _opened_folder(place: Place) -> Iterator[int]:
-    """Open a folder by its components, following no link, and yield its descriptor; -1 where that is not possible."""
-    if not _BY_COMPONENT:
-        yield -1
-        return
-    descriptor = os.open(place.root, _FOLDER_FLAGS)
-    try:
-        for name in place.parts:
-            inner = os.open(name, _FOLDER_FLAGS, dir_fd=descriptor)
-            os.close(descriptor)
-            descriptor = inner
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def _check_kind(status: os.stat_result, place: Place) -> None:
+    """Raise ToolError for what is not a regular file."""
+    if not stat.S_ISREG(status.st_mode):
+        raise ToolError(f'"{place.shown}" is {"a folder" if stat.S_ISDIR(status.st_mode) else "not a file"}.')
 
 
 @contextmanager

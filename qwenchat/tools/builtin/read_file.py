@@ -11,8 +11,9 @@ from msgspec import Meta
 
 from qwenchat.chat.tools import ToolSpec
 from qwenchat.text.files import encoding_of
+from qwenchat.tools.arguments import Arguments, given, schema_of
 from qwenchat.tools.builtin.folders import Folders
-from qwenchat.tools.tool import Arguments, ToolError, given, schema_of
+from qwenchat.tools.tool import ToolError
 
 _PIECE = 16 << 10
 """Bytes of one result: some 4,000 tokens, of which any context window has room for a few."""
@@ -22,7 +23,7 @@ _WIDEST = 4
 
 class _Arguments(Arguments, frozen=True):
     path: Annotated[str, Meta(description="The file, as list_files shows it")]
-    offset: Annotated[int, Meta(ge=0, description="Where to begin, in bytes; 0: at the beginning")] = 0
+    offset: Annotated[int, Meta(ge=0, description="The byte to begin at; 0 for the beginning")] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class ReadFile:
     @property
     def spec(self) -> ToolSpec:
         """What the model is told of it."""
-        description = f"Read a text file in the user's folders: {self.folders.labels}."
+        description = f"Read what a file of the user says. Their folders: {self.folders.labels}."
         return ToolSpec(name="read_file", description=description, parameters=schema_of(_Arguments))
 
     async def run(self, arguments: Mapping[str, object]) -> str:

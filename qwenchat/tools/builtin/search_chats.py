@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from qwenchat.chat.tools import ToolSpec
 from qwenchat.text.safe import clean_line
-from qwenchat.tools.tool import Arguments, given, schema_of
+from qwenchat.tools.arguments import Arguments, given, schema_of
 
 _MOST = 10
 """Excerpts of a result."""

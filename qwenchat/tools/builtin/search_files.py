@@ -13,8 +13,9 @@ from msgspec import Meta
 from qwenchat.chat.tools import ToolSpec
 from qwenchat.text.files import encoding_of
 from qwenchat.text.safe import clean_line
+from qwenchat.tools.arguments import Arguments, given, schema_of
 from qwenchat.tools.builtin.folders import Entry, Folders, Place
-from qwenchat.tools.tool import Arguments, ToolError, given, schema_of
+from qwenchat.tools.tool import ToolError
 
 _MOST_FILES, _MOST_MATCHES, _MOST_IN_FILE = 5_000, 50, 5
 _BEFORE = 80
@@ -40,7 +41,7 @@ class SearchFiles:
     @property
     def spec(self) -> ToolSpec:
         """What the model is told of it."""
-        description = f"Find files by words in their name or text, in the user's folders: {self.folders.labels}."
+        description = f"Find words in the files of the user and in their names. Their folders: {self.folders.labels}."
         return ToolSpec(name="search_files", description=description, parameters=schema_of(_Arguments))
 
     async def run(self, arguments: Mapping[str, object]) -> str:

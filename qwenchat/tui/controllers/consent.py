@@ -24,7 +24,9 @@ class ConsentController:
         self._context, self._drafts, self._use_model = context, drafts, use_model
         self._open = context.open
         self._needed: dict[str, ConsentNeeded] = {}
-        """By session, what the user has not decided yet."""
+        """By session, what the user has not been asked yet."""
+        self._asked: set[str] = set()
+        """The sessions about which a dialog is open."""
         self._open.listen(self._follow)
 
     def report(self, event: ChatEvent) -> None:
@@ -54,14 +56,21 @@ class ConsentController:
             self._ask_soon(change.after.session.id)
 
     def _ask_soon(self, session_id: str) -> None:
-        if needed := self._needed.pop(session_id, None):
-            self._context.run(self._decide(needed), "consent")
+        needed = self._needed.pop(session_id, None)
+        if needed and session_id not in self._asked:  # what is decided is about all that waits there
+            self._context.run(self._decide_once(needed), "consent")
+
+    async def _decide_once(self, needed: ConsentNeeded) -> None:
+        self._asked.add(needed.session)
+        try:
+            if self._context.chats.waits_for_consent(needed.session):  # else it was taken back, or deleted
+                await self._decide(needed)
+        finally:
+            self._asked.remove(needed.session)
 
     async def _decide(self, needed: ConsentNeeded) -> None:
         """Let the user decide about what is held back in the open chat."""
         chats = self._context.chats
-        if not chats.waits_for_consent(needed.session):  # it was taken back, or deleted with its chat
-            return
         choice = await self._ask(needed.session, needed.model, needed.host, other_model=not needed.is_second_model)
         if choice is Consent.SEND:
             chats.ask_with_consent(needed.session, needed.host)

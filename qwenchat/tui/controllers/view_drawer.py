@@ -3,13 +3,14 @@
 Text that streams does not come by here, and nothing is decided here: the view says all that is shown.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from textual.screen import Screen
 from textual.widgets import Static
 
 from qwenchat.chat.message import Role
-from qwenchat.i18n import _
+from qwenchat.i18n import _, enumerated
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.focus import FocusController
 from qwenchat.tui.session_view import ViewChange
@@ -76,9 +77,11 @@ class ViewDrawer:
         """Show which model answers, and where: who writes here sees where words go."""
         header, names = self._header, self._context.names
         name, host = names(model), names.host(model)
-        if (name, host) != (header.model, header.host):
-            header.model, header.host = name, host
-            self._empty.update(empty_words(model, host))
+        peers = () if host or not model else self._context.program.settings.model.rpc
+        where = host or (_("this computer + {peers}").format(peers=enumerated(peers)) if peers else "")
+        if (name, where) != (header.model, header.host):
+            header.model, header.host = name, where
+            self._empty.update(empty_words(model, host, peers))
 
     def _draw_branch(self, change: ViewChange) -> None:
         before, after, variants = change.before.branch, change.after.branch, change.after.variants
@@ -100,12 +103,17 @@ class ViewDrawer:
             transcript.select(change.at)
 
 
-def empty_words(model: str, host: str = "") -> str:
-    """Return the words of an empty chat; that everything stays on this computer is only said where it is true."""
+def empty_words(model: str, host: str = "", peers: Collection[str] = ()) -> str:
+    """Return the words of an empty chat; that everything stays on this computer is only said where it is true.
+
+    `peers` are other machines that compute parts of a model on this one.
+    """
     asked = _("Ask anything.")
     if host:
         asked = _("Ask anything. Your words go to {host}.").format(host=host)
-    elif model:
+    elif peers:
+        asked = _("Ask anything. {peers} compute parts of each answer.").format(peers=enumerated(peers))
+    elif model and not model.startswith("@"):  # of an engine that is in the settings no longer
         asked = _("Ask anything. Everything stays on this computer.")
     keys = (_("Enter sends · Ctrl+J new line · / commands"), _("Ctrl+O models · Ctrl+B chats · F1 help"))
     return "\n".join((asked, "", *keys))

@@ -112,6 +112,10 @@ class EngineScreen(Dialog[bool]):
             name, engine = self._typed()
             if not self._engine and name in self._program.settings.engines:
                 raise WrongUse(_("There is an engine named {name} already.").format(name=name), _("Use another name."))
+            exposed = _("Its key is sent unencrypted over the network. Use https where you can.")
+            asking = ConfirmScreen(_("Save the engine {name}?").format(name=name), exposed, _("Save"))
+            if engine.exposes_key and not await self.app.push_screen_wait(asking):
+                return
             await self._write(name, engine)
         except QwenchatError as error:
             complaint.show(error)
@@ -160,7 +164,7 @@ class EngineScreen(Dialog[bool]):
         """Return the name and the settings that are in the fields. Raises WrongUse."""
         kind, place, key = self._chosen("kind"), self._chosen("place"), self._text("key")
         if place and not key:
-            raise WrongUse(_("Where the key is has not been given."), _("Give it, or choose “no key”."))
+            raise WrongUse(_("The place of the key is missing."), _("Enter it, or choose “no key”."))
         name = self._text("name")
         engine = EngineSettings(
             url=self._text("url"),

@@ -43,7 +43,9 @@ class SessionScreen(Dialog[Session | None]):
         The dialog opens at the title, or `at_system` at the system prompt.
         """
         super().__init__()
-        self._program, self._session, self._model_name = program, session, clean_line(model_name or session.model)
+        is_elsewhere = session.model.startswith("@")
+        shown = session.model if is_elsewhere else model_name or session.model
+        self._program, self._session, self._model_name = program, session, clean_line(shown)
         self._at_system = at_system
         self._models = {self._model_name: session.model}
         """References by the names that the field of the model takes."""
@@ -61,6 +63,8 @@ class SessionScreen(Dialog[Session | None]):
         yield from _field(_("Tags"), "tags", ", ".join(map(clean_line, session.tags)), _("separated by commas"))
         yield from _field(_("Model"), "model", self._model_name, self._usual_model())
         yield Complaint("about-model")
+        if host := self._program.remote_engines.host_of(session.model):
+            yield plain(_("Runs on {host}: what you write goes there.").format(host=host), classes="muted")
         usual = self._program.settings.model.context
         tokens = as_default(f"{usual:,}") if usual else default("model.context")
         yield from _field(_("Context"), "context", f"{session.context or ''}", tokens)
@@ -94,10 +98,13 @@ class SessionScreen(Dialog[Session | None]):
 
     @work(exclusive=True, group="models")
     async def _suggest_models(self) -> None:
-        """Complete the names of the models on this machine as they are typed."""
+        """Complete the names of the models on this machine, and of those that engines offered, as they are typed."""
         for model in await asyncio.to_thread(self._program.library.usable):
             name = str(model.name) if reference.path_in(model.reference) else model.reference
             self._models.setdefault(clean_line(name), model.reference)
+        for listing in await asyncio.to_thread(self._program.remote_engines.known):
+            for served in listing.models:
+                self._models.setdefault(clean_line(listing.reference(served)), listing.reference(served))
         self.query_one("#model", Input).suggester = SuggestFromList(self._models, case_sensitive=False)
 
     @work(exclusive=True, group="list of prompts")

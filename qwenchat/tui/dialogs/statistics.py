@@ -11,7 +11,9 @@ from textual.widgets import Button
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.statistics import ChatStatistics, WordCount
 from qwenchat.i18n import _, enumerated, ngettext
+from qwenchat.text.safe import clean_line
 from qwenchat.tui.dialogs.dialog import Buttons, Dialog, button, plain
+from qwenchat.tui.model_names import with_host
 
 _BARS = "▁▂▃▄▅▆▇█"
 _MOST_BARS = 40
@@ -53,13 +55,14 @@ def rows(counted: ChatStatistics, info: ModelInfo | None) -> Iterator[tuple[str,
     yield _("You wrote"), _amount(counted.asked)
     yield _("The model wrote"), f"{_amount(counted.answered)}\n{tokens.format(count=counted.tokens)}"
     yield _("Reading time"), _duration((counted.asked + counted.answered).minutes)
-    if counted.speeds:
-        yield _("Speed"), f"{sparkline(counted.speeds[-_MOST_BARS:])}\n{_range(counted.speeds)}"
+    for host, speeds in counted.speeds.items():
+        where = [clean_line(host) or _("on this computer")] if any(counted.speeds) else []
+        yield _("Speed"), "\n".join((*where, sparkline(speeds[-_MOST_BARS:]), _range(speeds)))
     if info:
         window = ngettext("{count:,} token", "{count:,} tokens", info.n_ctx).format(count=info.n_ctx)
         if info.yarn_factor > 1:
             window += " · " + _("extended {factor:.1f} times with YaRN").format(factor=info.yarn_factor)
-        yield _("Model"), info.name
+        yield _("Model"), with_host(info.name, info.host)
         yield _("Context window"), window
 
 

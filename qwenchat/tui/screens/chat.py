@@ -99,7 +99,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.notice = Notice(id="notice")
         self.prompt = Prompt(id="prompt")
         self.gauge = Gauge(id="gauge")
-        self.empty = Static(empty_words("" if model.startswith("@") else model), id="empty", markup=False)
+        self.empty = Static(empty_words(""), id="empty", markup=False)
         self.footer = KeyFooter(id="footer")
         self.sidebar = Sidebar(self._newest, self._search, id="sidebar")
         self.context = context = ChatContext(
