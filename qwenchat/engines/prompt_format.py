@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from qwenchat.chat.message import Reasoning, Text, ToolCall, ToolResult
-from qwenchat.chat.ports import Mode, Request, TokenCounts
+from qwenchat.chat.message import ToolResult
+from qwenchat.chat.ports import Mode, TokenCounts
 from qwenchat.chat.prompt import Plain, PromptPart, Special, Tokens, Turn, turn_parts
 from qwenchat.engines.calls.format import CallFormat, unforged
 from qwenchat.engines.calls.hermes import HermesFormat
 from qwenchat.engines.calls.qwen import QwenFormat
-from qwenchat.engines.calls.reader import CallReader
 from qwenchat.engines.chat_template import ChatTemplate, Rendered, TemplateSandbox
 from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
 from qwenchat.i18n import _
@@ -132,24 +131,6 @@ def _is_chinese(text: str) -> bool:
     """Say whether a text is rather Chinese than anything else."""
     letters = [char for char in text[:1000] if char.isalpha()]
     return sum("\u4e00" <= char <= "\u9fff" for char in letters) * 4 > len(letters)
-
-
-def call_reader(prompt_format: PromptFormat, request: Request) -> CallReader | None:
-    """Return what reads the calls in the answer to a request, given the format of its mode; None where it has none."""
-    tools = request.turns[0].tools
-    if not tools or prompt_format.calls is None:
-        return None
-    in_reasoning, in_text = bool(prompt_format.opening), False
-    last = request.turns[-1]
-    if request.mode is Mode.CONTINUE and last.parts:
-        part = last.parts[-1]
-        in_text = isinstance(part, Text | ToolCall)
-        in_reasoning = isinstance(part, Reasoning) or (in_reasoning and not in_text)
-    elif request.mode is Mode.CONTINUE and last.text:
-        in_reasoning = last.text.startswith("<think>") and "</think>" not in last.text
-        in_text = not in_reasoning
-    names = [tool.name for tool in tools]
-    return CallReader(prompt_format.calls, names, in_reasoning=in_reasoning, in_text=in_text)
 
 
 class TemplateFormat:

@@ -67,9 +67,9 @@ def read(
 ) -> Read:
     """Read pieces, each of which is a token; a text is a token for each character."""
     reader = CallReader(call_format, NAMES, in_reasoning=in_reasoning, in_text=in_text)
-    given = [*map(Delta, pieces, ((number,) for number in range(len(pieces))))]
-    end = Finished(reason, Usage(), Timings())
-    return Read(out for event in (*given, end) for out in reader.feed(event))
+    events: list[EngineEvent] = [Delta(piece, (number,)) for number, piece in enumerate(pieces)]
+    events.append(Finished(reason, Usage(), Timings()))
+    return Read(out for event in events for out in reader.feed(event))
 
 
 ANSWERS = {

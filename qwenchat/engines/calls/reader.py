@@ -12,7 +12,8 @@ from enum import Enum, auto
 from itertools import chain
 
 from qwenchat.chat.events import Called, Delta, EngineEvent, Finished
-from qwenchat.chat.message import FinishReason, ToolCall
+from qwenchat.chat.message import FinishReason, Reasoning, Text, ToolCall
+from qwenchat.chat.ports import Mode, Request
 from qwenchat.engines.calls.format import CallFormat
 from qwenchat.engines.calls.loose_json import ObjectScanner, is_whole_object
 
@@ -202,6 +203,26 @@ class CallReader:
             yield from self._end_call(len(self._text), self._text, names=self._names)
         if self._text.strip() or not self._is_after_call:
             yield from self._taken(len(self._text))
+
+
+def call_reader(calls: CallFormat | None, request: Request, *, opens_reasoning: bool) -> CallReader | None:
+    """Return what reads the calls in the answer to a request; None where it can have none.
+
+    `opens_reasoning`: whether the prompt format opens the reasoning where an answer begins.
+    """
+    tools = request.turns[0].tools
+    if not tools or calls is None:
+        return None
+    in_reasoning, in_text = opens_reasoning, False
+    last = request.turns[-1]
+    if request.mode is Mode.CONTINUE and last.parts:
+        part = last.parts[-1]
+        in_text = isinstance(part, Text | ToolCall)
+        in_reasoning = isinstance(part, Reasoning) or (opens_reasoning and not in_text)
+    elif request.mode is Mode.CONTINUE and last.text:
+        in_reasoning = last.text.startswith(_THINK) and _THOUGHT not in last.text
+        in_text = not in_reasoning
+    return CallReader(calls, [tool.name for tool in tools], in_reasoning=in_reasoning, in_text=in_text)
 
 
 def _begun(marker: str, text: str) -> int:

@@ -21,6 +21,7 @@ from qwenchat.chat.prompt import Plain, PromptPart, Special, Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.tools import ToolSpec
 from qwenchat.engines.calls.format import CallFormat
+from qwenchat.engines.calls.reader import call_reader
 from qwenchat.engines.chat_template import ChatTemplate, TemplateSandbox
 from qwenchat.engines.generation import QueuedGeneration
 from qwenchat.engines.local import peers
@@ -61,7 +62,6 @@ from qwenchat.engines.local.protocol import (
 from qwenchat.engines.local.saved_kv import SavedKV
 from qwenchat.engines.prompt_format import (
     PromptFormat,
-    call_reader,
     for_mode,
     prompt_format_for,
     prompt_to_count,
@@ -296,7 +296,7 @@ class LocalEngine:
             answered = _without_reasoning(request.turns[-1].text) if request.mode is Mode.CONTINUE else ""
             calls = await self._calls(request.turns[0].tools, prompt_format.calls)
             job = Generate(number, _wire(prompt.parts), request.sampling, answered, calls)
-            reader = call_reader(prompt_format, request) if calls else None
+            reader = call_reader(prompt_format.calls, request, opens_reasoning=bool(prompt_format.opening))
             try:
                 async with contextlib.aclosing(worker.ask(job)) as replies:
                     async for reply in replies:
