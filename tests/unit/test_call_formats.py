@@ -227,7 +227,7 @@ def test_hermes_goes_on_in_a_turn_of_its_own() -> None:
 @pytest.mark.parametrize("call_format", [HermesFormat(), QwenFormat()], ids=["hermes", "qwen"])
 def test_sampled_tokens_stand_for_a_call(call_format: CallFormat) -> None:
     sampled = ToolCall("c", "calc", "{}", (1, 2, 3))
-    said = [Text("So", (9,)), sampled, ToolResult("c", "calc", "x"), Text("End", (4,))]
+    said: list[Part] = [Text("So", (9,)), sampled, ToolResult("c", "calc", "x"), Text("End", (4,))]
     parts = call_format.answer(said, is_open=False)
     assert [part for part in parts if isinstance(part, Tokens)] == [Tokens((9,)), Tokens((1, 2, 3)), Tokens((4,))]
 

@@ -74,6 +74,10 @@ class CallReader:
         else:
             yield event
 
+    def release(self) -> list[Delta]:
+        """Return what is held back where the generation ended without Finished: nothing of it is lost."""
+        return self._taken(len(self._text))
+
     def _read(self) -> Iterator[EngineEvent]:
         """Yield what is known, until more has to come."""
         place = None

@@ -311,6 +311,9 @@ class LocalEngine:
                 if await asyncio.to_thread(loaded.is_outdated):
                     raise changed_while_loaded(error) from error
                 raise await _explained(error, worker, loaded.planned) from error
+            finally:
+                for held in reader.release() if reader else ():
+                    generation.report(held)
 
     async def _calls(self, tools: Sequence[ToolSpec], call_format: CallFormat | None) -> Calls | None:
         """Return how the model may call tools; a tool whose schema can't be enforced gets any object."""

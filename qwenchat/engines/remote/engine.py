@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
 from qwenchat.chat.events import Delta, EngineEvent, Finished, LoadEvent, Loading
-from qwenchat.chat.message import FinishReason, Timings, Usage
+from qwenchat.chat.message import FinishReason, Timings, ToolResult, Usage
 from qwenchat.chat.ports import Capabilities, Mode, ModelInfo, Request, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
@@ -244,6 +244,8 @@ class RemoteEngine:
                 raise
             finally:
                 self._http.report = _ignore
+                for held in reader.release() if reader else ():
+                    generation.report(held)
             raise RemoteBroken(
                 _("{host} ended its answer without saying why.").format(host=self._server.host),
                 _("What came of the answer can be continued."),
@@ -252,8 +254,8 @@ class RemoteEngine:
 
     def _check_continuing(self, request: Request, connected: _Connected) -> None:
         """Raise WrongUse for an answer that this server can't continue."""
-        if request.mode is not Mode.CONTINUE:
-            return
+        if request.mode is not Mode.CONTINUE or isinstance((request.turns[-1].parts or ("",))[-1], ToolResult):
+            return  # what follows the results of calls is a message of its own
         if connected.api.capabilities.continue_answer and request.sampling.schema is None:
             return
         if request.sampling.schema is None:
