@@ -18,6 +18,7 @@ from qwenchat.text.safe import clean_line
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?", re.ASCII)
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?", re.ASCII)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _PRIVATE_SUFFIXES = (".local", ".localhost", ".lan", ".home", ".internal", ".home.arpa")
 """Ends of names that exist in private networks only."""
 _SHARED = ipaddress.ip_network("100.64.0.0/10")
@@ -57,6 +58,11 @@ def checked(name: str, engine: EngineSettings) -> EngineSettings:
         raise WrongUse(
             _("The engine {name} has more than one place for its key.").format(name=name),
             _("Give an environment variable, a command or a file, not several of them."),
+        )
+    if engine.key_env and not _VARIABLE.fullmatch(engine.key_env):
+        raise WrongUse(  # it is not repeated: it may be the key
+            _("What is given for the engine {name} can't be the name of an environment variable.").format(name=name),
+            _("Give the name of the variable that holds the key, never the key itself."),
         )
     return replace(engine, url=normalised_url(engine.url))
 

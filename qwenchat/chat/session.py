@@ -21,6 +21,8 @@ class Session:
     """What differs from the model's defaults; unset fields follow those."""
     context: int | None = None
     """Tokens of the context window to load the model with; None follows the settings."""
+    tools: bool | None = None
+    """Whether the model may call tools; None follows the settings."""
     leaf: str | None = None
     """The last message of the branch being read."""
     pinned: bool = False

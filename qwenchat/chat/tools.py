@@ -6,6 +6,9 @@ from typing import Protocol
 
 from qwenchat.chat.message import ToolCall, ToolResult
 
+REFUSED = "This call was refused: "
+"""How the result of a call begins that the user or the settings refused; the reason follows."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolSpec:

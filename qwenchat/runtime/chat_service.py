@@ -35,6 +35,8 @@ from qwenchat.runtime.events import (
     Hold,
     Listener,
     QueueChanged,
+    ToolAsked,
+    ToolDecided,
     TurnFailed,
     TurnReported,
     WaitingChanged,
@@ -42,7 +44,9 @@ from qwenchat.runtime.events import (
 from qwenchat.runtime.model_manager import EngineFactory, ModelManager
 from qwenchat.runtime.program import Program
 from qwenchat.runtime.session_access import SessionAccess
+from qwenchat.runtime.session_tools import SessionTools
 from qwenchat.text.safe import encodable
+from qwenchat.tools.policy import Decision, PendingCall
 
 
 @dataclass(slots=True, eq=False)
@@ -89,7 +93,10 @@ class ChatService:
 
     def __init__(self, program: Program, listener: Listener, new_engine: EngineFactory | None = None) -> None:
         self.sessions = SessionAccess(program, self._live)
-        self.model = ModelManager(new_engine or program.engine, listener, may_send=self._may_send)
+        self.tools = SessionTools(program, self._ask_about)
+        self.model = ModelManager(
+            new_engine or program.engine, listener, may_send=self._may_send, tools=self.tools.specs
+        )
         self._program, self._listener = program, listener
         self._queue: deque[_Job] = deque()
         self._held: dict[str, _HeldQueue] = {}
@@ -99,6 +106,8 @@ class ChatService:
         self._unfinished: dict[str, Message] = {}
         """Answers whose end could not be stored, with all that was generated of them."""
         self._task: asyncio.Task[None] | None = None
+        self._asked: tuple[ToolAsked, asyncio.Future[Decision]] | None = None
+        """The call of a tool that the turn which runs waits for."""
         self._model_use = asyncio.Lock()
         """Held while the model is used, so that it is not unloaded meanwhile."""
         self._outbox_use = asyncio.Lock()
@@ -108,6 +117,16 @@ class ChatService:
     def running(self) -> str:
         """The id of the session that is being answered, empty for none."""
         return self._job.session if self._job else ""
+
+    @property
+    def asked(self) -> ToolAsked | None:
+        """The call of a tool that waits for the user's decision."""
+        return self._asked[0] if self._asked else None
+
+    def decide(self, pending: PendingCall, decision: Decision) -> None:
+        """Go on with a call of a tool as the user decided; ignored where it waits no longer."""
+        if self._asked and self._asked[0].pending is pending and not self._asked[1].done():
+            self._asked[1].set_result(decision)
 
     async def send(
         self, session_id: str, text: str, attachments: Sequence[Attachment] = (), *, fork: str = ""
@@ -264,6 +283,7 @@ class ChatService:
         if self._task and not self._task.done():
             self._task.cancel()
             await asyncio.wait([self._task])
+        await self.tools.close()
         await self.model.close()
 
     def _live(self, message: Message) -> Message:
@@ -366,6 +386,18 @@ class ChatService:
     async def _may_send(self, session: Session) -> bool:
         return not await self.sessions.host_to_confirm(session.id, session.model)
 
+    async def _ask_about(self, session: Session, pending: PendingCall) -> Decision:
+        """Report a call that the user decides about, and wait for the decision."""
+        asked = ToolAsked(session.id, pending)
+        decided: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+        self._asked = asked, decided
+        self._listener(asked)
+        try:
+            return await decided
+        finally:
+            self._asked = None
+            self._listener(ToolDecided(session.id, pending))
+
     async def _run(self, job: _Job) -> None:
         if host := await self.sessions.host_to_confirm(job.session, job.model):
             await self._hold_for_consent(job, host)
@@ -377,6 +409,7 @@ class ChatService:
             await self._hold_for_consent(job, peers)
             return
         store = self.sessions.store(job.session)
+        session = await self.sessions.labels(job.session)
         turns = Turns(
             store=store,
             engine=engine,
@@ -384,6 +417,7 @@ class ChatService:
             clock=unix_ms,
             counts=self.model.counts,
             model=job.model,
+            tools=await self.tools.use(session) if engine.capabilities.tools else None,
             settings=self._program.sampling,
         )
         job.turn = turn = job.begin(turns)

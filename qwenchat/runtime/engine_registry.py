@@ -3,6 +3,8 @@
 This is the only place that knows both kinds. Nothing is loaded or connected to before the engine is first asked.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qwenchat.chat.ports import Engine
@@ -35,19 +37,27 @@ def engine_for(program: "Program", model: str, options: LoadOptions) -> Engine:
     Raises NotFound, FileError or CannotLoad for a file that can't be used; NotFound for an engine that the settings
     lack, and WrongUse for load options that a server can't be given.
     """
+    record = partial(program.model_folders.used.add, lasting_reference(program, model))
     if remote := remote_in(model):
         _check_options(remote, options)
-        engine = remote_engine(program, program.remote_engines.server(remote.engine), remote.model, ctx=options.ctx)
-    else:
-        engine = LocalEngine(program.planner(model, options), program.paths.engine_log, program.saved_kv)
-    program.model_folders.used.add(lasting_reference(program, model))
+        server = program.remote_engines.server(remote.engine)
+        return remote_engine(program, server, remote.model, ctx=options.ctx, connected=record)
+    engine = LocalEngine(program.planner(model, options), program.paths.engine_log, program.saved_kv)
+    record()
     return engine
 
 
-def remote_engine(program: "Program", server: RemoteServer, model: str, *, ctx: int | None = None) -> Engine:
+def remote_engine(
+    program: "Program",
+    server: RemoteServer,
+    model: str,
+    *,
+    ctx: int | None = None,
+    connected: Callable[[], object] = lambda: None,
+) -> Engine:
     """Return an engine for a model of a server, without `model` for its only one.
 
-    The server need not be in the settings.
+    The server need not be in the settings. `connected` is called when it has said that it has the model.
     """
     from qwenchat.engines.remote.engine import RemoteEngine  # noqa: PLC0415 - these import an HTTP library
     from qwenchat.engines.remote.http import RemoteHttp  # noqa: PLC0415
@@ -58,6 +68,7 @@ def remote_engine(program: "Program", server: RemoteServer, model: str, *, ctx: 
         reference=str(RemoteReference(server.name, model)),
         defaults=program.sampling.over(qwen2_defaults_by_name(model)),
         n_ctx=ctx or 0,
+        connected=connected,
     )
 
 

@@ -10,6 +10,7 @@ from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.chat.tree import VariantPlace
 from qwenchat.errors import QwenchatError, Recovery
+from qwenchat.tools.policy import PendingCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,22 @@ class ConsentNeeded:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolAsked:
+    """The model of a session called a tool, and the turn waits until the user decides: see `ChatService.decide`."""
+
+    session: str
+    pending: PendingCall
+
+
+@dataclass(frozen=True, slots=True)
+class ToolDecided:
+    """The call that a session waited for is decided, or the turn was stopped; nothing is asked any more."""
+
+    session: str
+    pending: PendingCall
+
+
+@dataclass(frozen=True, slots=True)
 class TurnFailed:
     """A turn of a session ended with an error; what was generated is stored."""
 
@@ -108,6 +125,8 @@ ChatEvent = (
     | QueueChanged
     | WaitingChanged
     | ConsentNeeded
+    | ToolAsked
+    | ToolDecided
     | TurnFailed
     | BugFound
     | ModelLoaded

@@ -13,6 +13,7 @@ from qwenchat.chat.events import LoadEvent, Loading
 from qwenchat.chat.message import Attachment, Message, Role, text_parts
 from qwenchat.chat.ports import Capabilities, Engine, ModelInfo
 from qwenchat.chat.session import Session
+from qwenchat.chat.tools import ToolSpec
 from qwenchat.errors import Interrupted, NotFound, QwenchatError, Recovery, RecoveryKind
 from qwenchat.i18n import _
 from qwenchat.runtime.events import Listener, ModelLoaded, ModelLoading, ModelWaiting
@@ -38,17 +39,22 @@ _CARRIED_OUT = (
 class ModelManager:
     """Holds one engine; `listener` is called on the loop.
 
-    `may_send` says whether a session may be sent to its model: counting sends words to a server, too.
+    `may_send` says whether a session may be sent to its model: counting sends words to a server, too. `tools` returns
+    what the model of a session is told of tools.
     """
 
     def __init__(
-        self, new_engine: EngineFactory, listener: Listener, may_send: Callable[[Session], Awaitable[bool]]
+        self,
+        new_engine: EngineFactory,
+        listener: Listener,
+        may_send: Callable[[Session], Awaitable[bool]],
+        tools: Callable[[Session], Awaitable[Sequence[ToolSpec]]],
     ) -> None:
         self.info: ModelInfo | None = None
         """Of the model that is ready; None before one is."""
         self.counts = MessageCounts()
         """Of that model."""
-        self._new_engine, self._listener, self._may_send = new_engine, listener, may_send
+        self._new_engine, self._listener, self._may_send, self._tools = new_engine, listener, may_send, tools
         self._engine: Engine | None = None
         self._loaded_for: tuple[str, LoadOptions] | None = None
         self._capabilities: Capabilities | None = None
@@ -142,11 +148,13 @@ class ModelManager:
             return None
         if text or attachments:
             branch = [*branch, _draft(session, text, attachments)]
+        has_tools = engine.capabilities.tools and session.sampling.schema is None
         return await plan_context(
             engine,
             info,
             branch,
             system=session.system,
+            tools=await self._tools(session) if has_tools else (),
             max_tokens=session.sampling.over(info.defaults).max_tokens,
             counts=self.counts,
         )

@@ -21,7 +21,7 @@ from qwenchat.sessions.migrate import lost_its_beginning, migrate
 from qwenchat.sessions.salvage import Value, salvage
 
 _TABLES = {
-    "sessions": "-tiiIiTttttttI",
+    "sessions": "-tiiIiTttttttII",
     "messages": "-tiIttiIIIttttb",
     "pieces": "-ibttt",
     "parts": "-iittbt",
@@ -31,7 +31,7 @@ _TABLES = {
     "outbox_files": "-iitt",
 }
 """The types of each table's columns: text, integer, blob; capitals may be NULL. All tables differ."""
-_ADDED: dict[str, tuple[Value, ...]] = {"sessions": (None,), "pieces": ("text", "{}")}
+_ADDED: dict[str, tuple[Value, ...]] = {"sessions": (None, None), "pieces": ("text", "{}")}
 """The values of the last columns for shorter rows, which were written before these columns were added."""
 _KINDS: dict[str, tuple[type, ...]] = {"-": (), "t": (str,), "i": (int,), "b": (bytes,), "T": (str,), "I": (int,)}
 _MAY_BE_NULL = "-TI"

@@ -38,7 +38,9 @@ from qwenchat.text.safe import encodable
 
 Row = Sequence[Any]
 
-SESSION_COLUMNS = "id, created, updated, trashed, pinned, leaf, model, title, tags, sampling, draft, system, context"
+SESSION_COLUMNS = (
+    "id, created, updated, trashed, pinned, leaf, model, title, tags, sampling, draft, system, context, tools"
+)
 MESSAGE_COLUMNS = "id, parent, role, status, created, finished, model, model_file, details, text, token_ids"
 PART_COLUMNS = "kind, details, token_ids, text"
 
@@ -101,12 +103,14 @@ def session_row(session: Session) -> Row:
         encodable(session.draft),
         encodable(session.system),
         session.context,
+        None if session.tools is None else int(session.tools),
     )
 
 
 def session_of(row: Row) -> Session:
     """Return a session from SESSION_COLUMNS. Raises sqlite3.DatabaseError for invalid values."""
-    session_id, created, updated, trashed, pinned, leaf, model, title, tags, sampling, draft, system, context = row
+    session_id, created, updated, trashed, pinned, leaf, model, title, tags, sampling, draft, system, *more = row
+    context, tools = more
     try:
         return Session(
             id=session_id,
@@ -117,6 +121,7 @@ def session_of(row: Row) -> Session:
             system=system,
             sampling=_sampling.decode(sampling),
             context=context,
+            tools=None if tools is None else bool(tools),
             leaf=leaf,
             pinned=bool(pinned),
             tags=_tags.decode(tags),

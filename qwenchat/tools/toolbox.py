@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from qwenchat.chat.message import ToolCall, ToolResult
-from qwenchat.chat.tools import ToolSpec
+from qwenchat.chat.tools import REFUSED, ToolSpec
 from qwenchat.text.clusters import cut
 from qwenchat.text.safe import clean, clean_line
 from qwenchat.tools.arguments import decoded
@@ -69,7 +69,7 @@ class ToolRunner:
         decision = await self._policy.decide(PendingCall(call=call, writes=tool.writes))
         if decision.leave is Leave.REFUSED:
             reason = clean(decision.reason).strip() or "Answer without it."
-            raise ToolError(f"This call was refused: {reason}")
+            raise ToolError(REFUSED + reason)
 
     async def _within_limit(self, tool: Tool, arguments: Mapping[str, object]) -> str:
         """Run a tool and return what it returned. Raises ToolError, whatever went wrong."""

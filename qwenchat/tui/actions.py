@@ -171,7 +171,7 @@ def _on_message() -> tuple[Action, ...]:
         ("page", "space", _("Page down"), _("Scroll the messages down"), "page_down"),
         ("previous_variant", "h,left", _("Previous variant"), _("Show the previous variant"), "variant(-1)"),
         ("next_variant", "l,right", _("Next variant"), _("Show the next variant"), "variant(1)"),
-        ("reasoning", "enter", _("Reasoning"), _("Show or hide the reasoning"), "toggle_reasoning"),
+        ("reasoning", "enter", _("Unfold"), _("Show or hide the reasoning and the calls of tools"), "unfold_message"),
         ("next_match", "n", _("Next match"), _("Go to the next match of the search"), "find_step(1)"),
         ("previous_match", "N", _("Previous match"), _("Go to the previous match of the search"), "find_step(-1)"),
     )

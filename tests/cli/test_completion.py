@@ -46,9 +46,19 @@ def offered(line: str) -> dict[str, str]:
 
 def test_commands_and_options_with_their_help(home: Path) -> None:
     commands = offered("qwenchat ")
-    assert list(commands) == ["ask", "bench", "completion", "config", "doctor", "engines", "models", "sessions"]
+    assert list(commands) == [
+        "ask",
+        "bench",
+        "completion",
+        "config",
+        "doctor",
+        "engines",
+        "models",
+        "serve",
+        "sessions",
+    ]
     assert commands["sessions"] == "Find, read, rename and delete sessions."
-    assert offered("qwenchat ask --no") == {"--no-save": "Do not save this session."}
+    assert offered("qwenchat ask --no-s") == {"--no-save": "Do not save this session."}
     assert set(offered("qwenchat sessions r")) == {"recover", "rename", "restore"}
     assert not home.exists()
 

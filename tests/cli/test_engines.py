@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from qwenchat.cli.main import main
+from qwenchat.runtime.program import Program
 from tests.fakes import ggufs
 from tests.fakes.llama_server import LlamaServer, llama_server
 
@@ -192,6 +193,13 @@ def test_a_chat_is_sent_to_another_machine_only_with_consent(lab: str, chain: gg
     shell.refuses("sessions", "rename", local, "--suggest", "-m", "@none/x", code=3, naming=("none",))
     named = shell("ask", "--session", local, "-m", "@lab/spoken", "--json", "hi")
     assert named.json["host"] == lab
+
+
+def test_a_model_that_a_server_lacks_is_not_the_one_used_last(lab: str, shell: Shell) -> None:
+    used = Program.here().model_folders.used
+    assert shell("ask", "-m", "@lab/spoken", "hi").code == 0
+    shell.refuses("ask", "-m", "@lab/nope", "hi", code=3, naming=("nope",))
+    assert used.references()[:1] == ["@lab/spoken"]
 
 
 def test_offline_no_other_machine_is_asked(lab: str, server: LlamaServer, shell: Shell) -> None:

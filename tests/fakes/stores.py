@@ -58,6 +58,7 @@ def full_session(session_id: str = "s") -> Session:
         system="Be brief.",
         sampling=Sampling(top_p=0.5),
         context=8192,
+        tools=True,
         pinned=True,
         tags=("work", "中文"),
         draft="half a que",

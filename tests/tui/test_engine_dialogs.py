@@ -146,6 +146,7 @@ async def test_an_engine_is_added_with_the_place_of_its_key(program: StillProgra
         ({"name": "lab", "url": "http://h"}, "There is an engine named lab already."),
         ({"name": "new", "url": "nonsense"}, "not the URL of a server"),
         ({"name": "new", "url": "http://u:secret@h"}, "user name or a password"),
+        ({"name": "new", "url": "http://h", "place": "key_env", "key": "sk-123"}, "never the key itself"),
         ({"name": "new", "url": "http://h", "place": "key_file"}, "The place of the key is missing."),
         ({"name": "new", "url": "http://h", "context": "many"}, "many"),
     ],
@@ -164,6 +165,23 @@ async def test_what_is_wrong_is_said_and_nothing_is_saved(
         await until(lambda: app.closed)
     assert app.result is False
     assert program.paths.settings.read_text("utf-8") == before
+
+
+async def test_a_key_that_would_cross_the_internet_unencrypted_is_asked_about(program: StillProgram) -> None:
+    app = DialogApp(EngineScreen(program))
+    async with app.run_test(size=(100, 36)) as pilot:
+        await until(lambda: "Add an engine" in app.words)
+        await fill(pilot, name="far", url="http://example.com/v1", place="key_env", key="FAR_KEY")
+        app.screen.query_one("#save", Button).press()
+        await until(lambda: "unencrypted" in app.words)
+        await pilot.press("escape")
+        await until(lambda: isinstance(app.screen, EngineScreen))
+        assert "far" not in program.settings.engines
+        app.screen.query_one("#save", Button).press()
+        await until(lambda: "unencrypted" in app.words)
+        app.screen.query_one("#yes", Button).press()
+        await until(lambda: app.closed)
+    assert "far" in program.settings.engines
 
 
 async def test_a_test_says_what_it_found_out_before_anything_is_saved(

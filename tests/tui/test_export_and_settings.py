@@ -188,7 +188,7 @@ async def test_settings_are_changed_by_their_type(program: StillProgram) -> None
         field.focus()
         field.value = "many"
         await pilot.press("enter")
-        await until(lambda: "Expected `int`" in row(app, "model.context").query_one(Complaint).text)
+        await until(lambda: "must be a whole number" in row(app, "model.context").query_one(Complaint).text)
         field.value = "4096"
         await pilot.press("enter")
         await until(lambda: not row(app, "model.context").query_one(Complaint).display)

@@ -1,16 +1,13 @@
 """The transcript as a person uses it."""
 
-from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from textual._compositor import Compositor
 from textual.geometry import Offset
 from textual.pilot import Pilot
 from textual.selection import SELECT_ALL, Selection
@@ -21,7 +18,6 @@ from qwenchat.markdown.palette import Palette
 from qwenchat.tui.themes import load_all
 from qwenchat.tui.transcript.column import Column
 from qwenchat.tui.transcript.drawing import Look
-from qwenchat.tui.transcript.message_layout import MessageLayout
 from qwenchat.tui.transcript.selecting import selection_row
 from qwenchat.tui.transcript.transcript import Transcript
 from tests.tui.screens import TranscriptApp, answer, question, talk, until
@@ -106,36 +102,6 @@ async def test_one_repaint_takes_many_pieces() -> None:
             app.transcript.append("m1", Text("word "))
         assert shown.message.text == ""
         await until(lambda: shown.message.text.count("word") == 500)
-
-
-async def test_a_piece_draws_the_lines_that_it_changes_and_lays_the_screen_out_only_for_new_ones(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    count: Counter[str] = Counter()
-
-    def counted(kind: type[object], name: str) -> None:
-        method = getattr(kind, name)
-
-        def counting(*given: Any, **options: Any) -> object:
-            count[name] += 1
-            return method(*given, **options)
-
-        monkeypatch.setattr(kind, name, counting)
-
-    app = TranscriptApp([*talk(20), answer(20, status=Status.STREAMING)])
-    async with app.run_test(size=SIZE) as pilot:
-        await pilot.pause()
-        for kind, name in ((MessageLayout, "strip"), (MessageLayout, "lay_out"), (Compositor, "reflow")):
-            counted(kind, name)
-        before = app.transcript.column.total
-        for word in ("word " * 25 + "\n\n").split(" ") * 4:
-            app.transcript.append("m20", Text(word + " "))
-            await pilot.pause(0.01)
-        await until(lambda: app.transcript.messages[-1].text.count("word") == 100)
-        await pilot.pause()
-        new = app.transcript.column.total - before
-        assert 1 <= count["reflow"] <= new
-        assert count["strip"] <= 4 * count["lay_out"]  # of the 20 lines that are visible
 
 
 async def test_the_end_of_an_answer_is_as_if_it_had_come_whole() -> None:

@@ -20,12 +20,12 @@ def names(settings: ToolSettings, *, offline: bool = False) -> set[str]:
 
 
 def test_only_what_the_settings_allow_for_is_offered() -> None:
-    always = {"calculator", "date_time", "search_chats"}
+    always = {"calculator", "date_time", "days_between", "search_chats"}
     assert names(ToolSettings()) == always
     assert names(ALL) == always | FILES | {"fetch_page"}
     assert names(ALL, offline=True) == always | FILES
     without_store = builtin_tools(ToolSettings(), find_in_chats=None, offline=False)
-    assert [tool.spec.name for tool in without_store] == ["calculator", "date_time"]
+    assert [tool.spec.name for tool in without_store] == ["calculator", "date_time", "days_between"]
 
 
 def test_only_fetching_sends_anything_from_this_machine() -> None:

@@ -10,6 +10,7 @@ from qwenchat.chat.message import Message, Role, Status, text_parts
 from qwenchat.chat.ports import Engine, Mode, ModelInfo, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.session import Session
+from qwenchat.chat.tools import ToolSpec
 from qwenchat.errors import EngineDied, NotFound, Recovery, RecoveryKind
 from qwenchat.runtime.events import ChatEvent
 from qwenchat.runtime.load_planner import LoadOptions
@@ -51,10 +52,14 @@ async def anywhere(_session: Session) -> bool:
     return True
 
 
+async def no_tools(_session: Session) -> tuple[ToolSpec, ...]:
+    return ()
+
+
 async def test_the_gauge_counts_what_the_model_will_read() -> None:
     engine = Counting(file="this")
     told: list[ChatEvent] = []
-    model = ModelManager(lambda _reference, _options: engine, told.append, anywhere)
+    model = ModelManager(lambda _reference, _options: engine, told.append, anywhere, no_tools)
     await model.load(SESSION)
     branch = [question("one"), answer("own", (1, 2), "this"), question("two"), answer("other", (1, 2), "that")]
     plan = await model.plan(SESSION, [*branch, question("three"), answer("")], "four")
@@ -91,7 +96,7 @@ class Engines:
 
 async def test_fewer_layers_are_offered_until_the_model_loads() -> None:
     engines, told = Engines(most=6), list[ChatEvent]()
-    model = ModelManager(engines.engine, told.append, anywhere)
+    model = ModelManager(engines.engine, told.append, anywhere, no_tools)
     for _time in range(2):
         with pytest.raises(EngineDied) as died:
             await model.load(SESSION)
@@ -103,7 +108,7 @@ async def test_fewer_layers_are_offered_until_the_model_loads() -> None:
 
 
 async def test_another_model_is_offered_where_one_is_not_found() -> None:
-    model = ModelManager(lambda _reference, _options: ScriptedEngine(), list[ChatEvent]().append, anywhere)
+    model = ModelManager(lambda _reference, _options: ScriptedEngine(), list[ChatEvent]().append, anywhere, no_tools)
     with pytest.raises(NotFound) as missing:
         await model.load(replace(SESSION, model=""))
     assert model.recoveries(missing.value) == (Recovery(RecoveryKind.OTHER_MODEL),)
@@ -111,7 +116,7 @@ async def test_another_model_is_offered_where_one_is_not_found() -> None:
 
 async def test_a_session_has_its_own_context_window() -> None:
     engines = Engines(most=99)
-    model = ModelManager(engines.engine, list[ChatEvent]().append, anywhere)
+    model = ModelManager(engines.engine, list[ChatEvent]().append, anywhere, no_tools)
     narrow = replace(SESSION, context=2048)
     await model.load(narrow)
     assert model.is_for(narrow) and not model.is_for(SESSION)
@@ -122,7 +127,7 @@ async def test_a_session_has_its_own_context_window() -> None:
 
 async def test_a_model_is_loaded_without_peers_once_that_was_chosen() -> None:
     engines = Engines(most=99)
-    model = ModelManager(engines.engine, list[ChatEvent]().append, anywhere)
+    model = ModelManager(engines.engine, list[ChatEvent]().append, anywhere, no_tools)
     for avoid in (False, True):
         if avoid:
             model.avoid_peers(SESSION)

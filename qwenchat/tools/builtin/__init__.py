@@ -2,8 +2,7 @@
 
 from qwenchat.config import ToolSettings
 from qwenchat.tools.builtin.calculator import Calculator
-from qwenchat.tools.builtin.date_time import DateTime
-from qwenchat.tools.builtin.fetch_page import FetchPage
+from qwenchat.tools.builtin.date_time import DateTime, DaysBetween
 from qwenchat.tools.builtin.folders import Folders
 from qwenchat.tools.builtin.list_files import ListFiles
 from qwenchat.tools.builtin.read_file import ReadFile
@@ -14,12 +13,14 @@ from qwenchat.tools.tool import Tool
 
 def builtin_tools(settings: ToolSettings, *, find_in_chats: FindInChats | None, offline: bool) -> list[Tool]:
     """Return the tools that the settings allow for; `offline`: none that opens a network connection."""
-    tools: list[Tool] = [Calculator(), DateTime()]
+    tools: list[Tool] = [Calculator(), DateTime(), DaysBetween()]
     if settings.folders:
         folders = Folders(settings.folders)
         tools += [ListFiles(folders), ReadFile(folders), SearchFiles(folders)]
     if find_in_chats:
         tools.append(SearchChats(find_in_chats))
     if settings.fetch and not offline:
+        from qwenchat.tools.builtin.fetch_page import FetchPage  # noqa: PLC0415 - few switch it on
+
         tools.append(FetchPage())
     return tools

@@ -46,7 +46,7 @@ _Value = Fraction | float
 
 
 class _Arguments(Arguments, frozen=True):
-    expression: Annotated[str, Meta(description="What to calculate, such as 37*41, 0.15*80 or sqrt(2)")]
+    expression: Annotated[str, Meta(description="Numbers, the operators + - * / ** and functions such as sqrt()")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,10 @@
-"""Reports the date and the time, here or in a named place, and counts the days between two dates. No network.
+"""Two tools: the date and the time, here or in a named place, and the days between two dates. No network.
 
 Time zones come from the system's database or the package `tzdata`. A place is a zone, the city that a zone is named
 after, or one of the large cities and countries below, which have no zone of their own.
+
+They are two tools because small models fill in every argument that there is: asked for the day of the week, one takes
+any date for today's. For the same reason descriptions have no examples, which would be taken for values.
 """
 
 import re
@@ -63,15 +66,18 @@ _DAYS = (
 
 
 _HERE = ("", "here", "local", "这里", "本地")
-_TODAY = ("", "today", "now", "今天", "现在")
+_TODAY = ("today", "now", "今天", "现在")
 _DATE = re.compile(r"\s*(\d{4})[-/.年](\d{1,2})[-/.月](\d{1,2})(?!\d)", re.ASCII)
 _OFFSET = re.compile(r"(?:utc|gmt)([+-]\d{1,2})(?::?([0-5]\d))?", re.ASCII)
 
 
-class _Arguments(Arguments, frozen=True):
-    place: Annotated[str, Meta(description="City or time zone, such as Tokyo; empty: here")] = ""
-    date: Annotated[str, Meta(description="A date, such as 2025-12-31; empty: now")] = ""
-    until: Annotated[str, Meta(description="A second date, to count the days between")] = ""
+class _Place(Arguments, frozen=True):
+    place: Annotated[str, Meta(description="City or time zone; empty: here")] = ""
+
+
+class _Dates(Arguments, frozen=True):
+    start: Annotated[str, Meta(description="The first date, as YYYY-MM-DD, or today")]
+    end: Annotated[str, Meta(description="The second date, as YYYY-MM-DD, or today")]
 
 
 def _here(zone: tzinfo | None) -> datetime:
@@ -90,21 +96,17 @@ class DateTime:
     @property
     def spec(self) -> ToolSpec:
         """What the model is told of it."""
-        description = "Get the current date, time and day of the week, or the days between two dates."
-        return ToolSpec(name="date_time", description=description, parameters=schema_of(_Arguments))
+        return ToolSpec(
+            name="date_time",
+            description="Get today's date, the day of the week and the current time, here or elsewhere.",
+            parameters=schema_of(_Place),
+        )
 
     async def run(self, arguments: Mapping[str, object]) -> str:
         """Return the date and the time in a sentence. Raises ToolError."""
-        wanted = given(arguments, _Arguments)
-        zone = None if _key(wanted.place) in _HERE else self._zone(wanted.place)
-        now = self.now(zone)
-        if not (wanted.date or wanted.until):
-            return f"It is {_named_day(now.date())}, {now:%H:%M:%S} in {_named_zone(now)}."
-        first = _date(wanted.date, now.date())
-        if not wanted.until:
-            return f"{_named_day(first)}. {_between(now.date(), first)}"
-        last = _date(wanted.until, now.date())
-        return f"From {_named_day(first)} to {_named_day(last)}: {(last - first).days:,} days."
+        place = given(arguments, _Place).place
+        now = self.now(None if _key(place) in _HERE else self._zone(place))
+        return f"It is {_named_day(now.date())}, {now:%H:%M:%S} in {_named_zone(now)}."
 
     @cached_property
     def _zones(self) -> dict[str, str]:
@@ -127,6 +129,26 @@ class DateTime:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class DaysBetween:
+    """The tool `days_between`."""
+
+    now: Callable[[tzinfo | None], datetime] = _here
+    writes = False
+
+    @property
+    def spec(self) -> ToolSpec:
+        """What the model is told of it."""
+        description = "Count the days from one date to another."
+        return ToolSpec(name="days_between", description=description, parameters=schema_of(_Dates))
+
+    async def run(self, arguments: Mapping[str, object]) -> str:
+        """Return the number of days in a sentence. Raises ToolError."""
+        wanted, today = given(arguments, _Dates), self.now(None).date()
+        start, end = _date(wanted.start, today), _date(wanted.end, today)
+        return f"From {_named_day(start)} to {_named_day(end)}: {(end - start).days:,} days."
+
+
 def _key(place: str) -> str:
     return re.sub(r"[\s_]+", "_", place.strip().lower().replace("’", "'")).removesuffix("市")
 
@@ -140,7 +162,7 @@ def _date(text: str, today: date) -> date:
         year, month, day = map(int, found.groups() if found else ())
         return date(year, month, day)
     except ValueError:
-        raise ToolError(f'"{clean_line(text)}" is not a date. Write dates as 2025-12-31.') from None
+        raise ToolError(f'"{clean_line(text)}" is not a date. Write dates as YYYY-MM-DD.') from None
 
 
 def _named_day(day: date) -> str:
@@ -151,10 +173,3 @@ def _named_day(day: date) -> str:
 def _named_zone(now: datetime) -> str:
     offset = now.isoformat()[-6:]
     return f"{now.tzinfo.key} (UTC{offset})" if isinstance(now.tzinfo, zoneinfo.ZoneInfo) else f"UTC{offset}"
-
-
-def _between(today: date, day: date) -> str:
-    days = (day - today).days
-    if days == 0:
-        return "That is today."
-    return f"That is {days:,} days from today." if days > 0 else f"That was {-days:,} days ago."

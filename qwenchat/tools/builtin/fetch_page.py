@@ -63,7 +63,7 @@ def is_public(address: Address) -> bool:
 
 
 class _Arguments(Arguments, frozen=True):
-    url: Annotated[str, Meta(description="The address of the page, such as https://example.org")]
+    url: Annotated[str, Meta(description="The address of the page, with https://")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ _WIDEST = 4
 
 class _Arguments(Arguments, frozen=True):
     path: Annotated[str, Meta(description="The file, as list_files shows it")]
-    offset: Annotated[int, Meta(ge=0, description="Where to begin, in bytes; 0: at the beginning")] = 0
+    offset: Annotated[int, Meta(ge=0, description="The byte to begin at; 0 for the beginning")] = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class ReadFile:
     @property
     def spec(self) -> ToolSpec:
         """What the model is told of it."""
-        description = f"Read a text file in the user's folders: {self.folders.labels}."
+        description = f"Read the content of a file in the user's folders: {self.folders.labels}."
         return ToolSpec(name="read_file", description=description, parameters=schema_of(_Arguments))
 
     async def run(self, arguments: Mapping[str, object]) -> str:

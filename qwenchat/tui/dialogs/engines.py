@@ -112,6 +112,10 @@ class EngineScreen(Dialog[bool]):
             name, engine = self._typed()
             if not self._engine and name in self._program.settings.engines:
                 raise WrongUse(_("There is an engine named {name} already.").format(name=name), _("Use another name."))
+            exposed = _("Its key is sent unencrypted over the network. Use https where you can.")
+            asking = ConfirmScreen(_("Save the engine {name}?").format(name=name), exposed, _("Save"))
+            if engine.exposes_key and not await self.app.push_screen_wait(asking):
+                return
             await self._write(name, engine)
         except QwenchatError as error:
             complaint.show(error)

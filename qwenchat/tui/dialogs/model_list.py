@@ -81,6 +81,8 @@ class ModelList(VerticalScroll, EndsItsWork):
         self._described: Choice | None = None
         self._wanted = current
         """The model to highlight when the list is rebuilt."""
+        self._placed: Choice | None = None
+        """What was highlighted then, which may be another one while that has not come yet."""
 
     def compose(self) -> ComposeResult:
         yield Filter(placeholder=_("Type to filter, or enter owner/repo:quant, a path or @engine/model"))
@@ -131,7 +133,7 @@ class ModelList(VerticalScroll, EndsItsWork):
         remote = self._program.remote_engines
         self._listings = {each.server.name: each for each in await asyncio.to_thread(remote.known)}
         self._asking = set(self._listings)
-        self._show_again()
+        self._show()
         async for listing in remote.ask():
             self._take(listing)
 
@@ -140,18 +142,12 @@ class ModelList(VerticalScroll, EndsItsWork):
         server = engine.listing.server
         self._asking.add(server.name)
         self._listings[server.name] = replace(engine.listing, error=None)
-        self._show_again()
+        self._show()
         self._take(await self._program.remote_engines.listing(server))
 
     def _take(self, listing: EngineListing) -> None:
         self._asking.discard(listing.server.name)
         self._listings[listing.server.name] = listing
-        self._show_again()
-
-    def _show_again(self) -> None:
-        """Rebuild the list with what has come; what is highlighted stays so, once all on this computer is there."""
-        if self.highlighted and self._choices:
-            self._wanted = self.highlighted.reference
         self._show()
 
     def _groups(self) -> list[tuple[list[str], list[Choice]]]:
@@ -192,7 +188,9 @@ class ModelList(VerticalScroll, EndsItsWork):
             Option(line) if choice else Option(Content.styled(line, "bold"), disabled=True)
             for line, choice in zip(lines, self._shown, strict=True)
         )
-        listed.highlighted = self._first_highlight()
+        at = self._first_highlight()
+        self._placed = None if at is None else self._shown[at]
+        listed.highlighted = at
         if not self._shown:
             self._describe(None)
 
@@ -236,13 +234,14 @@ class ModelList(VerticalScroll, EndsItsWork):
         if self.size.width == self._width:
             return
         self._width = self.size.width
-        if self.highlighted:
-            self._wanted = self.highlighted.reference
         self._show()
 
     @on(OptionList.OptionHighlighted)
     def _describe_highlighted(self) -> None:
-        self._describe(self.highlighted)
+        highlighted = self.highlighted
+        if highlighted and highlighted != self._placed:  # by the user: it stays so, whatever else comes
+            self._wanted, self._placed = highlighted.reference, highlighted
+        self._describe(highlighted)
 
     def _describe(self, choice: Choice | None) -> None:
         if choice != self._described:

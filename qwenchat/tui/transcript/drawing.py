@@ -79,6 +79,8 @@ class Frame:
     left_behind: int = 0
     """Of the first message that the next question will not follow: how many such messages there are; else 0."""
     is_left_behind: bool = False
+    asked: str = ""
+    """The id of the call that the user is asked about; empty for none."""
     note: Note | None = None
 
 

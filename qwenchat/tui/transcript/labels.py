@@ -110,7 +110,7 @@ def reasoning(text: str, palette: Palette, *, unfolded: bool) -> list[Run]:
     count = counted.words + counted.han
     words = ngettext("Reasoning · {count:,} word", "Reasoning · {count:,} words", count).format(count=count)
     mark = "▾" if unfolded else "▸"
-    return [(f"{mark} {words}", palette.muted + Style.from_meta({"reasoning": True}))]
+    return [(f"{mark} {words}", palette.muted + Style.from_meta({"fold": None}))]
 
 
 def status(message: Message, look: Look) -> list[Run]:

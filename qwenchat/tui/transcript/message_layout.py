@@ -1,7 +1,7 @@
 """One message as the transcript draws it: laid out when it is first seen, forgotten when it is far from view.
 
-An answer's body is a growing `Document`: lines of finished blocks are laid out once, those of the last block
-again with each piece. A question is shown as it was typed; only its fenced code is drawn as code.
+An answer's body is an `AnswerBody`, which grows as it streams. A question is shown as it was typed; only its fenced
+code is drawn as code.
 """
 
 import re
@@ -13,15 +13,15 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from qwenchat.chat.message import Message, Part, Reasoning, Role, Status, Text
+from qwenchat.chat.message import Message, Part, Reasoning, Role, Status, Text, ToolCall
 from qwenchat.chat.tree import VariantPlace
 from qwenchat.markdown.code import code_lines, language_of
-from qwenchat.markdown.document import Document
 from qwenchat.markdown.lines import BLANK, Line, Run, wrap
-from qwenchat.markdown.render import CodeBlock, code_in, render_block
+from qwenchat.markdown.render import CodeBlock
 from qwenchat.text.safe import clean
 from qwenchat.text.wrap import drawable
 from qwenchat.tui.transcript import labels
+from qwenchat.tui.transcript.answer_body import AnswerBody
 from qwenchat.tui.transcript.drawing import GUTTER, WIDEST, Frame, Highlight, Look, restyled, strip_of
 
 _FENCED = re.compile(r"^(`{3,}|~{3,})([^`\n]*)\n(.*?)(?:^\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
@@ -32,10 +32,7 @@ class MessageLayout:
 
     __slots__ = (
         "_body",
-        "_code",
-        "_document",
         "_earlier",
-        "_laid",
         "_look",
         "_reasoning_key",
         "_reasoning_lines",
@@ -47,6 +44,7 @@ class MessageLayout:
         "message",
         "strips",
         "unchanged",
+        "unfolded_calls",
         "variant",
     )
 
@@ -56,6 +54,8 @@ class MessageLayout:
         self.frame = Frame()
         self.is_unfolded = False
         """Whether the reasoning is shown, not only the line that stands for it."""
+        self.unfolded_calls: set[int] = set()
+        """The groups of calls that are shown whole, by their numbers."""
         self.lines: list[Line] | None = None
         """As laid out last; None where it has to be laid out."""
         self.strips: dict[int, Strip] = {}
@@ -67,10 +67,8 @@ class MessageLayout:
         self.unchanged = 0
         """Lines at the top that the last layout left as they were."""
         self._look: Look | None = None
-        self._document: Document | None = None
-        self._body: list[Line] = []
+        self._body: AnswerBody | None = None
         self._earlier: list[Line] = []
-        self._laid = self._code = 0
         self._reasoning_key: tuple[int, bool, Look] | None = None
         """For which length, state and look `_reasoning_lines` were made."""
         self._reasoning_lines: list[Line] = []
@@ -81,14 +79,13 @@ class MessageLayout:
         measure = max(min(width - GUTTER - 1, WIDEST), 8)
         cells = len(text) if text.isascii() else len(text) * cell_len(text[:200]) // max(len(text[:200]), 1)
         reasoning = 2 if self.message.reasoning else 0
-        return 4 + reasoning + text.count("\n") + cells // measure
+        calls = sum(isinstance(part, ToolCall) for part in self.message.parts)
+        return 4 + reasoning + calls + text.count("\n") + cells // measure
 
     def append(self, index: int, fragment: Part) -> None:
         """Let a part grow by a streamed fragment, or begin with it."""
         parts = list(self.message.parts)
-        if isinstance(fragment, Text):
-            begins = index == len(parts) and bool(self.message.text)
-            self._read().append("\n\n" + fragment.text if begins else fragment.text)
+        self._read().append(fragment, begins=index == len(parts))
         if index == len(parts):
             parts.append(fragment)
         else:
@@ -97,9 +94,9 @@ class MessageLayout:
         self.lines = None
 
     def replace(self, message: Message) -> None:
-        """Show another state of the same message; what was laid out of an unchanged text stays."""
-        if message.text != self.message.text:
-            self._document = None
+        """Show another state of the same message; what was laid out of an unchanged body stays."""
+        if _drawn(message) != _drawn(self.message):
+            self._body = None
             self._start_over()
         self.message = message
         self.lines = None
@@ -127,9 +124,29 @@ class MessageLayout:
             del self.strips[number]
         return self.lines
 
-    def toggle_reasoning(self) -> None:
-        """Unfold or fold the reasoning above the text."""
-        self.is_unfolded = not self.is_unfolded
+    @property
+    def can_unfold(self) -> bool:
+        """Whether there is reasoning or a call to show whole."""
+        return any(isinstance(part, Reasoning | ToolCall) for part in self.message.parts)
+
+    @property
+    def is_calling(self) -> bool:
+        """Whether a call has no result yet, while the answer streams."""
+        return self.message.status is Status.STREAMING and any(group.is_open for group in self._read().groups)
+
+    def toggle(self, group: int | None) -> None:
+        """Unfold or fold a group of calls, by its number; without one, the reasoning above the text."""
+        if group is None:
+            self.is_unfolded = not self.is_unfolded
+        else:
+            self.unfolded_calls ^= {group}
+        self.lines = None
+
+    def toggle_all(self) -> None:
+        """Unfold all that is folded, the reasoning and the calls; fold them where nothing is."""
+        groups = {group.number for group in self._read().groups}
+        is_folded = (bool(self.message.reasoning) and not self.is_unfolded) or self.unfolded_calls != groups
+        self.is_unfolded, self.unfolded_calls = is_folded, groups if is_folded else set()
         self.lines = None
 
     def strip(
@@ -165,7 +182,7 @@ class MessageLayout:
         """Free the memory of the layout."""
         self.lines = None
         if self.message.status is not Status.STREAMING:
-            self._document = None
+            self._body = None
         self._start_over()
 
     @property
@@ -173,31 +190,23 @@ class MessageLayout:
         """Its code blocks, in order."""
         if self.message.role is Role.USER:
             return [CodeBlock(language_of(m.group(2)), m.group(3)) for m in _FENCED.finditer(clean(self.message.text))]
-        return [code for block in self._read().blocks for code in code_in(block)]
+        return self._read().code_blocks
 
-    def _read(self) -> Document:
-        if self._document is None:
-            self._document = Document(self.message.text)
-        return self._document
+    def _read(self) -> AnswerBody:
+        if self._body is None:
+            self._body = AnswerBody(self.message.parts)
+        return self._body
 
     def _start_over(self) -> None:
-        self._body, self._earlier, self._laid, self._code = [], [], 0, 0
+        self._earlier = []
+        if self._body is not None:
+            self._body.start_over()
         self.strips.clear()
         self.lines = None
 
     def _answer(self, look: Look) -> list[Line]:
-        document = self._read()
-        for block in document.finished[self._laid :]:
-            self._body += [BLANK] * bool(self._body)
-            self._body += render_block(block, look.measure, look.palette, self._code)
-            self._code += len(code_in(block))
-        self._laid = len(document.finished)
-        lines, code = list(self._body), self._code
-        for block in document.live:
-            lines += [BLANK] * bool(lines)
-            lines += render_block(block, look.measure, look.palette, code)
-            code += len(code_in(block))
-        return lines
+        is_live = self.message.status is Status.STREAMING
+        return self._read().lines(look, unfolded=self.unfolded_calls, is_live=is_live, asked=self.frame.asked)
 
     def _reasoning(self, look: Look) -> list[Line]:
         """Return the line that stands for the reasoning and, where it is unfolded, the reasoning below it."""
@@ -245,6 +254,15 @@ class MessageLayout:
         lines = (wrap if is_failed else _label)(status, look.measure) if status else []
         note = labels.note(self.frame.note, look.palette) if self.frame.note else []
         return [*lines, *(line for label in (stats, note) if label for line in _label(label, look.measure))]
+
+
+def _drawn(message: Message) -> list[tuple[type[Part], str]]:
+    """Return what the body of a message is drawn from."""
+    return [
+        (type(part), part.id if isinstance(part, ToolCall) else part.text)
+        for part in message.parts
+        if not isinstance(part, Reasoning)
+    ]
 
 
 def _rule(words: str, look: Look, *, action: str = "") -> list[Line]:

@@ -19,8 +19,9 @@ from textual.scroll_view import ScrollView
 from textual.selection import Selection
 from textual.strip import Strip
 from textual.theme import Theme
+from textual.timer import Timer
 
-from qwenchat.chat.message import Message, Part
+from qwenchat.chat.message import Message, Part, ToolCall, ToolResult
 from qwenchat.chat.tree import VariantPlace
 from qwenchat.markdown.palette import Palette
 from qwenchat.tui.actions import MENU_BUTTON
@@ -127,6 +128,8 @@ class Transcript(ScrollView, can_focus=True):
         self.keys: Mapping[str, str] = {}
         """By action, the keys that work while the transcript has the focus."""
         self._streamed = StreamedPieces(self, self._draw_streamed)
+        self._counting: Timer | None = None
+        """Until the seconds of calls are drawn again."""
         self._selected: str | None = None
         self._base: Style | None = None
         """The view's own colours while it is being painted: Textual computes them whenever it is asked."""
@@ -176,6 +179,7 @@ class Transcript(ScrollView, can_focus=True):
             viewport.follow()
         if self._selected and column.position(self._selected) is None:
             self._select(None)
+        self._count_seconds()
 
     def add(self, message: Message) -> None:
         """Add a message at the end, such as a question that was sent or an answer that begins."""
@@ -293,14 +297,15 @@ class Transcript(ScrollView, can_focus=True):
             if some:
                 self._choose_variant(min(some, key=lambda at: abs(at - selected)), step)
 
-    def action_toggle_reasoning(self) -> None:
-        """Unfold or fold the reasoning of the selected message, else of the last one that has some."""
+    def action_unfold_message(self) -> None:
+        """Unfold or fold the reasoning and the calls of the selected message, else of the last one that has some."""
         index = self.column.position(self._selected) if self._selected else None
+        layouts = self.column.layouts
         if index is None:
-            layouts = self.column.layouts
-            index = next((at for at in reversed(range(len(layouts))) if layouts[at].message.reasoning), None)
-        if index is not None:
-            self._toggle_reasoning(index)
+            index = next((at for at in reversed(range(len(layouts))) if layouts[at].can_unfold), None)
+        if index is not None and layouts[index].can_unfold:
+            layouts[index].toggle_all()
+            self._draw_changed(index)
 
     def action_scroll_end(self) -> None:
         """Go to the end and follow it."""
@@ -326,8 +331,9 @@ class Transcript(ScrollView, can_focus=True):
             self.post_message(self.LinkActivated(self, str(meta["link"])))
         elif "code" in meta:
             self.post_message(self.CodeActivated(self, self.column.layouts[index].message, int(meta["code"])))
-        elif "reasoning" in meta:
-            self._toggle_reasoning(index)
+        elif "fold" in meta:
+            self.column.layouts[index].toggle(meta["fold"])
+            self._draw_changed(index)
         elif "action" in meta:
             self._select(index)
             self.post_message(self.ActionChosen(self, str(meta["action"])))
@@ -339,13 +345,6 @@ class Transcript(ScrollView, can_focus=True):
             self.screen.selections = {self: words} if words else {}
         else:
             self._select(index)
-
-    def _toggle_reasoning(self, index: int) -> None:
-        layout = self.column.layouts[index]
-        if layout.message.reasoning:
-            layout.toggle_reasoning()
-            self._measure_changed(index)
-            self.viewport.repaint(index)
 
     def _choose_variant(self, index: int, step: int) -> None:
         layout = self.column.layouts[index]
@@ -379,6 +378,28 @@ class Transcript(ScrollView, can_focus=True):
                 layout.append(piece.index, piece.fragment)
             self._measure_changed(index)
             self.viewport.repaint(index, layout.unchanged)
+
+            if any(isinstance(piece.fragment, ToolCall | ToolResult) for piece in grown):
+                self._count_seconds()
+
+    def _count_seconds(self) -> None:
+        """Draw the seconds of calls that run, as long as one does."""
+        if self._counting is None and any(layout.is_calling for layout in self.column.layouts):
+            self._counting = self.set_timer(1, self._draw_seconds)
+
+    def _draw_seconds(self) -> None:
+        self._counting = None
+        for index, layout in enumerate(self.column.layouts):
+            if layout.is_calling:
+                layout.lines = None
+                self._measure_changed(index)
+                self.viewport.repaint(index, layout.unchanged)
+        self._count_seconds()
+
+    def _draw_changed(self, index: int) -> None:
+        """Draw a message whose lines have changed from its beginning."""
+        self._measure_changed(index)
+        self.viewport.repaint(index)
 
     def _measure_changed(self, index: int) -> None:
         """Take in a message whose lines have changed."""

@@ -1,4 +1,4 @@
-"""What the program does when nothing happens, counted: what it draws, and which timers wake it."""
+"""What is drawn and what wakes the program, counted: while nothing happens, and while an answer streams."""
 
 from collections import Counter
 from typing import Any
@@ -7,10 +7,12 @@ import pytest
 from textual._compositor import Compositor
 from textual.dom import DOMNode
 
+from qwenchat.chat.message import Status, Text
 from qwenchat.tui import app
 from qwenchat.tui.app import QwenchatApp
+from qwenchat.tui.transcript.message_layout import MessageLayout
 from tests.tui.chatting import chatting
-from tests.tui.screens import until
+from tests.tui.screens import TranscriptApp, answer, talk, until
 
 
 def running_timers(program: QwenchatApp) -> set[str]:
@@ -49,6 +51,42 @@ async def test_an_idle_program_draws_nothing_and_is_woken_by_one_timer_alone(mon
         count.clear()
         await until(lambda: count["looked outside"] >= 10)
         assert count["drawn"] == 0
-        monkeypatch.setattr(app, "CARET_RESTS_AFTER_S", 10.0)
+        blinks = list[bool]()
+
+        def note(blink: bool) -> None:
+            blinks.append(blink)
+
+        it.app.watch(area, "cursor_blink", note, init=False)
         await it.pilot.press("x")
-        assert area.cursor_blink and count["drawn"] > 0
+        await until(lambda: True in blinks)
+        assert count["drawn"] > 0
+
+
+async def test_a_piece_draws_the_lines_that_it_changes_and_lays_the_screen_out_only_for_new_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    count: Counter[str] = Counter()
+
+    def counted(kind: type[object], name: str) -> None:
+        method = getattr(kind, name)
+
+        def counting(*given: Any, **options: Any) -> object:
+            count[name] += 1
+            return method(*given, **options)
+
+        monkeypatch.setattr(kind, name, counting)
+
+    app = TranscriptApp([*talk(20), answer(20, status=Status.STREAMING)])
+    async with app.run_test(size=(60, 20)) as pilot:
+        await pilot.pause()
+        for kind, name in ((MessageLayout, "strip"), (MessageLayout, "lay_out"), (Compositor, "reflow")):
+            counted(kind, name)
+        before = app.transcript.column.total
+        for word in ("word " * 25 + "\n\n").split(" ") * 4:
+            app.transcript.append("m20", Text(word + " "))
+            await pilot.pause(0.01)
+        await until(lambda: app.transcript.messages[-1].text.count("word") == 100)
+        await pilot.pause()
+        new = app.transcript.column.total - before
+        assert 1 <= count["reflow"] <= new
+        assert count["strip"] <= 4 * count["lay_out"]  # of the 20 lines that are visible
