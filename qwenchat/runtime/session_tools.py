@@ -5,6 +5,7 @@ from the next question on. What a user allows for a chat is remembered until the
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from functools import partial
 
 from qwenchat.chat.calling import ToolUse
 from qwenchat.chat.session import Session
@@ -15,7 +16,7 @@ from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line
 from qwenchat.tools.builtin import builtin_tools
 from qwenchat.tools.builtin.search_chats import ChatExcerpt
-from qwenchat.tools.policy import Decision, Leave, PendingCall, Policy
+from qwenchat.tools.policy import Decision, PendingCall, Policy
 from qwenchat.tools.tool import Tool
 from qwenchat.tools.toolbox import ToolRunner, named
 
@@ -63,16 +64,9 @@ class SessionTools:
         for name in (*only, *granted):
             if name not in tools:
                 raise no_such_tool(name, tools)
-        allowed = {name for name in self._allowed.get(session.id, ()) if name in tools and not tools[name].writes}
         settings = self._program.settings.tools
-
-        async def ask(pending: PendingCall) -> Decision:
-            decision = await self._ask(session, pending)
-            if decision.leave is Leave.CHAT and Leave.CHAT in pending.choices:
-                self._allowed.setdefault(session.id, set()).add(pending.call.name)
-            return decision
-
-        policy = Policy(settings.policy, ask, granted={*granted, *allowed})
+        allowed = self._allowed.setdefault(session.id, set())
+        policy = Policy(settings.policy, partial(self._ask, session), granted=granted, allowed=allowed)
         chosen = {name: tool for name, tool in tools.items() if name in only or not only}
         return ToolUse(toolbox=ToolRunner(chosen, policy), rounds=settings.max_rounds, seconds=settings.max_seconds)
 

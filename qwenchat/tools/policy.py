@@ -1,7 +1,7 @@
 """Decides whether a call may run: by the rule for its tool, or by asking the user. Runs nothing.
 
-One policy belongs to one chat, because what the user allows for a chat is remembered here and nowhere else. A tool that
-writes is never allowed beyond one call: a rule that allows it means that the user is asked.
+What the user allows for a chat is remembered in a set that belongs to the chat and is saved nowhere. A tool that writes
+is never allowed beyond one call: a rule that allows it means that the user is asked.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -55,10 +55,15 @@ Ask = Callable[[PendingCall], Awaitable[Decision]]
 class Policy:
     """The rules for the tools of one chat, and what the user allowed in it."""
 
-    def __init__(self, rules: Mapping[str, Rule], ask: Ask, granted: Iterable[str] = ()) -> None:
-        """`rules` are those of the settings; `granted` are tools named for this run, writing ones too."""
+    def __init__(
+        self, rules: Mapping[str, Rule], ask: Ask, *, granted: Iterable[str] = (), allowed: set[str] | None = None
+    ) -> None:
+        """`rules` are those of the settings; `granted` are tools named for this run, writing ones too.
+
+        `allowed` are the tools that the user allowed for the chat; it is added to.
+        """
         self._rules, self._ask = {**DEFAULT_RULES, **rules}, ask
-        self._granted = set(granted)
+        self._granted, self._allowed = frozenset(granted), set() if allowed is None else allowed
 
     def rule(self, name: str, *, writes: bool) -> Rule:
         """Return what holds for a tool now."""
@@ -67,7 +72,9 @@ class Policy:
             return "deny"
         if name in self._granted:
             return "allow"
-        return "ask" if writes else rule
+        if writes:
+            return "ask"
+        return "allow" if name in self._allowed else rule
 
     async def decide(self, pending: PendingCall) -> Decision:
         """Return the decision about a call, asking the user where the rule says so."""
@@ -81,5 +88,5 @@ class Policy:
         if decision.leave is Leave.CHAT:
             if pending.writes:
                 return Decision(Leave.ONCE)
-            self._granted.add(name)
+            self._allowed.add(name)
         return decision

@@ -103,6 +103,16 @@ async def test_f6_goes_through_the_parts_and_the_footer_shows_their_keys() -> No
         assert "y copy" not in it.transcript.render_line(3).text
 
 
+async def test_enter_pressed_twice_at_once_asks_once() -> None:
+    async with chatting("It is blue.") as it:
+        it.chat.prompt.write("Sky?")
+        for _press in range(2):
+            it.app.post_message(events.Key("enter", None))
+        await until(lambda: it.texts == ["Sky?", "It is blue."] and not it.chat.prompt.text)
+        await it.ask("Sure?")
+        assert it.texts.count("Sky?") == 1
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
 def test_what_is_typed_faster_than_it_is_drawn_comes_in_its_order(tiny: Path) -> None:
     with qwenchat_in_terminal("--model", tiny) as terminal:

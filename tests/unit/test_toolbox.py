@@ -76,6 +76,17 @@ async def test_allowed_for_the_chat_is_asked_once_and_only_for_that_tool() -> No
     assert [pending.call.name for pending in user.asked] == ["echo", "other"]
 
 
+async def test_what_was_allowed_for_a_chat_holds_in_its_later_turns_but_not_for_a_tool_that_writes() -> None:
+    user, allowed = User(Decision(Leave.CHAT)), set[str]()
+    await runner(Scripted(), Policy({}, user.ask, allowed=allowed)).run(call())
+    assert allowed == {"echo"}
+    await runner(Scripted(), Policy({}, user.ask, allowed=allowed)).run(call())
+    assert len(user.asked) == 1
+    await runner(Scripted(writes=True), Policy({}, user.ask, allowed=allowed)).run(call())
+    assert len(user.asked) == 2
+    assert (await runner(Scripted(), Policy({"echo": "deny"}, user.ask, allowed=allowed)).run(call())).is_error
+
+
 async def test_what_writes_is_asked_every_time_whatever_was_answered_or_set() -> None:
     user = User(Decision(Leave.CHAT))
     tools = runner(Scripted(writes=True), Policy({"echo": "allow"}, user.ask))

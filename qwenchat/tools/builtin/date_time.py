@@ -98,7 +98,7 @@ class DateTime:
         """What the model is told of it."""
         return ToolSpec(
             name="date_time",
-            description="Get the current time, date and day of the week, here or elsewhere.",
+            description="Get today's date, the day of the week and the current time, here or elsewhere.",
             parameters=schema_of(_Place),
         )
 
@@ -139,7 +139,7 @@ class DaysBetween:
     @property
     def spec(self) -> ToolSpec:
         """What the model is told of it."""
-        description = "Count the days between two dates, and get the day of the week of both."
+        description = "Count the days from one date to another."
         return ToolSpec(name="days_between", description=description, parameters=schema_of(_Dates))
 
     async def run(self, arguments: Mapping[str, object]) -> str:

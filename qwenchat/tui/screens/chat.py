@@ -291,6 +291,7 @@ class ChatScreen(Screen[None], EndsItsWork):
     @on(Prompt.Submitted)
     def submit_prompt(self, message: Prompt.Submitted) -> None:
         """Carry a command out, or ask a question."""
+        self.prompt.is_taken = True
         meant = slash_commands.parse(message.text)
         if isinstance(meant, slash_commands.TextToSend):
             self.asking.submit(meant.text, message.attachments)

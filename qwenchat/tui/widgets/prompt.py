@@ -202,6 +202,8 @@ class Prompt(Vertical, EndsItsWork):
         self.open_key = ""
         """The key that opens them."""
         self._tokens: dict[str, int] = {}
+        self.is_taken = True
+        """Whether what was sent last has been taken; until then Enter would only send it again."""
 
     def compose(self) -> ComposeResult:
         """Lay out suggestions, chips, text."""
@@ -312,7 +314,8 @@ class Prompt(Vertical, EndsItsWork):
             self._take(completion)
             if completion.text.endswith((" ", "/")):
                 return
-        if self.text.strip() or self.attachments:
+        if self.is_taken and (self.text.strip() or self.attachments):
+            self.is_taken = False
             self.post_message(self.Submitted(self.text.strip("\n"), tuple(self.attachments)))
 
     @on(PromptArea.FilesGiven)
