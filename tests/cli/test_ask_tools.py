@@ -227,7 +227,7 @@ async def test_a_kill_in_mid_call_leaves_an_answer_that_can_be_continued(listing
         new_id=UUIDv7(),
         clock=unix_ms,
         tools=await tools.use(program.store.session(answer.session)),
-            program.store.session(answer.session)
+    )
     async for _event in turns.continue_answer(answer):
         pass
     continued = program.store.branch(answer.id)[-1]
