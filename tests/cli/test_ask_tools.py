@@ -26,7 +26,7 @@ CALCULATED = '{"expression": "37*41"}'
 
 def caller(path: Path, name: str, arguments: str, answer: str = "So it is.") -> Path:
     """Write a model that says something, calls a tool in Qwen2's own format, and answers once it has the result."""
-    call = ["Let me see. ", f"✿FUNCTION✿: {name}", "\n✿ARGS✿: ", arguments, "\n✿RESULT✿"]
+    call = ["Let me see.", f"✿FUNCTION✿: {name}", "\n✿ARGS✿: ", arguments, "\n✿RESULT✿"]
     after = [":", *answer.partition(" ")] if answer else []  # the prompt with the result ends in `✿RETURN✿:`
     return ggufs.write_chain(path, [piece.encode() for piece in (*call, *after)]).path
 
