@@ -198,7 +198,7 @@ def test_ctrl_c_at_the_question_stops_the_answer(listing: Path) -> None:
 def test_ctrl_c_while_a_tool_of_a_server_runs(models: Path) -> None:
     model = caller(models / "hanging.gguf", "notes__hang", "{}")
     qwenchat("tools", "add", "--no-test", "notes", sys.executable, ROOT / "tests" / "fakes" / "mcp_server.py")
-    terminal = Terminal("ask", "-m", model, "--allow", "notes__hang", "hi")
+    terminal = Terminal("ask", "-m", model, "--tool", "notes__hang", "--allow", "notes__hang", "hi")
     terminal.wait_for("Call of notes__hang: {}")
     terminal.type("\x03")
     assert terminal.end() == 130
