@@ -64,12 +64,12 @@ async def served(server: MCPServer, *, as_json: bool = False, stateless: bool = 
 
 
 @asynccontextmanager
-async def running(url: str, limits: TimeLimits | None = None, **settings: object) -> AsyncIterator[ServerTools]:
+async def running(url: str, limits: TimeLimits | None = None) -> AsyncIterator[ServerTools]:
     entry = ServerSettings(url=url, headers={"Authorization": f"Bearer {KEY}"})
     limits = limits or TimeLimits(end=0.5)
-    servers = McpServers({"web": entry}, Surroundings(environ=dict(os.environ), limits=limits))
+    servers = McpServers(Surroundings(environ=dict(os.environ), limits=limits))
     try:
-        yield await servers.tools()
+        yield await servers.tools({"web": entry})
     finally:
         await servers.close()
 
@@ -177,8 +177,8 @@ def test_without_the_sdk_one_line_says_what_to_install() -> None:
         "import sys, asyncio\nsys.modules['mcp'] = None\n"
         "from qwenchat.tools.mcp.server import McpServers, Surroundings\n"
         "from qwenchat.tools.mcp.settings import ServerSettings\n"
-        "servers = McpServers({'web': ServerSettings(url='http://127.0.0.1/')}, Surroundings(environ={}))\n"
-        "print(asyncio.run(servers.tools()).problems)"
+        "found = McpServers(Surroundings(environ={})).tools({'web': ServerSettings(url='http://127.0.0.1/')})\n"
+        "print(asyncio.run(found).problems)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "pip install 'qwenchat[mcp]'" in done.stdout
