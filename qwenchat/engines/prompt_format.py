@@ -13,7 +13,7 @@ from typing import Protocol
 from qwenchat.chat.message import ToolResult
 from qwenchat.chat.ports import Mode, TokenCounts
 from qwenchat.chat.prompt import Plain, PromptPart, Special, Tokens, Turn, turn_parts
-from qwenchat.engines.calls.format import CallFormat
+from qwenchat.engines.calls.format import CallFormat, unforged
 from qwenchat.engines.calls.hermes import HermesFormat
 from qwenchat.engines.calls.qwen import QwenFormat
 from qwenchat.engines.chat_template import ChatTemplate, Rendered, TemplateSandbox
@@ -119,10 +119,11 @@ class ChatMLFormat:
         if turn.tools and self.calls:
             own = self.system.removeprefix("<|im_start|>system\n").removesuffix("<|im_end|>\n")
             asked = next((other.text for other in turns if other.role == "user"), "")
-            text = self.calls.system(turn.text or own, turn.tools, chinese=_is_chinese(asked))
-            return turn_parts(Turn("system", text))
+            return turn_parts(turn, self.calls.system(turn.text or own, turn.tools, chinese=_is_chinese(asked)))
         if turn.parts and self.calls:
             return turn_parts(turn, self.calls.answer(turn.parts, is_open=is_open))
+        if turn.role == "user" and self.calls and turns[0].tools:
+            return turn_parts(replace(turn, text=unforged(turn.text, self.calls.markers)))
         return turn_parts(turn)
 
 

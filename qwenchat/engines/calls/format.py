@@ -4,7 +4,7 @@ Models whose template knows tools write calls as Hermes does; Qwen2's template k
 on a format of their own. A model whose prompts are not ChatML calls no tools here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +23,8 @@ class CallMarkers:
     """What ends it; empty where only the next call or the end of the answer does."""
     stops: tuple[str, ...]
     """What the model must not write itself: the results."""
+    all: tuple[str, ...]
+    """Every marker, those of results included: none of them is left whole in what users and tools say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +45,8 @@ class CallFormat(Protocol):
 
     markers: CallMarkers
 
-    def system(self, text: str, tools: Sequence[ToolSpec], *, chinese: bool) -> str:
-        """Return the system prompt `text` with the description of the tools."""
+    def system(self, text: str, tools: Sequence[ToolSpec], *, chinese: bool) -> list[PromptPart]:
+        """Return the system prompt `text` with the description of the tools, whose words are text alone."""
         ...
 
     def answer(self, parts: Sequence[Part], *, is_open: bool) -> list[PromptPart]:
@@ -58,17 +60,20 @@ class CallFormat(Protocol):
         """Return how a tool is called."""
         ...
 
-    def may_be_bare(self, text: str) -> bool:
-        """Say whether an answer that begins with a text may be a call without markers, or is one."""
+    def may_be_bare(self, text: str, names: Collection[str]) -> bool:
+        """Say whether an answer that begins with a text may be a call of one of the tools without markers."""
         ...
 
     def parse(self, text: str) -> tuple[str, str] | None:
-        """Return name and arguments (a JSON object, as text) of what stands between the markers; None for neither."""
+        """Return name and arguments of what stands between the markers; None where there is no name.
+
+        The arguments are a JSON object, as text, wherever one can be read in what the model wrote.
+        """
         ...
 
 
-def unforged(text: str, markers: Sequence[str]) -> str:
+def unforged(text: str, markers: CallMarkers) -> str:
     """Return a text in which no marker is written: each is broken by a word joiner, which no reader sees."""
-    for marker in markers:
+    for marker in markers.all:
         text = text.replace(marker, f"{marker[0]}\u2060{marker[1:]}")
     return text

@@ -5,7 +5,7 @@ Source of the wording: the chat template of Qwen2.5-Instruct. Results are a turn
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from qwenchat.chat.message import Part, Reasoning, Text, ToolCall, ToolResult
 from qwenchat.chat.prompt import Plain, PromptPart, Special, Tokens
@@ -14,27 +14,31 @@ from qwenchat.engines.calls.format import CallMarkers, CallSyntax, unforged
 from qwenchat.engines.calls.loose_json import json_object
 
 _BEGIN, _END = "<tool_call>", "</tool_call>"
-_FENCE = re.compile(r"\s*(```(json)?\s|`{1,3}(j|js|jso|json)?\Z)")
-"""What small models write before a call, or its beginning."""
-_NAME = '"name"'
 _RESULT, _RESULT_END = "<tool_response>", "</tool_response>"
+_BARE = '{"name":"'
+"""What a call without markers begins with, white space left out."""
+_FENCES = ("```json", "```")
 
 
 class HermesFormat:
     """Implements `CallFormat`."""
 
-    markers = CallMarkers(begin=_BEGIN, end=_END, stops=(_RESULT,))
+    markers = CallMarkers(begin=_BEGIN, end=_END, stops=(_RESULT,), all=(_BEGIN, _END, _RESULT, _RESULT_END))
 
-    def system(self, text: str, tools: Sequence[ToolSpec], *, chinese: bool) -> str:
+    def system(self, text: str, tools: Sequence[ToolSpec], *, chinese: bool) -> list[PromptPart]:
         signatures = "\n".join(_signature(tool) for tool in tools)
-        return (
-            f"{text}\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
-            "You are provided with function signatures within <tools></tools> XML tags:\n"
-            f"<tools>\n{signatures}\n</tools>\n\n"
-            "For each function call, return a json object with function name and arguments within "
-            f"{_BEGIN}{_END} XML tags:\n"
-            f'{_BEGIN}\n{{"name": <function-name>, "arguments": <args-json-object>}}\n{_END}'
-        )
+        return [
+            Plain(
+                f"{text}\n\n# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+                "You are provided with function signatures within <tools></tools> XML tags:\n"
+                f"<tools>\n{signatures}\n</tools>\n\n"
+                "For each function call, return a json object with function name and arguments within "
+            ),
+            Special(
+                f"{_BEGIN}{_END} XML tags:\n"
+                f'{_BEGIN}\n{{"name": <function-name>, "arguments": <args-json-object>}}\n{_END}'
+            ),
+        ]
 
     def answer(self, parts: Sequence[Part], *, is_open: bool) -> list[PromptPart]:
         written: list[PromptPart] = []
@@ -42,9 +46,9 @@ class HermesFormat:
         for part in parts:
             if isinstance(part, ToolResult):
                 turn = [] if isinstance(before, ToolResult) else [Special("<|im_end|>"), Plain("\n"), *_turn("user")]
-                result = Plain(f"\n{unforged(part.text, (_RESULT_END,))}\n")
                 between = [Plain("\n")] if isinstance(before, ToolResult) else []
-                written += [*turn, *between, Special(_RESULT), result, Special(_RESULT_END)]
+                result = Plain(unforged(part.text, self.markers))
+                written += [*turn, *between, Special(f"{_RESULT}\n"), result, Special(f"\n{_RESULT_END}")]
             else:
                 if isinstance(before, ToolResult):
                     written += _answer_again()
@@ -58,23 +62,29 @@ class HermesFormat:
         name = json.dumps(tool.name)
         return CallSyntax(
             before=f'\n{{"name": {name}, "arguments": ',
-            bare=rf'(```(json)?[ \n]*)?\{{[ \n]*"name":[ \n]*"{re.escape(tool.name)}",[ \n]*"arguments":[ \n]*',
+            bare=rf'(```(json)?[ \n]*)?\{{[ \n]*"name":[ \n]*"{re.escape(tool.name)}",[ \n]*"arguments":',
             after=f"}}\n{_END}",
             parameters=tool.parameters,
         )
 
-    def may_be_bare(self, text: str) -> bool:
-        opened = _FENCE.sub("", text).lstrip()
-        key = opened[1:].lstrip()
-        return (opened[:1] in ("{", "") and _NAME.startswith(key)) or (opened.startswith("{") and key.startswith(_NAME))
+    def may_be_bare(self, text: str, names: Collection[str]) -> bool:
+        opened = text.lstrip()
+        fence = next((fence for fence in _FENCES if opened.startswith(fence)), "")
+        if not fence and any(fence.startswith(opened) for fence in _FENCES):
+            return True
+        written = "".join(opened.removeprefix(fence).split()).replace("'", '"')
+        name, is_whole, _rest = written.removeprefix(_BARE).partition('"')
+        if not written.startswith(_BARE):
+            return _BARE.startswith(written) or (fence == "```" and "json".startswith(written))
+        return name in names if is_whole else any(each.startswith(name) for each in names)
 
     def parse(self, text: str) -> tuple[str, str] | None:
         found = json_object(text)
         if not found or not isinstance(name := found.get("name"), str):
             return None
-        arguments = found.get("arguments", found.get("parameters", {}))
+        arguments = found.get("arguments", found.get("parameters")) or {}
         if isinstance(arguments, str):  # some models write the object as a text once more
-            arguments = json_object(arguments) or {}
+            arguments = json_object(arguments) or arguments
         return name, json.dumps(arguments, ensure_ascii=False)
 
 

@@ -21,7 +21,7 @@ from qwenchat.chat.prompt import Plain, PromptPart, Special, Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.tools import ToolSpec
 from qwenchat.engines.calls.format import CallFormat
-from qwenchat.engines.calls.reader import CallReader
+from qwenchat.engines.calls.reader import call_reader
 from qwenchat.engines.chat_template import ChatTemplate, TemplateSandbox
 from qwenchat.engines.generation import QueuedGeneration
 from qwenchat.engines.local import peers
@@ -60,7 +60,12 @@ from qwenchat.engines.local.protocol import (
     WorkerProgress,
 )
 from qwenchat.engines.local.saved_kv import SavedKV
-from qwenchat.engines.prompt_format import PromptFormat, for_mode, prompt_format_for, prompt_to_count
+from qwenchat.engines.prompt_format import (
+    PromptFormat,
+    for_mode,
+    prompt_format_for,
+    prompt_to_count,
+)
 from qwenchat.engines.schema.check import check_schema
 from qwenchat.errors import EngineDied, QwenchatError, Recovery, WrongUse
 from qwenchat.i18n import _
@@ -291,7 +296,7 @@ class LocalEngine:
             answered = _without_reasoning(request.turns[-1].text) if request.mode is Mode.CONTINUE else ""
             calls = await self._calls(request.turns[0].tools, prompt_format.calls)
             job = Generate(number, _wire(prompt.parts), request.sampling, answered, calls)
-            reader = _reader(prompt_format, calls)
+            reader = call_reader(prompt_format.calls, request, opens_reasoning=bool(prompt_format.opening))
             try:
                 async with contextlib.aclosing(worker.ask(job)) as replies:
                     async for reply in replies:
@@ -306,6 +311,9 @@ class LocalEngine:
                 if await asyncio.to_thread(loaded.is_outdated):
                     raise changed_while_loaded(error) from error
                 raise await _explained(error, worker, loaded.planned) from error
+            finally:
+                for held in reader.release() if reader else ():
+                    generation.report(held)
 
     async def _calls(self, tools: Sequence[ToolSpec], call_format: CallFormat | None) -> Calls | None:
         """Return how the model may call tools; a tool whose schema can't be enforced gets any object."""
@@ -336,13 +344,6 @@ class LocalEngine:
         worker, self._worker, self._loaded = self._worker, None, None
         if worker:
             await worker.close(at_once=at_once)
-
-
-def _reader(prompt_format: PromptFormat, calls: Calls | None) -> CallReader | None:
-    """Return what reads the calls in an answer, None where it may have none."""
-    if calls is None or prompt_format.calls is None:
-        return None
-    return CallReader(prompt_format.calls, in_reasoning=bool(prompt_format.opening))
 
 
 def _stamps(planned: PlannedModel) -> _Stamps:

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
 from qwenchat.chat.events import Delta, EngineEvent, Finished, LoadEvent, Loading
-from qwenchat.chat.message import FinishReason, Timings, Usage
+from qwenchat.chat.message import FinishReason, Timings, ToolResult, Usage
 from qwenchat.chat.ports import Capabilities, Mode, ModelInfo, Request, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.engines.calls.reader import CallReader
+from qwenchat.engines.calls.reader import CallReader, call_reader
 from qwenchat.engines.generation import QueuedGeneration
 from qwenchat.engines.remote.api import NoTokenIds, ServedModel, ServerApi, find_model
 from qwenchat.engines.remote.detect import chat_api, server_api
@@ -226,7 +226,7 @@ class RemoteEngine:
             measured = _Measured(prompt_tokens=self._counted[2] if is_counted else 0)
             self._http.report = generation.report
             sampling = request.sampling.over(self._defaults)
-            reader = _call_reader(request, connected)
+            reader = call_reader(connected.api.calls, request, opens_reasoning=connected.model.opens_reasoning)
             try:
                 async with aclosing(connected.api.generate(connected.model, request, sampling)) as events:
                     async for event in events:
@@ -244,6 +244,8 @@ class RemoteEngine:
                 raise
             finally:
                 self._http.report = _ignore
+                for held in reader.release() if reader else ():
+                    generation.report(held)
             raise RemoteBroken(
                 _("{host} ended its answer without saying why.").format(host=self._server.host),
                 _("What came of the answer can be continued."),
@@ -252,8 +254,8 @@ class RemoteEngine:
 
     def _check_continuing(self, request: Request, connected: _Connected) -> None:
         """Raise WrongUse for an answer that this server can't continue."""
-        if request.mode is not Mode.CONTINUE:
-            return
+        if request.mode is not Mode.CONTINUE or isinstance((request.turns[-1].parts or ("",))[-1], ToolResult):
+            return  # what follows the results of calls is a message of its own
         if connected.api.capabilities.continue_answer and request.sampling.schema is None:
             return
         if request.sampling.schema is None:
@@ -306,14 +308,6 @@ class _Measured:
 
 _EVERYTHING = Sampling(temperature=1.0, top_p=0.5, top_k=1, min_p=0.5, repeat_penalty=2.0, seed=1, max_tokens=1)
 """A value for each parameter that changes something."""
-
-
-def _call_reader(request: Request, connected: _Connected) -> CallReader | None:
-    """Return what reads the calls in an answer, None where it may have none."""
-    calls = connected.api.calls
-    if calls is None or not request.turns[0].tools:
-        return None
-    return CallReader(calls, in_reasoning=connected.model.opens_reasoning)
 
 
 def _read(event: EngineEvent, reader: CallReader | None) -> Iterable[EngineEvent]:

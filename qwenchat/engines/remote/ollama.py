@@ -24,7 +24,15 @@ from qwenchat.chat.sampling import Dialect, Sampling
 from qwenchat.engines.remote.api import LOAD_S, ServedModel, shaped
 from qwenchat.engines.remote.estimates import TokenEstimates, estimated_tokens
 from qwenchat.engines.remote.http import RemoteHttp
-from qwenchat.engines.remote.messages import ChatAnswer, chat_messages, limit_reached, plain_prompt
+from qwenchat.engines.remote.messages import (
+    ChatAnswer,
+    ChatMessage,
+    StreamedCalls,
+    chat_messages,
+    functions,
+    limit_reached,
+    plain_prompt,
+)
 from qwenchat.errors import NotFound, PromptTooLong, Recovery, RecoveryKind, RemoteError, RemoteRefused
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
@@ -101,6 +109,11 @@ class _Shown(msgspec.Struct, frozen=True):
         return "thinking" in (self.capabilities or ())
 
     @property
+    def calls_tools(self) -> bool:
+        """Whether its template knows tools."""
+        return "tools" in (self.capabilities or ())
+
+    @property
     def continues(self) -> bool:
         """Whether its template leaves the answer open that is the last message."""
         if re.search(r"^RENDERER\b", self.modelfile, re.MULTILINE):
@@ -110,9 +123,22 @@ class _Shown(msgspec.Struct, frozen=True):
         return ".Response" in self.template
 
 
+class _OllamaFunction(msgspec.Struct, frozen=True):
+    name: str = ""
+    arguments: dict[str, Any] | None = None
+
+
+class _OllamaCall(msgspec.Struct, frozen=True):
+    """A call, which comes whole."""
+
+    id: str = ""
+    function: _OllamaFunction = _OllamaFunction()
+
+
 class _OllamaText(msgspec.Struct, frozen=True):
     content: str | None = None
     thinking: str | None = None
+    tool_calls: list[_OllamaCall] | None = None
 
 
 class _OllamaLine(msgspec.Struct, frozen=True):
@@ -172,7 +198,7 @@ class OllamaApi:
     async def prepare(self, model: str, *, n_ctx: int = 0) -> ServedModel:
         tag = self._found(await self._tags(), model)
         shown, running = await asyncio.gather(self._shown(tag), self._running())
-        self.capabilities = replace(self.capabilities, continue_answer=shown.continues)
+        self.capabilities = replace(self.capabilities, continue_answer=shown.continues, tools=shown.calls_tools)
         self._thinks = shown.thinks
         set_there = _WINDOW_PARAMETER.search(shown.parameters)
         wanted = n_ctx or running.get(tag.name, 0) or int(set_there[1] if set_there else 0) or MODEST_CONTEXT
@@ -198,7 +224,7 @@ class OllamaApi:
         self, model: ServedModel, request: Request, sampling: Sampling
     ) -> AsyncGenerator[EngineEvent, None]:
         path = "generate" if request.mode is Mode.COMPLETE else "chat"
-        body, answer = self._body(model, request, sampling), ChatAnswer()
+        body, answer, calls = self._body(model, request, sampling), ChatAnswer(), StreamedCalls()
         url = f"{self._server.root}/api/{path}"
         try:
             async with self._http.lines(url, body, is_token=_is_token, is_last=_is_last) as lines:
@@ -206,8 +232,18 @@ class OllamaApi:
                     line = shaped(self._server, value, _OllamaLine)
                     if delta := answer.delta(line.said.content, line.said.thinking):
                         yield delta
+                    for call in line.said.tool_calls or ():
+                        arguments = msgspec.json.encode(call.function.arguments or {}).decode()
+                        calls.add(index=None, call_id=call.id, name=call.function.name, arguments=arguments)
                     if line.done:
-                        yield self._finished(model, request, sampling, last=line, text=answer.text)
+                        called = calls.called() if request.turns[0].tools else []
+                        if called and (delta := answer.end_reasoning()):
+                            yield delta
+                        for each in called:
+                            yield each
+                        end = self._finished(model, request, sampling, last=line, text=answer.text)
+                        is_over = called and end.reason is FinishReason.STOP
+                        yield replace(end, reason=FinishReason.TOOL_CALLS) if is_over else end
                         return
         except PromptTooLong:
             self._estimates.learn_too_long(request.turns, request.mode, model.n_ctx)
@@ -231,7 +267,9 @@ class OllamaApi:
         if request.mode is Mode.COMPLETE:
             body |= {"prompt": plain_prompt(request.turns), "raw": True}
         else:
-            body["messages"] = chat_messages(request)
+            body["messages"] = _as_ollama(chat_messages(request))
+            if tools := request.turns[0].tools:
+                body["tools"] = functions(tools)
             if self._thinks:
                 body["think"] = request.mode is Mode.ANSWER
         if sampling.schema is not None:
@@ -308,9 +346,27 @@ def _served(tag: _Tag, shown: _Shown, n_ctx: int) -> ServedModel:
     )
 
 
+def _as_ollama(messages: Sequence[ChatMessage]) -> list[dict[str, object]]:
+    """Return messages in Ollama's shape: the arguments of a call are an object, and a result names its tool."""
+    written: list[dict[str, object]] = []
+    names: dict[str, str] = {}
+    for message in messages:
+        written.append({**message})
+        if "tool_calls" in message:
+            functions_called = [(call["id"], call["function"]) for call in message["tool_calls"]]
+            names |= {call_id: function["name"] for call_id, function in functions_called}
+            written[-1]["tool_calls"] = [
+                {"id": call_id, "function": {**function, "arguments": msgspec.json.decode(function["arguments"])}}
+                for call_id, function in functions_called
+            ]
+        elif "tool_call_id" in message:
+            written[-1]["tool_name"] = names.get(message["tool_call_id"], "")
+    return written
+
+
 def _is_token(line: dict[str, Any]) -> bool:
     said = line.get("message") if isinstance(line.get("message"), dict) else line
-    return isinstance(said, dict) and any(said.get(name) for name in ("content", "thinking", "response"))
+    return isinstance(said, dict) and any(said.get(name) for name in ("content", "thinking", "response", "tool_calls"))
 
 
 def _is_last(line: dict[str, Any]) -> bool:

@@ -21,7 +21,14 @@ from qwenchat.engines.remote.estimates import TokenEstimates, estimated_tokens
 from qwenchat.engines.remote.explanations import explain
 from qwenchat.engines.remote.faults import Fault, FaultKind
 from qwenchat.engines.remote.http import RemoteHttp
-from qwenchat.engines.remote.messages import ChatAnswer, chat_messages, limit_reached, plain_prompt
+from qwenchat.engines.remote.messages import (
+    ChatAnswer,
+    StreamedCalls,
+    chat_messages,
+    functions,
+    limit_reached,
+    plain_prompt,
+)
 from qwenchat.engines.remote.model_lists import DashScopeList, LmStudioList, OpenAiList, ServedModelList, family_of
 from qwenchat.errors import PromptTooLong, Recovery, RecoveryKind, RemoteRefused, WrongUse
 from qwenchat.i18n import _
@@ -38,6 +45,7 @@ class _ChatDialect:
     request_fields: Mapping[str, object] = field(default_factory=dict)
     """Of a request that continues its last message."""
     schema: bool = True
+    tools: bool = True
     completes: bool = True
     """Whether it has `/completions`, for text without a chat template."""
 
@@ -50,7 +58,9 @@ _DIALECTS = {
     ),
     Dialect.LLAMA_SERVER: _ChatDialect(continues=True),
     Dialect.VLLM: _ChatDialect(
-        continues=True, request_fields={"continue_final_message": True, "add_generation_prompt": False}
+        continues=True,
+        request_fields={"continue_final_message": True, "add_generation_prompt": False},
+        tools=False,  # a server that was not started for it refuses the request
     ),
 }
 """The last two are asked in this way where they do not take a model's prompts as tokens."""
@@ -68,10 +78,23 @@ class _ChatUsage(msgspec.Struct, frozen=True):
     prompt_tokens_details: _CachedTokens | None = None
 
 
+class _ChatFunction(msgspec.Struct, frozen=True):
+    name: str | None = None
+    arguments: str | dict[str, Any] | None = None
+    """A piece of JSON; some servers send the object."""
+
+
+class _ChatCall(msgspec.Struct, frozen=True):
+    index: int | None = None
+    id: str | None = None
+    function: _ChatFunction = _ChatFunction()
+
+
 class _ChatText(msgspec.Struct, frozen=True):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    tool_calls: list[_ChatCall] | None = None
 
 
 class _ChatChoice(msgspec.Struct, frozen=True):
@@ -100,7 +123,9 @@ class OpenAiApi:
     def __init__(self, http: RemoteHttp, dialect: Dialect) -> None:
         self.dialect = dialect
         self._differs = _DIALECTS[dialect]
-        self.capabilities = Capabilities(continue_answer=self._differs.continues, json_schema=self._differs.schema)
+        self.capabilities = Capabilities(
+            continue_answer=self._differs.continues, json_schema=self._differs.schema, tools=self._differs.tools
+        )
         self._http, self._server = http, http.server
         self._url = http.server.url if urlsplit(http.server.url).path else f"{http.server.url}/v1"
         self._list = _LISTS.get(dialect, OpenAiList)(http, self._url)
@@ -126,7 +151,7 @@ class OpenAiApi:
     ) -> AsyncGenerator[EngineEvent, None]:
         path = "completions" if request.mode is Mode.COMPLETE else "chat/completions"
         body = self._body(model, request, sampling)
-        answer, reason, counted = ChatAnswer(), "", _ChatUsage()
+        answer, calls, reason, counted = ChatAnswer(), StreamedCalls(), "", _ChatUsage()
         try:
             async with self._http.events(f"{self._url}/{path}", body, is_token=_is_token, is_last=_is_last) as events:
                 async for event in events:
@@ -137,13 +162,21 @@ class OpenAiApi:
                         said = choice.said
                         if delta := answer.delta(said.content, said.reasoning_content or said.reasoning):
                             yield delta
+                        for piece in said.tool_calls or ():
+                            _add(piece, calls)
         except PromptTooLong:
             self._estimates.learn_too_long(request.turns, request.mode, model.n_ctx)
             raise
-        self._check_end(reason, has_begun=bool(answer.text))
+        called = calls.called() if request.turns[0].tools and reason != "length" else []
+        self._check_end(reason, has_begun=bool(answer.text), has_called=bool(called))
+        if called and (delta := answer.end_reasoning()):
+            yield delta
+        for call in called:
+            yield call
         if sampling.schema is not None and reason == "stop":
             answer.check_json(self._server)
-        yield self._finished(model, request, sampling, reason=reason, counted=counted, text=answer.text)
+        end = self._finished(model, request, sampling, reason=reason, counted=counted, text=answer.text)
+        yield replace(end, reason=FinishReason.TOOL_CALLS) if called else end
 
     def _body(self, model: ServedModel, request: Request, sampling: Sampling) -> dict[str, object]:
         body: dict[str, object] = {
@@ -168,6 +201,8 @@ class OpenAiApi:
                 messages[-1] |= self._differs.message_fields
                 body |= self._differs.request_fields
             body["messages"] = messages
+            if tools := request.turns[0].tools:
+                body["tools"] = functions(tools)
         if sampling.schema is not None:
             schema = {"name": "answer", "schema": msgspec.json.decode(sampling.schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -175,11 +210,11 @@ class OpenAiApi:
             body["stop"] = sampling.stop
         return body
 
-    def _check_end(self, reason: str, *, has_begun: bool) -> None:
+    def _check_end(self, reason: str, *, has_begun: bool, has_called: bool) -> None:
         """Raise RemoteRefused where an answer ended for a reason that the user must know."""
         if reason == "content_filter":
             raise explain(Fault(kind=FaultKind.CONTENT), self._server, has_begun=has_begun)
-        if reason in ("tool_calls", "function_call"):
+        if reason in ("tool_calls", "function_call") and not has_called:
             raise RemoteRefused(
                 _("The model at {host} called a tool in place of answering.").format(host=self._server.host),
                 recoveries=(Recovery(RecoveryKind.ASK_AGAIN), Recovery(RecoveryKind.OTHER_MODEL)),
@@ -214,9 +249,19 @@ def _choices(event: dict[str, Any]) -> list[dict[str, Any]]:
     return [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
 
 
+def _add(piece: _ChatCall, calls: StreamedCalls) -> None:
+    arguments = piece.function.arguments or ""
+    calls.add(
+        index=piece.index,
+        call_id=piece.id or "",
+        name=piece.function.name or "",
+        arguments=arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode(),
+    )
+
+
 def _is_token(event: dict[str, Any]) -> bool:
     said = [choice.get("delta") or choice.get("message") or choice for choice in _choices(event)]
-    names = ("content", "reasoning_content", "reasoning", "text")
+    names = ("content", "reasoning_content", "reasoning", "text", "tool_calls")
     return any(each.get(name) for each in said if isinstance(each, dict) for name in names)
 
 

@@ -47,6 +47,31 @@ class Constraint:
         return mask
 
 
+def call_grammar(calls: Calls, marker: Callable[[str], str]) -> str:
+    """Return the grammar of an answer whose text is free until a call begins, and which ends with its calls.
+
+    `marker` returns a marker as a grammar has it. A lexeme that is lazy ends where it is complete; a
+    greedy one, such as the text, would go on through it.
+    """
+    begin, end = marker(calls.begin), marker(calls.end) if calls.end else ""
+    is_lazy = "[lazy]" if begin.startswith('"') else ""
+    rules = ["%llguidance {}", r"TEXT: /(.|\n)*/", r"WHITE: /[ \n]*/", f"head{is_lazy}: TEXT {begin}"]
+    tails = ["WHITE", *(f"WHITE {json.dumps(stop)}" for stop in calls.stops)]
+    starts, tools = ["TEXT", f"head call (WHITE {begin} call)* tail"], list[str]()
+    for place, tool in enumerate(calls.tools):
+        after = tool.after.removesuffix(calls.end)
+        rules += [
+            f"arguments_{place}: %json {constrained(rewritten(tool.parameters).schema)}",
+            f"tool_{place}: {json.dumps(tool.before)} arguments_{place} {json.dumps(after) if after else ''}",
+        ]
+        tools.append(f"tool_{place}")
+        if tool.bare:
+            rules.append(f"bare_{place}[lazy]: /{tool.bare}/")
+            starts.append(f"bare_{place} WHITE arguments_{place} bare_end")
+    rules += [f"start: {' | '.join(starts)}", f"call: ({' | '.join(tools)}) {end}", f"tail: {' | '.join(tails)}"]
+    return "\n".join((*rules, r"bare_end: /[ \n]*\}[ \n]*(```)?/"))
+
+
 class Constraints:
     """Makes the constraints of one model's answers."""
 
@@ -77,30 +102,7 @@ class Constraints:
 
         The future raises SchemaRefused where the schema of a tool can't be enforced.
         """
-        return _in_thread(lambda: Constraint(matcher(self._ready_tokenizer(), self._call_grammar(calls))))
-
-    def _call_grammar(self, calls: Calls) -> str:
-        """Return the grammar of an answer whose text is free until a call begins, and which ends with its calls.
-
-        A lexeme that is lazy ends where it is complete; a greedy one, such as the text, would go on through it.
-        """
-        begin, end = self._marker(calls.begin), self._marker(calls.end) if calls.end else ""
-        is_lazy = "[lazy]" if begin.startswith('"') else ""
-        rules = ["%llguidance {}", r"TEXT: /(.|\n)*/", r"WHITE: /[ \n]*/", f"head{is_lazy}: TEXT {begin}"]
-        tails = ["WHITE", *(f"WHITE {json.dumps(stop)}" for stop in calls.stops)]
-        starts, tools = ["TEXT", f"head call (WHITE {begin} call)* tail"], list[str]()
-        for place, tool in enumerate(calls.tools):
-            after = tool.after.removesuffix(calls.end)
-            rules += [
-                f"arguments_{place}: %json {constrained(rewritten(tool.parameters).schema)}",
-                f"tool_{place}: {json.dumps(tool.before)} arguments_{place} {json.dumps(after) if after else ''}",
-            ]
-            tools.append(f"tool_{place}")
-            if tool.bare:
-                rules.append(f"bare_{place}[lazy]: /{tool.bare}/")
-                starts.append(f"bare_{place} arguments_{place} bare_end")
-        rules += [f"start: {' | '.join(starts)}", f"call: ({' | '.join(tools)}) {end}", f"tail: {' | '.join(tails)}"]
-        return "\n".join((*rules, r"bare_end: /[ \n]*\}[ \n]*(```)?/"))
+        return _in_thread(lambda: Constraint(matcher(self._ready_tokenizer(), call_grammar(calls, self._marker))))
 
     def _marker(self, text: str) -> str:
         """Return a marker as a grammar has it: the number of its token, or its text."""
