@@ -140,6 +140,16 @@ def _anywhere() -> tuple[Action, ...]:
             _("Show the actions available here, like a right click"),
             stays=True,
         ),
+        Action("allow_once", "f5", _("Allow call once"), _("Let the tool run that waits for your decision")),
+        Action(
+            "allow_chat",
+            "shift+f5,f17",
+            _("Allow tool in this chat"),
+            _("Let the tool run that waits for your decision, and no longer ask about it in this chat"),
+        ),
+        Action(
+            "refuse", "f12", _("Refuse call"), _("Refuse the tool that waits for your decision; the model reads why")
+        ),
         Action("undo", "f8", _("Undo"), _("Undo the last deletion or branch")),
         Action("stats", "", _("Statistics"), _("Words, tokens and speed of this chat")),
         Action("suspend", "ctrl+z", _("Suspend"), _("Send the program to the background"), stays=True),
