@@ -146,16 +146,22 @@ async def test_a_server_that_was_started_again_is_connected_to_again() -> None:
         (Reply(headers={"Content-Encoding": "gzip"}, pieces=(b"x",)), "compressed"),
         (Reply(then=Then.RESET), "it can't be reached"),
         (Reply(status=302, headers={"Location": f"http://127.0.0.2/{KEY}"}), "Redirect to http://127.0.0.2"),
-        (Reply(then=Then.STALL), "it does not answer"),
     ],
 )
 async def test_a_server_that_misbehaves_is_a_reason_without_secrets(reply: Reply, reason: str) -> None:
     async with standin_server() as web:
         web.reply("/mcp", reply)
-        async with running(f"{web.url}/mcp?key={KEY}", TimeLimits(start=0.5, end=0.2)) as found:
+        async with running(f"{web.url}/mcp?key={KEY}") as found:
             assert reason in found.problems["web"]
             assert KEY not in found.problems["web"]
             assert web.asked[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+async def test_a_server_that_never_answers_is_given_up() -> None:
+    async with standin_server() as web:
+        web.reply("/mcp", Reply(then=Then.STALL))
+        async with running(f"{web.url}/mcp", TimeLimits(start=0.3, end=0.2)) as found:
+            assert found.problems["web"] == "it does not answer"
 
 
 async def test_nobody_listens() -> None:

@@ -260,14 +260,15 @@ async def test_two_servers_may_have_a_tool_of_one_name_and_a_call_has_a_time_lim
     servers = McpServers(surroundings())
     try:
         found = await servers.tools({"one": fake(), "two": fake("stateless")})
-        runner = ToolRunner(named([], found.tools), Policy({}, allow_all), limit_s=0.2)
+        tools, policy = named([], found.tools), Policy({}, allow_all)
+        runner = ToolRunner(tools, policy)
         names = [spec.name for spec in runner.specs]
         assert {"one__echo", "two__echo"} <= set(names)
         said = await runner.run(ToolCall("1", "two__echo", '{"text": "\\u001b[31mred"}'))
         assert (said.text, said.is_error) == ("[31mred", False)
         wrong = await runner.run(ToolCall("2", "one__echo", "{}"))
         assert wrong.text == 'The arguments do not follow the schema: "text" is missing.'
-        late = await runner.run(ToolCall("3", "one__hang", "{}"))
+        late = await ToolRunner(tools, policy, limit_s=0.2).run(ToolCall("3", "one__hang", "{}"))
         assert (late.text, late.is_error) == ("The tool did not finish within 0.2 seconds.", True)
     finally:
         await servers.close()
