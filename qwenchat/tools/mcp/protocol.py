@@ -178,6 +178,8 @@ class TimeLimits:
     list: float = 30.0
     ping: float = 3.0
     """For an answer after a call was cancelled; a server that gives none hangs, and is ended."""
+    pause: float = 300.0
+    """Before it is started again after it has failed several times in a row."""
     end: float = 1.5
     """For ending by itself, and once more when it was asked to; then it is killed."""
 

@@ -26,7 +26,7 @@ from qwenchat.errors import FileError, NotFound, WrongUse
 from qwenchat.files import write_atomically
 from qwenchat.i18n import _
 from qwenchat.net.addresses import is_address, is_loopback
-from qwenchat.paths import private_folder
+from qwenchat.paths import is_missing, private_folder
 from qwenchat.text.safe import clean_line
 from qwenchat.tools.mcp.protocol import ServerFault
 
@@ -129,7 +129,7 @@ def load(file: Path) -> ServerFile:
 
     Raises FileError for a file that can't be read, WrongUse for one that is not JSON.
     """
-    text = _read(file) if file.exists() else ""
+    text = "" if is_missing(file) else _read(file)
     if not text.strip():
         return ServerFile({})
     return _servers(text, file)
@@ -151,7 +151,7 @@ def put(file: Path, name: str, server: ServerSettings | None) -> None:
 
     The other entries stay as they are. Raises WrongUse or FileError, and then writes nothing.
     """
-    text = _read(file) if file.exists() else ""
+    text = "" if is_missing(file) else _read(file)
     if text.strip() and _plain(text) != text:
         raise WrongUse(
             _("{file} has comments, which would be lost.").format(file=clean_line(str(file))),

@@ -183,6 +183,8 @@ class StdioConnection:
             raise RequestRefused(method, message, refused.code) from None
         finally:
             del self._waiting[number]
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # where sending failed, nobody has waited for it
 
     async def _abandon(self, number: int) -> None:
         """Cancel a request at the server, and end the server where it does nothing else either."""
@@ -196,6 +198,8 @@ class StdioConnection:
         async with self._sending:
             if self._fault or self._child is None or self._child.stdin is None:
                 raise ServerFault(self._fault.words if self._fault else _ended)
+            if self._child.stdin.is_closing():  # it will end, or is ended when it does not answer
+                return
             self._child.stdin.write(msgspec.json.encode({"jsonrpc": "2.0", **message}) + b"\n")
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # what it said before it ended is read yet
                 await self._child.stdin.drain()
