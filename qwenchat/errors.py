@@ -150,6 +150,12 @@ class RemoteBroken(RemoteError):
     code = "remote_broken"
 
 
+class ToolServerError(NetworkError):
+    """A server of tools can't be started or reached, or fails."""
+
+    code = "tool_server"
+
+
 class CannotLoad(QwenchatError):
     """The model is damaged, unsupported, or does not fit this machine."""
 

@@ -39,6 +39,11 @@ class Paths:
         return self.config / "config.toml"
 
     @property
+    def tool_servers(self) -> Path:
+        """The file that names the servers of tools, as other programs have it."""
+        return self.config / "mcp.json"
+
+    @property
     def theme_folders(self) -> tuple[Path, ...]:
         """The folders with themes: those that come with the program, then the user's own."""
         return (bundled_themes(), self.config / "themes")

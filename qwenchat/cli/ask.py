@@ -1,7 +1,7 @@
 """`qwenchat ask`: one turn from the command line.
 
 The prompt, piped input, files, schema and adapters are read and checked before a model is loaded. `ask_output` and
-`ask_markdown` show the answer.
+`ask_markdown` show the answer, and `ask_tools` the calls of tools.
 """
 
 import asyncio
@@ -30,6 +30,7 @@ from qwenchat.chat.session import Session
 from qwenchat.chat.turn import RunningTurn, Turns
 from qwenchat.cli import completion
 from qwenchat.cli.ask_output import JsonReport, TextReport, TurnReport
+from qwenchat.cli.ask_tools import ToolTalk
 from qwenchat.cli.consent import ask_to_send
 from qwenchat.cli.output import Output, is_dumb
 from qwenchat.engines.local.protocol import MAX_THREADS, Lora
@@ -40,6 +41,7 @@ from qwenchat.paths import is_missing
 from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_choice import model_to_ask, no_model, recommended_model
 from qwenchat.runtime.program import Program
+from qwenchat.runtime.session_tools import SessionTools
 from qwenchat.sessions.store import Store
 from qwenchat.text import files
 from qwenchat.text.safe import clean_line, encodable
@@ -71,6 +73,22 @@ def _sampling_options(command: FC) -> FC:
 @_sampling_options
 @click.option("--stop", multiple=True, help="Stop sequence: text that ends the answer.")
 @click.option("--schema", type=click.Path(path_type=Path), help="JSON Schema file that the answer must follow.")
+@click.option("--tools/--no-tools", "tools", default=None, help="Let the model call tools, or not.")
+@click.option(
+    "--tool",
+    "only",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completion.tools,
+    help="Let the model call this tool and no other (repeatable).",
+)
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=completion.tools,
+    help="Run calls of this tool without asking (repeatable).",
+)
 @click.option("--ctx", type=click.IntRange(min=1), help="Context window in tokens.")
 @click.option("--threads", type=click.IntRange(1, MAX_THREADS), help="Compute threads.")
 @click.option("--gpu-layers", type=click.IntRange(-1, 2**31 - 1), help="Layers on the GPU; -1: as many as fit.")
@@ -91,7 +109,21 @@ def ask(program: Program, /, **options: Any) -> int:
             _("--session, --continue and --no-save can't be combined."),
             _("Use one of them, or none to start a new session."),
         )
+    _settle_tools(options)
     return asyncio.run(_ask(program, Question.of(options), options))
+
+
+def _settle_tools(options: dict[str, Any]) -> None:
+    """Switch tools on where one is named. Raises WrongUse for options that exclude each other."""
+    if options["only"] or options["allow"]:
+        if options["tools"] is False:
+            raise WrongUse(_("--no-tools can't be combined with --tool or --allow."), _("Leave one of them out."))
+        options["tools"] = True
+    for name in ("schema", "complete"):
+        if options["tools"] and options[name]:
+            raise WrongUse(
+                _("Tools can't be combined with {option}.").format(option=f"--{name}"), _("Leave one of them out.")
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,12 +241,24 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
     load_options = question.load_options
     if earlier and load_options.ctx is None:
         load_options = replace(load_options, ctx=earlier.context)
-    # A wrong model name and a schema that can't be followed are refused before the store is touched.
+    # A wrong model name, a schema that can't be followed and a wrong tool are refused before the store is touched.
     engine = program.engine(model or str(GuideReference()), load_options)
     await engine.check(question.sampling)
-    store, session = _session(program, options, earlier, model)
+    session = _session(program, options, earlier, model)
+    talk = ToolTalk(output)
+    tools = SessionTools(program, talk.ask)
+    use = await tools.use(session, only=options["only"], granted=options["allow"])
+    store = _store(program, session, earlier, persists=not options["no_save"])
     mode = Mode.COMPLETE if options["complete"] else Mode.ANSWER
-    turns = Turns(store=store, engine=engine, new_id=UUIDv7(), clock=unix_ms, mode=mode, settings=program.sampling)
+    turns = Turns(
+        store=store,
+        engine=engine,
+        new_id=UUIDv7(),
+        clock=unix_ms,
+        mode=mode,
+        tools=use,
+        settings=program.sampling,
+    )
     turn = turns.ask(session.id, question.text, question.attachments, question.sampling)
     report = report_for(output, options["style"], lambda: turn.model, verbose=options["verbose"])
     reason = None
@@ -224,17 +268,21 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
                 async with aclosing(turn):
                     async for event in turn:
                         report.show(event)
+                        talk.show(event)
                         if isinstance(event, TurnEnded):
                             reason = event.answer.finish_reason
                             program.machine.note_speed(event.answer)
             if question.sampling.schema and reason in (FinishReason.LENGTH, FinishReason.CONTEXT):
                 output.say(_("The answer reached its limit, so its JSON is incomplete."))
+            if options["tools"] and turn.model and not engine.capabilities.tools:
+                output.say(_("This model can't call tools."))
             for warning in turn.model.warnings if turn.model else ():
                 output.say(warning)
         except PromptTooLong:
             _restore(store, earlier, session)
             raise
         finally:
+            await tools.close()
             await engine.close()
     return ExitCode.INTERRUPTED if reason is FinishReason.CANCELLED else ExitCode.DONE
 
@@ -247,27 +295,34 @@ def _introduce_guide(program: Program, output: Output) -> None:
     output.say(_("To get a real model: {command}").format(command=f"qwenchat models pull {recommended_model(program)}"))
 
 
-def _session(
-    program: Program, options: dict[str, Any], earlier: Session | None, model: str
-) -> tuple[SessionStore, Session]:
-    """Return the session to ask in, new or resumed, and its store: the database, or memory with --no-save."""
-    if earlier:
-        system = earlier.system if options["system"] is None else encodable(options["system"])
-        with program.store.streaming(earlier.id):  # refuses a session in use before changing it
-            return program.store, program.store.label(earlier.id, model=model, system=system)
-    system = program.settings.system if options["system"] is None else options["system"]
-    store: SessionStore = MemoryStore() if options["no_save"] else program.store
+def _session(program: Program, options: dict[str, Any], earlier: Session | None, model: str) -> Session:
+    """Return the session to ask in, new or resumed, as the options want it; nothing is stored yet."""
     now = unix_ms()
-    session = Session(id=UUIDv7()(), created=now, updated=now, model=model, system=encodable(system))
+    session = earlier or Session(id=UUIDv7()(), created=now, updated=now, system=encodable(program.settings.system))
+    return replace(
+        session,
+        model=model,
+        system=session.system if options["system"] is None else encodable(options["system"]),
+        tools=session.tools if options["tools"] is None else options["tools"],
+    )
+
+
+def _store(program: Program, session: Session, earlier: Session | None, *, persists: bool) -> SessionStore:
+    """Store a session, and return where it is: in the database, or in memory."""
+    if earlier:
+        with program.store.streaming(earlier.id):  # refuses a session in use before changing it
+            program.store.label(earlier.id, model=session.model, system=session.system, tools=session.tools)
+        return program.store
+    store: SessionStore = program.store if persists else MemoryStore()
     store.create(session)
-    return store, session
+    return store
 
 
 def _restore(store: SessionStore, earlier: Session | None, session: Session) -> None:
     """Leave no trace of a question that was refused: neither a new session nor another model or system prompt."""
     if isinstance(store, Store):
         if earlier:
-            store.label(earlier.id, model=earlier.model, system=earlier.system)
+            store.label(earlier.id, model=earlier.model, system=earlier.system, tools=earlier.tools)
         else:
             store.trash.delete_forever(session.id)
 

@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.style import Style
 
 from qwenchat.chat.events import Finished, Loading, PartGrew, Prefilling, Trimmed, TurnEvent, WaitingToRetry
-from qwenchat.chat.message import Reasoning, Text
+from qwenchat.chat.message import Reasoning, Text, ToolCall
 from qwenchat.cli.ask_output import stats_words, trimmed_words, waiting_words
 from qwenchat.cli.drawing import Drawn, words
 from qwenchat.cli.output import Output
@@ -64,6 +64,8 @@ class MarkdownReport:
                 self._draw_open()
             case PartGrew(offset=before, fragment=Reasoning(text=text)):
                 self._draw(_("Reasoning: {count:,} characters").format(count=before + len(text)))
+            case PartGrew(fragment=ToolCall()):
+                self._leave_terminal()
             case Loading(fraction=fraction):
                 self._draw(_("Loading the model: {percent:.0%}").format(percent=fraction))
             case WaitingToRetry():
@@ -77,6 +79,13 @@ class MarkdownReport:
                 self._live.update(words(), refresh=True)
                 self._print_all()
                 self._output.say(stats_words(event))
+
+    def _leave_terminal(self) -> None:
+        """Print what there is and draw nothing more, so that the user can be asked about a call."""
+        self._live.update(words())
+        self._live.stop()
+        self._print_all()
+        self._document, self._printed = Document(), 0
 
     def _read(self) -> None:
         self._document.append(self._unread)
@@ -121,6 +130,7 @@ class MarkdownReport:
         return time.monotonic() >= self._next_draw
 
     def _show(self, content: Drawn, started: float) -> None:
+        self._live.start()  # again, after a call
         self._live.update(content, refresh=True)
         now = time.monotonic()
         self._next_draw = started + max(REDRAW_S, SHARE * (now - started))

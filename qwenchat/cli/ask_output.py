@@ -9,6 +9,8 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any, Protocol
 
+import msgspec
+
 from qwenchat.chat.events import (
     Finished,
     Loading,
@@ -20,7 +22,7 @@ from qwenchat.chat.events import (
     TurnStarted,
     WaitingToRetry,
 )
-from qwenchat.chat.message import Message, Reasoning, Text
+from qwenchat.chat.message import Message, Part, Text, ToolCall, ToolResult
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.cli.output import Output, ReaderGone
 from qwenchat.i18n import _, ngettext, sentences
@@ -49,6 +51,8 @@ class TextReport:
         self._output, self._verbose = output, verbose
         self._cleaner = StreamCleaner()
         self._open_line = False
+        self._is_interrupted = False
+        """Whether a tool was called since the last text."""
 
     def __enter__(self) -> "TextReport":
         return self
@@ -56,24 +60,31 @@ class TextReport:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._open_line and kind is not ReaderGone:
-            self._output.piece("\n")
+        if kind is not ReaderGone:
+            self._close_line()
 
     def show(self, event: TurnEvent) -> None:
         if isinstance(event, PartGrew) and isinstance(event.fragment, Text):
             text = self._cleaner.feed(event.fragment.text)
             if text:
-                self._output.piece(text)
+                self._output.piece("\n" * self._is_interrupted + text)
+                self._is_interrupted = False
                 self._open_line = not text.endswith("\n")
+        elif isinstance(event, PartGrew) and isinstance(event.fragment, ToolCall):
+            self._is_interrupted = self._is_interrupted or self._open_line
+            self._close_line()
         elif isinstance(event, Trimmed):
             self._output.say(trimmed_words(event))
         elif isinstance(event, WaitingToRetry):
             self._output.say(waiting_words(event))
         elif isinstance(event, Finished) and self._verbose:
-            if self._open_line:
-                self._output.piece("\n")
-                self._open_line = False
+            self._close_line()
             self._output.say(stats_words(event))
+
+    def _close_line(self) -> None:
+        if self._open_line:
+            self._output.piece("\n")
+            self._open_line = False
 
 
 class JsonReport:
@@ -106,6 +117,7 @@ class JsonReport:
 def answer_object(answer: Message, model: ModelInfo | None = None) -> dict[str, Any]:
     """Return a finished answer in the format of `--json`; the finish reason is null where the engine failed."""
     reasoning = {"reasoning": answer.reasoning} if answer.reasoning else {}
+    calls = {"tool_calls": made} if (made := calls_json(answer)) else {}
     where = {"engine": remote.engine} if (remote := remote_in(answer.model)) else {}
     where |= {"host": answer.host} if answer.host else {}
     window = {"context": {"window": model.n_ctx, "yarn_factor": round(model.yarn_factor, 4)}} if model else {}
@@ -116,6 +128,7 @@ def answer_object(answer: Message, model: ModelInfo | None = None) -> dict[str, 
         **where,
         "text": answer.text,
         **reasoning,
+        **calls,
         "finish_reason": answer.finish_reason,
         **window,
         "usage": asdict(answer.usage) if answer.usage else None,
@@ -123,6 +136,29 @@ def answer_object(answer: Message, model: ModelInfo | None = None) -> dict[str, 
         if answer.timings
         else None,
     }
+
+
+def calls_json(answer: Message) -> list[dict[str, Any]]:
+    """Return the calls of an answer with their results, which are null where there is none."""
+    results = {part.call_id: part for part in answer.parts if isinstance(part, ToolResult)}
+    return [
+        _call_object(part) | _result_object(results.get(part.id)) for part in answer.parts if isinstance(part, ToolCall)
+    ]
+
+
+def _call_object(call: ToolCall) -> dict[str, Any]:
+    """Return a call; its arguments are an object, or the text as the model wrote it where that is none."""
+    try:
+        arguments: Any = msgspec.json.decode(call.arguments or "{}", type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        arguments = call.arguments
+    return {"id": call.id, "name": call.name, "arguments": arguments}
+
+
+def _result_object(result: ToolResult | None) -> dict[str, Any]:
+    if result is None:
+        return {"result": None, "is_error": None, "took_ms": None}
+    return {"result": result.text, "is_error": result.is_error, "took_ms": result.took_ms}
 
 
 _EVENT_NAMES = {WaitingToRetry: "waiting", Prefilling: "prefill", Trimmed: "trimmed"}
@@ -136,9 +172,19 @@ def _event_object(event: TurnEvent) -> dict[str, Any] | None:
             return {"event": "loading", "fraction": round(fraction, 3)}
         case WaitingToRetry() | Prefilling() | Trimmed():
             return {"event": _EVENT_NAMES[type(event)], **asdict(event)}
-        case PartGrew(fragment=Text() | Reasoning() as fragment) if fragment.text:
-            return {"event": "delta" if isinstance(fragment, Text) else "reasoning", "text": fragment.text}
+        case PartGrew(fragment=fragment):
+            return _part_object(fragment)
     return None
+
+
+def _part_object(fragment: Part) -> dict[str, Any] | None:
+    match fragment:
+        case ToolCall():
+            return {"event": "tool_call", **_call_object(fragment)}
+        case ToolResult():
+            return {"event": "tool_result", "id": fragment.call_id, "name": fragment.name, **_result_object(fragment)}
+    kind = "delta" if isinstance(fragment, Text) else "reasoning"
+    return {"event": kind, "text": fragment.text} if fragment.text else None
 
 
 def trimmed_words(event: Trimmed) -> str:

@@ -114,6 +114,16 @@ def engines(program: Program, _context: click.Context) -> Iterator[tuple[str, st
 
 
 @_offering
+def tools(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
+    """Yield the names of the built-in tools with what they do; no server is asked for its tools."""
+    from qwenchat.tools.builtin import builtin_tools  # noqa: PLC0415 - only this completion needs it
+
+    settings = program.settings
+    for tool in builtin_tools(settings.tools, find_in_chats=lambda _words, _most: (), offline=settings.hub.offline):
+        yield tool.spec.name, tool.spec.description
+
+
+@_offering
 def models_to_show(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
     """Yield the models on this machine and those elsewhere."""
     yield from _local(program)

@@ -11,6 +11,7 @@ import msgspec
 from qwenchat.chat.message import Message, Part, Role, Text, ToolCall
 from qwenchat.chat.session import Session
 from qwenchat.cli import completion
+from qwenchat.cli.ask_output import calls_json
 from qwenchat.cli.output import Output, iso_time, local_time
 from qwenchat.i18n import _, ngettext
 from qwenchat.runtime.program import Program
@@ -184,6 +185,7 @@ def _message_json(message: Message) -> dict[str, object]:
         "role": message.role,
         "text": message.text,
         **({"reasoning": message.reasoning} if message.reasoning else {}),
+        **({"tool_calls": calls} if (calls := calls_json(message)) else {}),
         "status": message.status,
         "created": iso_time(message.created),
         "finished": None if message.finished is None else iso_time(message.finished),

@@ -56,15 +56,17 @@ class SessionTools:
         """Return what the model of a session may call in a turn; None where its tools are off.
 
         Without `only`, these are all tools. `granted` are called without asking, those that write, too. Raises WrongUse
-        where one of either is no tool.
+        where one of either is no tool, or is denied.
         """
         if not self.are_on(session):
             return None
         tools = await self.all(session.id)
+        settings = self._program.settings.tools
         for name in (*only, *granted):
             if name not in tools:
                 raise no_such_tool(name, tools)
-        settings = self._program.settings.tools
+            if settings.policy.get(name) == "deny":
+                raise _denied(name)
         allowed = self._allowed.setdefault(session.id, set())
         policy = Policy(settings.policy, partial(self._ask, session), granted=granted, allowed=allowed)
         chosen = {name: tool for name, tool in tools.items() if name in only or not only}
@@ -79,6 +81,13 @@ def no_such_tool(name: str, tools: Iterable[str]) -> WrongUse:
     return WrongUse(
         _("There is no tool named {name}.").format(name=clean_line(name)),
         _("Tools: {names}.").format(names=enumerated(map(clean_line, tools))),
+    )
+
+
+def _denied(name: str) -> WrongUse:
+    return WrongUse(
+        _("The settings deny the tool {name}.").format(name=name),
+        _("To be asked about it: {command}").format(command=f"qwenchat config set tools.policy.{name} ask"),
     )
 
 

@@ -40,7 +40,7 @@ Given = TypeVar("Given", bound=Arguments)
 def schema_of(arguments: type[Arguments]) -> str:
     """Return the JSON Schema of arguments, as ToolSpec has it."""
     schema = msgspec.json.schema(arguments)["$defs"][arguments.__name__]
-    del schema["title"]
+    schema = {name: value for name, value in schema.items() if name != "title" and value != []}  # the model reads it
     return json.dumps(schema, ensure_ascii=False)
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from qwenchat.chat.message import Message, Status
 from qwenchat.chat.session import Session
 from qwenchat.chat.tree import VariantPlace
-from qwenchat.runtime.events import QueueChanged, SessionSnapshot, TurnFailed, WaitingChanged
+from qwenchat.runtime.events import QueueChanged, SessionSnapshot, ToolAsked, TurnFailed, WaitingChanged
+from qwenchat.tools.policy import PendingCall
 from qwenchat.tui.widgets.gauge import ContextUsage
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ class SessionView:
     """The session that is answered and those that wait, this one among them or not."""
     waiting: WaitingChanged = field(default_factory=lambda: WaitingChanged({}, {}))
     """The questions that wait, in this session and in others."""
+    asked: PendingCall | None = None
+    """The call of a tool here that waits for the user's decision."""
+    asking: str = ""
+    """The id of the session with such a call, this one or another; empty for none."""
     failure: TurnFailed | None = None
     """What failed here and was not tried again since."""
     can_continue: bool = True
@@ -100,6 +105,7 @@ class OpenSession:
         self._view: SessionView | None = None
         self._failures: dict[str, TurnFailed] = {}
         """By session, what failed there and was not tried again since."""
+        self._asked: ToolAsked | None = None
         self._forked: set[str] = set()
         """Questions that have siblings as soon as they enter the tree: their branch is read again then."""
         self._listeners: list[Callable[[ViewChange], object]] = []
@@ -130,9 +136,14 @@ class OpenSession:
         view, session = self.view, snapshot.session
         if session.id != view.session.id:
             private = self._sessions().is_private(session.id)
-            failure = self._failures.get(session.id)
             view = SessionView(
-                session=session, private=private, queue=view.queue, waiting=view.waiting, failure=failure
+                session=session,
+                private=private,
+                queue=view.queue,
+                waiting=view.waiting,
+                asking=view.asking,
+                asked=self._asked_in(session.id),
+                failure=self._failures.get(session.id),
             )
         branch = (*snapshot.branch, *(waiting.question for waiting in snapshot.waiting))
         fork = view.fork if any(message.id == view.fork for message in branch[:-1]) else ""
@@ -232,6 +243,14 @@ class OpenSession:
     def show_waiting(self, waiting: WaitingChanged) -> None:
         """Show which questions wait."""
         self._set(replace(self.view, waiting=waiting))
+
+    def show_asked(self, asked: ToolAsked | None) -> None:
+        """Show which call waits for the user's decision, here or in another session; None for none."""
+        self._asked = asked
+        self._set(replace(self.view, asked=self._asked_in(self.id), asking=asked.session if asked else ""))
+
+    def _asked_in(self, session_id: str) -> PendingCall | None:
+        return self._asked.pending if self._asked and self._asked.session == session_id else None
 
     def add_failure(self, failed: TurnFailed) -> None:
         """Remember what failed in a session; it is shown while that session is open."""

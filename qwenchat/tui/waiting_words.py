@@ -10,6 +10,7 @@ from qwenchat.errors import Recovery, RecoveryKind
 from qwenchat.i18n import _, ngettext, sentences
 from qwenchat.runtime import recoveries
 from qwenchat.runtime.events import Hold, TurnFailed
+from qwenchat.tools.policy import Leave, PendingCall
 from qwenchat.tui.advice import advice
 from qwenchat.tui.session_view import SessionView
 from qwenchat.tui.transcript.drawing import Note
@@ -19,14 +20,27 @@ Offer = tuple[str, str | int]
 
 
 def notes_of(view: SessionView) -> Mapping[str, Note]:
-    """Return what is said below questions that have no answer, by their ids."""
+    """Return what is said below questions that have no answer, and below a call that is asked about, by ids."""
     notes: dict[str, Note] = {}
+    if (pending := view.asked) and view.streaming:
+        words = _("It sends or changes something: may it run?") if pending.writes else _("May this call run?")
+        notes[view.streaming] = Note(words, decisions(pending), call=pending.call.id)
     for message in reversed(view.branch):
         if message.role is not Role.USER:
             break
         if note := _note_of(message, view):
             notes[message.id] = note
     return notes
+
+
+def decisions(pending: PendingCall) -> tuple[tuple[str, str], ...]:
+    """Return what the user can decide about a call: words and ids of actions."""
+    words = {
+        Leave.ONCE: (_("allow once"), "allow_once"),
+        Leave.CHAT: (_("allow in this chat"), "allow_chat"),
+        Leave.REFUSED: (_("refuse"), "refuse"),
+    }
+    return tuple(words[choice] for choice in pending.choices)
 
 
 def _note_of(question: Message, view: SessionView) -> Note | None:

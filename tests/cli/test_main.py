@@ -14,7 +14,7 @@ from qwenchat.errors import ExitCode
 from tests.fakes import ggufs
 from tests.fakes.commands import environment, qwenchat
 
-HEAVY = ("textual", "llama_cpp", "huggingface_hub", "rich", "jinja2")
+HEAVY = ("textual", "llama_cpp", "huggingface_hub", "rich", "jinja2", "mcp", "pydantic")
 
 
 @pytest.mark.parametrize(

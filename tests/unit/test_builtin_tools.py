@@ -43,7 +43,7 @@ async def test_a_model_can_be_made_to_follow_every_schema_and_is_told_little() -
 @pytest.mark.parametrize("arguments", [{}, {"expression": None}, {"path": []}, {"x": 1}, {"folder": {"a": 1}}])
 async def test_arguments_that_do_not_follow_the_schema_are_refused_by_every_tool(arguments: dict[str, object]) -> None:
     for tool in builtin_tools(ALL, find_in_chats=lambda _words, _most: [], offline=False):
-        if arguments or json.loads(tool.spec.parameters)["required"]:
+        if arguments or "required" in json.loads(tool.spec.parameters):
             with pytest.raises(ToolError, match="do not follow the schema"):
                 await tool.run(arguments)
 

@@ -78,4 +78,4 @@ async def test_the_clock_is_that_of_this_machine() -> None:
 
 def test_the_place_may_be_left_out() -> None:
     schema = json.loads(TOOL.spec.parameters)
-    assert schema["properties"].keys() == {"place"} and not schema["required"]
+    assert schema["properties"].keys() == {"place"} and "required" not in schema

@@ -38,9 +38,9 @@ from qwenchat.engines.remote.received import (
 )
 from qwenchat.engines.remote.retry import USUAL_RETRIES, ServerAttempts, ServerRetryPolicy
 from qwenchat.engines.remote.server import RemoteServer
-from qwenchat.engines.remote.transport import transport_to
 from qwenchat.errors import QwenchatError
 from qwenchat.net.addresses import origin
+from qwenchat.net.transport import transport_to
 
 _DRAIN_S = 0.2
 """Seconds that a stream has to end after its last event, so that its connection can be used again."""
@@ -228,7 +228,7 @@ class RemoteHttp:
         """Return the transport to the server, and the variable of the proxy that it goes through."""
         async with self._connecting:
             if self._transport is None:  # reading all certificates takes a tenth of a second
-                self._transport = await asyncio.to_thread(transport_to, self.server, self._environ)
+                self._transport = await asyncio.to_thread(transport_to, self.server.url, self._environ)
             return self._transport
 
     def _request(self, method: str, attempt: Attempt, body: object) -> httpx2.Request:

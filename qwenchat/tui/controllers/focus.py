@@ -15,6 +15,7 @@ from qwenchat.i18n import _
 from qwenchat.tui.actions import Action, Method, Methods, Where, bindings, key_of
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.textual_private import add_bindings
+from qwenchat.tui.waiting_words import decisions
 from qwenchat.tui.widgets.fields import AreaField, LineField
 from qwenchat.tui.widgets.footer import KeyFooter, KeyHint, key_hints
 
@@ -144,7 +145,11 @@ class FocusController:
         place, view = self.place, self._context.open.view
         answering, without = view.answering, () if view.can_continue else ("carry_on",)
         keymap = self._context.program.settings.keys
-        self._footer.hints = key_hints(self._actions, place, keymap, answering=answering, without=without)
+        known = {action.id: key_of(action, keymap) for action in self._actions}
+        asked = decisions(view.asked) if view.asked else ()
+        hints = key_hints(self._actions, place, keymap, answering=answering, without=without)
+        deciding = [KeyHint(known[action], words, f"screen.{action}") for words, action in asked]
+        self._footer.hints = [*deciding, *hints]
         screen = self._screen
         screen.set_class(screen.has_class("low") and (answering or place is not Where.PROMPT), "keys")
 

@@ -13,7 +13,7 @@ from qwenchat.chat.message import Role
 from qwenchat.i18n import _, enumerated
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.focus import FocusController
-from qwenchat.tui.session_view import ViewChange
+from qwenchat.tui.session_view import SessionView, ViewChange
 from qwenchat.tui.waiting_words import notes_of, notice_of
 from qwenchat.tui.widgets.gauge import Gauge
 from qwenchat.tui.widgets.header import ChatHeader
@@ -58,6 +58,7 @@ class ViewDrawer:
         header.title, header.private = view.session.title, view.private
         self._draw_model(view.session.model)
         header.has_prompt = view.session.system not in ("", self._context.program.settings.system)
+        header.has_tools = self._context.chats.tools.are_on(view.session)
         self._screen.app.title = "qwenchat" if view.private else header.title_words
         transcript.show_notes(notes_of(view))
         notice = notice_of(view)
@@ -66,10 +67,10 @@ class ViewDrawer:
             warning = bool(view.failure) or not view.answers_ahead
             self._notice.show(words, [label for label, _does in offers], warning=warning)
         transcript.show_can_continue(view.can_continue)
-        if (view.answering, view.can_continue) != (before.answering, before.can_continue):
+        if _keys_of(view) != _keys_of(before):
             self._focus.show_keys()
-        if change.switched or view.queue != before.queue:
-            self._sidebar.mark(view.session.id, (view.queue.running, *view.queue.waiting))
+        if change.switched or (view.queue, view.asking) != (before.queue, before.asking):
+            self._sidebar.mark(view.session.id, (view.queue.running, *view.queue.waiting), view.asking)
         if not change.switched and replace(view.session, draft="") != replace(before.session, draft=""):
             self._sidebar.reload()
 
@@ -101,6 +102,11 @@ class ViewDrawer:
         self._screen.set_class(not after, "empty")
         if change.at:
             transcript.select(change.at)
+
+
+def _keys_of(view: SessionView) -> tuple[object, ...]:
+    """Return what the keys depend on that are shown."""
+    return view.answering, view.can_continue, view.asked
 
 
 def empty_words(model: str, host: str = "", peers: Collection[str] = ()) -> str:

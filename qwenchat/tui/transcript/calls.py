@@ -105,6 +105,8 @@ class CallGroup:
         for shown, state in zip(self.calls, states, strict=True):
             fold = self._fold(look, is_unfolded=is_unfolded) if single else ("  ", look.palette.muted)
             is_asked = state is CallState.ASKING
+            if is_asked:
+                self.since = monotonic()  # it does not run yet
             if single or is_unfolded or is_asked:
                 lines.append(_line(self._words(shown, state, look, with_arguments=not is_unfolded), look, fold))
             if is_unfolded or is_asked:
@@ -152,7 +154,7 @@ class CallGroup:
             return _("done in {seconds} s").format(seconds=_seconds(took_ms))
         return {
             CallState.WAITING: _("waiting"),
-            CallState.ASKING: _("may it run?"),
+            CallState.ASKING: _("waits for your decision"),
             CallState.DONE: _("done"),
             CallState.REFUSED: _("refused"),
             CallState.FAILED: _("failed"),

@@ -55,6 +55,8 @@ class Note:
     words: str
     actions: tuple[tuple[str, str], ...] = ()
     """Words and ids of actions."""
+    call: str = ""
+    """The id of the call in the message that the note is about; empty for the message as a whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +81,6 @@ class Frame:
     left_behind: int = 0
     """Of the first message that the next question will not follow: how many such messages there are; else 0."""
     is_left_behind: bool = False
-    asked: str = ""
-    """The id of the call that the user is asked about; empty for none."""
     note: Note | None = None
 
 

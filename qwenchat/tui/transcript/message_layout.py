@@ -205,8 +205,9 @@ class MessageLayout:
         self.lines = None
 
     def _answer(self, look: Look) -> list[Line]:
-        is_live = self.message.status is Status.STREAMING
-        return self._read().lines(look, unfolded=self.unfolded_calls, is_live=is_live, asked=self.frame.asked)
+        is_live, note = self.message.status is Status.STREAMING, self.frame.note
+        asked = note.call if note else ""
+        return self._read().lines(look, unfolded=self.unfolded_calls, is_live=is_live, asked=asked)
 
     def _reasoning(self, look: Look) -> list[Line]:
         """Return the line that stands for the reasoning and, where it is unfolded, the reasoning below it."""

@@ -101,6 +101,7 @@ class Sidebar(Vertical, EndsItsWork):
         self._group = ""
         self._current = ""
         self._busy: frozenset[str] = frozenset()
+        self._asking = ""
         self._sessions: dict[str, Session] = {}
 
     def compose(self) -> ComposeResult:
@@ -126,11 +127,11 @@ class Sidebar(Vertical, EndsItsWork):
             count = max(self._loaded, PAGE)
             self._fetch(0, count)
 
-    def mark(self, current: str, busy: Sequence[str]) -> None:
-        """Mark the session that is open and those that are answered or wait."""
-        before = {self._current, *self._busy}
-        self._current, self._busy = current, frozenset(busy)
-        for session_id in {*before, current, *busy} - {""}:
+    def mark(self, current: str, busy: Sequence[str], asking: str = "") -> None:
+        """Mark the session that is open, those that are answered or wait, and the one that waits for the user."""
+        before = {self._current, *self._busy, self._asking}
+        self._current, self._busy, self._asking = current, frozenset(busy), asking
+        for session_id in {*before, current, *busy, asking} - {""}:
             if not self._found and (session := self._sessions.get(session_id)):
                 self.list.replace_option_prompt(session_id, self._line(session))
         if self.list.highlighted is None and not self._found:
@@ -236,6 +237,7 @@ class Sidebar(Vertical, EndsItsWork):
 
     def _line(self, session: Session) -> Content:
         mark = "✎ " if session.id in self._busy else "● " if session.id == self._current else "  "
+        mark = "? " if session.id == self._asking else mark
         title = clean_line(session.title or session.draft, 80) or _("New chat")
         tags = "".join(f" #{clean_line(tag, 20)}" for tag in session.tags)
         style = "bold" if session.id == self._current else ""

@@ -13,7 +13,7 @@ import httpcore2
 import httpx2
 from httpcore2._backends.anyio import AnyIOStream  # it has no public name
 
-from qwenchat.engines.remote.server import RemoteServer
+from qwenchat.net.addresses import is_loopback
 from qwenchat.net.certificates import trusted_certificates
 from qwenchat.net.proxies import Proxy, open_through_socks, proxy_for
 
@@ -26,16 +26,15 @@ _KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
 gone ends after a minute and a half."""
 
 
-def transport_to(
-    server: RemoteServer, environ: Mapping[str, str] | None = None
-) -> tuple[httpx2.AsyncHTTPTransport, str]:
-    """Return a transport to a server, and the variable of the proxy that it goes through.
+def transport_to(url: str, environ: Mapping[str, str] | None = None) -> tuple[httpx2.AsyncHTTPTransport, str]:
+    """Return a transport to the server of a URL, and the variable of the proxy that it goes through.
 
     A server on this machine is reached directly. Raises WrongUse for a proxy that can't be used, and
     ssl.SSLError for certificates that can't be read.
     """
-    proxy = None if server.is_here else proxy_for(server.url, environ)
-    verify: ssl.SSLContext | bool = False if urlsplit(server.url).scheme == "http" else trusted_certificates()
+    parts = urlsplit(url)
+    proxy = None if is_loopback(parts.hostname or "") else proxy_for(url, environ)
+    verify: ssl.SSLContext | bool = False if parts.scheme == "http" else trusted_certificates()
     if proxy is None:
         return httpx2.AsyncHTTPTransport(verify=verify, socket_options=_KEEP_ALIVE), ""
     if proxy.is_socks:
