@@ -42,6 +42,9 @@ _AS_ASCII = str.maketrans(
 )
 """What people and models write for operators."""
 
+_PERCENT = re.compile(r"(\d)\s*%\s*of\b")
+"""`15% of 80`: anything else behind a `%` makes it the remainder of a division."""
+
 _Value = Fraction | float
 
 
@@ -79,7 +82,7 @@ def calculated(expression: str) -> tuple[str, bool]:
 
 
 def _tokens(expression: str) -> list[str]:
-    text = expression.translate(_AS_ASCII).lower().rstrip(" =?\n\t")
+    text = _PERCENT.sub(r"\1/100*", expression.translate(_AS_ASCII).lower()).rstrip(" =?\n\t")
     if len(text) > _LONGEST:
         raise ToolError(f"The expression is longer than {_LONGEST:,} characters.")
     tokens, at = [], 0
@@ -119,8 +122,6 @@ class _Evaluation:
         return token
 
     def _fail(self) -> NoReturn:
-        if self._next == "of":
-            raise ToolError("Write 15% of 80 as 0.15*80.")
         if self._next == ",":
             raise ToolError("A comma only separates the arguments of a function: write 1,234 as 1234.")
         if self._at and self._tokens[self._at - 1] == "%":
