@@ -16,12 +16,15 @@ SHIFT_F5, F6 = "\x1b[15;2~", "\x1b[17~"
 
 
 @pytest.mark.usefixtures("home")
-def test_a_call_is_allowed_by_a_key_and_its_result_is_read(models: Path, tmp_path: Path) -> None:
+def test_a_call_is_allowed_by_a_key_and_its_result_is_read(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = ggufs.write_chain(models / "looks.gguf", SAID, chat_template=ggufs.CHATML + "{# <tool_call> #}")
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "todo.txt").write_text("Water the flowers.")
-    tools = {"QWENCHAT_TOOLS_ENABLED": "true", "QWENCHAT_TOOLS_FOLDERS": str(tmp_path / "notes")}
-    with qwenchat_in_terminal("--model", model.path, **tools) as terminal:
+    monkeypatch.setenv("QWENCHAT_TOOLS_ENABLED", "true")
+    monkeypatch.setenv("QWENCHAT_TOOLS_FOLDERS", str(tmp_path / "notes"))
+    with qwenchat_in_terminal("--model", model.path) as terminal:
         terminal.shows("Ask anything.")
         terminal.until(lambda _text: terminal.lines[0].endswith("tools"))
         terminal.send("Which files are there?" + ENTER)
