@@ -136,7 +136,7 @@ async def test_other_output_and_broken_messages_are_passed_over() -> None:
 async def test_tools_that_cannot_be_offered_are_named_with_the_reason() -> None:
     async with running("odd") as server:
         assert server.tool("bare").spec.parameters == '{"type": "object"}'
-        assert len(server.found.tools["fake"]) + len(server.found.refused["fake"]) == 23
+        assert len(server.found.tools["fake"]) + len(server.found.refused["fake"]) == 24
         reasons = server.found.refused["fake"]
         assert reasons["echo"] == "another tool has the same name"
         assert reasons["list"] == "the schema of its arguments is not one of an object"
@@ -308,6 +308,16 @@ async def test_everything_that_a_server_started_ends_with_the_chat(words: tuple[
         assert is_alive(about["child"])
     assert not is_alive(about["pid"])
     await ends(about["child"])
+
+
+async def test_what_leaves_the_server_holds_nobody_up() -> None:
+    async with running() as server:
+        left = int(await server.call("detach"))
+        assert "exit code 3" in await server.failure("crash")
+        assert await server.call("echo", text="again") == "again"
+        other = int(await server.call("detach"))
+    for pid in (left, other):
+        os.kill(pid, signal.SIGKILL)
 
 
 KILLED = """
