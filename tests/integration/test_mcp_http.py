@@ -14,7 +14,7 @@ import uvicorn
 from mcp.server.mcpserver import MCPServer
 from mcp_types import ToolAnnotations
 
-from qwenchat.tools.mcp.protocol import MESSAGE_LIMIT, TimeLimits
+from qwenchat.tools.mcp.protocol import MESSAGE_LIMIT, ServerLimits
 from qwenchat.tools.mcp.server import McpServers, ServerTools, Surroundings
 from qwenchat.tools.mcp.settings import ServerSettings
 from qwenchat.tools.tool import ToolError
@@ -64,9 +64,9 @@ async def served(server: MCPServer, *, as_json: bool = False, stateless: bool = 
 
 
 @asynccontextmanager
-async def running(url: str, limits: TimeLimits | None = None) -> AsyncIterator[ServerTools]:
+async def running(url: str, limits: ServerLimits | None = None) -> AsyncIterator[ServerTools]:
     entry = ServerSettings(url=url, headers={"Authorization": f"Bearer {KEY}"})
-    limits = limits or TimeLimits(end=0.5)
+    limits = limits or ServerLimits(end=0.5)
     servers = McpServers(Surroundings(environ=dict(os.environ), limits=limits))
     try:
         yield await servers.tools({"web": entry})
@@ -160,7 +160,7 @@ async def test_a_server_that_misbehaves_is_a_reason_without_secrets(reply: Reply
 async def test_a_server_that_never_answers_is_given_up() -> None:
     async with standin_server() as web:
         web.reply("/mcp", Reply(then=Then.STALL))
-        async with running(f"{web.url}/mcp", TimeLimits(start=0.3, end=0.2)) as found:
+        async with running(f"{web.url}/mcp", ServerLimits(start=0.3, end=0.2)) as found:
             assert found.problems["web"] == "it does not answer"
 
 

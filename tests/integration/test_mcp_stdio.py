@@ -17,15 +17,16 @@ import pytest
 from qwenchat.chat.message import ToolCall
 from qwenchat.errors import ExitCode, ToolServerError
 from qwenchat.i18n import use_language
-from qwenchat.tools.mcp.protocol import MOST_TOOLS, TimeLimits
+from qwenchat.tools.mcp.protocol import MOST_TOOLS, ServerLimits
 from qwenchat.tools.mcp.server import MOST_STARTS, McpServer, McpServers, ServerTools, Surroundings
 from qwenchat.tools.mcp.settings import ServerSettings
 from qwenchat.tools.policy import Decision, Leave, PendingCall, Policy
 from qwenchat.tools.tool import Tool, ToolError
 from qwenchat.tools.toolbox import ToolRunner, named
+from tests.fakes.standin_server import Reply, Then, standin_server
 
 FAKE = str(Path(__file__).parents[1] / "fakes/mcp_server.py")
-QUICK = TimeLimits(ping=0.3, end=0.2)
+QUICK = ServerLimits(ping=0.3, end=0.2)
 SECRET = "hush-hush-token"
 
 
@@ -33,7 +34,7 @@ def fake(*words: str) -> ServerSettings:
     return ServerSettings(command=sys.executable, args=(FAKE, *words), env={"TOKEN": SECRET})
 
 
-def surroundings(log_folder: Path | None = None, limits: TimeLimits = QUICK) -> Surroundings:
+def surroundings(log_folder: Path | None = None, limits: ServerLimits = QUICK) -> Surroundings:
     return Surroundings(environ=dict(os.environ), log_folder=log_folder, limits=limits)
 
 
@@ -59,7 +60,7 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    *words: str, settings: ServerSettings | None = None, log_folder: Path | None = None, limits: TimeLimits = QUICK
+    *words: str, settings: ServerSettings | None = None, log_folder: Path | None = None, limits: ServerLimits = QUICK
 ) -> AsyncIterator[Running]:
     servers = McpServers(surroundings(log_folder, limits))
     try:
@@ -209,7 +210,7 @@ async def test_a_server_that_crashes_with_every_call_is_not_started_for_ever() -
         for _ in range(MOST_STARTS):
             assert "exit code 3" in await server.failure("crash")
         assert "it failed too often" in await server.failure("echo")
-    async with running(limits=TimeLimits(end=0.2, pause=0)) as server:
+    async with running(limits=ServerLimits(end=0.2, pause=0)) as server:
         for _ in range(MOST_STARTS):
             await server.failure("crash")
         assert await server.call("echo", text="after a pause") == "after a pause"
@@ -246,7 +247,7 @@ async def test_a_call_that_is_cancelled_is_cancelled_at_the_server_which_is_ende
 
 async def test_a_server_that_obeys_a_cancelled_call_goes_on() -> None:
     sdk = ServerSettings(command=sys.executable, args=(FAKE.replace("mcp_server", "mcp_sdk_server"),))
-    async with running(settings=sdk, limits=TimeLimits()) as server:
+    async with running(settings=sdk, limits=ServerLimits()) as server:
         assert not server.found.problems
         (before,) = psutil.Process().children()
         with pytest.raises(TimeoutError):
@@ -342,7 +343,7 @@ async def test_everything_that_a_server_started_ends_when_the_program_is_killed(
 
 
 async def test_a_server_that_never_answers_is_given_up() -> None:
-    async with running("silent", limits=TimeLimits(start=0.3, end=0.2)) as server:
+    async with running("silent", limits=ServerLimits(start=0.3, end=0.2)) as server:
         assert server.found.tools == {}
         assert server.found.problems == {"fake": "it did not answer initialize within 0.3 seconds"}
     assert not await server_processes()
@@ -382,6 +383,20 @@ async def test_the_user_reads_it_in_the_users_language_and_the_model_in_english(
     await server.close()
     assert caught.value.exit_code is ExitCode.NETWORK
     assert "\x1b" not in caught.value.message
+
+
+async def test_closing_does_not_wait_for_a_server_that_is_starting() -> None:
+    servers = McpServers(surroundings())
+    async with standin_server() as web:
+        web.reply("/", Reply(then=Then.STALL))
+        starting = asyncio.create_task(
+            servers.tools({"here": fake("silent"), "web": ServerSettings(url=f"{web.url}/")})
+        )
+        async with asyncio.timeout(20):
+            while not await server_processes() or not web.asked:
+                await asyncio.sleep(0.01)
+            await servers.close()
+            assert (await starting).problems == {"here": "it was ended", "web": "it was ended"}
 
 
 async def test_a_start_that_is_cancelled_leaves_nothing_behind() -> None:

@@ -1,7 +1,7 @@
-"""The MCP servers of a chat: each is started when its tools are first needed, and again when it has ended.
+"""The MCP servers: each starts when its tools are first needed, and again with the next call after it has ended.
 
-A server that fails several times in a row, without a call that it answered, is left alone for a while. Nothing that a
-server does ends the program or a turn: its tools are missing, with the reason, or a call fails, which the model reads.
+A server that fails several times in a row, without an answered call in between, is left alone for a while. No server
+can end the program or a turn: its tools are missing, with a reason, or a call fails and the model reads why.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from qwenchat.tools.mcp.protocol import (
     Offer,
     RequestRefused,
     ServerFault,
-    TimeLimits,
+    ServerLimits,
     ToolDescription,
     offer_of,
     text_of,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 INSTALL = "pip install 'qwenchat[mcp]'"
 MOST_STARTS = 3
-"""How often a server is started in a row, without a call that it answered; then there is a pause."""
+"""How often a server is started without answering a call; then there is a pause."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Surroundings:
     """None: nothing is logged, as for a private chat."""
     offline: bool = False
     """Whether nothing may be sent to another machine."""
-    limits: TimeLimits = field(default_factory=TimeLimits)
+    limits: ServerLimits = field(default_factory=ServerLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,25 +106,25 @@ class McpServer:
     async def close(self) -> None:
         """End the server, and wait until it has ended."""
         self._is_closed = True
-        async with self._one_at_a_time:
-            self._retire()
-        await asyncio.gather(*self._closing, return_exceptions=True)
+        self._retire()
+        while self._closing:
+            await asyncio.gather(*self._closing, return_exceptions=True)
 
     async def _connected(self) -> Connection:
         async with self._one_at_a_time:
             if self._connection and not self._connection.ended:
                 return self._connection
             self._retire()
-            if self._is_closed:
-                raise ServerFault(lambda: _("it was ended"))
             self._count_start()
-            self._connection = await self._new()
+            self._connection = connection = await self._new()
             try:
-                await self._connection.open()
+                if self._is_closed:
+                    raise ServerFault(lambda: _("it was ended"))
+                await connection.open()
             except BaseException:
                 self._retire()
                 raise
-            return self._connection
+            return connection
 
     def _count_start(self) -> None:
         """Raise ServerFault where the server failed too often, for a while."""
@@ -196,7 +196,7 @@ class McpServers:
     async def tools(self, wanted: Mapping[str, ServerSettings]) -> ServerTools:
         """Return the tools of servers, which start at the same time where they do not run yet.
 
-        A server whose settings have changed is started anew; one that is not wanted any more, or disabled, is ended.
+        A server whose settings have changed is restarted; one that is no longer wanted, or is disabled, is ended.
         """
         used = {name: settings for name, settings in wanted.items() if not settings.disabled}
         for name in [name for name, server in self._servers.items() if server.settings != used.get(name)]:

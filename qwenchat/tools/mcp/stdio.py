@@ -33,10 +33,10 @@ from qwenchat.tools.mcp.protocol import (
     STATELESS_VERSION,
     CallResult,
     Discovered,
-    Message,
     RequestRefused,
     ServerFault,
-    TimeLimits,
+    ServerLimits,
+    ServerMessage,
     ToolPage,
     client_info,
     decoded,
@@ -49,11 +49,11 @@ _KILL_S = 2.0
 _REST_S = 1.0
 """How long what a server wrote is read after its process or its output has ended."""
 _MOST_UNASKED = 10_000
-"""Lines after a request that answer nothing; a server that writes more is ended."""
+"""Lines that may follow a request without answering it; a server that writes more is ended."""
 _INHERITED = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER")
 """The variables that a server gets beside those of its settings: none of them holds a secret."""
 _LOG_LIMIT = 1 << 20
-"""Bytes that one server writes into its log, and of a log that is begun anew."""
+"""Bytes that one process adds to its log, and size above which a new log file is started."""
 _METHOD_NOT_FOUND = -32601
 
 
@@ -61,7 +61,7 @@ class StdioConnection:
     """One process of a server, and a `Connection` to it."""
 
     def __init__(
-        self, command: ServerCommand, environ: Mapping[str, str], log: "ServerLog", limits: TimeLimits
+        self, command: ServerCommand, environ: Mapping[str, str], log: "ServerLog", limits: ServerLimits
     ) -> None:
         """`environ` is the environment of this program."""
         self._command, self._environ, self._log, self._limits = command, environ, log, limits
@@ -190,10 +190,10 @@ class StdioConnection:
         async with self._sending:
             if self._fault or self._process is None or self._process.stdin is None:
                 raise ServerFault(self._fault.words if self._fault else _ended)
-            if self._process.stdin.is_closing():  # it will end, or is ended when it does not answer
+            if self._process.stdin.is_closing():  # the server is ending, or is ended when a time limit passes
                 return
             self._process.stdin.write(msgspec.json.encode({"jsonrpc": "2.0", **message}) + b"\n")
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # what it said before it ended is read yet
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its last messages are still read
                 await self._process.stdin.drain()
 
     def _end(self, fault: ServerFault) -> None:
@@ -242,7 +242,7 @@ class StdioConnection:
         if self._unasked > _MOST_UNASKED:
             raise ServerFault(lambda: _("it sent too many messages that answer nothing"))
         try:
-            message = decoded(line, Message)
+            message = decoded(line, ServerMessage)
         except ServerFault:  # servers print other things, too
             return
         if message.method:
@@ -271,7 +271,7 @@ class StdioConnection:
             await asyncio.sleep(0)
 
     def _death(self) -> ServerFault:
-        """Return how the server ended by itself."""
+        """Return the fault of a server that ended unasked."""
         last = clean_line(self._command.without_secrets(self._log.last_line()), 300).rstrip(".")
         try:
             code = self._lifeline.recv(16, socket.MSG_DONTWAIT).decode()
