@@ -61,6 +61,7 @@ async def test_enter_changes_what_happens_when_a_tool_is_called() -> None:
     async with chatting() as it:
         screen = await opened(it)
         assert "calculator allowed" in lines(screen)
+        await until(lambda: words(screen, "about").startswith("The model is told: "))
         listed = screen.query_one(OptionList)
         listed.highlighted = lines(screen).index("calculator allowed")
         await it.pilot.press("enter")

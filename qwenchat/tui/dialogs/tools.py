@@ -46,6 +46,7 @@ class ToolsScreen(Dialog[bool]):
     def body(self) -> ComposeResult:
         yield plain("", id="state")
         yield OptionList(markup=False)
+        yield plain("", classes="muted", id="about")
         yield plain("", classes="muted", id="folders")
         yield Complaint("about-tools")
         row = [button("", "toggle", main=True), button(_("Folders…"), "choose-folders"), button(_("Close"), "close")]
@@ -89,6 +90,13 @@ class ToolsScreen(Dialog[bool]):
         listed.clear_options()
         listed.add_options(map(Option, columns))
         listed.highlighted = min(at, len(rows) - 1) if rows else None
+
+    @on(OptionList.OptionHighlighted)
+    def _describe(self, event: OptionList.OptionHighlighted) -> None:
+        """Show what the model is told of the highlighted tool."""
+        name = [*self._tools][event.option_index]
+        words = clean_line(self._tools[name].spec.description, 300)
+        self.query_one("#about", Prose).update(labelled(_("The model is told"), words))
 
     def _rule(self, name: str) -> Rule:
         """Return what holds for a tool; what writes asks where others would be allowed."""
