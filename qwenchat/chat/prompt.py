@@ -34,6 +34,8 @@ class Tokens:
 
 
 PromptPart = Special | Plain | Tokens
+_ANSWER = "Answer with these results."
+"""What a model reads that has to answer and not to call; it reads English whatever the user speaks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def with_results(turns: Sequence[Turn], answer: Sequence[Part]) -> tuple[Turn, .
     lines = (f"{part.name}({calls[part.call_id].arguments}) = {part.text}" for part in results)
     last = max(place for place, turn in enumerate(turns) if turn.role == "user")
     results_text = "\n".join(dict.fromkeys(lines))
-    asked = replace(turns[last], text=f"{turns[last].text}\n\nTool results:\n{results_text}")
+    asked = replace(turns[last], text=f"{turns[last].text}\n\nTool results:\n{results_text}\n\n{_ANSWER}")
     asked = asked if results_text else turns[last]
     before = [replace(turn, tools=()) for turn in turns[:last] if turn.text or turn.token_ids or turn.parts]
     return (*before, asked)

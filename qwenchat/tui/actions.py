@@ -104,6 +104,8 @@ def _anywhere() -> tuple[Action, ...]:
         Action("new_private", "f7", _("New private chat"), _("Start a chat that is never saved")),
         Action("models", "ctrl+o", _("Models"), _("Choose or download a model")),
         Action("engines", "", _("Engines"), _("Add, test or remove engines on other machines")),
+        Action("tools", "", _("Tools"), _("See the tools that the model may call, and what happens when it does")),
+        Action("toggle_tools", "", _("Tools on or off"), _("Let the model of this chat call tools, or do not")),
         Action("downloads", "", _("Downloads"), _("See, pause, resume or cancel downloads")),
         Action("session_settings", "ctrl+t", _("Chat settings"), _("Model, system prompt and sampling of this chat")),
         Action("settings", "f2", _("Settings"), _("Settings of the program")),

@@ -75,6 +75,7 @@ def commands() -> dict[str, str]:
         "export": _("export this chat"),
         "import": _("import chats from files"),
         "trash": _("restore deleted chats"),
+        "tools": _("see the tools that the model may call, and allow or deny them"),
         "engines": _("add, test or remove engines on other machines"),
         "retry": _("answer again"),
         "edit": _("edit the last question"),

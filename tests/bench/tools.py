@@ -25,7 +25,7 @@ from qwenchat.engines.local.engine import LocalEngine
 from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.program import Program
 from qwenchat.tools.builtin.calculator import Calculator
-from qwenchat.tools.builtin.date_time import DateTime
+from qwenchat.tools.builtin.date_time import DateTime, DaysBetween
 from qwenchat.tools.builtin.folders import Folders
 from qwenchat.tools.builtin.list_files import ListFiles
 from qwenchat.tools.builtin.read_file import ReadFile
@@ -96,7 +96,14 @@ async def _allow(pending: PendingCall) -> Decision:
 def _tools(folder: Path) -> list[Tool]:
     """Return the tools, in the order in which the program offers them."""
     folders = Folders([folder])
-    return [Calculator(), DateTime(_now), ListFiles(folders), ReadFile(folders), SearchFiles(folders)]
+    return [
+        Calculator(),
+        DateTime(_now),
+        DaysBetween(_now),
+        ListFiles(folders),
+        ReadFile(folders),
+        SearchFiles(folders),
+    ]
 
 
 async def _asked(engine: LocalEngine, tools: list[Tool], question: str) -> Message:

@@ -191,6 +191,7 @@ def write_chain(
     ends: bool = True,
     chat_template: str | None = CHATML,
     name: str = "Chain",
+    markers: frozenset[bytes] = frozenset(),
 ) -> Chain:
     """Write a model that answers every prompt with `answer` and then ends the turn.
 
@@ -203,8 +204,8 @@ def write_chain(
     if len(set(tokens)) != len(tokens) or not tokens:
         raise ValueError("a chain needs tokens, and all of them different")
     vocabulary = Vocabulary.small(tokens)
-    if _MARKERS & set(tokens):
-        vocabulary = replace(Vocabulary.small([*tokens, *sorted(_MARKERS)]), user_defined=_MARKERS)
+    if special := markers | (_MARKERS if _MARKERS & set(tokens) else frozenset()):
+        vocabulary = replace(Vocabulary.small([*tokens, *sorted(special)]), user_defined=special)
     ids = tuple(vocabulary.id(token) for token in tokens)
     shape = shape or Shape(tied=False)
     size, width = len(vocabulary.tokens), shape.width

@@ -106,7 +106,11 @@ def about() -> str:
     return json.dumps({"pid": os.getpid(), "child": child.pid, "env": dict(os.environ), "cwd": str(Path.cwd())})
 
 
-BEHAVIOURS = {each.__name__: each for each in (crash, hang, flood, huge, junk, ask, about)}
+def detach() -> str:
+    return str(subprocess.Popen(["sleep", "600"], start_new_session=True).pid)
+
+
+BEHAVIOURS = {each.__name__: each for each in (crash, hang, flood, huge, junk, ask, about, detach)}
 RESULTS: dict[str, dict[str, object]] = {
     "parts": {
         "content": [

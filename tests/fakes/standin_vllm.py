@@ -77,12 +77,14 @@ async def standin_vllm(
     model: str = "Qwen/Qwen2-72B-Instruct",
     window: int = 4096,
     template: Callable[[Sequence[Mapping[str, str]]], str] = chatml,
+    knows_tools: bool = False,
 ) -> AsyncIterator[StandinServer]:
-    """Run a server of one model, which completes with `answers`."""
+    """Run a server of one model, which completes with `answers`; its template may know tools."""
 
     def tokens(asked: Asked) -> Reply:
         body = asked.json
-        found = tokenise(body["prompt"] if "prompt" in body else template(body["messages"]))
+        text = body["prompt"] if "prompt" in body else template(body["messages"])
+        found = tokenise(text + "<tool_call>" * (knows_tools and "tools" in body))
         return json_reply({"count": len(found), "max_model_len": window, "tokens": found, "token_strs": None})
 
     card = {"id": model, "object": "model", "owned_by": "vllm", "root": model, "parent": None, "max_model_len": window}

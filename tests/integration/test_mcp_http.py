@@ -14,7 +14,7 @@ import uvicorn
 from mcp.server.mcpserver import MCPServer
 from mcp_types import ToolAnnotations
 
-from qwenchat.tools.mcp.protocol import MESSAGE_LIMIT, TimeLimits
+from qwenchat.tools.mcp.protocol import MESSAGE_LIMIT, ServerLimits
 from qwenchat.tools.mcp.server import McpServers, ServerTools, Surroundings
 from qwenchat.tools.mcp.settings import ServerSettings
 from qwenchat.tools.tool import ToolError
@@ -64,12 +64,12 @@ async def served(server: MCPServer, *, as_json: bool = False, stateless: bool = 
 
 
 @asynccontextmanager
-async def running(url: str, limits: TimeLimits | None = None, **settings: object) -> AsyncIterator[ServerTools]:
+async def running(url: str, limits: ServerLimits | None = None) -> AsyncIterator[ServerTools]:
     entry = ServerSettings(url=url, headers={"Authorization": f"Bearer {KEY}"})
-    limits = limits or TimeLimits(end=0.5)
-    servers = McpServers({"web": entry}, Surroundings(environ=dict(os.environ), limits=limits))
+    limits = limits or ServerLimits(end=0.5)
+    servers = McpServers(Surroundings(environ=dict(os.environ), limits=limits))
     try:
-        yield await servers.tools()
+        yield await servers.tools({"web": entry})
     finally:
         await servers.close()
 
@@ -146,16 +146,22 @@ async def test_a_server_that_was_started_again_is_connected_to_again() -> None:
         (Reply(headers={"Content-Encoding": "gzip"}, pieces=(b"x",)), "compressed"),
         (Reply(then=Then.RESET), "it can't be reached"),
         (Reply(status=302, headers={"Location": f"http://127.0.0.2/{KEY}"}), "Redirect to http://127.0.0.2"),
-        (Reply(then=Then.STALL), "it does not answer"),
     ],
 )
 async def test_a_server_that_misbehaves_is_a_reason_without_secrets(reply: Reply, reason: str) -> None:
     async with standin_server() as web:
         web.reply("/mcp", reply)
-        async with running(f"{web.url}/mcp?key={KEY}", TimeLimits(start=0.5, end=0.2)) as found:
+        async with running(f"{web.url}/mcp?key={KEY}") as found:
             assert reason in found.problems["web"]
             assert KEY not in found.problems["web"]
             assert web.asked[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+async def test_a_server_that_never_answers_is_given_up() -> None:
+    async with standin_server() as web:
+        web.reply("/mcp", Reply(then=Then.STALL))
+        async with running(f"{web.url}/mcp", ServerLimits(start=0.3, end=0.2)) as found:
+            assert found.problems["web"] == "it does not answer"
 
 
 async def test_nobody_listens() -> None:
@@ -177,8 +183,8 @@ def test_without_the_sdk_one_line_says_what_to_install() -> None:
         "import sys, asyncio\nsys.modules['mcp'] = None\n"
         "from qwenchat.tools.mcp.server import McpServers, Surroundings\n"
         "from qwenchat.tools.mcp.settings import ServerSettings\n"
-        "servers = McpServers({'web': ServerSettings(url='http://127.0.0.1/')}, Surroundings(environ={}))\n"
-        "print(asyncio.run(servers.tools()).problems)"
+        "found = McpServers(Surroundings(environ={})).tools({'web': ServerSettings(url='http://127.0.0.1/')})\n"
+        "print(asyncio.run(found).problems)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "pip install 'qwenchat[mcp]'" in done.stdout

@@ -14,15 +14,19 @@ from typing import Any
 import psutil
 import pytest
 
+from qwenchat.chat.message import ToolCall
 from qwenchat.errors import ExitCode, ToolServerError
 from qwenchat.i18n import use_language
-from qwenchat.tools.mcp.protocol import MOST_TOOLS, TimeLimits
+from qwenchat.tools.mcp.protocol import MOST_TOOLS, ServerLimits
 from qwenchat.tools.mcp.server import MOST_STARTS, McpServer, McpServers, ServerTools, Surroundings
 from qwenchat.tools.mcp.settings import ServerSettings
+from qwenchat.tools.policy import Decision, Leave, PendingCall, Policy
 from qwenchat.tools.tool import Tool, ToolError
+from qwenchat.tools.toolbox import ToolRunner, named
+from tests.fakes.standin_server import Reply, Then, standin_server
 
 FAKE = str(Path(__file__).parents[1] / "fakes/mcp_server.py")
-QUICK = TimeLimits(ping=0.3, end=0.2)
+QUICK = ServerLimits(ping=0.3, end=0.2)
 SECRET = "hush-hush-token"
 
 
@@ -30,7 +34,7 @@ def fake(*words: str) -> ServerSettings:
     return ServerSettings(command=sys.executable, args=(FAKE, *words), env={"TOKEN": SECRET})
 
 
-def surroundings(log_folder: Path | None = None, limits: TimeLimits = QUICK) -> Surroundings:
+def surroundings(log_folder: Path | None = None, limits: ServerLimits = QUICK) -> Surroundings:
     return Surroundings(environ=dict(os.environ), log_folder=log_folder, limits=limits)
 
 
@@ -56,11 +60,11 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    *words: str, settings: ServerSettings | None = None, log_folder: Path | None = None, limits: TimeLimits = QUICK
+    *words: str, settings: ServerSettings | None = None, log_folder: Path | None = None, limits: ServerLimits = QUICK
 ) -> AsyncIterator[Running]:
-    servers = McpServers({"fake": settings or fake(*words)}, surroundings(log_folder, limits))
+    servers = McpServers(surroundings(log_folder, limits))
     try:
-        yield Running(await servers.tools())
+        yield Running(await servers.tools({"fake": settings or fake(*words)}))
     finally:
         await servers.close()
 
@@ -133,7 +137,7 @@ async def test_other_output_and_broken_messages_are_passed_over() -> None:
 async def test_tools_that_cannot_be_offered_are_named_with_the_reason() -> None:
     async with running("odd") as server:
         assert server.tool("bare").spec.parameters == '{"type": "object"}'
-        assert len(server.found.tools["fake"]) + len(server.found.refused["fake"]) == 21 + 2
+        assert len(server.found.tools["fake"]) + len(server.found.refused["fake"]) == 24
         reasons = server.found.refused["fake"]
         assert reasons["echo"] == "another tool has the same name"
         assert reasons["list"] == "the schema of its arguments is not one of an object"
@@ -206,6 +210,28 @@ async def test_a_server_that_crashes_with_every_call_is_not_started_for_ever() -
         for _ in range(MOST_STARTS):
             assert "exit code 3" in await server.failure("crash")
         assert "it failed too often" in await server.failure("echo")
+    async with running(limits=ServerLimits(end=0.2, pause=0)) as server:
+        for _ in range(MOST_STARTS):
+            await server.failure("crash")
+        assert await server.call("echo", text="after a pause") == "after a pause"
+
+
+async def test_a_server_whose_settings_change_is_started_anew_and_others_stay() -> None:
+    servers = McpServers(surroundings())
+    try:
+        await servers.tools({"one": fake(), "two": fake(), "three": fake()})
+        before = {each.pid for each in await server_processes()}
+        found = await servers.tools({"one": fake(), "two": fake("hostile")})
+        assert list(found.tools) == ["one", "two"]
+        assert len(found.tools["two"]) == len(found.tools["one"]) + 2
+        await servers.tools({"one": fake(), "two": fake("hostile")})
+        async with asyncio.timeout(10):
+            while len(after := {each.pid for each in await server_processes()}) > 2:
+                await asyncio.sleep(0.02)
+        assert len(before) == 3
+        assert len(before & after) == 1
+    finally:
+        await servers.close()
 
 
 async def test_a_call_that_is_cancelled_is_cancelled_at_the_server_which_is_ended_if_it_hangs() -> None:
@@ -217,6 +243,40 @@ async def test_a_call_that_is_cancelled_is_cancelled_at_the_server_which_is_ende
         assert "did not answer ping within 0.3 seconds" in await server.failure("echo")
         await ends(before)
         assert await server.call("echo", text="again") == "again"
+
+
+async def test_a_server_that_obeys_a_cancelled_call_goes_on() -> None:
+    sdk = ServerSettings(command=sys.executable, args=(FAKE.replace("mcp_server", "mcp_sdk_server"),))
+    async with running(settings=sdk, limits=ServerLimits()) as server:
+        assert not server.found.problems
+        (before,) = psutil.Process().children()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await server.call("hang")
+        assert await server.call("echo", text="still here") == "still here"
+        assert psutil.Process().children() == [before]
+
+
+async def test_two_servers_may_have_a_tool_of_one_name_and_a_call_has_a_time_limit() -> None:
+    servers = McpServers(surroundings())
+    try:
+        found = await servers.tools({"one": fake(), "two": fake("stateless")})
+        tools, policy = named([], found.tools), Policy({}, allow_all)
+        runner = ToolRunner(tools, policy)
+        names = [spec.name for spec in runner.specs]
+        assert {"one__echo", "two__echo"} <= set(names)
+        said = await runner.run(ToolCall("1", "two__echo", '{"text": "\\u001b[31mred"}'))
+        assert (said.text, said.is_error) == ("[31mred", False)
+        wrong = await runner.run(ToolCall("2", "one__echo", "{}"))
+        assert wrong.text == 'The arguments do not follow the schema: "text" is missing.'
+        late = await ToolRunner(tools, policy, limit_s=0.2).run(ToolCall("3", "one__hang", "{}"))
+        assert (late.text, late.is_error) == ("The tool did not finish within 0.2 seconds.", True)
+    finally:
+        await servers.close()
+
+
+async def allow_all(pending: PendingCall) -> Decision:
+    return Decision(Leave.ONCE)
 
 
 @pytest.mark.parametrize(
@@ -251,6 +311,16 @@ async def test_everything_that_a_server_started_ends_with_the_chat(words: tuple[
     await ends(about["child"])
 
 
+async def test_what_leaves_the_server_holds_nobody_up() -> None:
+    async with running() as server:
+        left = int(await server.call("detach"))
+        assert "exit code 3" in await server.failure("crash")
+        assert await server.call("echo", text="again") == "again"
+        other = int(await server.call("detach"))
+    for pid in (left, other):
+        os.kill(pid, signal.SIGKILL)
+
+
 KILLED = """
 import asyncio, os, signal
 from tests.integration.test_mcp_stdio import running
@@ -273,7 +343,7 @@ async def test_everything_that_a_server_started_ends_when_the_program_is_killed(
 
 
 async def test_a_server_that_never_answers_is_given_up() -> None:
-    async with running("silent", limits=TimeLimits(start=0.3, end=0.2)) as server:
+    async with running("silent", limits=ServerLimits(start=0.3, end=0.2)) as server:
         assert server.found.tools == {}
         assert server.found.problems == {"fake": "it did not answer initialize within 0.3 seconds"}
     assert not await server_processes()
@@ -294,9 +364,11 @@ async def test_a_server_that_never_answers_is_given_up() -> None:
 )
 async def test_a_server_that_cannot_be_started_says_why(settings: ServerSettings, reason: str) -> None:
     place = Surroundings(environ=dict(os.environ), offline=True, limits=QUICK)
-    servers = McpServers({"good": fake(), "bad": settings, "off": ServerSettings(command="x", disabled=True)}, place)
+    servers = McpServers(place)
     try:
-        found = await servers.tools()
+        found = await servers.tools(
+            {"good": fake(), "bad": settings, "off": ServerSettings(command="x", disabled=True)}
+        )
         assert found.problems == {"bad": reason}
         assert found.tools["good"][0].spec.name == "echo"
     finally:
@@ -313,9 +385,23 @@ async def test_the_user_reads_it_in_the_users_language_and_the_model_in_english(
     assert "\x1b" not in caught.value.message
 
 
+async def test_closing_does_not_wait_for_a_server_that_is_starting() -> None:
+    servers = McpServers(surroundings())
+    async with standin_server() as web:
+        web.reply("/", Reply(then=Then.STALL))
+        starting = asyncio.create_task(
+            servers.tools({"here": fake("silent"), "web": ServerSettings(url=f"{web.url}/")})
+        )
+        async with asyncio.timeout(20):
+            while not await server_processes() or not web.asked:
+                await asyncio.sleep(0.01)
+            await servers.close()
+            assert (await starting).problems == {"here": "it was ended", "web": "it was ended"}
+
+
 async def test_a_start_that_is_cancelled_leaves_nothing_behind() -> None:
-    servers = McpServers({"fake": fake("silent", "stubborn")}, surroundings())
-    task = asyncio.create_task(servers.tools())
+    servers = McpServers(surroundings())
+    task = asyncio.create_task(servers.tools({"fake": fake("silent", "stubborn")}))
     async with asyncio.timeout(10):
         while not (started := await server_processes()):
             await asyncio.sleep(0.01)

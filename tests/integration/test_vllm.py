@@ -1,16 +1,19 @@
 """The remote engine with a stand-in for vLLM: prompts as tokens although its tokenizer knows markers in any text."""
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from qwenchat.chat.events import Called, Finished
 from qwenchat.chat.message import FinishReason
 from qwenchat.chat.ports import Mode
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
+from qwenchat.chat.tools import ToolSpec
 from qwenchat.engines.remote.api import NoTokenIds
 from qwenchat.engines.remote.http import RemoteHttp
 from qwenchat.engines.remote.server import RemoteServer
@@ -113,6 +116,30 @@ async def test_an_answer_is_continued_by_its_tokens() -> None:
         await answer(there, turns, mode=Mode.CONTINUE)
         prompt = sent(server)["prompt"]
     assert detokenise(prompt).endswith("<|im_start|>assistant\nHel")
+
+
+@pytest.mark.parametrize("knows_tools", [True, False])
+async def test_a_tool_is_called(knows_tools: bool) -> None:
+    call = '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
+    written = call if knows_tools else '✿FUNCTION✿: add\n✿ARGS✿: {"a": 1}\n'
+    said = completion(("So.", b"So."), (written[:9], tokenise(written[:9])), (written[9:], b""), ("", [END]))
+    add = ToolSpec(name="add", description="Adds.", parameters='{"type": "object"}')
+    turns = [Turn("system", "S", tools=(add,)), Turn("user", "Add.")]
+    async with (
+        standin_vllm(said, knows_tools=knows_tools) as server,
+        remote_engine(server.url, MODEL) as there,
+    ):
+        await there.load()
+        assert there.capabilities.tools
+        events = [each async for each in there.generate(request(turns))]
+        body = sent(server)
+    [called] = [each.call for each in events if isinstance(each, Called)]
+    assert (called.name, json.loads(called.arguments)) == ("add", {"a": 1})
+    assert body["stop"] == (["<tool_response>"] if knows_tools else ["✿RESULT✿", "✿RETURN✿"])
+    prompt = detokenise(body["prompt"])
+    assert ("<tools>" in prompt) is knows_tools and '"type": "object"' in prompt
+    end = events[-1]
+    assert isinstance(end, Finished) and end.reason is FinishReason.TOOL_CALLS
 
 
 async def test_cancelling_closes_the_connection() -> None:

@@ -129,3 +129,20 @@ def test_arguments_are_shown_whole_and_with_what_can_not_be_seen() -> None:
     assert as_shown('{"a":"x\\u202ey\\u001b\\u200b中文"}') == '{\n  "a": "x\\u202ey\\u001b\\u200b中文"\n}'
     assert as_shown("{broken\x1b") == "{broken\\u001b"
     assert as_shown("[" * 100_000) == "[" * 100_000
+
+
+async def test_code_is_numbered_across_the_texts_between_calls() -> None:
+    parts = (Text("```\none\n```"), SUM, PRODUCT, Text("```\ntwo\n```"))
+    app = TranscriptApp([question(0), calling(*parts)])
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        assert [code.text.strip() for code in app.transcript.code_blocks("m1")] == ["one", "two"]
+        y = next(y for y, row in enumerate(app.rows) if row.strip() == "two")
+        top = next(
+            at
+            for at in range(y, 0, -1)
+            if any("code" in (s.style.meta if s.style else {}) for s in app.transcript.render_line(at))
+        )
+        await pilot.click(app.transcript, offset=(6, top))
+        await until(lambda: app.heard(type(app.transcript).CodeActivated))
+        assert app.heard(type(app.transcript).CodeActivated)[0].index == 1

@@ -11,9 +11,22 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import OptionList
 
-from qwenchat.chat.events import Delta, EngineEvent, Prefilling
-from qwenchat.chat.message import Message, Role, Status, Timings, Usage, text_parts
+from qwenchat import config
+from qwenchat.chat.events import Called, Delta, EngineEvent, Finished, Prefilling
+from qwenchat.chat.message import (
+    FinishReason,
+    Message,
+    Role,
+    Status,
+    Text,
+    Timings,
+    ToolCall,
+    ToolResult,
+    Usage,
+    text_parts,
+)
 from qwenchat.chat.ports import Request
 from qwenchat.chat.session import Session
 from qwenchat.errors import EngineDied, Recovery, RecoveryKind
@@ -47,9 +60,20 @@ PICTURES = [
     ("notice", "en", "ink", "narrow"),
     ("notice", "zh_CN", "paper", "wide"),
     ("sidebar", "en", "paper", "narrow"),
+    ("asked", "en", "ink", "usual"),
+    ("asked", "en", "paper", "large"),
+    ("asked", "zh_CN", "paper", "usual"),
+    ("asked", "zh_CN", "ink", "large"),
+    ("tools", "en", "ink", "usual"),
+    ("tools", "en", "paper", "large"),
+    ("tools", "zh_CN", "paper", "usual"),
+    ("tools", "zh_CN", "ink", "large"),
 ]
 """State, language, theme, size."""
-SIZES = {"narrow": (50, 20), "wide": (140, 40)}
+SIZES = {"narrow": (50, 20), "wide": (140, 40), "usual": (80, 24), "large": (120, 36)}
+SUM = ToolCall("c1", "calculator", '{"expression": "37*41"}')
+CLOCK = ToolCall("c2", "date_time", '{"place": "Tokyo"}')
+LOOK = ToolCall("c3", "read_file", '{"path": "notes/备忘.md", "offset": 0}')
 
 
 @dataclass
@@ -60,6 +84,10 @@ class Still(ScriptedEngine):
 
     async def events(self, request: Request, text: str, cancelled: asyncio.Event) -> AsyncGenerator[EngineEvent, None]:
         yield Prefilling(1200, 3400, 412.0, 5.3)
+        if self.state == "asked":
+            yield Called(LOOK)
+            yield Finished(FinishReason.TOOL_CALLS, Usage(), Timings())
+            return
         if self.state == "reading":
             await asyncio.Event().wait()
         half = text[:400]
@@ -86,8 +114,8 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
     time.tzset()
 
 
-def fill(program: Program, language: str) -> None:
-    """Keep four sessions; the newest has a conversation."""
+def fill(program: Program, language: str, *, calls: bool) -> None:
+    """Keep four sessions; the newest has a conversation, with calls of tools or without."""
     for number, title in enumerate(TITLES[language]):
         when = JANUARY - number * MONTH
         tags = ("work", "读书") if number == 1 else ()
@@ -96,10 +124,10 @@ def fill(program: Program, language: str) -> None:
         )
         program.store.create(session)
         if number == 0:
-            program.store.add(*talk(language))
+            program.store.add(*talk(language, calls=calls))
 
 
-def talk(language: str) -> list[Message]:
+def talk(language: str, *, calls: bool) -> list[Message]:
     asked = Message(
         id="q", session="s0", parent=None, role=Role.USER, parts=text_parts(ASKED[language]), created=JANUARY
     )
@@ -113,6 +141,12 @@ def talk(language: str) -> list[Message]:
         model="7b:q4_k_m",
     )
     told = replace(told, usage=Usage(100, 20, 312), timings=Timings(decode_tps=42.31, ttft_s=0.42))
+    if calls:
+        results = (
+            ToolResult("c1", "calculator", "1517", took_ms=240),
+            ToolResult("c2", "date_time", "No", is_error=True),
+        )
+        told = replace(told, parts=(SUM, CLOCK, *results, Text("37 × 41 = **1517**"), SUM, results[0]))
     other = replace(told, id="b", parts=text_parts("…"), created=JANUARY + 1, status=Status.STOPPED)
     return [asked, other, told]
 
@@ -121,7 +155,11 @@ def talk(language: str) -> list[Message]:
 def test_picture(snap_compare: Callable[..., bool], program: Program, picture: tuple[str, str, str, str]) -> None:
     state, language, theme, size = picture
     use_language(language)
-    fill(program, language)
+    if state in ("asked", "tools"):
+        for key, value in (("enabled", "true"), ("fetch", "true"), ("folders", "/home/anna/notes")):
+            config.put(program.paths.settings, f"tools.{key}", value)
+        program.reread_settings()
+    fill(program, language, calls=state == "asked")
     engine = Still((SAMPLE[language],), state=state)
     start = Start(model="7b:q4_k_m") if state == "empty" else Start(session="s0")
     app = QwenchatApp(program, start, lambda _reference, _options: engine)
@@ -136,6 +174,13 @@ def test_picture(snap_compare: Callable[..., bool], program: Program, picture: t
             await until(lambda: chat.session.id == "s0" and len(chat.transcript.column) == 2)
             await chat.context.chats.model.load(chat.session)
             await until(lambda: chat.gauge.usage)
+        if state == "asked":
+            chat.prompt.write(ASKED[language])
+            await pilot.press("enter")
+            await until(lambda: chat.context.open.view.asked and chat.transcript.messages[-1].parts)
+        if state == "tools":
+            await chat.run_action("screen.tools")
+            await until(lambda: app.screen is not chat and app.screen.query_one(OptionList).option_count)
         if state in ("reading", "streaming", "notice"):
             chat.prompt.write(ASKED[language])
             await pilot.press("enter")

@@ -64,6 +64,7 @@ GOOD = {
     "no arguments": hermes("clock", "{}"),
     "two": hermes("clock", "{}") + "\n" + hermes("calc", '{"x": -12}'),
     "bare": '{"name": "calc", "arguments": {"x": 1}}',
+    "bare, behind line breaks": '\n\n{"name": "clock", "arguments": {}}',
     "bare, on lines": '{\n  "name": "calc",\n  "arguments": {"x": 1}\n}',
     "fenced": '```json\n{"name": "clock", "arguments": {}}\n```',
 }
@@ -94,6 +95,7 @@ def test_text_is_free(text: str, call_format: CallFormat) -> None:
         ('<tool_call>\n{"name": "calc", "arguments": {"x": 1, "how": "', 'slow"'),
         ('{"name": "calc", "arguments": {"x": 1, "', 'z": 2}'),
         ('```json\n{"name": "calc", "arguments": {', "}"),
+        ('\n\n{"name": "calc", "arguments": {', "}"),
     ],
 )
 def test_nothing_else_is_in_a_call(start: str, rest: str) -> None:

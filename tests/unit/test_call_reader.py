@@ -123,6 +123,15 @@ def test_text_goes_through_at_once() -> None:
     assert [*reader.feed(prefilling := Prefilling(1, 2, 3.0, 4.0))] == [prefilling]
 
 
+def test_what_is_held_back_is_not_lost_where_the_engine_fails() -> None:
+    for text in ("So <too", CALL[:30], '{"name": "calc", "arg', "\n"):
+        reader = CallReader(HERMES, NAMES)
+        pieces = [event for number, char in enumerate(text) for event in reader.feed(Delta(char, (number,)))]
+        pieces += reader.release()
+        assert pieces == [Delta(char, (number,)) for number, char in enumerate(text)]
+        assert reader.release() == []
+
+
 def test_a_token_of_text_and_call_is_in_neither() -> None:
     said = read(["Well.", " So<tool", f"_call>{CALL.removeprefix('<tool_call>')}", " Then"])
     assert said.said == ["Well. So", ("calc", ARGUMENTS), "Then"]

@@ -92,7 +92,8 @@ async def test_a_model_must_answer_once_its_calls_bring_nothing_new() -> None:
     engine = ScriptedEngine(["call:clock:{}", "call:clock:{}", "It is noon."])
     answer, _events = await ended(turns_with(engine, ToolUse(toolbox=Box())).ask("s", "Time?"))
     last = engine.requests[2]
-    assert last.turns == (Turn("user", "Time?\n\nTool results:\nclock({}) = 12:00"),) and last.mode is Mode.ANSWER
+    asked = "Time?\n\nTool results:\nclock({}) = 12:00\n\nAnswer with these results."
+    assert last.turns == (Turn("user", asked),) and last.mode is Mode.ANSWER
     assert answer.text == "It is noon." and answer.status is Status.COMPLETE
 
 

@@ -62,7 +62,7 @@ class HermesFormat:
         name = json.dumps(tool.name)
         return CallSyntax(
             before=f'\n{{"name": {name}, "arguments": ',
-            bare=rf'(```(json)?[ \n]*)?\{{[ \n]*"name":[ \n]*"{re.escape(tool.name)}",[ \n]*"arguments":',
+            bare=rf'[ \n]*(```(json)?[ \n]*)?\{{[ \n]*"name":[ \n]*"{re.escape(tool.name)}",[ \n]*"arguments":',
             after=f"}}\n{_END}",
             parameters=tool.parameters,
         )

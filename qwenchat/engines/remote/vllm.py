@@ -8,8 +8,9 @@ The repetition penalty of this server looks at the whole prompt too; qwenchat's 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import msgspec
 
@@ -18,6 +19,9 @@ from qwenchat.chat.message import FinishReason, Timings, Usage
 from qwenchat.chat.ports import Capabilities, Mode, Request, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Dialect, Sampling
+from qwenchat.engines.calls.format import CallFormat
+from qwenchat.engines.calls.hermes import HermesFormat
+from qwenchat.engines.calls.qwen import QwenFormat
 from qwenchat.engines.prompt_format import PROBES, chatml_of
 from qwenchat.engines.remote.api import NoTokenIds, ServedModel, find_model, shaped
 from qwenchat.engines.remote.http import RemoteHttp
@@ -36,6 +40,10 @@ from qwenchat.text.safe import clean_line
 SPECIAL = r"\|[^<>|\s]*\|>|/?(?:tool_call|tool_response|think)>"
 """After a `<`: the special tokens of the Qwen family, and what is written like them."""
 _PROBE = "The quick brown fox: 你好，世界！ 123 {}"
+_TOOL: Mapping[str, object] = MappingProxyType(
+    {"type": "function", "function": {"name": "probe", "description": "", "parameters": {"type": "object"}}}
+)
+"""Shows whether a template knows tools."""
 _LEAST_TOP_P = 1e-6
 """vLLM refuses 0, which means the most likely token alone."""
 _AT_ONCE = 16
@@ -88,11 +96,11 @@ class VllmApi:
     """Implements `ServerApi`."""
 
     dialect = Dialect.VLLM
-    calls = None
 
     def __init__(self, http: RemoteHttp) -> None:
         self.capabilities = Capabilities(continue_answer=True, json_schema=True, token_ids=True, exact_counts=True)
         self._http, self._server = http, http.server
+        self.calls: CallFormat | None = None
         self._vocabulary: VllmVocabulary | None = None
         self._prompts: TokenPrompts | None = None
 
@@ -120,10 +128,16 @@ class VllmApi:
         prompt_format = chatml_of(texts)
         if prompt_format is None:
             raise NoTokenIds(served)
+        knows_tools = "<tool_call>" in await vocabulary.rendered(PROBES[0], tools=[{**_TOOL}])
+        self.calls = HermesFormat() if knows_tools else QwenFormat()
+        prompt_format = replace(prompt_format, calls=self.calls)
         cuts = cuts_inside(USUAL_MARKERS, pattern=SPECIAL)
         self._vocabulary, self._prompts = vocabulary, TokenPrompts(vocabulary, prompt_format, cuts=cuts, first=())
-        if prompt_format.opening:  # the server would apply the schema to the reasoning
-            self.capabilities = replace(self.capabilities, json_schema=False)
+        self.capabilities = replace(
+            self.capabilities,
+            tools=True,
+            json_schema=not prompt_format.opening,  # the server would apply the schema to the reasoning
+        )
         return replace(served, opens_reasoning=bool(prompt_format.opening))
 
     async def count(self, model: ServedModel, turns: Sequence[Turn], mode: Mode) -> TokenCounts:
@@ -149,10 +163,13 @@ class VllmApi:
             "stream_options": {"include_usage": True},
             "return_token_ids": True,
         }
+        stops: tuple[str, ...] = () if sampling.schema else sampling.stop  # one of them could cut JSON in the middle
+        if self.calls and request.turns[0].tools:
+            stops = (*stops, *self.calls.markers.stops)
+        if stops:
+            body["stop"] = stops
         if sampling.schema is not None:
             body["structured_outputs"] = {"json": msgspec.json.decode(sampling.schema)}
-        elif sampling.stop:
-            body["stop"] = sampling.stop
         waiting: list[int] = []
         ended, usage = _Choice(), _Usage()
         async with self._http.events(f"{self._server.root}/v1/completions", body) as events:
@@ -163,7 +180,7 @@ class VllmApi:
                     waiting += vocabulary.text_among(choice.token_ids or ())
                     if choice.text:
                         # With stop strings, text is held back and its tokens are not.
-                        yield Delta(choice.text, () if sampling.stop else tuple(waiting))
+                        yield Delta(choice.text, () if stops else tuple(waiting))
                         waiting = []
                     ended = choice if choice.finish_reason else ended
         if ended.finish_reason:
@@ -205,10 +222,11 @@ class VllmVocabulary:
         """Return the tokens that are text, or reasoning markers."""
         return [token for token in ids if token < self._first_special or token in self._reasoning]
 
-    async def rendered(self, turns: Sequence[Turn]) -> str:
-        """Return what the server's chat template makes of turns."""
+    async def rendered(self, turns: Sequence[Turn], *, tools: Sequence[Mapping[str, object]] = ()) -> str:
+        """Return what the server's chat template makes of turns and tools."""
         messages = [{"role": turn.role, "content": turn.text} for turn in turns]
-        tokens = await self._ids({"messages": messages, "add_generation_prompt": True, "add_special_tokens": False})
+        chat: dict[str, object] = {"messages": messages, **({"tools": tools} if tools else {})}
+        tokens = await self._ids({**chat, "add_generation_prompt": True, "add_special_tokens": False})
         body = {"model": self._model, "tokens": tokens}
         reply = await self._http.post(f"{self._http.server.root}/detokenize", body)
         return shaped(self._http.server, reply, _TextReply).prompt

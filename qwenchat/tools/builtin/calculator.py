@@ -42,11 +42,14 @@ _AS_ASCII = str.maketrans(
 )
 """What people and models write for operators."""
 
+_PERCENT = re.compile(r"(\d)\s*%\s*of\b")
+"""`15% of 80`: anything else behind a `%` makes it the remainder of a division."""
+
 _Value = Fraction | float
 
 
 class _Arguments(Arguments, frozen=True):
-    expression: Annotated[str, Meta(description="Numbers, the operators + - * / ** and functions such as sqrt()")]
+    expression: Annotated[str, Meta(description="What to calculate, such as 37*41, 15% of 80 or sqrt(2)")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ def calculated(expression: str) -> tuple[str, bool]:
 
 
 def _tokens(expression: str) -> list[str]:
-    text = expression.translate(_AS_ASCII).lower().rstrip(" =?\n\t")
+    text = _PERCENT.sub(r"\1/100*", expression.translate(_AS_ASCII).lower()).rstrip(" =?\n\t")
     if len(text) > _LONGEST:
         raise ToolError(f"The expression is longer than {_LONGEST:,} characters.")
     tokens, at = [], 0
@@ -119,8 +122,6 @@ class _Evaluation:
         return token
 
     def _fail(self) -> NoReturn:
-        if self._next == "of":
-            raise ToolError("Write 15% of 80 as 0.15*80.")
         if self._next == ",":
             raise ToolError("A comma only separates the arguments of a function: write 1,234 as 1234.")
         if self._at and self._tokens[self._at - 1] == "%":

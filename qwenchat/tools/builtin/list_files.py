@@ -31,7 +31,10 @@ class ListFiles:
     @property
     def spec(self) -> ToolSpec:
         """What the model is told of it."""
-        description = f"List the files in the user's folders: {self.folders.labels}."
+        description = (
+            f"List the files in the user's folders: {self.folders.labels}. "
+            "Use it for every question about which files there are."
+        )
         return ToolSpec(name="list_files", description=description, parameters=schema_of(_Arguments))
 
     async def run(self, arguments: Mapping[str, object]) -> str:

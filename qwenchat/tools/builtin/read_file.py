@@ -36,7 +36,10 @@ class ReadFile:
     @property
     def spec(self) -> ToolSpec:
         """What the model is told of it."""
-        description = f"Read the content of a file in the user's folders: {self.folders.labels}."
+        description = (
+            f"Read the content of a file in the user's folders: {self.folders.labels}. "
+            "Use it for every question about what a file says."
+        )
         return ToolSpec(name="read_file", description=description, parameters=schema_of(_Arguments))
 
     async def run(self, arguments: Mapping[str, object]) -> str:

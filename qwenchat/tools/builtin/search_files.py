@@ -41,7 +41,7 @@ class SearchFiles:
     @property
     def spec(self) -> ToolSpec:
         """What the model is told of it."""
-        description = f"Find the files that contain given words, in the user's folders: {self.folders.labels}."
+        description = f"Find out which files mention given words, in the user's folders: {self.folders.labels}."
         return ToolSpec(name="search_files", description=description, parameters=schema_of(_Arguments))
 
     async def run(self, arguments: Mapping[str, object]) -> str:

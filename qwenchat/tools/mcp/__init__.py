@@ -1,1 +1,1 @@
-"""Tools of MCP servers: programs of others that run beside this one or elsewhere, and that nothing is trusted of."""
+"""Tools of MCP servers: programs by other authors, on this machine or elsewhere, none of which is trusted."""

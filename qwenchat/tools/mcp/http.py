@@ -36,7 +36,7 @@ from qwenchat.tools.mcp.protocol import (
     CallResult,
     RequestRefused,
     ServerFault,
-    TimeLimits,
+    ServerLimits,
     ToolPage,
     client_info,
     converted,
@@ -45,7 +45,7 @@ from qwenchat.tools.mcp.settings import ServerAddress
 
 _CONNECT_S, _SILENCE_S = 30.0, 300.0
 _LOST = (CONNECTION_CLOSED, INVALID_REQUEST, REQUEST_TIMEOUT)
-"""Errors after which a connection is made anew; for a session that is unknown now, the request is invalid."""
+"""Errors after which a new connection is made; a server answers INVALID_REQUEST when it has forgotten the session."""
 
 
 class HttpConnection:
@@ -54,7 +54,7 @@ class HttpConnection:
     The SDK's client has to be left by the task that entered it, so a task of its own holds it.
     """
 
-    def __init__(self, address: ServerAddress, environ: Mapping[str, str], limits: TimeLimits) -> None:
+    def __init__(self, address: ServerAddress, environ: Mapping[str, str], limits: ServerLimits) -> None:
         """`environ` says which proxy to use."""
         self._address, self._environ, self._limits = address, environ, limits
         self._session: asyncio.Future[ClientSession] = asyncio.get_running_loop().create_future()
@@ -94,6 +94,7 @@ class HttpConnection:
     async def close(self) -> None:
         self._fault = self._fault or ServerFault(lambda: _("it was ended"))
         self._leave.set()
+        self._give_up(self._fault)
         if self._holder:
             await asyncio.wait((self._holder,), timeout=self._limits.end)
             self._holder.cancel()
@@ -117,13 +118,17 @@ class HttpConnection:
                     cache=None,
                 ) as client,
             ):
-                self._session.set_result(client.session)
+                if not self._session.done():
+                    self._session.set_result(client.session)
                 await self._leave.wait()
         except Exception as error:
             self._fault = self._fault or self._fault_of(error)
-            if not self._session.done():
-                self._session.set_exception(ServerFault(self._fault.words))
-                self._session.exception()  # whoever waited for it may have gone
+            self._give_up(self._fault)
+
+    def _give_up(self, fault: ServerFault) -> None:
+        if not self._session.done():
+            self._session.set_exception(ServerFault(fault.words))
+            self._session.exception()  # nobody may be waiting for it any more
 
     @contextlib.asynccontextmanager
     async def _faults(self, method: str) -> AsyncIterator[None]:

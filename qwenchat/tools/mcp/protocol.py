@@ -1,4 +1,4 @@
-"""What is said to an MCP server and what it answers: requests, tools, results. Nothing is sent or received here.
+"""The messages of the MCP protocol: requests, tools, results. Nothing is sent or received here.
 
 Everything that comes from a server is hostile. A tool's description is cleaned and cut, and a tool whose schema can't
 be given to a model is refused with the reason. Whether answers can be made to follow a schema is the engine's matter: a
@@ -41,7 +41,7 @@ _PROBLEMS = (msgspec.DecodeError, RecursionError, UnicodeError)
 class ServerFault(Exception):
     """A server can't be started or reached, ended, or broke the protocol: words without a full stop.
 
-    They are made when they are needed: the user reads them in the user's language, the model in English.
+    The words are made on demand: the user reads them in the user's language, the model in English.
     """
 
     def __init__(self, words: Callable[[], str]) -> None:
@@ -65,7 +65,7 @@ class ErrorBody(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-class Message(msgspec.Struct, frozen=True):
+class ServerMessage(msgspec.Struct, frozen=True):
     """A JSON-RPC message from a server: a request, a notification or a response."""
 
     id: int | str | None = None
@@ -75,7 +75,7 @@ class Message(msgspec.Struct, frozen=True):
 
     @property
     def refusal(self) -> RequestRefused | None:
-        """What is raised for a response that is an error."""
+        """The exception for a response that is an error."""
         if bytes(self.error) in (b"", b"null"):
             return None
         try:
@@ -108,7 +108,7 @@ class OfferedTool(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ToolPage(msgspec.Struct, frozen=True, rename="camel"):
-    """The result of `tools/list`; what a tool is, is decoded for each one alone."""
+    """The result of `tools/list`; each tool is decoded alone, so that a broken one spoils no other."""
 
     tools: list[msgspec.Raw] = []
     next_cursor: str | None = None
@@ -148,7 +148,7 @@ class Connection(Protocol):
     """One connection to a server: opened once, closed once."""
 
     async def open(self) -> None:
-        """Connect, and agree on a version of the protocol. Raises ServerFault. Closed it must be even then."""
+        """Connect, and agree on a version of the protocol. Raises ServerFault; it must be closed even so."""
         ...
 
     @property
@@ -170,16 +170,18 @@ class Connection(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TimeLimits:
-    """How long a server may take, in seconds. A call has the limit of whoever makes it."""
+class ServerLimits:
+    """How long a server may take, in seconds. The caller sets the limit of a call."""
 
     start: float = 60.0
     """For its first answer: it may have to be downloaded before."""
     list: float = 30.0
     ping: float = 3.0
     """For an answer after a call was cancelled; a server that gives none hangs, and is ended."""
+    pause: float = 300.0
+    """Before it is started again after it has failed several times in a row."""
     end: float = 1.5
-    """For ending by itself, and once more when it was asked to; then it is killed."""
+    """For ending after its input has ended, and again after SIGTERM; then it is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +204,12 @@ class Offer:
 
 
 def client_info() -> dict[str, str]:
-    """Return what a server is told of this program."""
+    """Return the name and the version that a server receives."""
     return {"name": "qwenchat", "version": __version__}
 
 
 def stateless_meta() -> dict[str, object]:
-    """Return what each request says where there was no handshake."""
+    """Return what each request contains where there was no handshake."""
     prefix = "io.modelcontextprotocol/"
     return {
         f"{prefix}protocolVersion": STATELESS_VERSION,
@@ -231,9 +233,9 @@ def converted(values: object, kind: type[Wire]) -> Wire:
 
 
 async def offer_of(connection: Connection, *, is_elsewhere: bool) -> Offer:
-    """Return the tools of a server. One that is elsewhere receives words of the chat, so all its tools write.
+    """Return the tools of a server. Raises ServerFault.
 
-    Raises ServerFault.
+    A server on another machine receives words of the chat, so all its tools count as writing ones.
     """
     tools: dict[str, ToolDescription] = {}
     refused: dict[str, str] = {}
@@ -261,9 +263,9 @@ async def offer_of(connection: Connection, *, is_elsewhere: bool) -> Offer:
 
 
 def _described(tool: OfferedTool, *, is_elsewhere: bool) -> ToolDescription:
-    """Return a tool as a model is told of it. What it claims about itself counts only where it is not trusted more.
+    """Return a tool as the model sees it. Raises ServerFault for one that can't be offered.
 
-    Raises ServerFault for one that can't be offered.
+    Only a server on this machine can say that a tool does not write.
     """
     if not tool.name.strip():
         raise _unusable(_("it has no name"))

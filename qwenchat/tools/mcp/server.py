@@ -1,10 +1,11 @@
-"""The MCP servers of a chat: each is started when its tools are first needed, and again when it has ended.
+"""The MCP servers: each starts when its tools are first needed, and again with the next call after it has ended.
 
-A server that fails several times in a row, without a call that it answered, is not started again. Nothing that a server
-does ends the program or a turn: its tools are missing, with the reason, or a call fails, which the model reads.
+A server that fails several times in a row, without an answered call in between, is left alone for a while. No server
+can end the program or a turn: its tools are missing, with a reason, or a call fails and the model reads why.
 """
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from qwenchat.tools.mcp.protocol import (
     Offer,
     RequestRefused,
     ServerFault,
-    TimeLimits,
+    ServerLimits,
     ToolDescription,
     offer_of,
     text_of,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 INSTALL = "pip install 'qwenchat[mcp]'"
 MOST_STARTS = 3
-"""How often a server is started in a row, without a call that it answered."""
+"""How often a server is started without answering a call; then there is a pause."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ class Surroundings:
     """None: nothing is logged, as for a private chat."""
     offline: bool = False
     """Whether nothing may be sent to another machine."""
-    limits: TimeLimits = field(default_factory=TimeLimits)
+    limits: ServerLimits = field(default_factory=ServerLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +65,11 @@ class McpServer:
     """One server of the settings; nothing runs until it is asked."""
 
     def __init__(self, name: str, settings: ServerSettings, surroundings: Surroundings) -> None:
-        self.name, self._settings, self._surroundings = name, settings, surroundings
+        self.name, self.settings, self._surroundings = name, settings, surroundings
         self._connection: Connection | None = None
         self._offer: Offer | None = None
-        self._starts = 0
+        self._starts, self._last_start = 0, 0.0
+        self._is_closed = False
         self._one_at_a_time = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -75,7 +77,7 @@ class McpServer:
         """Return the tools of the server; they are asked for once. Raises ServerFault."""
         if self._offer is None:
             connection = await self._connected()
-            self._offer = await offer_of(connection, is_elsewhere=self._settings.is_elsewhere)
+            self._offer = await offer_of(connection, is_elsewhere=self.settings.is_elsewhere)
         return self._offer
 
     async def checked_offer(self) -> Offer:
@@ -103,26 +105,35 @@ class McpServer:
 
     async def close(self) -> None:
         """End the server, and wait until it has ended."""
-        async with self._one_at_a_time:
-            self._starts = MOST_STARTS
-            self._retire()
-        await asyncio.gather(*self._closing, return_exceptions=True)
+        self._is_closed = True
+        self._retire()
+        while self._closing:
+            await asyncio.gather(*self._closing, return_exceptions=True)
 
     async def _connected(self) -> Connection:
         async with self._one_at_a_time:
             if self._connection and not self._connection.ended:
                 return self._connection
             self._retire()
-            if self._starts >= MOST_STARTS:
-                raise ServerFault(lambda: _("it failed too often, and is not started again"))
-            self._starts += 1
-            self._connection = await self._new()
+            self._count_start()
+            self._connection = connection = await self._new()
             try:
-                await self._connection.open()
+                if self._is_closed:
+                    raise ServerFault(lambda: _("it was ended"))
+                await connection.open()
             except BaseException:
                 self._retire()
                 raise
-            return self._connection
+            return connection
+
+    def _count_start(self) -> None:
+        """Raise ServerFault where the server failed too often, for a while."""
+        now = time.monotonic()
+        if self._starts >= MOST_STARTS:
+            if now - self._last_start < self._surroundings.limits.pause:
+                raise ServerFault(lambda: _("it failed too often; it is tried again in a few minutes"))
+            self._starts = 0
+        self._starts, self._last_start = self._starts + 1, now
 
     def _retire(self) -> None:
         """Close the connection, without waiting for that."""
@@ -135,9 +146,9 @@ class McpServer:
     async def _new(self) -> Connection:
         """Return a connection that is not open. Raises ServerFault."""
         place = self._surroundings
-        target = self._settings.target(place.environ)
+        target = self.settings.target(place.environ)
         if isinstance(target, ServerAddress):
-            if place.offline and self._settings.is_elsewhere:
+            if place.offline and self.settings.is_elsewhere:
                 raise ServerFault(lambda: _("the setting hub.offline forbids it"))
             try:
                 kind = await asyncio.to_thread(_http_connection)
@@ -175,16 +186,28 @@ class McpTool:
 
 
 class McpServers:
-    """All servers of the settings that are not disabled."""
+    """The servers of all chats. Those that run are the ones that were asked for last."""
 
-    def __init__(self, servers: Mapping[str, ServerSettings], surroundings: Surroundings) -> None:
-        used = {name: server for name, server in servers.items() if not server.disabled}
-        self._servers = [McpServer(name, settings, surroundings) for name, settings in used.items()]
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
+        self._servers: dict[str, McpServer] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
-    async def tools(self) -> ServerTools:
-        """Return the tools of all servers, which start at the same time where they do not run yet."""
-        offers = await asyncio.gather(*map(_offer_or_reason, self._servers))
-        found = dict(zip(self._servers, offers, strict=True))
+    async def tools(self, wanted: Mapping[str, ServerSettings]) -> ServerTools:
+        """Return the tools of servers, which start at the same time where they do not run yet.
+
+        A server whose settings have changed is restarted; one that is no longer wanted, or is disabled, is ended.
+        """
+        used = {name: settings for name, settings in wanted.items() if not settings.disabled}
+        for name in [name for name, server in self._servers.items() if server.settings != used.get(name)]:
+            task = asyncio.create_task(self._servers.pop(name).close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+        for name in used.keys() - self._servers.keys():
+            self._servers[name] = McpServer(name, used[name], self._surroundings)
+        servers = [self._servers[name] for name in used]
+        offers = await asyncio.gather(*map(_offer_or_reason, servers))
+        found = dict(zip(servers, offers, strict=True))
         usable = {server: offer for server, offer in found.items() if isinstance(offer, Offer)}
         return ServerTools(
             tools={server.name: [McpTool(server, each) for each in offer.tools] for server, offer in usable.items()},
@@ -194,7 +217,7 @@ class McpServers:
 
     async def close(self) -> None:
         """End all servers, and wait until they have ended."""
-        await asyncio.gather(*(server.close() for server in self._servers))
+        await asyncio.gather(*(server.close() for server in self._servers.values()), *self._closing)
 
 
 async def _offer_or_reason(server: McpServer) -> Offer | str:

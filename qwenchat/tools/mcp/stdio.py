@@ -33,10 +33,10 @@ from qwenchat.tools.mcp.protocol import (
     STATELESS_VERSION,
     CallResult,
     Discovered,
-    Message,
     RequestRefused,
     ServerFault,
-    TimeLimits,
+    ServerLimits,
+    ServerMessage,
     ToolPage,
     client_info,
     decoded,
@@ -46,12 +46,14 @@ from qwenchat.tools.mcp.settings import ServerCommand
 
 _KILL_S = 2.0
 """How long a process may take to end once it was killed; one that waits for a disk outlives even that."""
+_REST_S = 1.0
+"""How long what a server wrote is read after its process or its output has ended."""
 _MOST_UNASKED = 10_000
-"""Lines after a request that answer nothing; a server that writes more is ended."""
+"""Lines that may follow a request without answering it; a server that writes more is ended."""
 _INHERITED = ("HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER")
 """The variables that a server gets beside those of its settings: none of them holds a secret."""
 _LOG_LIMIT = 1 << 20
-"""Bytes that one server writes into its log, and of a log that is begun anew."""
+"""Bytes that one process adds to its log, and size above which a new log file is started."""
 _METHOD_NOT_FOUND = -32601
 
 
@@ -59,11 +61,11 @@ class StdioConnection:
     """One process of a server, and a `Connection` to it."""
 
     def __init__(
-        self, command: ServerCommand, environ: Mapping[str, str], log: "ServerLog", limits: TimeLimits
+        self, command: ServerCommand, environ: Mapping[str, str], log: "ServerLog", limits: ServerLimits
     ) -> None:
         """`environ` is the environment of this program."""
         self._command, self._environ, self._log, self._limits = command, environ, log, limits
-        self._child: asyncio.subprocess.Process | None = None
+        self._process: _GuardedProcess | None = None
         self._lifeline, self._guards_end = socket.socketpair()
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[msgspec.Raw]] = {}
@@ -71,13 +73,15 @@ class StdioConnection:
         self._unasked = 0
         self._is_stateless = False
         self._sending = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._watch: asyncio.Task[None] | None = None
+        self._abandoning: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         command = self._command
         env = {name: self._environ[name] for name in _INHERITED if name in self._environ} | dict(command.env)
         try:
-            self._child = await asyncio.create_subprocess_exec(
+            _transport, self._process = await asyncio.get_running_loop().subprocess_exec(
+                _GuardedProcess,
                 sys.executable,
                 "-I",
                 "-S",
@@ -85,22 +89,17 @@ class StdioConnection:
                 str(self._guards_end.fileno()),
                 str(self._limits.end),
                 *_found(command, env),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
                 cwd=command.cwd or None,
                 env=env,
                 pass_fds=(self._guards_end.fileno(),),
                 start_new_session=True,  # no terminal to read from or to write to, and no Ctrl-C from it
-                limit=MESSAGE_LIMIT,
             )
         except (OSError, UnicodeError) as error:
             reason = clean_line(getattr(error, "strerror", "") or str(error))
             raise ServerFault(lambda: _("it can't be started: {reason}").format(reason=reason)) from error
         finally:
             self._guards_end.close()
-        errors = asyncio.create_task(self._read_errors(self._child))
-        self._hold(errors, asyncio.create_task(self._read(self._child, errors)))
+        self._watch = asyncio.create_task(self._watch_over(self._process))
         await self._agree()
 
     @property
@@ -116,26 +115,19 @@ class StdioConnection:
         try:
             result = await self._ask("tools/call", {"name": name, "arguments": arguments}, number)
         except asyncio.CancelledError:
-            self._hold(asyncio.create_task(self._abandon(number)))
+            task = asyncio.create_task(self._abandon(number))
+            self._abandoning.add(task)
+            task.add_done_callback(self._abandoning.discard)
             raise
         return decoded(result, CallResult)
 
     async def close(self) -> None:
         self._end(ServerFault(lambda: _("it was ended")))
-        if self._child:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._child.wait(), 2 * self._limits.end + _KILL_S)
-        if tasks := set(self._tasks):
-            await asyncio.wait(tasks, timeout=1.0)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        if self._watch:
+            await asyncio.wait((self._watch,), timeout=2 * self._limits.end + _KILL_S)
+            self._watch.cancel()
+            await asyncio.gather(self._watch, *self._abandoning, return_exceptions=True)
         self._log.close()
-
-    def _hold(self, *tasks: asyncio.Task[None]) -> None:
-        for task in tasks:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
 
     async def _agree(self) -> None:
         """Agree on a version of the protocol. Raises ServerFault."""
@@ -183,6 +175,8 @@ class StdioConnection:
             raise RequestRefused(method, message, refused.code) from None
         finally:
             del self._waiting[number]
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # where sending failed, nobody has waited for it
 
     async def _abandon(self, number: int) -> None:
         """Cancel a request at the server, and end the server where it does nothing else either."""
@@ -194,11 +188,13 @@ class StdioConnection:
     async def _send(self, message: Mapping[str, object]) -> None:
         """Send a message, waiting until the server takes it. Raises ServerFault."""
         async with self._sending:
-            if self._fault or self._child is None or self._child.stdin is None:
+            if self._fault or self._process is None or self._process.stdin is None:
                 raise ServerFault(self._fault.words if self._fault else _ended)
-            self._child.stdin.write(msgspec.json.encode({"jsonrpc": "2.0", **message}) + b"\n")
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # what it said before it ended is read yet
-                await self._child.stdin.drain()
+            if self._process.stdin.is_closing():  # the server is ending, or is ended when a time limit passes
+                return
+            self._process.stdin.write(msgspec.json.encode({"jsonrpc": "2.0", **message}) + b"\n")
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # its last messages are still read
+                await self._process.stdin.drain()
 
     def _end(self, fault: ServerFault) -> None:
         """Let the guard end the server; what waits for it gets the fault. The first fault counts."""
@@ -208,27 +204,37 @@ class StdioConnection:
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(ServerFault(fault.words))
-        if self._child and self._child.stdin:
-            self._child.stdin.close()
+        if self._process:
+            self._process.close_pipes()
         self._lifeline.close()
 
-    async def _read(self, child: asyncio.subprocess.Process, errors: asyncio.Task[None]) -> None:
-        """Read messages until the server ends, or has to be ended; then read on, so that its pipe ends."""
-        if child.stdout is None:
-            return
+    async def _watch_over(self, process: "_GuardedProcess") -> None:
+        """Read what the server writes, until the guard has ended."""
+        reader = asyncio.create_task(self._read(process))
+        errors = asyncio.create_task(self._read_errors(process))
+        exited = asyncio.create_task(process.exited.wait())
         try:
-            while line := await child.stdout.readline():
+            await asyncio.wait((reader, exited), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((reader, errors, exited), timeout=_REST_S)
+            self._end(self._death())
+            await exited
+        finally:
+            process.close()  # what left the group of the guard may hold its pipes
+            for task in (reader, errors, exited):
+                task.cancel()
+            await asyncio.gather(reader, errors, exited, return_exceptions=True)
+
+    async def _read(self, process: "_GuardedProcess") -> None:
+        """Read messages until the output of the server ends, or the server has to be ended."""
+        try:
+            while process.stdout and (line := await process.stdout.readline()):
                 await self._receive(line)
                 await asyncio.sleep(0)  # other tasks go on while lines come faster than they are read
-            fault = await self._death(child, errors)
         except ValueError:
             size = MESSAGE_LIMIT >> 20
-            fault = ServerFault(lambda: _("it sent a message of more than {size} MiB").format(size=size))
-        except ServerFault as found:
-            fault = found
-        self._end(fault)
-        while await child.stdout.read(MESSAGE_LIMIT):
-            await asyncio.sleep(0.02)
+            self._end(ServerFault(lambda: _("it sent a message of more than {size} MiB").format(size=size)))
+        except ServerFault as fault:
+            self._end(fault)
 
     async def _receive(self, line: bytes) -> None:
         """Take a message. Raises ServerFault for one too many."""
@@ -236,7 +242,7 @@ class StdioConnection:
         if self._unasked > _MOST_UNASKED:
             raise ServerFault(lambda: _("it sent too many messages that answer nothing"))
         try:
-            message = decoded(line, Message)
+            message = decoded(line, ServerMessage)
         except ServerFault:  # servers print other things, too
             return
         if message.method:
@@ -258,17 +264,14 @@ class StdioConnection:
         else:
             await self._send({"id": number, "error": {"code": _METHOD_NOT_FOUND, "message": "Not supported"}})
 
-    async def _read_errors(self, child: asyncio.subprocess.Process) -> None:
+    async def _read_errors(self, process: "_GuardedProcess") -> None:
         """Write what the server reports into its log."""
-        while child.stderr and (chunk := await child.stderr.read(1 << 16)):
+        while process.stderr and (chunk := await process.stderr.read(1 << 16)):
             self._log.write(chunk)
             await asyncio.sleep(0)
 
-    async def _death(self, child: asyncio.subprocess.Process, errors: asyncio.Task[None]) -> ServerFault:
-        """Return how the server ended, once its output has."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(child.wait(), 1.0)
-        await asyncio.wait((errors,), timeout=1.0)
+    def _death(self) -> ServerFault:
+        """Return the fault of a server that ended unasked."""
         last = clean_line(self._command.without_secrets(self._log.last_line()), 300).rstrip(".")
         try:
             code = self._lifeline.recv(16, socket.MSG_DONTWAIT).decode()
@@ -280,6 +283,35 @@ class StdioConnection:
             return labelled(how, last) if last else how
 
         return ServerFault(words)
+
+
+class _GuardedProcess(asyncio.subprocess.SubprocessStreamProtocol):
+    """The process of the guard, with the streams of the server."""
+
+    def __init__(self) -> None:
+        super().__init__(MESSAGE_LIMIT, asyncio.get_running_loop())
+        self.exited = asyncio.Event()
+        self._process_transport: asyncio.SubprocessTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if isinstance(transport, asyncio.SubprocessTransport):
+            self._process_transport = transport
+
+    def process_exited(self) -> None:
+        self.exited.set()
+        super().process_exited()
+
+    def close_pipes(self) -> None:
+        """End the server's standard input, and read no more of its output."""
+        for descriptor in (0, 1):
+            if self._process_transport and (pipe := self._process_transport.get_pipe_transport(descriptor)):
+                pipe.close()
+
+    def close(self) -> None:
+        """Read nothing more, and kill the process if it still runs."""
+        if self._process_transport:
+            self._process_transport.close()
 
 
 def _ended() -> str:

@@ -84,4 +84,4 @@ class TokenCountController:
 def _counted(view: SessionView) -> tuple[object, ...]:
     """Return what the counts depend on beside messages and prompt."""
     session = view.session
-    return view.fork, session.model, session.system, session.context, session.sampling
+    return view.fork, session.model, session.system, session.context, session.sampling, session.tools

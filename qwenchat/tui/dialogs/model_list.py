@@ -96,11 +96,10 @@ class ModelList(VerticalScroll, EndsItsWork):
         yield DownloadList(self._downloads)
 
     def on_mount(self) -> None:
-        """Look at the machine, off the loop, and ask the engines."""
+        """Look at the machine, off the loop; the engines are asked once its models are shown."""
         self.query_one(Filter).focus()
         self.query_one("#do").display = False
-        self._look()
-        self._ask_engines()
+        self._open()
 
     def download_recommended(self) -> None:
         """Download the model that suits this machine best."""
@@ -114,7 +113,16 @@ class ModelList(VerticalScroll, EndsItsWork):
         return self._shown[at] if at is not None and at < len(self._shown) else None
 
     @work(exclusive=True, group="survey")
+    async def _open(self) -> None:
+        await self._survey()
+        self._ask_engines()
+
+    @work(exclusive=True, group="survey")
     async def _look(self) -> None:
+        await self._survey()
+
+    async def _survey(self) -> None:
+        """Look at the machine and its models, and show them."""
         try:
             self._choices = await asyncio.to_thread(model_choices, self._program)
         except QwenchatError as error:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from qwenchat.tui.dialogs.compare import CompareScreen
     from qwenchat.tui.dialogs.consent import Consent
     from qwenchat.tui.dialogs.menu import MenuItem
+    from qwenchat.tui.dialogs.tools import LoadTools
     from qwenchat.tui.model_names import ModelNames
 
 
@@ -149,6 +150,13 @@ def themes(titles: Mapping[str, str]) -> ModalScreen[str | None]:
     from qwenchat.tui.dialogs.theme import ThemeScreen
 
     return ThemeScreen(titles)
+
+
+def tools(program: Program, load: "LoadTools", *, are_on: bool) -> ModalScreen[bool]:
+    """Return the list of the tools; it gives whether they are on in the chat."""
+    from qwenchat.tui.dialogs.tools import ToolsScreen
+
+    return ToolsScreen(program, load, are_on=are_on)
 
 
 def help_for(actions: Sequence[Action], keymap: Mapping[str, str], commands: Mapping[str, str]) -> ModalScreen[None]:

@@ -33,7 +33,6 @@ from qwenchat.tui.controllers.drafts import DraftController
 from qwenchat.tui.controllers.engines import EngineController
 from qwenchat.tui.controllers.find import FindController
 from qwenchat.tui.controllers.focus import FocusController
-from qwenchat.tui.controllers.leave import LeaveController
 from qwenchat.tui.controllers.menus import MenuController
 from qwenchat.tui.controllers.message_actions import MessageActions
 from qwenchat.tui.controllers.navigation import NavigationController
@@ -41,6 +40,7 @@ from qwenchat.tui.controllers.program_actions import ProgramActions
 from qwenchat.tui.controllers.session_actions import SessionActions
 from qwenchat.tui.controllers.streaming import StreamingController
 from qwenchat.tui.controllers.token_counts import TokenCountController
+from qwenchat.tui.controllers.tools import ToolController
 from qwenchat.tui.controllers.undo import UndoController
 from qwenchat.tui.controllers.view_drawer import ViewDrawer, empty_words
 from qwenchat.tui.textual_private import EndsItsWork, add_bindings
@@ -130,7 +130,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.undo = UndoController(context, self.navigation)
         self.consent = ConsentController(context, self.drafts, use_model=self._use_model)
         self.engines = EngineController(context)
-        self.leave_asking = LeaveController(context)
+        self.tools = ToolController(context)
         self.session_actions = SessionActions(
             context, self.navigation, self.undo, self.engines, may_send=self.consent.asked
         )
@@ -173,7 +173,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             self.undo,
             self.downloads,
             self.engines,
-            self.leave_asking,
+            self.tools,
             self.program_actions,
         )
         methods: dict[str, Method] = {"escape": self.escape, "interrupt": self.interrupt}
@@ -278,7 +278,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             raise message.event.bug
         await self.context.guard(self.streaming.report(message.event))
         self.consent.report(message.event)
-        self.leave_asking.report(message.event)
+        self.tools.report(message.event)
         self.comparing.report(message.event)
 
     @on(DownloadChanged)

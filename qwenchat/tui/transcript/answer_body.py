@@ -20,6 +20,8 @@ class BodyText:
     def __init__(self, text: str = "") -> None:
         self.document = Document(text)
         self.is_blank = not text.strip()
+        self.code_count = 0
+        """Code blocks that were laid out last."""
         self._lines: list[Line] = []
         self._laid = self._code = 0
 
@@ -45,6 +47,7 @@ class BodyText:
             lines += [BLANK] * bool(lines)
             lines += render_block(block, look.measure, look.palette, code)
             code += len(code_in(block))
+        self.code_count = code - first_code
         return lines
 
     def start_over(self) -> None:
@@ -96,7 +99,7 @@ class AnswerBody:
         for section in self._sections:
             if isinstance(section, BodyText):
                 own = section.lines(look, code)
-                code += len(section.code_blocks)
+                code += section.code_count
             else:
                 own = section.lines(look, is_unfolded=section.number in unfolded, is_live=is_live, asked=asked)
             lines += [BLANK] * bool(lines and own)

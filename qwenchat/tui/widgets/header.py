@@ -1,4 +1,4 @@
-"""The line at the top: the chat's title, model, host and own system prompt, whether it is private, and downloads.
+"""The line at the top: the chat's title, model, host, system prompt and tools, whether it is private, and downloads.
 
 Each part can be clicked.
 """
@@ -37,6 +37,8 @@ class ChatHeader(Widget):
     """Where the model runs; empty for this computer."""
     has_prompt: reactive[bool] = reactive(False)
     """Whether the chat has a system prompt of its own."""
+    has_tools: reactive[bool] = reactive(False)
+    """Whether the model may call tools."""
     private: reactive[bool] = reactive(False)
     downloading: reactive[str] = reactive("")
     """What is being downloaded, in a few words."""
@@ -53,11 +55,13 @@ class ChatHeader(Widget):
             _part(self.downloading, "$text-primary", "downloads", after="  "),
         )
         system = _part(_("system prompt") if self.has_prompt else "", "$text-accent", "system_prompt", before="  ")
+        tools = _part(_("tools") if self.has_tools else "", "$text-accent", "tools", before="  ")
+        after = Content.assemble(system, tools)
         left = self.size.width - before.cell_length
-        model = self._model(left, others=_LEAST_TITLE + system.cell_length)
-        room = max(left - model.cell_length - system.cell_length, 0 if self.host else _LEAST_TITLE)
+        model = self._model(left, others=_LEAST_TITLE + after.cell_length)
+        room = max(left - model.cell_length - after.cell_length, 0 if self.host else _LEAST_TITLE)
         title = _part(self.title_words, "bold", "rename").truncate(room, ellipsis=True)
-        return Content.assemble(before, title, model, system)
+        return Content.assemble(before, title, model, after)
 
     def _model(self, left: int, *, others: int) -> Content:
         """Return the model and its host, which takes the room of the `others` too if it needs it."""

@@ -1,6 +1,7 @@
-"""Leave: a tool that the settings do not allow runs once the user has agreed; nothing else waits for that.
+"""Tools: whether the model of a chat may call them, and the user's decisions about calls; nothing else waits for those.
 
-The transcript shows the call with its choices, the footer their keys. What a decision means is the runtime's.
+The transcript shows a call that is asked about with its choices, the footer their keys. What a decision means is the
+runtime's.
 """
 
 from qwenchat.i18n import _
@@ -11,20 +12,43 @@ from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.dialogs import open as dialogs
 
 
-class LeaveController:
-    """Asks about one call after the other, as they come."""
+class ToolController:
+    """Switches tools on and off, and asks about one call after the other, as they come."""
 
     def __init__(self, context: ChatContext) -> None:
         self._context, self._open = context, context.open
 
     @property
     def methods(self) -> Methods:
-        """What carries out the user's decisions."""
+        """What carries out the actions on tools."""
         return {
             "allow_once": lambda: self._allow(Leave.ONCE),
             "allow_chat": lambda: self._allow(Leave.CHAT),
             "refuse": self.refuse,
+            "tools": self.open_list,
+            "toggle_tools": self.toggle,
         }
+
+    def open_list(self) -> None:
+        """Show the tools, what holds for each of them, and whether they are on in the open chat."""
+        tools, session = self._context.chats.tools, self._open.session
+        are_on = tools.are_on(session)
+        dialog = dialogs.tools(self._context.program, lambda: tools.all(session.id), are_on=are_on)
+
+        def closed(wanted: bool | None) -> None:
+            if wanted is not None and wanted != are_on:
+                self._context.run(self._switch(session.id, on=wanted))
+
+        self._context.ask(dialog, closed)
+
+    def toggle(self) -> None:
+        """Switch the tools of the open chat on or off."""
+        session = self._open.session
+        self._context.run(self._switch(session.id, on=not self._context.chats.tools.are_on(session)))
+
+    async def _switch(self, session_id: str, *, on: bool) -> None:
+        self._open.relabel(await self._context.chats.sessions.change(session_id, tools=on))
+        self._context.notify(_("Tools are on in this chat.") if on else _("Tools are off in this chat."))
 
     def report(self, event: ChatEvent) -> None:
         """Show which call waits for the user, or that none does."""

@@ -1,0 +1,104 @@
+"""The tools of a chat: on or off, what holds for each of them, and their folders."""
+
+from pathlib import Path
+
+import pytest
+from textual.widgets import Input, OptionList, Static
+
+from qwenchat.tui.dialogs.tools import ToolsScreen
+from tests.tui.chatting import Chatting, chatting
+from tests.tui.screens import until
+
+
+@pytest.fixture(autouse=True)
+def _home(home: Path) -> None:
+    """Nothing here touches the user's files."""
+
+
+async def opened(it: Chatting) -> ToolsScreen:
+    it.write("/tools")
+    await it.pilot.press("enter")
+    await until(lambda: isinstance(it.app.screen, ToolsScreen) and it.app.screen.query_one(OptionList).option_count)
+    screen = it.app.screen
+    assert isinstance(screen, ToolsScreen)
+    return screen
+
+
+def lines(screen: ToolsScreen) -> list[str]:
+    listed = screen.query_one(OptionList)
+    return [" ".join(str(listed.get_option_at_index(at).prompt).split()) for at in range(listed.option_count)]
+
+
+def words(screen: ToolsScreen, id: str) -> str:
+    return str(screen.query_one(f"#{id}", Static).visual)
+
+
+def header(it: Chatting) -> str:
+    return it.chat.header.render().plain
+
+
+async def test_tools_are_switched_on_in_one_chat_and_the_header_shows_it() -> None:
+    async with chatting() as it:
+        assert not header(it).endswith("tools")
+        screen = await opened(it)
+        assert words(screen, "state") == "Off in this chat."
+        await it.pilot.click("#toggle")
+        assert words(screen, "state").startswith("On in this chat")
+        await it.pilot.press("escape")
+        await until(lambda: header(it).endswith("tools"))
+        assert it.chat.session.tools is True
+        first = it.chat.session.id
+        await it.do("new")
+        await until(lambda: it.chat.session.id != first)
+        assert not header(it).endswith("tools")
+        await it.do("toggle_tools")
+        await until(lambda: header(it).endswith("tools"))
+        await it.do("toggle_tools")
+        await until(lambda: it.chat.session.tools is False)
+
+
+async def test_enter_changes_what_happens_when_a_tool_is_called() -> None:
+    async with chatting() as it:
+        screen = await opened(it)
+        assert "calculator allowed" in lines(screen)
+        await until(lambda: words(screen, "about").startswith("The model is told: "))
+        listed = screen.query_one(OptionList)
+        listed.highlighted = lines(screen).index("calculator allowed")
+        await it.pilot.press("enter")
+        await until(lambda: "calculator denied" in lines(screen))
+        assert it.app.program.settings.tools.policy == {"calculator": "deny"}
+        await it.pilot.press("enter")
+        await until(lambda: "calculator asks" in lines(screen))
+        await it.pilot.press("enter")
+        await until(lambda: "calculator allowed" in lines(screen))
+
+
+async def test_what_sends_is_asked_about_or_denied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QWENCHAT_TOOLS_FETCH", "true")
+    async with chatting() as it:
+        screen = await opened(it)
+        listed, asks = screen.query_one(OptionList), "fetch_page asks sends or changes something"
+        listed.highlighted = lines(screen).index(asks)
+        await it.pilot.press("enter")
+        await until(lambda: "fetch_page denied sends or changes something" in lines(screen))
+        await it.pilot.press("enter")
+        await until(lambda: asks in lines(screen))
+
+
+async def test_folders_are_named_and_their_tools_are_listed(tmp_path: Path) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    async with chatting() as it:
+        screen = await opened(it)
+        assert words(screen, "folders") == "Folders: none, so the model can read no files"
+        for typed in ("notes", str(folder)):
+            await it.pilot.click("#choose-folders")
+            await until(lambda: it.app.screen is not screen)
+            it.app.screen.query_one(Input).value = typed
+            await it.pilot.press("enter")
+            await until(lambda: it.app.screen is screen)
+            await until(lambda: words(screen, "about-tools") or str(folder) in words(screen, "folders"))
+            if typed != str(folder):
+                assert it.app.program.settings.tools.folders == ()
+        assert it.app.program.settings.tools.folders == (str(folder),)
+        await until(lambda: "read_file asks" in lines(screen))
