@@ -44,8 +44,6 @@ class SessionTools:
         """By session, the tools that the user allowed for it."""
         self._servers: dict[bool, McpServers] = {}
         """Those that log, and those for private chats, which do not; once they are needed."""
-        self._server_file: ServerFile | None = None
-        """What the servers were made from."""
         self._servers_use = asyncio.Lock()
 
     def are_on(self, session: Session) -> bool:
@@ -85,33 +83,29 @@ class SessionTools:
     async def close(self) -> None:
         """End the servers. They start again when they are needed next."""
         async with self._servers_use:
-            await self._end_servers()
+            servers, self._servers = [*self._servers.values()], {}
+            await asyncio.gather(*(each.close() for each in servers))
 
     async def _offered_by_servers(self, *, is_private: bool) -> Mapping[str, Sequence[Tool]]:
         """Return the tools of all servers that can be used, by the names of the servers."""
         async with self._servers_use:
-            if not self._server_file and not self._program.paths.tool_servers.exists():
+            if not self._servers and not self._program.paths.tool_servers.exists():
                 return {}  # without servers, nothing of them is imported
-            from qwenchat.tools.mcp.server import McpServers, Surroundings  # noqa: PLC0415
-
-            program, file = self._program, await asyncio.to_thread(_server_file, self._program)
-            if file != self._server_file:
-                await self._end_servers()
-                self._server_file = file
+            file = await asyncio.to_thread(_server_file, self._program)
             if is_private not in self._servers:
-                surroundings = Surroundings(
-                    environ=program.environ,
-                    log_folder=None if is_private else program.paths.logs,
-                    offline=program.settings.hub.offline,
-                )
-                self._servers[is_private] = McpServers(file.servers, surroundings)
-            offered = await self._servers[is_private].tools()
+                self._servers[is_private] = _new_servers(self._program, is_private=is_private)
+            offered = await self._servers[is_private].tools(file.servers)
         self.problems = {**file.problems, **offered.problems}
         return offered.tools
 
-    async def _end_servers(self) -> None:
-        servers, self._servers, self._server_file = [*self._servers.values()], {}, None
-        await asyncio.gather(*(each.close() for each in servers))
+
+def _new_servers(program: Program, *, is_private: bool) -> "McpServers":
+    from qwenchat.tools.mcp.server import McpServers, Surroundings  # noqa: PLC0415 - most users have no servers
+
+    log_folder = None if is_private else program.paths.logs
+    return McpServers(
+        Surroundings(environ=program.environ, log_folder=log_folder, offline=program.settings.hub.offline)
+    )
 
 
 def built_in(program: Program, *, without: str = "") -> list[Tool]:
