@@ -205,6 +205,7 @@ def _remote_row(listing: EngineListing, model: ServedModel) -> dict[str, object]
         "context": model.n_ctx,
         "context_max": model.n_ctx_max,
         "parts": [],
+        "tools": None,
         "problem": "",
         "engine": listing.server.name,
         "host": listing.server.host,

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Literal
 
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
@@ -37,6 +38,11 @@ from qwenchat.models.reference import (
 )
 from qwenchat.paths import is_missing
 from qwenchat.text.safe import clean_line
+
+ToolCalls = Literal["yes", "weak", "no"]
+"""How well a model calls tools: `weak` where it is luck whether it calls at all."""
+_WIDTH_OF_7B = 3584
+"""Of Qwen2 with 7B parameters, and of 57B-A14B; smaller models call unreliably."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,15 @@ class LocalModel:
     def path(self) -> Path:
         """The file to load; the first part of a split model."""
         return self.file.path
+
+    @property
+    def tools(self) -> ToolCalls | None:
+        """How well it calls tools; None where the file can't be read."""
+        if self.header is None:
+            return None
+        if not self.header.has_chat_template or self.file.origin == "guide":
+            return "no"
+        return "yes" if self.header.width >= _WIDTH_OF_7B else "weak"
 
 
 class Library:
@@ -326,11 +341,12 @@ def as_rows(models: Sequence[LocalModel], problems: Sequence[FolderProblem] = ()
             "context": model.context.native if model.context else 0,
             "context_max": model.context.limit if model.context else 0,
             "parts": [str(part) for part in header.parts] if header else [],
+            "tools": model.tools,
             "problem": model.problem,
         }
     for problem in problems:
         empty: dict[str, object] = dict.fromkeys(
             ("model", "name", "repo", "sha256", "architecture", "quantisation"), ""
         )
-        numbers = {"bytes": 0, "context": 0, "context_max": 0, "parts": []}
+        numbers = {"bytes": 0, "context": 0, "context_max": 0, "parts": [], "tools": None}
         yield empty | numbers | {"path": str(problem.folder), "from": problem.origin, "problem": problem.message}

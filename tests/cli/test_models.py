@@ -146,6 +146,7 @@ def test_list_info_and_fit_agree_on_the_context_windows(ours: Path) -> None:
     write_model(ours / "stretched.gguf", shape=Shape(context=2048, yarn_factor=4.0))
     for row in (run("list")[0], facts := run("info", "stretched")):
         assert (row["context"], row["context_max"]) == (2048, 8192)
+        assert row["tools"] == "weak"
     assert (facts["rope_scaling"], facts["rope_scaling_factor"], facts["rope_original_context"]) == ("yarn", 4.0, 2048)
     assert "2,048 (8,192 YaRN)" in qwenchat("models", "list").stdout
     assert "above 2,048 tokens, up to 8,192, use YaRN" in qwenchat("models", "info", "stretched").stderr
