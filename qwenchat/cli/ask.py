@@ -246,8 +246,10 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
     await engine.check(question.sampling)
     session = _session(program, options, earlier, model)
     talk = ToolTalk(output)
-    tools = SessionTools(program, talk.ask)
+    tools = SessionTools(program, talk.ask, is_private=lambda _session: options["no_save"])
     use = await tools.use(session, only=options["only"], granted=options["allow"])
+    for name, problem in tools.problems.items():
+        output.say(_("The tool server {name} can't be used: {reason}.").format(name=clean_line(name), reason=problem))
     store = _store(program, session, earlier, persists=not options["no_save"])
     mode = Mode.COMPLETE if options["complete"] else Mode.ANSWER
     turns = Turns(

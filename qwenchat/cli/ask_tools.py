@@ -56,6 +56,7 @@ class ToolTalk:
             self._say(words.format(name=clean_line(pending.call.name)))
             return _NOBODY
         while True:
+            _forget_typed()
             self._write(_question(pending))
             line = await _typed_line()
             if not line:  # the input has ended
@@ -91,10 +92,9 @@ def _decision(line: str, pending: PendingCall) -> Decision | None:
 
 
 async def _typed_line() -> str:
-    """Return the next line that is typed, empty at the end of the input; what was typed before does not count."""
+    """Return the next line that is typed, empty at the end of the input."""
     loop = asyncio.get_running_loop()
     typed: asyncio.Future[bytes] = loop.create_future()
-    _forget_typed()
 
     def finish(data: bytes) -> None:
         if not typed.done():
@@ -113,6 +113,7 @@ async def _typed_line() -> str:
 
 
 def _forget_typed() -> None:
+    """Forget what was typed before there was a question: it is no answer."""
     try:
         import termios  # noqa: PLC0415 - Windows has none
     except ImportError:

@@ -116,11 +116,34 @@ def engines(program: Program, _context: click.Context) -> Iterator[tuple[str, st
 @_offering
 def tools(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
     """Yield the names of the built-in tools with what they do; no server is asked for its tools."""
-    from qwenchat.tools.builtin import builtin_tools  # noqa: PLC0415 - only this completion needs it
+    yield from _tools(program)
 
-    settings = program.settings
-    for tool in builtin_tools(settings.tools, find_in_chats=lambda _words, _most: (), offline=settings.hub.offline):
+
+@_offering
+def tools_and_servers(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
+    """Yield the names of the built-in tools and of the MCP servers."""
+    yield from _tools(program)
+    yield from _servers(program)
+
+
+@_offering
+def tool_servers(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
+    """Yield the names of the MCP servers."""
+    yield from _servers(program)
+
+
+def _tools(program: Program) -> Iterator[tuple[str, str]]:
+    from qwenchat.runtime.session_tools import built_in  # noqa: PLC0415 - only this completion needs it
+
+    for tool in built_in(program):
         yield tool.spec.name, tool.spec.description
+
+
+def _servers(program: Program) -> Iterator[tuple[str, str]]:
+    from qwenchat.tools.mcp.settings import load  # noqa: PLC0415 - only this completion needs it
+
+    for name, server in load(program.paths.tool_servers).servers.items():
+        yield name, server.shown
 
 
 @_offering

@@ -34,6 +34,7 @@ _COMMANDS = {
     "models": "qwenchat.cli.models",
     "serve": "qwenchat.cli.serve",
     "sessions": "qwenchat.cli.sessions",
+    "tools": "qwenchat.cli.tools",
 }
 
 

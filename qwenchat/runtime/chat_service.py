@@ -93,7 +93,7 @@ class ChatService:
 
     def __init__(self, program: Program, listener: Listener, new_engine: EngineFactory | None = None) -> None:
         self.sessions = SessionAccess(program, self._live)
-        self.tools = SessionTools(program, self._ask_about)
+        self.tools = SessionTools(program, self._ask_about, self.sessions.is_private)
         self.model = ModelManager(
             new_engine or program.engine, listener, may_send=self._may_send, tools=self.tools.specs
         )

@@ -1,16 +1,20 @@
 """The tools of each session: whether they are on there, what the user allowed there, and who decides about a call.
 
 They are put together anew for each turn, from the settings as they are then: what was changed in the settings holds
-from the next question on. What a user allows for a chat is remembered until the program ends, and saved nowhere.
+from the next question on. What a user allows for a chat is remembered until the program ends, and saved nowhere. MCP
+servers start with the first turn that needs them, and run until `close`.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from qwenchat.chat.calling import ToolUse
 from qwenchat.chat.session import Session
 from qwenchat.chat.tools import ToolSpec
-from qwenchat.errors import WrongUse
+from qwenchat.errors import QwenchatError, WrongUse
 from qwenchat.i18n import _, enumerated
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line
@@ -20,6 +24,10 @@ from qwenchat.tools.policy import Decision, PendingCall, Policy
 from qwenchat.tools.tool import Tool
 from qwenchat.tools.toolbox import ToolRunner, named
 
+if TYPE_CHECKING:
+    from qwenchat.tools.mcp.server import McpServers
+    from qwenchat.tools.mcp.settings import ServerFile
+
 AskUser = Callable[[Session, PendingCall], Awaitable[Decision]]
 """Asks the user about a call in a session. It may be cancelled while it waits."""
 
@@ -27,25 +35,25 @@ AskUser = Callable[[Session, PendingCall], Awaitable[Decision]]
 class SessionTools:
     """The tools of all sessions. Methods raise WrongUse for settings that can't be used."""
 
-    def __init__(self, program: Program, ask: AskUser) -> None:
-        self._program, self._ask = program, ask
+    def __init__(self, program: Program, ask: AskUser, is_private: Callable[[str], bool]) -> None:
+        """`is_private` says of a session's id whether nothing of it may be written, such as a server's log."""
+        self.problems: Mapping[str, str] = MappingProxyType({})
+        """Why servers can't be used, by their names, as far as they were asked; in the user's language."""
+        self._program, self._ask, self._is_private = program, ask, is_private
         self._allowed: dict[str, set[str]] = {}
         """By session, the tools that the user allowed for it."""
+        self._servers: dict[bool, McpServers] = {}
+        """Those that log, and those for private chats, which do not; once they are needed."""
+        self._servers_use = asyncio.Lock()
 
     def are_on(self, session: Session) -> bool:
         """Return whether the model of a session may call tools."""
         return self._program.settings.tools.enabled if session.tools is None else session.tools
 
     async def all(self, session_id: str = "") -> dict[str, Tool]:
-        """Return all tools that the settings provide, by their names; a session does not find itself in a search."""
-        program = self._program
-
-        def find(words: str, limit: int) -> Sequence[ChatExcerpt]:
-            return _find_in_chats(program, words, limit, without=session_id)
-
-        settings = program.settings
-        own = builtin_tools(settings.tools, find_in_chats=find, offline=settings.hub.offline)
-        return named(own, {})
+        """Return all tools, by the names that the model of a session knows them by; servers start where they must."""
+        offered = await self._offered_by_servers(is_private=self._is_private(session_id))
+        return named(built_in(self._program, without=session_id), offered)
 
     async def specs(self, session: Session) -> Sequence[ToolSpec]:
         """Return what the model of a session is told of tools."""
@@ -73,7 +81,52 @@ class SessionTools:
         return ToolUse(toolbox=ToolRunner(chosen, policy), rounds=settings.max_rounds, seconds=settings.max_seconds)
 
     async def close(self) -> None:
-        """End what tools run beside this program."""
+        """End the servers. They start again when they are needed next."""
+        async with self._servers_use:
+            servers, self._servers = [*self._servers.values()], {}
+            await asyncio.gather(*(each.close() for each in servers))
+
+    async def _offered_by_servers(self, *, is_private: bool) -> Mapping[str, Sequence[Tool]]:
+        """Return the tools of all servers that can be used, by the names of the servers."""
+        async with self._servers_use:
+            if not self._servers and not self._program.paths.tool_servers.exists():
+                return {}  # without servers, nothing of them is imported
+            file = await asyncio.to_thread(_server_file, self._program)
+            if is_private not in self._servers:
+                self._servers[is_private] = _new_servers(self._program, is_private=is_private)
+            offered = await self._servers[is_private].tools(file.servers)
+        self.problems = {**file.problems, **offered.problems}
+        return offered.tools
+
+
+def _new_servers(program: Program, *, is_private: bool) -> "McpServers":
+    from qwenchat.tools.mcp.server import McpServers, Surroundings  # noqa: PLC0415 - most users have no servers
+
+    log_folder = None if is_private else program.paths.logs
+    return McpServers(
+        Surroundings(environ=program.environ, log_folder=log_folder, offline=program.settings.hub.offline)
+    )
+
+
+def built_in(program: Program, *, without: str = "") -> list[Tool]:
+    """Return the tools that come with the program; the session `without` is not found in a search."""
+
+    def find(words: str, limit: int) -> Sequence[ChatExcerpt]:
+        return _find_in_chats(program, words, limit, without=without)
+
+    settings = program.settings
+    return builtin_tools(settings.tools, find_in_chats=find, offline=settings.hub.offline)
+
+
+def _server_file(program: Program) -> "ServerFile":
+    """Return the servers of the user; a file that can't be used is a problem, and ends no turn."""
+    from qwenchat.tools.mcp.settings import ServerFile, load  # noqa: PLC0415
+
+    file = program.paths.tool_servers
+    try:
+        return load(file)
+    except QwenchatError as error:
+        return ServerFile({}, {file.name: error.message})
 
 
 def no_such_tool(name: str, tools: Iterable[str]) -> WrongUse:

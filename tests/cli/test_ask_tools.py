@@ -17,7 +17,7 @@ from qwenchat.runtime.program import Program
 from qwenchat.runtime.session_tools import SessionTools
 from qwenchat.tools.policy import Decision, Leave, PendingCall
 from tests.fakes import ggufs
-from tests.fakes.commands import environment, qwenchat
+from tests.fakes.commands import ROOT, environment, qwenchat
 from tests.fakes.scripted import ScriptedEngine
 from tests.tui.screens import until
 
@@ -26,7 +26,7 @@ CALCULATED = '{"expression": "37*41"}'
 
 def caller(path: Path, name: str, arguments: str, answer: str = "So it is.") -> Path:
     """Write a model that says something, calls a tool in Qwen2's own format, and answers once it has the result."""
-    call = ["Let me see. ", f"✿FUNCTION✿: {name}", "\n✿ARGS✿: ", arguments, "\n✿RESULT✿"]
+    call = ["Let me see.", f"✿FUNCTION✿: {name}", "\n✿ARGS✿: ", arguments, "\n✿RESULT✿"]
     after = [":", *answer.partition(" ")] if answer else []  # the prompt with the result ends in `✿RETURN✿:`
     return ggufs.write_chain(path, [piece.encode() for piece in (*call, *after)]).path
 
@@ -195,6 +195,16 @@ def test_ctrl_c_at_the_question_stops_the_answer(listing: Path) -> None:
     assert (answer["status"], answer["text"], call["result"]) == ("stopped", "Let me see.", None)
 
 
+def test_ctrl_c_while_a_tool_of_a_server_runs(models: Path) -> None:
+    model = caller(models / "hanging.gguf", "notes__hang", "{}")
+    qwenchat("tools", "add", "--no-test", "notes", sys.executable, ROOT / "tests" / "fakes" / "mcp_server.py")
+    terminal = Terminal("ask", "-m", model, "--tool", "notes__hang", "--allow", "notes__hang", "hi")
+    terminal.wait_for("Call of notes__hang: {}")
+    terminal.type("\x03")
+    assert terminal.end() == 130
+    assert last_answer()["status"] == "stopped"
+
+
 async def test_a_kill_in_mid_call_leaves_an_answer_that_can_be_continued(listing: Path) -> None:
     terminal = Terminal("ask", "-m", listing, "--tools", "hi")
     terminal.wait_for("REASON: no > ")
@@ -210,12 +220,13 @@ async def test_a_kill_in_mid_call_leaves_an_answer_that_can_be_continued(listing
     async def agree(_session: object, _pending: PendingCall) -> Decision:
         return Decision(Leave.ONCE)
 
+    tools = SessionTools(program, agree, is_private=lambda _id: False)
     turns = Turns(
         store=program.store,
         engine=ScriptedEngine(("And so it is.",), file=answer.model_file),
         new_id=UUIDv7(),
         clock=unix_ms,
-        tools=await SessionTools(program, agree).use(program.store.session(answer.session)),
+        tools=await tools.use(program.store.session(answer.session)),
     )
     async for _event in turns.continue_answer(answer):
         pass

@@ -158,7 +158,7 @@ async def test_names_that_no_tool_has_are_refused(program: Program) -> None:
     async def ask(_session: object, _pending: PendingCall) -> Decision:
         return Decision(Leave.ONCE)
 
-    tools, session = SessionTools(program, ask), Session(id="s", created=0, updated=0)
+    tools, session = SessionTools(program, ask, is_private=lambda _id: False), Session(id="s", created=0, updated=0)
     for more in ({"only": ("calcluator",)}, {"granted": ("calcluator",)}):
         with pytest.raises(WrongUse) as refused:
             await tools.use(session, **more)

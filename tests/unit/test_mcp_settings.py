@@ -57,6 +57,7 @@ def test_hostile_files_are_refused_quickly(tmp_path: Path, words: str) -> None:
         ({"command": "x\0"}, "it contains the character NUL"),
         ({"command": "x", "env": {"A=B": "c"}}, "the name of a variable is empty or contains ="),
         ({"url": "ftp://h/"}, "its URL is not valid"),
+        ({"url": "http://[${HOST}"}, "its URL is not valid"),
         ({"type": "sse", "url": "http://h/sse"}, "servers of the type sse are not supported"),
         (7, "Expected `object`, got `int`"),
     ],
@@ -87,6 +88,7 @@ def test_no_value_is_shown_and_no_secret_stays_in_the_words_of_a_server() -> Non
     assert "s3cr3t" not in repr(server) + repr(target) + server.shown
     assert "pw" not in repr(server) + repr(target) + server.shown
     assert target.without_secrets("got 'Bearer s3cr3t-value' and s3cr3t-value") == "got '***' and ***"
+    assert ServerSettings(url="${WHERE}/mcp").shown == "${WHERE}/mcp"
     command = ServerSettings(command="x", env={"T": "s3cr3t-value", "DEBUG": "1"}).target({})
     assert command.without_secrets("1 s3cr3t-value 1") == "1 *** 1"
 
@@ -111,7 +113,13 @@ def test_a_server_is_written_beside_what_others_wrote(tmp_path: Path) -> None:
 
 def test_nothing_is_written_where_something_would_be_lost_or_wrong(tmp_path: Path) -> None:
     file = tmp_path / "mcp.json"
-    for text, server in (('{"mcpServers": {}} // mine', STDIO), ("[]", STDIO), ("{}", {}), ("{}", {"url": "x"})):
+    for text, server in (
+        ('{"mcpServers": {}} // mine', STDIO),
+        ("[]", STDIO),
+        ('{"mcpServers": []}', STDIO),
+        ("{}", {}),
+        ("{}", {"url": "x"}),
+    ):
         file.write_text(text)
         with pytest.raises(WrongUse):
             settings.put(file, "a", ServerSettings(**server))

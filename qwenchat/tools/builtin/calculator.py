@@ -49,7 +49,7 @@ _Value = Fraction | float
 
 
 class _Arguments(Arguments, frozen=True):
-    expression: Annotated[str, Meta(description="Numbers, the operators + - * / ** and functions such as sqrt()")]
+    expression: Annotated[str, Meta(description="What to calculate, such as 37*41, 15% of 80 or sqrt(2)")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,8 +91,8 @@ class ServerSettings(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def shown(self) -> str:
         """What users are shown: the command with its arguments, or the address without what could be a secret."""
         if self.url:
-            host = urlsplit(self.url).netloc.rpartition("@")[2]
-            return clean_line(f"{urlsplit(self.url).scheme}://{host}{urlsplit(self.url).path}")
+            parts = urlsplit(self.url)
+            return clean_line(f"{parts.scheme and f'{parts.scheme}://'}{parts.netloc.rpartition('@')[2]}{parts.path}")
         return clean_line(" ".join((self.command, *self.args)))
 
     @property
@@ -159,8 +159,7 @@ def put(file: Path, name: str, server: ServerSettings | None) -> None:
         )
     document = _document(text, file) if text.strip() else {}
     for key in _KEYS:
-        if isinstance(document.get(key), dict):
-            document[key].pop(name, None)
+        document.get(key, {}).pop(name, None)
     if server is not None:
         entry = msgspec.to_builtins(server)
         try:
@@ -216,7 +215,7 @@ def _checked(name: str, entry: object) -> ServerSettings:
         raise ValueError(_("it contains the character NUL"))
     if any("=" in each or not each for each in server.env):
         raise ValueError(_("the name of a variable is empty or contains ="))
-    if server.url and "${" not in server.url and not is_address(server.url):
+    if server.url and not is_address(_REFERENCE.sub("x", server.url)) and not _REFERENCE.match(server.url):
         raise ValueError(_("its URL is not valid"))
     return server
 
@@ -247,12 +246,18 @@ def _read(file: Path) -> str:
 
 def _document(text: str, file: Path) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(_plain(text), type=dict[str, Any])
+        document = msgspec.json.decode(_plain(text), type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise WrongUse(
             _("{file} is not JSON: {reason}.").format(file=clean_line(str(file)), reason=clean_line(str(error))),
             _("Correct the file."),
         ) from error
+    for key in _KEYS:
+        if not isinstance(document.get(key, {}), dict):
+            raise WrongUse(
+                _("{file}: {key} is not an object.").format(file=clean_line(str(file)), key=key), _("Correct the file.")
+            )
+    return document
 
 
 def _plain(text: str) -> str:
@@ -264,8 +269,7 @@ def _plain(text: str) -> str:
 
 def _entries(document: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     for key in _KEYS:
-        if isinstance(entries := document.get(key), dict):
-            yield from entries.items()
+        yield from document.get(key, {}).items()
 
 
 def _expanded(text: str, environ: Mapping[str, str]) -> str:
