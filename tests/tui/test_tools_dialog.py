@@ -1,13 +1,18 @@
 """The tools of a chat: on or off, what holds for each of them, and their folders."""
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
 from textual.widgets import Input, OptionList, Static
 
+from qwenchat.runtime.program import Program
 from qwenchat.tui.dialogs.tools import ToolsScreen
 from tests.tui.chatting import Chatting, chatting
 from tests.tui.screens import until
+
+SERVER = Path(__file__).parents[1] / "fakes" / "mcp_server.py"
 
 
 @pytest.fixture(autouse=True)
@@ -102,3 +107,21 @@ async def test_folders_are_named_and_their_tools_are_listed(tmp_path: Path) -> N
                 assert it.app.program.settings.tools.folders == ()
         assert it.app.program.settings.tools.folders == (str(folder),)
         await until(lambda: "read_file asks" in lines(screen))
+
+
+async def test_tool_servers_say_whether_they_answer_and_are_restarted() -> None:
+    program = Program.here()
+    servers = {"notes": {"command": sys.executable, "args": [str(SERVER)]}, "broken": {"command": "/no/such/program"}}
+    program.paths.tool_servers.parent.mkdir(parents=True, exist_ok=True)
+    program.paths.tool_servers.write_text(json.dumps({"mcpServers": servers}))
+    program.close()
+    async with chatting() as it:
+        screen = await opened(it)
+        await until(lambda: "✗ broken: " in words(screen, "servers"))
+        assert "\nnotes: " in words(screen, "servers")
+        assert any(line.startswith("notes__") for line in lines(screen))
+        servers["broken"] = servers["notes"]
+        it.app.program.paths.tool_servers.write_text(json.dumps({"mcpServers": servers}))
+        await it.pilot.click("#restart")
+        await until(lambda: "✗" not in words(screen, "servers"))
+        assert "\nbroken: " in words(screen, "servers")

@@ -32,14 +32,12 @@ class ToolController:
     def open_list(self) -> None:
         """Show the tools, what holds for each of them, and whether they are on in the open chat."""
         tools, session = self._context.chats.tools, self._open.session
-        are_on = tools.are_on(session)
-        dialog = dialogs.tools(self._context.program, lambda: tools.all(session.id), are_on=are_on)
 
         def closed(wanted: bool | None) -> None:
-            if wanted is not None and wanted != are_on:
+            if wanted is not None and wanted != tools.are_on(session):
                 self._context.run(self._switch(session.id, on=wanted))
 
-        self._context.ask(dialog, closed)
+        self._context.ask(dialogs.tools(self._context.program, tools, session), closed)
 
     def toggle(self) -> None:
         """Switch the tools of the open chat on or off."""

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from textual.geometry import Offset
 
     from qwenchat.runtime.downloads import BackgroundDownloads
+    from qwenchat.runtime.session_tools import SessionTools
     from qwenchat.tui.dialogs.compare import CompareScreen
     from qwenchat.tui.dialogs.consent import Consent
     from qwenchat.tui.dialogs.menu import MenuItem
-    from qwenchat.tui.dialogs.tools import LoadTools
     from qwenchat.tui.model_names import ModelNames
 
 
@@ -152,11 +152,11 @@ def themes(titles: Mapping[str, str]) -> ModalScreen[str | None]:
     return ThemeScreen(titles)
 
 
-def tools(program: Program, load: "LoadTools", *, are_on: bool) -> ModalScreen[bool]:
-    """Return the list of the tools; it gives whether they are on in the chat."""
+def tools(program: Program, source: "SessionTools", session: Session) -> ModalScreen[bool]:
+    """Return the list of the tools; it gives whether they are on in the chat of a session."""
     from qwenchat.tui.dialogs.tools import ToolsScreen
 
-    return ToolsScreen(program, load, are_on=are_on)
+    return ToolsScreen(program, source, session)
 
 
 def help_for(actions: Sequence[Action], keymap: Mapping[str, str], commands: Mapping[str, str]) -> ModalScreen[None]:

@@ -4,7 +4,8 @@ Rules and folders are settings of the program and saved at once; whether the too
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from typing import ClassVar
 
 from textual import events, on, work
@@ -14,10 +15,12 @@ from textual.widgets import Button, OptionList
 from textual.widgets.option_list import Option
 
 from qwenchat import config
+from qwenchat.chat.session import Session
 from qwenchat.config import Rule
 from qwenchat.errors import QwenchatError
-from qwenchat.i18n import _, labelled
+from qwenchat.i18n import _, labelled, ngettext
 from qwenchat.runtime.program import Program
+from qwenchat.runtime.session_tools import SessionTools
 from qwenchat.text.safe import clean_line
 from qwenchat.tools.policy import DEFAULT_RULES
 from qwenchat.tools.tool import Tool
@@ -26,18 +29,16 @@ from qwenchat.tui.dialogs.fields import aligned
 from qwenchat.tui.dialogs.small import TextScreen
 from qwenchat.tui.widgets.prose import Prose
 
-LoadTools = Callable[[], Awaitable[Mapping[str, Tool]]]
-"""Returns the tools that the settings provide now, by their names."""
-
 
 class ToolsScreen(Dialog[bool]):
-    """Answers whether the tools are on in the chat."""
+    """Answers whether the tools are on in the chat of a session."""
 
     CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "engines.tcss"]
 
-    def __init__(self, program: Program, load: LoadTools, *, are_on: bool) -> None:
+    def __init__(self, program: Program, source: SessionTools, session: Session) -> None:
         super().__init__()
-        self._program, self._load, self._are_on = program, load, are_on
+        self._program, self._source, self._session = program, source, session
+        self._are_on = source.are_on(session)
         self._tools: Mapping[str, Tool] = {}
 
     def heading(self) -> str:
@@ -48,9 +49,16 @@ class ToolsScreen(Dialog[bool]):
         yield OptionList(markup=False)
         yield plain("", classes="muted", id="about")
         yield plain("", classes="muted", id="folders")
+        yield plain("", id="servers")
         yield Complaint("about-tools")
-        row = [button("", "toggle", main=True), button(_("Folders…"), "choose-folders"), button(_("Close"), "close")]
-        yield Buttons(row)
+        yield Buttons(
+            [
+                button("", "toggle", main=True),
+                button(_("Folders…"), "choose-folders"),
+                button(_("Restart servers"), "restart"),
+                button(_("Close"), "close"),
+            ]
+        )
 
     def enter_on_list(self) -> str:
         return _("change")
@@ -69,13 +77,33 @@ class ToolsScreen(Dialog[bool]):
     @work(exclusive=True, group="tools")
     async def _list(self) -> None:
         try:
-            self._tools = await self._load()
+            self._tools = await self._source.all(self._session.id)
         except QwenchatError as error:
             self.query_one("#about-tools", Complaint).show(error)
         folders = self._program.settings.tools.folders
         words = ", ".join(folders) if folders else _("none, so the model can read no files")
         self.query_one("#folders", Prose).update(clean_line(labelled(_("Folders"), words), 1000))
+        self._show_servers()
         self._show()
+
+    def _show_servers(self) -> None:
+        """Show which tool servers answer, and why others do not."""
+        counts, problems = Counter(name.split("__")[0] for name in self._tools if "__" in name), self._source.problems
+        lines = [
+            labelled(clean_line(name), ngettext("{count} tool", "{count} tools", count).format(count=count))
+            for name, count in counts.items()
+        ]
+        lines += [f"✗ {labelled(clean_line(name), clean_line(why, 300))}" for name, why in problems.items()]
+        shown = self.query_one("#servers", Prose)
+        shown.update("\n".join([_("Tool servers"), *lines]))
+        shown.display = self.query_one("#restart").display = bool(lines)
+
+    @on(Button.Pressed, "#restart")
+    @work(exclusive=True, group="tools")
+    async def _restart(self) -> None:
+        """End the servers; listing their tools starts them again."""
+        await self._source.close()
+        self._list()
 
     @on(events.Resize)
     def _show(self) -> None:
