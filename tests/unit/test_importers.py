@@ -262,7 +262,8 @@ def test_version_1_of_our_own_format_is_read_exactly() -> None:
     )
     failed = replace(full_answer("a2", "", "q1"), parts=(), status=Status.FAILED)
     assert full == Archive(
-        replace(full_session(), leaf="a1"), (question("q1", "How does C++ differ? 我爱北京"), answer, failed)
+        replace(full_session(), leaf="a1", tools=None),
+        (question("q1", "How does C++ differ? 我爱北京"), answer, failed),
     )
 
 

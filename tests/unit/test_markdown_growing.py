@@ -7,7 +7,7 @@ from rich.cells import cell_len
 from qwenchat.markdown.document import Document, parse
 from qwenchat.markdown.lines import Line
 from qwenchat.markdown.palette import Palette
-from qwenchat.markdown.render import render, render_block
+from qwenchat.markdown.render import render_block
 from qwenchat.text.safe import clean
 
 PALETTE = Palette()
@@ -25,13 +25,17 @@ TEXT = st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.text(max_size=6)), max_
 
 
 def all_lines(document: Document) -> list[Line]:
-    return [line for block in document.blocks for line in render_block(block, 40, PALETTE)]
+    return drawn_lines(document, 40)
+
+
+def drawn_lines(document: Document, width: int) -> list[Line]:
+    return [line for block in document.blocks for line in render_block(block, width, PALETTE)]
 
 
 @settings(max_examples=400, deadline=None)
 @given(TEXT, st.integers(1, 90))
 def test_lines_are_clean_and_fit(text: str, width: int) -> None:
-    for line in render(text, width, PALETTE):
+    for line in drawn_lines(Document(text), width):
         drawn = "".join(segment.text for segment in line.segments)
         assert line.width == sum(cell_len(segment.text) for segment in line.segments) <= max(width, 8)
         assert not any(
