@@ -80,6 +80,8 @@ class ContextPlan:
         has_system = bool(self.turns) and self.turns[0].role == "system"
         system = self.counts.values[0] if has_system else 0
         last = self.counts.values[-1] if len(self.turns) > has_system else 0
+        if system > last and self.turns[0].tools:
+            return _("The system prompt and the descriptions of the tools are too long: {part} tokens."), system
         if system > last:
             return _("The system prompt is too long: {part} tokens."), system
         if self.turns and self.turns[-1].role == "assistant":

@@ -251,3 +251,11 @@ def test_no_schema_reaches_the_compiler_with_options_for_it() -> None:
         "$ref": "#/$defs/0",
         "$defs": {"0": {"properties": {"x-guidance": {"type": "string"}}}},
     }
+
+
+async def test_of_several_schemas_those_that_can_be_enforced_are_found() -> None:
+    usual = [f'{{"type": "object", "properties": {{"x{place}": {{"type": "string"}}}}}}' for place in range(5)]
+    pointing = '{"$ref": "#/$defs/a", "$defs": {"a": {"type": "string"}}}'
+    assert await enforceable([]) == set()
+    assert await enforceable([*usual, pointing]) == {*usual, pointing}
+    assert await enforceable([*usual, '{"not": {}}', pointing]) == {*usual, pointing}

@@ -66,8 +66,8 @@ from qwenchat.engines.prompt_format import (
     prompt_format_for,
     prompt_to_count,
 )
-from qwenchat.engines.schema.check import check_schema
-from qwenchat.errors import EngineDied, QwenchatError, Recovery, WrongUse
+from qwenchat.engines.schema.check import check_schema, enforceable
+from qwenchat.errors import EngineDied, QwenchatError, Recovery
 from qwenchat.i18n import _
 
 _ANY_OBJECT = '{"type": "object"}'
@@ -319,14 +319,9 @@ class LocalEngine:
         """Return how the model may call tools; a tool whose schema can't be enforced gets any object."""
         if not tools or call_format is None:
             return None
-        for tool in tools if self._bind_calls else ():
-            if tool.parameters not in self._argument_schemas:
-                try:
-                    await check_schema(tool.parameters)
-                except WrongUse:
-                    self._argument_schemas[tool.parameters] = False
-                else:
-                    self._argument_schemas[tool.parameters] = True
+        unknown = {tool.parameters for tool in tools if self._bind_calls} - self._argument_schemas.keys()
+        good = await enforceable(sorted(unknown))
+        self._argument_schemas |= {schema: schema in good for schema in unknown}
         syntaxes = map(call_format.syntax, tools if self._bind_calls else ())
         bound = (
             CallOfTool(
