@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 
 from qwenchat.engines.schema import compiler
+from qwenchat.engines.schema.check import enforceable
 from qwenchat.engines.schema.document import REFUSED, Reason, SchemaRefused, rewritten
 from qwenchat.engines.schema.patterns import PatternRefused, translated
 from qwenchat.engines.schema.refusal import refused
