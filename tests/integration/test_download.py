@@ -157,7 +157,7 @@ def test_the_download_gives_up_on_a_persistent_fault(
     with pytest.raises(NetworkError, match=words) as caught:
         puller()
     assert caught.value.exit_code == 4
-    assert caught.value.hint
+    assert caught.value.hint or caught.value.recoveries
     assert not list(puller.cache.rglob("*.gguf"))
     blobs = [path.name for path in puller.cache.rglob("blobs/*")]
     assert all(name.endswith(".incomplete") for name in blobs)

@@ -118,7 +118,7 @@ def test_what_only_a_local_model_can_follow_is_refused(options: LoadOptions, nam
 
 def test_a_new_chat_opens_with_the_model_used_last_wherever_it_is() -> None:
     program = program_with(lab="http://10.0.0.5")
-    program.engine("@lab/x", LoadOptions())
+    program.model_folders.used.add("@lab/x")
     assert opening_model(program) == "@lab/x"
     assert opening_model(Program({**program.environ, "QWENCHAT_HUB_OFFLINE": "true"})) == ""
     put_engine(program.paths.settings, "lab", None)
