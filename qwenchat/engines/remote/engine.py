@@ -199,7 +199,7 @@ class RemoteEngine:
         """Return what the user should know of a server's window, and what it can't be sent."""
         warnings = []
         numbers = {"host": self._server.host, "name": self._server.name, "assumed": f"{ASSUMED_CONTEXT:,}"}
-        numbers |= {"n_ctx": f"{model.n_ctx:,}", "wanted": f"{self._n_ctx:,}", "most": f"{model.n_ctx_max:,}"}
+        numbers |= {"n_ctx": f"{model.n_ctx:,}", "wanted": f"{self._n_ctx:,}"}
         if not (model.n_ctx or self._n_ctx):
             warnings.append(
                 _(
@@ -209,8 +209,6 @@ class RemoteEngine:
             )
         elif 0 < model.n_ctx < self._n_ctx:
             warnings.append(_("{host} has a context window of {n_ctx} tokens, smaller than the {wanted} you set."))
-        elif 0 < model.n_ctx < model.n_ctx_max and not (self._n_ctx or model.notices):
-            warnings.append(_("{host} has a context window of {n_ctx} tokens; the model itself could take {most}."))
         lacking = api.lacks(_EVERYTHING)
         if lacking:
             warnings.append(_("{host} does not take {lacking}: their values have no effect there."))
