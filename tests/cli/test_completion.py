@@ -67,11 +67,7 @@ def test_commands_and_options_with_their_help(home: Path) -> None:
 @pytest.mark.parametrize("begun", ["/models/q", "./q", "~/q"])
 @pytest.mark.parametrize("command", ["", "ask ", "bench "])
 def test_a_model_that_begins_as_a_path_is_left_to_the_shell(begun: str, command: str) -> None:
-    asked = environment(
-        _QWENCHAT_COMPLETE="bash_complete",
-        COMP_WORDS=f"qwenchat {command}-m {begun}",
-        COMP_CWORD=str(2 + bool(command)),
-    )
+    asked = environment(_QWENCHAT_COMPLETE="bash_complete", COMP_LINE=f"qwenchat {command}-m {begun}")
     done = subprocess.run([sys.executable, "-m", "qwenchat"], capture_output=True, text=True, env=asked, check=False)
     assert done.stdout == f"file,{begun}\n"
 

@@ -182,8 +182,10 @@ def test_invalid_settings_are_one_line_and_everything_else_is_checked(text: str,
 
 def test_a_theme_and_a_model_that_do_not_exist(home: Path) -> None:
     with_model(home)
-    for setting, value in (("theme", "nosuch"), ("model.default", "72b"), ("model.threads", "512")):
+    for setting, value in (("theme", "paper"), ("model.default", "72b"), ("model.threads", "512")):
         assert qwenchat("config", "set", setting, value).returncode == 0
+    settings = Program.here().paths.settings
+    settings.write_text(settings.read_text("utf-8").replace("paper", "nosuch"), "utf-8")
     found = examined()
     for check in ("settings", "models", "cores"):
         assert found[check]["state"] == "warning"
