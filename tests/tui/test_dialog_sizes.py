@@ -12,14 +12,19 @@ from textual.screen import Screen
 from textual.widgets import Button, Input
 
 from qwenchat import tui
+from qwenchat.chat.session import Session
 from qwenchat.chat.statistics import statistics_of
 from qwenchat.i18n import use_language
 from qwenchat.runtime.downloads import BackgroundDownloads
+from qwenchat.runtime.session_tools import SessionTools
+from qwenchat.tools.policy import Decision, Leave, PendingCall
 from qwenchat.tui import slash_commands
 from qwenchat.tui.actions import actions
 from qwenchat.tui.dialogs import open as screens
+from qwenchat.tui.dialogs.consent import ConsentScreen
 from qwenchat.tui.dialogs.dialog import CloseMark, Dialog
 from qwenchat.tui.dialogs.downloads import DownloadsScreen
+from qwenchat.tui.dialogs.engines import EngineScreen, EnginesScreen
 from qwenchat.tui.dialogs.export import ExportScreen
 from qwenchat.tui.dialogs.import_chats import ImportScreen
 from qwenchat.tui.dialogs.model import ModelScreen, WelcomeScreen
@@ -28,6 +33,7 @@ from qwenchat.tui.dialogs.settings import SettingRow, SettingsScreen
 from qwenchat.tui.dialogs.small import ConfirmScreen, TextScreen
 from qwenchat.tui.dialogs.statistics import StatisticsScreen
 from qwenchat.tui.dialogs.theme import ThemeScreen
+from qwenchat.tui.dialogs.tools import ToolsScreen
 from qwenchat.tui.dialogs.trash import TrashScreen
 from tests.fakes.stores import filled, full_session
 from tests.tui.dialogs import NAMES, THEMES, DialogApp, StillProgram, program_in
@@ -35,6 +41,12 @@ from tests.tui.screens import until
 from tests.tui.test_dialog_pictures import UnderWay
 
 Make = Callable[[StillProgram], Screen[Any]]
+
+
+async def refuse(_session: Session, _call: PendingCall) -> Decision:
+    return Decision(Leave.REFUSED)
+
+
 DIALOGS: dict[str, Make] = {
     "welcome": lambda program: WelcomeScreen(program, BackgroundDownloads(program)),
     "session": lambda program: SessionScreen(program, full_session()),
@@ -58,6 +70,17 @@ ALL: dict[str, Make] = {
         "Why?", program.store.branch("q2"), (0, 1), stop=list, copy=id, names=NAMES
     ),
     "branches": lambda program: screens.branches(program.store.tree("s").branches(), "q2"),
+    "engine": EngineScreen,
+    "engines": EnginesScreen,
+    "consent": lambda program: ConsentScreen(
+        "a-long-name.example.com:8080",
+        "Qwen/Qwen2-72B-Instruct",
+        program.store.branch("q2"),
+        system=True,
+        is_encrypted=False,
+        other_model=True,
+    ),
+    "tools": lambda program: ToolsScreen(program, SessionTools(program, refuse, lambda _session: True), full_session()),
 }
 
 WITHOUT_BUTTONS = ("settings", "theme", "help", "downloads", "branches")
