@@ -138,7 +138,8 @@ async def test_a_chat_with_its_own_system_prompt_says_so_and_opens_it(home: Path
 
 @pytest.mark.parametrize("start", [Start(model="guide", theme="nowhere"), Start(model="guide")])
 async def test_a_theme_that_is_not_there_is_not_accepted_silently(home: Path, start: Start) -> None:
-    program = Program.here()
-    config.put(program.paths.settings, "theme", "nowhere")
+    settings = Program.here().paths.settings
+    config.put(settings, "theme", "paper")
+    settings.write_text(settings.read_text("utf-8").replace("paper", "nowhere"), "utf-8")
     async with chatting("Hello.", start=start) as it:
         await until(lambda: any('No theme named "nowhere"' in said for said in it.said))
