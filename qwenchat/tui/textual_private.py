@@ -36,6 +36,8 @@ _TYPED_AT_ONCE = 40
 """Characters that keys may have sent between two reads; more come from a paste."""
 _PASTE_GAP_S = 0.05
 """Seconds without input after which a paste without marks has ended."""
+_LONG_PASTE, _LONG_PASTE_GAP_S = 1000, 0.25
+"""A paste of so many characters has longer gaps where the machine or the line is slow; nobody types on so soon."""
 _PLAIN = re.compile(r"[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]+")
 _LINES = re.compile(r"[^\t\n\r][\t\n\r]+[^\t\n\r]")
 _OLD_MOUSE_REPORT = re.compile(rb"\x1b\[M[\x20-\xff]{3}")
@@ -216,7 +218,8 @@ class PasteFinder:
         self._tail = text[1 - len(BRACKETED_PASTE_START) :]
         is_plain = not (was_marked or self._is_marked) and _PLAIN.fullmatch(text)
         if is_plain and (self._pasted or len(text) > _TYPED_AT_ONCE or _LINES.search(text)):
-            self._pasted, self._until = self._pasted + text, now + _PASTE_GAP_S
+            self._pasted += text
+            self._until = now + (_PASTE_GAP_S if len(self._pasted) < _LONG_PASTE else _LONG_PASTE_GAP_S)
             return ""
         if self._pasted and (text or now >= self._until):
             text, self._pasted = BRACKETED_PASTE_START + self._pasted + BRACKETED_PASTE_END + text, ""

@@ -29,6 +29,13 @@ def test_what_is_typed_stays_keys(typed: str) -> None:
     assert found(typed) == [typed, "", ""]
 
 
+@pytest.mark.parametrize(("length", "gap", "pieces"), [(100, 0.06, 2), (2000, 0.2, 1), (2000, 0.3, 2)])
+def test_a_long_paste_may_come_with_longer_gaps(length: int, gap: float, pieces: int) -> None:
+    finder, half = PasteFinder(), "x" * (length // 2)
+    read = [finder.text(half, 0.0), finder.text("", gap), finder.text(half, gap), finder.text("", gap + 1)]
+    assert "".join(read).count(PASTE) == pieces
+
+
 @pytest.mark.parametrize("pasted", ["one\rtwo", "one\ttwo", "one\ntwo\r", "一\r二", "x" * 41 + "\r"])
 def test_what_comes_faster_is_a_paste(pasted: str) -> None:
     assert found(pasted) == ["", "", PASTE + pasted + PASTED]
