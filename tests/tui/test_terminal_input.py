@@ -84,7 +84,7 @@ FAILURES = {
 from textual.driver import Driver
 kept = Driver.process_message
 def process_message(self, message):
-    if getattr(message, "key", "") == "f12": raise LookupError("planted")
+    if getattr(message, "key", "") == "f10": raise LookupError("planted")
     kept(self, message)
 Driver.process_message = process_message""",
     "output": """
@@ -103,27 +103,27 @@ def run(self):
 WriterThread.run = run
 from qwenchat.tui.screens.chat import ChatScreen
 def action_fail(self): Broken.fails = True; self.refresh()
-ChatScreen.key_f12 = action_fail""",
+ChatScreen.key_f10 = action_fail""",
     "thread": """
 import threading
 from qwenchat.tui.screens.chat import ChatScreen
 def fail(): raise LookupError("planted")
-ChatScreen.key_f12 = lambda self: threading.Thread(target=fail).start()""",
+ChatScreen.key_f10 = lambda self: threading.Thread(target=fail).start()""",
     "worker": """
 from qwenchat.tui.screens.chat import ChatScreen
 async def fail(): raise LookupError("planted")
-def key_f12(self): self.run_worker(fail())
-ChatScreen.key_f12 = key_f12""",
+def key_f10(self): self.run_worker(fail())
+ChatScreen.key_f10 = key_f10""",
     "answering": """
 from qwenchat.runtime.chat_service import ChatService
 from qwenchat.tui.screens.chat import ChatScreen
 async def fail(self): raise LookupError("planted")
 ChatService._work = fail
-ChatScreen.key_f12 = lambda self: self.context.chats._enqueue()""",
+ChatScreen.key_f10 = lambda self: self.context.chats._enqueue()""",
     "handler": """
 from qwenchat.tui.screens.chat import ChatScreen
 def fail(self): raise LookupError("planted")
-ChatScreen.key_f12 = fail""",
+ChatScreen.key_f10 = fail""",
 }
 
 
@@ -131,7 +131,7 @@ ChatScreen.key_f12 = fail""",
 def test_what_fails_anywhere_ends_in_two_lines(tiny: Path, where: str) -> None:
     with qwenchat_in_terminal("--model", tiny, before=FAILURES[where]) as terminal:
         terminal.shows(READY)
-        terminal.send("\x1b[24~")  # F12
+        terminal.send("\x1b[21~")  # F10
         assert terminal.end() == 1
         assert "This is a bug in qwenchat: LookupError('planted')" in terminal.text
         assert "Run it again with --debug" in terminal.text

@@ -1,14 +1,17 @@
 """What is typed is never swallowed: letters are commands only where the focus was led to by a key."""
 
+import asyncio
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
 from textual import events
 from textual.widgets import Button
 
-from qwenchat.chat.message import Status
+from qwenchat.chat.message import Message, Status
+from qwenchat.runtime.chat_service import ChatService
 from qwenchat.runtime.program import Program
 from qwenchat.tui.actions import Where, actions
 from tests.tui.chatting import Chatting, chatting, kept_session
@@ -111,6 +114,30 @@ async def test_enter_pressed_twice_at_once_asks_once() -> None:
         await until(lambda: it.texts == ["Sky?", "It is blue."] and not it.chat.prompt.text)
         await it.ask("Sure?")
         assert it.texts.count("Sky?") == 1
+
+
+async def test_a_question_that_is_just_being_stored_is_not_lost_by_leaving(monkeypatch: pytest.MonkeyPatch) -> None:
+    may_store, store = asyncio.Event(), ChatService.send
+
+    async def send(*words: Any, **fields: Any) -> Message:
+        await may_store.wait()
+        return await store(*words, **fields)
+
+    monkeypatch.setattr(ChatService, "send", send)
+    async with chatting("It is blue.") as it:
+        it.chat.prompt.write("Sky?")
+        await it.pilot.press("enter")
+        await until(lambda: not it.chat.prompt.text)
+        session = it.chat.session.id
+        leaving = asyncio.create_task(it.app.action_quit())
+        asyncio.get_running_loop().call_later(0.05, may_store.set)
+        await leaving
+    program = Program.here()
+    stored = program.store.session(session)
+    asked = [each.text for each in program.store.branch(stored.leaf)]
+    asked += [each.text for each in program.store.waiting(session)]
+    assert asked[:1] == ["Sky?"]
+    program.close()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")

@@ -4,14 +4,17 @@ It also has the code that each of them would otherwise repeat: running work whos
 a dialog, notifying. It decides nothing about chats.
 """
 
+import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from textual.screen import ModalScreen, Screen
 from textual.timer import Timer
+from textual.worker import WorkerError
 
 from qwenchat.errors import QwenchatError
 from qwenchat.i18n import _
@@ -93,6 +96,14 @@ class ChatContext:
     def run(self, work: Coroutine[object, object, object], group: str = "work", *, exclusive: bool = False) -> None:
         """Begin work whose errors become notifications; `exclusive` work ends what its group did before."""
         self._screen.run_worker(self.guard(work), group=group, exclusive=exclusive)
+
+    async def wait_for(self, group: str, seconds: float) -> None:
+        """Wait until the work of a group has ended, no longer than so many seconds."""
+        workers = [worker for worker in self._screen.workers if worker.group == group and not worker.is_finished]
+        with suppress(TimeoutError, WorkerError):
+            async with asyncio.timeout(seconds):
+                for worker in workers:
+                    await worker.wait()
 
     async def guard(self, work: Awaitable[object]) -> None:
         """Wait for work; an error becomes a notification, and so does a bug: the screen stays, with all words on it."""

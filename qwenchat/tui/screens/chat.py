@@ -59,6 +59,9 @@ if TYPE_CHECKING:
     from qwenchat.sessions.listing import ListedSession
     from qwenchat.sessions.search import SearchResults
 
+_STORING_S = 10.0
+"""Seconds that leaving waits for a question to be stored."""
+
 _NARROW = 90
 """Columns below which the sidebar hides itself."""
 _THIN = 40
@@ -386,7 +389,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         elif self.find.active:
             self.find.end()
         elif self.focusing.end_search():
-            pass
+            await self.context.wait_for("ask", _STORING_S)
         elif self.drafts.editing:
             self.drafts.drop_edit()
         elif self.context.open.view.fork:
@@ -415,8 +418,9 @@ class ChatScreen(Screen[None], EndsItsWork):
         return next(answers, "")
 
     async def leave(self) -> None:
-        """Save the draft if that can be, stop what runs and end the engine."""
+        """Save the question that was just sent, and the draft if that can be; stop what runs and end the engine."""
         try:
+            await self.context.wait_for("ask", _STORING_S)
             await self.drafts.save_at_the_end()
         finally:
             await self.context.close()
