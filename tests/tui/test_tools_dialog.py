@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from textual.widgets import Input, OptionList, Static
+from textual.widgets import Button, Input, OptionList, Static
 
 from qwenchat.runtime.program import Program
 from qwenchat.tui.dialogs.tools import ToolsScreen
@@ -47,8 +47,8 @@ async def test_tools_are_switched_on_in_one_chat_and_the_header_shows_it() -> No
         assert not header(it).endswith("tools")
         screen = await opened(it)
         assert words(screen, "state") == "Off in this chat."
-        await it.pilot.click("#toggle")
-        assert words(screen, "state").startswith("On in this chat")
+        screen.query_one("#toggle", Button).press()
+        await until(lambda: words(screen, "state").startswith("On in this chat"))
         await it.pilot.press("escape")
         await until(lambda: header(it).endswith("tools"))
         assert it.chat.session.tools is True
@@ -97,7 +97,7 @@ async def test_folders_are_named_and_their_tools_are_listed(tmp_path: Path) -> N
         screen = await opened(it)
         assert words(screen, "folders") == "Folders: none, so the model can read no files"
         for typed in ("notes", str(folder)):
-            await it.pilot.click("#choose-folders")
+            screen.query_one("#choose-folders", Button).press()
             await until(lambda: it.app.screen is not screen)
             it.app.screen.query_one(Input).value = typed
             await it.pilot.press("enter")
@@ -105,7 +105,7 @@ async def test_folders_are_named_and_their_tools_are_listed(tmp_path: Path) -> N
             await until(lambda: words(screen, "about-tools") or str(folder) in words(screen, "folders"))
             if typed != str(folder):
                 assert it.app.program.settings.tools.folders == ()
-        assert it.app.program.settings.tools.folders == (str(folder),)
+        await until(lambda: it.app.program.settings.tools.folders == (str(folder),))
         await until(lambda: "read_file asks" in lines(screen))
 
 
@@ -122,6 +122,6 @@ async def test_tool_servers_say_whether_they_answer_and_are_restarted() -> None:
         assert any(line.startswith("notes__") for line in lines(screen))
         servers["broken"] = servers["notes"]
         it.app.program.paths.tool_servers.write_text(json.dumps({"mcpServers": servers}))
-        await it.pilot.click("#restart")
+        screen.query_one("#restart", Button).press()
         await until(lambda: "✗" not in words(screen, "servers"))
         assert "\nbroken: " in words(screen, "servers")
