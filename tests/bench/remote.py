@@ -33,7 +33,10 @@ from tests.fakes.llama_server import llama_server
 
 N_CTX = 4096
 SAMPLING = Sampling(temperature=0.7, top_k=20, top_p=0.8, min_p=0.0, repeat_penalty=1.1, seed=1)
-CACHED = "word " * 100
+ASKED = "Write a long story about this word."
+CACHED = "word " * 100 + ASKED
+FIRST = 4
+"""Tokens of an answer whose first one is measured: a token may have no text."""
 MEASURES = (
     "first token, prompt cached, ms",
     "first token, 500 new tokens, ms",
@@ -44,7 +47,7 @@ MEASURES = (
 
 def fresh_prompt(round_: int, who: str) -> str:
     """Return a prompt that was not sent before."""
-    return f"{who} {round_} " + "word " * 160
+    return f"{who} {round_} " + "word " * 160 + ASKED
 
 
 async def engine_times(url: str, model: str, tokens: int, round_: int) -> list[float]:
@@ -54,7 +57,7 @@ async def engine_times(url: str, model: str, tokens: int, round_: int) -> list[f
 
         async def first_token(text: str) -> float:
             began = time.perf_counter()
-            generation = made.generate(request(questions(text), limited(1)))
+            generation = made.generate(request(questions(text), limited(FIRST)))
             times = [time.perf_counter() - began async for event in generation if isinstance(event, Delta)]
             return times[0]
 
@@ -97,7 +100,7 @@ async def bare_times(url: str, tokens: int, round_: int) -> list[float]:
 
         async def first_token(text: str) -> float:
             began = time.perf_counter()
-            return (await stamps(await prompt(text), 1))[0] - began
+            return (await stamps(await prompt(text), FIRST))[0] - began
 
         await first_token(CACHED)
         cached, fresh = await first_token(CACHED), await first_token(fresh_prompt(round_, "bare"))
