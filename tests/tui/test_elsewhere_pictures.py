@@ -18,13 +18,11 @@ from qwenchat.engines.remote.api import ServedModel
 from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.i18n import use_language
 from qwenchat.runtime import chat_service, session_access
-from qwenchat.runtime.downloads import BackgroundDownloads
 from qwenchat.runtime.program import Program
 from qwenchat.runtime.remote_engines import EngineListing, no_answer
 from qwenchat.tui.app import QwenchatApp, Start
 from qwenchat.tui.dialogs.consent import ConsentScreen
 from qwenchat.tui.dialogs.engines import EngineScreen
-from qwenchat.tui.dialogs.model import ModelScreen
 from qwenchat.tui.screens.chat import ChatScreen
 from tests.fakes.scripted import ScriptedEngine
 from tests.tui.dialogs import DialogApp, StillProgram, program_in
@@ -76,10 +74,6 @@ def add_engines(program: Program) -> None:
 
 
 DIALOGS: dict[str, tuple[Callable[[StillProgram], Screen[Any]], str]] = {
-    "model": (
-        lambda program: ModelScreen(program, "@lab/Qwen/Qwen2-72B-Instruct", BackgroundDownloads(program)),
-        "131,072",
-    ),
     "engine": (lambda program: EngineScreen(program, "lab"), "LAB_KEY"),
     "consent": (
         lambda _program: ConsentScreen(
@@ -103,8 +97,7 @@ def test_dialog(
     async def show(pilot: Pilot[None]) -> None:
         for field in app.screen.query(Input):
             field.cursor_blink = False
-        wanted = [shown, "192.168", "7b:q4_k_m"] if name == "model" else [shown]
-        await until(lambda: all(words in app.words for words in wanted))
+        await until(lambda: shown in app.words)
         for field in app.screen.query(Input):
             field.cursor_blink = False
         await pilot.pause()
