@@ -94,7 +94,7 @@ class Answering:
         """Whether the store has the answer as streaming."""
         self._dirty, self._over = asyncio.Event(), asyncio.Event()
         self._preparing: asyncio.Task[object] | None = None
-        """Loading or counting, which end when they are cancelled."""
+        """Loading, counting or a tool, which end when they are cancelled."""
         self._generation: Generation | None = None
         self._cancelled = False
         question = _before(branch) if mode is Mode.CONTINUE else branch[-1]
@@ -178,18 +178,13 @@ class Answering:
     async def _run_calls(self, calls: Sequence[ToolCall], calling: Calling, room: int) -> bool:
         """Run calls one after the other and put their results into the answer; False where the turn is cancelled."""
         self._generation = None
-        for place, call in enumerate(calls):
-            task = self._preparing = asyncio.create_task(calling.run(call, self._engine, room // (len(calls) - place)))
+        for call in calls:
             try:
+                result = await self._prepare(calling.run(call, self._engine, room // len(calls)))
+            except Interrupted:
                 if self._cancelled:
-                    task.cancel()
-                result = await task
-            except asyncio.CancelledError:
-                if self._cancelled and task.cancelled():
                     return False
                 raise
-            finally:
-                self._preparing = None
             self._report_grown(self.streaming.put(result))
         return True
 
@@ -203,7 +198,7 @@ class Answering:
         return replace(request, turns=(*turns, answer), mode=Mode.CONTINUE)
 
     async def _prepare(self, work: Coroutine[object, object, Result]) -> Result:
-        """Do what comes before the generation. Raises Interrupted where the turn is cancelled meanwhile."""
+        """Do what comes before a generation. Raises Interrupted where the turn is cancelled meanwhile."""
         task = asyncio.create_task(work)
         self._preparing = task
         try:
@@ -280,7 +275,7 @@ class Answering:
 
     @property
     def _tools(self) -> Sequence[ToolSpec]:
-        """The tools that the model is told of."""
+        """The tools that are described to the model."""
         can_call = self._engine.capabilities.tools and self._mode is not Mode.COMPLETE
         if self._setup.tools is None or not can_call or self._sampling.schema is not None:
             return ()  # an answer by a schema is that and nothing else

@@ -1,4 +1,4 @@
-"""Tools as a chat sees them: what a model is told of a tool, and what runs a call. Nothing is run here."""
+"""Tools as a chat sees them: the description of a tool for the model, and what runs a call. Nothing is run here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ REFUSED = "This call was refused: "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolSpec:
-    """What a model is told of a tool."""
+    """The description of a tool for the model."""
 
     name: str
     """ASCII letters, digits, `_` and `-`, at most 64 characters; unique among the tools of a request."""
@@ -26,7 +26,7 @@ class Toolbox(Protocol):
 
     @property
     def specs(self) -> Sequence[ToolSpec]:
-        """The tools that the model is told of."""
+        """The tools that are described to the model."""
         ...
 
     async def run(self, call: ToolCall) -> ToolResult:

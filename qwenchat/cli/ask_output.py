@@ -139,7 +139,7 @@ def answer_object(answer: Message, model: ModelInfo | None = None) -> dict[str, 
 
 
 def calls_json(answer: Message) -> list[dict[str, Any]]:
-    """Return the calls of an answer with their results, which are null where there is none."""
+    """Return the calls of an answer with their results; the fields of a missing result are null."""
     results = {part.call_id: part for part in answer.parts if isinstance(part, ToolResult)}
     return [
         _call_object(part) | _result_object(results.get(part.id)) for part in answer.parts if isinstance(part, ToolCall)
@@ -147,7 +147,7 @@ def calls_json(answer: Message) -> list[dict[str, Any]]:
 
 
 def _call_object(call: ToolCall) -> dict[str, Any]:
-    """Return a call; its arguments are an object, or the text as the model wrote it where that is none."""
+    """Return a call; its arguments are an object, or the model's text where that is not valid."""
     try:
         arguments: Any = msgspec.json.decode(call.arguments or "{}", type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError, UnicodeError):

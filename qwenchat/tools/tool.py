@@ -22,7 +22,7 @@ class Tool(Protocol):
 
     @property
     def spec(self) -> ToolSpec:
-        """What the model is told of it."""
+        """Its description for the model."""
         ...
 
     @property

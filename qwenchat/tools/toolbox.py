@@ -1,7 +1,7 @@
 """Runs the calls of a chat: finds the tool, asks the policy, runs it within a time limit, makes a result of what came.
 
 Nothing that a tool does ends the turn: refusals, failures and time limits are results, which the model reads. Its words
-are English, as all that a model is told of tools. Cancelling a call is the only thing that passes through.
+are English, as are all descriptions of tools for the model. Cancelling a call is the only thing that passes through.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ class ToolRunner:
 
     @property
     def specs(self) -> Sequence[ToolSpec]:
-        """The tools that the model is told of."""
+        """The tools that are described to the model."""
         return [replace(tool.spec, name=name) for name, tool in self._tools.items()]
 
     async def run(self, call: ToolCall) -> ToolResult:

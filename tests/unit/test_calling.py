@@ -187,3 +187,10 @@ async def test_a_later_turn_reads_the_calls_with_their_tokens_where_it_sampled_t
     answered = later.requests[0].turns[2]
     assert [type(part) for part in answered.parts] == [ToolCall, ToolResult, Text]
     assert [bool(part.token_ids) for part in answered.parts if not isinstance(part, ToolResult)] == [own, own]
+
+
+async def test_the_results_of_a_round_share_what_the_window_takes() -> None:
+    engine = ScriptedEngine(["call:clock:{} call:clock:{}", "Long."], n_ctx=2000)
+    answer, _events = await ended(turns_with(engine, ToolUse(toolbox=Box(says="x" * 5000))).ask("s", "Time?"))
+    lengths = [len(part.text) for part in answer.parts if isinstance(part, ToolResult)]
+    assert len(lengths) == 2 and min(lengths) > 200 and sum(lengths) < 2000 - 500 and answer.text == "Long."

@@ -1,1 +1,1 @@
-"""How a model is told of tools, and how its calls are read: Qwen2's own format and the one of Hermes."""
+"""How tools are described to a model, and how its calls are read: Qwen2's own format and that of Hermes."""

@@ -91,7 +91,7 @@ def is_whole_object(text: str) -> bool:
 
 
 def _as_python(text: str) -> object:
-    """Return the literal that a text is once JSON's words are Python's; None where it is none."""
+    """Return the literal that a text is once JSON's words are Python's; None where it is not a literal."""
     literal = _WORD.sub(lambda match: match[1] or _WORDS[match[2]], text)
     try:
         return json.loads(json.dumps(ast.literal_eval(literal)))

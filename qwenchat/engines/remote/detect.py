@@ -49,7 +49,7 @@ def chat_api(http: RemoteHttp, dialect: Dialect) -> ServerApi:
 
 
 async def detect(http: RemoteHttp) -> Dialect:
-    """Return the dialect of a server. Raises RemoteError where it does not answer, or is none of any kind."""
+    """Return the dialect of a server. Raises RemoteError where it does not answer, or speaks no known dialect."""
     if _DASHSCOPE.fullmatch(urlsplit(http.server.url).hostname or ""):
         return Dialect.DASHSCOPE
     root, refusal = http.server.root, None

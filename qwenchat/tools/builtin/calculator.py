@@ -60,7 +60,7 @@ class Calculator:
 
     @property
     def spec(self) -> ToolSpec:
-        """What the model is told of it."""
+        """Its description for the model."""
         description = "Calculate exactly. Use it for every calculation with numbers."
         return ToolSpec(name="calculator", description=description, parameters=schema_of(_Arguments))
 

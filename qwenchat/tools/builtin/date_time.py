@@ -95,7 +95,7 @@ class DateTime:
 
     @property
     def spec(self) -> ToolSpec:
-        """What the model is told of it."""
+        """Its description for the model."""
         return ToolSpec(
             name="date_time",
             description="Get today's date, the day of the week and the current time, here or elsewhere.",
@@ -138,7 +138,7 @@ class DaysBetween:
 
     @property
     def spec(self) -> ToolSpec:
-        """What the model is told of it."""
+        """Its description for the model."""
         description = "Count the days from one date to another."
         return ToolSpec(name="days_between", description=description, parameters=schema_of(_Dates))
 

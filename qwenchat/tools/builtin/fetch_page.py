@@ -77,7 +77,7 @@ class FetchPage:
 
     @property
     def spec(self) -> ToolSpec:
-        """What the model is told of it."""
+        """Its description for the model."""
         return ToolSpec(name="fetch_page", description="Read a web page by its URL.", parameters=schema_of(_Arguments))
 
     async def run(self, arguments: Mapping[str, object]) -> str:

@@ -30,7 +30,7 @@ class ListFiles:
 
     @property
     def spec(self) -> ToolSpec:
-        """What the model is told of it."""
+        """Its description for the model."""
         description = (
             f"List the files in the user's folders: {self.folders.labels}. "
             "Use it for every question about which files there are."

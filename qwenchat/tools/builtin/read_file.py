@@ -35,7 +35,7 @@ class ReadFile:
 
     @property
     def spec(self) -> ToolSpec:
-        """What the model is told of it."""
+        """Its description for the model."""
         description = (
             f"Read the content of a file in the user's folders: {self.folders.labels}. "
             "Use it for every question about what a file says."

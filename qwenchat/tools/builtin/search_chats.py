@@ -43,7 +43,7 @@ class SearchChats:
 
     @property
     def spec(self) -> ToolSpec:
-        """What the model is told of it."""
+        """Its description for the model."""
         return ToolSpec(
             name="search_chats",
             description="Find words in the user's earlier chats with you.",

@@ -40,7 +40,7 @@ class SearchFiles:
 
     @property
     def spec(self) -> ToolSpec:
-        """What the model is told of it."""
+        """Its description for the model."""
         description = f"Find out which files mention given words, in the user's folders: {self.folders.labels}."
         return ToolSpec(name="search_files", description=description, parameters=schema_of(_Arguments))
 

@@ -121,7 +121,7 @@ class ToolsScreen(Dialog[bool]):
 
     @on(OptionList.OptionHighlighted)
     def _describe(self, event: OptionList.OptionHighlighted) -> None:
-        """Show what the model is told of the highlighted tool."""
+        """Show the highlighted tool's description for the model."""
         name = [*self._tools][event.option_index]
         words = clean_line(self._tools[name].spec.description, 300)
         self.query_one("#about", Prose).update(labelled(_("The model is told"), words))
