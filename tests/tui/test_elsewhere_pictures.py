@@ -24,6 +24,7 @@ from qwenchat.tui.app import QwenchatApp, Start
 from qwenchat.tui.dialogs.consent import ConsentScreen
 from qwenchat.tui.dialogs.engines import EngineScreen
 from qwenchat.tui.screens.chat import ChatScreen
+from qwenchat.tui.widgets.gauge import ContextUsage
 from tests.fakes.scripted import ScriptedEngine
 from tests.tui.dialogs import DialogApp, StillProgram, program_in
 from tests.tui.screens import until
@@ -129,7 +130,10 @@ def test_chat(
         app.chat.prompt.write("Why is the sky blue?")
         await pilot.press("enter")
         await until(lambda: len(app.chat.transcript.messages) == 2 and not app.chat.context.open.view.streaming)
-        await until(lambda: not app.chat.context.open.view.queue.running and app.chat.context.open.view.usage)
+        await until(lambda: not app.chat.context.open.view.queue.running)
+        plan = await app.chat.context.chats.model.plan(app.chat.session, app.chat.transcript.messages, "")
+        assert plan
+        await until(lambda: app.chat.gauge.usage == ContextUsage.of(plan))
         await until(lambda: app.chat.sidebar.list.option_count > 1)
         await pilot.pause()
 
