@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from textwrap import indent
 
-from qwenchat.chat.message import Attachment, Message, Part, Reasoning, Role, Status, Text, ToolCall, ToolResult
+from qwenchat.chat.message import (
+    Attachment,
+    Citation,
+    Message,
+    Part,
+    Reasoning,
+    Role,
+    Status,
+    Text,
+    ToolCall,
+    ToolResult,
+)
 from qwenchat.chat.prompt import turns_of
 from qwenchat.i18n import _, ngettext
 from qwenchat.sessions.archive import MAX_TIME, Archive, json_text
@@ -178,6 +189,8 @@ def part_label(part: Part) -> str:
         case ToolResult():
             name = clean_line(part.name)
             return _("Error of {name}").format(name=name) if part.is_error else _("Result of {name}").format(name=name)
+        case Citation():
+            return f"[{part.number}] {clean_line(part.document)}"
 
 
 def part_block(part: Part) -> str:
