@@ -36,6 +36,8 @@ class Request:
     turns: tuple[Turn, ...]
     sampling: Sampling
     mode: Mode = Mode.ANSWER
+    chances: int = 0
+    """How many of the likeliest tokens are reported for each one that is sampled, where the engine can (`logprobs`)."""
     cache_key: str = ""
     """Names the KV cache to reuse and to save; empty where nothing of it may be written."""
 
@@ -73,6 +75,7 @@ class Capabilities:
     prefill_progress: bool = False
     exact_counts: bool = False
     logprobs: bool = False
+    """`Request.chances` is served."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

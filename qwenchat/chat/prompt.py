@@ -7,7 +7,7 @@ make them. What users, files, system prompts and earlier answers say travels as 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from qwenchat.chat.message import Message, Part, Reasoning, Role, Text, ToolCall, ToolResult
+from qwenchat.chat.message import Citation, Message, Part, Reasoning, Role, Text, ToolCall, ToolResult, TurnPart
 from qwenchat.chat.tools import ToolSpec
 from qwenchat.text.safe import fenced
 
@@ -46,7 +46,7 @@ class Turn:
     text: str
     token_ids: tuple[int, ...] = ()
     """If given, what the model reads in place of `text`."""
-    parts: tuple[Part, ...] = ()
+    parts: tuple[TurnPart, ...] = ()
     """Of an answer that called tools: its texts, calls and results, which the model reads in place of `text`.
 
     Tokens stand for a part where they are given.
@@ -90,7 +90,11 @@ def answer_turn(answer: Message, model_file: str, *, continuing: bool) -> Turn:
     """Return the turn of an answer; `turns_of` says which of its tokens and parts are read."""
     is_own = answer.model_file == model_file
     if any(isinstance(part, ToolCall | ToolResult) for part in answer.parts):
-        read = [part for part in answer.parts if continuing or not isinstance(part, Reasoning)]
+        read: list[TurnPart] = [
+            part
+            for part in answer.parts
+            if not isinstance(part, Citation) and (continuing or not isinstance(part, Reasoning))
+        ]
         return Turn("assistant", answer.text, parts=tuple(part if is_own else _without_tokens(part) for part in read))
     if continuing:
         return Turn("assistant", generated_text(answer.parts), answer.token_ids if is_own else ())
@@ -114,7 +118,7 @@ def with_results(turns: Sequence[Turn], answer: Sequence[Part]) -> tuple[Turn, .
     return (*before, asked)
 
 
-def _without_tokens(part: Part) -> Part:
+def _without_tokens(part: TurnPart) -> TurnPart:
     return part if isinstance(part, ToolResult) else replace(part, token_ids=())
 
 

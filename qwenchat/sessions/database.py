@@ -15,7 +15,7 @@ from qwenchat.errors import FileError, Recovery, RecoveryKind, StoreError
 from qwenchat.i18n import _
 from qwenchat.paths import private_folder
 from qwenchat.sessions.read_only import ReadableFile, can_write, cannot_be_saved
-from qwenchat.sessions.words import index_text
+from qwenchat.text.words import index_text
 
 BUSY_S = 30.0
 """Seconds that a writer waits for another one before it fails; a large import is one long transaction."""

@@ -44,7 +44,7 @@ class QuestionOutbox:
             if not added.rowcount:
                 raise no_such_session(waiting.session)
             connection.executemany(
-                "INSERT INTO outbox_files (question, blob, name, media_type) VALUES (?,?,?,?)",
+                "INSERT INTO outbox_files (question, blob, name, media_type, in_parts) VALUES (?,?,?,?,?)",
                 [(added.lastrowid, *attachment_row(connection, each)) for each in waiting.attachments],
             )
 

@@ -21,17 +21,22 @@ from qwenchat.sessions.migrate import lost_its_beginning, migrate
 from qwenchat.sessions.salvage import Value, salvage
 
 _TABLES = {
-    "sessions": "-tiiIiTttttttII",
+    "sessions": "-tiiIiTttttttIItI",
     "messages": "-tiIttiIIIttttb",
     "pieces": "-ibttt",
     "parts": "-iittbt",
     "blobs": "-tb",
-    "attachments": "-iiitt",
+    "attachments": "-iiitti",
     "outbox": "-tiTitt",
-    "outbox_files": "-iitt",
+    "outbox_files": "-iitti",
 }
 """The types of each table's columns: text, integer, blob; capitals may be NULL. All tables differ."""
-_ADDED: dict[str, tuple[Value, ...]] = {"sessions": (None, None), "pieces": ("text", "{}")}
+_ADDED: dict[str, tuple[Value, ...]] = {
+    "sessions": (None, None, "[]", None),
+    "pieces": ("text", "{}"),
+    "attachments": (0,),
+    "outbox_files": (0,),
+}
 """The values of the last columns for shorter rows, which were written before these columns were added."""
 _KINDS: dict[str, tuple[type, ...]] = {"-": (), "t": (str,), "i": (int,), "b": (bytes,), "T": (str,), "I": (int,)}
 _MAY_BE_NULL = "-TI"

@@ -17,7 +17,7 @@ from qwenchat.chat.ports import Capabilities, Mode, Request, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Dialect, Sampling
 from qwenchat.engines.remote.api import ServedModel, shaped
-from qwenchat.engines.remote.estimates import TokenEstimates, estimated_tokens
+from qwenchat.engines.remote.estimates import TokenEstimates
 from qwenchat.engines.remote.explanations import explain
 from qwenchat.engines.remote.faults import Fault, FaultKind
 from qwenchat.engines.remote.http import RemoteHttp
@@ -32,6 +32,7 @@ from qwenchat.engines.remote.messages import (
 from qwenchat.engines.remote.model_lists import DashScopeList, LmStudioList, OpenAiList, ServedModelList, family_of
 from qwenchat.errors import PromptTooLong, Recovery, RecoveryKind, RemoteRefused, WrongUse
 from qwenchat.i18n import _
+from qwenchat.text.token_estimate import estimated_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from textual.timer import Timer
 
 from qwenchat.chat.events import PartGrew, Prefilling, Trimmed, TurnEnded, TurnEvent, TurnStarted, WaitingToRetry
 from qwenchat.chat.ids import unix_ms
-from qwenchat.chat.message import Message, ToolResult
+from qwenchat.chat.message import Citation, Message, ToolResult
 from qwenchat.chat.quality import Fault, fault_of
 from qwenchat.i18n import _, ngettext, sentences
 from qwenchat.runtime.events import (
@@ -100,7 +100,7 @@ class StreamingController:
             case PartGrew(index, offset, fragment):
                 if streaming := self._open.view.streaming:
                     self._transcript.append(streaming, fragment, index=index, offset=offset)
-                if not isinstance(fragment, ToolResult):
+                if not isinstance(fragment, ToolResult | Citation):
                     self._show_speed(len(fragment.token_ids))
             case TurnEnded(answer):
                 await self._end(answer)
