@@ -1,10 +1,11 @@
-"""Writes the blocks of a document as Markdown: paragraphs, headings, list items and tables, whatever format they are from.
+"""Writes the blocks of a document as Markdown: paragraphs, headings, list items and tables.
 
 The result is text for reading. Styles, links and pictures are lost, and so are tables that only place things on a page:
 what stands in their cells becomes paragraphs. All of it takes a time that grows no faster than the document.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 _DEEPEST_TABLE = 8
 """Tables inside tables; in deeper ones the cells are paragraphs."""
@@ -12,8 +13,7 @@ _LONGEST_CELL = 1_000
 """Characters of a cell; a table with a longer one places paragraphs on a page."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Block:
+class _Block(NamedTuple):
     text: str
     is_tight: bool = False
     """Whether no blank line parts it from another such block."""
@@ -27,18 +27,26 @@ class _Table:
 
     def blocks(self) -> list[_Block]:
         """Return the table as one block, or as the blocks in its cells if it is not one of short texts."""
-        widest = max((len(row) for row in self.rows), default=0)
-        cells = [cell for row in self.rows for cell in row]
-        if widest < 2 or any(block.is_large for cell in cells for block in cell):
-            return [block for cell in cells for block in cell]
-        rows = [[" ".join(" ".join(block.text for block in cell).split()) for cell in row] for row in self.rows]
-        if any(len(text) > _LONGEST_CELL for row in rows for text in row):
-            return [block for cell in cells for block in cell]
-        rows = [row for row in rows if any(row)]
-        if len(rows) < 2:
-            return [_Block(" | ".join(row)) for row in rows]
-        first, *others = ("| " + " | ".join(text.replace("|", r"\|") for text in row) + " |" for row in rows)
-        return [_Block("\n".join((first, "|" + " --- |" * len(rows[0]), *others)), is_large=True)]
+        blocks = [block for row in self.rows for cell in row for block in cell]
+        if any(block.is_large for block in blocks):
+            return blocks
+        rows = [row for row in map(_cells, self.rows) if row]
+        widest = max((len(row) for row in rows), default=0)
+        if widest < 2 or any(len(text) > _LONGEST_CELL for row in rows for text in row):
+            return blocks
+        if len(rows) == 1:
+            return [_Block(" | ".join(rows[0]))]
+        rows[0] += [""] * (widest - len(rows[0]))
+        first, *others = (f"| {' | '.join(row)} |" for row in rows)
+        return [_Block("\n".join((first, "|" + " --- |" * widest, *others)), is_large=True)]
+
+
+def _cells(row: list[list[_Block]]) -> list[str]:
+    """Return the cells of a row as lines, without the empty ones at its end."""
+    cells = [" ".join(" ".join(block.text for block in cell).split()).replace("|", r"\|") for cell in row]
+    while cells and not cells[-1]:
+        cells.pop()
+    return cells
 
 
 class Blocks:

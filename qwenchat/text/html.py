@@ -21,11 +21,14 @@ _UNSEEN = {
     }.items()
 }
 """Elements that are never read, with what ends them."""
-_LINES = re.compile(
-    "address|article|aside|blockquote|caption|dd|details|div|dl|dt|fieldset|figcaption|figure|footer|form|header"
-    "|hr|main|nav|option|p|pre|section|summary|title"
-)
+_LINES = frozenset((
+    "address", "article", "aside", "blockquote", "caption", "dd", "details", "div", "dl", "dt", "fieldset",
+    "figcaption", "figure", "footer", "form", "header", "hr", "main", "nav", "option", "p", "pre", "section",
+    "summary", "title",
+))  # fmt: skip
 """Elements that begin and end a line and mean nothing else here."""
+_HEADINGS = {f"h{level}": level for level in range(1, 7)}
+_BLOCKS = _LINES | _HEADINGS.keys() | {"li", "ol", "table", "td", "th", "tr", "ul"}
 _SPACE = re.compile(r"\s+")
 _TITLE = re.compile("</title(?![a-z0-9])", re.IGNORECASE)
 _HUGE_REFERENCE = re.compile(r"&#[xX]?[0-9a-fA-F]{9,};?")
@@ -85,56 +88,53 @@ class _PageReader:
             if not self._pieces or self._pieces[-1][-1] in " \n":
                 text = text.removeprefix(" ")
         if text:
-            self._pieces.append(unescape(_HUGE_REFERENCE.sub("\ufffd", text)) or " ")
+            if "&" in text:
+                text = unescape(_HUGE_REFERENCE.sub("\ufffd", text)) or " "
+            self._pieces.append(text)
 
     def open(self, name: str) -> None:
         """Read the tag that opens an element."""
         if name == "br":
             self._pieces.append("\n")
-        elif name == "li":
-            self._end_block()
-            self._prefix, self._is_tight = self._item_mark(), True
-        elif name in ("ul", "ol"):
-            self._end_block()
-            self._lists.append(1 if name == "ol" else None)
-        elif re.fullmatch("h[1-6]", name):
-            self._end_block()
-            self._heading = int(name[1])
-        elif name == "table":
-            self._end_block()
-            self._blocks.begin_table()
-        elif name == "tr":
-            self._end_block()
-            self._blocks.begin_row()
-        elif name in ("td", "th"):
-            self._end_block()
-            self._blocks.begin_cell()
-        elif _LINES.fullmatch(name):
-            begun = (self._heading, self._prefix, self._is_tight) if not self._has_text() else (0, "", False)
-            self._end_block()
-            self._heading, self._prefix, self._is_tight = begun  # a heading or an item may begin with a paragraph
+            return
+        if name not in _BLOCKS:
+            return
+        has_text = self._end_block()
+        if name in _LINES:
+            if has_text:  # else it is what a heading or an item begins with
+                self._heading, self._prefix, self._is_tight = 0, "", False
             self._is_tight |= name in ("dt", "dd")
             self._is_preformatted |= name == "pre"
+            return
+        self._heading, self._prefix, self._is_tight = _HEADINGS.get(name, 0), "", False
+        if name == "li":
+            self._prefix, self._is_tight = self._item_mark(), True
+        elif name in ("ul", "ol"):
+            self._lists.append(1 if name == "ol" else None)
+        elif name == "table":
+            self._blocks.begin_table()
+        elif name == "tr":
+            self._blocks.begin_row()
+        elif name in ("td", "th"):
+            self._blocks.begin_cell()
 
     def close(self, name: str) -> None:
         """Read the tag that closes an element."""
+        if name not in _BLOCKS:
+            return
+        self._end_block()
+        self._heading, self._prefix, self._is_tight = 0, "", False
         if name in ("ul", "ol"):
-            self._end_block()
             del self._lists[-1:]
         elif name == "table":
-            self._end_block()
             self._blocks.end_table()
-        elif name in ("li", "tr", "td", "th") or re.fullmatch("h[1-6]", name) or _LINES.fullmatch(name):
-            self._end_block()
-            self._is_preformatted &= name != "pre"
+        elif name == "pre":
+            self._is_preformatted = False
 
     def rest(self) -> str:
         """Return the text of the page."""
         self._end_block()
         return self._blocks.take_rest()
-
-    def _has_text(self) -> bool:
-        return any(not piece.isspace() for piece in self._pieces)
 
     def _item_mark(self) -> str:
         number = self._lists[-1] if self._lists else None
@@ -143,14 +143,19 @@ class _PageReader:
         indent = "  " * (min(len(self._lists), _DEEPEST_LIST) - 1)
         return indent + ("- " if number is None else f"{number}. ")
 
-    def _end_block(self) -> None:
+    def _end_block(self) -> bool:
+        """End the block that is read; return whether it has text."""
         text = "".join(self._pieces)
+        self._pieces.clear()
+        if not text or text.isspace():
+            return False
         if self._heading:
             self._blocks.add_heading(text, self._heading)
         elif self._is_preformatted:
             self._blocks.add(text, self._prefix, is_tight=self._is_tight)
         else:
-            lines = "\n".join(line.rstrip() for line in text.strip().split("\n"))
-            self._blocks.add(re.sub(r"\n{3,}", "\n\n", lines), self._prefix, is_tight=self._is_tight)
-        self._pieces.clear()
-        self._heading, self._prefix, self._is_tight = 0, "", False
+            text = text.strip()
+            if "\n" in text:
+                text = re.sub(r"\n{3,}", "\n\n", "\n".join(line.rstrip() for line in text.split("\n")))
+            self._blocks.add(text, self._prefix, is_tight=self._is_tight)
+        return True
