@@ -1,14 +1,18 @@
 """Leave: calls that the user is asked about, in the transcript, by keys, by the mouse, and in other chats."""
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from qwenchat.chat.message import Status, ToolResult
 from qwenchat.chat.tools import REFUSED
+from qwenchat.runtime.program import Program
 from tests.tui.chatting import Chatting, chatting
 from tests.tui.screens import until
 
+SERVER = Path(__file__).parents[1] / "fakes" / "mcp_server.py"
 LIST = 'call:list_files:{"folder":"notes"}'
 FETCH = 'call:fetch_page:{"url":"https://example.org/a\\u202eb"}'
 
@@ -146,6 +150,26 @@ async def test_a_chat_in_the_background_that_asks_is_marked_and_reported() -> No
         await it.pilot.press("f5")
         await it.idle()
         assert not results(it)[0].is_error
+
+
+async def test_the_seconds_of_a_call_go_on_while_another_chat_is_open() -> None:
+    program = Program.here()
+    program.paths.tool_servers.parent.mkdir(parents=True, exist_ok=True)
+    servers = {"notes": {"command": sys.executable, "args": [str(SERVER)]}}
+    program.paths.tool_servers.write_text(json.dumps({"mcpServers": servers}))
+    program.close()
+    async with chatting("call:notes__hang:{}", "One.") as it:
+        await begin(it)
+        calling = it.chat.session.id
+        await it.pilot.press("f5")
+        await until(lambda: any("running, 1 s" in row for row in rows(it)))
+        await it.do("new")
+        await until(lambda: it.chat.session.id != calling)
+        await it.chat.navigation.open(calling)
+        await until(lambda: any("running, " in row for row in rows(it)))
+        assert not any("running, 0 s" in row for row in rows(it))
+        await it.do("stop")
+        await it.idle()
 
 
 async def test_a_call_in_another_chat_is_reported_when_it_comes() -> None:
