@@ -129,7 +129,7 @@ async def test_folders_are_named_and_their_tools_are_listed(tmp_path: Path) -> N
         assert words(screen, "folders") == "Folders: none, so the model can read no files"
         for typed in ("notes", str(folder)):
             screen.query_one("#choose-folders", Button).press()
-            await until(lambda: it.app.screen is not screen)
+            await until(lambda: it.app.screen.query(Input))
             it.app.screen.query_one(Input).value = typed
             await it.pilot.press("enter")
             await until(lambda: it.app.screen is screen)
