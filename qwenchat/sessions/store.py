@@ -32,7 +32,7 @@ from qwenchat.sessions.trash import Trash
 from qwenchat.text.safe import encodable
 
 _OfSession = TypeVar("_OfSession", Message, WaitingQuestion)
-_INSERT_SESSION = f"INSERT INTO sessions ({rows.SESSION_COLUMNS}) VALUES (?{',?' * 13})"
+_INSERT_SESSION = f"INSERT INTO sessions ({rows.SESSION_COLUMNS}) VALUES (?{',?' * rows.SESSION_COLUMNS.count(',')})"
 
 
 class Store:
