@@ -346,7 +346,8 @@ def in_parts(*parts: Part) -> Archive:
 def test_plain_text_has_reasoning_and_tools_below_their_labels() -> None:
     text = exported("txt", in_parts(*PARTS))
     assert "[Reasoning]\n\n    Let me **look**.\n\nA moment.\n\n[Tool call: clock]\n\n    {" in text
-    assert "[Result of clock]\n\n    12:00\n\n[Error of clock]\n\n    no such zone\n\nIt is **noon**.\n" in text
+    assert '    {"zone": "UTC"}\n\n[Result of clock]\n\n    12:00\n\n[Tool call: lost]\n\n    {}\n\n' in text
+    assert "\n\n[Error of clock]\n\n    no such zone\n\nIt is **noon**.\n" in text
 
 
 def test_markdown_quotes_reasoning_and_fences_tools() -> None:
@@ -384,11 +385,9 @@ def test_jsonl_has_calls_and_their_results_in_messages_of_their_own() -> None:
             "content": "A moment.",
             "tool_calls": [
                 {"id": "c1", "type": "function", "function": {"name": "clock", "arguments": '{"zone": "UTC"}'}},
-                {"id": "c2", "type": "function", "function": {"name": "lost", "arguments": "{}"}},
             ],
         },
         {"role": "tool", "tool_call_id": "c1", "content": "12:00"},
-        {"role": "tool", "tool_call_id": "c3", "content": "no such zone"},
         {"role": "assistant", "content": "It is **noon**."},
         {"role": "user", "content": "Thanks"},
     ]
@@ -398,12 +397,60 @@ def test_sharegpt_has_each_call_with_its_result() -> None:
     (found,) = json.loads(exported("sharegpt", in_parts(*PARTS)))
     assert found["conversations"] == [
         {"from": "human", "value": "Q"},
-        {"from": "function_call", "value": '{"name":"clock","arguments":{"zone":"UTC"}}'},
+        {
+            "from": "function_call",
+            "value": '{"name":"clock","arguments":{"zone": "UTC"},"id":"c1","content":"A moment."}',
+        },
         {"from": "observation", "value": "12:00"},
-        {"from": "gpt", "value": "A moment.\n\nIt is **noon**."},
+        {"from": "gpt", "value": "It is **noon**."},
     ]
     (cut_off,) = json.loads(exported("sharegpt", in_parts(*PARTS[2:5])))
     assert [entry["from"] for entry in cut_off["conversations"]] == ["human", "function_call"]
+
+
+TWO_ROUNDS = (
+    Text("A moment."),
+    ToolCall("c1", "clock", '{"zone": "UTC"}'),
+    ToolCall("c2", "sum", "[1]"),
+    ToolResult("c2", "sum", "Not an object.", is_error=True),
+    ToolResult("c1", "clock", "12:00"),
+    ToolCall("c3", "sum", "{}"),
+    ToolResult("c3", "sum", "3"),
+    Text("Noon."),
+)
+
+
+def test_jsonl_answers_each_call_before_the_next_round() -> None:
+    (line,) = exported("jsonl", in_parts(*TWO_ROUNDS)).splitlines()
+    made = json.loads(line)["messages"][1:-1]
+    assert [message["role"] for message in made] == ["assistant", "tool", "tool", "assistant", "tool", "assistant"]
+    assert [[call["id"] for call in message.get("tool_calls", ())] for message in made[::3]] == [["c1", "c2"], ["c3"]]
+    assert [message["content"] for message in made] == [
+        "A moment.",
+        "12:00",
+        '{"error":"Not an object."}',
+        "",
+        "3",
+        "Noon.",
+    ]
+
+
+def test_sharegpt_alternates_whatever_is_called_at_the_same_time() -> None:
+    (found,) = json.loads(exported("sharegpt", in_parts(*TWO_ROUNDS)))
+    made = found["conversations"][1:]
+    assert [entry["from"] for entry in made] == [*["function_call", "observation"] * 2, "gpt"]
+    assert json.loads(made[0]["value"]) == [
+        {"name": "clock", "arguments": {"zone": "UTC"}, "id": "c1", "content": "A moment."},
+        {"name": "sum", "arguments": "[1]", "id": "c2"},
+    ]
+    assert json.loads(made[1]["value"]) == ["12:00", '{"error":"Not an object."}']
+
+
+@pytest.mark.parametrize("name", ["txt", "md", "html"])
+def test_each_result_is_below_its_call(name: str) -> None:
+    text = exported(name, in_parts(*TWO_ROUNDS))
+    places = [text.index(words) for words in ("Tool call: clock", "12:00", "Tool call: sum", "Not an object.")]
+    assert places == sorted(places)
 
 
 def test_pieces_come_one_message_at_a_time() -> None:
