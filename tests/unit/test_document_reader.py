@@ -179,8 +179,8 @@ async def test_a_document_of_word_is_read_with_all_that_it_says(reader: Document
     )
     content = docx(body, styles=styles, numbering=numbering, footnotes=footnotes)
     assert await text_of(reader, tmp_path, "a.docx", content) == (
-        "# 第1章 开始\n\n## 1.1 inner\n\na\tb\nc[^1] new\n\n- one\n- two\n\n| name | 价格 |\n| --- | --- |\n| a\\|b | 1 |\n\n"
-        "boxed\n\n[^1]: a note"
+        "# 第1章 开始\n\n## 1.1 inner\n\na\tb\nc[^1] new\n\n- one\n- two\n\n"
+        "| name | 价格 |\n| --- | --- |\n| a\\|b | 1 |\n\nboxed\n\n[^1]: a note"
     )
 
 
