@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from qwenchat.documents import reader as reader_module
+from qwenchat.documents.extract import formats, protocol
 from qwenchat.documents.extract.__main__ import answer
 from qwenchat.documents.extract.formats import Format, Reason
 from qwenchat.documents.reader import DocumentReader
@@ -74,11 +75,11 @@ async def test_the_death_of_the_child_costs_one_file(
 async def test_a_reading_is_cancelled_with_its_child(
     reader: DocumentReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked, request = asyncio.Event(), reader_module.request
+    asked = asyncio.Event()
 
     def asking(file_format: Format, path: Path) -> bytes:
         asked.set()
-        return request(file_format, path)
+        return protocol.request(file_format, path)
 
     monkeypatch.setattr(reader_module, "request", asking)
     running = child()
@@ -103,11 +104,10 @@ async def test_a_file_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
 
 async def test_a_text_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.txt").write_text("one")
-    format_of = reader_module.format_of
 
     def changing(head: bytes, name: str) -> Format:
         (tmp_path / "a.txt").write_text("one and more")
-        return format_of(head, name)
+        return formats.format_of(head, name)
 
     monkeypatch.setattr(reader_module, "format_of", changing)
     async with DocumentReader() as reader:
