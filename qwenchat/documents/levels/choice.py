@@ -51,7 +51,7 @@ def predicted_seconds(level: int, tokens: float, speed: Speed, *, room: int = 0)
     before = speed.seconds(min(room, tokens), 0)
     if level == 1:
         return search + before
-    if level == 2:  # noqa: PLR2004 - a level is called by its number
+    if level == 2:
         return search + reading_seconds(tokens, tokens / _CHUNK, speed) + before
     step = min(predicted_seconds(each, tokens, speed) for each in (1, 2)) + speed.seconds(*_STEP)
     return search + STEPS * step + before

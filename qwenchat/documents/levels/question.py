@@ -7,15 +7,15 @@ always looked for as well and count more, so that a model that writes nonsense d
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 import msgspec
 
 from qwenchat.chat.message import Message, Role
-from qwenchat.documents.levels.small_request import SmallRequests
+from qwenchat.documents.levels.small_request import SmallReply, SmallRequests
 from qwenchat.text.language import is_chinese
 from qwenchat.text.words import fold, tokens
 
-LANGUAGES = ("en", "zh")
 _MOST_KEYWORDS = 6
 """In each language."""
 _LONGEST = 40
@@ -36,17 +36,20 @@ _ENGLISH_STOPS = (
     "that the their them then there these they this those to up us was we were what when where which while who whom "
     "whose why will with would you your many much according document text passage"
 )
-_CHINESE_STOPS = "什么 多少 哪个 哪里 哪些 哪种 怎么 怎样 如何 为什 几个 是谁 请问 一下 告诉 诉我 是什 有多 文档 文中 根据"
+_CHINESE_STOPS = (
+    "什么 多少 哪个 哪里 哪些 哪种 怎么 怎样 如何 为什 几个 是谁 请问 一下 告诉 诉我 是什 有多 文档 文中 根据"
+)
 _STOPS = frozenset(f"{_ENGLISH_STOPS} {_CHINESE_STOPS}".split())
-
-_WHOLE = frozenset(
-    "summary summarise summarize summarises summarizes summarising overview outline gist abstract recap main idea ideas "
-    "point points topic topics content contents document documents file files book text paper article whole entire "
-    "brief briefly short give write make read explain describe "
-    "总结 概括 概述 摘要 大意 主要 要内 内容 讲了 了什 说了 梳理 归纳 介绍 绍了 这份 这个 这本 这篇 本书 文件 文章 全文 全书 "
-    "简要 简单 个文 份文 篇文 件的 档的 章的 书的 的主 的内 容是 文的 档讲 件讲 章讲 书讲 一下 下这".split()
+_WHOLE = (
+    "summary summarise summarize summarises summarizes summarising overview outline gist abstract recap main idea "
+    "ideas point points topic topics content contents document documents file files book text paper article whole "
+    "entire brief briefly short give write make read explain describe sentence sentences words"
 )
 """Words that ask for the whole, or say nothing of what is asked."""
+_CHINESE_WHOLE = re.compile(
+    "总结|概括|概述|摘要|大意|主要|内容|主题|梳理|归纳|介绍|讲|说|写|给|帮|请|我|你|用|关于|整个|全文|全书|文档|文件|文章|资料"
+    "|书|[这那][份个本篇些]|本[文书]|[一几两三]句话|简[要单短]|一下|什么|哪些|[的是了吗呢在有和]"
+)
 _ASKS_WHOLE = re.compile(
     r"\b(?:summar\w+|overview|outline|gist|abstract|recap|tl;?dr|main (?:idea|point|topic)s?)\b"
     r"|\bwhat (?:is|are|was) .{0,60}\babout\b|总结|概括|概述|摘要|大意|主要内容|讲了什么|说了什么|讲的是什么|梳理|归纳",
@@ -75,13 +78,18 @@ class Query:
 
 async def understood(
     requests: SmallRequests, question: str, history: Sequence[Message], languages: Sequence[str]
-) -> Query:
-    """Return what to look for; `languages` of the documents are from LANGUAGES. Raises as the engine does."""
+) -> tuple[Query, SmallReply]:
+    """Return what to look for, and the reply that says so; `languages` of the documents are `en`, `zh` or both.
+
+    Raises as the engine does.
+    """
     earlier = _earlier(history)
     key = f"{earlier}\n{question}"
-    properties = {"question": {"type": "string", "maxLength": 300}} if earlier else {}
+    properties: dict[str, object] = {"question": {"type": "string", "maxLength": 300}} if earlier else {}
     words = {"type": "string", "maxLength": _LONGEST}
-    properties |= {f"keywords_{each}": {"type": "array", "items": words, "maxItems": _MOST_KEYWORDS} for each in languages}
+    properties |= {
+        f"keywords_{each}": {"type": "array", "items": words, "maxItems": _MOST_KEYWORDS} for each in languages
+    }
     schema = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
     reply = await requests.ask(
         "You prepare searches in documents. You answer with JSON alone.",
@@ -92,7 +100,7 @@ async def understood(
     standalone, keywords = _read(reply.text)
     if earlier and standalone and fold(standalone) != fold(question):
         question = f"{question} ({standalone})"
-    return Query(question=question, words=search_words(question), keywords=keywords, key=key)
+    return Query(question=question, words=search_words(question), keywords=keywords, key=key), reply
 
 
 def search_words(text: str) -> tuple[str, ...]:
@@ -106,8 +114,11 @@ def asks_for_whole(question: str, names: Sequence[str] = ()) -> bool:
     """Say whether a question is about documents as a whole, such as one for a summary; `names` are theirs."""
     if not _ASKS_WHOLE.search(question):
         return False
+    for name in names:
+        question = question.replace(PurePath(name).stem, " ")
     said = {word for name in names for word in search_words(name)}
-    return not set(search_words(question)) - _WHOLE - _STOPS - said
+    left = re.findall(r"\w+", _CHINESE_WHOLE.sub(" ", fold(question)))
+    return not {*left} - {*_WHOLE.split()} - _STOPS - said
 
 
 def asks_for_all(question: str) -> bool:

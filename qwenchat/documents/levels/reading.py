@@ -27,6 +27,7 @@ from qwenchat.documents.levels.retrieval import fused, ranked
 from qwenchat.documents.levels.small_request import SmallRequests
 from qwenchat.text.language import is_chinese
 from qwenchat.text.safe import fenced
+from qwenchat.text.token_estimate import estimated_tokens
 
 _THRESHOLD = 0.0
 """Log-odds of an answer from which on it is generated. `tests/bench/reading.py --verdicts` measures it."""
@@ -100,6 +101,7 @@ class DocumentReading:
     ) -> None:
         """Prepare it; `speed` is used for the time left until that is measured."""
         self._requests, self._index, self._documents, self._query = requests, index, documents, query
+        self._digests = [document.digest for document in documents]
         self._speed, self._words = speed, _CHINESE if is_chinese(query.question) else _ENGLISH
         self._found: list[tuple[Citation, Verdict]] = []
         self._latest = ""
@@ -118,20 +120,19 @@ class DocumentReading:
             seconds = spent / done * (left - done) if place >= _MEASURED else max(0.0, seconds - spent)
             yield self._reading(total - len(unread) + place, total, seconds)
 
-    async def ranked(self, digests: Sequence[str]) -> list[Citation]:
-        """Return the chunks that matter, and those that a search finds by the question and the quoted sentences.
+    async def ranked(self, room: int) -> list[Citation]:
+        """Return the chunks that matter and those that a search finds by the question and the quoted sentences.
 
-        The best come first. Where there are many, their sentences come first instead.
+        The best come first; where those that matter would take more than half of `room` tokens, their sentences come
+        before all chunks.
         """
         found = sorted(self._found, key=lambda each: -each[1].odds)
-        quoted = [_quote(chunk, verdict) for chunk, verdict in found]
+        chunks, quoted = [chunk for chunk, _verdict in found], [_quote(*each) for each in found]
         words = search_words(" ".join(each.text for each in quoted)) if quoted else ()
-        searched = await ranked(self._index, digests, self._query, more=words)
-        return fused([([chunk for chunk, _verdict in found], 1.0), (searched, 1.0)])
-
-    def quoted(self) -> list[Citation]:
-        """Return the sentences that matter, the likeliest first."""
-        return [_quote(chunk, verdict) for chunk, verdict in sorted(self._found, key=lambda each: -each[1].odds)]
+        searched = await ranked(self._index, self._digests, self._query, more=words)
+        best = fused([(chunks, 1.0), (searched, 1.0)])
+        are_many = sum(estimated_tokens(each.text) for each in chunks) > room / 2
+        return [*quoted, *best] if are_many else best
 
     async def _unread(self) -> tuple[list[_Unread], int]:
         """Return the chunks without a verdict, those that a search finds first, and the number of all chunks."""
@@ -147,8 +148,7 @@ class DocumentReading:
                     self._take(citation, verdict)
                 else:
                     unread.append(_Unread(chunk=citation, number=chunk.number, tokens=tokens))
-        digests = [document.digest for document in self._documents]
-        found = await ranked(self._index, digests, self._query)
+        found = await ranked(self._index, self._digests, self._query)
         ranks = {(each.digest, each.start): rank for rank, each in enumerate(found)}
         unread.sort(key=lambda each: ranks.get((each.chunk.digest, each.chunk.start), len(ranks)))
         return unread, total

@@ -27,16 +27,26 @@ async def ranked(
     return fused(rankings)[:LIMIT]
 
 
-async def spread(index: DocumentIndex, documents: Sequence[OwnedDocument], count: int) -> list[Citation]:
-    """Return about `count` chunks from the beginning to the end of documents, of long ones more."""
+async def spread(index: DocumentIndex, documents: Sequence[OwnedDocument]) -> list[Citation]:
+    """Return all chunks in an order of which any beginning is spread over all documents: every 16th, every 8th..."""
     chunks = list[Citation]()
     for document in documents:
         of_document = await asyncio.to_thread(index.chunks, document.digest)
         chunks += [passage(document.name, document.digest, chunk) for chunk in of_document]
-    if count >= len(chunks):
-        return chunks
-    places = {round(place * (len(chunks) - 1) / max(1, count - 1)) for place in range(count)}
-    return [chunks[place] for place in sorted(places)]
+    return [chunks[place] for place in sorted(range(len(chunks)), key=_reversed_bits)]
+
+
+def _reversed_bits(number: int) -> int:
+    return int(f"{number:032b}"[::-1], 2)
+
+
+async def beginnings(index: DocumentIndex, documents: Sequence[OwnedDocument]) -> list[Citation]:
+    """Return the first chunk of each document."""
+    found = list[Citation]()
+    for document in documents[:LIMIT]:
+        chunks = await asyncio.to_thread(index.chunks, document.digest)
+        found += [passage(document.name, document.digest, chunk) for chunk in chunks[:1]]
+    return found
 
 
 def fused(rankings: Iterable[tuple[Sequence[Citation], float]]) -> list[Citation]:

@@ -4,7 +4,6 @@ Nothing of it is saved: the requests have no cache key. They share long prefixes
 to be reused: so they are not repeatable (`Sampling.is_repeatable`), which would allow whole steps of it alone.
 """
 
-from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -46,10 +45,10 @@ class SmallRequests:
         """
         capable = self.engine.capabilities
         sampling = replace(_LIKELIEST, max_tokens=max_tokens, schema=schema if capable.json_schema else None)
-        turns, mode = (Turn("system", system), Turn("user", words)), Mode.ANSWER
+        turns, mode = [Turn("system", system), Turn("user", words)], Mode.ANSWER
         if self.info.opens_reasoning and capable.continue_answer:
-            turns, mode = (*turns, Turn("assistant", _NO_REASONING)), Mode.CONTINUE
-        request = Request(turns=turns, sampling=sampling, mode=mode, chances=chances if capable.logprobs else 0)
+            turns, mode = [*turns, Turn("assistant", _NO_REASONING)], Mode.CONTINUE
+        request = Request(turns=tuple(turns), sampling=sampling, mode=mode, chances=chances if capable.logprobs else 0)
         texts, first = list[str](), tuple[TokenChance, ...]()
         async with aclosing(self.engine.generate(request)) as events:
             async for event in events:

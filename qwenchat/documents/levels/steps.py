@@ -72,14 +72,16 @@ _CHINESE = _Words(
 )
 
 Search = Callable[[str], Awaitable[list[Citation]]]
-"""Returns the passages for a sub-question, numbered."""
+"""Returns what is found for a sub-question, the best first."""
+Fitting = Callable[[str, Sequence[Citation]], Awaitable[list[Citation]]]
+"""Returns what of it a model reads for its answer, numbered."""
 
 
 class Steps:
     """The steps to the answer of one question."""
 
-    def __init__(self, requests: SmallRequests, query: Query, search: Search) -> None:
-        self._requests, self._query, self._search = requests, query, search
+    def __init__(self, requests: SmallRequests, query: Query, search: Search, fitting: Fitting) -> None:
+        self._requests, self._query, self._search, self._fitting = requests, query, search, fitting
         self._words = _CHINESE if is_chinese(query.question) else _ENGLISH
         self._known: list[tuple[str, str]] = []
         """Sub-questions and their answers."""
@@ -97,7 +99,7 @@ class Steps:
             asked.add(words)
             found = await self._search(question)
             self._found.append(found)
-            self._known.append((question, await self._answered(question, found)))
+            self._known.append((question, await self._answered(question, await self._fitting(question, found))))
             yield self._reading(seconds)
 
     def ranked(self, searched: Sequence[Citation]) -> list[Citation]:

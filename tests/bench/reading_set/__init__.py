@@ -26,6 +26,8 @@ class Asked:
     expected: tuple[str, ...]
     """A right answer contains one of these."""
     document: Document
+    is_hard: bool
+    """Whether it has other words than the document, or is in the other language."""
     start: int
     """Where the paragraph with the answer begins in the document."""
     end: int
@@ -46,7 +48,7 @@ def _questions_of(name: str, *, seed: int) -> list[Asked]:
     language, facts = described["language"], described["facts"]
     filler = paragraphs(language, seed)
     text, places = f"# {described['title']}\n\n", list[tuple[int, int]]()
-    for fact in random.Random(seed).sample(facts, len(facts)):  # noqa: S311
+    for fact in random.Random(seed).sample(facts, len(facts)):
         text += "\n\n".join(islice(filler, _FILLER[language])) + f"\n\n## {fact['heading']}\n\n"
         places.append((len(text), len(text) + len(fact["text"])))
         text += f"{fact['text']}\n\n"
@@ -55,5 +57,8 @@ def _questions_of(name: str, *, seed: int) -> list[Asked]:
     asked = []
     for start, end in places:
         fact = next(each for each in facts if each["text"] == text[start:end])
-        asked += [Asked(words, tuple(right), document, start, end) for words, right in fact["asks"]]
+        for kind in ("asks", "hard"):
+            asked += [
+                Asked(words, tuple(right), document, kind == "hard", start, end) for words, right in fact.get(kind, ())
+            ]
     return asked

@@ -4,24 +4,34 @@ It speaks of the same kind of things as the facts (people, ships, work, weather,
 """
 
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 _NUMBER = "number"
+
+
+def _listed(text: str) -> Sequence[str]:
+    """Return what is listed in a text, with the commas of either language."""
+    return re.split(", |、", text)
+
+
 _ENGLISH: Mapping[str, Sequence[str]] = {
-    "person": (
-        "Old Hamish Brae, Nora Fenwick, the younger Tollard, Mistress Iveagh, Captain Odd Larsen, the cooper Wynn, "
-        "Sister Benedicta, the clerk Mr Ashdown, Jonas Reek, Ada Pomfret, the carter Sully, Doctor Mellish"
-    ).split(", "),
-    "thing": (
-        "barrels of pitch, coils of rope, sacks of oats, panes of glass, bundles of slate, crates of candles, "
-        "lengths of oak, bolts of canvas, baskets of eels, kegs of nails, loads of peat, boxes of tallow"
-    ).split(", "),
-    "place": (
-        "the lower quay, the smithy, the net loft, the customs shed, the chapel yard, the rope walk, the cooperage, "
-        "the upper store, the weigh house, the mill lane, the ferry steps, the counting room"
-    ).split(", "),
-    "mood": "calm, wet, bitterly cold, unusually mild, windy, hazy, bright, thundery".split(", "),
-    "month": "January, February, April, May, June, July, August, September, November, December".split(", "),
+    "person": _listed(
+        "Old Hamish Brae, Nora Fenwick, the younger Tollard, Mistress Iveagh, Captain Odd Larsen, the cooper "
+        "Wynn, Sister Benedicta, the clerk Mr Ashdown, Jonas Reek, Ada Pomfret, the carter Sully, Doctor "
+        "Mellish"
+    ),
+    "thing": _listed(
+        "barrels of pitch, coils of rope, sacks of oats, panes of glass, bundles of slate, crates of "
+        "candles, lengths of oak, bolts of canvas, baskets of eels, kegs of nails, loads of peat, boxes of "
+        "tallow"
+    ),
+    "place": _listed(
+        "the lower quay, the smithy, the net loft, the customs shed, the chapel yard, the rope walk, the "
+        "cooperage, the upper store, the weigh house, the mill lane, the ferry steps, the counting room"
+    ),
+    "mood": _listed("calm, wet, bitterly cold, unusually mild, windy, hazy, bright, thundery"),
+    "month": _listed("January, February, April, May, June, July, August, September, November, December"),
     "sentence": (
         "On the {number} of {month} {person} brought {number} {thing} to {place}.",
         "The weather was {mood}, and nothing was done before noon except the counting of {thing}.",
@@ -41,12 +51,14 @@ _ENGLISH: Mapping[str, Sequence[str]] = {
     "heading": ("Notes for {month}", "About {place}", "A {mood} week", "What {person} did", "Accounts of {month}"),
 }
 _CHINESE: Mapping[str, Sequence[str]] = {
-    "person": "老余头、何秀才、柳嫂子、罗把总、账房宋先生、木匠阿笙、邹二姐、更夫老丁、鲁班头、庞大夫、小学徒阿全、袁奶奶".split("、"),
-    "thing": "桐油、麻绳、糙米、窗纸、青瓦、蜡烛、杉木、粗布、干菇、铁钉、木炭、茶饼".split("、"),
-    "unit": "担、捆、箱、袋、车、筐".split("、"),
-    "place": "南码头、铁匠铺、晒网场、税房、后山庙、缆绳坊、木桶作坊、上仓、过秤间、磨坊巷、河埠头、账房".split("、"),
-    "mood": "闷热、阴冷、晴朗、多雾、大风、干燥、连雨、和暖".split("、"),
-    "month": "正月、二月、三月、五月、七月、九月、十月、冬月、腊月".split("、"),
+    "person": _listed(
+        "老余头、何秀才、柳嫂子、罗把总、账房宋先生、木匠阿笙、邹二姐、更夫老丁、鲁班头、庞大夫、小学徒阿全、袁奶奶"
+    ),
+    "thing": _listed("桐油、麻绳、糙米、窗纸、青瓦、蜡烛、杉木、粗布、干菇、铁钉、木炭、茶饼"),
+    "unit": _listed("担、捆、箱、袋、车、筐"),
+    "place": _listed("南码头、铁匠铺、晒网场、税房、后山庙、缆绳坊、木桶作坊、上仓、过秤间、磨坊巷、河埠头、账房"),
+    "mood": _listed("闷热、阴冷、晴朗、多雾、大风、干燥、连雨、和暖"),
+    "month": _listed("正月、二月、三月、五月、七月、九月、十月、冬月、腊月"),
     "sentence": (
         "{month}初，{person}把{number}{unit}{thing}送到了{place}。",
         "那几天天气{mood}，上午除了清点{thing}以外什么也没有做。",
@@ -70,7 +82,7 @@ _GRAMMARS = {"en": _ENGLISH, "zh": _CHINESE}
 
 def paragraphs(language: str, seed: int) -> Iterator[str]:
     """Yield paragraphs without end, `en` or `zh`; some begin with a heading."""
-    grammar, chance = _GRAMMARS[language], random.Random(seed)  # noqa: S311
+    grammar, chance = _GRAMMARS[language], random.Random(seed)
     joint = " " if language == "en" else ""
     while True:
         sentences = (_filled("sentence", grammar, chance) for _place in range(chance.randint(4, 8)))
