@@ -25,6 +25,7 @@ from qwenchat.runtime.lazy import MadeOnce
 
 if TYPE_CHECKING:
     from qwenchat.chat.ports import Engine
+    from qwenchat.documents.index import DocumentIndex
     from qwenchat.engines.local.engine import PlannedModel, Planner
     from qwenchat.engines.local.protocol import Device
     from qwenchat.engines.local.saved_kv import SavedKV
@@ -213,11 +214,27 @@ class Program:
         """The sessions; what is old in the trash is deleted. Raises StoreError."""
         from qwenchat.sessions.store import Store
 
-        store = Store(self.paths.database, deleted=self.saved_kv.forget_session)
+        store = Store(self.paths.database, deleted=self._forget_session)
         if days := self.settings.sessions.empty_trash_after_days:
             with suppress(StoreError, OSError):  # the next program that opens the store tries again
                 store.trash.empty_after(days)
         return store
+
+    @MadeOnce
+    def documents(self) -> "DocumentIndex":
+        """The index of documents. Raises StoreError."""
+        from qwenchat.documents.index import DocumentIndex
+
+        return DocumentIndex(self.paths.documents)
+
+    def _forget_session(self, session_id: str) -> None:
+        """Delete what was made of a session that has been deleted forever."""
+        self.saved_kv.forget_session(session_id)
+        if self.paths.documents.exists():
+            from qwenchat.documents.index import chat_owner
+
+            with suppress(StoreError):  # `SessionDocuments` deletes it when it opens the index next
+                self.documents.drop(chat_owner(session_id))
 
     @MadeOnce
     def saved_kv(self) -> "SavedKV":
@@ -228,5 +245,6 @@ class Program:
 
     def close(self) -> None:
         """Close what was made. May be called twice."""
-        if "store" in self.__dict__:
-            self.store.close()
+        for name in ("store", "documents"):
+            if name in self.__dict__:
+                self.__dict__[name].close()
