@@ -25,19 +25,13 @@ _MINUTE = 60
 
 
 async def read_files(paths: Sequence[Path]) -> tuple[Attachment, ...]:
-    """Read the files to attach to a question; a folder is all files in it. Raises FileError."""
-    from qwenchat.documents.folder import read_folder  # noqa: PLC0415 - most questions have no files
-    from qwenchat.documents.reader import DocumentReader  # noqa: PLC0415
+    """Read the files to attach to a question. Raises FileError."""
+    if not paths:
+        return ()
+    from qwenchat.documents.reader import DocumentReader  # noqa: PLC0415 - most questions have no files
 
-    found: list[Attachment] = []
     async with DocumentReader() as reader:
-        for path in paths:
-            if path.is_dir():
-                folder = await read_folder(path, reader.read)
-                found += [replace(each.attachment, in_parts=True) for each in folder.documents]
-            else:
-                found.append((await reader.read(path)).attachment)
-    return tuple(found)
+        return tuple([(await reader.read(path)).attachment for path in paths])
 
 
 def settled(output: Output, attachments: Sequence[Attachment], forecasts: Sequence[Forecast]) -> tuple[Attachment, ...]:

@@ -23,7 +23,7 @@ from qwenchat.chat.events import (
     TurnStarted,
     WaitingToRetry,
 )
-from qwenchat.chat.message import Citation, Message, Part, Reasoning, Text, ToolCall, ToolResult
+from qwenchat.chat.message import Message, Part, Reasoning, Text, ToolCall, ToolResult
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.cli.ask_documents import citation_object, sources_words
 from qwenchat.cli.output import Output, ReaderGone
