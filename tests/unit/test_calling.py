@@ -82,7 +82,7 @@ async def test_a_call_is_stored_before_it_runs() -> None:
             stored.extend(store.branch(store.session("s").leaf)[-1].parts)
             return await super().run(call)
 
-    engine = ScriptedEngine(["Wait. call:clock:{} call:clock:{}", "Done."])
+    engine = ScriptedEngine(["Wait. call:clock:{} call:clock:{}", "Done."], delay_s=0.03)  # between two saves
     await ended(turns_with(engine, ToolUse(toolbox=Looking()), store).ask("s", "Time?"))
     assert [type(part) for part in stored[:3]] == [Text, ToolCall, ToolCall]
 
