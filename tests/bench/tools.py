@@ -1,4 +1,4 @@
-"""How often a small model answers plain questions rightly by calling tools: `python -m tests.bench.tools [--held-out] [--words]`.
+"""How often a small model answers plain questions rightly by calling tools: `python -m tests.bench.tools --help`.
 
 It asks the model in QWENCHAT_REAL_MODEL, which takes the likeliest token, with its calls bound to the schemas of the
 tools and without, and prints the table. An answer is right if it contains what the tool has to find out; its digits
