@@ -36,6 +36,32 @@ class Prefilling:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """Documents are being read for a question. `done` and `total` count the passages to be read."""
+
+    level: int
+    done: int
+    total: int
+    seconds_left: float
+    """As far as can be foreseen; 0 where nothing is known yet."""
+    found: int = 0
+    """Passages so far that matter to the question."""
+    latest: str = ""
+    """What was found last: a sentence or two."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenChance:
+    """A token that could stand at a place, as text; bytes that are no character are replaced."""
+
+    text: str
+    token_id: int
+    """-1 where the engine does not say."""
+    logprob: float
+    """The natural logarithm of its probability, before anything that sampling does to it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
     """A piece of the generated text: whole characters, and the tokens sampled since the last piece.
 
@@ -44,6 +70,12 @@ class Delta:
 
     text: str
     token_ids: tuple[int, ...] = ()
+    chances: tuple[tuple[TokenChance, ...], ...] = ()
+    """For each token, that one and the likeliest ones beside it, the likeliest first; where they were asked for.
+
+    Tokens whose chances are not known have none; trailing ones may be left out. Where the tokens are not known by
+    number, there are chances all the same.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,4 +135,4 @@ class TurnEnded:
 
 LoadEvent = Loading | WaitingToRetry
 EngineEvent = WaitingToRetry | Prefilling | Delta | Called | Finished
-TurnEvent = LoadEvent | Prefilling | Finished | TurnStarted | Trimmed | PartGrew | TurnEnded
+TurnEvent = LoadEvent | Reading | Prefilling | Finished | TurnStarted | Trimmed | PartGrew | TurnEnded

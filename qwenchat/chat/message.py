@@ -75,6 +75,9 @@ class Attachment:
     name: str
     media_type: str
     data: bytes = field(repr=False)
+    """For a document, such as a PDF, its text (`documents.document`), in UTF-8."""
+    in_parts: bool = False
+    """Whether the model reads those parts of it that matter to a question, and never the whole."""
 
     @property
     def digest(self) -> str:
@@ -96,6 +99,7 @@ class PartKind(StrEnum):
     REASONING = "reasoning"
     TOOL_CALL = "tool_call"
     TOOL_RESULT = "tool_result"
+    CITATION = "citation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +142,28 @@ class ToolResult:
     took_ms: int = 0
 
 
-Part = Text | Reasoning | ToolCall | ToolResult
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Citation:
+    """A passage of a document that the model read before it answered; no token of it was sampled."""
+
+    number: int
+    """As the answer refers to it: `[1]` is the first."""
+    document: str
+    """The name of the document."""
+    digest: str
+    """Of the document (`Attachment.digest`)."""
+    start: int
+    """Where the passage begins in the text of the document, in characters."""
+    text: str
+    page: int | None = None
+    """Where it begins, the first being 1; None for a document without pages."""
+    heading: str = ""
+    """What it stands below in the document."""
+
+
+TurnPart = Text | Reasoning | ToolCall | ToolResult
+"""What a model reads of an earlier answer."""
+Part = TurnPart | Citation
 
 
 def merged(fragments: Iterable[Part]) -> tuple[Part, ...]:
@@ -189,6 +214,8 @@ class Message:
     timings: Timings | None = None
     attachments: tuple[Attachment, ...] = ()
     error: str = ""
+    summarises: int = 0
+    """Of a question that stands for earlier messages: how many."""
 
     @property
     def text(self) -> str:
@@ -196,6 +223,16 @@ class Message:
         if len(self.parts) == 1 and isinstance(self.parts[0], Text):
             return self.parts[0].text
         return "\n\n".join(part.text for part in self.parts if isinstance(part, Text) and part.text)
+
+    @property
+    def citations(self) -> tuple[Citation, ...]:
+        """The passages that it was made of."""
+        return tuple(part for part in self.parts if isinstance(part, Citation))
+
+    @property
+    def generated(self) -> tuple[TurnPart, ...]:
+        """The parts that the model and its tools made: all but the citations."""
+        return tuple(part for part in self.parts if not isinstance(part, Citation))
 
     @property
     def host(self) -> str:
@@ -213,7 +250,7 @@ class Message:
 
         Empty where the tokens of a part are not known: then they can't stand for the whole.
         """
-        sampled = [part for part in self.parts if not isinstance(part, ToolResult)]
+        sampled = [part for part in self.generated if not isinstance(part, ToolResult)]
         if len(sampled) == 1:
             return sampled[0].token_ids
         if not all(part.token_ids for part in sampled):

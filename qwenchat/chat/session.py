@@ -23,6 +23,10 @@ class Session:
     """Tokens of the context window to load the model with; None follows the settings."""
     tools: bool | None = None
     """Whether the model may call tools; None follows the settings."""
+    collections: tuple[str, ...] = ()
+    """The names of the collections of documents that its questions are about."""
+    level: int | None = None
+    """How documents are read for a question, from 1 (search) to 3 (step by step); None chooses by size and time."""
     leaf: str | None = None
     """The last message of the branch being read."""
     pinned: bool = False

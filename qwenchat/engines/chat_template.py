@@ -17,7 +17,7 @@ from datetime import datetime
 import msgspec
 
 from qwenchat.chat.prompt import PromptPart, Special, Turn
-from qwenchat.engines.children import start_module
+from qwenchat.children import start_module
 from qwenchat.engines.template_sandbox import REASON_LIMIT, ChatText, RenderJob, TemplateChat
 from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
 from qwenchat.i18n import _

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from qwenchat.engines.limits import limit_this_process
+from qwenchat.limits import limit_this_process
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from qwenchat.chat.message import (
-    Attachment,
+    Citation,
     Message,
     Part,
     PartKind,
@@ -40,6 +40,7 @@ PART_TYPES: dict[PartKind, type[Part]] = {
     PartKind.REASONING: Reasoning,
     PartKind.TOOL_CALL: ToolCall,
     PartKind.TOOL_RESULT: ToolResult,
+    PartKind.CITATION: Citation,
 }
 _ESCAPED = {
     code: f"\\u{code:04x}"
@@ -94,6 +95,7 @@ def normal(archive: Archive) -> Archive:
         system=encodable(session.system),
         draft=encodable(session.draft),
         tags=tuple(clean_line(tag) for tag in session.tags),
+        collections=tuple(clean_line(name) for name in session.collections),
         sampling=_storable_sampling(session.sampling),
     )
     return Archive(session, tuple(_normal_message(message) for message in _parents_first(archive.messages)))
@@ -117,6 +119,7 @@ def check(archive: Archive) -> Archive:
     times = (session.created, session.updated, session.trashed or 0)
     _demand(all(_is_valid_time(time) for time in times), _("a time is invalid"))
     _demand(session.context is None or 0 < session.context < 2**31, _("a number is out of range"))
+    _demand(session.level is None or 1 <= session.level <= 3, _("a number is out of range"))
     _check_sampling(session.sampling)
     for message in archive.messages:
         _check_message(message, session.id, known)
@@ -138,7 +141,8 @@ def _normal_message(message: Message) -> Message:
         status=Status.INTERRUPTED if message.status is Status.STREAMING else message.status,
         sampling=message.sampling and _storable_sampling(message.sampling),
         attachments=tuple(
-            Attachment(clean_line(each.name), clean_line(each.media_type), each.data) for each in message.attachments
+            replace(each, name=clean_line(each.name), media_type=clean_line(each.media_type))
+            for each in message.attachments
         ),
     )
 
@@ -158,6 +162,14 @@ def _normal_part(part: Part) -> Part:
         case ToolResult():
             return replace(
                 part, call_id=clean_line(part.call_id), name=clean_line(part.name), text=encodable(part.text)
+            )
+        case Citation():
+            return replace(
+                part,
+                document=clean_line(part.document),
+                digest=clean_line(part.digest),
+                heading=clean_line(part.heading),
+                text=encodable(part.text),
             )
         case _:
             return replace(part, text=encodable(part.text))
@@ -192,13 +204,19 @@ def _check_message(message: Message, session_id: str, known: set[str]) -> None:
     is_answer = message.role is Role.ASSISTANT
     for part in message.parts:
         _demand(is_answer or isinstance(part, Text), _("a question has a part that only an answer can have"))
-        tokens = () if isinstance(part, ToolResult) else part.token_ids
+        tokens = () if isinstance(part, ToolResult | Citation) else part.token_ids
         _demand(all(0 <= token < 2**31 for token in tokens), _("a token id is invalid"))
-        _demand(not isinstance(part, ToolResult) or 0 <= part.took_ms < 2**53, _("a number is out of range"))
+        _demand(all(0 <= number < 2**53 for number in _numbers(part)), _("a number is out of range"))
     numbers = [number for part in (message.usage, message.timings) if part for number in astuple(part)]
     _demand(all(math.isfinite(number) and abs(number) < 2**53 for number in numbers), _("a number is out of range"))
     if message.sampling:
         _check_sampling(message.sampling)
+
+
+def _numbers(part: Part) -> tuple[int, ...]:
+    if isinstance(part, ToolResult):
+        return (part.took_ms,)
+    return (part.number, part.start, part.page or 0) if isinstance(part, Citation) else ()
 
 
 def _check_sampling(sampling: Sampling) -> None:

@@ -13,9 +13,9 @@ from uuid import uuid4
 
 from qwenchat.chat.memory import no_such_session
 from qwenchat.chat.session import WaitingQuestion
-from qwenchat.sessions.database import Database
 from qwenchat.sessions.locks import SessionLocks
 from qwenchat.sessions.rows import attachment_row, attachments_of
+from qwenchat.storage.database import Database
 from qwenchat.text.safe import encodable
 
 _PREFIX = "outbox-"
@@ -44,7 +44,7 @@ class QuestionOutbox:
             if not added.rowcount:
                 raise no_such_session(waiting.session)
             connection.executemany(
-                "INSERT INTO outbox_files (question, blob, name, media_type) VALUES (?,?,?,?)",
+                "INSERT INTO outbox_files (question, blob, name, media_type, in_parts) VALUES (?,?,?,?,?)",
                 [(added.lastrowid, *attachment_row(connection, each)) for each in waiting.attachments],
             )
 

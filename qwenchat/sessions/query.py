@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from qwenchat.chat.message import Role
-from qwenchat.sessions.words import fold, phrase, quoted, tokens, unspaced
 from qwenchat.text.safe import encodable
+from qwenchat.text.words import fold, phrase, quoted, tokens, unspaced
 
 _ITEM = re.compile(
     r"""(?:(?P<filter>role|model|before|after|tag|in)[:：])?(?:["“](?P<exact>[^"”]*)["”]?|(?P<word>\S+))"""

@@ -17,6 +17,7 @@ import msgspec
 from qwenchat.chat.memory import no_such_message, no_such_session
 from qwenchat.chat.message import (
     Attachment,
+    Citation,
     FinishReason,
     Message,
     Part,
@@ -34,12 +35,17 @@ from qwenchat.chat.message import (
 )
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.session import Session
+from qwenchat.storage.migrate import Schema
 from qwenchat.text.safe import encodable
 
 Row = Sequence[Any]
 
+SCHEMA = Schema("qwenchat.sessions", application_id=0x5157454E)
+"""`QWEN` marks the databases of sessions."""
+
 SESSION_COLUMNS = (
-    "id, created, updated, trashed, pinned, leaf, model, title, tags, sampling, draft, system, context, tools"
+    "id, created, updated, trashed, pinned, leaf, model, title, tags, sampling, draft, system, context, tools, "
+    "collections, level"
 )
 MESSAGE_COLUMNS = "id, parent, role, status, created, finished, model, model_file, details, text, token_ids"
 PART_COLUMNS = "kind, details, token_ids, text"
@@ -65,17 +71,23 @@ class _MessageDetails(msgspec.Struct, frozen=True):
     usage: Usage | None = None
     timings: Timings | None = None
     error: str = ""
+    summarises: int = 0
 
 
 class _PartDetails(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The fields of a tool call or its result without columns of their own."""
+    """The fields of a tool call, its result or a citation without columns of their own."""
 
     id: str = ""
     """The id of the call."""
     name: str = ""
-    """The name of the tool."""
+    """The name of the tool, or of the document."""
     is_error: bool = False
     took_ms: int = 0
+    number: int = 0
+    digest: str = ""
+    start: int = 0
+    page: int | None = None
+    heading: str = ""
 
 
 _NO_DETAILS = _MessageDetails()
@@ -104,13 +116,15 @@ def session_row(session: Session) -> Row:
         encodable(session.system),
         session.context,
         None if session.tools is None else int(session.tools),
+        _json([encodable(name) for name in session.collections]),
+        session.level,
     )
 
 
 def session_of(row: Row) -> Session:
     """Return a session from SESSION_COLUMNS. Raises sqlite3.DatabaseError for invalid values."""
     session_id, created, updated, trashed, pinned, leaf, model, title, tags, sampling, draft, system, *more = row
-    context, tools = more
+    context, tools, collections, level = more
     try:
         return Session(
             id=session_id,
@@ -122,6 +136,8 @@ def session_of(row: Row) -> Session:
             sampling=_sampling.decode(sampling),
             context=context,
             tools=None if tools is None else bool(tools),
+            collections=_tags.decode(collections),
+            level=level,
             leaf=leaf,
             pinned=bool(pinned),
             tags=_tags.decode(tags),
@@ -164,6 +180,7 @@ def message_of(
             timings=more.timings,
             attachments=attachments,
             error=more.error,
+            summarises=more.summarises,
         )
     except (msgspec.MsgspecError, KeyError, struct.error) as error:
         raise _bad_row(message_id, error) from error
@@ -181,6 +198,9 @@ def part_row(part: Part) -> Row:
         case ToolResult(call_id, name, text, is_error, took_ms):
             kind, token_ids = PartKind.TOOL_RESULT, ()
             details = _PartDetails(id=encodable(call_id), name=encodable(name), is_error=is_error, took_ms=took_ms)
+        case Citation(text=text):
+            kind, token_ids = PartKind.CITATION, ()
+            details = _citation_details(part)
     return kind, _json(details), packed(token_ids), encodable(text)
 
 
@@ -196,9 +216,34 @@ def part_of(row: Row) -> Part:
         more = _part_details.decode(details)
         if PartKind(kind) is PartKind.TOOL_CALL:
             return ToolCall(more.id, more.name, text, tokens)
+        if PartKind(kind) is PartKind.CITATION:
+            return _citation_of(more, text)
         return ToolResult(more.id, more.name, text=text, is_error=more.is_error, took_ms=more.took_ms)
     except (msgspec.MsgspecError, ValueError, struct.error) as error:
         raise _bad_row(kind, error) from error
+
+
+def _citation_details(citation: Citation) -> _PartDetails:
+    return _PartDetails(
+        name=encodable(citation.document),
+        number=citation.number,
+        digest=citation.digest,
+        start=citation.start,
+        page=citation.page,
+        heading=encodable(citation.heading),
+    )
+
+
+def _citation_of(details: _PartDetails, text: str) -> Citation:
+    return Citation(
+        number=details.number,
+        document=details.name,
+        digest=details.digest,
+        start=details.start,
+        text=text,
+        page=details.page,
+        heading=details.heading,
+    )
 
 
 def details_json(message: Message) -> str:
@@ -209,6 +254,7 @@ def details_json(message: Message) -> str:
         "usage": message.usage,
         "timings": None if message.timings is None else _finite(message.timings),
         "error": encodable(message.error) or None,
+        "summarises": message.summarises or None,
     }
     return _json({name: value for name, value in details.items() if value is not None})
 
@@ -305,7 +351,7 @@ def insert(connection: sqlite3.Connection, message: Message, *, below_deleted: b
     _insert_parts(connection, n, message)
     for position, attachment in enumerate(message.attachments):
         connection.execute(
-            "INSERT INTO attachments (message, position, blob, name, media_type) VALUES (?,?,?,?,?)",
+            "INSERT INTO attachments (message, position, blob, name, media_type, in_parts) VALUES (?,?,?,?,?,?)",
             (n, position, *attachment_row(connection, attachment)),
         )
 
@@ -335,17 +381,19 @@ def fold(connection: sqlite3.Connection, message_id: str) -> None:
 
 
 def attachment_row(connection: sqlite3.Connection, attachment: Attachment) -> Row:
-    """Store the contents of a file unless they are already stored; return the values of `blob, name, media_type`."""
+    """Store the contents of a file unless they are already stored; return `blob, name, media_type, in_parts`."""
     digest = attachment.digest
     connection.execute("INSERT OR IGNORE INTO blobs (sha256, data) VALUES (?, ?)", (digest, attachment.data))
     [blob] = connection.execute("SELECT n FROM blobs WHERE sha256 = ?", (digest,)).fetchone()
-    return blob, encodable(attachment.name), encodable(attachment.media_type)
+    return blob, encodable(attachment.name), encodable(attachment.media_type), int(attachment.in_parts)
 
 
 def attachments_of(connection: sqlite3.Connection, source: str, n: int) -> tuple[Attachment, ...]:
     """Return the attachments of `source`, SQL that names a table and a condition on the number `n`."""
-    found = connection.execute(f"SELECT name, media_type, (SELECT data FROM blobs WHERE n = blob) FROM {source}", (n,))
-    return tuple(Attachment(*row) for row in found)
+    found = connection.execute(
+        f"SELECT name, media_type, (SELECT data FROM blobs WHERE n = blob), in_parts FROM {source}", (n,)
+    )
+    return tuple(Attachment(name, media_type, data, bool(in_parts)) for name, media_type, data, in_parts in found)
 
 
 def drop_blobs(connection: sqlite3.Connection) -> None:

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwenchat.chat.message import Role
-from qwenchat.sessions.database import Database
 from qwenchat.sessions.query import Query, parse_query
-from qwenchat.sessions.words import TOKENIZER, fold, tokens, unspaced
+from qwenchat.storage.database import Database
 from qwenchat.text.pinyin import initials
 from qwenchat.text.safe import clean, clean_line
+from qwenchat.text.words import TOKENIZER, fold, tokens, unspaced
 
 MANY = 1000
 """More matches than this are not ranked and not counted."""

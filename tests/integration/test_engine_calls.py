@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qwenchat.chat.events import Called, Delta, EngineEvent, Finished
-from qwenchat.chat.message import FinishReason, Part, Text, ToolCall, ToolResult
+from qwenchat.chat.message import FinishReason, Text, ToolCall, ToolResult, TurnPart
 from qwenchat.chat.ports import Mode
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
@@ -30,7 +30,7 @@ GOOD = [b"I ", b"add:\n", b"<tool_call>", b'\n{"name": "add", ', b'"arguments": 
 MARKERS = frozenset({b"<tool_call>", b"</tool_call>"})
 
 
-def asked(*said: Part, question: str = "Add.") -> list[Turn]:
+def asked(*said: TurnPart, question: str = "Add.") -> list[Turn]:
     turns = [Turn("system", "S", tools=(ADD,)), Turn("user", question)]
     return [*turns, Turn("assistant", "", parts=said)] if said else turns
 

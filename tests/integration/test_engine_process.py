@@ -12,7 +12,7 @@ import pytest
 
 from qwenchat.chat.events import Delta
 from qwenchat.chat.sampling import Sampling
-from qwenchat.engines.children import child_environment
+from qwenchat.children import child_environment
 from qwenchat.engines.local.failures import OTHER_MODEL, START_AGAIN, load_error, with_less
 from qwenchat.engines.local.protocol import FRAME, Count, Lora, RequestFailed
 from qwenchat.errors import CannotLoad, EngineDied, FileError, Interrupted, Recovery, RecoveryKind

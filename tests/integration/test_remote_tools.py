@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from qwenchat.chat.events import Called, Delta
-from qwenchat.chat.message import FinishReason, Part, Reasoning, Text, ToolCall, ToolResult
+from qwenchat.chat.message import FinishReason, Reasoning, Text, ToolCall, ToolResult, TurnPart
 from qwenchat.chat.ports import Mode, Request
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Dialect, Sampling
@@ -35,7 +35,7 @@ async def server() -> AsyncIterator[StandinServer]:
         yield made
 
 
-def asked(*parts: Part, mode: Mode = Mode.ANSWER) -> Request:
+def asked(*parts: TurnPart, mode: Mode = Mode.ANSWER) -> Request:
     turns = [Turn("system", "", tools=(ADD,)), Turn("user", "1+1?")]
     return Request(
         turns=(*turns, Turn("assistant", "", parts=parts)) if parts else tuple(turns), sampling=PLAIN, mode=mode

@@ -8,7 +8,7 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from qwenchat.chat.events import Called, Delta
-from qwenchat.chat.message import Part, Reasoning, Text, ToolCall, ToolResult
+from qwenchat.chat.message import Reasoning, Text, ToolCall, ToolResult, TurnPart
 from qwenchat.chat.ports import Mode, Request
 from qwenchat.chat.prompt import Plain, Special, Tokens, Turn
 from qwenchat.chat.sampling import UNSET
@@ -123,7 +123,7 @@ def by_template(turns: Sequence[Turn], tools: Sequence[ToolSpec]) -> str:
     return environment.from_string(TEMPLATE).render(messages=messages, tools=functions, add_generation_prompt=True)
 
 
-ANSWERS: dict[str, tuple[Part, ...]] = {
+ANSWERS: dict[str, tuple[TurnPart, ...]] = {
     "one": (call(1, "1+1"), result(1, "2"), Text("It is 2.")),
     "with text": (Text("Let me see."), call(1, "1+1"), result(1, "2"), Text("It is 2.")),
     "two": (call(1, "1"), call(2, "2"), result(1, "a"), result(2, "b"), Text("Both.")),
@@ -133,7 +133,7 @@ ANSWERS: dict[str, tuple[Part, ...]] = {
 
 @pytest.mark.parametrize("parts", ANSWERS.values(), ids=ANSWERS)
 @pytest.mark.parametrize("system", ["Be brief.", ""])
-async def test_hermes_is_what_the_template_writes(parts: tuple[Part, ...], system: str) -> None:
+async def test_hermes_is_what_the_template_writes(parts: tuple[TurnPart, ...], system: str) -> None:
     made = await prompt_format_for(ChatTemplate(source=TEMPLATE, bos="", eos="<|im_end|>"), chatml=True)
     assert isinstance(made.calls, HermesFormat)
     turns = [
@@ -227,7 +227,7 @@ def test_hermes_goes_on_in_a_turn_of_its_own() -> None:
 @pytest.mark.parametrize("call_format", [HermesFormat(), QwenFormat()], ids=["hermes", "qwen"])
 def test_sampled_tokens_stand_for_a_call(call_format: CallFormat) -> None:
     sampled = ToolCall("c", "calc", "{}", (1, 2, 3))
-    said: list[Part] = [Text("So", (9,)), sampled, ToolResult("c", "calc", "x"), Text("End", (4,))]
+    said: list[TurnPart] = [Text("So", (9,)), sampled, ToolResult("c", "calc", "x"), Text("End", (4,))]
     parts = call_format.answer(said, is_open=False)
     assert [part for part in parts if isinstance(part, Tokens)] == [Tokens((9,)), Tokens((1, 2, 3)), Tokens((4,))]
 

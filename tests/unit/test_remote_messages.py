@@ -11,7 +11,7 @@ from qwenchat.chat.message import FinishReason, Usage
 from qwenchat.chat.ports import Mode
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.engines.remote.estimates import TokenEstimates, estimated_tokens
+from qwenchat.engines.remote.estimates import TokenEstimates
 from qwenchat.engines.remote.messages import (
     WORD_JOINER,
     ChatAnswer,
@@ -22,6 +22,7 @@ from qwenchat.engines.remote.messages import (
     without_control,
 )
 from qwenchat.errors import WrongUse
+from qwenchat.text.token_estimate import estimated_tokens
 from tests.fakes.standin_chat import asked
 
 FAMILIES: dict[str, list[str]] = json.loads((Path(__file__).parents[1] / "data" / "control_tokens.json").read_text())

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from qwenchat.chat.message import Part
+from qwenchat.chat.message import TurnPart
 from qwenchat.chat.prompt import PromptPart
 from qwenchat.chat.tools import ToolSpec
 
@@ -49,7 +49,7 @@ class CallFormat(Protocol):
         """Return the system prompt `text` with the description of the tools, whose words are text alone."""
         ...
 
-    def answer(self, parts: Sequence[Part], *, is_open: bool) -> list[PromptPart]:
+    def answer(self, parts: Sequence[TurnPart], *, is_open: bool) -> list[PromptPart]:
         """Return what an answer with calls is in a prompt, from behind its role to before its end of turn.
 
         With `is_open`, an answer that ends with results ends where the model goes on.

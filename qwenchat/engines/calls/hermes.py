@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Collection, Sequence
 
-from qwenchat.chat.message import Part, Reasoning, Text, ToolCall, ToolResult
+from qwenchat.chat.message import Reasoning, Text, ToolCall, ToolResult, TurnPart
 from qwenchat.chat.prompt import Plain, PromptPart, Special, Tokens
 from qwenchat.chat.tools import ToolSpec
 from qwenchat.engines.calls.format import CallMarkers, CallSyntax, unforged
@@ -40,9 +40,9 @@ class HermesFormat:
             ),
         ]
 
-    def answer(self, parts: Sequence[Part], *, is_open: bool) -> list[PromptPart]:
+    def answer(self, parts: Sequence[TurnPart], *, is_open: bool) -> list[PromptPart]:
         written: list[PromptPart] = []
-        before: Part | None = None
+        before: TurnPart | None = None
         for part in parts:
             if isinstance(part, ToolResult):
                 turn = [] if isinstance(before, ToolResult) else [Special("<|im_end|>"), Plain("\n"), *_turn("user")]

@@ -7,7 +7,7 @@ from Qwen-Agent 0.0.6.
 import json
 from collections.abc import Collection, Sequence
 
-from qwenchat.chat.message import Part, Reasoning, Text, ToolCall, ToolResult
+from qwenchat.chat.message import Reasoning, Text, ToolCall, ToolResult, TurnPart
 from qwenchat.chat.prompt import Plain, PromptPart, Tokens
 from qwenchat.chat.tools import ToolSpec
 from qwenchat.engines.calls.format import CallMarkers, CallSyntax, unforged
@@ -44,9 +44,9 @@ class QwenFormat:
         )
         return [Plain(f"{text}\n\n{words}")]
 
-    def answer(self, parts: Sequence[Part], *, is_open: bool) -> list[PromptPart]:
+    def answer(self, parts: Sequence[TurnPart], *, is_open: bool) -> list[PromptPart]:
         written: list[PromptPart] = []
-        before: Part | None = None
+        before: TurnPart | None = None
         for part in parts:
             if isinstance(part, ToolResult):
                 written.append(Plain(f"\n{_RESULT}: {unforged(part.text, self.markers)}"))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from qwenchat.engines.children import child_environment
+from qwenchat.children import child_environment
 from qwenchat.engines.local import protocol
 from qwenchat.engines.local.peers import faults
 from qwenchat.engines.local.protocol import AddPeers, Device, Hello, PeersAdded, WorkerReply, WorkerRequest

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from qwenchat.engines.children import start_module
+from qwenchat.children import start_module
 from qwenchat.engines.local.peers import CMAKE_OPTION, faults
 from qwenchat.engines.local.process import WorkerLog, how_it_ended, install_command
 from qwenchat.errors import CannotLoad, EngineDied, NetworkError

@@ -17,7 +17,7 @@ import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from qwenchat.engines.children import start_module
+from qwenchat.children import start_module
 from qwenchat.engines.local import protocol
 from qwenchat.engines.local.failures import START_AGAIN
 from qwenchat.engines.local.protocol import FRAME, Cancel, Hello, Ping, Pong, RequestFailed, RequestReply, WorkerRequest

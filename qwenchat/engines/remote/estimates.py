@@ -1,39 +1,21 @@
 """Estimates of how many tokens a prompt takes, for servers that count only afterwards.
 
-A text is priced by what it is made of. The prices are fitted to Qwen2's vocabulary: for pieces of 1,500 characters of
-English and Chinese prose, Markdown, JSON and Python, the error has a standard deviation of 6 %, and one estimate in
-forty is more than 12 % too low. Other vocabularies differ by more, and nobody knows what a server's template adds. So
-what a server counted corrects the estimates that follow. No estimate is ever called exact.
+Texts are estimated by what they are made of (`text.token_estimate`). Vocabularies differ, and nobody knows what a
+server's template adds. So what a server counted corrects the estimates that follow. No estimate is ever called exact.
 """
 
-import re
 from collections.abc import Sequence
 
 from qwenchat.chat.ports import Mode, TokenCounts
 from qwenchat.chat.prompt import Turn
+from qwenchat.text.token_estimate import estimated_tokens
 
-_PRICES = (
-    (re.compile("[A-Za-z]+"), 1.1),  # a word, with the space before it
-    (re.compile("(?<=[A-Za-z]{6})[A-Za-z]"), 0.2),  # each letter of a long word beyond the sixth
-    (re.compile(r"\d"), 1.0),  # Qwen2 has a token for each digit
-    (re.compile("[\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af]"), 0.8),  # Chinese characters, and Hangul
-    (re.compile(r"[^\W\d_A-Za-z\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af]"), 0.5),  # letters of other scripts
-    (re.compile(r"[!-/:-@\[-`{-~\u00a1-\u00bf\u2010-\u2027\u3000-\u303f\uff00-\uff65]+"), 0.8),  # punctuation
-    (re.compile("[\u2190-\u2bff\U0001f000-\U0001ffff]"), 1.0),  # symbols and emoji
-    (re.compile(r"[^\S\n]{2,}"), 0.5),  # indentation
-)
-"""What texts are made of, and how many tokens each piece takes on average."""
 _TURN, _AROUND = 5, 3
 """Tokens of the markers and the role around a turn, and of those that begin the answer, in ChatML."""
 _TRUST = 200
 """Tokens that an estimate is taken to be right for: the template's own words weigh little in a long prompt."""
 _LEAST, _MOST = 0.8, 2.0
 """Between what a factor corrects, whatever a server claims: some count only what their KV cache lacked."""
-
-
-def estimated_tokens(text: str) -> float:
-    """Return how many tokens a text takes in Qwen2's vocabulary, about."""
-    return sum(price * len(kind.findall(text)) for kind, price in _PRICES)
 
 
 class TokenEstimates:

@@ -22,7 +22,7 @@ from qwenchat.chat.ports import Capabilities, Mode, Request, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Dialect, Sampling
 from qwenchat.engines.remote.api import LOAD_S, ServedModel, shaped
-from qwenchat.engines.remote.estimates import TokenEstimates, estimated_tokens
+from qwenchat.engines.remote.estimates import TokenEstimates
 from qwenchat.engines.remote.http import RemoteHttp
 from qwenchat.engines.remote.messages import (
     ChatAnswer,
@@ -36,6 +36,7 @@ from qwenchat.engines.remote.messages import (
 from qwenchat.errors import NotFound, PromptTooLong, Recovery, RecoveryKind, RemoteError, RemoteRefused
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
+from qwenchat.text.token_estimate import estimated_tokens
 
 MODEST_CONTEXT = 8192
 """Tokens of the window of a model that is not loaded, where nobody says what it should be."""

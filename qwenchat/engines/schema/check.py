@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from qwenchat.engines.children import start_module
+from qwenchat.children import start_module
 from qwenchat.engines.schema.document import LARGEST_TEXT, Reason, SchemaRefused
 from qwenchat.engines.schema.refusal import refused
 from qwenchat.errors import WrongUse

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import msgspec
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
-from qwenchat.engines.limits import limit_this_process
 from qwenchat.engines.schema.document import (
     ESCAPES,
     WHITE_SPACE,
@@ -24,6 +23,7 @@ from qwenchat.engines.schema.document import (
     escaped,
     rewritten,
 )
+from qwenchat.limits import limit_this_process
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions  # it is not there when the program runs

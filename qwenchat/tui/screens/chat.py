@@ -20,7 +20,7 @@ from qwenchat.chat.session import Session
 from qwenchat.i18n import _
 from qwenchat.runtime.events import BugFound, ChatEvent
 from qwenchat.runtime.program import Program
-from qwenchat.sessions.read_only import cannot_be_saved
+from qwenchat.storage.read_only import cannot_be_saved
 from qwenchat.tui import slash_commands
 from qwenchat.tui.actions import MENU_BUTTON, Action, Method, Where, bindings
 from qwenchat.tui.controllers.asking import AskController
@@ -99,7 +99,11 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.program, self.actions = program, actions
         self._first_session, self._first_model = session, model
         self.header = ChatHeader(id="header")
-        self.transcript = Transcript(id="transcript", timestamps=program.settings.timestamps)
+        self.transcript = Transcript(
+            id="transcript",
+            timestamps=program.settings.timestamps,
+            call_since=lambda: self.context.chats.call_since,
+        )
         self.notice = Notice(id="notice")
         self.prompt = Prompt(id="prompt")
         self.gauge = Gauge(id="gauge")
