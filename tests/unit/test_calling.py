@@ -9,7 +9,7 @@ import pytest
 from qwenchat.chat.calling import ToolUse
 from qwenchat.chat.events import Finished, PartGrew, TurnEnded, TurnEvent
 from qwenchat.chat.memory import MemoryStore
-from qwenchat.chat.message import FinishReason, Message, Status, Text, ToolCall, ToolResult
+from qwenchat.chat.message import FinishReason, Message, Part, Status, Text, ToolCall, ToolResult
 from qwenchat.chat.ports import Mode
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.session import Session
@@ -71,6 +71,20 @@ async def test_the_answer_goes_on_with_the_result() -> None:
     assert answer.usage and answer.usage.completion_tokens == len("Wait. call:clock:{}It is noon.")
     assert [event.index for event in events if isinstance(event, PartGrew)] == [0, 1, 2, 3, 3, 3]
     assert len([event for event in events if isinstance(event, Finished)]) == 1
+
+
+async def test_a_call_is_stored_before_it_runs() -> None:
+    store, stored = MemoryStore(), list[Part]()
+    store.create(Session(id="s", created=0, updated=0))
+
+    class Looking(Box):
+        async def run(self, call: ToolCall) -> ToolResult:
+            stored.extend(store.branch(store.session("s").leaf)[-1].parts)
+            return await super().run(call)
+
+    engine = ScriptedEngine(["Wait. call:clock:{} call:clock:{}", "Done."])
+    await ended(turns_with(engine, ToolUse(toolbox=Looking()), store).ask("s", "Time?"))
+    assert [type(part) for part in stored[:3]] == [Text, ToolCall, ToolCall]
 
 
 async def test_several_calls_are_run_in_their_order() -> None:
