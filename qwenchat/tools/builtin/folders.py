@@ -92,8 +92,16 @@ class Folders:
 
     @property
     def labels(self) -> str:
-        """The names of the folders, for a tool's description."""
+        """The names of the folders, for the description of an argument.
+
+        Not for that of a tool: small models then take the name of a folder for the name of a tool.
+        """
         return ", ".join(self._roots)
+
+    @property
+    def first_label(self) -> str:
+        """The name of one folder, for an example."""
+        return next(iter(self._roots))
 
     def places(self, name: str) -> list[Place]:
         """Return what a name stands for: all folders for an empty one."""
@@ -237,6 +245,6 @@ def _words_for_errors(place: Place) -> Iterator[None]:
     except FileNotFoundError:
         raise ToolError(f'There is no "{place.shown}". list_files shows which files there are.') from None
     except NotADirectoryError:
-        raise ToolError(f'"{place.shown}" is not a folder.') from None
+        raise ToolError(f'"{place.shown}" is not a folder. read_file reads files.') from None
     except OSError as error:
         raise ToolError(f'"{place.shown}" can\'t be read: {error.strerror or type(error).__name__}.') from error
