@@ -54,6 +54,7 @@ def test_arguments_name_the_folders_and_descriptions_of_tools_do_not() -> None:
         described = arguments["path" if tool.spec.name == "read_file" else "folder"]["description"]
         assert "{a}" in described and "{a}" not in tool.spec.description
         assert ("work" in described) is (tool.spec.name != "read_file")
+        assert all(next(iter(argument)) == "type" for argument in arguments.values())
 
 
 @pytest.mark.parametrize("arguments", [{}, {"expression": None}, {"path": []}, {"x": 1}, {"folder": {"a": 1}}])
