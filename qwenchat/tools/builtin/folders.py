@@ -98,11 +98,6 @@ class Folders:
         """
         return ", ".join(self._roots)
 
-    @property
-    def first_label(self) -> str:
-        """The name of one folder, for an example."""
-        return next(iter(self._roots))
-
     def places(self, name: str) -> list[Place]:
         """Return what a name stands for: all folders for an empty one."""
         if _path(name).parts:

@@ -22,7 +22,7 @@ _WIDEST = 4
 
 
 class _Arguments(Arguments, frozen=True):
-    path: Annotated[str, Meta(description="The file, such as {folder}/NAME")]
+    path: Annotated[str, Meta(description="The file, with its folder: {folders}")]
     offset: Annotated[int, Meta(ge=0)] = 0
     """The byte to begin at; results say where the next piece begins."""
 
@@ -40,7 +40,7 @@ class ReadFile:
         return ToolSpec(
             name="read_file",
             description="Get what a file says, what is written in it.",
-            parameters=schema_of(_Arguments, folder=self.folders.first_label),
+            parameters=schema_of(_Arguments, folders=self.folders.labels),
         )
 
     async def run(self, arguments: Mapping[str, object]) -> str:
