@@ -122,6 +122,7 @@ class Folders:
                 for base in (root, self._given[label]):
                     if path.is_relative_to(base):
                         yield Place(label, root, path.relative_to(base).parts)
+            yield from self._below_made_up(path)
             return
         first, *rest = path.parts
         if first == "..":
@@ -130,6 +131,14 @@ class Folders:
             yield Place(first, self._roots[first], tuple(rest))
         for label, root in self._roots.items():
             yield Place(label, root, path.parts)
+
+    def _below_made_up(self, path: Path) -> Iterator[Place]:
+        """Yield what a path stands for that a small model made up around a folder's name: `/home/user/notes/x`."""
+        for label, root in self._roots.items():
+            if label in path.parts:
+                place = Place(label, root, path.parts[path.parts.index(label) + 1 :])
+                if os.path.lexists(place.path):
+                    yield place
 
     def _resolved(self, place: Place) -> Place:
         _check_names(place)
