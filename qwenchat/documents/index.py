@@ -18,7 +18,7 @@ from qwenchat.documents.chunks import Chunk, chunks_of
 from qwenchat.documents.document import PAGE_BREAK, Document
 from qwenchat.errors import NotFound, StoreDamaged, StoreError
 from qwenchat.i18n import _
-from qwenchat.storage.database import BUSY_S, Database, MemoryDatabase
+from qwenchat.storage.database import Database, MemoryDatabase
 from qwenchat.storage.migrate import Schema, in_memory, migrate
 from qwenchat.text.safe import encodable
 from qwenchat.text.token_estimate import estimated_tokens
@@ -26,6 +26,8 @@ from qwenchat.text.words import fold, phrase, quoted, tokens, unspaced
 
 SCHEMA = Schema("qwenchat.documents", application_id=0x51574544)
 """`QWED` marks indexes of documents."""
+BUSY_S = 120.0
+"""Seconds that a writer waits for another one: a very large document is one long transaction."""
 _CHAT, _COLLECTION = "chat:", "collection:"
 _MOST_WORDS = 100
 """Words of one search."""
