@@ -182,10 +182,14 @@ class EngineDied(QwenchatError):
 
 
 class StoreError(QwenchatError):
-    """The session database can't be used."""
+    """A database, that of the sessions or that of the documents, can't be used."""
 
     exit_code = ExitCode.STORE
     code = "store"
+
+
+class StoreDamaged(StoreError):
+    """The file is no longer an intact database."""
 
 
 class FileError(QwenchatError):

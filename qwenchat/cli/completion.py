@@ -175,8 +175,8 @@ def trashed_sessions(program: Program, _context: click.Context) -> Iterator[tupl
 
 
 def _sessions(program: Program, *, trashed: bool) -> Iterator[tuple[str, str]]:
-    from qwenchat.sessions.database import Database  # noqa: PLC0415 - only this completion needs it
     from qwenchat.sessions.listing import SessionListing  # noqa: PLC0415
+    from qwenchat.storage.database import Database  # noqa: PLC0415 - only this completion needs it
 
     if not program.paths.database.exists():
         return

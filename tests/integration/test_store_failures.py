@@ -19,10 +19,10 @@ from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.doctor.storage import database as check_database
 from qwenchat.errors import Recovery, RecoveryKind, StoreError
 from qwenchat.runtime.program import Program
-from qwenchat.sessions.database import Database
 from qwenchat.sessions.recover import recover
 from qwenchat.sessions.salvage import salvage
 from qwenchat.sessions.store import Store
+from qwenchat.storage.database import Database
 from tests.fakes.commands import ROOT, environment
 from tests.fakes.stores import database_in, filled, full_answer, question, store_in
 

@@ -20,7 +20,7 @@ from qwenchat.chat.session import Session
 from qwenchat.i18n import _
 from qwenchat.runtime.events import BugFound, ChatEvent
 from qwenchat.runtime.program import Program
-from qwenchat.sessions.read_only import cannot_be_saved
+from qwenchat.storage.read_only import cannot_be_saved
 from qwenchat.tui import slash_commands
 from qwenchat.tui.actions import MENU_BUTTON, Action, Method, Where, bindings
 from qwenchat.tui.attached import Attached

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from qwenchat.errors import FileError, Recovery, RecoveryKind, StoreError
+from qwenchat.errors import FileError, Recovery, RecoveryKind, StoreDamaged, StoreError
 from qwenchat.i18n import _
 from qwenchat.paths import private_folder
-from qwenchat.sessions.read_only import ReadableFile, can_write, cannot_be_saved
+from qwenchat.storage.read_only import ReadableFile, can_write, cannot_be_saved
 from qwenchat.text.words import index_text
 
 BUSY_S = 30.0
@@ -206,10 +206,10 @@ def _explanation(file: Path, error: sqlite3.DatabaseError) -> Exception:
             return error
 
 
-def damaged(file: Path, reason: str) -> StoreError:
+def damaged(file: Path, reason: str) -> StoreDamaged:
     """Return the error for a file that is no longer an intact database."""
-    return StoreError(
-        _("The database of sessions, {file}, is damaged: {reason}.").format(file=file, reason=reason),
+    return StoreDamaged(
+        _("The database {file} is damaged: {reason}.").format(file=file, reason=reason),
         _("The damaged file is preserved."),
         recoveries=(Recovery(RecoveryKind.RECOVER_STORE),),
     )
