@@ -111,7 +111,7 @@ def by_folder(attachments: Iterable[Attachment]) -> list[tuple[str, tuple[Attach
     found: list[tuple[str, tuple[Attachment, ...]]] = []
     for folder, group in groupby(attachments, key=_folder_of):
         files = tuple(group)
-        found += [(folder, files)] if folder else [("", (each,)) for each in files]
+        found += [(folder, files)] if folder and len(files) > 1 else [("", (each,)) for each in files]
     return found
 
 

@@ -404,9 +404,11 @@ class ChatScreen(Screen[None], EndsItsWork):
     # Actions on the screen as a whole
 
     async def escape(self) -> None:
-        """Close the search, stop the answer, or go back to the prompt."""
+        """Close what is open, stop the answer, or go back to the prompt."""
         if self.prompt.area.has_focus and self.prompt.suggestions.has_class("shown"):
             self.prompt.close_suggestions()
+        elif self.prompt.chips.has_focus:
+            self.focusing.to_prompt()
         elif self.find.active:
             self.find.end()
         elif self.focusing.end_search():

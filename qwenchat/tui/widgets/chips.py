@@ -107,7 +107,7 @@ class Chips(Widget, can_focus=True):
 
     def render(self) -> Content:
         """Return the chips, as many as fit into a line below one another."""
-        return Content("\n").join(self._lines(self.content_size.width))
+        return Content("\n").join(self._lines(self.content_size.width or self.app.size.width))  # hidden so far
 
     def _lines(self, width: int) -> list[Content]:
         lines: list[Content] = []
@@ -120,13 +120,13 @@ class Chips(Widget, can_focus=True):
                 lines.append(drawn)
             if number == self._selected:
                 selected_line = len(lines) - 1
-        first = max(min(selected_line - _MOST_LINES // 2, len(lines) - _MOST_LINES), 0)
-        shown = lines[first : first + _MOST_LINES]
-        if len(lines) > len(shown):
-            count = len(self._chips)
-            of_all = ngettext("{count:,} attachment", "{count:,} attachments", count).format(count=count)
-            shown[-1] = Content.assemble(shown[-1], "  ", (f"… {of_all}", "$foreground-muted")).truncate(width)
-        return shown
+        if len(lines) <= _MOST_LINES:
+            return lines
+        shown = _MOST_LINES - 1
+        first = max(min(selected_line - shown // 2, len(lines) - shown), 0)
+        count = len(self._chips)
+        of_all = ngettext("{count:,} attachment", "{count:,} attachments", count).format(count=count)
+        return [*lines[first : first + shown], Content.styled(f" … {of_all}", "$foreground-muted")]
 
     def _drawn(self, number: int, chip: Chip, width: int) -> Content:
         style = _SELECTED if self.has_focus and number == self._selected else _STYLE

@@ -455,7 +455,7 @@ def paths_in(pasted: str) -> list[Path]:
         return []
     paths = [dropped_path(word) for word in words]
     try:
-        whole = all(path.is_absolute() and path.exists() for path in paths)
+        whole = all(path.is_absolute() and path.parent != path and path.exists() for path in paths)
     except OSError:
         return []
     return paths if 0 < len(paths) <= _MOST_PATHS and whole else []
