@@ -1,5 +1,6 @@
 """Files and folders in the prompt: picked behind an `@`, dropped or named; each is a chip that the keys can change."""
 
+import asyncio
 import os
 import threading
 from collections.abc import Iterator
@@ -9,9 +10,9 @@ import pytest
 from textual import events
 from textual.widgets import TextArea
 
+from qwenchat.documents.document import Document
+from qwenchat.documents.reader import DocumentReader
 from qwenchat.documents.walk import Entry, walk
-from qwenchat.text import files
-from qwenchat.text.files import TextFile
 from qwenchat.tui import path_search
 from qwenchat.tui.widgets.chips import Chips
 from tests.tui.chatting import Chatting, chatting
@@ -276,14 +277,14 @@ async def test_a_right_click_and_a_menu_do_the_same(here: Path) -> None:
 async def test_a_chip_is_there_at_once_and_can_be_taken_away_while_it_is_read(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reading, go_on = threading.Event(), threading.Event()
+    reading, go_on = asyncio.Event(), asyncio.Event()
 
-    def slowly(path: Path) -> TextFile:
+    async def slowly(_reader: DocumentReader, path: Path, name: str) -> Document:
         reading.set()
-        assert go_on.wait(10)
-        return TextFile(path.name, "late")
+        await go_on.wait()
+        return Document(name=name, media_type="text/plain", text="late")
 
-    monkeypatch.setattr(files, "read", slowly)
+    monkeypatch.setattr(DocumentReader, "read", slowly)
     async with chatting() as it:
         it.chat.prompt.attach([here / "notes.txt"])
         await until(lambda: "notes.txt · reading…" in chips(it))

@@ -8,12 +8,9 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from qwenchat.documents.document import Document
-from qwenchat.documents.folder import read_folder
 from qwenchat.errors import FileError
 from qwenchat.i18n import _, enumerated, ngettext, sentences
 from qwenchat.paths import expand_home
-from qwenchat.text import files
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.attached import Attached
 from qwenchat.tui.controllers.context import ChatContext
@@ -22,12 +19,6 @@ from qwenchat.tui.widgets.chips import Wish
 
 _AT_ONCE = 2
 """Files that are read at the same time."""
-
-
-async def _read_document(path: Path, name: str) -> Document:
-    """Read a text file. Raises FileError."""
-    file = await asyncio.to_thread(files.read, path)
-    return Document(name=name, media_type="text/plain", text=file.text)
 
 
 class AttachController:
@@ -85,11 +76,15 @@ class AttachController:
             self._changed()
 
     async def _fill(self, one: Attached, path: Path) -> None:
-        if not await asyncio.to_thread(path.is_dir):
-            document = await _read_document(path, one.name)
-            one.documents, one.is_read = (document.attachment,), True
-            return
-        found = await read_folder(path, _read_document)
+        from qwenchat.documents.folder import read_folder  # noqa: PLC0415 - the screen is drawn without it
+        from qwenchat.documents.reader import DocumentReader  # noqa: PLC0415 - likewise
+
+        async with DocumentReader() as reader:
+            if not await asyncio.to_thread(path.is_dir):
+                document = await reader.read(path, one.name)
+                one.documents, one.is_read = (document.attachment,), True
+                return
+            found = await read_folder(path, reader.read)
         one.documents = tuple(document.attachment for document in found.documents)
         one.skipped, one.left_out = found.skipped, found.left_out
         one.is_folder = one.is_read = True

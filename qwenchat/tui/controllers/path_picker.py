@@ -6,13 +6,16 @@ refreshed while that goes on.
 
 import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.completions import Completion
 from qwenchat.tui.controllers.context import ChatContext
-from qwenchat.tui.path_search import FoundPath, PathSearch, search_for
 from qwenchat.tui.widgets.prompt import BegunPath
+
+if TYPE_CHECKING:
+    from qwenchat.tui.path_search import FoundPath, PathSearch
 
 _MOST = 50
 """Paths that are offered."""
@@ -45,6 +48,8 @@ class PathPicker:
             self._search = None
 
     async def _offer(self, begun: BegunPath) -> None:
+        from qwenchat.tui.path_search import PathSearch, search_for  # noqa: PLC0415 - the screen is drawn without it
+
         folder, typed, words = await asyncio.to_thread(search_for, begun.typed, Path.cwd())
         search = self._search
         if not search or (search.folder, search.typed) != (folder, typed) or (self._row, self._column) != begun.start:
@@ -66,7 +71,7 @@ class PathPicker:
             await asyncio.sleep(_REFRESH_S)
 
 
-def _completion(found: FoundPath, *, is_offer: bool) -> Completion:
+def _completion(found: "FoundPath", *, is_offer: bool) -> Completion:
     label = clean_line(found.name, _LONGEST) + "/" * found.is_folder
     folder = clean_line(found.folder[-_LONGEST:], _LONGEST)
     return Completion("", label, folder, is_offer=is_offer, path=found.path)
