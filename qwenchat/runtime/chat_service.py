@@ -45,6 +45,7 @@ from qwenchat.runtime.events import (
 from qwenchat.runtime.model_manager import EngineFactory, ModelManager
 from qwenchat.runtime.program import Program
 from qwenchat.runtime.session_access import SessionAccess
+from qwenchat.runtime.session_documents import SessionDocuments
 from qwenchat.runtime.session_tools import SessionTools
 from qwenchat.text.safe import encodable
 from qwenchat.tools.policy import Decision, PendingCall
@@ -94,7 +95,8 @@ class ChatService:
 
     def __init__(self, program: Program, listener: Listener, new_engine: EngineFactory | None = None) -> None:
         self.sessions = SessionAccess(program, self._live)
-        self.tools = SessionTools(program, self._ask_about, self.sessions.is_private)
+        self.documents = SessionDocuments(program, self.sessions.is_private)
+        self.tools = SessionTools(program, self._ask_about, self.sessions.is_private, self.documents)
         self.model = ModelManager(
             new_engine or program.engine, listener, may_send=self._may_send, tools=self.tools.specs
         )
@@ -291,6 +293,7 @@ class ChatService:
             await asyncio.wait([self._task])
         await self.tools.close()
         await self.model.close()
+        self.documents.close()
 
     def _live(self, message: Message) -> Message:
         """Return an answer that streams with all that was generated of it."""
@@ -424,6 +427,7 @@ class ChatService:
             counts=self.model.counts,
             model=job.model,
             tools=await self.tools.use(session) if engine.capabilities.tools else None,
+            sources=self.documents.sources(session),
             settings=self._program.sampling,
         )
         job.turn = turn = job.begin(turns)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from qwenchat.errors import FileError
+from qwenchat.errors import FileError, NotText
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
 
@@ -93,7 +93,7 @@ def decode(data: bytes, name: str) -> str:
     encoding = encoding_of(data)
     text = data.decode(encoding).removeprefix("\ufeff") if encoding else "\0"
     if "\0" in text:
-        raise FileError(
+        raise NotText(
             _("{file} is not a text file.").format(file=name),
             _("Convert it to text first, or copy the text out of it."),
         )

@@ -106,17 +106,17 @@ async def test_a_pdf_has_pages_headings_and_whole_words(reader: DocumentReader, 
     pages = [
         ["Hello world", "an exam-", "ple of the GB-", "A norm", "一、引言", "你好，世界"],
         [],
-        ["Methods", "Results", "Methods"],
+        ["2.1 DER 1 Methods", "Results", "DER 1 Methods"],
     ]
-    titles = {"一、引言": 0, "Methods": 2, "Not there": 2}
+    titles = {"一、引言": 0, "DER 1 Methods": 2, "Not there": 2}
     (tmp_path / "a.pdf").write_bytes(pdf(pages, titles))
     document = await reader.read(tmp_path / "a.pdf")
     first, second, third = document.text.split("\f")
     assert first == "Hello world\nan example of the GB-A norm\n# 一、引言\n你好，世界\n"
     assert second.strip() == ""
-    assert third == "\n# Methods\nResults\nMethods"
+    assert third == "\n# 2.1 DER 1 Methods\nResults\nDER 1 Methods"
     assert document.page_at(document.text.index("Results")) == 3
-    assert document.heading_at(document.text.index("Results")) == "Methods"
+    assert document.heading_at(document.text.index("Results")) == "2.1 DER 1 Methods"
 
 
 @pytest.mark.parametrize(
@@ -346,9 +346,10 @@ async def test_rich_text_is_read_in_its_encodings(reader: DocumentReader, tmp_pa
     rtf = (
         r"{\rtf1\ansi\ansicpg1252{\fonttbl{\f0\fcharset0 Arial;}{\f1\fcharset134 SimSun;}}"
         r"{\*\generator x}{\info{\title t}}"
-        r"\f0 caf\'e9\par {\f1 \'c4\'e3\'ba\'c3}{\b , \u20320?\u-10179?\u-8704?}\line a\tab b\{\par}"
+        r"\f0 caf\'e9\par {\f1 \'c4\'e3\'ba\'c3}{\b , \u20320?\u-10179?\u-8704?}\line a\tab b\{\par"
+        r"\trowd\pard\intbl x\par y\cell {\pard\intbl z\par}\cell\row\pard end}"
     )
-    assert await text_of(reader, tmp_path, "a.rtf", rtf) == "café\n你好, 你😀\na\tb{\n"
+    assert await text_of(reader, tmp_path, "a.rtf", rtf) == "café\n你好, 你😀\na\tb{\nx y\tz \t\nend"
 
 
 async def test_what_can_not_be_stored_never_leaves(reader: DocumentReader, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from qwenchat.documents.extract.formats import MAX_PAGES, Reason, Refused
 _MAX_BOOKMARKS = 20_000
 _HYPHEN = re.compile(r"[\x02\ufffe]\s?(?=([^\W\d_])?)")
 """What pdfium has for a hyphen at the end of a line, after which the rest of the word stood on the next one."""
+_NUMBER = re.compile(r"^\s*(第\w{1,5}[章节回部篇]|[0-9A-Z]{1,3}(\.[0-9]{1,3}){0,5}\.?)\s+")
+"""The number of a heading, which many bookmarks lack."""
 _PLAIN = str.maketrans(
     {chr(code): unicodedata.normalize("NFKC", chr(code)) for code in (*range(0x2F00, 0x2FD6), *range(0xFB00, 0xFB07))}
 )
@@ -85,7 +87,7 @@ def _with_headings(text: str, titles: dict[str, int]) -> str:
     left = dict(titles)
     lines = text.split("\n")
     for at, line in enumerate(lines):
-        level = left.pop(_squeezed(line), 0)
+        level = left.pop(_squeezed(line), 0) or left.pop(_squeezed(_NUMBER.sub("", line)), 0)
         if level:
             lines[at] = f"{'#' * min(level, 6)} {line.strip()}"
     return "\n".join(lines)
