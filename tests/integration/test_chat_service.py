@@ -297,13 +297,13 @@ async def test_an_edited_question_becomes_a_variant_unless_what_it_follows_is_go
         await chats.send(session, "second")
         await until(lambda: texts(chats, session)[-1:] == ["A2"] and not chats.running)
         second = program.store.branch(program.store.session(session).leaf)[2]
-        await chats.edit(second, "second, in other words", ())
+        await chats.edit(second, "second, in other words")
         await until(lambda: texts(chats, session)[-1:] == ["B2"] and not chats.running)
         assert texts(chats, session) == ["first", "A1", "second, in other words", "B2"]
         assert len(program.store.tree(session).variants(second.id)) == 2
         program.store.trash.remove_message(second.parent or "")
         with pytest.raises(NotFound):
-            await chats.edit(second, "once more", ())
+            await chats.edit(second, "once more")
         assert program.store.waiting(session) == []
 
 
