@@ -206,7 +206,7 @@ class Answering:
         """
         self._generation = None
         for call in calls:
-            await self._save()
+            await _uncancelled(self._save())
             try:
                 result = await self._prepare(calling.run(call, self._engine, room // len(calls)))
             except Interrupted:
@@ -291,7 +291,7 @@ class Answering:
         is continued with the same passages.
         """
         sources = self._setup.sources
-        if self._answer.citations or sources is None or self._mode is Mode.COMPLETE or not info.reads_history:
+        if self._answer.citations or sources is None or self._mode is Mode.COMPLETE:
             return self._answer.citations or None
         asked = self._branch[:-1] if self._mode is Mode.CONTINUE else list(self._branch)
         if not asked or not await self._prepare(sources.prepare(asked)):
