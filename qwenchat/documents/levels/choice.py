@@ -14,7 +14,7 @@ LEVELS = (1, 2, 3)
 STEPS = 4
 """The most sub-questions of level 3."""
 
-_KEYWORDS = (220, 60)
+_KEYWORDS = (200, 50)
 """Tokens that are prefilled and decoded to find words for a search."""
 JUDGED_BESIDE = 45
 """Tokens that are prefilled for each chunk beside it: the question's end and what begins the answer."""
