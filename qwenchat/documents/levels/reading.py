@@ -47,8 +47,12 @@ _MEASURED = 3
 """Chunks after which the time left follows from those that were read."""
 _VERSION = "1"
 """Of the prompts: verdicts of other ones are not used."""
-_NO_ANSWER = re.compile(r"\W*(?:none|no|not|n/a|nothing|无|没有|没|未|不)(?:\W|$|提|找)", re.IGNORECASE)
-_NO_TOKENS = frozenset({"none", "no", "not", "n/a", "nothing", "null", "无", "没有", "没", "未"})
+_NO_ANSWER = re.compile(
+    r"\W*(?:(?:none|n/a|nothing|null|not)\b|no (?:answer|information|mention)"
+    r"|无\W*$|无[相法]|没有?[提找相答]|未[提找])",
+    re.IGNORECASE,
+)
+_NO_TOKENS = frozenset({"none", "n/a", "nothing", "null", "not", "无", "没有", "没", "未"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
