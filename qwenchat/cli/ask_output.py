@@ -22,7 +22,7 @@ from qwenchat.chat.events import (
     TurnStarted,
     WaitingToRetry,
 )
-from qwenchat.chat.message import Message, Part, Text, ToolCall, ToolResult
+from qwenchat.chat.message import Message, Part, Reasoning, Text, ToolCall, ToolResult
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.cli.output import Output, ReaderGone
 from qwenchat.i18n import _, ngettext, sentences
@@ -94,6 +94,8 @@ class JsonReport:
         """`model` returns the model that answers, once it is loaded."""
         self._output, self._model, self._streams = output, model, streams
         self._trimmed: dict[str, dict[str, Any]] = {}
+        self._said: set[type[Part]] = set()
+        """The kinds of parts that have text already."""
 
     def __enter__(self) -> "JsonReport":
         return self
@@ -110,8 +112,24 @@ class JsonReport:
             if event.answer.finish_reason or event.answer.text:  # a dead engine gives no reason, but maybe some text
                 done = {**answer_object(event.answer, self._model()), **self._trimmed}
                 self._output.json({"event": "done", **done} if self._streams else done)
-        elif self._streams and (line := _event_object(event)):
+        elif self._streams and (
+            line := self._part_object(event) if isinstance(event, PartGrew) else _event_object(event)
+        ):
             self._output.json(line)
+
+    def _part_object(self, event: PartGrew) -> dict[str, Any] | None:
+        """Return what came; the pieces of all texts together are the text of the answer."""
+        match event.fragment:
+            case ToolCall() as call:
+                return {"event": "tool_call", **_call_object(call)}
+            case ToolResult() as result:
+                return {"event": "tool_result", "id": result.call_id, "name": result.name, **_result_object(result)}
+            case Text() | Reasoning() as fragment if fragment.text:
+                is_next = not event.offset and type(fragment) in self._said
+                self._said.add(type(fragment))
+                kind = "delta" if isinstance(fragment, Text) else "reasoning"
+                return {"event": kind, "text": "\n\n" * is_next + fragment.text}
+        return None
 
 
 def answer_object(answer: Message, model: ModelInfo | None = None) -> dict[str, Any]:
@@ -172,19 +190,7 @@ def _event_object(event: TurnEvent) -> dict[str, Any] | None:
             return {"event": "loading", "fraction": round(fraction, 3)}
         case WaitingToRetry() | Prefilling() | Trimmed():
             return {"event": _EVENT_NAMES[type(event)], **asdict(event)}
-        case PartGrew(fragment=fragment):
-            return _part_object(fragment)
     return None
-
-
-def _part_object(fragment: Part) -> dict[str, Any] | None:
-    match fragment:
-        case ToolCall():
-            return {"event": "tool_call", **_call_object(fragment)}
-        case ToolResult():
-            return {"event": "tool_result", "id": fragment.call_id, "name": fragment.name, **_result_object(fragment)}
-    kind = "delta" if isinstance(fragment, Text) else "reasoning"
-    return {"event": kind, "text": fragment.text} if fragment.text else None
 
 
 def trimmed_words(event: Trimmed) -> str:

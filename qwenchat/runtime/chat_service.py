@@ -9,11 +9,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from time import monotonic
 
-from qwenchat.chat.events import TurnEnded, TurnEvent, TurnStarted
+from qwenchat.chat.events import PartGrew, TurnEnded, TurnEvent, TurnStarted
 from qwenchat.chat.ids import unix_ms
 from qwenchat.chat.memory import no_such_message
-from qwenchat.chat.message import Attachment, Message, Role, Status
+from qwenchat.chat.message import Attachment, Message, Role, Status, ToolCall, ToolResult
 from qwenchat.chat.ports import Engine
 from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.chat.title import suggest
@@ -106,6 +107,8 @@ class ChatService:
         self._unfinished: dict[str, Message] = {}
         """Answers whose end could not be stored, with all that was generated of them."""
         self._task: asyncio.Task[None] | None = None
+        self.call_since = 0.0
+        """When the call of a tool that runs began, in seconds of the monotonic clock."""
         self._asked: tuple[ToolAsked, asyncio.Future[Decision]] | None = None
         """The call of a tool that the turn which runs waits for."""
         self._model_use = asyncio.Lock()
@@ -395,7 +398,7 @@ class ChatService:
         try:
             return await decided
         finally:
-            self._asked = None
+            self._asked, self.call_since = None, monotonic()
             self._listener(ToolDecided(session.id, pending))
 
     async def _run(self, job: _Job) -> None:
@@ -455,6 +458,8 @@ class ChatService:
             raise
 
     async def _report(self, session_id: str, event: TurnEvent) -> None:
+        if isinstance(event, PartGrew) and isinstance(event.fragment, ToolCall | ToolResult):
+            self.call_since = monotonic()
         if isinstance(event, TurnEnded) and not self.sessions.is_private(session_id):
             await asyncio.to_thread(self._program.machine.note_speed, event.answer)
         self._listener(TurnReported(session_id, event))

@@ -44,7 +44,6 @@ class SessionTools:
         """By session, the tools that the user allowed for it."""
         self._servers: dict[bool, McpServers] = {}
         """Those that log, and those for private chats, which do not; once they are needed."""
-        self._servers_use = asyncio.Lock()
 
     def are_on(self, session: Session) -> bool:
         """Return whether the model of a session may call tools."""
@@ -54,6 +53,21 @@ class SessionTools:
         """Return all tools, by the names that the model of a session knows them by; servers start where they must."""
         offered = await self._offered_by_servers(is_private=self._is_private(session_id))
         return named(built_in(self._program, without=session_id), offered)
+
+    def own(self, session_id: str) -> dict[str, Tool]:
+        """Return the tools that come with the program, as `all` has them."""
+        return named(built_in(self._program, without=session_id), {})
+
+    async def server_names(self) -> list[str]:
+        """Return the names of the servers that `all` starts or asks."""
+        if not self._may_have_servers:
+            return []
+        file = await asyncio.to_thread(_server_file, self._program)
+        return [name for name, settings in file.servers.items() if not settings.disabled]
+
+    @property
+    def _may_have_servers(self) -> bool:
+        return self._program.paths.tool_servers.exists()
 
     async def specs(self, session: Session) -> Sequence[ToolSpec]:
         """Return what the model of a session is told of tools."""
@@ -82,19 +96,17 @@ class SessionTools:
 
     async def close(self) -> None:
         """End the servers. They start again when they are needed next."""
-        async with self._servers_use:
-            servers, self._servers = [*self._servers.values()], {}
-            await asyncio.gather(*(each.close() for each in servers))
+        servers, self._servers = [*self._servers.values()], {}
+        await asyncio.gather(*(each.close() for each in servers))
 
     async def _offered_by_servers(self, *, is_private: bool) -> Mapping[str, Sequence[Tool]]:
         """Return the tools of all servers that can be used, by the names of the servers."""
-        async with self._servers_use:
-            if not self._servers and not self._program.paths.tool_servers.exists():
-                return {}  # without servers, nothing of them is imported
-            file = await asyncio.to_thread(_server_file, self._program)
-            if is_private not in self._servers:
-                self._servers[is_private] = _new_servers(self._program, is_private=is_private)
-            offered = await self._servers[is_private].tools(file.servers)
+        if not self._servers and not self._may_have_servers:
+            return {}  # nothing of them is imported
+        file = await asyncio.to_thread(_server_file, self._program)
+        if is_private not in self._servers:
+            self._servers[is_private] = _new_servers(self._program, is_private=is_private)
+        offered = await self._servers[is_private].tools(file.servers)
         self.problems = {**file.problems, **offered.problems}
         return offered.tools
 

@@ -70,6 +70,8 @@ def test_scripts_get_calls_with_their_results(calculating: Path) -> None:
     assert call["result"] == "37*41 = 1517" and answer["finish_reason"] == "stop"
     lines = qwenchat("ask", "-m", calculating, "--tools", "--jsonl", "--no-save", "hi").stdout.splitlines()
     events = [json.loads(line) for line in lines]
+    assert "".join(event["text"] for event in events if event["event"] == "delta") == events[-1]["text"]
+    assert events[-1]["text"] == "Let me see.\n\n So it is."
     kinds = [event["event"] for event in events if event["event"] in ("tool_call", "tool_result", "done")]
     assert kinds == ["tool_call", "tool_result", "done"]
     called, returned = (event for event in events if event["event"] in ("tool_call", "tool_result"))

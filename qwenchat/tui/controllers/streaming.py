@@ -71,7 +71,7 @@ class StreamingController:
                 if not reference.startswith("@"):
                     self._context.names.note_peers(reference, info.host)
                 self._show_activity()
-                self._show_can_continue()
+                self._show_capabilities()
                 for warning in info.warnings:
                     self._context.notify(warning, warning=True)
                 self._counts.count_soon()
@@ -186,10 +186,10 @@ class StreamingController:
 
         self._tick(said)
 
-    def _show_can_continue(self) -> None:
-        can = self._context.chats.model.can_continue(self._open.session)
-        if can != self._open.view.can_continue:
-            self._open.show_can_continue(can)
+    def _show_capabilities(self) -> None:
+        known = self._context.chats.model.capabilities(self._open.session)
+        if known != self._open.view.capabilities:
+            self._open.show_capabilities(known)
 
     def _follow(self, change: ViewChange) -> None:
         view = change.after
@@ -199,7 +199,7 @@ class StreamingController:
             if answer:
                 self._wait_for_server(answer, (unix_ms() - answer.created) / 1000)
         if change.switched or change.before.session.model != view.session.model:
-            self._show_can_continue()
+            self._show_capabilities()
 
     def _show_speed(self, tokens: int) -> None:
         now = time.monotonic()

@@ -99,7 +99,11 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.program, self.actions = program, actions
         self._first_session, self._first_model = session, model
         self.header = ChatHeader(id="header")
-        self.transcript = Transcript(id="transcript", timestamps=program.settings.timestamps)
+        self.transcript = Transcript(
+            id="transcript",
+            timestamps=program.settings.timestamps,
+            call_since=lambda: self.context.chats.call_since,
+        )
         self.notice = Notice(id="notice")
         self.prompt = Prompt(id="prompt")
         self.gauge = Gauge(id="gauge")
