@@ -57,7 +57,12 @@ def request(
 @asynccontextmanager
 async def engine(path: Path, folder: Path, *, kv_limit: int = 1 << 30, **plan: Any) -> AsyncIterator[LocalEngine]:
     """Run an engine; its log and saved KV lie in `folder`. `plan` changes how the model is loaded."""
-    made = LocalEngine(lambda devices: planned(path, **plan), folder / "engine.log", SavedKV(folder / "kv", kv_limit))
+    made = LocalEngine(
+        lambda devices: planned(path, **plan),
+        folder / "engine.log",
+        SavedKV(folder / "kv", kv_limit),
+        parallel=plan.get("parallel", 1),
+    )
     try:
         yield made
     finally:

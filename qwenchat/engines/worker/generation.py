@@ -70,6 +70,8 @@ class GenerationJob:
         self._model, self._prompt, self._report = model, prompt, report
         self._constraint = constraint
         self._sampling = request.sampling
+        self._is_exact = request.sampling.is_repeatable and len(model.slots) == 1
+        """Whether the answer must be the same again, which nothing can promise where others are decoded beside it."""
         stops = () if request.sampling.schema else request.sampling.stop  # one of them could cut JSON in the middle
         if request.calls:
             stops = (*stops, *request.calls.stops)
@@ -92,7 +94,7 @@ class GenerationJob:
         with ExitStack() as resources:
             if self._is_scored:
                 self.slot.truncate(0)  # the chances of all tokens are asked for
-            cached = self.slot.reuse(self._prompt, exact=self._sampling.is_repeatable)
+            cached = self.slot.reuse(self._prompt, exact=self._is_exact)
             chances = Chances(self._model, self._chance_count) if self._chance_count or self._is_scored else None
             if chances:
                 resources.enter_context(closing(chances))
@@ -146,7 +148,7 @@ class GenerationJob:
     def _next_chunk(self, done: int) -> "array[int]":
         """Return the tokens of the next step of the prefill."""
         model, rest = self._model, len(self._prompt) - done
-        if self._sampling.is_repeatable:
+        if self._is_exact:
             size = min(EXACT_STEP, model.longest_step)
         else:
             size = chunk_size(rest, model.prefill_tps, model.longest_step if self.is_alone else SHARED_STEP)
