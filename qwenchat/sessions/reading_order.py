@@ -90,7 +90,7 @@ def dialogues(archive: Archive, all_branches: bool) -> list[list[DialogueTurn]]:
 
 def _dialogue(branch: list[Message]) -> list[DialogueTurn]:
     turns = [
-        DialogueTurn(turn.role, turn.text, message.parts if message.role is Role.ASSISTANT else ())
+        DialogueTurn(turn.role, turn.text, message.generated if message.role is Role.ASSISTANT else ())
         for turn, message in zip(turns_of("", branch), branch, strict=True)
     ]
     return [turn for turn in turns if turn.text or rounds_of(turn.parts)]
@@ -147,14 +147,15 @@ def result_text(result: ToolResult) -> str:
 
 
 def to_read(parts: Sequence[Part]) -> Iterator[Part]:
-    """Yield the parts of an answer with each result directly behind its call."""
+    """Yield the parts of an answer with each result directly behind its call, and what it cites at the end."""
     results = results_of(parts)
     placed = {id(result) for result in results.values()}
     for place, part in enumerate(parts):
-        if id(part) not in placed:
+        if id(part) not in placed and not isinstance(part, Citation):
             yield part
         if place in results:
             yield results[place]
+    yield from (part for part in parts if isinstance(part, Citation))
 
 
 def leaf_of(archive: Archive) -> str | None:
@@ -190,7 +191,14 @@ def part_label(part: Part) -> str:
             name = clean_line(part.name)
             return _("Error of {name}").format(name=name) if part.is_error else _("Result of {name}").format(name=name)
         case Citation():
-            return f"[{part.number}] {clean_line(part.document)}"
+            return _("Source {number}: {place}").format(number=part.number, place=place_of(part))
+
+
+def place_of(citation: Citation) -> str:
+    """Return where a passage stands, as one clean line: document, page and heading."""
+    page = _("page {page}").format(page=citation.page) if citation.page else ""
+    place = ", ".join(filter(None, (clean_line(citation.document), page)))
+    return " · ".join(filter(None, (place, clean_line(citation.heading))))
 
 
 def part_block(part: Part) -> str:
@@ -239,10 +247,16 @@ def when(unix_ms: int) -> str:
 
 
 def attached(attachment: Attachment) -> tuple[str, str]:
-    """Return a line that describes an attachment, and its text, which is empty if it is not UTF-8."""
+    """Return a line that describes an attachment, and its text.
+
+    That is empty if it is not UTF-8, and for a document that is read in parts, which may be a book.
+    """
     count = len(attachment.data)
     size = ngettext("{count:,} byte", "{count:,} bytes", count).format(count=count)
-    name = clean_line(" · ".join(filter(None, (attachment.name, attachment.media_type, size))), 500)
+    how = _("read in parts") if attachment.in_parts else ""
+    name = clean_line(" · ".join(filter(None, (attachment.name, attachment.media_type, size, how))), 500)
+    if attachment.in_parts:
+        return name, ""
     try:
         return name, clean(attachment.data.decode("utf-8"))
     except UnicodeDecodeError:

@@ -214,7 +214,7 @@ def _message(row: rows.Row) -> Message:
 
 
 _READERS: tuple[tuple[str, str, Callable[[rows.Row], object], str], ...] = (
-    ("sessions", rows.SESSION_COLUMNS, rows.session_of, "tags = '[]', sampling = '{}'"),
+    ("sessions", rows.SESSION_COLUMNS, rows.session_of, "tags = '[]', sampling = '{}', collections = '[]'"),
     ("messages", rows.MESSAGE_COLUMNS, _message, "details = '{}', token_ids = x''"),
     ("parts", rows.PART_COLUMNS, rows.part_of, "details = '{}', token_ids = x''"),
     ("pieces", rows.PART_COLUMNS, rows.part_of, "kind = 'text', details = '{}', token_ids = x''"),

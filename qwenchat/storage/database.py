@@ -24,6 +24,9 @@ _EMPTY_LOG_S = 1.0
 """Seconds to wait for other programs before the write-ahead log is left as it is."""
 
 
+_IN_MEMORY = ":memory:"
+
+
 class Database:
     """Connections to one file, safe from any thread: many readers, one writer at a time.
 
@@ -112,6 +115,46 @@ class Database:
             connection.close()  # which rolls back
             raise
         self._idle.append(connection)
+
+
+class MemoryDatabase:
+    """The same in memory: one connection, which one thread uses at a time. Nothing of it is written anywhere."""
+
+    is_read_only = False
+
+    def __init__(self) -> None:
+        self.file = Path(_IN_MEMORY)
+        self._connection = connect(_IN_MEMORY)
+        self._using = threading.RLock()
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Read a consistent state of the database; inside `write`, including the changes made there."""
+        with self._using, explained(self.file):
+            yield self._connection
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Apply all changes of the block or, if it raises, none of them; a nested block is part of the outer one."""
+        with self._using, explained(self.file):
+            if self._connection.in_transaction:
+                yield self._connection
+                return
+            self._connection.execute("BEGIN")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def empty_log(self) -> None:
+        """Do nothing: there is no log."""
+
+    def close(self) -> None:
+        """Forget everything. May be called twice."""
+        with self._using:
+            self._connection.close()
 
 
 def connect(file: Path | str, busy_s: float = BUSY_S) -> sqlite3.Connection:

@@ -14,7 +14,16 @@ from filelock import FileLock, Timeout
 
 from qwenchat.errors import StoreError
 from qwenchat.i18n import _
-from qwenchat.storage.database import BUSY_S, connect, damaged, explained, make_private, reading, unwritable
+from qwenchat.storage.database import (
+    BUSY_S,
+    MemoryDatabase,
+    connect,
+    damaged,
+    explained,
+    make_private,
+    reading,
+    unwritable,
+)
 
 _COPIES = 2
 """The number of safety copies to retain; the oldest is deleted first."""
@@ -56,6 +65,15 @@ def migrate(file: Path, schema: Schema, *, upto: int | None = None, busy_s: floa
         ) from error
     except OSError as error:
         raise unwritable(file, error.strerror or str(error)) from error
+
+
+def in_memory(schema: Schema) -> MemoryDatabase:
+    """Return an empty database of the newest schema that is never written to a disk."""
+    database = MemoryDatabase()
+    with database.read() as connection:
+        for step in schema.migrations():
+            connection.executescript(step)
+    return database
 
 
 def safety_copy(file: Path, why: str) -> Path:

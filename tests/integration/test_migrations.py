@@ -41,7 +41,9 @@ def test_there_is_a_fixture_of_every_older_schema() -> None:
 def test_from_an_older_schema(tmp_path: Path, schema: str) -> None:
     file = old_database(tmp_path, schema)
     store = store_in(tmp_path)
-    assert store.session("s") == replace(full_session(), leaf="q2", updated=5, context=None, tools=None)
+    assert store.session("s") == replace(
+        full_session(), leaf="q2", updated=5, context=None, tools=None, collections=(), level=None
+    )
     assert store.branch("a2")[1] == full_answer("a2", "It has templates.", "q1")
     assert store.branch("a2")[0].attachments[0].data == b"\x00\xffnotes"
     begun = store.branch("t2")[-1]

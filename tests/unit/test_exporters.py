@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from markdown_it import MarkdownIt
 
-from qwenchat.chat.message import Part, Reasoning, Role, Status, Text, ToolCall, ToolResult
+from qwenchat.chat.message import Attachment, Citation, Part, Reasoning, Role, Status, Text, ToolCall, ToolResult
 from qwenchat.errors import WrongUse
 from qwenchat.sessions import exporters
 from qwenchat.sessions.archive import Archive, normal
@@ -363,9 +363,39 @@ def test_a_page_folds_reasoning_and_tools() -> None:
     assert "<summary>Tool call: clock</summary>\n<pre>{&quot;zone&quot;: &quot;UTC&quot;}</pre>\n</details>" in page
 
 
+OWLS = Citation(
+    number=1, document="birds.pdf", digest="d" * 64, start=70, text="Owls hunt at *night*.", page=12, heading="Owls"
+)
+NOTES = Citation(number=2, document="notes.md", digest="e" * 64, start=0, text="Crows use tools.")
+
+
+def test_sources_are_listed_below_the_answer() -> None:
+    made = in_parts(OWLS, NOTES, Text("At night [1]."))
+    text = exported("txt", made)
+    assert (
+        "\n\nAt night [1].\n\n[Source 1: birds.pdf, page 12 · Owls]\n\n    Owls hunt at *night*.\n\n[Source 2: no"
+        in text
+    )
+    assert "\nAt night [1].\n\n**Source 1: birds.pdf, page 12 · Owls**\n\n```\nOwls hunt at" in exported("md", made)
+    page = exported("html", made)
+    check_page(page)
+    assert "<summary>Source 1: birds.pdf, page 12 · Owls</summary>\n<pre>Owls hunt at *night*.</pre>\n" in page
+    for name in ("jsonl", "sharegpt"):
+        assert "night [1]" in exported(name, made) and "Owls" not in exported(name, made)
+
+
+def test_a_document_that_is_read_in_parts_is_named_and_not_printed() -> None:
+    asked, *others = (made := talk("Q", "A")).messages
+    book = Attachment("birds.pdf", "application/pdf", b"Owls hunt.", in_parts=True)
+    made = replace(made, messages=(replace(asked, attachments=(book,)), *others))
+    for name in ("txt", "md", "html", "jsonl", "sharegpt"):
+        assert "birds.pdf" in exported(name, made) and "Owls" not in exported(name, made)
+
+
 @pytest.mark.parametrize("text", NASTY)
 def test_nothing_breaks_out_of_reasoning_or_a_tool(text: str) -> None:
-    nasty = (Reasoning(text), ToolCall(text, text, text), ToolResult(text, text, text), Text("after"))
+    cited = Citation(number=1, document=text, digest=text, start=0, text=text, page=1, heading=text)
+    nasty = (cited, Reasoning(text), ToolCall(text, text, text), ToolResult(text, text, text), Text("after"))
     page = check_page(exported("html", in_parts(*nasty)))
     assert page.words.count("<script>alert(1)</script>") >= 4 * ("<script>" in text)
     said = exported("md", in_parts(*nasty)).split("\n---\n", 1)[1]

@@ -350,9 +350,20 @@ def test_version_1_of_our_own_format_is_read_exactly() -> None:
     )
     failed = replace(full_answer("a2", "", "q1"), parts=(), status=Status.FAILED)
     assert full == Archive(
-        replace(full_session(), leaf="a1", tools=None),
+        replace(full_session(), leaf="a1", tools=None, collections=(), level=None),
         (question("q1", "How does C++ differ? 我爱北京"), answer, failed),
     )
+
+
+def test_version_2_of_our_own_format_is_read_exactly() -> None:
+    made = with_file(talk("Q", "A"), "a.txt", b"\0one\n")
+    [record] = json.loads(exported("json", made))
+    for message in record["messages"]:
+        del message["summarises"]
+        for attachment in message["attachments"]:
+            del attachment["in_parts"]
+    del record["session"]["collections"], record["session"]["level"]
+    assert read(record | {"version": 2}).archives == (made,)
 
 
 @pytest.mark.parametrize("document", EVERY_FORMAT)
@@ -394,7 +405,7 @@ def test_a_chat_that_has_grown_keeps_its_old_messages() -> None:
         ({"conversations": [3]}, "its contents can't be read"),
         ({"mapping": {"a": 5}}, "its contents can't be read"),
         ({"mapping": {"a": {"message": "me"}}}, "its contents can't be read"),
-        ({"format": "qwenchat", "version": 3}, "newer qwenchat"),
+        ({"format": "qwenchat", "version": 4}, "newer qwenchat"),
         ({"format": "qwenchat", "version": "x"}, "newer qwenchat"),
         ({"format": "qwenchat", "version": 1}, "the field session is missing"),
         ({"format": "qwenchat", "version": 2}, "the field session is missing"),

@@ -44,13 +44,13 @@ def main() -> None:
         file_format, path = waiting.get()
         limit_this_process(memory=_MEMORY_LIMIT, cpu_s=CPU_LIMIT_S)
         try:
-            reason = _answer(replies, file_format, path)
+            reason = answer(replies, file_format, path)
             _write(replies, frame(FrameKind.END, reason.encode()))
         except BrokenPipeError:
             return
 
 
-def _answer(replies: BinaryIO, file_format: Format, path: Path) -> str:
+def answer(replies: BinaryIO, file_format: Format, path: Path) -> str:
     """Write the text of a file, and return why it is refused, or nothing."""
     try:
         with open_regular(path) as file:
