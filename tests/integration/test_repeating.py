@@ -84,7 +84,7 @@ async def test_the_next_repeatable_turn_prefills_the_answer_and_less_than_a_step
 async def test_other_threads_do_not_take_over_exact_steps(tiny: Path, tmp_path: Path) -> None:
     async with engine(tiny, tmp_path) as made:
         await answer(made, HISTORY, GREEDY, cache_key="s")
-    async with engine(tiny, tmp_path, threads=1) as made:
+    async with engine(tiny, tmp_path, threads=2) as made:
         assert (await answer(made, HISTORY, GREEDY, cache_key="s")).usage.cached_tokens == 0
         unseeded = await answer(made, HISTORY, LIKELIEST, cache_key="s")
     assert unseeded.usage.cached_tokens == unseeded.usage.prompt_tokens - 1
