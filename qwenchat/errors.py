@@ -199,6 +199,10 @@ class FileError(QwenchatError):
     code = "file"
 
 
+class NotText(FileError):
+    """A file is no document: it is not text and holds none, such as a picture or a program."""
+
+
 class Interrupted(QwenchatError):
     """The user stopped the operation."""
 

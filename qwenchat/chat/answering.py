@@ -117,7 +117,7 @@ class Answering:
         self._sampling = sampling.over(session.sampling).over(setup.settings).fitted_to_schema()
         self._is_open = mode is not Mode.CONTINUE
         """Whether the store has the answer as streaming."""
-        self._dirty, self._over = asyncio.Event(), asyncio.Event()
+        self._dirty, self._over, self._saving = asyncio.Event(), asyncio.Event(), asyncio.Lock()
         self._preparing: asyncio.Task[object] | None = None
         """Loading, counting, reading or a tool, which end when they are cancelled."""
         self._generation: Generation | None = None
@@ -202,9 +202,13 @@ class Answering:
         raise AssertionError("the engine's events ended without Finished")
 
     async def _run_calls(self, calls: Sequence[ToolCall], calling: Calling, room: int) -> bool:
-        """Run calls one after the other and put their results into the answer; False where the turn is cancelled."""
+        """Run calls one after the other and put their results into the answer; False where the turn is cancelled.
+
+        A call is stored before it runs, so that no tool has acted of which the answer says nothing.
+        """
         self._generation = None
         for call in calls:
+            await _uncancelled(self._save())
             try:
                 result = await self._prepare(calling.run(call, self._engine, room // len(calls)))
             except Interrupted:
@@ -289,7 +293,7 @@ class Answering:
         is continued with the same passages.
         """
         sources = self._setup.sources
-        if self._answer.citations or sources is None or self._mode is Mode.COMPLETE or not info.reads_history:
+        if self._answer.citations or sources is None or self._mode is Mode.COMPLETE:
             return self._answer.citations or None
         asked = self._branch[:-1] if self._mode is Mode.CONTINUE else list(self._branch)
         if not asked or not await self._prepare(sources.prepare(asked)):
@@ -370,9 +374,10 @@ class Answering:
                 await asyncio.wait_for(self._over.wait(), SAVE_EVERY_S)
 
     async def _save(self) -> None:
-        if fragments := self.streaming.unstored():
-            await asyncio.to_thread(self._store.append, self._answer.id, fragments)
-            self.streaming.mark_stored(len(fragments))
+        async with self._saving:
+            if fragments := self.streaming.unstored():
+                await asyncio.to_thread(self._store.append, self._answer.id, fragments)
+                self.streaming.mark_stored(len(fragments))
 
     async def _take_back(self, saver: asyncio.Task[None]) -> None:
         """Leave the session as it was before the turn."""

@@ -5,13 +5,16 @@ What a document says is material. It stands in a fence that nothing inside it ca
 The words around it are in the language of the question: a small model answers in the language that it read last.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from qwenchat.chat.message import Citation
+from qwenchat.chat.message import Citation, Message
 from qwenchat.text.language import is_chinese
 from qwenchat.text.safe import clean_line, fenced
 
+MARK = re.compile(r"[\[【]\s*(\d{1,4}(?:\s*[,，、;；]\s*\d{1,4})*)\s*[\]】]")
+"""How an answer refers to passages: `[1]`, `[1, 2]`, and as Chinese models write it; the group has the numbers."""
 _NAMES = 20
 """How many documents are named with a question."""
 
@@ -70,6 +73,12 @@ def passages_text(passages: Sequence[Citation], question: str) -> str:
     if not passages:
         return words.nothing
     return "\n\n".join([*(passage_text(each, question) for each in passages), words.found])
+
+
+def cited(answer: Message) -> tuple[Citation, ...]:
+    """Return the passages that an answer refers to; all that it was made of where it refers to none."""
+    numbers = {int(number) for mark in MARK.finditer(answer.text) for number in re.findall(r"\d+", mark[1])}
+    return tuple(each for each in answer.citations if each.number in numbers) or answer.citations
 
 
 def _words(question: str) -> _PromptWords:

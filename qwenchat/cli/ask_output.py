@@ -16,6 +16,7 @@ from qwenchat.chat.events import (
     Loading,
     PartGrew,
     Prefilling,
+    Reading,
     Trimmed,
     TurnEnded,
     TurnEvent,
@@ -24,6 +25,7 @@ from qwenchat.chat.events import (
 )
 from qwenchat.chat.message import Message, Part, Reasoning, Text, ToolCall, ToolResult
 from qwenchat.chat.ports import ModelInfo
+from qwenchat.cli.ask_documents import citation_object, sources_words
 from qwenchat.cli.output import Output, ReaderGone
 from qwenchat.i18n import _, ngettext, sentences
 from qwenchat.models.reference import remote_in
@@ -80,6 +82,9 @@ class TextReport:
         elif isinstance(event, Finished) and self._verbose:
             self._close_line()
             self._output.say(stats_words(event))
+        elif isinstance(event, TurnEnded) and event.answer.citations and event.answer.text:
+            self._close_line()
+            self._output.data("\n" + sources_words(event.answer))
 
     def _close_line(self) -> None:
         if self._open_line:
@@ -136,6 +141,7 @@ def answer_object(answer: Message, model: ModelInfo | None = None) -> dict[str, 
     """Return a finished answer in the format of `--json`; the finish reason is null where the engine failed."""
     reasoning = {"reasoning": answer.reasoning} if answer.reasoning else {}
     calls = {"tool_calls": made} if (made := calls_json(answer)) else {}
+    cited = {"citations": [citation_object(each) for each in answer.citations]} if answer.citations else {}
     where = {"engine": remote.engine} if (remote := remote_in(answer.model)) else {}
     where |= {"host": answer.host} if answer.host else {}
     window = {"context": {"window": model.n_ctx, "yarn_factor": round(model.yarn_factor, 4)}} if model else {}
@@ -147,6 +153,7 @@ def answer_object(answer: Message, model: ModelInfo | None = None) -> dict[str, 
         "text": answer.text,
         **reasoning,
         **calls,
+        **cited,
         "finish_reason": answer.finish_reason,
         **window,
         "usage": asdict(answer.usage) if answer.usage else None,
@@ -179,7 +186,7 @@ def _result_object(result: ToolResult | None) -> dict[str, Any]:
     return {"result": result.text, "is_error": result.is_error, "took_ms": result.took_ms}
 
 
-_EVENT_NAMES = {WaitingToRetry: "waiting", Prefilling: "prefill", Trimmed: "trimmed"}
+_EVENT_NAMES = {WaitingToRetry: "waiting", Reading: "reading", Prefilling: "prefill", Trimmed: "trimmed"}
 
 
 def _event_object(event: TurnEvent) -> dict[str, Any] | None:
@@ -188,7 +195,7 @@ def _event_object(event: TurnEvent) -> dict[str, Any] | None:
             return {"event": "saved", "session": answer.session, "question": question.id, "message": answer.id}
         case Loading(fraction=fraction):
             return {"event": "loading", "fraction": round(fraction, 3)}
-        case WaitingToRetry() | Prefilling() | Trimmed():
+        case WaitingToRetry() | Reading() | Prefilling() | Trimmed():
             return {"event": _EVENT_NAMES[type(event)], **asdict(event)}
     return None
 

@@ -127,11 +127,17 @@ def _atoms(document: Document, limit: int) -> Iterator[_Atom]:
     headings = {place for place, _heading in document.headings}
     for found in _BREAK.finditer(text):
         rank = _Rank.SECTION if found.end() in headings else _rank(text, found)
-        yield from _pieces(text, start, _Atom(found.end(), estimated_tokens(text[start : found.end()]), rank), limit)
+        yield from _pieces(text, start, _Atom(found.end(), _tokens(text, start, found.end()), rank), limit)
         start = found.end()
     if start < len(text):
-        last = _Atom(len(text), estimated_tokens(text[start:]), _Rank.SECTION)
+        last = _Atom(len(text), _tokens(text, start, len(text)), _Rank.SECTION)
         yield from _pieces(text, start, last, limit)
+
+
+def _tokens(text: str, start: int, end: int) -> float:
+    """Return the tokens of a piece: together, pieces never take more than these sums."""
+    goes_on = start and text[start - 1] != "\n" and (text[start - 1].isspace() or text[start - 1].isalpha())
+    return estimated_tokens(text[start - 1 if goes_on else start : end])  # a run of letters or spaces counts as one
 
 
 def _rank(text: str, found: re.Match[str]) -> _Rank:
@@ -164,11 +170,11 @@ def _pieces(text: str, start: int, atom: _Atom, limit: int) -> Iterator[_Atom]:
     width = 4 * limit
     while start < atom.end:
         end = min(atom.end, start + width)
-        while (tokens := estimated_tokens(text[start:end])) > limit:
+        while (tokens := _tokens(text, start, end)) > limit:
             end = start + (end - start) // 2
         if end < atom.end:
             end = _between(text, start, end)
-            tokens = estimated_tokens(text[start:end])
+            tokens = _tokens(text, start, end)
         yield _Atom(end, tokens, atom.rank if end == atom.end else _Rank.WORD)
         start, width = end, min(4 * limit, 2 * (end - start))  # the next piece is likely to be as dense
 

@@ -7,7 +7,7 @@ every word of it. Nothing here reads a file or asks a model.
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -50,15 +50,27 @@ def collection_owner(name: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnedDocument:
-    """A document as its owner knows it, or a file that could not be read."""
+    """A document as its owner knows it."""
 
     name: str
     digest: str
-    """Empty for a file that could not be read."""
     pages: int | None
     tokens: int
     """Estimated."""
     chunks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexedFile:
+    """A file of a collection as it was when it was read last."""
+
+    path: str
+    size: int
+    """Bytes."""
+    modified: int
+    """Nanoseconds since 1970."""
+    problem: str = ""
+    """Why it can't be read; empty also for a file that is no document."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,12 +115,64 @@ class DocumentIndex:
     def add(self, owner: str, documents: Iterable[Document]) -> None:
         """Make an owner own documents. What is indexed already is not indexed again."""
         for document in documents:
-            with self._write() as connection:
+            self._put(owner, [(document.digest, document, (None, None, ""))])
+
+    def put_files(self, owner: str, files: Sequence[tuple[IndexedFile, Document | None]]) -> None:
+        """Store files and their documents in place of what was stored of these files; None for what has no text."""
+        self._put(
+            owner,
+            [(encodable(file.path), document, (file.size, file.modified, file.problem)) for file, document in files],
+        )
+
+    def _put(self, owner: str, rows: Sequence[tuple[str, Document | None, tuple[int | None, int | None, str]]]) -> None:
+        chunks = {each.digest: self._new_chunks(each) for _key, each, _state in rows if each}
+        with self._write() as connection:
+            for key, document, state in rows:
+                number = _indexed(connection, document, chunks[document.digest]) if document else None
+                name = encodable(document.name if document else key)
                 connection.execute(
-                    "INSERT INTO owned (owner, key, name, document, problem) VALUES (?, ?, ?, ?, '') "
-                    "ON CONFLICT (owner, key) DO UPDATE SET name = excluded.name",
-                    (owner, document.digest, encodable(document.name), _indexed(connection, document)),
+                    "INSERT INTO owned (owner, key, name, document, size, modified, problem) VALUES (?,?,?,?,?,?,?) "
+                    "ON CONFLICT (owner, key) DO UPDATE SET name = excluded.name, document = excluded.document, "
+                    "size = excluded.size, modified = excluded.modified, problem = excluded.problem",
+                    (owner, key, name, number, *state),
                 )
+
+    def _new_chunks(self, document: Document) -> list[Chunk]:
+        """Return the chunks of a document that is not indexed yet, made while nobody waits for the database."""
+        with self._read() as connection:
+            known = connection.execute("SELECT 1 FROM documents WHERE digest = ?", (document.digest,)).fetchone()
+        return [] if known else chunks_of(document)
+
+    def files(self, owner: str) -> dict[str, IndexedFile]:
+        """Return the files of a collection as they were read last, by their paths."""
+        with self._read() as connection:
+            found = connection.execute(
+                "SELECT key, size, modified, problem FROM owned WHERE owner = ? AND size IS NOT NULL ORDER BY n",
+                (owner,),
+            ).fetchall()
+        return {
+            path: IndexedFile(path=path, size=size, modified=modified, problem=problem)
+            for path, size, modified, problem in found
+        }
+
+    def remove_files(self, owner: str, paths: Iterable[str]) -> None:
+        """Remove files from a collection; their documents are deleted unless somebody else owns them."""
+        with self._write() as connection:
+            connection.executemany("DELETE FROM owned WHERE owner = ? AND key = ?", [(owner, each) for each in paths])
+
+    def erase_deleted(self) -> None:
+        """Overwrite every word of what was deleted, in the files of the database too."""
+        with self._write() as connection:
+            connection.execute("INSERT INTO words (words) VALUES ('optimize')")  # until then it has the deleted words
+        self._database.empty_log()
+
+    def sweep(self, session_exists: Callable[[str], bool], collection_exists: Callable[[str], bool]) -> None:
+        """Delete what belongs to chats and collections that do not exist any more, given their ids and their names."""
+        for owner in self.owners():
+            kind, _colon, name = owner.partition(":")
+            exists = session_exists if f"{kind}:" == _CHAT else collection_exists
+            if not exists(name):
+                self.drop(owner)
 
     def owners(self) -> list[str]:
         """Return all owners."""
@@ -131,10 +195,9 @@ class DocumentIndex:
     def drop(self, owner: str) -> None:
         """Delete what belongs to an owner alone, from the files of the database too."""
         with self._write() as connection:
-            if not connection.execute("DELETE FROM owned WHERE owner = ?", (owner,)).rowcount:
-                return
-            connection.execute("INSERT INTO words (words) VALUES ('optimize')")  # until then it has the deleted words
-        self._database.empty_log()
+            dropped = connection.execute("DELETE FROM owned WHERE owner = ?", (owner,)).rowcount
+        if dropped:
+            self.erase_deleted()
 
     def search(self, among: Sequence[str], words: Sequence[str], limit: int) -> list[Found]:
         """Return the chunks that match any of the words, the best first.
@@ -270,12 +333,13 @@ def _delete(file: Path) -> None:
         file.with_name(file.name + suffix).unlink(missing_ok=True)
 
 
-def _indexed(connection: sqlite3.Connection, document: Document) -> int:
+def _indexed(connection: sqlite3.Connection, document: Document, chunks: Sequence[Chunk]) -> int:
     """Index a document unless it is, and return its number."""
     found = connection.execute("SELECT n FROM documents WHERE digest = ?", (document.digest,)).fetchone()
     if found:
         return int(found[0])
-    chunks = chunks_of(document)
+    if document.text and not chunks:  # it has been deleted since the chunks were made
+        chunks = chunks_of(document)
     row = (document.digest, document.media_type, document.pages, round(sum(estimated_tokens(c.text) for c in chunks)))
     added = connection.execute("INSERT INTO documents (digest, media_type, pages, tokens) VALUES (?, ?, ?, ?)", row)
     number = added.lastrowid or 0

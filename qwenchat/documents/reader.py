@@ -18,7 +18,7 @@ from qwenchat.children import start_module
 from qwenchat.documents.document import PAGE_BREAK, Document
 from qwenchat.documents.extract.formats import FILE_LIMIT, HEAD_SIZE, MAX_PAGES, Format, Reason, Refused, format_of
 from qwenchat.documents.extract.protocol import HEADER, FrameKind, request
-from qwenchat.errors import FileError
+from qwenchat.errors import FileError, NotText
 from qwenchat.i18n import _
 from qwenchat.text.files import SIZE_LIMIT, decode, open_regular, stamp, unreadable
 from qwenchat.text.safe import clean_line
@@ -39,6 +39,9 @@ async def read_document(path: Path) -> Document:
     """Read one file. Raises FileError."""
     async with DocumentReader() as reader:
         return await reader.read(path)
+
+
+_NO_DOCUMENTS = (Reason.PICTURE, Reason.EMPTY, Reason.NOT_TEXT, Reason.ARCHIVE)
 
 
 class DocumentReader:
@@ -205,4 +208,5 @@ def _explained(reason: Reason, file: str) -> FileError:
         Reason.PRESENTATION: (_("{file} is a presentation or a drawing."), _("Save it as PDF, and use that.")),
         Reason.ARCHIVE: (_("{file} is an archive."), _("Unpack it, and use the files in it.")),
     }[reason]
-    return FileError(message.format(file=file, limit=f"{MAX_PAGES:,}"), hint)
+    error = NotText if reason in _NO_DOCUMENTS else FileError
+    return error(message.format(file=file, limit=f"{MAX_PAGES:,}"), hint)

@@ -45,6 +45,7 @@ from qwenchat.runtime.events import (
 from qwenchat.runtime.model_manager import EngineFactory, ModelManager
 from qwenchat.runtime.program import Program
 from qwenchat.runtime.session_access import SessionAccess
+from qwenchat.runtime.session_documents import SessionDocuments
 from qwenchat.runtime.session_tools import SessionTools
 from qwenchat.text.safe import encodable
 from qwenchat.tools.policy import Decision, PendingCall
@@ -94,7 +95,8 @@ class ChatService:
 
     def __init__(self, program: Program, listener: Listener, new_engine: EngineFactory | None = None) -> None:
         self.sessions = SessionAccess(program, self._live)
-        self.tools = SessionTools(program, self._ask_about, self.sessions.is_private)
+        self.documents = SessionDocuments(program, self.sessions.is_private)
+        self.tools = SessionTools(program, self._ask_about, self.sessions.is_private, self.documents)
         self.model = ModelManager(
             new_engine or program.engine, listener, may_send=self._may_send, tools=self.tools.specs
         )
@@ -147,12 +149,16 @@ class ChatService:
             follows = before[-1].id if before else (await self.sessions.labels(session_id)).leaf
             return await self._enqueue_question(session_id, follows, text, attachments)
 
-    async def edit(self, question: Message, text: str) -> Message:
-        """Ask a question again in other words, as a variant beside it. Raises NotFound where its parent is gone."""
+    async def edit(self, question: Message, text: str, attachments: Sequence[Attachment] | None = None) -> Message:
+        """Ask a question again in other words, as a variant beside it, with the same files or with others.
+
+        Raises NotFound where its parent is gone.
+        """
         async with self._outbox_use:
             if question.parent:
                 await self._check_message(question.session, question.parent)
-            return await self._enqueue_question(question.session, question.parent, text, question.attachments)
+            files = question.attachments if attachments is None else attachments
+            return await self._enqueue_question(question.session, question.parent, text, files)
 
     def regenerate(self, question: Message, *, model: str = "", reload: bool = False) -> None:
         """Answer a question once more; where it is held, ask it and all that is held with it.
@@ -288,6 +294,7 @@ class ChatService:
             await asyncio.wait([self._task])
         await self.tools.close()
         await self.model.close()
+        self.documents.close()
 
     def _live(self, message: Message) -> Message:
         """Return an answer that streams with all that was generated of it."""
@@ -421,6 +428,7 @@ class ChatService:
             counts=self.model.counts,
             model=job.model,
             tools=await self.tools.use(session) if engine.capabilities.tools else None,
+            sources=self.documents.sources(session),
             settings=self._program.sampling,
         )
         job.turn = turn = job.begin(turns)

@@ -17,9 +17,11 @@ from qwenchat.chat.tools import ToolSpec
 from qwenchat.errors import QwenchatError, WrongUse
 from qwenchat.i18n import _, enumerated
 from qwenchat.runtime.program import Program
+from qwenchat.runtime.session_documents import SessionDocuments
 from qwenchat.text.safe import clean_line
 from qwenchat.tools.builtin import builtin_tools
 from qwenchat.tools.builtin.search_chats import ChatExcerpt
+from qwenchat.tools.builtin.search_documents import SearchDocuments
 from qwenchat.tools.policy import Decision, PendingCall, Policy
 from qwenchat.tools.tool import Tool
 from qwenchat.tools.toolbox import ToolRunner, named
@@ -35,11 +37,18 @@ AskUser = Callable[[Session, PendingCall], Awaitable[Decision]]
 class SessionTools:
     """The tools of all sessions. Methods raise WrongUse for settings that can't be used."""
 
-    def __init__(self, program: Program, ask: AskUser, is_private: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        program: Program,
+        ask: AskUser,
+        is_private: Callable[[str], bool],
+        documents: SessionDocuments | None = None,
+    ) -> None:
         """`is_private` says of a session's id whether nothing of it may be written, such as a server's log."""
         self.problems: Mapping[str, str] = MappingProxyType({})
         """Why servers can't be used, by their names, as far as they were asked; in the user's language."""
         self._program, self._ask, self._is_private = program, ask, is_private
+        self._documents = documents or SessionDocuments(program, is_private)
         self._allowed: dict[str, set[str]] = {}
         """By session, the tools that the user allowed for it."""
         self._servers: dict[bool, McpServers] = {}
@@ -83,6 +92,11 @@ class SessionTools:
         if not self.are_on(session):
             return None
         tools = await self.all(session.id)
+        search = SearchDocuments(partial(self._documents.search, session))
+        if await asyncio.to_thread(self._documents.known, session):
+            tools[search.spec.name] = search
+        elif search.spec.name not in only:
+            del tools[search.spec.name]
         settings = self._program.settings.tools
         for name in (*only, *granted):
             if name not in tools:
@@ -127,7 +141,12 @@ def built_in(program: Program, *, without: str = "") -> list[Tool]:
         return _find_in_chats(program, words, limit, without=without)
 
     settings = program.settings
-    return builtin_tools(settings.tools, find_in_chats=find, offline=settings.hub.offline)
+    return builtin_tools(
+        settings.tools,
+        find_in_chats=find,
+        find_in_documents=lambda _words, _limit: (),  # `SessionTools.use` knows those of a chat
+        offline=settings.hub.offline,
+    )
 
 
 def _server_file(program: Program) -> "ServerFile":

@@ -91,6 +91,11 @@ class Store:
                 raise no_such_session(session_id)
             return rows.session_of(found)
 
+    def exists(self, session_id: str) -> bool:
+        """Return whether there is a session with this id, in the trash or not."""
+        with self._database.read() as connection:
+            return connection.execute("SELECT 1 FROM sessions WHERE id = ?", (session_id,)).fetchone() is not None
+
     def update(self, session: Session) -> None:
         columns = rows.SESSION_COLUMNS.replace(",", " = ?,") + " = ?"
         with self._database.write() as connection:

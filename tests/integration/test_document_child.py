@@ -66,10 +66,22 @@ async def test_the_death_of_the_child_costs_one_file(
     running.suspend()
     reading = asyncio.create_task(reader.read(tmp_path / "a.pdf"))
     running.send_signal(sent)
-    running.resume()
+    if sent != signal.SIGKILL:  # which needs nobody's attention
+        running.resume()
     with pytest.raises(FileError, match=said):
         await reading
     assert (await reader.read(tmp_path / "a.pdf")).text == "Hello"
+
+
+@pytest.mark.skipif(not hasattr(psutil, "RLIMIT_AS"), reason="this system has no such limit")
+async def test_each_file_has_its_own_time_and_the_child_little_memory(reader: DocumentReader, tmp_path: Path) -> None:
+    running = child()
+    used = sum(running.cpu_times()[:2])
+    assert running.rlimit(psutil.RLIMIT_AS)[0] == 2 << 30
+    assert running.rlimit(psutil.RLIMIT_CPU)[0] <= used + protocol.CPU_LIMIT_S + 1
+    running.rlimit(psutil.RLIMIT_CPU, (1000, running.rlimit(psutil.RLIMIT_CPU)[1]))
+    await reader.read(tmp_path / "a.pdf")
+    assert running.rlimit(psutil.RLIMIT_CPU)[0] < 1000
 
 
 async def test_a_reading_is_cancelled_with_its_child(

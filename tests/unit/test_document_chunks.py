@@ -103,6 +103,6 @@ def test_no_cut_inside_a_character(character: str) -> None:
         assert len(chunk.text) % len(character) == 0
 
 
-@pytest.mark.parametrize("text", ["x" * 100_000, "7" * 50_000, "好" * 50_000, " " * 100_000, "\n" * 100_000])
-def test_text_without_any_place_to_cut(text: str) -> None:
-    assert len(chunked(text)) < len(text) / 100
+@pytest.mark.parametrize("character", ["x", "7", "好", " ", "\n"])
+def test_text_without_any_place_to_cut(character: str) -> None:
+    assert len(chunked(character * 50_000)) <= 50_000 / 256

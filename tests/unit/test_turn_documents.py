@@ -119,12 +119,6 @@ async def test_a_question_that_leaves_no_room_for_passages_is_refused(on_disk: b
         store.close()
 
 
-async def test_the_guide_is_not_given_documents() -> None:
-    sources = ScriptedSources([OWLS])
-    await run(reading_turns(ScriptedEngine(reads_history=False), sources).ask("s", "Who?"))
-    assert not sources.asked
-
-
 async def test_stopping_while_it_reads_and_reading_on() -> None:
     engine, sources = ScriptedEngine(["Owls [1]."]), ScriptedSources([OWLS], waits=True)
     turns = reading_turns(engine, sources)

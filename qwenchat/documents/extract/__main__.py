@@ -18,7 +18,7 @@ from qwenchat.documents.extract.formats import Format, Reason, Refused
 from qwenchat.documents.extract.protocol import CPU_LIMIT_S, FrameKind, frame, request_of
 from qwenchat.errors import FileError
 from qwenchat.limits import limit_this_process
-from qwenchat.text.files import SIZE_LIMIT, decode, open_regular, stamp
+from qwenchat.text.files import SIZE_LIMIT, decode, decode_as, open_regular, stamp
 from qwenchat.text.safe import encodable
 
 _MEMORY_LIMIT = 2 << 30
@@ -113,14 +113,18 @@ def _pieces(file_format: Format, file: BinaryIO) -> Iterator[str]:
         return pdf.pieces(file)
     if file_format is Format.ZIP:
         return _office(Archive(file))
+    data = file.read(SIZE_LIMIT)
+    if file_format is Format.HTML:
+        from qwenchat.text.html import encoding_named, text_of  # noqa: PLC0415
+
+        page = decode_as(data, encoding_named(data))
+        if "\0" in page:
+            raise Refused(Reason.NOT_TEXT)
+        return iter((text_of(page),))
     try:
-        text = decode(file.read(SIZE_LIMIT + 1), "")
+        text = decode(data, "")
     except FileError as error:
         raise Refused(Reason.NOT_TEXT) from error
-    if file_format is Format.HTML:
-        from qwenchat.text.html import text_of  # noqa: PLC0415
-
-        return iter((text_of(text),))
     from qwenchat.documents.extract import light  # noqa: PLC0415
 
     return light.pieces(file_format, text)

@@ -107,6 +107,7 @@ class _Group:
     is_font_table: bool = False
     encoding: str = ""
     """Of the font; empty for that of the file."""
+    is_in_table: bool = False
     stand_ins: int = 1
     """How many characters follow one that is given by its number, for programs that don't know it."""
 
@@ -149,6 +150,8 @@ class _RtfReader:
             return before + self._seen(text[skipped:])
         if symbol == "*":
             self._group = replace(self._group, is_left_out=True)
+        if word == "par" and self._group.is_in_table:  # a cell stays on its line
+            return before + self._seen(" ")
         return before + self._seen(_RTF_CHARACTERS.get(word or symbol or "", ""))
 
     def rest(self) -> str:
@@ -165,6 +168,8 @@ class _RtfReader:
             self._group = replace(self._group, is_left_out=True, is_font_table=word == "fonttbl")
         elif word == "ansicpg" and number in (932, 936, 949, 950, *range(1250, 1259)):
             self._file_encoding = f"cp{number}"
+        elif word in ("intbl", "pard"):
+            self._group = replace(self._group, is_in_table=word == "intbl")
         elif word == "uc":
             self._group = replace(self._group, stand_ins=max(0, min(number, 8)))
         elif word == "f" and self._group.is_font_table:

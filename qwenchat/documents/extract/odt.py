@@ -78,7 +78,8 @@ class _Content:
     def _start(self, event: Event) -> None:
         name, attributes = event.name, event.attributes
         if name in ("p", "h"):
-            level = _number(attributes.get("outline-level", "1")) if name == "h" else 0
+            is_title = name == "h" or attributes.get("style-name") == "Title"
+            level = _number(attributes.get("outline-level", "1")) if is_title else 0
             self._paragraphs.append(_Paragraph(level=level, mark=self._item_mark()))
         elif name == "s":
             self._text(" " * min(_number(attributes.get("c", "1")), _MOST_REPEATED))
