@@ -16,7 +16,7 @@ import pytest
 from qwenchat.documents import reader as reader_module
 from qwenchat.documents.extract import formats, protocol
 from qwenchat.documents.extract.__main__ import answer
-from qwenchat.documents.extract.formats import Format, Reason
+from qwenchat.documents.extract.formats import Format, RefusalReason
 from qwenchat.documents.reader import DocumentReader
 from qwenchat.errors import FileError
 from tests.fakes.files import pdf
@@ -134,9 +134,9 @@ def test_a_page_that_changes_while_the_child_reads_it_is_refused(tmp_path: Path)
             return super().write(data)
 
     (tmp_path / "a.html").write_text("<p>one")
-    assert answer(Sink(), Format.HTML, tmp_path / "a.html") == Reason.CHANGED
+    assert answer(Sink(), Format.HTML, tmp_path / "a.html") == RefusalReason.CHANGED
     (tmp_path / "a.html").unlink()
-    assert answer(Sink(), Format.HTML, tmp_path / "a.html") == Reason.CHANGED
+    assert answer(Sink(), Format.HTML, tmp_path / "a.html") == RefusalReason.CHANGED
 
 
 def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from urllib.parse import unquote
 
-from qwenchat.documents.extract.archive import Archive, Kind, beside
-from qwenchat.documents.extract.formats import Reason, Refused
+from qwenchat.documents.extract.archive import Kind, ZipArchive, beside
+from qwenchat.documents.extract.formats import RefusalReason, Refused
 from qwenchat.text.files import decode_as
 from qwenchat.text.html import encoding_named, text_of
 
@@ -15,8 +15,8 @@ _HEADING = re.compile(r"^#{1,6} ", re.MULTILINE)
 CONTAINER = "META-INF/container.xml"
 
 
-def pieces(archive: Archive) -> Iterator[str]:
-    """Yield the text of a book. Raises Refused and what Archive raises."""
+def pieces(archive: ZipArchive) -> Iterator[str]:
+    """Yield the text of a book. Raises Refused and what ZipArchive raises."""
     container = archive.events(CONTAINER)
     package = next(event.attributes["full-path"] for event in container if event.name == "rootfile")
     locked = {
@@ -28,7 +28,7 @@ def pieces(archive: Archive) -> Iterator[str]:
     is_first = True
     for entry in chapters:
         if entry in locked:
-            raise Refused(Reason.LOCKED)
+            raise Refused(RefusalReason.LOCKED)
         if entry not in archive:
             continue
         page = archive.read(entry, _CHAPTER_LIMIT)
@@ -41,7 +41,7 @@ def pieces(archive: Archive) -> Iterator[str]:
         is_first = False
 
 
-def _chapters(archive: Archive, package: str) -> tuple[list[str], dict[str, str]]:
+def _chapters(archive: ZipArchive, package: str) -> tuple[list[str], dict[str, str]]:
     """Return the entries that are chapters, each once, and the titles that the table of contents has for them."""
     entries: dict[str, str] = {}
     titles: dict[str, str] = {}
@@ -59,7 +59,7 @@ def _chapters(archive: Archive, package: str) -> tuple[list[str], dict[str, str]
     return list(dict.fromkeys(entries[each] for each in order if each in entries)), titles
 
 
-def _titles(archive: Archive, contents: str) -> dict[str, str]:
+def _titles(archive: ZipArchive, contents: str) -> dict[str, str]:
     """Return the first title of each entry in a table of contents."""
     titles: dict[str, str] = {}
     label: list[str] = []

@@ -15,7 +15,7 @@ import pypdfium2
 from pypdfium2 import raw
 
 from qwenchat.documents.document import PAGE_BREAK
-from qwenchat.documents.extract.formats import MAX_PAGES, Reason, Refused
+from qwenchat.documents.extract.formats import MAX_PAGES, RefusalReason, Refused
 
 _MAX_BOOKMARKS = 20_000
 _HYPHEN = re.compile(r"[\x02\ufffe]\s?(?=([^\W\d_])?)")
@@ -37,11 +37,11 @@ def pieces(file: BinaryIO) -> Iterator[str]:
         document = pypdfium2.PdfDocument(file)
     except pypdfium2.PdfiumError as error:
         if error.err_code in (raw.FPDF_ERR_PASSWORD, raw.FPDF_ERR_SECURITY):
-            raise Refused(Reason.LOCKED) from error
+            raise Refused(RefusalReason.LOCKED) from error
         raise
     with document:
         if len(document) > MAX_PAGES:
-            raise Refused(Reason.TOO_MANY_PAGES)
+            raise Refused(RefusalReason.TOO_MANY_PAGES)
         titles = _titles(document)
         broken = has_text = 0
         for number in range(len(document)):
@@ -56,7 +56,7 @@ def pieces(file: BinaryIO) -> Iterator[str]:
                 has_text += 1
                 yield _joined(_with_headings(text.split("\n"), titles.get(number, {})))
         if not has_text:
-            raise Refused(Reason.BROKEN if broken else Reason.SCAN)
+            raise Refused(RefusalReason.BROKEN if broken else RefusalReason.SCAN)
 
 
 def _page(document: pypdfium2.PdfDocument, number: int) -> str:
