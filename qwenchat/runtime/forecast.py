@@ -52,14 +52,16 @@ async def forecasts(
     One goes whole if it fits well beside those before it that do; for one that is `in_parts` already nothing is taken.
     Raises what `Engine.count` raises.
     """
-    from qwenchat.documents.levels.choice import LEVELS, predicted_seconds  # noqa: PLC0415 - few questions have any
+    from qwenchat.documents.levels.choice import Level, predicted_seconds  # noqa: PLC0415 - few questions have any
 
     free, taken = max(0, plan.room - plan.used), 0
     found: list[Forecast] = []
     for each in attachments:
         tokens, is_exact = await _tokens(engine, each, plan.n_ctx)
         fits_well = taken + tokens <= free // 2
-        in_parts = {level: predicted_seconds(level, tokens, speed, room=free // 2) for level in LEVELS} if speed else {}
+        in_parts = (
+            {level.value: predicted_seconds(level, tokens, speed, room=free // 2) for level in Level} if speed else {}
+        )
         found.append(
             Forecast(
                 tokens=tokens,
