@@ -85,14 +85,16 @@ def forecasts_of(
     With each count goes whether it is to be read in parts; where that is None, it goes whole if it fits well beside
     those before it that go whole.
     """
-    from qwenchat.documents.levels.choice import LEVELS, predicted_seconds  # noqa: PLC0415 - few questions have any
+    from qwenchat.documents.levels.choice import Level, predicted_seconds  # noqa: PLC0415 - few questions have any
 
     free, taken = max(0, plan.room - plan.used), 0
     found: list[Forecast] = []
     for count, in_parts in counted:
         tokens = count.tokens
         fits_well = taken + tokens <= free // 2
-        level_s = {level: predicted_seconds(level, tokens, speed, room=free // 2) for level in LEVELS} if speed else {}
+        level_s = (
+            {level.value: predicted_seconds(level, tokens, speed, room=free // 2) for level in Level} if speed else {}
+        )
         found.append(
             Forecast(
                 tokens=tokens,
