@@ -1,7 +1,7 @@
 """`qwenchat ask`: one turn from the command line.
 
 The prompt, piped input, files, schema and adapters are read and checked before a model is loaded. `ask_output` and
-`ask_markdown` show the answer, and `ask_tools` the calls of tools.
+`ask_markdown` show the answer, `ask_tools` the calls of tools, and `ask_documents` what is read for it.
 """
 
 import asyncio
@@ -20,15 +20,25 @@ from typing import Any
 import click
 from click.decorators import FC
 
+from qwenchat.chat.calling import ToolUse
+from qwenchat.chat.context import MessageCounts, plan_context
 from qwenchat.chat.events import TurnEnded
 from qwenchat.chat.ids import UUIDv7, unix_ms
 from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.message import Attachment, FinishReason
 from qwenchat.chat.ports import Engine, Mode, ModelInfo, SessionStore
 from qwenchat.chat.sampling import PARAMETERS, Sampling
-from qwenchat.chat.session import Session
+from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.chat.turn import RunningTurn, Turns
 from qwenchat.cli import completion
+from qwenchat.cli.ask_documents import (
+    NamedDocuments,
+    ReadingTalk,
+    documents_named,
+    need_counting,
+    read_files,
+    settled,
+)
 from qwenchat.cli.ask_output import JsonReport, TextReport, TurnReport
 from qwenchat.cli.ask_tools import ToolTalk
 from qwenchat.cli.consent import ask_to_send
@@ -38,9 +48,11 @@ from qwenchat.errors import ExitCode, FileError, NotFound, PromptTooLong, WrongU
 from qwenchat.i18n import _
 from qwenchat.models.reference import GuideReference
 from qwenchat.paths import is_missing
+from qwenchat.runtime.forecast import Forecast, forecasts
 from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_choice import model_to_ask, no_model, recommended_model
 from qwenchat.runtime.program import Program
+from qwenchat.runtime.session_documents import SessionDocuments
 from qwenchat.runtime.session_tools import SessionTools
 from qwenchat.sessions.store import Store
 from qwenchat.text import files
@@ -66,7 +78,17 @@ def _sampling_options(command: FC) -> FC:
     help="Model: a size such as 7b:q4_k_m, a .gguf file, or @ENGINE/MODEL.",
 )
 @click.option("-s", "--system", default=None, help="System prompt.")
-@click.option("-f", "--file", "files", multiple=True, type=click.Path(path_type=Path), help="Attach a text file.")
+@click.option("-f", "--file", "files", multiple=True, type=click.Path(path_type=Path), help="Attach a file.")
+@click.option(
+    "--docs",
+    multiple=True,
+    metavar="PATH|NAME",
+    shell_complete=completion.collections_or_files,
+    help="Answer from this folder, file or collection (repeatable).",
+)
+@click.option(
+    "--level", type=click.IntRange(1, 3), help="How documents are read: 1 by search, 2 every part, 3 step by step."
+)
 @click.option("--session", default="", metavar="ID", shell_complete=completion.sessions, help="Resume this session.")
 @click.option("-c", "--continue", "continue_", is_flag=True, help="Resume the most recent session.")
 @click.option("--no-save", is_flag=True, help="Do not save this session.")
@@ -110,7 +132,14 @@ def ask(program: Program, /, **options: Any) -> int:
             _("Use one of them, or none to start a new session."),
         )
     _settle_tools(options)
-    return asyncio.run(_ask(program, Question.of(options), options))
+    if options["complete"] and options["docs"]:
+        raise WrongUse(
+            _("{first} and {second} can't be combined.").format(first="--docs", second="--complete"),
+            _("Leave one of them out."),
+        )
+    question = Question.of(options)
+    named = documents_named(program, Output.standard(), options["docs"], saves=not options["no_save"])
+    return asyncio.run(_ask(program, question, named, options))
 
 
 def _settle_tools(options: dict[str, Any]) -> None:
@@ -131,7 +160,6 @@ class Question:
     """A question with the options for its answer."""
 
     text: str
-    attachments: tuple[Attachment, ...]
     sampling: Sampling
     load_options: LoadOptions
 
@@ -146,10 +174,8 @@ class Question:
                 _("Leave one of them out."),
             )
         sampling = Sampling(**numbers, stop=tuple(map(encodable, options["stop"])), schema=schema).check()
-        attachments = tuple(_attachment(path) for path in options["files"])
         return cls(
-            _prompt(options["prompt"], attachments),
-            attachments,
+            _prompt(options["prompt"], has_files=bool(options["files"])),
             sampling,
             LoadOptions(
                 ctx=options["ctx"],
@@ -163,11 +189,11 @@ class Question:
         )
 
 
-def _prompt(words: Sequence[str], attachments: Sequence[Attachment]) -> str:
+def _prompt(words: Sequence[str], *, has_files: bool) -> str:
     """Return the question: the arguments, then the piped input. Raises WrongUse when there is nothing to ask."""
     piped = "" if sys.stdin is None or sys.stdin.isatty() else _piped_text()
     text = "\n\n".join(part for part in (" ".join(words), piped.strip("\n")) if part.strip())
-    if not text and not attachments:
+    if not text and not has_files:
         raise WrongUse(_("There is no question."), _("Write it after `qwenchat ask`, or pipe it in."))
     return text
 
@@ -185,12 +211,6 @@ def _piped_text() -> str:
             _("Check the piped input, or add `</dev/null`."),
         ) from error
     return files.decode(data, name)
-
-
-def _attachment(path: Path) -> Attachment:
-    """Read a text file to attach to the question. Raises FileError."""
-    file = files.read(path)
-    return Attachment(file.name, "text/plain", file.text.encode())
 
 
 def _adapter(words: str) -> Lora:
@@ -225,9 +245,10 @@ def report_for(
     return TextReport(output, verbose=verbose)
 
 
-async def _ask(program: Program, question: Question, options: dict[str, Any]) -> int:
+async def _ask(program: Program, question: Question, named: NamedDocuments, options: dict[str, Any]) -> int:
     earlier = _earlier(program.store, options) if options["session"] or options["continue_"] else None
     output = Output.standard()
+    files = await read_files(options["files"], in_parts=named.files)
     model = model_to_ask(program, options["model"], earlier)
     if not model:
         _introduce_guide(program, output)
@@ -237,6 +258,7 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
         model,
         lambda: program.store.tree(earlier.id) if earlier else (),
         named=bool(options["model"]),
+        has_documents=bool(files or named.collections or (earlier and earlier.collections)),
     )
     load_options = question.load_options
     if earlier and load_options.ctx is None:
@@ -244,49 +266,105 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
     # A wrong model name, a schema that can't be followed and a wrong tool are refused before the store is touched.
     engine = program.engine(model or str(GuideReference()), load_options)
     await engine.check(question.sampling)
-    session = _session(program, options, earlier, model)
-    talk = ToolTalk(output)
-    tools = SessionTools(program, talk.ask, is_private=lambda _session: options["no_save"])
-    use = await tools.use(session, only=options["only"], granted=options["allow"])
-    for name, problem in tools.problems.items():
-        output.say(_("The tool server {name} can't be used: {reason}.").format(name=clean_line(name), reason=problem))
-    store = _store(program, session, earlier, persists=not options["no_save"])
-    mode = Mode.COMPLETE if options["complete"] else Mode.ANSWER
-    turns = Turns(
-        store=store,
-        engine=engine,
-        new_id=UUIDv7(),
-        clock=unix_ms,
-        mode=mode,
-        tools=use,
-        settings=program.sampling,
-    )
-    turn = turns.ask(session.id, question.text, question.attachments, question.sampling)
-    report = report_for(output, options["style"], lambda: turn.model, verbose=options["verbose"])
-    reason = None
-    with _interruptible(turn, engine):
-        try:
-            with report:
-                async with aclosing(turn):
-                    async for event in turn:
-                        report.show(event)
-                        talk.show(event)
-                        if isinstance(event, TurnEnded):
-                            reason = event.answer.finish_reason
-                            program.machine.note_speed(event.answer)
-            if question.sampling.schema and reason in (FinishReason.LENGTH, FinishReason.CONTEXT):
-                output.say(_("The answer reached its limit, so its JSON is incomplete."))
-            if options["tools"] and turn.model and not engine.capabilities.tools:
-                output.say(_("This model can't call tools."))
-            for warning in turn.model.warnings if turn.model else ():
-                output.say(warning)
-        except PromptTooLong:
-            _restore(store, earlier, session)
-            raise
-        finally:
-            await tools.close()
-            await engine.close()
+    asking = _Asking(program, output, engine, _session(program, options, earlier, model, named.collections), options)
+    try:
+        reason = await asking.answer(question, files, earlier)
+    finally:
+        await asking.close()
     return ExitCode.INTERRUPTED if reason is FinishReason.CANCELLED else ExitCode.DONE
+
+
+class _Asking:
+    """One question, being asked."""
+
+    def __init__(
+        self, program: Program, output: Output, engine: Engine, session: Session, options: dict[str, Any]
+    ) -> None:
+        self._program, self._output, self._engine = program, output, engine
+        self._session, self._options = session, options
+        self._talk = ToolTalk(output)
+        self._reading = ReadingTalk(output, draws=options["style"] is not None or not output.on_terminal)
+        self._documents = SessionDocuments(program, lambda _session: options["no_save"])
+        self._tools = SessionTools(program, self._talk.ask, lambda _session: options["no_save"], self._documents)
+
+    async def close(self) -> None:
+        """End what was started. May be called twice."""
+        await self._tools.close()
+        await self._engine.close()
+        self._documents.close()
+
+    async def answer(
+        self, question: Question, files: Sequence[Attachment], earlier: Session | None
+    ) -> FinishReason | None:
+        """Ask, show the answer, and return how it ended."""
+        options, output = self._options, self._output
+        use = await self._tools.use(self._session, only=options["only"], granted=options["allow"])
+        for name, problem in self._tools.problems.items():
+            words = _("The tool server {name} can't be used: {reason}.")
+            output.say(words.format(name=clean_line(name), reason=problem))
+        if need_counting(files) and not options["complete"]:
+            files = settled(output, files, await self._forecasts(question, files, use))
+        store = _store(self._program, self._session, earlier, persists=not options["no_save"])
+        turns = Turns(
+            store=store,
+            engine=self._engine,
+            new_id=UUIDv7(),
+            clock=unix_ms,
+            mode=Mode.COMPLETE if options["complete"] else Mode.ANSWER,
+            tools=use,
+            sources=self._documents.sources(self._session),
+            settings=self._program.sampling,
+        )
+        turn = turns.ask(self._session.id, question.text, files, question.sampling)
+        with _interruptible(turn, self._engine):
+            try:
+                reason = await self._show(turn)
+                if question.sampling.schema and reason in (FinishReason.LENGTH, FinishReason.CONTEXT):
+                    output.say(_("The answer reached its limit, so its JSON is incomplete."))
+                if options["tools"] and turn.model and not self._engine.capabilities.tools:
+                    output.say(_("This model can't call tools."))
+                for warning in turn.model.warnings if turn.model else ():
+                    output.say(warning)
+            except PromptTooLong:
+                _restore(store, earlier, self._session)
+                raise
+            finally:
+                await self.close()
+        return reason
+
+    async def _show(self, turn: RunningTurn) -> FinishReason | None:
+        """Show the events of a turn, and return how its answer ended."""
+        reason = None
+        report = report_for(self._output, self._options["style"], lambda: turn.model, verbose=self._options["verbose"])
+        with report:
+            async with aclosing(turn):
+                async for event in turn:
+                    self._reading.show(event)
+                    report.show(event)
+                    self._talk.show(event)
+                    if isinstance(event, TurnEnded):
+                        reason = event.answer.finish_reason
+                        self._program.machine.note_speed(event.answer)
+        return reason
+
+    async def _forecasts(
+        self, question: Question, files: Sequence[Attachment], use: ToolUse | None
+    ) -> Sequence[Forecast]:
+        """Load the model, and return what each file takes beside the question."""
+        info, session = await self._engine.load(self._reading.show), self._session
+        sampling = question.sampling.over(session.sampling).over(self._program.sampling).over(info.defaults)
+        asked = WaitingQuestion(id="", session=session.id, follows=None, text=question.text, created=0).question
+        has_tools = use and self._engine.capabilities.tools and sampling.schema is None
+        plan = await plan_context(
+            self._engine,
+            info,
+            [asked],
+            system=session.system,
+            max_tokens=sampling.max_tokens,
+            tools=use.toolbox.specs if use and has_tools else (),
+            counts=MessageCounts(),
+        )
+        return await forecasts(self._engine, plan, files, self._documents.speed(info.file))
 
 
 def _introduce_guide(program: Program, output: Output) -> None:
@@ -297,7 +375,9 @@ def _introduce_guide(program: Program, output: Output) -> None:
     output.say(_("To get a real model: {command}").format(command=f"qwenchat models pull {recommended_model(program)}"))
 
 
-def _session(program: Program, options: dict[str, Any], earlier: Session | None, model: str) -> Session:
+def _session(
+    program: Program, options: dict[str, Any], earlier: Session | None, model: str, collections: Sequence[str]
+) -> Session:
     """Return the session to ask in, new or resumed, as the options want it; nothing is stored yet."""
     now = unix_ms()
     session = earlier or Session(id=UUIDv7()(), created=now, updated=now, system=encodable(program.settings.system))
@@ -306,6 +386,8 @@ def _session(program: Program, options: dict[str, Any], earlier: Session | None,
         model=model,
         system=session.system if options["system"] is None else encodable(options["system"]),
         tools=session.tools if options["tools"] is None else options["tools"],
+        collections=tuple(dict.fromkeys((*session.collections, *collections))),
+        level=session.level if options["level"] is None else options["level"],
     )
 
 
@@ -313,18 +395,23 @@ def _store(program: Program, session: Session, earlier: Session | None, *, persi
     """Store a session, and return where it is: in the database, or in memory."""
     if earlier:
         with program.store.streaming(earlier.id):  # refuses a session in use before changing it
-            program.store.label(earlier.id, model=session.model, system=session.system, tools=session.tools)
+            program.store.label(earlier.id, **_labels(session))
         return program.store
     store: SessionStore = program.store if persists else MemoryStore()
     store.create(session)
     return store
 
 
+def _labels(session: Session) -> dict[str, Any]:
+    """Return what the options may change of an earlier session."""
+    return {name: getattr(session, name) for name in ("model", "system", "tools", "collections", "level")}
+
+
 def _restore(store: SessionStore, earlier: Session | None, session: Session) -> None:
     """Leave no trace of a question that was refused: neither a new session nor another model or system prompt."""
     if isinstance(store, Store):
         if earlier:
-            store.label(earlier.id, model=earlier.model, system=earlier.system, tools=earlier.tools)
+            store.label(earlier.id, **_labels(earlier))
         else:
             store.trash.delete_forever(session.id)
 
