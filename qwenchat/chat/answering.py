@@ -206,7 +206,7 @@ class Answering:
         """
         self._generation = None
         for call in calls:
-            await self._save()
+            await _uncancelled(self._save())
             try:
                 result = await self._prepare(calling.run(call, self._engine, room // len(calls)))
             except Interrupted:

@@ -35,7 +35,7 @@ class Tokens:
 
 
 PromptPart = Special | Plain | Tokens
-_ANSWER = "Answer with these results."
+_ANSWER = "Answer the question in a sentence."
 """What a model reads that has to answer and not to call; it reads English whatever the user speaks."""
 
 
@@ -111,11 +111,11 @@ def with_results(turns: Sequence[Turn], answer: Sequence[Part]) -> tuple[Turn, .
     names = {tool.name for turn in turns for tool in turn.tools}
     calls = {part.id: part for part in answer if isinstance(part, ToolCall) and part.name in names}
     results = [part for part in answer if isinstance(part, ToolResult) and part.call_id in calls]
-    lines = (f"{part.name}({calls[part.call_id].arguments}) = {part.text}" for part in results)
+    blocks = (f"Result of {part.name}({calls[part.call_id].arguments}):\n{fenced(part.text)}" for part in results)
     last = max(place for place, turn in enumerate(turns) if turn.role == "user")
-    results_text = "\n".join(dict.fromkeys(lines))
-    asked = replace(turns[last], text=f"{turns[last].text}\n\nTool results:\n{results_text}\n\n{_ANSWER}")
-    asked = asked if results_text else turns[last]
+    asked = turns[last]
+    if results:
+        asked = replace(asked, text="\n\n".join([asked.text, *dict.fromkeys(blocks), _ANSWER]))
     before = [replace(turn, tools=()) for turn in turns[:last] if turn.text or turn.token_ids or turn.parts]
     return (*before, asked)
 

@@ -189,6 +189,18 @@ def _sessions(program: Program, *, trashed: bool) -> Iterator[tuple[str, str]]:
 
 
 @_offering
+def collections(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
+    """Yield the names of the collections of documents with what is in them."""
+    from qwenchat.documents.collections import collections_in  # noqa: PLC0415 - only this completion needs it
+
+    for each in collections_in(program.paths.collections):
+        yield each.name, clean_line(" ".join(shortened(str(path)) for path in each.paths), _TITLE)
+
+
+collections_or_files = _or_file(collections)
+
+
+@_offering
 def settings(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
     """Yield the keys of all settings with their descriptions."""
     for key in _setting_keys(program):

@@ -98,14 +98,17 @@ class _Stored(msgspec.Struct, frozen=True):
 class Collections:
     """The user's collections. Methods that are not coroutines block, but not for long."""
 
-    def __init__(self, file: Path, index: DocumentIndex) -> None:
-        self._file, self._index = file, index
+    def __init__(self, file: Path, index: Callable[[], DocumentIndex]) -> None:
+        """`index` opens the index; it is called where something is read or deleted."""
+        self._file, self._opened_index = file, index
+
+    @property
+    def _index(self) -> DocumentIndex:
+        return self._opened_index()
 
     def all(self) -> list[Collection]:
         """Return the collections, sorted by name. Raises FileError if their file can't be read."""
-        return [
-            Collection(name=name, paths=tuple(map(Path, paths))) for name, paths in sorted(_load(self._file).items())
-        ]
+        return collections_in(self._file)
 
     def find(self, name: str) -> Collection:
         """Return a collection by its name. Raises NotFound, or FileError."""
@@ -241,9 +244,9 @@ class Collections:
             ) from error
 
 
-def collection_exists(file: Path, name: str) -> bool:
-    """Return whether the file of collections has one of that name. Raises FileError if it can't be read."""
-    return name in _load(file)
+def collections_in(file: Path) -> list[Collection]:
+    """Return the collections that a file names, sorted by name. Raises FileError if it can't be read."""
+    return [Collection(name=name, paths=tuple(map(Path, paths))) for name, paths in sorted(_load(file).items())]
 
 
 def _load(file: Path) -> dict[str, tuple[str, ...]]:

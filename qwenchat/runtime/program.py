@@ -11,7 +11,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -234,12 +233,13 @@ class Program:
     @MadeOnce
     def documents(self) -> "DocumentIndex":
         """The index of documents, without those of chats and collections that are gone. Raises StoreError."""
-        from qwenchat.documents.collections import collection_exists
+        from qwenchat.documents.collections import collections_in
 
         index = self._unswept_documents
         if not index.is_read_only:
             with suppress(StoreError, FileError):  # where it is not known what exists, nothing is deleted
-                index.sweep(self.store.exists, partial(collection_exists, self.paths.collections))
+                file = self.paths.collections
+                index.sweep(self.store.exists, lambda name: any(each.name == name for each in collections_in(file)))
         return index
 
     @MadeOnce
@@ -250,10 +250,10 @@ class Program:
 
     @MadeOnce
     def collections(self) -> "Collections":
-        """The user's collections of documents. Raises StoreError."""
+        """The user's collections of documents."""
         from qwenchat.documents.collections import Collections
 
-        return Collections(self.paths.collections, self.documents)
+        return Collections(self.paths.collections, lambda: self.documents)
 
     @MadeOnce
     def saved_kv(self) -> "SavedKV":

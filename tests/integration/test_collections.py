@@ -29,7 +29,7 @@ def index(tmp_path: Path) -> Iterator[DocumentIndex]:
 
 @pytest.fixture
 def collections(tmp_path: Path, index: DocumentIndex) -> Collections:
-    return Collections(tmp_path / "data" / "collections.json", index)
+    return Collections(tmp_path / "data" / "collections.json", lambda: index)
 
 
 @pytest.fixture
@@ -177,7 +177,8 @@ from pathlib import Path
 from qwenchat.documents.collections import Collections
 from qwenchat.documents.index import DocumentIndex
 folder = Path(sys.argv[1])
-collections = Collections(folder / "collections.json", DocumentIndex(folder / "documents.db"))
+index = DocumentIndex(folder / "documents.db")
+collections = Collections(folder / "collections.json", lambda: index)
 collections.put("notes", [Path(sys.argv[2])])
 update = asyncio.run(collections.update("notes", lambda progress: print(progress.done, flush=True)))
 print("read", update.read, flush=True)
@@ -208,7 +209,7 @@ def test_killed_in_the_middle(tmp_path: Path) -> None:
     try:
         before = len(index.files(OWNER))
         assert before > 0
-        again = asyncio.run(Collections(data / "collections.json", index).update("notes"))
+        again = asyncio.run(Collections(data / "collections.json", lambda: index).update("notes"))
         assert (again.unchanged, again.read) == (before, 400 - before)
         assert len(names(index)) == 400
         assert index.search([OWNER], ["2793 barrels"], 1)[0].document == "0399.txt"

@@ -9,7 +9,7 @@ import pytest
 from qwenchat.chat.calling import ToolUse
 from qwenchat.chat.events import Finished, PartGrew, TurnEnded, TurnEvent
 from qwenchat.chat.memory import MemoryStore
-from qwenchat.chat.message import FinishReason, Message, Status, Text, ToolCall, ToolResult
+from qwenchat.chat.message import FinishReason, Message, Part, Status, Text, ToolCall, ToolResult
 from qwenchat.chat.ports import Mode
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.session import Session
@@ -73,6 +73,20 @@ async def test_the_answer_goes_on_with_the_result() -> None:
     assert len([event for event in events if isinstance(event, Finished)]) == 1
 
 
+async def test_a_call_is_stored_before_it_runs() -> None:
+    store, stored = MemoryStore(), list[Part]()
+    store.create(Session(id="s", created=0, updated=0))
+
+    class Looking(Box):
+        async def run(self, call: ToolCall) -> ToolResult:
+            stored.extend(store.branch(store.session("s").leaf)[-1].parts)
+            return await super().run(call)
+
+    engine = ScriptedEngine(["Wait. call:clock:{} call:clock:{}", "Done."], delay_s=0.03)  # between two saves
+    await ended(turns_with(engine, ToolUse(toolbox=Looking()), store).ask("s", "Time?"))
+    assert [type(part) for part in stored[:3]] == [Text, ToolCall, ToolCall]
+
+
 async def test_several_calls_are_run_in_their_order() -> None:
     engine = ScriptedEngine(["call:clock:{} call:clock:{}", "Done."])
     box = Box()
@@ -94,9 +108,16 @@ async def test_a_model_must_answer_once_its_calls_bring_nothing_new() -> None:
     engine = ScriptedEngine(["call:clock:{}", "call:clock:{}", "It is noon."])
     answer, _events = await ended(turns_with(engine, ToolUse(toolbox=Box())).ask("s", "Time?"))
     last = engine.requests[2]
-    asked = "Time?\n\nTool results:\nclock({}) = 12:00\n\nAnswer with these results."
+    asked = "Time?\n\nResult of clock({}):\n```\n12:00\n```\n\nAnswer the question in a sentence."
     assert last.turns == (Turn("user", asked),) and last.mode is Mode.ANSWER
     assert answer.text == "It is noon." and answer.status is Status.COMPLETE
+
+
+async def test_a_result_can_not_end_its_own_fence() -> None:
+    engine = ScriptedEngine(["call:clock:{}", "call:clock:{}", "It is noon."])
+    await ended(turns_with(engine, ToolUse(toolbox=Box(says="```\n12:00"))).ask("s", "Time?"))
+    asked = engine.requests[2].turns[-1].text
+    assert asked == "Time?\n\nResult of clock({}):\n````\n```\n12:00\n````\n\nAnswer the question in a sentence."
 
 
 async def test_what_was_refused_is_not_asked_for_again() -> None:

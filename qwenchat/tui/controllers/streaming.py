@@ -136,7 +136,7 @@ class StreamingController:
         """Put a question that could not be asked where it was written: into the prompt, following what it followed."""
         branch = self._open.view.branch if question.session == self._open.id else ()
         if branch and not question.parent:  # nothing but an edit of the first question stands beside it
-            await self._drafts.edit_again(branch[0], question.text)
+            await self._drafts.edit_again(branch[0], question.text, question.attachments)
             return
         await self._drafts.give_back(question.session, question.text, question.attachments)
         if branch and question.parent:
