@@ -1,7 +1,7 @@
 """`qwenchat ask`: one turn from the command line.
 
-The prompt, piped input, files, schema and adapters are read and checked before a model is loaded. `ask_output` and
-`ask_markdown` show the answer, `ask_tools` the calls of tools, and `ask_documents` what is read for it.
+The prompt, piped input, files, schema and adapters are read and checked before a model is loaded. `ask_turn` asks, and
+`ask_documents` reads; `ask_output` and `ask_markdown` show the answer, and `ask_tools` the calls of tools.
 """
 
 import asyncio
@@ -9,10 +9,8 @@ import errno
 import io
 import math
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,40 +18,23 @@ from typing import Any
 import click
 from click.decorators import FC
 
-from qwenchat.chat.calling import ToolUse
-from qwenchat.chat.context import MessageCounts, plan_context
-from qwenchat.chat.events import TurnEnded
 from qwenchat.chat.ids import UUIDv7, unix_ms
-from qwenchat.chat.memory import MemoryStore
-from qwenchat.chat.message import Attachment, FinishReason
-from qwenchat.chat.ports import Engine, Mode, ModelInfo, SessionStore
+from qwenchat.chat.message import FinishReason
 from qwenchat.chat.sampling import PARAMETERS, Sampling
-from qwenchat.chat.session import Session, WaitingQuestion
-from qwenchat.chat.turn import RunningTurn, Turns
+from qwenchat.chat.session import Session
 from qwenchat.cli import completion
-from qwenchat.cli.ask_documents import (
-    NamedDocuments,
-    ReadingTalk,
-    documents_named,
-    need_counting,
-    read_files,
-    settled,
-)
-from qwenchat.cli.ask_output import JsonReport, TextReport, TurnReport
-from qwenchat.cli.ask_tools import ToolTalk
+from qwenchat.cli.ask_documents import NamedDocuments, collection_names, documents_named, read_files
+from qwenchat.cli.ask_turn import Asking
 from qwenchat.cli.consent import ask_to_send
-from qwenchat.cli.output import Output, is_dumb
+from qwenchat.cli.output import Output
 from qwenchat.engines.local.protocol import MAX_THREADS, Lora
-from qwenchat.errors import ExitCode, FileError, NotFound, PromptTooLong, WrongUse
+from qwenchat.errors import ExitCode, FileError, NotFound, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.reference import GuideReference
 from qwenchat.paths import is_missing
-from qwenchat.runtime.forecast import Forecast, forecasts
 from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_choice import model_to_ask, no_model, recommended_model
 from qwenchat.runtime.program import Program
-from qwenchat.runtime.session_documents import SessionDocuments
-from qwenchat.runtime.session_tools import SessionTools
 from qwenchat.sessions.store import Store
 from qwenchat.text import files
 from qwenchat.text.safe import clean_line, encodable
@@ -78,7 +59,14 @@ def _sampling_options(command: FC) -> FC:
     help="Model: a size such as 7b:q4_k_m, a .gguf file, or @ENGINE/MODEL.",
 )
 @click.option("-s", "--system", default=None, help="System prompt.")
-@click.option("-f", "--file", "files", multiple=True, type=click.Path(path_type=Path), help="Attach a file.")
+@click.option(
+    "-f",
+    "--file",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Attach a file: text, PDF, Word, an e-book and others.",
+)
 @click.option(
     "--docs",
     multiple=True,
@@ -140,6 +128,35 @@ def ask(program: Program, /, **options: Any) -> int:
     question = Question.of(options)
     named = documents_named(program, Output.standard(), options["docs"], saves=not options["no_save"])
     return asyncio.run(_ask(program, question, named, options))
+
+
+@click.pass_obj
+def _ask_about_documents(program: Program, /, words: tuple[str, ...], **options: Any) -> int:
+    *names, question = words
+    if not (names or (names := collection_names(program))):
+        raise NotFound(
+            _("There are no collections yet."),
+            _("To add documents to one: {command}").format(command="qwenchat docs add PATH"),
+        )
+    assert ask.callback is not None  # noqa: S101 - it is a command
+    return int(ask.callback(prompt=(question,), docs=tuple(names), **options))
+
+
+def documents_command() -> click.Command:
+    """Return `qwenchat docs ask`: `ask` with the options that it has."""
+    about = click.Argument(
+        ["words"],
+        nargs=-1,
+        required=True,
+        metavar="[NAME|PATH]... QUESTION",
+        shell_complete=completion.collections_or_files,
+    )
+    return click.Command(
+        "ask",
+        params=[about, *(each for each in ask.params if each.name not in ("prompt", "docs"))],
+        callback=_ask_about_documents,
+        help="Ask about collections, folders and files; about all collections where none is named.",
+    )
 
 
 def _settle_tools(options: dict[str, Any]) -> None:
@@ -232,23 +249,10 @@ def _adapter(words: str) -> Lora:
     return Lora(os.fsencode(path), factor)
 
 
-def report_for(
-    output: Output, style: str | None, model: Callable[[], ModelInfo | None], *, verbose: bool
-) -> TurnReport:
-    """Return the report that the options and the terminal ask for."""
-    if style in ("json", "jsonl"):
-        return JsonReport(output, model, streams=style == "jsonl")
-    if style is None and output.on_terminal and not is_dumb():
-        from qwenchat.cli.ask_markdown import MarkdownReport  # noqa: PLC0415 - rich is for terminals only
-
-        return MarkdownReport(output, verbose=verbose)
-    return TextReport(output, verbose=verbose)
-
-
 async def _ask(program: Program, question: Question, named: NamedDocuments, options: dict[str, Any]) -> int:
     earlier = _earlier(program.store, options) if options["session"] or options["continue_"] else None
     output = Output.standard()
-    files = await read_files(options["files"], in_parts=named.files)
+    attachments = await read_files(output, options["files"], in_parts=named.files)
     model = model_to_ask(program, options["model"], earlier)
     if not model:
         _introduce_guide(program, output)
@@ -258,7 +262,7 @@ async def _ask(program: Program, question: Question, named: NamedDocuments, opti
         model,
         lambda: program.store.tree(earlier.id) if earlier else (),
         named=bool(options["model"]),
-        has_documents=bool(files or named.collections or (earlier and earlier.collections)),
+        has_documents=bool(attachments or named.collections or (earlier and earlier.collections)),
     )
     load_options = question.load_options
     if earlier and load_options.ctx is None:
@@ -266,105 +270,12 @@ async def _ask(program: Program, question: Question, named: NamedDocuments, opti
     # A wrong model name, a schema that can't be followed and a wrong tool are refused before the store is touched.
     engine = program.engine(model or str(GuideReference()), load_options)
     await engine.check(question.sampling)
-    asking = _Asking(program, output, engine, _session(program, options, earlier, model, named.collections), options)
+    asking = Asking(program, output, engine, _session(program, options, earlier, model, named.collections), options)
     try:
-        reason = await asking.answer(question, files, earlier)
+        reason = await asking.answer(question.text, attachments, question.sampling, earlier)
     finally:
         await asking.close()
     return ExitCode.INTERRUPTED if reason is FinishReason.CANCELLED else ExitCode.DONE
-
-
-class _Asking:
-    """One question, being asked."""
-
-    def __init__(
-        self, program: Program, output: Output, engine: Engine, session: Session, options: dict[str, Any]
-    ) -> None:
-        self._program, self._output, self._engine = program, output, engine
-        self._session, self._options = session, options
-        self._talk = ToolTalk(output)
-        self._reading = ReadingTalk(output, draws=options["style"] is not None or not output.on_terminal)
-        self._documents = SessionDocuments(program, lambda _session: options["no_save"])
-        self._tools = SessionTools(program, self._talk.ask, lambda _session: options["no_save"], self._documents)
-
-    async def close(self) -> None:
-        """End what was started. May be called twice."""
-        await self._tools.close()
-        await self._engine.close()
-        self._documents.close()
-
-    async def answer(
-        self, question: Question, files: Sequence[Attachment], earlier: Session | None
-    ) -> FinishReason | None:
-        """Ask, show the answer, and return how it ended."""
-        options, output = self._options, self._output
-        use = await self._tools.use(self._session, only=options["only"], granted=options["allow"])
-        for name, problem in self._tools.problems.items():
-            words = _("The tool server {name} can't be used: {reason}.")
-            output.say(words.format(name=clean_line(name), reason=problem))
-        if need_counting(files) and not options["complete"]:
-            files = settled(output, files, await self._forecasts(question, files, use))
-        store = _store(self._program, self._session, earlier, persists=not options["no_save"])
-        turns = Turns(
-            store=store,
-            engine=self._engine,
-            new_id=UUIDv7(),
-            clock=unix_ms,
-            mode=Mode.COMPLETE if options["complete"] else Mode.ANSWER,
-            tools=use,
-            sources=self._documents.sources(self._session),
-            settings=self._program.sampling,
-        )
-        turn = turns.ask(self._session.id, question.text, files, question.sampling)
-        with _interruptible(turn, self._engine):
-            try:
-                reason = await self._show(turn)
-                if question.sampling.schema and reason in (FinishReason.LENGTH, FinishReason.CONTEXT):
-                    output.say(_("The answer reached its limit, so its JSON is incomplete."))
-                if options["tools"] and turn.model and not self._engine.capabilities.tools:
-                    output.say(_("This model can't call tools."))
-                for warning in turn.model.warnings if turn.model else ():
-                    output.say(warning)
-            except PromptTooLong:
-                _restore(store, earlier, self._session)
-                raise
-            finally:
-                await self.close()
-        return reason
-
-    async def _show(self, turn: RunningTurn) -> FinishReason | None:
-        """Show the events of a turn, and return how its answer ended."""
-        reason = None
-        report = report_for(self._output, self._options["style"], lambda: turn.model, verbose=self._options["verbose"])
-        with report:
-            async with aclosing(turn):
-                async for event in turn:
-                    self._reading.show(event)
-                    report.show(event)
-                    self._talk.show(event)
-                    if isinstance(event, TurnEnded):
-                        reason = event.answer.finish_reason
-                        self._program.machine.note_speed(event.answer)
-        return reason
-
-    async def _forecasts(
-        self, question: Question, files: Sequence[Attachment], use: ToolUse | None
-    ) -> Sequence[Forecast]:
-        """Load the model, and return what each file takes beside the question."""
-        info, session = await self._engine.load(self._reading.show), self._session
-        sampling = question.sampling.over(session.sampling).over(self._program.sampling).over(info.defaults)
-        asked = WaitingQuestion(id="", session=session.id, follows=None, text=question.text, created=0).question
-        has_tools = use and self._engine.capabilities.tools and sampling.schema is None
-        plan = await plan_context(
-            self._engine,
-            info,
-            [asked],
-            system=session.system,
-            max_tokens=sampling.max_tokens,
-            tools=use.toolbox.specs if use and has_tools else (),
-            counts=MessageCounts(),
-        )
-        return await forecasts(self._engine, plan, files, self._documents.speed(info.file))
 
 
 def _introduce_guide(program: Program, output: Output) -> None:
@@ -391,58 +302,9 @@ def _session(
     )
 
 
-def _store(program: Program, session: Session, earlier: Session | None, *, persists: bool) -> SessionStore:
-    """Store a session, and return where it is: in the database, or in memory."""
-    if earlier:
-        with program.store.streaming(earlier.id):  # refuses a session in use before changing it
-            program.store.label(earlier.id, **_labels(session))
-        return program.store
-    store: SessionStore = program.store if persists else MemoryStore()
-    store.create(session)
-    return store
-
-
-def _labels(session: Session) -> dict[str, Any]:
-    """Return what the options may change of an earlier session."""
-    return {name: getattr(session, name) for name in ("model", "system", "tools", "collections", "level")}
-
-
-def _restore(store: SessionStore, earlier: Session | None, session: Session) -> None:
-    """Leave no trace of a question that was refused: neither a new session nor another model or system prompt."""
-    if isinstance(store, Store):
-        if earlier:
-            store.label(earlier.id, **_labels(earlier))
-        else:
-            store.trash.delete_forever(session.id)
-
-
 def _earlier(store: Store, options: dict[str, Any]) -> Session:
     if options["session"]:
         return store.find_to_resume(options["session"])
     if (latest := store.listing.latest()) is None:
         raise NotFound(_("There is no session to resume."), _("Ask without -c to start one."))
     return latest
-
-
-@contextmanager
-def _interruptible(turn: RunningTurn, engine: Engine) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM stop the answer, whose text so far is saved; a second one waits for nothing."""
-    loop = asyncio.get_running_loop()
-    stopping: list[asyncio.Task[None]] = []
-
-    def stop() -> None:
-        stopping.append(loop.create_task(engine.close(at_once=True) if stopping else turn.cancel()))
-
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop)
-    except NotImplementedError:  # Windows: Ctrl-C raises KeyboardInterrupt
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-        for task in stopping:
-            task.cancel()

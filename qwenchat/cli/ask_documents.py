@@ -12,8 +12,8 @@ from qwenchat.chat.events import LoadEvent, Loading, Reading, TurnEvent
 from qwenchat.chat.message import Attachment, Citation, Message
 from qwenchat.chat.passages import cited
 from qwenchat.cli.output import Output, StatusLine
-from qwenchat.errors import FileError
-from qwenchat.i18n import _, ngettext
+from qwenchat.errors import FileError, NotFound
+from qwenchat.i18n import _, enumerated, ngettext
 from qwenchat.paths import expand_home
 from qwenchat.runtime.forecast import Forecast
 from qwenchat.runtime.program import Program
@@ -41,53 +41,65 @@ def documents_named(program: Program, output: Output, names: Sequence[str], *, s
     """Read what is new or has changed in the collections, folders and files that are named.
 
     A folder or file is a collection by its path. Without saving it is none: it is read for this one question. Raises
-    FileError where nothing can be read, and NotFound, WrongUse and StoreError as collections do.
+    NotFound for a name that nothing has, FileError where nothing can be read, and StoreError.
     """
     if not names:
         return NamedDocuments()
     from qwenchat.cli.docs import read_collection  # noqa: PLC0415 - few questions name any
     from qwenchat.documents.index import collection_owner  # noqa: PLC0415
 
-    known = {each.name for each in program.collections.all()} if program.paths.collections.exists() else set()
+    known = collection_names(program)
     collections: list[str] = []
     files: list[Path] = []
     for name in names:
         path = Path(os.path.abspath(expand_home(name)))  # noqa: PTH100 - `..` goes, links stay
+        collection = name if name in known else str(path)
+        if name not in known and not path.exists():
+            raise NotFound(
+                _("There is no collection, folder or file named {name}.").format(name=clean_line(name)),
+                _("Write a question in quotes. To see the collections: {command}").format(command="qwenchat docs list"),
+            )
         if name not in known and not saves:
             files.append(path)
             continue
         if name not in known:
-            program.collections.put(str(path), [path])
-        collection = name if name in known else str(path)
+            program.collections.put(collection, [path])
         if saves:
             read_collection(program, output, collection)
         if not program.documents.owned(collection_owner(collection)):
             raise FileError(
                 _("{name} has no document that can be read.").format(name=clean_line(name)),
-                _("Name a folder with documents, a document, or a collection: {command}").format(
-                    command="qwenchat docs list"
-                ),
+                _("Name a document, a folder with documents, or another collection."),
             )
         collections.append(collection)
     return NamedDocuments(collections=tuple(collections), files=tuple(files))
 
 
-async def read_files(paths: Sequence[Path], *, in_parts: Sequence[Path] = ()) -> tuple[Attachment, ...]:
+def collection_names(program: Program) -> list[str]:
+    """Return the names of all collections; where there are none, nothing is made on disk."""
+    return [each.name for each in program.collections.all()] if program.paths.collections.exists() else []
+
+
+async def read_files(output: Output, paths: Sequence[Path], *, in_parts: Sequence[Path] = ()) -> tuple[Attachment, ...]:
     """Read files to attach to a question, and folders and files that are read in parts. Raises FileError."""
     if not paths and not in_parts:
         return ()
     from qwenchat.documents.folder import read_folder  # noqa: PLC0415 - most questions have no files
     from qwenchat.documents.reader import DocumentReader  # noqa: PLC0415
 
-    found: list[Attachment] = []
     async with DocumentReader() as reader:
-        for path in (*paths, *in_parts):
+        found = [(await reader.read(path)).attachment for path in paths]
+        for path in in_parts:
             if path.is_dir():
-                documents = (await read_folder(path, reader.read)).documents
+                folder = await read_folder(path, reader.read)
+                documents = folder.documents
+                for problem in folder.skipped:
+                    output.say(problem)
+                if folder.left_out:
+                    output.say(_("Left out: {what}.").format(what=enumerated(folder.left_out)))
             else:
                 documents = (await reader.read(path),)
-            parts = path.is_dir() or path in in_parts
-            found += [replace(each.attachment, in_parts=parts) for each in documents]
+            found += [replace(each.attachment, in_parts=True) for each in documents]
     return tuple(found)
 
 

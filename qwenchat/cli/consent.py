@@ -25,8 +25,8 @@ def ask_to_send(
 ) -> None:
     """Return when a chat may be sent to a model; where it goes to another machine, say to which one.
 
-    `messages` reads the chat, if it has any; documents are sent as words are. A model that was `named` on the command line was agreed to. Raises
-    click.Abort for a no, and WrongUse without a terminal to ask on.
+    `messages` reads the chat, if it has any; its documents are sent as its words are. A model that was `named` on the
+    command line was agreed to. Raises click.Abort for a no, and WrongUse without a terminal to ask on.
     """
     remote = program.remote_engines
     if named or not remote.may_ask(model) or not remote.host_to_confirm(model, ()):
