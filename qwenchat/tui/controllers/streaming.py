@@ -92,11 +92,12 @@ class StreamingController:
                 self._open.show_first_seen(first_seen)
             case WaitingToRetry():
                 self._wait_to_retry(event, self._host)
+            case Prefilling(done, total) if done >= total:
+                self._show_activity()  # what is generated now may be a call, which shows nothing before it is whole
             case Prefilling(done, total, speed, left):
-                words = _("reading {done:,} of {total:,} tokens · {left:.0f} s left · {speed:.0f}/s").format(
-                    done=done, total=total, speed=speed, left=left
-                )
-                self._show_activity(words, done / total if total else 1.0)
+                words = _("reading {done:,} of {total:,} tokens · {left:.0f} s left · {speed:.0f}/s")
+                words = words if speed else _("reading {done:,} of {total:,} tokens")
+                self._show_activity(words.format(done=done, total=total, speed=speed, left=left), done / total)
             case PartGrew(index, offset, fragment):
                 if streaming := self._open.view.streaming:
                     self._transcript.append(streaming, fragment, index=index, offset=offset)
