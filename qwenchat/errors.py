@@ -182,10 +182,14 @@ class EngineDied(QwenchatError):
 
 
 class StoreError(QwenchatError):
-    """The session database can't be used."""
+    """A database, that of the sessions or that of the documents, can't be used."""
 
     exit_code = ExitCode.STORE
     code = "store"
+
+
+class StoreDamaged(StoreError):
+    """The file is no longer an intact database."""
 
 
 class FileError(QwenchatError):
@@ -193,6 +197,10 @@ class FileError(QwenchatError):
 
     exit_code = ExitCode.FILE
     code = "file"
+
+
+class NotText(FileError):
+    """A file is no document: it is not text and holds none, such as a picture or a program."""
 
 
 class Interrupted(QwenchatError):

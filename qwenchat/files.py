@@ -29,6 +29,8 @@ def replacing(file: Path, *, private: bool = True) -> Iterator[BinaryIO]:
     try:
         with os.fdopen(descriptor, "wb") as stream:
             yield stream
+            stream.flush()
+            os.fsync(descriptor)  # or the machine may lose the content and not the name
         temporary.replace(file)
     except BaseException:
         with suppress(OSError):

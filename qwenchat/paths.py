@@ -54,6 +54,16 @@ class Paths:
         return self.data / "sessions.db"
 
     @property
+    def documents(self) -> Path:
+        """The index of documents, which can be made again."""
+        return self.data / "documents.db"
+
+    @property
+    def collections(self) -> Path:
+        """The file that names the collections of documents and what is in each."""
+        return self.data / "collections.json"
+
+    @property
     def models(self) -> Path:
         """The folder for records about model files, and for downloads from sources without a cache of their own."""
         return self.data / "models"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from qwenchat.chat.calling import Calling, ToolUse
-from qwenchat.chat.context import ANSWER_RESERVE, MessageCounts, plan_context
+from qwenchat.chat.context import ANSWER_RESERVE, ContextPlan, MessageCounts, plan_context
 from qwenchat.chat.events import (
     Called,
     Delta,
@@ -25,18 +25,39 @@ from qwenchat.chat.events import (
     TurnStarted,
 )
 from qwenchat.chat.ids import Clock, NewId
-from qwenchat.chat.message import FinishReason, Message, Role, Status, Timings, ToolCall, Usage, text_parts
+from qwenchat.chat.message import (
+    Citation,
+    FinishReason,
+    Message,
+    Role,
+    Status,
+    Timings,
+    ToolCall,
+    Usage,
+    text_parts,
+)
 from qwenchat.chat.ports import Engine, Generation, Mode, ModelInfo, Request, SessionStore
 from qwenchat.chat.prompt import answer_turn, with_results
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.session import Session
+from qwenchat.chat.sources import Sources
 from qwenchat.chat.streaming import StreamingAnswer
 from qwenchat.chat.tools import ToolSpec
-from qwenchat.errors import Interrupted, PromptTooLong, QwenchatError, StoreError, WrongUse
+from qwenchat.errors import (
+    Interrupted,
+    PromptTooLong,
+    QwenchatError,
+    Recovery,
+    RecoveryKind,
+    StoreError,
+    WrongUse,
+)
 from qwenchat.i18n import _
 
 SAVE_EVERY_S = 0.25
 """Half of what may be lost, so that a slow disk still keeps the promise."""
+_LEAST_FREE = 256
+"""Tokens of the context window that a question must leave where documents are read for it."""
 _STATUS = {
     FinishReason.STOP: Status.COMPLETE,
     FinishReason.LENGTH: Status.TRUNCATED,
@@ -63,6 +84,8 @@ class AnswerSetup:
     """The reference of the engine's model; empty for the session's."""
     tools: ToolUse | None
     """What the model may call, where the engine can."""
+    sources: Sources | None
+    """The documents that questions are about."""
     settings: Sampling
     """What holds where neither the turn nor its session says otherwise, before what the model's makers advise."""
 
@@ -92,9 +115,9 @@ class Answering:
         self._sampling = sampling.over(session.sampling).over(setup.settings).fitted_to_schema()
         self._is_open = mode is not Mode.CONTINUE
         """Whether the store has the answer as streaming."""
-        self._dirty, self._over = asyncio.Event(), asyncio.Event()
+        self._dirty, self._over, self._saving = asyncio.Event(), asyncio.Event(), asyncio.Lock()
         self._preparing: asyncio.Task[object] | None = None
-        """Loading, counting or a tool, which end when they are cancelled."""
+        """Loading, counting, reading or a tool, which end when they are cancelled."""
         self._generation: Generation | None = None
         self._cancelled = False
         question = _before(branch) if mode is Mode.CONTINUE else branch[-1]
@@ -138,7 +161,8 @@ class Answering:
         load_s = time.perf_counter() - started
         if self._mode is Mode.CONTINUE:
             await self._reopen(info)
-        request, used = await self._request(info)
+        sampling = await self._note_model(info)
+        request, used = await self._request(info, sampling, await self._passages(info, sampling))
         calling, before = Calling(self._setup.tools), None
         while True:
             if calls := self.streaming.open_calls:
@@ -176,9 +200,13 @@ class Answering:
         raise AssertionError("the engine's events ended without Finished")
 
     async def _run_calls(self, calls: Sequence[ToolCall], calling: Calling, room: int) -> bool:
-        """Run calls one after the other and put their results into the answer; False where the turn is cancelled."""
+        """Run calls one after the other and put their results into the answer; False where the turn is cancelled.
+
+        A call is stored before it runs, so that no tool has acted of which the answer says nothing.
+        """
         self._generation = None
         for call in calls:
+            await _uncancelled(self._save())
             try:
                 result = await self._prepare(calling.run(call, self._engine, room // len(calls)))
             except Interrupted:
@@ -224,7 +252,7 @@ class Answering:
     async def _reopen(self, info: ModelInfo) -> None:
         """Make the answer that is continued stream again, or a variant of it that this model can continue."""
         earlier = self._branch[-1]
-        if earlier.model_file == info.file or not earlier.parts:
+        if earlier.model_file == info.file or not earlier.generated:
             self._answer = replace(earlier, status=Status.STREAMING, finished=None, error="")
         else:  # its tokens mean nothing to this model, and what it was stays as it is
             self._answer = Message(
@@ -232,7 +260,7 @@ class Answering:
                 session=earlier.session,
                 parent=earlier.parent,
                 role=Role.ASSISTANT,
-                parts=text_parts(earlier.text),
+                parts=(*earlier.citations, *text_parts(earlier.text)),
                 created=self._setup.clock(),
                 status=Status.STREAMING,
             )
@@ -246,32 +274,86 @@ class Answering:
         self._store.add(self._answer)
         self._is_open = True
 
-    async def _request(self, info: ModelInfo) -> tuple[Request, int]:
-        """Note who answers, plan the context; return what the engine is asked, and the tokens of its prompt."""
+    async def _note_model(self, info: ModelInfo) -> Sampling:
+        """Note who answers, and return how it samples."""
         sampling = self._sampling.over(info.defaults)
         model = self._setup.model or self._session.model or info.reference
         self._answer = replace(self._answer, model=model, model_file=info.file, sampling=sampling)
-        fresh = not self._answer.parts and self._mode is not Mode.COMPLETE
+        fresh = not self._answer.generated and self._mode is not Mode.COMPLETE
         self.streaming = StreamingAnswer(self._answer, inside_reasoning=info.opens_reasoning and fresh)
         await _uncancelled(asyncio.to_thread(self._store.amend, self._answer))  # later turns must know whose tokens
-        plan = await self._prepare(
-            plan_context(
-                self._engine,
-                info,
-                self._branch,
-                system=self._session.system,
-                max_tokens=sampling.max_tokens,
-                mode=self._mode,
-                tools=self._tools,
-                counts=self._setup.counts,
+        return sampling
+
+    async def _passages(self, info: ModelInfo, sampling: Sampling) -> Sequence[Citation] | None:
+        """Return what was found in the documents for the question, None where there are none.
+
+        What is found now becomes the beginning of the answer, all of it in one transaction: an answer that ended early
+        is continued with the same passages.
+        """
+        sources = self._setup.sources
+        if self._answer.citations or sources is None or self._mode is Mode.COMPLETE:
+            return self._answer.citations or None
+        asked = self._branch[:-1] if self._mode is Mode.CONTINUE else list(self._branch)
+        if not asked or not await self._prepare(sources.prepare(asked)):
+            return None
+        if self._answer.generated:  # nothing was found when it began
+            return ()
+        plan = await self._prepare(self._plan(info, asked[-1:], sampling, Mode.ANSWER))
+        free = plan.check().room - plan.used
+        if free < _LEAST_FREE:
+            raise PromptTooLong(
+                _("The question leaves no room for passages from the documents: {free} tokens.").format(free=free),
+                _("Shorten it."),
+                recoveries=(Recovery(RecoveryKind.LARGER_CONTEXT),),
             )
-        )
+        found = await self._prepare(self._find(sources, asked, free // 2))
+        self._report_grown(self.streaming.put(*found))
+        return found
+
+    async def _find(self, sources: Sources, branch: Sequence[Message], room: int) -> Sequence[Citation]:
+        found: list[Citation] = []
+        async with aclosing(sources.find(self._engine, branch, room)) as events:
+            async for event in events:
+                if isinstance(event, Citation):
+                    found.append(event)
+                else:
+                    self.events.put_nowait(event)
+        return found
+
+    async def _request(
+        self, info: ModelInfo, sampling: Sampling, passages: Sequence[Citation] | None
+    ) -> tuple[Request, int]:
+        """Plan the context; return what the engine is asked, and the tokens of its prompt."""
+        mode, branch = self._mode, self._branch
+        if mode is Mode.CONTINUE and not self._answer.generated and len(branch) > 1:
+            mode, branch = Mode.ANSWER, branch[:-1]  # it ended before its first word
+        plan = await self._prepare(self._plan(info, branch, sampling, mode, passages))
         plan.check()
         if plan.first_seen and info.reads_history:
             self.events.put_nowait(Trimmed(plan.trimmed, plan.trimmed_tokens, plan.first_seen))
         del self._branch[:-1]  # as long as the chat is, and not needed any more
         key = self._session.id if self._store.persists else ""
-        return Request(turns=plan.turns, sampling=sampling, mode=self._mode, cache_key=key), plan.used
+        return Request(turns=plan.turns, sampling=sampling, mode=mode, cache_key=key), plan.used
+
+    async def _plan(
+        self,
+        info: ModelInfo,
+        branch: Sequence[Message],
+        sampling: Sampling,
+        mode: Mode,
+        passages: Sequence[Citation] | None = None,
+    ) -> ContextPlan:
+        return await plan_context(
+            self._engine,
+            info,
+            branch,
+            system=self._session.system,
+            max_tokens=sampling.max_tokens,
+            mode=mode,
+            tools=self._tools,
+            passages=passages,
+            counts=self._setup.counts,
+        )
 
     @property
     def _tools(self) -> Sequence[ToolSpec]:
@@ -290,9 +372,10 @@ class Answering:
                 await asyncio.wait_for(self._over.wait(), SAVE_EVERY_S)
 
     async def _save(self) -> None:
-        if fragments := self.streaming.unstored():
-            await asyncio.to_thread(self._store.append, self._answer.id, fragments)
-            self.streaming.mark_stored(len(fragments))
+        async with self._saving:
+            if fragments := self.streaming.unstored():
+                await asyncio.to_thread(self._store.append, self._answer.id, fragments)
+                self.streaming.mark_stored(len(fragments))
 
     async def _take_back(self, saver: asyncio.Task[None]) -> None:
         """Leave the session as it was before the turn."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from qwenchat.chat.message import ToolCall, ToolResult
 from qwenchat.chat.ports import Engine
 from qwenchat.chat.prompt import Turn
-from qwenchat.chat.tools import Toolbox
+from qwenchat.chat.tools import REFUSED, Toolbox
 
 _CUT = "\n[The rest does not fit the context window.]"
 _LEAST_ROOM = 64
@@ -34,6 +34,8 @@ class Calling:
         self._use = use
         self._rounds, self._spent_ms = 0, 0
         self._results: set[str] = set()
+        self._refused: dict[tuple[str, str], ToolResult] = {}
+        """What the user or the settings refused, by name and arguments; it is not asked for again."""
         self._is_news = True
         """Whether the last round brought a result that no earlier one had."""
 
@@ -55,7 +57,12 @@ class Calling:
             return _refused(call, f"There is no tool named {call.name}.")
         if self._spent_ms > self._use.seconds * 1000:
             return _refused(call, "The time for tools is over. Answer with what you know.")
+        asked = call.name, call.arguments
+        if asked in self._refused:
+            return replace(self._refused[asked], call_id=call.id)
         result = await self._use.toolbox.run(call)
+        if result.is_error and result.text.startswith(REFUSED):
+            self._refused[asked] = result
         self._spent_ms += result.took_ms
         self._is_news = self._is_news or result.text not in self._results
         self._results.add(result.text)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from qwenchat.chat import prompt
-from qwenchat.chat.message import Message, Role, Status
+from qwenchat.chat.message import Citation, Message, Role, Status
 from qwenchat.chat.ports import Engine, Mode, ModelInfo, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.tools import ToolSpec
@@ -104,7 +104,7 @@ class MessageCounts:
     ) -> TokenCounts:
         """Return the tokens of the prompt that `turns` make: the system prompt, if any, and one for each message."""
         head = len(turns) - len(messages)
-        keys = [(message.id, len(turn.text)) for message, turn in zip(messages, turns[head:], strict=True)]
+        keys = [(message.id, hash(turn.text)) for message, turn in zip(messages, turns[head:], strict=True)]
         known = [self._known.get(key) for key in keys]
         if mode is Mode.CONTINUE:
             known[-1] = None  # it is left open and takes less than a whole turn
@@ -130,15 +130,17 @@ async def plan_context(
     max_tokens: int | None,
     mode: Mode = Mode.ANSWER,
     tools: Sequence[ToolSpec] = (),
+    passages: Sequence[Citation] | None = None,
     counts: MessageCounts,
 ) -> ContextPlan:
     """Return what the model sees of a branch that ends with the question, or with the answer to be continued.
 
-    `max_tokens` limits the answer, None where nothing does; `tools` may be called. Raises what `Engine.count` raises.
+    `max_tokens` limits the answer, None where nothing does; `tools` may be called; `passages` were found in documents
+    for the question, None where there are none. Raises what `Engine.count` raises.
     """
     continuing = mode is Mode.CONTINUE
     seen = prompt.seen_by_model(branch) if branch else []
-    turns = prompt.turns_of(system, seen, info.file, tools=tools, continuing=continuing)
+    turns = prompt.turns_of(system, seen, info.file, tools=tools, passages=passages, continuing=continuing)
     head = len(turns) - len(seen)
     reserve = min(max_tokens or ANSWER_RESERVE, info.n_ctx // 4)
     keep = min(2 if continuing else 1, len(seen))

@@ -71,7 +71,11 @@ class Delta:
     text: str
     token_ids: tuple[int, ...] = ()
     chances: tuple[tuple[TokenChance, ...], ...] = ()
-    """For each token, that one and the likeliest ones beside it, the likeliest first; where they were asked for."""
+    """For each token, that one and the likeliest ones beside it, the likeliest first; where they were asked for.
+
+    Tokens whose chances are not known have none; trailing ones may be left out. Where the tokens are not known by
+    number, there are chances all the same.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,6 +225,16 @@ class Message:
         return "\n\n".join(part.text for part in self.parts if isinstance(part, Text) and part.text)
 
     @property
+    def citations(self) -> tuple[Citation, ...]:
+        """The passages that it was made of."""
+        return tuple(part for part in self.parts if isinstance(part, Citation))
+
+    @property
+    def generated(self) -> tuple[TurnPart, ...]:
+        """The parts that the model and its tools made: all but the citations."""
+        return tuple(part for part in self.parts if not isinstance(part, Citation))
+
+    @property
     def host(self) -> str:
         """The host that the answer came from, with its port; empty for a model on this machine's llama.cpp."""
         return host_in(self.model_file)
@@ -240,7 +250,7 @@ class Message:
 
         Empty where the tokens of a part are not known: then they can't stand for the whole.
         """
-        sampled = [part for part in self.parts if not isinstance(part, ToolResult | Citation)]
+        sampled = [part for part in self.generated if not isinstance(part, ToolResult)]
         if len(sampled) == 1:
             return sampled[0].token_ids
         if not all(part.token_ids for part in sampled):

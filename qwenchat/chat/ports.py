@@ -17,6 +17,9 @@ from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.chat.tree import Tree
 
+MOST_CHANCES = 20
+"""The most tokens whose chances are reported for each one that is sampled; what servers allow."""
+
 
 class Mode(Enum):
     """What is generated after the turns of a request."""
@@ -37,7 +40,10 @@ class Request:
     sampling: Sampling
     mode: Mode = Mode.ANSWER
     chances: int = 0
-    """How many of the likeliest tokens are reported for each one that is sampled, where the engine can (`logprobs`)."""
+    """How many of the likeliest tokens are reported for each one that is sampled, where the engine can (`logprobs`).
+
+    At most MOST_CHANCES are.
+    """
     cache_key: str = ""
     """Names the KV cache to reuse and to save; empty where nothing of it may be written."""
 

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from qwenchat.chat.message import Citation, Message, Part, Reasoning, Role, Text, ToolCall, ToolResult, TurnPart
+from qwenchat.chat.passages import names_text, passages_text
 from qwenchat.chat.tools import ToolSpec
-from qwenchat.text.safe import fenced
+from qwenchat.text.safe import fenced, joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Tokens:
 
 
 PromptPart = Special | Plain | Tokens
-_ANSWER = "Answer with these results."
+_ANSWER = "Answer the question in a sentence."
 """What a model reads that has to answer and not to call; it reads English whatever the user speaks."""
 
 
@@ -66,9 +67,13 @@ def turns_of(
     model_file: str = "",
     *,
     tools: Sequence[ToolSpec] = (),
+    passages: Sequence[Citation] | None = None,
     continuing: bool = False,
 ) -> list[Turn]:
     """Return the turns of a branch, attachments before the words that came with them.
+
+    `passages` are what was found for its last question in the documents of the chat, None where there are none. Only
+    that question is read with them: later ones are read with the answer that was made of them.
 
     The system prompt comes first, with the tools; where the user gave none, the model's chat template decides what
     stands there.
@@ -78,9 +83,10 @@ def turns_of(
     """
     turns = [Turn("system", system, tools=tuple(tools))] if system or tools else []
     messages = list(branch)
-    for message in messages:
+    last = max((place for place, message in enumerate(messages) if message.role is Role.USER), default=-1)
+    for place, message in enumerate(messages):
         if message.role is Role.USER:
-            turns.append(Turn("user", _asked(message)))
+            turns.append(Turn("user", _asked(message, passages if place == last else None)))
         else:
             turns.append(answer_turn(message, model_file, continuing=continuing and message is messages[-1]))
     return turns
@@ -90,11 +96,7 @@ def answer_turn(answer: Message, model_file: str, *, continuing: bool) -> Turn:
     """Return the turn of an answer; `turns_of` says which of its tokens and parts are read."""
     is_own = answer.model_file == model_file
     if any(isinstance(part, ToolCall | ToolResult) for part in answer.parts):
-        read: list[TurnPart] = [
-            part
-            for part in answer.parts
-            if not isinstance(part, Citation) and (continuing or not isinstance(part, Reasoning))
-        ]
+        read = [part for part in answer.generated if continuing or not isinstance(part, Reasoning)]
         return Turn("assistant", answer.text, parts=tuple(part if is_own else _without_tokens(part) for part in read))
     if continuing:
         return Turn("assistant", generated_text(answer.parts), answer.token_ids if is_own else ())
@@ -109,11 +111,11 @@ def with_results(turns: Sequence[Turn], answer: Sequence[Part]) -> tuple[Turn, .
     names = {tool.name for turn in turns for tool in turn.tools}
     calls = {part.id: part for part in answer if isinstance(part, ToolCall) and part.name in names}
     results = [part for part in answer if isinstance(part, ToolResult) and part.call_id in calls]
-    lines = (f"{part.name}({calls[part.call_id].arguments}) = {part.text}" for part in results)
+    blocks = (f"Result of {part.name}({calls[part.call_id].arguments}):\n{fenced(part.text)}" for part in results)
     last = max(place for place, turn in enumerate(turns) if turn.role == "user")
-    results_text = "\n".join(dict.fromkeys(lines))
-    asked = replace(turns[last], text=f"{turns[last].text}\n\nTool results:\n{results_text}\n\n{_ANSWER}")
-    asked = asked if results_text else turns[last]
+    asked = turns[last]
+    if results:
+        asked = replace(asked, text="\n\n".join([asked.text, *dict.fromkeys(blocks), _ANSWER]))
     before = [replace(turn, tools=()) for turn in turns[:last] if turn.text or turn.token_ids or turn.parts]
     return (*before, asked)
 
@@ -122,9 +124,13 @@ def _without_tokens(part: TurnPart) -> TurnPart:
     return part if isinstance(part, ToolResult) else replace(part, token_ids=())
 
 
-def _asked(message: Message) -> str:
-    files = [attachment_text(attachment.name, attachment.text) for attachment in message.attachments]
-    return "\n\n".join([*files, message.text] if message.text else files)
+def _asked(message: Message, passages: Sequence[Citation] | None) -> str:
+    before = [attachment_text(each.name, each.text) for each in message.attachments if not each.in_parts]
+    if in_parts := [each.name for each in message.attachments if each.in_parts]:
+        before.append(names_text(in_parts, message.text))
+    if passages is not None:
+        before.append(passages_text(passages, message.text))
+    return joined(*before, message.text)
 
 
 def _text_tokens(message: Message) -> tuple[int, ...]:

@@ -14,11 +14,18 @@ from qwenchat.chat.ports import Engine
 class Sources(Protocol):
     """The documents of one turn."""
 
+    async def prepare(self, branch: Sequence[Message]) -> bool:
+        """Make the documents of a branch ready to be read, and say whether there are any.
+
+        Raises StoreError where they can't be.
+        """
+        ...
+
     def find(self, engine: Engine, branch: Sequence[Message], room: int) -> AsyncGenerator[Reading | Citation, None]:
         """Find passages for the question that ends a branch, in at most `room` tokens together.
 
-        It reports progress, then yields the passages in the order of their numbers; none where the branch has no
-        documents, or nothing in them matters. Closing it stops the reading; what was read so far is remembered.
-        Raises what the engine raises.
+        What a passage takes is what `passages.passage_text` makes of it. It reports progress, then yields the passages
+        in the order of their numbers; none where nothing in the documents matters. Closing it stops the reading; what
+        was read so far is remembered. Raises what the engine raises.
         """
         ...

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from qwenchat.chat.events import Delta, PartGrew
-from qwenchat.chat.message import Message, Part, Reasoning, Status, Text, ToolCall, ToolResult, merged
+from qwenchat.chat.message import Citation, Message, Part, Reasoning, Status, Text, ToolCall, ToolResult, merged
 
 _OPEN, _CLOSE = "<think>", "</think>"
 
@@ -81,7 +81,7 @@ class StreamingAnswer:
     def __init__(self, message: Message, *, inside_reasoning: bool = False) -> None:
         """Begin with an answer as it is stored; `inside_reasoning` where the prompt has opened its reasoning."""
         self._message = message
-        self._reader = ReasoningReader(message.parts, inside=inside_reasoning)
+        self._reader = ReasoningReader(message.generated, inside=inside_reasoning)
         self._fragments = list(message.parts)
         self._stored = len(self._fragments)
         self._index = len(self._fragments) - 1
@@ -102,9 +102,9 @@ class StreamingAnswer:
         """Take a piece from the engine and return by what the parts grew."""
         return [self._grown(fragment) for fragment in self._reader.feed(delta)]
 
-    def put(self, part: ToolCall | ToolResult) -> list[PartGrew]:
-        """Take a call, or the result of one, and return by what the parts grew."""
-        return [*self.finish(), self._grown(part)]
+    def put(self, *parts: ToolCall | ToolResult | Citation) -> list[PartGrew]:
+        """Take a call, the result of one, or passages, and return by what the parts grew."""
+        return [*self.finish(), *map(self._grown, parts)]
 
     def begin_round(self, *, inside_reasoning: bool) -> None:
         """Begin to read what the model generates after the results of its calls."""

@@ -15,6 +15,7 @@ from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.session import title_of
 from qwenchat.chat.streaming import StreamingAnswer
+from qwenchat.text.language import is_chinese
 from qwenchat.text.safe import clean_line, encodable
 
 _LONGEST = Sampling(temperature=0.0, max_tokens=48)
@@ -25,7 +26,6 @@ _EXCERPTS = (1500, 400, 100)
 """Characters of each message, the most that fits the window."""
 _UNSTORED = Message(id="", session="", parent=None, role=Role.ASSISTANT, parts=(), created=0)
 """The reply before its first word."""
-_CHINESE = re.compile("[\u4e00-\u9fff]")
 _LABEL = re.compile(r"^(?:title|标题|題目|题目)\s*[:：]\s*", re.IGNORECASE)
 _MARKS = " \t#*_`'\"“”‘’「」『』《》<>"
 _STOPS = ".。,，;；:："
@@ -76,7 +76,7 @@ async def _fitting(engine: Engine, branch: Sequence[Message], room: int) -> list
 def _asking(messages: Sequence[Message], length: int) -> list[Turn]:
     said = [f"{message.role.value}: {message.text.strip()[:length]}" for message in messages if message.text.strip()]
     conversation = "\n\n".join(said)
-    if _CHINESE.search(conversation[:200]):
+    if is_chinese(conversation[:200]):
         wish = "请给上面的对话起一个不超过十五个字的标题，说明它是关于什么的。只回复标题本身。"
     else:
         wish = (

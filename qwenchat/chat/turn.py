@@ -18,6 +18,7 @@ from qwenchat.chat.message import Attachment, Message, Role, Status
 from qwenchat.chat.ports import Engine, Mode, ModelInfo, SessionStore
 from qwenchat.chat.sampling import UNSET, Sampling
 from qwenchat.chat.session import Session, WaitingQuestion
+from qwenchat.chat.sources import Sources
 from qwenchat.text.safe import encodable
 
 
@@ -43,6 +44,8 @@ class Turns:
     """The reference of the engine's model where that is not the session's."""
     tools: ToolUse | None = None
     """What the model may call, where the engine can."""
+    sources: Sources | None = None
+    """The documents that questions are about."""
     settings: Sampling = UNSET
     """The user's own, for all sessions."""
 
@@ -107,6 +110,7 @@ class Turns:
             counts=self.counts,
             model=self.model,
             tools=self.tools,
+            sources=self.sources,
             settings=self.settings,
         )
 

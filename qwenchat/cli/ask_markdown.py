@@ -14,8 +14,19 @@ from rich.console import Console
 from rich.live import Live
 from rich.style import Style
 
-from qwenchat.chat.events import Finished, Loading, PartGrew, Prefilling, Trimmed, TurnEvent, WaitingToRetry
+from qwenchat.chat.events import (
+    Finished,
+    Loading,
+    PartGrew,
+    Prefilling,
+    Reading,
+    Trimmed,
+    TurnEnded,
+    TurnEvent,
+    WaitingToRetry,
+)
 from qwenchat.chat.message import Reasoning, Text, ToolCall
+from qwenchat.cli.ask_documents import reading_words, sources_words
 from qwenchat.cli.ask_output import stats_words, trimmed_words, waiting_words
 from qwenchat.cli.drawing import Drawn, words
 from qwenchat.cli.output import Output
@@ -73,6 +84,12 @@ class MarkdownReport:
             case Prefilling(done=done, total=total, seconds_left=left) if done < total:
                 progress = _("Reading: {done:,} of {total:,} tokens, {seconds:.0f} s left")
                 self._draw(progress.format(done=done, total=total, seconds=left))
+            case Reading():
+                self._draw(reading_words(event))
+            case TurnEnded(answer=answer) if answer.citations and answer.text:
+                self._live.update(words(), refresh=True)
+                self._print_all()
+                self._live.console.print(words(("\n" + sources_words(answer), _DIM)))
             case Trimmed():
                 self._live.console.print(words((trimmed_words(event), _DIM)))
             case Finished() if self._verbose:

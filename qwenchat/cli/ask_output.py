@@ -16,14 +16,16 @@ from qwenchat.chat.events import (
     Loading,
     PartGrew,
     Prefilling,
+    Reading,
     Trimmed,
     TurnEnded,
     TurnEvent,
     TurnStarted,
     WaitingToRetry,
 )
-from qwenchat.chat.message import Message, Part, Text, ToolCall, ToolResult
+from qwenchat.chat.message import Message, Part, Reasoning, Text, ToolCall, ToolResult
 from qwenchat.chat.ports import ModelInfo
+from qwenchat.cli.ask_documents import citation_object, sources_words
 from qwenchat.cli.output import Output, ReaderGone
 from qwenchat.i18n import _, ngettext, sentences
 from qwenchat.models.reference import remote_in
@@ -80,6 +82,9 @@ class TextReport:
         elif isinstance(event, Finished) and self._verbose:
             self._close_line()
             self._output.say(stats_words(event))
+        elif isinstance(event, TurnEnded) and event.answer.citations and event.answer.text:
+            self._close_line()
+            self._output.data("\n" + sources_words(event.answer))
 
     def _close_line(self) -> None:
         if self._open_line:
@@ -94,6 +99,8 @@ class JsonReport:
         """`model` returns the model that answers, once it is loaded."""
         self._output, self._model, self._streams = output, model, streams
         self._trimmed: dict[str, dict[str, Any]] = {}
+        self._said: set[type[Part]] = set()
+        """The kinds of parts that have text already."""
 
     def __enter__(self) -> "JsonReport":
         return self
@@ -110,14 +117,31 @@ class JsonReport:
             if event.answer.finish_reason or event.answer.text:  # a dead engine gives no reason, but maybe some text
                 done = {**answer_object(event.answer, self._model()), **self._trimmed}
                 self._output.json({"event": "done", **done} if self._streams else done)
-        elif self._streams and (line := _event_object(event)):
+        elif self._streams and (
+            line := self._part_object(event) if isinstance(event, PartGrew) else _event_object(event)
+        ):
             self._output.json(line)
+
+    def _part_object(self, event: PartGrew) -> dict[str, Any] | None:
+        """Return what came; the pieces of all texts together are the text of the answer."""
+        match event.fragment:
+            case ToolCall() as call:
+                return {"event": "tool_call", **_call_object(call)}
+            case ToolResult() as result:
+                return {"event": "tool_result", "id": result.call_id, "name": result.name, **_result_object(result)}
+            case Text() | Reasoning() as fragment if fragment.text:
+                is_next = not event.offset and type(fragment) in self._said
+                self._said.add(type(fragment))
+                kind = "delta" if isinstance(fragment, Text) else "reasoning"
+                return {"event": kind, "text": "\n\n" * is_next + fragment.text}
+        return None
 
 
 def answer_object(answer: Message, model: ModelInfo | None = None) -> dict[str, Any]:
     """Return a finished answer in the format of `--json`; the finish reason is null where the engine failed."""
     reasoning = {"reasoning": answer.reasoning} if answer.reasoning else {}
     calls = {"tool_calls": made} if (made := calls_json(answer)) else {}
+    cited = {"citations": [citation_object(each) for each in answer.citations]} if answer.citations else {}
     where = {"engine": remote.engine} if (remote := remote_in(answer.model)) else {}
     where |= {"host": answer.host} if answer.host else {}
     window = {"context": {"window": model.n_ctx, "yarn_factor": round(model.yarn_factor, 4)}} if model else {}
@@ -129,6 +153,7 @@ def answer_object(answer: Message, model: ModelInfo | None = None) -> dict[str, 
         "text": answer.text,
         **reasoning,
         **calls,
+        **cited,
         "finish_reason": answer.finish_reason,
         **window,
         "usage": asdict(answer.usage) if answer.usage else None,
@@ -161,7 +186,7 @@ def _result_object(result: ToolResult | None) -> dict[str, Any]:
     return {"result": result.text, "is_error": result.is_error, "took_ms": result.took_ms}
 
 
-_EVENT_NAMES = {WaitingToRetry: "waiting", Prefilling: "prefill", Trimmed: "trimmed"}
+_EVENT_NAMES = {WaitingToRetry: "waiting", Reading: "reading", Prefilling: "prefill", Trimmed: "trimmed"}
 
 
 def _event_object(event: TurnEvent) -> dict[str, Any] | None:
@@ -170,21 +195,9 @@ def _event_object(event: TurnEvent) -> dict[str, Any] | None:
             return {"event": "saved", "session": answer.session, "question": question.id, "message": answer.id}
         case Loading(fraction=fraction):
             return {"event": "loading", "fraction": round(fraction, 3)}
-        case WaitingToRetry() | Prefilling() | Trimmed():
+        case WaitingToRetry() | Reading() | Prefilling() | Trimmed():
             return {"event": _EVENT_NAMES[type(event)], **asdict(event)}
-        case PartGrew(fragment=fragment):
-            return _part_object(fragment)
     return None
-
-
-def _part_object(fragment: Part) -> dict[str, Any] | None:
-    match fragment:
-        case ToolCall():
-            return {"event": "tool_call", **_call_object(fragment)}
-        case ToolResult():
-            return {"event": "tool_result", "id": fragment.call_id, "name": fragment.name, **_result_object(fragment)}
-    kind = "delta" if isinstance(fragment, Text) else "reasoning"
-    return {"event": kind, "text": fragment.text} if fragment.text else None
 
 
 def trimmed_words(event: Trimmed) -> str:

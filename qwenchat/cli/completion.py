@@ -175,8 +175,8 @@ def trashed_sessions(program: Program, _context: click.Context) -> Iterator[tupl
 
 
 def _sessions(program: Program, *, trashed: bool) -> Iterator[tuple[str, str]]:
-    from qwenchat.sessions.database import Database  # noqa: PLC0415 - only this completion needs it
     from qwenchat.sessions.listing import SessionListing  # noqa: PLC0415
+    from qwenchat.storage.database import Database  # noqa: PLC0415 - only this completion needs it
 
     if not program.paths.database.exists():
         return
@@ -186,6 +186,18 @@ def _sessions(program: Program, *, trashed: bool) -> Iterator[tuple[str, str]]:
             yield listed.session.id, clean_line(listed.session.title, _TITLE)
     finally:
         database.close()
+
+
+@_offering
+def collections(program: Program, _context: click.Context) -> Iterator[tuple[str, str]]:
+    """Yield the names of the collections of documents with what is in them."""
+    from qwenchat.documents.collections import collections_in  # noqa: PLC0415 - only this completion needs it
+
+    for each in collections_in(program.paths.collections):
+        yield each.name, clean_line(" ".join(shortened(str(path)) for path in each.paths), _TITLE)
+
+
+collections_or_files = _or_file(collections)
 
 
 @_offering

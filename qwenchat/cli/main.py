@@ -29,6 +29,7 @@ _COMMANDS = {
     "bench": "qwenchat.cli.bench",
     "completion": "qwenchat.cli.completion",
     "config": "qwenchat.cli.config",
+    "docs": "qwenchat.cli.docs",
     "doctor": "qwenchat.cli.doctor",
     "engines": "qwenchat.cli.engines",
     "models": "qwenchat.cli.models",

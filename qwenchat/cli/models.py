@@ -24,7 +24,7 @@ from qwenchat.models.export import export as export_model
 from qwenchat.models.export import name_to_pull, size_of
 from qwenchat.models.fit import NATIVE_CONTEXT, Resources
 from qwenchat.models.gguf import identity
-from qwenchat.models.library import LocalModel, as_rows, owner
+from qwenchat.models.library import LocalModel, as_rows, owner, tools_words
 from qwenchat.models.recommendation import (
     Assessment,
     advice,
@@ -176,7 +176,7 @@ def list_(program: Program, local: bool, as_json: bool) -> None:
         rows = [row | {"engine": "", "host": ""} for row in as_rows(local_models, problems)]
         output.json([*rows, *(_remote_row(*each) for each in remote)])
     elif local_models or remote:
-        headings = [_("model"), _("name"), _("quantisation"), _("size"), _("context"), _("where"), ""]
+        headings = [_("model"), _("name"), _("quantisation"), _("size"), _("context"), _("tools"), _("where"), ""]
         output.table(headings, [*map(_listed, local_models), *(_listed_elsewhere(*each) for each in remote)])
     else:
         output.say(_("There are no models yet. `qwenchat models fit` recommends one."))
@@ -216,13 +216,14 @@ def _listed_elsewhere(listing: EngineListing, model: ServedModel) -> list[str]:
     name = RemoteReference(listing.server.name, model.id).name
     size = human_size(model.size) if model.size else ""
     window = f"{model.n_ctx or model.n_ctx_max:,}" if model.n_ctx or model.n_ctx_max else ""
-    return [listing.reference(model), name, model.quantisation, size, window, listing.server.host, ""]
+    return [listing.reference(model), name, model.quantisation, size, window, "", listing.server.host, ""]
 
 
 def _listed(model: LocalModel) -> list[str]:
     header = model.header
     facts = [header.quantisation, human_size(header.file_size), _windows(model.context)] if header else ["", "", ""]
-    return [shortened(model.reference), model.name.title, *facts, owner(model), model.problem]
+    tools = "" if model.problem else tools_words(model.tools)
+    return [shortened(model.reference), model.name.title, *facts, tools, owner(model), model.problem]
 
 
 def _windows(sizes: ContextSizes | None) -> str:

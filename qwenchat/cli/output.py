@@ -8,6 +8,7 @@ import io
 import json
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from qwenchat.errors import FileError, QwenchatError, RecoveryKind
 from qwenchat.i18n import _, locale_encoding
 from qwenchat.runtime import recoveries
 from qwenchat.text.safe import clean, clean_line
+from qwenchat.text.wrap import wrapped
 
 
 class ReaderGone(Exception):
@@ -120,6 +122,27 @@ class Output:
         print(f"\x1b[1;31m{label}\x1b[0m" if self.colour else label, clean_line(error.message, 2000), file=self.err)
         if advice := shell_advice(error):
             print(clean_line(advice, 2000), file=self.err)
+
+
+class StatusLine:
+    """A line at the bottom of stderr that each next one replaces. Only a terminal has it."""
+
+    def __init__(self, output: Output) -> None:
+        self._stream = output.err if is_terminal(output.err) and not is_dumb() else None
+        self._is_shown = False
+
+    def show(self, words: str) -> None:
+        """Replace the line."""
+        if self._stream:
+            width = shutil.get_terminal_size().columns
+            print(f"\r\x1b[K{wrapped(clean_line(words), width - 1)[0]}", end="", file=self._stream, flush=True)
+            self._is_shown = True
+
+    def clear(self) -> None:
+        """Remove the line, if there is one."""
+        if self._stream and self._is_shown:
+            print("\r\x1b[K", end="", file=self._stream, flush=True)
+            self._is_shown = False
 
 
 _ESCAPED = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))}

@@ -22,9 +22,9 @@ from qwenchat.i18n import _, ngettext
 from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_choice import model_to_ask, no_model
 from qwenchat.runtime.program import Program
-from qwenchat.sessions.migrate import safety_copies
 from qwenchat.sessions.recover import recover as recover_database
 from qwenchat.sessions.trash import CONFIRM_FROM
+from qwenchat.storage.migrate import safety_copies
 from qwenchat.text.safe import encodable
 
 

@@ -15,7 +15,7 @@ from qwenchat.cli.ask_output import calls_json
 from qwenchat.cli.output import Output, iso_time, local_time
 from qwenchat.i18n import _, ngettext
 from qwenchat.runtime.program import Program
-from qwenchat.sessions.reading_order import part_block, part_label
+from qwenchat.sessions.reading_order import part_block, part_label, to_read
 from qwenchat.sessions.search import MANY, Hit, SearchResults
 from qwenchat.text.safe import clean, clean_line
 
@@ -100,7 +100,7 @@ def _plain(program: Program, session: Session, branch: list[Message], *, full: b
     parts = [session.title] if session.title else []
     for message in branch:
         files = [_("[file: {name}]").format(name=clean_line(file.name)) for file in message.attachments]
-        blocks = [_block(part, full) for part in message.parts]
+        blocks = [_block(part, full) for part in to_read(message.parts)]
         parts.append("\n".join([f"{_speaker(program, message)}:", *files, "\n\n".join(blocks)]))
     return clean("\n\n".join(parts))
 
@@ -123,7 +123,7 @@ def _draw(program: Program, output: Output, session: Session, branch: list[Messa
         console.print(words(*head))
         for file in message.attachments:
             console.print(words((_("[file: {name}]").format(name=clean_line(file.name)), palette.muted)))
-        for part in message.parts:
+        for part in to_read(message.parts):
             text = clean(_block(part, full))
             if isinstance(part, Text):
                 console.print(literal(text) if is_question else markdown(text, palette), crop=False)

@@ -11,10 +11,11 @@ from qwenchat.doctor.finding import Finding, failed, ok, warning
 from qwenchat.errors import ExitCode
 from qwenchat.i18n import _, clauses
 from qwenchat.runtime.program import Program
-from qwenchat.sessions.database import reading
-from qwenchat.sessions.migrate import migrations, version_of
-from qwenchat.sessions.read_only import can_write, cannot_be_saved
 from qwenchat.sessions.recover import is_intact
+from qwenchat.sessions.rows import SCHEMA
+from qwenchat.storage.database import reading
+from qwenchat.storage.migrate import version_of
+from qwenchat.storage.read_only import can_write, cannot_be_saved
 from qwenchat.text.safe import human_size
 
 
@@ -75,8 +76,7 @@ def settings(program: Program) -> Iterator[Finding]:
 def database(program: Program) -> Iterator[Finding]:
     """Check that the session database is intact, by reading all of it. Raises StoreError."""
     title, file = _("sessions"), program.paths.database
-    newest = len(migrations())
-    version = version_of(file, newest)
+    version = version_of(file, SCHEMA)
     if not file.exists():
         yield ok("store", title, _("none yet"))
         return
@@ -85,7 +85,7 @@ def database(program: Program) -> Iterator[Finding]:
         yield failed("store", title, words, then="qwenchat sessions recover", exit_code=ExitCode.STORE)
         return
     size = human_size(file.stat().st_size)
-    if version < newest:
+    if version < len(SCHEMA.migrations()):
         yield ok(
             "store",
             title,

@@ -12,7 +12,7 @@ from functools import cached_property
 from qwenchat.chat.message import Attachment
 
 PAGE_BREAK = "\f"
-_HEADING = re.compile(r"^#{1,6}[ \t]+(\S.*?)[ \t#]*$", re.MULTILINE)
+_HEADING = re.compile(r"(?:^|(?<=\f))#{1,6}[ \t]+(\S.*?)[ \t#]*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,8 @@ class Document:
         return [found.start() for found in re.finditer(PAGE_BREAK, self.text)]
 
     @cached_property
-    def _headings(self) -> list[tuple[int, str]]:
+    def headings(self) -> list[tuple[int, str]]:
+        """The headings, each with the place where its line begins."""
         return [(found.start(), found[1]) for found in _HEADING.finditer(self.text)]
 
     @property
@@ -54,8 +55,8 @@ class Document:
 
     def heading_at(self, place: int) -> str:
         """Return the last heading that begins at a place or before it, empty where there is none."""
-        before = bisect_right(self._headings, place, key=lambda each: each[0])
-        return self._headings[before - 1][1] if before else ""
+        before = bisect_right(self.headings, place, key=lambda each: each[0])
+        return self.headings[before - 1][1] if before else ""
 
 
 def document_of(attachment: Attachment) -> Document:

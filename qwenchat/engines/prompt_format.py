@@ -19,6 +19,7 @@ from qwenchat.engines.calls.qwen import QwenFormat
 from qwenchat.engines.chat_template import ChatTemplate, Rendered, TemplateSandbox
 from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
 from qwenchat.i18n import _
+from qwenchat.text.language import is_chinese
 
 PROBES = (
     (Turn("user", "Q"),),
@@ -119,18 +120,12 @@ class ChatMLFormat:
         if turn.tools and self.calls:
             own = self.system.removeprefix("<|im_start|>system\n").removesuffix("<|im_end|>\n")
             asked = next((other.text for other in turns if other.role == "user"), "")
-            return turn_parts(turn, self.calls.system(turn.text or own, turn.tools, chinese=_is_chinese(asked)))
+            return turn_parts(turn, self.calls.system(turn.text or own, turn.tools, chinese=is_chinese(asked)))
         if turn.parts and self.calls:
             return turn_parts(turn, self.calls.answer(turn.parts, is_open=is_open))
         if turn.role == "user" and self.calls and turns[0].tools:
             return turn_parts(replace(turn, text=unforged(turn.text, self.calls.markers)))
         return turn_parts(turn)
-
-
-def _is_chinese(text: str) -> bool:
-    """Say whether a text is rather Chinese than anything else."""
-    letters = [char for char in text[:1000] if char.isalpha()]
-    return sum("\u4e00" <= char <= "\u9fff" for char in letters) * 4 > len(letters)
 
 
 class TemplateFormat:

@@ -43,6 +43,8 @@ ToolCalls = Literal["yes", "weak", "no"]
 """How well a model calls tools: `weak` where it is luck whether it calls at all."""
 _WIDTH_OF_7B = 3584
 """Of Qwen2 with 7B parameters, and of 57B-A14B; smaller models call unreliably."""
+_CHATML = "<|im_start|>"
+"""What begins a turn in ChatML; in other templates no tools are described."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +84,19 @@ class LocalModel:
         """How well it calls tools; None where the file can't be read."""
         if self.header is None:
             return None
-        if not self.header.has_chat_template or self.file.origin == "guide":
+        if _CHATML not in self.header.chat_template or self.file.origin == "guide":
             return "no"
-        return "yes" if self.header.width >= _WIDTH_OF_7B else "weak"
+        return tools_by_width(self.header.width)
+
+
+def tools_by_width(width: int) -> ToolCalls:
+    """Return how well an instruct model calls tools, by the width of its embedding."""
+    return "yes" if width >= _WIDTH_OF_7B else "weak"
+
+
+def tools_words(tools: ToolCalls | None) -> str:
+    """Return how well a model calls tools in a word of the user's language; empty where that is not known."""
+    return {"yes": _("good"), "weak": _("weak"), "no": _("none"), None: ""}[tools]
 
 
 class Library:

@@ -9,11 +9,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from time import monotonic
 
-from qwenchat.chat.events import TurnEnded, TurnEvent, TurnStarted
+from qwenchat.chat.events import PartGrew, TurnEnded, TurnEvent, TurnStarted
 from qwenchat.chat.ids import unix_ms
 from qwenchat.chat.memory import no_such_message
-from qwenchat.chat.message import Attachment, Message, Role, Status
+from qwenchat.chat.message import Attachment, Message, Role, Status, ToolCall, ToolResult
 from qwenchat.chat.ports import Engine
 from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.chat.title import suggest
@@ -44,6 +45,7 @@ from qwenchat.runtime.events import (
 from qwenchat.runtime.model_manager import EngineFactory, ModelManager
 from qwenchat.runtime.program import Program
 from qwenchat.runtime.session_access import SessionAccess
+from qwenchat.runtime.session_documents import SessionDocuments
 from qwenchat.runtime.session_tools import SessionTools
 from qwenchat.text.safe import encodable
 from qwenchat.tools.policy import Decision, PendingCall
@@ -93,7 +95,8 @@ class ChatService:
 
     def __init__(self, program: Program, listener: Listener, new_engine: EngineFactory | None = None) -> None:
         self.sessions = SessionAccess(program, self._live)
-        self.tools = SessionTools(program, self._ask_about, self.sessions.is_private)
+        self.documents = SessionDocuments(program, self.sessions.is_private)
+        self.tools = SessionTools(program, self._ask_about, self.sessions.is_private, self.documents)
         self.model = ModelManager(
             new_engine or program.engine, listener, may_send=self._may_send, tools=self.tools.specs
         )
@@ -106,6 +109,8 @@ class ChatService:
         self._unfinished: dict[str, Message] = {}
         """Answers whose end could not be stored, with all that was generated of them."""
         self._task: asyncio.Task[None] | None = None
+        self.call_since = 0.0
+        """When the call of a tool that runs began, in seconds of the monotonic clock."""
         self._asked: tuple[ToolAsked, asyncio.Future[Decision]] | None = None
         """The call of a tool that the turn which runs waits for."""
         self._model_use = asyncio.Lock()
@@ -144,12 +149,16 @@ class ChatService:
             follows = before[-1].id if before else (await self.sessions.labels(session_id)).leaf
             return await self._enqueue_question(session_id, follows, text, attachments)
 
-    async def edit(self, question: Message, text: str) -> Message:
-        """Ask a question again in other words, as a variant beside it. Raises NotFound where its parent is gone."""
+    async def edit(self, question: Message, text: str, attachments: Sequence[Attachment] | None = None) -> Message:
+        """Ask a question again in other words, as a variant beside it, with the same files or with others.
+
+        Raises NotFound where its parent is gone.
+        """
         async with self._outbox_use:
             if question.parent:
                 await self._check_message(question.session, question.parent)
-            return await self._enqueue_question(question.session, question.parent, text, question.attachments)
+            files = question.attachments if attachments is None else attachments
+            return await self._enqueue_question(question.session, question.parent, text, files)
 
     def regenerate(self, question: Message, *, model: str = "", reload: bool = False) -> None:
         """Answer a question once more; where it is held, ask it and all that is held with it.
@@ -285,6 +294,7 @@ class ChatService:
             await asyncio.wait([self._task])
         await self.tools.close()
         await self.model.close()
+        self.documents.close()
 
     def _live(self, message: Message) -> Message:
         """Return an answer that streams with all that was generated of it."""
@@ -395,7 +405,7 @@ class ChatService:
         try:
             return await decided
         finally:
-            self._asked = None
+            self._asked, self.call_since = None, monotonic()
             self._listener(ToolDecided(session.id, pending))
 
     async def _run(self, job: _Job) -> None:
@@ -418,6 +428,7 @@ class ChatService:
             counts=self.model.counts,
             model=job.model,
             tools=await self.tools.use(session) if engine.capabilities.tools else None,
+            sources=self.documents.sources(session),
             settings=self._program.sampling,
         )
         job.turn = turn = job.begin(turns)
@@ -455,6 +466,8 @@ class ChatService:
             raise
 
     async def _report(self, session_id: str, event: TurnEvent) -> None:
+        if isinstance(event, PartGrew) and isinstance(event.fragment, ToolCall | ToolResult):
+            self.call_since = monotonic()
         if isinstance(event, TurnEnded) and not self.sessions.is_private(session_id):
             await asyncio.to_thread(self._program.machine.note_speed, event.answer)
         self._listener(TurnReported(session_id, event))

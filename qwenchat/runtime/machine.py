@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from qwenchat.engines.local.devices import PeerSurvey
     from qwenchat.engines.local.protocol import Device
     from qwenchat.models.fit import Resources
-    from qwenchat.models.measured import Measurements
+    from qwenchat.models.measured import Measurements, ModelSpeed
 
 _ASK_AGAIN_S = 30.0
 """Seconds after which peers that did not answer are asked again."""
@@ -37,6 +37,8 @@ class Machine:
     _asked: dict[tuple[str, ...], float] = field(default_factory=dict)
     """When that was, by the monotonic clock."""
     _peers_lock: threading.Lock = field(default_factory=threading.Lock)
+    _speeds_elsewhere: "dict[str, ModelSpeed]" = field(default_factory=dict)
+    """Of models in which other machines took part, as they answered last."""
 
     @MadeOnce
     def measured(self) -> "Measurements":
@@ -108,6 +110,23 @@ class Machine:
         )
 
     def note_speed(self, answer: Message) -> None:
-        """Record how fast a model answered, for the estimates of `models fit`, unless other machines took part."""
-        if not answer.host and answer.timings and answer.usage and answer.usage.completion_tokens >= _ENOUGH_TOKENS:
-            self.measured.record(answer.model_file, decode_tps=answer.timings.decode_tps)
+        """Record how fast a model read and answered, for estimates; that of other machines until the program ends."""
+        timings, usage = answer.timings, answer.usage
+        if not timings or not usage:
+            return
+        fresh = usage.prompt_tokens - usage.cached_tokens
+        prefill_tps = timings.prefill_tps if fresh >= _ENOUGH_TOKENS else 0.0
+        decode_tps = timings.decode_tps if usage.completion_tokens >= _ENOUGH_TOKENS else 0.0
+        if answer.host:
+            from qwenchat.models.measured import ModelSpeed
+
+            before = self._speeds_elsewhere.get(answer.model_file, ModelSpeed())
+            self._speeds_elsewhere[answer.model_file] = ModelSpeed(
+                prefill_tps or before.prefill_tps, decode_tps or before.decode_tps
+            )
+        elif prefill_tps or decode_tps:
+            self.measured.record(answer.model_file, prefill_tps=prefill_tps, decode_tps=decode_tps)
+
+    def speed_of(self, model_file: str) -> "ModelSpeed | None":
+        """Return how fast a model was, given its identity; None where that is not known."""
+        return self._speeds_elsewhere.get(model_file) or self.measured.speed(model_file)

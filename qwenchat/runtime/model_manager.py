@@ -17,8 +17,10 @@ from qwenchat.chat.tools import ToolSpec
 from qwenchat.errors import Interrupted, NotFound, QwenchatError, Recovery, RecoveryKind
 from qwenchat.i18n import _
 from qwenchat.runtime.events import Listener, ModelLoaded, ModelLoading, ModelWaiting
+from qwenchat.runtime.forecast import Forecast, forecasts
 
 if TYPE_CHECKING:
+    from qwenchat.documents.levels.choice import Speed
     from qwenchat.runtime.load_planner import LoadOptions
 
 EngineFactory = Callable[[str, "LoadOptions"], Engine]
@@ -158,6 +160,15 @@ class ModelManager:
             max_tokens=session.sampling.over(info.defaults).max_tokens,
             counts=self.counts,
         )
+
+    async def forecast(
+        self, session: Session, text: str, attachments: Sequence[Attachment], speed: "Speed | None"
+    ) -> list[Forecast] | None:
+        """Return what reading each document would take with a question in a session; None where `plan` returns None."""
+        alone = await self.plan(session, [], text or " ")
+        if alone is None or not self._engine:
+            return None
+        return await forecasts(self._engine, alone, attachments, speed)
 
     async def count_file(self, session: Session, attachment: Attachment) -> int | None:
         """Return the tokens that a file takes in a prompt; None where `plan` returns None."""

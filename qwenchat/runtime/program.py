@@ -19,12 +19,14 @@ import msgspec
 from qwenchat import config
 from qwenchat.chat.sampling import Sampling
 from qwenchat.config import Settings
-from qwenchat.errors import StoreError
+from qwenchat.errors import FileError, StoreError
 from qwenchat.paths import Paths, expand_home
 from qwenchat.runtime.lazy import MadeOnce
 
 if TYPE_CHECKING:
     from qwenchat.chat.ports import Engine
+    from qwenchat.documents.collections import Collections
+    from qwenchat.documents.index import DocumentIndex
     from qwenchat.engines.local.engine import PlannedModel, Planner
     from qwenchat.engines.local.protocol import Device
     from qwenchat.engines.local.saved_kv import SavedKV
@@ -213,11 +215,45 @@ class Program:
         """The sessions; what is old in the trash is deleted. Raises StoreError."""
         from qwenchat.sessions.store import Store
 
-        store = Store(self.paths.database, deleted=self.saved_kv.forget_session)
+        store = Store(self.paths.database, deleted=self._forget_session)
         if days := self.settings.sessions.empty_trash_after_days:
             with suppress(StoreError, OSError):  # the next program that opens the store tries again
                 store.trash.empty_after(days)
         return store
+
+    def _forget_session(self, session_id: str) -> None:
+        """Delete what was made of a session that is deleted forever."""
+        from qwenchat.documents.index import chat_owner
+
+        self.saved_kv.forget_session(session_id)
+        if self.paths.documents.exists():
+            with suppress(StoreError):  # then the next program that uses the index finds that the session is gone
+                self._unswept_documents.drop(chat_owner(session_id))
+
+    @MadeOnce
+    def documents(self) -> "DocumentIndex":
+        """The index of documents, without those of chats and collections that are gone. Raises StoreError."""
+        from qwenchat.documents.collections import collections_in
+
+        index = self._unswept_documents
+        if not index.is_read_only:
+            with suppress(StoreError, FileError):  # where it is not known what exists, nothing is deleted
+                file = self.paths.collections
+                index.sweep(self.store.exists, lambda name: any(each.name == name for each in collections_in(file)))
+        return index
+
+    @MadeOnce
+    def _unswept_documents(self) -> "DocumentIndex":
+        from qwenchat.documents.index import DocumentIndex
+
+        return DocumentIndex(self.paths.documents)
+
+    @MadeOnce
+    def collections(self) -> "Collections":
+        """The user's collections of documents."""
+        from qwenchat.documents.collections import Collections
+
+        return Collections(self.paths.collections, lambda: self.documents)
 
     @MadeOnce
     def saved_kv(self) -> "SavedKV":
@@ -230,3 +266,5 @@ class Program:
         """Close what was made. May be called twice."""
         if "store" in self.__dict__:
             self.store.close()
+        if "_unswept_documents" in self.__dict__:
+            self._unswept_documents.close()

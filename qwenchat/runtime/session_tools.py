@@ -17,9 +17,11 @@ from qwenchat.chat.tools import ToolSpec
 from qwenchat.errors import QwenchatError, WrongUse
 from qwenchat.i18n import _, enumerated
 from qwenchat.runtime.program import Program
+from qwenchat.runtime.session_documents import SessionDocuments
 from qwenchat.text.safe import clean_line
 from qwenchat.tools.builtin import builtin_tools
 from qwenchat.tools.builtin.search_chats import ChatExcerpt
+from qwenchat.tools.builtin.search_documents import SearchDocuments
 from qwenchat.tools.policy import Decision, PendingCall, Policy
 from qwenchat.tools.tool import Tool
 from qwenchat.tools.toolbox import ToolRunner, named
@@ -35,16 +37,22 @@ AskUser = Callable[[Session, PendingCall], Awaitable[Decision]]
 class SessionTools:
     """The tools of all sessions. Methods raise WrongUse for settings that can't be used."""
 
-    def __init__(self, program: Program, ask: AskUser, is_private: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        program: Program,
+        ask: AskUser,
+        is_private: Callable[[str], bool],
+        documents: SessionDocuments | None = None,
+    ) -> None:
         """`is_private` says of a session's id whether nothing of it may be written, such as a server's log."""
         self.problems: Mapping[str, str] = MappingProxyType({})
         """Why servers can't be used, by their names, as far as they were asked; in the user's language."""
         self._program, self._ask, self._is_private = program, ask, is_private
+        self._documents = documents or SessionDocuments(program, is_private)
         self._allowed: dict[str, set[str]] = {}
         """By session, the tools that the user allowed for it."""
         self._servers: dict[bool, McpServers] = {}
         """Those that log, and those for private chats, which do not; once they are needed."""
-        self._servers_use = asyncio.Lock()
 
     def are_on(self, session: Session) -> bool:
         """Return whether the model of a session may call tools."""
@@ -54,6 +62,21 @@ class SessionTools:
         """Return all tools, by the names that the model of a session knows them by; servers start where they must."""
         offered = await self._offered_by_servers(is_private=self._is_private(session_id))
         return named(built_in(self._program, without=session_id), offered)
+
+    def own(self, session_id: str) -> dict[str, Tool]:
+        """Return the tools that come with the program, as `all` has them."""
+        return named(built_in(self._program, without=session_id), {})
+
+    async def server_names(self) -> list[str]:
+        """Return the names of the servers that `all` starts or asks."""
+        if not self._may_have_servers:
+            return []
+        file = await asyncio.to_thread(_server_file, self._program)
+        return [name for name, settings in file.servers.items() if not settings.disabled]
+
+    @property
+    def _may_have_servers(self) -> bool:
+        return self._program.paths.tool_servers.exists()
 
     async def specs(self, session: Session) -> Sequence[ToolSpec]:
         """Return what the model of a session is told of tools."""
@@ -69,6 +92,11 @@ class SessionTools:
         if not self.are_on(session):
             return None
         tools = await self.all(session.id)
+        search = SearchDocuments(partial(self._documents.search, session))
+        if await asyncio.to_thread(self._documents.known, session):
+            tools[search.spec.name] = search
+        elif search.spec.name not in only:
+            del tools[search.spec.name]
         settings = self._program.settings.tools
         for name in (*only, *granted):
             if name not in tools:
@@ -82,19 +110,17 @@ class SessionTools:
 
     async def close(self) -> None:
         """End the servers. They start again when they are needed next."""
-        async with self._servers_use:
-            servers, self._servers = [*self._servers.values()], {}
-            await asyncio.gather(*(each.close() for each in servers))
+        servers, self._servers = [*self._servers.values()], {}
+        await asyncio.gather(*(each.close() for each in servers))
 
     async def _offered_by_servers(self, *, is_private: bool) -> Mapping[str, Sequence[Tool]]:
         """Return the tools of all servers that can be used, by the names of the servers."""
-        async with self._servers_use:
-            if not self._servers and not self._program.paths.tool_servers.exists():
-                return {}  # without servers, nothing of them is imported
-            file = await asyncio.to_thread(_server_file, self._program)
-            if is_private not in self._servers:
-                self._servers[is_private] = _new_servers(self._program, is_private=is_private)
-            offered = await self._servers[is_private].tools(file.servers)
+        if not self._servers and not self._may_have_servers:
+            return {}  # nothing of them is imported
+        file = await asyncio.to_thread(_server_file, self._program)
+        if is_private not in self._servers:
+            self._servers[is_private] = _new_servers(self._program, is_private=is_private)
+        offered = await self._servers[is_private].tools(file.servers)
         self.problems = {**file.problems, **offered.problems}
         return offered.tools
 
@@ -115,7 +141,12 @@ def built_in(program: Program, *, without: str = "") -> list[Tool]:
         return _find_in_chats(program, words, limit, without=without)
 
     settings = program.settings
-    return builtin_tools(settings.tools, find_in_chats=find, offline=settings.hub.offline)
+    return builtin_tools(
+        settings.tools,
+        find_in_chats=find,
+        find_in_documents=lambda _words, _limit: (),  # `SessionTools.use` knows those of a chat
+        offline=settings.hub.offline,
+    )
 
 
 def _server_file(program: Program) -> "ServerFile":

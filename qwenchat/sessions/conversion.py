@@ -7,7 +7,7 @@ importing a file twice adds nothing. Broken links lose no message: a node whose 
 before it.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -216,20 +216,38 @@ def _joined(parts: Iterable[Part], role: Role) -> tuple[Part, ...]:
 
 
 def _paired(parts: Iterable[Part], numbers: Iterator[int]) -> tuple[Part, ...]:
-    """Return parts in which each call has an id, and each result the id and the name of its call where it has one."""
-    paired: list[Part] = []
-    unanswered: dict[str, ToolCall] = {}
-    for part in parts:
+    """Return parts in which each call has an id of its own, and each result those of its call: id and name.
+
+    A result whose id no call has is that of the first call without one, as is one without an id, unless it names
+    another tool.
+    """
+    paired = list(parts)
+    known: set[str] = set()
+    by_id: dict[str, deque[int]] = {}
+    owners: dict[int, int] = {}
+    """The places of calls, by those of their results."""
+    for place, part in enumerate(paired):
         if isinstance(part, ToolCall):
-            call = part if part.id else replace(part, id=f"call-{next(numbers)}")
-            unanswered[call.id] = call
-            paired.append(call)
-        elif isinstance(part, ToolResult):
-            answered = unanswered.pop(part.call_id or next(iter(unanswered), ""), None)
-            known = answered and replace(part, call_id=answered.id, name=part.name or answered.name)
-            paired.append(known or part)
-        else:
-            paired.append(part)
+            by_id.setdefault(part.id, deque()).append(place)
+            new_id = part.id
+            while not new_id or new_id in known:
+                new_id = f"call-{next(numbers)}"
+            known.add(new_id)
+            paired[place] = replace(part, id=new_id)
+        elif isinstance(part, ToolResult) and part.call_id and by_id.get(part.call_id):
+            owners[place] = by_id[part.call_id].popleft()
+    answered, unanswered = set(owners.values()), deque[int]()
+    for place, part in enumerate(paired):
+        if isinstance(part, ToolCall) and place not in answered:
+            unanswered.append(place)
+        elif isinstance(part, ToolResult) and place not in owners and unanswered:
+            call = paired[unanswered[0]]
+            if isinstance(call, ToolCall) and part.name in ("", call.name):
+                owners[place] = unanswered.popleft()
+    for place, owner in owners.items():
+        result, call = paired[place], paired[owner]
+        if isinstance(result, ToolResult) and isinstance(call, ToolCall):
+            paired[place] = replace(result, call_id=call.id, name=result.name or call.name)
     return tuple(paired)
 
 

@@ -53,6 +53,19 @@ _REASONING = ("thinking", "think", "reasoning", "reasoning_content")
 _CALLS = ("tool_use", "server_tool_use", "tool_call", "function_call")
 
 
+class _WrittenCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A call as JSON; its arguments stay as they were written."""
+
+    name: Any = None
+    arguments: msgspec.Raw = msgspec.Raw(b"null")
+    id: Any = None
+    content: Any = None
+
+
+class _Failure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    error: str
+
+
 def object_in(value: object) -> dict[str, Any]:
     """Return an object; an empty one for any other value."""
     return value if isinstance(value, dict) else {}
@@ -154,6 +167,35 @@ def tool_call(call_id: object, name: object, arguments: object) -> ToolCall:
     """Return a call. Arguments that are not text already become JSON."""
     text = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
     return ToolCall(id_in(call_id), text_in(name), "{}" if arguments is None else text)
+
+
+def written_calls(content: object) -> tuple[Part, ...]:
+    """Return the calls of a turn that is nothing else, one or an array, as JSON; other text is a call without a name.
+
+    A call may have its `id`, and the text before it as `content`.
+    """
+    text = content if isinstance(content, str) else msgspec.json.encode(content).decode()
+    try:
+        calls = msgspec.json.decode(text, type=list[_WrittenCall] | _WrittenCall)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return (ToolCall("", "", text),)
+    parts: list[Part] = []
+    for call in calls if isinstance(calls, list) else [calls]:
+        if text_in(call.name):
+            arguments = bytes(call.arguments).decode()
+            given = msgspec.json.decode(arguments) if arguments[0] in '"n' else arguments
+            parts += [*text_parts(text_in(call.content)), tool_call(call.id, call.name, given)]
+    return tuple(parts) or (ToolCall("", "", text),)
+
+
+def tool_result(call_id: object, name: object, content: object) -> ToolResult:
+    """Return a result; `{"error": "…"}` and nothing else is that of a call that failed."""
+    text = words(content)
+    try:
+        failed = msgspec.json.decode(text, type=_Failure)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return ToolResult(id_in(call_id), text_in(name), text)
+    return ToolResult(id_in(call_id), text_in(name), failed.error, is_error=True)
 
 
 def trace(kind: str, name: object = "") -> str:

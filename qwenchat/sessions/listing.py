@@ -7,7 +7,7 @@ from qwenchat.chat.session import Session
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _, enumerated
 from qwenchat.sessions import rows
-from qwenchat.sessions.database import Database
+from qwenchat.storage.database import Database
 from qwenchat.text.safe import encodable
 
 _TAGGED = "EXISTS (SELECT 1 FROM json_each(sessions.tags) WHERE value = :tag)"

@@ -13,9 +13,9 @@ from uuid import uuid4
 
 from qwenchat.chat.memory import no_such_session
 from qwenchat.chat.session import WaitingQuestion
-from qwenchat.sessions.database import Database
 from qwenchat.sessions.locks import SessionLocks
 from qwenchat.sessions.rows import attachment_row, attachments_of
+from qwenchat.storage.database import Database
 from qwenchat.text.safe import encodable
 
 _PREFIX = "outbox-"

@@ -4,6 +4,7 @@ A tree has no single order: the export contains either the open branch, or every
 marked and followed to its end before the next one begins. The exporters handle files and mark-up.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from textwrap import indent
@@ -22,7 +23,7 @@ from qwenchat.chat.message import (
 )
 from qwenchat.chat.prompt import turns_of
 from qwenchat.i18n import _, ngettext
-from qwenchat.sessions.archive import MAX_TIME, Archive
+from qwenchat.sessions.archive import MAX_TIME, Archive, json_text
 from qwenchat.text.safe import clean, clean_line
 
 
@@ -89,10 +90,72 @@ def dialogues(archive: Archive, all_branches: bool) -> list[list[DialogueTurn]]:
 
 def _dialogue(branch: list[Message]) -> list[DialogueTurn]:
     turns = [
-        DialogueTurn(turn.role, turn.text, message.parts if message.role is Role.ASSISTANT else ())
+        DialogueTurn(turn.role, turn.text, message.generated if message.role is Role.ASSISTANT else ())
         for turn, message in zip(turns_of("", branch), branch, strict=True)
     ]
-    return [turn for turn in turns if turn.text or any(isinstance(part, ToolCall) for part in turn.parts)]
+    return [turn for turn in turns if turn.text or rounds_of(turn.parts)]
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What an answer says before it calls tools, and those calls with their results; the last round calls none."""
+
+    text: str
+    calls: tuple[tuple[ToolCall, ToolResult], ...] = ()
+
+
+def rounds_of(parts: Sequence[Part]) -> list[Round]:
+    """Return the parts of an answer as formats have them in which the results of tools are messages.
+
+    A call without a result, and a result without a call, are left out: what reads such formats refuses them.
+    """
+    results = results_of(parts)
+    rounds: list[Round] = []
+    texts: list[str] = []
+    calls: list[tuple[ToolCall, ToolResult]] = []
+    has_results = False
+    for place, part in enumerate(parts):
+        if has_results and isinstance(part, Text | ToolCall):
+            rounds.append(Round("\n\n".join(texts), tuple(calls)))
+            texts, calls, has_results = [], [], False
+        if isinstance(part, Text) and part.text:
+            texts.append(part.text)
+        elif isinstance(part, ToolCall) and place in results:
+            calls.append((part, results[place]))
+        elif isinstance(part, ToolResult):
+            has_results = bool(calls)
+    if texts or calls:
+        rounds.append(Round("\n\n".join(texts), tuple(calls)))
+    return rounds
+
+
+def results_of(parts: Sequence[Part]) -> dict[int, ToolResult]:
+    """Return the results of calls, by the places of the calls among the parts."""
+    waiting: dict[str, list[int]] = {}
+    results: dict[int, ToolResult] = {}
+    for place, part in enumerate(parts):
+        if isinstance(part, ToolCall):
+            waiting.setdefault(part.id, []).append(place)
+        elif isinstance(part, ToolResult) and waiting.get(part.call_id):
+            results[waiting[part.call_id].pop(0)] = part
+    return results
+
+
+def result_text(result: ToolResult) -> str:
+    """Return a result for formats that have no field for failures: `{"error": "…"}` is what a failed call returned."""
+    return json_text({"error": result.text}) if result.is_error else result.text
+
+
+def to_read(parts: Sequence[Part]) -> Iterator[Part]:
+    """Yield the parts of an answer with each result directly behind its call, and what it cites at the end."""
+    results = results_of(parts)
+    placed = {id(result) for result in results.values()}
+    for place, part in enumerate(parts):
+        if id(part) not in placed and not isinstance(part, Citation):
+            yield part
+        if place in results:
+            yield results[place]
+    yield from (part for part in parts if isinstance(part, Citation))
 
 
 def leaf_of(archive: Archive) -> str | None:
@@ -128,7 +191,14 @@ def part_label(part: Part) -> str:
             name = clean_line(part.name)
             return _("Error of {name}").format(name=name) if part.is_error else _("Result of {name}").format(name=name)
         case Citation():
-            return f"[{part.number}] {clean_line(part.document)}"
+            return _("Source {number}: {place}").format(number=part.number, place=place_of(part))
+
+
+def place_of(citation: Citation) -> str:
+    """Return where a passage stands, as one clean line: document, page and heading."""
+    page = _("page {page}").format(page=citation.page) if citation.page else ""
+    place = ", ".join(filter(None, (clean_line(citation.document), page)))
+    return " · ".join(filter(None, (place, clean_line(citation.heading))))
 
 
 def part_block(part: Part) -> str:
@@ -177,10 +247,16 @@ def when(unix_ms: int) -> str:
 
 
 def attached(attachment: Attachment) -> tuple[str, str]:
-    """Return a line that describes an attachment, and its text, which is empty if it is not UTF-8."""
+    """Return a line that describes an attachment, and its text.
+
+    That is empty if it is not UTF-8, and for a document that is read in parts, which may be a book.
+    """
     count = len(attachment.data)
     size = ngettext("{count:,} byte", "{count:,} bytes", count).format(count=count)
-    name = clean_line(" · ".join(filter(None, (attachment.name, attachment.media_type, size))), 500)
+    how = _("read in parts") if attachment.in_parts else ""
+    name = clean_line(" · ".join(filter(None, (attachment.name, attachment.media_type, size, how))), 500)
+    if attachment.in_parts:
+        return name, ""
     try:
         return name, clean(attachment.data.decode("utf-8"))
     except UnicodeDecodeError:

@@ -16,9 +16,9 @@ from qwenchat.chat.message import Message
 from qwenchat.errors import StoreError
 from qwenchat.i18n import _
 from qwenchat.sessions import rows
-from qwenchat.sessions.database import connect, explained, make_private, unwritable
-from qwenchat.sessions.migrate import lost_its_beginning, migrate
 from qwenchat.sessions.salvage import Value, salvage
+from qwenchat.storage.database import connect, explained, make_private, unwritable
+from qwenchat.storage.migrate import lost_its_beginning, migrate
 
 _TABLES = {
     "sessions": "-tiiIiTttttttIItI",
@@ -94,7 +94,7 @@ def recover(file: Path) -> Recovered | None:
     new = file.with_name(file.name + ".recovering")
     try:
         _remove(new)
-        migrate(new)
+        migrate(new, rows.SCHEMA)
         sessions, messages, attachments = _rebuild(file, new)
         aside = _set_aside(file)
         new.rename(file)
@@ -214,7 +214,7 @@ def _message(row: rows.Row) -> Message:
 
 
 _READERS: tuple[tuple[str, str, Callable[[rows.Row], object], str], ...] = (
-    ("sessions", rows.SESSION_COLUMNS, rows.session_of, "tags = '[]', sampling = '{}'"),
+    ("sessions", rows.SESSION_COLUMNS, rows.session_of, "tags = '[]', sampling = '{}', collections = '[]'"),
     ("messages", rows.MESSAGE_COLUMNS, _message, "details = '{}', token_ids = x''"),
     ("parts", rows.PART_COLUMNS, rows.part_of, "details = '{}', token_ids = x''"),
     ("pieces", rows.PART_COLUMNS, rows.part_of, "kind = 'text', details = '{}', token_ids = x''"),

@@ -35,9 +35,13 @@ from qwenchat.chat.message import (
 )
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.session import Session
+from qwenchat.storage.migrate import Schema
 from qwenchat.text.safe import encodable
 
 Row = Sequence[Any]
+
+SCHEMA = Schema("qwenchat.sessions", application_id=0x5157454E)
+"""`QWEN` marks the databases of sessions."""
 
 SESSION_COLUMNS = (
     "id, created, updated, trashed, pinned, leaf, model, title, tags, sampling, draft, system, context, tools, "

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwenchat.chat.message import Role
-from qwenchat.sessions.database import Database
 from qwenchat.sessions.query import Query, parse_query
+from qwenchat.storage.database import Database
 from qwenchat.text.pinyin import initials
 from qwenchat.text.safe import clean, clean_line
 from qwenchat.text.words import TOKENIZER, fold, tokens, unspaced

@@ -21,18 +21,18 @@ from qwenchat.errors import NotFound, Recovery, RecoveryKind
 from qwenchat.i18n import _
 from qwenchat.sessions import rows
 from qwenchat.sessions.archive import Archive
-from qwenchat.sessions.database import BUSY_S, Database
 from qwenchat.sessions.listing import SessionListing
 from qwenchat.sessions.locks import SessionLocks
-from qwenchat.sessions.migrate import migrate
 from qwenchat.sessions.outbox import QuestionOutbox
-from qwenchat.sessions.read_only import cannot_be_saved
 from qwenchat.sessions.search import SessionSearch
 from qwenchat.sessions.trash import Trash
+from qwenchat.storage.database import BUSY_S, Database
+from qwenchat.storage.migrate import migrate
+from qwenchat.storage.read_only import cannot_be_saved
 from qwenchat.text.safe import encodable
 
 _OfSession = TypeVar("_OfSession", Message, WaitingQuestion)
-_INSERT_SESSION = f"INSERT INTO sessions ({rows.SESSION_COLUMNS}) VALUES (?{',?' * 13})"
+_INSERT_SESSION = f"INSERT INTO sessions ({rows.SESSION_COLUMNS}) VALUES (?{',?' * rows.SESSION_COLUMNS.count(',')})"
 
 
 class Store:
@@ -50,7 +50,7 @@ class Store:
         deleted: Callable[[str], object] = lambda session_id: None,
     ) -> None:
         """Open the database, or create it; `deleted` is called with the id of each session deleted forever."""
-        migrate(file, busy_s=busy_s)
+        migrate(file, rows.SCHEMA, busy_s=busy_s)
         self._database = Database(file, busy_s)
         self._locks = SessionLocks(file.parent / "locks")
         self._clock, self._new_id = clock, new_id or UUIDv7(clock)
@@ -90,6 +90,11 @@ class Store:
             if found is None:
                 raise no_such_session(session_id)
             return rows.session_of(found)
+
+    def exists(self, session_id: str) -> bool:
+        """Return whether there is a session with this id, in the trash or not."""
+        with self._database.read() as connection:
+            return connection.execute("SELECT 1 FROM sessions WHERE id = ?", (session_id,)).fetchone() is not None
 
     def update(self, session: Session) -> None:
         columns = rows.SESSION_COLUMNS.replace(",", " = ?,") + " = ?"

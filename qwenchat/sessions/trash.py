@@ -1,8 +1,7 @@
 """The trash: deletes sessions and messages, restores them, and deletes them forever.
 
 Deleting forever also deletes attached files that nothing else uses, and leaves no word of what was deleted in the
-files of the database. Before many sessions are deleted at once, the database is copied; `migrate.safety_copies` lists
-the copies.
+files of the database. Before many sessions are deleted at once, the database is copied (`storage.migrate`).
 """
 
 import sqlite3
@@ -12,10 +11,10 @@ from contextlib import ExitStack
 from qwenchat.chat.ids import Clock
 from qwenchat.chat.memory import no_such_message, no_such_session
 from qwenchat.chat.tree import Tree
-from qwenchat.sessions.database import Database
 from qwenchat.sessions.locks import SessionLocks
-from qwenchat.sessions.migrate import safety_copy
 from qwenchat.sessions.rows import TREE, drop_blobs, load
+from qwenchat.storage.database import Database
+from qwenchat.storage.migrate import safety_copy
 
 CONFIRM_FROM = 10
 """Deleting at least this many sessions asks for confirmation; deleting them forever makes a safety copy first."""

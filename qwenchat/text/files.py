@@ -1,10 +1,13 @@
 """Reads files and pipes as text in any encoding. Refuses data that is too large or not text."""
 
 import codecs
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from qwenchat.errors import FileError
+from qwenchat.errors import FileError, NotText
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
 
@@ -35,11 +38,49 @@ def read(path: Path) -> TextFile:
         with path.open("rb") as file:
             data = file.read(SIZE_LIMIT + 1)
     except OSError as error:
-        raise FileError(
-            _("{file} can't be read: {reason}.").format(file=shown, reason=error.strerror),
-            _("Check its name and its permissions."),
-        ) from error
+        raise unreadable(shown, error) from error
     return TextFile(clean_line(path.name), decode(data, shown))
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file, and nothing that only looks like one: a pipe or a device may never end. Raises FileError."""
+    shown = clean_line(str(path))
+    try:
+        _check_kind(path.stat(), shown)  # a device may do something when it is opened
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+        file = os.fdopen(os.open(path, flags), "rb")
+    except OSError as error:
+        raise unreadable(shown, error) from error
+    try:
+        _check_kind(os.fstat(file.fileno()), shown)
+    except FileError:
+        file.close()
+        raise
+    return file
+
+
+def stamp(file: BinaryIO) -> tuple[int, int]:
+    """Return the size and the time of the last change of an open file: both stay the same while nobody writes to it."""
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_mtime_ns
+
+
+def unreadable(shown: str, error: OSError) -> FileError:
+    """Return what a user reads about a file that can't be read."""
+    return FileError(
+        _("{file} can't be read: {reason}.").format(file=shown, reason=error.strerror),
+        _("Check its name and its permissions."),
+    )
+
+
+def _check_kind(status: os.stat_result, shown: str) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise FileError(_("{file} is a folder.").format(file=shown), _("Attach the files in it, one by one."))
+    if not stat.S_ISREG(status.st_mode):
+        raise FileError(
+            _("{file} is not a file, but a device or a pipe.").format(file=shown),
+            _("Save what it holds in a file first."),
+        )
 
 
 def decode(data: bytes, name: str) -> str:
@@ -52,7 +93,7 @@ def decode(data: bytes, name: str) -> str:
     encoding = encoding_of(data)
     text = data.decode(encoding).removeprefix("\ufeff") if encoding else "\0"
     if "\0" in text:
-        raise FileError(
+        raise NotText(
             _("{file} is not a text file.").format(file=name),
             _("Convert it to text first, or copy the text out of it."),
         )

@@ -13,9 +13,9 @@ from qwenchat.chat.message import ToolCall
 from qwenchat.config import Rule
 
 DEFAULT_RULES: Mapping[str, Rule] = MappingProxyType(
-    {"calculator": "allow", "date_time": "allow", "days_between": "allow"}
+    {"calculator": "allow", "date_time": "allow", "days_between": "allow", "search_documents": "allow"}
 )
-"""For tools that see nothing of the user; every other tool asks."""
+"""For tools that see nothing of the user, or what the user gave the chat; every other tool asks."""
 
 
 class Leave(StrEnum):

@@ -31,11 +31,8 @@ class ToolRunner:
         self._policy, self._limit_s = policy, limit_s
         self._tools = {name: tool for name, tool in tools.items() if self._rule(name, tool) != "deny"}
         """What is denied does not exist for the model."""
-
-    @property
-    def specs(self) -> Sequence[ToolSpec]:
+        self.specs: Sequence[ToolSpec] = [replace(tool.spec, name=name) for name, tool in self._tools.items()]
         """The tools that are described to the model."""
-        return [replace(tool.spec, name=name) for name, tool in self._tools.items()]
 
     async def run(self, call: ToolCall) -> ToolResult:
         """Decide about a call, run it and return its result."""

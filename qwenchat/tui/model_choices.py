@@ -13,7 +13,7 @@ from qwenchat.models import fit
 from qwenchat.models.catalogue import PublishedModel
 from qwenchat.models.gguf import identity
 from qwenchat.models.layouts import FolderProblem
-from qwenchat.models.library import LocalModel, owner
+from qwenchat.models.library import LocalModel, ToolCalls, owner, tools_by_width, tools_words
 from qwenchat.models.measured import ModelSpeed
 from qwenchat.models.recommendation import (
     Assessment,
@@ -55,6 +55,13 @@ class ModelChoice:
         return self.local.problem if self.local else ""
 
     @property
+    def tools(self) -> ToolCalls | None:
+        """How well it calls tools; None where that is not known."""
+        if self.local:
+            return self.local.tools
+        return tools_by_width(self.published.model.shape.width) if self.published else None
+
+    @property
     def must_accept(self) -> bool:
         """Whether the licence has to be accepted before the download."""
         return self.local is None and self.published is not None and self.published.model.must_accept
@@ -79,10 +86,12 @@ class ModelChoice:
         size = human_size(self.size) if self.size else ""
         owner_or_size = owner(self.local) if self.local else size
         if self.assessment is None:
-            return [f"{mark} {self.name}", _("can't be used") if self.problem else "", "", "", owner_or_size]
+            verdict, tools = (_("can't be used"), "") if self.problem else ("", tools_words(self.tools))
+            return [f"{mark} {self.name}", verdict, "", "", tools, owner_or_size]
         fit, lacks_disk = self.assessment.fit, self.assessment.disk_missing
         verdict = _("disk too small") if lacks_disk else verdict_words(fit.verdict)
-        return [f"{mark} {self.name}", verdict, human_size(fit.memory.total), _speed(self.assessment), owner_or_size]
+        memory, speed = human_size(fit.memory.total), _speed(self.assessment)
+        return [f"{mark} {self.name}", verdict, memory, speed, tools_words(self.tools), owner_or_size]
 
     def details(self) -> list[str]:
         """Return what else is known of it, line by line."""
@@ -93,6 +102,8 @@ class ModelChoice:
             if self.is_recommended:
                 lines.append("★ " + advice(self.assessment))
             lines.append(_sentence(reason(self.assessment)))
+        if not self.problem and self.tools:
+            lines.append(_tools_sentence(self.tools))
         if self.assessment and self.assessment.disk_missing:
             missing = human_size(self.assessment.disk_missing)
             lines.append(_("The download needs {size} more disk space.").format(size=missing))
@@ -131,7 +142,7 @@ class ModelChoice:
 
 def headings(title: str, last: str) -> list[str]:
     """Return the headings of the columns of `ModelChoice.row`: that of the group of models, and of the last column."""
-    return [title, _("fits"), _("memory"), _("speed"), last]
+    return [title, _("fits"), _("memory"), _("speed"), _("tools"), last]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +240,14 @@ def _speed(row: Assessment) -> str:
     if row.decode_tps is None:
         return ""
     return _("{speed} tokens/s").format(speed=f"{'' if row.is_measured else '~'}{row.decode_tps:.1f}")
+
+
+def _tools_sentence(tools: ToolCalls) -> str:
+    return {
+        "yes": _("It calls tools well."),
+        "weak": _("It calls tools unreliably; models from 7B on call them well."),
+        "no": _("It can't call tools."),
+    }[tools]
 
 
 def _sentence(text: str) -> str:

@@ -37,7 +37,7 @@ class RemoteChoice:
         model = self.model
         window = _tokens(model.n_ctx or model.n_ctx_max)
         size = human_size(model.size) if model.size else ""
-        return [_INDENT + self.name, window, clean_line(model.quantisation), size, ""]
+        return [_INDENT + self.name, window, clean_line(model.quantisation), size, "", ""]
 
     def details(self) -> list[str]:
         """Return what else is known of it, line by line."""
@@ -84,7 +84,7 @@ class SilentEngine:
     def row(self) -> list[str]:
         """Return the columns of a list."""
         words = _("{name} ({host}): no answer").format(name=self.name, host=self.listing.server.host)
-        return [_INDENT + words, "", "", "", ""]
+        return [_INDENT + words, "", "", "", "", ""]
 
     def details(self) -> list[str]:
         """Return why it did not answer, and what to do."""
@@ -115,10 +115,10 @@ def remote_groups(
         if listing.error:
             yield [], [SilentEngine(listing=listing)]
         elif models:
-            yield [where, _("context"), "", _("size"), ""], list(models)
+            yield [where, _("context"), "", _("size"), "", ""], list(models)
         else:
             state = _("asking…") if server.name in asking else _("no model")
-            yield [labelled(where, state), "", "", "", ""], []
+            yield [labelled(where, state), "", "", "", "", ""], []
 
 
 def _tokens(count: int) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from qwenchat.chat.message import Message, Status
+from qwenchat.chat.ports import Capabilities
 from qwenchat.chat.session import Session
 from qwenchat.chat.tree import VariantPlace
 from qwenchat.runtime.events import QueueChanged, SessionSnapshot, ToolAsked, TurnFailed, WaitingChanged
@@ -54,10 +55,22 @@ class SessionView:
     """The id of the session with such a call, this one or another; empty for none."""
     failure: TurnFailed | None = None
     """What failed here and was not tried again since."""
-    can_continue: bool = True
-    """Whether the session's model continues answers, as far as that is known before it is loaded."""
+    capabilities: Capabilities | None = None
+    """Of the session's model; None where they are not known before it is loaded."""
     warning: str = ""
     """What is odd about the last answer."""
+
+    @property
+    def can_continue(self) -> bool:
+        """Whether the session's model continues answers, as far as that is known."""
+        return self.capabilities is None or self.capabilities.continue_answer
+
+    @property
+    def can_call(self) -> bool:
+        """Whether the session's model calls tools, as far as that is known; the built-in guide calls none."""
+        if self.capabilities is None:
+            return self.session.model not in ("", "guide")
+        return self.capabilities.tools
 
     @property
     def answering(self) -> bool:
@@ -226,9 +239,9 @@ class OpenSession:
         """Show what is going on; nothing without words."""
         self._set(replace(self.view, activity=words, progress=progress))
 
-    def show_can_continue(self, can: bool) -> None:
-        """Show whether answers can be continued."""
-        self._set(replace(self.view, can_continue=can))
+    def show_capabilities(self, known: Capabilities | None) -> None:
+        """Show what the session's model can do."""
+        self._set(replace(self.view, capabilities=known))
 
     def show_warning(self, words: str = "") -> None:
         """Show what is odd about the last answer; nothing without words."""

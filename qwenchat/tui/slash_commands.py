@@ -71,7 +71,7 @@ def commands() -> dict[str, str]:
         "downloads": _("show downloads"),
         "system": _("edit the system prompt, or use a saved one"),
         "set": _("set a sampling parameter, such as temperature 0.7"),
-        "attach": _("attach a text file"),
+        "attach": _("attach a file or folder"),
         "export": _("export this chat"),
         "import": _("import chats from files"),
         "trash": _("restore deleted chats"),

@@ -21,8 +21,8 @@ from typing import Any
 from qwenchat.chat.message import Message, Role, Status, Text, text_parts
 from qwenchat.chat.session import Session
 from qwenchat.sessions import rows
-from qwenchat.sessions.database import Database
 from qwenchat.sessions.store import Store
+from qwenchat.storage.database import Database
 
 SESSIONS = 20_000
 LONG_BRANCH = 10_000

@@ -14,7 +14,7 @@ from pathlib import Path
 from gguf import GGUFReader
 
 from qwenchat.engines.worker.c_api import bindings
-from qwenchat.engines.worker.llama import Vocabulary
+from qwenchat.engines.worker.vocabulary import Vocabulary
 
 _LONG = 32
 

@@ -1,4 +1,4 @@
-"""How often a small model answers plain questions rightly by calling tools: `python -m tests.bench.tools [--words]`.
+"""How often a small model answers plain questions rightly by calling tools: `python -m tests.bench.tools --help`.
 
 It asks the model in QWENCHAT_REAL_MODEL, which takes the likeliest token, with its calls bound to the schemas of the
 tools and without, and prints the table. An answer is right if it contains what the tool has to find out; its digits
@@ -10,14 +10,15 @@ import asyncio
 import os
 import re
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 
 from qwenchat.chat.calling import ToolUse
 from qwenchat.chat.events import TurnEnded
 from qwenchat.chat.memory import MemoryStore
-from qwenchat.chat.message import Message, ToolCall
+from qwenchat.chat.message import Message, Part, ToolCall, ToolResult
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.session import Session
 from qwenchat.chat.turn import Turns
@@ -36,12 +37,6 @@ from qwenchat.tools.toolbox import ToolRunner, named
 
 NOW = datetime(2026, 10, 15, 3, 4, tzinfo=UTC)
 """A Thursday."""
-FILES = {
-    "shopping.txt": "oat milk\nseven lemons\ncandles\n",
-    "trip.md": "# Trip\n\nWe fly to Lisbon on 3 March and stay for nine days.\n",
-    "ideas.txt": "Build a birdhouse from the old pallet.\n",
-}
-_NAMES = tuple(FILES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +56,77 @@ def _asks(text: str, *alternatives: str) -> Plain:
     return Plain(text, (alternatives,))
 
 
-QUESTIONS = (
-    _asks("What is 37*41?", "1517"),
-    _asks("What is 12345 + 67890?", "80235"),
-    _asks("How much is 15% of 260?", "39"),
-    _asks("What is 2 to the power of 24?", "16777216"),
-    _asks("Calculate (17+5)*3.", "66"),
-    _asks("123乘以456等于多少？", "56088"),
-    _asks("1568除以32是多少？", "49"),
-    _asks("What time is it in Tokyo?", "12:04"),
-    _asks("What day of the week is it today?", "Thursday"),
-    _asks("What is today's date?", "2026-10-15", "October 15", "15 October", "15th"),
-    _asks("今天星期几？", "星期四", "周四", "Thursday"),
-    _asks("今天几号？", "10月15", "2026-10-15", "October 15"),
-    _asks("伦敦现在几点？", "4:04", "4点04", "4点4", "4点零4"),
-    _asks("How many days are there between 2026-01-01 and 2026-03-15?", "73"),
-    Plain("Which files are in notes?", tuple((name,) for name in _NAMES)),
-    Plain("notes 文件夹里有哪些文件？", tuple((name,) for name in _NAMES)),
-    _asks("What does notes/shopping.txt say?", "lemons"),
-    _asks("Read notes/trip.md. Where does the trip go?", "Lisbon"),
-    _asks("Which file in notes mentions a birdhouse?", "ideas.txt"),
-    _asks("notes/ideas.txt 里写了什么？", "birdhouse", "鸟屋", "鸟舍", "鸟窝"),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Questions:
+    """Plain questions, and the folder that some of them are about."""
+
+    folder: str
+    files: Mapping[str, str]
+    asked: Sequence[Plain]
+
+
+TUNED = Questions(
+    folder="notes",
+    files={
+        "shopping.txt": "oat milk\nseven lemons\ncandles\n",
+        "trip.md": "# Trip\n\nWe fly to Lisbon on 3 March and stay for nine days.\n",
+        "ideas.txt": "Build a birdhouse from the old pallet.\n",
+    },
+    asked=(
+        _asks("What is 37*41?", "1517"),
+        _asks("What is 12345 + 67890?", "80235"),
+        _asks("How much is 15% of 260?", "39"),
+        _asks("What is 2 to the power of 24?", "16777216"),
+        _asks("Calculate (17+5)*3.", "66"),
+        _asks("123乘以456等于多少？", "56088"),
+        _asks("1568除以32是多少？", "49"),
+        _asks("What time is it in Tokyo?", "12:04"),
+        _asks("What day of the week is it today?", "Thursday"),
+        _asks("What is today's date?", "2026-10-15", "October 15", "15 October", "15th"),
+        _asks("今天星期几？", "星期四", "周四", "Thursday"),
+        _asks("今天几号？", "10月15", "2026-10-15", "October 15"),
+        _asks("伦敦现在几点？", "4:04", "4点04", "4点4", "4点零4"),
+        _asks("How many days are there between 2026-01-01 and 2026-03-15?", "73"),
+        Plain("Which files are in notes?", (("shopping.txt",), ("trip.md",), ("ideas.txt",))),
+        Plain("notes 文件夹里有哪些文件？", (("shopping.txt",), ("trip.md",), ("ideas.txt",))),
+        _asks("What does notes/shopping.txt say?", "lemons"),
+        _asks("Read notes/trip.md. Where does the trip go?", "Lisbon"),
+        _asks("Which file in notes mentions a birdhouse?", "ideas.txt"),
+        _asks("notes/ideas.txt 里写了什么？", "birdhouse", "鸟屋", "鸟舍", "鸟窝"),
+    ),
 )
+"""What descriptions of tools and the loop of calls are tried with."""
+HELD_OUT = Questions(
+    folder="work",
+    files={
+        "budget.txt": "rent 900\nfood 350\ninsurance 75\n",
+        "meeting.md": "# Meeting\n\nWe meet Dr. Novak on Tuesday in room 12.\n",
+        "wishes.txt": "A telescope for the balcony.\n",
+    },
+    asked=(
+        _asks("What does 58 times 23 make?", "1334"),
+        _asks("Add 4821 and 7359 for me.", "12180"),
+        _asks("What is 8% of 450?", "36"),
+        _asks("What's the square root of 1764?", "42"),
+        _asks("Work out (90-14)/4.", "19"),
+        _asks("347加589等于几？", "936"),
+        _asks("请算一下 84 乘 76。", "6384"),
+        _asks("What's the time in Paris right now?", "5:04"),
+        _asks("Which weekday do we have today?", "Thursday"),
+        _asks("Tell me the date of today.", "2026-10-15", "October 15", "15 October", "15th"),
+        _asks("今天是星期几呀？", "星期四", "周四", "礼拜四", "Thursday"),
+        _asks("请告诉我今天的日期。", "10月15", "2026-10-15", "October 15"),
+        _asks("东京现在是什么时间？", "12:04", "12点04", "12点4", "12点零4"),
+        _asks("How many days is it from 2026-05-10 until 2026-08-01?", "83"),
+        Plain("Show me the files in the work folder.", (("budget.txt",), ("meeting.md",), ("wishes.txt",))),
+        Plain("work 里面有什么文件？", (("budget.txt",), ("meeting.md",), ("wishes.txt",))),
+        _asks("What is in the file work/budget.txt?", "insurance"),
+        _asks("Open work/meeting.md and tell me who we meet.", "Novak"),
+        _asks("Which of the files in work talks about a telescope?", "wishes.txt"),
+        _asks("work/wishes.txt 的内容是什么？", "telescope", "望远镜"),
+    ),
+)
+"""Questions of the same kinds, that nothing is changed for."""
 
 
 def _now(zone: tzinfo | None) -> datetime:
@@ -125,21 +169,21 @@ async def _asked(engine: LocalEngine, tools: list[Tool], question: str) -> Messa
     raise AssertionError("the turn had no end")
 
 
-async def measure(model: str, *, words: bool, free: bool) -> None:
-    """Print what became of each question, and the sums."""
+async def measure(model: str, questions: Questions, *, words: bool, kinds: Sequence[bool]) -> None:
+    """Print what became of each question, and the sums, with calls that are bound, free or both."""
     program = Program.here()
     planner = program.planner(model, LoadOptions(ctx=4096))
-    rows = [f"| {question.text} |" for question in QUESTIONS]
+    rows = [f"| {question.text} |" for question in questions.asked]
     sums = list[str]()
-    for is_bound in (True, False) if free else (True,):
+    for is_bound in kinds:
         engine = LocalEngine(planner, program.paths.engine_log, program.saved_kv, bind_calls=is_bound)
         right = called = 0
         with tempfile.TemporaryDirectory() as parent:
-            folder = Path(parent) / "notes"
+            folder = Path(parent) / questions.folder
             folder.mkdir()
-            for name, text in FILES.items():
+            for name, text in questions.files.items():
                 (folder / name).write_text(text)
-            for place, question in enumerate(QUESTIONS):
+            for place, question in enumerate(questions.asked):
                 answer = await _asked(engine, _tools(folder), question.text)
                 is_right = question.is_answered(answer.text)
                 calls = [part for part in answer.parts if isinstance(part, ToolCall)]
@@ -147,21 +191,33 @@ async def measure(model: str, *, words: bool, free: bool) -> None:
                 rows[place] += f" {'right' if is_right else 'wrong'}, {len(calls)} |"
                 if words:
                     label = f"{'bound' if is_bound else 'free'}, {'right' if is_right else 'wrong'}: {question.text}"
-                    print(label, *answer.parts, sep="\n    ", flush=True)
+                    print(label, *map(_shown, answer.parts), sep="\n    ", flush=True)
         await engine.close()
-        sums.append(f"{right} of {len(QUESTIONS)}, {called}")
-    print("\n| question | bound: answer, calls | free: answer, calls |\n|---|---|---|")
-    print("\n".join(rows))
+        sums.append(f"{right} of {len(questions.asked)}, {called}")
+    print("\n| question |" + "".join(f" {'bound' if is_bound else 'free'}: answer, calls |" for is_bound in kinds))
+    print("|---|" + "---|" * len(kinds), *rows, sep="\n")
     print(f"| **right, and with a call** | {' | '.join(sums)} |")
+
+
+def _shown(part: Part) -> str:
+    if isinstance(part, ToolCall):
+        return f"CALL {part.name} {part.arguments}"
+    return f"{'RESULT' if isinstance(part, ToolResult) else 'TEXT'} {part.text!r}"
 
 
 def main() -> None:
     """Read the arguments, and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--held-out", action="store_true", help="ask the questions that nothing is changed for")
     parser.add_argument("--words", action="store_true", help="print the answers too")
+    parser.add_argument("--only", type=int, nargs="+", metavar="N", help="ask only these questions, counted from 1")
     parser.add_argument("--bound-only", action="store_true", help="leave out the calls that follow no schema")
     given = parser.parse_args()
-    asyncio.run(measure(os.environ["QWENCHAT_REAL_MODEL"], words=given.words, free=not given.bound_only))
+    questions = HELD_OUT if given.held_out else TUNED
+    if given.only:
+        questions = replace(questions, asked=[questions.asked[number - 1] for number in given.only])
+    kinds = (True,) if given.bound_only else (True, False)
+    asyncio.run(measure(os.environ["QWENCHAT_REAL_MODEL"], questions, words=given.words, kinds=kinds))
 
 
 if __name__ == "__main__":

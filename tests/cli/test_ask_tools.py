@@ -8,11 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from qwenchat.chat.events import TurnEnded
 from qwenchat.chat.ids import UUIDv7, unix_ms
 from qwenchat.chat.message import Message, Status, ToolCall, ToolResult
 from qwenchat.chat.turn import Turns
+from qwenchat.runtime.chat_service import ChatService
+from qwenchat.runtime.events import ChatEvent, ToolAsked, TurnReported
 from qwenchat.runtime.program import Program
 from qwenchat.runtime.session_tools import SessionTools
 from qwenchat.tools.policy import Decision, Leave, PendingCall
@@ -70,6 +74,8 @@ def test_scripts_get_calls_with_their_results(calculating: Path) -> None:
     assert call["result"] == "37*41 = 1517" and answer["finish_reason"] == "stop"
     lines = qwenchat("ask", "-m", calculating, "--tools", "--jsonl", "--no-save", "hi").stdout.splitlines()
     events = [json.loads(line) for line in lines]
+    assert "".join(event["text"] for event in events if event["event"] == "delta") == events[-1]["text"]
+    assert events[-1]["text"] == "Let me see.\n\nSo it is."
     kinds = [event["event"] for event in events if event["event"] in ("tool_call", "tool_result", "done")]
     assert kinds == ["tool_call", "tool_result", "done"]
     called, returned = (event for event in events if event["event"] in ("tool_call", "tool_result"))
@@ -235,6 +241,48 @@ async def test_a_kill_in_mid_call_leaves_an_answer_that_can_be_continued(listing
     (result,) = (part for part in continued.parts if isinstance(part, ToolResult))
     assert "todo.txt" in result.text and not result.is_error
     program.close()
+
+
+async def test_a_kill_while_a_tool_runs_ends_its_server_and_the_answer_goes_on_with_the_call(models: Path) -> None:
+    model = caller(models / "working.gguf", "notes__work", "{}")
+    server = ("tools", "add", "--no-test", "notes", sys.executable, ROOT / "tests/fakes/mcp_server.py", "alone")
+    qwenchat(*server)
+    terminal = Terminal("ask", "-m", model, "--tool", "notes__work", "hi")
+    terminal.wait_for("REASON: no > ")
+    terminal.type("y\n")
+    running = psutil.Process(terminal.pid)
+    await until(lambda: any(each.name() == "sleep" for each in running.children(recursive=True)))
+    below = running.children(recursive=True)
+    os.kill(terminal.pid, signal.SIGKILL)
+    assert terminal.end() == -signal.SIGKILL
+    await until(lambda: not any(each.is_running() for each in below))
+
+    program = Program.here()
+    answer = newest_answer(program)
+    assert (answer.status, answer.text) == (Status.INTERRUPTED, "Let me see.")
+    assert isinstance(answer.parts[-1], ToolCall) and answer.parts[-1].name == "notes__work"
+    assert "Tool call: notes__work" in qwenchat("sessions", "show", answer.session).stdout
+    qwenchat("tools", "remove", "notes")
+    qwenchat(*server, "awake")
+    asked: list[str] = []
+    ended: list[Message] = []
+
+    def hear(event: ChatEvent) -> None:
+        if isinstance(event, ToolAsked):
+            asked.append(event.pending.call.name)
+            chats.decide(event.pending, Decision(Leave.ONCE))
+        elif isinstance(event, TurnReported) and isinstance(event.event, TurnEnded):
+            ended.append(event.event.answer)
+
+    chats = ChatService(program, hear)
+    chats.continue_answer(answer)
+    await until(lambda: ended, 30)
+    await chats.close()
+    program.close()
+    (continued,) = ended
+    assert (continued.id, continued.status, continued.text) == (answer.id, Status.COMPLETE, "Let me see.\n\nSo it is.")
+    assert [part.text for part in continued.parts if isinstance(part, ToolResult)] == ["done"]
+    assert asked == ["notes__work"]
 
 
 def newest_answer(program: Program) -> Message:

@@ -51,6 +51,7 @@ def test_commands_and_options_with_their_help(home: Path) -> None:
         "bench",
         "completion",
         "config",
+        "docs",
         "doctor",
         "engines",
         "models",

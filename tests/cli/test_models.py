@@ -154,6 +154,18 @@ def test_list_info_and_fit_agree_on_the_context_windows(ours: Path) -> None:
         assert run("fit", "stretched", *map(str, words))["models"][0]["context"] == window
 
 
+def test_the_list_says_which_models_call_tools(ours: Path) -> None:
+    write_model(ours / "small.gguf")
+    write_model(ours / "base.gguf", chat_template=None)
+    write_model(ours / "llama.gguf", chat_template="{% for m in messages %}[INST]{{ m.content }}[/INST]{% endfor %}")
+    (ours / "damaged.gguf").write_bytes(b"GGUF")
+    shown = [line.split("\t") for line in qwenchat("models", "list").stdout.splitlines()]
+    words = {Path(row[0]).stem: row[5] for row in shown}
+    assert words == {"small": "weak", "base": "none", "llama": "none", "damaged": ""}
+    values = {Path(row["model"]).stem: row["tools"] for row in run("list")}
+    assert values == {"small": "weak", "base": "no", "llama": "no", "damaged": None}
+
+
 def test_info(ours: Path) -> None:
     path = write_model(ours / "m.gguf", chat_template=None)
     facts = run("info", "m")

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from qwenchat.chat.memory import no_such_session
 from qwenchat.chat.message import (
     Attachment,
+    Citation,
     FinishReason,
     Message,
     Part,
@@ -98,6 +99,16 @@ def answer_parts() -> st.SearchStrategy[tuple[Part, ...]]:
         st.builds(Reasoning, texts(), TOKENS),
         st.builds(ToolCall, texts(), texts(), texts(), TOKENS),
         st.builds(ToolResult, texts(), texts(), texts(), st.booleans(), COUNTS),
+        st.builds(
+            Citation,
+            number=COUNTS,
+            document=texts(),
+            digest=texts(),
+            start=COUNTS,
+            text=texts(),
+            page=optional(COUNTS),
+            heading=texts(),
+        ),
     )
     return st.one_of(st.builds(text_parts, texts(), TOKENS), st.lists(part, max_size=5).map(tuple))
 
@@ -105,7 +116,7 @@ def answer_parts() -> st.SearchStrategy[tuple[Part, ...]]:
 @st.composite
 def messages(draw: st.DrawFn, number: int, session: str) -> Message:
     role = draw(st.sampled_from(Role))
-    attachment = st.builds(Attachment, texts(), texts(), st.binary(max_size=40))
+    attachment = st.builds(Attachment, texts(), texts(), st.binary(max_size=40), st.booleans())
     return Message(
         id=f"{session}-{number}",
         session=session,
@@ -123,6 +134,7 @@ def messages(draw: st.DrawFn, number: int, session: str) -> Message:
         timings=draw(st.one_of(st.none(), st.builds(Timings, *[SECONDS] * 6))),
         attachments=tuple(draw(st.lists(attachment, max_size=2))),
         error=draw(texts()),
+        summarises=draw(COUNTS) if role is Role.USER else 0,
     )
 
 
@@ -139,6 +151,8 @@ def archives(draw: st.DrawFn, name: str = "s") -> Archive:
         system=draw(texts()),
         sampling=draw(samplings()),
         context=draw(optional(st.integers(1, 2**31 - 1))),
+        collections=tuple(draw(st.lists(texts(), max_size=2))),
+        level=draw(optional(st.integers(1, 3))),
         leaf=draw(st.sampled_from([None, *(message.id for message in made)])),
         pinned=draw(st.booleans()),
         tags=tuple(draw(st.lists(texts(), max_size=2))),

@@ -43,10 +43,15 @@ def planned(path: Path, **plan: Any) -> PlannedModel:
 
 
 def request(
-    turns: Sequence[Turn], sampling: Sampling = GREEDY, *, mode: Mode = Mode.ANSWER, cache_key: str = ""
+    turns: Sequence[Turn],
+    sampling: Sampling = GREEDY,
+    *,
+    mode: Mode = Mode.ANSWER,
+    cache_key: str = "",
+    chances: int = 0,
 ) -> Request:
     """Return what an engine is asked."""
-    return Request(turns=tuple(turns), sampling=sampling, mode=mode, cache_key=cache_key)
+    return Request(turns=tuple(turns), sampling=sampling, mode=mode, cache_key=cache_key, chances=chances)
 
 
 @asynccontextmanager

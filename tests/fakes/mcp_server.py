@@ -1,8 +1,9 @@
 """A real MCP server over standard input and output, of the standard library alone, that misbehaves when it is told to.
 
 `mcp_server.py [WORD]...`: `stateless` refuses `initialize`, `silent` never answers, `stubborn` outlives the end of its
-standard input and SIGTERM, `noisy` floods standard error, `broken` ends at once; `many`, `large`, `hostile` and `odd`
-decide which tools it has beside its usual ones, and `pages` lists them two at a time.
+standard input and SIGTERM, `noisy` floods standard error, `broken` ends at once, `awake` finishes its work; `many`,
+`large`, `hostile` and `odd` decide which tools it has beside its usual ones, `alone` leaves it only one, and `pages`
+lists them two at a time.
 """
 
 import json
@@ -24,6 +25,9 @@ def tool(name: str, description: str = "", **more: object) -> dict[str, object]:
 
 
 def tools() -> Iterator[object]:
+    if "alone" in WORDS:
+        yield tool("work")
+        return
     text = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
     yield tool("echo", "Returns the text.", inputSchema=text, annotations={"readOnlyHint": True})
     yield tool("write", "Writes.", annotations={"readOnlyHint": "perhaps"} if "odd" in WORDS else {})
@@ -80,6 +84,11 @@ def hang() -> str:
         time.sleep(60)
 
 
+def work() -> str:
+    subprocess.Popen(["sleep", "600"])
+    return "done" if "awake" in WORDS else hang()
+
+
 def flood() -> str:
     while True:
         sys.stdout.write('{"jsonrpc": "2.0", "method": "notifications/progress"}\n' * 100)
@@ -110,7 +119,7 @@ def detach() -> str:
     return str(subprocess.Popen(["sleep", "600"], start_new_session=True).pid)
 
 
-BEHAVIOURS = {each.__name__: each for each in (crash, hang, flood, huge, junk, ask, about, detach)}
+BEHAVIOURS = {each.__name__: each for each in (crash, hang, work, flood, huge, junk, ask, about, detach)}
 RESULTS: dict[str, dict[str, object]] = {
     "parts": {
         "content": [

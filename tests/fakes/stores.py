@@ -59,6 +59,8 @@ def full_session(session_id: str = "s") -> Session:
         sampling=Sampling(top_p=0.5),
         context=8192,
         tools=True,
+        collections=("papers", "论文"),
+        level=2,
         pinned=True,
         tags=("work", "中文"),
         draft="half a que",

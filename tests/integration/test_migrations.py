@@ -8,12 +8,14 @@ import pytest
 
 from qwenchat.chat.message import Status
 from qwenchat.errors import StoreError
-from qwenchat.sessions import migrate
 from qwenchat.sessions.recover import recover
+from qwenchat.sessions.rows import SCHEMA
+from qwenchat.storage import migrate
+from qwenchat.storage.migrate import Schema
 from tests.fakes.stores import database_in, filled, full_answer, full_session, store_in
 
 SCHEMAS = Path(__file__).parent / "schemas"
-NEWEST = len(migrate.migrations())
+NEWEST = len(SCHEMA.migrations())
 
 
 def old_database(folder: Path, schema: str) -> Path:
@@ -39,7 +41,9 @@ def test_there_is_a_fixture_of_every_older_schema() -> None:
 def test_from_an_older_schema(tmp_path: Path, schema: str) -> None:
     file = old_database(tmp_path, schema)
     store = store_in(tmp_path)
-    assert store.session("s") == replace(full_session(), leaf="q2", updated=5, context=None, tools=None)
+    assert store.session("s") == replace(
+        full_session(), leaf="q2", updated=5, context=None, tools=None, collections=(), level=None
+    )
     assert store.branch("a2")[1] == full_answer("a2", "It has templates.", "q1")
     assert store.branch("a2")[0].attachments[0].data == b"\x00\xffnotes"
     begun = store.branch("t2")[-1]
@@ -51,7 +55,7 @@ def test_from_an_older_schema(tmp_path: Path, schema: str) -> None:
     assert not store.search.find("classes").hits  # that one was removed
     store.close()
     blank = tmp_path / "blank.db"
-    migrate.migrate(blank)
+    migrate.migrate(blank, SCHEMA)
     assert schema_of(file) == schema_of(blank)
     (copy,) = migrate.safety_copies(file)
     assert copy.stat().st_mode & 0o777 == 0o600
@@ -84,7 +88,7 @@ def test_nothing_happens_twice(tmp_path: Path) -> None:
     filled(store)
     store.close()
     before = database_in(tmp_path).read_bytes()
-    migrate.migrate(database_in(tmp_path))
+    migrate.migrate(database_in(tmp_path), SCHEMA)
     assert database_in(tmp_path).read_bytes() == before
     assert not migrate.safety_copies(database_in(tmp_path))
 
@@ -118,10 +122,10 @@ def test_a_database_of_another_program_is_not_touched(tmp_path: Path) -> None:
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = old_database(tmp_path, "0001.sql")
     before = schema_of(file)
-    steps = [*migrate.migrations()[:1], "CREATE TABLE half (n); INSERT INTO nowhere VALUES (1);"]
-    monkeypatch.setattr(migrate, "migrations", lambda: steps)
+    steps = [*SCHEMA.migrations()[:1], "CREATE TABLE half (n); INSERT INTO nowhere VALUES (1);"]
+    monkeypatch.setattr(Schema, "migrations", lambda _schema: steps)
     with pytest.raises(sqlite3.OperationalError, match="nowhere"):
-        migrate.migrate(file)
+        migrate.migrate(file, SCHEMA)
     assert schema_of(file) == before
     with sqlite3.connect(file) as plain:
         assert plain.execute("PRAGMA user_version").fetchone() == (1,)

@@ -1,10 +1,13 @@
 """Tools in chats without a screen: what is offered, who is asked, what a chat remembers, what a stop leaves."""
 
 import asyncio
+import json
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from qwenchat.chat.events import TurnEnded
@@ -19,6 +22,7 @@ from qwenchat.tools.policy import Decision, Leave, PendingCall
 from tests.fakes.scripted import ScriptedEngine
 from tests.tui.screens import until
 
+SERVER = Path(__file__).parents[1] / "fakes" / "mcp_server.py"
 LIST = "call:list_files:{}"
 
 
@@ -65,6 +69,10 @@ class Chat:
         """Return the answer that ends next."""
         await until(lambda: self.ended)
         return self.ended.pop()
+
+
+async def agree(_session: object, _pending: PendingCall) -> Decision:
+    return Decision(Leave.ONCE)
 
 
 @asynccontextmanager
@@ -155,11 +163,23 @@ async def test_other_chats_are_found_by_a_tool(program: Program) -> None:
 
 
 async def test_names_that_no_tool_has_are_refused(program: Program) -> None:
-    async def ask(_session: object, _pending: PendingCall) -> Decision:
-        return Decision(Leave.ONCE)
-
-    tools, session = SessionTools(program, ask, is_private=lambda _id: False), Session(id="s", created=0, updated=0)
+    tools, session = SessionTools(program, agree, is_private=lambda _id: False), Session(id="s", created=0, updated=0)
     for more in ({"only": ("calcluator",)}, {"granted": ("calcluator",)}):
         with pytest.raises(WrongUse) as refused:
             await tools.use(session, **more)
         assert "calcluator" in refused.value.message and "calculator" in refused.value.hint
+
+
+async def test_a_server_that_does_not_start_holds_up_nothing_else(program: Program) -> None:
+    program.paths.tool_servers.parent.mkdir(parents=True, exist_ok=True)
+    servers: dict[str, dict[str, object]] = {"slow": {"command": sys.executable, "args": [str(SERVER), "silent"]}}
+    program.paths.tool_servers.write_text(json.dumps({"mcpServers": servers}))
+    tools = SessionTools(program, agree, is_private=lambda _id: False)
+    starting = asyncio.create_task(tools.all("s"))
+    await until(psutil.Process().children)
+    servers["slow"]["disabled"] = True
+    program.paths.tool_servers.write_text(json.dumps({"mcpServers": servers}))
+    async with asyncio.timeout(10):  # a server may take a minute for its first answer
+        assert "calculator" in await tools.all("t")
+        assert "calculator" in await starting
+        await tools.close()

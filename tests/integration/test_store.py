@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.message import (
     Attachment,
+    Citation,
     FinishReason,
     Message,
     Reasoning,
@@ -68,6 +69,16 @@ parts_of_any_kind = st.lists(
         st.builds(Reasoning, texts, token_ids),
         st.builds(ToolCall, texts, texts, texts, token_ids),
         st.builds(ToolResult, texts, texts, texts, st.booleans(), times),
+        st.builds(
+            Citation,
+            number=times,
+            document=texts,
+            digest=texts,
+            start=times,
+            text=texts,
+            page=st.none() | times,
+            heading=texts,
+        ),
     ),
     max_size=4,
 ).map(tuple)
@@ -87,8 +98,11 @@ messages = st.builds(
     finish_reason=st.none() | st.sampled_from(FinishReason),
     usage=st.none() | st.builds(Usage, times, times, times),
     timings=st.none() | st.builds(Timings, seconds, seconds, seconds),
-    attachments=st.lists(st.builds(Attachment, texts, texts, st.binary(max_size=50)), max_size=3).map(tuple),
+    attachments=st.lists(st.builds(Attachment, texts, texts, st.binary(max_size=50), st.booleans()), max_size=3).map(
+        tuple
+    ),
     error=texts,
+    summarises=times,
 )
 sessions = st.builds(
     Session,
@@ -99,6 +113,8 @@ sessions = st.builds(
     model=texts,
     system=texts,
     sampling=samplings,
+    collections=st.lists(texts, max_size=2).map(tuple),
+    level=st.none() | st.integers(1, 3),
     leaf=st.none() | texts,
     pinned=st.booleans(),
     tags=st.lists(texts, max_size=3).map(tuple),
@@ -167,11 +183,13 @@ def streaming_answer(store: Store) -> Message:
 def test_an_answer_grows_by_parts_of_every_kind(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     answer = streaming_answer(store)
+    cited = [Citation(number=n, document="时.pdf", digest="d", start=n, text="Noon.", page=n) for n in (1, 2)]
+    store.append("a", cited)
     store.append("a", [Reasoning("I must", (1,)), Reasoning(" look", (2,))])
     store.append("a", [Reasoning(" at it.", (3,)), CALL, RESULT])
     store.append("a", [Text("It is", (4,))])
     store.append("a", [Text(" noon.", (5,))])
-    parts = (Reasoning("I must look at it.", (1, 2, 3)), CALL, RESULT, Text("It is noon.", (4, 5)))
+    parts = (*cited, Reasoning("I must look at it.", (1, 2, 3)), CALL, RESULT, Text("It is noon.", (4, 5)))
     assert store.branch("a")[-1].parts == parts
     store.amend(replace(answer, status=Status.STOPPED))
     assert store.branch("a")[-1].parts == parts == store.tree("s")["a"].parts
@@ -179,7 +197,7 @@ def test_an_answer_grows_by_parts_of_every_kind(tmp_path: Path) -> None:
     assert [hit.message for hit in store.search.find("noon").hits] == ["a"]
     store.amend(replace(answer, status=Status.STREAMING))
     store.append("a", [Text(" Or so.", (6,)), CALL])
-    grown = (*parts[:3], Text("It is noon. Or so.", (4, 5, 6)), CALL)
+    grown = (*parts[:5], Text("It is noon. Or so.", (4, 5, 6)), CALL)
     assert store.branch("a")[-1].parts == grown
     store.close()
     store = store_in(tmp_path)

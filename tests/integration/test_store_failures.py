@@ -14,15 +14,26 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.chat.message import Attachment, Message, Reasoning, Role, Status, Text, ToolCall, ToolResult, text_parts
+from qwenchat.chat.message import (
+    Attachment,
+    Citation,
+    Message,
+    Reasoning,
+    Role,
+    Status,
+    Text,
+    ToolCall,
+    ToolResult,
+    text_parts,
+)
 from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.doctor.storage import database as check_database
 from qwenchat.errors import Recovery, RecoveryKind, StoreError
 from qwenchat.runtime.program import Program
-from qwenchat.sessions.database import Database
 from qwenchat.sessions.recover import recover
 from qwenchat.sessions.salvage import salvage
 from qwenchat.sessions.store import Store
+from qwenchat.storage.database import Database
 from tests.fakes.commands import ROOT, environment
 from tests.fakes.stores import database_in, filled, full_answer, question, store_in
 
@@ -241,6 +252,7 @@ def test_damage_is_reported_and_recovered(
         (b"It has templates.", b"It has \xffemplates."),
         (b'"usage":{', b'"usage":['),
         (b'["', b"[["),
+        (b'["papers', b'{"papers'),
         (b" begins", b" beg\xffns"),
     ],
     ids=str,
@@ -324,6 +336,7 @@ def test_an_answer_that_was_streaming_is_recovered(tmp_path: Path) -> None:
 
 
 PARTS = (
+    Citation(number=1, document="时间.pdf", digest="d" * 64, start=70, text="Clocks show it.", page=3, heading="Noon"),
     Reasoning("Let me look.", (1, 2)),
     Text("A moment.", (3,)),
     ToolCall("c1", "clock", "{}", (4, 5)),
@@ -340,7 +353,7 @@ def in_parts(folder: Path) -> Path:
     store.add(question("q3", "And then?", "whole"))
     store.add(replace(full_answer("open", "", "q3"), parts=(), status=Status.STREAMING))
     store.append("open", [Reasoning("Hm", (1,)), ToolCall("c2", "clock", "{}")])
-    file = Attachment("notes.txt", "text/plain", b"carried along")
+    file = Attachment("notes.txt", "text/plain", b"carried along", in_parts=True)
     store.enqueue(
         WaitingQuestion(id="w1", session="s", follows="q3", text="What else?", created=9, attachments=(file,))
     )
@@ -365,7 +378,8 @@ def test_parts_and_waiting_questions_are_recovered(tmp_path: Path) -> None:
         ("w1", "open", "What else?"),
         ("w2", "w1", "Well?"),
     ]
-    assert asked[0].attachments[0].data == b"carried along"
+    assert (asked[0].attachments[0].data, asked[0].attachments[0].in_parts) == (b"carried along", True)
+    assert (store.session("s").collections, store.session("s").level) == (("papers", "论文"), 2)
     assert [hit.message for hit in store.search.find("noon").hits] == ["whole"]
     assert recover(file) is None
     store.close()
@@ -374,6 +388,8 @@ def test_parts_and_waiting_questions_are_recovered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("whole", "torn", "text"),
     [
+        (b"Clocks show", b"Clocks \xffhow", "A moment.\n\nIt is noon."),
+        (b'"start":70', b'"start":x0', "A moment.\n\nIt is noon."),
         (b"Let me look.", b"Let me \xffook.", "A moment.\n\nIt is noon."),
         (b'"clock","took_ms"', b'"clock","took_msx', "A moment.\n\nIt is noon."),
         (b"It is noon.", b"It is \xffoon.", "A moment.\n\nIt is \ufffdoon."),
@@ -408,7 +424,7 @@ def test_an_answer_that_lost_a_text_gets_it_back_from_its_row(tmp_path: Path) ->
     file.write_bytes(data)
     assert recover(file)
     (answer,) = [message for message in store_in(tmp_path).tree("s") if message.id == "whole"]
-    assert answer.parts == (PARTS[0], PARTS[2], PARTS[3], Text("A moment.\n\nIt is noon."))
+    assert answer.parts == (*PARTS[:2], PARTS[3], PARTS[4], Text("A moment.\n\nIt is noon."))
 
 
 @pytest.mark.parametrize("gone", [False, True])

@@ -13,8 +13,8 @@ from qwenchat.chat.turn import Turns
 from qwenchat.errors import NotFound, StoreError
 from qwenchat.runtime.program import Program
 from qwenchat.sessions import trash
-from qwenchat.sessions.migrate import safety_copies, safety_copy
 from qwenchat.sessions.store import Store
+from qwenchat.storage.migrate import safety_copies, safety_copy
 from tests.fakes.archives import talk
 from tests.fakes.scripted import ScriptedEngine
 from tests.fakes.stores import database_in, fake_clock, filled, full_answer, question, store_in

@@ -28,9 +28,10 @@ class TranscriptApp(App[None]):
         self.said: list[Event] = []
         self._branch = branch or []
         self._wanted = theme
+        self._began = time.monotonic()
 
     def compose(self) -> ComposeResult:
-        yield Transcript()
+        yield Transcript(call_since=lambda: self._began)
 
     def on_mount(self) -> None:
         for theme in load_all(Path("/nowhere")).by_name.values():

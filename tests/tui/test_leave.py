@@ -1,14 +1,19 @@
 """Leave: calls that the user is asked about, in the transcript, by keys, by the mouse, and in other chats."""
 
+import json
+import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from qwenchat.chat.message import Status, ToolResult
 from qwenchat.chat.tools import REFUSED
+from qwenchat.runtime.program import Program
 from tests.tui.chatting import Chatting, chatting
 from tests.tui.screens import until
 
+SERVER = Path(__file__).parents[1] / "fakes" / "mcp_server.py"
 LIST = 'call:list_files:{"folder":"notes"}'
 FETCH = 'call:fetch_page:{"url":"https://example.org/a\\u202eb"}'
 
@@ -146,6 +151,32 @@ async def test_a_chat_in_the_background_that_asks_is_marked_and_reported() -> No
         await it.pilot.press("f5")
         await it.idle()
         assert not results(it)[0].is_error
+
+
+def seconds(it: Chatting) -> int:
+    """How long a call has run as it is shown; -1 where none runs."""
+    running = re.search(r"running, (\d+) s", "\n".join(rows(it)))
+    return int(running[1]) if running else -1
+
+
+async def test_the_seconds_of_a_call_go_on_while_another_chat_is_open() -> None:
+    program = Program.here()
+    program.paths.tool_servers.parent.mkdir(parents=True, exist_ok=True)
+    servers = {"notes": {"command": sys.executable, "args": [str(SERVER)]}}
+    program.paths.tool_servers.write_text(json.dumps({"mcpServers": servers}))
+    program.close()
+    async with chatting("call:notes__hang:{}", "One.") as it:
+        await begin(it)
+        calling = it.chat.session.id
+        await it.pilot.press("f5")
+        await until(lambda: seconds(it) > 0)
+        await it.do("new")
+        await until(lambda: it.chat.session.id != calling)
+        await it.chat.navigation.open(calling)
+        await until(lambda: seconds(it) >= 0)
+        assert seconds(it) > 0
+        await it.pilot.press("escape")
+        await it.idle()
 
 
 async def test_a_call_in_another_chat_is_reported_when_it_comes() -> None:

@@ -2,13 +2,16 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from textual.widgets import Button, Input, OptionList, Static
 
 from qwenchat.runtime.program import Program
+from qwenchat.tui.app import Start
 from qwenchat.tui.dialogs.tools import ToolsScreen
+from tests.fakes.scripted import ALL_OF_LOCAL
 from tests.tui.chatting import Chatting, chatting
 from tests.tui.screens import until
 
@@ -43,7 +46,7 @@ def header(it: Chatting) -> str:
 
 
 async def test_tools_are_switched_on_in_one_chat_and_the_header_shows_it() -> None:
-    async with chatting() as it:
+    async with chatting(start=Start(model="7b")) as it:
         assert not header(it).endswith("tools")
         screen = await opened(it)
         assert words(screen, "state") == "Off in this chat."
@@ -60,6 +63,34 @@ async def test_tools_are_switched_on_in_one_chat_and_the_header_shows_it() -> No
         await until(lambda: header(it).endswith("tools"))
         await it.do("toggle_tools")
         await until(lambda: it.chat.session.tools is False)
+
+
+async def test_the_header_promises_no_tools_that_the_model_can_not_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QWENCHAT_TOOLS_ENABLED", "true")
+    async with chatting() as it:
+        assert not header(it).endswith("tools")  # the guide calls none
+    async with chatting(start=Start(model="7b"), capabilities=replace(ALL_OF_LOCAL, tools=False)) as it:
+        assert header(it).endswith("tools")
+        await it.ask("Hi")
+        assert not header(it).endswith("tools")
+    async with chatting(start=Start(model="7b")) as it:
+        await it.ask("Hi")
+        assert header(it).endswith("tools")
+
+
+async def test_own_tools_are_there_while_a_server_starts() -> None:
+    program = Program.here()
+    servers = {"notes": {"command": sys.executable, "args": [str(SERVER), "silent"]}}
+    program.paths.tool_servers.parent.mkdir(parents=True, exist_ok=True)
+    program.paths.tool_servers.write_text(json.dumps({"mcpServers": servers}))
+    program.close()
+    async with chatting() as it:
+        screen = await opened(it)
+        assert "calculator allowed" in lines(screen)
+        await until(lambda: words(screen, "servers") == "Tool servers\nnotes: starting…")
+        await it.pilot.press("enter")
+        await until(lambda: lines(screen)[0].split()[1] != "allowed")
+        await it.pilot.press("escape")
 
 
 async def test_enter_changes_what_happens_when_a_tool_is_called() -> None:
@@ -98,7 +129,7 @@ async def test_folders_are_named_and_their_tools_are_listed(tmp_path: Path) -> N
         assert words(screen, "folders") == "Folders: none, so the model can read no files"
         for typed in ("notes", str(folder)):
             screen.query_one("#choose-folders", Button).press()
-            await until(lambda: it.app.screen is not screen)
+            await until(lambda: it.app.screen.query(Input))
             it.app.screen.query_one(Input).value = typed
             await it.pilot.press("enter")
             await until(lambda: it.app.screen is screen)

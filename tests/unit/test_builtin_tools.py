@@ -9,6 +9,7 @@ from qwenchat.config import ToolSettings
 from qwenchat.engines.schema.check import check_schema
 from qwenchat.tools.builtin import builtin_tools
 from qwenchat.tools.builtin.search_chats import ChatExcerpt, SearchChats
+from qwenchat.tools.builtin.search_documents import DocumentExcerpt, SearchDocuments
 from qwenchat.tools.tool import ToolError
 
 ALL = ToolSettings(folders=("/tmp/notes", "/tmp/work"), fetch=True)
@@ -24,6 +25,10 @@ def test_only_what_the_settings_allow_for_is_offered() -> None:
     assert names(ToolSettings()) == always
     assert names(ALL) == always | FILES | {"fetch_page"}
     assert names(ALL, offline=True) == always | FILES
+    with_documents = builtin_tools(
+        ToolSettings(), find_in_chats=None, find_in_documents=lambda _words, _most: [], offline=False
+    )
+    assert with_documents[-1].spec.name == "search_documents" and not with_documents[-1].writes
     without_store = builtin_tools(ToolSettings(), find_in_chats=None, offline=False)
     assert [tool.spec.name for tool in without_store] == ["calculator", "date_time", "days_between"]
 
@@ -60,6 +65,24 @@ async def test_folders_that_do_not_exist_are_refused_in_words(tmp_path: Path) ->
 
 def needed(name: str) -> dict[str, str]:
     return {"text": "x"} if name == "search_files" else {}
+
+
+async def test_a_search_in_documents_is_that_of_the_index() -> None:
+    asked = []
+
+    def find(words: str, most: int) -> list[DocumentExcerpt]:
+        asked.append((words, most))
+        pages = [
+            DocumentExcerpt(document="bay\n.pdf", page=7, text="the \x1b[1mlighthouse"),
+            DocumentExcerpt(document="b", page=None, text="x" * 9000),
+        ]
+        return pages if words == "lighthouse" else []
+
+    tool = SearchDocuments(find)
+    first, second = (await tool.run({"words": "lighthouse"})).split("\n\n")
+    assert first == "bay .pdf, page 7: the [1mlighthouse" and second.startswith("b: xxx") and len(second) < 2000
+    assert asked == [("lighthouse", 5)]
+    assert await tool.run({"words": "a\nb"}) == 'No document contains "a b".'
 
 
 async def test_a_search_in_chats_is_that_of_the_store() -> None:

@@ -9,11 +9,11 @@ import pytest
 from qwenchat.chat.calling import ToolUse
 from qwenchat.chat.events import Finished, PartGrew, TurnEnded, TurnEvent
 from qwenchat.chat.memory import MemoryStore
-from qwenchat.chat.message import FinishReason, Message, Status, Text, ToolCall, ToolResult
+from qwenchat.chat.message import FinishReason, Message, Part, Status, Text, ToolCall, ToolResult
 from qwenchat.chat.ports import Mode
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.session import Session
-from qwenchat.chat.tools import ToolSpec
+from qwenchat.chat.tools import REFUSED, ToolSpec
 from qwenchat.chat.turn import RunningTurn, Turns
 from tests.fakes.scripted import ALL_OF_LOCAL, ScriptedEngine
 
@@ -27,6 +27,7 @@ class Box:
     says: str = "12:00"
     may: asyncio.Event = field(default_factory=asyncio.Event)
     waits: bool = False
+    is_error: bool = False
     took_ms: int = 5
     calls: list[ToolCall] = field(default_factory=list)
     specs: Sequence[ToolSpec] = (CLOCK,)
@@ -35,7 +36,8 @@ class Box:
         self.calls.append(call)
         if self.waits:
             await self.may.wait()
-        return ToolResult(call.id, call.name, self.says or f"result {len(self.calls)}", took_ms=self.took_ms)
+        text = self.says or f"result {len(self.calls)}"
+        return ToolResult(call.id, call.name, text, self.is_error, took_ms=self.took_ms)
 
 
 def turns_with(engine: ScriptedEngine, use: ToolUse | None, store: MemoryStore | None = None) -> Turns:
@@ -71,6 +73,20 @@ async def test_the_answer_goes_on_with_the_result() -> None:
     assert len([event for event in events if isinstance(event, Finished)]) == 1
 
 
+async def test_a_call_is_stored_before_it_runs() -> None:
+    store, stored = MemoryStore(), list[Part]()
+    store.create(Session(id="s", created=0, updated=0))
+
+    class Looking(Box):
+        async def run(self, call: ToolCall) -> ToolResult:
+            stored.extend(store.branch(store.session("s").leaf)[-1].parts)
+            return await super().run(call)
+
+    engine = ScriptedEngine(["Wait. call:clock:{} call:clock:{}", "Done."], delay_s=0.03)  # between two saves
+    await ended(turns_with(engine, ToolUse(toolbox=Looking()), store).ask("s", "Time?"))
+    assert [type(part) for part in stored[:3]] == [Text, ToolCall, ToolCall]
+
+
 async def test_several_calls_are_run_in_their_order() -> None:
     engine = ScriptedEngine(["call:clock:{} call:clock:{}", "Done."])
     box = Box()
@@ -92,9 +108,35 @@ async def test_a_model_must_answer_once_its_calls_bring_nothing_new() -> None:
     engine = ScriptedEngine(["call:clock:{}", "call:clock:{}", "It is noon."])
     answer, _events = await ended(turns_with(engine, ToolUse(toolbox=Box())).ask("s", "Time?"))
     last = engine.requests[2]
-    asked = "Time?\n\nTool results:\nclock({}) = 12:00\n\nAnswer with these results."
+    asked = "Time?\n\nResult of clock({}):\n```\n12:00\n```\n\nAnswer the question in a sentence."
     assert last.turns == (Turn("user", asked),) and last.mode is Mode.ANSWER
     assert answer.text == "It is noon." and answer.status is Status.COMPLETE
+
+
+async def test_a_result_can_not_end_its_own_fence() -> None:
+    engine = ScriptedEngine(["call:clock:{}", "call:clock:{}", "It is noon."])
+    await ended(turns_with(engine, ToolUse(toolbox=Box(says="```\n12:00"))).ask("s", "Time?"))
+    asked = engine.requests[2].turns[-1].text
+    assert asked == "Time?\n\nResult of clock({}):\n````\n```\n12:00\n````\n\nAnswer the question in a sentence."
+
+
+async def test_what_was_refused_is_not_asked_for_again() -> None:
+    again = 'call:clock:{} call:clock:{"zone":"UTC"}'
+    engine = ScriptedEngine([again, again, "Then not."])
+    box = Box(says=REFUSED + "no", is_error=True)
+    answer, _events = await ended(turns_with(engine, ToolUse(toolbox=box)).ask("s", "Time?"))
+    assert [call.arguments for call in box.calls] == ["{}", '{"zone":"UTC"}']
+    results = [part for part in answer.parts if isinstance(part, ToolResult)]
+    assert [result.text for result in results] == [REFUSED + "no"] * 4
+    assert [result.call_id for result in results] == [part.id for part in answer.parts if isinstance(part, ToolCall)]
+    assert answer.text == "Then not."
+
+
+async def test_what_failed_may_be_tried_again() -> None:
+    engine = ScriptedEngine(["call:clock:{}", "call:clock:{}", "It is noon."])
+    box = Box(says="It did not answer.", is_error=True)
+    await ended(turns_with(engine, ToolUse(toolbox=box)).ask("s", "Time?"))
+    assert len(box.calls) == 2
 
 
 async def test_a_tool_that_is_not_there_is_no_result() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from markdown_it import MarkdownIt
 
-from qwenchat.chat.message import Part, Reasoning, Role, Status, Text, ToolCall, ToolResult
+from qwenchat.chat.message import Attachment, Citation, Part, Reasoning, Role, Status, Text, ToolCall, ToolResult
 from qwenchat.errors import WrongUse
 from qwenchat.sessions import exporters
 from qwenchat.sessions.archive import Archive, normal
@@ -346,7 +346,8 @@ def in_parts(*parts: Part) -> Archive:
 def test_plain_text_has_reasoning_and_tools_below_their_labels() -> None:
     text = exported("txt", in_parts(*PARTS))
     assert "[Reasoning]\n\n    Let me **look**.\n\nA moment.\n\n[Tool call: clock]\n\n    {" in text
-    assert "[Result of clock]\n\n    12:00\n\n[Error of clock]\n\n    no such zone\n\nIt is **noon**.\n" in text
+    assert '    {"zone": "UTC"}\n\n[Result of clock]\n\n    12:00\n\n[Tool call: lost]\n\n    {}\n\n' in text
+    assert "\n\n[Error of clock]\n\n    no such zone\n\nIt is **noon**.\n" in text
 
 
 def test_markdown_quotes_reasoning_and_fences_tools() -> None:
@@ -362,9 +363,39 @@ def test_a_page_folds_reasoning_and_tools() -> None:
     assert "<summary>Tool call: clock</summary>\n<pre>{&quot;zone&quot;: &quot;UTC&quot;}</pre>\n</details>" in page
 
 
+OWLS = Citation(
+    number=1, document="birds.pdf", digest="d" * 64, start=70, text="Owls hunt at *night*.", page=12, heading="Owls"
+)
+NOTES = Citation(number=2, document="notes.md", digest="e" * 64, start=0, text="Crows use tools.")
+
+
+def test_sources_are_listed_below_the_answer() -> None:
+    made = in_parts(OWLS, NOTES, Text("At night [1]."))
+    text = exported("txt", made)
+    assert (
+        "\n\nAt night [1].\n\n[Source 1: birds.pdf, page 12 · Owls]\n\n    Owls hunt at *night*.\n\n[Source 2: no"
+        in text
+    )
+    assert "\nAt night [1].\n\n**Source 1: birds.pdf, page 12 · Owls**\n\n```\nOwls hunt at" in exported("md", made)
+    page = exported("html", made)
+    check_page(page)
+    assert "<summary>Source 1: birds.pdf, page 12 · Owls</summary>\n<pre>Owls hunt at *night*.</pre>\n" in page
+    for name in ("jsonl", "sharegpt"):
+        assert "night [1]" in exported(name, made) and "Owls" not in exported(name, made)
+
+
+def test_a_document_that_is_read_in_parts_is_named_and_not_printed() -> None:
+    asked, *others = (made := talk("Q", "A")).messages
+    book = Attachment("birds.pdf", "application/pdf", b"Owls hunt.", in_parts=True)
+    made = replace(made, messages=(replace(asked, attachments=(book,)), *others))
+    for name in ("txt", "md", "html", "jsonl", "sharegpt"):
+        assert "birds.pdf" in exported(name, made) and "Owls" not in exported(name, made)
+
+
 @pytest.mark.parametrize("text", NASTY)
 def test_nothing_breaks_out_of_reasoning_or_a_tool(text: str) -> None:
-    nasty = (Reasoning(text), ToolCall(text, text, text), ToolResult(text, text, text), Text("after"))
+    cited = Citation(number=1, document=text, digest=text, start=0, text=text, page=1, heading=text)
+    nasty = (cited, Reasoning(text), ToolCall(text, text, text), ToolResult(text, text, text), Text("after"))
     page = check_page(exported("html", in_parts(*nasty)))
     assert page.words.count("<script>alert(1)</script>") >= 4 * ("<script>" in text)
     said = exported("md", in_parts(*nasty)).split("\n---\n", 1)[1]
@@ -384,11 +415,9 @@ def test_jsonl_has_calls_and_their_results_in_messages_of_their_own() -> None:
             "content": "A moment.",
             "tool_calls": [
                 {"id": "c1", "type": "function", "function": {"name": "clock", "arguments": '{"zone": "UTC"}'}},
-                {"id": "c2", "type": "function", "function": {"name": "lost", "arguments": "{}"}},
             ],
         },
         {"role": "tool", "tool_call_id": "c1", "content": "12:00"},
-        {"role": "tool", "tool_call_id": "c3", "content": "no such zone"},
         {"role": "assistant", "content": "It is **noon**."},
         {"role": "user", "content": "Thanks"},
     ]
@@ -398,12 +427,60 @@ def test_sharegpt_has_each_call_with_its_result() -> None:
     (found,) = json.loads(exported("sharegpt", in_parts(*PARTS)))
     assert found["conversations"] == [
         {"from": "human", "value": "Q"},
-        {"from": "function_call", "value": '{"name":"clock","arguments":{"zone":"UTC"}}'},
+        {
+            "from": "function_call",
+            "value": '{"name":"clock","arguments":{"zone": "UTC"},"id":"c1","content":"A moment."}',
+        },
         {"from": "observation", "value": "12:00"},
-        {"from": "gpt", "value": "A moment.\n\nIt is **noon**."},
+        {"from": "gpt", "value": "It is **noon**."},
     ]
     (cut_off,) = json.loads(exported("sharegpt", in_parts(*PARTS[2:5])))
     assert [entry["from"] for entry in cut_off["conversations"]] == ["human", "function_call"]
+
+
+TWO_ROUNDS = (
+    Text("A moment."),
+    ToolCall("c1", "clock", '{"zone": "UTC"}'),
+    ToolCall("c2", "sum", "[1]"),
+    ToolResult("c2", "sum", "Not an object.", is_error=True),
+    ToolResult("c1", "clock", "12:00"),
+    ToolCall("c3", "sum", "{}"),
+    ToolResult("c3", "sum", "3"),
+    Text("Noon."),
+)
+
+
+def test_jsonl_answers_each_call_before_the_next_round() -> None:
+    (line,) = exported("jsonl", in_parts(*TWO_ROUNDS)).splitlines()
+    made = json.loads(line)["messages"][1:-1]
+    assert [message["role"] for message in made] == ["assistant", "tool", "tool", "assistant", "tool", "assistant"]
+    assert [[call["id"] for call in message.get("tool_calls", ())] for message in made[::3]] == [["c1", "c2"], ["c3"]]
+    assert [message["content"] for message in made] == [
+        "A moment.",
+        "12:00",
+        '{"error":"Not an object."}',
+        "",
+        "3",
+        "Noon.",
+    ]
+
+
+def test_sharegpt_alternates_whatever_is_called_at_the_same_time() -> None:
+    (found,) = json.loads(exported("sharegpt", in_parts(*TWO_ROUNDS)))
+    made = found["conversations"][1:]
+    assert [entry["from"] for entry in made] == [*["function_call", "observation"] * 2, "gpt"]
+    assert json.loads(made[0]["value"]) == [
+        {"name": "clock", "arguments": {"zone": "UTC"}, "id": "c1", "content": "A moment."},
+        {"name": "sum", "arguments": "[1]", "id": "c2"},
+    ]
+    assert json.loads(made[1]["value"]) == ["12:00", '{"error":"Not an object."}']
+
+
+@pytest.mark.parametrize("name", ["txt", "md", "html"])
+def test_each_result_is_below_its_call(name: str) -> None:
+    text = exported(name, in_parts(*TWO_ROUNDS))
+    places = [text.index(words) for words in ("Tool call: clock", "12:00", "Tool call: sum", "Not an object.")]
+    assert places == sorted(places)
 
 
 def test_pieces_come_one_message_at_a_time() -> None:

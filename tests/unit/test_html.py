@@ -10,7 +10,7 @@ PAGE = """<!DOCTYPE html><html><head><title>Hi &amp; welcome</title><style>p {co
 <script>if (a < b) document.write("</p>")</script></head><body><!-- <p>hidden</p> --><h1>A
  b</h1><p>one<br>two <b>three</b></p><ul><li>x<li>y</ul><pre>  a
     b</pre><table><tr><td>1<td>2</tr></table><svg><text>drawn</text></svg>1 < 2 &#99999999999999; &#20320;</body>"""
-TEXT = "Hi & welcome\n\nA b\n\none\ntwo three\n\n- x\n- y\n\n  a\n    b\n\n1 | 2\n\n1 < 2 \ufffd 你"
+TEXT = "Hi & welcome\n\n# A b\n\none\ntwo three\n\n- x\n- y\n\n  a\n    b\n\n1 | 2\n\n1 < 2 \ufffd 你"
 
 
 def test_a_page_is_read_as_its_reader_sees_it() -> None:

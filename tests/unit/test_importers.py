@@ -198,6 +198,84 @@ def test_sharegpt_calls_are_parts_of_the_answer() -> None:
     )
 
 
+def result(text: str, call_id: str = "") -> dict[str, object]:
+    return {"role": "tool", "content": text, "tool_call_id": call_id}
+
+
+def called(name: str, arguments: object, **more: object) -> dict[str, object]:
+    return {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"function": {"name": name, "arguments": arguments}, **more}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "parts"),
+    [
+        (  # without ids
+            [called("a", {"x": 1}), result("1"), called("b", ""), result("2")],
+            (ToolCall("call-1", "a", '{"x":1}'), ToolResult("call-1", "a", "1"), ToolCall("call-2", "b", ""),
+             ToolResult("call-2", "b", "2")),
+        ),
+        (  # one id for all
+            [called("a", "{}", id="0"), result("1", "0"), called("b", "{}", id="0"),
+             result("2", "0")],
+            (ToolCall("0", "a", "{}"), ToolResult("0", "a", "1"), ToolCall("call-1", "b", "{}"),
+             ToolResult("call-1", "b", "2")),
+        ),
+        (  # ids of other calls, the first result last
+            [called("a", "{}", id="x"), called("b", "{}", id="y"), result("2", "?"),
+             result("1", "x")],
+            (ToolCall("x", "a", "{}"), ToolCall("y", "b", "{}"), ToolResult("y", "b", "2"), ToolResult("x", "a", "1")),
+        ),
+        (  # results without a call
+            [result("1", "x"), result('{"error": "no"}')],
+            (ToolResult("x", "", "1"), ToolResult("", "", "no", is_error=True)),
+        ),
+        (  # before `tool_calls`, and without the object around a function
+            [{"role": "assistant", "content": "", "function_call": {"name": "a", "arguments": "{}"}},
+             {"role": "function", "name": "a", "content": '{"error": 1}'},
+             {"role": "assistant", "content": "So", "tool_calls": [{"id": 7, "name": "b", "arguments": None}]}],
+            (ToolCall("call-1", "a", "{}"), ToolResult("call-1", "a", '{"error": 1}'), Text("So"),
+             ToolCall("7", "b", "{}")),
+        ),
+        (  # a role of its own
+            [{"role": "tool_call", "content": '{"name": "a", "arguments": {"x": [1,  2]}}'},
+             {"role": "tool_response", "content": "1"}],
+            (ToolCall("call-1", "a", '{"x": [1,  2]}'), ToolResult("call-1", "a", "1")),
+        ),
+    ],
+)  # fmt: skip
+def test_calls_with_broken_ids_find_their_results(said: list[object], parts: tuple[Part, ...]) -> None:
+    (archive,) = read({"messages": [{"role": "user", "content": "Q"}, *said]}).archives
+    assert archive.messages[1].parts == parts
+
+
+@pytest.mark.parametrize(
+    ("said", "parts"),
+    [
+        ([("function_call", '{"name": "a", "arguments": "{}"}'), ("observation", '{"error": "no"}')],
+         (ToolCall("call-1", "a", "{}"), ToolResult("call-1", "a", "no", is_error=True))),
+        ([("function_call", '{"name": "a"}'), ("observation", '["1", "2"]')],
+         (ToolCall("call-1", "a", "{}"), ToolResult("call-1", "a", '["1", "2"]'))),
+        ([("function_call", '[{"name": "a"}, {"name": "b"}]'), ("observation", '["1"]')],
+         (ToolCall("call-1", "a", "{}"), ToolCall("call-2", "b", "{}"), ToolResult("call-1", "a", '["1"]'))),
+        ([("function_call", '[{"name": "a"}, {"name": "b"}]'), ("observation", '["1", "2"]')],
+         (ToolCall("call-1", "a", "{}"), ToolCall("call-2", "b", "{}"), ToolResult("call-1", "a", "1"),
+          ToolResult("call-2", "b", "2"))),
+        ([("observation", "1"), ("function_call", '{"name": 5}'), ("function_call", '[3, "x"]')],
+         (ToolResult("", "", "1"), ToolCall("call-1", "", '{"name": 5}'), ToolCall("call-2", "", '[3, "x"]'))),
+        ([("function_call", "\ud800"), ("observation", "\ud800")],
+         (ToolCall("call-1", "", "\ufffd"), ToolResult("call-1", "", "\ufffd"))),
+    ],
+)  # fmt: skip
+def test_sharegpt_calls_of_other_programs(said: list[tuple[str, str]], parts: tuple[Part, ...]) -> None:
+    turns = [{"from": who, "value": value} for who, value in [("human", "Q"), *said]]
+    (archive,) = read({"conversations": turns}).archives
+    assert archive.messages[1].parts == parts
+
+
 FOLDED = (
     '<details type="reasoning" done="true" duration="3">\n<summary>Thought for 3 seconds</summary>\n'
     "&gt; Is 1 &lt; 2?\n> Yes.\n</details>\n"
@@ -236,19 +314,29 @@ def test_hostile_calls_and_folds_are_read_quickly() -> None:
     assert len(reading.archives) == 4
 
 
-def test_calls_are_the_same_parts_after_a_round_trip() -> None:
+CLOCK, NOON = ToolCall("c1", "clock", '{"zone": "UTC",  "x": 1.0}'), ToolResult("c1", "clock", "12:00")
+SUM, FAILED = ToolCall("c2", "sum", "not JSON"), ToolResult("c2", "sum", 'No "JSON".\n', is_error=True)
+AGAIN, THREE = ToolCall("c3", "sum", '["a"]'), ToolResult("c3", "sum", '["3"]')
+QUOTED, EMPTY = ToolCall("c4", "sum", '"text"'), ToolResult("c4", "sum", "")
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (CLOCK, NOON, Text("Noon.")),
+        (Text("A moment."), CLOCK, NOON, Text("Noon.")),
+        (CLOCK, SUM, NOON, FAILED, Text("Noon.")),
+        (Text("One."), CLOCK, NOON, Text("Two."), SUM, FAILED, AGAIN, THREE, Text("Three."), QUOTED, EMPTY, Text("4")),
+        (Text("One."), CLOCK, AGAIN, QUOTED, NOON, THREE, EMPTY, Text("Two."), SUM, FAILED, Text("\u202e\x9b<p>")),
+    ],
+)
+def test_calls_are_the_same_parts_after_a_round_trip(parts: tuple[Part, ...]) -> None:
     made = talk("Q", "A")
     asked, answer = made.messages
-    parts = (ToolCall("c1", "clock", '{"zone":"UTC"}'), ToolResult("c1", "clock", "12:00"), Text("Noon."))
     made = replace(made, messages=(asked, replace(answer, parts=parts)))
-    (back,) = read_bytes(exported("jsonl", made).encode()).archives
-    assert back.messages[1].parts == parts
-    (back,) = read_bytes(exported("sharegpt", made).encode()).archives
-    assert back.messages[1].parts == (
-        ToolCall("call-1", "clock", '{"zone":"UTC"}'),
-        ToolResult("call-1", "clock", "12:00"),
-        Text("Noon."),
-    )
+    for name in ("jsonl", "sharegpt", "json"):
+        (back,) = read_bytes(exported(name, made).encode()).archives
+        assert back.messages[1].parts == parts, name
 
 
 def test_version_1_of_our_own_format_is_read_exactly() -> None:
@@ -262,9 +350,20 @@ def test_version_1_of_our_own_format_is_read_exactly() -> None:
     )
     failed = replace(full_answer("a2", "", "q1"), parts=(), status=Status.FAILED)
     assert full == Archive(
-        replace(full_session(), leaf="a1", tools=None),
+        replace(full_session(), leaf="a1", tools=None, collections=(), level=None),
         (question("q1", "How does C++ differ? 我爱北京"), answer, failed),
     )
+
+
+def test_version_2_of_our_own_format_is_read_exactly() -> None:
+    made = with_file(talk("Q", "A"), "a.txt", b"\0one\n")
+    [record] = json.loads(exported("json", made))
+    for message in record["messages"]:
+        del message["summarises"]
+        for attachment in message["attachments"]:
+            del attachment["in_parts"]
+    del record["session"]["collections"], record["session"]["level"]
+    assert read(record | {"version": 2}).archives == (made,)
 
 
 @pytest.mark.parametrize("document", EVERY_FORMAT)
@@ -306,7 +405,7 @@ def test_a_chat_that_has_grown_keeps_its_old_messages() -> None:
         ({"conversations": [3]}, "its contents can't be read"),
         ({"mapping": {"a": 5}}, "its contents can't be read"),
         ({"mapping": {"a": {"message": "me"}}}, "its contents can't be read"),
-        ({"format": "qwenchat", "version": 3}, "newer qwenchat"),
+        ({"format": "qwenchat", "version": 4}, "newer qwenchat"),
         ({"format": "qwenchat", "version": "x"}, "newer qwenchat"),
         ({"format": "qwenchat", "version": 1}, "the field session is missing"),
         ({"format": "qwenchat", "version": 2}, "the field session is missing"),

@@ -67,7 +67,8 @@ def test_jsonl_gives_the_same_turns_back(archive: Archive, all_branches: bool) -
     branches = [in_turn(branch) for branch in dialogues(normal(archive), all_branches)]
     assume(not any(begins_with_reasoning(text) for branch in branches for _role, text in branch))
     text = exported("jsonl", archive, all_branches=all_branches)
-    found = [in_turn(dialogues(back, False)[0]) for back in read(text).archives] if text else []
+    backs = read(text).archives if text else []
+    found = [in_turn(branch) for back in backs for branch in dialogues(back, False)]
     assert [turns for turns in found if turns] == [turns for turns in branches if turns]  # not those of calls alone
 
 

@@ -356,7 +356,8 @@ async def test_an_answer_that_never_began_can_be_carried_on() -> None:
     empty = turns.store.branch(turns.store.session("s").leaf)[-1]
     engine = ScriptedEngine(["begun"], file="1" * 32)  # not a word came, so any model may
     await run(Turns(store=turns.store, engine=engine, new_id=turns.new_id, clock=turns.clock).continue_answer(empty))
-    assert [turn.role for turn in engine.requests[0].turns] == ["user", "assistant"]  # not the question's end
+    assert [turn.role for turn in engine.requests[0].turns] == ["user"]
+    assert engine.requests[0].mode is Mode.ANSWER  # not the question's end
     assert turns.store.branch(empty.id)[-1].text == "begun"
 
 

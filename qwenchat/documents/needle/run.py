@@ -5,7 +5,7 @@ included. What is shown meanwhile is decided elsewhere.
 """
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -96,7 +96,7 @@ class NeedleRun:
         self.report = replace(self.report, predicted_s=predicted)
         return predicted
 
-    async def run(self) -> AsyncIterator[CellProgress | CellTested]:
+    async def run(self) -> AsyncGenerator[CellProgress | CellTested, None]:
         """Test the cells that are left, reporting progress. Raises what the engine raises, and FileError."""
         started = time.perf_counter()
         for cell in self.cells:
@@ -110,7 +110,7 @@ class NeedleRun:
                 else:
                     yield event
 
-    async def _test(self, cell: Cell) -> AsyncIterator[CellProgress | CellResult]:
+    async def _test(self, cell: Cell) -> AsyncGenerator[CellProgress | CellResult, None]:
         started = time.perf_counter()
         yield CellProgress(cell)
         prompt = await self._prompts.make(cell)

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, Prefilling
-from qwenchat.chat.ports import Capabilities, Mode, ModelInfo, Request, TokenCounts
+from qwenchat.chat.ports import MOST_CHANCES, Capabilities, Mode, ModelInfo, Request, TokenCounts
 from qwenchat.chat.prompt import Plain, PromptPart, Special, Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.tools import ToolSpec
@@ -158,6 +158,7 @@ class LocalEngine:
             saved_kv=True,
             prefill_progress=True,
             exact_counts=True,
+            logprobs=True,
         )
 
     @property
@@ -296,7 +297,8 @@ class LocalEngine:
             await loaded.slot.switch_to(request.cache_key)
             answered = _without_reasoning(request.turns[-1].text) if request.mode is Mode.CONTINUE else ""
             calls = await self._calls(request.turns[0].tools, prompt_format.calls)
-            job = Generate(number, _wire(prompt.parts), request.sampling, answered, calls)
+            chances = min(request.chances, MOST_CHANCES)
+            job = Generate(number, _wire(prompt.parts), request.sampling, answered, calls, chances)
             reader = call_reader(prompt_format.calls, request, opens_reasoning=bool(prompt_format.opening))
             try:
                 async with contextlib.aclosing(worker.ask(job)) as replies:
@@ -430,8 +432,8 @@ def _event(reply: RequestReply, worker: WorkerProcess) -> EngineEvent:
             speed = done / seconds if seconds else 0.0
             left = (total - done) / speed if speed else 0.0
             return Prefilling(int(done), int(total), speed, left)
-        case Piece(text=text, ids=ids):
-            return Delta(text, ids)
+        case Piece(text=text, ids=ids, chances=chances):
+            return Delta(text, ids, chances)
         case Done(reason=reason, usage=usage, timings=timings):
             return Finished(reason, usage, timings)
     raise request_error(reply, worker.recoveries)

@@ -10,6 +10,7 @@ from typing import IO, BinaryIO
 import msgspec
 from msgspec import Struct
 
+from qwenchat.chat.events import TokenChance
 from qwenchat.chat.message import FinishReason, Timings, Usage
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.schema.document import Reason
@@ -152,6 +153,8 @@ class Generate(Struct, frozen=True, tag=True):
     """The text of the answer that is continued, without its reasoning; a schema covers it too."""
     calls: Calls | None = None
     """None where the model may not call tools."""
+    chances: int = 0
+    """How many of the likeliest tokens are reported for each one that is sampled."""
 
 
 class SaveKV(Struct, frozen=True, tag=True):
@@ -260,7 +263,9 @@ class Piece(Struct, frozen=True, tag=True, omit_defaults=True):
     text: str
     ids: tuple[int, ...]
     apart: bool = False
-    """Never joined with other pieces: it is a reasoning marker, or the line breaks after one."""
+    """Never joined with other pieces: it is a reasoning marker, the line breaks after one, or has chances."""
+    chances: tuple[tuple[TokenChance, ...], ...] = ()
+    """Of each token, where they were asked for; a token that was not sampled itself has none."""
 
 
 class Done(Struct, frozen=True, tag=True):

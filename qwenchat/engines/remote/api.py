@@ -4,13 +4,13 @@ Each dialect implements `ServerApi` in a module of its own and knows nothing of 
 has the queue, `http` the connection with its faults and retries.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from qwenchat.chat.events import EngineEvent
+from qwenchat.chat.events import EngineEvent, TokenChance
 from qwenchat.chat.ports import Capabilities, Mode, Request, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Dialect, Sampling
@@ -111,6 +111,12 @@ def shaped(server: RemoteServer, reply: Any, shape: type[Shape]) -> Shape:
             _("Check the address and the kind of the engine {name}.").format(name=server.name),
             recoveries=(Recovery(RecoveryKind.TEST_ENGINE, name=server.name),),
         ) from None
+
+
+def ranked(chances: Iterable[TokenChance]) -> tuple[TokenChance, ...]:
+    """Return the chances of one place without repetition, the likeliest first."""
+    by_token = {(each.text, each.token_id): each for each in chances}
+    return tuple(sorted(by_token.values(), key=lambda each: -each.logprob))
 
 
 def find_model(server: RemoteServer, offered: Sequence[ServedModel], model: str = "") -> ServedModel:

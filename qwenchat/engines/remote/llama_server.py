@@ -16,15 +16,15 @@ from urllib.parse import quote
 
 import msgspec
 
-from qwenchat.chat.events import Delta, EngineEvent, Finished, Prefilling
+from qwenchat.chat.events import Delta, EngineEvent, Finished, Prefilling, TokenChance
 from qwenchat.chat.message import FinishReason, Timings, Usage
-from qwenchat.chat.ports import Capabilities, Mode, Request, TokenCounts
+from qwenchat.chat.ports import MOST_CHANCES, Capabilities, Mode, Request, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Dialect, Sampling
 from qwenchat.engines.calls.format import CallFormat
 from qwenchat.engines.chat_template import ChatTemplate
 from qwenchat.engines.prompt_format import prompt_format_for
-from qwenchat.engines.remote.api import NoTokenIds, ServedModel, find_model, shaped
+from qwenchat.engines.remote.api import NoTokenIds, ServedModel, find_model, ranked, shaped
 from qwenchat.engines.remote.http import RemoteHttp
 from qwenchat.engines.remote.messages import limit_reached
 from qwenchat.engines.remote.token_prompt import (
@@ -115,6 +115,17 @@ class _Timed(msgspec.Struct, frozen=True):
     predicted_per_second: float = 0.0
 
 
+class _Chance(msgspec.Struct, frozen=True):
+    id: TokenId
+    token: str
+    logprob: float
+    top_logprobs: "list[_Chance]" = []
+
+    def ranked(self) -> tuple[TokenChance, ...]:
+        """Return the chances of this token and of the likeliest ones."""
+        return ranked(TokenChance(each.token, each.id, each.logprob) for each in (*self.top_logprobs, self))
+
+
 class _Chunk(msgspec.Struct, frozen=True):
     """One event of `/completion`."""
 
@@ -126,6 +137,8 @@ class _Chunk(msgspec.Struct, frozen=True):
     tokens_evaluated: Natural = 0
     stop: bool = False
     stop_type: str = ""
+    completion_probabilities: list[_Chance] = []
+    """Of the tokens, where they were asked for."""
     prompt_progress: _Progress | None = None
     """Where it stands, `tokens` mean nothing."""
     timings: _Timed = _Timed()
@@ -138,7 +151,12 @@ class LlamaServerApi:
 
     def __init__(self, http: RemoteHttp) -> None:
         self.capabilities = Capabilities(
-            continue_answer=True, json_schema=True, token_ids=True, prefill_progress=True, exact_counts=True
+            continue_answer=True,
+            json_schema=True,
+            token_ids=True,
+            prefill_progress=True,
+            exact_counts=True,
+            logprobs=True,
         )
         self.calls: CallFormat | None = None
         self._http, self._server = http, http.server
@@ -200,6 +218,8 @@ class LlamaServerApi:
             "return_tokens": True,
             "return_progress": True,
             "preserved_tokens": REASONING_MARKERS,
+            "n_probs": min(request.chances, MOST_CHANCES),
+            "post_sampling_probs": False,
         }
         stops: tuple[str, ...] = () if sampling.schema else sampling.stop  # one of them could cut JSON in the middle
         if self.calls and request.turns[0].tools:
@@ -320,6 +340,8 @@ class _Answer:
         self._prompts, self._has_stops = prompts, has_stops
         self._ids: list[int] = []
         """Tokens without text."""
+        self._chances: list[tuple[TokenChance, ...]] = []
+        """Theirs, where they were asked for."""
         self._reported = 0
         self._last: Delta | None = None
         """The piece that waits."""
@@ -331,13 +353,15 @@ class _Answer:
                 return Delta(self._last.text, tuple(await self._prompts.tokenise(self._last.text)))
             return self._last
         self._ids += chunk.tokens or ()
+        self._chances += [each.ranked() for each in chunk.completion_probabilities]
         if not chunk.content:
             return None
         ids: Sequence[int] = self._ids
         if chunk.tokens_predicted - self._reported > len(ids) and chunk.tokens is not None:
             ids = await self._prompts.tokenise(chunk.content)
-        self._reported, self._ids = chunk.tokens_predicted, []
-        new, before = Delta(chunk.content, tuple(ids)), self._last
+        chances = tuple(self._chances) if len(self._chances) == len(ids) else ()
+        self._reported, self._ids, self._chances = chunk.tokens_predicted, [], []
+        new, before = Delta(chunk.content, tuple(ids), chances), self._last
         if not self._has_stops:
             return new
         self._last = new

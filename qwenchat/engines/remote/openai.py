@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from qwenchat.chat.events import EngineEvent, Finished
+from qwenchat.chat.events import EngineEvent, Finished, TokenChance
 from qwenchat.chat.message import FinishReason, Timings, Usage
-from qwenchat.chat.ports import Capabilities, Mode, Request, TokenCounts
+from qwenchat.chat.ports import MOST_CHANCES, Capabilities, Mode, Request, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Dialect, Sampling
-from qwenchat.engines.remote.api import ServedModel, shaped
+from qwenchat.engines.remote.api import ServedModel, ranked, shaped
 from qwenchat.engines.remote.estimates import TokenEstimates
 from qwenchat.engines.remote.explanations import explain
 from qwenchat.engines.remote.faults import Fault, FaultKind
@@ -47,15 +47,20 @@ class _ChatDialect:
     """Of a request that continues its last message."""
     schema: bool = True
     tools: bool = True
+    logprobs: bool = True
     completes: bool = True
     """Whether it has `/completions`, for text without a chat template."""
 
 
 _DIALECTS = {
     Dialect.OPENAI: _ChatDialect(),
-    Dialect.LM_STUDIO: _ChatDialect(),
+    Dialect.LM_STUDIO: _ChatDialect(logprobs=False),
     Dialect.DASHSCOPE: _ChatDialect(
-        message_fields={"partial": True}, request_fields={"enable_thinking": False}, schema=False, completes=False
+        message_fields={"partial": True},
+        request_fields={"enable_thinking": False},
+        schema=False,
+        logprobs=False,
+        completes=False,
     ),
     Dialect.LLAMA_SERVER: _ChatDialect(continues=True),
     Dialect.VLLM: _ChatDialect(
@@ -98,6 +103,20 @@ class _ChatText(msgspec.Struct, frozen=True):
     tool_calls: list[_ChatCall] | None = None
 
 
+class _Chance(msgspec.Struct, frozen=True):
+    token: str
+    logprob: float
+    top_logprobs: "list[_Chance]" = []
+
+    def ranked(self) -> tuple[TokenChance, ...]:
+        """Return the chances of this token and of the likeliest ones."""
+        return ranked(TokenChance(each.token, -1, each.logprob) for each in (*self.top_logprobs, self))
+
+
+class _Logprobs(msgspec.Struct, frozen=True):
+    content: list[_Chance] | None = None
+
+
 class _ChatChoice(msgspec.Struct, frozen=True):
     delta: _ChatText | None = None
     message: _ChatText | None = None
@@ -105,6 +124,7 @@ class _ChatChoice(msgspec.Struct, frozen=True):
     text: str | None = None
     """In place of both where there are no messages."""
     finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
 
     @property
     def said(self) -> _ChatText:
@@ -125,7 +145,10 @@ class OpenAiApi:
         self.dialect = dialect
         self._differs = _DIALECTS[dialect]
         self.capabilities = Capabilities(
-            continue_answer=self._differs.continues, json_schema=self._differs.schema, tools=self._differs.tools
+            continue_answer=self._differs.continues,
+            json_schema=self._differs.schema,
+            tools=self._differs.tools,
+            logprobs=self._differs.logprobs,
         )
         self._http, self._server = http, http.server
         self._url = http.server.url if urlsplit(http.server.url).path else f"{http.server.url}/v1"
@@ -162,7 +185,8 @@ class OpenAiApi:
                         reason = choice.finish_reason or reason
                         said = choice.said
                         if delta := answer.delta(said.content, said.reasoning_content or said.reasoning):
-                            yield delta
+                            chances = choice.logprobs.content or () if choice.logprobs else ()
+                            yield replace(delta, chances=tuple(each.ranked() for each in chances))
                         for piece in said.tool_calls or ():
                             _add(piece, calls)
         except PromptTooLong:
@@ -204,6 +228,8 @@ class OpenAiApi:
             body["messages"] = messages
             if tools := request.turns[0].tools:
                 body["tools"] = functions(tools)
+            if request.chances and self._differs.logprobs:
+                body |= {"logprobs": True, "top_logprobs": min(request.chances, MOST_CHANCES)}
         if sampling.schema is not None:
             schema = {"name": "answer", "schema": msgspec.json.decode(sampling.schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}

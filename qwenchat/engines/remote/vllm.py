@@ -14,16 +14,16 @@ from types import MappingProxyType
 
 import msgspec
 
-from qwenchat.chat.events import Delta, EngineEvent, Finished
+from qwenchat.chat.events import Delta, EngineEvent, Finished, TokenChance
 from qwenchat.chat.message import FinishReason, Timings, Usage
-from qwenchat.chat.ports import Capabilities, Mode, Request, TokenCounts
+from qwenchat.chat.ports import MOST_CHANCES, Capabilities, Mode, Request, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Dialect, Sampling
 from qwenchat.engines.calls.format import CallFormat
 from qwenchat.engines.calls.hermes import HermesFormat
 from qwenchat.engines.calls.qwen import QwenFormat
 from qwenchat.engines.prompt_format import PROBES, chatml_of
-from qwenchat.engines.remote.api import NoTokenIds, ServedModel, find_model, shaped
+from qwenchat.engines.remote.api import NoTokenIds, ServedModel, find_model, ranked, shaped
 from qwenchat.engines.remote.http import RemoteHttp
 from qwenchat.engines.remote.messages import limit_reached
 from qwenchat.engines.remote.token_prompt import (
@@ -68,6 +68,12 @@ class _TextReply(msgspec.Struct, frozen=True):
     prompt: str
 
 
+class _Logprobs(msgspec.Struct, frozen=True):
+    tokens: list[str] = []
+    token_logprobs: list[float | None] = []
+    top_logprobs: list[dict[str, float] | None] = []
+
+
 class _Choice(msgspec.Struct, frozen=True):
     text: str = ""
     token_ids: list[TokenId] | None = None
@@ -75,6 +81,26 @@ class _Choice(msgspec.Struct, frozen=True):
     finish_reason: str | None = None
     stop_reason: str | int | None = None
     """The stop string; None where the model ended by itself."""
+    logprobs: _Logprobs | None = None
+
+    def chances(self) -> list[tuple[TokenChance, ...]]:
+        """Return the chances of each token; none where they were not asked for, or the tokens are not known."""
+        if self.logprobs is None or self.token_ids is None:
+            return []
+        seen = zip(
+            self.token_ids,
+            self.logprobs.tokens,
+            self.logprobs.token_logprobs,
+            self.logprobs.top_logprobs,
+            strict=False,
+        )
+        return [
+            ranked(
+                TokenChance(text, number if text == sampled else -1, logprob)
+                for text, logprob in {**(top or {}), **({sampled: own} if own is not None else {})}.items()
+            )
+            for number, sampled, own, top in seen
+        ]
 
 
 class _Details(msgspec.Struct, frozen=True):
@@ -98,7 +124,9 @@ class VllmApi:
     dialect = Dialect.VLLM
 
     def __init__(self, http: RemoteHttp) -> None:
-        self.capabilities = Capabilities(continue_answer=True, json_schema=True, token_ids=True, exact_counts=True)
+        self.capabilities = Capabilities(
+            continue_answer=True, json_schema=True, token_ids=True, exact_counts=True, logprobs=True
+        )
         self._http, self._server = http, http.server
         self.calls: CallFormat | None = None
         self._vocabulary: VllmVocabulary | None = None
@@ -168,9 +196,12 @@ class VllmApi:
             stops = (*stops, *self.calls.markers.stops)
         if stops:
             body["stop"] = stops
+        if request.chances:
+            body["logprobs"] = min(request.chances, MOST_CHANCES)
         if sampling.schema is not None:
             body["structured_outputs"] = {"json": msgspec.json.decode(sampling.schema)}
         waiting: list[int] = []
+        chances: list[tuple[TokenChance, ...]] = []
         ended, usage = _Choice(), _Usage()
         async with self._http.events(f"{self._server.root}/v1/completions", body) as events:
             async for event in events:
@@ -178,10 +209,11 @@ class VllmApi:
                 usage = chunk.usage or usage
                 for choice in chunk.choices:
                     waiting += vocabulary.text_among(choice.token_ids or ())
+                    chances += choice.chances()
                     if choice.text:
                         # With stop strings, text is held back and its tokens are not.
-                        yield Delta(choice.text, () if stops else tuple(waiting))
-                        waiting = []
+                        yield Delta(choice.text, () if stops else tuple(waiting), tuple(chances))
+                        waiting, chances = [], []
                     ended = choice if choice.finish_reason else ended
         if ended.finish_reason:
             yield _finished(ended, usage, sampling, model.n_ctx)

@@ -14,7 +14,7 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from qwenchat.engines.local.protocol import Calls
 from qwenchat.engines.schema.compiler import check_state, constrained, matcher, schema_grammar
 from qwenchat.engines.schema.document import Reason, SchemaRefused, rewritten
-from qwenchat.engines.worker.llama import Vocabulary
+from qwenchat.engines.worker.vocabulary import Vocabulary
 
 _STACK = 16 << 20
 """Bytes of the stack on which a schema is compiled: twice what the child has that compiled the same one before."""

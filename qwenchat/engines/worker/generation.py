@@ -3,11 +3,13 @@
 import random
 import time
 from array import array
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from typing import TYPE_CHECKING
 
+from qwenchat.chat.events import TokenChance
 from qwenchat.chat.message import FinishReason, Timings, Usage
 from qwenchat.engines.local.protocol import (
     Done,
@@ -21,6 +23,7 @@ from qwenchat.engines.local.protocol import (
 )
 from qwenchat.engines.schema.document import SchemaRefused
 from qwenchat.engines.worker.c_api import DecodeFailed
+from qwenchat.engines.worker.chances import Chances
 from qwenchat.engines.worker.detokenizer import Detokenizer
 from qwenchat.engines.worker.llama import LlamaModel
 from qwenchat.engines.worker.sampler import Sampler
@@ -52,8 +55,12 @@ class GenerationJob:
         stops = () if request.sampling.schema else request.sampling.stop  # one of them could cut JSON in the middle
         if request.calls:
             stops = (*stops, *request.calls.stops)
-        self._is_apart = request.calls is not None
-        """Whether the text of each token is sent for itself, so that its part of the answer is known."""
+        self._is_apart = request.calls is not None or request.chances > 0
+        """Whether the text of each token is sent for itself: its part of the answer is then known, and no message gets
+        long by its chances."""
+        self._chances: deque[tuple[TokenChance, ...]] = deque()
+        """Of the tokens that were not sent yet, where they are asked for."""
+        self._chance_count = request.chances
         self._text = Detokenizer(model.vocabulary.piece, stops)
         self._started = time.perf_counter()
         self._sent = 0.0
@@ -69,8 +76,12 @@ class GenerationJob:
             complete = self._prefill(cached)
             constraint = self._made_constraint()
             prefill_s = time.perf_counter() - self._started
-            with closing(self._sampler(constraint)) as sampler:
-                reason, count = self._decode(sampler) if complete else (FinishReason.CANCELLED, 0)
+            with ExitStack() as resources:
+                sampler = resources.enter_context(closing(self._sampler(constraint)))
+                chances = Chances(self._model, self._chance_count) if self._chance_count else None
+                if chances:
+                    resources.enter_context(closing(chances))
+                reason, count = self._decode(sampler, chances) if complete else (FinishReason.CANCELLED, 0)
         except (DecodeFailed, SchemaRefused):
             self._send_rest()  # text that was held back is still part of the answer
             raise
@@ -115,7 +126,7 @@ class GenerationJob:
                 break
         return Sampler(self._model, self._sampling, constraint, in_reasoning=token == vocabulary.reasoning_start)
 
-    def _decode(self, sampler: Sampler) -> tuple[FinishReason, int]:
+    def _decode(self, sampler: Sampler, chances: Chances | None) -> tuple[FinishReason, int]:
         """Sample and decode until the end; return why it ended and the number of tokens in the answer."""
         model, text, abort = self._model, self._text, self._model.abort
         is_end, vocabulary = model.c.llama_vocab_is_eog, model.vocabulary
@@ -123,12 +134,16 @@ class GenerationJob:
         limit = self._sampling.max_tokens or model.n_ctx
         one, count, after_marker = array("i", [0]), 0, False
         while not abort:
+            if chances:
+                chances.look()
             token = sampler.next()
             if not count:
                 self._first_token_s = time.perf_counter() - self._started
             if is_end(vocab, token):
                 return FinishReason.STOP, count
             count += 1
+            if chances:
+                self._chances.append(chances.of(token))
             is_marker = token in markers
             if is_marker:
                 self._send()
@@ -153,15 +168,21 @@ class GenerationJob:
         self._sent = time.perf_counter()
         piece, ids = self._text.take()
         if piece or ids:
-            self._report(Piece(self._id, piece, ids, apart))
+            self._report(Piece(self._id, piece, ids, apart, self._chances_of(ids)))
 
     def _send_rest(self) -> None:
         """Send the text that was held back."""
         text, ids, tail = self._text.finish()
+        chances = self._chances_of(ids)
+        self._chances.clear()
         if tail:
             ids = (*ids, *self._model.vocabulary.tokenise(tail, special=False))
         if text or tail or ids:
-            self._report(Piece(self._id, text + tail, ids))
+            self._report(Piece(self._id, text + tail, ids, self._chance_count > 0, chances))
+
+    def _chances_of(self, ids: Sequence[int]) -> tuple[tuple[TokenChance, ...], ...]:
+        """Return the chances of the tokens that are sent next."""
+        return tuple(self._chances.popleft() for _token in ids) if self._chance_count else ()
 
 
 def time_run(model: LlamaModel, request: TimeRun) -> RunTimed:

@@ -35,6 +35,7 @@ from qwenchat.sessions.reading_order import (
     part_label,
     speaker,
     title_of,
+    to_read,
     when,
 )
 from qwenchat.text.safe import can_highlight, clean
@@ -186,7 +187,7 @@ def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
             if entry.message.role is Role.USER:
                 words = question_html(entry.message.text, asked)
             else:
-                words = "".join(_part(part, answered) for part in entry.message.parts)
+                words = "".join(_part(part, answered) for part in to_read(entry.message.parts))
             yield _message(position, entry, words)
         yield "</main>\n</body>\n</html>\n"
 

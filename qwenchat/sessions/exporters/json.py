@@ -3,6 +3,8 @@
 A file is an array with one object per session and one line per message, described by `json.schema.json`. The same
 session always gives the same bytes. `VERSION` increases when readers of the old version would misread the new one.
 Since version 2, a message has `parts`, where version 1 had `text` and `token_ids`. `text` remains for simple readers.
+Since version 3, an answer may cite passages of documents, an attachment may be read in parts, and a question may stand
+for earlier messages.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,7 +15,7 @@ from qwenchat.chat.message import Message, Part
 from qwenchat.sessions.archive import PART_TYPES, Archive, json_text
 from qwenchat.sessions.exporters import ExportFormat
 
-VERSION = 2
+VERSION = 3
 
 _KINDS = {part_type: kind for kind, part_type in PART_TYPES.items()}
 

@@ -1,16 +1,17 @@
 """OpenAI's chat `messages`, one session per line, which fine-tuning services and most scripts read.
 
-A question is written as the model saw it, with attached files before its text. Tool calls and their results are
-separate messages. The format has no reasoning, dates, titles or models. With all branches, each branch is one line.
+A question is written as the model saw it, with attached files before its text. An answer that calls tools is several
+messages: `tool_calls` with the text before them, a message of the role `tool` for each result, and so on. The format
+has no reasoning, dates, titles or models, and no call without a result. With all branches, each branch is one line.
 """
 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from qwenchat.chat.message import Text, ToolCall, ToolResult
+from qwenchat.chat.message import ToolCall
 from qwenchat.sessions.archive import Archive, json_text
 from qwenchat.sessions.exporters import ExportFormat
-from qwenchat.sessions.reading_order import DialogueTurn, dialogues
+from qwenchat.sessions.reading_order import DialogueTurn, Round, dialogues, result_text, rounds_of
 
 
 def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
@@ -26,33 +27,23 @@ def holds(archive: Archive, all_branches: bool) -> bool:
 
 
 def _messages(turn: DialogueTurn) -> Iterator[dict[str, Any]]:
-    if not any(isinstance(part, ToolCall | ToolResult) for part in turn.parts):
+    if turn.role != "assistant":
         yield {"role": turn.role, "content": turn.text}
-        return
-    texts: list[str] = []
-    calls: list[ToolCall] = []
-    for part in turn.parts:
-        if (texts or calls) and (isinstance(part, ToolResult) or (calls and isinstance(part, Text))):
-            yield _answer(texts, calls)
-            texts, calls = [], []
-        if isinstance(part, ToolResult):
-            yield {"role": "tool", "tool_call_id": part.call_id, "content": part.text}
-        elif isinstance(part, ToolCall):
-            calls.append(part)
-        elif isinstance(part, Text) and part.text:
-            texts.append(part.text)
-    if texts or calls:
-        yield _answer(texts, calls)
+    for each in rounds_of(turn.parts):
+        yield _answer(each)
+        for call, result in each.calls:
+            yield {"role": "tool", "tool_call_id": call.id, "content": result_text(result)}
 
 
-def _answer(texts: list[str], calls: list[ToolCall]) -> dict[str, Any]:
-    answer: dict[str, Any] = {"role": "assistant", "content": "\n\n".join(texts)}
-    if calls:
-        answer["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-            for call in calls
-        ]
+def _answer(each: Round) -> dict[str, Any]:
+    answer: dict[str, Any] = {"role": "assistant", "content": each.text}
+    if each.calls:
+        answer["tool_calls"] = [_function_call(call) for call, _result in each.calls]
     return answer
+
+
+def _function_call(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 FORMAT = ExportFormat("jsonl", ".jsonl", many=True, write=write, holds=holds)

@@ -17,7 +17,17 @@ from qwenchat.chat.message import Message, Reasoning, Text, ToolCall
 from qwenchat.i18n import _
 from qwenchat.sessions.archive import Archive, json_text
 from qwenchat.sessions.exporters import ExportFormat
-from qwenchat.sessions.reading_order import attached, model_of, moment, notes, ordered, part_label, speaker, title_of
+from qwenchat.sessions.reading_order import (
+    attached,
+    model_of,
+    moment,
+    notes,
+    ordered,
+    part_label,
+    speaker,
+    title_of,
+    to_read,
+)
 from qwenchat.text.safe import clean, fenced
 
 _ACTIVE = re.compile(r"[\\`*\[\]<>&~$|]|(?<!\w)_|_(?!\w)|#+$")
@@ -46,7 +56,7 @@ def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
 
 
 def _body(message: Message, blocks: MarkdownIt) -> Iterator[str]:
-    for part in message.parts:
+    for part in to_read(message.parts):
         label = f"**{_plain(part_label(part))}**"
         if isinstance(part, Text):
             yield f"\n{contained(part.text, blocks)}\n" if part.text else ""

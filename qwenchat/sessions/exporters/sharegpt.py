@@ -2,9 +2,12 @@
 
 The description of the data set needs `"formatting": "sharegpt"` and `"columns": {"messages": "conversations", "system":
 "system"}`. LLaMA-Factory skips a chat in which questions and answers do not alternate. So consecutive turns of one
-speaker are joined, an answer at the beginning follows an empty question, and a question at the end is left out. A tool
-call counts as an answer (`function_call`) and its result as a question (`observation`): these pairs come before the
-text of their answer, and a call without a result is left out. So is reasoning.
+speaker are joined, an answer at the beginning follows an empty question, and a question at the end is left out.
+
+Calls of tools count as an answer (`function_call`) and their results as a question (`observation`). A call is a JSON
+object with `name` and `arguments`; calls at the same time are an array of them, and their results an array of texts.
+LLaMA-Factory passes over the other fields of a call: its `id`, and the text before it as `content`. Reasoning and calls
+without a result are left out.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,10 +16,10 @@ from typing import Any
 
 import msgspec
 
-from qwenchat.chat.message import ToolCall, ToolResult
+from qwenchat.chat.message import ToolCall
 from qwenchat.sessions.archive import Archive, json_text
 from qwenchat.sessions.exporters import ExportFormat
-from qwenchat.sessions.reading_order import DialogueTurn, dialogues
+from qwenchat.sessions.reading_order import DialogueTurn, Round, dialogues, result_text, rounds_of
 
 
 def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
@@ -49,23 +52,37 @@ def _in_pairs(turns: Sequence[DialogueTurn]) -> list[dict[str, str]]:
 
 def _answer(turns: Sequence[DialogueTurn]) -> list[dict[str, str]]:
     """Return consecutive answers as entries, the last of which is the model's."""
-    parts = [part for turn in turns for part in turn.parts]
-    results = {part.call_id: part for part in parts if isinstance(part, ToolResult)}
     entries: list[dict[str, str]] = []
-    for part in parts:
-        if isinstance(part, ToolCall) and (result := results.pop(part.id, None)):
-            call = {"name": part.name, "arguments": _arguments(part)}
-            entries += [_entry("function_call", json_text(call)), _entry("observation", result.text)]
-    text = "\n\n".join(turn.text for turn in turns if turn.text)
-    return [*entries, _entry("gpt", text)] if text else entries[:-1]
+    for each in rounds_of([part for turn in turns for part in turn.parts]):
+        entries += _call_entries(each) if each.calls else [_entry("gpt", each.text)]
+    return entries[:-1] if entries and entries[-1]["from"] == "observation" else entries
+
+
+def _call_entries(each: Round) -> Iterator[dict[str, str]]:
+    content = {"content": each.text} if each.text else {}
+    (first, _result), *others = each.calls
+    calls = [_call(first) | content, *(_call(call) for call, _result in others)]
+    results = [result_text(result) for _call, result in each.calls]
+    is_single = len(calls) == 1
+    yield _entry("function_call", _json(calls[0] if is_single else calls))
+    yield _entry("observation", results[0] if is_single else _json(results))
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"name": call.name, "arguments": _arguments(call), "id": call.id}
 
 
 def _arguments(call: ToolCall) -> Any:
-    """Return the arguments as a JSON value, or as text if they are not JSON."""
+    """Return the arguments as they were written, as a JSON object; as text if they are none."""
     try:
-        return msgspec.json.decode(call.arguments)
+        msgspec.json.decode(call.arguments, type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError):
         return call.arguments
+    return msgspec.Raw(call.arguments.encode())
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _entry(speaker: str, value: str) -> dict[str, str]:

@@ -10,7 +10,17 @@ from qwenchat.chat.message import Message
 from qwenchat.i18n import _
 from qwenchat.sessions.archive import Archive
 from qwenchat.sessions.exporters import ExportFormat
-from qwenchat.sessions.reading_order import attached, model_of, notes, ordered, part_block, speaker, title_of, when
+from qwenchat.sessions.reading_order import (
+    attached,
+    model_of,
+    notes,
+    ordered,
+    part_block,
+    speaker,
+    title_of,
+    to_read,
+    when,
+)
 from qwenchat.text.safe import clean, clean_line
 
 _RULE = "─" * 72
@@ -32,7 +42,7 @@ def write(archives: Iterable[Archive], all_branches: bool) -> Iterator[str]:
 
 
 def _words(message: Message) -> str:
-    return "\n\n".join(filter(None, map(part_block, message.parts)))
+    return "\n\n".join(filter(None, map(part_block, to_read(message.parts))))
 
 
 def _block(heading: str, text: str) -> str:

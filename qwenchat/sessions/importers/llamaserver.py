@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from qwenchat.chat.message import Part, Reasoning, Text, ToolResult
+from qwenchat.chat.message import Part, Reasoning, Text
 from qwenchat.sessions.conversion import ForeignChat, ForeignNode, ImportedChat, archive_of
 from qwenchat.sessions.foreign import (
     Speaker,
@@ -22,8 +22,8 @@ from qwenchat.sessions.foreign import (
     text_file,
     text_in,
     tool_call,
+    tool_result,
     unix_ms,
-    words,
 )
 from qwenchat.sessions.importers import ImportFormat
 
@@ -72,8 +72,7 @@ def _node(message: dict[str, Any]) -> ForeignNode:
 
 def _parts(message: dict[str, Any], speaker: Speaker) -> tuple[Part, ...] | None:
     if speaker is Speaker.RESULT:
-        text = words(message.get("content"))
-        return (ToolResult(id_in(message.get("toolCallId")), text_in(message.get("name")), text),)
+        return (tool_result(message.get("toolCallId"), message.get("name"), message.get("content")),)
     said = parts_of(message.get("content"), speaker)
     if said is None:
         return None

@@ -1,12 +1,13 @@
 """OpenAI's chat `messages`, as in requests and fine-tuning files, one chat per line or in an array.
 
 Tool calls and their results become parts of the answer, and so does `reasoning_content`, which DeepSeek's API and vLLM
-write beside `content`. The blocks of Anthropic's messages are read, too.
+write beside `content`. The blocks of Anthropic's messages are read, too, and messages of the role `tool_call`, which
+ms-swift writes.
 """
 
 from typing import Any
 
-from qwenchat.chat.message import Part, Reasoning, ToolResult
+from qwenchat.chat.message import Part, Reasoning
 from qwenchat.sessions.conversion import ImportedChat, LinearTurn, linear
 from qwenchat.sessions.foreign import (
     Speaker,
@@ -17,7 +18,8 @@ from qwenchat.sessions.foreign import (
     speaker_of,
     text_in,
     tool_call,
-    words,
+    tool_result,
+    written_calls,
 )
 from qwenchat.sessions.importers import ImportFormat
 
@@ -46,15 +48,17 @@ def _turn(value: object) -> LinearTurn:
 
 
 def _parts(message: dict[str, Any], speaker: Speaker) -> tuple[Part, ...] | None:
+    content = message.get("content")
+    if speaker is Speaker.CALL:
+        return written_calls(content)
     if speaker is Speaker.RESULT:
-        text = words(message.get("content"))
-        return (ToolResult(id_in(message.get("tool_call_id")), text_in(message.get("name")), text),)
-    parts = parts_of(message.get("content"), speaker)
+        return (tool_result(message.get("tool_call_id"), message.get("name"), content),)
+    parts = parts_of(content, speaker)
     if speaker is not Speaker.ASSISTANT or parts is None:
         return parts
     reasoning = text_in(message.get("reasoning_content"), message.get("reasoning"))
     made = [*list_in(message.get("tool_calls")), {"function": message.get("function_call")}]
-    functions = [(object_in(each), object_in(object_in(each).get("function"))) for each in made]
+    functions = [(object_in(each), object_in(object_in(each).get("function")) or object_in(each)) for each in made]
     calls = [
         tool_call(each.get("id"), function.get("name"), function.get("arguments"))
         for each, function in functions

@@ -1,4 +1,4 @@
-"""The lossless `json` format of qwenchat (`exporters.json`), in versions 1 and 2."""
+"""The lossless `json` format of qwenchat (`exporters.json`), in versions 1 to 3."""
 
 from typing import Any
 
@@ -43,6 +43,7 @@ class _MessageFields(msgspec.Struct, frozen=True, kw_only=True):
     timings: Timings | None = None
     attachments: tuple[Attachment, ...] = ()
     error: str = ""
+    summarises: int = 0
 
     def with_parts(self, parts: tuple[Part, ...]) -> Message:
         return Message(parts=parts, **{name: getattr(self, name) for name in _MessageFields.__struct_fields__})

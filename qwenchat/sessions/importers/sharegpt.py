@@ -1,13 +1,15 @@
 """ShareGPT: `conversations` of `from` and `value`, or of `role` and `content`; `system` is beside or among them.
 
-Function calls (`function_call`) and their results (`observation`) become parts of the answer.
+Function calls (`function_call`) and their results (`observation`) become parts of the answer. Behind several calls, an
+observation may be an array with the result of each.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from qwenchat.chat.message import Part, ToolCall, ToolResult, text_parts
+from qwenchat.chat.message import Part, ToolCall, text_parts
 from qwenchat.sessions.conversion import ImportedChat, LinearTurn, linear
 from qwenchat.sessions.foreign import (
     Speaker,
@@ -17,8 +19,8 @@ from qwenchat.sessions.foreign import (
     parts_of,
     speaker_of,
     text_in,
-    tool_call,
-    words,
+    tool_result,
+    written_calls,
 )
 from qwenchat.sessions.importers import ImportFormat
 
@@ -30,37 +32,40 @@ def knows(record: dict[str, Any]) -> bool:
 
 def read(record: dict[str, Any], modified: int) -> ImportedChat:
     """Return the archive."""
-    turns = [_turn(turn) for turn in list_in(record.get("conversations"))]
+    turns: list[LinearTurn] = []
+    for value in list_in(record.get("conversations")):
+        before = turns[-1].parts if turns else ()
+        turns.append(_turn(value, called=sum(isinstance(part, ToolCall) for part in before or ())))
     if system := text_in(record.get("system")):
         turns.insert(0, LinearTurn(system, Speaker.SYSTEM, text_parts(system)))
     return linear("sharegpt", turns, modified, key=id_in(record.get("id")), title=text_in(record.get("title")))
 
 
-def _turn(value: object) -> LinearTurn:
+def _turn(value: object, *, called: int) -> LinearTurn:
+    """Return a turn; the one before it made so many calls."""
     turn = object_in(value)
     name = text_in(turn.get("from"), turn.get("role"))
     speaker = speaker_of(name)
     content = turn.get("content") if turn.get("value") is None else turn["value"]
-    return LinearTurn(value, speaker, _parts(content, speaker) if turn else None, name)
-
-
-def _parts(content: object, speaker: Speaker) -> tuple[Part, ...] | None:
+    parts: tuple[Part, ...] | None = None
     if speaker is Speaker.CALL:
-        return _calls(content if isinstance(content, str) else msgspec.json.encode(content).decode())
-    if speaker is Speaker.RESULT:
-        return (ToolResult("", "", words(content)),)
-    return parts_of(content, speaker)
+        parts = written_calls(content)
+    elif speaker is Speaker.RESULT:
+        parts = tuple(tool_result(turn.get("tool_call_id"), turn.get("name"), each) for each in _each(content, called))
+    elif turn:
+        parts = parts_of(content, speaker)
+    return LinearTurn(value, speaker, parts, name)
 
 
-def _calls(text: str) -> tuple[ToolCall, ...]:
-    """Return the calls of a turn; text that is not JSON becomes a call without a name."""
+def _each(content: object, count: int) -> Sequence[object]:
+    """Return the results of so many calls, if an observation is an array of just these."""
+    if count < 2 or not isinstance(content, str):
+        return [content]
     try:
-        found = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        found = None
-    calls = [object_in(each) for each in (found if isinstance(found, list) else [found])]
-    named = tuple(tool_call("", call["name"], call.get("arguments", "")) for call in calls if text_in(call.get("name")))
-    return named or (ToolCall("", "", text),)
+        results = msgspec.json.decode(content, type=list[str])
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return [content]
+    return results if len(results) == count else [content]
 
 
 FORMAT = ImportFormat("ShareGPT", knows, read)

@@ -71,7 +71,7 @@ class StreamingController:
                 if not reference.startswith("@"):
                     self._context.names.note_peers(reference, info.host)
                 self._show_activity()
-                self._show_can_continue()
+                self._show_capabilities()
                 for warning in info.warnings:
                     self._context.notify(warning, warning=True)
                 self._counts.count_soon()
@@ -92,11 +92,12 @@ class StreamingController:
                 self._open.show_first_seen(first_seen)
             case WaitingToRetry():
                 self._wait_to_retry(event, self._host)
+            case Prefilling(done, total) if done >= total:
+                self._show_activity()  # what is generated now may be a call, which shows nothing before it is whole
             case Prefilling(done, total, speed, left):
-                words = _("reading {done:,} of {total:,} tokens · {left:.0f} s left · {speed:.0f}/s").format(
-                    done=done, total=total, speed=speed, left=left
-                )
-                self._show_activity(words, done / total if total else 1.0)
+                words = _("reading {done:,} of {total:,} tokens · {left:.0f} s left · {speed:.0f}/s")
+                words = words if speed else _("reading {done:,} of {total:,} tokens")
+                self._show_activity(words.format(done=done, total=total, speed=speed, left=left), done / total)
             case PartGrew(index, offset, fragment):
                 if streaming := self._open.view.streaming:
                     self._transcript.append(streaming, fragment, index=index, offset=offset)
@@ -136,7 +137,7 @@ class StreamingController:
         """Put a question that could not be asked where it was written: into the prompt, following what it followed."""
         branch = self._open.view.branch if question.session == self._open.id else ()
         if branch and not question.parent:  # nothing but an edit of the first question stands beside it
-            await self._drafts.edit_again(branch[0], question.text)
+            await self._drafts.edit_again(branch[0], question.text, question.attachments)
             return
         await self._drafts.give_back(question.session, question.text, question.attachments)
         if branch and question.parent:
@@ -186,10 +187,10 @@ class StreamingController:
 
         self._tick(said)
 
-    def _show_can_continue(self) -> None:
-        can = self._context.chats.model.can_continue(self._open.session)
-        if can != self._open.view.can_continue:
-            self._open.show_can_continue(can)
+    def _show_capabilities(self) -> None:
+        known = self._context.chats.model.capabilities(self._open.session)
+        if known != self._open.view.capabilities:
+            self._open.show_capabilities(known)
 
     def _follow(self, change: ViewChange) -> None:
         view = change.after
@@ -199,7 +200,7 @@ class StreamingController:
             if answer:
                 self._wait_for_server(answer, (unix_ms() - answer.created) / 1000)
         if change.switched or change.before.session.model != view.session.model:
-            self._show_can_continue()
+            self._show_capabilities()
 
     def _show_speed(self, tokens: int) -> None:
         now = time.monotonic()

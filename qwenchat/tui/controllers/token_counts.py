@@ -5,7 +5,9 @@ from itertools import takewhile
 
 from textual.timer import Timer
 
+from qwenchat.chat.context import ContextPlan
 from qwenchat.errors import Interrupted
+from qwenchat.tui.attached import Attached, Cost
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.drafts import DraftController
 from qwenchat.tui.session_view import SessionView, ViewChange
@@ -61,7 +63,7 @@ class TokenCountController:
         editing = self._drafts.editing
         if editing:
             at = [message.id for message in branch].index(editing.id)
-            branch, attachments = branch[:at], editing.attachments
+            branch = branch[:at]
         model, session_id = self._context.chats.model, self._open.id
         plan = await model.plan(self._open.session, branch, text, attachments)
         seen_of = plan
@@ -75,10 +77,30 @@ class TokenCountController:
         self._open.show_usage(ContextUsage.of(plan) if plan else None)
         if not editing:
             self._open.show_first_seen(seen_of.first_seen if seen_of else None)
-        if attachments:
-            session = self._open.session
-            counts = {one.digest: await model.count_file(session, one) for one in attachments}
-            self._prompt.show_tokens({digest: count for digest, count in counts.items() if count is not None})
+        if plan:
+            await self._show_costs(plan)
+
+    async def _show_costs(self, plan: ContextPlan) -> None:
+        """Show what each attachment takes, and whether the window has room for it beside what else is said."""
+        attached = [each for each in self._prompt.attached if each.is_read]
+        tokens = {each: await self._tokens(each) for each in attached}
+        whole = sum(tokens[each] for each in attached if not each.in_parts)
+        free = plan.room - (plan.used - whole)
+        for each in attached:
+            others = whole if each.in_parts else whole - tokens[each]
+            each.cost = Cost(
+                tokens=tokens[each],
+                is_exact=plan.counts.exact,
+                fits=tokens[each] <= free - others,
+                is_comfortable=tokens[each] <= free // 2 - others,
+            )
+        self._prompt.show_chips()
+
+    async def _tokens(self, attached: Attached) -> int:
+        """Return the tokens of what is attached, which are counted once for a model."""
+        model, session = self._context.chats.model, self._open.session
+        counts = [await model.count_file(session, document) for document in attached.documents]
+        return sum(count or 0 for count in counts)
 
 
 def _counted(view: SessionView) -> tuple[object, ...]:

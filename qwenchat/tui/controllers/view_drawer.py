@@ -58,7 +58,7 @@ class ViewDrawer:
         header.title, header.private = view.session.title, view.private
         self._draw_model(view.session.model)
         header.has_prompt = view.session.system not in ("", self._context.program.settings.system)
-        header.has_tools = self._context.chats.tools.are_on(view.session)
+        header.has_tools = view.can_call and self._context.chats.tools.are_on(view.session)
         self._screen.app.title = "qwenchat" if view.private else header.title_words
         transcript.show_notes(notes_of(view))
         notice = notice_of(view)

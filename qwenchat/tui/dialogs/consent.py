@@ -10,7 +10,11 @@ from textual.widgets import Button
 
 from qwenchat.chat.message import Message
 from qwenchat.i18n import _, enumerated, ngettext, sentences
+from qwenchat.tui.attached import attached_of
 from qwenchat.tui.dialogs.dialog import Buttons, Dialog, button, plain
+
+_MOST_NAMES = 5
+"""Of documents that are shown."""
 
 
 class Consent(Enum):
@@ -38,13 +42,15 @@ class ConsentScreen(Dialog[Consent | None]):
     ) -> None:
         super().__init__()
         self._host, self._model, self._is_encrypted, self._other_model = host, model, is_encrypted, other_model
-        self._sent = _what_is_sent(branch, system=system)
+        self._sent, self._documents = _what_is_sent(branch, system=system), _documents_in(branch)
 
     def heading(self) -> str:
         return _("Send this chat to {host}?").format(host=self._host)
 
     def body(self) -> ComposeResult:
-        for name, value in ((_("Machine"), self._host), (_("Model"), self._model), (_("What is sent"), self._sent)):
+        rows = [(_("Machine"), self._host), (_("Model"), self._model), (_("What is sent"), self._sent)]
+        rows += [(_("Documents"), self._documents)] if self._documents else []
+        for name, value in rows:
             with Horizontal(classes="row"):
                 yield plain(name, classes="name")
                 yield plain(value, classes="value")
@@ -80,3 +86,16 @@ def _what_is_sent(branch: Sequence[Message], *, system: bool) -> str:
     if system:
         parts.append(_("the system prompt"))
     return enumerated(parts)
+
+
+def _documents_in(branch: Sequence[Message]) -> str:
+    """Return the names of the files and folders of a branch, with what is sent of those that are read in parts."""
+    attached = [each for message in branch for each in attached_of(message.attachments)]
+    named = [
+        _("{name} (any part that is read)").format(name=each.title) if each.in_parts else each.title
+        for each in attached[:_MOST_NAMES]
+    ]
+    more = len(attached) - len(named)
+    if more:
+        named.append(ngettext("{count:,} more", "{count:,} more", more).format(count=more))
+    return enumerated(named)

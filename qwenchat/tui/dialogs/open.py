@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from qwenchat.runtime.downloads import BackgroundDownloads
     from qwenchat.runtime.session_tools import SessionTools
+    from qwenchat.tui.attached import Attached
     from qwenchat.tui.dialogs.compare import CompareScreen
     from qwenchat.tui.dialogs.consent import Consent
     from qwenchat.tui.dialogs.menu import MenuItem
@@ -181,6 +182,13 @@ def menu(items: "Sequence[MenuItem]", at: "Offset") -> ModalScreen[str | None]:
     from qwenchat.tui.dialogs.menu import MenuScreen
 
     return MenuScreen(items, at)
+
+
+def attached(of: "Attached") -> ModalScreen[None]:
+    """Return the text of an attached file, or what a folder consists of."""
+    from qwenchat.tui.dialogs.attached import AttachedScreen
+
+    return AttachedScreen(of)
 
 
 def line(title: str, value: str) -> ModalScreen[str | None]:

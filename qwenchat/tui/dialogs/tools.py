@@ -5,7 +5,7 @@ Rules and folders are settings of the program and saved at once; whether the too
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from textual import events, on, work
@@ -76,24 +76,30 @@ class ToolsScreen(Dialog[bool]):
 
     @work(exclusive=True, group="tools")
     async def _list(self) -> None:
-        try:
-            self._tools = await self._source.all(self._session.id)
-        except QwenchatError as error:
-            self.query_one("#about-tools", Complaint).show(error)
         folders = self._program.settings.tools.folders
         words = ", ".join(folders) if folders else _("none, so the model can read no files")
         self.query_one("#folders", Prose).update(clean_line(labelled(_("Folders"), words), 1000))
-        self._show_servers()
+        try:
+            self._tools = self._source.own(self._session.id)
+            self._show()
+            starting = await self._source.server_names()
+            self._show_servers([labelled(clean_line(name), _("starting…")) for name in starting])
+            self._tools = await self._source.all(self._session.id)
+        except QwenchatError as error:
+            self.query_one("#about-tools", Complaint).show(error)
+        self._show_servers(self._server_lines())
         self._show()
 
-    def _show_servers(self) -> None:
-        """Show which tool servers answer, and why others do not."""
+    def _server_lines(self) -> list[str]:
+        """Return which tool servers answer, and why others do not."""
         counts, problems = Counter(name.split("__")[0] for name in self._tools if "__" in name), self._source.problems
         lines = [
             labelled(clean_line(name), ngettext("{count} tool", "{count} tools", count).format(count=count))
             for name, count in counts.items()
         ]
-        lines += [f"✗ {labelled(clean_line(name), clean_line(why, 300))}" for name, why in problems.items()]
+        return lines + [f"✗ {labelled(clean_line(name), clean_line(why, 300))}" for name, why in problems.items()]
+
+    def _show_servers(self, lines: Sequence[str]) -> None:
         shown = self.query_one("#servers", Prose)
         shown.update("\n".join([_("Tool servers"), *lines]))
         shown.display = self.query_one("#restart").display = bool(lines)

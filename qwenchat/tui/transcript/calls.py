@@ -70,20 +70,16 @@ class CallGroup:
     number: int
     """Among the groups of its answer, from 0."""
     calls: list[ShownCall] = field(default_factory=list)
-    since: float = field(default_factory=monotonic)
-    """When the call that runs now began, in seconds of the monotonic clock."""
 
     def add(self, call: ToolCall) -> None:
         """Add a call at the end."""
         self.calls.append(ShownCall(call))
-        self.since = monotonic()
 
     def finish(self, result: ToolResult) -> bool:
         """Take in a result; return whether one of these calls waited for it."""
         for shown in self.calls:
             if shown.result is None and shown.call.id == result.call_id:
                 shown.result, shown.details = result, None
-                self.since = monotonic()
                 return True
         return False
 
@@ -101,12 +97,10 @@ class CallGroup:
         """Return its lines; `is_live` while the answer streams, `asked` is the id of the call that the user decides."""
         states = self._states(is_live=is_live, asked=asked)
         single = len(self.calls) == 1
-        lines = [] if single else [_line(self._summary(states), look, self._fold(look, is_unfolded=is_unfolded))]
+        lines = [] if single else [_line(self._summary(states, look), look, self._fold(look, is_unfolded=is_unfolded))]
         for shown, state in zip(self.calls, states, strict=True):
             fold = self._fold(look, is_unfolded=is_unfolded) if single else ("  ", look.palette.muted)
             is_asked = state is CallState.ASKING
-            if is_asked:
-                self.since = monotonic()  # it does not run yet
             if single or is_unfolded or is_asked:
                 lines.append(_line(self._words(shown, state, look, with_arguments=not is_unfolded), look, fold))
             if is_unfolded or is_asked:
@@ -134,7 +128,7 @@ class CallGroup:
     def _words(self, shown: ShownCall, state: CallState, look: Look, *, with_arguments: bool) -> list[Run]:
         """Return what stands for one call: `⚙ calculator · 37*41 · done in 0.2 s`."""
         palette, link = look.palette, Style.from_meta({"fold": self.number})
-        words = f" · {self._state_words(state, shown.result.took_ms if shown.result else 0)}"
+        words = f" · {self._state_words(state, shown.result.took_ms if shown.result else 0, look)}"
         name = _cut(shown.call.name, look.measure - len("▸ ⚙ ") - cell_len(words))
         room = look.measure - len("▸ ⚙ ") - cell_len(name + words) - len(" · ")
         short = _cut(_short(shown.call.arguments), room) if with_arguments and room >= _LEAST_ARGUMENTS else ""
@@ -146,10 +140,10 @@ class CallGroup:
             (words, (palette.warning if bad else palette.muted) + link),
         ]
 
-    def _state_words(self, state: CallState, took_ms: int) -> str:
+    def _state_words(self, state: CallState, took_ms: int, look: Look) -> str:
         """Return where a call stands, and how long it has run."""
         if state is CallState.RUNNING:
-            return _("running, {seconds} s").format(seconds=int(monotonic() - self.since))
+            return _("running, {seconds} s").format(seconds=int(monotonic() - look.call_since()))
         if state is CallState.DONE and took_ms:
             return _("done in {seconds} s").format(seconds=_seconds(took_ms))
         return {
@@ -160,20 +154,21 @@ class CallGroup:
             CallState.FAILED: _("failed"),
         }.get(state, _("not carried out"))
 
-    def _summary(self, states: Sequence[CallState]) -> list[Run]:
+    def _summary(self, states: Sequence[CallState], look: Look) -> list[Run]:
         """Return what stands for several calls: `⚙ 3 calls: calculator, date_time · done in 0.4 s`."""
         link = Style.from_meta({"fold": self.number})
         count = len(self.calls)
-        names = enumerated(dict.fromkeys(_cut(shown.call.name, 40) for shown in self.calls))
-        words = ngettext("{count} call: {names}", "{count} calls: {names}", count).format(count=count, names=names)
         took = sum(shown.result.took_ms for shown in self.calls if shown.result)
         open_states = [state for state in states if state in (CallState.ASKING, CallState.RUNNING, CallState.LEFT)]
         state = open_states[0] if open_states else CallState.DONE
-        said = [self._state_words(state, took)]
+        said = [self._state_words(state, took, look)] if state in states else []
         for bad, counted in ((CallState.FAILED, _("{count} failed")), (CallState.REFUSED, _("{count} refused"))):
             if number := states.count(bad):
                 said.append(counted.format(count=number))
-        return [(f"⚙ {words}", link), (f" · {' · '.join(said)}", link)]
+        words, after = ngettext("{count} call: {names}", "{count} calls: {names}", count), f" · {' · '.join(said)}"
+        room = look.measure - cell_len("▸ ⚙ " + words.format(count=count, names="") + after)
+        names = _cut(enumerated(dict.fromkeys(_cut(shown.call.name, 40) for shown in self.calls)), room)
+        return [(f"⚙ {words.format(count=count, names=names)}", link), (after, link)]
 
 
 def as_shown(arguments: str) -> str:

@@ -6,6 +6,7 @@ reads Markdown.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -41,6 +42,8 @@ class Look:
     """Whether continuing an answer is offered."""
     timestamps: bool = True
     """Whether each message has its time."""
+    call_since: Callable[[], float] = monotonic
+    """Returns when the call of a tool that runs began, in seconds of the monotonic clock."""
 
     @property
     def measure(self) -> int:

@@ -7,8 +7,9 @@ Only what is visible is read and laid out. All other heights are estimates, corr
 without moving what is being read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from rich.style import Style
@@ -115,9 +116,17 @@ class Transcript(ScrollView, can_focus=True):
         message: int
         messages: int
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None, timestamps: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        id: str | None = None,
+        classes: str | None = None,
+        timestamps: bool = True,
+        call_since: Callable[[], float] = monotonic,
+    ) -> None:
+        """`call_since` returns when the call of a tool that runs began, in seconds of the monotonic clock."""
         super().__init__(id=id, classes=classes)
-        self.column = Column(Look(80, Palette(), timestamps=timestamps))
+        self.column = Column(Look(80, Palette(), timestamps=timestamps, call_since=call_since))
         self.viewport = Viewport(
             self, self.column, lambda following: self.post_message(self.FollowingChanged(self, following))
         )

@@ -1,10 +1,12 @@
 """Migrates a database, new or of any older schema, to the newest schema, after making a safety copy.
 
-Migrations are the files of `migrations/` in the order of their names; `PRAGMA user_version` counts the applied ones.
-Each is one transaction. A database of a newer version or of another program is refused and not changed.
+Migrations are the files of a package's folder `migrations` in the order of their names; `PRAGMA user_version` counts
+the applied ones. Each is one transaction. A database of a newer version or of another program is refused and not
+changed.
 """
 
 import sqlite3
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -12,30 +14,46 @@ from filelock import FileLock, Timeout
 
 from qwenchat.errors import StoreError
 from qwenchat.i18n import _
-from qwenchat.sessions.database import BUSY_S, connect, damaged, explained, make_private, reading, unwritable
+from qwenchat.storage.database import (
+    BUSY_S,
+    MemoryDatabase,
+    connect,
+    damaged,
+    explained,
+    make_private,
+    reading,
+    unwritable,
+)
 
-APPLICATION_ID = 0x5157454E
-"""`QWEN` in the header marks our databases."""
 _COPIES = 2
 """The number of safety copies to retain; the oldest is deleted first."""
 
 
-def migrations() -> list[str]:
-    """Return the text of every migration, oldest first."""
-    folder = resources.files("qwenchat.sessions") / "migrations"
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
-    return [file.read_text("utf-8") for file in files]
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The tables of one kind of database, as the migrations that make them."""
+
+    package: str
+    """The package with the folder `migrations`."""
+    application_id: int
+    """Marks databases of this kind in their headers; the first migration sets it."""
+
+    def migrations(self) -> list[str]:
+        """Return the text of every migration, oldest first."""
+        folder = resources.files(self.package) / "migrations"
+        files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
+        return [file.read_text("utf-8") for file in files]
 
 
-def migrate(file: Path, *, upto: int | None = None, busy_s: float = BUSY_S) -> None:
+def migrate(file: Path, schema: Schema, *, upto: int | None = None, busy_s: float = BUSY_S) -> None:
     """Bring `file` to the newest schema (or only apply `upto` migrations, for tests). Raises StoreError."""
-    steps = migrations()[:upto]
-    if version_of(file, len(steps)) == len(steps):
+    steps = schema.migrations()[:upto]
+    if version_of(file, schema) == len(steps):
         return
     make_private(file)
     try:
         with FileLock(f"{file}.lock", timeout=max(busy_s, 60.0), mode=0o600):
-            version = version_of(file, len(steps))
+            version = version_of(file, schema)
             if 0 < version < len(steps):
                 safety_copy(file, f"schema-{version}")
             with explained(file):
@@ -47,6 +65,15 @@ def migrate(file: Path, *, upto: int | None = None, busy_s: float = BUSY_S) -> N
         ) from error
     except OSError as error:
         raise unwritable(file, error.strerror or str(error)) from error
+
+
+def in_memory(schema: Schema) -> MemoryDatabase:
+    """Return an empty database of the newest schema that is never written to a disk."""
+    database = MemoryDatabase()
+    with database.read() as connection:
+        for step in schema.migrations():
+            connection.executescript(step)
+    return database
 
 
 def safety_copy(file: Path, why: str) -> Path:
@@ -75,7 +102,7 @@ def _next_number(file: Path) -> int:
     return int(copies[-1].name.removeprefix(f"{file.stem}-")[:4]) + 1 if copies else 1
 
 
-def version_of(file: Path, newest: int) -> int:
+def version_of(file: Path, schema: Schema) -> int:
     """Return how many migrations were applied to a file, without changing it. Raises StoreError for a foreign one."""
     if lost_its_beginning(file):
         raise damaged(file, _("it is empty, although its write-ahead log is not"))
@@ -85,12 +112,12 @@ def version_of(file: Path, newest: int) -> int:
         version: int = connection.execute("PRAGMA user_version").fetchone()[0]
         mark: int = connection.execute("PRAGMA application_id").fetchone()[0]
         tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    if tables and mark != APPLICATION_ID:
+    if tables and mark != schema.application_id:
         raise StoreError(
             _("{file} is a database of another program.").format(file=file),
             _("Move it away, or set QWENCHAT_HOME to another folder."),
         )
-    if version > newest:
+    if version > len(schema.migrations()):
         raise StoreError(
             _("{file} was written by a newer qwenchat.").format(file=file),
             _("Update qwenchat; the file was not changed."),

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from qwenchat.errors import FileError, Recovery, RecoveryKind, StoreError
+from qwenchat.errors import FileError, Recovery, RecoveryKind, StoreDamaged, StoreError
 from qwenchat.i18n import _
 from qwenchat.paths import private_folder
-from qwenchat.sessions.read_only import ReadableFile, can_write, cannot_be_saved
+from qwenchat.storage.read_only import ReadableFile, can_write, cannot_be_saved
 from qwenchat.text.words import index_text
 
 BUSY_S = 30.0
@@ -22,6 +22,9 @@ BUSY_S = 30.0
 
 _EMPTY_LOG_S = 1.0
 """Seconds to wait for other programs before the write-ahead log is left as it is."""
+
+
+_IN_MEMORY = ":memory:"
 
 
 class Database:
@@ -112,6 +115,46 @@ class Database:
             connection.close()  # which rolls back
             raise
         self._idle.append(connection)
+
+
+class MemoryDatabase:
+    """The same in memory: one connection, which one thread uses at a time. Nothing of it is written anywhere."""
+
+    is_read_only = False
+
+    def __init__(self) -> None:
+        self.file = Path(_IN_MEMORY)
+        self._connection = connect(_IN_MEMORY)
+        self._using = threading.RLock()
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Read a consistent state of the database; inside `write`, including the changes made there."""
+        with self._using, explained(self.file):
+            yield self._connection
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """Apply all changes of the block or, if it raises, none of them; a nested block is part of the outer one."""
+        with self._using, explained(self.file):
+            if self._connection.in_transaction:
+                yield self._connection
+                return
+            self._connection.execute("BEGIN")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def empty_log(self) -> None:
+        """Do nothing: there is no log."""
+
+    def close(self) -> None:
+        """Forget everything. May be called twice."""
+        with self._using:
+            self._connection.close()
 
 
 def connect(file: Path | str, busy_s: float = BUSY_S) -> sqlite3.Connection:
@@ -206,10 +249,10 @@ def _explanation(file: Path, error: sqlite3.DatabaseError) -> Exception:
             return error
 
 
-def damaged(file: Path, reason: str) -> StoreError:
+def damaged(file: Path, reason: str) -> StoreDamaged:
     """Return the error for a file that is no longer an intact database."""
-    return StoreError(
-        _("The database of sessions, {file}, is damaged: {reason}.").format(file=file, reason=reason),
+    return StoreDamaged(
+        _("The database {file} is damaged: {reason}.").format(file=file, reason=reason),
         _("The damaged file is preserved."),
         recoveries=(Recovery(RecoveryKind.RECOVER_STORE),),
     )

@@ -1,0 +1,1 @@
+"""Three levels of reading: what finds the passages of documents that matter to a question."""

@@ -1,0 +1,220 @@
+"""Level 2: a model reads every chunk of documents for a question, so that nothing is missed because of its words.
+
+A chunk is judged by one forward pass: how likely is the first token of "None" where the model is asked for an answer
+from this chunk alone. System prompt and question come first and the chunk last, so that their part of the KV cache
+serves every chunk. Where an answer is likely, a few tokens of it are generated, and the sentences with its words are
+quoted; an answer whose words are not in the chunk is invented, and the chunk is left out. The likeliest chunks by a
+search are read first, and every verdict is stored at once: stopping loses nothing, and reading again goes on.
+"""
+
+import asyncio
+import math
+import re
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from qwenchat.chat.events import Reading, TokenChance
+from qwenchat.chat.message import Citation
+from qwenchat.documents.index import DocumentIndex, OwnedDocument
+from qwenchat.documents.levels.choice import JUDGED_BESIDE, Speed, reading_seconds
+from qwenchat.documents.levels.passages import passage
+from qwenchat.documents.levels.question import Query, search_words
+from qwenchat.documents.levels.quotes import Span, quotes
+from qwenchat.documents.levels.retrieval import fused, ranked
+from qwenchat.documents.levels.small_request import SmallRequests
+from qwenchat.text.language import is_chinese
+from qwenchat.text.safe import fenced
+from qwenchat.text.token_estimate import estimated_tokens
+
+_THRESHOLD = 0.0
+"""Log-odds of an answer from which on it is generated. `tests/bench/reading.py --verdicts` measures it."""
+_ANSWER = 24
+"""Tokens of an answer that are generated."""
+_CHANCES = 20
+"""Tokens among which "None" is looked for."""
+_SURE = 5.0
+"""Log-odds of what the engine does not report."""
+_LATEST = 200
+"""Characters of what was found last that are reported."""
+_MEASURED = 3
+"""Chunks after which the time left follows from those that were read."""
+_VERSION = "1"
+"""Of the prompts: verdicts of other ones are not used."""
+_NO_ANSWER = re.compile(r"\W*(?:none|no|not|n/a|nothing|无|没有|没|未|不)(?:\W|$|提|找)", re.IGNORECASE)
+_NO_TOKENS = frozenset({"none", "no", "not", "n/a", "nothing", "null", "无", "没有", "没", "未"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Words:
+    system: str
+    question: str
+    passage: str
+    task: str
+
+
+_ENGLISH = _Words(
+    system="You find out what passages of documents say about a question.",
+    question="Question: {question}",
+    passage="Passage:",
+    task="Answer in a few words from the passage alone. If the passage does not contain the answer, reply: None",
+)
+_CHINESE = _Words(
+    system="你负责查找文档段落中与问题有关的内容。",
+    question="问题：{question}",
+    passage="段落：",
+    task="请只根据这个段落用几个字回答。如果段落里没有答案，请回答：无",
+)
+
+
+class Verdict(msgspec.Struct, frozen=True, array_like=True):
+    """What a model found in a chunk."""
+
+    odds: float
+    """Log-odds that it has an answer."""
+    spans: tuple[Span, ...] = ()
+    """The sentences that matter, by their places in the chunk; none where it does not matter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unread:
+    """A chunk that is to be read."""
+
+    chunk: Citation
+    number: int
+    tokens: float
+    """About."""
+
+
+class DocumentReading:
+    """The reading of some documents for one question."""
+
+    def __init__(
+        self,
+        requests: SmallRequests,
+        index: DocumentIndex,
+        documents: Sequence[OwnedDocument],
+        query: Query,
+        speed: Speed,
+    ) -> None:
+        """Prepare it; `speed` is used for the time left until that is measured."""
+        self._requests, self._index, self._documents, self._query = requests, index, documents, query
+        self._digests = [document.digest for document in documents]
+        self._speed, self._words = speed, _CHINESE if is_chinese(query.question) else _ENGLISH
+        self._found: list[tuple[Citation, Verdict]] = []
+        self._latest = ""
+
+    async def events(self) -> AsyncGenerator[Reading, None]:
+        """Read what has no verdict yet and report the progress. Raises as the engine and the index do."""
+        unread, total = await self._unread()
+        left = sum(each.tokens for each in unread)
+        seconds = reading_seconds(left, len(unread), self._speed)
+        yield self._reading(total - len(unread), total, seconds)
+        started, done = time.perf_counter(), 0.0
+        for place, each in enumerate(unread, 1):
+            await self._remember(each, await self._judge(each.chunk.text))
+            done += each.tokens
+            spent = time.perf_counter() - started
+            seconds = spent / done * (left - done) if place >= _MEASURED else max(0.0, seconds - spent)
+            yield self._reading(total - len(unread) + place, total, seconds)
+
+    async def ranked(self, room: int) -> list[Citation]:
+        """Return the chunks that matter and those that a search finds by the question and the quoted sentences.
+
+        The best come first; where those that matter would take more than half of `room` tokens, their sentences come
+        before all chunks.
+        """
+        found = sorted(self._found, key=lambda each: -each[1].odds)
+        chunks, quoted = [chunk for chunk, _verdict in found], [_quote(*each) for each in found]
+        words = search_words(" ".join(each.text for each in quoted)) if quoted else ()
+        searched = await ranked(self._index, self._digests, self._query, more=words)
+        best = fused([(chunks, 1.0), (searched, 1.0)])
+        are_many = sum(estimated_tokens(each.text) for each in chunks) > room / 2
+        return [*quoted, *best] if are_many else best
+
+    async def _unread(self) -> tuple[list[_Unread], int]:
+        """Return the chunks without a verdict, those that a search finds first, and the number of all chunks."""
+        unread, total = list[_Unread](), 0
+        for document in self._documents:
+            chunks = await asyncio.to_thread(self._index.chunks, document.digest)
+            known = await asyncio.to_thread(self._index.verdicts, document.digest, self._key, self._model)
+            total += len(chunks)
+            tokens = document.tokens / max(1, len(chunks)) + JUDGED_BESIDE
+            for chunk in chunks:
+                citation = passage(document.name, document.digest, chunk)
+                if verdict := _decoded(known.get(chunk.number)):
+                    self._take(citation, verdict)
+                else:
+                    unread.append(_Unread(chunk=citation, number=chunk.number, tokens=tokens))
+        found = await ranked(self._index, self._digests, self._query)
+        ranks = {(each.digest, each.start): rank for rank, each in enumerate(found)}
+        unread.sort(key=lambda each: ranks.get((each.chunk.digest, each.chunk.start), len(ranks)))
+        return unread, total
+
+    async def _judge(self, text: str) -> Verdict:
+        if not text.strip():
+            return Verdict(-_SURE)
+        words = self._words
+        question = words.question.format(question=self._query.question)
+        asked = f"{question}\n\n{words.passage}\n{fenced(text.strip())}\n\n{question}\n{words.task}"
+        odds = _SURE
+        if self._requests.engine.capabilities.logprobs:
+            first = await self._requests.ask(words.system, asked, max_tokens=1, chances=_CHANCES)
+            odds = _odds(first.chances) if first.chances else _SURE
+            if odds < _THRESHOLD:
+                return Verdict(odds)
+        answer = await self._requests.ask(words.system, asked, max_tokens=_ANSWER)
+        spans = [] if _NO_ANSWER.match(answer.text) else quotes(text, answer.text, self._query.words)
+        return Verdict(odds if spans else min(odds, -_SURE), tuple(spans))
+
+    async def _remember(self, each: _Unread, verdict: Verdict) -> None:
+        if not self._index.is_read_only:
+            encoded = msgspec.json.encode(verdict).decode()
+            await asyncio.to_thread(
+                self._index.add_verdict,
+                each.chunk.digest,
+                self._key,
+                self._model,
+                chunk=each.number,
+                verdict=encoded,
+            )
+        self._take(each.chunk, verdict)
+
+    def _take(self, chunk: Citation, verdict: Verdict) -> None:
+        if verdict.spans and verdict.spans[-1][1] <= len(chunk.text):
+            self._found.append((chunk, verdict))
+            self._latest = " ".join(_quote(chunk, verdict).text[:_LATEST].split())
+
+    @property
+    def _key(self) -> str:
+        return f"{_VERSION}\n{self._query.key}"
+
+    @property
+    def _model(self) -> str:
+        return self._requests.info.file
+
+    def _reading(self, done: int, total: int, seconds: float) -> Reading:
+        return Reading(2, done, total, seconds, found=len(self._found), latest=self._latest)
+
+
+def _odds(chances: Sequence[TokenChance]) -> float:
+    """Return the log-odds that an answer begins with another word than "None"."""
+    none = sum(math.exp(each.logprob) for each in chances if each.text.strip().casefold() in _NO_TOKENS)
+    none = min(max(none, math.exp(-_SURE)), 1 - math.exp(-_SURE))
+    return math.log((1 - none) / none)
+
+
+def _quote(chunk: Citation, verdict: Verdict) -> Citation:
+    """Return the sentences of a chunk that matter as a passage, from the first to the last of them."""
+    start, end = verdict.spans[0][0], verdict.spans[-1][1]
+    return replace(chunk, start=chunk.start + start, text=chunk.text[start:end])
+
+
+def _decoded(verdict: str | None) -> Verdict | None:
+    """Return a stored verdict; None where there is none, or one that can't be understood."""
+    try:
+        return msgspec.json.decode(verdict, type=Verdict) if verdict else None
+    except msgspec.DecodeError:
+        return None

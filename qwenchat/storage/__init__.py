@@ -1,0 +1,1 @@
+"""What every database of ours needs: connections, explained failures, migrations, read-only use."""
