@@ -25,6 +25,7 @@ from qwenchat.documents.needle.haystack import Haystack, shipped_text
 from qwenchat.documents.needle.plan import LANGUAGES, MOST_NEEDLES, NeedlePlan, depths_of, lengths_of
 from qwenchat.documents.needle.results import NeedleReport, ResultsFile
 from qwenchat.documents.needle.run import CellProgress, NeedleRun
+from qwenchat.documents.reader import read_document
 from qwenchat.engines.local.protocol import MAX_THREADS
 from qwenchat.errors import FileError, WrongUse
 from qwenchat.files import write_atomically
@@ -35,7 +36,6 @@ from qwenchat.models.reference import remote_in
 from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_choice import default_model, no_model
 from qwenchat.runtime.program import Program
-from qwenchat.text import files
 from qwenchat.text.safe import clean_line
 
 _LONG_S = 60.0
@@ -82,7 +82,7 @@ _PICTURES: dict[str, Callable[[NeedleReport], str]] = {
     "--needles", type=click.IntRange(1, MOST_NEEDLES), default=1, show_default=True, help="Needles in a text."
 )
 @click.option("--language", "spoken", type=click.Choice(LANGUAGES), help="Language of text and needles.")
-@click.option("--text", type=click.Path(path_type=Path), metavar="FILE", help="Hide the needles in this text.")
+@click.option("--text", type=click.Path(path_type=Path), metavar="FILE", help="Hide the needles in this document.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Draws the needles.")
 @click.option("--ctx", type=click.IntRange(min=1), help="Context window in tokens; without it, the longest length.")
 @click.option("--threads", type=click.IntRange(1, MAX_THREADS), help="Compute threads.")
@@ -146,8 +146,8 @@ def _text(path: Path | None, plan: NeedlePlan) -> _NeedleText:
     """Return the text to hide needles in. Raises FileError."""
     if path is None:
         return _NeedleText("", shipped_text(plan.language))
-    file = files.read(path)
-    return _NeedleText(file.name, file.text)
+    document = asyncio.run(read_document(path))
+    return _NeedleText(document.name, document.text)
 
 
 def _check_targets(targets: tuple[Path, ...], *, replace: bool) -> None:
