@@ -44,6 +44,8 @@ class Request:
 
     At most MOST_CHANCES are.
     """
+    is_scored: bool = False
+    """Whether the chances of the prompt's own tokens are reported as well, where the engine was loaded for that."""
     cache_key: str = ""
     """Names the KV cache to reuse and to save; empty where nothing of it may be written."""
 
