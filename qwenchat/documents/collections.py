@@ -171,7 +171,7 @@ class Collections:
                 if not any(Path(key).is_relative_to(encodable(str(other))) for other in others)
             ]
             self._index.remove_files(owner, gone)
-        self._index.erase_deleted()
+        self._index.tidy()
         return holding
 
     async def update(self, name: str, report: Callable[[CollectionProgress], object] = lambda progress: None) -> Update:
@@ -195,8 +195,8 @@ class Collections:
         try:
             await self._read(owner, changed, report, update)
         finally:
-            if gone or any(each.key in known for each in changed):
-                await asyncio.to_thread(self._index.erase_deleted)
+            if gone or changed:
+                await asyncio.to_thread(self._index.tidy)
         return update
 
     async def _read(

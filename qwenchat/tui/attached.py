@@ -13,26 +13,11 @@ from pathlib import Path
 from qwenchat.chat.message import Attachment
 from qwenchat.documents.document import document_of
 from qwenchat.i18n import ngettext
+from qwenchat.runtime.forecast import DocumentCount, Forecast
 from qwenchat.text.safe import clean_line
 
 _UNKNOWN_WINDOW_BYTES = 6_000
 """Of text that goes whole while nothing is known of the model; more is read in parts."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """What it takes to read an attachment with the model that is loaded."""
-
-    tokens: int
-    is_exact: bool = True
-    fits: bool
-    """Whether the context window has room for the whole."""
-    is_comfortable: bool
-    """Whether the whole leaves enough room for what else is said."""
-    whole_s: float | None = None
-    """Predicted seconds until the model has read the whole; None where its speed is not known."""
-    parts_s: float | None = None
-    """Predicted seconds until it has found and read the parts that matter."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -51,8 +36,10 @@ class Attached:
     """A sentence about each file of a folder that could not be read."""
     left_out: tuple[str, ...] = ()
     """What of a folder was not tried: a phrase about each sort."""
-    cost: Cost | None = None
-    """None while it is not known."""
+    counts: dict[str, DocumentCount] = field(default_factory=dict)
+    """How many tokens the documents take together, by the identity of the model's file."""
+    forecast: Forecast | None = None
+    """What reading them takes; None while that is not known."""
     chosen: bool | None = None
     """Whether the user wants it read in parts; None leaves that to the size."""
     task: asyncio.Task[object] | None = field(default=None, repr=False)
@@ -61,11 +48,16 @@ class Attached:
     @property
     def in_parts(self) -> bool:
         """Whether the model reads parts of it, and not the whole."""
-        if self.cost and not self.cost.fits:
+        if self.forecast and not self.forecast.fits:
             return True
-        if self.chosen is not None:
-            return self.chosen
-        return self.is_folder or (not self.cost.is_comfortable if self.cost else self.bytes > _UNKNOWN_WINDOW_BYTES)
+        if self.wish is not None:
+            return self.wish
+        return not self.forecast.fits_well if self.forecast else self.bytes > _UNKNOWN_WINDOW_BYTES
+
+    @property
+    def wish(self) -> bool | None:
+        """Whether it is to be read in parts: as the user chose, else a folder is; None leaves it to the size."""
+        return True if self.chosen is None and self.is_folder else self.chosen
 
     @property
     def attachments(self) -> tuple[Attachment, ...]:

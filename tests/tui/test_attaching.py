@@ -53,7 +53,7 @@ async def attached(it: Chatting, *paths: Path) -> None:
     """Attach and wait until all is read and counted."""
     await it.chat.context.chats.model.load(it.chat.session)
     it.chat.prompt.attach(paths)
-    await until(lambda: it.chat.prompt.attached and all(each.cost for each in it.chat.prompt.attached))
+    await until(lambda: it.chat.prompt.attached and all(each.forecast for each in it.chat.prompt.attached))
 
 
 async def focused(it: Chatting) -> Chips:
@@ -76,6 +76,7 @@ async def test_letters_behind_an_at_sign_find_a_file_and_a_key_takes_it(here: Pa
         assert listed(it) == []
         await typed(it, "now")
         await it.pilot.press("enter")
+        await until(lambda: it.texts)
         await it.idle()
         assert (it.texts[0], it.messages[0].attachments[0].text) == ("Read now", "text of docs/my plan.md")
 
@@ -108,6 +109,7 @@ async def test_escape_leaves_the_text_and_the_at_sign_opens_nothing_more(here: P
         await it.pilot.pause()
         assert listed(it) == []
         await it.pilot.press("enter")
+        await until(lambda: it.texts)
         await it.idle()
         assert it.texts[0] == "Ask @not"
         await typed(it, "@no")
@@ -135,8 +137,7 @@ async def test_an_at_sign_alone_is_sent_by_enter(here: Path) -> None:
         await typed(it, "meet @")
         await until(lambda: "docs/" in listed(it))
         await it.pilot.press("enter")
-        await it.idle()
-        assert it.texts[0] == "meet @"
+        await until(lambda: it.texts[:1] == ["meet @"])
 
 
 async def test_enter_before_the_list_is_there_takes_the_first_path(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +213,7 @@ async def test_a_picked_folder_is_attached_whole_as_one_chip(here: Path) -> None
         assert any("docs (3 files)" in said for said in it.said)
         await typed(it, "Sum up")
         await it.pilot.press("enter")
+        await until(lambda: it.texts)
         await it.idle()
         assert len(it.messages[0].attachments) == 3
         shown = "".join(it.transcript.render_line(y).text for y in range(it.transcript.size.height))
@@ -250,7 +252,7 @@ async def test_what_does_not_fit_is_read_in_parts_and_can_not_be_switched(here: 
         await until(lambda: "in parts" in chips(it))
         await focused(it)
         await it.pilot.press("space")
-        await until(lambda: any("more than the context window has room for" in said for said in it.said))
+        await until(lambda: any("can't be read whole" in said for said in it.said))
         assert "in parts" in chips(it)
         await it.pilot.press("backspace")
         await attached(it, here / "half.txt")
@@ -298,6 +300,7 @@ async def test_a_chip_is_there_at_once_and_can_be_taken_away_while_it_is_read(
         await until(lambda: chips(it) == "")
         go_on.set()
         await it.pilot.press("escape", "enter")
+        await until(lambda: it.texts)
         await it.idle()
         assert it.messages[0].attachments == ()
 

@@ -206,7 +206,7 @@ async def test_a_dropped_file_becomes_a_chip_and_goes_along(tmp_path: Path) -> N
         it.chat.prompt.area.post_message(events.Paste(f"'{file}' "))
         await until(lambda: it.chat.prompt.attachments)
         chips = it.chat.query_one("#chips")
-        await until(lambda: chips.region.height)
+        await until(lambda: chips.region.height and "token" in str(chips.render()))
         cross = cell_len(str(chips.render()).partition("✕")[0]) + 1
         await it.pilot.click(chips, offset=(cross, 0))
         await until(lambda: not it.chat.prompt.attachments)

@@ -135,6 +135,13 @@ async def test_what_the_model_invents_is_not_found() -> None:
     assert progress[-1].found == 0
 
 
+@pytest.mark.parametrize("nothing", ["None", " none.", "Not mentioned", "No answer", "无", "没有提到", "未提及", ""])
+async def test_no_answer_is_none_whatever_it_is_called(nothing: str) -> None:
+    engine = ReadingEngine(says=lambda asked: nothing, capabilities=Capabilities(exact_counts=True))
+    _passages, progress = await found(engine, indexed(paragraphs(FACTS)), "Is none of it known?", level=2)
+    assert progress[-1].found == 0
+
+
 async def test_an_engine_that_reports_no_chances_says_what_it_finds() -> None:
     engine = ReadingEngine(says=judged, capabilities=Capabilities(exact_counts=True))
     passages, progress = await found(engine, indexed(paragraphs(FACTS)), QUESTION, level=2, room=3_500)
@@ -202,6 +209,8 @@ def test_quotes_are_sentences_of_the_text() -> None:
         ("It rang seven, that is 7, times.", ["The bell rang 7 times."]),
         ("3.5 tons; Margit", ["It weighs 3.5 tons, they say!", "It is called Grey Margit."]),
         ("灰姑娘", ["它叫灰姑娘。"]),
+        ("Yes.", ["The bell rang 7 times."]),
+        ("No, Margit", ["It is called Grey Margit."]),
         ("a golden spoon", []),
         ("", []),
     ):

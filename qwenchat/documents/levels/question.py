@@ -16,11 +16,11 @@ from qwenchat.documents.levels.small_request import SmallReply, SmallRequests
 from qwenchat.text.language import is_chinese
 from qwenchat.text.words import fold, tokens
 
-_MOST_KEYWORDS = 6
+_MOST_KEYWORDS = 4
 """In each language."""
 _LONGEST = 40
 """Characters of a keyword."""
-_TOKENS = 60
+_TOKENS = 40
 """That the keywords of one language, or a question, may take."""
 _EARLIER = 4
 """Messages before the question that are read for what it refers to."""

@@ -13,7 +13,7 @@ import msgspec
 from qwenchat.chat.events import Reading
 from qwenchat.chat.message import Citation
 from qwenchat.chat.passages import passages_text
-from qwenchat.documents.levels.choice import STEPS
+from qwenchat.documents.levels.choice import STEPS, Level
 from qwenchat.documents.levels.question import Query, search_words
 from qwenchat.documents.levels.retrieval import fused
 from qwenchat.documents.levels.small_request import SmallRequests
@@ -129,7 +129,7 @@ class Steps:
         done = len(self._known)
         latest = " → ".join(self._known[-1]) if self._known else ""
         found = sum(map(len, self._found))
-        return Reading(3, done, STEPS, seconds * (STEPS - done), found=found, latest=latest)
+        return Reading(Level.STEPS, done, STEPS, seconds * (STEPS - done), found=found, latest=latest)
 
 
 def _question_in(text: str) -> str:

@@ -114,9 +114,11 @@ class AttachController:
         """Let the model read something whole, or in parts."""
         if not one.is_read:
             return
-        if one.in_parts and one.cost and not one.cost.fits:
-            words = _("{name} takes {tokens:,} tokens, more than the context window has room for: it is read in parts.")
-            self._context.notify(words.format(name=one.name, tokens=one.cost.tokens), warning=True)
+        forecast = one.forecast
+        if one.in_parts and forecast and not forecast.fits:
+            words = _("{name} can't be read whole: it takes {tokens:,} tokens, and there is room for {room:,}.")
+            words = words.format(name=one.name, tokens=forecast.tokens, room=max(forecast.room, 0))
+            self._context.notify(words, warning=True)
             return
         one.chosen = not one.in_parts
         self._changed()

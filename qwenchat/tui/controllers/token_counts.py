@@ -1,13 +1,12 @@
 """Counts tokens while a question is written, and loads the model meanwhile. Nothing here blocks or changes a chat."""
 
+import asyncio
 from contextlib import suppress
 from itertools import takewhile
 
 from textual.timer import Timer
 
-from qwenchat.chat.context import ContextPlan
 from qwenchat.errors import Interrupted
-from qwenchat.tui.attached import Attached, Cost
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.drafts import DraftController
 from qwenchat.tui.session_view import SessionView, ViewChange
@@ -37,9 +36,10 @@ class TokenCountController:
         )
 
     def load_early(self) -> None:
-        """Load the model while the first question is being written."""
+        """Load the model while the first question is being written, or has a file."""
         view, text, model = self._open.view, self._prompt.text, self._context.chats.model
         begun = bool(text.strip()) and not text.startswith("/") and self._drafts.changed
+        begun = begun or bool(self._prompt.attached)
         if not begun or not view.session.model or view.session.model == self._loaded_early:
             return
         if not view.queue.running and not model.is_for(view.session):
@@ -58,8 +58,9 @@ class TokenCountController:
         branch = self._context.transcript.messages
         if left_behind := len(self._open.view.left_behind):
             branch = branch[:-left_behind]
-        attachments = tuple(self._prompt.attachments)
         text = "" if isinstance(parse(self._prompt.text), SlashCommand) else self._prompt.text
+        await self._show_forecasts(text)
+        attachments = tuple(self._prompt.attachments)
         editing = self._drafts.editing
         if editing:
             at = [message.id for message in branch].index(editing.id)
@@ -77,33 +78,31 @@ class TokenCountController:
         self._open.show_usage(ContextUsage.of(plan) if plan else None)
         if not editing:
             self._open.show_first_seen(seen_of.first_seen if seen_of else None)
-        if plan:
-            await self._show_costs(plan)
 
-    async def _show_costs(self, plan: ContextPlan) -> None:
-        """Show what each attachment takes, and whether the window has room for it beside what else is said."""
+    async def _show_forecasts(self, text: str) -> None:
+        """Show what reading each attachment takes with the question as it is written: nothing before a model is ready.
+
+        It decides whether those go whole about which the user did not.
+        """
+        chats, session = self._context.chats, self._open.session
         attached = [each for each in self._prompt.attached if each.is_read]
-        tokens = {each: await self._tokens(each) for each in attached}
-        whole = sum(tokens[each] for each in attached if not each.in_parts)
-        free = plan.room - (plan.used - whole)
+        if not attached:
+            return
+        file = chats.model.info.file if chats.model.info else ""
         for each in attached:
-            others = whole if each.in_parts else whole - tokens[each]
-            each.cost = Cost(
-                tokens=tokens[each],
-                is_exact=plan.counts.exact,
-                fits=tokens[each] <= free - others,
-                is_comfortable=tokens[each] <= free // 2 - others,
-            )
+            if file not in each.counts and (count := await chats.model.count_documents(session, each.documents)):
+                each.counts[file] = count
+        counted = [(each.counts[file], each.wish) for each in attached if file in each.counts]
+        speed = await asyncio.to_thread(chats.documents.speed, file)
+        found = await chats.model.forecast(session, text, counted, speed)
+        known = found if found and len(found) == len(attached) else [None] * len(attached)
+        for each, forecast in zip(attached, known, strict=True):
+            each.forecast = forecast
+        self._prompt.chips.level = session.level
         self._prompt.show_chips()
-
-    async def _tokens(self, attached: Attached) -> int:
-        """Return the tokens of what is attached, which are counted once for a model."""
-        model, session = self._context.chats.model, self._open.session
-        counts = [await model.count_file(session, document) for document in attached.documents]
-        return sum(count or 0 for count in counts)
 
 
 def _counted(view: SessionView) -> tuple[object, ...]:
     """Return what the counts depend on beside messages and prompt."""
     session = view.session
-    return view.fork, session.model, session.system, session.context, session.sampling, session.tools
+    return view.fork, session.model, session.system, session.context, session.sampling, session.tools, session.level

@@ -25,6 +25,7 @@ Chip = Attached | str
 Wish = Literal["open", "switch", "remove"]
 
 _MOST_LINES = 4
+_MINUTE = 60
 _LONGEST_NAME = 40
 """Characters."""
 _STYLE, _SELECTED = "$foreground on $panel", "bold reverse $foreground on $panel"
@@ -53,6 +54,8 @@ class Chips(Widget, can_focus=True):
         self._selected = 0
         self.open_key = ""
         """The key that opens a folded paste from the prompt."""
+        self.level: int | None = None
+        """How the chat's documents are read in parts; None where the question decides."""
 
     @property
     def selected(self) -> Chip | None:
@@ -155,8 +158,13 @@ class Chips(Widget, can_focus=True):
         size: _Words = [(_size(chip), "open")]
         pages: _Words = [(words, "open") for words in (_pages(chip),) if words]
         brief: _Words = [(_mode(chip), "switch")]
-        full: _Words = [(_mode(chip, with_time=True), "switch")]
+        full: _Words = [(f"{_mode(chip)} {self._time_of(chip)}".rstrip(), "switch")]
         return [[*name, *pages, *size, *full], [*name, *size, *full], [*name, *size, *brief], [*name, *brief], name]
+
+    def _time_of(self, chip: Attached) -> str:
+        if not chip.forecast:
+            return ""
+        return _time(chip.forecast.parts_s(self.level) if chip.in_parts else chip.forecast.whole_s)
 
 
 def _separated(words: _Words) -> _Words:
@@ -170,11 +178,11 @@ def _cells(words: _Words) -> int:
 
 
 def _size(chip: Attached) -> str:
-    if not chip.cost:
+    if not chip.forecast:
         return ngettext("{count:,} byte", "{count:,} bytes", chip.bytes).format(count=chip.bytes)
-    count = chip.cost.tokens
+    count = chip.forecast.tokens
     words = ngettext("{count:,} token", "{count:,} tokens", count).format(count=count)
-    return words if chip.cost.is_exact else f"≈ {words}"
+    return words if chip.forecast.is_exact else f"≈ {words}"
 
 
 def _pages(chip: Attached) -> str:
@@ -182,11 +190,14 @@ def _pages(chip: Attached) -> str:
     return ngettext("{count:,} page", "{count:,} pages", count).format(count=count) if count else ""
 
 
-def _mode(chip: Attached, *, with_time: bool = False) -> str:
-    """Return how the model reads it and, as far as it is known, how long that takes."""
-    words = _("in parts") if chip.in_parts else _("whole")
-    seconds = chip.cost and (chip.cost.parts_s if chip.in_parts else chip.cost.whole_s)
-    if not with_time or not seconds:
-        return words
-    time = human_time(seconds) if seconds >= 60 else _("{seconds} s").format(seconds=max(round(seconds), 1))
-    return f"{words} ≈ {time}"
+def _mode(chip: Attached) -> str:
+    return _("in parts") if chip.in_parts else _("whole")
+
+
+def _time(seconds: float | None) -> str:
+    """Return how long reading takes, about; empty where that is not known."""
+    if seconds is None:
+        return ""
+    if seconds >= _MINUTE:
+        return f"≈ {human_time(seconds)}"
+    return "≈ " + _("{seconds} s").format(seconds=max(round(seconds), 1))
