@@ -23,7 +23,7 @@ from qwenchat.chat.events import (
     TurnStarted,
     WaitingToRetry,
 )
-from qwenchat.chat.message import Message, Part, Reasoning, Text, ToolCall, ToolResult
+from qwenchat.chat.message import Citation, Message, Part, Reasoning, Text, ToolCall, ToolResult
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.cli.ask_documents import citation_object, sources_words
 from qwenchat.cli.output import Output, ReaderGone
@@ -129,6 +129,8 @@ class JsonReport:
                 return {"event": "tool_call", **_call_object(call)}
             case ToolResult() as result:
                 return {"event": "tool_result", "id": result.call_id, "name": result.name, **_result_object(result)}
+            case Citation() as citation:
+                return {"event": "citation", **citation_object(citation)}
             case Text() | Reasoning() as fragment if fragment.text:
                 is_next = not event.offset and type(fragment) in self._said
                 self._said.add(type(fragment))
