@@ -105,6 +105,8 @@ class ModelInfo:
     """Tokens that prompt and answer may take together."""
     yarn_factor: float = 1.0
     """The factor by which YaRN stretches that window; 1 for not at all, 0 for the scaling that the model's file has."""
+    kv_type: str = ""
+    """The type of the KV cache, such as `q8_0`; empty where a server decides."""
     defaults: Sampling
     load_s: float
     warnings: tuple[str, ...] = ()

@@ -55,6 +55,7 @@ def test_commands_and_options_with_their_help(home: Path) -> None:
         "doctor",
         "engines",
         "models",
+        "needle",
         "serve",
         "sessions",
         "tools",

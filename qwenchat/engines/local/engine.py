@@ -276,6 +276,7 @@ class LocalEngine:
             host=",".join(plan.peers),
             n_ctx=ready.n_ctx,
             yarn_factor=plan.yarn_factor,
+            kv_type=plan.kv_type,
             defaults=planned.defaults,
             load_s=ready.load_s,
             warnings=planned.warnings,
