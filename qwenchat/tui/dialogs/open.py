@@ -47,12 +47,27 @@ def models(
 
 
 def consent(
-    host: str, model: str, branch: Sequence[Message], *, system: bool, is_encrypted: bool, other_model: bool
+    host: str,
+    model: str,
+    branch: Sequence[Message],
+    *,
+    system: bool,
+    collections: Sequence[str],
+    is_encrypted: bool,
+    other_model: bool,
 ) -> "ModalScreen[Consent | None]":
     """Return the question whether a branch may be sent to another machine; `other_model` can be offered instead."""
     from qwenchat.tui.dialogs.consent import ConsentScreen
 
-    return ConsentScreen(host, model, branch, system=system, is_encrypted=is_encrypted, other_model=other_model)
+    return ConsentScreen(
+        host,
+        model,
+        branch,
+        system=system,
+        collections=collections,
+        is_encrypted=is_encrypted,
+        other_model=other_model,
+    )
 
 
 def engines(program: Program) -> ModalScreen[bool]:

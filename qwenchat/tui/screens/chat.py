@@ -448,6 +448,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             await self.context.wait_for("ask", _STORING_S)
             await self.drafts.save_at_the_end()
         finally:
+            self.paths.close()
             await self.context.close()
 
     def _run_action_soon(self, action: str) -> None:
