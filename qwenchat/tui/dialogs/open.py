@@ -126,11 +126,12 @@ def compare(
     stop: Callable[[], object],
     copy: Callable[[str], object],
     names: "ModelNames",
+    call_since: Callable[[], float],
 ) -> "CompareScreen":
     """Return two variants of a message side by side; it gives the one to continue with."""
     from qwenchat.tui.dialogs.compare import CompareScreen
 
-    return CompareScreen(question, variants, shown, stop=stop, copy=copy, names=names)
+    return CompareScreen(question, variants, shown, stop=stop, copy=copy, names=names, call_since=call_since)
 
 
 def import_chats(program: Program, paths: str = "") -> ModalScreen[bool]:
