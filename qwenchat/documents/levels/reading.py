@@ -23,7 +23,7 @@ from qwenchat.documents.levels.choice import JUDGED_BESIDE, Level, Speed, readin
 from qwenchat.documents.levels.passages import passage
 from qwenchat.documents.levels.question import Query, search_words
 from qwenchat.documents.levels.quotes import Span, quotes
-from qwenchat.documents.levels.retrieval import fused, ranked
+from qwenchat.documents.levels.retrieval import LIMIT, fused, ranked
 from qwenchat.documents.levels.small_request import SmallRequests
 from qwenchat.text.language import is_chinese
 from qwenchat.text.safe import fenced
@@ -43,8 +43,10 @@ _SURE = 5.0
 """Log-odds of what the engine does not report."""
 _LATEST = 200
 """Characters of what was found last that are reported."""
-_MEASURED = 3
-"""Chunks after which the time left follows from those that were read."""
+_PREDICTED = 2
+"""The prediction counts as much as so many chunks that were read."""
+_ODDS_COUNT = 0.5
+"""How much a rank by the odds alone counts beside one of chunks from which an answer was quoted."""
 _VERSION = "1"
 """Of the prompts: verdicts of other ones are not used."""
 _NO_ANSWER = re.compile(
@@ -112,6 +114,9 @@ class DocumentReading:
         self._digests = [document.digest for document in documents]
         self._speed, self._words = speed, _CHINESE if is_chinese(query.question) else _ENGLISH
         self._found: list[tuple[Citation, Verdict]] = []
+        """The chunks that matter."""
+        self._possible: list[tuple[float, Citation]] = []
+        """The chunks with their odds, without those that can't matter."""
         self._latest = ""
 
     async def events(self) -> AsyncGenerator[Reading, None]:
@@ -120,13 +125,14 @@ class DocumentReading:
         left = sum(each.tokens for each in unread)
         seconds = reading_seconds(left, len(unread), self._speed)
         yield self._reading(total - len(unread), total, seconds)
-        started, done = time.perf_counter(), 0.0
+        started, share = time.perf_counter(), _PREDICTED / max(1, len(unread))
+        read, done = share * left, share * seconds
         for place, each in enumerate(unread, 1):
             await self._remember(each, await self._judge(each.chunk.text))
-            done += each.tokens
-            spent = time.perf_counter() - started
-            seconds = spent / done * (left - done) if place >= _MEASURED else max(0.0, seconds - spent)
-            yield self._reading(total - len(unread) + place, total, seconds)
+            left -= each.tokens
+            read += each.tokens
+            seconds = (done + time.perf_counter() - started) / read * left
+            yield self._reading(total - len(unread) + place, total, round(seconds, 3))
 
     async def ranked(self, room: int) -> list[Citation]:
         """Return the chunks that matter and those that a search finds by the question and the quoted sentences.
@@ -138,7 +144,8 @@ class DocumentReading:
         chunks, quoted = [chunk for chunk, _verdict in found], [_quote(*each) for each in found]
         words = search_words(" ".join(each.text for each in quoted)) if quoted else ()
         searched = await ranked(self._index, self._digests, self._query, more=words)
-        best = fused([(chunks, 1.0), (searched, 1.0)])
+        likely = [chunk for _odds, chunk in sorted(self._possible, key=lambda each: -each[0])[:LIMIT]]
+        best = fused([(chunks, 1.0), (likely, _ODDS_COUNT), (searched, 1.0)])
         are_many = sum(estimated_tokens(each.text) for each in chunks) > room / 2
         return [*quoted, *best] if are_many else best
 
@@ -191,6 +198,8 @@ class DocumentReading:
         self._take(each.chunk, verdict)
 
     def _take(self, chunk: Citation, verdict: Verdict) -> None:
+        if verdict.odds > -_SURE:
+            self._possible.append((verdict.odds, chunk))
         if verdict.spans and verdict.spans[-1][1] <= len(chunk.text):
             self._found.append((chunk, verdict))
             self._latest = " ".join(_quote(chunk, verdict).text[:_LATEST].split())
