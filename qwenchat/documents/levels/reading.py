@@ -125,14 +125,14 @@ class DocumentReading:
         left = sum(each.tokens for each in unread)
         seconds = reading_seconds(left, len(unread), self._speed)
         yield self._reading(total - len(unread), total, seconds)
-        started, share = time.perf_counter(), _PREDICTED / max(1, len(unread))
-        read, done = share * left, share * seconds
+        started, weight = time.perf_counter(), _PREDICTED / max(1, len(unread))
+        counted, counted_s = weight * left, weight * seconds
         for place, each in enumerate(unread, 1):
             await self._remember(each, await self._judge(each.chunk.text))
             left -= each.tokens
-            read += each.tokens
-            seconds = (done + time.perf_counter() - started) / read * left
-            yield self._reading(total - len(unread) + place, total, round(seconds, 3))
+            counted += each.tokens
+            seconds = (counted_s + time.perf_counter() - started) / counted * left
+            yield self._reading(total - len(unread) + place, total, max(0.0, round(seconds, 3)))
 
     async def ranked(self, room: int) -> list[Citation]:
         """Return the chunks that matter and those that a search finds by the question and the quoted sentences.
@@ -174,15 +174,17 @@ class DocumentReading:
         words = self._words
         question = words.question.format(question=self._query.question)
         asked = f"{question}\n\n{words.passage}\n{fenced(text.strip())}\n\n{question}\n{words.task}"
-        odds = _SURE
+        odds = None
         if self._requests.engine.capabilities.logprobs:
             first = await self._requests.ask(words.system, asked, max_tokens=1, chances=_CHANCES)
-            odds = _odds(first.chances) if first.chances else _SURE
-            if odds < _THRESHOLD:
+            odds = _odds(first.chances) if first.chances else None
+            if odds is not None and odds < _THRESHOLD:
                 return Verdict(odds)
         answer = await self._requests.ask(words.system, asked, max_tokens=_ANSWER)
-        spans = [] if _NO_ANSWER.match(answer.text) else quotes(text, answer.text, self._query.words)
-        return Verdict(odds if spans else min(odds, -_SURE), tuple(spans))
+        if _NO_ANSWER.match(answer.text):
+            return Verdict(-_SURE if odds is None else odds)
+        spans = quotes(text, answer.text, self._query.words)
+        return Verdict(_SURE if odds is None else odds, tuple(spans)) if spans else Verdict(-_SURE)
 
     async def _remember(self, each: _Unread, verdict: Verdict) -> None:
         if not self._index.is_read_only:
