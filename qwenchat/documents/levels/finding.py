@@ -32,7 +32,7 @@ _PER_STEP = 8
 """Passages that a sub-question contributes."""
 _UNKNOWN = Speed(prefill_tps=100.0, decode_tps=10.0)
 """Of a model whose speed was never measured."""
-_MEASURABLE = 64
+_MEASURABLE = 48
 """Tokens from which on the time that they took says how fast a model is."""
 
 
