@@ -171,6 +171,11 @@ def sources_words(answer: Message) -> str:
     return "\n".join(f"[{each.number}] {place_of(each)}" for each in cited(answer))
 
 
+def citations_json(answer: Message) -> list[dict[str, object]]:
+    """Return the passages that an answer was made of."""
+    return [citation_object(each) for each in answer.citations]
+
+
 def citation_object(citation: Citation) -> dict[str, object]:
     """Return a passage in the format of `--json`."""
     return {
