@@ -166,7 +166,7 @@ def read_collection(program: Program, output: Output, name: str) -> "Update":
     finally:
         line.clear()
     for path, problem in result.problems.items():
-        output.say(problem if path in problem else labelled(clean_line(path), problem))
+        output.say(problem if clean_line(path) in problem else labelled(clean_line(path), problem))
     return result
 
 

@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 from qwenchat.chat.message import Attachment
-from qwenchat.documents.document import document_of
+from qwenchat.documents.document import PAGE_BREAK
 from qwenchat.i18n import ngettext
 from qwenchat.runtime.forecast import DocumentCount, Forecast
 from qwenchat.text.safe import clean_line
@@ -72,7 +72,8 @@ class Attached:
     @property
     def pages(self) -> int | None:
         """Of a single document; None where it has no pages."""
-        return document_of(self.documents[0]).pages if len(self.documents) == 1 else None
+        breaks = self.documents[0].data.count(PAGE_BREAK.encode()) if len(self.documents) == 1 else 0
+        return breaks + 1 if breaks else None
 
     @property
     def title(self) -> str:

@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -67,7 +68,7 @@ ALL: dict[str, Make] = {
     "import": ImportScreen,
     "statistics": lambda program: StatisticsScreen(statistics_of(program.store.branch("q2")), None),
     "compare": lambda program: screens.compare(
-        "Why?", program.store.branch("q2"), (0, 1), stop=list, copy=id, names=NAMES
+        "Why?", program.store.branch("q2"), (0, 1), stop=list, copy=id, names=NAMES, call_since=monotonic
     ),
     "branches": lambda program: screens.branches(program.store.tree("s").branches(), "q2"),
     "engine": EngineScreen,

@@ -64,7 +64,7 @@ class AttachController:
         try:
             async with self._limit:
                 await self._fill(one, path)
-        except FileError:
+        except Exception:
             if one in attached:
                 attached.remove(one)
             raise

@@ -5,7 +5,7 @@ from textual.widget import Widget
 
 from qwenchat.documents.document import PAGE_BREAK
 from qwenchat.i18n import _, enumerated, ngettext, sentences
-from qwenchat.text.safe import clean, clean_line
+from qwenchat.text.safe import clean, clean_line, human_size
 from qwenchat.tui.attached import Attached
 from qwenchat.tui.dialogs.dialog import Dialog, plain
 from qwenchat.tui.widgets.fields import AreaField
@@ -52,11 +52,7 @@ class AttachedScreen(Dialog[None]):
 
 
 def _files_of(folder: Attached) -> str:
-    lines = [
-        f"{clean_line(each.name, 500)} · "
-        + ngettext("{count:,} byte", "{count:,} bytes", len(each.data)).format(count=len(each.data))
-        for each in folder.documents
-    ]
+    lines = [f"{clean_line(each.name, 500)} · {human_size(len(each.data))}" for each in folder.documents]
     if folder.skipped:
         lines += ["", _("Skipped:"), *(clean_line(sentence, 500) for sentence in folder.skipped)]
     return "\n".join(lines)

@@ -17,7 +17,7 @@ from textual.widget import Widget
 
 from qwenchat.i18n import _, ngettext
 from qwenchat.models.download.progress import human_time
-from qwenchat.text.safe import clean_line
+from qwenchat.text.safe import clean_line, human_size
 from qwenchat.tui.attached import Attached
 
 Chip = Attached | str
@@ -179,7 +179,7 @@ def _cells(words: _Words) -> int:
 
 def _size(chip: Attached) -> str:
     if not chip.forecast:
-        return ngettext("{count:,} byte", "{count:,} bytes", chip.bytes).format(count=chip.bytes)
+        return human_size(chip.bytes)
     count = chip.forecast.tokens
     words = ngettext("{count:,} token", "{count:,} tokens", count).format(count=count)
     return words if chip.forecast.is_exact else f"≈ {words}"
