@@ -93,7 +93,7 @@ ALL: dict[str, Make] = {
     "tools": lambda program: ToolsScreen(program, SessionTools(program, refuse, lambda _session: True), full_session()),
 }
 
-WITHOUT_BUTTONS = ("settings", "theme", "help", "downloads", "branches")
+WITHOUT_BUTTONS = ("attached", "settings", "theme", "help", "downloads", "branches")
 
 
 @pytest.fixture
