@@ -19,10 +19,12 @@ from qwenchat.chat.events import (
     Finished,
     LoadEvent,
     PartGrew,
+    Prefilling,
     Trimmed,
     TurnEnded,
     TurnEvent,
     TurnStarted,
+    WaitingToRetry,
 )
 from qwenchat.chat.ids import Clock, NewId
 from qwenchat.chat.message import (
@@ -195,7 +197,7 @@ class Answering:
                 elif isinstance(event, Finished):
                     self._report_grown(self.streaming.finish())
                     return event
-                else:
+                elif isinstance(event, WaitingToRetry | Prefilling):
                     self.events.put_nowait(event)
         raise AssertionError("the engine's events ended without Finished")
 

@@ -1,4 +1,4 @@
-"""What is reported while a turn runs. An engine reports the first five; the turn makes parts of its deltas."""
+"""What is reported while a turn runs. `EngineEvent` says what an engine reports; the turn makes parts of its deltas."""
 
 from dataclasses import dataclass
 
@@ -79,6 +79,14 @@ class Delta:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptScored:
+    """The next tokens of the prompt, with the chances of each, where they were asked for; the first one has none."""
+
+    token_ids: tuple[int, ...]
+    chances: tuple[tuple[TokenChance, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Called:
     """The model called a tool. Its markers and arguments are not part of any Delta."""
 
@@ -134,5 +142,5 @@ class TurnEnded:
 
 
 LoadEvent = Loading | WaitingToRetry
-EngineEvent = WaitingToRetry | Prefilling | Delta | Called | Finished
+EngineEvent = WaitingToRetry | Prefilling | PromptScored | Delta | Called | Finished
 TurnEvent = LoadEvent | Reading | Prefilling | Finished | TurnStarted | Trimmed | PartGrew | TurnEnded

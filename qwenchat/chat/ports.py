@@ -44,6 +44,8 @@ class Request:
 
     At most MOST_CHANCES are.
     """
+    is_scored: bool = False
+    """Whether the chances of the prompt's own tokens are reported as well, where the engine was loaded for that."""
     cache_key: str = ""
     """Names the KV cache to reuse and to save; empty where nothing of it may be written."""
 
@@ -103,6 +105,8 @@ class ModelInfo:
     """Tokens that prompt and answer may take together."""
     yarn_factor: float = 1.0
     """The factor by which YaRN stretches that window; 1 for not at all, 0 for the scaling that the model's file has."""
+    kv_type: str = ""
+    """The type of the KV cache, such as `q8_0`; empty where a server decides."""
     defaults: Sampling
     load_s: float
     warnings: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
 """`qwenchat ask`: one turn from the command line.
 
-The prompt, piped input, files, schema and adapters are read and checked before a model is loaded. `ask_output` and
-`ask_markdown` show the answer, and `ask_tools` the calls of tools.
+The prompt, piped input, files, schema and adapters are read and checked before a model is loaded. `ask_turn` asks, and
+`ask_documents` reads; `ask_output` and `ask_markdown` show the answer, and `ask_tools` the calls of tools.
 """
 
 import asyncio
@@ -9,10 +9,8 @@ import errno
 import io
 import math
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,28 +18,23 @@ from typing import Any
 import click
 from click.decorators import FC
 
-from qwenchat.chat.events import TurnEnded
 from qwenchat.chat.ids import UUIDv7, unix_ms
-from qwenchat.chat.memory import MemoryStore
-from qwenchat.chat.message import Attachment, FinishReason
-from qwenchat.chat.ports import Engine, Mode, ModelInfo, SessionStore
+from qwenchat.chat.message import FinishReason
 from qwenchat.chat.sampling import PARAMETERS, Sampling
 from qwenchat.chat.session import Session
-from qwenchat.chat.turn import RunningTurn, Turns
 from qwenchat.cli import completion
-from qwenchat.cli.ask_output import JsonReport, TextReport, TurnReport
-from qwenchat.cli.ask_tools import ToolTalk
+from qwenchat.cli.ask_documents import NamedDocuments, collection_names, documents_named, read_files
+from qwenchat.cli.ask_turn import Asking
 from qwenchat.cli.consent import ask_to_send
-from qwenchat.cli.output import Output, is_dumb
+from qwenchat.cli.output import Output
 from qwenchat.engines.local.protocol import MAX_THREADS, Lora
-from qwenchat.errors import ExitCode, FileError, NotFound, PromptTooLong, WrongUse
+from qwenchat.errors import ExitCode, FileError, NotFound, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.reference import GuideReference
 from qwenchat.paths import is_missing
 from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_choice import model_to_ask, no_model, recommended_model
 from qwenchat.runtime.program import Program
-from qwenchat.runtime.session_tools import SessionTools
 from qwenchat.sessions.store import Store
 from qwenchat.text import files
 from qwenchat.text.safe import clean_line, encodable
@@ -66,7 +59,24 @@ def _sampling_options(command: FC) -> FC:
     help="Model: a size such as 7b:q4_k_m, a .gguf file, or @ENGINE/MODEL.",
 )
 @click.option("-s", "--system", default=None, help="System prompt.")
-@click.option("-f", "--file", "files", multiple=True, type=click.Path(path_type=Path), help="Attach a text file.")
+@click.option(
+    "-f",
+    "--file",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Attach a file: text, PDF, Word, an e-book and others.",
+)
+@click.option(
+    "--docs",
+    multiple=True,
+    metavar="PATH|NAME",
+    shell_complete=completion.collections_or_files,
+    help="Answer from this folder, file or collection (repeatable).",
+)
+@click.option(
+    "--level", type=click.IntRange(1, 3), help="How documents are read: 1 by search, 2 every part, 3 step by step."
+)
 @click.option("--session", default="", metavar="ID", shell_complete=completion.sessions, help="Resume this session.")
 @click.option("-c", "--continue", "continue_", is_flag=True, help="Resume the most recent session.")
 @click.option("--no-save", is_flag=True, help="Do not save this session.")
@@ -110,7 +120,43 @@ def ask(program: Program, /, **options: Any) -> int:
             _("Use one of them, or none to start a new session."),
         )
     _settle_tools(options)
-    return asyncio.run(_ask(program, Question.of(options), options))
+    if options["complete"] and options["docs"]:
+        raise WrongUse(
+            _("{first} and {second} can't be combined.").format(first="--docs", second="--complete"),
+            _("Leave one of them out."),
+        )
+    question = Question.of(options)
+    named = documents_named(program, Output.standard(), options["docs"], saves=not options["no_save"])
+    return asyncio.run(_ask(program, question, named, options))
+
+
+@click.pass_obj
+def _ask_about_documents(program: Program, /, words: tuple[str, ...], **options: Any) -> int:
+    *names, question = words
+    if not (names or (names := collection_names(program))):
+        raise NotFound(
+            _("There are no collections yet."),
+            _("To add documents to one: {command}").format(command="qwenchat docs add PATH"),
+        )
+    assert ask.callback is not None  # noqa: S101 - it is a command
+    return int(ask.callback(prompt=(question,), docs=tuple(names), **options))
+
+
+def documents_command() -> click.Command:
+    """Return `qwenchat docs ask`: `ask` with the options that it has."""
+    about = click.Argument(
+        ["words"],
+        nargs=-1,
+        required=True,
+        metavar="[NAME|PATH]... QUESTION",
+        shell_complete=completion.collections_or_files,
+    )
+    return click.Command(
+        "ask",
+        params=[about, *(each for each in ask.params if each.name not in ("prompt", "docs"))],
+        callback=_ask_about_documents,
+        help="Ask about collections, folders and files; about all collections where none is named.",
+    )
 
 
 def _settle_tools(options: dict[str, Any]) -> None:
@@ -131,7 +177,6 @@ class Question:
     """A question with the options for its answer."""
 
     text: str
-    attachments: tuple[Attachment, ...]
     sampling: Sampling
     load_options: LoadOptions
 
@@ -146,10 +191,8 @@ class Question:
                 _("Leave one of them out."),
             )
         sampling = Sampling(**numbers, stop=tuple(map(encodable, options["stop"])), schema=schema).check()
-        attachments = tuple(_attachment(path) for path in options["files"])
         return cls(
-            _prompt(options["prompt"], attachments),
-            attachments,
+            _prompt(options["prompt"], has_files=bool(options["files"])),
             sampling,
             LoadOptions(
                 ctx=options["ctx"],
@@ -163,11 +206,11 @@ class Question:
         )
 
 
-def _prompt(words: Sequence[str], attachments: Sequence[Attachment]) -> str:
+def _prompt(words: Sequence[str], *, has_files: bool) -> str:
     """Return the question: the arguments, then the piped input. Raises WrongUse when there is nothing to ask."""
     piped = "" if sys.stdin is None or sys.stdin.isatty() else _piped_text()
     text = "\n\n".join(part for part in (" ".join(words), piped.strip("\n")) if part.strip())
-    if not text and not attachments:
+    if not text and not has_files:
         raise WrongUse(_("There is no question."), _("Write it after `qwenchat ask`, or pipe it in."))
     return text
 
@@ -185,12 +228,6 @@ def _piped_text() -> str:
             _("Check the piped input, or add `</dev/null`."),
         ) from error
     return files.decode(data, name)
-
-
-def _attachment(path: Path) -> Attachment:
-    """Read a text file to attach to the question. Raises FileError."""
-    file = files.read(path)
-    return Attachment(file.name, "text/plain", file.text.encode())
 
 
 def _adapter(words: str) -> Lora:
@@ -212,22 +249,10 @@ def _adapter(words: str) -> Lora:
     return Lora(os.fsencode(path), factor)
 
 
-def report_for(
-    output: Output, style: str | None, model: Callable[[], ModelInfo | None], *, verbose: bool
-) -> TurnReport:
-    """Return the report that the options and the terminal ask for."""
-    if style in ("json", "jsonl"):
-        return JsonReport(output, model, streams=style == "jsonl")
-    if style is None and output.on_terminal and not is_dumb():
-        from qwenchat.cli.ask_markdown import MarkdownReport  # noqa: PLC0415 - rich is for terminals only
-
-        return MarkdownReport(output, verbose=verbose)
-    return TextReport(output, verbose=verbose)
-
-
-async def _ask(program: Program, question: Question, options: dict[str, Any]) -> int:
+async def _ask(program: Program, question: Question, named: NamedDocuments, options: dict[str, Any]) -> int:
     earlier = _earlier(program.store, options) if options["session"] or options["continue_"] else None
     output = Output.standard()
+    attachments = await read_files(output, options["files"], in_parts=named.files)
     model = model_to_ask(program, options["model"], earlier)
     if not model:
         _introduce_guide(program, output)
@@ -237,6 +262,7 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
         model,
         lambda: program.store.tree(earlier.id) if earlier else (),
         named=bool(options["model"]),
+        has_documents=bool(attachments or named.collections or (earlier and earlier.collections)),
     )
     load_options = question.load_options
     if earlier and load_options.ctx is None:
@@ -244,48 +270,11 @@ async def _ask(program: Program, question: Question, options: dict[str, Any]) ->
     # A wrong model name, a schema that can't be followed and a wrong tool are refused before the store is touched.
     engine = program.engine(model or str(GuideReference()), load_options)
     await engine.check(question.sampling)
-    session = _session(program, options, earlier, model)
-    talk = ToolTalk(output)
-    tools = SessionTools(program, talk.ask, is_private=lambda _session: options["no_save"])
-    use = await tools.use(session, only=options["only"], granted=options["allow"])
-    for name, problem in tools.problems.items():
-        output.say(_("The tool server {name} can't be used: {reason}.").format(name=clean_line(name), reason=problem))
-    store = _store(program, session, earlier, persists=not options["no_save"])
-    mode = Mode.COMPLETE if options["complete"] else Mode.ANSWER
-    turns = Turns(
-        store=store,
-        engine=engine,
-        new_id=UUIDv7(),
-        clock=unix_ms,
-        mode=mode,
-        tools=use,
-        settings=program.sampling,
-    )
-    turn = turns.ask(session.id, question.text, question.attachments, question.sampling)
-    report = report_for(output, options["style"], lambda: turn.model, verbose=options["verbose"])
-    reason = None
-    with _interruptible(turn, engine):
-        try:
-            with report:
-                async with aclosing(turn):
-                    async for event in turn:
-                        report.show(event)
-                        talk.show(event)
-                        if isinstance(event, TurnEnded):
-                            reason = event.answer.finish_reason
-                            program.machine.note_speed(event.answer)
-            if question.sampling.schema and reason in (FinishReason.LENGTH, FinishReason.CONTEXT):
-                output.say(_("The answer reached its limit, so its JSON is incomplete."))
-            if options["tools"] and turn.model and not engine.capabilities.tools:
-                output.say(_("This model can't call tools."))
-            for warning in turn.model.warnings if turn.model else ():
-                output.say(warning)
-        except PromptTooLong:
-            _restore(store, earlier, session)
-            raise
-        finally:
-            await tools.close()
-            await engine.close()
+    asking = Asking(program, output, engine, _session(program, options, earlier, model, named.collections), options)
+    try:
+        reason = await asking.answer(question.text, attachments, question.sampling, earlier)
+    finally:
+        await asking.close()
     return ExitCode.INTERRUPTED if reason is FinishReason.CANCELLED else ExitCode.DONE
 
 
@@ -297,7 +286,9 @@ def _introduce_guide(program: Program, output: Output) -> None:
     output.say(_("To get a real model: {command}").format(command=f"qwenchat models pull {recommended_model(program)}"))
 
 
-def _session(program: Program, options: dict[str, Any], earlier: Session | None, model: str) -> Session:
+def _session(
+    program: Program, options: dict[str, Any], earlier: Session | None, model: str, collections: Sequence[str]
+) -> Session:
     """Return the session to ask in, new or resumed, as the options want it; nothing is stored yet."""
     now = unix_ms()
     session = earlier or Session(id=UUIDv7()(), created=now, updated=now, system=encodable(program.settings.system))
@@ -306,27 +297,9 @@ def _session(program: Program, options: dict[str, Any], earlier: Session | None,
         model=model,
         system=session.system if options["system"] is None else encodable(options["system"]),
         tools=session.tools if options["tools"] is None else options["tools"],
+        collections=tuple(dict.fromkeys((*session.collections, *collections))),
+        level=session.level if options["level"] is None else options["level"],
     )
-
-
-def _store(program: Program, session: Session, earlier: Session | None, *, persists: bool) -> SessionStore:
-    """Store a session, and return where it is: in the database, or in memory."""
-    if earlier:
-        with program.store.streaming(earlier.id):  # refuses a session in use before changing it
-            program.store.label(earlier.id, model=session.model, system=session.system, tools=session.tools)
-        return program.store
-    store: SessionStore = program.store if persists else MemoryStore()
-    store.create(session)
-    return store
-
-
-def _restore(store: SessionStore, earlier: Session | None, session: Session) -> None:
-    """Leave no trace of a question that was refused: neither a new session nor another model or system prompt."""
-    if isinstance(store, Store):
-        if earlier:
-            store.label(earlier.id, model=earlier.model, system=earlier.system, tools=earlier.tools)
-        else:
-            store.trash.delete_forever(session.id)
 
 
 def _earlier(store: Store, options: dict[str, Any]) -> Session:
@@ -335,27 +308,3 @@ def _earlier(store: Store, options: dict[str, Any]) -> Session:
     if (latest := store.listing.latest()) is None:
         raise NotFound(_("There is no session to resume."), _("Ask without -c to start one."))
     return latest
-
-
-@contextmanager
-def _interruptible(turn: RunningTurn, engine: Engine) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM stop the answer, whose text so far is saved; a second one waits for nothing."""
-    loop = asyncio.get_running_loop()
-    stopping: list[asyncio.Task[None]] = []
-
-    def stop() -> None:
-        stopping.append(loop.create_task(engine.close(at_once=True) if stopping else turn.cancel()))
-
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop)
-    except NotImplementedError:  # Windows: Ctrl-C raises KeyboardInterrupt
-        yield
-        return
-    try:
-        yield
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-        for task in stopping:
-            task.cancel()

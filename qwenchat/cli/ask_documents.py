@@ -3,35 +3,109 @@
 What takes long is announced on stderr, and its progress is one line there, on a terminal alone.
 """
 
+import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qwenchat.chat.events import LoadEvent, Loading, Reading, TurnEvent
 from qwenchat.chat.message import Attachment, Citation, Message
 from qwenchat.chat.passages import cited
-from qwenchat.cli.output import Output, is_dumb, is_terminal
-from qwenchat.i18n import _, ngettext
+from qwenchat.cli.output import Output, StatusLine
+from qwenchat.errors import FileError, NotFound
+from qwenchat.i18n import _, enumerated, ngettext
+from qwenchat.paths import expand_home
 from qwenchat.runtime.forecast import Forecast
+from qwenchat.runtime.program import Program
 from qwenchat.sessions.reading_order import place_of
 from qwenchat.text.safe import clean_line
+from qwenchat.text.token_estimate import estimated_tokens
 
 _LONG_S = 20.0
 """Seconds of reading that are announced."""
-_WIDTH = 78
-"""Columns of the line of progress."""
-_CLEAR = "\r\x1b[K"
+_SURELY_FITS = 1_000
+"""Tokens of files, by an estimate, that are not counted."""
 _MINUTE = 60
 
 
-async def read_files(paths: Sequence[Path]) -> tuple[Attachment, ...]:
-    """Read the files to attach to a question. Raises FileError."""
-    if not paths:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedDocuments:
+    """What `--docs` named."""
+
+    collections: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    """To be attached instead, where nothing may be written."""
+
+
+def documents_named(program: Program, output: Output, names: Sequence[str], *, saves: bool) -> NamedDocuments:
+    """Read what is new or has changed in the collections, folders and files that are named.
+
+    A folder or file is a collection by its path. Without saving it is none: it is read for this one question. Raises
+    NotFound for a name that nothing has, FileError where nothing can be read, and StoreError.
+    """
+    if not names:
+        return NamedDocuments()
+    from qwenchat.cli.docs import read_collection  # noqa: PLC0415 - few questions name any
+    from qwenchat.documents.index import collection_owner  # noqa: PLC0415
+
+    known = collection_names(program)
+    collections: list[str] = []
+    files: list[Path] = []
+    for name in names:
+        path = Path(os.path.abspath(expand_home(name)))  # noqa: PTH100 - `..` goes, links stay
+        collection = name if name in known else str(path)
+        if name not in known and not path.exists():
+            raise NotFound(
+                _("There is no collection, folder or file named {name}.").format(name=clean_line(name)),
+                _("Write a question in quotes. To see the collections: {command}").format(command="qwenchat docs list"),
+            )
+        if name not in known and not saves:
+            files.append(path)
+            continue
+        if name not in known:
+            program.collections.put(collection, [path])
+        if saves:
+            read_collection(program, output, collection)
+        if not program.documents.owned(collection_owner(collection)):
+            raise FileError(
+                _("{name} has no document that can be read.").format(name=clean_line(name)),
+                _("Name a document, a folder with documents, or another collection."),
+            )
+        collections.append(collection)
+    return NamedDocuments(collections=tuple(collections), files=tuple(files))
+
+
+def collection_names(program: Program) -> list[str]:
+    """Return the names of all collections; where there are none, nothing is made on disk."""
+    return [each.name for each in program.collections.all()] if program.paths.collections.exists() else []
+
+
+async def read_files(output: Output, paths: Sequence[Path], *, in_parts: Sequence[Path] = ()) -> tuple[Attachment, ...]:
+    """Read files to attach to a question, and folders and files that are read in parts. Raises FileError."""
+    if not paths and not in_parts:
         return ()
-    from qwenchat.documents.reader import DocumentReader  # noqa: PLC0415 - most questions have no files
+    from qwenchat.documents.folder import read_folder  # noqa: PLC0415 - most questions have no files
+    from qwenchat.documents.reader import DocumentReader  # noqa: PLC0415
 
     async with DocumentReader() as reader:
-        return tuple([(await reader.read(path)).attachment for path in paths])
+        found = [(await reader.read(path)).attachment for path in paths]
+        for path in in_parts:
+            if path.is_dir():
+                folder = await read_folder(path, reader.read)
+                documents = folder.documents
+                for problem in folder.skipped:
+                    output.say(problem)
+                if folder.left_out:
+                    output.say(_("Left out: {what}.").format(what=enumerated(folder.left_out)))
+            else:
+                documents = (await reader.read(path),)
+            found += [replace(each.attachment, in_parts=True) for each in documents]
+    return tuple(found)
+
+
+def need_counting(attachments: Sequence[Attachment]) -> bool:
+    """Say whether it takes a model to know that files fit the prompt."""
+    return sum(estimated_tokens(each.text) for each in attachments if not each.in_parts) > _SURELY_FITS
 
 
 def settled(output: Output, attachments: Sequence[Attachment], forecasts: Sequence[Forecast]) -> tuple[Attachment, ...]:
@@ -50,45 +124,35 @@ class ReadingTalk:
     """Says on stderr how the reading of documents goes on."""
 
     def __init__(self, output: Output, *, draws: bool) -> None:
-        """`draws`: on a terminal there is a line of progress, unless the report of the turn draws it."""
-        self._output = output
-        self._draws = draws and is_terminal(output.err) and not is_dumb()
-        self._is_announced = self._has_line = False
+        """`draws`: whether a terminal has a line of progress, which it has not where the report of the turn draws."""
+        self._output, self._line = output, StatusLine(output) if draws else None
+        self._is_announced = False
 
     def show(self, event: LoadEvent | TurnEvent) -> None:
         """Show the next event."""
-        match event:
-            case Reading(total=total, seconds_left=seconds):
-                if total and not self._is_announced and seconds >= _LONG_S:
-                    self._clear()
-                    self._output.say(announced_words(event))
-                self._is_announced = self._is_announced or total > 0
-                self._line(reading_words(event))
-            case Loading(fraction=fraction):
-                self._line(_("Loading the model: {percent:.0%}").format(percent=fraction))
-            case _:
-                self._clear()
+        if isinstance(event, Reading):
+            if event.total and not self._is_announced and event.seconds_left >= _LONG_S:
+                self._show("")
+                self._output.say(announced_words(event))
+            self._is_announced = self._is_announced or event.total > 0
+            self._show(reading_words(event))
+        elif isinstance(event, Loading):
+            self._show(_("Loading the model: {percent:.0%}").format(percent=event.fraction))
+        else:
+            self._show("")
 
-    def _clear(self) -> None:
-        if self._has_line:
-            self._write(_CLEAR)
-            self._has_line = False
-
-    def _line(self, words: str) -> None:
-        if self._draws:
-            self._write(_CLEAR + clean_line(words, _WIDTH))
-            self._has_line = True
-
-    def _write(self, text: str) -> None:
-        self._output.err.write(text)
-        self._output.err.flush()
+    def _show(self, words: str) -> None:
+        if self._line and words:
+            self._line.show(words)
+        elif self._line:
+            self._line.clear()
 
 
 def announced_words(event: Reading) -> str:
     """Return a sentence that says how long the reading of documents takes."""
     words = ngettext(
-        "{count:,} part of the documents is read, which takes {time}. Ctrl+C stops it; what was read is remembered.",
-        "{count:,} parts of the documents are read, which takes {time}. Ctrl+C stops it; what was read is remembered.",
+        "{count:,} part of the documents is read, which takes {time}. Ctrl+C stops it; the same command goes on.",
+        "{count:,} parts of the documents are read, which takes {time}. Ctrl+C stops it; the same command goes on.",
         event.total,
     )
     return words.format(count=event.total, time=_duration(event.seconds_left))
@@ -105,6 +169,11 @@ def reading_words(event: Reading) -> str:
 def sources_words(answer: Message) -> str:
     """Return the sources of an answer, a line each: those that it refers to, or all where it refers to none."""
     return "\n".join(f"[{each.number}] {place_of(each)}" for each in cited(answer))
+
+
+def citations_json(answer: Message) -> list[dict[str, object]]:
+    """Return the passages that an answer was made of."""
+    return [citation_object(each) for each in answer.citations]
 
 
 def citation_object(citation: Citation) -> dict[str, object]:

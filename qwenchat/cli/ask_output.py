@@ -23,9 +23,9 @@ from qwenchat.chat.events import (
     TurnStarted,
     WaitingToRetry,
 )
-from qwenchat.chat.message import Message, Part, Reasoning, Text, ToolCall, ToolResult
+from qwenchat.chat.message import Citation, Message, Part, Reasoning, Text, ToolCall, ToolResult
 from qwenchat.chat.ports import ModelInfo
-from qwenchat.cli.ask_documents import citation_object, sources_words
+from qwenchat.cli.ask_documents import citation_object, citations_json, sources_words
 from qwenchat.cli.output import Output, ReaderGone
 from qwenchat.i18n import _, ngettext, sentences
 from qwenchat.models.reference import remote_in
@@ -129,6 +129,8 @@ class JsonReport:
                 return {"event": "tool_call", **_call_object(call)}
             case ToolResult() as result:
                 return {"event": "tool_result", "id": result.call_id, "name": result.name, **_result_object(result)}
+            case Citation() as citation:
+                return {"event": "citation", **citation_object(citation)}
             case Text() | Reasoning() as fragment if fragment.text:
                 is_next = not event.offset and type(fragment) in self._said
                 self._said.add(type(fragment))
@@ -141,7 +143,7 @@ def answer_object(answer: Message, model: ModelInfo | None = None) -> dict[str, 
     """Return a finished answer in the format of `--json`; the finish reason is null where the engine failed."""
     reasoning = {"reasoning": answer.reasoning} if answer.reasoning else {}
     calls = {"tool_calls": made} if (made := calls_json(answer)) else {}
-    cited = {"citations": [citation_object(each) for each in answer.citations]} if answer.citations else {}
+    cited = {"citations": citations_json(answer)} if answer.citations else {}
     where = {"engine": remote.engine} if (remote := remote_in(answer.model)) else {}
     where |= {"host": answer.host} if answer.host else {}
     window = {"context": {"window": model.n_ctx, "yarn_factor": round(model.yarn_factor, 4)}} if model else {}

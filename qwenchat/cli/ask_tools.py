@@ -5,18 +5,16 @@ refused. What the user types is read by a thread, so that Ctrl-C still stops the
 """
 
 import asyncio
-import os
 import sys
-import threading
 from collections import defaultdict
-from contextlib import suppress
 
 from qwenchat.chat.events import PartGrew, TurnEvent
 from qwenchat.chat.message import ToolCall, ToolResult
 from qwenchat.chat.session import Session
 from qwenchat.cli.output import Output, is_terminal
+from qwenchat.cli.typed import forget_typed, typed_line
 from qwenchat.i18n import _
-from qwenchat.text.safe import clean, clean_line, encodable
+from qwenchat.text.safe import clean, clean_line
 from qwenchat.tools.policy import Decision, Leave, PendingCall
 
 _WHOLE = 1 << 20
@@ -56,9 +54,9 @@ class ToolTalk:
             self._say(words.format(name=clean_line(pending.call.name)))
             return _NOBODY
         while True:
-            _forget_typed()
+            forget_typed()
             self._write(_question(pending))
-            line = await _typed_line()
+            line = await typed_line()
             if not line:  # the input has ended
                 return _REFUSED
             if decision := _decision(line, pending):
@@ -89,34 +87,3 @@ def _decision(line: str, pending: PendingCall) -> Decision | None:
         case "n" | "no":
             return Decision(Leave.REFUSED, clean(reason))
     return None
-
-
-async def _typed_line() -> str:
-    """Return the next line that is typed, empty at the end of the input."""
-    loop = asyncio.get_running_loop()
-    typed: asyncio.Future[bytes] = loop.create_future()
-
-    def finish(data: bytes) -> None:
-        if not typed.done():
-            typed.set_result(data)
-
-    def read() -> None:
-        try:
-            data = os.read(sys.stdin.fileno(), 1 << 16)
-        except OSError:
-            data = b""
-        with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(finish, data)
-
-    threading.Thread(target=read, daemon=True).start()
-    return encodable((await typed).decode(sys.stdin.encoding or "utf-8", "replace"))
-
-
-def _forget_typed() -> None:
-    """Forget what was typed before there was a question: it is no answer."""
-    try:
-        import termios  # noqa: PLC0415 - Windows has none
-    except ImportError:
-        return
-    with suppress(termios.error):
-        termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)

@@ -15,12 +15,18 @@ from qwenchat.text.safe import clean_line
 
 
 def ask_to_send(
-    program: Program, output: Output, model: str, messages: Callable[[], Iterable[Message]], *, named: bool
+    program: Program,
+    output: Output,
+    model: str,
+    messages: Callable[[], Iterable[Message]],
+    *,
+    named: bool,
+    has_documents: bool = False,
 ) -> None:
     """Return when a chat may be sent to a model; where it goes to another machine, say to which one.
 
-    `messages` reads the chat, if it has any. A model that was `named` on the command line was agreed to. Raises
-    click.Abort for a no, and WrongUse without a terminal to ask on.
+    `messages` reads the chat, if it has any; its documents are sent as its words are. A model that was `named` on the
+    command line was agreed to. Raises click.Abort for a no, and WrongUse without a terminal to ask on.
     """
     remote = program.remote_engines
     if named or not remote.may_ask(model) or not remote.host_to_confirm(model, ()):
@@ -34,6 +40,9 @@ def ask_to_send(
             _("{model} is on {host}, and this chat was never sent there.").format(model=name, host=host),
             _("To send it, name the model: -m {model}").format(model=shlex.quote(name)),
         )
-    click.confirm(
-        _("Send this chat to {host}, for {model} to answer?").format(host=host, model=name), abort=True, err=True
+    words = (
+        _("Send this chat and its documents to {host}, for {model} to answer?")
+        if has_documents
+        else _("Send this chat to {host}, for {model} to answer?")
     )
+    click.confirm(words.format(host=host, model=name), abort=True, err=True)

@@ -26,7 +26,21 @@ DEFAULT_COLLECTION = "documents"
 as_json = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 
-@click.group()
+class _DocsGroup(click.Group):
+    """Adds `docs ask` when it is needed: it is `ask`, which imports what the other commands do not need."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), "ask"})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "ask":
+            return super().get_command(ctx, cmd_name)
+        from qwenchat.cli.ask import documents_command  # noqa: PLC0415
+
+        return documents_command()
+
+
+@click.group(cls=_DocsGroup)
 def docs() -> None:
     """Index files and folders, so that questions can be asked about them."""
 
@@ -152,7 +166,7 @@ def read_collection(program: Program, output: Output, name: str) -> "Update":
     finally:
         line.clear()
     for path, problem in result.problems.items():
-        output.say(problem if path in problem else labelled(clean_line(path), problem))
+        output.say(problem if clean_line(path) in problem else labelled(clean_line(path), problem))
     return result
 
 

@@ -33,6 +33,7 @@ _COMMANDS = {
     "doctor": "qwenchat.cli.doctor",
     "engines": "qwenchat.cli.engines",
     "models": "qwenchat.cli.models",
+    "needle": "qwenchat.cli.needle",
     "serve": "qwenchat.cli.serve",
     "sessions": "qwenchat.cli.sessions",
     "tools": "qwenchat.cli.tools",

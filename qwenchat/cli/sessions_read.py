@@ -11,6 +11,7 @@ import msgspec
 from qwenchat.chat.message import Message, Part, Role, Text, ToolCall
 from qwenchat.chat.session import Session
 from qwenchat.cli import completion
+from qwenchat.cli.ask_documents import citations_json
 from qwenchat.cli.ask_output import calls_json
 from qwenchat.cli.output import Output, iso_time, local_time
 from qwenchat.i18n import _, ngettext
@@ -186,6 +187,7 @@ def _message_json(message: Message) -> dict[str, object]:
         "text": message.text,
         **({"reasoning": message.reasoning} if message.reasoning else {}),
         **({"tool_calls": calls} if (calls := calls_json(message)) else {}),
+        **({"citations": citations_json(message)} if message.citations else {}),
         "status": message.status,
         "created": iso_time(message.created),
         "finished": None if message.finished is None else iso_time(message.finished),
@@ -195,7 +197,13 @@ def _message_json(message: Message) -> dict[str, object]:
         "usage": msgspec.to_builtins(message.usage),
         "timings": msgspec.to_builtins(message.timings),
         "attachments": [
-            {"name": file.name, "media_type": file.media_type, "bytes": len(file.data), "sha256": file.digest}
+            {
+                "name": file.name,
+                "media_type": file.media_type,
+                "bytes": len(file.data),
+                "sha256": file.digest,
+                "in_parts": file.in_parts,
+            }
             for file in message.attachments
         ],
         "error": message.error,

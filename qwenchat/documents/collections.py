@@ -25,7 +25,7 @@ from qwenchat.documents.walk import Skip, walk
 from qwenchat.errors import FileError, NotFound, NotText, StoreError, WrongUse
 from qwenchat.files import write_atomically
 from qwenchat.i18n import _, enumerated
-from qwenchat.paths import expand_home, folder_problem, private_folder
+from qwenchat.paths import expand_home, private_folder
 from qwenchat.text.safe import clean_line, encodable
 
 MOST_FILES = 20_000
@@ -171,7 +171,7 @@ class Collections:
                 if not any(Path(key).is_relative_to(encodable(str(other))) for other in others)
             ]
             self._index.remove_files(owner, gone)
-        self._index.erase_deleted()
+        self._index.tidy()
         return holding
 
     async def update(self, name: str, report: Callable[[CollectionProgress], object] = lambda progress: None) -> Update:
@@ -195,8 +195,8 @@ class Collections:
         try:
             await self._read(owner, changed, report, update)
         finally:
-            if gone or any(each.key in known for each in changed):
-                await asyncio.to_thread(self._index.erase_deleted)
+            if gone or changed:
+                await asyncio.to_thread(self._index.tidy)
         return update
 
     async def _read(
@@ -290,27 +290,23 @@ def _seen_in(paths: Sequence[Path], update: Update) -> tuple[dict[str, _Seen], l
     seen: dict[str, _Seen] = {}
     lost: list[Path] = []
     for path in paths:
-        if not path.is_dir():
-            found = _seen(path, path.name)
-            if found:
-                seen.setdefault(found.key, found)
-            elif not path.exists():
-                lost.append(path)
-                update.problems[str(path)] = _("{file} is not there.").format(file=clean_line(str(path)))
-            continue
-        if problem := folder_problem(path):
+        try:
+            names = _names_in(path, update, lost) if stat.S_ISDIR(path.stat().st_mode) else [""]
+            files = [_seen(path / name, name or path.name) for name in names]
+        except OSError as error:
             lost.append(path)
-            update.problems[str(path)] = problem
+            reason = error.strerror or str(error)
+            update.problems[str(path)] = _("{file} can't be read: {reason}.").format(
+                file=clean_line(str(path)), reason=reason
+            )
             continue
-        for name in _names_in(path, update, lost):
-            found = _seen(path / name, name)
-            if found:
-                seen.setdefault(found.key, found)
+        for found in filter(None, files):
+            seen.setdefault(found.key, found)
     return seen, lost
 
 
 def _names_in(folder: Path, update: Update, lost: list[Path]) -> Iterator[str]:
-    """Yield the names of the files in a folder and in the folders in it, as far as they belong to it."""
+    """Yield the names of the files that belong to a folder, those in folders in it included. Raises OSError."""
     count = 0
     for entry in walk(folder):
         if entry.skipped:

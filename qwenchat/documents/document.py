@@ -8,11 +8,19 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePath
 
 from qwenchat.chat.message import Attachment
 
 PAGE_BREAK = "\f"
-_HEADING = re.compile(r"(?:^|(?<=\f))#{1,6}[ \t]+(\S.*?)[ \t#]*$", re.MULTILINE)
+_LONGEST_HEADING = 200
+"""Characters of a heading; the rest of a longer line is not repeated with every place below it."""
+_HEADING = re.compile(
+    r"^ {0,3}(?P<fence>`{3,}|~{3,})(?s:.*?)(?:^ {0,3}(?P=fence)|\Z)"  # code, whose comments are no headings
+    r"|(?:^|(?<=\f))#{1,6}[ \t](?P<heading>.*)$",
+    re.MULTILINE,
+)
+_WITH_HEADINGS = (".md", ".markdown", ".txt", ".text")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +49,12 @@ class Document:
 
     @cached_property
     def headings(self) -> list[tuple[int, str]]:
-        """The headings, each with the place where its line begins."""
-        return [(found.start(), found[1]) for found in _HEADING.finditer(self.text)]
+        """The headings, each with the place where its line begins; source code has none."""
+        is_prose = not self.media_type.startswith("text/") or self.media_type in ("text/markdown", "text/html")
+        if not is_prose and PurePath(self.name).suffix.lower() not in _WITH_HEADINGS:
+            return []
+        found = ((each.start(), (each["heading"] or "").strip(" \t#")) for each in _HEADING.finditer(self.text))
+        return [(place, heading[:_LONGEST_HEADING]) for place, heading in found if heading]
 
     @property
     def pages(self) -> int | None:

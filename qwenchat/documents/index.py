@@ -7,10 +7,12 @@ every word of it. Nothing here reads a file or asks a model.
 
 import json
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from qwenchat.documents.chunks import Chunk, chunks_of
 from qwenchat.documents.document import PAGE_BREAK, Document
 from qwenchat.errors import NotFound, StoreDamaged, StoreError
 from qwenchat.i18n import _
-from qwenchat.storage.database import BUSY_S, Database, MemoryDatabase
+from qwenchat.storage.database import Database, MemoryDatabase
 from qwenchat.storage.migrate import Schema, in_memory, migrate
 from qwenchat.text.safe import encodable
 from qwenchat.text.token_estimate import estimated_tokens
@@ -26,11 +28,13 @@ from qwenchat.text.words import fold, phrase, quoted, tokens, unspaced
 
 SCHEMA = Schema("qwenchat.documents", application_id=0x51574544)
 """`QWED` marks indexes of documents."""
+BUSY_S = 120.0
+"""Seconds that a writer waits for another one: a very large document is one long transaction."""
 _CHAT, _COLLECTION = "chat:", "collection:"
 _MOST_WORDS = 100
 """Words of one search."""
-_HEADING_WEIGHT = 0.5
-"""Of a word in the heading, against one in the text."""
+_MOST_SEGMENTS = 8
+"""Pieces that the index of words consists of; each one makes searching slower."""
 _AROUND = 6_000
 """Characters before and after a place that are shown with it."""
 _MOST_READINGS = 100
@@ -95,6 +99,25 @@ class DocumentPage:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Scoped:
+    """A document that is searched."""
+
+    first: int
+    chunks: int
+    digest: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Divided:
+    """A document, and what is stored of it."""
+
+    document: Document
+    chunks: Sequence[Chunk] = ()
+    tokens: int = 0
+
+
 class DocumentIndex:
     """All documents. Safe for use by several threads and programs; every method blocks and may raise StoreError."""
 
@@ -116,19 +139,26 @@ class DocumentIndex:
         """Make an owner own documents. What is indexed already is not indexed again."""
         for document in documents:
             self._put(owner, [(document.digest, document, (None, None, ""))])
+        with self._read() as connection:
+            segments: int = connection.execute("SELECT count(DISTINCT segid) FROM words_idx").fetchone()[0]
+        if segments > _MOST_SEGMENTS:
+            self.tidy()
 
     def put_files(self, owner: str, files: Sequence[tuple[IndexedFile, Document | None]]) -> None:
-        """Store files and their documents in place of what was stored of these files; None for what has no text."""
+        """Store files and their documents in place of what was stored of these files; None for what has no text.
+
+        `tidy` is for when all files are stored.
+        """
         self._put(
             owner,
             [(encodable(file.path), document, (file.size, file.modified, file.problem)) for file, document in files],
         )
 
     def _put(self, owner: str, rows: Sequence[tuple[str, Document | None, tuple[int | None, int | None, str]]]) -> None:
-        chunks = {each.digest: self._new_chunks(each) for _key, each, _state in rows if each}
+        divided = {each.digest: self._divided(each) for _key, each, _state in rows if each}
         with self._write() as connection:
             for key, document, state in rows:
-                number = _indexed(connection, document, chunks[document.digest]) if document else None
+                number = _indexed(connection, divided[document.digest]) if document else None
                 name = encodable(document.name if document else key)
                 connection.execute(
                     "INSERT INTO owned (owner, key, name, document, size, modified, problem) VALUES (?,?,?,?,?,?,?) "
@@ -137,11 +167,11 @@ class DocumentIndex:
                     (owner, key, name, number, *state),
                 )
 
-    def _new_chunks(self, document: Document) -> list[Chunk]:
-        """Return the chunks of a document that is not indexed yet, made while nobody waits for the database."""
+    def _divided(self, document: Document) -> _Divided:
+        """Return a document with its chunks, made while nobody waits for the database; without, if it is indexed."""
         with self._read() as connection:
             known = connection.execute("SELECT 1 FROM documents WHERE digest = ?", (document.digest,)).fetchone()
-        return [] if known else chunks_of(document)
+        return _Divided(document) if known else _divided(document)
 
     def files(self, owner: str) -> dict[str, IndexedFile]:
         """Return the files of a collection as they were read last, by their paths."""
@@ -156,12 +186,12 @@ class DocumentIndex:
         }
 
     def remove_files(self, owner: str, paths: Iterable[str]) -> None:
-        """Remove files from a collection; their documents are deleted unless somebody else owns them."""
+        """Remove files from a collection; their documents are deleted unless somebody else owns them, then `tidy`."""
         with self._write() as connection:
             connection.executemany("DELETE FROM owned WHERE owner = ? AND key = ?", [(owner, each) for each in paths])
 
-    def erase_deleted(self) -> None:
-        """Overwrite every word of what was deleted, in the files of the database too."""
+    def tidy(self) -> None:
+        """Make searching fast, and overwrite every word of what was deleted, in the files of the database too."""
         with self._write() as connection:
             connection.execute("INSERT INTO words (words) VALUES ('optimize')")  # until then it has the deleted words
         self._database.empty_log()
@@ -183,8 +213,8 @@ class DocumentIndex:
         """Return the documents of an owner, in the order in which they were added."""
         with self._read() as connection:
             found = connection.execute(
-                "SELECT name, digest, pages, tokens, (SELECT count(*) FROM chunks WHERE document = documents.n) "
-                "FROM owned JOIN documents ON documents.n = owned.document WHERE owner = ? ORDER BY owned.n",
+                "SELECT name, digest, pages, tokens, chunks FROM owned "
+                "JOIN documents ON documents.n = owned.document WHERE owner = ? ORDER BY owned.n",
                 (owner,),
             ).fetchall()
         return [
@@ -197,7 +227,7 @@ class DocumentIndex:
         with self._write() as connection:
             dropped = connection.execute("DELETE FROM owned WHERE owner = ?", (owner,)).rowcount
         if dropped:
-            self.erase_deleted()
+            self.tidy()
 
     def search(self, among: Sequence[str], words: Sequence[str], limit: int) -> list[Found]:
         """Return the chunks that match any of the words, the best first.
@@ -209,24 +239,14 @@ class DocumentIndex:
         if not match:
             return []
         with self._read() as connection:
-            documents = _documents(connection, among)
-            values = {"documents": json.dumps(list(documents)), "match": match, "limit": limit}
-            bounds = connection.execute(
-                "SELECT min(n), max(n) FROM chunks WHERE document IN (SELECT value FROM json_each(:documents))", values
-            ).fetchone()
-            found = connection.execute(
-                f"SELECT chunks.n, chunks.document, bm25(words, 1.0, {_HEADING_WEIGHT}) AS worse "
-                "FROM words CROSS JOIN chunks ON chunks.n = words.rowid "
-                "WHERE words MATCH :match AND words.rowid BETWEEN :first AND :last "
-                "AND chunks.document IN (SELECT value FROM json_each(:documents)) "
-                "ORDER BY worse, chunks.n LIMIT :limit",
-                {**values, "first": bounds[0], "last": bounds[1]},
-            ).fetchall()
-            chunks = {n: _chunk_in(connection, n) for n, _document, _worse in found}
-        return [
-            Found(document=documents[each][1], digest=documents[each][0], chunk=chunks[n], score=-worse)
-            for n, each, worse in found
-        ]
+            scope = _documents(connection, among)
+            if not scope:
+                return []
+            best = _best(connection, match, scope, limit)
+            return [
+                Found(document=found.name, digest=found.digest, chunk=_chunk_in(connection, n), score=-worse)
+                for n, worse, found in best
+            ]
 
     def chunks(self, digest: str) -> list[Chunk]:
         """Return all chunks of a document, which joined are its text. Raises NotFound."""
@@ -333,32 +353,66 @@ def _delete(file: Path) -> None:
         file.with_name(file.name + suffix).unlink(missing_ok=True)
 
 
-def _indexed(connection: sqlite3.Connection, document: Document, chunks: Sequence[Chunk]) -> int:
+def _divided(document: Document) -> _Divided:
+    chunks = chunks_of(document)
+    return _Divided(document, chunks, round(sum(estimated_tokens(chunk.text) for chunk in chunks)))
+
+
+def _indexed(connection: sqlite3.Connection, divided: _Divided) -> int:
     """Index a document unless it is, and return its number."""
+    document = divided.document
     found = connection.execute("SELECT n FROM documents WHERE digest = ?", (document.digest,)).fetchone()
     if found:
         return int(found[0])
-    if document.text and not chunks:  # it has been deleted since the chunks were made
-        chunks = chunks_of(document)
-    row = (document.digest, document.media_type, document.pages, round(sum(estimated_tokens(c.text) for c in chunks)))
-    added = connection.execute("INSERT INTO documents (digest, media_type, pages, tokens) VALUES (?, ?, ?, ?)", row)
+    if document.text and not divided.chunks:  # another program has deleted it meanwhile
+        divided = _divided(document)
+    first: int = connection.execute("SELECT coalesce(max(n), 0) + 1 FROM chunks").fetchone()[0]
+    added = connection.execute(
+        "INSERT INTO documents (digest, media_type, pages, tokens, chunks, first) VALUES (?, ?, ?, ?, ?, ?)",
+        (document.digest, document.media_type, document.pages, divided.tokens, len(divided.chunks), first),
+    )
     number = added.lastrowid or 0
     connection.executemany(
-        "INSERT INTO chunks (document, number, start, page, heading, text) VALUES (?, ?, ?, ?, ?, ?)",
-        ((number, chunk.number, chunk.start, chunk.page, chunk.heading, chunk.text) for chunk in chunks),
+        "INSERT INTO chunks (n, document, number, start, page, heading, text) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        ((first + c.number, number, c.number, c.start, c.page, c.heading, c.text) for c in divided.chunks),
     )
     return number
 
 
-def _documents(connection: sqlite3.Connection, among: Sequence[str]) -> dict[int, tuple[str, str]]:
-    """Return the digest and the name of each document among owners and digests, by number."""
+def _documents(connection: sqlite3.Connection, among: Sequence[str]) -> list[_Scoped]:
+    """Return the documents among owners and digests, in the order of their chunks; each has its name for an owner."""
     found = connection.execute(
-        "SELECT documents.n, digest, name FROM documents JOIN owned ON owned.document = documents.n "
+        "SELECT first, chunks, digest, name FROM documents JOIN owned ON owned.document = documents.n "
         "WHERE owner IN (SELECT value FROM json_each(:among)) OR digest IN (SELECT value FROM json_each(:among)) "
         "ORDER BY owner IN (SELECT value FROM json_each(:among)), owned.n DESC",  # what comes last counts
         {"among": json.dumps(list(among))},
     )
-    return {n: (digest, name) for n, digest, name in found}
+    documents = {first: _Scoped(first, chunks, digest, name) for first, chunks, digest, name in found if chunks}
+    return sorted(documents.values(), key=lambda each: each.first)
+
+
+def _best(
+    connection: sqlite3.Connection, match: str, scope: Sequence[_Scoped], limit: int
+) -> list[tuple[int, float, _Scoped]]:
+    """Return the numbers of the best chunks in some documents, how bad each is, and the document that has it."""
+    bounds = (scope[0].first, scope[-1].first + scope[-1].chunks - 1)
+    best: list[tuple[int, float, _Scoped]] = []
+    for most in (4 * limit, -1):  # all matches, which takes longer, only where most of the first are elsewhere
+        matches = connection.execute(
+            "SELECT rowid, rank FROM words WHERE words MATCH ? AND rowid BETWEEN ? AND ? ORDER BY rank LIMIT ?",
+            (match, *bounds, most),
+        ).fetchall()
+        inside = ((n, worse, found) for n, worse in matches if (found := _document_with(scope, n)))
+        best = list(islice(inside, limit))
+        if len(best) == limit or len(matches) < most:
+            break
+    return best
+
+
+def _document_with(scope: Sequence[_Scoped], n: int) -> _Scoped | None:
+    """Return the document that has a chunk; None if it is not among the given ones, which are sorted."""
+    at = bisect_right(scope, n, key=lambda each: each.first) - 1
+    return scope[at] if at >= 0 and n < scope[at].first + scope[at].chunks else None
 
 
 def _number_of(connection: sqlite3.Connection, digest: str) -> int:

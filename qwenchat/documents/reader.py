@@ -16,7 +16,15 @@ from types import TracebackType
 
 from qwenchat.children import start_module
 from qwenchat.documents.document import PAGE_BREAK, Document
-from qwenchat.documents.extract.formats import FILE_LIMIT, HEAD_SIZE, MAX_PAGES, Format, Reason, Refused, format_of
+from qwenchat.documents.extract.formats import (
+    FILE_LIMIT,
+    HEAD_SIZE,
+    MAX_PAGES,
+    Format,
+    RefusalReason,
+    Refused,
+    format_of,
+)
 from qwenchat.documents.extract.protocol import HEADER, FrameKind, request
 from qwenchat.errors import FileError, NotText
 from qwenchat.i18n import _
@@ -41,7 +49,7 @@ async def read_document(path: Path) -> Document:
         return await reader.read(path)
 
 
-_NO_DOCUMENTS = (Reason.PICTURE, Reason.EMPTY, Reason.NOT_TEXT, Reason.ARCHIVE)
+_NO_DOCUMENTS = (RefusalReason.PICTURE, RefusalReason.EMPTY, RefusalReason.NOT_TEXT, RefusalReason.ARCHIVE)
 
 
 class DocumentReader:
@@ -93,12 +101,12 @@ class DocumentReader:
                 text, reason = await self._exchange(request(file_format, path))
             is_answered = True
         except TimeoutError:
-            raise Refused(Reason.TOO_SLOW) from None
+            raise Refused(RefusalReason.TOO_SLOW) from None
         finally:
             if not is_answered:
                 await self.close()
         if reason:
-            raise Refused(Reason(reason))
+            raise Refused(RefusalReason(reason))
         return text
 
     async def _exchange(self, line: bytes) -> tuple[str, str]:
@@ -106,7 +114,8 @@ class DocumentReader:
         if self._child is None:
             self._child = await start_module("qwenchat.documents.extract", errors=asyncio.subprocess.DEVNULL)
         child = self._child
-        assert child.stdin is not None and child.stdout is not None  # noqa: S101 - they are pipes
+        if not (child.stdin and child.stdout):
+            raise AssertionError("the child was started with pipes")
         texts = bytearray()
         try:
             child.stdin.write(line)
@@ -121,7 +130,7 @@ class DocumentReader:
             if code > 0:
                 raise RuntimeError(f"the reader of documents ended with {code}") from None
             is_slow = sys.platform != "win32" and code == -signal.SIGXCPU
-            raise Refused(Reason.TOO_SLOW if is_slow else Reason.CRASHED) from None
+            raise Refused(RefusalReason.TOO_SLOW if is_slow else RefusalReason.CRASHED) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +149,9 @@ def _looked_at(path: Path, shown: str) -> _Looked:
             file_format = format_of(head, path.name)
             if file_format is Format.OLD_OFFICE:
                 is_locked = "EncryptedPackage".encode("utf-16-le") in head + file.read(SIZE_LIMIT)
-                raise Refused(Reason.LOCKED if is_locked else Reason.OLD_OFFICE)
+                raise Refused(RefusalReason.LOCKED if is_locked else RefusalReason.OLD_OFFICE)
             if file_format is Format.PICTURE:
-                raise Refused(Reason.PICTURE)
+                raise Refused(RefusalReason.PICTURE)
             limit = FILE_LIMIT if file_format in (Format.PDF, Format.ZIP) else SIZE_LIMIT
             if before[0] > limit:
                 raise FileError(
@@ -153,7 +162,7 @@ def _looked_at(path: Path, shown: str) -> _Looked:
                 return _Looked(file_format)
             data = head + file.read(SIZE_LIMIT + 1 - len(head))
             if stamp(file) != before:
-                raise Refused(Reason.CHANGED)
+                raise Refused(RefusalReason.CHANGED)
         except OSError as error:
             raise unreadable(shown, error) from error
     return _Looked(file_format, _with_its_pages(decode(data, shown), path.name))
@@ -179,34 +188,40 @@ def _media_type(file_format: Format, name: str) -> str:
     return _MEDIA_TYPES.get(file_format) or guessed or "application/octet-stream"
 
 
-def _explained(reason: Reason, file: str) -> FileError:
+def _explained(reason: RefusalReason, file: str) -> FileError:
     """Return what a user reads about a file that does not become text."""
     less = _("Use only the part that matters.")
     another = _("Open it in the program that made it and save it again, or use another copy.")
     recognise = _("Run it through a program that recognises text (OCR), and use what that writes.")
     message, hint = {
-        Reason.LOCKED: (_("{file} is protected by a password."), _("Save a copy without the password, and use that.")),
-        Reason.SCAN: (_("{file} has no text: it needs OCR."), recognise),
-        Reason.PICTURE: (_("{file} is a picture: it needs OCR."), recognise),
-        Reason.EMPTY: (_("{file} has no text."), _("Check whether it is the right file.")),
-        Reason.BROKEN: (_("{file} is broken or incomplete."), another),
-        Reason.CRASHED: (_("{file} can't be read: it is broken or too large."), another),
-        Reason.HOSTILE: (_("{file} is built as no ordinary document is, so it is not read."), another),
-        Reason.TOO_LARGE: (_("{file} holds too much to read."), less),
-        Reason.TOO_MANY_PAGES: (_("{file} has more than {limit} pages."), less),
-        Reason.TOO_SLOW: (_("{file} takes too long to read."), less),
-        Reason.CHANGED: (_("{file} changed while it was read."), _("Try again when nothing writes to it.")),
-        Reason.NOT_TEXT: (
+        RefusalReason.LOCKED: (
+            _("{file} is protected by a password."),
+            _("Save a copy without the password, and use that."),
+        ),
+        RefusalReason.SCAN: (_("{file} has no text: it needs OCR."), recognise),
+        RefusalReason.PICTURE: (_("{file} is a picture: it needs OCR."), recognise),
+        RefusalReason.EMPTY: (_("{file} has no text."), _("Check whether it is the right file.")),
+        RefusalReason.BROKEN: (_("{file} is broken or incomplete."), another),
+        RefusalReason.CRASHED: (_("{file} can't be read: it is broken or too large."), another),
+        RefusalReason.HOSTILE: (_("{file} is built as no ordinary document is, so it is not read."), another),
+        RefusalReason.TOO_LARGE: (_("{file} holds too much to read."), less),
+        RefusalReason.TOO_MANY_PAGES: (_("{file} has more than {limit} pages."), less),
+        RefusalReason.TOO_SLOW: (_("{file} takes too long to read."), less),
+        RefusalReason.CHANGED: (_("{file} changed while it was read."), _("Try again when nothing writes to it.")),
+        RefusalReason.NOT_TEXT: (
             _("{file} is not a text file."),
             _("Convert it to text first, or copy the text out of it."),
         ),
-        Reason.OLD_OFFICE: (
+        RefusalReason.OLD_OFFICE: (
             _("{file} has a format of Office before 2007."),
             _("Save it as .docx, .odt or PDF, and use that."),
         ),
-        Reason.SPREADSHEET: (_("{file} is a spreadsheet."), _("Save the sheet that matters as CSV, and use that.")),
-        Reason.PRESENTATION: (_("{file} is a presentation or a drawing."), _("Save it as PDF, and use that.")),
-        Reason.ARCHIVE: (_("{file} is an archive."), _("Unpack it, and use the files in it.")),
+        RefusalReason.SPREADSHEET: (
+            _("{file} is a spreadsheet."),
+            _("Save the sheet that matters as CSV, and use that."),
+        ),
+        RefusalReason.PRESENTATION: (_("{file} is a presentation or a drawing."), _("Save it as PDF, and use that.")),
+        RefusalReason.ARCHIVE: (_("{file} is an archive."), _("Unpack it, and use the files in it.")),
     }[reason]
     error = NotText if reason in _NO_DOCUMENTS else FileError
     return error(message.format(file=file, limit=f"{MAX_PAGES:,}"), hint)

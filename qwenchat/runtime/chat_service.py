@@ -149,12 +149,16 @@ class ChatService:
             follows = before[-1].id if before else (await self.sessions.labels(session_id)).leaf
             return await self._enqueue_question(session_id, follows, text, attachments)
 
-    async def edit(self, question: Message, text: str) -> Message:
-        """Ask a question again in other words, as a variant beside it. Raises NotFound where its parent is gone."""
+    async def edit(self, question: Message, text: str, attachments: Sequence[Attachment] | None = None) -> Message:
+        """Ask a question again in other words, as a variant beside it, with the same files or with others.
+
+        Raises NotFound where its parent is gone.
+        """
         async with self._outbox_use:
             if question.parent:
                 await self._check_message(question.session, question.parent)
-            return await self._enqueue_question(question.session, question.parent, text, question.attachments)
+            files = question.attachments if attachments is None else attachments
+            return await self._enqueue_question(question.session, question.parent, text, files)
 
     def regenerate(self, question: Message, *, model: str = "", reload: bool = False) -> None:
         """Answer a question once more; where it is held, ask it and all that is held with it.
@@ -266,7 +270,7 @@ class ChatService:
         last = branch[-1] if branch else None
         if last and last.role is Role.USER:
             self.regenerate(last, reload=reload)
-        elif last and last.parts and self.model.can_continue(session):
+        elif last and last.parts and (not last.generated or self.model.can_continue(session)):
             self.continue_answer(last, reload=reload)
         elif len(branch) > 1:
             self.regenerate(branch[-2], reload=reload)

@@ -28,6 +28,7 @@ _OPTIONS_HERE = {
     "loras": "--lora",
     "with_peers": "--no-rpc",
     "force": "--force",
+    "parallel": "--parallel",
 }
 
 
@@ -42,7 +43,9 @@ def engine_for(program: "Program", model: str, options: LoadOptions) -> Engine:
         _check_options(remote, options)
         server = program.remote_engines.server(remote.engine)
         return remote_engine(program, server, remote.model, ctx=options.ctx, connected=record)
-    engine = LocalEngine(program.planner(model, options), program.paths.engine_log, program.saved_kv)
+    engine = LocalEngine(
+        program.planner(model, options), program.paths.engine_log, program.saved_kv, parallel=options.parallel
+    )
     record()
     return engine
 

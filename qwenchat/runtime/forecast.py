@@ -3,6 +3,7 @@
 From this the program chooses how a document is read where the user does not, and says so beforehand.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _CERTAIN = 4
 """A document that takes this many context windows by an estimate is not counted: it fits none."""
+_STEP = 1 << 16
+"""Characters that are estimated at a time."""
 _UNKNOWN: Mapping[int, float] = MappingProxyType({})
 
 
@@ -43,41 +46,82 @@ class Forecast:
         """Whether it can go whole at all."""
         return self.tokens <= self.room
 
+    def parts_s(self, level: int | None) -> float | None:
+        """Return the seconds until the answer begins where it is read in parts; None where they are not known.
+
+        Without a `level`, for a usual question.
+        """
+        from qwenchat.documents.levels.choice import QUICK_S  # noqa: PLC0415 - few questions have documents
+
+        if level is None and self.level_s:
+            level = 2 if self.level_s[2] <= QUICK_S else 1
+        return self.level_s.get(level or 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DocumentCount:
+    """How many tokens one document takes, or several together."""
+
+    tokens: int
+    is_exact: bool
+
 
 async def forecasts(
     engine: Engine, plan: ContextPlan, attachments: Sequence[Attachment], speed: "Speed | None"
 ) -> list[Forecast]:
     """Return what each document takes beside a planned prompt, which has none of them.
 
-    One goes whole if it fits well beside those before it that do; for one that is `in_parts` already nothing is taken.
-    Raises what `Engine.count` raises.
+    Those that are `in_parts` already stay so. Raises what `Engine.count` raises.
     """
-    from qwenchat.documents.levels.choice import LEVELS, predicted_seconds  # noqa: PLC0415 - few questions have any
+    counted = [(await count_documents(engine, [each], plan.n_ctx), each.in_parts or None) for each in attachments]
+    return forecasts_of(plan, counted, speed)
+
+
+def forecasts_of(
+    plan: ContextPlan, counted: Sequence[tuple[DocumentCount, bool | None]], speed: "Speed | None"
+) -> list[Forecast]:
+    """Return what documents take beside a planned prompt, which has none of them.
+
+    With each count goes whether it is to be read in parts; where that is None, it goes whole if it fits well beside
+    those before it that go whole.
+    """
+    from qwenchat.documents.levels.choice import Level, predicted_seconds  # noqa: PLC0415 - few questions have any
 
     free, taken = max(0, plan.room - plan.used), 0
     found: list[Forecast] = []
-    for each in attachments:
-        tokens, is_exact = await _tokens(engine, each, plan.n_ctx)
+    for count, in_parts in counted:
+        tokens = count.tokens
         fits_well = taken + tokens <= free // 2
-        in_parts = {level: predicted_seconds(level, tokens, speed, room=free // 2) for level in LEVELS} if speed else {}
+        level_s = (
+            {level.value: predicted_seconds(level, tokens, speed, room=free // 2) for level in Level} if speed else {}
+        )
         found.append(
             Forecast(
                 tokens=tokens,
-                is_exact=is_exact,
+                is_exact=count.is_exact,
                 room=free - taken,
                 fits_well=fits_well,
                 whole_s=speed.seconds(tokens, 0) if speed else None,
-                level_s=in_parts or _UNKNOWN,
+                level_s=level_s or _UNKNOWN,
             )
         )
-        taken += tokens if fits_well and not each.in_parts else 0
+        taken += tokens if (fits_well if in_parts is None else not in_parts and tokens <= free - taken) else 0
     return found
 
 
-async def _tokens(engine: Engine, attachment: Attachment, n_ctx: int) -> tuple[int, bool]:
-    """Return the tokens of a document, and whether they were counted."""
-    about = round(estimated_tokens(attachment.text))
+async def count_documents(engine: Engine, attachments: Sequence[Attachment], n_ctx: int) -> DocumentCount:
+    """Return how many tokens documents take together; those that fit no window are not counted, but estimated.
+
+    Raises what `Engine.count` raises.
+    """
+    about = await asyncio.to_thread(lambda: round(sum(map(_estimated, attachments))))
     if about > _CERTAIN * n_ctx:
-        return about, False
-    counts = await engine.count([Turn("user", attachment_text(attachment.name, attachment.text))])
-    return counts.values[0], counts.exact
+        return DocumentCount(tokens=about, is_exact=False)
+    counts = await engine.count([Turn("user", attachment_text(each.name, each.text)) for each in attachments])
+    return DocumentCount(tokens=sum(counts.values), is_exact=counts.exact)
+
+
+def _estimated(attachment: Attachment) -> float:
+    """Return about how many tokens a document takes, in steps between which other threads run."""
+    text = attachment.text
+    return sum(estimated_tokens(text[at : at + _STEP]) for at in range(0, len(text), _STEP))

@@ -37,6 +37,10 @@ class LoadOptions:
     loras: tuple[Lora, ...] = ()
     with_peers: bool = True
     force: bool = False
+    parallel: int = 1
+    """How many requests are served together, each with a context window of that size."""
+    scores: bool = False
+    """Whether the chances of a prompt's tokens can be asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +71,13 @@ class LoadPlanner:
         asked = options.ctx or min(self.settings.context, sizes.limit)
         layers = self.settings.gpu_layers if options.gpu_layers is None else options.gpu_layers
         fits = self._fit(
-            header, asked, native=sizes.native, kv_type=options.kv_type or self.settings.kv_type, layers=layers
+            header,
+            asked * options.parallel,
+            native=sizes.native * options.parallel,
+            kv_type=options.kv_type or self.settings.kv_type,
+            layers=layers,
         )
+        n_ctx = fits.n_ctx // options.parallel
         needs_peers = layers != 0 and (not fits.is_roomy or min(layers, header.layers) > fits.gpu_layers)
         peers = self.settings.rpc if needs_peers and options.with_peers and not self.resources.peers else ()
         if fits.verdict is Verdict.TOO_LARGE and not (options.force or peers):
@@ -80,13 +89,15 @@ class LoadPlanner:
         load = LoadPlan(
             path=os.fsencode(header.path),
             identity=identity,
-            n_ctx=fits.n_ctx,
+            n_ctx=n_ctx,
             threads=options.threads or self.settings.threads or self.cores,
             gpu_layers=beside_ram + whole if layers < 0 or fits.peer_layers else min(layers, header.layers + 1),
             kv_type=fits.kv_type,
             mmap=self.settings.mmap,
-            yarn_factor=sizes.yarn_factor(fits.n_ctx),
+            yarn_factor=sizes.yarn_factor(n_ctx),
             native_ctx=sizes.native,
+            parallel=options.parallel,
+            scores=options.scores,
             loras=options.loras,
             split=self._split(fits),
             peers=self._peers_in(fits),

@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
-from qwenchat.chat import prompt
 from qwenchat.chat.context import ContextPlan, MessageCounts, plan_context
 from qwenchat.chat.events import LoadEvent, Loading
 from qwenchat.chat.message import Attachment, Message, Role, text_parts
@@ -17,7 +16,7 @@ from qwenchat.chat.tools import ToolSpec
 from qwenchat.errors import Interrupted, NotFound, QwenchatError, Recovery, RecoveryKind
 from qwenchat.i18n import _
 from qwenchat.runtime.events import Listener, ModelLoaded, ModelLoading, ModelWaiting
-from qwenchat.runtime.forecast import Forecast, forecasts
+from qwenchat.runtime.forecast import DocumentCount, Forecast, count_documents, forecasts_of
 
 if TYPE_CHECKING:
     from qwenchat.documents.levels.choice import Speed
@@ -162,22 +161,18 @@ class ModelManager:
         )
 
     async def forecast(
-        self, session: Session, text: str, attachments: Sequence[Attachment], speed: "Speed | None"
+        self, session: Session, text: str, counted: Sequence[tuple[DocumentCount, bool | None]], speed: "Speed | None"
     ) -> list[Forecast] | None:
-        """Return what reading each document would take with a question in a session; None where `plan` returns None."""
+        """Return what reading documents takes with a question in a session (`forecasts_of`); None where `plan` does."""
         alone = await self.plan(session, [], text or " ")
-        if alone is None or not self._engine:
-            return None
-        return await forecasts(self._engine, alone, attachments, speed)
+        return forecasts_of(alone, counted, speed) if alone else None
 
-    async def count_file(self, session: Session, attachment: Attachment) -> int | None:
-        """Return the tokens that a file takes in a prompt; None where `plan` returns None."""
-        if not self.is_for(session) or not self._engine or not await self._may_send(session):
+    async def count_documents(self, session: Session, attachments: Sequence[Attachment]) -> DocumentCount | None:
+        """Return how many tokens documents take in a prompt; None where `plan` returns None."""
+        engine, info = self._engine, self.info
+        if not self.is_for(session) or not engine or not info or not await self._may_send(session):
             return None
-        counts = await self._engine.count(
-            [prompt.Turn("user", prompt.attachment_text(attachment.name, attachment.text))]
-        )
-        return counts.values[0]
+        return await count_documents(engine, attachments, info.n_ctx)
 
     async def _load(self, engine: Engine, reference: str) -> ModelInfo:
         """Load, in a task that `close` can cancel."""

@@ -238,8 +238,10 @@ class Program:
         index = self._unswept_documents
         if not index.is_read_only:
             with suppress(StoreError, FileError):  # where it is not known what exists, nothing is deleted
-                file = self.paths.collections
-                index.sweep(self.store.exists, lambda name: any(each.name == name for each in collections_in(file)))
+                index.sweep(
+                    lambda session_id: self.paths.database.exists() and self.store.exists(session_id),
+                    lambda name: any(each.name == name for each in collections_in(self.paths.collections)),
+                )
         return index
 
     @MadeOnce

@@ -31,6 +31,8 @@ class SessionDocuments:
         self._program, self._is_private = program, is_private
         self._private: DocumentIndex | None = None
         self._opening = Lock()
+        self._read: dict[str, list[OwnedDocument]] = {}
+        """By session, the documents of the branch that was read last."""
 
     def sources(self, session: Session) -> "SessionSources":
         """Return what finds passages for the questions of a session."""
@@ -66,6 +68,7 @@ class SessionDocuments:
         from qwenchat.documents.document import document_of  # noqa: PLC0415
         from qwenchat.documents.index import chat_owner  # noqa: PLC0415
 
+        self._read[session.id] = []
         attached = {each.digest: each for each in in_parts(branch)}
         if not attached and not session.collections:
             return []
@@ -73,7 +76,9 @@ class SessionDocuments:
         here = {each.digest for each in index.owned(owner)}
         index.add(owner, (document_of(each) for digest, each in attached.items() if digest not in here))
         found = {each.digest: each for each in index.owned(owner) if each.digest in attached}
-        return list((found | {each.digest: each for each in self._collected(session, index)}).values())
+        read = list((found | {each.digest: each for each in self._collected(session, index)}).values())
+        self._read[session.id] = read
+        return read
 
     async def page_of(self, store: SessionStore, session: Session, citation: Citation) -> "DocumentPage":
         """Return the page that a passage is on. Raises NotFound where its document is gone.
@@ -87,10 +92,10 @@ class SessionDocuments:
         return await asyncio.to_thread(self._text, store, session, digest)
 
     def search(self, session: Session, words: str, limit: int) -> "list[DocumentExcerpt]":
-        """Return the places in the documents of a session where words stand, the best first. It blocks."""
+        """Return the places in the documents of the branch where words stand, the best first. It blocks."""
         from qwenchat.tools.builtin.search_documents import DocumentExcerpt  # noqa: PLC0415
 
-        digests = [each.digest for each in self.known(session)]
+        digests = [each.digest for each in self._read.get(session.id, ())]
         found = self.index(session.id).search(digests, [words], limit) if digests else []
         return [DocumentExcerpt(document=each.document, page=each.chunk.page, text=each.chunk.text) for each in found]
 

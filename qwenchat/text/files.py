@@ -21,6 +21,10 @@ _BYTE_ORDER_MARKS = (
 )
 
 
+_WIDER = {"gb2312": "gb18030", "gbk": "gb18030", "iso-8859-1": "cp1252", "ascii": "cp1252", "us-ascii": "cp1252"}
+"""Encodings that are named where a wider one is meant, as browsers have it."""
+
+
 @dataclass(frozen=True, slots=True)
 class TextFile:
     """A file's name and its text, in which all line endings are newlines."""
@@ -98,6 +102,21 @@ def decode(data: bytes, name: str) -> str:
             _("Convert it to text first, or copy the text out of it."),
         )
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def decode_as(data: bytes, *encodings: str) -> str:
+    """Return bytes as text by the first of several encodings that is one, else by what they look like.
+
+    A byte order mark wins over all. What can't be decoded becomes U+FFFD, and line endings stay.
+    """
+    marked = any(data.startswith(mark) for mark, _encoding in _BYTE_ORDER_MARKS)
+    for name in ("", "utf-8") if marked else (*encodings, "", "utf-8"):
+        encoding = _WIDER.get(name.lower(), name) or encoding_of(data, is_whole=False) or "utf-8"
+        try:
+            return data.decode(encoding, "replace").removeprefix("\ufeff")
+        except (LookupError, UnicodeError):  # no encoding, or none of text
+            continue
+    return ""
 
 
 def encoding_of(data: bytes, *, is_whole: bool = True) -> str | None:

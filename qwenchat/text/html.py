@@ -11,6 +11,10 @@ from html import unescape
 from qwenchat.text.blocks import Blocks
 
 _MARKUP = re.compile(r"<(?:(!--)|[!?]|(/?)([a-zA-Z][a-zA-Z0-9]*))")
+_ENCODING = re.compile(
+    rb"<meta[^<>]{0,200}?charset=[\"']?([A-Za-z0-9_-]{1,30})|<\?xml[^<>]{0,200}?encoding=[\"']([A-Za-z0-9_-]{1,30})",
+    re.IGNORECASE,
+)
 _UNSEEN = {
     name: re.compile(f"</(?:{name}{other})(?![a-z0-9])", re.IGNORECASE)
     for name, other in {
@@ -65,6 +69,12 @@ def text_of(page: str, *, is_chapter: bool = False) -> str:
                 reader.close(name)
     reader.text(page[at:])
     return reader.rest()
+
+
+def encoding_named(page: bytes) -> str:
+    """Return the encoding that a page says it has, empty if it says none."""
+    found = _ENCODING.search(page[:2048])
+    return (found[1] or found[2]).decode("ascii") if found else ""
 
 
 class _PageReader:

@@ -29,6 +29,8 @@ class Where(Enum):
     """The transcript; the action is about the selected message, else the last one that it fits."""
     LIST = auto()
     """The list of sessions."""
+    CHIP = auto()
+    """The files above the prompt; the action is about the selected one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def key_names(keys: str) -> list[str]:
 
 def actions() -> tuple[Action, ...]:
     """Return all actions, in the order in which help and footer show them."""
-    return (*_anywhere(), *_in_prompt(), *_on_message(), *_in_list())
+    return (*_anywhere(), *_in_prompt(), *_on_file(), *_on_message(), *_in_list())
 
 
 def _anywhere() -> tuple[Action, ...]:
@@ -163,7 +165,7 @@ def _in_prompt() -> tuple[Action, ...]:
     words = (
         ("send", "enter", _("Send"), _("Send the question or run the command"), _("send")),
         ("new_line", "ctrl+j,shift+enter,alt+enter", _("New line"), _("Start a new line"), _("new line")),
-        ("complete", "tab", _("Complete"), _("Complete a command or its argument"), ""),
+        ("complete", "tab", _("Complete"), _("Complete a command or a path; otherwise go to the files above"), ""),
         ("cursor_up", "up", _("Up"), _("Line up; on the first line, the previous question"), ""),
         ("cursor_down", "down", _("Down"), _("Line down; on the last line, the next question"), ""),
         ("quit_empty", "ctrl+d", _("Quit"), _("Quit when the prompt is empty"), ""),
@@ -171,6 +173,41 @@ def _in_prompt() -> tuple[Action, ...]:
     return tuple(
         Action(id, keys, label, help, where=Where.PROMPT, foot=foot, run=id, stays=True)
         for id, keys, label, help, foot in words
+    )
+
+
+def _on_file() -> tuple[Action, ...]:
+    words = (
+        ("next_file", "l,right", _("Next file"), _("Select the next file"), "", "select_chip(1)"),
+        ("previous_file", "h,left", _("Previous file"), _("Select the previous file"), "", "select_chip(-1)"),
+        (
+            "open_file",
+            "enter",
+            _("Show text"),
+            _("Show the text of this file, or what a folder has"),
+            _("show text"),
+            "wish('open')",
+        ),
+        (
+            "switch_file",
+            "space",
+            _("Whole or in parts"),
+            _("Let the model read this file whole, or only the parts that matter"),
+            _("whole/in parts"),
+            "wish('switch')",
+        ),
+        (
+            "remove_file",
+            "d,delete,backspace",
+            _("Remove file"),
+            _("Do not send this file"),
+            _("remove"),
+            "wish('remove')",
+        ),
+    )
+    return tuple(
+        Action(id, keys, label, help, where=Where.CHIP, foot=foot, run=run, stays=True)
+        for id, keys, label, help, foot, run in words
     )
 
 
@@ -256,6 +293,7 @@ def fixed_keys() -> tuple[FixedKeys, ...]:
     """Return them in the order in which help shows them, each place once."""
     writing, searching, dialogs, mouse = _("Writing"), _("Searching"), _("Dialogs and menus"), _("Mouse")
     return (
+        FixedKeys(_("Attaching"), "@", _("Find a file or folder by a few letters, and attach it")),
         FixedKeys(writing, "ctrl+left,ctrl+right", _("A word to the left or right")),
         FixedKeys(writing, "home,ctrl+a", _("Start of the line")),
         FixedKeys(writing, "end,ctrl+e", _("End of the line")),
@@ -283,6 +321,7 @@ def places() -> dict[Where, str]:
     return {
         Where.ANYWHERE: _("Anywhere"),
         Where.PROMPT: _("In the prompt"),
+        Where.CHIP: _("On an attached file"),
         Where.MESSAGE: _("On a message"),
         Where.LIST: _("In the chat list"),
     }

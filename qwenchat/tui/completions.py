@@ -1,6 +1,7 @@
 """What a half-typed slash command can become, and what Enter does with it. What follows a name: `tui.arguments`."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from qwenchat.i18n import _
 from qwenchat.tui import slash_commands
@@ -16,6 +17,8 @@ class Completion:
     help: str = ""
     is_offer: bool = False
     """Whether it is only offered: Enter takes it where the user went to it, else it carries out what is typed."""
+    path: Path | None = None
+    """A file or folder that it attaches in place of what is typed; then the text is empty."""
 
 
 def names(typed: str) -> list[Completion]:
@@ -54,7 +57,7 @@ def _with_argument(name: str) -> str:
         "compare": _("ask this model the same question"),
         "system": _("open the chat settings with this system prompt"),
         "set": _("set this parameter (no value = default)"),
-        "attach": _("attach this file"),
+        "attach": _("attach this file or folder"),
         "import": _("import the chats in this file"),
         "find": _("find this text in this chat"),
     }[name]

@@ -142,6 +142,7 @@ def _pdfminer() -> Callable[[Path], str] | None:
 
 def _words(text: str) -> Counter[str]:
     """Return the words of a text, and of Chinese the pairs of characters."""
+    text = re.sub(r"(?<=[\u4e00-\u9fff])\s*\n\s*(?=[\u4e00-\u9fff])", "", text)  # lines are joined by some
     pairs = (run[at : at + 2] for run in re.findall(r"[\u4e00-\u9fff]+", text) for at in range(max(1, len(run) - 1)))
     return Counter(re.findall(r"[a-z0-9]+", text.lower())) + Counter(pairs)
 

@@ -55,6 +55,7 @@ def test_commands_and_options_with_their_help(home: Path) -> None:
         "doctor",
         "engines",
         "models",
+        "needle",
         "serve",
         "sessions",
         "tools",
@@ -107,6 +108,15 @@ def test_engines_and_their_models_of_an_earlier_run(home: Path) -> None:
     assert offered("qwenchat engines test ") == {"box": "http://10.0.0.7:11434"}
     assert "engines.box.url" in offered("qwenchat config get engines.")
     assert set(offered("qwenchat config set engines.box.kind v")) == {"vllm"}
+
+
+def test_collections_with_their_paths(home: Path) -> None:
+    (home / "data").mkdir(parents=True)
+    stored = {"version": 1, "collections": {"papers": ["/srv/papers\x1b[31m"], "books": ["/srv/books"]}}
+    (home / "data" / "collections.json").write_text(json.dumps(stored))
+    for command in ("list", "update", "remove", "add --collection"):
+        assert offered(f"qwenchat docs {command} p") == {"papers": "/srv/papers[31m"}
+    assert [file.name for file in (home / "data").iterdir()] == ["collections.json"]
 
 
 def test_sessions_with_clean_titles(kept: None) -> None:

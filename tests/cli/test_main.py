@@ -24,6 +24,7 @@ HEAVY = ("textual", "llama_cpp", "huggingface_hub", "rich", "jinja2", "mcp", "py
         ["--help"],
         ["ask", "--help"],
         ["bench", "--help"],
+        ["needle", "--help"],
         ["doctor", "--help"],
         ["completion", "zsh"],
         ["config", "show"],

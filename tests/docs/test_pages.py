@@ -13,7 +13,17 @@ import pytest
 
 from devtools import pages
 from qwenchat import config
-from qwenchat.chat.message import FinishReason, Message, Role, Timings, Usage, text_parts
+from qwenchat.chat.message import (
+    Citation,
+    FinishReason,
+    Message,
+    Role,
+    Timings,
+    ToolCall,
+    ToolResult,
+    Usage,
+    text_parts,
+)
 from qwenchat.cli.ask_output import answer_object
 from qwenchat.models import catalogue
 from qwenchat.sessions import importers
@@ -129,6 +139,9 @@ def test_an_answer_for_programs_follows_its_schema() -> None:
     )
     jsonschema.validate(answer_object(replace(answer, usage=Usage(1, 0, 1), timings=Timings())), ANSWER)
     jsonschema.validate(answer_object(replace(answer, finish_reason=None)), ANSWER)
+    cited = Citation(number=1, document="birds.pdf", digest="d", start=0, text="Owls hunt.", page=3, heading="Owls")
+    called = (ToolCall("c1", "clock", '{"zone": "UTC"}'), ToolResult("c1", "clock", "12:00"), ToolCall("c2", "x", "?"))
+    jsonschema.validate(answer_object(replace(answer, parts=(cited, *called, *answer.parts))), ANSWER)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(answer_object(replace(answer, error="why")) | {"error": "why"}, ANSWER)
 

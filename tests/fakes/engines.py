@@ -37,7 +37,7 @@ def questions(*texts: str) -> list[Turn]:
 
 def planned(path: Path, **plan: Any) -> PlannedModel:
     """Return how to load a model; `plan` changes it."""
-    load = LoadPlan(**{"path": os.fsencode(path), "identity": path.name, "n_ctx": 4096, "threads": 2, **plan})
+    load = LoadPlan(**{"path": os.fsencode(path), "identity": path.name, "n_ctx": 4096, "threads": 1, **plan})
     defaults = Sampling(temperature=0.7, top_k=20, top_p=0.8, repeat_penalty=1.0)
     return PlannedModel(plan=load, reference=str(path), name=path.name, defaults=defaults)
 
@@ -57,7 +57,12 @@ def request(
 @asynccontextmanager
 async def engine(path: Path, folder: Path, *, kv_limit: int = 1 << 30, **plan: Any) -> AsyncIterator[LocalEngine]:
     """Run an engine; its log and saved KV lie in `folder`. `plan` changes how the model is loaded."""
-    made = LocalEngine(lambda devices: planned(path, **plan), folder / "engine.log", SavedKV(folder / "kv", kv_limit))
+    made = LocalEngine(
+        lambda devices: planned(path, **plan),
+        folder / "engine.log",
+        SavedKV(folder / "kv", kv_limit),
+        parallel=plan.get("parallel", 1),
+    )
     try:
         yield made
     finally:

@@ -61,6 +61,8 @@ def epub(chapters: Mapping[str, str], spine: Sequence[str], **entries: str) -> b
     items = "".join(
         f'<item id="{name}" href="text/{name}.xhtml" media-type="application/xhtml+xml"/>' for name in chapters
     )
+    if "OEBPS/toc.ncx" in entries:
+        items += '<item id="toc" href="toc.ncx" media-type="application/x-dtbncx+xml"/>'
     references = "".join(f'<itemref idref="{name}"/>' for name in spine)
     package = f'<package xmlns="http://www.idpf.org/2007/opf"><manifest>{items}</manifest><spine>{references}</spine></package>'
     return zipped(

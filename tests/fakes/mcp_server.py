@@ -31,7 +31,7 @@ def tools() -> Iterator[object]:
     text = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
     yield tool("echo", "Returns the text.", inputSchema=text, annotations={"readOnlyHint": True})
     yield tool("write", "Writes.", annotations={"readOnlyHint": "perhaps"} if "odd" in WORDS else {})
-    yield from map(tool, (*BEHAVIOURS, *RESULTS, "error"))
+    yield from map(tool, (*(name for name in BEHAVIOURS if name != "work"), *RESULTS, "error"))
     if "many" in WORDS:
         yield from (tool(f"tool{number}") for number in range(10_000))
     if "large" in WORDS:

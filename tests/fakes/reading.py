@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from qwenchat.chat.events import Delta, EngineEvent, Finished, Reading, TokenChance
 from qwenchat.chat.message import Citation, FinishReason, Message, Timings, Usage
-from qwenchat.chat.ports import Capabilities, Request
+from qwenchat.chat.ports import Capabilities, Engine, Request
 from qwenchat.documents.document import Document
 from qwenchat.documents.index import DocumentIndex, chat_owner
 from qwenchat.documents.levels.choice import Speed
@@ -48,7 +48,7 @@ def indexed(*texts: str) -> DocumentIndex:
 
 
 async def found(
-    engine: ScriptedEngine,
+    engine: Engine,
     index: DocumentIndex,
     question: str,
     *,

@@ -47,7 +47,7 @@ async def test_the_worker_and_a_llama_server_agree(tmp_path: Path) -> None:
 
 async def test_an_unlikely_token_is_reported_beside_the_likeliest_ones(tiny: Path, tmp_path: Path) -> None:
     flat = Sampling(temperature=100.0, top_k=0, seed=3, max_tokens=20)
-    async with engine(tiny, tmp_path) as here:
+    async with engine(tiny, tmp_path, threads=1) as here:
         said = await read(here.generate(request(questions("Hello"), flat, chances=2)))
         quiet = await read(here.generate(request(questions("Hello"), flat)))
     assert said.ids == quiet.ids, "looking at the chances changes nothing"
@@ -59,7 +59,7 @@ async def test_an_unlikely_token_is_reported_beside_the_likeliest_ones(tiny: Pat
 
 
 async def test_each_token_has_its_chances_whatever_its_text_is(chain: ggufs.Chain, tmp_path: Path) -> None:
-    async with engine(chain.path, tmp_path) as here:
+    async with engine(chain.path, tmp_path, threads=1) as here:
         said = await read(here.generate(request(questions("Hello"), chances=10_000)))
         cut = await read(here.generate(request(questions("Hello"), replace(GREEDY, stop=("你好",)), chances=1)))
     assert [chances[0].token_id for chances in together(said.deltas)] == list(said.ids) == list(chain.ids)
@@ -71,7 +71,7 @@ async def test_each_token_has_its_chances_whatever_its_text_is(chain: ggufs.Chai
 
 async def test_a_schema_hides_no_chance(endless: ggufs.Chain, tmp_path: Path) -> None:
     bound = replace(GREEDY, schema='{"enum": ["yes"]}')
-    async with engine(endless.path, tmp_path) as here:
+    async with engine(endless.path, tmp_path, threads=1) as here:
         free = await read(here.generate(request(questions("Hello"), replace(GREEDY, max_tokens=1), chances=1)))
         said = await read(here.generate(request(questions("Hello"), bound, chances=1)))
     assert said.text == '"yes"'

@@ -103,10 +103,35 @@ async def test_a_folder_that_is_away_loses_nothing(collections: Collections, ind
     await updated(collections, notes)
     notes.rename(notes.with_name("unplugged"))
     update = await updated(collections)
-    assert (update.read, update.removed) == (0, 0) and str(notes) in update.problems
+    assert (update.read, update.removed) == (0, 0) and "No such file" in update.problems[str(notes)]
     assert len(names(index)) == 4
     notes.with_name("unplugged").rename(notes)
     assert (await updated(collections)).read == 0
+
+
+async def test_a_folder_that_can_not_be_looked_into(
+    collections: Collections, index: DocumentIndex, notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await updated(collections, notes)
+    listed = os.scandir
+
+    def refuse(path: Path) -> object:
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    update = await updated(collections)
+    assert (update.removed, update.skipped[Skip.UNREADABLE]) == (0, 1) and len(names(index)) == 4
+
+
+async def test_of_too_many_files_the_nearest_are_read(
+    collections: Collections, index: DocumentIndex, notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qwenchat.documents.collections.MOST_FILES", 5)
+    update = await updated(collections, notes)
+    assert "more than 5 files" in update.problems[str(notes)]
+    assert names(index) == ["boats.md", "same.txt"]
 
 
 async def test_single_files_and_several_folders(collections: Collections, index: DocumentIndex, notes: Path) -> None:

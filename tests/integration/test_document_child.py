@@ -16,7 +16,7 @@ import pytest
 from qwenchat.documents import reader as reader_module
 from qwenchat.documents.extract import formats, protocol
 from qwenchat.documents.extract.__main__ import answer
-from qwenchat.documents.extract.formats import Format, Reason
+from qwenchat.documents.extract.formats import Format, RefusalReason
 from qwenchat.documents.reader import DocumentReader
 from qwenchat.errors import FileError
 from tests.fakes.files import pdf
@@ -66,10 +66,22 @@ async def test_the_death_of_the_child_costs_one_file(
     running.suspend()
     reading = asyncio.create_task(reader.read(tmp_path / "a.pdf"))
     running.send_signal(sent)
-    running.resume()
+    if sent != signal.SIGKILL:  # which needs nobody's attention
+        running.resume()
     with pytest.raises(FileError, match=said):
         await reading
     assert (await reader.read(tmp_path / "a.pdf")).text == "Hello"
+
+
+@pytest.mark.skipif(not hasattr(psutil, "RLIMIT_AS"), reason="this system has no such limit")
+async def test_each_file_has_its_own_time_and_the_child_little_memory(reader: DocumentReader, tmp_path: Path) -> None:
+    running = child()
+    used = sum(running.cpu_times()[:2])
+    assert running.rlimit(psutil.RLIMIT_AS)[0] == 2 << 30
+    assert running.rlimit(psutil.RLIMIT_CPU)[0] <= used + protocol.CPU_LIMIT_S + 1
+    running.rlimit(psutil.RLIMIT_CPU, (1000, running.rlimit(psutil.RLIMIT_CPU)[1]))
+    await reader.read(tmp_path / "a.pdf")
+    assert running.rlimit(psutil.RLIMIT_CPU)[0] < 1000
 
 
 async def test_a_reading_is_cancelled_with_its_child(
@@ -122,9 +134,9 @@ def test_a_page_that_changes_while_the_child_reads_it_is_refused(tmp_path: Path)
             return super().write(data)
 
     (tmp_path / "a.html").write_text("<p>one")
-    assert answer(Sink(), Format.HTML, tmp_path / "a.html") == Reason.CHANGED
+    assert answer(Sink(), Format.HTML, tmp_path / "a.html") == RefusalReason.CHANGED
     (tmp_path / "a.html").unlink()
-    assert answer(Sink(), Format.HTML, tmp_path / "a.html") == Reason.CHANGED
+    assert answer(Sink(), Format.HTML, tmp_path / "a.html") == RefusalReason.CHANGED
 
 
 def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from qwenchat.chat.prompt import Plain, PromptPart, Special, Tokens, Turn
 from qwenchat.engines.local.protocol import LoadPlan
 from qwenchat.engines.prompt_format import ChatMLFormat
 from qwenchat.engines.worker.c_api import Abort, LoadFailed, bindings
+from qwenchat.engines.worker.cache_slot import common_prefix
 from qwenchat.engines.worker.ggml import Ggml
-from qwenchat.engines.worker.llama import LlamaModel, common_prefix
+from qwenchat.engines.worker.llama import LlamaModel
 from tests.fakes import ggufs
 
 
@@ -97,7 +98,7 @@ def test_a_file_s_own_yarn_is_on_only_where_the_plan_says_so(tmp_path: Path) -> 
     def logits(path: Path, yarn_factor: float) -> list[float]:
         plan = msgspec.structs.replace(plan_for(path), yarn_factor=yarn_factor, native_ctx=256)
         loaded = LlamaModel(bindings(), plan, Abort(), lambda fraction: True)
-        assert loaded.decode(loaded.vocabulary.tokenise("Hello world " * 20, special=False))
+        assert loaded.decode_all(loaded.vocabulary.tokenise("Hello world " * 20, special=False))
         return [loaded.c.llama_get_logits_ith(loaded.ctx, -1)[token] for token in range(100)]
 
     plain = ggufs.write_model(tmp_path / "plain.gguf", shape=ggufs.Shape(context=256))
@@ -127,7 +128,7 @@ def test_common_prefix(one: list[int], other: list[int]) -> None:
 
 def test_a_kv_cache_that_can_not_be_cut_is_prefilled_again(model: LlamaModel, monkeypatch: pytest.MonkeyPatch) -> None:
     before, after = array("i", [5, 6, 7, 8]), array("i", [5, 6, 9, 9])
-    assert model.replace_cache(before) and model.reuse(after) == 2
+    assert model.replace_cache(before) and model.slots[0].reuse(after) == 2
     assert model.replace_cache(before)
     monkeypatch.setattr(model.c, "llama_memory_seq_rm", lambda _memory, _sequence, _start, _end: False)
-    assert model.reuse(after) == 0 and not model.cached
+    assert model.slots[0].reuse(after) == 0 and not model.slots[0].cached

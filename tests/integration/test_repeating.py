@@ -13,7 +13,8 @@ from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local.engine import LocalEngine
 from qwenchat.engines.worker.c_api import Abort, bindings
-from qwenchat.engines.worker.llama import EXACT_STEP, LlamaModel
+from qwenchat.engines.worker.cache_slot import EXACT_STEP
+from qwenchat.engines.worker.llama import LlamaModel, Step
 from tests.fakes.engines import LIKELIEST, answer, engine, planned, questions, request
 
 SEEDED = Sampling(temperature=2.0, seed=7, max_tokens=60)
@@ -83,7 +84,7 @@ async def test_the_next_repeatable_turn_prefills_the_answer_and_less_than_a_step
 async def test_other_threads_do_not_take_over_exact_steps(tiny: Path, tmp_path: Path) -> None:
     async with engine(tiny, tmp_path) as made:
         await answer(made, HISTORY, GREEDY, cache_key="s")
-    async with engine(tiny, tmp_path, threads=1) as made:
+    async with engine(tiny, tmp_path, threads=2) as made:
         assert (await answer(made, HISTORY, GREEDY, cache_key="s")).usage.cached_tokens == 0
         unseeded = await answer(made, HISTORY, LIKELIEST, cache_key="s")
     assert unseeded.usage.cached_tokens == unseeded.usage.prompt_tokens - 1
@@ -96,12 +97,20 @@ def model(tiny: Path) -> Iterator[LlamaModel]:
 
 def test_only_whole_steps_from_the_beginning_are_exact(model: LlamaModel) -> None:
     prompt = array("i", [token % 300 for token in range(3 * EXACT_STEP + 10)])
-    assert list(model.prefill(prompt, model.reuse(prompt, exact=True), exact=True))[-1] == len(prompt)
-    assert model.exact_tokens == 3 * EXACT_STEP
-    assert model.reuse(prompt[: 2 * EXACT_STEP], exact=True) == EXACT_STEP  # the last token needs its logits
-    assert model.decode(prompt[EXACT_STEP : EXACT_STEP + 1]) and model.decode(prompt[EXACT_STEP + 1 : 2 * EXACT_STEP])
-    assert model.exact_tokens == EXACT_STEP
-    assert model.decode(prompt[2 * EXACT_STEP : 3 * EXACT_STEP])  # a whole step, but not upon exact ones
-    assert model.exact_tokens == EXACT_STEP
-    assert model.reuse(prompt) == 3 * EXACT_STEP
-    assert model.reuse(prompt, exact=True) == EXACT_STEP
+    slot = model.slots[0]
+
+    def decode(start: int, end: int) -> None:
+        assert model.decode(Step(slot, prompt[start:end])) == [end - start - 1]
+
+    assert slot.reuse(prompt, exact=True) == 0
+    for start in range(0, len(prompt), EXACT_STEP):
+        decode(start, min(start + EXACT_STEP, len(prompt)))
+    assert slot.exact_tokens == 3 * EXACT_STEP
+    assert slot.reuse(prompt[: 2 * EXACT_STEP], exact=True) == EXACT_STEP  # the last token needs its logits
+    decode(EXACT_STEP, EXACT_STEP + 1)
+    decode(EXACT_STEP + 1, 2 * EXACT_STEP)
+    assert slot.exact_tokens == EXACT_STEP
+    decode(2 * EXACT_STEP, 3 * EXACT_STEP)  # a whole step, but not upon exact ones
+    assert slot.exact_tokens == EXACT_STEP
+    assert slot.reuse(prompt) == 3 * EXACT_STEP
+    assert slot.reuse(prompt, exact=True) == EXACT_STEP

@@ -13,7 +13,7 @@ from qwenchat.chat.session import Session
 from qwenchat.documents.document import Document
 from qwenchat.documents.index import chat_owner, collection_owner
 from qwenchat.documents.levels.choice import Speed
-from qwenchat.errors import NotFound
+from qwenchat.errors import NotFound, Recovery, RecoveryKind
 from qwenchat.runtime.chat_service import ChatService
 from qwenchat.runtime.events import ChatEvent, TurnReported
 from qwenchat.runtime.program import Program
@@ -118,6 +118,23 @@ async def test_a_branch_reads_its_own_documents(program: Program) -> None:
         assert chat.ended.pop().citations == () and again.attachments == ()
 
 
+async def test_an_answer_that_failed_before_its_first_word_is_tried_with_the_passages_that_it_has(
+    program: Program,
+) -> None:
+    async with chat_with(program, "DIE") as chat:
+        chat.engine.die = "DIE"
+        chat.engine.capabilities = replace(chat.engine.capabilities, continue_answer=False)
+        session = await chat.new()
+        failed = await chat.answer(session, "How many steps has the lighthouse?", BOOK)
+        assert failed.citations == failed.parts and failed.parts
+        chat.engine.answers, asked = ["It has 214."], len(chat.engine.requests)
+        await chat.chats.retry(session.id, Recovery(RecoveryKind.START_AGAIN))
+        await until(lambda: chat.ended)
+        again = chat.ended.pop()
+        assert (again.id, again.citations, again.text) == (failed.id, failed.citations, "It has 214.")
+        assert len(chat.engine.requests) == asked + 1  # nothing was looked for again
+
+
 async def test_collections_are_read_with_the_chat(program: Program) -> None:
     text = "The ferry to Skarholm leaves at dawn."
     program.documents.add(collection_owner("travel"), [Document(name="f.txt", media_type="text/plain", text=text)])
@@ -161,14 +178,21 @@ async def test_what_is_predicted_for_documents(program: Program) -> None:
     speed = Speed(prefill_tps=100.0, decode_tps=10.0)
     async with chat_with(program) as chat:
         session = await chat.new()
-        assert await chat.chats.model.forecast(session, "Why?", [small], speed) is None  # not loaded
-        await chat.chats.model.load(session)
-        found = await chat.chats.model.forecast(session, "Why?", [small, large, huge], speed)
+        model = chat.chats.model
+        assert await model.count_documents(session, [small]) is None  # not loaded
+        assert await model.forecast(session, "Why?", [], speed) is None
+        await model.load(session)
+        counts = [await model.count_documents(session, [each]) for each in (small, large, huge)]
+        both = await model.count_documents(session, [small, large])
+        assert all(counts) and both and both.tokens == sum(each.tokens for each in counts[:2] if each)
+        found = await model.forecast(session, "Why?", [(each, None) for each in counts if each], speed)
         assert found and [each.fits_well for each in found] == [True, False, False]
         assert [each.fits for each in found] == [True, True, False]
         assert [each.is_exact for each in found] == [True, True, False]
         assert found[0].tokens == 20_000 + len("a.txt\n```\n\n```") + 4
         assert found[1].room == found[0].room - found[0].tokens
         assert found[0].whole_s == found[0].tokens / 100 and set(found[0].level_s) == {1, 2, 3}
-        again = await chat.chats.model.forecast(session, "Why?", [replace(small, in_parts=True), large], None)
+        again = await model.forecast(
+            session, "Why?", [(each, at == 0 or None) for at, each in enumerate(counts[:2]) if each], None
+        )
         assert again and again[1].fits_well and again[1].whole_s is None and not again[1].level_s

@@ -86,6 +86,16 @@ async def test_a_call_streams_from_running_to_done_and_says_how_long_it_runs() -
         assert rows[-2:] == ["▸ ⚙ 2 calls: calculator, date_time · done in 0.2 s · 1 failed", "Done."]
 
 
+async def test_names_make_room_for_what_became_of_calls() -> None:
+    calls = [ToolCall(f"c{n}", f"search_the_archive_{n}", "{}") for n in range(3)]
+    ends = [ToolResult(call.id, call.name, REFUSED + "no", is_error=True) for call in calls]
+    for width, words in ((100, "search_the_archive_2 · 3 refused"), (50, "… · 3 refused"), (24, "")):
+        app = TranscriptApp([question(0), calling(*calls, *ends)])
+        async with app.run_test(size=(width, 24)) as pilot:
+            (row,) = [row for row in await shown(app, pilot) if "⚙" in row]
+            assert row.startswith("▸ ⚙ 3 calls: ") and row.endswith(words) and len(row) <= width
+
+
 async def test_refused_failed_and_left_calls_say_so() -> None:
     refused = ToolResult("c1", "calculator", REFUSED + "Answer without it.", is_error=True)
     ends = {refused: "refused", ToolResult("c1", "calculator", "Too large.", is_error=True): "failed"}

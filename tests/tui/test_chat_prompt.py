@@ -1,6 +1,6 @@
 """What is written in the prompt: drafts, files, commands, and the count of tokens."""
 
-import threading
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -8,10 +8,10 @@ from rich.cells import cell_len
 from textual import events
 
 from qwenchat.chat.message import Message, Role, text_parts
+from qwenchat.documents.document import Document
+from qwenchat.documents.reader import DocumentReader
 from qwenchat.errors import StoreError
 from qwenchat.runtime.program import Program
-from qwenchat.text import files
-from qwenchat.text.files import TextFile
 from qwenchat.tui.app import Start
 from tests.tui.chatting import Chatting, chatting, kept_session
 from tests.tui.screens import until
@@ -206,7 +206,7 @@ async def test_a_dropped_file_becomes_a_chip_and_goes_along(tmp_path: Path) -> N
         it.chat.prompt.area.post_message(events.Paste(f"'{file}' "))
         await until(lambda: it.chat.prompt.attachments)
         chips = it.chat.query_one("#chips")
-        await until(lambda: chips.region.height)
+        await until(lambda: chips.region.height and "token" in str(chips.render()))
         cross = cell_len(str(chips.render()).partition("✕")[0]) + 1
         await it.pilot.click(chips, offset=(cross, 0))
         await until(lambda: not it.chat.prompt.attachments)
@@ -262,14 +262,14 @@ async def test_files_wait_in_the_prompt_of_their_chat(tmp_path: Path) -> None:
 async def test_a_file_that_is_still_being_read_goes_to_its_chat(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    reading, go_on = threading.Event(), threading.Event()
+    reading, go_on = asyncio.Event(), asyncio.Event()
 
-    def slowly(path: Path) -> TextFile:
+    async def slowly(_reader: DocumentReader, _path: Path, name: str) -> Document:
         reading.set()
-        assert go_on.wait(10)
-        return TextFile(path.name, "remember the milk")
+        await go_on.wait()
+        return Document(name=name, media_type="text/plain", text="remember the milk")
 
-    monkeypatch.setattr(files, "read", slowly)
+    monkeypatch.setattr(DocumentReader, "read", slowly)
     async with chatting() as it:
         await it.ask("A")
         first = it.chat.session.id

@@ -19,6 +19,7 @@ from qwenchat.engines.remote.api import ServedModel
 from qwenchat.errors import Recovery, RecoveryKind, RemoteBroken
 from qwenchat.runtime.program import Program
 from qwenchat.tui.app import Start
+from qwenchat.tui.attached import attached_of
 from qwenchat.tui.dialogs.compare import CompareScreen
 from qwenchat.tui.dialogs.consent import ConsentScreen
 from qwenchat.tui.dialogs.engines import EngineScreen
@@ -152,11 +153,11 @@ async def test_a_server_on_this_machine_needs_no_consent() -> None:
 @pytest.mark.parametrize("key", ["escape", "enter"])
 async def test_a_message_that_is_not_sent_returns_to_the_prompt_with_its_files(key: str) -> None:
     async with far() as it:
-        it.chat.prompt.fill("Is this secret?", [Attachment("a.txt", "text/plain", b"secret")])
+        it.chat.prompt.fill("Is this secret?", attached_of([Attachment("a.txt", "text/plain", b"secret")]))
         await it.pilot.press("enter")
         await until(lambda: asks(it))
         await it.pilot.pause()
-        assert "1 file" in drawn(it)
+        assert "1 file" in drawn(it) and "a.txt" in drawn(it)
         await it.pilot.press(key)
         await until(lambda: it.chat.prompt.text == "Is this secret?")
         assert [file.name for file in it.chat.prompt.attachments] == ["a.txt"]

@@ -3,14 +3,16 @@
 import io
 import re
 import time
+from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
 
-from qwenchat.chat.events import PartGrew
-from qwenchat.chat.message import Text
+from qwenchat.chat.events import PartGrew, Reading, TurnEnded
+from qwenchat.chat.message import Message, Role, Text
 from qwenchat.cli.ask_markdown import MarkdownReport
 from qwenchat.cli.output import Output
+from tests.fakes.sources import passage
 
 
 class Terminal(io.StringIO):
@@ -25,6 +27,22 @@ def shown(text: str, size: int = 7) -> str:
             report.show(PartGrew(0, i, Text(text[i : i + size])))
     assert isinstance(output.out, Terminal)
     return output.out.getvalue()
+
+
+def test_sources_are_printed_below_the_answer() -> None:
+    output = Output(Terminal(), Terminal(), colour=False)
+    passages = (passage(1, "Owls."), replace(passage(2, "Crows."), document="a\x1b[31m.pdf"))
+    answer = Message(
+        id="a", session="s", parent="q", role=Role.ASSISTANT, parts=(*passages, Text("At night [2].")), created=0
+    )
+    with MarkdownReport(output, verbose=False) as report:
+        report.show(Reading(level=2, done=3, total=10, seconds_left=5.0, found=1))
+        report.show(PartGrew(2, 0, Text("At night [2].")))
+        report.show(TurnEnded(answer))
+    assert isinstance(output.out, Terminal)
+    sent = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", output.out.getvalue())
+    assert sent.index("Reading the documents: 3 of 10") < sent.index("At night [2].\n") < sent.index("[2] a[31m.pdf")
+    assert "page 2 · Birds" in sent and "[1]" not in sent
 
 
 def test_a_character_written_as_an_entity_is_cleaned_too() -> None:

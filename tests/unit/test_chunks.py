@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwenchat.engines.worker.llama import EFFICIENT, FIRST_CHUNK, chunk_size
+from qwenchat.engines.worker.cache_slot import EFFICIENT
+from qwenchat.engines.worker.llama import FIRST_CHUNK, chunk_size
 
 CHUNK = 512
 

@@ -57,6 +57,14 @@ def test_a_chunk_begins_at_a_heading() -> None:
     assert crews.text.startswith("## Crews")
 
 
+def test_what_is_a_heading() -> None:
+    text = "# A\n```sh\n# in code\n```\n## B ##\n#\n#no\n \f# C\n   ~~~\n# in code\n# to the end"
+    assert [heading for _place, heading in document(text).headings] == ["A", "B", "C"]
+    assert Document(name="a.py", media_type="text/x-python", text="# A comment\n").headings == []
+    ((_place, long),) = document("# " + " " * 10_000 + "x" * 10_000).headings
+    assert long == "x" * 200
+
+
 def test_short_sections_share_a_chunk() -> None:
     assert len(chunked("".join(f"## Rule {n}\n\nStay ashore.\n\n" for n in range(8)))) == 1
 

@@ -119,6 +119,12 @@ async def test_a_pdf_has_pages_headings_and_whole_words(reader: DocumentReader, 
     assert document.heading_at(document.text.index("Results")) == "2.1 DER 1 Methods"
 
 
+async def test_a_chinese_word_is_whole_though_its_line_ended(reader: DocumentReader, tmp_path: Path) -> None:
+    lines = ["第一章 方法", "本文介绍一种在笔记本电脑上离线运行大语言模", "型的方法。", "它很小", "也很快"]
+    text = await text_of(reader, tmp_path, "a.pdf", pdf([lines, ["张三丰", "李四光"]]))
+    assert text.split() == ["第一章", "方法", "".join(lines[1:3]), "它很小", "也很快", "张三丰", "李四光"]
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -284,6 +290,18 @@ async def test_a_book_is_read_in_the_order_of_its_spine(reader: DocumentReader, 
     assert text == "# Preface\n\na & b\n\n# 第一章\n\nText goes 漢 on\n\n- x\n- y"
 
 
+async def test_a_chapter_without_a_heading_has_the_title_of_the_contents(
+    reader: DocumentReader, tmp_path: Path
+) -> None:
+    points = (
+        '<navPoint><navLabel><text>序</text></navLabel><content src="text/one.xhtml"/></navPoint>'
+        '<navPoint><navLabel><text>Other</text></navLabel><content src="text/two.xhtml#a"/></navPoint>'
+    )
+    contents = {"OEBPS/toc.ncx": f"<ncx><navMap>{points}</navMap></ncx>"}
+    book = epub({"one": "<p>x</p>", "two": "<h2>Own</h2><p>y</p>"}, ["one", "two"], **contents)
+    assert await text_of(reader, tmp_path, "a.epub", book) == "# 序\n\nx\n\n## Own\n\ny"
+
+
 async def test_a_book_that_is_locked_says_so_and_one_with_locked_fonts_is_read(
     reader: DocumentReader, tmp_path: Path
 ) -> None:
@@ -309,6 +327,16 @@ async def test_a_page_is_read_as_blocks(reader: DocumentReader, tmp_path: Path) 
     text = "T\n\n## A b\n\n1. x\n2. y\n  - z\n\n| a | b |\n| --- | --- |\n| 1 | 2\\|3 |"
     assert await text_of(reader, tmp_path, "a.html", page) == text
     assert await text_of(reader, tmp_path, "b.html", page.encode("utf-16")) == text
+    named = '<meta charset="{}"><p>{}'
+    for encoding, words in (
+        ("big5", "繁體中文"),
+        ("gb2312", "朱镕基"),
+        ("iso-8859-1", "“quoted”"),
+        ("nonsense", "你好"),
+    ):
+        actual = {"gb2312": "gbk", "iso-8859-1": "cp1252", "nonsense": "utf-8"}.get(encoding, encoding)
+        assert await text_of(reader, tmp_path, "c.html", named.format(encoding, words).encode(actual)) == words
+    assert await refusal(reader, tmp_path, "d.html", b"<p>a\0b") == "is not a text file."
 
 
 async def test_subtitles_are_read_with_a_time_each_minute(reader: DocumentReader, tmp_path: Path) -> None:

@@ -1,12 +1,15 @@
 """Levels 2 and 3, and the choice between them: every chunk is judged, nothing is read twice, nothing is invented."""
 
-from collections.abc import Callable
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 import pytest
 
-from qwenchat.chat.events import Reading
-from qwenchat.chat.ports import Capabilities
+from qwenchat.chat.events import Delta, EngineEvent, Finished, Reading, TokenChance
+from qwenchat.chat.message import FinishReason, Timings, Usage
+from qwenchat.chat.ports import Capabilities, Request
 from qwenchat.documents.document import Document
 from qwenchat.documents.levels.choice import (
     PATIENT_S,
@@ -135,6 +138,13 @@ async def test_what_the_model_invents_is_not_found() -> None:
     assert progress[-1].found == 0
 
 
+@pytest.mark.parametrize("nothing", ["None", " none.", "Not mentioned", "No answer", "无", "没有提到", "未提及", ""])
+async def test_no_answer_is_none_whatever_it_is_called(nothing: str) -> None:
+    engine = ReadingEngine(says=lambda asked: nothing, capabilities=Capabilities(exact_counts=True))
+    _passages, progress = await found(engine, indexed(paragraphs(FACTS)), "Is none of it known?", level=2)
+    assert progress[-1].found == 0
+
+
 async def test_an_engine_that_reports_no_chances_says_what_it_finds() -> None:
     engine = ReadingEngine(says=judged, capabilities=Capabilities(exact_counts=True))
     passages, progress = await found(engine, indexed(paragraphs(FACTS)), QUESTION, level=2, room=3_500)
@@ -202,6 +212,8 @@ def test_quotes_are_sentences_of_the_text() -> None:
         ("It rang seven, that is 7, times.", ["The bell rang 7 times."]),
         ("3.5 tons; Margit", ["It weighs 3.5 tons, they say!", "It is called Grey Margit."]),
         ("灰姑娘", ["它叫灰姑娘。"]),
+        ("Yes.", ["The bell rang 7 times."]),
+        ("No, Margit", ["It is called Grey Margit."]),
         ("a golden spoon", []),
         ("", []),
     ):
@@ -236,3 +248,24 @@ async def test_the_time_left_is_first_predicted_then_measured() -> None:
     left = [each.seconds_left for each in progress if each.total]
     assert left[0] > 60, "as a model as slow as SLOW would take"
     assert left[3] < left[0] / 2, "as this one takes"
+    assert left == sorted(left, reverse=True)
+    assert left[-1] == 0
+    assert all(left[:-1])
+
+
+async def test_a_chunk_that_the_model_is_not_sure_of_counts_too() -> None:
+    index = indexed(paragraphs(FACTS))
+
+    class Unsure(ReadingEngine):
+        """Never answers; only where the sheep are counted it might."""
+
+        async def events(
+            self, request: Request, text: str, cancelled: asyncio.Event
+        ) -> AsyncGenerator[EngineEvent, None]:
+            odds = 0.6 if "sheep" in request.turns[-1].text else 0.9
+            yield Delta("None", (), ((TokenChance("None", -1, math.log(odds)),),) if request.chances else ())
+            yield Finished(FinishReason.STOP, Usage(), Timings())
+
+    passages, progress = await found(Unsure(), index, "Wie viele Tiere?", level=2, room=1_700)
+    assert progress[-1].found == 0
+    assert "sheep" in passages[0].text

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from qwenchat.documents.document import PAGE_BREAK
-from qwenchat.documents.extract.archive import Archive, Kind
-from qwenchat.documents.extract.formats import Format, Reason, Refused
+from qwenchat.documents.extract.archive import Kind, ZipArchive
+from qwenchat.documents.extract.formats import Format, RefusalReason, Refused
 from qwenchat.documents.extract.protocol import CPU_LIMIT_S, FrameKind, frame, request_of
 from qwenchat.errors import FileError
 from qwenchat.limits import limit_this_process
-from qwenchat.text.files import SIZE_LIMIT, decode, open_regular, stamp
+from qwenchat.text.files import SIZE_LIMIT, decode, decode_as, open_regular, stamp
 from qwenchat.text.safe import encodable
 
 _MEMORY_LIMIT = 2 << 30
@@ -29,9 +29,9 @@ _PIECE = 1 << 20
 def main() -> None:
     """Serve requests until the parent closes the pipe."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
-    with open(os.devnull, "r+b") as nothing:  # noqa: PTH123 - no library may speak in the pipe
-        os.dup2(nothing.fileno(), 0)
-        os.dup2(nothing.fileno(), 1)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)  # no library may speak in the pipe
     waiting: queue.SimpleQueue[tuple[Format, Path]] = queue.SimpleQueue()
 
     def receive() -> None:
@@ -56,9 +56,9 @@ def answer(replies: BinaryIO, file_format: Format, path: Path) -> str:
         with open_regular(path) as file:
             before = stamp(file)
             reason = _text(replies, file_format, file)
-            return Reason.CHANGED if stamp(file) != before else reason
+            return RefusalReason.CHANGED if stamp(file) != before else reason
     except FileError:  # it could be opened a moment ago
-        return Reason.CHANGED
+        return RefusalReason.CHANGED
 
 
 def _text(replies: BinaryIO, file_format: Format, file: BinaryIO) -> str:
@@ -68,7 +68,7 @@ def _text(replies: BinaryIO, file_format: Format, file: BinaryIO) -> str:
             data = piece.encode()
             room -= len(data)
             if room < 0:
-                return Reason.TOO_LARGE
+                return RefusalReason.TOO_LARGE
             has_text = has_text or bool(piece.strip())
             _write(replies, frame(FrameKind.TEXT, data))
     except (ImportError, BrokenPipeError):
@@ -76,12 +76,12 @@ def _text(replies: BinaryIO, file_format: Format, file: BinaryIO) -> str:
     except Refused as error:
         return error.reason
     except MemoryError:
-        return Reason.TOO_LARGE
+        return RefusalReason.TOO_LARGE
     except RecursionError:
-        return Reason.HOSTILE
+        return RefusalReason.HOSTILE
     except Exception:  # a broken file makes the libraries raise anything
-        return Reason.BROKEN
-    return "" if has_text else Reason.EMPTY
+        return RefusalReason.BROKEN
+    return "" if has_text else RefusalReason.EMPTY
 
 
 def _gathered(pieces: Iterator[str]) -> Iterator[str]:
@@ -112,21 +112,25 @@ def _pieces(file_format: Format, file: BinaryIO) -> Iterator[str]:
 
         return pdf.pieces(file)
     if file_format is Format.ZIP:
-        return _office(Archive(file))
-    try:
-        text = decode(file.read(SIZE_LIMIT + 1), "")
-    except FileError as error:
-        raise Refused(Reason.NOT_TEXT) from error
+        return _office(ZipArchive(file))
+    data = file.read(SIZE_LIMIT)
     if file_format is Format.HTML:
-        from qwenchat.text.html import text_of  # noqa: PLC0415
+        from qwenchat.text.html import encoding_named, text_of  # noqa: PLC0415
 
-        return iter((text_of(text),))
+        page = decode_as(data, encoding_named(data))
+        if "\0" in page:
+            raise Refused(RefusalReason.NOT_TEXT)
+        return iter((text_of(page),))
+    try:
+        text = decode(data, "")
+    except FileError as error:
+        raise Refused(RefusalReason.NOT_TEXT) from error
     from qwenchat.documents.extract import light  # noqa: PLC0415
 
     return light.pieces(file_format, text)
 
 
-def _office(archive: Archive) -> Iterator[str]:
+def _office(archive: ZipArchive) -> Iterator[str]:
     from qwenchat.documents.extract import docx, epub, odt  # noqa: PLC0415
 
     if epub.CONTAINER in archive:
@@ -135,10 +139,12 @@ def _office(archive: Archive) -> Iterator[str]:
     if kind.startswith("application/vnd.oasis.opendocument."):
         manifest = archive.events_if_present("META-INF/manifest.xml")
         if "encrypted-package" in archive or any(event.name == "encryption-data" for event in manifest):
-            raise Refused(Reason.LOCKED)
+            raise Refused(RefusalReason.LOCKED)
         document = kind.removeprefix("application/vnd.oasis.opendocument.")
         if not document.startswith("text"):
-            raise Refused(Reason.SPREADSHEET if document.startswith("spreadsheet") else Reason.PRESENTATION)
+            raise Refused(
+                RefusalReason.SPREADSHEET if document.startswith("spreadsheet") else RefusalReason.PRESENTATION
+            )
         return odt.pieces(archive)
     main_part = next(
         (
@@ -150,9 +156,9 @@ def _office(archive: Archive) -> Iterator[str]:
     )
     folder = main_part.partition("/")[0]
     if folder in ("xl", "ppt"):
-        raise Refused(Reason.SPREADSHEET if folder == "xl" else Reason.PRESENTATION)
+        raise Refused(RefusalReason.SPREADSHEET if folder == "xl" else RefusalReason.PRESENTATION)
     if main_part not in archive:
-        raise Refused(Reason.ARCHIVE)
+        raise Refused(RefusalReason.ARCHIVE)
     return docx.pieces(archive, main_part)
 
 

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import BinaryIO, NamedTuple
 from xml.parsers import expat
 
-from qwenchat.documents.extract.formats import Reason, Refused
+from qwenchat.documents.extract.formats import RefusalReason, Refused
 
 _INFLATED_LIMIT = 128 << 20
 """Bytes of all that is read of an archive."""
@@ -39,14 +39,14 @@ class Event(NamedTuple):
     attributes: Mapping[str, str]
 
 
-class Archive:
+class ZipArchive:
     """A zip archive. Its methods raise what `zipfile` and `zlib` raise for one that is broken, and Refused."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._zip = zipfile.ZipFile(_SmallReads(file))
         self._room = _INFLATED_LIMIT
         if len(self._zip.infolist()) > _MAX_ENTRIES:
-            raise Refused(Reason.HOSTILE)
+            raise Refused(RefusalReason.HOSTILE)
 
     def __contains__(self, name: str) -> bool:
         return name in self._zip.NameToInfo
@@ -55,14 +55,14 @@ class Archive:
         """Yield the content of an entry. Raises KeyError where there is none."""
         entry = self._zip.getinfo(name)
         if entry.flag_bits & 1:
-            raise Refused(Reason.LOCKED)
+            raise Refused(RefusalReason.LOCKED)
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # what others inflate to has no limit
-            raise Refused(Reason.BROKEN)
+            raise Refused(RefusalReason.BROKEN)
         with self._zip.open(entry) as stream:
             while chunk := stream.read(_CHUNK):
                 self._room -= len(chunk)
                 if self._room < 0:
-                    raise Refused(Reason.TOO_LARGE)
+                    raise Refused(RefusalReason.TOO_LARGE)
                 yield chunk
 
     def read(self, name: str, limit: int = _INFLATED_LIMIT) -> bytes:
@@ -99,7 +99,7 @@ def _events(chunks: Iterator[bytes]) -> Iterator[Event]:
         nonlocal depth
         depth += 1
         if depth > _DEEPEST_ELEMENT:
-            raise Refused(Reason.HOSTILE)
+            raise Refused(RefusalReason.HOSTILE)
         found.append(Event(Kind.START, _local(name), {_local(key): value for key, value in attributes.items()}))
 
     def end(name: str) -> None:
@@ -111,7 +111,7 @@ def _events(chunks: Iterator[bytes]) -> Iterator[Event]:
         found.append(Event(Kind.TEXT, data, {}))
 
     def refuse(*_declaration: object) -> None:
-        raise Refused(Reason.HOSTILE)
+        raise Refused(RefusalReason.HOSTILE)
 
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.buffer_text = True
@@ -138,7 +138,7 @@ class _SmallReads:
     def read(self, size: int = -1, /) -> bytes:
         """Read at most `size` bytes."""
         if size > _DIRECTORY_LIMIT:
-            raise Refused(Reason.HOSTILE)
+            raise Refused(RefusalReason.HOSTILE)
         return self._file.read(size if size >= 0 else _DIRECTORY_LIMIT)
 
     def seek(self, offset: int, whence: int = 0, /) -> int:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from qwenchat.documents.extract.archive import Archive, Event, Kind, beside
+from qwenchat.documents.extract.archive import Event, Kind, ZipArchive, beside
 from qwenchat.text.blocks import Blocks
 
 _LEFT_OUT = frozenset(("del", "moveFrom", "Fallback", "rt", "instrText", "delText"))
@@ -43,13 +43,13 @@ class _Level:
 
 
 @dataclass(slots=True)
-class _Paragraph:
+class _WordParagraph:
     style: _Style = _Style()
     pieces: list[str] = field(default_factory=list)
 
 
-def pieces(archive: Archive, document: str) -> Iterator[str]:
-    """Yield the text of a document, whose main part is this entry. Raises Refused and what Archive raises."""
+def pieces(archive: ZipArchive, document: str) -> Iterator[str]:
+    """Yield the text of a document, whose main part is this entry. Raises Refused and what ZipArchive raises."""
     styles = _styles(archive, beside(document, "styles.xml"))
     body = _Body(styles, _Numbering(archive, beside(document, "numbering.xml")))
     for event in archive.events(document):
@@ -67,7 +67,7 @@ class _Body:
     def __init__(self, styles: dict[str, _Style], numbering: "_Numbering") -> None:
         self.blocks = Blocks()
         self._styles, self._numbering = styles, numbering
-        self._paragraphs: list[_Paragraph] = []
+        self._paragraphs: list[_WordParagraph] = []
         """Those that are open: a text box stands inside a paragraph."""
         self._left_out = self._runs = self._texts = self._properties = 0
         """How many elements of each kind are open."""
@@ -105,7 +105,7 @@ class _Body:
     def _start(self, event: Event) -> None:
         name, attributes = event.name, event.attributes
         if name == "p":
-            self._paragraphs.append(_Paragraph())
+            self._paragraphs.append(_WordParagraph())
         elif name == "pPr":
             self._properties += 1
         elif name in ("pStyle", "outlineLvl", "numId", "ilvl") and self._properties and self._paragraphs:
@@ -156,7 +156,7 @@ class _Body:
         else:
             paragraph.style = replace(paragraph.style, list_level=_number(value) or 0)
 
-    def _add(self, paragraph: _Paragraph) -> None:
+    def _add(self, paragraph: _WordParagraph) -> None:
         text, style = "".join(paragraph.pieces), paragraph.style
         if not text.strip():
             return
@@ -173,7 +173,7 @@ class _Body:
 class _Numbering:
     """Counts the items of lists."""
 
-    def __init__(self, archive: Archive, entry: str) -> None:
+    def __init__(self, archive: ZipArchive, entry: str) -> None:
         self._levels: defaultdict[str, dict[int, _Level]] = defaultdict(dict)
         """Of each abstract list."""
         self._abstract: dict[str, str] = {}
@@ -227,7 +227,7 @@ def _counted(number: int, numbering: str) -> str:
     return str(number)
 
 
-def _styles(archive: Archive, entry: str) -> dict[str, _Style]:
+def _styles(archive: ZipArchive, entry: str) -> dict[str, _Style]:
     """Return the styles by their identifiers, with what they inherit."""
     own: dict[str, _Style] = {}
     identifier = ""

@@ -31,7 +31,7 @@ class Format(StrEnum):
     PICTURE = "picture"
 
 
-class Reason(StrEnum):
+class RefusalReason(StrEnum):
     """Why a file does not become text."""
 
     LOCKED = "locked"
@@ -58,7 +58,7 @@ class Reason(StrEnum):
 class Refused(Exception):
     """A file does not become text."""
 
-    def __init__(self, reason: Reason) -> None:
+    def __init__(self, reason: RefusalReason) -> None:
         super().__init__(reason)
         self.reason = reason
 

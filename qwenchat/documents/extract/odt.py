@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from qwenchat.documents.extract.archive import Archive, Event, Kind
+from qwenchat.documents.extract.archive import Event, Kind, ZipArchive
 from qwenchat.text.blocks import Blocks
 
 _LEFT_OUT = frozenset(("annotation", "tracked-changes", "ruby-text", "forms", "sequence-decls", "font-face-decls"))
@@ -13,7 +13,7 @@ _DEEPEST_LIST = 8
 
 
 @dataclass(slots=True)
-class _Paragraph:
+class _OdtParagraph:
     level: int = 0
     """Of a heading, from 1."""
     mark: str = ""
@@ -28,8 +28,8 @@ class _List:
     """Whether an item began of which nothing was read."""
 
 
-def pieces(archive: Archive) -> Iterator[str]:
-    """Yield the text of a document. Raises Refused and what Archive raises."""
+def pieces(archive: ZipArchive) -> Iterator[str]:
+    """Yield the text of a document. Raises Refused and what ZipArchive raises."""
     reader = _Content()
     for event in archive.events("content.xml"):
         reader.read(event)
@@ -46,7 +46,7 @@ class _Content:
     def __init__(self) -> None:
         self.blocks = Blocks()
         self.notes: list[str] = []
-        self._paragraphs: list[_Paragraph] = []
+        self._paragraphs: list[_OdtParagraph] = []
         """Those that are open: a text box or a note stands inside a paragraph."""
         self._lists: list[_List] = []
         self._left_out = 0
@@ -80,7 +80,7 @@ class _Content:
         if name in ("p", "h"):
             is_title = name == "h" or attributes.get("style-name") == "Title"
             level = _number(attributes.get("outline-level", "1")) if is_title else 0
-            self._paragraphs.append(_Paragraph(level=level, mark=self._item_mark()))
+            self._paragraphs.append(_OdtParagraph(level=level, mark=self._item_mark()))
         elif name == "s":
             self._text(" " * min(_number(attributes.get("c", "1")), _MOST_REPEATED))
         elif name in ("tab", "line-break"):
@@ -134,7 +134,7 @@ class _Content:
         indent = "  " * (min(len(self._lists), _DEEPEST_LIST) - 1)
         return indent + (f"{current.count}. " if current.style in self._numbered else "- ")
 
-    def _add(self, paragraph: _Paragraph) -> None:
+    def _add(self, paragraph: _OdtParagraph) -> None:
         text = "".join(paragraph.pieces)
         if self._note is not None:
             self._note.append(text)

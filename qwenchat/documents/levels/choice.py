@@ -1,20 +1,30 @@
 """Chooses the level of reading by what is asked and by how long it would take, and predicts that time.
 
 The rule: level 2, if it takes less than QUICK_S, or less than PATIENT_S where the question asks for all of something,
-such as each, every, or a list; else level 1. Level 3 is never chosen: it is for whoever asks for it.
+such as each, every, or a list; else level 1. Level 3 is never chosen: the user asks for it.
 """
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 QUICK_S = 20.0
 """Seconds that every question may take to be read for."""
 PATIENT_S = 180.0
 """Seconds that a question for all of something may take: what a search leaves out is missing from its answer."""
-LEVELS = (1, 2, 3)
+
+
+class Level(IntEnum):
+    """How documents are read, as the user calls it."""
+
+    SEARCH = 1
+    READING = 2
+    STEPS = 3
+
+
 STEPS = 4
 """The most sub-questions of level 3."""
 
-_KEYWORDS = (220, 60)
+_KEYWORDS = (200, 50)
 """Tokens that are prefilled and decoded to find words for a search."""
 JUDGED_BESIDE = 45
 """Tokens that are prefilled for each chunk beside it: the question's end and what begins the answer."""
@@ -49,11 +59,11 @@ def predicted_seconds(level: int, tokens: float, speed: Speed, *, room: int = 0)
     """
     search = speed.seconds(*_KEYWORDS)
     before = speed.seconds(min(room, tokens), 0)
-    if level == 1:
+    if level == Level.SEARCH:
         return search + before
-    if level == 2:
+    if level == Level.READING:
         return search + reading_seconds(tokens, tokens / _CHUNK, speed) + before
-    step = min(predicted_seconds(each, tokens, speed) for each in (1, 2)) + speed.seconds(*_STEP)
+    step = min(predicted_seconds(each, tokens, speed) for each in (Level.SEARCH, Level.READING)) + speed.seconds(*_STEP)
     return search + STEPS * step + before
 
 
@@ -63,6 +73,7 @@ def reading_seconds(tokens: float, chunks: float, speed: Speed) -> float:
     return judged + _ANSWERED * chunks * speed.seconds(*_ANSWER)
 
 
-def chosen_level(tokens: float, speed: Speed, *, for_all: bool) -> int:
+def chosen_level(tokens: float, speed: Speed, *, for_all: bool) -> Level:
     """Return the level for a question where the user chose none; `for_all`: it asks for all of something."""
-    return 2 if predicted_seconds(2, tokens, speed) <= (PATIENT_S if for_all else QUICK_S) else 1
+    is_quick = predicted_seconds(Level.READING, tokens, speed) <= (PATIENT_S if for_all else QUICK_S)
+    return Level.READING if is_quick else Level.SEARCH

@@ -12,18 +12,17 @@ from qwenchat.chat.events import Reading
 from qwenchat.chat.message import Citation, Message
 from qwenchat.chat.ports import Engine
 from qwenchat.documents.index import DocumentIndex, OwnedDocument
-from qwenchat.documents.levels.choice import STEPS, Speed, chosen_level, predicted_seconds
+from qwenchat.documents.levels.choice import STEPS, Level, Speed, chosen_level, predicted_seconds
 from qwenchat.documents.levels.passages import fitting
 from qwenchat.documents.levels.question import (
-    Query,
+    DocumentQuery,
     asks_for_all,
     asks_for_whole,
-    languages_of,
     search_words,
     understood,
 )
 from qwenchat.documents.levels.reading import DocumentReading
-from qwenchat.documents.levels.retrieval import LIMIT, beginnings, ranked, spread
+from qwenchat.documents.levels.retrieval import beginnings, document_languages, ranked, spread
 from qwenchat.documents.levels.small_request import SmallReply, SmallRequests
 from qwenchat.documents.levels.steps import Steps
 
@@ -33,7 +32,7 @@ _PER_STEP = 8
 """Passages that a sub-question contributes."""
 _UNKNOWN = Speed(prefill_tps=100.0, decode_tps=10.0)
 """Of a model whose speed was never measured."""
-_MEASURABLE = 64
+_MEASURABLE = 48
 """Tokens from which on the time that they took says how fast a model is."""
 
 
@@ -93,20 +92,20 @@ class _Finding:
         if asks_for_whole(self._question, [document.name for document in self._documents]):
             self._ranked = await spread(self._index, self._documents)
             return
-        yield Reading(level or 1, 0, 0, predicted_seconds(level or 1, self._tokens, self._speed))
-        samples = (await spread(self._index, self._documents))[:LIMIT]
-        self._languages = languages_of([each.text for each in samples])
+        at_first = level or Level.SEARCH
+        yield Reading(at_first, 0, 0, predicted_seconds(at_first, self._tokens, self._speed))
+        self._languages = await document_languages(self._index, self._documents)
         if not self._requests.info.reads_history:
-            query, level = Query(question=self._question, words=search_words(self._question)), 1
+            query, level = DocumentQuery(question=self._question, words=search_words(self._question)), Level.SEARCH
         else:
             query = await self._understood(self._question, history)
         for_all = asks_for_all(self._question)
         level = level or chosen_level(self._tokens, self._speed, for_all=for_all)
-        if level == 1:
+        if level == Level.SEARCH:
             self._room = min(self._room, _MOST_OF_SEARCH)
             self._ranked = await ranked(self._index, self._digests, query)
         else:
-            read = self._read(query) if level == 2 else self._take_steps(query)
+            read = self._read(query) if level == Level.READING else self._take_steps(query)
             async with aclosing(read) as events:
                 async for event in events:
                     yield event
@@ -116,16 +115,16 @@ class _Finding:
         """Return what fits of what was found, numbered."""
         return await self._fitting(self._question, self._ranked, self._room)
 
-    async def _read(self, query: Query) -> AsyncGenerator[Reading, None]:
+    async def _read(self, query: DocumentQuery) -> AsyncGenerator[Reading, None]:
         reading = DocumentReading(self._requests, self._index, self._documents, query, self._speed)
         async with aclosing(reading.events()) as events:
             async for event in events:
                 yield event
         self._ranked = await reading.ranked(self._room)
 
-    async def _take_steps(self, query: Query) -> AsyncGenerator[Reading, None]:
+    async def _take_steps(self, query: DocumentQuery) -> AsyncGenerator[Reading, None]:
         steps = Steps(self._requests, query, self._search, self._read_with)
-        seconds = predicted_seconds(3, self._tokens, self._speed) / STEPS
+        seconds = predicted_seconds(Level.STEPS, self._tokens, self._speed) / STEPS
         async with aclosing(steps.events(seconds)) as events:
             async for event in events:
                 yield event
@@ -134,7 +133,7 @@ class _Finding:
     async def _search(self, question: str) -> list[Citation]:
         """Return what is found for a sub-question, by the level that suits, the best first."""
         query = await self._understood(question, ())
-        if chosen_level(self._tokens, self._speed, for_all=asks_for_all(question)) == 1:
+        if chosen_level(self._tokens, self._speed, for_all=asks_for_all(question)) == Level.SEARCH:
             return (await ranked(self._index, self._digests, query))[:_PER_STEP]
         reading = DocumentReading(self._requests, self._index, self._documents, query, self._speed)
         async with aclosing(reading.events()) as events:
@@ -149,7 +148,7 @@ class _Finding:
     async def _fitting(self, question: str, found: Sequence[Citation], room: int) -> list[Citation]:
         return await fitting(self._requests, found, question=question, room=room, digests=self._digests)
 
-    async def _understood(self, question: str, history: Sequence[Message]) -> Query:
+    async def _understood(self, question: str, history: Sequence[Message]) -> DocumentQuery:
         query, reply = await understood(self._requests, question, history, self._languages)
         self._measure(reply)
         return query

@@ -8,6 +8,8 @@ from qwenchat.documents.levels.question import search_words
 _SENTENCE_END = re.compile(r"[.!?…]+[\"')\]”’]*(?=\s)|[。！？；…]+[”’」』）》]*|\n+")
 _COVERED = 0.5
 """How many of the words of an answer must stand in a chunk for it to be the answer's source."""
+_YES_OR_NO = frozenset({"yes", "no", "not", "true", "false", "是", "是的", "的", "否", "不是", "对", "有", "没有"})
+"""Words of an answer that need not stand in a text for it to be the source."""
 _MOST = 3
 """Sentences of one quote."""
 
@@ -29,9 +31,11 @@ def sentences(text: str) -> Iterator[Span]:
 def quotes(text: str, answer: str, question: Sequence[str]) -> list[Span]:
     """Return the sentences that contain the words of an answer, in their order; none if the text does not.
 
-    Among sentences that contain the same ones, that with more words of the `question` is taken.
+    Among sentences that contain the same ones, that with more words of the `question` is taken. An answer that is just
+    yes or no comes from the sentences with the words of the question.
     """
-    wanted = set(search_words(answer))
+    said = set(search_words(answer))
+    wanted = said - _YES_OR_NO or (set(question) if said else said)
     if not wanted or len(wanted & set(search_words(text))) < _COVERED * len(wanted):
         return []
     spans = {span: set(search_words(text[span[0] : span[1]])) for span in sentences(text)}

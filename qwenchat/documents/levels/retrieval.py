@@ -6,18 +6,20 @@ from collections.abc import Iterable, Sequence
 from qwenchat.chat.message import Citation
 from qwenchat.documents.index import DocumentIndex, OwnedDocument
 from qwenchat.documents.levels.passages import passage
-from qwenchat.documents.levels.question import Query
+from qwenchat.documents.levels.question import DocumentQuery, languages_of
 
 LIMIT = 40
 """Chunks that a search looks at."""
 _RANK = 5
 """Softens the difference between the first ranks (reciprocal rank fusion: Cormack, Clarke, Buettcher, 2009)."""
+_BEGINNING = 1_500
+"""Characters of the beginning of a document, where nothing else was found."""
 _KEYWORDS_COUNT = 0.5
 """How much a rank by the model's keywords counts beside one by the question's own words."""
 
 
 async def ranked(
-    index: DocumentIndex, digests: Sequence[str], query: Query, *, more: Sequence[str] = ()
+    index: DocumentIndex, digests: Sequence[str], query: DocumentQuery, *, more: Sequence[str] = ()
 ) -> list[Citation]:
     """Return the chunks in which words of a question stand, the best first; `more`: other words that count as much."""
     rankings = list[tuple[Sequence[Citation], float]]()
@@ -41,12 +43,24 @@ def _reversed_bits(number: int) -> int:
 
 
 async def beginnings(index: DocumentIndex, documents: Sequence[OwnedDocument]) -> list[Citation]:
-    """Return the first chunk of each document."""
+    """Return the beginning of each document."""
     found = list[Citation]()
     for document in documents[:LIMIT]:
-        chunks = await asyncio.to_thread(index.chunks, document.digest)
-        found += [passage(document.name, document.digest, chunk) for chunk in chunks[:1]]
+        page = await asyncio.to_thread(index.page, document.digest, 0)
+        text = page.text[:_BEGINNING]
+        found.append(
+            Citation(number=0, document=document.name, digest=document.digest, start=0, text=text, page=page.number)
+        )
     return found
+
+
+async def document_languages(index: DocumentIndex, documents: Sequence[OwnedDocument]) -> tuple[str, ...]:
+    """Return the languages of documents, by samples from the beginning and from further on."""
+    samples = list[str]()
+    for document in documents[:LIMIT]:
+        for place in (0, document.tokens, 2 * document.tokens):  # in characters: a token has one to four
+            samples.append((await asyncio.to_thread(index.page, document.digest, place)).text)
+    return languages_of(samples)
 
 
 def fused(rankings: Iterable[tuple[Sequence[Citation], float]]) -> list[Citation]:

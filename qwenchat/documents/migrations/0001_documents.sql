@@ -8,7 +8,9 @@ CREATE TABLE documents (
     digest TEXT NOT NULL UNIQUE, -- the sha256 of the text
     media_type TEXT NOT NULL,
     pages INTEGER,
-    tokens INTEGER NOT NULL -- estimated
+    tokens INTEGER NOT NULL, -- estimated
+    chunks INTEGER NOT NULL,
+    first INTEGER NOT NULL -- `n` of the first chunk; the others follow it
 ) STRICT;
 
 -- What belongs to whom. A document that no row names is deleted.
@@ -41,6 +43,8 @@ CREATE TABLE chunks (
 CREATE INDEX chunks_by_place ON chunks (document, start);
 
 CREATE VIRTUAL TABLE words USING fts5 (text, heading, content = '', tokenize = "porter ascii tokenchars '+#$%&@<=>^~_|'");
+
+INSERT INTO words (words, rank) VALUES ('rank', 'bm25(1.0, 0.5)'); -- a word in the heading counts half
 
 CREATE TRIGGER words_in AFTER INSERT ON chunks BEGIN
     INSERT INTO words (rowid, text, heading) VALUES (new.n, index_text(new.text), index_text(new.heading));

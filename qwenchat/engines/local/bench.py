@@ -92,7 +92,7 @@ class BenchEngine(LocalEngine):
 
     async def _time(self, run: BenchRun) -> int:
         """Return the nanoseconds that one run takes."""
-        async with self._turn:
+        async with self._room:
             loaded = await self._ready()
             await loaded.slot.switch_to("")
             number = loaded.worker.number()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, Prefilling
+from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, Prefilling, PromptScored
 from qwenchat.chat.ports import MOST_CHANCES, Capabilities, Mode, ModelInfo, Request, TokenCounts
 from qwenchat.chat.prompt import Plain, PromptPart, Special, Turn
 from qwenchat.chat.sampling import Sampling
@@ -53,6 +53,7 @@ from qwenchat.engines.local.protocol import (
     Ready,
     RequestFailed,
     RequestReply,
+    Scored,
     SpecialText,
     TimeRun,
     TokenIds,
@@ -126,8 +127,12 @@ class _Loaded:
 class LocalEngine:
     """Implements `chat.ports.Engine`."""
 
-    def __init__(self, planner: Planner, log: Path, saved: SavedKV, *, bind_calls: bool = True) -> None:
+    def __init__(
+        self, planner: Planner, log: Path, saved: SavedKV, *, bind_calls: bool = True, parallel: int = 1
+    ) -> None:
         """Create an engine that starts nothing yet. llama.cpp will write to the file `log`.
+
+        It serves as many requests together as the planner provides for, `parallel`.
 
         Without `bind_calls`, a call of a tool is what the model makes of it, not what the tool's schema demands.
         """
@@ -137,8 +142,9 @@ class LocalEngine:
         self._planned: PlannedModel | None = None
         """How the newest worker loads the model; None before that is decided."""
         self._loaded: _Loaded | None = None
-        self._turn = asyncio.Lock()
-        """Held by the request that the worker serves; waiting requests get it in order."""
+        self._room = asyncio.Semaphore(parallel)
+        """Held by each request that the worker serves; waiting requests get it in order."""
+        self._parallel, self._closing = parallel, asyncio.Lock()
         self._generations: list[QueuedGeneration] = []
         self._closed = False
         self._checked_schema = ""
@@ -193,7 +199,11 @@ class LocalEngine:
             self._worker.kill()
         for generation in self._generations:
             await generation.cancel()
-        async with self._turn, self._loading:
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(self._closing)
+            for _request in range(self._parallel):
+                await stack.enter_async_context(self._room)
+            await stack.enter_async_context(self._loading)
             if self._loaded and not self._loaded.worker.died.is_set():
                 with contextlib.suppress(EngineDied):
                     await self._loaded.slot.save()
@@ -266,6 +276,7 @@ class LocalEngine:
             host=",".join(plan.peers),
             n_ctx=ready.n_ctx,
             yarn_factor=plan.yarn_factor,
+            kv_type=plan.kv_type,
             defaults=planned.defaults,
             load_s=ready.load_s,
             warnings=planned.warnings,
@@ -285,7 +296,7 @@ class LocalEngine:
 
     async def _serve(self, request: Request, generation: QueuedGeneration) -> None:
         """Serve a request after all earlier ones, and report its events."""
-        async with self._turn:
+        async with self._room:
             await self.check(request.sampling)
             loaded = await self._current()
             worker = loaded.worker
@@ -297,7 +308,15 @@ class LocalEngine:
             answered = _without_reasoning(request.turns[-1].text) if request.mode is Mode.CONTINUE else ""
             calls = await self._calls(request.turns[0].tools, prompt_format.calls)
             chances = min(request.chances, MOST_CHANCES)
-            job = Generate(number, _wire(prompt.parts), request.sampling, answered, calls, chances)
+            job = Generate(
+                number,
+                _wire(prompt.parts),
+                request.sampling,
+                answered=answered,
+                calls=calls,
+                chances=chances,
+                is_scored=request.is_scored,
+            )
             reader = call_reader(prompt_format.calls, request, opens_reasoning=bool(prompt_format.opening))
             try:
                 async with contextlib.aclosing(worker.ask(job)) as replies:
@@ -433,6 +452,8 @@ def _event(reply: RequestReply, worker: WorkerProcess) -> EngineEvent:
             return Prefilling(int(done), int(total), speed, left)
         case Piece(text=text, ids=ids, chances=chances):
             return Delta(text, ids, chances)
+        case Scored(ids=ids, chances=chances):
+            return PromptScored(ids, chances)
         case Done(reason=reason, usage=usage, timings=timings):
             return Finished(reason, usage, timings)
     raise request_error(reply, worker.recoveries)

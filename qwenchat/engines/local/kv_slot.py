@@ -28,10 +28,11 @@ class KVSlot:
     async def switch_to(self, cache_key: str) -> None:
         """Save the KV cache of the current cache key, and restore that of `cache_key`.
 
-        Nothing is saved or restored for an empty key, nor where peers hold a part of the KV cache, as moving that over
-        the network takes longer than to compute it again. Raises EngineDied.
+        Nothing is saved or restored for an empty key, nor where several requests are served together. Nor is it where
+        peers hold a part of the KV cache, as moving that over the network takes longer than to compute it again.
+        Raises EngineDied.
         """
-        if self._plan.peers:
+        if self._plan.peers or self._plan.parallel > 1:
             return
         if cache_key == self._cache_key:
             return

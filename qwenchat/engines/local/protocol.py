@@ -53,6 +53,10 @@ class LoadPlan(Struct, frozen=True, kw_only=True):
     yarn_factor: float = 1.0
     """The factor by which YaRN extends the native context; 1: not at all, whatever the file says; 0: as it says."""
     native_ctx: int = 32768
+    parallel: int = 1
+    """How many requests are served together; each has a context window of its own."""
+    scores: bool = False
+    """Whether `Generate.is_scored` is served, which takes memory."""
     loras: tuple[Lora, ...] = ()
     extra_buffers: bool = True
     """Whether weights may be repacked for the processor's matrix instructions, such as AMX."""
@@ -144,7 +148,7 @@ class Calls(Struct, frozen=True):
 
 
 class Generate(Struct, frozen=True, tag=True):
-    """Answer a prompt; answered by WorkerProgress and Piece, then Done or RequestFailed."""
+    """Answer a prompt; answered by WorkerProgress, Scored and Piece, then Done or RequestFailed."""
 
     id: int
     parts: list[WirePart]
@@ -155,6 +159,8 @@ class Generate(Struct, frozen=True, tag=True):
     """None where the model may not call tools."""
     chances: int = 0
     """How many of the likeliest tokens are reported for each one that is sampled."""
+    is_scored: bool = False
+    """Whether the chances of the prompt's tokens are reported as well, as Scored."""
 
 
 class SaveKV(Struct, frozen=True, tag=True):
@@ -268,6 +274,14 @@ class Piece(Struct, frozen=True, tag=True, omit_defaults=True):
     """Of each token, where they were asked for; a token that was not sampled itself has none."""
 
 
+class Scored(Struct, frozen=True, tag=True):
+    """The next tokens of the prompt, and how likely each was after those before it; the first token has no chances."""
+
+    id: int
+    ids: tuple[int, ...]
+    chances: tuple[tuple[TokenChance, ...], ...]
+
+
 class Done(Struct, frozen=True, tag=True):
     """The answer ended."""
 
@@ -314,7 +328,9 @@ class Pong(Struct, frozen=True, tag=True):
     id: int = 0
 
 
-RequestReply = WorkerProgress | Ready | PeersAdded | Counted | Piece | Done | KVTokens | RunTimed | RequestFailed
+RequestReply = (
+    WorkerProgress | Ready | PeersAdded | Counted | Scored | Piece | Done | KVTokens | RunTimed | RequestFailed
+)
 WorkerReply = Hello | Pong | RequestReply
 
 encode = msgspec.msgpack.Encoder().encode

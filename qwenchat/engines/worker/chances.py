@@ -29,11 +29,13 @@ class Chances:
         self._softmax = self._c.llama_sampler_init_dist(0)
         self._likeliest = self._c.llama_sampler_init_top_k(count)
         self._top: list[tuple[int, float]] = []
+        self._output = -1
         self._log_sum = 0.0
         """The logarithm of the sum of all exponentials of logits."""
 
-    def look(self) -> None:
-        """Compute the chances of the next token; it must be called before the token is sampled."""
+    def look(self, output: int) -> None:
+        """Compute the chances at a place of the batch; it must be called before the token is sampled."""
+        self._output = output
         c, size = self._c, self._model.vocabulary.size
         self._ids[:] = memoryview(self._all_ids)
         self._numbers[1::_FIELDS] = self._logits()
@@ -55,7 +57,7 @@ class Chances:
 
     def _logits(self) -> "memoryview[float]":
         size = self._model.vocabulary.size
-        pointer = self._c.llama_get_logits_ith(self._model.ctx, -1)
+        pointer = self._c.llama_get_logits_ith(self._model.ctx, self._output)
         return memoryview(ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float * size)).contents).cast("B").cast("f")
 
     def close(self) -> None:

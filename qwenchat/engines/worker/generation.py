@@ -1,13 +1,16 @@
-"""Computes one request in the worker: generates an answer, or times a run."""
+"""Computes requests in the worker: generates an answer, one step after another, or times a run.
+
+A job says what is to be decoded next and goes on when that is done. So several can run side by side (`schedule`).
+"""
 
 import random
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, closing, suppress
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, TypeVar
 
 from qwenchat.chat.events import TokenChance
 from qwenchat.chat.message import FinishReason, Timings, Usage
@@ -17,15 +20,17 @@ from qwenchat.engines.local.protocol import (
     Piece,
     RequestFailed,
     RunTimed,
+    Scored,
     TimeRun,
     WorkerProgress,
     WorkerReply,
 )
 from qwenchat.engines.schema.document import SchemaRefused
 from qwenchat.engines.worker.c_api import DecodeFailed
+from qwenchat.engines.worker.cache_slot import EXACT_STEP, CacheSlot
 from qwenchat.engines.worker.chances import Chances
 from qwenchat.engines.worker.detokenizer import Detokenizer
-from qwenchat.engines.worker.llama import LlamaModel
+from qwenchat.engines.worker.llama import FIRST_CHUNK, SCORED_STEP, LlamaModel, Step, chunk_size
 from qwenchat.engines.worker.sampler import Sampler
 
 if TYPE_CHECKING:
@@ -33,25 +38,40 @@ if TYPE_CHECKING:
 
 BATCH_S = 0.03
 """Seconds for which tokens are collected before they are sent."""
-_POLL_S = 0.05
-"""How often a wait looks whether it is cancelled."""
+SHARED_STEP = 64
+"""The most tokens of a prefill in one step while other jobs decode, which wait as long."""
+
+
+Result = TypeVar("Result")
+Steps = Generator[Step | None, int | None, Result]
+"""What a job does: it yields what is to be decoded, or None where it waits (`awaited`), and is sent the place of the
+last token's logits then; None where it is cancelled."""
 
 
 class GenerationJob:
-    """Prefills the tokens that the KV cache lacks, then decodes the answer; `model.abort` ends it early."""
+    """Prefills the tokens that the KV cache lacks, then decodes the answer, beside other jobs or alone."""
 
     def __init__(
         self,
         model: LlamaModel,
+        slot: CacheSlot,
         request: Generate,
         prompt: "array[int]",
+        *,
         report: Callable[[WorkerReply], None],
         constraint: "Future[Constraint] | None" = None,
     ) -> None:
-        """Prepare the job; what the `constraint` allows is known when the prompt is decoded."""
-        self._model, self._id, self._prompt, self._report = model, request.id, prompt, report
+        """Prepare the job in a slot of its own; what the `constraint` allows is known when the prompt is decoded."""
+        self.id, self.slot = request.id, slot
+        self.awaited: Future[Constraint] | None = None
+        """What the job waits for, where it has nothing to decode."""
+        self.is_alone = True
+        """Whether no other job runs, so that a step may take long."""
+        self._model, self._prompt, self._report = model, prompt, report
         self._constraint = constraint
         self._sampling = request.sampling
+        self._is_exact = request.sampling.is_repeatable and len(model.slots) == 1
+        """Whether the answer must be the same again, which nothing can promise where others are decoded beside it."""
         stops = () if request.sampling.schema else request.sampling.stop  # one of them could cut JSON in the middle
         if request.calls:
             stops = (*stops, *request.calls.stops)
@@ -60,37 +80,39 @@ class GenerationJob:
         long by its chances."""
         self._chances: deque[tuple[TokenChance, ...]] = deque()
         """Of the tokens that were not sent yet, where they are asked for."""
-        self._chance_count = request.chances
+        self._chance_count, self._is_scored = request.chances, request.is_scored
         self._text = Detokenizer(model.vocabulary.piece, stops)
         self._started = time.perf_counter()
         self._sent = 0.0
         self._first_token_s = 0.0
 
-    def run(self) -> None:
+    def run(self) -> Steps[None]:
         """Generate the answer and send Done or RequestFailed. Raises DecodeFailed and SchemaRefused."""
         if len(self._prompt) >= self._model.n_ctx or not self._prompt:
-            self._report(RequestFailed(self._id, "context", f"{len(self._prompt)} of {self._model.n_ctx}"))
+            self._report(RequestFailed(self.id, "context", f"{len(self._prompt)} of {self._model.n_ctx}"))
             return
-        try:
-            cached = self._model.reuse(self._prompt, exact=self._sampling.is_repeatable)
-            complete = self._prefill(cached)
-            constraint = self._made_constraint()
-            prefill_s = time.perf_counter() - self._started
-            with ExitStack() as resources:
+        with ExitStack() as resources:
+            if self._is_scored:
+                self.slot.truncate(0)  # the chances of all tokens are asked for
+            cached = self.slot.reuse(self._prompt, exact=self._is_exact)
+            chances = Chances(self._model, self._chance_count) if self._chance_count or self._is_scored else None
+            if chances:
+                resources.enter_context(closing(chances))
+            try:
+                output = yield from self._prefill(cached, chances)
+                constraint = (yield from self._made_constraint()) if output is not None else None
+                prefill_s = time.perf_counter() - self._started
                 sampler = resources.enter_context(closing(self._sampler(constraint)))
-                chances = Chances(self._model, self._chance_count) if self._chance_count else None
-                if chances:
-                    resources.enter_context(closing(chances))
-                reason, count = self._decode(sampler, chances) if complete else (FinishReason.CANCELLED, 0)
-        except (DecodeFailed, SchemaRefused):
-            self._send_rest()  # text that was held back is still part of the answer
-            raise
+                reason, count = yield from self._decode(sampler, chances, output)
+            except (DecodeFailed, SchemaRefused):
+                self._send_rest()  # text that was held back is still part of the answer
+                raise
         decode_s = time.perf_counter() - self._started - prefill_s
         self._send_rest()
         fresh = max(0, len(self._prompt) - cached)
         self._report(
             Done(
-                self._id,
+                self.id,
                 reason,
                 Usage(len(self._prompt), cached, count),
                 Timings(
@@ -103,21 +125,58 @@ class GenerationJob:
             )
         )
 
-    def _prefill(self, cached: int) -> bool:
-        """Decode the prompt after its first `cached` tokens; return whether all of it was decoded."""
-        done = cached
-        self._report(WorkerProgress(self._id, 0, len(self._prompt) - cached, 0.0))
-        for done in self._model.prefill(self._prompt, cached, exact=self._sampling.is_repeatable):
-            seconds = time.perf_counter() - self._started
-            self._report(WorkerProgress(self._id, done - cached, len(self._prompt) - cached, seconds))
-        return done == len(self._prompt)
+    def _prefill(self, cached: int, chances: Chances | None) -> Steps[int | None]:
+        """Decode the prompt after its first `cached` tokens; return where its last logits are, None if cancelled."""
+        done, output = cached, None
+        total = len(self._prompt) - cached
+        self._report(WorkerProgress(self.id, 0, total, 0.0))
+        while done < len(self._prompt):
+            step = Step(self.slot, self._next_chunk(done), self._is_scored)
+            began = time.perf_counter()
+            output = yield step
+            if output is None:
+                return None
+            now = time.perf_counter()
+            if chances and self._is_scored:
+                self._report_scores(chances, step, output)
+            done += len(step.tokens)
+            if len(step.tokens) >= FIRST_CHUNK and self.is_alone:
+                self._model.prefill_tps = len(step.tokens) / (now - began)
+            self._report(WorkerProgress(self.id, done - cached, total, now - self._started))
+        return output
 
-    def _made_constraint(self) -> "Constraint | None":
+    def _next_chunk(self, done: int) -> "array[int]":
+        """Return the tokens of the next step of the prefill."""
+        model, rest = self._model, len(self._prompt) - done
+        if self._is_exact:
+            size = min(EXACT_STEP, model.longest_step)
+        else:
+            size = chunk_size(rest, model.prefill_tps, model.longest_step if self.is_alone else SHARED_STEP)
+        return self._prompt[done : done + (min(size, SCORED_STEP) if self._is_scored else size)]
+
+    def _report_scores(self, chances: Chances, step: Step, output: int) -> None:
+        """Report the chances of the tokens that follow those of a step, the last of which has its logits at `output`.
+
+        The first token of the prompt follows none.
+        """
+        end = len(self.slot.cached)
+        start = end - len(step.tokens)
+        if not start:
+            self._report(Scored(self.id, (self._prompt[0],), ((),)))
+        found = []
+        for place, token in enumerate(self._prompt[start + 1 : end + 1], output - len(step.tokens) + 1):
+            chances.look(place)
+            found.append((token, chances.of(token)))
+        self._report(Scored(self.id, tuple(token for token, _all in found), tuple(each for _token, each in found)))
+
+    def _made_constraint(self) -> Steps["Constraint | None"]:
         """Wait for the constraint; None without a schema, or if the request is cancelled."""
-        while self._constraint and not self._model.abort:
-            with suppress(TimeoutError):
-                return self._constraint.result(_POLL_S)
-        return None
+        self.awaited = self._constraint
+        while self.awaited and not self.awaited.done():
+            if (yield None) is None:
+                return None
+        awaited, self.awaited = self.awaited, None
+        return awaited.result() if awaited else None
 
     def _sampler(self, constraint: "Constraint | None") -> Sampler:
         vocabulary = self._model.vocabulary
@@ -126,17 +185,19 @@ class GenerationJob:
                 break
         return Sampler(self._model, self._sampling, constraint, in_reasoning=token == vocabulary.reasoning_start)
 
-    def _decode(self, sampler: Sampler, chances: Chances | None) -> tuple[FinishReason, int]:
+    def _decode(self, sampler: Sampler, chances: Chances | None, output: int | None) -> Steps[tuple[FinishReason, int]]:
         """Sample and decode until the end; return why it ended and the number of tokens in the answer."""
-        model, text, abort = self._model, self._text, self._model.abort
+        model, text = self._model, self._text
         is_end, vocabulary = model.c.llama_vocab_is_eog, model.vocabulary
         vocab, markers = vocabulary.pointer, vocabulary.reasoning_markers
-        limit = self._sampling.max_tokens or model.n_ctx
-        one, count, after_marker = array("i", [0]), 0, False
-        while not abort:
+        limit = model.n_ctx if self._sampling.max_tokens is None else self._sampling.max_tokens
+        count, after_marker = 0, False
+        if output is not None and not limit:
+            return FinishReason.LENGTH, 0
+        while output is not None:
             if chances:
-                chances.look()
-            token = sampler.next()
+                chances.look(output)
+            token = sampler.next(output)
             if not count:
                 self._first_token_s = time.perf_counter() - self._started
             if is_end(vocab, token):
@@ -156,11 +217,9 @@ class GenerationJob:
             after_marker = is_marker
             if count >= limit:
                 return FinishReason.LENGTH, count
-            if len(model.cached) >= model.n_ctx:
+            if len(self.slot.cached) >= model.n_ctx:
                 return FinishReason.CONTEXT, count
-            one[0] = token
-            if not model.decode(one):
-                break
+            output = yield Step(self.slot, array("i", [token]))
         return FinishReason.CANCELLED, count
 
     def _send(self, *, apart: bool = False) -> None:
@@ -168,7 +227,7 @@ class GenerationJob:
         self._sent = time.perf_counter()
         piece, ids = self._text.take()
         if piece or ids:
-            self._report(Piece(self._id, piece, ids, apart, self._chances_of(ids)))
+            self._report(Piece(self.id, piece, ids, apart, self._chances_of(ids)))
 
     def _send_rest(self) -> None:
         """Send the text that was held back."""
@@ -178,7 +237,7 @@ class GenerationJob:
         if tail:
             ids = (*ids, *self._model.vocabulary.tokenise(tail, special=False))
         if text or tail or ids:
-            self._report(Piece(self._id, text + tail, ids, self._chance_count > 0, chances))
+            self._report(Piece(self.id, text + tail, ids, self._chance_count > 0, chances))
 
     def _chances_of(self, ids: Sequence[int]) -> tuple[tuple[TokenChance, ...], ...]:
         """Return the chances of the tokens that are sent next."""
@@ -194,7 +253,9 @@ def time_run(model: LlamaModel, request: TimeRun) -> RunTimed:
     prompt, generated = _random(model, request.prompt, seed=1), _random(model, request.generate, seed=2)
     complete = model.replace_cache(_random(model, request.depth, seed=0))
     started = time.perf_counter_ns()
-    complete = complete and model.decode_all(prompt) and all(model.decode(array("i", [token])) for token in generated)
+    complete = (
+        complete and model.decode_all(prompt) and all(model.decode_all(array("i", [token])) for token in generated)
+    )
     spent = time.perf_counter_ns() - started
     if not complete:
         raise DecodeFailed("aborted")

@@ -1,33 +1,25 @@
-"""A loaded model through llama.cpp's C interface: prefill, decode, save and restore the KV cache.
+"""A loaded model through llama.cpp's C interface: decodes tokens, saves and restores the KV cache.
 
-Only the worker imports this. It has one model, one context and one sequence, and always knows which tokens are in the
-KV cache. It prints nothing, samples nothing, and runs no Python inside a decode.
-
-The number of tokens that are decoded together changes the last bits of every result, and so, sooner or later, a token
-of the answer. A prompt whose answer must be repeatable is therefore decoded in exact steps: EXACT_STEP tokens each,
-counted from the beginning of the prompt, then the rest. Of the KV cache it reuses only what came from such steps.
+Only the worker imports this. It has one model and one context with one sequence, or several that are decoded together.
+It prints nothing, samples nothing, and runs no Python inside a decode.
 """
 
 import ctypes
 import math
 import os
-import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from qwenchat.engines.local.protocol import CHUNK, LoadPlan
 from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadFailed
+from qwenchat.engines.worker.cache_slot import EFFICIENT, CacheSlot
 from qwenchat.engines.worker.ggml import Ggml
 from qwenchat.engines.worker.vocabulary import Vocabulary
 
 FIRST_CHUNK = 32
 """Tokens of the first step, which measures the model's speed, and the minimum for other steps."""
-EFFICIENT = 128
-"""Steps of this many tokens are about as efficient as longer ones; in a step of 32, each token takes 1.35 times as long
-(Qwen2-0.5B, 2 cores)."""
-EXACT_STEP = EFFICIENT
-"""Tokens of one exact step. A change makes answers differ from those of earlier versions."""
 _STEP_S, _LONG_STEP_S = 2, 4
 _KV_TYPES = {"f16": 1, "q8_0": 8}
 _FLASH_AUTO = -1
@@ -36,6 +28,18 @@ _NO_SCALING, _YARN = 0, 2
 _ABORTED = 2
 _MMAP = 1
 """LLAMA_LOAD_MODE_MMAP; 0 reads the file."""
+SCORED_STEP = 32
+"""Tokens of a step with the logits of all of its tokens, each of which takes as many floats as the vocabulary has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Tokens of one sequence that are decoded together."""
+
+    slot: CacheSlot
+    tokens: "array[int]"
+    is_scored: bool = False
+    """Whether the logits of all tokens are needed, not only those of the last."""
 
 
 class LlamaModel:
@@ -50,16 +54,16 @@ class LlamaModel:
         self.vocabulary = Vocabulary(c, self._model)
         self.ctx = self._context(plan)
         self._memory = c.llama_get_memory(self.ctx)
-        self.n_ctx: int = c.llama_n_ctx(self.ctx)
-        self._step: int = min(CHUNK, c.llama_n_batch(self.ctx))  # llama.cpp aborts on a batch larger than the context's
-        self._prefill_tps = 0.0
+        self.n_ctx: int = c.llama_n_ctx_seq(self.ctx)
+        """Tokens that one sequence may take."""
+        self.longest_step: int = min(CHUNK, c.llama_n_batch(self.ctx))
+        """Tokens; llama.cpp aborts on a larger batch."""
+        self.prefill_tps = 0.0
         """Tokens per second of the last prefill step; 0 before the first."""
+        self.slots = tuple(CacheSlot(c, self._memory, number) for number in range(plan.parallel))
+        self._batch = c.llama_batch_init(self.longest_step, 0, 1)
         self._add_loras(plan)
         c.llama_set_abort_callback(self.ctx, ctypes.cast(abort.callback, c.ggml_abort_callback), abort.data)
-        self.cached = array("i")
-        """The tokens in the KV cache."""
-        self.exact_tokens = 0
-        """How many of them, from the beginning, were decoded in exact steps."""
 
     def _load(self, plan: LoadPlan, progress: Callable[[float], object]) -> Any:
         params = self.c.llama_model_default_params()
@@ -85,9 +89,11 @@ class LlamaModel:
 
     def _context(self, plan: LoadPlan) -> Any:
         params = self.c.llama_context_default_params()
-        params.n_ctx = plan.n_ctx
+        params.n_ctx = plan.n_ctx * plan.parallel
+        params.n_seq_max = plan.parallel
+        params.kv_unified = plan.parallel == 1
         params.n_batch = params.n_ubatch = CHUNK
-        params.n_outputs_max = 1
+        params.n_outputs_max = max(plan.parallel, SCORED_STEP if plan.scores else 1)
         params.n_threads = params.n_threads_batch = plan.threads
         params.type_k = params.type_v = _KV_TYPES[plan.kv_type]
         params.flash_attn_type = _FLASH_AUTO
@@ -131,99 +137,74 @@ class LlamaModel:
         """The number of weights."""
         return int(self.c.llama_model_n_params(self._model))
 
-    def reuse(self, tokens: "array[int]", *, exact: bool = False) -> int:
-        """Truncate the KV cache to the prefix that it shares with a prompt, and return its length.
+    def decode(self, *steps: Step) -> list[int]:
+        """Decode steps of different sequences together, at most one batch.
 
-        At least the last token of the prompt is left to decode, for its logits. If `exact`, only exact steps are left.
+        Returns for each step where its last token stands in the batch, which has its logits; nothing when aborted.
+        Raises DecodeFailed.
         """
-        shared = min(common_prefix(self.cached, tokens), len(tokens) - 1)
-        self._truncate(min(self.exact_tokens, _whole_steps(shared)) if exact else shared)
-        return len(self.cached)  # 0 if the memory of this model can't be truncated partially
-
-    def replace_cache(self, tokens: "array[int]") -> bool:
-        """Make these tokens the content of the KV cache; False when aborted. Raises DecodeFailed."""
-        self._truncate(common_prefix(self.cached, tokens))
-        return self.decode_all(tokens[len(self.cached) :])
-
-    def decode_all(self, tokens: "array[int]") -> bool:
-        """Decode any number of tokens after those in the cache; False when aborted. Raises DecodeFailed."""
-        steps = range(0, len(tokens), self._step)
-        return all(self.decode(tokens[start : start + self._step]) for start in steps)
-
-    def prefill(self, tokens: "array[int]", start: int, *, exact: bool = False) -> Iterator[int]:
-        """Decode `tokens[start:]` in chunks, yielding the number of tokens in the cache; ends early if aborted."""
-        while start < len(tokens) and not self.abort:
-            rest = len(tokens) - start
-            size = min(EXACT_STEP, self._step) if exact else chunk_size(rest, self._prefill_tps, self._step)
-            chunk, began = tokens[start : start + size], time.perf_counter()
-            if not self.decode(chunk):
-                return
-            start += len(chunk)
-            yield start
-            if len(chunk) >= FIRST_CHUNK:
-                self._prefill_tps = len(chunk) / (time.perf_counter() - began)
-
-    def decode(self, tokens: "array[int]") -> bool:
-        """Decode tokens, at most one batch, after those in the cache; False when aborted. Raises DecodeFailed."""
-        buffer = (ctypes.c_int32 * len(tokens)).from_buffer(tokens)
-        code = self.c.llama_decode(self.ctx, self.c.llama_batch_get_one(buffer, len(tokens)))
+        batch, place, ends = self._batch, 0, []
+        for step in steps:
+            self._put(step, place)
+            place += len(step.tokens)
+            ends.append(place - 1)
+        batch.n_tokens = place
+        code = self.c.llama_decode(self.ctx, batch)
+        is_alone = len(steps) == 1
         if code == 0:
             self.c.llama_synchronize(self.ctx)
-            if len(tokens) == EXACT_STEP and self.exact_tokens == len(self.cached):
-                self.exact_tokens += EXACT_STEP
-            self.cached.extend(tokens)
-            return True
-        in_memory = self.c.llama_memory_seq_pos_max(self._memory, 0) + 1
-        before = len(self.cached)
-        self.cached.extend(tokens[: max(0, in_memory - before)])
-        self._truncate(min(in_memory, len(self.cached)))
+            for step in steps:
+                step.slot.add(step.tokens, alone=is_alone)
+            return ends
+        for step in steps:
+            step.slot.after_failure(step.tokens if is_alone else array("i"))
         if code == _ABORTED:
-            return False
-        raise DecodeFailed(f"llama_decode returned {code} at {before} tokens")
+            return []
+        raise DecodeFailed(f"llama_decode returned {code} for {place} tokens")
 
-    def _truncate(self, length: int) -> None:
-        if not self.c.llama_memory_seq_rm(self._memory, 0, length, -1):
-            self.c.llama_memory_clear(self._memory, False)
-            length = 0
-        del self.cached[length:]
-        self.exact_tokens = min(self.exact_tokens, _whole_steps(length))
+    def _put(self, step: Step, place: int) -> None:
+        """Write a step into the batch."""
+        batch, count, start = self._batch, len(step.tokens), len(step.slot.cached)
+        positions = array("i", range(start, start + count))
+        ctypes.memmove(ctypes.byref(batch.token.contents, 4 * place), step.tokens.buffer_info()[0], 4 * count)
+        ctypes.memmove(ctypes.byref(batch.pos.contents, 4 * place), positions.buffer_info()[0], 4 * count)
+        ctypes.memset(ctypes.byref(batch.logits.contents, place), step.is_scored, count)
+        batch.logits[place + count - 1] = 1
+        for each in range(place, place + count):
+            batch.n_seq_id[each] = 1
+            batch.seq_id[each][0] = step.slot.number
+
+    def replace_cache(self, tokens: "array[int]") -> bool:
+        """Make these tokens the content of the first slot; False when aborted. Raises DecodeFailed."""
+        slot = self.slots[0]
+        slot.truncate(slot.shared_with(tokens))
+        return self.decode_all(tokens[len(slot.cached) :])
+
+    def decode_all(self, tokens: "array[int]") -> bool:
+        """Decode any number of tokens in the first slot; False when aborted. Raises DecodeFailed."""
+        starts = range(0, len(tokens), self.longest_step)
+        return all(self.decode(Step(self.slots[0], tokens[start : start + self.longest_step])) for start in starts)
 
     def save(self, path: bytes) -> int:
-        """Write the KV cache to a file and return its number of tokens, 0 if it could not be written."""
-        tokens = (ctypes.c_int32 * len(self.cached))(*self.cached)
+        """Write the first slot to a file and return its number of tokens, 0 if it could not be written."""
+        cached = self.slots[0].cached
+        tokens = (ctypes.c_int32 * len(cached))(*cached)
         saved = self.c.llama_state_save_file(self.ctx, path, tokens, len(tokens))
         return len(tokens) if saved else 0
 
     def restore(self, path: bytes, exact_tokens: int) -> int:
-        """Read the KV cache from a file and return its number of tokens, 0 if it could not be used.
+        """Read the first slot from a file and return its number of tokens, 0 if it could not be used.
 
         `exact_tokens` is what it was when the file was saved.
         """
         tokens, count = (ctypes.c_int32 * self.n_ctx)(), ctypes.c_size_t()
-        self._truncate(0)
+        slot = self.slots[0]
+        slot.truncate(0)
         if not self.c.llama_state_load_file(self.ctx, path, tokens, self.n_ctx, ctypes.byref(count)):
             self.c.llama_memory_clear(self._memory, True)
             return 0
-        self.cached = array("i", memoryview(tokens)[: count.value].tobytes())
-        self.exact_tokens = exact_tokens
+        slot.replace(array("i", memoryview(tokens)[: count.value].tobytes()), exact_tokens)
         return count.value
-
-
-def _whole_steps(length: int) -> int:
-    """Return how many of the first `length` tokens are whole exact steps."""
-    return length - length % EXACT_STEP
-
-
-def common_prefix(one: "array[int]", other: "array[int]") -> int:
-    """Return the length of the longest common prefix, by binary search over slices, which are compared in C."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def chunk_size(rest: int, tokens_per_second: float, most: int) -> int:

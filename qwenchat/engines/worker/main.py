@@ -1,4 +1,4 @@
-"""The worker process: loads one model and serves the parent's requests, one after another.
+"""The worker process: loads one model and serves the parent's requests, one after another or several together.
 
 It has four threads. Only the main thread computes. The second reads requests and serves `Cancel` at once; the third
 counts tokens while an answer is generated; the fourth writes replies, so that a slow parent never delays a token. When
@@ -20,6 +20,7 @@ from array import array
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from qwenchat.engines.local import protocol
@@ -53,6 +54,8 @@ from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadFailed, bindi
 from qwenchat.engines.worker.generation import BATCH_S, GenerationJob, time_run
 from qwenchat.engines.worker.ggml import Ggml, PeerRefused
 from qwenchat.engines.worker.llama import LlamaModel
+from qwenchat.engines.worker.schedule import Schedule
+from qwenchat.engines.worker.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from qwenchat.engines.worker.constraint import Constraint, Constraints
@@ -116,12 +119,17 @@ class Worker:
         self._requests = requests
         self._replies = ReplyWriter(replies)
         self._abort = Abort()
-        self._running = threading.Lock()
-        self._current = self._cancelled = 0
+        self._cancelling = threading.Lock()
+        self._active: set[int] = set()
+        """The requests that are served."""
+        self._cancelled: set[int] = set()
         self._todo: queue.SimpleQueue[protocol.WorkerRequest] = queue.SimpleQueue()
+        self._next: protocol.WorkerRequest | None = None
+        """A request that waits until others have ended."""
         self._to_count: queue.SimpleQueue[Count] = queue.SimpleQueue()
         self._tokens: dict[WirePart, array[int]] = {}
         self._model: LlamaModel | None = None
+        self._schedule: Schedule | None = None
         self._constraints: Constraints | None = None
 
     def run(self) -> None:
@@ -131,17 +139,43 @@ class Worker:
         threading.Thread(target=self._read, daemon=True).start()
         self._replies.put(self._hello())
         while True:
-            request = self._todo.get()
-            with self._running:
-                self._current = request.id
-                if self._cancelled == request.id:
-                    self._abort.set()
-            try:
+            if request := self._next_request():
                 self._serve(request)
-            finally:
-                with self._running:
-                    self._current = 0
-                    self._abort.clear()
+            elif self._schedule:
+                self._schedule.step()
+
+    def _next_request(self) -> protocol.WorkerRequest | None:
+        """Return the request that can be served now; it waits for one where nothing is computed."""
+        schedule = self._schedule
+        if schedule is None or schedule.is_idle:
+            request, self._next = self._next or self._todo.get(), None
+            return request
+        if self._next is None:
+            with suppress(queue.Empty):
+                self._next = self._todo.get_nowait()
+        if not (isinstance(self._next, Generate) and schedule.has_room):
+            return None
+        request, self._next = self._next, None
+        return request
+
+    def _begin(self, request_id: int) -> None:
+        with self._cancelling:
+            self._active.add(request_id)
+            self._cancelled = {each for each in self._cancelled if each >= min(self._active)}
+            if request_id in self._cancelled:
+                self._abort.set()
+            elif len(self._active) == 1:
+                self._abort.clear()
+
+    def _end(self, request_id: int, error: Exception | None = None) -> None:
+        with self._cancelling:
+            self._active.discard(request_id)
+            self._cancelled.discard(request_id)
+        if error:
+            self._replies.put(_failed(request_id, error))
+
+    def _is_cancelled(self, request_id: int) -> bool:
+        return request_id in self._cancelled
 
     def _hello(self) -> Hello:
         offload = bool(self._c.llama_supports_gpu_offload())
@@ -156,9 +190,9 @@ class Worker:
     def _read(self) -> None:
         while (request := protocol.read_request(self._requests)) is not None:
             if isinstance(request, Cancel):
-                with self._running:
-                    self._cancelled = request.id
-                    if self._current == request.id:
+                with self._cancelling:
+                    self._cancelled.add(request.id)
+                    if request.id in self._active:
                         self._abort.set()
             elif isinstance(request, Ping):
                 self._replies.put(Pong())
@@ -169,46 +203,58 @@ class Worker:
         os._exit(0)
 
     def _serve(self, request: protocol.WorkerRequest) -> None:
+        """Serve a request, or start to where it generates."""
+        self._begin(request.id)
+        failure: Exception | None = None
         try:
-            if isinstance(request, Load):
-                self._load(request)
-            elif isinstance(request, AddPeers):
-                self._replies.put(PeersAdded(request.id, Ggml.beside(self._c).add_peers(request.peers)))
-            elif isinstance(request, Generate):
-                is_bound = request.sampling.schema or (request.calls and request.calls.tools)
-                constraint = self._constraint(request) if is_bound else None
-                prompt = self._prompt(request.parts)
-                GenerationJob(self._ready(), request, prompt, self._replies.put, constraint).run()
-            elif isinstance(request, SaveKV):
-                model = self._ready()
-                self._replies.put(KVTokens(request.id, model.save(request.path), model.exact_tokens))
-            elif isinstance(request, RestoreKV):
-                tokens = self._ready().restore(request.path, request.exact_tokens)
-                self._replies.put(KVTokens(request.id, tokens))
-            elif isinstance(request, TimeRun):
-                self._replies.put(time_run(self._ready(), request))
-        except PeerRefused as error:
-            self._replies.put(RequestFailed(request.id, "peer", str(error)))
-        except LoadFailed as error:
-            self._replies.put(RequestFailed(request.id, "load", str(error)))
-        except SchemaRefused as error:
-            self._replies.put(RequestFailed(request.id, "schema", error.detail, error.reason, error.pointer))
-        except DecodeFailed as error:
-            self._replies.put(RequestFailed(request.id, "decode", str(error)))
+            if isinstance(request, Generate):
+                self._generate(request)
+                return
+            self._compute(request)
+        except (PeerRefused, LoadFailed, SchemaRefused, DecodeFailed) as error:
+            failure = error
+        self._end(request.id, failure)
+
+    def _generate(self, request: Generate) -> None:
+        model, schedule = self._ready()
+        is_bound = request.sampling.schema or (request.calls and request.calls.tools)
+        constraint = self._constraint(request) if is_bound else None
+        prompt = self._prompt(request.parts)
+        slot = schedule.take_slot(prompt)
+        schedule.start(GenerationJob(model, slot, request, prompt, report=self._replies.put, constraint=constraint))
+
+    def _compute(self, request: protocol.WorkerRequest) -> None:
+        if isinstance(request, Load):
+            self._load(request)
+        elif isinstance(request, AddPeers):
+            self._replies.put(PeersAdded(request.id, Ggml.beside(self._c).add_peers(request.peers)))
+        elif isinstance(request, SaveKV):
+            model, _schedule = self._ready()
+            self._replies.put(KVTokens(request.id, model.save(request.path), model.slots[0].exact_tokens))
+        elif isinstance(request, RestoreKV):
+            model, _schedule = self._ready()
+            self._replies.put(KVTokens(request.id, model.restore(request.path, request.exact_tokens)))
+        elif isinstance(request, TimeRun):
+            model, _schedule = self._ready()
+            self._replies.put(time_run(model, request))
 
     def _constraint(self, request: Generate) -> "Future[Constraint]":
         """Begin to make what an answer by a schema, or the calls in it, must follow."""
         from qwenchat.engines.worker.constraint import Constraints  # noqa: PLC0415 - 0.2 s that few answers need
 
-        self._constraints = self._constraints or Constraints(self._ready().vocabulary)
+        self._constraints = self._constraints or Constraints(self._vocabulary)
         if request.calls and not request.sampling.schema:
             return self._constraints.of_calls(request.calls)
         return self._constraints.of_schema(request.sampling.schema or "", request.answered)
 
-    def _ready(self) -> LlamaModel:
-        if self._model is None:
+    def _ready(self) -> tuple[LlamaModel, Schedule]:
+        if self._model is None or self._schedule is None:
             raise LoadFailed("no model is loaded")
-        return self._model
+        return self._model, self._schedule
+
+    @property
+    def _vocabulary(self) -> Vocabulary:
+        return self._ready()[0].vocabulary
 
     def _load(self, request: Load) -> None:
         started = time.perf_counter()
@@ -224,7 +270,7 @@ class Worker:
         model = LlamaModel(self._c, request.plan, self._abort, progress)
         markers = [model.vocabulary.tokenise(text, special=True) for text in ("<|im_start|>", "<|im_end|>")]
         vocab = model.vocabulary.pointer
-        self._model = model
+        self._model, self._schedule = model, Schedule(model, self._is_cancelled, self._end)
         self._replies.put(
             Ready(
                 request.id,
@@ -258,19 +304,32 @@ class Worker:
         if known is not None:
             return known
         if isinstance(part, TokenIds):
-            return self._ready().vocabulary.without_control(part.ids)
-        return self._ready().vocabulary.tokenise(part.text, special=isinstance(part, SpecialText))
+            return self._vocabulary.without_control(part.ids)
+        return self._vocabulary.tokenise(part.text, special=isinstance(part, SpecialText))
 
     def _prompt(self, parts: Sequence[WirePart]) -> "array[int]":
-        model = self._ready()
+        c, vocab = self._c, self._vocabulary.pointer
         tokens = array("i")
         for part in parts:
             tokens.extend(self._tokenise(part))
-        if model.c.llama_vocab_get_add_bos(model.vocabulary.pointer):
-            bos = model.c.llama_vocab_bos(model.vocabulary.pointer)
+        if c.llama_vocab_get_add_bos(vocab):
+            bos = c.llama_vocab_bos(vocab)
             if not tokens or tokens[0] != bos:
                 tokens.insert(0, bos)
         return tokens
+
+
+def _failed(request_id: int, error: Exception) -> RequestFailed:
+    """Return the reply to a request that ended with an error."""
+    match error:
+        case SchemaRefused():
+            return RequestFailed(request_id, "schema", error.detail, error.reason, error.pointer)
+        case PeerRefused():
+            return RequestFailed(request_id, "peer", str(error))
+        case LoadFailed():
+            return RequestFailed(request_id, "load", str(error))
+        case _:
+            return RequestFailed(request_id, "decode", str(error))
 
 
 def _version() -> str:

@@ -66,14 +66,14 @@ class Sampler:
         c.llama_sampler_chain_add(chain, c.llama_sampler_init_dist(seed))
         return chain
 
-    def next(self) -> int:
-        """Sample the token after the last one decoded, and accept it as part of the answer.
+    def next(self, output: int) -> int:
+        """Sample from the logits at a place of the batch, and accept the token as part of the answer.
 
         Raises SchemaRefused where the schema turns out to be too complex.
         """
-        token: int = self._c.llama_sampler_sample(self._chain, self._model.ctx, -1)
+        token: int = self._c.llama_sampler_sample(self._chain, self._model.ctx, output)
         if self._constraint:
-            token = self._constrained(token, self._constraint)
+            token = self._constrained(token, self._constraint, output)
             self._accepted.append(token)
         return token
 
@@ -82,7 +82,7 @@ class Sampler:
         """Whether the schema allows nothing more."""
         return self._constraint is not None and self._constraint.is_complete
 
-    def _constrained(self, token: int, constraint: "Constraint") -> int:
+    def _constrained(self, token: int, constraint: "Constraint", output: int) -> int:
         """Return the sampled token, or another one where the schema does not allow it. Reasoning is free."""
         vocabulary = self._model.vocabulary
         if self._is_reasoning:
@@ -92,20 +92,20 @@ class Sampler:
         elif token == vocabulary.reasoning_start and not self._accepted:
             self._is_reasoning = True
         elif not constraint.accept(token):
-            token = self._sample_again(constraint)
+            token = self._sample_again(constraint, output)
         return token
 
-    def _sample_again(self, constraint: "Constraint") -> int:
+    def _sample_again(self, constraint: "Constraint", output: int) -> int:
         """Sample among the tokens that the schema allows, with a penalty that has forgotten the token it does not."""
         c, size = self._c, self._model.vocabulary.size
         c.llama_sampler_reset(self._penalty)
         for accepted in self._accepted:
             c.llama_sampler_accept(self._penalty, accepted)
-        pointer = c.llama_get_logits_ith(self._model.ctx, -1)
+        pointer = c.llama_get_logits_ith(self._model.ctx, output)
         logits = memoryview(ctypes.cast(pointer, ctypes.POINTER(ctypes.c_float * size)).contents).cast("B").cast("f")
         for run in re.finditer(rb"\0+", constraint.allowed()[:size]):
             logits[run.start() : run.end()] = self._excluded[: run.end() - run.start()]
-        token: int = c.llama_sampler_sample(self._chain, self._model.ctx, -1)
+        token: int = c.llama_sampler_sample(self._chain, self._model.ctx, output)
         if not constraint.accept(token):
             raise SchemaRefused(Reason.IMPOSSIBLE)
         return token

@@ -20,8 +20,8 @@ from qwenchat.chat.tools import ToolSpec
 from qwenchat.errors import WrongUse
 from qwenchat.net.proxies import proxy_for
 from qwenchat.text.clusters import cut
-from qwenchat.text.files import encoding_of
-from qwenchat.text.html import text_of
+from qwenchat.text.files import decode_as
+from qwenchat.text.html import encoding_named, text_of
 from qwenchat.text.safe import clean, clean_line
 from qwenchat.tools.arguments import Arguments, given, schema_of
 from qwenchat.tools.tool import ToolError
@@ -41,7 +41,6 @@ _NEVER = tuple(map(ip_network, ("64:ff9b:1::/48", "2001::/23", "fec0::/10", "::/
 """Networks that lead elsewhere than they say, or nowhere: local NAT64, Teredo, site-local, relays."""
 _PAGES = ("text/html", "application/xhtml+xml")
 _TEXTS = re.compile(r"text/.*|application/(.*\+)?(json|xml)")
-_CHARSET = re.compile(rb"<meta[^<>]{0,200}?charset=[\"']?([A-Za-z0-9_-]{1,30})", re.IGNORECASE)
 
 
 async def look_up(host: str, port: int) -> list[Address]:
@@ -182,22 +181,8 @@ async def _text(response: "httpx2.Response", url: "httpx2.URL") -> str:
 
 
 def _read(data: bytes, parameters: str, *, is_page: bool) -> str:
-    text = _decoded(data, parameters, is_page=is_page)
-    return clean(text_of(text) if is_page else text)
-
-
-def _decoded(data: bytes, parameters: str, *, is_page: bool) -> str:
     """Decode by what the server says, then by what the page says, then by what the bytes look like."""
     said = re.search(r"charset=[\"']?([a-z0-9_-]+)", parameters)
-    meant = _CHARSET.search(data[:2048]) if is_page else None
-    names = [
-        said[1] if said else "",
-        meant[1].decode("ascii") if meant else "",
-        encoding_of(data, is_whole=False) or "",
-    ]
-    for name in filter(None, names):
-        try:
-            return data.decode(name, "replace").removeprefix("\ufeff")
-        except (LookupError, UnicodeError):  # no encoding, or none of text
-            continue
-    return data.decode("utf-8", "replace")
+    names = (said[1] if said else "", encoding_named(data) if is_page else "")
+    text = decode_as(data, *filter(None, names))
+    return clean(text_of(text) if is_page else text)

@@ -196,7 +196,8 @@ class McpServers:
     async def tools(self, wanted: Mapping[str, ServerSettings]) -> ServerTools:
         """Return the tools of servers, which start at the same time where they do not run yet.
 
-        A server whose settings have changed is restarted; one that is no longer wanted, or is disabled, is ended.
+        A server whose settings have changed is restarted; one that is no longer wanted, or is disabled, is ended. That
+        is settled before anything is awaited, so it may be called again while servers start.
         """
         used = {name: settings for name, settings in wanted.items() if not settings.disabled}
         for name in [name for name, server in self._servers.items() if server.settings != used.get(name)]:

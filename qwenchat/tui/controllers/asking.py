@@ -35,7 +35,7 @@ class AskController:
         """Ask a question, or ask the one being edited in other words; without a model it waits for one."""
         if question := self._drafts.editing:
             self._drafts.end_edit()
-            self._context.run(self._edit(question, text), "ask")
+            self._context.run(self._edit(question, text, files), "ask")
         else:
             self._prompt.clear()
             self._context.run(self._send(self._open.id, text, files), "ask")
@@ -94,11 +94,11 @@ class AskController:
         else:
             self._context.sidebar.reload()
 
-    async def _edit(self, question: Message, text: str) -> None:
+    async def _edit(self, question: Message, text: str, files: tuple[Attachment, ...]) -> None:
         try:
-            edited = await self._context.chats.edit(question, text)
+            edited = await self._context.chats.edit(question, text, files)
         except QwenchatError:
-            await self._drafts.edit_again(question, text)
+            await self._drafts.edit_again(question, text, files)
             raise
         self._undo.add_branch(question.session, question.id)
         if question.session == self._open.id:

@@ -95,7 +95,7 @@ class CommandController:
             case "attach" if rest:
                 prompt.attach([Path(rest.strip("\"'"))])
             case "attach":
-                raise WrongUse(_("No file given."), _("Type /attach and a path, or drop a file here."))
+                raise WrongUse(_("No file given."), _("Type /attach and a path, or drop a file or folder here."))
             case "import" if rest:
                 self._sessions.import_chats(rest)
             case "find" if rest and not self._is_in_chat(rest):

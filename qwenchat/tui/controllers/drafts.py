@@ -10,6 +10,7 @@ from textual.timer import Timer
 from qwenchat.chat.message import Attachment, Message
 from qwenchat.errors import NotFound, QwenchatError
 from qwenchat.text.safe import joined
+from qwenchat.tui.attached import Attached, attached_of
 from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.session_view import ViewChange
 
@@ -25,9 +26,13 @@ class DraftController:
         """The question that is being edited in the prompt."""
         self._as_asked = ""
         """The prompt's text when the editing began."""
+        self._files_as_asked: list[Attached] = []
+        """The files of the question that is being edited."""
+        self._own_files: list[Attached] = []
+        """The draft's files while a question is being edited."""
         self._saved = ""
         """The draft of the open session as it was saved last."""
-        self._files: dict[str, list[Attachment]] = {}
+        self._files: dict[str, list[Attached]] = {}
         """By session, files that wait in the prompts of those that are not open."""
         self._timer: Timer | None = None
         self._refused: str | None = None
@@ -48,21 +53,22 @@ class DraftController:
             await self.save()
             if any(message.id == question.id for message in self._open.view.branch):
                 self.editing = question
-                self._prompt.begin_editing(question.text)
+                self._own_files, self._files_as_asked = self._prompt.attached, attached_of(question.attachments)
+                self._prompt.begin_editing(question.text, list(self._files_as_asked))
                 self._as_asked = self._prompt.text
 
-    async def edit_again(self, question: Message, text: str) -> None:
-        """Go on with the editing of a question that could not be asked in these words."""
+    async def edit_again(self, question: Message, text: str, files: tuple[Attachment, ...]) -> None:
+        """Go on with the editing of a question that could not be asked like this."""
         await self.edit(question)
         if self.editing == question:
-            self._prompt.write(text)
+            self._prompt.fill(text, attached_of(files))
         else:
-            await self.give_back(question.session, text)
+            await self.give_back(question.session, text, files)
 
     def end_edit(self, changed: str = "") -> None:
         """Leave the question as it was and return to the draft, after the `changed` words."""
         self.editing = None
-        self._prompt.end_editing(joined(changed, self._saved))
+        self._prompt.end_editing(joined(changed, self._saved), self._own_files)
 
     def drop_edit(self) -> None:
         """Leave the question as it was; changed words can be recalled as earlier questions can."""
@@ -71,8 +77,9 @@ class DraftController:
         self.end_edit()
 
     def set_edit_aside(self) -> None:
-        """Leave the question for something else: changed words go into the draft."""
+        """Leave the question for something else: changed words and new files go into the draft."""
         if self.editing:
+            self._own_files[:0] = [each for each in self._prompt.attached if each not in self._files_as_asked]
             self.end_edit(self._changed())
 
     def _changed(self) -> str:
@@ -140,10 +147,10 @@ class DraftController:
     async def give_back(self, session_id: str, text: str, files: tuple[Attachment, ...] = ()) -> None:
         """Put words where they were written, before what was written there since."""
         if session_id == self._open.id:
-            self._prompt.attachments[:0] = files
-            self._prompt.fill(joined(text, self._prompt.written), self._prompt.attachments)
+            self._prompt.attached[:0] = attached_of(files)
+            self._prompt.fill(joined(text, self._prompt.written), self._prompt.attached)
             return
-        self._files.setdefault(session_id, [])[:0] = files
+        self._files.setdefault(session_id, [])[:0] = attached_of(files)
         sessions = self._context.chats.sessions
         draft = (await sessions.labels(session_id)).draft
         await sessions.change(session_id, draft=joined(text, draft))
@@ -166,6 +173,6 @@ class DraftController:
         sessions = self._context.chats.sessions
         if text != self._saved and (text.strip() or not sessions.is_new(before)):
             self._context.run(self._save_in(before, text, self._saved), "draft")
-        self._files[before] = self._prompt.attachments
+        self._files[before] = self._prompt.attached
         self._saved = after.draft
         self._prompt.fill(after.draft, self._files.pop(after.id, []))

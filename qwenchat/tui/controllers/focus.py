@@ -48,11 +48,16 @@ class FocusController:
     def bind_keys(self) -> None:
         """Bind the keys of the widgets, once they are there, and let them show the keys."""
         prompt, transcript, listed = self._prompt, self._transcript, self._sidebar.list
-        for widget, place in ((prompt.area, Where.PROMPT), (transcript, Where.MESSAGE), (listed, Where.LIST)):
+        for widget, place in (
+            (prompt.area, Where.PROMPT),
+            (prompt.chips, Where.CHIP),
+            (transcript, Where.MESSAGE),
+            (listed, Where.LIST),
+        ):
             add_bindings(widget, bindings(self._actions, place))
         keymap = self._context.program.settings.keys
         known = {action.id: key_of(action, keymap) for action in self._actions}
-        transcript.keys, prompt.open_key = known, known["unfold"]
+        transcript.keys, prompt.chips.open_key = known, known["unfold"]
         palette = KeyHint(known["palette"], _("palette"), "app.command_palette")
         self._footer.general = (KeyHint(known["help"], _("help"), "screen.help"), palette)
 
@@ -61,6 +66,7 @@ class FocusController:
         """The part of the screen that has the focus; `ANYWHERE` for lines of search and buttons."""
         parts: dict[Widget | None, Where] = {
             self._prompt.area: Where.PROMPT,
+            self._prompt.chips: Where.CHIP,
             self._transcript: Where.MESSAGE,
             self._sidebar.list: Where.LIST,
         }

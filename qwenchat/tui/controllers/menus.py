@@ -43,7 +43,7 @@ class MenuController:
     ) -> None:
         self._context, self._screen, self._focus = context, screen, focus
         self._actions: Mapping[str, Action] = {action.id: action for action in actions}
-        self._transcript, self._sidebar = context.transcript, context.sidebar
+        self._transcript, self._sidebar, self._chips = context.transcript, context.sidebar, context.prompt.chips
 
     @property
     def methods(self) -> Methods:
@@ -61,6 +61,8 @@ class MenuController:
             listed = self._sidebar.list
             line = (listed.highlighted or 0) - round(listed.scroll_y)
             self._show(place, listed.region.offset + Offset(2, max(line + 1, 1)))
+        elif place is Where.CHIP:
+            self._show(place, self._chips.region.offset + Offset(2, 0))
         else:
             self._show(Where.ANYWHERE, self._transcript.region.offset)
 
@@ -68,6 +70,8 @@ class MenuController:
         """Open the menu of what was clicked, which is selected already; `at` is in cells of the screen."""
         if clicked is self._transcript and self._transcript.selected:
             self._show(Where.MESSAGE, at)
+        elif clicked is self._chips:
+            self._show(Where.CHIP, at)
         elif clicked is self._sidebar.list:
             if self._sidebar.list.session_id:
                 self._show(Where.LIST, at)
@@ -89,6 +93,8 @@ class MenuController:
         if place is Where.ANYWHERE:
             return [self._actions[name] for name in _OF_CHAT]
         offered = [action for action in self._actions.values() if action.where is place and action.id not in _UNDO]
+        if place is Where.CHIP:
+            return [action for action in offered if action.run.startswith("wish")]
         if place is Where.LIST:
             return [action for action in offered if not action.run or action.id == "open_listed"]
         message = self._transcript.selected
@@ -104,10 +110,10 @@ class MenuController:
 
     def _carry_out(self, place: Where, action: Action) -> None:
         """Carry an action out with the focus where it means what the menu was about."""
-        listed = self._sidebar.list
-        if place is Where.LIST:
-            self._screen.set_focus(listed)
+        widget = {Where.LIST: self._sidebar.list, Where.CHIP: self._chips}.get(place)
+        if widget:
+            self._screen.set_focus(widget)
         else:
             self._focus.to_prompt()
-        runner = listed if action.run else self._screen
+        runner = widget if widget and action.run else self._screen
         self._context.run(runner.run_action(action.run or f"screen.{action.id}"))

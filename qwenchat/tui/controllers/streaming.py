@@ -92,11 +92,12 @@ class StreamingController:
                 self._open.show_first_seen(first_seen)
             case WaitingToRetry():
                 self._wait_to_retry(event, self._host)
+            case Prefilling(done, total) if done >= total:
+                self._show_activity()  # what is generated now may be a call, which shows nothing before it is whole
             case Prefilling(done, total, speed, left):
-                words = _("reading {done:,} of {total:,} tokens · {left:.0f} s left · {speed:.0f}/s").format(
-                    done=done, total=total, speed=speed, left=left
-                )
-                self._show_activity(words, done / total if total else 1.0)
+                words = _("reading {done:,} of {total:,} tokens · {left:.0f} s left · {speed:.0f}/s")
+                words = words if speed else _("reading {done:,} of {total:,} tokens")
+                self._show_activity(words.format(done=done, total=total, speed=speed, left=left), done / total)
             case PartGrew(index, offset, fragment):
                 if streaming := self._open.view.streaming:
                     self._transcript.append(streaming, fragment, index=index, offset=offset)
@@ -136,7 +137,7 @@ class StreamingController:
         """Put a question that could not be asked where it was written: into the prompt, following what it followed."""
         branch = self._open.view.branch if question.session == self._open.id else ()
         if branch and not question.parent:  # nothing but an edit of the first question stands beside it
-            await self._drafts.edit_again(branch[0], question.text)
+            await self._drafts.edit_again(branch[0], question.text, question.attachments)
             return
         await self._drafts.give_back(question.session, question.text, question.attachments)
         if branch and question.parent:

@@ -1,5 +1,6 @@
 """Counts tokens while a question is written, and loads the model meanwhile. Nothing here blocks or changes a chat."""
 
+import asyncio
 from contextlib import suppress
 from itertools import takewhile
 
@@ -35,9 +36,10 @@ class TokenCountController:
         )
 
     def load_early(self) -> None:
-        """Load the model while the first question is being written."""
+        """Load the model while the first question is being written, or has a file."""
         view, text, model = self._open.view, self._prompt.text, self._context.chats.model
         begun = bool(text.strip()) and not text.startswith("/") and self._drafts.changed
+        begun = begun or bool(self._prompt.attached)
         if not begun or not view.session.model or view.session.model == self._loaded_early:
             return
         if not view.queue.running and not model.is_for(view.session):
@@ -56,12 +58,13 @@ class TokenCountController:
         branch = self._context.transcript.messages
         if left_behind := len(self._open.view.left_behind):
             branch = branch[:-left_behind]
-        attachments = tuple(self._prompt.attachments)
         text = "" if isinstance(parse(self._prompt.text), SlashCommand) else self._prompt.text
+        await self._show_forecasts(text)
+        attachments = tuple(self._prompt.attachments)
         editing = self._drafts.editing
         if editing:
             at = [message.id for message in branch].index(editing.id)
-            branch, attachments = branch[:at], editing.attachments
+            branch = branch[:at]
         model, session_id = self._context.chats.model, self._open.id
         plan = await model.plan(self._open.session, branch, text, attachments)
         seen_of = plan
@@ -75,13 +78,31 @@ class TokenCountController:
         self._open.show_usage(ContextUsage.of(plan) if plan else None)
         if not editing:
             self._open.show_first_seen(seen_of.first_seen if seen_of else None)
-        if attachments:
-            session = self._open.session
-            counts = {one.digest: await model.count_file(session, one) for one in attachments}
-            self._prompt.show_tokens({digest: count for digest, count in counts.items() if count is not None})
+
+    async def _show_forecasts(self, text: str) -> None:
+        """Show what reading each attachment takes with the question as it is written: nothing before a model is ready.
+
+        It decides whether those go whole about which the user did not.
+        """
+        chats, session = self._context.chats, self._open.session
+        attached = [each for each in self._prompt.attached if each.is_read]
+        if not attached:
+            return
+        file = chats.model.info.file if chats.model.info else ""
+        for each in attached:
+            if file not in each.counts and (count := await chats.model.count_documents(session, each.documents)):
+                each.counts[file] = count
+        counted = [(each.counts[file], each.wish) for each in attached if file in each.counts]
+        speed = await asyncio.to_thread(chats.documents.speed, file)
+        found = await chats.model.forecast(session, text, counted, speed)
+        known = found if found and len(found) == len(attached) else [None] * len(attached)
+        for each, forecast in zip(attached, known, strict=True):
+            each.forecast = forecast
+        self._prompt.chips.level = session.level
+        self._prompt.show_chips()
 
 
 def _counted(view: SessionView) -> tuple[object, ...]:
     """Return what the counts depend on beside messages and prompt."""
     session = view.session
-    return view.fork, session.model, session.system, session.context, session.sampling, session.tools
+    return view.fork, session.model, session.system, session.context, session.sampling, session.tools, session.level

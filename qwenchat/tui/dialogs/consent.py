@@ -10,7 +10,11 @@ from textual.widgets import Button
 
 from qwenchat.chat.message import Message
 from qwenchat.i18n import _, enumerated, ngettext, sentences
+from qwenchat.tui.attached import attached_of
 from qwenchat.tui.dialogs.dialog import Buttons, Dialog, button, plain
+
+_MOST_NAMES = 5
+"""Of documents that are shown."""
 
 
 class Consent(Enum):
@@ -23,7 +27,7 @@ class Consent(Enum):
 class ConsentScreen(Dialog[Consent | None]):
     """Esc sends nothing, and that has the focus: Enter is often pressed twice.
 
-    `branch` is what would be sent, with a `system` prompt or without.
+    `branch` is what would be sent, with a `system` prompt or without, and what is read of some `collections`.
     """
 
     def __init__(
@@ -33,18 +37,21 @@ class ConsentScreen(Dialog[Consent | None]):
         branch: Sequence[Message],
         *,
         system: bool,
+        collections: Sequence[str] = (),
         is_encrypted: bool,
         other_model: bool,
     ) -> None:
         super().__init__()
         self._host, self._model, self._is_encrypted, self._other_model = host, model, is_encrypted, other_model
-        self._sent = _what_is_sent(branch, system=system)
+        self._sent, self._documents = _what_is_sent(branch, system=system), _documents_in(branch, collections)
 
     def heading(self) -> str:
         return _("Send this chat to {host}?").format(host=self._host)
 
     def body(self) -> ComposeResult:
-        for name, value in ((_("Machine"), self._host), (_("Model"), self._model), (_("What is sent"), self._sent)):
+        rows = [(_("Machine"), self._host), (_("Model"), self._model), (_("What is sent"), self._sent)]
+        rows += [(_("Documents"), self._documents)] if self._documents else []
+        for name, value in rows:
             with Horizontal(classes="row"):
                 yield plain(name, classes="name")
                 yield plain(value, classes="value")
@@ -80,3 +87,15 @@ def _what_is_sent(branch: Sequence[Message], *, system: bool) -> str:
     if system:
         parts.append(_("the system prompt"))
     return enumerated(parts)
+
+
+def _documents_in(branch: Sequence[Message], collections: Sequence[str]) -> str:
+    """Return the names of the documents of a branch and of collections, and say of which only parts are sent."""
+    attached = [each for message in branch for each in attached_of(message.attachments)]
+    in_parts = _("{name} (any part that is read)")
+    names = [in_parts.format(name=each.title) if each.in_parts else each.title for each in attached]
+    names += [in_parts.format(name=each) for each in collections]
+    more = len(names) - _MOST_NAMES
+    if more > 0:
+        names[_MOST_NAMES:] = [ngettext("{count:,} more", "{count:,} more", more).format(count=more)]
+    return enumerated(names)

@@ -23,7 +23,9 @@ from qwenchat.runtime.program import Program
 from qwenchat.storage.read_only import cannot_be_saved
 from qwenchat.tui import slash_commands
 from qwenchat.tui.actions import MENU_BUTTON, Action, Method, Where, bindings
+from qwenchat.tui.attached import Attached
 from qwenchat.tui.controllers.asking import AskController
+from qwenchat.tui.controllers.attaching import AttachController
 from qwenchat.tui.controllers.commands import CommandController
 from qwenchat.tui.controllers.comparing import CompareController
 from qwenchat.tui.controllers.consent import ConsentController
@@ -36,6 +38,7 @@ from qwenchat.tui.controllers.focus import FocusController
 from qwenchat.tui.controllers.menus import MenuController
 from qwenchat.tui.controllers.message_actions import MessageActions
 from qwenchat.tui.controllers.navigation import NavigationController
+from qwenchat.tui.controllers.path_picker import PathPicker
 from qwenchat.tui.controllers.program_actions import ProgramActions
 from qwenchat.tui.controllers.session_actions import SessionActions
 from qwenchat.tui.controllers.streaming import StreamingController
@@ -44,8 +47,10 @@ from qwenchat.tui.controllers.tools import ToolController
 from qwenchat.tui.controllers.undo import UndoController
 from qwenchat.tui.controllers.view_drawer import ViewDrawer, empty_words
 from qwenchat.tui.textual_private import EndsItsWork, add_bindings
+from qwenchat.tui.transcript.drawing import Look
 from qwenchat.tui.transcript.transcript import Transcript
 from qwenchat.tui.waiting_words import notice_of
+from qwenchat.tui.widgets.chips import Chips
 from qwenchat.tui.widgets.footer import KeyFooter
 from qwenchat.tui.widgets.gauge import Gauge
 from qwenchat.tui.widgets.header import ChatHeader
@@ -99,11 +104,8 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.program, self.actions = program, actions
         self._first_session, self._first_model = session, model
         self.header = ChatHeader(id="header")
-        self.transcript = Transcript(
-            id="transcript",
-            timestamps=program.settings.timestamps,
-            call_since=lambda: self.context.chats.call_since,
-        )
+        look = Look(timestamps=program.settings.timestamps, call_since=lambda: self.context.chats.call_since)
+        self.transcript = Transcript(look, id="transcript")
         self.notice = Notice(id="notice")
         self.prompt = Prompt(id="prompt")
         self.gauge = Gauge(id="gauge")
@@ -133,6 +135,8 @@ class ChatScreen(Screen[None], EndsItsWork):
             empty=self.empty,
         )
         self.counts = TokenCountController(context, self.drafts)
+        self.attaching = AttachController(context)
+        self.paths = PathPicker(context)
         self.navigation = NavigationController(context, self.focusing, self.drafts)
         self.undo = UndoController(context, self.navigation)
         self.consent = ConsentController(context, self.drafts, use_model=self._use_model)
@@ -300,29 +304,44 @@ class ChatScreen(Screen[None], EndsItsWork):
         """Carry a command out, or ask a question."""
         self.prompt.is_taken = True
         meant = slash_commands.parse(message.text)
-        if isinstance(meant, slash_commands.TextToSend):
+        if isinstance(meant, slash_commands.TextToSend) and (name := self.attaching.is_reading()):
+            self.context.notify(_("{name} is still being read; send again when it is.").format(name=name))
+        elif isinstance(meant, slash_commands.TextToSend):
             self.asking.submit(meant.text, message.attachments)
         else:
             self.commands.run(meant)
 
     @on(PromptArea.Left)
-    def go_to_notice(self) -> None:
-        """Move the focus to the buttons above the prompt, if any."""
-        if button := next(iter(self.notice.query(Button)), None):
-            self.set_focus(button)
+    def go_up(self) -> None:
+        """Move the focus to the files above the text, else to the buttons above the prompt, if any."""
+        above = self.prompt.chips if self.prompt.chips.selected else next(iter(self.notice.query(Button)), None)
+        if above:
+            self.set_focus(above)
 
     @on(Prompt.Edited)
     def follow_prompt(self) -> None:
         """Suggest commands; a moment after the last key save the draft and count tokens; load the model meanwhile."""
-        self.commands.suggest()
+        if not self.paths.suggest():
+            self.commands.suggest()
         self.drafts.save_soon()
         self.counts.count_soon()
         self.counts.load_early()
 
-    @on(Prompt.Refused)
-    def refuse_file(self, message: Prompt.Refused) -> None:
-        """Notify why a file can't be added."""
-        self.context.notify_error(message.error)
+    @on(PromptArea.FilesGiven)
+    def attach_files(self, message: PromptArea.FilesGiven) -> None:
+        """Attach what was dropped, picked or named."""
+        self.attaching.attach(message.paths)
+
+    @on(Chips.Wished)
+    def act_on_chip(self, message: Chips.Wished) -> None:
+        """Do what the user wants with an attached file or folder."""
+        if isinstance(message.chip, Attached):
+            self.attaching.act(message.chip, message.wish)
+
+    @on(Chips.Emptied)
+    def leave_chips(self) -> None:
+        """Go back to the prompt."""
+        self.focusing.to_prompt()
 
     @on(Sidebar.SessionChosen)
     def open_chosen_session(self, message: Sidebar.SessionChosen) -> None:
@@ -387,9 +406,11 @@ class ChatScreen(Screen[None], EndsItsWork):
     # Actions on the screen as a whole
 
     async def escape(self) -> None:
-        """Close the search, stop the answer, or go back to the prompt."""
+        """Close what is open, stop the answer, or go back to the prompt."""
         if self.prompt.area.has_focus and self.prompt.suggestions.has_class("shown"):
-            self.prompt.suggest(())
+            self.prompt.close_suggestions()
+        elif self.prompt.chips.has_focus:
+            self.focusing.to_prompt()
         elif self.find.active:
             self.find.end()
         elif self.focusing.end_search():
@@ -427,6 +448,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             await self.context.wait_for("ask", _STORING_S)
             await self.drafts.save_at_the_end()
         finally:
+            self.paths.close()
             await self.context.close()
 
     def _run_action_soon(self, action: str) -> None:

@@ -158,16 +158,17 @@ class CallGroup:
         """Return what stands for several calls: `⚙ 3 calls: calculator, date_time · done in 0.4 s`."""
         link = Style.from_meta({"fold": self.number})
         count = len(self.calls)
-        names = enumerated(dict.fromkeys(_cut(shown.call.name, 40) for shown in self.calls))
-        words = ngettext("{count} call: {names}", "{count} calls: {names}", count).format(count=count, names=names)
         took = sum(shown.result.took_ms for shown in self.calls if shown.result)
         open_states = [state for state in states if state in (CallState.ASKING, CallState.RUNNING, CallState.LEFT)]
         state = open_states[0] if open_states else CallState.DONE
-        said = [self._state_words(state, took, look)]
+        said = [self._state_words(state, took, look)] if state in states else []
         for bad, counted in ((CallState.FAILED, _("{count} failed")), (CallState.REFUSED, _("{count} refused"))):
             if number := states.count(bad):
                 said.append(counted.format(count=number))
-        return [(f"⚙ {words}", link), (f" · {' · '.join(said)}", link)]
+        words, after = ngettext("{count} call: {names}", "{count} calls: {names}", count), f" · {' · '.join(said)}"
+        room = look.measure - cell_len("▸ ⚙ " + words.format(count=count, names="") + after)
+        names = _cut(enumerated(dict.fromkeys(_cut(shown.call.name, 40) for shown in self.calls)), room)
+        return [(f"⚙ {words.format(count=count, names=names)}", link), (after, link)]
 
 
 def as_shown(arguments: str) -> str:

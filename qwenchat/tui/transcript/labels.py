@@ -14,6 +14,7 @@ from qwenchat.markdown.lines import Line, Run, line_of
 from qwenchat.markdown.palette import Palette
 from qwenchat.text.safe import clean_line
 from qwenchat.text.wrap import drawable
+from qwenchat.tui.attached import attached_of
 from qwenchat.tui.model_names import with_host
 from qwenchat.tui.transcript.drawing import Look, Note
 
@@ -95,11 +96,12 @@ def _actions(message: Message, look: Look) -> list[tuple[str, str]]:
 
 
 def attachments(message: Message, palette: Palette) -> list[Run]:
-    """Return the names and sizes of the files that came with a question."""
+    """Return the names and sizes of the files and folders that came with a question, and which are read in parts."""
     runs: list[Run] = []
-    for attachment in message.attachments:
-        name = drawable(clean_line(attachment.name, 60))
-        size = ngettext("{count:,} byte", "{count:,} bytes", len(attachment.data)).format(count=len(attachment.data))
+    for attached in attached_of(message.attachments):
+        name = drawable(clean_line(attached.title, 60))
+        size = ngettext("{count:,} byte", "{count:,} bytes", attached.bytes).format(count=attached.bytes)
+        size += f" · {_('in parts')}" if attached.in_parts else ""
         runs += [("  " if runs else "", palette.text), (f"[{name}]", palette.inline_code), (f" {size}", palette.muted)]
     return runs
 

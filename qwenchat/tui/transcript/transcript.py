@@ -7,9 +7,8 @@ Only what is visible is read and laid out. All other heights are estimates, corr
 without moving what is being read.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from rich.style import Style
@@ -24,7 +23,6 @@ from textual.timer import Timer
 
 from qwenchat.chat.message import Message, Part, ToolCall, ToolResult
 from qwenchat.chat.tree import VariantPlace
-from qwenchat.markdown.palette import Palette
 from qwenchat.tui.actions import MENU_BUTTON
 from qwenchat.tui.colours import palette_of
 from qwenchat.tui.model_names import ModelNames
@@ -116,17 +114,9 @@ class Transcript(ScrollView, can_focus=True):
         message: int
         messages: int
 
-    def __init__(
-        self,
-        *,
-        id: str | None = None,
-        classes: str | None = None,
-        timestamps: bool = True,
-        call_since: Callable[[], float] = monotonic,
-    ) -> None:
-        """`call_since` returns when the call of a tool that runs began, in seconds of the monotonic clock."""
+    def __init__(self, look: Look | None = None, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self.column = Column(Look(80, Palette(), timestamps=timestamps, call_since=call_since))
+        self.column = Column(look or Look())
         self.viewport = Viewport(
             self, self.column, lambda following: self.post_message(self.FollowingChanged(self, following))
         )

@@ -29,7 +29,11 @@ def key_hints(
 ) -> list[KeyHint]:
     """Return what the footer shows while the focus is in `where`, the most useful first, `without` some actions."""
     known = {action.id: action for action in of}
-    escape = KeyHint(key_of(known["escape"], keymap), _("stop") if answering else _("back"), "screen.escape")
+    escape = KeyHint(
+        key_of(known["escape"], keymap),
+        _("stop") if answering and where is not Where.CHIP else _("back"),
+        "screen.escape",
+    )
     own = [
         KeyHint(key_of(action, keymap), action.foot, "" if action.run else f"screen.{action.id}")
         for action in known.values()

@@ -1,28 +1,26 @@
 """Where a question is written: many lines, earlier questions, files as chips, slash commands as they are typed."""
 
-import asyncio
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from rich.cells import cell_len
 from textual import events, on
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.content import Content
 from textual.message import Message as Event
-from textual.style import Style
-from textual.widgets import Static, TextArea
+from textual.widgets import TextArea
+from textual.widgets.text_area import Location
 
 from qwenchat.chat.message import Attachment
-from qwenchat.errors import FileError
-from qwenchat.i18n import _, ngettext
-from qwenchat.paths import expand_home
-from qwenchat.text import files
-from qwenchat.text.safe import clean, clean_line, joined
+from qwenchat.i18n import _
+from qwenchat.text.safe import clean, joined
+from qwenchat.tui.attached import Attached
 from qwenchat.tui.completions import Completion
-from qwenchat.tui.textual_private import EndsItsWork
+from qwenchat.tui.widgets.chips import Chips
 from qwenchat.tui.widgets.fields import AreaField
 from qwenchat.tui.widgets.suggestions import Suggestions
 
@@ -34,6 +32,20 @@ _LONGEST_PASTE = 100
 
 _LONGEST_BEGINNING = 10
 """Line breaks up to which a question that stands before a long paste is shown."""
+_BEGUN_PATH = re.compile(r'@(?:"([^"]*)|([^\s@"]*))$')
+"""An `@` with the beginning of a path before the caret; in quotes it may have spaces."""
+_BEFORE_PATH = "([{<\"'“‘"
+"""What may stand before that `@`, beside white space and whatever is as wide as a Chinese character."""
+
+
+@dataclass(frozen=True, slots=True)
+class BegunPath:
+    """An `@` with what is typed behind it."""
+
+    start: Location
+    """Of the `@`."""
+    end: Location
+    typed: str
 
 
 class PromptArea(AreaField):
@@ -89,6 +101,20 @@ class PromptArea(AreaField):
         recalled = self._at is not None and self.text == self._recalled
         return joined("" if recalled else self.text, self.set_aside)
 
+    @property
+    def begun_path(self) -> BegunPath | None:
+        """The path that is typed before the caret; None where there is no `@`, or it stands in a word or a command."""
+        row, column = self.cursor_location
+        before = self.document[row][:column]
+        found = _BEGUN_PATH.search(before)
+        is_command = self.text.startswith("/") and "\n" not in self.text
+        if not found or is_command or not self.selection.is_empty:
+            return None
+        last = before[: found.start()][-1:]
+        if last and not (last.isspace() or last in _BEFORE_PATH or cell_len(last) > 1):
+            return None
+        return BegunPath((row, found.start()), (row, column), found[1] or found[2] or "")
+
     def action_send(self) -> None:
         """Send what is written."""
         self.post_message(self.Sent())
@@ -112,10 +138,10 @@ class PromptArea(AreaField):
             await self.run_action("screen.quit")
 
     def on_paste(self, event: events.Paste) -> None:
-        """Attach pasted paths; insert all other text clean, folded where it is long."""
+        """Attach pasted paths, except behind a command; insert all other text clean, folded where it is long."""
         event.stop()
         event.prevent_default()
-        if paths := paths_in(event.text):
+        if not self.text.startswith("/") and (paths := paths_in(event.text)):
             self.post_message(self.FilesGiven(paths))
             return
         pasted = clean(event.text.replace("\r\n", "\n").replace("\r", "\n"))
@@ -174,7 +200,7 @@ class PromptArea(AreaField):
         return True
 
 
-class Prompt(Vertical, EndsItsWork):
+class Prompt(Vertical):
     """The prompt with its chips and suggestions."""
 
     @dataclass
@@ -187,34 +213,37 @@ class Prompt(Vertical, EndsItsWork):
     class Edited(Event):
         """The text or the files changed."""
 
-    @dataclass
-    class Refused(Event):
-        """A file can't be added."""
-
-        error: FileError
-
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.attachments: list[Attachment] = []
+        self.chips = Chips(id="chips")
+        self.attached: list[Attached] = []
         """Changed in place: a file that is still being read finds its chat by it."""
         self._folded: list[str] = []
         """Long pastes, which are shown as chips and come behind the text."""
-        self.open_key = ""
-        """The key that opens them."""
-        self._tokens: dict[str, int] = {}
         self.is_taken = True
         """Whether what was sent last has been taken; until then Enter would only send it again."""
+        self._listed_for: BegunPath | None = None
+        """The begun path that the suggestions are for."""
+        self._closed_at: Location | None = None
+        """The `@` whose suggestions the user closed."""
+        self._takes_next = False
+        """Whether the user chose the first suggestion before it was shown."""
 
     def compose(self) -> ComposeResult:
         """Lay out suggestions, chips, text."""
         yield Suggestions(id="suggestions")
-        yield Static(id="chips", markup=False)
+        yield self.chips
         yield PromptArea()
 
     @property
     def area(self) -> PromptArea:
         """The text widget."""
         return self.query_one(PromptArea)
+
+    @property
+    def attachments(self) -> list[Attachment]:
+        """The documents that go with the question, as far as they are read."""
+        return [document for each in self.attached for document in each.attachments]
 
     @property
     def text(self) -> str:
@@ -230,24 +259,25 @@ class Prompt(Vertical, EndsItsWork):
         """Replace the text, folded pastes included."""
         self._folded.clear()
         self.area.write(text)
-        self._show_chips()
+        self.show_chips()
 
-    def fill(self, text: str, attachments: list[Attachment]) -> None:
+    def fill(self, text: str, attached: list[Attached]) -> None:
         """Show another text and another chat's files; a text as long as a paste that folds is folded."""
-        self.attachments = attachments
+        self.attached = attached
         beginning, folded = _divided(text)
         self.write(beginning)
         if folded:
             self._folded.append(folded)
-            self._show_chips()
+            self.show_chips()
 
     def clear(self) -> None:
         """Empty it, files too; the text that was set aside comes back."""
-        self.attachments.clear()
-        self.fill(self.area.set_aside, self.attachments)
+        self.attached.clear()
+        self.fill(self.area.set_aside, self.attached)
 
-    def begin_editing(self, text: str) -> None:
-        """Show a question that is being edited."""
+    def begin_editing(self, text: str, attached: list[Attached]) -> None:
+        """Show a question that is being edited, with its files."""
+        self.attached = attached
         self.write(text)
         self.border_title = _("Edit and resend · Esc cancel")
         self.add_class("editing")
@@ -258,26 +288,20 @@ class Prompt(Vertical, EndsItsWork):
         if not self.has_class("editing"):
             self.border_title = _("New branch · Esc cancel") if forks else ""
 
-    def end_editing(self, text: str) -> None:
-        """Show other words, which are no question being edited."""
+    def end_editing(self, text: str, attached: list[Attached]) -> None:
+        """Show other words and files, which are no question being edited."""
+        self.attached = attached
         self.write(text)
         self.border_title = ""
         self.remove_class("editing")
 
     def attach(self, paths: Sequence[Path]) -> None:
-        """Add text files as chips; other files are refused by a message."""
-        self.run_worker(self._read(list(paths), self.attachments), group="attach", exit_on_error=False)
+        """Ask for files and folders to be attached."""
+        self.post_message(PromptArea.FilesGiven(list(paths)))
 
-    def show_tokens(self, tokens: dict[str, int]) -> None:
-        """Show how many tokens files take, by their digest."""
-        self._tokens = tokens
-        self._show_chips()
-
-    def action_detach(self, index: int) -> None:
-        """Take a file away."""
-        del self.attachments[index]
-        self._show_chips()
-        self.post_message(self.Edited())
+    def show_chips(self) -> None:
+        """Show what is attached and folded as it is now."""
+        self.chips.show([*self.attached, *self._folded])
 
     def action_unfold(self, index: int = -1) -> None:
         """Open a folded paste: it becomes text like all other."""
@@ -285,59 +309,91 @@ class Prompt(Vertical, EndsItsWork):
             text, area = self._folded.pop(index), self.area
             area.move_cursor(area.document.end)
             area.insert(f"\n\n{text}" if area.text else text)
-            self._show_chips()
+            self.show_chips()
 
-    def action_drop(self, index: int) -> None:
-        """Take a folded paste away."""
-        del self._folded[index]
-        self._show_chips()
-        self.post_message(self.Edited())
-
-    @on(events.Click)
-    async def act_on_chip(self, event: events.Click) -> None:
-        """Do what the clicked part of a chip does."""
-        if action := event.style.meta.get("chip"):
-            await self.run_action(str(action))
+    @on(Chips.Wished)
+    def act_on_paste(self, event: Chips.Wished) -> None:
+        """Open a folded paste, or take it away; what is done with files is decided elsewhere."""
+        if not isinstance(event.chip, str):
+            return
+        event.stop()
+        if event.wish == "open":
+            self.action_unfold(self._folded.index(event.chip))
+            self.area.focus()
+        elif event.wish == "remove":
+            self._folded.remove(event.chip)
+            self.show_chips()
+            self.post_message(self.Edited())
 
     @on(PromptArea.LongPaste)
     def fold_paste(self, event: PromptArea.LongPaste) -> None:
         """Show a long paste as a chip."""
         self._folded.append(event.text)
-        self._show_chips()
+        self.show_chips()
         self.post_message(self.Edited())
 
     @on(PromptArea.Sent)
     def submit(self) -> None:
         """Take the suggestion that Enter means, or send, unless there is nothing to send."""
+        begun = self.begun_path
+        if begun and begun.typed and begun != self._listed_for:
+            self._takes_next = True
+            return
         completion = self.suggestions.current
         if completion and (self.suggestions.walked or not completion.is_offer):
             self._take(completion)
-            if completion.text.endswith((" ", "/")):
+            if completion.path or completion.text.endswith((" ", "/")):
                 return
-        if self.is_taken and (self.text.strip() or self.attachments):
+        if self.is_taken and (self.text.strip() or self.attached):
             self.is_taken = False
             self.post_message(self.Submitted(self.text.strip("\n"), tuple(self.attachments)))
-
-    @on(PromptArea.FilesGiven)
-    def attach_given_files(self, event: PromptArea.FilesGiven) -> None:
-        """Add the files."""
-        self.attach(event.paths)
 
     @property
     def suggestions(self) -> Suggestions:
         """The list above the text."""
         return self.query_one(Suggestions)
 
+    @property
+    def begun_path(self) -> BegunPath | None:
+        """The path that is typed; None where its suggestions were closed."""
+        begun = self.area.begun_path
+        return begun if begun and begun.start != self._closed_at else None
+
     def suggest(self, completions: Sequence[Completion], words: str = "") -> None:
         """Show what the text may become, else words about it; nothing hides the list."""
         if completions or words or self.suggestions.has_class("shown"):
             self.suggestions.show(completions, words)
         self.area.is_suggesting = bool(completions)
+        self._listed_for = None
+
+    def suggest_paths(self, begun: BegunPath, found: Sequence[Completion], words: str, *, is_final: bool) -> None:
+        """Show what a begun path may stand for, else words, if it is still what is typed."""
+        if begun != self.begun_path:
+            return
+        self.suggest(found, words)
+        self._listed_for = begun if found or is_final else None
+        if self._takes_next and is_final:
+            self._takes_next = False
+            self.take_suggestion()
+
+    def close_suggestions(self) -> None:
+        """Hide the list; the text stays as it is, and an `@` in it opens no other."""
+        begun = self.begun_path
+        self._closed_at = begun.start if begun else None
+        self.suggest(())
 
     @on(PromptArea.Walked)
     def walk_suggestions(self, event: PromptArea.Walked) -> None:
         """Go to another suggestion."""
         self.suggestions.walk(event.step)
+
+    @on(PromptArea.Left)
+    def wait_for_paths(self, event: PromptArea.Left) -> None:
+        """Stay where Tab was pressed before the paths were listed."""
+        begun = self.begun_path
+        if begun and begun.typed and begun != self._listed_for:
+            self._takes_next = True
+            event.stop()
 
     @on(PromptArea.Completed)
     def take_suggestion(self) -> None:
@@ -353,44 +409,27 @@ class Prompt(Vertical, EndsItsWork):
     @on(TextArea.Changed)
     def report_edit(self) -> None:
         """Report that the text changed."""
+        self._takes_next = False
+        begun = self.area.begun_path
+        if not begun or begun.start != self._closed_at:
+            self._closed_at = None
         self.post_message(self.Edited())
 
+    @on(TextArea.SelectionChanged)
+    def leave_path(self) -> None:
+        """Hide the paths when the caret has left the one that is typed."""
+        if self._listed_for and self._listed_for != self.begun_path:
+            self.suggest(())
+
     def _take(self, completion: Completion) -> None:
+        begun = self._listed_for
         self.suggest(())
-        self.write(completion.text)
-
-    async def _read(self, paths: list[Path], attachments: list[Attachment]) -> None:
-        for path in paths:
-            try:
-                file = await asyncio.to_thread(files.read, expand_home(path))
-            except FileError as error:
-                self.post_message(self.Refused(error))
-            else:
-                attachment = Attachment(file.name, "text/plain", file.text.encode())
-                if attachment not in attachments:
-                    attachments.append(attachment)
-                self._show_chips()
-                self.post_message(self.Edited())
-
-    def _show_chips(self) -> None:
-        parts: list[Content] = []
-        for index, attachment in enumerate(self.attachments):
-            count = self._tokens.get(attachment.digest)
-            size = (
-                ngettext("{count:,} byte", "{count:,} bytes", len(attachment.data)).format(count=len(attachment.data))
-                if count is None
-                else ngettext("{count:,} token", "{count:,} tokens", count).format(count=count)
-            )
-            parts += _chip(f"{clean_line(attachment.name, 40)} · {size}", "", f"detach({index})")
-        for index, text in enumerate(self._folded):
-            count = text.count("\n") + 1
-            words = ngettext("{count:,} pasted line", "{count:,} pasted lines", count).format(count=count)
-            opens = _("{key} open").format(key=self.open_key) if self.open_key else ""
-            parts += _chip(" · ".join(filter(None, (f"▸ {words}", opens))), f"unfold({index})", f"drop({index})")
-        view = self.query_one("#chips", Static)
-        view.update(Content.assemble(*parts))
-        view.set_class(bool(parts), "shown")
-        view.tooltip = _("✕ remove") if parts else None
+        if not completion.path:
+            self.write(completion.text)
+        elif begun and begun == self.begun_path:
+            self.area.replace("", begun.start, begun.end, maintain_selection_offset=False)
+            self.area.move_cursor(begun.start)
+            self.attach([completion.path])
 
 
 def _divided(text: str) -> tuple[str, str]:
@@ -401,24 +440,13 @@ def _divided(text: str) -> tuple[str, str]:
     return (beginning, clean(rest)) if rest.count("\n") > _LONGEST_PASTE else (text, "")
 
 
-def _chip(words: str, action: str, close: str) -> list[Content]:
-    """Return a chip: a click on its words carries out an action, one on its cross takes it away."""
-    style = "$foreground on $panel"
-    label, cross = Content.styled(f" {words} ", style), Content.styled("✕ ", style)
-    return [
-        label.stylize(Style.from_meta({"chip": action})),
-        cross.stylize(Style.from_meta({"chip": close})),
-        Content(" "),
-    ]
-
-
 def dropped_path(word: str) -> Path:
     """Return the path that a terminal writes for a dropped file, which may be an address."""
     return Path(unquote(urlsplit(word).path) if word.startswith("file://") else word)
 
 
 def paths_in(pasted: str) -> list[Path]:
-    """Return the files that a paste consists of, as terminals write dropped ones; nothing for any other text."""
+    """Return the files and folders that a paste consists of, as terminals write dropped ones; else nothing."""
     if not pasted.strip() or len(pasted) > _LONGEST_PATHS or "\0" in pasted:
         return []
     try:
@@ -427,7 +455,7 @@ def paths_in(pasted: str) -> list[Path]:
         return []
     paths = [dropped_path(word) for word in words]
     try:
-        whole = all(path.is_absolute() and path.is_file() for path in paths)
+        whole = all(path.is_absolute() and path.parent != path and path.exists() for path in paths)
     except OSError:
         return []
     return paths if 0 < len(paths) <= _MOST_PATHS and whole else []

@@ -33,9 +33,11 @@ class Asked:
     end: int
 
     def is_answered(self, text: str) -> bool:
-        """Say whether a text is right; the digits of its numbers may be grouped."""
-        ungrouped = re.sub(r"(?<=\d)[,\s](?=\d{3}\b)", "", text).casefold()
-        return any(each.casefold().replace(",", "") in ungrouped for each in self.expected)
+        """Say whether a text is right: digits of its numbers may be grouped, numbers of passages do not count."""
+        plain = re.sub(r"\[\d+\]", "", re.sub(r"(?<=\d)[,\s](?=\d{3}\b)", "", text)).casefold()
+        return any(
+            re.search(rf"(?<!\d){re.escape(each.casefold().replace(',', ''))}(?!\d)", plain) for each in self.expected
+        )
 
 
 def questions() -> list[Asked]:

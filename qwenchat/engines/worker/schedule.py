@@ -1,0 +1,118 @@
+"""Runs jobs side by side: each step of llama.cpp decodes what all of them need next, so that none waits for another.
+
+With a single job it is a plain loop. Which requests there are, and how replies are sent, is decided elsewhere.
+"""
+
+from array import array
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
+from dataclasses import dataclass
+
+from qwenchat.engines.schema.document import SchemaRefused
+from qwenchat.engines.worker.c_api import DecodeFailed
+from qwenchat.engines.worker.cache_slot import CacheSlot
+from qwenchat.engines.worker.generation import GenerationJob, Steps
+from qwenchat.engines.worker.llama import LlamaModel, Step
+
+_WAIT_S = 0.05
+"""How long nothing is decoded, at most, while all jobs wait."""
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """A job and what it needs next."""
+
+    job: GenerationJob
+    steps: Steps[None]
+    next: Step | None = None
+
+
+class Schedule:
+    """The jobs that run on one model."""
+
+    def __init__(
+        self, model: LlamaModel, is_cancelled: Callable[[int], bool], ended: Callable[[int, Exception | None], None]
+    ) -> None:
+        """`ended` is called with the number of each job that ends, and the error that it ended with."""
+        self._model, self._is_cancelled, self._ended = model, is_cancelled, ended
+        self._running: list[_Running] = []
+        """Those that wait longest for their next step come first."""
+        self._idle = list(model.slots)
+        """Those that were used longest ago come first."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no job runs."""
+        return not self._running
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more job can run."""
+        return bool(self._idle)
+
+    def take_slot(self, prompt: "array[int]") -> CacheSlot:
+        """Take the free slot that has most of a prompt in it; it is free again when its job ends."""
+        slot = max(self._idle, key=lambda each: each.shared_with(prompt))
+        self._idle.remove(slot)
+        return slot
+
+    def start(self, job: GenerationJob) -> None:
+        """Run a job beside the others, in the slot that was taken for it."""
+        running = _Running(job, job.run())
+        self._running.append(running)
+        self._go_on(running, None)
+
+    def step(self) -> None:
+        """Decode what the jobs need next, and let them go on."""
+        self._model.abort.clear()
+        for each in [each for each in self._running if self._is_cancelled(each.job.id)]:
+            self._go_on(each, None)
+        ready = self._batch()
+        if not ready:
+            self._wait()
+            return
+        outputs: Sequence[int | DecodeFailed]
+        try:
+            outputs = self._model.decode(*(step for _each, step in ready))
+        except DecodeFailed as error:
+            outputs = [error] * len(ready)
+        for (each, _step), output in zip(
+            ready, outputs, strict=False
+        ):  # no outputs where a job was cancelled meanwhile
+            self._running.remove(each)
+            self._running.append(each)
+            self._go_on(each, output)
+
+    def _batch(self) -> list[tuple[_Running, Step]]:
+        """Return the steps that are decoded together."""
+        room, chosen = self._model.longest_step, []
+        for each in self._running:
+            if each.next and len(each.next.tokens) <= room:
+                room -= len(each.next.tokens)
+                chosen.append((each, each.next))
+        return chosen
+
+    def _wait(self) -> None:
+        """Wait for what one of the jobs waits for."""
+        waiting = [each for each in self._running if each.job.awaited]
+        wait([each.job.awaited for each in waiting if each.job.awaited], _WAIT_S, FIRST_COMPLETED)
+        for each in waiting:
+            self._go_on(each, 0)
+
+    def _go_on(self, running: _Running, result: int | DecodeFailed | None) -> None:
+        """Let a job go on with the result of its step: the place of its logits, None where it is cancelled."""
+        running.job.is_alone = len(self._running) == 1
+        failure: Exception | None = None
+        try:
+            if isinstance(result, DecodeFailed):
+                running.next = running.steps.throw(result)
+            else:
+                running.next = running.steps.send(result)
+            return
+        except StopIteration:
+            pass
+        except (DecodeFailed, SchemaRefused) as error:
+            failure = error
+        self._running.remove(running)
+        self._idle.append(running.job.slot)
+        self._ended(running.job.id, failure)

@@ -1,0 +1,120 @@
+"""Several requests on one model: they are decoded together, and each behaves as if it were alone."""
+
+import asyncio
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from qwenchat.chat.events import Delta, Prefilling, PromptScored, TokenChance
+from qwenchat.chat.message import FinishReason
+from qwenchat.chat.ports import Mode
+from qwenchat.chat.prompt import Turn
+from qwenchat.chat.sampling import Sampling
+from qwenchat.errors import EngineDied, WrongUse
+from tests.fakes import guide
+from tests.fakes.engines import GREEDY, LIKELIEST, answer, engine, questions, read, request
+from tests.fakes.ggufs import Chain
+
+
+async def test_more_requests_than_slots_are_all_answered(chain: Chain, tmp_path: Path) -> None:
+    async with engine(chain.path, tmp_path, parallel=3, n_ctx=512, threads=1) as made:
+        answers = await asyncio.gather(*(answer(made, questions("word " * count)) for count in range(1, 60, 8)))
+    assert {each.ids for each in answers} == {chain.ids}
+    assert [each.finished.reason for each in answers] == [FinishReason.STOP] * 8
+
+
+async def test_a_question_is_prefilled_while_others_decode(endless: Chain, tmp_path: Path) -> None:
+    async with engine(endless.path, tmp_path, parallel=2, n_ctx=2048, threads=1) as made:
+        first = made.generate(request(questions("go"), replace(GREEDY, max_tokens=400)))
+        await anext(first)
+        second = await answer(made, questions("long " * 300), replace(GREEDY, max_tokens=5))
+        began_before = [event async for event in first]
+    assert second.finished.reason is FinishReason.LENGTH
+    assert all(
+        event.done - before.done <= 64 for before, event in zip(second.prefill, second.prefill[1:], strict=False)
+    )
+    assert sum(len(event.token_ids) for event in began_before if isinstance(event, Delta)) == 400
+
+
+async def test_the_slot_with_most_of_a_prompt_is_taken(endless: Chain, tmp_path: Path) -> None:
+    short = replace(LIKELIEST, max_tokens=4)
+    async with engine(endless.path, tmp_path, parallel=2, n_ctx=1024, threads=1) as made:
+        one, two = questions("apple " * 40), questions("pear " * 50)
+        await asyncio.gather(answer(made, one, short), answer(made, two, short))
+        again = await asyncio.gather(answer(made, two, short), answer(made, one, short))
+    assert [each.usage.cached_tokens for each in again] == [each.usage.prompt_tokens - 1 for each in again]
+
+
+@pytest.mark.parametrize("when", ["prefill", "decode"])
+async def test_one_that_is_cancelled_disturbs_no_other(when: str, endless: Chain, tmp_path: Path) -> None:
+    async with engine(endless.path, tmp_path, parallel=2, n_ctx=4096, threads=1) as made:
+        other = asyncio.create_task(answer(made, questions("go"), replace(GREEDY, max_tokens=200)))
+        left = made.generate(request(questions("long " * 300), replace(GREEDY, max_tokens=4000)))
+        async for event in left:
+            if isinstance(event, Prefilling if when == "prefill" else Delta):
+                await left.cancel()
+        stayed = await other
+        after = await answer(made, questions("go"), replace(GREEDY, max_tokens=20))
+    assert stayed.ids == (endless.ids * 200)[:200]
+    assert after.ids == (endless.ids * 20)[:20]
+
+
+async def test_a_schema_binds_its_own_answer_alone(tiny: Path, tmp_path: Path) -> None:
+    bound = Sampling(temperature=1.0, seed=1, max_tokens=40, schema='{"enum": ["yes", "no"]}')
+    async with engine(tiny, tmp_path, parallel=3, n_ctx=512, threads=1) as made:
+        free, *chosen = await asyncio.gather(
+            answer(made, questions("tell me"), replace(GREEDY, max_tokens=30)),
+            answer(made, questions("one"), bound),
+            answer(made, questions("two"), bound),
+        )
+        with pytest.raises(WrongUse):
+            await answer(made, questions("three"), replace(bound, schema='{"not": {}}'))
+    assert {each.text for each in chosen} <= {'"yes"', '"no"'}
+    assert len(free.ids) == 30
+
+
+async def test_a_worker_that_dies_fails_all_requests_and_starts_again(endless: Chain, tmp_path: Path) -> None:
+    async with engine(endless.path, tmp_path, parallel=2, n_ctx=2048, threads=1) as made:
+        running = [made.generate(request(questions("go"), GREEDY)) for _request in range(2)]
+        for each in running:
+            while not isinstance(await anext(each), Delta):
+                pass
+        assert made._worker
+        made._worker.kill()
+        for each in running:
+            with pytest.raises(EngineDied):
+                await read(each)
+        assert (await answer(made, questions("go"), replace(GREEDY, max_tokens=5))).ids
+
+
+async def test_closing_ends_all_requests(endless: Chain, tmp_path: Path) -> None:
+    async with engine(endless.path, tmp_path, parallel=2, n_ctx=2048, threads=1) as made:
+        running = [made.generate(request(questions("go"), GREEDY)) for _request in range(3)]
+        await anext(running[0])
+        await asyncio.gather(made.close(), made.close())
+    assert [(await read(each)).finished.reason for each in running] == [FinishReason.CANCELLED] * 3
+
+
+async def test_the_chances_of_a_prompt_are_those_of_sampling_it(tmp_path: Path) -> None:
+    """A prompt that a model wrote itself has in each place the chances that it was sampled with."""
+    sampled = replace(LIKELIEST, max_tokens=30)
+    async with engine(guide.MODEL, tmp_path, n_ctx=512, threads=1, scores=True) as made:
+        written = await read(
+            made.generate(request(questions("How do I search?"), sampled, mode=Mode.COMPLETE, chances=3))
+        )
+        turns = [*questions("How do I search?"), Turn("assistant", "", written.ids)]
+        whole = request(turns, replace(GREEDY, max_tokens=0), mode=Mode.COMPLETE, chances=3)
+        events = [event async for event in made.generate(replace(whole, is_scored=True))]
+    scored = [event for event in events if isinstance(event, PromptScored)]
+    chances = [each for event in scored for each in event.chances]
+    tokens = [token for event in scored for token in event.token_ids]
+    assert tokens[-len(written.ids) :] == list(written.ids) and chances[0] == ()
+    expected = [each for delta in written.deltas for each in delta.chances]
+    for token, before, after in zip(written.ids, expected, chances[-len(written.ids) :], strict=True):
+        assert math.isclose(of(token, before), of(token, after), abs_tol=0.05)
+
+
+def of(token: int, chances: tuple[TokenChance, ...]) -> float:
+    return next(each.logprob for each in chances if each.token_id == token)
