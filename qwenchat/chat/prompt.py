@@ -110,11 +110,12 @@ def answer_turn(answer: Message, model_file: str, *, continuing: bool) -> Turn:
 def with_results(turns: Sequence[Turn], answer: Sequence[Part]) -> tuple[Turn, ...]:
     """Return turns without tools, in which the last question contains what the calls of its answer returned.
 
-    A model that would only go on calling can but answer them.
+    A model that would only go on calling can but answer them. Calls that failed are of no use where others did not.
     """
     names = {tool.name for turn in turns for tool in turn.tools}
     calls = {part.id: part for part in answer if isinstance(part, ToolCall) and part.name in names}
     results = [part for part in answer if isinstance(part, ToolResult) and part.call_id in calls]
+    results = [part for part in results if not part.is_error] or results
     blocks = (f"Result of {part.name}({calls[part.call_id].arguments}):\n{fenced(part.text)}" for part in results)
     last = max(place for place, turn in enumerate(turns) if turn.role == "user")
     asked = turns[last]

@@ -254,7 +254,7 @@ class ChatService:
         last = branch[-1] if branch else None
         if last and last.role is Role.USER:
             self.regenerate(last, reload=reload)
-        elif last and last.parts and self.model.can_continue(session):
+        elif last and last.parts and (not last.generated or self.model.can_continue(session)):
             self.continue_answer(last, reload=reload)
         elif len(branch) > 1:
             self.regenerate(branch[-2], reload=reload)

@@ -219,6 +219,7 @@ async def test_prompts_are_exact_to_the_token_and_share_their_beginning(language
         assert places == sorted(places)
         if cell.depth == 100:
             room = prompt.places[0]
+            assert all(turn.text[place - 2 : place] == "\n\n" for place in places)
         else:
             assert {turn.text[place - 1] if language == "zh" else turn.text[:place][-2:] for place in places} <= ENDS
         for wanted, place in zip(plan.depths_of(cell), prompt.places, strict=True):
