@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from qwenchat.chat.message import Citation, Message, Part, Reasoning, Role, Text, ToolCall, ToolResult, TurnPart
 from qwenchat.chat.passages import names_text, passages_text
 from qwenchat.chat.tools import ToolSpec
+from qwenchat.text.language import is_chinese
 from qwenchat.text.safe import fenced, joined
 
 
@@ -37,6 +38,9 @@ class Tokens:
 PromptPart = Special | Plain | Tokens
 _ANSWER = "Answer the question in a sentence."
 """What a model reads that has to answer and not to call; it reads English whatever the user speaks."""
+
+_SUMMARY = "[Summary of the {count} messages before this one]"
+_SUMMARY_IN_CHINESE = "【此前 {count} 条消息的摘要】"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,13 @@ def _asked(message: Message, passages: Sequence[Citation] | None) -> str:
         before.append(names_text(in_parts, message.text))
     if passages is not None:
         before.append(passages_text(passages, message.text))
-    return joined(*before, message.text)
+    return joined(*before, _summary_note(message) if message.summarises else message.text)
+
+
+def _summary_note(summary: Message) -> str:
+    """Return a summary as a note of what was said before, in its language."""
+    note = _SUMMARY_IN_CHINESE if is_chinese(summary.text) else _SUMMARY
+    return f"{note.format(count=summary.summarises)}\n{summary.text}"
 
 
 def _text_tokens(message: Message) -> tuple[int, ...]:
