@@ -5,7 +5,8 @@ from dataclasses import replace
 from rich.style import Style
 
 from qwenchat.chat.message import Citation, Message, Part, Status, Text
-from tests.tui.screens import Transcript, TranscriptApp, answer, question, until
+from qwenchat.tui.transcript.transcript import Transcript
+from tests.tui.screens import TranscriptApp, answer, question, until
 
 OWLS = "The barn owl\x1b[31m hunts by ear.\n\nIt is [bold]silent[/]."
 NIGHT = Citation(number=1, document="owls.pdf", digest="d1", start=40, text=OWLS, page=12, heading="Night")

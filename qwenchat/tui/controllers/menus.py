@@ -105,7 +105,10 @@ class MenuController:
         return [
             action
             for action in offered
-            if not action.run and (has_code or action.id not in _OF_CODE) and (can_continue or action.id != "carry_on")
+            if not action.run
+            and (has_code or action.id not in _OF_CODE)
+            and (can_continue or action.id != "carry_on")
+            and (message.citations or action.id != "show_source")
         ]
 
     def _carry_out(self, place: Where, action: Action) -> None:

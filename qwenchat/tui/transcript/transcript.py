@@ -28,7 +28,7 @@ from qwenchat.markdown.palette import Palette
 from qwenchat.tui.actions import MENU_BUTTON
 from qwenchat.tui.colours import palette_of
 from qwenchat.tui.model_names import ModelNames
-from qwenchat.tui.transcript.column import Column
+from qwenchat.tui.transcript.column import Column, LayoutMaker
 from qwenchat.tui.transcript.drawing import Look, Marks, Note
 from qwenchat.tui.transcript.find import Finder
 from qwenchat.tui.transcript.painting import Painter
@@ -123,10 +123,14 @@ class Transcript(ScrollView, can_focus=True):
         classes: str | None = None,
         timestamps: bool = True,
         call_since: Callable[[], float] = monotonic,
+        layout: LayoutMaker | None = None,
     ) -> None:
-        """`call_since` returns when the call of a tool that runs began, in seconds of the monotonic clock."""
+        """`call_since` returns when the call of a tool that runs began, in seconds of the monotonic clock.
+
+        `layout` makes the layouts of messages, where they are other ones than a chat's.
+        """
         super().__init__(id=id, classes=classes)
-        self.column = Column(Look(80, Palette(), timestamps=timestamps, call_since=call_since))
+        self.column = Column(Look(80, Palette(), timestamps=timestamps, call_since=call_since), layout)
         self.viewport = Viewport(
             self, self.column, lambda following: self.post_message(self.FollowingChanged(self, following))
         )
