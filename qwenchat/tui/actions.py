@@ -110,6 +110,11 @@ def _anywhere() -> tuple[Action, ...]:
         Action("engines", "", _("Engines"), _("Add, test or remove engines on other machines")),
         Action("tools", "", _("Tools"), _("See the tools that the model may call, and what happens when it does")),
         Action("toggle_tools", "", _("Tools on or off"), _("Let the model of this chat call tools, or do not")),
+        Action(
+            "docs", "", _("Documents"), _("See the documents of this chat, and choose how they are read"), stays=True
+        ),
+        Action("collections", "", _("Collections"), _("Make, update or remove collections of documents")),
+        Action("read_less", "", _("Only search"), _("Stop reading the documents, and answer from a search in them")),
         Action("downloads", "", _("Downloads"), _("See, pause, resume or cancel downloads")),
         Action("session_settings", "ctrl+t", _("Chat settings"), _("Model, system prompt and sampling of this chat")),
         Action("settings", "f2", _("Settings"), _("Settings of the program")),

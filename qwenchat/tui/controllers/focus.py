@@ -91,13 +91,16 @@ class FocusController:
         return run
 
     def to_next_part(self) -> None:
-        """Go from the prompt to the messages, from there to the list where it is shown, and back to the prompt."""
+        """Go from the prompt to the messages, to the page and the list where they are shown, and back to the prompt."""
         place = self.place
+        page = next(iter(self._screen.query("#document")), None)
         if place is Where.PROMPT and self._transcript.messages:
             self._screen.set_focus(self._transcript)
             if self._transcript.selected is None:
                 self._transcript.select_next(-1)
-        elif place in (Where.PROMPT, Where.MESSAGE) and self._screen.has_class("sidebar"):
+        elif page and place in (Where.PROMPT, Where.MESSAGE) and self._screen.has_class("page"):
+            self._screen.set_focus(page)
+        elif place in (Where.PROMPT, Where.MESSAGE, Where.PAGE) and self._screen.has_class("sidebar"):
             self._screen.set_focus(self._sidebar.list)
         else:
             self.to_prompt()

@@ -30,6 +30,7 @@ from qwenchat.tui.controllers.commands import CommandController
 from qwenchat.tui.controllers.comparing import CompareController
 from qwenchat.tui.controllers.consent import ConsentController
 from qwenchat.tui.controllers.context import ChatContext
+from qwenchat.tui.controllers.documents import DocumentController
 from qwenchat.tui.controllers.downloads import DownloadController
 from qwenchat.tui.controllers.drafts import DraftController
 from qwenchat.tui.controllers.engines import EngineController
@@ -153,6 +154,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.downloads = DownloadController(context, header=self.header)
         self.find = FindController(context, self, self.focusing, self.navigation, notice=self.notice)
         self.pages = PageController(context, self, actions, self.focusing)
+        self.documents = DocumentController(context, show=self.pages.show_document)
         self.menus = MenuController(context, self, actions, self.focusing)
         self.program_actions = ProgramActions(context, self, actions)
         self.asking = AskController(context, self.drafts, self.session_actions, self.undo)
@@ -190,6 +192,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             self.engines,
             self.tools,
             self.pages,
+            self.documents,
             self.program_actions,
         )
         methods: dict[str, Method] = {"escape": self.escape, "interrupt": self.interrupt}
