@@ -7,7 +7,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from textual.widgets import Button, OptionList, Select
+from textual.widgets import Button, OptionList, Select, Static
 
 from qwenchat.chat.events import Reading
 from qwenchat.chat.message import Attachment, Citation, Message, Status
@@ -52,7 +52,13 @@ class SlowSources:
 async def reading() -> AsyncIterator[tuple[Chatting, SlowSources]]:
     sources = SlowSources()
 
-    with patch.object(SessionSources, "find", lambda of, *asked: sources.find(of, *asked)):
+    async def find(
+        of: SessionSources, engine: Engine, branch: Sequence[Message], room: int
+    ) -> AsyncGenerator[Reading | Citation, None]:
+        async for each in sources.find(of, engine, branch, room):
+            yield each
+
+    with patch.object(SessionSources, "find", find):
         async with chatting("By ear [1].", size=(130, 30), notifications=True) as it:
             it.write("How?")
             it.chat.asking.submit("How?", (BOOK,))
@@ -142,7 +148,7 @@ async def test_collections_are_made_used_and_removed(tmp_path: Path) -> None:
         await it.pilot.press("enter")
         await until(lambda: it.app.screen.query("Input"))
         await it.pilot.press(*str(tmp_path / "notes"), "enter")
-        await until(lambda: "Name of the collection" in str(it.app.screen.query(".heading").first().visual))
+        await until(lambda: "Name of the collection" in str(it.app.screen.query_one(".heading", Static).visual))
         await it.pilot.press("enter")
         await until(lambda: any(line.startswith("documents 1 document ≈ ") for line in lines(it)))
         await it.pilot.press("escape")
