@@ -155,7 +155,7 @@ class DocumentsScreen(Dialog[DocumentChoice]):
         names = {
             _AUTO: _("automatic"),
             Level.SEARCH: _("1 · search"),
-            Level.READING: _("2 · read everything"),
+            Level.READING: _("2 · reading"),
             Level.STEPS: _("3 · step by step"),
         }
         return [(words, int(level)) for level, words in names.items()]
