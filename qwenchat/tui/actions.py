@@ -69,6 +69,7 @@ _KEY_NAMES = {
     "f22": "Shift+F10",  # as terminals send it
     "pageup": "PgUp",
     "pagedown": "PgDn",
+    "slash": "/",
     "left": "←",
     "right": "→",
     "up": "↑",

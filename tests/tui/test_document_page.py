@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from textual.widgets import Static
 
-from qwenchat.chat.ids import unix_ms
 from qwenchat.chat.message import Attachment, Citation, Message, Role, Text, text_parts
 from qwenchat.chat.session import Session
 from qwenchat.runtime.program import Program
@@ -17,6 +16,7 @@ from qwenchat.tui.widgets.document_panel import DocumentPanel
 from tests.tui.chatting import Chatting, chatting
 from tests.tui.screens import until
 
+THEN = 1_768_000_000_000
 PAGES = [f"Page {number} of the book.\n" + "Nothing of note.\n" * 40 for number in range(1, 31)]
 PAGES[11] = "About birds.\nThe owl\x1b[31m hunts by ear.\n[b]Silent[/b].\n" + "Hawks do not.\n" * 30
 BOOK = Attachment("book.pdf", "application/pdf", "\f".join(PAGES).encode(), in_parts=True)
@@ -32,12 +32,9 @@ def _home(home: Path) -> None:
     """Nothing here touches the user's files."""
 
 
-@asynccontextmanager
-async def reading(size: tuple[int, int] = (140, 30)) -> AsyncIterator[Chatting]:
-    """A chat with a document and an answer that cites it."""
-    program = Program.here()
-    now = unix_ms()
-    session = Session(id="s1", created=now, updated=now, title="Birds", model="guide")
+def store_chat(program: Program) -> None:
+    """Store a chat with a document and an answer that cites it."""
+    session = Session(id="s1", created=THEN, updated=THEN, title="Birds", model="guide")
     program.store.create(session)
     asked = Message(
         id="q1",
@@ -45,7 +42,7 @@ async def reading(size: tuple[int, int] = (140, 30)) -> AsyncIterator[Chatting]:
         parent=None,
         role=Role.USER,
         parts=text_parts("How?"),
-        created=now,
+        created=THEN,
         attachments=(BOOK,),
     )
     told = Message(
@@ -54,11 +51,18 @@ async def reading(size: tuple[int, int] = (140, 30)) -> AsyncIterator[Chatting]:
         parent="q1",
         role=Role.ASSISTANT,
         parts=(OWL, LAST, GONE, Text("By ear [1], and so on [2, 3].")),
-        created=now,
+        created=THEN,
         model="guide",
     )
     program.store.add(asked)
     program.store.add(told)
+
+
+@asynccontextmanager
+async def reading(size: tuple[int, int] = (140, 30)) -> AsyncIterator[Chatting]:
+    """That chat on the screen."""
+    program = Program.here()
+    store_chat(program)
     program.close()
     async with chatting(size=size, start=Start(model="guide", session="s1")) as it:
         await until(lambda: len(it.messages) == 2)

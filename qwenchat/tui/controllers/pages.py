@@ -135,7 +135,7 @@ class PageController:
         self._context.run(self._show(sources[(at + step) % len(sources)]), "page", exclusive=True)
 
     def _find(self) -> None:
-        if self._panel:
+        if self._panel and self._is_open:
             self._panel.begin_find()
 
     def _follow(self, change: ViewChange) -> None:

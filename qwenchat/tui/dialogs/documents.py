@@ -80,7 +80,7 @@ class DocumentsScreen(Dialog[DocumentChoice]):
         yield Buttons([button(_("Collections…"), "collections"), button(_("Close"), "close", main=True)])
 
     def enter_on_list(self) -> str:
-        return _("show text, or use collection")
+        return _("open")
 
     def on_mount(self) -> None:
         """List what there is."""
