@@ -1,8 +1,8 @@
 """What the model sees of a chat: one plan, for the gauge and the turn alike.
 
 Whole turns are trimmed, the oldest first, in steps of about a quarter of the context window, so that the beginning of
-the prompt, and with it the KV cache, stays the same for many turns. The system prompt and the last question stay. A
-model that does not read a history sees nothing else.
+the prompt, and with it the KV cache, stays the same for many turns. The system prompt, a summary of earlier messages
+and the last question stay. A model that does not read a history sees the last question alone.
 """
 
 from collections.abc import Sequence
@@ -146,18 +146,19 @@ async def plan_context(
     keep = min(2 if continuing else 1, len(seen))
     whole = current = await counts.count(engine, turns, seen, mode)
     trimmed = 0
+    stays = int(_begins_with_summary(seen, whole.values[head:], info))
     if not info.reads_history:
         is_answered = bool(seen) and seen[-1].role is Role.ASSISTANT and not continuing
         trimmed = len(seen) if is_answered else max(0, len(seen) - keep)
         turns = [*turns[:head], *turns[head + trimmed :]]
         current = await counts.count(engine, turns, seen[trimmed:], mode) if trimmed else current
-    while current.total > info.n_ctx - reserve and len(seen) - trimmed > keep:
+    while current.total > info.n_ctx - reserve and len(seen) - stays - trimmed > keep:
         excess = current.total - (info.n_ctx - reserve)
-        values = current.values[head:]
-        answers = [message.role is Role.ASSISTANT for message in seen[trimmed:]]
+        values = current.values[head + stays :]
+        answers = [message.role is Role.ASSISTANT for message in seen[stays + trimmed :]]
         trimmed += _trimmed(values, answers, excess=excess, step=info.n_ctx // 4, keep=keep)
-        turns = [*turns[:head], *turns[len(turns) - (len(seen) - trimmed) :]]
-        current = await counts.count(engine, turns, seen[trimmed:], mode)
+        turns = [*turns[: head + stays], *turns[len(turns) - (len(seen) - stays - trimmed) :]]
+        current = await counts.count(engine, turns, [*seen[:stays], *seen[stays + trimmed :]], mode)
     return ContextPlan(
         turns=tuple(turns),
         counts=current,
@@ -165,8 +166,13 @@ async def plan_context(
         n_ctx=info.n_ctx,
         trimmed=trimmed,
         trimmed_tokens=whole.total - current.total,
-        first_seen=next((message.id for message in seen[trimmed:]), "") if trimmed else None,
+        first_seen=next((message.id for message in seen[stays + trimmed :]), "") if trimmed else None,
     )
+
+
+def _begins_with_summary(seen: Sequence[Message], tokens: Sequence[int], info: ModelInfo) -> bool:
+    """Say whether messages begin with a summary that is short enough to stay: a quarter of the context window."""
+    return info.reads_history and len(seen) > 1 and seen[0].summarises > 0 and tokens[0] <= info.n_ctx // 4
 
 
 def _trimmed(values: Sequence[int], answers: Sequence[bool], *, excess: int, step: int, keep: int) -> int:

@@ -83,6 +83,12 @@ class MemoryStore:
         with self._lock:
             return [waiting for waiting in self._waiting.values() if waiting.session == session_id]
 
+    def redirect(self, session_id: str, follows: str, instead: str) -> None:
+        with self._lock:
+            for waiting in self.waiting(session_id):
+                if waiting.follows == follows:
+                    self._waiting[waiting.id] = replace(waiting, follows=instead)
+
     def take_out(self, question_id: str) -> None:
         with self._lock:
             self._waiting.pop(question_id, None)

@@ -239,6 +239,10 @@ class SessionStore(Protocol):
         """Return the questions of a session that wait in the outbox, oldest first."""
         ...
 
+    def redirect(self, session_id: str, follows: str, instead: str) -> None:
+        """Let the waiting questions of a session that follow a message follow another one instead."""
+        ...
+
     def take_out(self, question_id: str) -> None:
         """Delete a question from the outbox; an unknown one is ignored."""
         ...

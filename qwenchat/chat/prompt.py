@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from qwenchat.chat.message import Citation, Message, Part, Reasoning, Role, Text, ToolCall, ToolResult, TurnPart
 from qwenchat.chat.passages import names_text, passages_text
 from qwenchat.chat.tools import ToolSpec
+from qwenchat.text.language import is_chinese
 from qwenchat.text.safe import fenced, joined
 
 
@@ -37,6 +38,9 @@ class Tokens:
 PromptPart = Special | Plain | Tokens
 _ANSWER = "Answer the question in a sentence."
 """What a model reads that has to answer and not to call; it reads English whatever the user speaks."""
+
+_SUMMARY = "[Summary of the {count} messages before this one]"
+_SUMMARY_IN_CHINESE = "【此前 {count} 条消息的摘要】"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +110,12 @@ def answer_turn(answer: Message, model_file: str, *, continuing: bool) -> Turn:
 def with_results(turns: Sequence[Turn], answer: Sequence[Part]) -> tuple[Turn, ...]:
     """Return turns without tools, in which the last question contains what the calls of its answer returned.
 
-    A model that would only go on calling can but answer them.
+    A model that would only go on calling can but answer them. Calls that failed are of no use where others did not.
     """
     names = {tool.name for turn in turns for tool in turn.tools}
     calls = {part.id: part for part in answer if isinstance(part, ToolCall) and part.name in names}
     results = [part for part in answer if isinstance(part, ToolResult) and part.call_id in calls]
+    results = [part for part in results if not part.is_error] or results
     blocks = (f"Result of {part.name}({calls[part.call_id].arguments}):\n{fenced(part.text)}" for part in results)
     last = max(place for place, turn in enumerate(turns) if turn.role == "user")
     asked = turns[last]
@@ -130,7 +135,13 @@ def _asked(message: Message, passages: Sequence[Citation] | None) -> str:
         before.append(names_text(in_parts, message.text))
     if passages is not None:
         before.append(passages_text(passages, message.text))
-    return joined(*before, message.text)
+    return joined(*before, _summary_note(message) if message.summarises else message.text)
+
+
+def _summary_note(summary: Message) -> str:
+    """Return a summary as a note of what was said before, in its language."""
+    note = _SUMMARY_IN_CHINESE if is_chinese(summary.text) else _SUMMARY
+    return f"{note.format(count=summary.summarises)}\n{summary.text}"
 
 
 def _text_tokens(message: Message) -> tuple[int, ...]:

@@ -52,8 +52,8 @@ def count_words(text: str) -> WordCount:
 
 
 def statistics_of(messages: Sequence[Message]) -> ChatStatistics:
-    """Count what a branch amounts to."""
-    questions = [message for message in messages if message.role is Role.USER]
+    """Count what a branch amounts to; a summary of earlier messages is no question."""
+    questions = [message for message in messages if message.role is Role.USER and not message.summarises]
     answers = [message for message in messages if message.role is Role.ASSISTANT]
     return ChatStatistics(
         questions=len(questions),

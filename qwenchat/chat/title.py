@@ -36,7 +36,7 @@ async def suggest(engine: Engine, branch: Sequence[Message]) -> str:
 
     Raises CannotLoad and EngineDied. Cancelling the call stops the model.
     """
-    questions = [message.text for message in branch if message.role is Role.USER]
+    questions = [message.text for message in branch if message.role is Role.USER and not message.summarises]
     fallback = title_of(next((text for text in questions if text.strip()), ""))
     if not fallback:
         return ""

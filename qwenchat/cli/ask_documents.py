@@ -151,8 +151,8 @@ class ReadingTalk:
 def announced_words(event: Reading) -> str:
     """Return a sentence that says how long the reading of documents takes."""
     words = ngettext(
-        "{count:,} part of the documents is read, which takes {time}. Ctrl+C stops it; what was read is remembered.",
-        "{count:,} parts of the documents are read, which takes {time}. Ctrl+C stops it; what was read is remembered.",
+        "{count:,} part of the documents is read, which takes {time}. Ctrl+C stops it; the same command goes on.",
+        "{count:,} parts of the documents are read, which takes {time}. Ctrl+C stops it; the same command goes on.",
         event.total,
     )
     return words.format(count=event.total, time=_duration(event.seconds_left))

@@ -27,7 +27,7 @@ from qwenchat.documents.needle.results import NeedleReport, ResultsFile
 from qwenchat.documents.needle.run import CellProgress, NeedleRun
 from qwenchat.documents.reader import read_document
 from qwenchat.engines.local.protocol import MAX_THREADS
-from qwenchat.errors import FileError, WrongUse
+from qwenchat.errors import CannotLoad, EngineDied, FileError, NetworkError, RecoveryKind, WrongUse
 from qwenchat.files import write_atomically
 from qwenchat.i18n import _, language, ngettext
 from qwenchat.models import gguf
@@ -238,7 +238,10 @@ class _Test:
                     view.tested(event.result, event.left_s)
                     if has_rows:
                         self._output.table((), [row(event.result)])
-        except asyncio.CancelledError:
+        except CannotLoad as error:
+            ways = tuple(way for way in error.recoveries if way.kind is not RecoveryKind.COMPLETE)
+            raise CannotLoad(error.message, error.hint, recoveries=ways) from error
+        except (asyncio.CancelledError, EngineDied, NetworkError):
             self._output.say(_("Stopped. The same command continues where it was."))
             raise
         finally:

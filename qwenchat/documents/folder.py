@@ -8,8 +8,9 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
+from threading import Event
 
 from qwenchat.documents.document import Document
 from qwenchat.documents.walk import Entry, Skip, walk
@@ -42,13 +43,16 @@ class ReadFolder:
 async def read_folder(folder: Path, read: Read) -> ReadFolder:
     """Read a folder. Raises FileError where it can't be listed, or nothing in it can be read."""
     shown = clean_line(str(folder))
+    stop = Event()
     try:
-        folder, entries = await asyncio.to_thread(_listed, folder)
+        folder, entries = await asyncio.to_thread(_listed, folder, stop)
     except OSError as error:
         raise FileError(
             _("{file} can't be read: {reason}.").format(file=shown, reason=error.strerror),
             _("Check its name and its permissions."),
         ) from error
+    finally:
+        stop.set()  # the thread would go on
     files = [entry for entry in entries if not entry.is_folder and not entry.skipped]
     documents, skipped = await _read_files(folder, files[:MOST_FILES], read)
     if not documents:
@@ -60,10 +64,11 @@ async def read_folder(folder: Path, read: Read) -> ReadFolder:
     return ReadFolder(documents=tuple(documents), skipped=tuple(skipped), left_out=tuple(left_out))
 
 
-def _listed(folder: Path) -> tuple[Path, list[Entry]]:
-    """Return a folder by its real path, which has a name, and what is in it. Raises OSError."""
+def _listed(folder: Path, stop: Event) -> tuple[Path, list[Entry]]:
+    """Return a folder by its real path, which has a name, and what is in it until `stop` is set. Raises OSError."""
     folder = folder.resolve()
-    return folder, list(islice(walk(folder), _MOST_ENTRIES))
+    entries = takewhile(lambda _entry: not stop.is_set(), walk(folder))
+    return folder, list(islice(entries, _MOST_ENTRIES))
 
 
 async def _read_files(folder: Path, files: Sequence[Entry], read: Read) -> tuple[list[Document], list[str]]:

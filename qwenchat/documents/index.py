@@ -109,6 +109,15 @@ class _Scoped:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Divided:
+    """A document, and what is stored of it."""
+
+    document: Document
+    chunks: Sequence[Chunk] = ()
+    tokens: int = 0
+
+
 class DocumentIndex:
     """All documents. Safe for use by several threads and programs; every method blocks and may raise StoreError."""
 
@@ -146,10 +155,10 @@ class DocumentIndex:
         )
 
     def _put(self, owner: str, rows: Sequence[tuple[str, Document | None, tuple[int | None, int | None, str]]]) -> None:
-        chunks = {each.digest: self._new_chunks(each) for _key, each, _state in rows if each}
+        divided = {each.digest: self._divided(each) for _key, each, _state in rows if each}
         with self._write() as connection:
             for key, document, state in rows:
-                number = _indexed(connection, document, chunks[document.digest]) if document else None
+                number = _indexed(connection, divided[document.digest]) if document else None
                 name = encodable(document.name if document else key)
                 connection.execute(
                     "INSERT INTO owned (owner, key, name, document, size, modified, problem) VALUES (?,?,?,?,?,?,?) "
@@ -158,11 +167,11 @@ class DocumentIndex:
                     (owner, key, name, number, *state),
                 )
 
-    def _new_chunks(self, document: Document) -> list[Chunk]:
-        """Return the chunks of a document that is not indexed yet, made while nobody waits for the database."""
+    def _divided(self, document: Document) -> _Divided:
+        """Return a document with its chunks, made while nobody waits for the database; without, if it is indexed."""
         with self._read() as connection:
             known = connection.execute("SELECT 1 FROM documents WHERE digest = ?", (document.digest,)).fetchone()
-        return [] if known else chunks_of(document)
+        return _Divided(document) if known else _divided(document)
 
     def files(self, owner: str) -> dict[str, IndexedFile]:
         """Return the files of a collection as they were read last, by their paths."""
@@ -344,23 +353,28 @@ def _delete(file: Path) -> None:
         file.with_name(file.name + suffix).unlink(missing_ok=True)
 
 
-def _indexed(connection: sqlite3.Connection, document: Document, chunks: Sequence[Chunk]) -> int:
+def _divided(document: Document) -> _Divided:
+    chunks = chunks_of(document)
+    return _Divided(document, chunks, round(sum(estimated_tokens(chunk.text) for chunk in chunks)))
+
+
+def _indexed(connection: sqlite3.Connection, divided: _Divided) -> int:
     """Index a document unless it is, and return its number."""
+    document = divided.document
     found = connection.execute("SELECT n FROM documents WHERE digest = ?", (document.digest,)).fetchone()
     if found:
         return int(found[0])
-    if document.text and not chunks:  # it has been deleted since the chunks were made
-        chunks = chunks_of(document)
+    if document.text and not divided.chunks:  # another program has deleted it meanwhile
+        divided = _divided(document)
     first: int = connection.execute("SELECT coalesce(max(n), 0) + 1 FROM chunks").fetchone()[0]
-    size = round(sum(estimated_tokens(chunk.text) for chunk in chunks))
     added = connection.execute(
         "INSERT INTO documents (digest, media_type, pages, tokens, chunks, first) VALUES (?, ?, ?, ?, ?, ?)",
-        (document.digest, document.media_type, document.pages, size, len(chunks), first),
+        (document.digest, document.media_type, document.pages, divided.tokens, len(divided.chunks), first),
     )
     number = added.lastrowid or 0
     connection.executemany(
         "INSERT INTO chunks (n, document, number, start, page, heading, text) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        ((first + c.number, number, c.number, c.start, c.page, c.heading, c.text) for c in chunks),
+        ((first + c.number, number, c.number, c.start, c.page, c.heading, c.text) for c in divided.chunks),
     )
     return number
 

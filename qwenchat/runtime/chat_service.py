@@ -6,11 +6,12 @@ What happens is reported to one listener, on the loop.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from time import monotonic
 
+from qwenchat.chat.compaction import Summarising
 from qwenchat.chat.events import PartGrew, TurnEnded, TurnEvent, TurnStarted
 from qwenchat.chat.ids import unix_ms
 from qwenchat.chat.memory import no_such_message
@@ -18,11 +19,12 @@ from qwenchat.chat.message import Attachment, Message, Role, Status, ToolCall, T
 from qwenchat.chat.ports import Engine
 from qwenchat.chat.session import Session, WaitingQuestion
 from qwenchat.chat.title import suggest
-from qwenchat.chat.turn import RunningTurn, Turns
+from qwenchat.chat.turn import Turns
 from qwenchat.errors import (
     CannotLoad,
     EngineDied,
     Interrupted,
+    NotFound,
     PromptTooLong,
     QwenchatError,
     Recovery,
@@ -30,18 +32,23 @@ from qwenchat.errors import (
     WrongUse,
 )
 from qwenchat.i18n import _
+from qwenchat.runtime.compactions import Compactions
 from qwenchat.runtime.events import (
     BugFound,
+    Compacted,
     ConsentNeeded,
     Hold,
     Listener,
+    NotCompacted,
     QueueChanged,
+    SummaryGrew,
     ToolAsked,
     ToolDecided,
     TurnFailed,
     TurnReported,
     WaitingChanged,
 )
+from qwenchat.runtime.jobs import HeldQueue, Job
 from qwenchat.runtime.model_manager import EngineFactory, ModelManager
 from qwenchat.runtime.program import Program
 from qwenchat.runtime.session_access import SessionAccess
@@ -49,45 +56,6 @@ from qwenchat.runtime.session_documents import SessionDocuments
 from qwenchat.runtime.session_tools import SessionTools
 from qwenchat.text.safe import encodable
 from qwenchat.tools.policy import Decision, PendingCall
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    """A turn that runs or waits."""
-
-    session: str
-    begin: Callable[[Turns], RunningTurn]
-    waiting: WaitingQuestion | None = None
-    """The question in the outbox, where it is one that has not entered the tree."""
-    model: str = ""
-    """The model that answers; empty for the session's."""
-    reload: bool = False
-    """Whether the model is loaded again for it."""
-    has_begun: bool = False
-    """Whether its answer is in the tree."""
-    failed: bool = False
-    """Whether it failed before that when it was tried last."""
-    asked: Message | None = None
-    """That question once it has entered the tree."""
-    cancelled: bool = False
-    loading: asyncio.Task[Engine] | None = None
-    turn: RunningTurn | None = field(default=None, repr=False)
-
-    async def cancel(self) -> None:
-        """Stop it, whether it waits for the model, loads it or generates."""
-        self.cancelled = True
-        if self.turn:
-            await self.turn.cancel()
-        elif self.loading:
-            self.loading.cancel()
-
-
-@dataclass(frozen=True, slots=True)
-class _HeldQueue:
-    """What waits in a session and is not asked."""
-
-    jobs: list[_Job]
-    why: Hold
 
 
 class ChatService:
@@ -100,11 +68,12 @@ class ChatService:
         self.model = ModelManager(
             new_engine or program.engine, listener, may_send=self._may_send, tools=self.tools.specs
         )
+        self.compactions = Compactions(self.sessions, self.model, self.tools.specs)
         self._program, self._listener = program, listener
-        self._queue: deque[_Job] = deque()
-        self._held: dict[str, _HeldQueue] = {}
+        self._queue: deque[Job] = deque()
+        self._held: dict[str, HeldQueue] = {}
         """By session, what waits for a decision: about what failed or was stopped, a model, or consent."""
-        self._job: _Job | None = None
+        self._job: Job | None = None
         """The turn that runs."""
         self._unfinished: dict[str, Message] = {}
         """Answers whose end could not be stored, with all that was generated of them."""
@@ -168,15 +137,30 @@ class ChatService:
         jobs = self._take_held(question.session)
         job = next((each for each in jobs if each.waiting and each.waiting.id == question.id), None)
         if job is None:
-            job = _Job(question.session, lambda turns: turns.regenerate(question))
+            job = Job(session=question.session, begin=lambda turns: turns.regenerate(question))
             jobs = [job, *jobs]
         job.model, job.reload = model, reload
         self._enqueue(*jobs)
 
     def continue_answer(self, answer: Message, *, reload: bool = False) -> None:
         """Continue an answer that ended early."""
-        job = _Job(answer.session, lambda turns: turns.continue_answer(answer), reload=reload)
+        job = Job(session=answer.session, begin=lambda turns: turns.continue_answer(answer), reload=reload)
         self._enqueue(job, *self._take_held(answer.session))
+
+    def compact(self, session_id: str, *, again: Message | None = None) -> None:
+        """Have the oldest messages of a session summarised when its turn comes, or those of the summary `again`.
+
+        It ends with Compacted, NotCompacted or TurnFailed; nothing is changed before the first of these.
+        """
+        self._enqueue(Job(session=session_id, summary=again))
+
+    async def edit_summary(self, summary: Message, text: str) -> None:
+        """Put a summary into other words, as a variant beside it with copies of what follows; reported as Compacted.
+
+        Raises StoreError while the session is being answered.
+        """
+        with self.sessions.store(summary.session).streaming(summary.session):
+            await self._store_compacted(await self.compactions.edited(summary, text))
 
     def is_waiting(self, question: Message) -> bool:
         """Say whether a question waits for its turn, or for the model in its turn."""
@@ -191,7 +175,7 @@ class ChatService:
             await running.cancel()
         async with self._outbox_use:  # by now the question of the running one has entered the tree or never will
             if running and running.waiting:
-                waiting.insert(0, self._job_of(running.waiting))
+                waiting.insert(0, Job(session=session_id, waiting=running.waiting))
             self._hold(session_id, [*self._take_held(session_id), *waiting], Hold.STOPPED)
 
     async def withdraw(self, session_id: str) -> None:
@@ -205,7 +189,7 @@ class ChatService:
     async def take_back(self, question: Message) -> WaitingQuestion | None:
         """Take a waiting question out of the outbox and return it; None where its turn has come."""
 
-        def is_other(job: _Job) -> bool:
+        def is_other(job: Job) -> bool:
             return job.waiting is None or job.waiting.id != question.id
 
         async with self._outbox_use:
@@ -270,7 +254,7 @@ class ChatService:
         last = branch[-1] if branch else None
         if last and last.role is Role.USER:
             self.regenerate(last, reload=reload)
-        elif last and last.parts and self.model.can_continue(session):
+        elif last and last.parts and (not last.generated or self.model.can_continue(session)):
             self.continue_answer(last, reload=reload)
         elif len(branch) > 1:
             self.regenerate(branch[-2], reload=reload)
@@ -321,34 +305,31 @@ class ChatService:
         )
         await asyncio.to_thread(self.sessions.store(session_id).enqueue, waiting)
         has_model = bool((await self.sessions.labels(session_id)).model)
-        jobs = [*self._take_held(session_id), self._job_of(waiting)]
+        jobs = [*self._take_held(session_id), Job(session=session_id, waiting=waiting)]
         if has_model:
             self._enqueue(*jobs)
         else:
             self._hold(session_id, jobs, Hold.NO_MODEL)
         return waiting.question
 
-    def _job_of(self, waiting: WaitingQuestion) -> _Job:
-        return _Job(waiting.session, lambda turns: turns.ask_waiting(waiting), waiting)
-
-    def _hold(self, session_id: str, jobs: list[_Job], why: Hold) -> None:
+    def _hold(self, session_id: str, jobs: list[Job], why: Hold) -> None:
         """Ask these later, when the user says so; report that."""
         if jobs:
-            self._held[session_id] = _HeldQueue(jobs, why)
+            self._held[session_id] = HeldQueue(jobs, why)
         self._report_queue()
 
-    def _take_held(self, session_id: str) -> list[_Job]:
+    def _take_held(self, session_id: str) -> list[Job]:
         """Take out what is held in a session, but no second answer that failed: the user wants something else now."""
         held = self._held.pop(session_id, None)
         return [job for job in held.jobs if job.waiting or not job.failed] if held else []
 
-    def _take_queued(self, session_id: str) -> list[_Job]:
+    def _take_queued(self, session_id: str) -> list[Job]:
         """Take the jobs of a session out of the queue."""
         taken = [job for job in self._queue if job.session == session_id]
         self._queue = deque(job for job in self._queue if job.session != session_id)
         return taken
 
-    def _enqueue(self, *jobs: _Job) -> None:
+    def _enqueue(self, *jobs: Job) -> None:
         self._queue.extend(jobs)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._work())
@@ -375,7 +356,7 @@ class ChatService:
                 self._job = None
         self._report_queue()
 
-    def _fail(self, job: _Job, error: QwenchatError) -> None:
+    def _fail(self, job: Job, error: QwenchatError) -> None:
         """Report a failure, and hold back what can't go on before the user has decided."""
         if isinstance(error, EngineDied | CannotLoad):
             self.model.forget()
@@ -383,11 +364,11 @@ class ChatService:
         job.failed = not job.has_begun
         if job.failed or recoveries:
             self._hold(job.session, ([job] if job.failed else []) + self._take_queued(job.session), Hold.FAILED)
-        job.turn = job.loading = None
+        job.turn = None
         taken_back = job.asked if isinstance(error, PromptTooLong) else None
         self._listener(TurnFailed(job.session, error, recoveries, taken_back))
 
-    async def _hold_for_consent(self, job: _Job, host: str) -> None:
+    async def _hold_for_consent(self, job: Job, host: str) -> None:
         model = job.model or (await self.sessions.labels(job.session)).model
         others = [*self._take_queued(job.session), *self._take_held(job.session)]
         self._hold(job.session, [job, *others], Hold.NO_CONSENT)
@@ -408,7 +389,7 @@ class ChatService:
             self._asked, self.call_since = None, monotonic()
             self._listener(ToolDecided(session.id, pending))
 
-    async def _run(self, job: _Job) -> None:
+    async def _run(self, job: Job) -> None:
         if host := await self.sessions.host_to_confirm(job.session, job.model):
             await self._hold_for_consent(job, host)
             return
@@ -418,6 +399,38 @@ class ChatService:
         if self.model.info and (peers := await self.sessions.peers_to_confirm(job.session, self.model.info)):
             await self._hold_for_consent(job, peers)
             return
+        if job.is_compaction:
+            await self._compact(job, engine)
+        else:
+            await self._answer(job, engine)
+
+    async def _compact(self, job: Job, engine: Engine) -> None:
+        store, session_id = self.sessions.store(job.session), job.session
+
+        def report(progress: Summarising) -> None:
+            self._listener(SummaryGrew(session_id, progress))
+
+        with store.streaming(session_id):
+            try:
+                new = await job.do(self.compactions.make(session_id, engine, job.summary, report))
+            except (NotFound, WrongUse) as error:
+                self._listener(NotCompacted(session_id, error))
+                return
+            await self._store_compacted(new)
+
+    async def _store_compacted(self, new: Sequence[Message]) -> None:
+        """Store a branch that begins with a summary, and let what waits follow it."""
+        session_id = new[0].session
+        async with self._outbox_use:
+            before = await self.compactions.store(new)
+            waiting = {each.id: each for each in await self.sessions.waiting(session_id)}
+            held = self._held[session_id].jobs if session_id in self._held else []
+            for job in [*self._queue, *held]:
+                if job.waiting:
+                    job.waiting = waiting.get(job.waiting.id, job.waiting)
+        self._listener(Compacted(session_id, new[0], before))
+
+    async def _answer(self, job: Job, engine: Engine) -> None:
         store = self.sessions.store(job.session)
         session = await self.sessions.labels(job.session)
         turns = Turns(
@@ -431,7 +444,7 @@ class ChatService:
             sources=self.documents.sources(session),
             settings=self._program.sampling,
         )
-        job.turn = turn = job.begin(turns)
+        job.turn = turn = job.begin_turn(turns)
         ended = False
         try:
             async with aclosing(turn):
@@ -450,20 +463,12 @@ class ChatService:
             if turn.answer and not ended:
                 self._unfinished[turn.answer.id] = replace(turn.answer, status=Status.INTERRUPTED)
 
-    async def _load(self, job: _Job) -> Engine:
+    async def _load(self, job: Job) -> Engine:
         """Load the model that a job wants. Raises Interrupted where the job is cancelled meanwhile."""
         session = await self.sessions.labels(job.session)
         if job.model:
             session = replace(session, model=job.model)
-        if job.cancelled:
-            raise Interrupted("")
-        job.loading = asyncio.create_task(self.model.load(session))
-        try:
-            return await job.loading
-        except asyncio.CancelledError:
-            if job.loading.cancelled() and not _is_cancelling():
-                raise Interrupted("") from None
-            raise
+        return await job.do(self.model.load(session))
 
     async def _report(self, session_id: str, event: TurnEvent) -> None:
         if isinstance(event, PartGrew) and isinstance(event.fragment, ToolCall | ToolResult):
@@ -477,9 +482,3 @@ class ChatService:
         held = [(job, held.why) for held in self._held.values() for job in held.jobs]
         self._listener(WaitingChanged(places, {job.waiting.id: why for job, why in held if job.waiting}))
         self._listener(QueueChanged(self.running, tuple(job.session for job in self._queue)))
-
-
-def _is_cancelling() -> bool:
-    """Say whether the task that runs this is itself being cancelled."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from qwenchat.chat.compaction import Summarising
 from qwenchat.chat.events import TurnEvent, WaitingToRetry
 from qwenchat.chat.message import Message
 from qwenchat.chat.ports import ModelInfo
@@ -90,6 +91,31 @@ class TurnFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class SummaryGrew:
+    """The oldest messages of a session are being summarised."""
+
+    session: str
+    progress: Summarising
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """The branch of a session begins with a summary now; `before` is the first message of the branch before."""
+
+    session: str
+    summary: Message
+    before: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotCompacted:
+    """A session stays as it is: there is nothing to summarise, or no summary came of it."""
+
+    session: str
+    error: QwenchatError
+
+
+@dataclass(frozen=True, slots=True)
 class BugFound:
     """Answering ended with an exception that is no failure: whoever listens raises it, which ends the program."""
 
@@ -128,6 +154,9 @@ ChatEvent = (
     | ToolAsked
     | ToolDecided
     | TurnFailed
+    | SummaryGrew
+    | Compacted
+    | NotCompacted
     | BugFound
     | ModelLoaded
     | ModelLoading

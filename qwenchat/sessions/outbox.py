@@ -53,6 +53,15 @@ class QuestionOutbox:
         with self._database.read() as connection:
             return _load(connection, [self._owner], session_id)
 
+    def redirect(self, session_id: str, follows: str, instead: str) -> None:
+        """Let the questions of a session that follow a message follow another one instead."""
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE outbox SET follows = ? "
+                "WHERE follows = ? AND owner = ? AND session IN (SELECT n FROM sessions WHERE id = ?)",
+                (instead, follows, self._owner, session_id),
+            )
+
     def remove(self, ids: Sequence[str]) -> None:
         """Delete questions that have become messages or are not to be asked; other ids are ignored."""
         with self._database.write() as connection:

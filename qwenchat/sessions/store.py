@@ -179,6 +179,9 @@ class Store:
         """Return the questions of a session that this store will ask, oldest first; not those of other programs."""
         return self._outbox.waiting(session_id)
 
+    def redirect(self, session_id: str, follows: str, instead: str) -> None:
+        self._outbox.redirect(session_id, follows, instead)
+
     def take_out(self, question_id: str) -> None:
         self._outbox.remove([question_id])
 

@@ -37,9 +37,16 @@ class Arguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 Given = TypeVar("Given", bound=Arguments)
 
 
-def schema_of(arguments: type[Arguments]) -> str:
-    """Return the JSON Schema of arguments, as ToolSpec has it."""
+def schema_of(arguments: type[Arguments], **words: str) -> str:
+    """Return the JSON Schema of arguments, as ToolSpec has it; `words` stand for their names in the descriptions.
+
+    The type of an argument comes first, as in the schemas that models were trained on.
+    """
     schema = msgspec.json.schema(arguments)["$defs"][arguments.__name__]
+    for name, argument in schema["properties"].items():
+        if "description" in argument:
+            argument["description"] = argument["description"].format(**words)
+        schema["properties"][name] = {"type": argument["type"], **argument}
     schema = {name: value for name, value in schema.items() if name != "title" and value != []}  # the model reads it
     return json.dumps(schema, ensure_ascii=False)
 

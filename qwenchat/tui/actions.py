@@ -338,6 +338,7 @@ def fixed_keys() -> tuple[FixedKeys, ...]:
     """Return them in the order in which help shows them, each place once."""
     writing, searching, dialogs, mouse = _("Writing"), _("Searching"), _("Dialogs and menus"), _("Mouse")
     return (
+        FixedKeys(_("Attaching"), "@", _("Find a file or folder by a few letters, and attach it")),
         FixedKeys(writing, "ctrl+left,ctrl+right", _("A word to the left or right")),
         FixedKeys(writing, "home,ctrl+a", _("Start of the line")),
         FixedKeys(writing, "end,ctrl+e", _("End of the line")),

@@ -158,9 +158,9 @@ def _exists(path: str) -> bool:
 
 
 def _is_path(rest: str) -> bool:
-    """Return whether words can be a path: one word, a file that is there, or words that end as a path does."""
+    """Return whether words can be a path: one word, a path that is there, or words that end as a path does."""
     quoted = rest[0] in "\"'" and rest[-1] == rest[0]
-    return _is_word(rest) or quoted or _is_file(rest) or bool(re.search(r"[/\\]|\.\w{1,8}$", rest))
+    return _is_word(rest) or quoted or _exists(rest) or bool(re.search(r"[/\\]|\.\w{1,8}$", rest))
 
 
 def _is_setting(rest: str) -> bool:

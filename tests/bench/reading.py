@@ -36,7 +36,7 @@ from qwenchat.documents.document import Document
 from qwenchat.documents.index import DocumentIndex, OwnedDocument, collection_owner
 from qwenchat.documents.levels.choice import Speed, predicted_seconds
 from qwenchat.documents.levels.finding import find
-from qwenchat.documents.levels.question import Query, languages_of, search_words, understood
+from qwenchat.documents.levels.question import DocumentQuery, languages_of, search_words, understood
 from qwenchat.documents.levels.retrieval import ranked
 from qwenchat.documents.levels.small_request import SmallRequests
 from qwenchat.engines.local.engine import LocalEngine
@@ -130,7 +130,7 @@ class Measuring:
         return asked.is_answered(text), text
 
     async def _is_found(self, asked: Asked, *, with_keywords: bool) -> tuple[bool, str]:
-        query = Query(question=asked.text, words=search_words(asked.text))
+        query = DocumentQuery(question=asked.text, words=search_words(asked.text))
         if with_keywords:
             requests = SmallRequests(engine=self.engine, info=await self.engine.load())
             languages = languages_of([each.document.text for each in questions()])

@@ -19,10 +19,12 @@ from qwenchat.chat.calling import ToolUse
 from qwenchat.chat.events import TurnEnded
 from qwenchat.chat.memory import MemoryStore
 from qwenchat.chat.message import Message, Part, ToolCall, ToolResult
+from qwenchat.chat.ports import Request
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.session import Session
 from qwenchat.chat.turn import Turns
-from qwenchat.engines.local.engine import LocalEngine
+from qwenchat.engines.generation import QueuedGeneration
+from qwenchat.engines.local.engine import LocalEngine, Planner
 from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.program import Program
 from qwenchat.tools.builtin.calculator import Calculator
@@ -129,6 +131,21 @@ HELD_OUT = Questions(
 """Questions of the same kinds, that nothing is changed for."""
 
 
+class _TwoEngines(LocalEngine):
+    """Asks a second engine what is asked without tools, so that the first one need not read the tools each time."""
+
+    def __init__(self, planner: Planner, program: Program, *, is_bound: bool) -> None:
+        super().__init__(planner, program.paths.engine_log, program.saved_kv, bind_calls=is_bound)
+        self.plain = LocalEngine(planner, program.paths.engine_log, program.saved_kv)
+
+    def generate(self, request: Request) -> QueuedGeneration:
+        return super().generate(request) if request.turns[0].tools else self.plain.generate(request)
+
+    async def close(self, *, at_once: bool = False) -> None:
+        await super().close(at_once=at_once)
+        await self.plain.close(at_once=at_once)
+
+
 def _now(zone: tzinfo | None) -> datetime:
     return NOW.astimezone(zone or UTC)
 
@@ -144,8 +161,8 @@ def _tools(folder: Path) -> list[Tool]:
         Calculator(),
         DateTime(_now),
         DaysBetween(_now),
-        ListFiles(folders),
         ReadFile(folders),
+        ListFiles(folders),
         SearchFiles(folders),
     ]
 
@@ -176,7 +193,7 @@ async def measure(model: str, questions: Questions, *, words: bool, kinds: Seque
     rows = [f"| {question.text} |" for question in questions.asked]
     sums = list[str]()
     for is_bound in kinds:
-        engine = LocalEngine(planner, program.paths.engine_log, program.saved_kv, bind_calls=is_bound)
+        engine = _TwoEngines(planner, program, is_bound=is_bound)
         right = called = 0
         with tempfile.TemporaryDirectory() as parent:
             folder = Path(parent) / questions.folder
@@ -189,6 +206,7 @@ async def measure(model: str, questions: Questions, *, words: bool, kinds: Seque
                 calls = [part for part in answer.parts if isinstance(part, ToolCall)]
                 right, called = right + is_right, called + bool(calls)
                 rows[place] += f" {'right' if is_right else 'wrong'}, {len(calls)} |"
+                print(f"{place + 1}: {right}", flush=True)
                 if words:
                     label = f"{'bound' if is_bound else 'free'}, {'right' if is_right else 'wrong'}: {question.text}"
                     print(label, *map(_shown, answer.parts), sep="\n    ", flush=True)
@@ -211,12 +229,12 @@ def main() -> None:
     parser.add_argument("--held-out", action="store_true", help="ask the questions that nothing is changed for")
     parser.add_argument("--words", action="store_true", help="print the answers too")
     parser.add_argument("--only", type=int, nargs="+", metavar="N", help="ask only these questions, counted from 1")
-    parser.add_argument("--bound-only", action="store_true", help="leave out the calls that follow no schema")
+    parser.add_argument("--calls", choices=["bound", "free"], help="measure only such calls")
     given = parser.parse_args()
     questions = HELD_OUT if given.held_out else TUNED
     if given.only:
         questions = replace(questions, asked=[questions.asked[number - 1] for number in given.only])
-    kinds = (True,) if given.bound_only else (True, False)
+    kinds = [is_bound for is_bound in (True, False) if given.calls != ("free" if is_bound else "bound")]
     asyncio.run(measure(os.environ["QWENCHAT_REAL_MODEL"], questions, words=given.words, kinds=kinds))
 
 

@@ -102,7 +102,6 @@ def test_what_can_not_be_read_is_refused(chain: ggufs.Chain, tmp_path: Path) -> 
         (("--docs", tmp_path / "empty"), 8),
         (("--docs", tmp_path / "gone"), 3),
         (("--docs", tmp_path, "--complete"), 2),
-        (("--level", "4"), 2),
         (("-f", tmp_path / "no.docx"), 8),
     ):
         done = qwenchat("ask", "-m", chain.path, *words, "Why?")

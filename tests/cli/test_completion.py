@@ -110,6 +110,15 @@ def test_engines_and_their_models_of_an_earlier_run(home: Path) -> None:
     assert set(offered("qwenchat config set engines.box.kind v")) == {"vllm"}
 
 
+def test_collections_with_their_paths(home: Path) -> None:
+    (home / "data").mkdir(parents=True)
+    stored = {"version": 1, "collections": {"papers": ["/srv/papers\x1b[31m"], "books": ["/srv/books"]}}
+    (home / "data" / "collections.json").write_text(json.dumps(stored))
+    for command in ("list", "update", "remove", "add --collection"):
+        assert offered(f"qwenchat docs {command} p") == {"papers": "/srv/papers[31m"}
+    assert [file.name for file in (home / "data").iterdir()] == ["collections.json"]
+
+
 def test_sessions_with_clean_titles(kept: None) -> None:
     title = "Rain,[31m snow: $(touch x) `y`"
     for line in ("qwenchat sessions show ", "qwenchat ask --session 0198", "qwenchat --session "):

@@ -113,6 +113,13 @@ def test_what_can_not_be_tested_is_refused_in_two_lines(
     assert out == "" and said in err and "Traceback" not in err
 
 
+def test_a_base_model_can_not_be_asked(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = ggufs.write_model(models / "base.gguf", chat_template=None)
+    assert main(["needle", "-m", str(base), *SMALL]) == ExitCode.CANNOT_LOAD
+    err = capsys.readouterr().err
+    assert "no chat template" in err and "--complete" not in err  # which is an option of another command
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b" \n\f\n", b"\x00\x01binary"],

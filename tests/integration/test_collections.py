@@ -125,6 +125,15 @@ async def test_a_folder_that_can_not_be_looked_into(
     assert (update.removed, update.skipped[Skip.UNREADABLE]) == (0, 1) and len(names(index)) == 4
 
 
+async def test_of_too_many_files_the_nearest_are_read(
+    collections: Collections, index: DocumentIndex, notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qwenchat.documents.collections.MOST_FILES", 5)
+    update = await updated(collections, notes)
+    assert "more than 5 files" in update.problems[str(notes)]
+    assert names(index) == ["boats.md", "same.txt"]
+
+
 async def test_single_files_and_several_folders(collections: Collections, index: DocumentIndex, notes: Path) -> None:
     await updated(collections, notes / "boats.md", notes / "deep")
     assert names(index) == ["boats.md", "same.txt", "港口.txt"]

@@ -13,7 +13,7 @@ from qwenchat.chat.session import Session
 from qwenchat.documents.document import Document
 from qwenchat.documents.index import chat_owner, collection_owner
 from qwenchat.documents.levels.choice import Speed
-from qwenchat.errors import NotFound
+from qwenchat.errors import NotFound, Recovery, RecoveryKind
 from qwenchat.runtime.chat_service import ChatService
 from qwenchat.runtime.events import ChatEvent, TurnReported
 from qwenchat.runtime.program import Program
@@ -116,6 +116,23 @@ async def test_a_branch_reads_its_own_documents(program: Program) -> None:
         again = await chat.chats.edit(replace(first, attachments=()), "How many steps?")
         await until(lambda: chat.ended)
         assert chat.ended.pop().citations == () and again.attachments == ()
+
+
+async def test_an_answer_that_failed_before_its_first_word_is_tried_with_the_passages_that_it_has(
+    program: Program,
+) -> None:
+    async with chat_with(program, "DIE") as chat:
+        chat.engine.die = "DIE"
+        chat.engine.capabilities = replace(chat.engine.capabilities, continue_answer=False)
+        session = await chat.new()
+        failed = await chat.answer(session, "How many steps has the lighthouse?", BOOK)
+        assert failed.citations == failed.parts and failed.parts
+        chat.engine.answers, asked = ["It has 214."], len(chat.engine.requests)
+        await chat.chats.retry(session.id, Recovery(RecoveryKind.START_AGAIN))
+        await until(lambda: chat.ended)
+        again = chat.ended.pop()
+        assert (again.id, again.citations, again.text) == (failed.id, failed.citations, "It has 214.")
+        assert len(chat.engine.requests) == asked + 1  # nothing was looked for again
 
 
 async def test_collections_are_read_with_the_chat(program: Program) -> None:

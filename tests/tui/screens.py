@@ -14,6 +14,7 @@ from qwenchat.i18n import use_language
 from qwenchat.tui.actions import Where, actions, bindings
 from qwenchat.tui.textual_private import add_bindings
 from qwenchat.tui.themes import load_all
+from qwenchat.tui.transcript.drawing import Look
 from qwenchat.tui.transcript.transcript import Transcript
 
 Said = TypeVar("Said", bound=Event)
@@ -31,7 +32,7 @@ class TranscriptApp(App[None]):
         self._began = time.monotonic()
 
     def compose(self) -> ComposeResult:
-        yield Transcript(call_since=lambda: self._began)
+        yield Transcript(Look(call_since=lambda: self._began))
 
     def on_mount(self) -> None:
         for theme in load_all(Path("/nowhere")).by_name.values():

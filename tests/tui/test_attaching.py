@@ -391,3 +391,23 @@ async def test_a_private_chat_attaches_too(here: Path) -> None:
         await until(lambda: it.chat.prompt.attachments)
         await it.ask("What?")
         assert "text of notes.txt" in it.engine.requests[0].turns[-1].text
+
+
+async def test_a_command_names_a_folder_with_spaces(here: Path) -> None:
+    (here / "docs").rename(here / "my docs")
+    async with chatting() as it:
+        it.write("/attach my docs")
+        await it.pilot.press("escape", "enter")
+        await until(lambda: "my docs (3 files)" in chips(it))
+        assert it.chat.prompt.text == ""
+
+
+async def test_a_bug_in_reading_leaves_no_chip(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(_reader: DocumentReader, _path: Path, _name: str) -> Document:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(DocumentReader, "read", fails)
+    async with chatting(bugs=True) as it:
+        it.chat.prompt.attach([here / "notes.txt"])
+        await until(lambda: any("This is a bug" in said for said in it.said))
+        assert chips(it) == ""

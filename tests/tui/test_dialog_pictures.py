@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -154,6 +155,7 @@ DIALOGS: dict[str, tuple[Make, Ready]] = {
             stop=lambda: None,
             copy=lambda _text: None,
             names=NAMES,
+            call_since=monotonic,
         ),
         lambda app: "guide" in app.words,
     ),

@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from textual.screen import Screen
 from textual.widgets import Button, Input
 
 from qwenchat import tui
+from qwenchat.chat.message import Attachment
 from qwenchat.chat.session import Session
 from qwenchat.chat.statistics import statistics_of
 from qwenchat.i18n import use_language
@@ -20,6 +22,7 @@ from qwenchat.runtime.session_tools import SessionTools
 from qwenchat.tools.policy import Decision, Leave, PendingCall
 from qwenchat.tui import slash_commands
 from qwenchat.tui.actions import actions
+from qwenchat.tui.attached import Attached
 from qwenchat.tui.dialogs import open as screens
 from qwenchat.tui.dialogs.consent import ConsentScreen
 from qwenchat.tui.dialogs.dialog import CloseMark, Dialog
@@ -67,9 +70,16 @@ ALL: dict[str, Make] = {
     "import": ImportScreen,
     "statistics": lambda program: StatisticsScreen(statistics_of(program.store.branch("q2")), None),
     "compare": lambda program: screens.compare(
-        "Why?", program.store.branch("q2"), (0, 1), stop=list, copy=id, names=NAMES
+        "Why?", program.store.branch("q2"), (0, 1), stop=list, copy=id, names=NAMES, call_since=monotonic
     ),
     "branches": lambda program: screens.branches(program.store.tree("s").branches(), "q2"),
+    "attached": lambda _program: screens.attached(
+        Attached(
+            name="book.pdf",
+            documents=(Attachment("book.pdf", "application/pdf", b"A page of it. \f" * 40),),
+            left_out=("2 links",),
+        )
+    ),
     "engine": EngineScreen,
     "engines": EnginesScreen,
     "consent": lambda program: ConsentScreen(
@@ -83,7 +93,7 @@ ALL: dict[str, Make] = {
     "tools": lambda program: ToolsScreen(program, SessionTools(program, refuse, lambda _session: True), full_session()),
 }
 
-WITHOUT_BUTTONS = ("settings", "theme", "help", "downloads", "branches")
+WITHOUT_BUTTONS = ("attached", "settings", "theme", "help", "downloads", "branches")
 
 
 @pytest.fixture

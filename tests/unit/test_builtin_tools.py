@@ -45,6 +45,17 @@ async def test_a_model_can_be_made_to_follow_every_schema_and_is_told_little() -
         assert len(tool.spec.description) < 120 and len(tool.spec.parameters) < 600
 
 
+def test_arguments_name_the_folders_and_descriptions_of_tools_do_not() -> None:
+    settings = ToolSettings(folders=("/tmp/{a}", "/tmp/work"))
+    tools = [tool for tool in builtin_tools(settings, find_in_chats=None, offline=True) if tool.spec.name in FILES]
+    assert [tool.spec.name for tool in tools] == ["read_file", "list_files", "search_files"]
+    for tool in tools:
+        arguments = json.loads(tool.spec.parameters)["properties"]
+        described = arguments["path" if tool.spec.name == "read_file" else "folder"]["description"]
+        assert "{a}, work" in described and "{a}" not in tool.spec.description
+        assert all(next(iter(argument)) == "type" for argument in arguments.values())
+
+
 @pytest.mark.parametrize("arguments", [{}, {"expression": None}, {"path": []}, {"x": 1}, {"folder": {"a": 1}}])
 async def test_arguments_that_do_not_follow_the_schema_are_refused_by_every_tool(arguments: dict[str, object]) -> None:
     for tool in builtin_tools(ALL, find_in_chats=lambda _words, _most: [], offline=False):

@@ -10,13 +10,17 @@ from hypothesis import strategies as st
 
 from qwenchat.chat.events import Called, Delta, EngineEvent, Finished, Prefilling
 from qwenchat.chat.message import FinishReason, Timings, ToolCall, Usage
+from qwenchat.chat.tools import ToolSpec
 from qwenchat.engines.calls.format import CallFormat
 from qwenchat.engines.calls.hermes import HermesFormat
 from qwenchat.engines.calls.qwen import QwenFormat
 from qwenchat.engines.calls.reader import CallReader
 
 HERMES, QWEN = HermesFormat(), QwenFormat()
-NAMES = ("calc", "clock")
+TOOLS = (
+    ToolSpec(name="calc", description="", parameters='{"properties": {"x": {}}, "required": ["x"]}'),
+    ToolSpec(name="clock", description="", parameters='{"properties": {"zone": {}, "at": {}}}'),
+)
 CALL = '<tool_call>\n{"name": "calc", "arguments": {"x": "1}"}}\n</tool_call>'
 ARGUMENTS = {"x": "1}"}
 
@@ -66,7 +70,7 @@ def read(
     in_text: bool = False,
 ) -> Read:
     """Read pieces, each of which is a token; a text is a token for each character."""
-    reader = CallReader(call_format, NAMES, in_reasoning=in_reasoning, in_text=in_text)
+    reader = CallReader(call_format, TOOLS, in_reasoning=in_reasoning, in_text=in_text)
     events: list[EngineEvent] = [Delta(piece, (number,)) for number, piece in enumerate(pieces)]
     events.append(Finished(reason, Usage(), Timings()))
     return Read(out for event in events for out in reader.feed(event))
@@ -115,7 +119,7 @@ def test_every_token_goes_on_once_and_in_order(text: str) -> None:
 
 
 def test_text_goes_through_at_once() -> None:
-    reader = CallReader(HERMES, NAMES)
+    reader = CallReader(HERMES, TOOLS)
     assert [*reader.feed(Delta("Hello", (1,)))] == [Delta("Hello", (1,))]
     assert [*reader.feed(Delta(" a <b", (2,)))] == [Delta(" a <b", (2,))]
     assert [*reader.feed(Delta(" <too", (3,)))] == []
@@ -125,7 +129,7 @@ def test_text_goes_through_at_once() -> None:
 
 def test_what_is_held_back_is_not_lost_where_the_engine_fails() -> None:
     for text in ("So <too", CALL[:30], '{"name": "calc", "arg', "\n"):
-        reader = CallReader(HERMES, NAMES)
+        reader = CallReader(HERMES, TOOLS)
         pieces = [event for number, char in enumerate(text) for event in reader.feed(Delta(char, (number,)))]
         pieces += reader.release()
         assert pieces == [Delta(char, (number,)) for number, char in enumerate(text)]
@@ -210,6 +214,36 @@ def test_bare_json_behind_text_is_no_call() -> None:
     bare = '{"name": "calc", "arguments": {}}'
     for said in (read(f"So: {bare}"), read(bare, in_text=True)):
         assert bare in said.text and not said.calls
+
+
+@pytest.mark.parametrize("text", ['{"name": "notes/a b.txt", "arguments": {"x": "1}"}}', CALL.replace("calc", "a.txt")])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_made_up_name_is_that_of_the_one_tool_with_such_arguments(text: str, whole: bool) -> None:
+    said = read([text] if whole else text)
+    assert said.said == [("calc", ARGUMENTS)] and said.reason is FinishReason.TOOL_CALLS
+    assert said.calls[0].token_ids == ()  # the model reads the name that it should have written
+
+
+@pytest.mark.parametrize(
+    "arguments", ["{}", '{"y": 1}', '{"x": 1, "zone": ""}', '{"a": {"x": 1}}', '"x"', "[]", '{"zone": 1, "b": 2}']
+)
+def test_arguments_that_fit_no_tool_are_no_call(arguments: str) -> None:
+    text = f'{{"name": "Bob", "arguments": {arguments}}}'
+    said = read(text)
+    assert said.text == text and not said.calls and said.ids == [*range(len(text))]
+
+
+def test_a_made_up_name_with_broken_arguments_stays_as_it_is() -> None:
+    assert [call.name for call in read('✿FUNCTION✿: Bob\n✿ARGS✿: {"x" 1}', QWEN).calls] == ["Bob"]
+    assert read('✿FUNCTION✿: Bob\n✿ARGS✿: {"x": "1}"}', QWEN).said == [("calc", ARGUMENTS)]
+
+
+def test_arguments_that_fit_several_tools_are_no_call() -> None:
+    twice = (*TOOLS, ToolSpec(name="other", description="", parameters=TOOLS[0].parameters))
+    reader = CallReader(HERMES, twice)
+    text = '{"name": "Bob", "arguments": {"x": 1}}'
+    events = [*reader.feed(Delta(text)), *reader.feed(Finished(FinishReason.STOP, Usage(), Timings()))]
+    assert events[0] == Delta(text)
 
 
 def test_ids_of_calls_differ() -> None:

@@ -28,6 +28,8 @@ class Box:
     may: asyncio.Event = field(default_factory=asyncio.Event)
     waits: bool = False
     is_error: bool = False
+    fails: str = ""
+    """Arguments with which a call fails."""
     took_ms: int = 5
     calls: list[ToolCall] = field(default_factory=list)
     specs: Sequence[ToolSpec] = (CLOCK,)
@@ -36,6 +38,8 @@ class Box:
         self.calls.append(call)
         if self.waits:
             await self.may.wait()
+        if call.arguments == self.fails:
+            return ToolResult(call.id, call.name, "It failed.", is_error=True)
         text = self.says or f"result {len(self.calls)}"
         return ToolResult(call.id, call.name, text, self.is_error, took_ms=self.took_ms)
 
@@ -111,6 +115,15 @@ async def test_a_model_must_answer_once_its_calls_bring_nothing_new() -> None:
     asked = "Time?\n\nResult of clock({}):\n```\n12:00\n```\n\nAnswer the question in a sentence."
     assert last.turns == (Turn("user", asked),) and last.mode is Mode.ANSWER
     assert answer.text == "It is noon." and answer.status is Status.COMPLETE
+
+
+async def test_only_results_are_read_where_other_calls_failed() -> None:
+    engine = ScriptedEngine(["call:clock:{}", 'call:clock:{"zone":"?"}', 'call:clock:{"zone":"?"}', "It is noon."])
+    box = Box(fails='{"zone":"?"}')
+    answer, _events = await ended(turns_with(engine, ToolUse(toolbox=box)).ask("s", "Time?"))
+    asked = engine.requests[-1].turns[-1].text
+    assert asked == "Time?\n\nResult of clock({}):\n```\n12:00\n```\n\nAnswer the question in a sentence."
+    assert answer.text == "It is noon."
 
 
 async def test_a_result_can_not_end_its_own_fence() -> None:

@@ -82,6 +82,19 @@ def test_files_are_read_by_any_name_that_means_them(folders: Folders, home: Path
     assert read(folders, "notes/inside/plan  b.md") == "Milk and honey"
 
 
+def test_a_path_that_was_made_up_around_the_name_of_a_folder_is_found(folders: Folders) -> None:
+    assert read(folders, "/home/user/notes/todo.txt") == "buy milk\ncall Anna\n"
+    assert [place.shown for place in folders.places("/home/user/Documents/notes")] == ["notes"]
+    for name, words in (
+        ("/home/user/notes/nothing.txt", "outside the folders"),
+        ("/home/user/notes/../outside/plain.txt", "outside the folders"),
+        ("/home/user/notes/out.txt", "leads out of the folder"),
+        ("/home/user/notes/.env", "is hidden"),
+    ):
+        with pytest.raises(ToolError, match=words):
+            read(folders, name)
+
+
 def test_a_folder_of_the_same_name_inside_is_found(tmp_path: Path) -> None:
     (tmp_path / "notes/notes").mkdir(parents=True)
     (tmp_path / "notes/notes/a.txt").write_text("inner")

@@ -24,7 +24,7 @@ from qwenchat.documents.needle.prompts import PromptMaker
 from qwenchat.documents.needle.ramp import colour, ink, percent
 from qwenchat.documents.needle.results import CellResult, NeedleReport, ResultsFile
 from qwenchat.documents.needle.run import CellTested, NeedleRun
-from qwenchat.documents.needle.speed import Speed
+from qwenchat.documents.needle.speed import CellSpeed
 from qwenchat.errors import FileError, WrongUse
 from tests.fakes.scripted import ScriptedEngine
 
@@ -219,6 +219,7 @@ async def test_prompts_are_exact_to_the_token_and_share_their_beginning(language
         assert places == sorted(places)
         if cell.depth == 100:
             room = prompt.places[0]
+            assert all(turn.text[place - 2 : place] == "\n\n" for place in places)
         else:
             assert {turn.text[place - 1] if language == "zh" else turn.text[:place][-2:] for place in places} <= ENDS
         for wanted, place in zip(plan.depths_of(cell), prompt.places, strict=True):
@@ -301,9 +302,9 @@ async def test_a_run_continues_after_the_last_answer_and_makes_the_same_map(tmp_
     again, _predicted = await run_of(tmp_path / "stopped", engine=engine)
     assert again.cells == list(PLAN.cells[2:])
     await results_of(again)
-    assert len(engine.requests) == 1 + 4
+    assert len(engine.requests) == 2 + 4
     finished, predicted = await run_of(tmp_path / "stopped", engine=engine)
-    assert (finished.cells, predicted, len(engine.requests)) == ([], 0.0, 5)
+    assert (finished.cells, predicted, len(engine.requests)) == ([], 0.0, 6)
 
     def answers(run: NeedleRun) -> list[tuple[object, ...]]:
         return [(*each.needles, *each.places, each.answer, each.found) for _cell, each in sorted_results(run)]
@@ -352,7 +353,7 @@ def test_results_that_can_not_be_written_are_an_error_of_the_file(tmp_path: Path
 
 
 def test_the_prediction_fits_what_was_measured() -> None:
-    speed, rng = Speed(), random.Random(1)
+    speed, rng = CellSpeed(), random.Random(1)
     each, growth = 0.005, 4e-7
 
     def truly(start: float, end: float) -> float:
@@ -369,7 +370,7 @@ def test_the_prediction_fits_what_was_measured() -> None:
 
 
 def test_a_prediction_is_never_negative() -> None:
-    speed = Speed()
+    speed = CellSpeed()
     assert speed.seconds(PLAN.cells) == 0
     speed.note_reading(0, 100, 2.0)
     speed.note_reading(100, 200, 1.0)  # faster than before, as when another program ended

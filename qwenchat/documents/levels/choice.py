@@ -1,7 +1,7 @@
 """Chooses the level of reading by what is asked and by how long it would take, and predicts that time.
 
 The rule: level 2, if it takes less than QUICK_S, or less than PATIENT_S where the question asks for all of something,
-such as each, every, or a list; else level 1. Level 3 is never chosen: it is for whoever asks for it.
+such as each, every, or a list; else level 1. Level 3 is never chosen: the user asks for it.
 """
 
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ from qwenchat.documents.index import DocumentIndex, OwnedDocument
 from qwenchat.documents.levels.choice import STEPS, Level, Speed, chosen_level, predicted_seconds
 from qwenchat.documents.levels.passages import fitting
 from qwenchat.documents.levels.question import (
-    Query,
+    DocumentQuery,
     asks_for_all,
     asks_for_whole,
     search_words,
@@ -32,7 +32,7 @@ _PER_STEP = 8
 """Passages that a sub-question contributes."""
 _UNKNOWN = Speed(prefill_tps=100.0, decode_tps=10.0)
 """Of a model whose speed was never measured."""
-_MEASURABLE = 64
+_MEASURABLE = 48
 """Tokens from which on the time that they took says how fast a model is."""
 
 
@@ -96,7 +96,7 @@ class _Finding:
         yield Reading(at_first, 0, 0, predicted_seconds(at_first, self._tokens, self._speed))
         self._languages = await document_languages(self._index, self._documents)
         if not self._requests.info.reads_history:
-            query, level = Query(question=self._question, words=search_words(self._question)), Level.SEARCH
+            query, level = DocumentQuery(question=self._question, words=search_words(self._question)), Level.SEARCH
         else:
             query = await self._understood(self._question, history)
         for_all = asks_for_all(self._question)
@@ -115,14 +115,14 @@ class _Finding:
         """Return what fits of what was found, numbered."""
         return await self._fitting(self._question, self._ranked, self._room)
 
-    async def _read(self, query: Query) -> AsyncGenerator[Reading, None]:
+    async def _read(self, query: DocumentQuery) -> AsyncGenerator[Reading, None]:
         reading = DocumentReading(self._requests, self._index, self._documents, query, self._speed)
         async with aclosing(reading.events()) as events:
             async for event in events:
                 yield event
         self._ranked = await reading.ranked(self._room)
 
-    async def _take_steps(self, query: Query) -> AsyncGenerator[Reading, None]:
+    async def _take_steps(self, query: DocumentQuery) -> AsyncGenerator[Reading, None]:
         steps = Steps(self._requests, query, self._search, self._read_with)
         seconds = predicted_seconds(Level.STEPS, self._tokens, self._speed) / STEPS
         async with aclosing(steps.events(seconds)) as events:
@@ -148,7 +148,7 @@ class _Finding:
     async def _fitting(self, question: str, found: Sequence[Citation], room: int) -> list[Citation]:
         return await fitting(self._requests, found, question=question, room=room, digests=self._digests)
 
-    async def _understood(self, question: str, history: Sequence[Message]) -> Query:
+    async def _understood(self, question: str, history: Sequence[Message]) -> DocumentQuery:
         query, reply = await understood(self._requests, question, history, self._languages)
         self._measure(reply)
         return query

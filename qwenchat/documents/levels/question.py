@@ -63,7 +63,7 @@ _ASKS_ALL = re.compile(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
+class DocumentQuery:
     """A question as a search needs it."""
 
     question: str
@@ -73,12 +73,12 @@ class Query:
     keywords: tuple[str, ...] = ()
     """What the model would look for."""
     key: str = ""
-    """Stands for what was asked, whatever the model made of it."""
+    """Identifies what was asked; it does not depend on the model."""
 
 
 async def understood(
     requests: SmallRequests, question: str, history: Sequence[Message], languages: Sequence[str]
-) -> tuple[Query, SmallReply]:
+) -> tuple[DocumentQuery, SmallReply]:
     """Return what to look for, and the reply that says so; `languages` of the documents are `en`, `zh` or both.
 
     Raises as the engine does.
@@ -100,7 +100,7 @@ async def understood(
     standalone, keywords = _read(reply.text)
     if earlier and standalone and fold(standalone) != fold(question):
         question = f"{question} ({standalone})"
-    return Query(question=question, words=search_words(question), keywords=keywords, key=key), reply
+    return DocumentQuery(question=question, words=search_words(question), keywords=keywords, key=key), reply
 
 
 def search_words(text: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from qwenchat.chat.message import Citation
 from qwenchat.documents.index import DocumentIndex, OwnedDocument
 from qwenchat.documents.levels.choice import JUDGED_BESIDE, Level, Speed, reading_seconds
 from qwenchat.documents.levels.passages import passage
-from qwenchat.documents.levels.question import Query, search_words
+from qwenchat.documents.levels.question import DocumentQuery, search_words
 from qwenchat.documents.levels.quotes import Span, quotes
 from qwenchat.documents.levels.retrieval import LIMIT, fused, ranked
 from qwenchat.documents.levels.small_request import SmallRequests
@@ -58,20 +58,20 @@ _NO_TOKENS = frozenset({"none", "n/a", "nothing", "null", "not", "无", "没有"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Words:
+class _JudgingWords:
     system: str
     question: str
     passage: str
     task: str
 
 
-_ENGLISH = _Words(
+_ENGLISH = _JudgingWords(
     system="You find out what passages of documents say about a question.",
     question="Question: {question}",
     passage="Passage:",
     task="Answer in a few words from the passage alone. If the passage does not contain the answer, reply: None",
 )
-_CHINESE = _Words(
+_CHINESE = _JudgingWords(
     system="你负责查找文档段落中与问题有关的内容。",
     question="问题：{question}",
     passage="段落：",
@@ -79,7 +79,7 @@ _CHINESE = _Words(
 )
 
 
-class Verdict(msgspec.Struct, frozen=True, array_like=True):
+class ChunkVerdict(msgspec.Struct, frozen=True, array_like=True):
     """What a model found in a chunk."""
 
     odds: float
@@ -106,14 +106,14 @@ class DocumentReading:
         requests: SmallRequests,
         index: DocumentIndex,
         documents: Sequence[OwnedDocument],
-        query: Query,
+        query: DocumentQuery,
         speed: Speed,
     ) -> None:
         """Prepare it; `speed` is used for the time left until that is measured."""
         self._requests, self._index, self._documents, self._query = requests, index, documents, query
         self._digests = [document.digest for document in documents]
         self._speed, self._words = speed, _CHINESE if is_chinese(query.question) else _ENGLISH
-        self._found: list[tuple[Citation, Verdict]] = []
+        self._found: list[tuple[Citation, ChunkVerdict]] = []
         """The chunks that matter."""
         self._possible: list[tuple[float, Citation]] = []
         """The chunks with their odds, without those that can't matter."""
@@ -125,14 +125,14 @@ class DocumentReading:
         left = sum(each.tokens for each in unread)
         seconds = reading_seconds(left, len(unread), self._speed)
         yield self._reading(total - len(unread), total, seconds)
-        started, share = time.perf_counter(), _PREDICTED / max(1, len(unread))
-        read, done = share * left, share * seconds
+        started, weight = time.perf_counter(), _PREDICTED / max(1, len(unread))
+        counted, counted_s = weight * left, weight * seconds
         for place, each in enumerate(unread, 1):
             await self._remember(each, await self._judge(each.chunk.text))
             left -= each.tokens
-            read += each.tokens
-            seconds = (done + time.perf_counter() - started) / read * left
-            yield self._reading(total - len(unread) + place, total, round(seconds, 3))
+            counted += each.tokens
+            seconds = (counted_s + time.perf_counter() - started) / counted * left
+            yield self._reading(total - len(unread) + place, total, max(0.0, round(seconds, 3)))
 
     async def ranked(self, room: int) -> list[Citation]:
         """Return the chunks that matter and those that a search finds by the question and the quoted sentences.
@@ -168,23 +168,25 @@ class DocumentReading:
         unread.sort(key=lambda each: ranks.get((each.chunk.digest, each.chunk.start), len(ranks)))
         return unread, total
 
-    async def _judge(self, text: str) -> Verdict:
+    async def _judge(self, text: str) -> ChunkVerdict:
         if not text.strip():
-            return Verdict(-_SURE)
+            return ChunkVerdict(-_SURE)
         words = self._words
         question = words.question.format(question=self._query.question)
         asked = f"{question}\n\n{words.passage}\n{fenced(text.strip())}\n\n{question}\n{words.task}"
-        odds = _SURE
+        odds = None
         if self._requests.engine.capabilities.logprobs:
             first = await self._requests.ask(words.system, asked, max_tokens=1, chances=_CHANCES)
-            odds = _odds(first.chances) if first.chances else _SURE
-            if odds < _THRESHOLD:
-                return Verdict(odds)
+            odds = _odds(first.chances) if first.chances else None
+            if odds is not None and odds < _THRESHOLD:
+                return ChunkVerdict(odds)
         answer = await self._requests.ask(words.system, asked, max_tokens=_ANSWER)
-        spans = [] if _NO_ANSWER.match(answer.text) else quotes(text, answer.text, self._query.words)
-        return Verdict(odds if spans else min(odds, -_SURE), tuple(spans))
+        if _NO_ANSWER.match(answer.text):
+            return ChunkVerdict(-_SURE if odds is None else odds)
+        spans = quotes(text, answer.text, self._query.words)
+        return ChunkVerdict(_SURE if odds is None else odds, tuple(spans)) if spans else ChunkVerdict(-_SURE)
 
-    async def _remember(self, each: _Unread, verdict: Verdict) -> None:
+    async def _remember(self, each: _Unread, verdict: ChunkVerdict) -> None:
         if not self._index.is_read_only:
             encoded = msgspec.json.encode(verdict).decode()
             await asyncio.to_thread(
@@ -197,7 +199,7 @@ class DocumentReading:
             )
         self._take(each.chunk, verdict)
 
-    def _take(self, chunk: Citation, verdict: Verdict) -> None:
+    def _take(self, chunk: Citation, verdict: ChunkVerdict) -> None:
         if verdict.odds > -_SURE:
             self._possible.append((verdict.odds, chunk))
         if verdict.spans and verdict.spans[-1][1] <= len(chunk.text):
@@ -223,15 +225,15 @@ def _odds(chances: Sequence[TokenChance]) -> float:
     return math.log((1 - none) / none)
 
 
-def _quote(chunk: Citation, verdict: Verdict) -> Citation:
+def _quote(chunk: Citation, verdict: ChunkVerdict) -> Citation:
     """Return the sentences of a chunk that matter as a passage, from the first to the last of them."""
     start, end = verdict.spans[0][0], verdict.spans[-1][1]
     return replace(chunk, start=chunk.start + start, text=chunk.text[start:end])
 
 
-def _decoded(verdict: str | None) -> Verdict | None:
+def _decoded(verdict: str | None) -> ChunkVerdict | None:
     """Return a stored verdict; None where there is none, or one that can't be understood."""
     try:
-        return msgspec.json.decode(verdict, type=Verdict) if verdict else None
+        return msgspec.json.decode(verdict, type=ChunkVerdict) if verdict else None
     except msgspec.DecodeError:
         return None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from qwenchat.chat.message import Citation
 from qwenchat.documents.index import DocumentIndex, OwnedDocument
 from qwenchat.documents.levels.passages import passage
-from qwenchat.documents.levels.question import Query, languages_of
+from qwenchat.documents.levels.question import DocumentQuery, languages_of
 
 LIMIT = 40
 """Chunks that a search looks at."""
@@ -19,7 +19,7 @@ _KEYWORDS_COUNT = 0.5
 
 
 async def ranked(
-    index: DocumentIndex, digests: Sequence[str], query: Query, *, more: Sequence[str] = ()
+    index: DocumentIndex, digests: Sequence[str], query: DocumentQuery, *, more: Sequence[str] = ()
 ) -> list[Citation]:
     """Return the chunks in which words of a question stand, the best first; `more`: other words that count as much."""
     rankings = list[tuple[Sequence[Citation], float]]()

@@ -14,7 +14,7 @@ from qwenchat.chat.events import Reading
 from qwenchat.chat.message import Citation
 from qwenchat.chat.passages import passages_text
 from qwenchat.documents.levels.choice import STEPS, Level
-from qwenchat.documents.levels.question import Query, search_words
+from qwenchat.documents.levels.question import DocumentQuery, search_words
 from qwenchat.documents.levels.retrieval import fused
 from qwenchat.documents.levels.small_request import SmallRequests
 from qwenchat.text.language import is_chinese
@@ -41,7 +41,7 @@ class _Planned(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Words:
+class _StepWords:
     system: str
     question: str
     known: str
@@ -50,7 +50,7 @@ class _Words:
     answer: str
 
 
-_ENGLISH = _Words(
+_ENGLISH = _StepWords(
     system="You plan how to find the answer to a question in documents.",
     question="Question: {question}",
     known="Known so far:",
@@ -61,7 +61,7 @@ _ENGLISH = _Words(
     ),
     answer="Answer in one short sentence: {question}",
 )
-_CHINESE = _Words(
+_CHINESE = _StepWords(
     system="你负责计划如何在文档中找到问题的答案。",
     question="问题：{question}",
     known="目前已知：",
@@ -80,7 +80,7 @@ Fitting = Callable[[str, Sequence[Citation]], Awaitable[list[Citation]]]
 class Steps:
     """The steps to the answer of one question."""
 
-    def __init__(self, requests: SmallRequests, query: Query, search: Search, fitting: Fitting) -> None:
+    def __init__(self, requests: SmallRequests, query: DocumentQuery, search: Search, fitting: Fitting) -> None:
         self._requests, self._query, self._search, self._fitting = requests, query, search, fitting
         self._words = _CHINESE if is_chinese(query.question) else _ENGLISH
         self._known: list[tuple[str, str]] = []

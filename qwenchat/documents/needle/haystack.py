@@ -68,13 +68,15 @@ class Haystack:
     def with_needles(self, size: int, needles: Iterable[tuple[int, str]], *, between: str) -> str:
         """Return the first `size` characters with sentences inserted at places, which ascend.
 
-        Between two paragraphs a sentence is a paragraph of its own; inside one, `between` separates it.
+        Inside a paragraph, `between` separates a sentence; between two, and at the end, it is a paragraph of its own.
         """
         pieces, before = [], 0
         for place, sentence in needles:
             pieces.append(self.text[before:place])
-            begins_line = place == 0 or self.text[place - 1] == "\n"
-            pieces.append(f"{sentence}\n\n" if begins_line else f"{between}{sentence}")
+            if place == 0 or self.text[place - 1] == "\n":
+                pieces.append(f"{sentence}\n\n")
+            else:
+                pieces.append(("\n\n" if place == size else between) + sentence)
             before = place
         return "".join([*pieces, self.text[before:size]])
 

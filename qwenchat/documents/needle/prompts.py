@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qwenchat.chat.ports import Engine
+from qwenchat.chat.ports import Engine, TokenCounts
 from qwenchat.chat.prompt import Turn
 from qwenchat.documents.needle.haystack import Haystack
 from qwenchat.documents.needle.needles import Needle, draw, question
@@ -29,7 +29,7 @@ _ROUND = 256
 """Tokens to which a length that is advised is rounded: the needles of another length may be longer."""
 _LEEWAY = 500
 """Characters that a text may have beyond what its needles seemed to leave room for."""
-_STOPS = ("", ".", " .", ". .", " . .", " . . .")
+_STOPS = (".", " .", ". .", " . .", " . . .")
 _CHARACTERS = 4
 """Of a token, as a first guess."""
 
@@ -88,8 +88,8 @@ class PromptMaker:
             text = haystack.with_needles(size, zip(places, sentences, strict=True), between=_BETWEEN[plan.language])
             return self._turn(text + after, asked)
 
-        turn = await self._fitted(filled, await self._last_end(room) + _LEEWAY, wanted)
-        counts, start = await self._engine.count((turn,)), await self._before(0)
+        turn, counts = await self._fitted(filled, await self._last_end(room) + _LEEWAY, wanted)
+        start = await self._before(0)
         places = [await self._before(end) - start for end in ends]
         return NeedlePrompt(
             turns=(turn,),
@@ -127,20 +127,26 @@ class PromptMaker:
                 high = middle
         return haystack.ends[low]
 
-    async def _fitted(self, filled: Callable[[int, str], Turn], high: int, wanted: int) -> Turn:
-        """Return the prompt of `wanted` tokens, which fewer than `high` characters of the text make.
+    async def _fitted(self, filled: Callable[[int, str], Turn], high: int, wanted: int) -> tuple[Turn, TokenCounts]:
+        """Return the prompt of `wanted` tokens, which fewer than `high` characters of the text make, and its counts.
 
         Where the next character would take several tokens, full stops after the text take the place of some of them.
         """
         low = 0
         while high - low > 1:
             middle = (low + high) // 2
-            if await self._tokens(filled(middle, "")) <= wanted:
+            turn = filled(middle, "")
+            counts = await self._engine.count((turn,))
+            if counts.total == wanted:
+                return turn, counts
+            if counts.total < wanted:
                 low = middle
             else:
                 high = middle
         for stops in _STOPS:
             turn = filled(low, stops)
-            if await self._tokens(turn) == wanted:
-                return turn
-        return filled(low, "")
+            counts = await self._engine.count((turn,))
+            if counts.total == wanted:
+                return turn, counts
+        turn = filled(low, "")
+        return turn, await self._engine.count((turn,))

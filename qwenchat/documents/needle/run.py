@@ -8,20 +8,24 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from qwenchat.chat.events import Delta, Finished, Prefilling
-from qwenchat.chat.message import FinishReason, Timings, Usage
+from qwenchat.chat.message import Timings, Usage
 from qwenchat.chat.ports import Engine, ModelInfo, Request
+from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.documents.needle.haystack import Haystack
 from qwenchat.documents.needle.plan import Cell
 from qwenchat.documents.needle.prompts import PromptMaker
 from qwenchat.documents.needle.results import CellResult, NeedleReport, ResultsFile
-from qwenchat.documents.needle.speed import Speed
+from qwenchat.documents.needle.speed import CellSpeed
 
 _GREEDY = Sampling(temperature=0.0, repeat_penalty=1.0)
-_PROBE_TOKENS, _PROBE_S = 2048, 10.0
-"""A prompt as long as this is read to measure the speed, but not for longer."""
+_PROBE_TOKENS = (256, 2048)
+"""The prompts that are read to measure the speed."""
+_PROBE_S = 10.0
+"""Seconds after which no more of a prompt is read for that."""
 _PROBE_ANSWER = 8
 """Tokens: about as many as a number takes."""
 
@@ -59,7 +63,7 @@ class NeedleRun:
         self.report = report
         self._answer_tokens = answer_tokens(report.model, report.plan.needles)
         self._prompts = PromptMaker(engine, report.plan, haystack, answer_tokens=self._answer_tokens)
-        self._speed = Speed()
+        self._speed = CellSpeed()
 
     @property
     def cells(self) -> list[Cell]:
@@ -73,28 +77,39 @@ class NeedleRun:
         """
         if not self.cells:
             return 0.0
+        started = time.perf_counter()
         await self._prompts.make(self.cells[0])
-        turn = await self._prompts.beginning(min(_PROBE_TOKENS, self.cells[-1].length - self._answer_tokens))
-        sampling = replace(_GREEDY, max_tokens=_PROBE_ANSWER).over(self.report.model.defaults)
-        started, read, read_s = time.perf_counter(), 0, 0.0
-        generation = self._engine.generate(Request(turns=(turn,), sampling=sampling))
-        async with aclosing(generation) as events:
-            async for event in events:
-                if isinstance(event, Prefilling) and event.done > read and event.tokens_per_second:
-                    seconds = event.done / event.tokens_per_second
-                    self._speed.note_reading(read, event.done, seconds - read_s)
-                    read, read_s = event.done, seconds
-                    if time.perf_counter() - started > _PROBE_S:
-                        await generation.cancel()
-                elif isinstance(event, Finished):
-                    if not read:
-                        usage = event.usage
-                        self._speed.note_reading(usage.cached_tokens, usage.prompt_tokens, event.timings.prefill_s)
-                    if event.reason is not FinishReason.CANCELLED:
-                        self._speed.note_answer(event.timings.decode_s)
+        made_s = time.perf_counter() - started
+        longest = self.cells[-1].length - self._answer_tokens
+        for tokens in _PROBE_TOKENS:
+            if answer_s := await self._probe(await self._prompts.beginning(min(tokens, longest))):
+                self._speed.note_answer(made_s + answer_s)
         predicted = self._speed.seconds(self.cells)
         self.report = replace(self.report, predicted_s=predicted)
         return predicted
+
+    async def _probe(self, turn: Turn) -> float:
+        """Measure how fast a prompt is read, for a few seconds at most; return those of a short answer to it.
+
+        They are 0 where the prompt was not read whole.
+        """
+        sampling = replace(_GREEDY, max_tokens=_PROBE_ANSWER).over(self.report.model.defaults)
+        started, steps, answer_s = time.perf_counter(), [(0, 0.0)], 0.0
+        generation = self._engine.generate(Request(turns=(turn,), sampling=sampling))
+        async with aclosing(generation) as events:
+            async for event in events:
+                if isinstance(event, Prefilling) and event.tokens_per_second:
+                    steps.append((event.done, event.done / event.tokens_per_second))
+                    if time.perf_counter() - started > _PROBE_S:
+                        await generation.cancel()
+                elif isinstance(event, Finished):
+                    cached, timings = event.usage.cached_tokens, event.timings
+                    if len(steps) == 1:
+                        steps.append((event.usage.prompt_tokens - cached, timings.prefill_s))
+                    for (before, before_s), (done, done_s) in pairwise(steps):
+                        self._speed.note_reading(cached + before, cached + done, done_s - before_s)
+                    answer_s = timings.decode_s
+        return answer_s
 
     async def run(self) -> AsyncGenerator[CellProgress | CellTested, None]:
         """Test the cells that are left, reporting progress. Raises what the engine raises, and FileError."""

@@ -19,7 +19,7 @@ class _Reading:
 
 
 @dataclass(slots=True)
-class Speed:
+class CellSpeed:
     """What was measured."""
 
     _readings: list[_Reading] = field(default_factory=list)

@@ -61,7 +61,10 @@ class CallFormat(Protocol):
         ...
 
     def may_be_bare(self, text: str, names: Collection[str]) -> bool:
-        """Say whether an answer that begins with a text may be a call of one of the tools without markers."""
+        """Say whether an answer that begins with a text may be a call without markers.
+
+        That is one of the tools `names`, or else what has all the parts of a call.
+        """
         ...
 
     def parse(self, text: str) -> tuple[str, str] | None:

@@ -17,6 +17,10 @@ _BEGIN, _END = "<tool_call>", "</tool_call>"
 _RESULT, _RESULT_END = "<tool_response>", "</tool_response>"
 _BARE = '{"name":"'
 """What a call without markers begins with, white space left out."""
+_ARGUMENTS = ',"arguments":{'
+"""What follows the name in it."""
+_LONGEST_NAME = 100
+"""Characters of a name, which small models make up."""
 _FENCES = ("```json", "```")
 
 
@@ -73,10 +77,12 @@ class HermesFormat:
         if not fence and any(fence.startswith(opened) for fence in _FENCES):
             return True
         written = "".join(opened.removeprefix(fence).split()).replace("'", '"')
-        name, is_whole, _rest = written.removeprefix(_BARE).partition('"')
+        name, is_whole, rest = written.removeprefix(_BARE).partition('"')
         if not written.startswith(_BARE):
             return _BARE.startswith(written) or (fence == "```" and "json".startswith(written))
-        return name in names if is_whole else any(each.startswith(name) for each in names)
+        if not is_whole or name in names:
+            return len(name) <= _LONGEST_NAME
+        return rest.startswith(_ARGUMENTS) or _ARGUMENTS.startswith(rest)
 
     def parse(self, text: str) -> tuple[str, str] | None:
         found = json_object(text)

@@ -7,15 +7,17 @@ their text stands for them in the next prompt.
 
 import secrets
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum, auto
 from itertools import chain
 
 from qwenchat.chat.events import Called, Delta, EngineEvent, Finished
 from qwenchat.chat.message import FinishReason, Reasoning, Text, ToolCall
 from qwenchat.chat.ports import Mode, Request
+from qwenchat.chat.tools import ToolSpec
 from qwenchat.engines.calls.format import CallFormat
-from qwenchat.engines.calls.loose_json import ObjectScanner, is_whole_object
+from qwenchat.engines.calls.loose_json import ObjectScanner, is_whole_object, json_object
 
 _THINK, _THOUGHT = "<think>", "</think>"
 _FENCE = "```"
@@ -43,13 +45,14 @@ class CallReader:
     """Turns the events of one generation into those in which calls are read."""
 
     def __init__(
-        self, call_format: CallFormat, names: Collection[str], *, in_reasoning: bool = False, in_text: bool = False
+        self, call_format: CallFormat, tools: Sequence[ToolSpec], *, in_reasoning: bool = False, in_text: bool = False
     ) -> None:
-        """Begin a generation in which the tools `names` may be called.
+        """Begin a generation in which `tools` may be called.
 
         It begins `in_reasoning` where the prompt ends within the reasoning, `in_text` where it ends within the text.
         """
-        self._format, self._markers, self._names = call_format, call_format.markers, names
+        self._format, self._markers, self._tools = call_format, call_format.markers, tools
+        self._names = [tool.name for tool in tools]
         begins_in = _Place.TEXT if in_text else _Place.BEGINNING
         self._place = _Place.REASONING if in_reasoning else begins_in
         self._called = self._is_after_call = False
@@ -128,7 +131,7 @@ class CallReader:
         self._scanned = len(self._text)
         if end:
             self._place = _Place.AFTER_BARE
-            yield from self._end_call(first + end, self._text[: first + end], names=self._names)
+            yield from self._end_call(first + end, self._text[: first + end], is_bare=True)
 
     def _end_fence(self) -> None:
         start = self._text.lstrip()
@@ -159,13 +162,19 @@ class CallReader:
         self._place = _Place.TEXT
         yield from self._end_call(found[first] + (len(end) if first == end else 0), self._text[start : found[first]])
 
-    def _end_call(self, length: int, body: str, *, names: Collection[str] = ()) -> Iterator[EngineEvent]:
-        """Yield the call that the first `length` characters are, one of the `names` if given, or else their text."""
+    def _end_call(self, length: int, body: str, *, is_bare: bool = False) -> Iterator[EngineEvent]:
+        """Yield the call that the first `length` characters are, or else their text.
+
+        What only looks like a call is text where it `is_bare`.
+        """
         while length < len(self._text) and self._text[length].isspace():
             length += 1
         pieces = self._taken(length)
         found = self._format.parse(body)
-        if found and (not names or found[0] in names):
+        is_known = found is not None and found[0] in self._names
+        if found and not is_known and (meant := _meant(found[1], self._tools)):
+            found, is_known, pieces = (meant, found[1]), True, [replace(piece, token_ids=()) for piece in pieces]
+        if found and (is_known or not is_bare):
             self._called = self._is_after_call = True
             has_all = all(piece.token_ids for piece in pieces if piece.text)
             ids = tuple(chain.from_iterable(piece.token_ids for piece in pieces)) if has_all else ()
@@ -204,7 +213,7 @@ class CallReader:
             if reason is FinishReason.STOP or is_whole_object(body):
                 yield from self._end_call(len(self._text), body)
         if self._place is _Place.BARE and reason is FinishReason.STOP:
-            yield from self._end_call(len(self._text), self._text, names=self._names)
+            yield from self._end_call(len(self._text), self._text, is_bare=True)
         if self._text.strip() or not self._is_after_call:
             yield from self._taken(len(self._text))
 
@@ -226,7 +235,23 @@ def call_reader(calls: CallFormat | None, request: Request, *, opens_reasoning: 
     elif request.mode is Mode.CONTINUE and last.text:
         in_reasoning = last.text.startswith(_THINK) and _THOUGHT not in last.text
         in_text = not in_reasoning
-    return CallReader(calls, [tool.name for tool in tools], in_reasoning=in_reasoning, in_text=in_text)
+    return CallReader(calls, tools, in_reasoning=in_reasoning, in_text=in_text)
+
+
+def _meant(arguments: str, tools: Sequence[ToolSpec]) -> str:
+    """Return the one tool that takes such arguments; empty where there is none, or more than one.
+
+    A small model writes the name of a file, say, in the place of the tool's name.
+    """
+    given = json_object(arguments) or {}
+    taking = [tool.name for tool in tools if given and _takes(json_object(tool.parameters) or {}, given)]
+    return taking[0] if len(taking) == 1 else ""
+
+
+def _takes(schema: Mapping[str, object], given: Collection[str]) -> bool:
+    properties, required = schema.get("properties"), schema.get("required")
+    needed = [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
+    return isinstance(properties, dict) and set(needed) <= set(given) <= properties.keys()
 
 
 def _begun(marker: str, text: str) -> int:

@@ -115,11 +115,11 @@ class _Timed(msgspec.Struct, frozen=True):
     predicted_per_second: float = 0.0
 
 
-class _Chance(msgspec.Struct, frozen=True):
+class _ServerChance(msgspec.Struct, frozen=True):
     id: TokenId
     token: str
     logprob: float
-    top_logprobs: "list[_Chance]" = []
+    top_logprobs: "list[_ServerChance]" = []
 
     def ranked(self) -> tuple[TokenChance, ...]:
         """Return the chances of this token and of the likeliest ones."""
@@ -137,7 +137,7 @@ class _Chunk(msgspec.Struct, frozen=True):
     tokens_evaluated: Natural = 0
     stop: bool = False
     stop_type: str = ""
-    completion_probabilities: list[_Chance] = []
+    completion_probabilities: list[_ServerChance] = []
     """Of the tokens, where they were asked for."""
     prompt_progress: _Progress | None = None
     """Where it stands, `tokens` mean nothing."""

@@ -103,18 +103,18 @@ class _ChatText(msgspec.Struct, frozen=True):
     tool_calls: list[_ChatCall] | None = None
 
 
-class _Chance(msgspec.Struct, frozen=True):
+class _ChatChance(msgspec.Struct, frozen=True):
     token: str
     logprob: float
-    top_logprobs: "list[_Chance]" = []
+    top_logprobs: "list[_ChatChance]" = []
 
     def ranked(self) -> tuple[TokenChance, ...]:
         """Return the chances of this token and of the likeliest ones."""
         return ranked(TokenChance(each.token, -1, each.logprob) for each in (*self.top_logprobs, self))
 
 
-class _Logprobs(msgspec.Struct, frozen=True):
-    content: list[_Chance] | None = None
+class _ChatLogprobs(msgspec.Struct, frozen=True):
+    content: list[_ChatChance] | None = None
 
 
 class _ChatChoice(msgspec.Struct, frozen=True):
@@ -124,7 +124,7 @@ class _ChatChoice(msgspec.Struct, frozen=True):
     text: str | None = None
     """In place of both where there are no messages."""
     finish_reason: str | None = None
-    logprobs: _Logprobs | None = None
+    logprobs: _ChatLogprobs | None = None
 
     @property
     def said(self) -> _ChatText:

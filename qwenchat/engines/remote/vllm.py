@@ -68,7 +68,7 @@ class _TextReply(msgspec.Struct, frozen=True):
     prompt: str
 
 
-class _Logprobs(msgspec.Struct, frozen=True):
+class _VllmLogprobs(msgspec.Struct, frozen=True):
     tokens: list[str] = []
     token_logprobs: list[float | None] = []
     top_logprobs: list[dict[str, float] | None] = []
@@ -81,7 +81,7 @@ class _Choice(msgspec.Struct, frozen=True):
     finish_reason: str | None = None
     stop_reason: str | int | None = None
     """The stop string; None where the model ended by itself."""
-    logprobs: _Logprobs | None = None
+    logprobs: _VllmLogprobs | None = None
 
     def chances(self) -> list[tuple[TokenChance, ...]]:
         """Return the chances of each token; none where they were not asked for, or the tokens are not known."""

@@ -23,7 +23,7 @@ def builtin_tools(
     tools: list[Tool] = [Calculator(), DateTime(), DaysBetween()]
     if settings.folders:
         folders = Folders(settings.folders)
-        tools += [ListFiles(folders), ReadFile(folders), SearchFiles(folders)]
+        tools += [ReadFile(folders), ListFiles(folders), SearchFiles(folders)]
     if find_in_chats:
         tools.append(SearchChats(find_in_chats))
     if find_in_documents:

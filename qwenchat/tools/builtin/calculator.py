@@ -49,7 +49,7 @@ _Value = Fraction | float
 
 
 class _Arguments(Arguments, frozen=True):
-    expression: Annotated[str, Meta(description="What to calculate, such as 37*41, 15% of 80 or sqrt(2)")]
+    expression: Annotated[str, Meta(description="What to calculate, such as A*B, N% of A or sqrt(A)")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ _OFFSET = re.compile(r"(?:utc|gmt)([+-]\d{1,2})(?::?([0-5]\d))?", re.ASCII)
 
 
 class _Place(Arguments, frozen=True):
-    place: Annotated[str, Meta(description="City or time zone; empty: here")] = ""
+    place: Annotated[str, Meta(description="The city; empty: here")] = ""
 
 
 class _Dates(Arguments, frozen=True):
@@ -98,7 +98,7 @@ class DateTime:
         """Its description for the model."""
         return ToolSpec(
             name="date_time",
-            description="Get today's date, the day of the week and the current time, here or elsewhere.",
+            description="Get the time, the date and the day of the week now, in any city.",
             parameters=schema_of(_Place),
         )
 

@@ -92,7 +92,10 @@ class Folders:
 
     @property
     def labels(self) -> str:
-        """The names of the folders, for a tool's description."""
+        """The names of the folders, for the description of an argument.
+
+        Not for that of a tool: small models then take the name of a folder for the name of a tool.
+        """
         return ", ".join(self._roots)
 
     def places(self, name: str) -> list[Place]:
@@ -119,6 +122,7 @@ class Folders:
                 for base in (root, self._given[label]):
                     if path.is_relative_to(base):
                         yield Place(label, root, path.relative_to(base).parts)
+            yield from self._below_made_up(path)
             return
         first, *rest = path.parts
         if first == "..":
@@ -127,6 +131,14 @@ class Folders:
             yield Place(first, self._roots[first], tuple(rest))
         for label, root in self._roots.items():
             yield Place(label, root, path.parts)
+
+    def _below_made_up(self, path: Path) -> Iterator[Place]:
+        """Yield what a path stands for that a small model made up around a folder's name: `/home/user/notes/x`."""
+        for label, root in self._roots.items():
+            if label in path.parts:
+                place = Place(label, root, path.parts[path.parts.index(label) + 1 :])
+                if os.path.lexists(place.path):
+                    yield place
 
     def _resolved(self, place: Place) -> Place:
         _check_names(place)
@@ -237,6 +249,6 @@ def _words_for_errors(place: Place) -> Iterator[None]:
     except FileNotFoundError:
         raise ToolError(f'There is no "{place.shown}". list_files shows which files there are.') from None
     except NotADirectoryError:
-        raise ToolError(f'"{place.shown}" is not a folder.') from None
+        raise ToolError(f'"{place.shown}" is not a folder. read_file reads files.') from None
     except OSError as error:
         raise ToolError(f'"{place.shown}" can\'t be read: {error.strerror or type(error).__name__}.') from error

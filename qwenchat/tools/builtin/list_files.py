@@ -18,7 +18,7 @@ _MOST = 200
 
 
 class _Arguments(Arguments, frozen=True):
-    folder: Annotated[str, Meta(description="The folder; empty: all of the user's folders")] = ""
+    folder: Annotated[str, Meta(description="The folder: {folders}")] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,11 @@ class ListFiles:
     @property
     def spec(self) -> ToolSpec:
         """Its description for the model."""
-        description = (
-            f"List the files in the user's folders: {self.folders.labels}. "
-            "Use it for every question about which files there are."
+        return ToolSpec(
+            name="list_files",
+            description="List the files in a folder.",
+            parameters=schema_of(_Arguments, folders=self.folders.labels),
         )
-        return ToolSpec(name="list_files", description=description, parameters=schema_of(_Arguments))
 
     async def run(self, arguments: Mapping[str, object]) -> str:
         """Return one line for each entry. Raises ToolError."""

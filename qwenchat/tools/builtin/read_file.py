@@ -22,8 +22,9 @@ _WIDEST = 4
 
 
 class _Arguments(Arguments, frozen=True):
-    path: Annotated[str, Meta(description="The file, as list_files shows it")]
-    offset: Annotated[int, Meta(ge=0, description="The byte to begin at; 0 for the beginning")] = 0
+    path: Annotated[str, Meta(description="The file, with its folder: {folders}")]
+    offset: Annotated[int, Meta(ge=0)] = 0
+    """The byte to begin at; results say where the next piece begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,11 @@ class ReadFile:
     @property
     def spec(self) -> ToolSpec:
         """Its description for the model."""
-        description = (
-            f"Read the content of a file in the user's folders: {self.folders.labels}. "
-            "Use it for every question about what a file says."
+        return ToolSpec(
+            name="read_file",
+            description="Get what a file says, what is written in it.",
+            parameters=schema_of(_Arguments, folders=self.folders.labels),
         )
-        return ToolSpec(name="read_file", description=description, parameters=schema_of(_Arguments))
 
     async def run(self, arguments: Mapping[str, object]) -> str:
         """Return a piece of the file, and where the next one begins. Raises ToolError."""

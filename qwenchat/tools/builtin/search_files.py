@@ -27,8 +27,8 @@ _BEGINNING, _HEAD = 1 << 20, 16 << 10
 
 
 class _Arguments(Arguments, frozen=True):
-    text: Annotated[str, Meta(min_length=1, description="The words to find")]
-    folder: Annotated[str, Meta(description="The folder; empty: all of the user's folders")] = ""
+    text: Annotated[str, Meta(min_length=1, description="The words")]
+    folder: Annotated[str, Meta(description="The folder: {folders}")] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,11 @@ class SearchFiles:
     @property
     def spec(self) -> ToolSpec:
         """Its description for the model."""
-        description = f"Find out which files mention given words, in the user's folders: {self.folders.labels}."
-        return ToolSpec(name="search_files", description=description, parameters=schema_of(_Arguments))
+        return ToolSpec(
+            name="search_files",
+            description="Find the files that mention words.",
+            parameters=schema_of(_Arguments, folders=self.folders.labels),
+        )
 
     async def run(self, arguments: Mapping[str, object]) -> str:
         """Return one line for each match. Raises ToolError."""

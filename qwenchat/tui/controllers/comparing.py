@@ -130,6 +130,7 @@ class CompareController:
             stop=lambda: self._context.run(chats.stop(session_id)),
             copy=self._copy,
             names=self._context.names,
+            call_since=lambda: chats.call_since,
         )
 
         def closed(picked: "Picked | None") -> None:

@@ -93,6 +93,7 @@ class ConsentController:
             self._context.names(model),
             branch,
             system=bool(snapshot.session.system),
+            collections=snapshot.session.collections,
             is_encrypted=server is not None and server.url.startswith("https:"),
             other_model=other_model,
         )

@@ -37,12 +37,13 @@ class PathPicker:
         """Offer paths for what is typed; return False where no path is typed."""
         begun = self._prompt.begun_path
         if not begun:
-            self._end()
+            self.close()
             return False
         self._context.run(self._offer(begun), "suggestions", exclusive=True)
         return True
 
-    def _end(self) -> None:
+    def close(self) -> None:
+        """End the reading of a folder, for which the end of the program would wait."""
         if self._search:
             self._search.stop()
             self._search = None
@@ -53,7 +54,7 @@ class PathPicker:
         folder, typed, words = await asyncio.to_thread(search_for, begun.typed, Path.cwd())
         search = self._search
         if not search or (search.folder, search.typed) != (folder, typed) or (self._row, self._column) != begun.start:
-            self._end()
+            self.close()
             search = self._search = PathSearch(folder, typed)
             self._row, self._column = begun.start
             self._context.run(asyncio.to_thread(search.read), "paths")

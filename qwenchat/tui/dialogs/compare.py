@@ -23,6 +23,7 @@ from qwenchat.text.safe import clean_line
 from qwenchat.tui.dialogs.dialog import Dialog, button, plain
 from qwenchat.tui.model_names import ModelNames
 from qwenchat.tui.textual_private import add_bindings
+from qwenchat.tui.transcript.drawing import Look
 from qwenchat.tui.transcript.transcript import Transcript
 
 _WIDTHS = [(0, "-stacked"), (100, "-beside")]
@@ -59,7 +60,7 @@ class CompareScreen(Dialog[Picked | None]):
     """Answers with the variant to continue with; None where the user closes it.
 
     `variants` are all siblings, oldest first, of which two are `shown` at first. Esc calls `stop` while an answer is
-    being written, `copy` copies what is clicked, and `names` has those of the models.
+    being written, `copy` copies what is clicked, `names` has those of the models, and `call_since` is that of `Look`.
     """
 
     CSS_PATH: ClassVar[CSSPathType | None] = ["dialog.tcss", "compare.tcss"]
@@ -78,11 +79,13 @@ class CompareScreen(Dialog[Picked | None]):
         stop: Callable[[], object],
         copy: Callable[[str], object],
         names: ModelNames,
+        call_since: Callable[[], float],
     ) -> None:
         super().__init__()
         self._question, self._variants, self._shown = question, list(variants), list(shown)
         self._stop, self._copy, self._names = stop, copy, names
-        self._panes = (VariantPane(timestamps=False), VariantPane(timestamps=False))
+        look = Look(timestamps=False, call_since=call_since)
+        self._panes = (VariantPane(look), VariantPane(look))
         self._activities = (plain("", classes="activity"), plain("", classes="activity"))
 
     def heading(self) -> str:

@@ -27,7 +27,7 @@ class Consent(Enum):
 class ConsentScreen(Dialog[Consent | None]):
     """Esc sends nothing, and that has the focus: Enter is often pressed twice.
 
-    `branch` is what would be sent, with a `system` prompt or without.
+    `branch` is what would be sent, with a `system` prompt or without, and what is read of some `collections`.
     """
 
     def __init__(
@@ -37,12 +37,13 @@ class ConsentScreen(Dialog[Consent | None]):
         branch: Sequence[Message],
         *,
         system: bool,
+        collections: Sequence[str] = (),
         is_encrypted: bool,
         other_model: bool,
     ) -> None:
         super().__init__()
         self._host, self._model, self._is_encrypted, self._other_model = host, model, is_encrypted, other_model
-        self._sent, self._documents = _what_is_sent(branch, system=system), _documents_in(branch)
+        self._sent, self._documents = _what_is_sent(branch, system=system), _documents_in(branch, collections)
 
     def heading(self) -> str:
         return _("Send this chat to {host}?").format(host=self._host)
@@ -88,14 +89,13 @@ def _what_is_sent(branch: Sequence[Message], *, system: bool) -> str:
     return enumerated(parts)
 
 
-def _documents_in(branch: Sequence[Message]) -> str:
-    """Return the names of the files and folders of a branch, with what is sent of those that are read in parts."""
+def _documents_in(branch: Sequence[Message], collections: Sequence[str]) -> str:
+    """Return the names of the documents of a branch and of collections, and say of which only parts are sent."""
     attached = [each for message in branch for each in attached_of(message.attachments)]
-    named = [
-        _("{name} (any part that is read)").format(name=each.title) if each.in_parts else each.title
-        for each in attached[:_MOST_NAMES]
-    ]
-    more = len(attached) - len(named)
-    if more:
-        named.append(ngettext("{count:,} more", "{count:,} more", more).format(count=more))
-    return enumerated(named)
+    in_parts = _("{name} (any part that is read)")
+    names = [in_parts.format(name=each.title) if each.in_parts else each.title for each in attached]
+    names += [in_parts.format(name=each) for each in collections]
+    more = len(names) - _MOST_NAMES
+    if more > 0:
+        names[_MOST_NAMES:] = [ngettext("{count:,} more", "{count:,} more", more).format(count=more)]
+    return enumerated(names)

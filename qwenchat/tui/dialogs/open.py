@@ -50,12 +50,27 @@ def models(
 
 
 def consent(
-    host: str, model: str, branch: Sequence[Message], *, system: bool, is_encrypted: bool, other_model: bool
+    host: str,
+    model: str,
+    branch: Sequence[Message],
+    *,
+    system: bool,
+    collections: Sequence[str],
+    is_encrypted: bool,
+    other_model: bool,
 ) -> "ModalScreen[Consent | None]":
     """Return the question whether a branch may be sent to another machine; `other_model` can be offered instead."""
     from qwenchat.tui.dialogs.consent import ConsentScreen
 
-    return ConsentScreen(host, model, branch, system=system, is_encrypted=is_encrypted, other_model=other_model)
+    return ConsentScreen(
+        host,
+        model,
+        branch,
+        system=system,
+        collections=collections,
+        is_encrypted=is_encrypted,
+        other_model=other_model,
+    )
 
 
 def engines(program: Program) -> ModalScreen[bool]:
@@ -114,11 +129,12 @@ def compare(
     stop: Callable[[], object],
     copy: Callable[[str], object],
     names: "ModelNames",
+    call_since: Callable[[], float],
 ) -> "CompareScreen":
     """Return two variants of a message side by side; it gives the one to continue with."""
     from qwenchat.tui.dialogs.compare import CompareScreen
 
-    return CompareScreen(question, variants, shown, stop=stop, copy=copy, names=names)
+    return CompareScreen(question, variants, shown, stop=stop, copy=copy, names=names, call_since=call_since)
 
 
 def import_chats(program: Program, paths: str = "") -> ModalScreen[bool]:

@@ -49,6 +49,7 @@ from qwenchat.tui.controllers.tools import ToolController
 from qwenchat.tui.controllers.undo import UndoController
 from qwenchat.tui.controllers.view_drawer import ViewDrawer, empty_words
 from qwenchat.tui.textual_private import EndsItsWork, add_bindings
+from qwenchat.tui.transcript.drawing import Look
 from qwenchat.tui.transcript.transcript import Transcript
 from qwenchat.tui.waiting_words import notice_of
 from qwenchat.tui.widgets.chips import Chips
@@ -105,11 +106,8 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.program, self.actions = program, actions
         self._first_session, self._first_model = session, model
         self.header = ChatHeader(id="header")
-        self.transcript = Transcript(
-            id="transcript",
-            timestamps=program.settings.timestamps,
-            call_since=lambda: self.context.chats.call_since,
-        )
+        look = Look(timestamps=program.settings.timestamps, call_since=lambda: self.context.chats.call_since)
+        self.transcript = Transcript(look, id="transcript")
         self.notice = Notice(id="notice")
         self.prompt = Prompt(id="prompt")
         self.gauge = Gauge(id="gauge")
@@ -458,6 +456,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             await self.context.wait_for("ask", _STORING_S)
             await self.drafts.save_at_the_end()
         finally:
+            self.paths.close()
             await self.context.close()
 
     def _run_action_soon(self, action: str) -> None:

@@ -94,7 +94,7 @@ class SectionLayout(MessageLayout):
         for written in text.split("\n"):
             low, high = (min(max(place - at, 0), len(written)) for place in (first, end))
             pieces = [written[:low], written[low:high], written[high:]]
-            is_marked = low < high
+            is_marked = low < high or first < at < end  # the latter is a blank line
             if is_marked and self.marked_line is None:
                 self.marked_line = len(lines)
             lines += _paragraph(pieces, look, is_marked=is_marked)

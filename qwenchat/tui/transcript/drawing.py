@@ -31,9 +31,9 @@ Highlight = tuple[int, int, Style]
 class Look:
     """A width, colours, the names of models and what is shown. Another width or theme is another look."""
 
-    width: int
+    width: int = 80
     """Of the view, in cells."""
-    palette: Palette
+    palette: Palette = field(default_factory=Palette)
     name_of: Callable[[str], str] = clean_line
     """Returns the name of a model, given its reference."""
     host_of: Callable[[Message], str] = lambda answer: clean_line(answer.host)

@@ -7,9 +7,8 @@ Only what is visible is read and laid out. All other heights are estimates, corr
 without moving what is being read.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from rich.style import Style
@@ -24,7 +23,6 @@ from textual.timer import Timer
 
 from qwenchat.chat.message import Message, Part, ToolCall, ToolResult
 from qwenchat.chat.tree import VariantPlace
-from qwenchat.markdown.palette import Palette
 from qwenchat.tui.actions import MENU_BUTTON
 from qwenchat.tui.colours import palette_of
 from qwenchat.tui.model_names import ModelNames
@@ -118,19 +116,15 @@ class Transcript(ScrollView, can_focus=True):
 
     def __init__(
         self,
+        look: Look | None = None,
         *,
         id: str | None = None,
         classes: str | None = None,
-        timestamps: bool = True,
-        call_since: Callable[[], float] = monotonic,
         layout: LayoutMaker | None = None,
     ) -> None:
-        """`call_since` returns when the call of a tool that runs began, in seconds of the monotonic clock.
-
-        `layout` makes the layouts of messages, where they are other ones than a chat's.
-        """
+        """`layout` makes the layouts of messages, where they are other ones than a chat's."""
         super().__init__(id=id, classes=classes)
-        self.column = Column(Look(80, Palette(), timestamps=timestamps, call_since=call_since), layout)
+        self.column = Column(look or Look(), layout)
         self.viewport = Viewport(
             self, self.column, lambda following: self.post_message(self.FollowingChanged(self, following))
         )
