@@ -54,16 +54,12 @@ def reading_words(reading: Reading) -> str:
 
 
 def _found_words(reading: Reading) -> str:
-    """Return what is said in the waiting answer: at first how long it takes, then what was found last."""
+    """Return what is said in the waiting answer: at first how long it still takes, then what was found last."""
     if reading.latest:
         return _("Found so far: {sentence}").format(sentence=clean_line(reading.latest, _LONGEST_FOUND))
     if reading.total and reading.seconds_left >= _LONG_S:
-        words = ngettext(
-            "Reading {count:,} part of the documents, which takes about {time}.",
-            "Reading {count:,} parts of the documents, which takes about {time}.",
-            reading.total,
-        )
-        return words.format(count=reading.total, time=human_time(reading.seconds_left))
+        words = _("Reading all of the documents takes about {time} more.")
+        return words.format(time=human_time(reading.seconds_left))
     return ""
 
 

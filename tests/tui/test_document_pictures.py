@@ -51,7 +51,7 @@ def test_picture(
         chat.prompt.area.cursor_blink = False
         await until(lambda: chat.session.id == "s1" and len(chat.transcript.column) == 2)
         await chat.context.chats.model.load(chat.session)
-        await until(lambda: chat.gauge.usage)
+        await until(lambda: chat.gauge.usage and chat.sidebar.list.option_count)
         if state == "page":
             chat.transcript.column.layouts[1].toggle_all()
             await chat.run_action("screen.show_source")

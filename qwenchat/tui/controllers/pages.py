@@ -54,10 +54,13 @@ class PageController:
         }
 
     def show_source(self, number: int = 0) -> None:
-        """Show a source of the selected answer, else of the last answer that has some; without a number, its first."""
-        selected = self._context.transcript.selected
-        answers = [selected] if selected else [*reversed(self._context.transcript.messages)]
-        answer = next((each for each in answers if each.citations), None)
+        """Show a source of the selected answer, or of that to the selected question; without a number, the first cited.
+
+        With no message selected, of the last answer that has sources.
+        """
+        selected, messages = self._context.transcript.selected, self._context.transcript.messages
+        meant = [each for each in reversed(messages) if not selected or selected.id in (each.id, each.parent)]
+        answer = next((each for each in meant if each.citations), None)
         if answer is None:
             self._context.notify(_("This answer has no sources.") if selected else _("No answer here has sources."))
             return

@@ -111,18 +111,27 @@ class DocumentView(Transcript):
     def __init__(self, on_moved: Callable[[], object], *, id: str | None = None) -> None:
         super().__init__(id=id, layout=SectionLayout)
         self._on_moved = on_moved
+        self._wanted = ""
+        """The section whose passage is to be shown as soon as the view has a size; empty for none."""
 
     def show_text(self, text: str, first: int, end: int) -> None:
         """Show a document, at the characters from `first` to `end`, which are marked."""
         found = list(sections(text, first, end))
         at = next((each for each in reversed(found) if each.start <= first), found[0])
         self.load(found, show=at.id)
-        self.call_after_refresh(self._show_passage, at.id)
+        self._wanted = at.id
+        self.call_after_refresh(self._show_passage)
 
-    def _show_passage(self, section: str) -> None:
-        index = self.position(section)
-        if index is None:
+    def on_resize(self) -> None:
+        """Show what could not be shown before, once it is laid out for the new width."""
+        if self._wanted:
+            self.call_after_refresh(self._show_passage)
+
+    def _show_passage(self) -> None:
+        index = self.position(self._wanted)
+        if index is None or not self.viewport.height or self.column.look.width != self.viewport.columns:
             return
+        self._wanted = ""
         self.column.measure(index)
         layout = self.column.layouts[index]
         line = layout.marked_line if isinstance(layout, SectionLayout) else None
