@@ -26,7 +26,7 @@ def notes_of(view: SessionView) -> Mapping[str, Note]:
         words = _("It sends or changes something: may it run?") if pending.writes else _("May this call run?")
         notes[view.streaming] = Note(words, decisions(pending), call=pending.call.id)
     for message in reversed(view.branch):
-        if message.role is not Role.USER:
+        if message.role is not Role.USER or message.summarises:
             break
         if note := _note_of(message, view):
             notes[message.id] = note
