@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from qwenchat.chat.context import MessageCounts
-from qwenchat.chat.events import Delta, Prefilling
+from qwenchat.chat.events import Delta, Prefilling, Summarising
 from qwenchat.chat.ids import NewId
 from qwenchat.chat.message import Message, Role, text_parts
 from qwenchat.chat.ports import Engine, Mode, ModelInfo, Request
@@ -31,14 +31,6 @@ _LONGEST = 1024
 _LEAST_ROOM = 128
 """Tokens of material with which a summary can be made."""
 _UNSTORED = Message(id="", session="", parent=None, role=Role.ASSISTANT, parts=(), created=0)
-
-
-@dataclass(frozen=True, slots=True)
-class Summarising:
-    """The model summarises so many messages; `fraction` from 0 to 1."""
-
-    messages: int
-    fraction: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

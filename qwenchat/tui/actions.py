@@ -163,6 +163,12 @@ def _anywhere() -> tuple[Action, ...]:
             "refuse", "f12", _("Refuse call"), _("Refuse the tool that waits for your decision; the model reads why")
         ),
         Action("undo", "f8", _("Undo"), _("Undo the last deletion or branch")),
+        Action(
+            "compact",
+            "",
+            _("Summarise oldest messages"),
+            _("Let the model summarise the oldest messages, so that the chat fits again; they stay on another branch"),
+        ),
         Action("stats", "", _("Statistics"), _("Words, tokens and speed of this chat")),
         Action("suspend", "ctrl+z", _("Suspend"), _("Send the program to the background"), stays=True),
         Action("quit", "ctrl+q", _("Quit"), _("Quit the program; everything is saved"), stays=True),
@@ -228,7 +234,13 @@ def _on_message() -> tuple[Action, ...]:
         ("page", "space", _("Page down"), _("Scroll the messages down"), "page_down"),
         ("previous_variant", "h,left", _("Previous variant"), _("Show the previous variant"), "variant(-1)"),
         ("next_variant", "l,right", _("Next variant"), _("Show the next variant"), "variant(1)"),
-        ("reasoning", "enter", _("Unfold"), _("Show or hide reasoning, calls of tools and sources"), "unfold_message"),
+        (
+            "reasoning",
+            "enter",
+            _("Unfold"),
+            _("Show or hide reasoning, calls of tools, sources or a summary"),
+            "unfold_message",
+        ),
         ("next_match", "n", _("Next match"), _("Go to the next match of the search"), "find_step(1)"),
         ("previous_match", "N", _("Previous match"), _("Go to the previous match of the search"), "find_step(-1)"),
     )
@@ -244,6 +256,7 @@ def _on_message() -> tuple[Action, ...]:
         ("save_code", "s", _("Save code"), _("Save the last code block of this message to a file"), ""),
         ("quote", "q", _("Quote"), _("Quote this message in the prompt"), ""),
         ("delete", "d,delete", _("Delete message"), _("Delete this message and everything after it"), _("delete")),
+        ("original", "O", _("Show the original"), _("Show the messages that this summary stands for"), ""),
         ("withdraw", "w", _("Take back"), _("Take a waiting question back into the prompt"), ""),
         ("copy_chat", "", _("Copy chat"), _("Copy this whole chat as Markdown"), ""),
         ("timestamps", "", _("Timestamps"), _("Show or hide the time of each message"), ""),

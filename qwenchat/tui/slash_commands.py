@@ -80,6 +80,7 @@ def commands() -> dict[str, str]:
         "engines": _("add, test or remove engines on other machines"),
         "retry": _("answer again"),
         "edit": _("edit the last question"),
+        "compact": _("let a summary stand for the oldest messages"),
         "compare": _("compare the answer with that of a second model"),
         "branch": _("continue from the selected message"),
         "branches": _("list the branches of this chat"),

@@ -35,7 +35,7 @@ def notes_of(view: SessionView) -> Mapping[str, Note]:
         can_read_less = reading.level > 1 and reading.seconds_left >= _LONG_S
         notes[view.streaming] = Note(words, ((_("only search"), "read_less"),) if can_read_less else ())
     for message in reversed(view.branch):
-        if message.role is not Role.USER:
+        if message.role is not Role.USER or message.summarises:
             break
         if note := _note_of(message, view):
             notes[message.id] = note

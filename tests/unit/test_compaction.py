@@ -7,8 +7,9 @@ from itertools import count
 
 import pytest
 
-from qwenchat.chat.compaction import Summarising, compacted, longest_summary, oldest, summarise, summarised
+from qwenchat.chat.compaction import compacted, longest_summary, oldest, summarise, summarised
 from qwenchat.chat.context import MessageCounts, plan_context
+from qwenchat.chat.events import Summarising
 from qwenchat.chat.message import Attachment, Message, Role, text_parts
 from qwenchat.chat.prompt import turns_of
 from qwenchat.chat.statistics import statistics_of

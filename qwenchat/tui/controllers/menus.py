@@ -27,6 +27,7 @@ _OF_CHAT = (
     "find",
     "export",
     "copy_chat",
+    "compact",
     "duplicate",
     "trash",
 )
@@ -109,6 +110,7 @@ class MenuController:
             and (has_code or action.id not in _OF_CODE)
             and (can_continue or action.id != "carry_on")
             and (message.citations or action.id != "show_source")
+            and (message.summarises or action.id != "original")
         ]
 
     def _carry_out(self, place: Where, action: Action) -> None:

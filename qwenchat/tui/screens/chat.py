@@ -27,6 +27,7 @@ from qwenchat.tui.attached import Attached
 from qwenchat.tui.controllers.asking import AskController
 from qwenchat.tui.controllers.attaching import AttachController
 from qwenchat.tui.controllers.commands import CommandController
+from qwenchat.tui.controllers.compacting import CompactController
 from qwenchat.tui.controllers.comparing import CompareController
 from qwenchat.tui.controllers.consent import ConsentController
 from qwenchat.tui.controllers.context import ChatContext
@@ -162,6 +163,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             run_action=self._run_action_soon,
             may_send=self.consent.asked,
         )
+        self.compacting = CompactController(context, self.undo)
         self.commands = CommandController(
             context,
             self.session_actions,
@@ -183,6 +185,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             self.menus,
             self.asking,
             self.comparing,
+            self.compacting,
             self.session_actions,
             self.message_actions,
             self.undo,
@@ -297,6 +300,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.consent.report(message.event)
         self.tools.report(message.event)
         self.comparing.report(message.event)
+        self.compacting.report(message.event)
 
     @on(DownloadChanged)
     def report_download(self, message: DownloadChanged) -> None:

@@ -54,7 +54,7 @@ class MessageLayout:
         self.variant = variant
         self.frame = Frame()
         self.is_unfolded = False
-        """Whether the reasoning is shown, not only the line that stands for it."""
+        """Whether the reasoning, or the text of a summary, is shown, not only the line that stands for it."""
         self.unfolded_groups: set[int] = set()
         """The groups of calls that are shown whole, by their numbers; SOURCES for the sources."""
         self.lines: list[Line] | None = None
@@ -76,6 +76,8 @@ class MessageLayout:
 
     def estimate(self, width: int) -> int:
         """Return about how many lines it takes, without reading it."""
+        if self.message.summarises and not self.is_unfolded:
+            return 2
         text = self.message.text
         measure = max(min(width - GUTTER - 1, WIDEST), 8)
         cells = len(text) if text.isascii() else len(text) * cell_len(text[:200]) // max(len(text[:200]), 1)
@@ -111,13 +113,14 @@ class MessageLayout:
             self._look = look
             self._start_over()
         measure, palette = look.measure, look.palette
-        above, below = self._above(look), _rule(labels.boundary(), look) if self.frame.boundary_below else []
+        above, below = self._above(look), _boundary(look) if self.frame.boundary_below else []
         self.above, self.below = len(above), len(below)
-        head = [*above, *_label(labels.heading(self.message, self.variant, look), measure)]
+        heading = labels.heading(self.message, self.variant, look, unfolded=self.is_unfolded)
+        head = [*above, *_label(heading, measure)]
         if self.message.attachments:
             head += _label(labels.attachments(self.message, palette), measure)
         head += self._reasoning(look)
-        body = list(self._question(look)) if self.message.role is Role.USER else self._answer(look)
+        body = self._body_lines(look)
         foot = self._foot(look)
         self.lines = [*head, *body, *([BLANK] * bool(body and foot)), *foot, BLANK, *below]
         self.unchanged = _alike(self._earlier, self.lines)
@@ -128,8 +131,9 @@ class MessageLayout:
 
     @property
     def can_unfold(self) -> bool:
-        """Whether there is reasoning, a call or a source to show whole."""
-        return any(isinstance(part, Reasoning | ToolCall | Citation) for part in self.message.parts)
+        """Whether there is reasoning, a call, a source or a summary to show whole."""
+        foldable = any(isinstance(part, Reasoning | ToolCall | Citation) for part in self.message.parts)
+        return foldable or self.message.summarises > 0
 
     @property
     def is_calling(self) -> bool:
@@ -144,10 +148,16 @@ class MessageLayout:
             self.unfolded_groups ^= {group}
         self.lines = None
 
+    def unfold_summary(self) -> None:
+        """Show the text of a summary."""
+        if self.message.summarises and not self.is_unfolded:
+            self.toggle(None)
+
     def toggle_all(self) -> None:
-        """Unfold all that is folded: reasoning, calls and sources; fold them where nothing is."""
+        """Unfold all that is folded: reasoning, calls, sources and a summary; fold them where nothing is."""
         groups = {group.number for group in self._read().groups} | ({SOURCES} if self.message.citations else set())
-        is_folded = (bool(self.message.reasoning) and not self.is_unfolded) or self.unfolded_groups != groups
+        has_fold = bool(self.message.reasoning) or self.message.summarises > 0
+        is_folded = (has_fold and not self.is_unfolded) or self.unfolded_groups != groups
         self.is_unfolded, self.unfolded_groups = is_folded, groups if is_folded else set()
         self.lines = None
 
@@ -206,6 +216,11 @@ class MessageLayout:
         self.strips.clear()
         self.lines = None
 
+    def _body_lines(self, look: Look) -> list[Line]:
+        if self.message.summarises and not self.is_unfolded:
+            return []
+        return list(self._question(look)) if self.message.role is Role.USER else self._answer(look)
+
     def _answer(self, look: Look) -> list[Line]:
         is_live, note = self.message.status is Status.STREAMING, self.frame.note
         asked = note.call if note else ""
@@ -245,7 +260,7 @@ class MessageLayout:
         if self.frame.left_behind:
             lines += _rule(labels.fork(self.frame.left_behind), look)
         if self.frame.boundary:
-            lines += _rule(labels.boundary(), look)
+            lines += _boundary(look)
         if self.variant.hides:
             lines += _rule(labels.elsewhere(self.variant), look, action="branches")
         return lines
@@ -275,6 +290,10 @@ def _rule(words: str, look: Look, *, action: str = "") -> list[Line]:
     style = look.palette.muted + (Style.from_meta({"action": action}) if action else Style.null())
     side = "╌" * max((look.measure - cell_len(words) - 2) // 2, 0)
     return [*_label([(f"{side} {words} {side}".strip(), style)], look.measure), BLANK]
+
+
+def _boundary(look: Look) -> list[Line]:
+    return _rule(labels.boundary(), look, action="compact")
 
 
 def _label(runs: Sequence[Run], measure: int) -> list[Line]:
