@@ -72,6 +72,7 @@ def commands() -> dict[str, str]:
         "system": _("edit the system prompt, or use a saved one"),
         "set": _("set a sampling parameter, such as temperature 0.7"),
         "attach": _("attach a file or folder"),
+        "docs": _("see the documents of this chat, and choose how they are read"),
         "export": _("export this chat"),
         "import": _("import chats from files"),
         "trash": _("restore deleted chats"),

@@ -109,6 +109,7 @@ class MenuController:
             if not action.run
             and (has_code or action.id not in _OF_CODE)
             and (can_continue or action.id != "carry_on")
+            and (message.citations or action.id != "show_source")
             and (message.summarises or action.id != "original")
         ]
 

@@ -67,7 +67,7 @@ class MessageActions:
                 self._undo.add_branch(question.session, followers[at])
 
     def continue_answer(self) -> None:
-        """Continue an answer that ended early; one without text is answered once more."""
+        """Continue an answer that ended early; one without text is answered, or read for, once more."""
         answer = self._last(Role.ASSISTANT)
         if not answer or answer.status is Status.STREAMING:
             return
@@ -75,7 +75,9 @@ class MessageActions:
             model = self._context.names.full(self._open.session.model)
             what = _("{model} can't continue an answer.").format(model=model)
             self._context.notify(sentences(what, _("Answer again (Ctrl+R), or choose another model (Ctrl+O).")))
-        elif answer.text:
+        elif answer.text or (
+            answer.status is Status.STOPPED and self._open.view.has_documents
+        ):  # it was being read for
             self._context.chats.continue_answer(answer)
         else:
             self.regenerate()
