@@ -108,7 +108,7 @@ def attachments(message: Message, palette: Palette) -> list[Run]:
     for attached in attached_of(message.attachments):
         name = drawable(clean_line(attached.title, 60))
         size = ngettext("{count:,} byte", "{count:,} bytes", attached.bytes).format(count=attached.bytes)
-        size += f" · {_('in parts')}" if attached.in_parts else ""
+        size += " · " + _("in parts") if attached.in_parts else ""
         runs += [("  " if runs else "", palette.text), (f"[{name}]", palette.inline_code), (f" {size}", palette.muted)]
     return runs
 
