@@ -171,6 +171,18 @@ async def test_a_narrow_screen_shows_the_page_alone_and_a_letter_that_is_no_comm
         assert panel(it) is None
 
 
+async def test_f6_leads_to_the_page_and_on() -> None:
+    async with reading(size=(120, 30)) as it:
+        await opened(it)
+        assert not it.chat.has_class("sidebar")  # it made room
+        await it.pilot.press("f6")
+        assert it.chat.prompt.area.has_focus
+        await it.pilot.press("f6", "f6")
+        assert view(it).has_focus
+        await it.pilot.press("escape")
+        assert it.chat.has_class("sidebar")
+
+
 async def test_an_answer_without_sources_says_so() -> None:
     async with chatting("Hello.", notifications=True) as it:
         await it.ask("Hi")

@@ -12,7 +12,8 @@ from textual.widgets import Button, OptionList, Select, Static
 from qwenchat.chat.events import Reading
 from qwenchat.chat.message import Attachment, Citation, Message, Status
 from qwenchat.chat.ports import Engine
-from qwenchat.runtime.session_documents import SessionSources
+from qwenchat.documents.levels.choice import Speed
+from qwenchat.runtime.session_documents import SessionDocuments, SessionSources
 from qwenchat.tui.dialogs.collections import CollectionsScreen
 from qwenchat.tui.dialogs.documents import DocumentsScreen
 from qwenchat.tui.widgets.document_panel import DocumentPanel
@@ -135,6 +136,20 @@ async def test_a_chat_lists_its_documents_and_shows_one_of_them() -> None:
         await until(
             lambda: "Two owls." in "".join(it.chat.query_one(DocumentPanel).view.render_line(y).text for y in range(8))
         )
+
+
+async def test_the_levels_say_how_long_they_take() -> None:
+    with patch.object(SessionDocuments, "speed", lambda _of, _file: Speed(prefill_tps=100, decode_tps=10)):
+        async with reading() as (it, sources):
+            sources.go_on.set()
+            await it.idle()
+            await opened(it)
+            about = it.app.screen.query_one("#about-level", Static)
+            assert "Time until the answer begins, about: 1 · 0:07, 2 · 0:07, 3 · 2:11" in str(about.visual)
+            it.app.screen.query_one("#level", Select).value = 2
+            await until(lambda: str(about.visual).startswith("The model judges every part"))
+            await it.pilot.press("escape")
+            await until(lambda: it.chat.session.level == 2)
 
 
 async def test_collections_are_made_used_and_removed(tmp_path: Path) -> None:

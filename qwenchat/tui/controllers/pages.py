@@ -4,6 +4,7 @@ Text comes from the runtime in a thread. A document that is gone leaves the pass
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from textual.containers import Horizontal
 from textual.screen import Screen
@@ -18,7 +19,9 @@ from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.focus import FocusController
 from qwenchat.tui.session_view import ViewChange
 from qwenchat.tui.textual_private import add_bindings
-from qwenchat.tui.widgets.document_panel import DocumentPanel, ShownDocument
+
+if TYPE_CHECKING:
+    from qwenchat.tui.widgets.document_panel import DocumentPanel
 
 _ROOM_FOR_LIST = 140
 """Columns from which on the list of chats stays beside the page."""
@@ -92,7 +95,8 @@ class PageController:
         """Show a document of the chat from its beginning. Raises NotFound where it is gone, and StoreError."""
         text = await self._text(digest)
         self._answer = None
-        await self._open(ShownDocument(name=name, text=text))
+        panel = await self._opened()
+        panel.show(name, text)
 
     async def _show(self, citation: Citation) -> None:
         self._number = citation.number
@@ -101,23 +105,18 @@ class PageController:
             text, first = await self._text(citation.digest), citation.start
         except NotFound as error:
             self._context.notify_error(error)
-        await self._open(
-            ShownDocument(
-                name=citation.document,
-                text=text,
-                first=first,
-                end=first + len(citation.text),
-                heading=citation.heading,
-                number=citation.number,
-            )
-        )
+        panel = await self._opened()
+        panel.show(citation.document, text, passage=(first, first + len(citation.text)), of=citation)
 
     async def _text(self, digest: str) -> str:
         chats, session = self._context.chats, self._context.open.session
         return await chats.documents.text_of(chats.sessions.store(session.id), session, digest)
 
-    async def _open(self, document: ShownDocument) -> None:
+    async def _opened(self) -> "DocumentPanel":
+        """Return the panel, which is shown and has the focus now."""
         if self._panel is None:
+            from qwenchat.tui.widgets.document_panel import DocumentPanel  # noqa: PLC0415 - an empty chat needs none
+
             self._panel = DocumentPanel(id="page")
             await self._screen.query_one("#parts", Horizontal).mount(self._panel)
             add_bindings(self._panel.view, bindings(self._actions, Where.PAGE))
@@ -126,8 +125,8 @@ class PageController:
             self._hid_list = self._screen.has_class("sidebar") and self._screen.size.width < _ROOM_FOR_LIST
             self._screen.set_class(self._screen.has_class("sidebar") and not self._hid_list, "sidebar")
         self._screen.add_class("page")
-        self._panel.show(document)
         self._screen.set_focus(self._panel.view)
+        return self._panel
 
     def _step(self, step: int) -> None:
         """Show the next source of the answer, or the one before."""

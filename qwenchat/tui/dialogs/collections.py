@@ -18,11 +18,12 @@ from textual.widgets.option_list import Option
 from qwenchat.documents.collections import Collection, CollectionProgress, update_words
 from qwenchat.documents.index import OwnedDocument, collection_owner
 from qwenchat.errors import QwenchatError
-from qwenchat.i18n import _, enumerated, labelled, ngettext
+from qwenchat.i18n import _, enumerated, labelled
 from qwenchat.paths import shortened
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.dialogs.dialog import Buttons, Complaint, Dialog, button, plain
+from qwenchat.tui.dialogs.documents import sizes
 from qwenchat.tui.dialogs.fields import PathSuggester, aligned
 from qwenchat.tui.dialogs.small import ConfirmScreen, TextScreen
 from qwenchat.tui.widgets.prose import Prose
@@ -185,10 +186,5 @@ class CollectionsScreen(Dialog[None]):
 
 
 def _row(collection: Collection, owned: Sequence[OwnedDocument]) -> list[str]:
-    tokens = sum(each.tokens for each in owned)
-    return [
-        clean_line(shortened(collection.name), 40),
-        ngettext("{count:,} document", "{count:,} documents", len(owned)).format(count=len(owned)),
-        "≈ " + ngettext("{count:,} token", "{count:,} tokens", tokens).format(count=tokens),
-        clean_line(enumerated(shortened(str(path)) for path in collection.paths), 60),
-    ]
+    paths = enumerated(shortened(str(path)) for path in collection.paths)
+    return [clean_line(shortened(collection.name), 40), *sizes(owned), clean_line(paths, 60)]

@@ -17,7 +17,7 @@ from qwenchat.chat.session import Session
 from qwenchat.documents.index import OwnedDocument, collection_owner
 from qwenchat.documents.levels.choice import Level, Speed, predicted_seconds
 from qwenchat.errors import QwenchatError
-from qwenchat.i18n import _, ngettext
+from qwenchat.i18n import _, enumerated, labelled, ngettext
 from qwenchat.models.download.progress import human_time
 from qwenchat.paths import shortened
 from qwenchat.runtime.program import Program
@@ -95,6 +95,8 @@ class DocumentsScreen(Dialog[DocumentChoice]):
             self.query_one(Complaint).show(error)
         self._is_read = True
         self._show()
+        if not self.query_one(OptionList).display:
+            self.query_one("#collections").focus()
 
     def _read_all(self) -> None:
         alone = Session(id=self._session.id, created=0, updated=0)
@@ -116,7 +118,7 @@ class DocumentsScreen(Dialog[DocumentChoice]):
         listed = self.query_one(OptionList)
         at = listed.highlighted or 0
         documents = list(self._in_use.values())
-        rows = [[_collection_words(name, name in self._chosen), *_sizes(owned)] for name, owned in self._names()]
+        rows = [[_collection_words(name, name in self._chosen), *sizes(owned)] for name, owned in self._names()]
         rows += [["  " + clean_line(each.name, 60), _pages(each), _tokens([each])] for each in documents[:_MOST]]
         listed.clear_options()
         listed.add_options(map(Option, aligned(rows, max(self.query_one(".frame").size.width - 4, 10))))
@@ -166,7 +168,7 @@ class DocumentsScreen(Dialog[DocumentChoice]):
         self._show_level()
 
     def _show_level(self) -> None:
-        """Say what a level does, and how long it takes with these documents."""
+        """Say what the level does, and how long each of them takes with these documents."""
         words = {
             _AUTO: _("By what is asked and by the time that it takes."),
             Level.SEARCH: _("The passages with the words of the question."),
@@ -174,9 +176,12 @@ class DocumentsScreen(Dialog[DocumentChoice]):
             Level.STEPS: _("The model asks itself a few questions, and looks each of them up."),
         }[self._level or _AUTO]
         tokens = sum(each.tokens for each in self._in_use.values())
-        if self._speed and tokens and self._level:
-            seconds = predicted_seconds(self._level, tokens, self._speed, room=self._room)
-            words += " " + _("About {time} until the answer begins.").format(time=human_time(seconds))
+        if self._speed and tokens:
+            times = [
+                f"{level.value} · {human_time(predicted_seconds(level, tokens, self._speed, room=self._room))}"
+                for level in Level
+            ]
+            words += "\n" + labelled(_("Time until the answer begins, about"), enumerated(times))
         self.query_one("#about-level", Prose).update(words)
 
     # The end
@@ -198,7 +203,8 @@ def _collection_words(name: str, is_used: bool) -> str:
     return f"[{'x' if is_used else ' '}] {clean_line(shortened(name), 60)}"
 
 
-def _sizes(owned: Sequence[OwnedDocument]) -> list[str]:
+def sizes(owned: Sequence[OwnedDocument]) -> list[str]:
+    """Return how many documents of a collection there are, and their tokens."""
     return [
         ngettext("{count:,} document", "{count:,} documents", len(owned)).format(count=len(owned)),
         _tokens(owned),

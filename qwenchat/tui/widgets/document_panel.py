@@ -1,33 +1,17 @@
 """The page beside the answer: a title, the text of a document, and a line in which words to be found are typed."""
 
-from dataclasses import dataclass
-
 from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Input, Static
 
+from qwenchat.chat.message import Citation
 from qwenchat.i18n import _
 from qwenchat.text.safe import clean_line
 from qwenchat.tui.transcript.document_view import DocumentView
 from qwenchat.tui.transcript.transcript import Transcript, TranscriptEvent
 from qwenchat.tui.widgets.fields import LineField
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShownDocument:
-    """What is shown of a document."""
-
-    name: str
-    text: str
-    first: int = 0
-    end: int = 0
-    """First and end character of the passage; the same for none."""
-    heading: str = ""
-    """What the passage stands below."""
-    number: int | None = None
-    """Of the source."""
 
 
 class DocumentPanel(Vertical):
@@ -38,7 +22,10 @@ class DocumentPanel(Vertical):
         self._title = Static(id="document-title", markup=False)
         self.view = DocumentView(self._show_title, id="document")
         self.find_line = LineField(placeholder=_("Find in this document"), id="document-find", compact=True)
-        self._shown: ShownDocument | None = None
+        self._document, self._first = "", 0
+        """Of the document, and the character at which the passage begins."""
+        self._citation: Citation | None = None
+        """What is shown; None for a document as such."""
         self._found = ""
         """Where the search stands."""
 
@@ -47,24 +34,25 @@ class DocumentPanel(Vertical):
         yield self.view
         yield self.find_line
 
-    def show(self, document: ShownDocument) -> None:
-        """Show a document at a passage."""
-        self._shown = document
+    def show(self, name: str, text: str, *, passage: tuple[int, int] = (0, 0), of: Citation | None = None) -> None:
+        """Show a document at a passage, given by its first and end character, which is that of a citation."""
+        self._document, self._first, self._citation = name, passage[0], of
         self.end_find()
-        self.view.show_text(document.text, document.first, document.end)
+        self.view.show_text(text, *passage)
         self._show_title()
 
     def _show_title(self) -> None:
         """Show name, page and heading of what is being read."""
-        shown, at = self._shown, self.view.read
-        if shown is None or at is None:
+        at, citation = self.view.read, self._citation
+        if at is None:
             return
-        here = at.start <= shown.first < at.start + len(at.text) + 1
+        name = clean_line(self._document)
+        here = at.start <= self._first <= at.start + len(at.text)
         words = [
-            f"[{shown.number}] {clean_line(shown.name)}" if shown.number else clean_line(shown.name),
+            f"[{citation.number}] {name}" if citation else name,
             _("page {page}").format(page=at.page) if at.page else "",
             self._found,
-            clean_line(shown.heading) if here else "",
+            clean_line(citation.heading) if citation and here else "",
         ]
         self._title.update(Content(" · ".join(filter(None, words))))
 
