@@ -46,7 +46,7 @@ def test_an_empty_session_can_be_written(name: str) -> None:
 def test_a_summary_is_called_one_and_is_a_note_in_what_models_read() -> None:
     chat = talk("They met.", "E?", "F.")
     first = replace(chat.messages[0], summarises=4)
-    chat = replace(chat, messages=[first, *chat.messages[1:]])
+    chat = replace(chat, messages=(first, *chat.messages[1:]))
     for name in ("md", "txt", "html"):
         assert "Summary of 4 earlier messages" in exported(name, chat)
     for name in ("jsonl", "sharegpt"):
