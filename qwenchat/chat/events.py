@@ -51,6 +51,14 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
+class Summarising:
+    """The model summarises so many messages; `fraction` from 0 to 1."""
+
+    messages: int
+    fraction: float
+
+
+@dataclass(frozen=True, slots=True)
 class TokenChance:
     """A token that could stand at a place, as text; bytes that are no character are replaced."""
 

@@ -11,6 +11,7 @@ from itertools import chain, groupby
 from urllib.parse import urlsplit
 
 from qwenchat.chat.sampling import Sampling
+from qwenchat.i18n import ngettext
 
 
 class Role(StrEnum):
@@ -256,6 +257,14 @@ class Message:
         if not all(part.token_ids for part in sampled):
             return ()
         return tuple(token for part in sampled for token in part.token_ids)
+
+
+def summary_heading(summary: Message) -> str:
+    """Return what stands in place of a speaker above a summary of earlier messages."""
+    words = ngettext(
+        "Summary of {count:,} earlier message", "Summary of {count:,} earlier messages", summary.summarises
+    )
+    return words.format(count=summary.summarises)
 
 
 def host_in(identity: str) -> str:

@@ -14,7 +14,7 @@ import click
 from qwenchat.cli import completion
 from qwenchat.cli.output import Output, StatusLine
 from qwenchat.errors import ExitCode, Interrupted, NotFound
-from qwenchat.i18n import _, clauses, enumerated, labelled, ngettext
+from qwenchat.i18n import _, enumerated, labelled
 from qwenchat.paths import expand_home, shortened
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line
@@ -137,6 +137,8 @@ def remove(program: Program, names: tuple[str, ...], as_json: bool) -> None:
 
 def _update(program: Program, collections: "list[Collection]", *, as_json: bool, named: Iterable[Path] = ()) -> int:
     """Update collections and print what came of it; fail where a file that the user named can't be read."""
+    from qwenchat.documents.collections import update_words  # noqa: PLC0415 - the list needs no reader of documents
+
     output = Output.standard()
     results = [(each, read_collection(program, output, each.name)) for each in collections]
     if as_json:
@@ -168,17 +170,6 @@ def read_collection(program: Program, output: Output, name: str) -> "Update":
     for path, problem in result.problems.items():
         output.say(problem if clean_line(path) in problem else labelled(clean_line(path), problem))
     return result
-
-
-def update_words(result: "Update") -> str:
-    """Return a line that says what an update did."""
-    skipped = result.not_text + sum(result.skipped.values())
-    return clauses(
-        ngettext("{count:,} document read", "{count:,} documents read", result.read).format(count=result.read),
-        _("{count:,} unchanged").format(count=result.unchanged) if result.unchanged else "",
-        _("{count:,} removed").format(count=result.removed) if result.removed else "",
-        _("{count:,} left out (hidden, ignored by git, no text)").format(count=skipped) if skipped else "",
-    )
 
 
 def _update_object(result: "Update") -> dict[str, Any]:

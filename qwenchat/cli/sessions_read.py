@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from qwenchat.chat.message import Message, Part, Role, Text, ToolCall
+from qwenchat.chat.message import Message, Part, Role, Text, ToolCall, summary_heading
 from qwenchat.chat.session import Session
 from qwenchat.cli import completion
 from qwenchat.cli.ask_documents import citations_json
@@ -83,6 +83,8 @@ def _typed(words: tuple[str, ...]) -> str:
 
 
 def _speaker(program: Program, message: Message) -> str:
+    if message.summarises:
+        return summary_heading(message)
     if message.role is Role.USER:
         return _("You")
     name = program.model_name(message.model) or _("Assistant")

@@ -24,7 +24,7 @@ from qwenchat.documents.reader import DocumentReader
 from qwenchat.documents.walk import Skip, walk
 from qwenchat.errors import FileError, NotFound, NotText, StoreError, WrongUse
 from qwenchat.files import write_atomically
-from qwenchat.i18n import _, enumerated
+from qwenchat.i18n import _, clauses, enumerated, ngettext
 from qwenchat.paths import expand_home, private_folder
 from qwenchat.text.safe import clean_line, encodable
 
@@ -242,6 +242,17 @@ class Collections:
                 _("{file} can't be written: {reason}.").format(file=self._file, reason=error.strerror),
                 _("Make the file and its folder writable, or set QWENCHAT_HOME to a folder that is."),
             ) from error
+
+
+def update_words(result: Update) -> str:
+    """Return a line that says what an update did."""
+    skipped = result.not_text + sum(result.skipped.values())
+    return clauses(
+        ngettext("{count:,} document read", "{count:,} documents read", result.read).format(count=result.read),
+        _("{count:,} unchanged").format(count=result.unchanged) if result.unchanged else "",
+        _("{count:,} removed").format(count=result.removed) if result.removed else "",
+        _("{count:,} left out (hidden, ignored by git, no text)").format(count=skipped) if skipped else "",
+    )
 
 
 def collections_in(file: Path) -> list[Collection]:

@@ -5,7 +5,7 @@ shows its target unless its text is the target; a click finds it in the meta dat
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from markdown_it.token import Token
@@ -30,8 +30,15 @@ _MARKS = {
 }
 
 
-def runs_of(tokens: Sequence[Token], palette: Palette, base: Style) -> list[list[Run]]:
-    """Return the runs of an inline token's children, split where a line was meant to end."""
+Marker = Callable[[str], Iterable[tuple[int, int, Style]]]
+"""Returns where a text refers to something: first and end character, in order, and the style laid over them."""
+
+
+def runs_of(tokens: Sequence[Token], palette: Palette, base: Style, marker: Marker | None = None) -> list[list[Run]]:
+    """Return the runs of an inline token's children, split where a line was meant to end.
+
+    `marker` finds references in text that is neither code nor a link.
+    """
     lines: list[list[Run]] = [[]]
     styles = [base]
     link: list[tuple[str, int, int]] = []
@@ -39,7 +46,8 @@ def runs_of(tokens: Sequence[Token], palette: Palette, base: Style) -> list[list
         style = styles[-1]
         match token.type:
             case "text" | "text_special":
-                lines[-1] += _text(token.content, style, palette, bare=bool(link))
+                text = drawable(token.content)
+                lines[-1] += [(text, style)] if link else _text(text, style, palette, marker)
             case "softbreak" | "hardbreak":
                 lines.append([])
             case "code_inline":
@@ -73,16 +81,23 @@ def link_meta(target: str) -> Style:
     return Style.from_meta({"link": target})
 
 
-def _text(text: str, style: Style, palette: Palette, *, bare: bool) -> Iterable[Run]:
-    text = drawable(text)
-    if bare or "://" not in text:
-        return [(text, style)] if text else []
-    runs: list[Run] = []
+def _text(text: str, style: Style, palette: Palette, marker: Marker | None) -> Iterable[Run]:
+    """Yield text as runs, of which URLs and references can be clicked."""
     at = 0
-    for match in _URL.finditer(text):
-        runs += [(text[at : match.start()], style), (match.group(), style + palette.link + link_meta(match.group()))]
+    for match in _URL.finditer(text) if "://" in text else ():
+        yield from _marked(text[at : match.start()], style, marker)
+        yield match.group(), style + palette.link + link_meta(match.group())
         at = match.end()
-    return [run for run in [*runs, (text[at:], style)] if run[0]]
+    yield from _marked(text[at:], style, marker)
+
+
+def _marked(text: str, style: Style, marker: Marker | None) -> Iterable[Run]:
+    at = 0
+    for start, end, over in marker(text) if marker else ():
+        yield text[at:start], style
+        yield text[start:end], style + over
+        at = end
+    yield text[at:], style
 
 
 def _names_target(lines: list[list[Run]], line: int, run: int, target: str) -> bool:
@@ -116,13 +131,19 @@ def render(text: str, width: int, palette: Palette) -> list[Line]:
 
 
 def render_block(
-    block: MarkdownBlock, width: int, palette: Palette, code: int | None = None, *, whole_code: bool = False
+    block: MarkdownBlock,
+    width: int,
+    palette: Palette,
+    code: int | None = None,
+    *,
+    whole_code: bool = False,
+    marker: Marker | None = None,
 ) -> list[Line]:
     """Return one block's lines; `code` code blocks came before it in the message, None where none can be clicked.
 
-    With `whole_code`, lines of code are not broken where they can't be clicked.
+    With `whole_code`, lines of code are not broken where they can't be clicked. `marker` finds references in the text.
     """
-    return _BlockRenderer(palette, code, whole_code=whole_code).blocks(
+    return _BlockRenderer(palette, code, whole_code=whole_code, marker=marker).blocks(
         block.tokens, max(width, _NARROWEST), palette.text
     )
 
@@ -139,8 +160,8 @@ def code_in(block: MarkdownBlock) -> list[CodeBlock]:
 class _BlockRenderer:
     """Lays out the blocks of one message; counts the code blocks on its way."""
 
-    def __init__(self, palette: Palette, code: int | None, *, whole_code: bool) -> None:
-        self._palette = palette
+    def __init__(self, palette: Palette, code: int | None, *, whole_code: bool, marker: Marker | None) -> None:
+        self._palette, self._marker = palette, marker
         self._code, self._whole_code = code, whole_code
 
     def blocks(self, tokens: Sequence[Token], width: int, base: Style, *, tight: bool = False) -> list[Line]:
@@ -195,7 +216,8 @@ class _BlockRenderer:
         return lines
 
     def _inline(self, token: Token, width: int, base: Style) -> list[Line]:
-        return [line for row in runs_of(token.children or [], self._palette, base) for line in wrap(row, width)]
+        rows = runs_of(token.children or [], self._palette, base, self._marker)
+        return [line for row in rows for line in wrap(row, width)]
 
     def _heading(self, token: Token, level: int, width: int) -> list[Line]:
         lines = self._inline(token, width, self._palette.heading + Style(underline=level == 2 or None))
@@ -240,7 +262,7 @@ class _BlockRenderer:
             elif token.type in ("th_open", "td_open"):
                 heading = token.type == "th_open"
                 style = base + (self._palette.heading if heading else Style.null())
-                cell = runs_of(tokens[index + 1].children or [], self._palette, style)
+                cell = runs_of(tokens[index + 1].children or [], self._palette, style, self._marker)
                 rows[-1].append([run for line in cell for run in line])
                 if heading:
                     aligns.append(str(token.attrs.get("style", "")).removeprefix("text-align:"))

@@ -11,8 +11,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from time import monotonic
 
-from qwenchat.chat.compaction import Summarising
-from qwenchat.chat.events import PartGrew, TurnEnded, TurnEvent, TurnStarted
+from qwenchat.chat.events import PartGrew, Summarising, TurnEnded, TurnEvent, TurnStarted
 from qwenchat.chat.ids import unix_ms
 from qwenchat.chat.memory import no_such_message
 from qwenchat.chat.message import Attachment, Message, Role, Status, ToolCall, ToolResult

@@ -6,7 +6,8 @@ How a summary is made is decided in `chat.compaction`, and when it is this one's
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from qwenchat.chat.compaction import Summarising, compacted, oldest, summarise, summarised
+from qwenchat.chat.compaction import compacted, oldest, summarise, summarised
+from qwenchat.chat.events import Summarising
 from qwenchat.chat.ids import unix_ms
 from qwenchat.chat.message import Message
 from qwenchat.chat.ports import Engine

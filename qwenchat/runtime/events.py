@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from qwenchat.chat.compaction import Summarising
-from qwenchat.chat.events import TurnEvent, WaitingToRetry
+from qwenchat.chat.events import Summarising, TurnEvent, WaitingToRetry
 from qwenchat.chat.message import Message
 from qwenchat.chat.ports import ModelInfo
 from qwenchat.chat.session import Session, WaitingQuestion

@@ -20,6 +20,7 @@ from qwenchat.chat.message import (
     Text,
     ToolCall,
     ToolResult,
+    summary_heading,
 )
 from qwenchat.chat.prompt import turns_of
 from qwenchat.i18n import _, ngettext
@@ -212,6 +213,7 @@ def part_block(part: Part) -> str:
 def speaker(entry: OrderedMessage) -> str:
     """Return the speaker's name, with the number and the variant if the export has several branches."""
     name = _("You") if entry.message.role is Role.USER else _("Assistant")
+    name = summary_heading(entry.message) if entry.message.summarises else name
     number = f"{entry.number}. " if entry.number else ""
     return number + (f"{name} ({entry.variant}/{entry.variants})" if entry.variants > 1 else name)
 

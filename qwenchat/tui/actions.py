@@ -29,6 +29,8 @@ class Where(Enum):
     """The transcript; the action is about the selected message, else the last one that it fits."""
     LIST = auto()
     """The list of sessions."""
+    PAGE = auto()
+    """The text of a document beside the answer."""
     CHIP = auto()
     """The files above the prompt; the action is about the selected one."""
 
@@ -67,6 +69,7 @@ _KEY_NAMES = {
     "f22": "Shift+F10",  # as terminals send it
     "pageup": "PgUp",
     "pagedown": "PgDn",
+    "slash": "/",
     "left": "←",
     "right": "→",
     "up": "↑",
@@ -89,7 +92,7 @@ def key_names(keys: str) -> list[str]:
 
 def actions() -> tuple[Action, ...]:
     """Return all actions, in the order in which help and footer show them."""
-    return (*_anywhere(), *_in_prompt(), *_on_file(), *_on_message(), *_in_list())
+    return (*_anywhere(), *_in_prompt(), *_on_file(), *_on_message(), *_on_page(), *_in_list())
 
 
 def _anywhere() -> tuple[Action, ...]:
@@ -108,6 +111,11 @@ def _anywhere() -> tuple[Action, ...]:
         Action("engines", "", _("Engines"), _("Add, test or remove engines on other machines")),
         Action("tools", "", _("Tools"), _("See the tools that the model may call, and what happens when it does")),
         Action("toggle_tools", "", _("Tools on or off"), _("Let the model of this chat call tools, or do not")),
+        Action(
+            "docs", "", _("Documents"), _("See the documents of this chat, and choose how they are read"), stays=True
+        ),
+        Action("collections", "", _("Collections"), _("Make, update or remove collections of documents")),
+        Action("read_less", "", _("Only search"), _("Stop reading the documents, and answer from a search in them")),
         Action("downloads", "", _("Downloads"), _("See, pause, resume or cancel downloads")),
         Action("session_settings", "ctrl+t", _("Chat settings"), _("Model, system prompt and sampling of this chat")),
         Action("settings", "f2", _("Settings"), _("Settings of the program")),
@@ -155,6 +163,12 @@ def _anywhere() -> tuple[Action, ...]:
             "refuse", "f12", _("Refuse call"), _("Refuse the tool that waits for your decision; the model reads why")
         ),
         Action("undo", "f8", _("Undo"), _("Undo the last deletion or branch")),
+        Action(
+            "compact",
+            "",
+            _("Summarise oldest messages"),
+            _("Let the model summarise the oldest messages, so that the chat fits again; they stay on another branch"),
+        ),
         Action("stats", "", _("Statistics"), _("Words, tokens and speed of this chat")),
         Action("suspend", "ctrl+z", _("Suspend"), _("Send the program to the background"), stays=True),
         Action("quit", "ctrl+q", _("Quit"), _("Quit the program; everything is saved"), stays=True),
@@ -220,7 +234,13 @@ def _on_message() -> tuple[Action, ...]:
         ("page", "space", _("Page down"), _("Scroll the messages down"), "page_down"),
         ("previous_variant", "h,left", _("Previous variant"), _("Show the previous variant"), "variant(-1)"),
         ("next_variant", "l,right", _("Next variant"), _("Show the next variant"), "variant(1)"),
-        ("reasoning", "enter", _("Unfold"), _("Show or hide the reasoning and the calls of tools"), "unfold_message"),
+        (
+            "reasoning",
+            "enter",
+            _("Unfold"),
+            _("Show or hide reasoning, calls of tools, sources or a summary"),
+            "unfold_message",
+        ),
         ("next_match", "n", _("Next match"), _("Go to the next match of the search"), "find_step(1)"),
         ("previous_match", "N", _("Previous match"), _("Go to the previous match of the search"), "find_step(-1)"),
     )
@@ -236,6 +256,7 @@ def _on_message() -> tuple[Action, ...]:
         ("save_code", "s", _("Save code"), _("Save the last code block of this message to a file"), ""),
         ("quote", "q", _("Quote"), _("Quote this message in the prompt"), ""),
         ("delete", "d,delete", _("Delete message"), _("Delete this message and everything after it"), _("delete")),
+        ("original", "O", _("Show the original"), _("Show the messages that this summary stands for"), ""),
         ("withdraw", "w", _("Take back"), _("Take a waiting question back into the prompt"), ""),
         ("copy_chat", "", _("Copy chat"), _("Copy this whole chat as Markdown"), ""),
         ("timestamps", "", _("Timestamps"), _("Show or hide the time of each message"), ""),
@@ -248,6 +269,43 @@ def _on_message() -> tuple[Action, ...]:
             for id, keys, label, help, run in moves
         ),
         *(Action(id, keys, label, help, where=Where.MESSAGE, foot=foot) for id, keys, label, help, foot in commands),
+        Action(
+            "show_source",
+            "o",
+            _("Open source"),
+            _("Show the page of the document that the answer cites"),
+            where=Where.MESSAGE,
+            stays=True,
+        ),
+    )
+
+
+def _on_page() -> tuple[Action, ...]:
+    words = (
+        ("page_line_down", "j,down", _("Line down"), _("Scroll the document down"), "", "scroll_down"),
+        ("page_line_up", "k,up", _("Line up"), _("Scroll the document up"), "", "scroll_up"),
+        ("page_screen_down", "space", _("Screen down"), _("Scroll the document down by a screen"), "", "page_down"),
+        ("document_start", "g,home", _("Start"), _("Go to the start of the document"), "", "scroll_home"),
+        ("document_end", "G,end", _("End"), _("Go to the end of the document"), "", "scroll_end"),
+        ("next_page", "l,right", _("Next page"), _("Go to the next page"), _("next page"), "turn_page(1)"),
+        ("previous_page", "h,left", _("Previous page"), _("Go to the page before"), _("page before"), "turn_page(-1)"),
+        ("next_source", "s", _("Next source"), _("Show the next source of the answer"), _("next source"), ""),
+        ("previous_source", "S", _("Previous source"), _("Show the source before"), "", ""),
+        ("find_in_page", "slash", _("Find"), _("Find text in this document"), _("find"), ""),
+        ("next_page_match", "n", _("Next match"), _("Go to the next match of the search"), "", "find_step(1)"),
+        (
+            "previous_page_match",
+            "N",
+            _("Previous match"),
+            _("Go to the previous match of the search"),
+            "",
+            "find_step(-1)",
+        ),
+        ("close_page", "q", _("Close"), _("Close the document"), "", ""),
+    )
+    return tuple(
+        Action(id, keys, label, help, where=Where.PAGE, foot=foot, run=run, stays=True)
+        for id, keys, label, help, foot, run in words
     )
 
 
@@ -323,6 +381,7 @@ def places() -> dict[Where, str]:
         Where.PROMPT: _("In the prompt"),
         Where.CHIP: _("On an attached file"),
         Where.MESSAGE: _("On a message"),
+        Where.PAGE: _("On a page of a document"),
         Where.LIST: _("In the chat list"),
     }
 

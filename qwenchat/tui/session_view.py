@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from qwenchat.chat.events import Reading
 from qwenchat.chat.message import Message, Status
 from qwenchat.chat.ports import Capabilities
 from qwenchat.chat.session import Session
@@ -45,6 +46,8 @@ class SessionView:
     """What is going on, in words."""
     progress: float | None = None
     """How far that is, from 0 to 1; None without an end in sight."""
+    reading: Reading | None = None
+    """How far the documents are read for the answer that streams; None where they are not being read."""
     queue: QueueChanged = field(default_factory=lambda: QueueChanged("", ()))
     """The session that is answered and those that wait, this one among them or not."""
     waiting: WaitingChanged = field(default_factory=lambda: WaitingChanged({}, {}))
@@ -64,6 +67,13 @@ class SessionView:
     def can_continue(self) -> bool:
         """Whether the session's model continues answers, as far as that is known."""
         return self.capabilities is None or self.capabilities.continue_answer
+
+    @property
+    def has_documents(self) -> bool:
+        """Whether questions are about documents: collections, or files that are read in parts."""
+        return bool(self.session.collections) or any(
+            file.in_parts for message in self.branch for file in message.attachments
+        )
 
     @property
     def can_call(self) -> bool:
@@ -237,7 +247,12 @@ class OpenSession:
 
     def show_activity(self, words: str = "", progress: float | None = None) -> None:
         """Show what is going on; nothing without words."""
-        self._set(replace(self.view, activity=words, progress=progress))
+        self._set(replace(self.view, activity=words, progress=progress, reading=None))
+
+    def show_reading(self, reading: Reading, words: str) -> None:
+        """Show how far documents are read, and in words as what is going on."""
+        progress = reading.done / reading.total if reading.total else None
+        self._set(replace(self.view, activity=words, progress=progress, reading=reading))
 
     def show_capabilities(self, known: Capabilities | None) -> None:
         """Show what the session's model can do."""

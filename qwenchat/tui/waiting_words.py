@@ -5,16 +5,22 @@ Words and the ids of actions; nothing is drawn or done here.
 
 from collections.abc import Mapping
 
+from qwenchat.chat.events import Reading
 from qwenchat.chat.message import Message, Role
 from qwenchat.errors import Recovery, RecoveryKind
 from qwenchat.i18n import _, ngettext, sentences
+from qwenchat.models.download.progress import human_time
 from qwenchat.runtime import recoveries
 from qwenchat.runtime.events import Hold, TurnFailed
+from qwenchat.text.safe import clean_line
 from qwenchat.tools.policy import Leave, PendingCall
 from qwenchat.tui.advice import advice
 from qwenchat.tui.session_view import SessionView
 from qwenchat.tui.transcript.drawing import Note
 
+_LONG_S = 20.0
+"""Seconds of reading from which on the user is told beforehand, and can choose to read less."""
+_LONGEST_FOUND = 300
 Offer = tuple[str, str | int]
 """Words of a button, and the id of an action or the number of a recovery of the failure."""
 
@@ -25,12 +31,36 @@ def notes_of(view: SessionView) -> Mapping[str, Note]:
     if (pending := view.asked) and view.streaming:
         words = _("It sends or changes something: may it run?") if pending.writes else _("May this call run?")
         notes[view.streaming] = Note(words, decisions(pending), call=pending.call.id)
+    elif (reading := view.reading) and view.streaming and (words := _found_words(reading)):
+        can_read_less = reading.level > 1 and reading.seconds_left >= _LONG_S
+        notes[view.streaming] = Note(words, ((_("only search"), "read_less"),) if can_read_less else ())
     for message in reversed(view.branch):
-        if message.role is not Role.USER:
+        if message.role is not Role.USER or message.summarises:
             break
         if note := _note_of(message, view):
             notes[message.id] = note
     return notes
+
+
+def reading_words(reading: Reading) -> str:
+    """Return a line that says how far documents are read."""
+    if not reading.total:
+        return _("searching the documents")
+    words = _("reading part {done:,} of {total:,} · {found:,} found")
+    said = [words.format(done=reading.done, total=reading.total, found=reading.found)]
+    if reading.seconds_left >= 1:
+        said.append(_("{time} left").format(time=human_time(reading.seconds_left)))
+    return " · ".join([*said, _("Esc pauses")])
+
+
+def _found_words(reading: Reading) -> str:
+    """Return what is said in the waiting answer: at first how long it still takes, then what was found last."""
+    if reading.latest:
+        return _("Found so far: {sentence}").format(sentence=clean_line(reading.latest, _LONGEST_FOUND))
+    if reading.total and reading.seconds_left >= _LONG_S:
+        words = _("Reading all of the documents takes about {time} more.")
+        return words.format(time=human_time(reading.seconds_left))
+    return ""
 
 
 def decisions(pending: PendingCall) -> tuple[tuple[str, str], ...]:

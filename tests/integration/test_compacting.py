@@ -1,15 +1,18 @@
 """Compaction as the chat service does it: a branch beside the old one, or nothing at all."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from qwenchat.chat.events import LoadEvent
 from qwenchat.chat.message import Message, Role
+from qwenchat.chat.ports import ModelInfo
 from qwenchat.errors import StoreError
 from qwenchat.runtime.chat_service import ChatService
-from qwenchat.runtime.events import ChatEvent, Compacted, NotCompacted, SummaryGrew, TurnFailed
+from qwenchat.runtime.events import ChatEvent, Compacted, ConsentNeeded, NotCompacted, SummaryGrew, TurnFailed
 from qwenchat.runtime.program import Program
 from tests.fakes.scripted import ScriptedEngine
 from tests.fakes.services import running, texts
@@ -144,6 +147,29 @@ async def test_a_question_that_waited_follows_the_new_branch(program: Program) -
         await until(lambda: not chats.running)
         said = [each.text for each in branch(chats, session)]
         assert said[0] == "They said x." and said[-4::2] == ["And then?", "And after that?"]
+
+
+@dataclass
+class SpreadLater(ScriptedEngine):
+    """Is spread over a peer once a test says so."""
+
+    peer: str = ""
+
+    async def load(self, progress: Callable[[LoadEvent], object] | None = None) -> ModelInfo:
+        return replace(await super().load(progress), host=self.peer)
+
+
+async def test_a_chat_is_summarised_on_another_machine_once_the_user_has_agreed(program: Program) -> None:
+    answering = SpreadLater([LONG, LONG, LONG, LONG, "They said x."], n_ctx=4096)
+    async with running(program, lambda _reference, _options: answering) as (chats, told):
+        session = await chat(chats)
+        old, answering.peer = branch(chats, session), "10.0.0.2:50052"
+        chats.compact(session)
+        await until(lambda: any(isinstance(each, ConsentNeeded) for each in told))
+        assert len(answering.requests) == 4 and branch(chats, session) == old
+        chats.ask_with_consent(session, answering.peer)
+        await until(lambda: any(isinstance(each, Compacted) for each in told))
+        assert branch(chats, session)[0].summarises == 4
 
 
 async def test_a_summary_is_edited_and_made_again_as_a_sibling(program: Program) -> None:

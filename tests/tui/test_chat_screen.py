@@ -11,6 +11,7 @@ from qwenchat.runtime.program import Program
 from qwenchat.tui.actions import Where
 from qwenchat.tui.app import Start
 from qwenchat.tui.palette import ActionProvider, action_lines
+from qwenchat.tui.transcript.document_view import DocumentView
 from tests.tui.chatting import chatting, kept_session
 from tests.tui.screens import until
 
@@ -144,11 +145,18 @@ async def test_help_and_palette_are_opened_by_mouse(width: int, words: str, scre
 
 async def test_every_action_is_carried_out_by_the_screen() -> None:
     async with chatting() as it:
-        parts = {Where.PROMPT: it.chat.prompt.area, Where.MESSAGE: it.transcript, Where.LIST: it.chat.sidebar.list}
+        chat = it.chat
+        parts = {
+            Where.PROMPT: chat.prompt.area,
+            Where.CHIP: chat.prompt.chips,
+            Where.MESSAGE: it.transcript,
+            Where.PAGE: DocumentView(lambda: None),
+            Where.LIST: chat.sidebar.list,
+        }
         missing = [
             action.id
             for action in it.app.actions
-            for part, name in [(parts[action.where], action.run) if action.run else (it.chat, action.id)]
+            for part, name in [(parts[action.where], action.run) if action.run else (chat, action.id)]
             if not hasattr(part, f"action_{name.partition('(')[0]}")
         ]
         assert missing == []

@@ -18,14 +18,17 @@ from qwenchat.chat.session import Session
 from qwenchat.chat.statistics import statistics_of
 from qwenchat.i18n import use_language
 from qwenchat.runtime.downloads import BackgroundDownloads
+from qwenchat.runtime.session_documents import SessionDocuments
 from qwenchat.runtime.session_tools import SessionTools
 from qwenchat.tools.policy import Decision, Leave, PendingCall
 from qwenchat.tui import slash_commands
 from qwenchat.tui.actions import actions
 from qwenchat.tui.attached import Attached
 from qwenchat.tui.dialogs import open as screens
+from qwenchat.tui.dialogs.collections import CollectionsScreen
 from qwenchat.tui.dialogs.consent import ConsentScreen
 from qwenchat.tui.dialogs.dialog import CloseMark, Dialog
+from qwenchat.tui.dialogs.documents import DocumentsScreen
 from qwenchat.tui.dialogs.downloads import DownloadsScreen
 from qwenchat.tui.dialogs.engines import EngineScreen, EnginesScreen
 from qwenchat.tui.dialogs.export import ExportScreen
@@ -91,6 +94,10 @@ ALL: dict[str, Make] = {
         other_model=True,
     ),
     "tools": lambda program: ToolsScreen(program, SessionTools(program, refuse, lambda _session: True), full_session()),
+    "documents": lambda program: DocumentsScreen(
+        program, SessionDocuments(program, lambda _session: True), full_session(), (), speed=None, room=0
+    ),
+    "collections": CollectionsScreen,
 }
 
 WITHOUT_BUTTONS = ("attached", "settings", "theme", "help", "downloads", "branches")

@@ -46,3 +46,19 @@ def test_picture(snap_compare: Callable[..., bool], language: str, theme: str, w
         app.transcript.viewport.go_to(0)
 
     assert snap_compare(app, terminal_size=(width, 60), run_before=show)
+
+
+@pytest.mark.parametrize(("language", "theme", "width"), [("en", "ink", 100), ("zh_CN", "paper", 60)])
+def test_picture_of_a_summary(snap_compare: Callable[..., bool], language: str, theme: str, width: int) -> None:
+    app = TranscriptApp([], theme, language)
+
+    async def show(pilot: object) -> None:
+        summary = replace(question(0, "They met in Paris and chose flight TP764."), summarises=6)
+        messages = [summary, question(1, "And then?"), answer(2, "They flew.")]
+        app.transcript.load(messages, {"m0": VariantPlace(2, 2, 9)}, show="m0")
+        app.transcript.select("m0")
+        if width == 100:
+            app.transcript.action_unfold_message()
+        app.transcript.viewport.go_to(0)
+
+    assert snap_compare(app, terminal_size=(width, 16), run_before=show)

@@ -43,6 +43,17 @@ def test_an_empty_session_can_be_written(name: str) -> None:
     assert exported(name, talk(), all_branches=True) == exported(name, talk())
 
 
+def test_a_summary_is_called_one_and_is_a_note_in_what_models_read() -> None:
+    chat = talk("They met.", "E?", "F.")
+    first = replace(chat.messages[0], summarises=4)
+    chat = replace(chat, messages=(first, *chat.messages[1:]))
+    for name in ("md", "txt", "html"):
+        assert "Summary of 4 earlier messages" in exported(name, chat)
+    for name in ("jsonl", "sharegpt"):
+        assert "[Summary of the 4 messages before this one]\\nThey met." in exported(name, chat)
+    assert '"summarises": 4' in exported("json", chat) or '"summarises":4' in exported("json", chat)
+
+
 def test_the_branch_being_read_is_written_and_all_if_asked() -> None:
     tree = branching()
     assert [entry.message.text for entry in ordered(tree, False)] == ["Q one", "A two"]
@@ -120,7 +131,7 @@ def test_in_markdown_only_turns_are_headings(archive: Archive) -> None:
     assert all(re.fullmatch(r"\w+: .+", line) for line in front.splitlines()[1:])
     wanted = 1 + bool(archive.session.system) + len(archive.messages)
     assert len(headings(page)) == wanted
-    assert len([line for line in headings(page) if re.match(r"(\d+\. )?(You|Assistant)", line)]) >= len(
+    assert len([line for line in headings(page) if re.match(r"(\d+\. )?(You|Assistant|Summary of)", line)]) >= len(
         archive.messages
     )
 

@@ -75,6 +75,7 @@ def html(report: NeedleReport) -> str:
     """Return the map and all answers as a page."""
     rows = "\n".join(_row(report, depth) for depth in report.plan.depths)
     heads = "".join(f'<th scope="col">{short_length(length)}</th>' for length in report.plan.lengths)
+    caption, answers = _("Needles found in percent: depth in percent, by length in tokens"), _("Answers")
     return f"""<!doctype html>
 <html lang="{_tag()}">
 <meta charset="utf-8">
@@ -84,11 +85,11 @@ def html(report: NeedleReport) -> str:
 <h1>{escape(title(report))}</h1>
 <p>{escape(summary(report))}</p>
 <table class="map">
-<caption>{escape(_("Needles found in percent: depth in percent, by length in tokens"))}</caption>
+<caption>{escape(caption)}</caption>
 <tr><td></td>{heads}</tr>
 {rows}
 </table>
-<h2>{escape(_("Answers"))}</h2>
+<h2>{escape(answers)}</h2>
 <table class="answers">
 <tr>{"".join(f'<th scope="col">{escape(head)}</th>' for head in _heads())}</tr>
 {"".join(_answers(report))}</table>

@@ -96,6 +96,9 @@ class AskController:
 
     async def _edit(self, question: Message, text: str, files: tuple[Attachment, ...]) -> None:
         try:
+            if question.summarises:
+                await self._context.chats.edit_summary(question, text)
+                return
             edited = await self._context.chats.edit(question, text, files)
         except QwenchatError:
             await self._drafts.edit_again(question, text, files)

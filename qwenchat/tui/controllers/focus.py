@@ -70,12 +70,13 @@ class FocusController:
             self._transcript: Where.MESSAGE,
             self._sidebar.list: Where.LIST,
         }
-        return parts.get(self._screen.focused, Where.ANYWHERE)
+        focused = self._screen.focused
+        return Where.PAGE if _is_document(focused) else parts.get(focused, Where.ANYWHERE)
 
     def to_prompt(self) -> None:
         """Go to the prompt at once: what is typed next is text, however fast it comes."""
         if self._screen.has_class("narrow"):
-            self._screen.remove_class("sidebar")
+            self._screen.remove_class("sidebar", "page")
         self._screen.set_focus(self._prompt.area)
 
     def then_to_prompt(self, method: Method) -> Method:
@@ -90,13 +91,16 @@ class FocusController:
         return run
 
     def to_next_part(self) -> None:
-        """Go from the prompt to the messages, from there to the list where it is shown, and back to the prompt."""
+        """Go from the prompt to the messages, to the page and the list where they are shown, and back to the prompt."""
         place = self.place
+        page = next(iter(self._screen.query("#document")), None)
         if place is Where.PROMPT and self._transcript.messages:
             self._screen.set_focus(self._transcript)
             if self._transcript.selected is None:
                 self._transcript.select_next(-1)
-        elif place in (Where.PROMPT, Where.MESSAGE) and self._screen.has_class("sidebar"):
+        elif page and place in (Where.PROMPT, Where.MESSAGE) and self._screen.has_class("page"):
+            self._screen.set_focus(page)
+        elif place in (Where.PROMPT, Where.MESSAGE, Where.PAGE) and self._screen.has_class("sidebar"):
             self._screen.set_focus(self._sidebar.list)
         else:
             self.to_prompt()
@@ -187,4 +191,12 @@ class FocusController:
     def _scrolled(self) -> ScrollView:
         """Return what pages are turned in: the messages, or the list that covers them."""
         covered = self._screen.has_class("narrow") and self._screen.has_class("sidebar")
+        focused = self._screen.focused
+        if isinstance(focused, ScrollView) and _is_document(focused):
+            return focused
         return self._sidebar.list if covered else self._transcript
+
+
+def _is_document(widget: Widget | None) -> bool:
+    """Return whether a widget is the text of a document, which is imported when it is first shown."""
+    return widget is not None and widget.id == "document"

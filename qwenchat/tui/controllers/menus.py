@@ -27,6 +27,7 @@ _OF_CHAT = (
     "find",
     "export",
     "copy_chat",
+    "compact",
     "duplicate",
     "trash",
 )
@@ -105,7 +106,11 @@ class MenuController:
         return [
             action
             for action in offered
-            if not action.run and (has_code or action.id not in _OF_CODE) and (can_continue or action.id != "carry_on")
+            if not action.run
+            and (has_code or action.id not in _OF_CODE)
+            and (can_continue or action.id != "carry_on")
+            and (message.citations or action.id != "show_source")
+            and (message.summarises or action.id != "original")
         ]
 
     def _carry_out(self, place: Where, action: Action) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from qwenchat import config
-from qwenchat.chat.message import Message, Role, Status
+from qwenchat.chat.message import Message, Role, Status, summary_heading
 from qwenchat.errors import FileError, QwenchatError
 from qwenchat.i18n import _, ngettext, sentences
 from qwenchat.paths import expand_home
@@ -57,6 +57,8 @@ class MessageActions:
         question = self._question()
         if question and self._context.chats.is_waiting(question):
             self._context.notify(_("This question is already waiting for its answer."))
+        elif question and question.summarises:
+            self._context.chats.compact(question.session, again=question)
         elif question:
             self._context.chats.regenerate(question)
             followers = [message.id for message in self._open.view.branch if message.id != question.id]
@@ -65,7 +67,7 @@ class MessageActions:
                 self._undo.add_branch(question.session, followers[at])
 
     def continue_answer(self) -> None:
-        """Continue an answer that ended early; one without text is answered once more."""
+        """Continue an answer that ended early; one without text is answered, or read for, once more."""
         answer = self._last(Role.ASSISTANT)
         if not answer or answer.status is Status.STREAMING:
             return
@@ -73,7 +75,9 @@ class MessageActions:
             model = self._context.names.full(self._open.session.model)
             what = _("{model} can't continue an answer.").format(model=model)
             self._context.notify(sentences(what, _("Answer again (Ctrl+R), or choose another model (Ctrl+O).")))
-        elif answer.text:
+        elif answer.text or (
+            answer.status is Status.STOPPED and self._open.view.has_documents
+        ):  # it was being read for
             self._context.chats.continue_answer(answer)
         else:
             self.regenerate()
@@ -101,6 +105,8 @@ class MessageActions:
         question = self._question()
         if question and self._waits(question):
             self._context.run(self._take_back(question))
+        elif question and question.summarises and self._open.view.answering:
+            self._context.notify(_("Stop the answer first (Esc)."))
         elif question:
             self._open.fork_at("")
             self._context.run(self._drafts.edit(question), "edit", exclusive=True)
@@ -185,10 +191,11 @@ class MessageActions:
     def copy_chat(self) -> None:
         """Copy the whole branch as Markdown."""
         you, assistant, names = _("You"), _("Assistant"), self._context.names
-        parts = [
-            f"**{you if message.role is Role.USER else names.author(message) or assistant}**\n\n{message.text}"
-            for message in self._transcript.messages
-        ]
+        parts = []
+        for message in self._transcript.messages:
+            author = you if message.role is Role.USER else names.author(message) or assistant
+            author = summary_heading(message) if message.summarises else author
+            parts.append(f"**{author}**\n\n{message.text}")
         self.copy_text("\n\n---\n\n".join(parts))
 
     def copy_code(self) -> None:

@@ -10,9 +10,18 @@ from collections.abc import Callable
 
 from textual.timer import Timer
 
-from qwenchat.chat.events import PartGrew, Prefilling, Trimmed, TurnEnded, TurnEvent, TurnStarted, WaitingToRetry
+from qwenchat.chat.events import (
+    PartGrew,
+    Prefilling,
+    Reading,
+    Trimmed,
+    TurnEnded,
+    TurnEvent,
+    TurnStarted,
+    WaitingToRetry,
+)
 from qwenchat.chat.ids import unix_ms
-from qwenchat.chat.message import Citation, Message, ToolResult
+from qwenchat.chat.message import Citation, Message, Status, ToolResult
 from qwenchat.chat.quality import Fault, fault_of
 from qwenchat.i18n import _, ngettext, sentences
 from qwenchat.runtime.events import (
@@ -29,6 +38,7 @@ from qwenchat.tui.controllers.context import ChatContext
 from qwenchat.tui.controllers.drafts import DraftController
 from qwenchat.tui.controllers.token_counts import TokenCountController
 from qwenchat.tui.session_view import ViewChange
+from qwenchat.tui.waiting_words import reading_words
 
 _SPEED_EVERY_S = 0.25
 
@@ -92,6 +102,9 @@ class StreamingController:
                 self._open.show_first_seen(first_seen)
             case WaitingToRetry():
                 self._wait_to_retry(event, self._host)
+            case Reading():
+                self._stop_ticking()
+                self._open.show_reading(event, reading_words(event))
             case Prefilling(done, total) if done >= total:
                 self._show_activity()  # what is generated now may be a call, which shows nothing before it is whole
             case Prefilling(done, total, speed, left):
@@ -115,6 +128,8 @@ class StreamingController:
         self._open.relabel(await self._context.chats.sessions.labels(question.session))
 
     async def _end(self, answer: Message) -> None:
+        if self._open.view.reading and answer.status is Status.STOPPED:
+            self._context.notify(_("Reading is paused. What was read is remembered: continue (c) goes on from there."))
         self._open.replace_message(answer)
         self._show_activity()
         if fault := fault_of(answer.text):

@@ -63,6 +63,5 @@ def _text_of(file: Attached) -> str:
     pages = "".join(document.text for document in file.documents).split(PAGE_BREAK)
     if len(pages) == 1:
         return clean(pages[0])
-    return "\n\n".join(
-        f"── {_('page {number}').format(number=at)} ──\n{clean(text)}" for at, text in enumerate(pages, 1)
-    )
+    words = _("page {number}")
+    return "\n\n".join(f"── {words.format(number=at)} ──\n{clean(text)}" for at, text in enumerate(pages, 1))

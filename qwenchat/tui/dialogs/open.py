@@ -19,11 +19,14 @@ from qwenchat.tui.actions import Action, fixed_keys, key_names, places
 if TYPE_CHECKING:
     from textual.geometry import Offset
 
+    from qwenchat.documents.levels.choice import Speed
     from qwenchat.runtime.downloads import BackgroundDownloads
+    from qwenchat.runtime.session_documents import SessionDocuments
     from qwenchat.runtime.session_tools import SessionTools
     from qwenchat.tui.attached import Attached
     from qwenchat.tui.dialogs.compare import CompareScreen
     from qwenchat.tui.dialogs.consent import Consent
+    from qwenchat.tui.dialogs.documents import DocumentChoice
     from qwenchat.tui.dialogs.menu import MenuItem
     from qwenchat.tui.model_names import ModelNames
 
@@ -174,6 +177,28 @@ def tools(program: Program, source: "SessionTools", session: Session) -> ModalSc
     from qwenchat.tui.dialogs.tools import ToolsScreen
 
     return ToolsScreen(program, source, session)
+
+
+def documents(
+    program: Program,
+    of: "SessionDocuments",
+    session: Session,
+    branch: Sequence[Message],
+    *,
+    speed: "Speed | None",
+    room: int,
+) -> "ModalScreen[DocumentChoice]":
+    """Return the documents of a chat; it gives the collections and the level that the user wants."""
+    from qwenchat.tui.dialogs.documents import DocumentsScreen
+
+    return DocumentsScreen(program, of, session, branch, speed=speed, room=room)
+
+
+def collections(program: Program) -> ModalScreen[None]:
+    """Return the collections of documents, which can be changed there."""
+    from qwenchat.tui.dialogs.collections import CollectionsScreen
+
+    return CollectionsScreen(program)
 
 
 def help_for(actions: Sequence[Action], keymap: Mapping[str, str], commands: Mapping[str, str]) -> ModalScreen[None]:

@@ -27,9 +27,11 @@ from qwenchat.tui.attached import Attached
 from qwenchat.tui.controllers.asking import AskController
 from qwenchat.tui.controllers.attaching import AttachController
 from qwenchat.tui.controllers.commands import CommandController
+from qwenchat.tui.controllers.compacting import CompactController
 from qwenchat.tui.controllers.comparing import CompareController
 from qwenchat.tui.controllers.consent import ConsentController
 from qwenchat.tui.controllers.context import ChatContext
+from qwenchat.tui.controllers.documents import DocumentController
 from qwenchat.tui.controllers.downloads import DownloadController
 from qwenchat.tui.controllers.drafts import DraftController
 from qwenchat.tui.controllers.engines import EngineController
@@ -38,6 +40,7 @@ from qwenchat.tui.controllers.focus import FocusController
 from qwenchat.tui.controllers.menus import MenuController
 from qwenchat.tui.controllers.message_actions import MessageActions
 from qwenchat.tui.controllers.navigation import NavigationController
+from qwenchat.tui.controllers.pages import PageController
 from qwenchat.tui.controllers.path_picker import PathPicker
 from qwenchat.tui.controllers.program_actions import ProgramActions
 from qwenchat.tui.controllers.session_actions import SessionActions
@@ -149,6 +152,8 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.streaming = StreamingController(context, self.counts, self.drafts)
         self.downloads = DownloadController(context, header=self.header)
         self.find = FindController(context, self, self.focusing, self.navigation, notice=self.notice)
+        self.pages = PageController(context, self, actions, self.focusing)
+        self.documents = DocumentController(context, show=self.pages.show_document)
         self.menus = MenuController(context, self, actions, self.focusing)
         self.program_actions = ProgramActions(context, self, actions)
         self.asking = AskController(context, self.drafts, self.session_actions, self.undo)
@@ -158,6 +163,7 @@ class ChatScreen(Screen[None], EndsItsWork):
             run_action=self._run_action_soon,
             may_send=self.consent.asked,
         )
+        self.compacting = CompactController(context, self.undo)
         self.commands = CommandController(
             context,
             self.session_actions,
@@ -179,12 +185,15 @@ class ChatScreen(Screen[None], EndsItsWork):
             self.menus,
             self.asking,
             self.comparing,
+            self.compacting,
             self.session_actions,
             self.message_actions,
             self.undo,
             self.downloads,
             self.engines,
             self.tools,
+            self.pages,
+            self.documents,
             self.program_actions,
         )
         methods: dict[str, Method] = {"escape": self.escape, "interrupt": self.interrupt}
@@ -203,7 +212,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.add_class("empty", update=False)
         self._fit(self.app.size, update=False)
         with Vertical():
-            with Horizontal():
+            with Horizontal(id="parts"):
                 yield self.sidebar
                 with Vertical(id="chat"):
                     yield self.header
@@ -291,6 +300,7 @@ class ChatScreen(Screen[None], EndsItsWork):
         self.consent.report(message.event)
         self.tools.report(message.event)
         self.comparing.report(message.event)
+        self.compacting.report(message.event)
 
     @on(DownloadChanged)
     def report_download(self, message: DownloadChanged) -> None:
@@ -411,6 +421,8 @@ class ChatScreen(Screen[None], EndsItsWork):
             self.prompt.close_suggestions()
         elif self.prompt.chips.has_focus:
             self.focusing.to_prompt()
+        elif self.pages.escape():
+            pass
         elif self.find.active:
             self.find.end()
         elif self.focusing.end_search():

@@ -6,12 +6,13 @@ piece; a text after calls is a document of its own. What the model wrote for its
 
 from collections.abc import Container, Iterable
 
-from qwenchat.chat.message import Part, Text, ToolCall, ToolResult
+from qwenchat.chat.message import Citation, Part, Text, ToolCall, ToolResult
 from qwenchat.markdown.document import Document
 from qwenchat.markdown.lines import BLANK, Line
-from qwenchat.markdown.render import CodeBlock, code_in, render_block
+from qwenchat.markdown.render import CodeBlock, Marker, code_in, render_block
 from qwenchat.tui.transcript.calls import CallGroup
 from qwenchat.tui.transcript.drawing import Look
+from qwenchat.tui.transcript.sources import marker
 
 
 class BodyText:
@@ -35,17 +36,17 @@ class BodyText:
         """Its code blocks, in order."""
         return [code for block in self.document.blocks for code in code_in(block)]
 
-    def lines(self, look: Look, first_code: int) -> list[Line]:
+    def lines(self, look: Look, first_code: int, marker: Marker) -> list[Line]:
         """Return its lines; `first_code` is the number of its first code block. Another look needs `start_over`."""
         for block in self.document.finished[self._laid :]:
             self._lines += [BLANK] * bool(self._lines)
-            self._lines += render_block(block, look.measure, look.palette, first_code + self._code)
+            self._lines += render_block(block, look.measure, look.palette, first_code + self._code, marker=marker)
             self._code += len(code_in(block))
         self._laid = len(self.document.finished)
         lines, code = list(self._lines), first_code + self._code
         for block in self.document.live:
             lines += [BLANK] * bool(lines)
-            lines += render_block(block, look.measure, look.palette, code)
+            lines += render_block(block, look.measure, look.palette, code, marker=marker)
             code += len(code_in(block))
         self.code_count = code - first_code
         return lines
@@ -60,6 +61,8 @@ class AnswerBody:
 
     def __init__(self, parts: Iterable[Part]) -> None:
         self._sections: list[BodyText | CallGroup] = []
+        self._sources: set[int] = set()
+        """The numbers of the passages that it was made of, which come before its text."""
         for part in parts:
             self.append(part, begins=True)
 
@@ -77,6 +80,8 @@ class AnswerBody:
             for group in self.groups:
                 if group.finish(fragment):
                     break
+        elif isinstance(fragment, Citation):
+            self._sources.add(fragment.number)
 
     @property
     def groups(self) -> list[CallGroup]:
@@ -98,7 +103,7 @@ class AnswerBody:
         code = 0
         for section in self._sections:
             if isinstance(section, BodyText):
-                own = section.lines(look, code)
+                own = section.lines(look, code, marker(self._sources, look.palette))
                 code += section.code_count
             else:
                 own = section.lines(look, is_unfolded=section.number in unfolded, is_live=is_live, asked=asked)

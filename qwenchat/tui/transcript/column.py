@@ -6,7 +6,7 @@ measured and what the reader was looking at stays where it was.
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from qwenchat.tui.transcript.selecting import selected_text
 if TYPE_CHECKING:
     from qwenchat.tui.transcript.message_layout import MessageLayout
 
+LayoutMaker = Callable[[Message, VariantPlace], "MessageLayout"]
 _CACHED_LINES = 1500
 """Lines whose layout stays in memory, more than any terminal shows; others are laid out again when they come back."""
 
@@ -71,8 +72,10 @@ class Heights:
 class Column:
     """A branch, drawn with one look."""
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, look: Look, layout: "LayoutMaker | None" = None) -> None:
+        """`layout` makes the layout of a message, where that is another one than a chat's."""
         self.look, self.marks = look, Marks()
+        self._layout = layout or _layout
         self.layouts: list[MessageLayout] = []
         self._index: dict[str, int] = {}
         self._heights = Heights()
@@ -91,7 +94,7 @@ class Column:
             variant = variants.get(message.id, VariantPlace())
             old = before.get(message.id)
             if old is None or (old.message, old.variant) != (message, variant):
-                old = _layout(message, variant)
+                old = self._layout(message, variant)
             self.layouts.append(old)
         self._index = {message.id: at for at, message in enumerate(branch)}
         self._estimate()
@@ -99,7 +102,7 @@ class Column:
     def add(self, message: Message) -> None:
         """Add a message at the end."""
         self._index[message.id] = len(self.layouts)
-        self.layouts.append(_layout(message, VariantPlace()))
+        self.layouts.append(self._layout(message, VariantPlace()))
         self._heights.append(self.layouts[-1].estimate(self.look.width))
         if self.marks != Marks():
             self.mark(self.marks)

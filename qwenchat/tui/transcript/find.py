@@ -145,6 +145,7 @@ class Finder:
         self._on_found(self.words, self._at + 1 if self._hits else 0, len(self._hits))
         if (index := self._message) is None:
             return
+        column.layouts[index].unfold_summary()
         column.measure(index)
         found = self._occurrences(index)
         self._occurrence %= max(len(found), 1)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from rich.cells import cell_len
 from rich.style import Style
 
-from qwenchat.chat.message import FinishReason, Message, Role, Status
+from qwenchat.chat.message import FinishReason, Message, Role, Status, summary_heading
 from qwenchat.chat.statistics import count_words
 from qwenchat.chat.tree import VariantPlace
 from qwenchat.i18n import _, ngettext
@@ -22,13 +22,18 @@ _GAP = 2
 """Cells between two actions."""
 
 
-def heading(message: Message, variant: VariantPlace, look: Look) -> list[Run]:
+def heading(message: Message, variant: VariantPlace, look: Look, *, unfolded: bool = False) -> list[Run]:
     """Return `❯ You`, `✦ 7b:q4_k_m` or `✦ qwen2:72b @ 10.0.0.5:8080`, with `‹2/3›` where there are variants.
 
-    The time follows if it is wanted, and whether an answer still comes.
+    The time follows if it is wanted, and whether an answer still comes. A summary has `▸ Summary of 12 earlier
+    messages`, which can be clicked; `unfolded` is about it.
     """
     palette, timestamps = look.palette, look.timestamps
     state = [("  " + moment(message.created, time.time()), palette.muted)] if timestamps else []
+    if message.summarises:
+        words = f"{'▾' if unfolded else '▸'} {summary_heading(message)}"
+        folds = palette.muted + Style.from_meta({"fold": None})
+        return [(words, folds), *variant_mark(variant, palette), *state]
     if message.role is Role.USER:
         you = _("You")
         return [(f"❯ {you}", palette.you), *variant_mark(variant, palette), *state]
@@ -87,7 +92,9 @@ def _actions(message: Message, look: Look) -> list[tuple[str, str]]:
     either = [(_("copy"), "copy"), (_("quote"), "quote")]
     if message.status is Status.STREAMING:
         return either
-    if message.role is Role.USER:
+    if message.summarises:
+        own = [(_("edit"), "edit"), (_("show the original"), "original"), (_("summarise again"), "regenerate")]
+    elif message.role is Role.USER:
         own = [(_("answer again"), "regenerate"), (_("edit"), "edit")]
     else:
         going_on = [(_("continue"), "carry_on")] * look.can_continue
@@ -101,7 +108,7 @@ def attachments(message: Message, palette: Palette) -> list[Run]:
     for attached in attached_of(message.attachments):
         name = drawable(clean_line(attached.title, 60))
         size = ngettext("{count:,} byte", "{count:,} bytes", attached.bytes).format(count=attached.bytes)
-        size += f" · {_('in parts')}" if attached.in_parts else ""
+        size += " · " + _("in parts") if attached.in_parts else ""
         runs += [("  " if runs else "", palette.text), (f"[{name}]", palette.inline_code), (f" {size}", palette.muted)]
     return runs
 
@@ -195,5 +202,5 @@ def fork(left_behind: int) -> str:
 
 
 def boundary() -> str:
-    """Return the words of the line above which the model sees nothing any more."""
-    return _("the model no longer sees the messages above")
+    """Return the words of the line above which the model sees nothing any more, and the command for a summary."""
+    return _("the model no longer sees the messages above") + " · /compact"

@@ -13,7 +13,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from qwenchat.chat.message import Message, Part, Reasoning, Role, Status, Text, ToolCall
+from qwenchat.chat.message import Citation, Message, Part, Reasoning, Role, Status, Text, ToolCall
 from qwenchat.chat.tree import VariantPlace
 from qwenchat.markdown.code import code_lines, language_of
 from qwenchat.markdown.lines import BLANK, Line, Run, wrap
@@ -23,6 +23,7 @@ from qwenchat.text.wrap import drawable
 from qwenchat.tui.transcript import labels
 from qwenchat.tui.transcript.answer_body import AnswerBody
 from qwenchat.tui.transcript.drawing import GUTTER, WIDEST, Frame, Highlight, Look, restyled, strip_of
+from qwenchat.tui.transcript.sources import SOURCES, source_lines
 
 _FENCED = re.compile(r"^(`{3,}|~{3,})([^`\n]*)\n(.*?)(?:^\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 
@@ -44,7 +45,7 @@ class MessageLayout:
         "message",
         "strips",
         "unchanged",
-        "unfolded_calls",
+        "unfolded_groups",
         "variant",
     )
 
@@ -53,9 +54,9 @@ class MessageLayout:
         self.variant = variant
         self.frame = Frame()
         self.is_unfolded = False
-        """Whether the reasoning is shown, not only the line that stands for it."""
-        self.unfolded_calls: set[int] = set()
-        """The groups of calls that are shown whole, by their numbers."""
+        """Whether the reasoning, or the text of a summary, is shown, not only the line that stands for it."""
+        self.unfolded_groups: set[int] = set()
+        """The groups of calls that are shown whole, by their numbers; SOURCES for the sources."""
         self.lines: list[Line] | None = None
         """As laid out last; None where it has to be laid out."""
         self.strips: dict[int, Strip] = {}
@@ -75,12 +76,15 @@ class MessageLayout:
 
     def estimate(self, width: int) -> int:
         """Return about how many lines it takes, without reading it."""
+        if self.message.summarises and not self.is_unfolded:
+            return 2
         text = self.message.text
         measure = max(min(width - GUTTER - 1, WIDEST), 8)
         cells = len(text) if text.isascii() else len(text) * cell_len(text[:200]) // max(len(text[:200]), 1)
         reasoning = 2 if self.message.reasoning else 0
         calls = sum(isinstance(part, ToolCall) for part in self.message.parts)
-        return 4 + reasoning + calls + text.count("\n") + cells // measure
+        sources = 2 if self.message.citations else 0
+        return 4 + reasoning + calls + sources + text.count("\n") + cells // measure
 
     def append(self, index: int, fragment: Part) -> None:
         """Let a part grow by a streamed fragment, or begin with it."""
@@ -109,13 +113,14 @@ class MessageLayout:
             self._look = look
             self._start_over()
         measure, palette = look.measure, look.palette
-        above, below = self._above(look), _rule(labels.boundary(), look) if self.frame.boundary_below else []
+        above, below = self._above(look), _boundary(look) if self.frame.boundary_below else []
         self.above, self.below = len(above), len(below)
-        head = [*above, *_label(labels.heading(self.message, self.variant, look), measure)]
+        heading = labels.heading(self.message, self.variant, look, unfolded=self.is_unfolded)
+        head = [*above, *_label(heading, measure)]
         if self.message.attachments:
             head += _label(labels.attachments(self.message, palette), measure)
         head += self._reasoning(look)
-        body = list(self._question(look)) if self.message.role is Role.USER else self._answer(look)
+        body = self._body_lines(look)
         foot = self._foot(look)
         self.lines = [*head, *body, *([BLANK] * bool(body and foot)), *foot, BLANK, *below]
         self.unchanged = _alike(self._earlier, self.lines)
@@ -126,8 +131,9 @@ class MessageLayout:
 
     @property
     def can_unfold(self) -> bool:
-        """Whether there is reasoning or a call to show whole."""
-        return any(isinstance(part, Reasoning | ToolCall) for part in self.message.parts)
+        """Whether there is reasoning, a call, a source or a summary to show whole."""
+        foldable = any(isinstance(part, Reasoning | ToolCall | Citation) for part in self.message.parts)
+        return foldable or self.message.summarises > 0
 
     @property
     def is_calling(self) -> bool:
@@ -135,18 +141,24 @@ class MessageLayout:
         return self.message.status is Status.STREAMING and any(group.is_open for group in self._read().groups)
 
     def toggle(self, group: int | None) -> None:
-        """Unfold or fold a group of calls, by its number; without one, the reasoning above the text."""
+        """Unfold or fold a group of calls, by its number, or SOURCES; without one, the reasoning above the text."""
         if group is None:
             self.is_unfolded = not self.is_unfolded
         else:
-            self.unfolded_calls ^= {group}
+            self.unfolded_groups ^= {group}
         self.lines = None
 
+    def unfold_summary(self) -> None:
+        """Show the text of a summary."""
+        if self.message.summarises and not self.is_unfolded:
+            self.toggle(None)
+
     def toggle_all(self) -> None:
-        """Unfold all that is folded, the reasoning and the calls; fold them where nothing is."""
-        groups = {group.number for group in self._read().groups}
-        is_folded = (bool(self.message.reasoning) and not self.is_unfolded) or self.unfolded_calls != groups
-        self.is_unfolded, self.unfolded_calls = is_folded, groups if is_folded else set()
+        """Unfold all that is folded: reasoning, calls, sources and a summary; fold them where nothing is."""
+        groups = {group.number for group in self._read().groups} | ({SOURCES} if self.message.citations else set())
+        has_fold = bool(self.message.reasoning) or self.message.summarises > 0
+        is_folded = (has_fold and not self.is_unfolded) or self.unfolded_groups != groups
+        self.is_unfolded, self.unfolded_groups = is_folded, groups if is_folded else set()
         self.lines = None
 
     def strip(
@@ -204,10 +216,15 @@ class MessageLayout:
         self.strips.clear()
         self.lines = None
 
+    def _body_lines(self, look: Look) -> list[Line]:
+        if self.message.summarises and not self.is_unfolded:
+            return []
+        return list(self._question(look)) if self.message.role is Role.USER else self._answer(look)
+
     def _answer(self, look: Look) -> list[Line]:
         is_live, note = self.message.status is Status.STREAMING, self.frame.note
         asked = note.call if note else ""
-        return self._read().lines(look, unfolded=self.unfolded_calls, is_live=is_live, asked=asked)
+        return self._read().lines(look, unfolded=self.unfolded_groups, is_live=is_live, asked=asked)
 
     def _reasoning(self, look: Look) -> list[Line]:
         """Return the line that stands for the reasoning and, where it is unfolded, the reasoning below it."""
@@ -243,18 +260,20 @@ class MessageLayout:
         if self.frame.left_behind:
             lines += _rule(labels.fork(self.frame.left_behind), look)
         if self.frame.boundary:
-            lines += _rule(labels.boundary(), look)
+            lines += _boundary(look)
         if self.variant.hides:
             lines += _rule(labels.elsewhere(self.variant), look, action="branches")
         return lines
 
     def _foot(self, look: Look) -> list[Line]:
-        """Return how the message ended; the reason of a failure can be copied."""
+        """Return the sources of an answer once it is there, and how it ended; the reason of a failure can be copied."""
+        is_live = self.message.status is Status.STREAMING
+        sources = source_lines(self.message, look, is_unfolded=SOURCES in self.unfolded_groups) if not is_live else []
         is_failed = self.message.status is Status.FAILED
         status, stats = labels.status(self.message, look), labels.stats(self.message, look.palette)
         lines = (wrap if is_failed else _label)(status, look.measure) if status else []
         note = labels.note(self.frame.note, look.palette) if self.frame.note else []
-        return [*lines, *(line for label in (stats, note) if label for line in _label(label, look.measure))]
+        return [*sources, *lines, *(line for label in (stats, note) if label for line in _label(label, look.measure))]
 
 
 def _drawn(message: Message) -> list[tuple[type[Part], str]]:
@@ -271,6 +290,10 @@ def _rule(words: str, look: Look, *, action: str = "") -> list[Line]:
     style = look.palette.muted + (Style.from_meta({"action": action}) if action else Style.null())
     side = "╌" * max((look.measure - cell_len(words) - 2) // 2, 0)
     return [*_label([(f"{side} {words} {side}".strip(), style)], look.measure), BLANK]
+
+
+def _boundary(look: Look) -> list[Line]:
+    return _rule(labels.boundary(), look, action="compact")
 
 
 def _label(runs: Sequence[Run], measure: int) -> list[Line]:

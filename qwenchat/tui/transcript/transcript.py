@@ -26,7 +26,7 @@ from qwenchat.chat.tree import VariantPlace
 from qwenchat.tui.actions import MENU_BUTTON
 from qwenchat.tui.colours import palette_of
 from qwenchat.tui.model_names import ModelNames
-from qwenchat.tui.transcript.column import Column
+from qwenchat.tui.transcript.column import Column, LayoutMaker
 from qwenchat.tui.transcript.drawing import Look, Marks, Note
 from qwenchat.tui.transcript.find import Finder
 from qwenchat.tui.transcript.painting import Painter
@@ -114,9 +114,17 @@ class Transcript(ScrollView, can_focus=True):
         message: int
         messages: int
 
-    def __init__(self, look: Look | None = None, *, id: str | None = None, classes: str | None = None) -> None:
+    def __init__(
+        self,
+        look: Look | None = None,
+        *,
+        id: str | None = None,
+        classes: str | None = None,
+        layout: LayoutMaker | None = None,
+    ) -> None:
+        """`layout` makes the layouts of messages, where they are other ones than a chat's."""
         super().__init__(id=id, classes=classes)
-        self.column = Column(look or Look())
+        self.column = Column(look or Look(), layout)
         self.viewport = Viewport(
             self, self.column, lambda following: self.post_message(self.FollowingChanged(self, following))
         )

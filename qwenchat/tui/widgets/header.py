@@ -1,6 +1,6 @@
-"""The line at the top: the chat's title, model, host, system prompt and tools, whether it is private, and downloads.
+"""The line at the top: the chat's title, model, host, system prompt, documents and tools, and what is downloaded.
 
-Each part can be clicked.
+It says whether the chat is private, too. Each part can be clicked.
 """
 
 from dataclasses import dataclass
@@ -39,6 +39,8 @@ class ChatHeader(Widget):
     """Whether the chat has a system prompt of its own."""
     has_tools: reactive[bool] = reactive(False)
     """Whether the model may call tools."""
+    has_documents: reactive[bool] = reactive(False)
+    """Whether questions are about documents."""
     private: reactive[bool] = reactive(False)
     downloading: reactive[str] = reactive("")
     """What is being downloaded, in a few words."""
@@ -56,7 +58,8 @@ class ChatHeader(Widget):
         )
         system = _part(_("system prompt") if self.has_prompt else "", "$text-accent", "system_prompt", before="  ")
         tools = _part(_("tools") if self.has_tools else "", "$text-accent", "tools", before="  ")
-        after = Content.assemble(system, tools)
+        documents = _part(_("docs") if self.has_documents else "", "$text-accent", "docs", before="  ")
+        after = Content.assemble(system, documents, tools)
         left = self.size.width - before.cell_length
         model = self._model(left, others=_LEAST_TITLE + after.cell_length)
         room = max(left - model.cell_length - after.cell_length, 0 if self.host else _LEAST_TITLE)
