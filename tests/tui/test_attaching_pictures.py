@@ -72,6 +72,7 @@ def test_picture(
             await pilot.press("@", "m", "d")
             await until(lambda: prompt.suggestions.option_count == len(NAMES))
             await pilot.press("down")
+            await until(lambda: size == "narrow" or chat.sidebar.list.option_count > 1)
         await pilot.pause(0.5)
 
     assert snap_compare(app, terminal_size=SIZES[size], run_before=show)
