@@ -31,7 +31,7 @@ from qwenchat.cli.ask_output import stats_words, trimmed_words, waiting_words
 from qwenchat.cli.drawing import Drawn, words
 from qwenchat.cli.output import Output
 from qwenchat.i18n import _
-from qwenchat.markdown.document import Document, MarkdownBlock
+from qwenchat.markdown.document import MarkdownBlock, MarkdownDocument
 from qwenchat.markdown.lines import BLANK, Line
 from qwenchat.markdown.palette import Palette
 from qwenchat.markdown.render import render_block
@@ -50,7 +50,7 @@ class MarkdownReport:
         self._console = Console(file=output.out)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._palette = Palette.of_terminal()
-        self._document = Document()
+        self._document = MarkdownDocument()
         self._unread = ""
         """Text that the document does not have yet."""
         self._printed = 0
@@ -102,7 +102,7 @@ class MarkdownReport:
         self._live.update(words())
         self._live.stop()
         self._print_all()
-        self._document, self._printed = Document(), 0
+        self._document, self._printed = MarkdownDocument(), 0
 
     def _read(self) -> None:
         self._document.append(self._unread)

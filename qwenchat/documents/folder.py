@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event
 
 from qwenchat.documents.document import Document
-from qwenchat.documents.walk import Entry, Skip, walk
+from qwenchat.documents.walk import Skip, WalkedPath, walk
 from qwenchat.errors import FileError
 from qwenchat.i18n import _, ngettext, sentences
 from qwenchat.text.safe import clean_line
@@ -64,20 +64,20 @@ async def read_folder(folder: Path, read: Read) -> ReadFolder:
     return ReadFolder(documents=tuple(documents), skipped=tuple(skipped), left_out=tuple(left_out))
 
 
-def _listed(folder: Path, stop: Event) -> tuple[Path, list[Entry]]:
+def _listed(folder: Path, stop: Event) -> tuple[Path, list[WalkedPath]]:
     """Return a folder by its real path, which has a name, and what is in it until `stop` is set. Raises OSError."""
     folder = folder.resolve()
     entries = takewhile(lambda _entry: not stop.is_set(), walk(folder))
     return folder, list(islice(entries, _MOST_ENTRIES))
 
 
-async def _read_files(folder: Path, files: Sequence[Entry], read: Read) -> tuple[list[Document], list[str]]:
+async def _read_files(folder: Path, files: Sequence[WalkedPath], read: Read) -> tuple[list[Document], list[str]]:
     """Return the documents that files are, and sentences about those that are none."""
     documents: list[Document] = []
     skipped: list[str] = []
     room = MOST_BYTES
 
-    async def read_one(entry: Entry) -> Document | FileError:
+    async def read_one(entry: WalkedPath) -> Document | FileError:
         try:
             return await read(entry.path_in(folder), clean_line(f"{folder.name}/{entry.name}", 500))
         except FileError as error:
@@ -98,7 +98,7 @@ async def _read_files(folder: Path, files: Sequence[Entry], read: Read) -> tuple
     return documents, skipped
 
 
-def _left_out(entries: Sequence[Entry], beyond: int) -> list[str]:
+def _left_out(entries: Sequence[WalkedPath], beyond: int) -> list[str]:
     """Return phrases about what was not tried, `beyond` files among it that the limit leaves out."""
     counts = Counter(entry.skipped for entry in entries if entry.skipped)
     words = {

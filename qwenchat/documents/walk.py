@@ -38,7 +38,7 @@ class Skip(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class WalkedPath:
     """A file or folder that was found, or what was skipped; nothing in a skipped folder is found."""
 
     name: str
@@ -66,7 +66,7 @@ class _Rules:
         return self.spec.check_file(relative).include
 
 
-def walk(folder: Path) -> Iterator[Entry]:
+def walk(folder: Path) -> Iterator[WalkedPath]:
     """Yield everything in a folder, each folder before what is in it. Blocks; raises OSError if it can't be listed."""
     folder = folder.resolve()
     with os.scandir(folder):  # the one folder whose failure is the caller's
@@ -78,7 +78,7 @@ def walk(folder: Path) -> Iterator[Entry]:
             with os.scandir(folder / prefix) as listed:
                 found = sorted(listed, key=lambda entry: entry.name)
         except OSError:
-            yield Entry(prefix.removesuffix("/"), is_folder=True, skipped=Skip.UNREADABLE)
+            yield WalkedPath(prefix.removesuffix("/"), is_folder=True, skipped=Skip.UNREADABLE)
             continue
         if any(entry.name == _IGNORE_FILE for entry in found):
             rules = (*rules, *_rules_of(folder / prefix / _IGNORE_FILE, prefix))
@@ -89,12 +89,12 @@ def walk(folder: Path) -> Iterator[Entry]:
                 waiting.append((entry.name + "/", rules))
 
 
-def _judged(found: os.DirEntry[str], name: str, rules: Sequence[_Rules]) -> Entry:
+def _judged(found: os.DirEntry[str], name: str, rules: Sequence[_Rules]) -> WalkedPath:
     try:
         is_link, is_folder = found.is_symlink(), found.is_dir(follow_symlinks=False)
         is_file = found.is_file(follow_symlinks=False)
     except OSError:
-        return Entry(name, is_folder=False, skipped=Skip.UNREADABLE)
+        return WalkedPath(name, is_folder=False, skipped=Skip.UNREADABLE)
     skipped = None
     if found.name.startswith("."):
         skipped = Skip.HIDDEN
@@ -104,7 +104,7 @@ def _judged(found: os.DirEntry[str], name: str, rules: Sequence[_Rules]) -> Entr
         skipped = Skip.SPECIAL
     elif _is_ignored(name, rules, is_folder=is_folder):
         skipped = Skip.IGNORED
-    return Entry(name, is_folder=is_folder, skipped=skipped)
+    return WalkedPath(name, is_folder=is_folder, skipped=skipped)
 
 
 def _is_ignored(name: str, rules: Sequence[_Rules], *, is_folder: bool) -> bool:

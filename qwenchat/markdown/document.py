@@ -193,7 +193,7 @@ class MarkdownBlock:
     line: int
 
 
-class Document:
+class MarkdownDocument:
     """Text so far, as blocks."""
 
     def __init__(self, text: str = "") -> None:

@@ -16,7 +16,7 @@ from rich.style import Style
 from qwenchat.i18n import _
 from qwenchat.markdown import latex
 from qwenchat.markdown.code import code_lines, language_of
-from qwenchat.markdown.document import Document, MarkdownBlock
+from qwenchat.markdown.document import MarkdownBlock, MarkdownDocument
 from qwenchat.markdown.lines import BLANK, Line, Run, chop, prefixed, wrap
 from qwenchat.markdown.palette import Palette
 from qwenchat.markdown.tables import table_lines
@@ -125,7 +125,7 @@ class CodeBlock:
 def render(text: str, width: int, palette: Palette) -> list[Line]:
     """Return the lines of a whole text that is printed: nothing can be clicked, and lines of code are not broken."""
     lines: list[Line] = []
-    for block in Document(text).blocks:
+    for block in MarkdownDocument(text).blocks:
         lines += [BLANK] * bool(lines) + render_block(block, width, palette, whole_code=True)
     return lines
 

@@ -36,7 +36,7 @@ from qwenchat.tui.dialogs import open as dialogs
 from qwenchat.tui.dialogs.dialog import Dialog
 from qwenchat.tui.palette import ActionProvider, ChatPalette, ThingProvider
 from qwenchat.tui.screens.chat import ChatScreen
-from qwenchat.tui.textual_private import GuardedApp, NotText, write_window_title
+from qwenchat.tui.textual_private import GuardedApp, UnreadableInput, write_window_title
 from qwenchat.tui.themes import EVERY_S, LiveTheme, Themes
 
 if TYPE_CHECKING:
@@ -182,8 +182,8 @@ class QwenchatApp(GuardedApp):
         if self._resting:
             self._resting.cursor_blink, self._resting = True, None
 
-    @on(NotText)
-    def _explain_encoding(self, event: NotText) -> None:
+    @on(UnreadableInput)
+    def _explain_encoding(self, event: UnreadableInput) -> None:
         """Say once what to do when the terminal does not send text in the encoding that is expected of it."""
         if not self._encoding_told:
             self._encoding_told = True

@@ -147,7 +147,7 @@ class GuardedApp(App[None]):
                 writer._file.flush()
 
 
-class NotText(Message):
+class UnreadableInput(Message):
     """The terminal sent bytes that are not text in its encoding."""
 
     def __init__(self, guess: str) -> None:
@@ -262,7 +262,7 @@ class _ReadsAnything(Driver):
                 return
             text, wrong = decoder.text(data)
             if wrong:
-                self.send_message(NotText(guess_encoding(wrong)))
+                self.send_message(UnreadableInput(guess_encoding(wrong)))
             for message in self._parsed(pastes.text(text, time.monotonic())):
                 if self.is_inline and isinstance(message, events.CursorPosition):
                     self.cursor_origin = (message.x, message.y)

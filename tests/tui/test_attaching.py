@@ -12,7 +12,7 @@ from textual.widgets import TextArea
 
 from qwenchat.documents.document import Document
 from qwenchat.documents.reader import DocumentReader
-from qwenchat.documents.walk import Entry, walk
+from qwenchat.documents.walk import WalkedPath, walk
 from qwenchat.tui import path_search
 from qwenchat.tui.widgets.chips import Chips
 from tests.tui.chatting import Chatting, chatting
@@ -143,7 +143,7 @@ async def test_an_at_sign_alone_is_sent_by_enter(here: Path) -> None:
 async def test_enter_before_the_list_is_there_takes_the_first_path(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go_on = threading.Event()
 
-    def held(folder: Path) -> Iterator[Entry]:
+    def held(folder: Path) -> Iterator[WalkedPath]:
         assert go_on.wait(10)
         return walk(folder)
 

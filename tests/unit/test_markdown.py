@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.style import Style
 
 from qwenchat.markdown import code, document
-from qwenchat.markdown.document import Document
+from qwenchat.markdown.document import MarkdownDocument
 from qwenchat.markdown.lines import Line
 from qwenchat.markdown.palette import Palette
 from qwenchat.markdown.render import CodeBlock, code_in, render, render_block
@@ -95,7 +95,7 @@ def test_headings_quotes_and_rules() -> None:
 
 
 def test_code_names_its_language_and_keeps_its_lines() -> None:
-    block = Document("```python\ndef f():\n\treturn 1\n```").blocks[0]
+    block = MarkdownDocument("```python\ndef f():\n\treturn 1\n```").blocks[0]
     first, *code = [drawn(line).rstrip() for line in render_block(block, 40, PALETTE, code=0)]
     assert "python" in first and "copy" in first and cell_len(first) == 40
     assert code == [" def f():", "     return 1"]
@@ -125,7 +125,7 @@ def test_only_the_end_of_code_that_grows_is_coloured_again(monkeypatch: pytest.M
 
     lexer = get_lexer_by_name("python", stripnl=False, ensurenl=False)
     monkeypatch.setattr(code, "_lexer", lambda _language: Counting())
-    growing = Document("```python\n")
+    growing = MarkdownDocument("```python\n")
     for number in range(1500):
         growing.append(f"variable_{number} = {number}\n")
         if number % 10 == 0:
@@ -145,14 +145,14 @@ def test_code_that_would_take_long_to_colour_stays_plain() -> None:
 
 
 def test_long_code_is_cut_and_copied_whole() -> None:
-    lines = render_block(Document("```\n" + "x" * 50 + "\n```").blocks[0], 22, PALETTE, code=0)[1:]
+    lines = render_block(MarkdownDocument("```\n" + "x" * 50 + "\n```").blocks[0], 22, PALETTE, code=0)[1:]
     assert [line.width for line in lines] == [22, 22, 22]
     assert [line.glue for line in lines] == ["", "", None]
 
 
 def test_code_blocks_are_found_wherever_they_are() -> None:
     text = "```sh\nls\n```\n- item\n\n  ```\n  inner\n  ```"
-    blocks = [code for block in Document(text).blocks for code in code_in(block)]
+    blocks = [code for block in MarkdownDocument(text).blocks for code in code_in(block)]
     assert blocks == [CodeBlock("sh", "ls\n"), CodeBlock("", "inner\n")]
 
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from qwenchat.markdown.document import Document, parse
+from qwenchat.markdown.document import MarkdownDocument, parse
 from qwenchat.markdown.lines import Line
 from qwenchat.markdown.palette import Palette
 from qwenchat.markdown.render import render_block
@@ -24,18 +24,18 @@ FRAGMENTS = [
 TEXT = st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.text(max_size=6)), max_size=25).map("".join)
 
 
-def all_lines(document: Document) -> list[Line]:
+def all_lines(document: MarkdownDocument) -> list[Line]:
     return drawn_lines(document, 40)
 
 
-def drawn_lines(document: Document, width: int) -> list[Line]:
+def drawn_lines(document: MarkdownDocument, width: int) -> list[Line]:
     return [line for block in document.blocks for line in render_block(block, width, PALETTE)]
 
 
 @settings(max_examples=400, deadline=None)
 @given(TEXT, st.integers(1, 90))
 def test_lines_are_clean_and_fit(text: str, width: int) -> None:
-    for line in drawn_lines(Document(text), width):
+    for line in drawn_lines(MarkdownDocument(text), width):
         drawn = "".join(segment.text for segment in line.segments)
         assert line.width == sum(cell_len(segment.text) for segment in line.segments) <= max(width, 8)
         assert not any(
@@ -47,19 +47,19 @@ def test_lines_are_clean_and_fit(text: str, width: int) -> None:
 @settings(max_examples=400, deadline=None)
 @given(TEXT, st.lists(st.integers(0, 200), max_size=12))
 def test_pieces_give_the_same_lines_as_the_whole(text: str, cuts: list[int]) -> None:
-    growing = Document()
+    growing = MarkdownDocument()
     at = 0
     for cut in [*sorted({cut for cut in cuts if cut < len(text)}), len(text)]:
         growing.append(text[at:cut])
         at = cut
-    assert all_lines(growing) == all_lines(Document(text))
+    assert all_lines(growing) == all_lines(MarkdownDocument(text))
 
 
 @settings(max_examples=200, deadline=None)
 @given(TEXT)
 def test_blocks_are_those_of_the_parser(text: str) -> None:
     text = text.rstrip("\r")
-    blocks = Document(text).blocks
+    blocks = MarkdownDocument(text).blocks
     tokens = [token for block in blocks for token in block.tokens]
     assert [(t.type, t.content, t.markup) for t in tokens] == [
         (t.type, t.content, t.markup) for t in parse(clean(text))
@@ -69,15 +69,15 @@ def test_blocks_are_those_of_the_parser(text: str) -> None:
 def test_one_character_at_a_time() -> None:
     text = "# a\n\n- b\n  - c\n\n```py\nx = 1\n```\n\n| a | b |\n|--|--|\n| 1 | 2 |\n\n"
     text += "$$\nx^2\n$$\n\n**终：**完\n#not\n===\n"
-    growing = Document()
+    growing = MarkdownDocument()
     for character in text:
         growing.append(character)
-    assert all_lines(growing) == all_lines(Document(text))
+    assert all_lines(growing) == all_lines(MarkdownDocument(text))
     assert len(growing.finished) >= 5
 
 
 def test_an_open_fence_is_not_read_again() -> None:
-    growing = Document("```py\n")
+    growing = MarkdownDocument("```py\n")
     growing.append("a = 1\n")
     before = growing.live[0].tokens[0].content
     growing.append("b = 2")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qwenchat.documents.walk import Entry, Skip, walk
+from qwenchat.documents.walk import Skip, WalkedPath, walk
 
 
 def make(folder: Path, *names: str, **ignored: str) -> None:
@@ -32,7 +32,7 @@ def skipped(folder: Path) -> dict[str, Skip]:
 def test_near_files_come_before_deep_ones_and_names_are_sorted(tmp_path: Path) -> None:
     make(tmp_path, "b/one.md", "a/deep/two.md", "z.md", "名字 有空格.txt")
     assert files(tmp_path) == ["z.md", "名字 有空格.txt", "b/one.md", "a/deep/two.md"]
-    assert Entry("a", is_folder=True) in list(walk(tmp_path))
+    assert WalkedPath("a", is_folder=True) in list(walk(tmp_path))
 
 
 def test_it_agrees_with_git_about_what_is_ignored(tmp_path: Path) -> None:
@@ -93,11 +93,11 @@ def test_hidden_files_links_and_devices_are_skipped(tmp_path: Path) -> None:
 def test_a_folder_that_can_not_be_listed_is_said_and_passed_over(tmp_path: Path) -> None:
     make(tmp_path, "a/x", "b/y")
     walking = walk(tmp_path)
-    assert next(walking) == Entry("a", is_folder=True)
+    assert next(walking) == WalkedPath("a", is_folder=True)
     shutil.rmtree(tmp_path / "a")
     rest = list(walking)
-    assert Entry("a", is_folder=True, skipped=Skip.UNREADABLE) in rest
-    assert Entry("b/y", is_folder=False) in rest
+    assert WalkedPath("a", is_folder=True, skipped=Skip.UNREADABLE) in rest
+    assert WalkedPath("b/y", is_folder=False) in rest
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ _WAIT_S = 0.05
 
 
 @dataclass(slots=True, eq=False)
-class _Running:
+class _ActiveJob:
     """A job and what it needs next."""
 
     job: GenerationJob
@@ -35,7 +35,7 @@ class Schedule:
     ) -> None:
         """`ended` is called with the number of each job that ends, and the error that it ended with."""
         self._model, self._is_cancelled, self._ended = model, is_cancelled, ended
-        self._running: list[_Running] = []
+        self._running: list[_ActiveJob] = []
         """Those that wait longest for their next step come first."""
         self._idle = list(model.slots)
         """Those that were used longest ago come first."""
@@ -58,7 +58,7 @@ class Schedule:
 
     def start(self, job: GenerationJob) -> None:
         """Run a job beside the others, in the slot that was taken for it."""
-        running = _Running(job, job.run())
+        running = _ActiveJob(job, job.run())
         self._running.append(running)
         self._go_on(running, None)
 
@@ -83,7 +83,7 @@ class Schedule:
             self._running.append(each)
             self._go_on(each, output)
 
-    def _batch(self) -> list[tuple[_Running, Step]]:
+    def _batch(self) -> list[tuple[_ActiveJob, Step]]:
         """Return the steps that are decoded together."""
         room, chosen = self._model.longest_step, []
         for each in self._running:
@@ -99,7 +99,7 @@ class Schedule:
         for each in waiting:
             self._go_on(each, 0)
 
-    def _go_on(self, running: _Running, result: int | DecodeFailed | None) -> None:
+    def _go_on(self, running: _ActiveJob, result: int | DecodeFailed | None) -> None:
         """Let a job go on with the result of its step: the place of its logits, None where it is cancelled."""
         running.job.is_alone = len(self._running) == 1
         failure: Exception | None = None

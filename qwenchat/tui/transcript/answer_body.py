@@ -7,7 +7,7 @@ piece; a text after calls is a document of its own. What the model wrote for its
 from collections.abc import Container, Iterable
 
 from qwenchat.chat.message import Citation, Part, Text, ToolCall, ToolResult
-from qwenchat.markdown.document import Document
+from qwenchat.markdown.document import MarkdownDocument
 from qwenchat.markdown.lines import BLANK, Line
 from qwenchat.markdown.render import CodeBlock, Marker, code_in, render_block
 from qwenchat.tui.transcript.calls import CallGroup
@@ -19,7 +19,7 @@ class BodyText:
     """A text between calls; `text` is what is there already."""
 
     def __init__(self, text: str = "") -> None:
-        self.document = Document(text)
+        self.document = MarkdownDocument(text)
         self.is_blank = not text.strip()
         self.code_count = 0
         """Code blocks that were laid out last."""
