@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qwenchat.cli import completion
+from qwenchat.cli.help import localised
 from qwenchat.cli.output import Output, StatusLine
 from qwenchat.errors import ExitCode, Interrupted, NotFound
 from qwenchat.i18n import _, enumerated, labelled
@@ -37,7 +38,7 @@ class _DocsGroup(click.Group):
             return super().get_command(ctx, cmd_name)
         from qwenchat.cli.ask import documents_command  # noqa: PLC0415
 
-        return documents_command()
+        return localised(documents_command())
 
 
 @click.group(cls=_DocsGroup)

@@ -180,7 +180,8 @@ def test_invalid_settings_are_one_line_and_everything_else_is_checked(text: str,
     assert found["llama.cpp"]["state"] == "ok"
 
 
-def test_a_theme_and_a_model_that_do_not_exist(home: Path) -> None:
+def test_a_theme_and_a_model_that_do_not_exist(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("QWENCHAT_MODEL_THREADS")
     with_model(home)
     for setting, value in (("theme", "paper"), ("model.default", "72b"), ("model.threads", "512")):
         assert qwenchat("config", "set", setting, value).returncode == 0
