@@ -9,9 +9,9 @@ from textual.widgets import Static
 from qwenchat.tui.dialogs.dialog import Dialog
 from qwenchat.tui.dialogs.downloads import DownloadList
 from qwenchat.tui.dialogs.model_list import ModelList
+from qwenchat.tui.palette import ChatPalette
 from qwenchat.tui.screens.chat import ChatScreen
 from qwenchat.tui.textual_private import EndsItsWork
-from qwenchat.tui.widgets.prompt import Prompt
 from qwenchat.tui.widgets.sidebar import Sidebar
 
 
@@ -67,4 +67,6 @@ async def test_it_holds_as_the_program_ends_too() -> None:
 
 
 def test_every_widget_that_runs_workers_is_one_of_them() -> None:
-    assert all(issubclass(each, EndsItsWork) for each in (ChatScreen, Dialog, DownloadList, ModelList, Prompt, Sidebar))
+    assert all(
+        issubclass(each, EndsItsWork) for each in (ChatPalette, ChatScreen, Dialog, DownloadList, ModelList, Sidebar)
+    )

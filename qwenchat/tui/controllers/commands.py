@@ -75,8 +75,9 @@ class CommandController:
 
         program, session = self._context.program, self._context.open.session
         found = await asyncio.to_thread(arguments, typed, program, session)
-        if found and typed == self._context.prompt.text:
-            self._context.prompt.suggest(found)
+        prompt = self._context.prompt
+        if found and typed == prompt.text and not prompt.has_closed_suggestions:
+            prompt.suggest(found)
 
     def _carry_out(self, command: SlashCommand) -> None:
         """Do what a command says. Raises WrongUse where nothing was done."""

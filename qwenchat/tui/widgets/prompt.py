@@ -226,6 +226,8 @@ class Prompt(Vertical):
         """The begun path that the suggestions are for."""
         self._closed_at: Location | None = None
         """The `@` whose suggestions the user closed."""
+        self._closed_text: str | None = None
+        """The text whose suggestions the user closed."""
         self._takes_next = False
         """Whether the user chose the first suggestion before it was shown."""
 
@@ -359,6 +361,11 @@ class Prompt(Vertical):
         begun = self.area.begun_path
         return begun if begun and begun.start != self._closed_at else None
 
+    @property
+    def has_closed_suggestions(self) -> bool:
+        """Whether the user closed the suggestions for what is written now, so that no later ones are shown."""
+        return self._closed_text == self.text
+
     def suggest(self, completions: Sequence[Completion], words: str = "") -> None:
         """Show what the text may become, else words about it; nothing hides the list."""
         if completions or words or self.suggestions.has_class("shown"):
@@ -380,6 +387,7 @@ class Prompt(Vertical):
         """Hide the list; the text stays as it is, and an `@` in it opens no other."""
         begun = self.begun_path
         self._closed_at = begun.start if begun else None
+        self._closed_text = self.text
         self.suggest(())
 
     @on(PromptArea.Walked)
