@@ -40,8 +40,8 @@ class NamedDocuments:
 def documents_named(program: Program, output: Output, names: Sequence[str], *, saves: bool) -> NamedDocuments:
     """Read what is new or has changed in the collections, folders and files that are named.
 
-    A folder or file is a collection by its path. Without saving it is none: it is read for this one question. Raises
-    NotFound for a name that nothing has, FileError where nothing can be read, and StoreError.
+    A folder or file is a collection by its path. A question that is not saved makes no collection: its files are read
+    for it alone. Raises NotFound for a name that nothing has, FileError where nothing can be read, and StoreError.
     """
     if not names:
         return NamedDocuments()

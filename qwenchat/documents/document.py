@@ -66,7 +66,7 @@ class Document:
         return bisect_right(self._page_breaks, place - 1) + 1 if self._page_breaks else None
 
     def heading_at(self, place: int) -> str:
-        """Return the last heading that begins at a place or before it, empty where there is none."""
+        """Return the last heading that begins at a place or before it, empty where no heading does."""
         before = bisect_right(self.headings, place, key=lambda each: each[0])
         return self.headings[before - 1][1] if before else ""
 

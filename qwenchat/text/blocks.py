@@ -92,7 +92,7 @@ class Blocks:
             self._tables[-1].rows[-1].append([])
 
     def end_table(self) -> None:
-        """End the innermost table; does nothing where there is none."""
+        """End the innermost table; outside a table it does nothing."""
         if self._too_deep:
             self._too_deep -= 1
         elif self._tables:

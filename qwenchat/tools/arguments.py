@@ -7,7 +7,7 @@ done by the keywords that models get wrong; what a schema says beyond them, the 
 import json
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -34,6 +34,12 @@ class Arguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """The arguments of a tool: a subclass has one field for each, which its schema describes."""
 
 
+class SearchArguments(Arguments, frozen=True):
+    """The arguments of a tool that looks for words."""
+
+    words: Annotated[str, msgspec.Meta(min_length=1, description="The words to find")]
+
+
 Given = TypeVar("Given", bound=Arguments)
 
 
@@ -47,7 +53,8 @@ def schema_of(arguments: type[Arguments], **words: str) -> str:
         if "description" in argument:
             argument["description"] = argument["description"].format(**words)
         schema["properties"][name] = {"type": argument["type"], **argument}
-    schema = {name: value for name, value in schema.items() if name != "title" and value != []}  # the model reads it
+    hidden = ("title", "description")  # of the class; the model reads the rest
+    schema = {name: value for name, value in schema.items() if name not in hidden and value != []}
     return json.dumps(schema, ensure_ascii=False)
 
 

@@ -52,7 +52,7 @@ class ZipArchive:
         return name in self._zip.NameToInfo
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        """Yield the content of an entry. Raises KeyError where there is none."""
+        """Yield the content of an entry. Raises KeyError for an unknown one."""
         entry = self._zip.getinfo(name)
         if entry.flag_bits & 1:
             raise Refused(RefusalReason.LOCKED)
@@ -79,7 +79,7 @@ class ZipArchive:
         yield from _events(self.chunks(name))
 
     def events_if_present(self, name: str) -> Iterator[Event]:
-        """Yield the tags and texts of an entry, nothing where there is none."""
+        """Yield the tags and texts of an entry, nothing for an unknown one."""
         if name in self:
             yield from self.events(name)
 

@@ -232,7 +232,7 @@ def _quote(chunk: Citation, verdict: ChunkVerdict) -> Citation:
 
 
 def _decoded(verdict: str | None) -> ChunkVerdict | None:
-    """Return a stored verdict; None where there is none, or one that can't be understood."""
+    """Return a stored verdict; None where nothing is stored, or nothing that can be understood."""
     try:
         return msgspec.json.decode(verdict, type=ChunkVerdict) if verdict else None
     except msgspec.DecodeError:

@@ -73,7 +73,7 @@ class NeedleReport:
     """Without what earlier runs took."""
 
     def score(self, *, length: int | None = None) -> float | None:
-        """Return the mean score of all results, or of those of one length; None where there is none."""
+        """Return the mean score of all results, or of those of one length; None without a result."""
         scores = [each.score for each in self.results.values() if length in (None, each.length)]
         return fmean(scores) if scores else None
 

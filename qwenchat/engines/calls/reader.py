@@ -239,7 +239,7 @@ def call_reader(calls: CallFormat | None, request: Request, *, opens_reasoning: 
 
 
 def _meant(arguments: str, tools: Sequence[ToolSpec]) -> str:
-    """Return the one tool that takes such arguments; empty where there is none, or more than one.
+    """Return the one tool that takes such arguments; empty where no tool does, or more than one.
 
     A small model writes the name of a file, say, in the place of the tool's name.
     """

@@ -4,13 +4,10 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated
-
-from msgspec import Meta
 
 from qwenchat.chat.tools import ToolSpec
 from qwenchat.text.safe import clean_line
-from qwenchat.tools.arguments import Arguments, given, schema_of
+from qwenchat.tools.arguments import SearchArguments, given, schema_of
 
 _MOST = 10
 """Excerpts of a result."""
@@ -30,10 +27,6 @@ FindInChats = Callable[[str, int], Sequence[ChatExcerpt]]
 """Returns at most a number of excerpts for words; it blocks, and a QwenchatError of it is a failed call."""
 
 
-class _Arguments(Arguments, frozen=True):
-    words: Annotated[str, Meta(min_length=1, description="The words to find")]
-
-
 @dataclass(frozen=True, slots=True)
 class SearchChats:
     """The tool `search_chats`."""
@@ -47,12 +40,12 @@ class SearchChats:
         return ToolSpec(
             name="search_chats",
             description="Find words in the user's earlier chats with you.",
-            parameters=schema_of(_Arguments),
+            parameters=schema_of(SearchArguments),
         )
 
     async def run(self, arguments: Mapping[str, object]) -> str:
         """Return one line for each excerpt. Raises ToolError."""
-        words = given(arguments, _Arguments).words
+        words = given(arguments, SearchArguments).words
         found = await asyncio.to_thread(self.find, words, _MOST)
         return "\n".join(map(_line, found)) or f'No earlier chat contains "{clean_line(words)}".'
 

@@ -3,13 +3,10 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
-
-from msgspec import Meta
 
 from qwenchat.chat.tools import ToolSpec
 from qwenchat.text.safe import clean_line
-from qwenchat.tools.arguments import Arguments, given, schema_of
+from qwenchat.tools.arguments import SearchArguments, given, schema_of
 
 _MOST = 5
 """Passages of a result."""
@@ -31,10 +28,6 @@ FindInDocuments = Callable[[str, int], Sequence[DocumentExcerpt]]
 """Returns at most a number of passages for words; it blocks, and a QwenchatError of it is a failed call."""
 
 
-class _Arguments(Arguments, frozen=True):
-    words: Annotated[str, Meta(min_length=1, description="The words to find")]
-
-
 @dataclass(frozen=True, slots=True)
 class SearchDocuments:
     """The tool `search_documents`."""
@@ -48,12 +41,12 @@ class SearchDocuments:
         return ToolSpec(
             name="search_documents",
             description="Find passages in the documents of this chat.",
-            parameters=schema_of(_Arguments),
+            parameters=schema_of(SearchArguments),
         )
 
     async def run(self, arguments: Mapping[str, object]) -> str:
         """Return a paragraph for each passage. Raises ToolError."""
-        words = given(arguments, _Arguments).words
+        words = given(arguments, SearchArguments).words
         found = await asyncio.to_thread(self.find, words, _MOST)
         return "\n\n".join(map(_paragraph, found)) or f'No document contains "{clean_line(words)}".'
 
