@@ -121,11 +121,12 @@ def ask(program: Program, /, **options: Any) -> int:
             _("Use one of them, or none to start a new session."),
         )
     _settle_tools(options)
-    if options["complete"] and options["docs"]:
-        raise WrongUse(
-            _("{first} and {second} can't be combined.").format(first="--docs", second="--complete"),
-            _("Leave one of them out."),
-        )
+    for name in ("docs", "level"):
+        if options["complete"] and options[name]:
+            raise WrongUse(
+                _("{first} and {second} can't be combined.").format(first=f"--{name}", second="--complete"),
+                _("Leave one of them out."),
+            )
     question = Question.of(options)
     named = documents_named(program, Output.standard(), options["docs"], saves=not options["no_save"])
     return asyncio.run(_ask(program, question, named, options))
