@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from qwenchat.chat.sampling import Sampling, qwen2_defaults
 from qwenchat.config import ModelSettings
-from qwenchat.engines.local.engine import PlannedModel
 from qwenchat.engines.local.failures import OTHER_MODEL, with_less
+from qwenchat.engines.local.loaded_model import PlannedModel
 from qwenchat.engines.local.peers import WITHOUT_PEERS
 from qwenchat.engines.local.protocol import Device, DeviceShare, LoadPlan, Lora
 from qwenchat.errors import CannotLoad, Recovery, RecoveryKind, RemoteUnreachable
@@ -43,6 +43,8 @@ class LoadOptions:
     """Whether the chances of a prompt's tokens can be asked for."""
     beside_screen: bool = False
     """Whether a screen shows the answers while they are computed."""
+    attach: bool = False
+    """Whether a model may be used that another program has loaded and shares."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,13 +108,14 @@ class LoadPlanner:
             split=self._split(fits),
             peers=self._peers_in(fits),
         )
-        defaults = self.sampling.over(header.advised).over(qwen2_defaults(header.layers, header.width))
+        advised = header.advised.over(qwen2_defaults(header.layers, header.width))
         return PlannedModel(
             plan=load,
             reference=reference,
             name=name,
-            defaults=defaults,
-            warnings=_warnings(load, chose_kv_type=kv_type == "auto"),
+            defaults=self.sampling.over(advised),
+            advised=advised,
+            warnings=load_warnings(load, chose_kv_type=kv_type == "auto"),
             peers=peers,
             files=header.parts,
             memory=fits.memory.total,
@@ -154,7 +157,11 @@ class LoadPlanner:
         return min(fits, key=lambda one: one.verdict.rank)
 
 
-def _warnings(load: LoadPlan, *, chose_kv_type: bool) -> tuple[str, ...]:
+def load_warnings(load: LoadPlan, *, chose_kv_type: bool = False) -> tuple[str, ...]:
+    """Return what the user should know about a model that is loaded like this.
+
+    `chose_kv_type` says that its KV type was not asked for.
+    """
     warnings = []
     if chose_kv_type and load.kv_type != "f16":
         words = _("The KV cache is stored in 8 bits (q8_0), which makes room for {count:,} tokens.")

@@ -205,6 +205,7 @@ class ModelManager:
             gpu_layers=self._layers.get(session.model),
             with_peers=session.model not in self._without_peers,
             beside_screen=True,
+            attach=True,
         )
         return session.model, options
 

@@ -7,7 +7,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from qwenchat.engines.local.process import WorkerProcess
+from qwenchat.engines.local.link import WorkerLink
 from qwenchat.engines.local.protocol import (
     CompareKV,
     Hello,
@@ -24,7 +24,7 @@ from qwenchat.engines.local.saved_kv import WORTH_READING, WORTH_SAVING, ExactPr
 class KVSlot:
     """Tracks which cache key owns the worker's KV cache, and how many tokens are in it."""
 
-    def __init__(self, saved: SavedKV, worker: WorkerProcess, plan: LoadPlan, hello: Hello) -> None:
+    def __init__(self, saved: SavedKV, worker: WorkerLink, plan: LoadPlan, hello: Hello) -> None:
         self._saved, self._worker, self._plan = saved, worker, plan
         self._binding = f"{hello.binding} {hello.features}"
         self._computed_with = (
@@ -42,11 +42,11 @@ class KVSlot:
         prompt is restored, of whatever key: so a file or a system prompt that an earlier chat began with is found
         again. If there is none, and the prompt drops most of what is in the KV cache, such as the tools, that is saved.
 
-        Nothing is saved or restored for an empty key, nor where several requests are served together. Nor is it where
-        peers hold a part of the KV cache, as moving that over the network takes longer than to compute it again.
-        Raises EngineDied.
+        Nothing is saved or restored for an empty key, nor where several requests are served together, or the worker is
+        another program's. Nor is it where peers hold a part of the KV cache, as moving that over the network takes
+        longer than to compute it again. Raises EngineDied.
         """
-        if self._plan.peers or self._plan.parallel > 1:
+        if self._plan.peers or self._plan.parallel > 1 or self._worker.is_shared:
             return
         if cache_key != self._cache_key:
             await self.save()
