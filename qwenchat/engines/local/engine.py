@@ -149,7 +149,7 @@ class LocalEngine:
         async with self._room:
             if self.loaded is not model:
                 raise EngineDied(_("The model was unloaded."))
-            await model.slot.switch_to("")
+            await model.slot.prepare("", [])
             yield
 
     async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
