@@ -98,6 +98,7 @@ def _sampling_options(command: FC) -> FC:
 )
 @with_load_options
 @click.option("--complete", is_flag=True, help="Continue the text instead of answering it (base models).")
+@click.option("--no-attach", is_flag=True, help="Load the model even if `qwenchat serve` has it loaded.")
 @click.option("--json", "style", flag_value="json", help="One JSON object at the end.")
 @click.option("--jsonl", "style", flag_value="jsonl", help="JSON events as they happen, one per line.")
 @click.option("--raw", "style", flag_value="raw", help="Plain text; Markdown is not rendered.")
@@ -111,11 +112,12 @@ def ask(program: Program, /, **options: Any) -> int:
             _("Use one of them, or none to start a new session."),
         )
     _settle_tools(options)
-    if options["complete"] and options["docs"]:
-        raise WrongUse(
-            _("{first} and {second} can't be combined.").format(first="--docs", second="--complete"),
-            _("Leave one of them out."),
-        )
+    for name in ("docs", "level"):
+        if options["complete"] and options[name]:
+            raise WrongUse(
+                _("{first} and {second} can't be combined.").format(first=f"--{name}", second="--complete"),
+                _("Leave one of them out."),
+            )
     question = Question.of(options)
     named = documents_named(program, Output.standard(), options["docs"], saves=not options["no_save"])
     return asyncio.run(_ask(program, question, named, options))
@@ -185,7 +187,7 @@ class Question:
         return cls(
             _prompt(options["prompt"], has_files=bool(options["files"])),
             sampling,
-            load_options(options),
+            load_options(options, attach=not options["no_attach"]),
         )
 
 

@@ -64,4 +64,4 @@ def _adapter(words: str) -> Lora:
         raise FileError(
             _("There is no adapter {file}.").format(file=clean_line(str(path))), _("Check the path given to --lora.")
         )
-    return Lora(os.fsencode(path), factor)
+    return Lora(os.fsencode(path.absolute()), factor)  # other programs, too, know it by this path

@@ -87,7 +87,8 @@ def serve(context: click.Context, /, **options: Any) -> int:
 
 async def _serve(program: Program, options: dict[str, Any], port: int) -> None:
     """Listen, load the model, and serve until Ctrl-C or SIGTERM."""
-    from qwenchat.runtime.served_models import ServedModels  # noqa: PLC0415 - `--help` and `--rpc` need no HTTP
+    from qwenchat.engines.local.sharing import sharing  # noqa: PLC0415 - `--help` and `--rpc` need no HTTP
+    from qwenchat.runtime.served_models import ServedModels  # noqa: PLC0415
     from qwenchat.runtime.served_names import ServedNames, name_of  # noqa: PLC0415
     from qwenchat.server.app import Access, App  # noqa: PLC0415
     from qwenchat.server.listening import is_only_loopback, listen, serving, url_of  # noqa: PLC0415
@@ -111,10 +112,11 @@ async def _serve(program: Program, options: dict[str, Any], port: int) -> None:
             return
         app = App(served, ServedNames(program, model), Access(key=key, only_loopback=is_here))
         await stack.enter_async_context(serving(app, listening))
+        stack.push_async_callback(served.close)  # answers end before connections do
+        await stack.enter_async_context(sharing(program.paths.runtime, served))
         url = f"{url_of(listening)}/v1"
         output.say(_("{model} is served at {url}. Ctrl-C ends it.").format(model=name_of(model), url=url))
         await stopped.wait()
-        await served.close()  # answers end before connections do
 
 
 async def _is_loaded(served: "ServedModels", model: str, output: Output, stopped: asyncio.Event) -> bool:

@@ -7,12 +7,14 @@ no door is preferred. It knows no HTTP, and no request's words.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from qwenchat.chat.events import LoadEvent
 from qwenchat.chat.ports import Engine, ModelInfo
+from qwenchat.engines.local.engine import LocalEngine
 from qwenchat.errors import Interrupted, QueueFull
 from qwenchat.i18n import _
 from qwenchat.models.reference import remote_in
@@ -74,21 +76,38 @@ class ServedModels:
         """How many requests are served at the same time."""
         return self._options.parallel
 
-    @asynccontextmanager
-    async def grant(
+    @property
+    def engine(self) -> LocalEngine | None:
+        """The engine that other programs of the user may share; None while there is none here."""
+        return self._engine if isinstance(self._engine, LocalEngine) else None
+
+    def grant(
         self, reference: str, progress: Callable[[LoadEvent], object] | None = None
-    ) -> AsyncIterator[Grant]:
+    ) -> AbstractAsyncContextManager[Grant]:
         """Wait for the turn of a request, with its model loaded, and hold it as long as the context is open.
 
         Raises QueueFull, Interrupted once this is closed, and what making and loading an engine raises.
         """
+        return self._held(partial(self._ready, reference, progress))
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Wait for the turn of a request to whatever is loaded then, and hold it as `grant` does; nothing is loaded."""
+
+        async def nothing() -> None:
+            self._check_open()
+
+        return self._held(nothing)
+
+    @asynccontextmanager
+    async def _held(self, ready: Callable[[], Coroutine[object, object, Result]]) -> AsyncIterator[Result]:
+        """Hold the turn of a request, for which `ready` makes all ready once those before it have theirs."""
         if self.waiting >= self._most_waiting:
             raise QueueFull(_("Too many requests are waiting: {count}.").format(count=self.waiting), _("Try later."))
         self.waiting += 1
         self._watch_idle()
         try:
             async with self._order:
-                granted = await self._ready(reference, progress)
+                granted = await ready()
                 await self._room.acquire()
                 self.running += 1
         finally:
