@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,6 +23,7 @@ from qwenchat.text.safe import clean_line
 
 if TYPE_CHECKING:
     from qwenchat.runtime.served_models import ServedModels
+    from qwenchat.server.chat import Answered, ChatAnswer
 
 _PORT, _RPC_PORT = 8080, 50052
 """What llama-server and llama.cpp's RPC choose, too."""
@@ -54,6 +56,7 @@ _OF_RPC = ("rpc", "host", "port", "threads", "cache")
     metavar="SECONDS",
     help="Unload a model that nobody has used for so long; default: never.",
 )
+@click.option("--save", is_flag=True, help="Save the chats that are answered as sessions.")
 @with_load_options
 @click.option("--rpc", is_flag=True, help="Lend memory and compute to another machine instead, by llama.cpp's RPC.")
 @click.option(
@@ -110,13 +113,36 @@ async def _serve(program: Program, options: dict[str, Any], port: int) -> None:
         stopped = _stopped_by_signal()
         if not await _is_loaded(served, model, output, stopped):
             return
-        app = App(served, ServedNames(program, model), Access(key=key, only_loopback=is_here))
+        answered = _saved_by(program, output, stack) if options["save"] else _not_saved
+        app = App(served, ServedNames(program, model), Access(key=key, only_loopback=is_here), answered=answered)
         await stack.enter_async_context(serving(app, listening))
         stack.push_async_callback(served.close)  # answers end before connections do
-        await stack.enter_async_context(sharing(program.paths.runtime, served))
+        if runtime := _runtime_folder(program):
+            await stack.enter_async_context(sharing(runtime, served))
         url = f"{url_of(listening)}/v1"
         output.say(_("{model} is served at {url}. Ctrl-C ends it.").format(model=name_of(model), url=url))
         await stopped.wait()
+
+
+def _saved_by(program: Program, output: Output, stack: AsyncExitStack) -> "Answered":
+    """Return what saves chats as sessions, all of them before the command ends. Raises StoreError."""
+    from qwenchat.server.saving import SavedChats  # noqa: PLC0415
+
+    chats = SavedChats(program.store, output.error)
+    stack.callback(chats.close)
+    return chats.add
+
+
+def _not_saved(_answer: "ChatAnswer") -> None:
+    """Save nothing."""
+
+
+def _runtime_folder(program: Program) -> Path | None:
+    """Return the folder for sockets; None where the platform has no safe place for them."""
+    try:
+        return program.paths.runtime
+    except OSError:
+        return None
 
 
 async def _is_loaded(served: "ServedModels", model: str, output: Output, stopped: asyncio.Event) -> bool:

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from qwenchat.chat.events import Called, Delta, Finished, TokenChance
-from qwenchat.chat.message import FinishReason, Part, Reasoning, Text, ToolCall, Usage
+from qwenchat.chat.message import FinishReason, Part, Reasoning, Text, ToolCall, TurnPart, Usage
 from qwenchat.chat.ports import Mode, ModelInfo, Request
 from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.streaming import ReasoningReader
@@ -35,7 +35,7 @@ class ChatAnswer:
     """A chat that was answered."""
 
     chat: ReadChat
-    parts: tuple[Part, ...]
+    parts: tuple[TurnPart, ...]
     sampling: Sampling
     info: ModelInfo
     finished: Finished
@@ -101,7 +101,7 @@ class _GrowingAnswer:
         self._reader = ReasoningReader()
         self._info: ModelInfo | None = None
         self._finished: Finished | None = None
-        self._parts: list[Part] = []
+        self._parts: list[TurnPart] = []
         self._calls: list[dict[str, object]] = []
         self._chances: list[dict[str, object]] = []
 
@@ -184,9 +184,10 @@ class _GrowingAnswer:
         )
 
     def _grown(self, parts: list[Part], chances: list[dict[str, object]] | None = None) -> list[dict[str, object]]:
-        self._parts += parts
         chunks = []
         for part in parts:
+            if isinstance(part, Text | Reasoning):
+                self._parts.append(part)
             if isinstance(part, Text | Reasoning) and part.text:
                 name = "content" if isinstance(part, Text) else "reasoning_content"
                 chunks.append(self._chunk({name: part.text}, chances=chances))

@@ -14,7 +14,7 @@ from qwenchat.chat.ports import Mode
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.tools import ToolSpec
 from qwenchat.server.api_errors import invalid, unsupported
-from qwenchat.server.requests import ChatMessageIn, NamedTool, ToolDescription
+from qwenchat.server.requests import ChatMessageIn, NamedTool, ToolDescription, given
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MOST_TOOLS = 128
@@ -128,9 +128,7 @@ def _spec(tool: ToolDescription, param: str) -> ToolSpec:
     function = tool.function
     if not _NAME.fullmatch(function.name):
         raise invalid(f"{param}.function.name", "A name has up to 64 letters, digits, hyphens and underscores.")
-    parameters = bytes(function.parameters).decode() if function.parameters is not None else "null"
-    if parameters == "null":
-        parameters = _NO_ARGUMENTS
-    elif not isinstance(msgspec.json.decode(parameters), dict):
+    parameters = given(function.parameters) or _NO_ARGUMENTS
+    if not isinstance(msgspec.json.decode(parameters), dict):
         raise invalid(f"{param}.function.parameters", "The parameters are no JSON Schema.")
     return ToolSpec(name=function.name, description=function.description or "", parameters=parameters)

@@ -138,8 +138,9 @@ class _Completion:
             raise unsupported("logprobs", "The engine of this model does not report these chances.")
         turn = Turn("user", self._prompt) if isinstance(self._prompt, str) else Turn("user", "", self._prompt)
         if request.echo:
-            has_ids = isinstance(engine, LocalEngine) and turn.token_ids
-            self._echoed = self._text = await engine.text(turn.token_ids) if has_ids else turn.text
+            self._echoed = self._text = turn.text
+            if turn.token_ids and isinstance(engine, LocalEngine):
+                self._echoed = self._text = await engine.text(turn.token_ids)
         mode = Mode.RAW if is_raw else Mode.COMPLETE
         if self._logprobs and is_scored and isinstance(engine, LocalEngine):
             self._logprobs.first = await engine.text((await engine.tokens((turn,), mode))[:1])

@@ -83,7 +83,7 @@ class StreamOptions(Struct, frozen=True):
 class JsonSchemaFormat(Struct, frozen=True):
     """A JSON Schema with a name."""
 
-    schema: msgspec.Raw | None = None
+    schema: msgspec.Raw = msgspec.Raw()
     name: str = ""
 
 
@@ -92,7 +92,7 @@ class ResponseFormat(Struct, frozen=True):
 
     type: Literal["text", "json_object", "json_schema"] = "text"
     json_schema: JsonSchemaFormat | None = None
-    schema: msgspec.Raw | None = None
+    schema: msgspec.Raw = msgspec.Raw()
     """Of the type `json_object`, as llama-server takes it."""
 
     @property
@@ -100,11 +100,11 @@ class ResponseFormat(Struct, frozen=True):
         """The JSON Schema that the answer must follow, as JSON; None for free text."""
         match self.type:
             case "json_object":
-                return bytes(self.schema).decode() if self.schema else _ANY_OBJECT
+                return given(self.schema) or _ANY_OBJECT
             case "json_schema":
-                if self.json_schema is None or self.json_schema.schema is None:
+                if self.json_schema is None or not (schema := given(self.json_schema.schema)):
                     raise invalid("response_format.json_schema", "The type json_schema needs a schema.")
-                return bytes(self.json_schema.schema).decode()
+                return schema
         return None
 
 
@@ -113,7 +113,7 @@ class FunctionSpec(Struct, frozen=True):
 
     name: str
     description: str | None = None
-    parameters: msgspec.Raw | None = None
+    parameters: msgspec.Raw = msgspec.Raw()
 
 
 class ToolDescription(Struct, frozen=True):
@@ -283,6 +283,12 @@ class DetokeniseRequest(Struct, frozen=True, kw_only=True):
 
     tokens: list[int]
     model: str | None = None
+
+
+def given(raw: msgspec.Raw) -> str:
+    """Return a field of any shape as JSON; empty where it is missing or null."""
+    text = bytes(raw).decode()
+    return "" if text == "null" else text
 
 
 def read(body: bytes, shape: type[Shape]) -> Shape:
