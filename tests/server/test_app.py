@@ -331,7 +331,7 @@ async def test_a_body_that_does_not_come_is_given_up() -> None:
     ],
 )
 async def test_pages_of_strangers_are_refused(headers: dict[str, str], code: str | None) -> None:
-    response = await client(scripted(), **headers).post(CHAT, HELLO)
+    response = await client(scripted(), None, **headers).post(CHAT, HELLO)
     assert response.status == (403 if code else 200)
     assert not code or response.error["code"] == code
     assert "access-control-allow-origin" not in response.headers
