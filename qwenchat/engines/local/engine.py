@@ -18,7 +18,6 @@ from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, PromptSc
 from qwenchat.chat.ports import MOST_CHANCES, Capabilities, Mode, ModelInfo, Request, TokenCounts
 from qwenchat.chat.prompt import Plain, PromptPart, Special, Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.chat.tools import ToolSpec
 from qwenchat.engines.calls.format import CallFormat
 from qwenchat.engines.calls.reader import call_reader
 from qwenchat.engines.chat_template import ChatTemplate, TemplateSandbox
@@ -45,6 +44,8 @@ from qwenchat.engines.local.protocol import (
     Calls,
     Count,
     Counted,
+    Detokenise,
+    Detokenised,
     Done,
     Generate,
     Load,
@@ -57,6 +58,8 @@ from qwenchat.engines.local.protocol import (
     SpecialText,
     TimeRun,
     TokenIds,
+    Tokenise,
+    Tokenised,
     WirePart,
     WorkerProgress,
 )
@@ -126,6 +129,7 @@ class LocalEngine:
             prefill_progress=True,
             exact_counts=True,
             logprobs=True,
+            raw_prompts=True,
         )
 
     @property
@@ -162,6 +166,23 @@ class LocalEngine:
         if not isinstance(reply, Counted):
             raise request_error(reply, loaded.worker.recoveries)
         return prompt.counts(reply.counts, reply.total)
+
+    async def tokens(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> tuple[int, ...]:
+        """Return the tokens of the prompt that `generate` would send. Raises as `count` does, and WrongUse."""
+        loaded = await self._ready()
+        rendered = await for_mode(loaded.format, mode).prompt(turns, continuing=mode is Mode.CONTINUE)
+        reply = await loaded.worker.ask_once(Tokenise(loaded.worker.number(), _wire(rendered.parts)))
+        if not isinstance(reply, Tokenised):
+            raise request_error(reply, loaded.worker.recoveries)
+        return reply.ids
+
+    async def text(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens. Raises as `tokens` does."""
+        loaded = await self._ready()
+        reply = await loaded.worker.ask_once(Detokenise(loaded.worker.number(), tuple(ids)))
+        if not isinstance(reply, Detokenised):
+            raise request_error(reply, loaded.worker.recoveries)
+        return reply.text
 
     async def check(self, sampling: Sampling) -> None:
         if sampling.schema is not None and sampling.schema != self._checked_schema:
@@ -292,7 +313,7 @@ class LocalEngine:
             generation.stop_by(partial(worker.cancel, number))
             await loaded.slot.prepare(request.cache_key, parts)
             answered = _without_reasoning(request.turns[-1].text) if request.mode is Mode.CONTINUE else ""
-            calls = await self._calls(request.turns[0].tools, prompt_format.calls)
+            calls = await self._calls(request, prompt_format.calls)
             chances = min(request.chances, MOST_CHANCES)
             job = Generate(
                 number,
@@ -328,8 +349,9 @@ class LocalEngine:
                 for held in reader.release() if reader else ():
                     generation.report(held)
 
-    async def _calls(self, tools: Sequence[ToolSpec], call_format: CallFormat | None) -> Calls | None:
+    async def _calls(self, request: Request, call_format: CallFormat | None) -> Calls | None:
         """Return how the model may call tools; a tool whose schema can't be enforced gets any object."""
+        tools = request.turns[0].tools
         if not tools or call_format is None:
             return None
         bound_tools = tools if self._bind_calls else ()
@@ -344,7 +366,7 @@ class LocalEngine:
             for each in map(call_format.syntax, bound_tools)
         )
         markers = call_format.markers
-        return Calls(markers.begin, markers.end, markers.stops, tuple(bound))
+        return Calls(markers.begin, markers.end, markers.stops, tuple(bound), is_required=request.must_call)
 
     async def enforceable(self, schemas: Set[str]) -> set[str]:
         """Return those schemas of tools' arguments that calls can be made to follow."""
@@ -431,7 +453,7 @@ def _wire(parts: Sequence[PromptPart]) -> list[WirePart]:
         elif isinstance(part, Plain):
             wire.append(PlainText(part.text))
         else:
-            wire.append(TokenIds(part.ids))
+            wire.append(TokenIds(part.ids, part.with_control))
     return wire
 
 

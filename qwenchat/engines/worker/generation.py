@@ -208,6 +208,7 @@ class GenerationJob:
             if not count:
                 self._first_token_s = time.perf_counter() - self._started
             if is_end(vocab, token):
+                self._report_end(token, chances)
                 return FinishReason.STOP, count
             count += 1
             if chances:
@@ -228,6 +229,12 @@ class GenerationJob:
                 return FinishReason.CONTEXT, count
             output = yield Step(self.slot, array("i", [token]), is_exact=self._is_exact)
         return FinishReason.CANCELLED, count
+
+    def _report_end(self, token: int, chances: Chances | None) -> None:
+        """Report the chances of the token that ends the answer, where those of the prompt were asked for, too."""
+        if chances and self._is_scored:
+            self._send()
+            self._report(Piece(self.id, "", (token,), apart=True, chances=(chances.of(token),)))
 
     def _send(self, *, apart: bool = False) -> None:
         """Send the text that is complete; if `apart`, it must not be joined with other pieces."""

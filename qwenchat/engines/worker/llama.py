@@ -45,6 +45,11 @@ class Step:
     is_exact: bool = False
     """Whether the result must be the same again, to the last bit."""
 
+    @property
+    def outputs(self) -> int:
+        """For how many of the tokens there have to be logits."""
+        return len(self.tokens) if self.is_scored else 1
+
 
 class LlamaModel:
     """One loaded model with its context."""
@@ -66,6 +71,8 @@ class LlamaModel:
         """Tokens of a step of a prefill, if nothing else limits it."""
         self.has_prefilled = False
         """Whether a prompt was prefilled, so that the parent knows how fast that is."""
+        self.most_outputs = _most_outputs(plan)
+        """How many tokens of a batch may have logits."""
         self.slots = tuple(CacheSlot(c, self._memory, number) for number in range(plan.parallel))
         self._batch = c.llama_batch_init(self.longest_step, 0, 1)
         self._threads = DecodeThreads(plan.threads, beside_screen=plan.beside_screen)
@@ -100,7 +107,7 @@ class LlamaModel:
         params.n_seq_max = plan.parallel
         params.kv_unified = plan.parallel == 1
         params.n_batch = params.n_ubatch = CHUNK
-        params.n_outputs_max = max(plan.parallel, SCORED_STEP if plan.scores else 1)
+        params.n_outputs_max = _most_outputs(plan)
         params.n_threads = params.n_threads_batch = plan.threads
         params.type_k = params.type_v = _KV_TYPES[plan.kv_type]
         params.flash_attn_type = _FLASH_AUTO
@@ -234,3 +241,8 @@ class LlamaModel:
             return 0
         slot.replace(array("i", memoryview(tokens)[: count.value].tobytes()), exact_tokens)
         return count.value
+
+
+def _most_outputs(plan: LoadPlan) -> int:
+    """Return for how many tokens of a batch there are logits: one of each request, and those of one scored step."""
+    return plan.parallel + (SCORED_STEP if plan.scores else 0)
