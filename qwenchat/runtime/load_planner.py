@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from qwenchat.chat.sampling import Sampling, qwen2_defaults
+from qwenchat.chat.sampling import UNSET, Sampling, qwen2_defaults
 from qwenchat.config import ModelSettings
 from qwenchat.engines.local.engine import PlannedModel
 from qwenchat.engines.local.failures import OTHER_MODEL, with_less
@@ -102,7 +102,9 @@ class LoadPlanner:
             split=self._split(fits),
             peers=self._peers_in(fits),
         )
-        defaults = self.sampling.over(header.advised).over(qwen2_defaults(header.layers, header.width))
+        known = self.catalogue.by_title(header.name, header.layers, header.width)
+        makers = header.advised.over(known.sampling if known else UNSET)
+        defaults = self.sampling.over(makers).over(qwen2_defaults(header.layers, header.width))
         return PlannedModel(
             plan=load,
             reference=reference,
