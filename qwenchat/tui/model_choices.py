@@ -14,6 +14,7 @@ from qwenchat.models.catalogue import (
     QWEN2,
     Catalogue,
     CatalogueModel,
+    Family,
     PublishedModel,
     Purpose,
     ToolCalls,
@@ -109,7 +110,7 @@ class ModelChoice:
 
     def details(self) -> list[str]:
         """Return what else is known of it, line by line."""
-        lines = [self._facts(), self._advice(), self.about_family]
+        lines = [self._facts(), self._advice(), self.about_family or self._other_quantisations()]
         if self.problem:
             lines.append(self.problem)
         elif self.assessment:
@@ -149,6 +150,11 @@ class ModelChoice:
         facts.append(_("{count:,} tokens of context").format(count=context) if context else "")
         facts.append(model.licence if model else "")
         return " · ".join(fact for fact in facts if fact)
+
+    def _other_quantisations(self) -> str:
+        if self.local is None and self.published and self.is_best_of_size:
+            return _("Type {name} to see all its quantisations.").format(name=self.published.model.name)
+        return ""
 
     def _nature(self) -> str:
         if self.local.only_completes if self.local else self._purpose is Purpose.COMPLETION:
@@ -236,9 +242,9 @@ def _downloadable(
 
     The first of each family but Qwen2 stands for the family.
     """
-    for family, rows in assessments.items():
-        sizes, about = set[str](), "" if family == QWEN2 else _about_family(catalogue, family)
-        for row in rows:
+    for family in catalogue.families:
+        sizes, about = set[str](), "" if family.name == QWEN2 else _about_family(catalogue, family)
+        for row in assessments[family.name]:
             if row.published is None:
                 continue
             size = row.published.model.size
@@ -255,13 +261,10 @@ def _downloadable(
             sizes.add(size)
 
 
-def _about_family(catalogue: Catalogue, name: str) -> str:
-    family = catalogue.family(name)
-    if family is None:
-        return ""
-    sizes = enumerated(model.size for model in catalogue.of(name))
+def _about_family(catalogue: Catalogue, family: Family) -> str:
+    sizes = enumerated(model.size for model in catalogue.of(family.name))
     words = _("{title}: {about} Sizes: {sizes}. Type {name} to see all of them.")
-    return words.format(title=family.title, about=family.about_here(), sizes=sizes, name=name)
+    return words.format(title=family.title, about=family.about_here(), sizes=sizes, name=family.name)
 
 
 def _publisher(model: CatalogueModel) -> str:

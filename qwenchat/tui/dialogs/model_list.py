@@ -48,7 +48,7 @@ Choice = ModelChoice | RemoteChoice | SilentEngine
 class ModelList(VerticalScroll, EndsItsWork):
     """Models to choose from.
 
-    Until something is typed, Qwen2 shows the best of each size, or `every` one, and each other family one model.
+    Until something is typed, those to download are the best of each size of Qwen2, and one of each other family.
     """
 
     class Chosen(Message):
@@ -68,11 +68,9 @@ class ModelList(VerticalScroll, EndsItsWork):
     class EnginesChanged(Message):
         """The engines in the settings were changed."""
 
-    def __init__(
-        self, program: Program, downloads: BackgroundDownloads, current: str = "", *, every: bool = True
-    ) -> None:
+    def __init__(self, program: Program, downloads: BackgroundDownloads, current: str = "") -> None:
         super().__init__(can_focus=False)
-        self._program, self._downloads, self._every = program, downloads, every
+        self._program, self._downloads = program, downloads
         self._choices: ModelChoices | None = None
         self._listings: dict[str, EngineListing] = {}
         """What each engine offers, by its name."""
@@ -186,7 +184,8 @@ class ModelList(VerticalScroll, EndsItsWork):
 
     def _is_offered(self, choice: ModelChoice) -> bool:
         """Return whether a model to download is shown although nothing was typed."""
-        return bool(choice.about_family) if choice.is_relative else self._every or choice.is_best_of_size
+        stands_for_others = choice.about_family if choice.is_relative else choice.is_best_of_size
+        return bool(stands_for_others) or choice.answers_to(self._wanted) or bool(self._downloads.get(choice.reference))
 
     def _show(self) -> None:
         """Rebuild the list for the typed words and the width of the dialog."""
