@@ -32,7 +32,7 @@ from qwenchat.errors import ExitCode, FileError, NotFound, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.reference import GuideReference
 from qwenchat.paths import is_missing
-from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.runtime.model_choice import model_to_ask, no_model, recommended_model
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.store import Store

@@ -14,7 +14,7 @@ from qwenchat.config import ModelSettings
 from qwenchat.engines.local.failures import OTHER_MODEL, with_less
 from qwenchat.engines.local.loaded_model import PlannedModel
 from qwenchat.engines.local.peers import WITHOUT_PEERS
-from qwenchat.engines.local.protocol import Device, DeviceShare, LoadPlan, Lora
+from qwenchat.engines.local.protocol import Device, DeviceShare, LoadPlan
 from qwenchat.errors import CannotLoad, Recovery, RecoveryKind, RemoteUnreachable
 from qwenchat.i18n import _, enumerated
 from qwenchat.models import fit
@@ -22,27 +22,9 @@ from qwenchat.models.catalogue import Catalogue
 from qwenchat.models.context_sizes import context_sizes
 from qwenchat.models.fit import KV_BYTES, NATIVE_CONTEXT, Fit, Resources, Verdict
 from qwenchat.models.gguf import ModelHeader
+from qwenchat.runtime.load_options import LoadOptions, load_warnings
 from qwenchat.runtime.model_choice import is_guide
 from qwenchat.text.safe import human_size
-
-
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
-    """How the user asked for a model to be loaded; None follows the settings."""
-
-    ctx: int | None = None
-    threads: int | None = None
-    gpu_layers: int | None = None
-    kv_type: str | None = None
-    loras: tuple[Lora, ...] = ()
-    with_peers: bool = True
-    force: bool = False
-    parallel: int = 1
-    """How many requests are served together, each with a context window of that size."""
-    scores: bool = False
-    """Whether the chances of a prompt's tokens can be asked for."""
-    attach: bool = False
-    """Whether a model may be used that another program has loaded and shares."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,18 +133,6 @@ class LoadPlanner:
         places = [here] if most else [here.alone, here]
         fits = [fit.assess(header, place, asked, kind, most_layers=most) for place in places for kind in kinds]
         return min(fits, key=lambda one: one.verdict.rank)
-
-
-def load_warnings(load: LoadPlan) -> tuple[str, ...]:
-    """Return what the user should know about a model that is loaded like this."""
-    warnings = []
-    if load.yarn_factor > 1:
-        words = _("YaRN extends the context window {factor:.1f} times; answers to short texts get slightly worse.")
-        warnings.append(words.format(factor=load.yarn_factor))
-    if load.peers:
-        words = _("The model is spread over this computer and {peers}: what you write is computed there, too.")
-        warnings.append(words.format(peers=enumerated(load.peers)))
-    return tuple(warnings)
 
 
 def _beyond(name: str, asked: int, limit: int) -> CannotLoad:

@@ -15,7 +15,8 @@ from qwenchat.models import catalogue
 from qwenchat.models.context_sizes import context_sizes
 from qwenchat.models.fit import PeerMemory, Resources
 from qwenchat.models.gguf import ModelHeader, Rope, read_header
-from qwenchat.runtime.load_planner import LoadOptions, LoadPlanner
+from qwenchat.runtime.load_options import LoadOptions
+from qwenchat.runtime.load_planner import LoadPlanner
 from tests.fakes import ggufs
 
 GIB = 2**30
