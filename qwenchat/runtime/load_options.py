@@ -21,6 +21,8 @@ class LoadOptions:
     """How many requests are served together, each with a context window of that size."""
     scores: bool = False
     """Whether the chances of a prompt's tokens can be asked for."""
+    beside_screen: bool = False
+    """Whether a screen shows the answers while they are computed."""
     attach: bool = False
     """Whether a model may be used that another program has loaded and shares."""
 
@@ -41,9 +43,15 @@ class LoadOptions:
         )
 
 
-def load_warnings(load: LoadPlan) -> tuple[str, ...]:
-    """Return what the user should know about a model that is loaded like this."""
+def load_warnings(load: LoadPlan, *, chose_kv_type: bool = False) -> tuple[str, ...]:
+    """Return what the user should know about a model that is loaded like this.
+
+    `chose_kv_type` says that its KV type was not asked for.
+    """
     warnings = []
+    if chose_kv_type and load.kv_type != "f16":
+        words = _("The KV cache is stored in 8 bits (q8_0), which makes room for {count:,} tokens.")
+        warnings.append(words.format(count=load.n_ctx))
     if load.yarn_factor > 1:
         words = _("YaRN extends the context window {factor:.1f} times; answers to short texts get slightly worse.")
         warnings.append(words.format(factor=load.yarn_factor))

@@ -54,11 +54,12 @@ class LoadPlanner:
             raise _beyond(name, options.ctx, sizes.limit)
         asked = options.ctx or min(self.settings.context, sizes.limit)
         layers = self.settings.gpu_layers if options.gpu_layers is None else options.gpu_layers
+        kv_type = options.kv_type or self.settings.kv_type
         fits = self._fit(
             header,
             asked * options.parallel,
             native=sizes.native * options.parallel,
-            kv_type=options.kv_type or self.settings.kv_type,
+            kv_type=kv_type,
             layers=layers,
         )
         n_ctx = fits.n_ctx // options.parallel
@@ -82,6 +83,7 @@ class LoadPlanner:
             native_ctx=sizes.native,
             parallel=options.parallel,
             scores=options.scores,
+            beside_screen=options.beside_screen,
             loras=options.loras,
             split=self._split(fits),
             peers=self._peers_in(fits),
@@ -93,7 +95,7 @@ class LoadPlanner:
             name=name,
             defaults=self.sampling.over(advised),
             advised=advised,
-            warnings=load_warnings(load),
+            warnings=load_warnings(load, chose_kv_type=kv_type == "auto"),
             peers=peers,
             files=header.parts,
             memory=fits.memory.total,
