@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, Prefilling, PromptScored
+from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, PromptScored
 from qwenchat.chat.ports import MOST_CHANCES, Capabilities, Mode, ModelInfo, Request, TokenCounts
 from qwenchat.chat.prompt import Plain, PromptPart, Special, Turn
 from qwenchat.chat.sampling import Sampling
@@ -37,6 +37,7 @@ from qwenchat.engines.local.kv_slot import KVSlot
 from qwenchat.engines.local.link import CANCEL_WITH_PEERS_S, WorkerLink
 from qwenchat.engines.local.loaded_model import Attach, LoadedModel, PlannedModel, Planner
 from qwenchat.engines.local.memory import lacks_memory, memory_error
+from qwenchat.engines.local.prefill_progress import PrefillProgress
 from qwenchat.engines.local.process import WorkerProcess
 from qwenchat.engines.local.protocol import (
     CallOfTool,
@@ -152,7 +153,7 @@ class LocalEngine:
         async with self._room:
             if self.loaded is not model:
                 raise EngineDied(_("The model was unloaded."))
-            await model.slot.switch_to("")
+            await model.slot.prepare("", [])
             yield
 
     async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
@@ -307,15 +308,16 @@ class LocalEngine:
             worker = loaded.worker
             prompt_format = for_mode(loaded.format, request.mode)
             prompt = await prompt_format.prompt(request.turns, continuing=request.mode is Mode.CONTINUE)
+            parts = _wire(prompt.parts)
             number = worker.number()
             generation.stop_by(partial(worker.cancel, number))
-            await loaded.slot.switch_to(request.cache_key)
+            await loaded.slot.prepare(request.cache_key, parts)
             answered = _without_reasoning(request.turns[-1].text) if request.mode is Mode.CONTINUE else ""
             calls = await self._calls(request, prompt_format.calls)
             chances = min(request.chances, MOST_CHANCES)
             job = Generate(
                 number,
-                _wire(prompt.parts),
+                parts,
                 request.sampling,
                 answered=answered,
                 calls=calls,
@@ -323,9 +325,14 @@ class LocalEngine:
                 is_scored=request.is_scored,
             )
             reader = call_reader(prompt_format.calls, request, opens_reasoning=bool(prompt_format.opening))
+            progress = PrefillProgress(loaded.speed, generation.report)
             try:
                 async with contextlib.aclosing(worker.ask(job)) as replies:
                     async for reply in replies:
+                        if isinstance(reply, WorkerProgress):
+                            progress.advance(reply)
+                            continue
+                        progress.stop()
                         if isinstance(reply, Done):
                             loaded.slot.tokens = reply.usage.prompt_tokens + reply.usage.completion_tokens
                         event = _event(reply, worker)
@@ -338,6 +345,7 @@ class LocalEngine:
                     raise changed_while_loaded(error) from error
                 raise await _explained(error, worker, loaded.planned) from error
             finally:
+                progress.stop()
                 for held in reader.release() if reader else ():
                     generation.report(held)
 
@@ -451,10 +459,6 @@ def _wire(parts: Sequence[PromptPart]) -> list[WirePart]:
 
 def _event(reply: RequestReply, worker: WorkerLink) -> EngineEvent:
     match reply:
-        case WorkerProgress(done=done, total=total, seconds=seconds):
-            speed = done / seconds if seconds else 0.0
-            left = (total - done) / speed if speed else 0.0
-            return Prefilling(int(done), int(total), speed, left)
         case Piece(text=text, ids=ids, chances=chances):
             return Delta(text, ids, chances)
         case Scored(ids=ids, chances=chances):

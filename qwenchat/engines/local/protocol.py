@@ -57,6 +57,8 @@ class LoadPlan(Struct, frozen=True, kw_only=True):
     """How many requests are served together; each has a context window of its own."""
     scores: bool = False
     """Whether `Generate.is_scored` is served, which takes memory."""
+    beside_screen: bool = False
+    """Whether the threads that compute make way for a screen, which needs the same cores."""
     loras: tuple[Lora, ...] = ()
     extra_buffers: bool = True
     """Whether weights may be repacked for the processor's matrix instructions, such as AMX."""
@@ -183,6 +185,15 @@ class Generate(Struct, frozen=True, tag=True):
     """
 
 
+class CompareKV(Struct, frozen=True, tag=True):
+    """Compare a prompt with the KV cache and with saved ones; answered by KVCompared or RequestFailed."""
+
+    id: int
+    parts: list[WirePart]
+    paths: list[bytes]
+    """The files of the saved ones."""
+
+
 class SaveKV(Struct, frozen=True, tag=True):
     """Write the KV cache to a file; answered by KVTokens."""
 
@@ -224,7 +235,18 @@ class Ping(Struct, frozen=True, tag=True):
 
 
 WorkerRequest = (
-    Load | AddPeers | Count | Tokenise | Detokenise | Generate | SaveKV | RestoreKV | TimeRun | Cancel | Ping
+    Load
+    | AddPeers
+    | Count
+    | Tokenise
+    | Detokenise
+    | Generate
+    | CompareKV
+    | SaveKV
+    | RestoreKV
+    | TimeRun
+    | Cancel
+    | Ping
 )
 
 
@@ -327,6 +349,17 @@ class Done(Struct, frozen=True, tag=True):
     timings: Timings
 
 
+class KVCompared(Struct, frozen=True, tag=True):
+    """How many tokens a prompt has, and how many of them, from the beginning, are in which KV cache."""
+
+    id: int
+    prompt: int
+    cached: int
+    """In that of the first slot."""
+    saved: list[int]
+    """In each of the files."""
+
+
 class KVTokens(Struct, frozen=True, tag=True):
     """The number of tokens that were saved or restored."""
 
@@ -374,6 +407,7 @@ RequestReply = (
     | Scored
     | Piece
     | Done
+    | KVCompared
     | KVTokens
     | RunTimed
     | RequestFailed

@@ -27,12 +27,14 @@ from qwenchat.engines.local import protocol
 from qwenchat.engines.local.protocol import (
     AddPeers,
     Cancel,
+    CompareKV,
     Count,
     Counted,
     Detokenise,
     Detokenised,
     Generate,
     Hello,
+    KVCompared,
     KVTokens,
     Load,
     PeersAdded,
@@ -232,6 +234,11 @@ class Worker:
             self._load(request)
         elif isinstance(request, AddPeers):
             self._replies.put(PeersAdded(request.id, Ggml.beside(self._c).add_peers(request.peers)))
+        elif isinstance(request, CompareKV):
+            model, _schedule = self._ready()
+            prompt = self._prompt(request.parts)
+            saved = [model.saved_with(prompt, path) for path in request.paths]
+            self._replies.put(KVCompared(request.id, len(prompt), model.slots[0].shared_with(prompt), saved))
         elif isinstance(request, SaveKV):
             model, _schedule = self._ready()
             self._replies.put(KVTokens(request.id, model.save(request.path), model.slots[0].exact_tokens))
