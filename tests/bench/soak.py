@@ -78,7 +78,9 @@ class Soak:
     def ask(self, terminal: Terminal, words: str) -> str:
         """Send a question that is not like any other, and return it when it is on disk."""
         question = f"Q{len(self.record.questions) + 1:04} {words}"
-        terminal.send(question + ENTER)
+        terminal.send(question)
+        terminal.shows(question[:5])  # what comes together with Enter is a paste, which sends nothing
+        terminal.send(ENTER)
         self.until(terminal, lambda: self.record.is_stored(question), f"{question!r} was not stored")
         self.record.questions.append(question)
         self.record.counts["questions"] += 1
@@ -194,7 +196,7 @@ class Soak:
     def with_file(self, path: Path, words: str) -> None:
         """Attach a path in a new chat, and ask about it."""
         self.new_chat()
-        self.steady.send(f"/attach {path}" + ENTER)
+        self.steady.paste(str(path))
         self.until(self.steady, lambda: _is_read(self.steady.text, path.name), f"{path.name} was not read")
         question = self.ask(self.steady, words)
         self.answer(self.steady, question)
@@ -305,6 +307,7 @@ class Soak:
             step()
         except (AssertionError, subprocess.TimeoutExpired) as failure:
             self.problems.append(f"{step.__name__}: {failure}")
+            print(self.problems[-1], file=sys.stderr, flush=True)
             if self.steady.process.poll() is None:
                 self.steady.resize(*SIZE)
                 self.steady.send(ESCAPE)
