@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import tempfile
 import venv
@@ -45,8 +44,13 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     python = str(bin_folder / "python")
     run(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", str(wheel))
     site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
-    (Path(site) / "borrowed.pth").write_text(sysconfig.get_path("purelib"), "utf-8")
+    (Path(site) / "borrowed.pth").write_text("\n".join(filter(_has_packages, sys.path)), "utf-8")
     return bin_folder / "qwenchat"
+
+
+def _has_packages(folder: str) -> bool:
+    """Return whether a folder of the path has installed packages, and is no source of this one."""
+    return Path(folder).name in ("site-packages", "dist-packages")
 
 
 def run(*command: str | Path, **environ: str) -> str:
