@@ -113,6 +113,8 @@ class ModelInfo:
     """What the user should know, such as that YaRN is on."""
     reads_history: bool = True
     """Whether it understands a conversation; one that does not, such as the guide, is sent the last question alone."""
+    is_shared: bool = False
+    """Whether another program of this user has loaded it and shares it."""
     opens_reasoning: bool = False
     """Whether the chat template opens the reasoning in the prompt, so that an answer begins inside it."""
 

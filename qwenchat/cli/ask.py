@@ -106,6 +106,7 @@ def _sampling_options(command: FC) -> FC:
 @click.option("--kv-type", type=click.Choice(["f16", "q8_0"]), help="KV cache type.")
 @click.option("--lora", "loras", multiple=True, metavar="FILE[:SCALE]", help="Add an adapter.")
 @click.option("--complete", is_flag=True, help="Continue the text instead of answering it (base models).")
+@click.option("--no-attach", is_flag=True, help="Load the model even if `qwenchat serve` has it loaded.")
 @click.option("--force", is_flag=True, help="Load the model even if it is not expected to fit into memory.")
 @click.option("--json", "style", flag_value="json", help="One JSON object at the end.")
 @click.option("--jsonl", "style", flag_value="jsonl", help="JSON events as they happen, one per line.")
@@ -120,11 +121,12 @@ def ask(program: Program, /, **options: Any) -> int:
             _("Use one of them, or none to start a new session."),
         )
     _settle_tools(options)
-    if options["complete"] and options["docs"]:
-        raise WrongUse(
-            _("{first} and {second} can't be combined.").format(first="--docs", second="--complete"),
-            _("Leave one of them out."),
-        )
+    for name in ("docs", "level"):
+        if options["complete"] and options[name]:
+            raise WrongUse(
+                _("{first} and {second} can't be combined.").format(first=f"--{name}", second="--complete"),
+                _("Leave one of them out."),
+            )
     question = Question.of(options)
     named = documents_named(program, Output.standard(), options["docs"], saves=not options["no_save"])
     return asyncio.run(_ask(program, question, named, options))
@@ -202,6 +204,7 @@ class Question:
                 loras=tuple(_adapter(lora) for lora in options["loras"]),
                 with_peers=options["with_peers"],
                 force=options["force"],
+                attach=not options["no_attach"],
             ),
         )
 
@@ -246,7 +249,7 @@ def _adapter(words: str) -> Lora:
         raise FileError(
             _("There is no adapter {file}.").format(file=clean_line(str(path))), _("Check the path given to --lora.")
         )
-    return Lora(os.fsencode(path), factor)
+    return Lora(os.fsencode(path.absolute()), factor)  # other programs, too, know it by this path
 
 
 async def _ask(program: Program, question: Question, named: NamedDocuments, options: dict[str, Any]) -> int:

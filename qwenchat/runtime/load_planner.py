@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from qwenchat.chat.sampling import Sampling, qwen2_defaults
 from qwenchat.config import ModelSettings
-from qwenchat.engines.local.engine import PlannedModel
 from qwenchat.engines.local.failures import OTHER_MODEL, with_less
+from qwenchat.engines.local.loaded_model import PlannedModel
 from qwenchat.engines.local.peers import WITHOUT_PEERS
 from qwenchat.engines.local.protocol import Device, DeviceShare, LoadPlan, Lora
 from qwenchat.errors import CannotLoad, Recovery, RecoveryKind, RemoteUnreachable
@@ -41,6 +41,8 @@ class LoadOptions:
     """How many requests are served together, each with a context window of that size."""
     scores: bool = False
     """Whether the chances of a prompt's tokens can be asked for."""
+    attach: bool = False
+    """Whether a model may be used that another program has loaded and shares."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,13 +104,14 @@ class LoadPlanner:
             split=self._split(fits),
             peers=self._peers_in(fits),
         )
-        defaults = self.sampling.over(header.advised).over(qwen2_defaults(header.layers, header.width))
+        advised = header.advised.over(qwen2_defaults(header.layers, header.width))
         return PlannedModel(
             plan=load,
             reference=reference,
             name=name,
-            defaults=defaults,
-            warnings=_warnings(load),
+            defaults=self.sampling.over(advised),
+            advised=advised,
+            warnings=load_warnings(load),
             peers=peers,
             files=header.parts,
             memory=fits.memory.total,
@@ -150,7 +153,8 @@ class LoadPlanner:
         return min(fits, key=lambda one: one.verdict.rank)
 
 
-def _warnings(load: LoadPlan) -> tuple[str, ...]:
+def load_warnings(load: LoadPlan) -> tuple[str, ...]:
+    """Return what the user should know about a model that is loaded like this."""
     warnings = []
     if load.yarn_factor > 1:
         words = _("YaRN extends the context window {factor:.1f} times; answers to short texts get slightly worse.")

@@ -14,6 +14,7 @@ from qwenchat.chat.events import Delta
 from qwenchat.chat.sampling import Sampling
 from qwenchat.children import child_environment
 from qwenchat.engines.local.failures import OTHER_MODEL, START_AGAIN, load_error, with_less
+from qwenchat.engines.local.process import WorkerProcess
 from qwenchat.engines.local.protocol import FRAME, Count, Lora, RequestFailed
 from qwenchat.errors import CannotLoad, EngineDied, FileError, Interrupted, Recovery, RecoveryKind
 from qwenchat.models.removal import refuse_while_used
@@ -45,7 +46,7 @@ async def test_a_load_can_be_cancelled_at_every_step(tiny: Path, tmp_path: Path)
             assert workers() == before
 
         def said_hello() -> bool:
-            return made._worker is not None and made._worker._hello.done()
+            return isinstance(made._worker, WorkerProcess) and made._worker._hello.done()
 
         await cancel(made._loading.locked)  # the worker is not there yet
         await cancel(lambda: made.worker_pid)  # it has not said hello
@@ -198,7 +199,7 @@ async def test_a_crash_leaves_no_core_file(tiny: Path, tmp_path: Path) -> None:
 async def test_a_thread_that_fails_ends_the_worker(tiny: Path, tmp_path: Path) -> None:
     async with engine(tiny, tmp_path) as made:
         await made.load()
-        assert made._worker and made._worker._child.stdin
+        assert isinstance(made._worker, WorkerProcess) and made._worker._child.stdin
         made._worker._child.stdin.write(FRAME.pack(1) + b"?")  # no request
         with pytest.raises(EngineDied) as caught:
             async with asyncio.timeout(30):

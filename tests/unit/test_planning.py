@@ -7,8 +7,8 @@ import pytest
 
 from qwenchat.chat.sampling import Sampling
 from qwenchat.config import ModelSettings
-from qwenchat.engines.local.engine import PlannedModel
 from qwenchat.engines.local.failures import OTHER_MODEL
+from qwenchat.engines.local.loaded_model import PlannedModel
 from qwenchat.engines.local.protocol import Device
 from qwenchat.errors import CannotLoad, Recovery, RecoveryKind, RemoteError
 from qwenchat.models import catalogue

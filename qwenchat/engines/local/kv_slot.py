@@ -6,7 +6,7 @@ A slot belongs to one loaded model and ends with its worker. `saved_kv` decides 
 import asyncio
 import os
 
-from qwenchat.engines.local.process import WorkerProcess
+from qwenchat.engines.local.link import WorkerLink
 from qwenchat.engines.local.protocol import Hello, KVTokens, LoadPlan, RestoreKV, SaveKV
 from qwenchat.engines.local.saved_kv import WORTH_SAVING, ExactPrefix, SavedKV, discard
 
@@ -14,7 +14,7 @@ from qwenchat.engines.local.saved_kv import WORTH_SAVING, ExactPrefix, SavedKV, 
 class KVSlot:
     """Tracks which cache key owns the worker's KV cache, and how many tokens are in it."""
 
-    def __init__(self, saved: SavedKV, worker: WorkerProcess, plan: LoadPlan, hello: Hello) -> None:
+    def __init__(self, saved: SavedKV, worker: WorkerLink, plan: LoadPlan, hello: Hello) -> None:
         self._saved, self._worker, self._plan = saved, worker, plan
         self._binding = f"{hello.binding} {hello.features}"
         self._computed_with = (
@@ -28,11 +28,11 @@ class KVSlot:
     async def switch_to(self, cache_key: str) -> None:
         """Save the KV cache of the current cache key, and restore that of `cache_key`.
 
-        Nothing is saved or restored for an empty key, nor where several requests are served together. Nor is it where
-        peers hold a part of the KV cache, as moving that over the network takes longer than to compute it again.
-        Raises EngineDied.
+        Nothing is saved or restored for an empty key, nor where several requests are served together, or the worker is
+        another program's. Nor is it where peers hold a part of the KV cache, as moving that over the network takes
+        longer than to compute it again. Raises EngineDied.
         """
-        if self._plan.peers or self._plan.parallel > 1:
+        if self._plan.peers or self._plan.parallel > 1 or self._worker.is_shared:
             return
         if cache_key == self._cache_key:
             return
