@@ -99,7 +99,7 @@ class BrowserPage:
         await self.until_true(f"!{_TEXT}.includes({json.dumps(words)})")
 
     async def until_true(self, condition: str) -> None:
-        """Wait until an expression is true in the page; fail with what the terminal shows when it does not become so."""
+        """Wait until an expression is true in the page; fail with what the terminal shows where it does not."""
         for _time in range(600):
             if await self.run(condition):
                 return
