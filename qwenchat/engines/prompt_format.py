@@ -63,13 +63,20 @@ class PromptFormat(Protocol):
 class PlainFormat:
     """The texts of the turns as they are, for the model to complete. The system prompt is left out."""
 
+    is_raw: bool = False
+    """Whether the special tokens in them are what they stand for."""
     opening: str = ""
     calls: None = None
     additive: bool = True
 
     async def prompt(self, turns: Sequence[Turn], *, continuing: bool) -> Rendered:
         places = [place for place, turn in enumerate(turns) if turn.role != "system"]
-        return Rendered([turns[place].content for place in places], [*places])
+        return Rendered([self._part(turns[place]) for place in places], [*places])
+
+    def _part(self, turn: Turn) -> PromptPart:
+        if not self.is_raw:
+            return turn.content
+        return Tokens(turn.token_ids, with_control=True) if turn.token_ids else Special(turn.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +175,7 @@ class TemplateFormat:
 
 def for_mode(prompt_format: PromptFormat, mode: Mode) -> PromptFormat:
     """Return the format for a request's mode, given the model's own."""
-    return PlainFormat() if mode is Mode.COMPLETE else prompt_format
+    return PlainFormat(is_raw=mode is Mode.RAW) if mode in (Mode.COMPLETE, Mode.RAW) else prompt_format
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

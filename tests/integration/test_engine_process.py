@@ -206,3 +206,15 @@ async def test_a_thread_that_fails_ends_the_worker(tiny: Path, tmp_path: Path) -
                 await made._worker.ask_once(Count(made._worker.number(), []))
         assert "Traceback" in caught.value.log
         assert len((await made.count(questions("Hello"))).values) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there do threads have priorities of their own")
+async def test_threads_that_compute_make_way_for_a_screen(tiny: Path, tmp_path: Path) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    for beside_screen in (False, True):
+        async with engine(tiny, tmp_path, threads=3, beside_screen=beside_screen) as made:
+            await answer(made, questions("Hello"), Sampling(max_tokens=5))
+            first = made.worker_pid
+            threads = [int(task.name) for task in Path(f"/proc/{first}/task").iterdir()]
+            lower = [each for each in threads if os.getpriority(os.PRIO_PROCESS, each) > own]
+        assert len(lower) == (2 if beside_screen else 0) and first not in lower

@@ -14,11 +14,10 @@ from pathlib import Path
 
 import msgspec
 
-from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, Prefilling, PromptScored
+from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, PromptScored
 from qwenchat.chat.ports import MOST_CHANCES, Capabilities, Mode, ModelInfo, Request, TokenCounts
 from qwenchat.chat.prompt import Plain, PromptPart, Special, Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.chat.tools import ToolSpec
 from qwenchat.engines.calls.format import CallFormat
 from qwenchat.engines.calls.reader import call_reader
 from qwenchat.engines.chat_template import ChatTemplate, TemplateSandbox
@@ -38,12 +37,15 @@ from qwenchat.engines.local.kv_slot import KVSlot
 from qwenchat.engines.local.link import CANCEL_WITH_PEERS_S, WorkerLink
 from qwenchat.engines.local.loaded_model import Attach, LoadedModel, PlannedModel, Planner
 from qwenchat.engines.local.memory import lacks_memory, memory_error
+from qwenchat.engines.local.prefill_progress import PrefillProgress
 from qwenchat.engines.local.process import WorkerProcess
 from qwenchat.engines.local.protocol import (
     CallOfTool,
     Calls,
     Count,
     Counted,
+    Detokenise,
+    Detokenised,
     Done,
     Generate,
     Load,
@@ -56,6 +58,8 @@ from qwenchat.engines.local.protocol import (
     SpecialText,
     TimeRun,
     TokenIds,
+    Tokenise,
+    Tokenised,
     WirePart,
     WorkerProgress,
 )
@@ -125,6 +129,7 @@ class LocalEngine:
             prefill_progress=True,
             exact_counts=True,
             logprobs=True,
+            raw_prompts=True,
         )
 
     @property
@@ -148,7 +153,7 @@ class LocalEngine:
         async with self._room:
             if self.loaded is not model:
                 raise EngineDied(_("The model was unloaded."))
-            await model.slot.switch_to("")
+            await model.slot.prepare("", [])
             yield
 
     async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
@@ -161,6 +166,23 @@ class LocalEngine:
         if not isinstance(reply, Counted):
             raise request_error(reply, loaded.worker.recoveries)
         return prompt.counts(reply.counts, reply.total)
+
+    async def tokens(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> tuple[int, ...]:
+        """Return the tokens of the prompt that `generate` would send. Raises as `count` does, and WrongUse."""
+        loaded = await self._ready()
+        rendered = await for_mode(loaded.format, mode).prompt(turns, continuing=mode is Mode.CONTINUE)
+        reply = await loaded.worker.ask_once(Tokenise(loaded.worker.number(), _wire(rendered.parts)))
+        if not isinstance(reply, Tokenised):
+            raise request_error(reply, loaded.worker.recoveries)
+        return reply.ids
+
+    async def text(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens. Raises as `tokens` does."""
+        loaded = await self._ready()
+        reply = await loaded.worker.ask_once(Detokenise(loaded.worker.number(), tuple(ids)))
+        if not isinstance(reply, Detokenised):
+            raise request_error(reply, loaded.worker.recoveries)
+        return reply.text
 
     async def check(self, sampling: Sampling) -> None:
         if sampling.schema is not None and sampling.schema != self._checked_schema:
@@ -286,15 +308,16 @@ class LocalEngine:
             worker = loaded.worker
             prompt_format = for_mode(loaded.format, request.mode)
             prompt = await prompt_format.prompt(request.turns, continuing=request.mode is Mode.CONTINUE)
+            parts = _wire(prompt.parts)
             number = worker.number()
             generation.stop_by(partial(worker.cancel, number))
-            await loaded.slot.switch_to(request.cache_key)
+            await loaded.slot.prepare(request.cache_key, parts)
             answered = _without_reasoning(request.turns[-1].text) if request.mode is Mode.CONTINUE else ""
-            calls = await self._calls(request.turns[0].tools, prompt_format.calls)
+            calls = await self._calls(request, prompt_format.calls)
             chances = min(request.chances, MOST_CHANCES)
             job = Generate(
                 number,
-                _wire(prompt.parts),
+                parts,
                 request.sampling,
                 answered=answered,
                 calls=calls,
@@ -302,9 +325,14 @@ class LocalEngine:
                 is_scored=request.is_scored,
             )
             reader = call_reader(prompt_format.calls, request, opens_reasoning=bool(prompt_format.opening))
+            progress = PrefillProgress(loaded.speed, generation.report)
             try:
                 async with contextlib.aclosing(worker.ask(job)) as replies:
                     async for reply in replies:
+                        if isinstance(reply, WorkerProgress):
+                            progress.advance(reply)
+                            continue
+                        progress.stop()
                         if isinstance(reply, Done):
                             loaded.slot.tokens = reply.usage.prompt_tokens + reply.usage.completion_tokens
                         event = _event(reply, worker)
@@ -317,11 +345,13 @@ class LocalEngine:
                     raise changed_while_loaded(error) from error
                 raise await _explained(error, worker, loaded.planned) from error
             finally:
+                progress.stop()
                 for held in reader.release() if reader else ():
                     generation.report(held)
 
-    async def _calls(self, tools: Sequence[ToolSpec], call_format: CallFormat | None) -> Calls | None:
+    async def _calls(self, request: Request, call_format: CallFormat | None) -> Calls | None:
         """Return how the model may call tools; a tool whose schema can't be enforced gets any object."""
+        tools = request.turns[0].tools
         if not tools or call_format is None:
             return None
         bound_tools = tools if self._bind_calls else ()
@@ -336,7 +366,7 @@ class LocalEngine:
             for each in map(call_format.syntax, bound_tools)
         )
         markers = call_format.markers
-        return Calls(markers.begin, markers.end, markers.stops, tuple(bound))
+        return Calls(markers.begin, markers.end, markers.stops, tuple(bound), is_required=request.must_call)
 
     async def enforceable(self, schemas: Set[str]) -> set[str]:
         """Return those schemas of tools' arguments that calls can be made to follow."""
@@ -423,16 +453,12 @@ def _wire(parts: Sequence[PromptPart]) -> list[WirePart]:
         elif isinstance(part, Plain):
             wire.append(PlainText(part.text))
         else:
-            wire.append(TokenIds(part.ids))
+            wire.append(TokenIds(part.ids, part.with_control))
     return wire
 
 
 def _event(reply: RequestReply, worker: WorkerLink) -> EngineEvent:
     match reply:
-        case WorkerProgress(done=done, total=total, seconds=seconds):
-            speed = done / seconds if seconds else 0.0
-            left = (total - done) / speed if speed else 0.0
-            return Prefilling(int(done), int(total), speed, left)
         case Piece(text=text, ids=ids, chances=chances):
             return Delta(text, ids, chances)
         case Scored(ids=ids, chances=chances):

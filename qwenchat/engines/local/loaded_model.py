@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from qwenchat.chat.ports import ModelInfo
@@ -11,6 +11,7 @@ from qwenchat.engines.chat_template import ChatTemplate
 from qwenchat.engines.local.attached import AttachedWorker, SharedModel
 from qwenchat.engines.local.kv_slot import KVSlot
 from qwenchat.engines.local.link import WorkerLink
+from qwenchat.engines.local.prefill_progress import PrefillSpeed
 from qwenchat.engines.local.protocol import Device, Hello, LoadPlan, Ready
 from qwenchat.engines.prompt_format import PromptFormat, TemplateFacts, format_with
 
@@ -69,6 +70,7 @@ class LoadedModel:
     info: ModelInfo
     slot: KVSlot
     stamps: Stamps
+    speed: PrefillSpeed = field(default_factory=PrefillSpeed)
 
     @classmethod
     def of(
