@@ -1,7 +1,6 @@
 """`qwenchat web`: the screen in a browser."""
 
 import asyncio
-import ipaddress
 import socket
 import sys
 import webbrowser
@@ -15,7 +14,6 @@ from qwenchat.cli.serving import refuse_if_offline, stopped_by_signal
 from qwenchat.errors import ExitCode, WrongUse
 from qwenchat.i18n import _, locale_encoding
 from qwenchat.runtime.program import Program
-from qwenchat.server.listening import is_only_loopback, listen, url_of
 
 if TYPE_CHECKING:
     from qwenchat.web.server import WebServer
@@ -49,10 +47,22 @@ def web(program: Program, /, **options: Any) -> int:
     """
     if sys.platform == "win32":
         raise WrongUse(_("Windows has no terminals of the kind that this needs."), _("Run qwenchat in WSL."))
-    try:
-        from qwenchat.web.server import WebServer  # noqa: PLC0415 - an extra, and no other command needs it
+    from qwenchat.server.listening import is_only_loopback, listen, url_of  # noqa: PLC0415 - `--help` needs no HTTP
 
-        server = WebServer([sys.executable, "-m", "qwenchat"], _environment())
+    server = _server()
+    with listen(options["host"], options["port"]) as listening:
+        if not (is_private := is_only_loopback(listening)):
+            refuse_if_offline(program)
+        asyncio.run(_serve(server, listening, url_of(listening), is_private=is_private, opens=options["opens"]))
+    return ExitCode.DONE
+
+
+def _server() -> "WebServer":
+    """Return the server. Raises WrongUse without the extra that it needs."""
+    try:
+        from qwenchat.web.server import WebServer  # noqa: PLC0415 - it may be missing
+
+        return WebServer([sys.executable, "-m", "qwenchat"], _environment())
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("qwenchat"):
             raise
@@ -60,17 +70,13 @@ def web(program: Program, /, **options: Any) -> int:
             _("The screen in a browser needs a package that is not installed: {name}.").format(name="textual-serve"),
             _("Install it: {command}").format(command=_INSTALL),
         ) from None
-    with listen(options["host"], options["port"]) as listening:
-        if not is_only_loopback(listening):
-            refuse_if_offline(program)
-        asyncio.run(_serve(server, listening, opens=options["opens"]))
-    return ExitCode.DONE
 
 
-async def _serve(server: "WebServer", listening: socket.socket, *, opens: bool) -> None:
+async def _serve(server: "WebServer", listening: socket.socket, url: str, *, is_private: bool, opens: bool) -> None:
+    """Serve until Ctrl-C or SIGTERM."""
     stopped = stopped_by_signal()
-    async with server.serving(listening, url_of(listening)) as addresses:
-        _introduce(addresses.page, listening, Output.standard())
+    async with server.serving(listening, url) as addresses:
+        _introduce(_reached_at(addresses.page), is_private=is_private)
         if opens:
             webbrowser.open(addresses.once)
         await stopped.wait()
@@ -85,14 +91,19 @@ def _environment() -> dict[str, str]:
     return environ
 
 
-def _introduce(page: str, listening: socket.socket, output: Output) -> None:
+def _reached_at(page: str) -> str:
+    """Return an address that works elsewhere, too, in place of one that stands for all of this machine."""
+    for everywhere in ("://0.0.0.0:", "://[::]:"):
+        page = page.replace(everywhere, f"://{socket.gethostname()}:", 1)
+    return page
+
+
+def _introduce(page: str, *, is_private: bool) -> None:
     """Print the address, and warn where others could read what passes."""
-    address = listening.getsockname()[0]
-    if ipaddress.ip_address(address).is_unspecified:
-        page = page.replace(f"[{address}]" if ":" in address else address, socket.gethostname(), 1)
+    output = Output.standard()
     output.say(_("The screen is at this address, which is secret, until Ctrl-C:"))
     output.data(page)
-    if not is_only_loopback(listening):
+    if not is_private:
         output.say(
             _(
                 "Warning: nothing is encrypted. Whoever can read the traffic reads the chats and the secret, and can do"
