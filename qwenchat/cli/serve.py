@@ -67,7 +67,7 @@ def serve(context: click.Context, /, **options: Any) -> int:
     """Let other programs use a model by OpenAI's HTTP interface, until Ctrl-C.
 
     It listens at this machine alone unless --host says otherwise; then requests must carry a key. Nothing of them is
-    logged or stored.
+    logged, and nothing is stored without --save.
 
     With --rpc, another machine's qwenchat can put layers of a model here that is too large for it: there, add this
     address to the setting model.rpc. Nothing of its chats is stored here, but whoever reaches the port can use this

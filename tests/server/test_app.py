@@ -380,6 +380,17 @@ async def test_a_client_that_leaves_ends_its_answer(stream: bool) -> None:
     assert engine.is_cancelled and served.running == served.waiting == 0
 
 
+async def test_a_slow_reader_holds_no_turn() -> None:
+    served, reads, left = served_by(scripted("word " * 500)), asyncio.Event(), asyncio.Event()
+    one = Client(App(served, ServedNames(Program.here(), "guide"), Access()))
+    body = json.dumps({**HELLO, "stream": True}).encode()
+    slow = asyncio.create_task(one.send("POST", CHAT, body, left=left, reads=reads))
+    assert (await one.post(CHAT, HELLO)).status == 200
+    assert not slow.done() and served.running == 0
+    reads.set()
+    assert (await slow).events[-1] == "[DONE]"
+
+
 async def test_a_stream_says_that_it_is_still_there() -> None:
     engine = ScriptedEngine(delay_s=0.05, capabilities=LOCAL)
     answers = Answers(served_by(engine), keep_alive_s=0.01)
