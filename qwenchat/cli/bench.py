@@ -31,7 +31,7 @@ from qwenchat.engines.local.bench import (
     runs,
 )
 from qwenchat.engines.local.devices import processor
-from qwenchat.engines.local.engine import PlannedModel, Planner
+from qwenchat.engines.local.loaded_model import PlannedModel, Planner
 from qwenchat.engines.local.protocol import CHUNK, MAX_THREADS, Device
 from qwenchat.engines.local.saved_kv import WORTH_SAVING, SavedKV
 from qwenchat.errors import CannotLoad, WrongUse
@@ -39,7 +39,7 @@ from qwenchat.i18n import _
 from qwenchat.models import gguf
 from qwenchat.models.context_sizes import context_sizes
 from qwenchat.paths import private_folder
-from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.runtime.model_choice import default_model, no_model
 from qwenchat.runtime.program import Program
 from qwenchat.text.safe import clean_line

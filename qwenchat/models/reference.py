@@ -9,13 +9,16 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, unquote_to_bytes
 
 from qwenchat.errors import NotFound, Recovery, RecoveryKind, WrongUse
 from qwenchat.i18n import _, enumerated
-from qwenchat.models.catalogue import Catalogue, CatalogueModel, Quantisation
 from qwenchat.models.file_names import is_gguf, quant_label
 from qwenchat.text.safe import clean_line
+
+if TYPE_CHECKING:
+    from qwenchat.models.catalogue import Catalogue, CatalogueModel, Quantisation
 
 _ON_HUB = re.compile(r"(?:https?://)?(?:hf\.co|(?:www\.)?huggingface\.co)/(.+?)(?:\?.*)?", re.IGNORECASE)
 _REVISION = re.compile(r"^([^/]+/[^/]+)/(?:resolve|blob|tree)/([^/]+)(/.+)?$")
@@ -32,8 +35,8 @@ _ON_OTHER_HOST = re.compile(r"[\w-]+(?:\.[\w-]+)*(?:\.[\w-]+|:\d+)(?:/[\w.-]+){2
 class CatalogueReference:
     """A model of the catalogue; without a quantisation the program chooses one."""
 
-    model: CatalogueModel
-    quant: Quantisation | None
+    model: "CatalogueModel"
+    quant: "Quantisation | None"
 
     def __str__(self) -> str:
         return self.model.reference(self.quant) if self.quant else self.model.name
@@ -99,15 +102,15 @@ class RemoteReference:
 Reference = CatalogueReference | HubReference | FileReference | NameReference | GuideReference | RemoteReference
 
 
-def parse(text: str, catalogue: Catalogue) -> Reference:
+def parse(text: str, catalogue: "Catalogue") -> Reference:
     """Parse a model reference. Raises WrongUse if it is invalid, NotFound if the catalogue lacks the quantisation."""
     text = text.strip()
+    if found := file_in(text):
+        return FileReference(found)
     if text.startswith("@"):
         return _remote(text)
     if text.lower() == "guide":
         return GuideReference()
-    if text and _is_file(text):
-        return FileReference(path_in(text) or Path(text))
     if not text or not all(char.isprintable() or char in _RAW_BYTES for char in text):
         raise WrongUse(_("The model's name is empty or has control characters."), _how())
     if file := path_in(text):
@@ -149,7 +152,7 @@ def revision_in(text: str) -> str:
     return unquote(match[2]) if match else ""
 
 
-def unknown(reference: Reference, catalogue: Catalogue, local: Iterable[str] = ()) -> NotFound | WrongUse:
+def unknown(reference: Reference, catalogue: "Catalogue", local: Iterable[str] = ()) -> NotFound | WrongUse:
     """Return the error for a reference to a model without a file here, which hints at similar names."""
     name = str(reference)
     if isinstance(reference, RemoteReference):
@@ -222,14 +225,19 @@ def path_in(text: str) -> Path | None:
         return Path(text)
 
 
-def _is_file(text: str) -> bool:
+def file_in(text: str) -> Path | None:
+    """Return the path of the file that a model reference names; None if it names none that exists."""
+    text = text.strip()
+    if not text or text.startswith("@") or text.lower() == "guide":
+        return None
+    path = path_in(text) or Path(text)
     try:
-        return (path_in(text) or Path(text)).is_file()
+        return path if path.is_file() else None
     except (OSError, ValueError):  # the name is too long, or has a NUL
-        return False
+        return None
 
 
-def _in_repo(text: str, catalogue: Catalogue) -> Reference:
+def _in_repo(text: str, catalogue: "Catalogue") -> Reference:
     owner, name, *inside = text.split("/")
     repo, _colon, quant = f"{owner}/{name}".partition(":")
     file = "/".join(inside)
@@ -247,7 +255,7 @@ def _in_repo(text: str, catalogue: Catalogue) -> Reference:
     return HubReference(repo, file, quant_label(quant))
 
 
-def _by_name(text: str, catalogue: Catalogue) -> Reference:
+def _by_name(text: str, catalogue: "Catalogue") -> Reference:
     """Return the model that a text names, as `coder-7b:q4_k_m` or `coder:7b:q4_k_m`, otherwise the text as a name.
 
     `qwen2:7b` remains a name: it is what Ollama calls its own file.
@@ -265,7 +273,7 @@ def _by_name(text: str, catalogue: Catalogue) -> Reference:
     return CatalogueReference(model, _quantisation(model, quant) if quant else None)
 
 
-def _quantisation(model: CatalogueModel, label: str) -> Quantisation:
+def _quantisation(model: "CatalogueModel", label: str) -> "Quantisation":
     if quant := model.quantisation(label):
         return quant
     labels = enumerated(quant.label for quant in model.quantisations)

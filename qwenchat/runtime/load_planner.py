@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 from qwenchat.chat.sampling import UNSET, Sampling, qwen2_defaults
 from qwenchat.config import ModelSettings
-from qwenchat.engines.local.engine import PlannedModel
 from qwenchat.engines.local.failures import OTHER_MODEL, with_less
+from qwenchat.engines.local.loaded_model import PlannedModel
 from qwenchat.engines.local.peers import WITHOUT_PEERS
-from qwenchat.engines.local.protocol import Device, DeviceShare, LoadPlan, Lora
+from qwenchat.engines.local.protocol import Device, DeviceShare, LoadPlan
 from qwenchat.errors import CannotLoad, Recovery, RecoveryKind, RemoteUnreachable
 from qwenchat.i18n import _, enumerated
 from qwenchat.models import fit
@@ -22,25 +22,9 @@ from qwenchat.models.catalogue import Catalogue
 from qwenchat.models.context_sizes import context_sizes
 from qwenchat.models.fit import KV_BYTES, NATIVE_CONTEXT, Fit, Resources, Verdict
 from qwenchat.models.gguf import ModelHeader
+from qwenchat.runtime.load_options import LoadOptions, load_warnings
 from qwenchat.runtime.model_choice import is_guide
 from qwenchat.text.safe import human_size
-
-
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
-    """How the user asked for a model to be loaded; None follows the settings."""
-
-    ctx: int | None = None
-    threads: int | None = None
-    gpu_layers: int | None = None
-    kv_type: str | None = None
-    loras: tuple[Lora, ...] = ()
-    with_peers: bool = True
-    force: bool = False
-    parallel: int = 1
-    """How many requests are served together, each with a context window of that size."""
-    scores: bool = False
-    """Whether the chances of a prompt's tokens can be asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +54,12 @@ class LoadPlanner:
             raise _beyond(name, options.ctx, sizes.limit)
         asked = options.ctx or min(self.settings.context, sizes.limit)
         layers = self.settings.gpu_layers if options.gpu_layers is None else options.gpu_layers
+        kv_type = options.kv_type or self.settings.kv_type
         fits = self._fit(
             header,
             asked * options.parallel,
             native=sizes.native * options.parallel,
-            kv_type=options.kv_type or self.settings.kv_type,
+            kv_type=kv_type,
             layers=layers,
         )
         n_ctx = fits.n_ctx // options.parallel
@@ -98,19 +83,21 @@ class LoadPlanner:
             native_ctx=sizes.native,
             parallel=options.parallel,
             scores=options.scores,
+            beside_screen=options.beside_screen,
             loras=options.loras,
             split=self._split(fits),
             peers=self._peers_in(fits),
         )
         known = self.catalogue.by_title(header.name, header.layers, header.width)
         makers = header.advised.over(known.sampling if known else UNSET)
-        defaults = self.sampling.over(makers).over(qwen2_defaults(header.layers, header.width))
+        advised = makers.over(qwen2_defaults(header.layers, header.width))
         return PlannedModel(
             plan=load,
             reference=reference,
             name=name,
-            defaults=defaults,
-            warnings=_warnings(load),
+            defaults=self.sampling.over(advised),
+            advised=advised,
+            warnings=load_warnings(load, chose_kv_type=kv_type == "auto"),
             peers=peers,
             files=header.parts,
             memory=fits.memory.total,
@@ -150,17 +137,6 @@ class LoadPlanner:
         places = [here] if most else [here.alone, here]
         fits = [fit.assess(header, place, asked, kind, most_layers=most) for place in places for kind in kinds]
         return min(fits, key=lambda one: one.verdict.rank)
-
-
-def _warnings(load: LoadPlan) -> tuple[str, ...]:
-    warnings = []
-    if load.yarn_factor > 1:
-        words = _("YaRN extends the context window {factor:.1f} times; answers to short texts get slightly worse.")
-        warnings.append(words.format(factor=load.yarn_factor))
-    if load.peers:
-        words = _("The model is spread over this computer and {peers}: what you write is computed there, too.")
-        warnings.append(words.format(peers=enumerated(load.peers)))
-    return tuple(warnings)
 
 
 def _beyond(name: str, asked: int, limit: int) -> CannotLoad:

@@ -68,6 +68,8 @@ def lasting_reference(program: "Program", model: str) -> str:
     """Return a model reference that means the same from any folder. Raises WrongUse, NotFound for an unknown engine."""
     from qwenchat.models import reference
 
+    if path := reference.file_in(model):  # no other reference, so what reads models need not be imported
+        return reference.path_reference(path.absolute())
     parsed = program.library.parse(model)
     if isinstance(parsed, reference.FileReference):
         return reference.path_reference(parsed.path.absolute())

@@ -13,7 +13,8 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
 from qwenchat.engines.local.protocol import Calls
 from qwenchat.engines.schema.compiler import check_state, constrained, matcher, schema_grammar
-from qwenchat.engines.schema.document import Reason, SchemaRefused, rewritten
+from qwenchat.engines.schema.document import rewritten
+from qwenchat.engines.schema.refusal import Reason, SchemaRefused
 from qwenchat.engines.worker.vocabulary import Vocabulary
 
 _STACK = 16 << 20
@@ -68,6 +69,8 @@ def call_grammar(calls: Calls, marker: Callable[[str], str]) -> str:
         if tool.bare:
             rules.append(f"bare_{place}[lazy]: /{tool.bare}/")
             starts.append(f"bare_{place} WHITE arguments_{place} bare_end")
+    if calls.is_required:
+        starts = [f"{begin} call (WHITE {begin} call)* tail"]
     rules += [f"start: {' | '.join(starts)}", f"call: ({' | '.join(tools)}) {end}", f"tail: {' | '.join(tails)}"]
     return "\n".join((*rules, r"bare_end: /[ \n]*\}[ \n]*(```)?/"))
 

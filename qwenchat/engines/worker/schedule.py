@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 
-from qwenchat.engines.schema.document import SchemaRefused
+from qwenchat.engines.schema.refusal import SchemaRefused
 from qwenchat.engines.worker.c_api import DecodeFailed
 from qwenchat.engines.worker.cache_slot import CacheSlot
 from qwenchat.engines.worker.generation import GenerationJob, Steps
@@ -85,11 +85,13 @@ class Schedule:
 
     def _batch(self) -> list[tuple[_ActiveJob, Step]]:
         """Return the steps that are decoded together."""
-        room, chosen = self._model.longest_step, []
+        room, outputs, chosen = self._model.longest_step, self._model.most_outputs, []
         for each in self._running:
-            if each.next and len(each.next.tokens) <= room:
-                room -= len(each.next.tokens)
-                chosen.append((each, each.next))
+            step = each.next
+            if step and len(step.tokens) <= room and step.outputs <= outputs:
+                room -= len(step.tokens)
+                outputs -= step.outputs
+                chosen.append((each, step))
         return chosen
 
     def _wait(self) -> None:
