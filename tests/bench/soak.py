@@ -331,8 +331,8 @@ class Soak:
 
 
 def _is_read(shown: str, name: str) -> bool:
-    """Return whether the chip of a file says how the model gets it."""
-    return any(name in line and ("whole" in line or "in parts" in line) for line in shown.splitlines())
+    """Return whether the chip of a file has the counted tokens, after which it says how the model gets the file."""
+    return any(name in line and "token" in line for line in shown.splitlines())
 
 
 def _show(terminal: Terminal, seconds: float) -> None:
