@@ -1,4 +1,4 @@
-"""Parses model references: `7b:q4_k_m`, `owner/repo:quant`, `owner/repo/file.gguf`, a path, `guide`, `@NAME/MODEL`.
+"""Parses model references: `7b:q4_k_m`, `coder-7b`, `owner/repo:quant`, `owner/repo/file.gguf`, a path, `@NAME/MODEL`.
 
 It does not look for the model: the library knows whether it is on this machine, a source whether it can be downloaded.
 """
@@ -39,7 +39,7 @@ class CatalogueReference:
     quant: "Quantisation | None"
 
     def __str__(self) -> str:
-        return f"{self.model.size}:{self.quant.label}" if self.quant else self.model.size
+        return self.model.reference(self.quant) if self.quant else self.model.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +169,15 @@ def unknown(reference: Reference, catalogue: "Catalogue", local: Iterable[str] =
         return NotFound(_("The guide is not part of this installation."), _("Install qwenchat again from its wheel."))
     if isinstance(reference, FileReference):
         return NotFound(_("There is no file {path}.").format(path=clean_line(name)), _how())
-    sizes = [f"{model.size}:{quant.label}" for model in catalogue.models for quant in model.quantisations]
-    names = [*(model.size for model in catalogue.models), *sizes, "guide", *local]
+    if family := catalogue.family(name):
+        return NotFound(
+            _("{name} is a family of models, not one model.").format(name=clean_line(name)),
+            _("Choose one of them: {names}.").format(
+                names=enumerated(model.name for model in catalogue.of(family.name))
+            ),
+        )
+    quantised = [model.reference(quant) for model in catalogue.models for quant in model.quantisations]
+    names = [*(model.name for model in catalogue.models), *quantised, "guide", *local]
     near = difflib.get_close_matches(name.lower(), names, 3, 0.5)
     return NotFound(
         _('No model named "{model}".').format(model=clean_line(name)),
@@ -183,7 +190,7 @@ def _not_a_name(text: str) -> WrongUse:
 
 
 def _how() -> str:
-    return _("Give a size such as 7b or 7b:q4_k_m, owner/repo:q4_k_m, or the path of a .gguf file.")
+    return _("Give a name such as 7b, 7b:q4_k_m or coder-7b, owner/repo:q4_k_m, or the path of a .gguf file.")
 
 
 def is_utf8(text: str) -> bool:
@@ -249,9 +256,16 @@ def _in_repo(text: str, catalogue: "Catalogue") -> Reference:
 
 
 def _by_name(text: str, catalogue: "Catalogue") -> Reference:
-    size, colon, quant = text.partition(":")
-    size = re.sub(r"^qwen2[-_ ]?|[-_ ]?instruct$", "", size.lower())
-    model = catalogue.get(size) or catalogue.get(size.replace("_", "."))
+    """Return the model that a text names, as `coder-7b:q4_k_m` or `coder:7b:q4_k_m`, otherwise the text as a name.
+
+    `qwen2:7b` remains a name: it is what Ollama calls its own file.
+    """
+    name, colon, quant = text.partition(":")
+    if catalogue.family(name) in catalogue.relatives:
+        size, second_colon, label = quant.partition(":")
+        if catalogue.get(f"{name}-{size}"):
+            name, colon, quant = f"{name}-{size}", second_colon, label
+    model = catalogue.get(name)
     if not model:
         return NameReference(text)
     if colon and not quant:
@@ -264,6 +278,6 @@ def _quantisation(model: "CatalogueModel", label: str) -> "Quantisation":
         return quant
     labels = enumerated(quant.label for quant in model.quantisations)
     raise NotFound(
-        _("{size} is not published as {quant}.").format(size=model.size, quant=clean_line(label)),
+        _("{size} is not published as {quant}.").format(size=model.name, quant=clean_line(label)),
         _("Published: {labels}.").format(labels=labels),
     )

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from qwenchat.chat.ports import Engine
-from qwenchat.chat.sampling import qwen2_defaults_by_name
+from qwenchat.chat.sampling import UNSET, qwen2_defaults_by_name
 from qwenchat.engines.local.engine import LocalEngine
 from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.errors import WrongUse
@@ -78,11 +78,12 @@ def remote_engine(
     from qwenchat.engines.remote.engine import RemoteEngine  # noqa: PLC0415 - these import an HTTP library
     from qwenchat.engines.remote.http import RemoteHttp  # noqa: PLC0415
 
+    known = program.catalogue.by_served_name(model)
     return RemoteEngine(
         RemoteHttp(server, offline=program.remote_engines.offline),
         model,
         reference=str(RemoteReference(server.name, model)),
-        defaults=program.sampling.over(qwen2_defaults_by_name(model)),
+        defaults=program.sampling.over(known.sampling if known else UNSET).over(qwen2_defaults_by_name(model)),
         n_ctx=ctx or 0,
         connected=connected,
     )

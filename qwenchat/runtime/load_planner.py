@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from qwenchat.chat.sampling import Sampling, qwen2_defaults
+from qwenchat.chat.sampling import UNSET, Sampling, qwen2_defaults
 from qwenchat.config import ModelSettings
 from qwenchat.engines.local.failures import OTHER_MODEL, with_less
 from qwenchat.engines.local.loaded_model import PlannedModel
@@ -88,7 +88,9 @@ class LoadPlanner:
             split=self._split(fits),
             peers=self._peers_in(fits),
         )
-        advised = header.advised.over(qwen2_defaults(header.layers, header.width))
+        known = self.catalogue.by_title(header.name, header.layers, header.width)
+        makers = header.advised.over(known.sampling if known else UNSET)
+        advised = makers.over(qwen2_defaults(header.layers, header.width))
         return PlannedModel(
             plan=load,
             reference=reference,

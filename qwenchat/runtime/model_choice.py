@@ -55,13 +55,13 @@ def model_to_ask(program: "Program", named: str, session: Session | None) -> str
 
 
 def recommended_model(program: "Program") -> str:
-    """Return the model of the catalogue that suits this machine; the smallest where none does."""
+    """Return the Qwen2 model that suits this machine; the smallest where none does."""
     from qwenchat.models import recommendation
 
     best = recommendation.recommended(
         recommendation.assess_catalogue(program.catalogue, program.usable(measure=True), {})
     )
-    return best.reference if best else f"{program.catalogue.models[0].size}:{recommendation.USUAL_QUANT}"
+    return best.reference if best else f"{program.catalogue.models[0].name}:{recommendation.USUAL_QUANT}"
 
 
 def lasting_reference(program: "Program", model: str) -> str:
