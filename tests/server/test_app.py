@@ -432,20 +432,22 @@ BODIES = st.one_of(
 PATHS = st.sampled_from([CHAT, "/v1/completions", "/tokenize", "/detokenize"])
 
 
-@settings(max_examples=3000, deadline=None)
-@given(path=PATHS, body=BODIES, pieces=st.integers(1, 3))
-def test_no_request_brings_the_server_down(path: str, body: bytes, pieces: int) -> None:
-    async def ask() -> None:
+def test_no_request_brings_the_server_down() -> None:
+    with asyncio.Runner() as runner:
         served = served_by(ScriptedEngine(capabilities=LOCAL, answers=("Yes.",)))
         one = Client(App(served, ServedNames(Program.here(), "guide"), Access()))
-        response = await one.send("POST", path, body, pieces=pieces)
-        assert response.status in (200, 400, 404), response.body
-        if response.status != 200:
-            assert {*response.error} == {"message", "type", "param", "code"}
-            assert "Traceback" not in response.error["message"]
-        assert served.running == served.waiting == 0
 
-    asyncio.run(ask())
+        @settings(max_examples=2000, deadline=None)
+        @given(path=PATHS, body=BODIES, pieces=st.integers(1, 3))
+        def ask(path: str, body: bytes, pieces: int) -> None:
+            response = runner.run(one.send("POST", path, body, pieces=pieces))
+            assert response.status in (200, 400, 404), response.body
+            if response.status != 200:
+                assert {*response.error} == {"message", "type", "param", "code"}
+                assert "Traceback" not in response.error["message"]
+            assert served.running == served.waiting == 0
+
+        ask()
 
 
 def test_capabilities_that_are_missing_are_named() -> None:
