@@ -108,7 +108,8 @@ def notice_of(view: SessionView) -> tuple[str, tuple[Offer, ...]]:
             called |= {RecoveryKind.ASK_AGAIN: _("Continue the answer")}
         words = "✗ " + sentences(failed.error.message, advice(failed.error, offered=offered))
         return words, tuple((called[kind], number) for number, kind in enumerate(offered))
-    holds = [view.waiting.holds[message.id] for message in view.branch if message.id in view.waiting.holds]
+    held = view.waiting.holds
+    holds = [held[message.id] for message in view.branch if message.id in held] if held else []
     if Hold.NO_MODEL in holds:
         words = _("Your question is sent as soon as you choose a model.")
         return words, ((_("Choose a model · Ctrl+O"), "models"), (_("Take back"), "withdraw"))
