@@ -98,8 +98,6 @@ _sampling = msgspec.json.Decoder(Sampling)
 _tags = msgspec.json.Decoder(tuple[str, ...])
 _ROLES = {role.value: role for role in Role}
 _STATUSES = {status.value: status for status in Status}
-_MAY_GROW = (Status.STREAMING, Status.INTERRUPTED)
-"""States in which the parts may be others than before, without a time at which that ended."""
 
 
 def session_row(session: Session) -> Row:
@@ -321,7 +319,7 @@ def load(
             found[n] = message
     for n, message in _read(connection, [n for n in ids if n not in found], session_id, ids):
         found[n] = message
-        if message.status not in _MAY_GROW:
+        if message.status is Status.COMPLETE or message.finished is not None:  # if it is continued, it ends later
             shared[message.id] = message
     return [found[n] for n in ids]
 

@@ -138,6 +138,8 @@ class LocalEngine:
         """
         self._planner, self._log, self._saved = planner, log, saved
         self._loading = asyncio.Lock()
+        self._started: WorkerProcess | None = None
+        """A worker that waits for the first load."""
         self._worker: WorkerProcess | None = None
         self._planned: PlannedModel | None = None
         """How the newest worker loads the model; None before that is decided."""
@@ -171,6 +173,10 @@ class LocalEngine:
     def worker_pid(self) -> int | None:
         """The process id of the worker, None while there is none."""
         return self._worker.pid if self._worker else None
+
+    async def start(self) -> None:
+        with contextlib.suppress(OSError, MemoryError):  # `load` tries again and says what is wrong
+            self._started = await WorkerProcess.start(self._log)
 
     async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
         return (await self._current(progress)).info
@@ -208,6 +214,9 @@ class LocalEngine:
                 with contextlib.suppress(EngineDied):
                     await self._loaded.slot.save()
             await self._end_worker()
+            if self._started:
+                await self._started.close(at_once=True)
+                self._started = None
 
     async def _ready(self, progress: Callable[[Loading], object] | None = None) -> _Loaded:
         """Return the loaded model, loading it if necessary. If that is cancelled, the next waiting caller loads it."""
@@ -247,7 +256,8 @@ class LocalEngine:
 
     async def _load(self, progress: Callable[[Loading], object], *, extra_buffers: bool = True) -> _Loaded:
         self._planned = None
-        worker = self._worker = await WorkerProcess.start(self._log)
+        worker = self._worker = self._started or await WorkerProcess.start(self._log)
+        self._started = None
         self._check_open()
         hello = await worker.hello()
         planned = self._planned = self._planner(hello.devices)
