@@ -276,7 +276,7 @@ async def _ask(
     named: NamedDocuments,
     options: dict[str, Any],
 ) -> int:
-    """Ask `question` with the engine of `model`, which is empty for the guide, in the session `earlier` or a new one."""
+    """Ask with the engine of `model`, which is empty for the guide, in the session `earlier` or in a new one."""
     output = Output.standard()
     attachments = await read_files(output, options["files"], in_parts=named.files)
     if not model:

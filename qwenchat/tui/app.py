@@ -33,7 +33,6 @@ from qwenchat.tui import themes
 from qwenchat.tui.actions import actions, clashes
 from qwenchat.tui.advice import advice
 from qwenchat.tui.dialogs import open as dialogs
-from qwenchat.tui.dialogs.dialog import Dialog
 from qwenchat.tui.screens.chat import ChatScreen
 from qwenchat.tui.textual_private import GuardedApp, UnreadableInput, write_window_title
 from qwenchat.tui.themes import EVERY_S, LiveTheme, Themes
@@ -212,8 +211,11 @@ class QwenchatApp(GuardedApp):
             screen = next(reversed(self.screen_stack), None)
             if isinstance(screen, ChatScreen):
                 screen.focusing.lead_to_prompt(event)
-            elif isinstance(screen, Dialog):
-                screen.lead_to_filter(event)
+            elif screen:
+                from qwenchat.tui.dialogs.dialog import Dialog  # noqa: PLC0415 - the chat is drawn without it
+
+                if isinstance(screen, Dialog):
+                    screen.lead_to_filter(event)
         await super().on_event(event)
 
     @property

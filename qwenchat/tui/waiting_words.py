@@ -9,10 +9,9 @@ from qwenchat.chat.events import Reading
 from qwenchat.chat.message import Message, Role
 from qwenchat.errors import Recovery, RecoveryKind
 from qwenchat.i18n import _, ngettext, sentences
-from qwenchat.models.download.progress import human_time
 from qwenchat.runtime import recoveries
 from qwenchat.runtime.events import Hold, TurnFailed
-from qwenchat.text.safe import clean_line
+from qwenchat.text.safe import clean_line, human_time
 from qwenchat.tools.policy import Leave, PendingCall
 from qwenchat.tui.advice import advice
 from qwenchat.tui.session_view import SessionView
