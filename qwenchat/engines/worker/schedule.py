@@ -85,11 +85,13 @@ class Schedule:
 
     def _batch(self) -> list[tuple[_ActiveJob, Step]]:
         """Return the steps that are decoded together."""
-        room, chosen = self._model.longest_step, []
+        room, outputs, chosen = self._model.longest_step, self._model.most_outputs, []
         for each in self._running:
-            if each.next and len(each.next.tokens) <= room:
-                room -= len(each.next.tokens)
-                chosen.append((each, each.next))
+            step = each.next
+            if step and len(step.tokens) <= room and step.outputs <= outputs:
+                room -= len(step.tokens)
+                outputs -= step.outputs
+                chosen.append((each, step))
         return chosen
 
     def _wait(self) -> None:
