@@ -108,8 +108,9 @@ async def test_a_frame_renders_what_has_changed_and_nothing_else_on_the_screen(m
 
     async with chatting() as it:
         await it.ask("A")
-        await until(lambda: bool(it.chat.sidebar._sessions))
         it.chat.prompt.area.cursor_blink = False
+        await until(lambda: bool(it.chat.sidebar._sessions) and bool(it.chat.gauge.usage))
+        await until(lambda: "<lambda>" not in running_timers(it.app))  # nothing is counted or saved soon
         it.transcript.add(answer(1, "Word", Status.STREAMING))
         await it.pilot.pause()
         monkeypatch.setattr(StylesCache, "render_widget", noting)
