@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence, Set
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,7 +23,6 @@ from qwenchat.engines.calls.format import CallFormat
 from qwenchat.engines.calls.reader import call_reader
 from qwenchat.engines.chat_template import ChatTemplate, TemplateSandbox
 from qwenchat.engines.generation import QueuedGeneration
-from qwenchat.engines.local import peers
 from qwenchat.engines.local.attached import AttachedWorker
 from qwenchat.engines.local.failures import (
     OTHER_MODEL,
@@ -36,9 +36,7 @@ from qwenchat.engines.local.failures import (
 from qwenchat.engines.local.kv_slot import KVSlot
 from qwenchat.engines.local.link import CANCEL_WITH_PEERS_S, WorkerLink
 from qwenchat.engines.local.loaded_model import Attach, LoadedModel, PlannedModel, Planner
-from qwenchat.engines.local.memory import lacks_memory, memory_error
 from qwenchat.engines.local.prefill_progress import PrefillProgress
-from qwenchat.engines.local.process import WorkerProcess
 from qwenchat.engines.local.protocol import (
     CallOfTool,
     Calls,
@@ -63,11 +61,17 @@ from qwenchat.engines.local.protocol import (
     WirePart,
     WorkerProgress,
 )
-from qwenchat.engines.local.saved_kv import SavedKV
 from qwenchat.engines.prompt_format import for_mode, prompt_to_count, template_facts
 from qwenchat.engines.schema.check import check_schema, enforceable
 from qwenchat.errors import EngineDied, QwenchatError, Recovery
 from qwenchat.i18n import _
+
+if TYPE_CHECKING:
+    from qwenchat.engines.local.process import WorkerProcess
+    from qwenchat.engines.local.saved_kv import SavedKV
+
+    _Begun = WorkerProcess | tuple[AttachedWorker, PlannedModel]
+    """A worker of this engine, or one that another program shares, with the model that it has."""
 
 _ANY_OBJECT = '{"type": "object"}'
 _MOST_SCHEMAS = 1000
@@ -78,8 +82,6 @@ _AMX = "AMX_INT8 = 1"
 GCC before 12.4 and 13.3 drops part of the tile configuration (GCC bug 114098), and such a build crashes with SIGSEGV
 at the first matrix product. AMX is tried once for each loaded model; where it crashes, the model is loaded without it.
 """
-_Begun = WorkerProcess | tuple[AttachedWorker, PlannedModel]
-"""A worker of this engine, or one that another program shares, with the model that it has."""
 
 
 class LocalEngine:
@@ -89,7 +91,7 @@ class LocalEngine:
         self,
         planner: Planner,
         log: Path,
-        saved: SavedKV,
+        saved: "SavedKV",
         *,
         bind_calls: bool = True,
         parallel: int = 1,
@@ -265,10 +267,13 @@ class LocalEngine:
         if self._closed:
             raise loading_stopped()
 
-    async def _begin(self) -> _Begun:
+    async def _begin(self) -> "_Begun":
         """Find a worker that another program shares, else start one."""
-        shared = await self._attach() if self._attach else None
-        return shared or await WorkerProcess.start(self._log)
+        if self._attach and (shared := await self._attach()):
+            return shared
+        from qwenchat.engines.local.process import WorkerProcess  # noqa: PLC0415 - a model that is shared needs none
+
+        return await WorkerProcess.start(self._log)
 
     async def _load(self, progress: Callable[[Loading], object], *, extra_buffers: bool = True) -> LoadedModel:
         self._planned = None
@@ -277,6 +282,8 @@ class LocalEngine:
             self._worker, self._planned = begun
             self._check_open()
             return await self._attached(*begun)
+        from qwenchat.engines.local import peers  # noqa: PLC0415 - a model that is shared needs none of this
+
         worker = self._worker = begun
         self._check_open()
         hello = await worker.hello()
@@ -408,6 +415,9 @@ async def _explained(
     """Return the error, or one that speaks of a peer or of memory where that is the cause."""
     if worker and worker.is_shared:  # what happened to it, its own program explains
         return error
+    from qwenchat.engines.local import peers  # noqa: PLC0415 - most requests don't fail
+    from qwenchat.engines.local.memory import lacks_memory, memory_error  # noqa: PLC0415
+
     used = planned.plan.peers or planned.peers if planned else ()
     if isinstance(error, EngineDied) and (lost := await peers.loss(error, used)):
         return lost
