@@ -16,7 +16,7 @@ from qwenchat.chat.ports import Capabilities, Engine, Mode, Request
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.errors import CannotLoad, PromptTooLong, QwenchatError
-from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.runtime.program import Program
 from qwenchat.runtime.served_models import ServedModels
 from qwenchat.runtime.served_names import ServedNames

@@ -10,7 +10,7 @@ import pytest
 from qwenchat.chat.events import LoadEvent
 from qwenchat.chat.ports import Engine, ModelInfo
 from qwenchat.errors import CannotLoad, Interrupted, NotFound, QueueFull
-from qwenchat.runtime.load_planner import LoadOptions
+from qwenchat.runtime.load_options import LoadOptions
 from qwenchat.runtime.served_models import ServedModels
 from tests.fakes.scripted import ScriptedEngine
 

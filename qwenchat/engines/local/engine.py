@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence, Set
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,7 +23,6 @@ from qwenchat.engines.calls.format import CallFormat
 from qwenchat.engines.calls.reader import call_reader
 from qwenchat.engines.chat_template import ChatTemplate, TemplateSandbox
 from qwenchat.engines.generation import QueuedGeneration
-from qwenchat.engines.local import peers
 from qwenchat.engines.local.attached import AttachedWorker
 from qwenchat.engines.local.failures import (
     OTHER_MODEL,
@@ -36,9 +36,7 @@ from qwenchat.engines.local.failures import (
 from qwenchat.engines.local.kv_slot import KVSlot
 from qwenchat.engines.local.link import CANCEL_WITH_PEERS_S, WorkerLink
 from qwenchat.engines.local.loaded_model import Attach, LoadedModel, PlannedModel, Planner
-from qwenchat.engines.local.memory import lacks_memory, memory_error
 from qwenchat.engines.local.prefill_progress import PrefillProgress
-from qwenchat.engines.local.process import WorkerProcess
 from qwenchat.engines.local.protocol import (
     CallOfTool,
     Calls,
@@ -63,11 +61,17 @@ from qwenchat.engines.local.protocol import (
     WirePart,
     WorkerProgress,
 )
-from qwenchat.engines.local.saved_kv import SavedKV
 from qwenchat.engines.prompt_format import for_mode, prompt_to_count, template_facts
 from qwenchat.engines.schema.check import check_schema, enforceable
 from qwenchat.errors import EngineDied, QwenchatError, Recovery
 from qwenchat.i18n import _
+
+if TYPE_CHECKING:
+    from qwenchat.engines.local.process import WorkerProcess
+    from qwenchat.engines.local.saved_kv import SavedKV
+
+    _Begun = WorkerProcess | tuple[AttachedWorker, PlannedModel]
+    """A worker of this engine, or one that another program shares, with the model that it has."""
 
 _ANY_OBJECT = '{"type": "object"}'
 _MOST_SCHEMAS = 1000
@@ -87,7 +91,7 @@ class LocalEngine:
         self,
         planner: Planner,
         log: Path,
-        saved: SavedKV,
+        saved: "SavedKV",
         *,
         bind_calls: bool = True,
         parallel: int = 1,
@@ -102,6 +106,8 @@ class LocalEngine:
         """
         self._planner, self._log, self._saved, self._attach = planner, log, saved, attach
         self._loading = asyncio.Lock()
+        self._begun: _Begun | None = None
+        """What waits for the first load."""
         self._worker: WorkerLink | None = None
         self._planned: PlannedModel | None = None
         """How the newest worker loads the model; None before that is decided."""
@@ -156,6 +162,10 @@ class LocalEngine:
             await model.slot.prepare("", [])
             yield
 
+    async def start(self) -> None:
+        with contextlib.suppress(OSError, MemoryError):  # `load` tries again and says what is wrong
+            self._begun = await self._begin()
+
     async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
         return (await self._current(progress)).info
 
@@ -209,6 +219,9 @@ class LocalEngine:
                 with contextlib.suppress(EngineDied):
                     await self._loaded.slot.save()
             await self._end_worker()
+            if self._begun:
+                await (self._begun[0] if isinstance(self._begun, tuple) else self._begun).close(at_once=True)
+                self._begun = None
 
     async def _ready(self, progress: Callable[[Loading], object] | None = None) -> LoadedModel:
         """Return the loaded model, loading it if necessary. If that is cancelled, the next waiting caller loads it."""
@@ -254,13 +267,24 @@ class LocalEngine:
         if self._closed:
             raise loading_stopped()
 
+    async def _begin(self) -> "_Begun":
+        """Find a worker that another program shares, else start one."""
+        if self._attach and (shared := await self._attach()):
+            return shared
+        from qwenchat.engines.local.process import WorkerProcess  # noqa: PLC0415 - a model that is shared needs none
+
+        return await WorkerProcess.start(self._log)
+
     async def _load(self, progress: Callable[[Loading], object], *, extra_buffers: bool = True) -> LoadedModel:
         self._planned = None
-        if self._attach and (found := await self._attach()):
-            self._worker, self._planned = found
+        begun, self._begun = self._begun or await self._begin(), None
+        if isinstance(begun, tuple):
+            self._worker, self._planned = begun
             self._check_open()
-            return await self._attached(*found)
-        worker = self._worker = await WorkerProcess.start(self._log)
+            return await self._attached(*begun)
+        from qwenchat.engines.local import peers  # noqa: PLC0415 - a model that is shared needs none of this
+
+        worker = self._worker = begun
         self._check_open()
         hello = await worker.hello()
         planned = self._planned = self._planner(hello.devices)
@@ -391,6 +415,9 @@ async def _explained(
     """Return the error, or one that speaks of a peer or of memory where that is the cause."""
     if worker and worker.is_shared:  # what happened to it, its own program explains
         return error
+    from qwenchat.engines.local import peers  # noqa: PLC0415 - most requests don't fail
+    from qwenchat.engines.local.memory import lacks_memory, memory_error  # noqa: PLC0415
+
     used = planned.plan.peers or planned.peers if planned else ()
     if isinstance(error, EngineDied) and (lost := await peers.loss(error, used)):
         return lost
