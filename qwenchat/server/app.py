@@ -51,7 +51,7 @@ class Access:
         if self.only_loopback and not is_loopback(_host_in(f"//{host}")):
             raise ApiError(403, "forbidden_host", "This server serves requests to localhost only.")
         origin = headers.get(b"origin", b"").decode("latin-1")
-        if origin.startswith(("http:", "https:")) and origin.partition("//")[2] != host:
+        if origin.startswith(("http:", "https:", "null")) and origin.partition("//")[2] != host:
             raise ApiError(403, "forbidden_origin", "Pages of other origins may not use this server.")
         if self.key and path not in _OPEN:
             given = headers.get(b"authorization", b"").decode("latin-1")
