@@ -10,6 +10,7 @@ import sqlite3
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -40,7 +41,7 @@ from qwenchat.text.safe import encodable
 
 Row = Sequence[Any]
 
-SCHEMA = Schema("qwenchat.sessions", application_id=0x5157454E)
+SCHEMA = Schema(Path(__file__).parent / "migrations", application_id=0x5157454E)
 """`QWEN` marks the databases of sessions."""
 
 SESSION_COLUMNS = (
