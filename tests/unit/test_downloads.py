@@ -17,7 +17,7 @@ from qwenchat.models import catalogue, fit
 from qwenchat.models.download.destination import CacheDestination, FolderDestination
 from qwenchat.models.download.part import RunningHash
 from qwenchat.models.download.plan import DownloadPlanner, FileSelection, select_files
-from qwenchat.models.download.progress import PullEvent, Retrying, SpeedMeter, human_time
+from qwenchat.models.download.progress import PullEvent, Retrying, SpeedMeter
 from qwenchat.models.download.retry import Attempts, RetryPolicy, SourceError, SourceFault, explain
 from qwenchat.models.file_names import is_safe, relative_path, split_names
 from qwenchat.models.sources.folder import FolderSource
@@ -26,6 +26,7 @@ from qwenchat.models.sources.modelscope import ModelScopeSource
 from qwenchat.models.sources.registry import find_source, is_offline
 from qwenchat.models.sources.source import RemoteFile
 from qwenchat.models.sources.url import UrlSource
+from qwenchat.text.safe import human_time
 
 UNSAFE = [
     "", ".", "..", "../a", "a/../b", "a//b", "/a", "a/", "a\\b", "C:a", "C:/a", "//host/share", "a\0b", "a\nb",
