@@ -11,6 +11,7 @@ import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -41,7 +42,7 @@ from qwenchat.text.safe import encodable
 
 Row = Sequence[Any]
 
-SCHEMA = Schema("qwenchat.sessions", application_id=0x5157454E)
+SCHEMA = Schema(Path(__file__).parent / "migrations", application_id=0x5157454E)
 """`QWEN` marks the databases of sessions."""
 
 SESSION_COLUMNS = (
