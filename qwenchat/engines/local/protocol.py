@@ -57,6 +57,8 @@ class LoadPlan(Struct, frozen=True, kw_only=True):
     """How many requests are served together; each has a context window of its own."""
     scores: bool = False
     """Whether `Generate.is_scored` is served, which takes memory."""
+    drafts: bool = True
+    """Whether answers are guessed ahead; only benchmarks and tests do without."""
     loras: tuple[Lora, ...] = ()
     extra_buffers: bool = True
     """Whether weights may be repacked for the processor's matrix instructions, such as AMX."""

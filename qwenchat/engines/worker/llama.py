@@ -7,6 +7,7 @@ It prints nothing, samples nothing, and runs no Python inside a decode.
 import ctypes
 import math
 import os
+import time
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,8 +29,10 @@ _NO_SCALING, _YARN = 0, 2
 _ABORTED = 2
 _MMAP = 1
 """LLAMA_LOAD_MODE_MMAP; 0 reads the file."""
-SCORED_STEP = 32
+MOST_OUTPUTS = 32
 """Tokens of a step with the logits of all of its tokens, each of which takes as many floats as the vocabulary has."""
+_COST_OF_A_TOKEN = 0.38
+"""What one more token adds to a step, in steps of one token (Qwen2-0.5B q4_k_m, 2 cores with AVX2)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,45 @@ class Step:
 
     slot: CacheSlot
     tokens: "array[int]"
-    is_scored: bool = False
+    all_logits: bool = False
     """Whether the logits of all tokens are needed, not only those of the last."""
+
+    @property
+    def outputs(self) -> int:
+        """The number of tokens whose logits are needed."""
+        return len(self.tokens) if self.all_logits else 1
+
+
+def estimated_cost(tokens: int) -> float:
+    """Return how many steps of one token take as long as one of `tokens`, as long as nothing was measured."""
+    return 1 + _COST_OF_A_TOKEN * (tokens - 1)
+
+
+class StepCosts:
+    """How long short steps take on this machine, compared with those of one token: moving averages."""
+
+    _WEIGHT = 0.2
+    """Of a new measurement."""
+    _OUTLIER = 4.0
+    """A measurement counts as at most so many times what was expected: the machine may have been asleep."""
+
+    def __init__(self) -> None:
+        self._single_s = 0.0
+        self._costs = [estimated_cost(tokens) for tokens in range(MOST_OUTPUTS + 1)]
+
+    def cost(self, tokens: int) -> float:
+        """Return how many steps of one token take as long as one of `tokens`, at most MOST_OUTPUTS."""
+        return self._costs[tokens]
+
+    def learn(self, tokens: int, seconds: float) -> None:
+        """Take note of how long a step took. Before one of one token, nothing is known."""
+        if tokens == 1:
+            expected = self._single_s or seconds
+            self._single_s = expected + self._WEIGHT * (min(seconds, self._OUTLIER * expected) - expected)
+        elif self._single_s:
+            expected = self._costs[tokens]
+            measured = min(seconds / self._single_s, self._OUTLIER * expected)
+            self._costs[tokens] = expected + self._WEIGHT * (measured - expected)
 
 
 class LlamaModel:
@@ -58,9 +98,16 @@ class LlamaModel:
         """Tokens that one sequence may take."""
         self.longest_step: int = min(CHUNK, c.llama_n_batch(self.ctx))
         """Tokens; llama.cpp aborts on a larger batch."""
+        self.most_outputs = _most_outputs(plan)
+        """The most tokens of one batch whose logits can be computed."""
         self.prefill_tps = 0.0
         """Tokens per second of the last prefill step; 0 before the first."""
         self.slots = tuple(CacheSlot(c, self._memory, number) for number in range(plan.parallel))
+        self.can_draft = plan.drafts and not (
+            c.llama_model_is_recurrent(self._model) or c.llama_model_is_hybrid(self._model)
+        )
+        """Whether several tokens may be guessed and decoded at once: the wrong ones must be removed from the memory."""
+        self.step_costs = StepCosts()
         self._batch = c.llama_batch_init(self.longest_step, 0, 1)
         self._add_loras(plan)
         c.llama_set_abort_callback(self.ctx, ctypes.cast(abort.callback, c.ggml_abort_callback), abort.data)
@@ -93,7 +140,7 @@ class LlamaModel:
         params.n_seq_max = plan.parallel
         params.kv_unified = plan.parallel == 1
         params.n_batch = params.n_ubatch = CHUNK
-        params.n_outputs_max = max(plan.parallel, SCORED_STEP if plan.scores else 1)
+        params.n_outputs_max = _most_outputs(plan)
         params.n_threads = params.n_threads_batch = plan.threads
         params.type_k = params.type_v = _KV_TYPES[plan.kv_type]
         params.flash_attn_type = _FLASH_AUTO
@@ -149,10 +196,13 @@ class LlamaModel:
             place += len(step.tokens)
             ends.append(place - 1)
         batch.n_tokens = place
-        code = self.c.llama_decode(self.ctx, batch)
         is_alone = len(steps) == 1
+        started = time.perf_counter()
+        code = self.c.llama_decode(self.ctx, batch)
         if code == 0:
             self.c.llama_synchronize(self.ctx)
+            if is_alone and (place == 1 or steps[0].all_logits):
+                self.step_costs.learn(place, time.perf_counter() - started)
             for step in steps:
                 step.slot.add(step.tokens, alone=is_alone)
             return ends
@@ -168,7 +218,7 @@ class LlamaModel:
         positions = array("i", range(start, start + count))
         ctypes.memmove(ctypes.byref(batch.token.contents, 4 * place), step.tokens.buffer_info()[0], 4 * count)
         ctypes.memmove(ctypes.byref(batch.pos.contents, 4 * place), positions.buffer_info()[0], 4 * count)
-        ctypes.memset(ctypes.byref(batch.logits.contents, place), step.is_scored, count)
+        ctypes.memset(ctypes.byref(batch.logits.contents, place), step.all_logits, count)
         batch.logits[place + count - 1] = 1
         for each in range(place, place + count):
             batch.n_seq_id[each] = 1
@@ -205,6 +255,11 @@ class LlamaModel:
             return 0
         slot.replace(array("i", memoryview(tokens)[: count.value].tobytes()), exact_tokens)
         return count.value
+
+
+def _most_outputs(plan: LoadPlan) -> int:
+    """Return how many logits are computed at once: one of each sequence, and all of a step of one of them."""
+    return plan.parallel + (MOST_OUTPUTS - 1 if plan.scores or plan.drafts else 0)
 
 
 def chunk_size(rest: int, tokens_per_second: float, most: int) -> int:

@@ -85,10 +85,11 @@ class Schedule:
 
     def _batch(self) -> list[tuple[_ActiveJob, Step]]:
         """Return the steps that are decoded together."""
-        room, chosen = self._model.longest_step, []
+        room, outputs, chosen = self._model.longest_step, self._model.most_outputs, []
         for each in self._running:
-            if each.next and len(each.next.tokens) <= room:
+            if each.next and len(each.next.tokens) <= room and each.next.outputs <= outputs:
                 room -= len(each.next.tokens)
+                outputs -= each.next.outputs
                 chosen.append((each, each.next))
         return chosen
 
