@@ -126,6 +126,12 @@ class ToolSettings(_Section, frozen=True):
     """What the user decided about tools, by their names."""
 
 
+class ServerSettings(_Section, frozen=True):
+    """Models that `qwenchat serve` has loaded."""
+
+    attach: Annotated[bool, Meta(description="Use what `qwenchat serve` has loaded instead of loading it again")] = True
+
+
 class Settings(_Section, frozen=True):
     """All settings."""
 
@@ -141,6 +147,7 @@ class Settings(_Section, frozen=True):
     hub: HubSettings = field(default_factory=HubSettings)
     sessions: SessionSettings = field(default_factory=SessionSettings)
     tools: ToolSettings = field(default_factory=ToolSettings)
+    server: ServerSettings = field(default_factory=ServerSettings)
     engines: dict[str, EngineSettings] = field(default_factory=dict)
     """Servers that run models elsewhere, by their names."""
     keys: dict[str, str] = field(default_factory=dict)

@@ -156,6 +156,12 @@ class ToolServerError(NetworkError):
     code = "tool_server"
 
 
+class QueueFull(NetworkError):
+    """A server has as many requests waiting as it takes; later it may answer."""
+
+    code = "queue_full"
+
+
 class CannotLoad(QwenchatError):
     """The model is damaged, unsupported, or does not fit this machine."""
 

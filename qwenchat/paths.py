@@ -4,6 +4,7 @@ Looking up a path creates nothing: folders are created when they are needed.
 """
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +18,31 @@ from qwenchat.text.safe import clean_line
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """The four folders; QWENCHAT_HOME puts all of them below one folder, such as one on a USB stick."""
+    """The folders; QWENCHAT_HOME puts all of them below one folder, such as one on a USB stick."""
 
     config: Path
     data: Path
     cache: Path
     logs: Path
+    home: Path | None = None
+    """The folder of QWENCHAT_HOME."""
 
     @classmethod
     def find(cls, environ: Mapping[str, str]) -> "Paths":
         """Return the folders that the environment sets, otherwise those of the platform."""
         if home := environ.get("QWENCHAT_HOME"):
             root = expand_home(home).absolute()
-            return cls(root / "config", root / "data", root / "cache", root / "logs")
+            return cls(root / "config", root / "data", root / "cache", root / "logs", home=root)
         dirs = platformdirs.PlatformDirs("qwenchat", appauthor=False)
         return cls(dirs.user_config_path, dirs.user_data_path, dirs.user_cache_path, dirs.user_log_path)
+
+    @property
+    def runtime(self) -> Path:
+        """The folder for sockets of running programs. Raises OSError where the platform has no safe place for it."""
+        if self.home:
+            return self.home / "run"
+        with warnings.catch_warnings(action="ignore"):  # of a session without XDG_RUNTIME_DIR, such as one of cron
+            return platformdirs.PlatformDirs("qwenchat", appauthor=False).user_runtime_path
 
     @property
     def settings(self) -> Path:

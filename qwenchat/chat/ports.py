@@ -30,6 +30,8 @@ class Mode(Enum):
     """The rest of the last turn, which is an answer that ended early."""
     COMPLETE = auto()
     """What follows the turns as plain text, without a chat template; the system prompt is not used."""
+    RAW = auto()
+    """The same for a prompt that another program made: special tokens in it are what they stand for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,12 @@ class Request:
     At most MOST_CHANCES are.
     """
     is_scored: bool = False
-    """Whether the chances of the prompt's own tokens are reported as well, where the engine was loaded for that."""
+    """Whether the chances of the prompt's own tokens are reported as well, where the engine was loaded for that.
+
+    A token that ends the answer is then reported, too, as a Delta without text.
+    """
+    must_call: bool = False
+    """Whether the answer has to be calls of the tools, where the engine can enforce that."""
     cache_key: str = ""
     """Names the KV cache to reuse and to save; empty where nothing of it may be written."""
 
@@ -84,6 +91,8 @@ class Capabilities:
     exact_counts: bool = False
     logprobs: bool = False
     """`Request.chances` is served."""
+    raw_prompts: bool = False
+    """Mode.RAW, `Request.is_scored` and `Request.must_call` are served."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +122,8 @@ class ModelInfo:
     """What the user should know, such as that YaRN is on."""
     reads_history: bool = True
     """Whether it understands a conversation; one that does not, such as the guide, is sent the last question alone."""
+    is_shared: bool = False
+    """Whether another program of this user has loaded it and shares it."""
     opens_reasoning: bool = False
     """Whether the chat template opens the reasoning in the prompt, so that an answer begins inside it."""
 

@@ -1,7 +1,8 @@
 """Turns become prompt parts, so that nothing anyone wrote can pass for a special token.
 
 Only `Special` parts are tokenised with special tokens recognised, and only this module and an engine's prompt format
-make them. What users, files, system prompts and earlier answers say travels as `Plain` or `Tokens`.
+make them. What users, files, system prompts and earlier answers say travels as `Plain` or `Tokens`. Whole prompts of
+other programs (`Mode.RAW`) are the exception: they say themselves which special tokens they contain.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,6 +34,8 @@ class Tokens:
     """An earlier answer exactly as it was sampled."""
 
     ids: tuple[int, ...]
+    with_control: bool = False
+    """Whether tokens stay that end a turn or begin one: only in a prompt that another program made as a whole."""
 
 
 PromptPart = Special | Plain | Tokens

@@ -7,8 +7,6 @@ The prompt, piped input, files, schema and adapters are read and checked before 
 import asyncio
 import errno
 import io
-import math
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,18 +24,17 @@ from qwenchat.cli import completion
 from qwenchat.cli.ask_documents import NamedDocuments, collection_names, documents_named, read_files
 from qwenchat.cli.ask_turn import Asking
 from qwenchat.cli.consent import ask_to_send
+from qwenchat.cli.load_options import load_options, with_load_options
 from qwenchat.cli.output import Output
-from qwenchat.engines.local.protocol import MAX_THREADS, Lora
 from qwenchat.errors import ExitCode, FileError, NotFound, WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.reference import GuideReference
-from qwenchat.paths import is_missing
 from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_choice import model_to_ask, no_model, recommended_model
 from qwenchat.runtime.program import Program
 from qwenchat.sessions.store import Store
 from qwenchat.text import files
-from qwenchat.text.safe import clean_line, encodable
+from qwenchat.text.safe import encodable
 
 
 def _sampling_options(command: FC) -> FC:
@@ -99,14 +96,9 @@ def _sampling_options(command: FC) -> FC:
     shell_complete=completion.tools,
     help="Run calls of this tool without asking (repeatable).",
 )
-@click.option("--ctx", type=click.IntRange(min=1), help="Context window in tokens.")
-@click.option("--threads", type=click.IntRange(1, MAX_THREADS), help="Compute threads.")
-@click.option("--gpu-layers", type=click.IntRange(-1, 2**31 - 1), help="Layers on the GPU; -1: as many as fit.")
-@click.option("--no-rpc", "with_peers", flag_value=False, default=True, help="Use no peers of llama.cpp's RPC.")
-@click.option("--kv-type", type=click.Choice(["f16", "q8_0"]), help="KV cache type.")
-@click.option("--lora", "loras", multiple=True, metavar="FILE[:SCALE]", help="Add an adapter.")
+@with_load_options
 @click.option("--complete", is_flag=True, help="Continue the text instead of answering it (base models).")
-@click.option("--force", is_flag=True, help="Load the model even if it is not expected to fit into memory.")
+@click.option("--no-attach", is_flag=True, help="Load the model even if `qwenchat serve` has it loaded.")
 @click.option("--json", "style", flag_value="json", help="One JSON object at the end.")
 @click.option("--jsonl", "style", flag_value="jsonl", help="JSON events as they happen, one per line.")
 @click.option("--raw", "style", flag_value="raw", help="Plain text; Markdown is not rendered.")
@@ -120,11 +112,12 @@ def ask(program: Program, /, **options: Any) -> int:
             _("Use one of them, or none to start a new session."),
         )
     _settle_tools(options)
-    if options["complete"] and options["docs"]:
-        raise WrongUse(
-            _("{first} and {second} can't be combined.").format(first="--docs", second="--complete"),
-            _("Leave one of them out."),
-        )
+    for name in ("docs", "level"):
+        if options["complete"] and options[name]:
+            raise WrongUse(
+                _("{first} and {second} can't be combined.").format(first=f"--{name}", second="--complete"),
+                _("Leave one of them out."),
+            )
     question = Question.of(options)
     named = documents_named(program, Output.standard(), options["docs"], saves=not options["no_save"])
     return asyncio.run(_ask(program, question, named, options))
@@ -194,15 +187,7 @@ class Question:
         return cls(
             _prompt(options["prompt"], has_files=bool(options["files"])),
             sampling,
-            LoadOptions(
-                ctx=options["ctx"],
-                threads=options["threads"],
-                gpu_layers=options["gpu_layers"],
-                kv_type=options["kv_type"],
-                loras=tuple(_adapter(lora) for lora in options["loras"]),
-                with_peers=options["with_peers"],
-                force=options["force"],
-            ),
+            load_options(options, attach=not options["no_attach"]),
         )
 
 
@@ -230,25 +215,6 @@ def _piped_text() -> str:
     return files.decode(data, name)
 
 
-def _adapter(words: str) -> Lora:
-    """Return the adapter that `FILE[:SCALE]` names. Raises FileError or WrongUse."""
-    name, _colon, scale = words.rpartition(":")
-    try:
-        factor = float(scale) if name else 1.0
-    except ValueError:  # the colon is part of the name
-        name, factor = words, 1.0
-    path = Path(name or words)
-    if not math.isfinite(factor):
-        raise WrongUse(
-            _("{scale} is not a valid scale for an adapter.").format(scale=scale), _("Give a number such as 0.5.")
-        )
-    if is_missing(path):
-        raise FileError(
-            _("There is no adapter {file}.").format(file=clean_line(str(path))), _("Check the path given to --lora.")
-        )
-    return Lora(os.fsencode(path), factor)
-
-
 async def _ask(program: Program, question: Question, named: NamedDocuments, options: dict[str, Any]) -> int:
     earlier = _earlier(program.store, options) if options["session"] or options["continue_"] else None
     output = Output.standard()
@@ -264,11 +230,11 @@ async def _ask(program: Program, question: Question, named: NamedDocuments, opti
         named=bool(options["model"]),
         has_documents=bool(attachments or named.collections or (earlier and earlier.collections)),
     )
-    load_options = question.load_options
-    if earlier and load_options.ctx is None:
-        load_options = replace(load_options, ctx=earlier.context)
+    wanted = question.load_options
+    if earlier and wanted.ctx is None:
+        wanted = replace(wanted, ctx=earlier.context)
     # A wrong model name, a schema that can't be followed and a wrong tool are refused before the store is touched.
-    engine = program.engine(model or str(GuideReference()), load_options)
+    engine = program.engine(model or str(GuideReference()), wanted)
     await engine.check(question.sampling)
     asking = Asking(program, output, engine, _session(program, options, earlier, model, named.collections), options)
     try:

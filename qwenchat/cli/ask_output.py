@@ -144,8 +144,9 @@ def answer_object(answer: Message, model: ModelInfo | None = None) -> dict[str, 
     reasoning = {"reasoning": answer.reasoning} if answer.reasoning else {}
     calls = {"tool_calls": made} if (made := calls_json(answer)) else {}
     cited = {"citations": citations_json(answer)} if answer.citations else {}
-    where = {"engine": remote.engine} if (remote := remote_in(answer.model)) else {}
+    where: dict[str, Any] = {"engine": remote.engine} if (remote := remote_in(answer.model)) else {}
     where |= {"host": answer.host} if answer.host else {}
+    where |= {"attached": True} if model and model.is_shared else {}
     window = {"context": {"window": model.n_ctx, "yarn_factor": round(model.yarn_factor, 4)}} if model else {}
     return {
         "session": answer.session,

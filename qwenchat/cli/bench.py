@@ -31,7 +31,7 @@ from qwenchat.engines.local.bench import (
     runs,
 )
 from qwenchat.engines.local.devices import processor
-from qwenchat.engines.local.engine import PlannedModel, Planner
+from qwenchat.engines.local.loaded_model import PlannedModel, Planner
 from qwenchat.engines.local.protocol import CHUNK, MAX_THREADS, Device
 from qwenchat.engines.local.saved_kv import WORTH_SAVING, SavedKV
 from qwenchat.errors import CannotLoad, WrongUse

@@ -37,6 +37,7 @@ _COMMANDS = {
     "serve": "qwenchat.cli.serve",
     "sessions": "qwenchat.cli.sessions",
     "tools": "qwenchat.cli.tools",
+    "web": "qwenchat.cli.web",
 }
 
 

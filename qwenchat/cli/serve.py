@@ -1,107 +1,216 @@
-"""`qwenchat serve`: lends this machine to another one, which loads models that are too large for it alone."""
+"""`qwenchat serve`: other programs use a model over HTTP; or this machine is lent to another one (`serve_rpc`)."""
 
 import asyncio
-import ipaddress
 import os
-import socket
-from contextlib import aclosing
-from typing import Any
+import signal
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from qwenchat.cli.output import Output
-from qwenchat.engines.local.devices import ask_worker, this_host, usable_cores
-from qwenchat.engines.local.lending import Lending, lend, without_rpc
-from qwenchat.engines.local.process import binding_missing
-from qwenchat.engines.local.protocol import MAX_THREADS, Hello
+from qwenchat.chat.events import LoadEvent, Loading
+from qwenchat.cli import completion
+from qwenchat.cli.consent import ask_to_send
+from qwenchat.cli.load_options import load_options, with_load_options
+from qwenchat.cli.output import Output, StatusLine
 from qwenchat.errors import ExitCode, NetworkError, WrongUse
-from qwenchat.i18n import _, enumerated
-from qwenchat.net.addresses import is_loopback
-from qwenchat.paths import private_folder
+from qwenchat.i18n import _
+from qwenchat.runtime.model_choice import model_to_ask, no_model
 from qwenchat.runtime.program import Program
-from qwenchat.text.safe import clean_line, human_size
+from qwenchat.text.safe import clean_line
 
-_RPC_PORT = 50052
-"""llama.cpp's own choice."""
+if TYPE_CHECKING:
+    from qwenchat.runtime.served_models import ServedModels
+    from qwenchat.server.chat import Answered, ChatAnswer
+
+_PORT, _RPC_PORT = 8080, 50052
+"""What llama-server and llama.cpp's RPC choose, too."""
+_OF_RPC = ("rpc", "host", "port", "threads", "cache")
+"""The options that lending this machine has."""
 
 
 @click.command()
-@click.option("--rpc", is_flag=True, help="Lend memory and compute to another machine, by llama.cpp's RPC.")
-@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="IPv4 address to listen at.")
-@click.option("--port", type=click.IntRange(1, 65535), default=_RPC_PORT, show_default=True, help="Port to listen at.")
-@click.option("--threads", type=click.IntRange(1, MAX_THREADS), help="Compute threads; default: one per core.")
-@click.option("--cache", is_flag=True, help="Store the weights that are sent here, so that the next load is faster.")
-@click.pass_obj
-def serve(program: Program, /, **options: Any) -> int:
-    """Lend this machine to another one, until Ctrl-C.
+@click.option(
+    "-m",
+    "--model",
+    default="",
+    metavar="REF",
+    shell_complete=completion.models,
+    help="Model that is loaded at the start; requests may name other ones.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen at.")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen at.  [default: 8080; with --rpc 50052]")
+@click.option("--api-key-env", default="", metavar="NAME", help="Variable with the key that requests must carry.")
+@click.option(
+    "--parallel",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Requests that are served together, each with a context window of its own.",
+)
+@click.option(
+    "--keep-alive",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Unload a model that nobody has used for so long; default: never.",
+)
+@click.option("--save", is_flag=True, help="Save the chats that are answered as sessions.")
+@with_load_options
+@click.option("--rpc", is_flag=True, help="Lend memory and compute to another machine instead, by llama.cpp's RPC.")
+@click.option(
+    "--cache", is_flag=True, help="With --rpc: store the weights that are sent, so that the next load is faster."
+)
+@click.pass_context
+def serve(context: click.Context, /, **options: Any) -> int:
+    """Let other programs use a model by OpenAI's HTTP interface, until Ctrl-C.
+
+    It listens at this machine alone unless --host says otherwise; then requests must carry a key. Nothing of them is
+    logged or stored.
 
     With --rpc, another machine's qwenchat can put layers of a model here that is too large for it: there, add this
     address to the setting model.rpc. Nothing of its chats is stored here, but whoever reaches the port can use this
-    machine and read what is computed. So it listens at this machine alone unless --host says otherwise; an SSH tunnel
-    makes it reachable for one other machine.
+    machine and read what is computed. So an SSH tunnel is the best way to reach it.
     """
-    if not options["rpc"]:
-        raise WrongUse(_("There is nothing to serve."), _("--rpc lends this computer to another one."))
-    host, output = _address(program, options["host"]), Output.standard()
-    hello = ask_worker()
-    if hello is None:
-        raise binding_missing(_("its process ended early"))
-    if not hello.rpc:
-        raise without_rpc()
-    lending = Lending(
-        host=host,
-        port=options["port"],
-        threads=options["threads"] or usable_cores(),
-        cache=private_folder(program.paths.cache / "rpc") if options["cache"] else None,
-    )
-    asyncio.run(_serve(program, lending, hello, output))
+    program: Program = context.obj
+    given = {name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    port = options["port"] or (_RPC_PORT if options["rpc"] else _PORT)
+    if options["rpc"]:
+        from qwenchat.cli.serve_rpc import lend_machine  # noqa: PLC0415 - the two have nothing in common
+
+        _check_rpc(given)
+        lend_machine(program, host=options["host"], port=port, threads=options["threads"], cache=options["cache"])
+        return ExitCode.DONE
+    if options["cache"]:
+        raise WrongUse(_("--cache has no effect without --rpc."), _("Leave it out."))
+    asyncio.run(_serve(program, options, port))
     return ExitCode.DONE
 
 
-def _address(program: Program, host: str) -> str:
-    """Return the address to listen at. Raises WrongUse, and NetworkError where qwenchat is to stay offline."""
+async def _serve(program: Program, options: dict[str, Any], port: int) -> None:
+    """Listen, load the model, and serve until Ctrl-C or SIGTERM."""
+    from qwenchat.engines.local.sharing import sharing  # noqa: PLC0415 - `--help` and `--rpc` need no HTTP
+    from qwenchat.runtime.served_models import ServedModels  # noqa: PLC0415
+    from qwenchat.runtime.served_names import ServedNames, name_of  # noqa: PLC0415
+    from qwenchat.server.app import Access, App  # noqa: PLC0415
+    from qwenchat.server.listening import is_only_loopback, listen, serving, url_of  # noqa: PLC0415
+
+    output = Output.standard()
+    key = _key(options["api_key_env"])
+    model = model_to_ask(program, options["model"], None)
+    if not model:
+        raise no_model()
+    ask_to_send(program, output, model, lambda: (), named=bool(options["model"]))
+    wanted = load_options(options, parallel=options["parallel"], scores=True)
+    async with AsyncExitStack() as stack:
+        listening = stack.enter_context(listen(options["host"], port))
+        is_here = is_only_loopback(listening)
+        if not is_here:
+            _check_exposed(program, key)
+        served = ServedModels(program.engine, wanted, keep_alive_s=options["keep_alive"])
+        stack.push_async_callback(served.close)
+        stopped = _stopped_by_signal()
+        if not await _is_loaded(served, model, output, stopped):
+            return
+        answered = _saved_by(program, output, stack) if options["save"] else _not_saved
+        app = App(served, ServedNames(program, model), Access(key=key, only_loopback=is_here), answered=answered)
+        await stack.enter_async_context(serving(app, listening))
+        stack.push_async_callback(served.close)  # answers end before connections do
+        if runtime := _runtime_folder(program):
+            await stack.enter_async_context(sharing(runtime, served))
+        url = f"{url_of(listening)}/v1"
+        output.say(_("{model} is served at {url}. Ctrl-C ends it.").format(model=name_of(model), url=url))
+        await stopped.wait()
+
+
+def _saved_by(program: Program, output: Output, stack: AsyncExitStack) -> "Answered":
+    """Return what saves chats as sessions, all of them before the command ends. Raises StoreError."""
+    from qwenchat.server.saving import SavedChats  # noqa: PLC0415
+
+    chats = SavedChats(program.store, output.error)
+    stack.callback(chats.close)
+    return chats.add
+
+
+def _not_saved(_answer: "ChatAnswer") -> None:
+    """Save nothing."""
+
+
+def _runtime_folder(program: Program) -> Path | None:
+    """Return the folder for sockets; None where the platform has no safe place for them."""
     try:
-        address = str(ipaddress.IPv4Address("127.0.0.1" if host == "localhost" else host))
-    except ValueError:
+        return program.paths.runtime
+    except OSError:
+        return None
+
+
+async def _is_loaded(served: "ServedModels", model: str, output: Output, stopped: asyncio.Event) -> bool:
+    """Load the model; return False where the user stops that."""
+    line = StatusLine(output)
+
+    def show(event: LoadEvent) -> None:
+        if isinstance(event, Loading):
+            line.show(_("Loading the model: {percent:.0%}").format(percent=event.fraction))
+
+    async def load() -> None:
+        async with served.grant(model, show):
+            line.clear()
+
+    loading, stopping = asyncio.create_task(load()), asyncio.create_task(stopped.wait())
+    try:
+        await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            loading.result()
+        return loading.done()
+    finally:
+        line.clear()
+        for task in (loading, stopping):
+            task.cancel()
+
+
+def _stopped_by_signal() -> asyncio.Event:
+    """Return what is set by Ctrl-C or SIGTERM."""
+    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, stopped.set)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(stopped.set))
+    return stopped
+
+
+def _key(variable: str) -> str:
+    """Return the key of an environment variable; empty where none is named. Raises WrongUse for one that is not set."""
+    if not variable:
+        return ""
+    key = os.environ.get(variable, "").strip()
+    if not key:
         raise WrongUse(
-            _("{host} is not an IPv4 address.").format(host=clean_line(host)),
-            _("Give an address of this computer, such as 192.168.1.20, or 0.0.0.0 for all of them."),
-        ) from None
-    if program.settings.hub.offline and not is_loopback(address):
+            _("The variable {variable} is not set.").format(variable=clean_line(variable)),
+            _("Set it to the key that requests have to carry."),
+        )
+    return key
+
+
+def _check_exposed(program: Program, key: str) -> None:
+    """Raise WrongUse where other machines could use the model without a key, NetworkError where they must not."""
+    if program.settings.hub.offline:
         raise NetworkError(
             _("qwenchat is set to stay offline, so it can't be reached from other computers."),
             _("Unset hub.offline, or serve at 127.0.0.1."),
         )
-    return address
-
-
-async def _serve(program: Program, lending: Lending, hello: Hello, output: Output) -> None:
-    """Serve, saying who comes and goes, until Ctrl-C."""
-    async with aclosing(lend(lending, program.paths.engine_log.with_name(f"rpc-{lending.port}.log"))) as connections:
-        await anext(connections)
-        _introduce(lending, hello, output)
-        async for is_connected in connections:
-            output.say(_("A program is connected.") if is_connected else _("It has disconnected."))
-
-
-def _introduce(lending: Lending, hello: Hello, output: Output) -> None:
-    """Say what is lent, how another machine uses it, and who could."""
-    address, port = f"{lending.host}:{lending.port}", lending.port
-    devices = [f"{device.description} ({human_size(device.memory_total)})" for device in hello.devices]
-    ram = _("the processor, with {ram} of memory").format(ram=human_size(this_host().memory_total))
-    output.say(_("This computer lends {what} at {address}.").format(what=enumerated(devices) or ram, address=address))
-    if is_loopback(lending.host):
-        tunnel = f"ssh -N -L {port}:{address} {os.environ.get('USER', 'me')}@{socket.gethostname()}"
-        output.say(_("It can be reached from this computer only. On the other one, open a tunnel:"))
-        output.say(f"  {tunnel}")
-        address = f"127.0.0.1:{port}"
-    else:
-        output.say(
-            _(
-                "Warning: there is no password and no encryption. Whoever reaches {address} can use this computer and"
-                " read what it computes: never serve an open network, prefer 127.0.0.1 and an SSH tunnel."
-            ).format(address=address)
+    if not key:
+        raise WrongUse(
+            _("Whoever reaches this address could use the model."),
+            _("Name a variable that holds a key with --api-key-env, or serve at 127.0.0.1."),
         )
-        address = f"{socket.gethostname()}:{port}" if lending.is_everywhere else address
-    output.say(_("Then set there: {command}").format(command=f"qwenchat config set model.rpc {address}"))
-    output.say(_("Both need the same version of llama-cpp-python. Ctrl-C ends it."))
+
+
+def _check_rpc(given: set[str]) -> None:
+    """Raise WrongUse for an option that lending this machine does not have."""
+    if others := sorted(given - {*_OF_RPC}):
+        raise WrongUse(
+            _("{first} and {second} can't be combined.").format(first="--rpc", second=f"--{others[0]}"),
+            _("Leave one of them out."),
+        )

@@ -3,16 +3,19 @@
 The hub is contacted only if the user asks for it (`--online`). File names and private addresses are not reported.
 """
 
+import asyncio
 import time
 from collections.abc import Iterator
 
 from qwenchat.doctor.finding import Finding, failed, ok, warning
+from qwenchat.engines.local.attached import shared_models
 from qwenchat.errors import ExitCode, NotFound, RecoveryKind, WrongUse
 from qwenchat.i18n import _, clauses, enumerated, labelled, ngettext
 from qwenchat.models.download.retry import SourceError, SourceFault, explain
 from qwenchat.models.sources.registry import find_source, is_offline
 from qwenchat.runtime.program import Program
 from qwenchat.runtime.recoveries import advice
+from qwenchat.text.safe import clean_line
 
 _PUBLIC = ("", "hf", "hf-mirror", "modelscope")
 """Sources whose names reveal nothing about the user."""
@@ -42,6 +45,25 @@ def installed(program: Program) -> Iterator[Finding]:
         yield warning("models", title, clauses(words, problem), 'qwenchat config set model.default ""')
         return
     yield ok("models", title, words)
+
+
+def shared(program: Program) -> Iterator[Finding]:
+    """Say which models other programs of this user have loaded and share; they are not named."""
+    for words in asyncio.run(_shared(program)):
+        yield ok("shared", _("loaded"), words)
+
+
+async def _shared(program: Program) -> list[str]:
+    found: list[str] = []
+    try:
+        folder = program.paths.runtime
+    except OSError:
+        return found
+    async for worker in shared_models(folder):
+        words = _("{model}, by process {pid}; new questions use it")
+        found.append(words.format(model=clean_line(worker.shared.ready.description), pid=worker.pid))
+        await worker.close()
+    return found
 
 
 def _default_missing(program: Program) -> str:

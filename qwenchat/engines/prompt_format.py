@@ -63,13 +63,20 @@ class PromptFormat(Protocol):
 class PlainFormat:
     """The texts of the turns as they are, for the model to complete. The system prompt is left out."""
 
+    is_raw: bool = False
+    """Whether the special tokens in them are what they stand for."""
     opening: str = ""
     calls: None = None
     additive: bool = True
 
     async def prompt(self, turns: Sequence[Turn], *, continuing: bool) -> Rendered:
         places = [place for place, turn in enumerate(turns) if turn.role != "system"]
-        return Rendered([turns[place].content for place in places], [*places])
+        return Rendered([self._part(turns[place]) for place in places], [*places])
+
+    def _part(self, turn: Turn) -> PromptPart:
+        if not self.is_raw:
+            return turn.content
+        return Tokens(turn.token_ids, with_control=True) if turn.token_ids else Special(turn.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +175,7 @@ class TemplateFormat:
 
 def for_mode(prompt_format: PromptFormat, mode: Mode) -> PromptFormat:
     """Return the format for a request's mode, given the model's own."""
-    return PlainFormat() if mode is Mode.COMPLETE else prompt_format
+    return PlainFormat(is_raw=mode is Mode.RAW) if mode in (Mode.COMPLETE, Mode.RAW) else prompt_format
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,26 +220,51 @@ def _estimate(turns: Sequence[Turn]) -> Rendered:
     return Rendered(parts, [place for place in range(len(turns)) for _part in range(3)])
 
 
+@dataclass(frozen=True, slots=True)
+class TemplateFacts:
+    """What a template was found to write."""
+
+    is_chatml: bool = False
+    system: str = ""
+    """With ChatML: what the template writes before the first turn if that is no system prompt."""
+    opening: str = ""
+    """What it opens the reasoning with, at the end of the prompt."""
+
+
 async def prompt_format_for(
     template: ChatTemplate, *, chatml: bool, sandbox: TemplateSandbox | None = None
 ) -> PromptFormat:
-    """Return the format of a model with this template, whose source is empty where the model has none.
+    """Return the format of a model with this template, as `template_facts` and `format_with` do."""
+    return format_with(template, await template_facts(template, chatml=chatml, sandbox=sandbox))
+
+
+async def template_facts(
+    template: ChatTemplate, *, chatml: bool, sandbox: TemplateSandbox | None = None
+) -> TemplateFacts:
+    """Find out what a template writes; its source is empty where the model has none.
 
     `chatml` says whether ChatML's two markers are single tokens of the model. `sandbox` may have been started before.
     """
-    if not template.source:
-        return NoFormat()
     if "<|im_start|>" not in template.source and "<think>" not in template.source:
-        return TemplateFormat(template)
+        return TemplateFacts()
     try:
         texts = [each.text for each in await template.texts(PROBES, sandbox=sandbox)]
     except CannotLoad:
-        return TemplateFormat(template)  # the first request raises the same error
-    written = chatml_of(texts) if chatml and "strftime_now" not in template.source else None
+        return TemplateFacts()  # the first request raises the same error
+    if chatml and "strftime_now" not in template.source and (written := chatml_of(texts)):
+        return TemplateFacts(is_chatml=True, system=written.system, opening=written.opening)
     opening = re.search(r"<think>\s*\Z", texts[0])
-    if written is None:
-        return TemplateFormat(template, opening[0] if opening else "")
-    return replace(written, calls=HermesFormat() if "<tool_call>" in template.source else QwenFormat())
+    return TemplateFacts(opening=opening[0] if opening else "")
+
+
+def format_with(template: ChatTemplate, facts: TemplateFacts) -> PromptFormat:
+    """Return the format of a model whose template was found to write this."""
+    if not template.source:
+        return NoFormat()
+    if not facts.is_chatml:
+        return TemplateFormat(template, facts.opening)
+    calls = HermesFormat() if "<tool_call>" in template.source else QwenFormat()
+    return ChatMLFormat(facts.system, facts.opening, calls)
 
 
 def chatml_of(texts: Sequence[str]) -> ChatMLFormat | None:

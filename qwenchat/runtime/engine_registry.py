@@ -14,6 +14,7 @@ from qwenchat.engines.remote.server import RemoteServer
 from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
 from qwenchat.models.reference import RemoteReference, remote_in
+from qwenchat.runtime.attaching import may_attach, shared_model
 from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.model_choice import lasting_reference
 from qwenchat.text.safe import clean_line
@@ -44,7 +45,11 @@ def engine_for(program: "Program", model: str, options: LoadOptions) -> Engine:
         server = program.remote_engines.server(remote.engine)
         return remote_engine(program, server, remote.model, ctx=options.ctx, connected=record)
     engine = LocalEngine(
-        program.planner(model, options), program.paths.engine_log, program.saved_kv, parallel=options.parallel
+        program.planner(model, options),
+        program.paths.engine_log,
+        program.saved_kv,
+        parallel=options.parallel,
+        attach=partial(shared_model, program, model, options) if may_attach(program, options) else None,
     )
     record()
     return engine

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from qwenchat.chat.sampling import Sampling, qwen2_defaults
 from qwenchat.config import ModelSettings
-from qwenchat.engines.local.engine import PlannedModel
 from qwenchat.engines.local.failures import OTHER_MODEL, with_less
+from qwenchat.engines.local.loaded_model import PlannedModel
 from qwenchat.engines.local.peers import WITHOUT_PEERS
 from qwenchat.engines.local.protocol import Device, DeviceShare, LoadPlan, Lora
 from qwenchat.errors import CannotLoad, Recovery, RecoveryKind, RemoteUnreachable
@@ -41,6 +41,10 @@ class LoadOptions:
     """How many requests are served together, each with a context window of that size."""
     scores: bool = False
     """Whether the chances of a prompt's tokens can be asked for."""
+    beside_screen: bool = False
+    """Whether a screen shows the answers while they are computed."""
+    attach: bool = False
+    """Whether a model may be used that another program has loaded and shares."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +74,12 @@ class LoadPlanner:
             raise _beyond(name, options.ctx, sizes.limit)
         asked = options.ctx or min(self.settings.context, sizes.limit)
         layers = self.settings.gpu_layers if options.gpu_layers is None else options.gpu_layers
+        kv_type = options.kv_type or self.settings.kv_type
         fits = self._fit(
             header,
             asked * options.parallel,
             native=sizes.native * options.parallel,
-            kv_type=options.kv_type or self.settings.kv_type,
+            kv_type=kv_type,
             layers=layers,
         )
         n_ctx = fits.n_ctx // options.parallel
@@ -98,17 +103,19 @@ class LoadPlanner:
             native_ctx=sizes.native,
             parallel=options.parallel,
             scores=options.scores,
+            beside_screen=options.beside_screen,
             loras=options.loras,
             split=self._split(fits),
             peers=self._peers_in(fits),
         )
-        defaults = self.sampling.over(header.advised).over(qwen2_defaults(header.layers, header.width))
+        advised = header.advised.over(qwen2_defaults(header.layers, header.width))
         return PlannedModel(
             plan=load,
             reference=reference,
             name=name,
-            defaults=defaults,
-            warnings=_warnings(load),
+            defaults=self.sampling.over(advised),
+            advised=advised,
+            warnings=load_warnings(load, chose_kv_type=kv_type == "auto"),
             peers=peers,
             files=header.parts,
             memory=fits.memory.total,
@@ -150,8 +157,15 @@ class LoadPlanner:
         return min(fits, key=lambda one: one.verdict.rank)
 
 
-def _warnings(load: LoadPlan) -> tuple[str, ...]:
+def load_warnings(load: LoadPlan, *, chose_kv_type: bool = False) -> tuple[str, ...]:
+    """Return what the user should know about a model that is loaded like this.
+
+    `chose_kv_type` says that its KV type was not asked for.
+    """
     warnings = []
+    if chose_kv_type and load.kv_type != "f16":
+        words = _("The KV cache is stored in 8 bits (q8_0), which makes room for {count:,} tokens.")
+        warnings.append(words.format(count=load.n_ctx))
     if load.yarn_factor > 1:
         words = _("YaRN extends the context window {factor:.1f} times; answers to short texts get slightly worse.")
         warnings.append(words.format(factor=load.yarn_factor))

@@ -204,6 +204,8 @@ class ModelManager:
             ctx=session.context,
             gpu_layers=self._layers.get(session.model),
             with_peers=session.model not in self._without_peers,
+            beside_screen=True,
+            attach=True,
         )
         return session.model, options
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from qwenchat.chat.ports import Engine
     from qwenchat.documents.collections import Collections
     from qwenchat.documents.index import DocumentIndex
-    from qwenchat.engines.local.engine import PlannedModel, Planner
+    from qwenchat.engines.local.loaded_model import PlannedModel, Planner
     from qwenchat.engines.local.protocol import Device
     from qwenchat.engines.local.saved_kv import SavedKV
     from qwenchat.engines.remote.server import RemoteServer

@@ -1,4 +1,4 @@
-"""How well documents are read: `python -m tests.bench.reading [--measure NAME]... [--every N] [--words]`.
+"""How well documents are read: `python -m tests.bench.reading [--measure NAME]... [--every N]`.
 
 It asks the model in QWENCHAT_REAL_MODEL the questions of `reading_set`, whose answers no model can know, and prints how
 many it answers rightly: with the text cut off at the window (the baseline), and at each level. The search is measured
@@ -10,12 +10,13 @@ the middle and begun again; the table has the predicted time, the time that it w
 
 import argparse
 import asyncio
+import math
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import count
@@ -146,35 +147,65 @@ class Measuring:
         return is_found, ", ".join(query.keywords)
 
 
-async def measure(model: str, names: Sequence[str], *, every: int, words: bool) -> None:
-    """Print the table."""
+class _Result(msgspec.Struct, frozen=True):
+    """What became of one question, a line of the file of results."""
+
+    measure: str
+    question: str
+    is_right: bool
+    said: str
+    seconds: float
+
+
+async def measure(model: str, names: Sequence[str], *, every: int, results: Path) -> None:
+    """Ask what has no result yet, and print the table of all results.
+
+    The questions are asked in an order of which any beginning is spread over all documents.
+    """
     program = Program.here()
     engine = LocalEngine(program.planner(model, LoadOptions(ctx=WINDOW)), program.paths.engine_log, program.saved_kv)
-    measuring, chosen = Measuring(engine), questions()[::every]
+    measuring, found = Measuring(engine), _results(results)
+    asked_of = questions()
+    order = sorted(range(len(asked_of)), key=lambda number: f"{number:010b}"[::-1])
+    chosen = [asked_of[number] for number in order[: math.ceil(len(order) / every)]]
+    with results.open("ab") as file:
+        for name in names:
+            for asked in chosen:
+                if (name, asked.text) in found:
+                    continue
+                began = time.perf_counter()
+                is_right, said = await measuring.is_right(name, asked)
+                result = _Result(name, asked.text, is_right, said, round(time.perf_counter() - began, 2))
+                found[name, asked.text] = result
+                file.write(msgspec.json.encode(result) + b"\n")
+                file.flush()
+    await engine.close()
+    print_table(names, found)
+
+
+def print_table(names: Sequence[str], found: Mapping[tuple[str, str], _Result]) -> None:
+    """Print how many questions are answered rightly by each measure."""
     groups: dict[str, Callable[[Asked], bool]] = {
         "English": lambda asked: asked.document.name.isascii() and not asked.is_hard,
         "Chinese": lambda asked: not asked.document.name.isascii() and not asked.is_hard,
         "in other words": lambda asked: asked.is_hard,
         "all": lambda asked: True,
     }
-    rows = list[str]()
+    print(f"| measure | {' | '.join(groups)} | seconds each |\n|---|{'---|' * (len(groups) + 1)}")
     for name in names:
-        began, right = time.perf_counter(), set[str]()
-        for asked in chosen:
-            is_right, said = await measuring.is_right(name, asked)
-            right.update({asked.text} if is_right else ())
-            if words:
-                print(f"{name}, {'right' if is_right else 'wrong'}: {asked.text}\n    {said!r}", flush=True)
-        seconds = (time.perf_counter() - began) / len(chosen)
-        cells = []
+        done = {asked.text: found[name, asked.text] for asked in questions() if (name, asked.text) in found}
+        cells = list[str]()
         for belongs in groups.values():
-            of_group = [asked for asked in chosen if belongs(asked)]
-            cells.append(f"{sum(asked.text in right for asked in of_group)} of {len(of_group)}")
-        rows.append(f"| {name} | {' | '.join(cells)} | {seconds:.1f} |")
-        print(rows[-1], flush=True)
-    await engine.close()
-    print(f"\n| measure | {' | '.join(groups)} | seconds each |\n|---|{'---|' * (len(groups) + 1)}")
-    print("\n".join(rows))
+            of_group = [done[asked.text] for asked in questions() if asked.text in done and belongs(asked)]
+            cells.append(f"{sum(each.is_right for each in of_group)} of {len(of_group)}")
+        seconds = sum(each.seconds for each in done.values()) / max(1, len(done))
+        print(f"| {name} | {' | '.join(cells)} | {seconds:.1f} |")
+
+
+def _results(path: Path) -> dict[tuple[str, str], _Result]:
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    read = (msgspec.json.decode(line, type=_Result) for line in lines)
+    return {(each.measure, each.question): each for each in read}
 
 
 def corpus(tokens: int) -> Document:
@@ -261,8 +292,14 @@ def main() -> None:
     """Read the arguments, and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--measure", action="append", choices=MEASURES, help="one of the rows; all of them without it")
-    parser.add_argument("--every", type=int, default=1, help="ask every Nth question alone")
-    parser.add_argument("--words", action="store_true", help="print the answers too")
+    parser.add_argument("--every", type=int, default=1, help="ask only one of N questions")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "qwenchat-reading.jsonl",
+        help="the file of what was answered; what it has is not asked again",
+    )
+    parser.add_argument("--table", action="store_true", help="only print the table of the results")
     parser.add_argument("--million", type=float, metavar="MINUTES", help="read a million tokens for so long")
     parser.add_argument("--tokens", type=int, default=_MILLION, help="another size for it")
     parser.add_argument("--read", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
@@ -272,8 +309,10 @@ def main() -> None:
         asyncio.run(read_million(model, given.read, given.tokens))
     elif given.million:
         million(given.million, given.tokens)
+    elif given.table:
+        print_table(given.measure or MEASURES, _results(given.results))
     else:
-        asyncio.run(measure(model, given.measure or MEASURES, every=given.every, words=given.words))
+        asyncio.run(measure(model, given.measure or MEASURES, every=given.every, results=given.results))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ import msgspec
 from qwenchat.chat.events import Delta
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local.devices import ask_worker, usable_cores
-from qwenchat.engines.local.engine import LocalEngine, PlannedModel
+from qwenchat.engines.local.engine import LocalEngine
+from qwenchat.engines.local.loaded_model import PlannedModel
 from qwenchat.engines.local.peers import faults
 from qwenchat.engines.local.protocol import Device, DeviceShare
 from qwenchat.engines.local.saved_kv import SavedKV

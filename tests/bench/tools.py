@@ -24,7 +24,8 @@ from qwenchat.chat.sampling import Sampling
 from qwenchat.chat.session import Session
 from qwenchat.chat.turn import Turns
 from qwenchat.engines.generation import QueuedGeneration
-from qwenchat.engines.local.engine import LocalEngine, Planner
+from qwenchat.engines.local.engine import LocalEngine
+from qwenchat.engines.local.loaded_model import Planner
 from qwenchat.runtime.load_planner import LoadOptions
 from qwenchat.runtime.program import Program
 from qwenchat.tools.builtin.calculator import Calculator

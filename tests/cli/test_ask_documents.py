@@ -102,6 +102,7 @@ def test_what_can_not_be_read_is_refused(chain: ggufs.Chain, tmp_path: Path) -> 
         (("--docs", tmp_path / "empty"), 8),
         (("--docs", tmp_path / "gone"), 3),
         (("--docs", tmp_path, "--complete"), 2),
+        (("--level", "2", "--complete"), 2),
         (("-f", tmp_path / "no.docx"), 8),
     ):
         done = qwenchat("ask", "-m", chain.path, *words, "Why?")

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from qwenchat.cli import bench
-from qwenchat.engines.local.engine import PlannedModel
+from qwenchat.engines.local.loaded_model import PlannedModel
 from qwenchat.errors import CannotLoad
 from tests.fakes import ggufs
 from tests.fakes.commands import environment, qwenchat

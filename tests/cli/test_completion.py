@@ -59,6 +59,7 @@ def test_commands_and_options_with_their_help(home: Path) -> None:
         "serve",
         "sessions",
         "tools",
+        "web",
     ]
     assert commands["sessions"] == "Find, read, rename and delete sessions."
     assert offered("qwenchat ask --no-s") == {"--no-save": "Do not save this session."}

@@ -16,7 +16,8 @@ from qwenchat.chat.message import Timings, Usage
 from qwenchat.chat.ports import Engine, Generation, Mode, Request
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import UNSET, Sampling
-from qwenchat.engines.local.engine import LocalEngine, PlannedModel
+from qwenchat.engines.local.engine import LocalEngine
+from qwenchat.engines.local.loaded_model import PlannedModel
 from qwenchat.engines.local.protocol import LoadPlan
 from qwenchat.engines.local.saved_kv import SavedKV
 from qwenchat.engines.remote.engine import RemoteEngine

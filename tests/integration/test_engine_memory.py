@@ -7,7 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qwenchat.engines.local.engine import LocalEngine, PlannedModel
+from qwenchat.engines.local.engine import LocalEngine
+from qwenchat.engines.local.loaded_model import PlannedModel
 from qwenchat.engines.local.saved_kv import SavedKV
 from qwenchat.errors import CannotLoad, Recovery, RecoveryKind
 from tests.fakes.commands import environment

@@ -14,6 +14,7 @@ from qwenchat.chat.events import Delta
 from qwenchat.chat.sampling import Sampling
 from qwenchat.children import child_environment
 from qwenchat.engines.local.failures import OTHER_MODEL, START_AGAIN, load_error, with_less
+from qwenchat.engines.local.process import WorkerProcess
 from qwenchat.engines.local.protocol import FRAME, Count, Lora, RequestFailed
 from qwenchat.errors import CannotLoad, EngineDied, FileError, Interrupted, Recovery, RecoveryKind
 from qwenchat.models.removal import refuse_while_used
@@ -45,7 +46,7 @@ async def test_a_load_can_be_cancelled_at_every_step(tiny: Path, tmp_path: Path)
             assert workers() == before
 
         def said_hello() -> bool:
-            return made._worker is not None and made._worker._hello.done()
+            return isinstance(made._worker, WorkerProcess) and made._worker._hello.done()
 
         await cancel(made._loading.locked)  # the worker is not there yet
         await cancel(lambda: made.worker_pid)  # it has not said hello
@@ -198,10 +199,22 @@ async def test_a_crash_leaves_no_core_file(tiny: Path, tmp_path: Path) -> None:
 async def test_a_thread_that_fails_ends_the_worker(tiny: Path, tmp_path: Path) -> None:
     async with engine(tiny, tmp_path) as made:
         await made.load()
-        assert made._worker and made._worker._child.stdin
+        assert isinstance(made._worker, WorkerProcess) and made._worker._child.stdin
         made._worker._child.stdin.write(FRAME.pack(1) + b"?")  # no request
         with pytest.raises(EngineDied) as caught:
             async with asyncio.timeout(30):
                 await made._worker.ask_once(Count(made._worker.number(), []))
         assert "Traceback" in caught.value.log
         assert len((await made.count(questions("Hello"))).values) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there do threads have priorities of their own")
+async def test_threads_that_compute_make_way_for_a_screen(tiny: Path, tmp_path: Path) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    for beside_screen in (False, True):
+        async with engine(tiny, tmp_path, threads=3, beside_screen=beside_screen) as made:
+            await answer(made, questions("Hello"), Sampling(max_tokens=5))
+            first = made.worker_pid
+            threads = [int(task.name) for task in Path(f"/proc/{first}/task").iterdir()]
+            lower = [each for each in threads if os.getpriority(os.PRIO_PROCESS, each) > own]
+        assert len(lower) == (2 if beside_screen else 0) and first not in lower

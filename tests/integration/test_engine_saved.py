@@ -10,6 +10,7 @@ import pytest
 from qwenchat.chat.prompt import Turn
 from qwenchat.chat.sampling import Sampling
 from qwenchat.engines.local.protocol import Lora
+from qwenchat.engines.local.saved_kv import SavedKV
 from tests.fakes import ggufs
 from tests.fakes.engines import LIKELIEST, answer, engine, questions
 
@@ -90,3 +91,64 @@ async def test_a_saved_session_is_only_read_where_it_fits(
         fresh = await answer(made, turns, limit)
     assert resumed.usage.cached_tokens == (used - 1 if fits else 0)
     assert (resumed.text, resumed.ids) == (fresh.text, fresh.ids)
+
+
+async def test_a_file_that_another_chat_began_with_is_not_read_again(tiny: Path, tmp_path: Path) -> None:
+    short = replace(LIKELIEST, max_tokens=5)
+    async with engine(tiny, tmp_path) as made:
+        first = await answer(made, questions("word " * 300 + "What is it?"), short, cache_key="s1")
+        await answer(made, questions("else " * 300), short, cache_key="s2")
+    async with engine(tiny, tmp_path) as made:
+        other = await answer(made, questions("word " * 300 + "Who wrote it?"), short, cache_key="s3")
+        private = await answer(made, questions("else " * 300), short)
+    async with engine(tiny, tmp_path / "fresh") as made:
+        fresh = await answer(made, questions("word " * 300 + "Who wrote it?"), short)
+    assert other.usage.cached_tokens > first.usage.prompt_tokens - 30
+    assert other.ids == fresh.ids
+    assert private.usage.cached_tokens < 30
+
+
+async def test_the_smallest_file_serves_where_several_begin_alike(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system, short = Turn("system", "rule " * 100), replace(LIKELIEST, max_tokens=5)
+    read: list[Path] = []
+    monkeypatch.setattr(SavedKV, "check", lambda self, path: read.append(path))
+    async with engine(tiny, tmp_path) as made:
+        await answer(made, [system, Turn("user", "Tell " * 300)], short, cache_key="long")
+        await answer(made, [system, Turn("user", "Hello")], short, cache_key="short")
+    smallest = min((tmp_path / "kv").glob("*.kv"), key=lambda file: file.stat().st_size)
+    async with engine(tiny, tmp_path) as made:
+        await answer(made, [system, Turn("user", "And you")], short, cache_key="new")
+    assert read == [smallest]
+
+
+async def test_a_chat_too_long_for_this_window_stays_saved(tiny: Path, tmp_path: Path) -> None:
+    short = replace(LIKELIEST, max_tokens=5)
+    async with engine(tiny, tmp_path) as made:
+        await answer(made, questions("word " * 400), short, cache_key="long")
+    (saved,) = (tmp_path / "kv").glob("*.kv")
+    async with engine(tiny, tmp_path, n_ctx=512) as made:
+        again = await answer(made, questions("word " * 60), short, cache_key="other")
+    assert again.usage.cached_tokens == 0 and saved.exists()
+
+
+async def test_tools_are_not_read_again_after_a_question_without_them(tiny: Path, tmp_path: Path) -> None:
+    with_tools, short = Turn("system", "tool " * 150), replace(LIKELIEST, max_tokens=5)
+    async with engine(tiny, tmp_path) as made:
+        first = await answer(made, [with_tools, Turn("user", "Call")], short, cache_key="s")
+        await answer(made, questions("Answer"), short, cache_key="s")
+        second = await answer(made, [with_tools, Turn("user", "Call again")], short, cache_key="s")
+    assert second.usage.cached_tokens > first.usage.prompt_tokens - 30
+
+
+async def test_nothing_of_a_deleted_chat_stays(tiny: Path, tmp_path: Path) -> None:
+    short = replace(LIKELIEST, max_tokens=5)
+    async with engine(tiny, tmp_path) as made:
+        for key in ("s1", "s2"):
+            await answer(made, questions("word " * 300), short, cache_key=key)
+    saved = SavedKV(tmp_path / "kv", 1 << 30)
+    saved.forget_session("s1")
+    assert len(list(saved.folder.iterdir())) == 2
+    saved.forget_session("s2")
+    assert not list(saved.folder.iterdir())

@@ -19,7 +19,7 @@ from tests.fakes.commands import ROOT
 
 PACKAGE = ROOT / "qwenchat"
 GUIDE = PACKAGE / "models" / "guide"
-SUFFIXES = {".py", ".toml", ".mo", ".tcss", ".css", ".sql", ".json", ".txt", ".typed"}
+SUFFIXES = {".py", ".toml", ".mo", ".tcss", ".css", ".html", ".js", ".sql", ".json", ".txt", ".typed"}
 BESIDE = {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "LICENSE", "qwenchat.1"}
 
 

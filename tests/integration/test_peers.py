@@ -12,8 +12,9 @@ import pytest
 
 from qwenchat.engines.local import peers
 from qwenchat.engines.local.devices import ask_worker, survey_peers
-from qwenchat.engines.local.engine import LocalEngine, PlannedModel
+from qwenchat.engines.local.engine import LocalEngine
 from qwenchat.engines.local.lending import Lending, lend
+from qwenchat.engines.local.loaded_model import PlannedModel
 from qwenchat.engines.local.saved_kv import SavedKV
 from qwenchat.errors import CannotLoad, EngineDied, NetworkError, QwenchatError, RecoveryKind, RemoteError
 from tests.fakes.engines import planned

@@ -4,6 +4,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 from qwenchat.chat.events import Reading
+from qwenchat.documents.levels.choice import Speed
 from qwenchat.documents.levels.finding import find
 from qwenchat.documents.levels.small_request import SmallRequests
 from tests.fakes import ggufs
@@ -11,6 +12,7 @@ from tests.fakes.engines import engine
 from tests.fakes.reading import OWNER, found, indexed, paragraphs
 
 TEXT = paragraphs(f"In {year} the {thing} was sold." for year, thing in ((1801, "boat"), (1802, "mill"), (1803, "inn")))
+SPEED = Speed(prefill_tps=100.0, decode_tps=10.0)
 
 
 async def test_what_small_requests_share_is_prefilled_once(tiny: Path, tmp_path: Path) -> None:
@@ -43,5 +45,5 @@ async def test_leaving_stops_the_worker_and_the_next_reading_goes_on(endless: gg
             async for event in events:
                 if isinstance(event, Reading) and event.total and event.done == 1:
                     break
-        _passages, progress = await found(here, index, "What was sold?", room=1_500, level=2)
+        _passages, progress = await found(here, index, "What was sold?", room=1_500, level=2, speed=SPEED)
     assert [each.done for each in progress if each.total] == [1, 2, 3]

@@ -14,7 +14,7 @@ import pytest
 
 from qwenchat.chat.events import Delta, Prefilling
 from qwenchat.chat.sampling import Sampling
-from qwenchat.engines.local import process
+from qwenchat.engines.local import link
 from qwenchat.engines.local.engine import LocalEngine
 from qwenchat.errors import EngineDied
 from tests.fakes import ggufs
@@ -34,9 +34,9 @@ def stop(made: LocalEngine) -> psutil.Process:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for seconds only."""
-    monkeypatch.setattr(process, "PING_EVERY_S", 0.5)
-    monkeypatch.setattr(process, "START_PINGS", 5)
-    monkeypatch.setattr(process, "CANCEL_S", 1.0)
+    monkeypatch.setattr(link, "PING_EVERY_S", 0.5)
+    monkeypatch.setattr(link, "START_PINGS", 5)
+    monkeypatch.setattr(link, "CANCEL_S", 1.0)
 
 
 @pytest.mark.usefixtures("impatient")

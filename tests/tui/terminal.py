@@ -36,7 +36,13 @@ class Terminal:
         self._stream = pyte.ByteStream(self._emulated)
         self._resize(columns, rows)
         self.process = subprocess.Popen(
-            words, stdin=slave, stdout=slave, stderr=slave, env=env, start_new_session=True, cwd=ROOT
+            words,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=env,
+            process_group=0,
+            cwd=ROOT,  # as a shell does it
         )
         os.close(slave)
 

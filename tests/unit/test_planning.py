@@ -7,8 +7,8 @@ import pytest
 
 from qwenchat.chat.sampling import Sampling
 from qwenchat.config import ModelSettings
-from qwenchat.engines.local.engine import PlannedModel
 from qwenchat.engines.local.failures import OTHER_MODEL
+from qwenchat.engines.local.loaded_model import PlannedModel
 from qwenchat.engines.local.protocol import Device
 from qwenchat.errors import CannotLoad, Recovery, RecoveryKind, RemoteError
 from qwenchat.models import catalogue
@@ -60,6 +60,8 @@ def test_the_file_s_advice_on_sampling_comes_before_qwen2_s(header: ModelHeader)
 
 def test_less_memory_takes_a_smaller_kv_type_then_a_smaller_window(header: ModelHeader) -> None:
     assert planned(header, 7.5).plan.kv_type == "q8_0"
+    assert [words for words in planned(header, 7.5).warnings if "8 bits (q8_0)" in words and "32,768" in words]
+    assert not planned(header, 7.5, LoadOptions(kv_type="q8_0")).warnings  # as asked for
     assert planned(header, 7.5).plan.n_ctx == 32768
     assert 512 <= planned(header, 6.4).plan.n_ctx < 32768
 

@@ -50,7 +50,7 @@ def judgements(engine: ReadingEngine) -> int:
 async def test_a_chunk_is_found_by_what_it_means() -> None:
     index = indexed(paragraphs(FACTS))
     engine = ReadingEngine(says=judged)
-    passages, progress = await found(engine, index, QUESTION, level=2, room=3_500)
+    passages, progress = await found(engine, index, QUESTION, level=2, room=3_500, speed=SLOW)
     assert "with a spoon" in "".join(each.text for each in passages)
     assert "second spoon" in "".join(each.text for each in passages)
     assert judgements(engine) == len(index.chunks(passages[0].digest)) == 6
@@ -86,7 +86,7 @@ async def test_stopping_loses_nothing_and_reading_goes_on() -> None:
             if isinstance(event, Reading) and event.done == 4:
                 break
     assert judgements(engine) == 4
-    passages, progress = await found(again, index, QUESTION, level=2)
+    passages, progress = await found(again, index, QUESTION, level=2, speed=SLOW)
     assert judgements(again) == 2
     assert [each.done for each in progress if each.total] == [4, 5, 6]
     whole, _progress = await found(ReadingEngine(says=judged), indexed(paragraphs(FACTS)), QUESTION, level=2)
@@ -269,3 +269,11 @@ async def test_a_chunk_that_the_model_is_not_sure_of_counts_too() -> None:
     passages, progress = await found(Unsure(), index, "Wie viele Tiere?", level=2, room=1_700)
     assert progress[-1].found == 0
     assert "sheep" in passages[0].text
+
+
+async def test_without_a_known_speed_the_first_chunk_is_the_prediction() -> None:
+    index = indexed(paragraphs(FACTS))
+    _passages, progress = await found(ReadingEngine(says=judged), index, QUESTION, level=2)
+    assert [each.done for each in progress if each.total] == [*range(1, 7)]
+    _passages, progress = await found(ReadingEngine(says=judged), index, QUESTION, level=2)  # all verdicts are known
+    assert [(each.done, each.seconds_left) for each in progress if each.total] == [(6, 0.0)]

@@ -79,6 +79,8 @@ class _Finding:
         self._requests, self._index, self._documents = requests, index, documents
         self._question, self._room = question, room
         self._speed, self._is_measured = speed or _UNKNOWN, speed is not None
+        self._known_speed = speed
+        """What time is predicted by: a small request measures too little for that."""
         self._digests = [document.digest for document in documents]
         self._tokens = sum(document.tokens for document in documents)
         self._languages: tuple[str, ...] = ()
@@ -116,7 +118,7 @@ class _Finding:
         return await self._fitting(self._question, self._ranked, self._room)
 
     async def _read(self, query: DocumentQuery) -> AsyncGenerator[Reading, None]:
-        reading = DocumentReading(self._requests, self._index, self._documents, query, self._speed)
+        reading = DocumentReading(self._requests, self._index, self._documents, query, self._known_speed)
         async with aclosing(reading.events()) as events:
             async for event in events:
                 yield event
@@ -135,7 +137,7 @@ class _Finding:
         query = await self._understood(question, ())
         if chosen_level(self._tokens, self._speed, for_all=asks_for_all(question)) == Level.SEARCH:
             return (await ranked(self._index, self._digests, query))[:_PER_STEP]
-        reading = DocumentReading(self._requests, self._index, self._documents, query, self._speed)
+        reading = DocumentReading(self._requests, self._index, self._documents, query, self._known_speed)
         async with aclosing(reading.events()) as events:
             async for _event in events:
                 pass

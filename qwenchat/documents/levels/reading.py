@@ -107,9 +107,9 @@ class DocumentReading:
         index: DocumentIndex,
         documents: Sequence[OwnedDocument],
         query: DocumentQuery,
-        speed: Speed,
+        speed: Speed | None,
     ) -> None:
-        """Prepare it; `speed` is used for the time left until that is measured."""
+        """Prepare it. `speed` predicts the time until that is measured; without it the first chunk does."""
         self._requests, self._index, self._documents, self._query = requests, index, documents, query
         self._digests = [document.digest for document in documents]
         self._speed, self._words = speed, _CHINESE if is_chinese(query.question) else _ENGLISH
@@ -123,10 +123,13 @@ class DocumentReading:
         """Read what has no verdict yet and report the progress. Raises as the engine and the index do."""
         unread, total = await self._unread()
         left = sum(each.tokens for each in unread)
-        seconds = reading_seconds(left, len(unread), self._speed)
-        yield self._reading(total - len(unread), total, seconds)
-        started, weight = time.perf_counter(), _PREDICTED / max(1, len(unread))
-        counted, counted_s = weight * left, weight * seconds
+        counted = counted_s = 0.0
+        if self._speed or not unread:
+            seconds = reading_seconds(left, len(unread), self._speed) if self._speed else 0.0
+            weight = _PREDICTED / max(1, len(unread))
+            counted, counted_s = weight * left, weight * seconds
+            yield self._reading(total - len(unread), total, seconds)
+        started = time.perf_counter()
         for place, each in enumerate(unread, 1):
             await self._remember(each, await self._judge(each.chunk.text))
             left -= each.tokens

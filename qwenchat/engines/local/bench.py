@@ -94,7 +94,7 @@ class BenchEngine(LocalEngine):
         """Return the nanoseconds that one run takes."""
         async with self._room:
             loaded = await self._ready()
-            await loaded.slot.switch_to("")
+            await loaded.slot.prepare("", [])
             number = loaded.worker.number()
             reply = await loaded.worker.ask_once(TimeRun(number, run.depth, run.prompt, run.generate))
         if isinstance(reply, RunTimed):

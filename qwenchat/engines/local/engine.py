@@ -7,24 +7,23 @@ meantime. The planner decides how a model is loaded; `saved_kv` decides about fi
 
 import asyncio
 import contextlib
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Sequence, Set
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, Prefilling, PromptScored
+from qwenchat.chat.events import Delta, EngineEvent, Finished, Loading, PromptScored
 from qwenchat.chat.ports import MOST_CHANCES, Capabilities, Mode, ModelInfo, Request, TokenCounts
 from qwenchat.chat.prompt import Plain, PromptPart, Special, Turn
 from qwenchat.chat.sampling import Sampling
-from qwenchat.chat.tools import ToolSpec
 from qwenchat.engines.calls.format import CallFormat
 from qwenchat.engines.calls.reader import call_reader
 from qwenchat.engines.chat_template import ChatTemplate, TemplateSandbox
 from qwenchat.engines.generation import QueuedGeneration
 from qwenchat.engines.local import peers
+from qwenchat.engines.local.attached import AttachedWorker
 from qwenchat.engines.local.failures import (
     OTHER_MODEL,
     START_AGAIN,
@@ -35,19 +34,21 @@ from qwenchat.engines.local.failures import (
     with_less,
 )
 from qwenchat.engines.local.kv_slot import KVSlot
+from qwenchat.engines.local.link import CANCEL_WITH_PEERS_S, WorkerLink
+from qwenchat.engines.local.loaded_model import Attach, LoadedModel, PlannedModel, Planner
 from qwenchat.engines.local.memory import lacks_memory, memory_error
-from qwenchat.engines.local.process import CANCEL_WITH_PEERS_S, WorkerProcess
+from qwenchat.engines.local.prefill_progress import PrefillProgress
+from qwenchat.engines.local.process import WorkerProcess
 from qwenchat.engines.local.protocol import (
     CallOfTool,
     Calls,
     Count,
     Counted,
-    Device,
+    Detokenise,
+    Detokenised,
     Done,
     Generate,
-    Hello,
     Load,
-    LoadPlan,
     Piece,
     PlainText,
     Ready,
@@ -57,21 +58,20 @@ from qwenchat.engines.local.protocol import (
     SpecialText,
     TimeRun,
     TokenIds,
+    Tokenise,
+    Tokenised,
     WirePart,
     WorkerProgress,
 )
 from qwenchat.engines.local.saved_kv import SavedKV
-from qwenchat.engines.prompt_format import (
-    PromptFormat,
-    for_mode,
-    prompt_format_for,
-    prompt_to_count,
-)
+from qwenchat.engines.prompt_format import for_mode, prompt_to_count, template_facts
 from qwenchat.engines.schema.check import check_schema, enforceable
 from qwenchat.errors import EngineDied, QwenchatError, Recovery
 from qwenchat.i18n import _
 
 _ANY_OBJECT = '{"type": "object"}'
+_MOST_SCHEMAS = 1000
+"""Of tools' arguments, whose check is remembered."""
 _AMX = "AMX_INT8 = 1"
 """In llama.cpp's list of features if it was compiled for AMX and the processor has it.
 
@@ -80,68 +80,32 @@ at the first matrix product. AMX is tried once for each loaded model; where it c
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedModel:
-    """A decision how to load a model, made once the accelerators are known."""
-
-    plan: LoadPlan
-    reference: str
-    """The model reference."""
-    name: str
-    """The model's name for users."""
-    defaults: Sampling
-    warnings: tuple[str, ...] = ()
-    files: tuple[Path, ...] = ()
-    """All files of the model."""
-    memory: int = 0
-    """Bytes that it is expected to take; 0 if nothing was predicted."""
-    reads_history: bool = True
-    """Whether it was trained on conversations."""
-    peers: tuple[str, ...] = ()
-    """Host and port of peers to connect to, because this machine has no room for it; then it is planned again."""
-
-
-_Stamps = tuple[tuple[int, int, int] | None, ...]
-Planner = Callable[[Sequence[Device]], PlannedModel]
-"""Decides context window, layers and memory; raises CannotLoad for what does not fit."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Loaded:
-    """A worker with a model in it."""
-
-    worker: WorkerProcess
-    planned: PlannedModel
-    format: PromptFormat
-    info: ModelInfo
-    hello: Hello
-    ready: Ready
-    slot: KVSlot
-    stamps: _Stamps
-
-    def is_outdated(self) -> bool:
-        """Return whether a file of the model was changed or replaced since it was loaded. It may block."""
-        return any(now not in (None, before) for now, before in zip(_stamps(self.planned), self.stamps, strict=True))
-
-
 class LocalEngine:
     """Implements `chat.ports.Engine`."""
 
     def __init__(
-        self, planner: Planner, log: Path, saved: SavedKV, *, bind_calls: bool = True, parallel: int = 1
+        self,
+        planner: Planner,
+        log: Path,
+        saved: SavedKV,
+        *,
+        bind_calls: bool = True,
+        parallel: int = 1,
+        attach: Attach | None = None,
     ) -> None:
         """Create an engine that starts nothing yet. llama.cpp will write to the file `log`.
 
-        It serves as many requests together as the planner provides for, `parallel`.
+        It serves as many requests together as the planner provides for, `parallel`. `attach` is tried before a worker
+        is started.
 
         Without `bind_calls`, a call of a tool is what the model makes of it, not what the tool's schema demands.
         """
-        self._planner, self._log, self._saved = planner, log, saved
+        self._planner, self._log, self._saved, self._attach = planner, log, saved, attach
         self._loading = asyncio.Lock()
-        self._worker: WorkerProcess | None = None
+        self._worker: WorkerLink | None = None
         self._planned: PlannedModel | None = None
         """How the newest worker loads the model; None before that is decided."""
-        self._loaded: _Loaded | None = None
+        self._loaded: LoadedModel | None = None
         self._room = asyncio.Semaphore(parallel)
         """Held by each request that the worker serves; waiting requests get it in order."""
         self._parallel, self._closing = parallel, asyncio.Lock()
@@ -165,12 +129,32 @@ class LocalEngine:
             prefill_progress=True,
             exact_counts=True,
             logprobs=True,
+            raw_prompts=True,
         )
 
     @property
     def worker_pid(self) -> int | None:
         """The process id of the worker, None while there is none."""
         return self._worker.pid if self._worker else None
+
+    @property
+    def loaded(self) -> LoadedModel | None:
+        """The model in this engine's own worker; None while there is none."""
+        loaded = self._loaded
+        return loaded if loaded and not (loaded.worker.is_shared or loaded.worker.died.is_set()) else None
+
+    @contextlib.asynccontextmanager
+    async def room_for(self, model: LoadedModel) -> AsyncIterator[None]:
+        """Wait until the worker has room for a request that another program sends to this model, and hold it.
+
+        The KV cache of the session that was answered last is saved before. Raises EngineDied where the model is loaded
+        no more.
+        """
+        async with self._room:
+            if self.loaded is not model:
+                raise EngineDied(_("The model was unloaded."))
+            await model.slot.prepare("", [])
+            yield
 
     async def load(self, progress: Callable[[Loading], object] | None = None) -> ModelInfo:
         return (await self._current(progress)).info
@@ -182,6 +166,23 @@ class LocalEngine:
         if not isinstance(reply, Counted):
             raise request_error(reply, loaded.worker.recoveries)
         return prompt.counts(reply.counts, reply.total)
+
+    async def tokens(self, turns: Sequence[Turn], mode: Mode = Mode.ANSWER) -> tuple[int, ...]:
+        """Return the tokens of the prompt that `generate` would send. Raises as `count` does, and WrongUse."""
+        loaded = await self._ready()
+        rendered = await for_mode(loaded.format, mode).prompt(turns, continuing=mode is Mode.CONTINUE)
+        reply = await loaded.worker.ask_once(Tokenise(loaded.worker.number(), _wire(rendered.parts)))
+        if not isinstance(reply, Tokenised):
+            raise request_error(reply, loaded.worker.recoveries)
+        return reply.ids
+
+    async def text(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens. Raises as `tokens` does."""
+        loaded = await self._ready()
+        reply = await loaded.worker.ask_once(Detokenise(loaded.worker.number(), tuple(ids)))
+        if not isinstance(reply, Detokenised):
+            raise request_error(reply, loaded.worker.recoveries)
+        return reply.text
 
     async def check(self, sampling: Sampling) -> None:
         if sampling.schema is not None and sampling.schema != self._checked_schema:
@@ -209,7 +210,7 @@ class LocalEngine:
                     await self._loaded.slot.save()
             await self._end_worker()
 
-    async def _ready(self, progress: Callable[[Loading], object] | None = None) -> _Loaded:
+    async def _ready(self, progress: Callable[[Loading], object] | None = None) -> LoadedModel:
         """Return the loaded model, loading it if necessary. If that is cancelled, the next waiting caller loads it."""
         async with self._loading:
             if self._loaded and not self._loaded.worker.died.is_set():
@@ -227,7 +228,7 @@ class LocalEngine:
                     await self._end_worker(at_once=True)
             return self._loaded
 
-    async def _current(self, progress: Callable[[Loading], object] | None = None) -> _Loaded:
+    async def _current(self, progress: Callable[[Loading], object] | None = None) -> LoadedModel:
         """Return the loaded model as its files are now; it is loaded again where they were changed."""
         loaded = await self._ready(progress)
         if not await asyncio.to_thread(loaded.is_outdated):
@@ -241,12 +242,24 @@ class LocalEngine:
         self._loaded = replace(loaded, info=info)
         return self._loaded
 
+    async def _unshared(self, loaded: LoadedModel) -> LoadedModel:
+        """Load the model in a worker of this engine: where requests are decoded together, no answer can be repeated."""
+        async with self._loading:
+            self._attach = None
+            if self._loaded is loaded:
+                await self._end_worker()
+        return await self._current()
+
     def _check_open(self) -> None:
         if self._closed:
             raise loading_stopped()
 
-    async def _load(self, progress: Callable[[Loading], object], *, extra_buffers: bool = True) -> _Loaded:
+    async def _load(self, progress: Callable[[Loading], object], *, extra_buffers: bool = True) -> LoadedModel:
         self._planned = None
+        if self._attach and (found := await self._attach()):
+            self._worker, self._planned = found
+            self._check_open()
+            return await self._attached(*found)
         worker = self._worker = await WorkerProcess.start(self._log)
         self._check_open()
         hello = await worker.hello()
@@ -256,7 +269,7 @@ class LocalEngine:
             worker.cancel_s = CANCEL_WITH_PEERS_S
         plan = msgspec.structs.replace(planned.plan, extra_buffers=extra_buffers)
         planned = self._planned = replace(planned, plan=plan)
-        stamps = await asyncio.to_thread(_stamps, planned)
+        stamps = await asyncio.to_thread(planned.stamps)
         less = with_less(plan.n_ctx, plan.gpu_layers if hello.devices else 0)
         worker.recoveries = (START_AGAIN, *less)
         sandbox = await TemplateSandbox.start()  # in the time that the model takes to load
@@ -265,33 +278,24 @@ class LocalEngine:
             if extra_buffers and _AMX in hello.features and not await _survives_prefill(worker):
                 await self._end_worker(at_once=True)
                 return await self._load(progress, extra_buffers=False)
-            template = ChatTemplate(source=ready.chat_template, bos=ready.bos, eos=ready.eos)
-            prompt_format = await prompt_format_for(template, chatml=ready.chatml, sandbox=sandbox)
+            source = ChatTemplate(source=ready.chat_template, bos=ready.bos, eos=ready.eos)
+            template = await template_facts(source, chatml=ready.chatml, sandbox=sandbox)
         finally:
             await sandbox.close()
-        info = ModelInfo(
-            reference=planned.reference,
-            name=planned.name,
-            file=plan.spread_identity,
-            host=",".join(plan.peers),
-            n_ctx=ready.n_ctx,
-            yarn_factor=plan.yarn_factor,
-            kv_type=plan.kv_type,
-            defaults=planned.defaults,
-            load_s=ready.load_s,
-            warnings=planned.warnings,
-            opens_reasoning=bool(prompt_format.opening),
-            reads_history=planned.reads_history,
-        )
-        return _Loaded(
-            worker=worker,
-            planned=planned,
-            format=prompt_format,
-            info=info,
-            hello=hello,
-            ready=ready,
-            slot=KVSlot(self._saved, worker, plan, hello),
-            stamps=stamps,
+        slot = KVSlot(self._saved, worker, plan, hello)
+        return LoadedModel.of(worker, planned, hello=hello, ready=ready, template=template, slot=slot, stamps=stamps)
+
+    async def _attached(self, worker: AttachedWorker, planned: PlannedModel) -> LoadedModel:
+        """Return the model that another program shares."""
+        shared = worker.shared
+        return LoadedModel.of(
+            worker,
+            planned,
+            hello=shared.hello,
+            ready=shared.ready,
+            template=shared.template,
+            slot=KVSlot(self._saved, worker, planned.plan, shared.hello),
+            stamps=await asyncio.to_thread(planned.stamps),
         )
 
     async def _serve(self, request: Request, generation: QueuedGeneration) -> None:
@@ -299,18 +303,21 @@ class LocalEngine:
         async with self._room:
             await self.check(request.sampling)
             loaded = await self._current()
+            if loaded.worker.is_shared and loaded.planned.plan.parallel > 1 and request.sampling.is_repeatable:
+                loaded = await self._unshared(loaded)
             worker = loaded.worker
             prompt_format = for_mode(loaded.format, request.mode)
             prompt = await prompt_format.prompt(request.turns, continuing=request.mode is Mode.CONTINUE)
+            parts = _wire(prompt.parts)
             number = worker.number()
             generation.stop_by(partial(worker.cancel, number))
-            await loaded.slot.switch_to(request.cache_key)
+            await loaded.slot.prepare(request.cache_key, parts)
             answered = _without_reasoning(request.turns[-1].text) if request.mode is Mode.CONTINUE else ""
-            calls = await self._calls(request.turns[0].tools, prompt_format.calls)
+            calls = await self._calls(request, prompt_format.calls)
             chances = min(request.chances, MOST_CHANCES)
             job = Generate(
                 number,
-                _wire(prompt.parts),
+                parts,
                 request.sampling,
                 answered=answered,
                 calls=calls,
@@ -318,9 +325,14 @@ class LocalEngine:
                 is_scored=request.is_scored,
             )
             reader = call_reader(prompt_format.calls, request, opens_reasoning=bool(prompt_format.opening))
+            progress = PrefillProgress(loaded.speed, generation.report)
             try:
                 async with contextlib.aclosing(worker.ask(job)) as replies:
                     async for reply in replies:
+                        if isinstance(reply, WorkerProgress):
+                            progress.advance(reply)
+                            continue
+                        progress.stop()
                         if isinstance(reply, Done):
                             loaded.slot.tokens = reply.usage.prompt_tokens + reply.usage.completion_tokens
                         event = _event(reply, worker)
@@ -333,28 +345,39 @@ class LocalEngine:
                     raise changed_while_loaded(error) from error
                 raise await _explained(error, worker, loaded.planned) from error
             finally:
+                progress.stop()
                 for held in reader.release() if reader else ():
                     generation.report(held)
 
-    async def _calls(self, tools: Sequence[ToolSpec], call_format: CallFormat | None) -> Calls | None:
+    async def _calls(self, request: Request, call_format: CallFormat | None) -> Calls | None:
         """Return how the model may call tools; a tool whose schema can't be enforced gets any object."""
+        tools = request.turns[0].tools
         if not tools or call_format is None:
             return None
-        unknown = {tool.parameters for tool in tools if self._bind_calls} - self._argument_schemas.keys()
-        good = await enforceable(sorted(unknown))
-        self._argument_schemas |= {schema: schema in good for schema in unknown}
-        syntaxes = map(call_format.syntax, tools if self._bind_calls else ())
+        bound_tools = tools if self._bind_calls else ()
+        good = await self.enforceable({tool.parameters for tool in bound_tools})
         bound = (
             CallOfTool(
                 before=each.before,
                 bare=each.bare,
-                parameters=each.parameters if self._argument_schemas[each.parameters] else _ANY_OBJECT,
+                parameters=each.parameters if each.parameters in good else _ANY_OBJECT,
                 after=each.after,
             )
-            for each in syntaxes
+            for each in map(call_format.syntax, bound_tools)
         )
         markers = call_format.markers
-        return Calls(markers.begin, markers.end, markers.stops, tuple(bound))
+        return Calls(markers.begin, markers.end, markers.stops, tuple(bound), is_required=request.must_call)
+
+    async def enforceable(self, schemas: Set[str]) -> set[str]:
+        """Return those schemas of tools' arguments that calls can be made to follow."""
+        if len(self._argument_schemas) > _MOST_SCHEMAS:
+            self._argument_schemas.clear()
+        found = {schema: good for schema, good in self._argument_schemas.items() if schema in schemas}
+        if unknown := schemas - found.keys():
+            good_ones = await enforceable(sorted(unknown))
+            found |= {schema: schema in good_ones for schema in unknown}
+            self._argument_schemas |= found
+        return {schema for schema, good in found.items() if good}
 
     async def _end_worker(self, *, at_once: bool = False) -> None:
         worker, self._worker, self._loaded = self._worker, None, None
@@ -362,22 +385,12 @@ class LocalEngine:
             await worker.close(at_once=at_once)
 
 
-def _stamps(planned: PlannedModel) -> _Stamps:
-    """Return what changes with the model's files: inode, size and time of each; None for one that is gone."""
-    found: list[tuple[int, int, int] | None] = []
-    for file in planned.files or (Path(os.fsdecode(planned.plan.path)),):
-        try:
-            status = file.stat()
-            found.append((status.st_ino, status.st_size, status.st_mtime_ns))
-        except OSError:
-            found.append(None)
-    return tuple(found)
-
-
 async def _explained(
-    error: QwenchatError | MemoryError | OSError, worker: WorkerProcess | None, planned: PlannedModel | None
+    error: QwenchatError | MemoryError | OSError, worker: WorkerLink | None, planned: PlannedModel | None
 ) -> QwenchatError | MemoryError | OSError:
     """Return the error, or one that speaks of a peer or of memory where that is the cause."""
+    if worker and worker.is_shared:  # what happened to it, its own program explains
+        return error
     used = planned.plan.peers or planned.peers if planned else ()
     if isinstance(error, EngineDied) and (lost := await peers.loss(error, used)):
         return lost
@@ -392,7 +405,7 @@ async def _explained(
 
 
 async def _load_into(
-    worker: WorkerProcess,
+    worker: WorkerLink,
     planned: PlannedModel,
     progress: Callable[[Loading], object],
     *,
@@ -417,7 +430,7 @@ async def _load_into(
     raise AssertionError("`ask` ends only by raising EngineDied")
 
 
-async def _survives_prefill(worker: WorkerProcess) -> bool:
+async def _survives_prefill(worker: WorkerLink) -> bool:
     """Return whether the worker survives a short prefill. A single token would be decoded without AMX."""
     try:
         await worker.ask_once(TimeRun(worker.number(), depth=0, prompt=32, generate=0))
@@ -440,16 +453,12 @@ def _wire(parts: Sequence[PromptPart]) -> list[WirePart]:
         elif isinstance(part, Plain):
             wire.append(PlainText(part.text))
         else:
-            wire.append(TokenIds(part.ids))
+            wire.append(TokenIds(part.ids, part.with_control))
     return wire
 
 
-def _event(reply: RequestReply, worker: WorkerProcess) -> EngineEvent:
+def _event(reply: RequestReply, worker: WorkerLink) -> EngineEvent:
     match reply:
-        case WorkerProgress(done=done, total=total, seconds=seconds):
-            speed = done / seconds if seconds else 0.0
-            left = (total - done) / speed if speed else 0.0
-            return Prefilling(int(done), int(total), speed, left)
         case Piece(text=text, ids=ids, chances=chances):
             return Delta(text, ids, chances)
         case Scored(ids=ids, chances=chances):

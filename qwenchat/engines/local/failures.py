@@ -17,6 +17,7 @@ from qwenchat.errors import (
     QwenchatError,
     Recovery,
     RecoveryKind,
+    WrongUse,
 )
 from qwenchat.i18n import _
 
@@ -84,6 +85,11 @@ def request_error(reply: RequestReply, recoveries: tuple[Recovery, ...]) -> Qwen
             _("The prompt does not fit the context window: {detail} tokens.").format(detail=detail),
             _("Shorten it."),
             recoveries=(Recovery(RecoveryKind.LARGER_CONTEXT),),
+        )
+    if kind == "token":
+        return WrongUse(
+            _("The prompt contains a token that the model does not have: {token}.").format(token=detail),
+            _("Make the prompt with the tokenizer of this model."),
         )
     if isinstance(reply, RequestFailed) and kind == "schema":
         return refused(SchemaRefused(reply.reason, reply.pointer, detail))

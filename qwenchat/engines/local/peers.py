@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from qwenchat.engines.local.failures import OTHER_MODEL, START_AGAIN
-from qwenchat.engines.local.process import WorkerProcess, install_command
+from qwenchat.engines.local.link import WorkerLink
+from qwenchat.engines.local.process import install_command
 from qwenchat.engines.local.protocol import AddPeers, Device, Hello, PeersAdded, RequestFailed
 from qwenchat.errors import CannotLoad, EngineDied, Recovery, RecoveryKind, RemoteUnreachable
 from qwenchat.i18n import _, sentences
@@ -54,7 +55,7 @@ def faults(peers: Sequence[str]) -> dict[str, str]:
     return {peer: fault for peer, fault in zip(peers, found, strict=True) if fault}
 
 
-async def connect(worker: WorkerProcess, hello: Hello, peers: Sequence[str]) -> list[Device]:
+async def connect(worker: WorkerLink, hello: Hello, peers: Sequence[str]) -> list[Device]:
     """Connect a worker to peers and return their devices.
 
     Raises CannotLoad where its llama.cpp has no RPC, RemoteUnreachable where a peer can't be used, and EngineDied.

@@ -1,7 +1,7 @@
 """The messages between parent and worker: msgpack after a four-byte length, on two private pipes.
 
-Each request has a number, which its replies repeat. `Cancel`, `Count` and `Ping` are served while another request
-runs; all others are served in order.
+Each request has a number, which its replies repeat. `Cancel`, `Count`, `Tokenise`, `Detokenise` and `Ping` are
+served while another request runs; all others are served in order.
 """
 
 import struct
@@ -59,6 +59,8 @@ class LoadPlan(Struct, frozen=True, kw_only=True):
     """Whether `Generate.is_scored` is served, which takes memory."""
     drafts: bool = True
     """Whether answers are guessed ahead; only benchmarks and tests do without."""
+    beside_screen: bool = False
+    """Whether the threads that compute make way for a screen, which needs the same cores."""
     loras: tuple[Lora, ...] = ()
     extra_buffers: bool = True
     """Whether weights may be repacked for the processor's matrix instructions, such as AMX."""
@@ -99,9 +101,10 @@ class PlainText(Struct, frozen=True, tag="p", array_like=True):
 
 
 class TokenIds(Struct, frozen=True, tag="t", array_like=True):
-    """Tokens, passed on unchanged."""
+    """Tokens, passed on without those that end a turn or begin one, or with them."""
 
     ids: tuple[int, ...]
+    with_control: bool = False
 
 
 WirePart = SpecialText | PlainText | TokenIds
@@ -129,6 +132,20 @@ class Count(Struct, frozen=True, tag=True):
     parts: list[WirePart]
 
 
+class Tokenise(Struct, frozen=True, tag=True):
+    """Return the tokens of a prompt, as `Generate` would make it; answered by Tokenised."""
+
+    id: int
+    parts: list[WirePart]
+
+
+class Detokenise(Struct, frozen=True, tag=True):
+    """Return the text of tokens, that of special ones included; answered by Detokenised."""
+
+    id: int
+    ids: tuple[int, ...]
+
+
 class CallOfTool(Struct, frozen=True):
     """The text of a call around its arguments: `engines.calls.format.CallSyntax`."""
 
@@ -147,6 +164,8 @@ class Calls(Struct, frozen=True):
     """What ends the answer, as the stop strings of the sampling do."""
     tools: tuple[CallOfTool, ...]
     """Empty: calls are not made to follow anything."""
+    is_required: bool = False
+    """Whether the answer has to be calls."""
 
 
 class Generate(Struct, frozen=True, tag=True):
@@ -162,7 +181,19 @@ class Generate(Struct, frozen=True, tag=True):
     chances: int = 0
     """How many of the likeliest tokens are reported for each one that is sampled."""
     is_scored: bool = False
-    """Whether the chances of the prompt's tokens are reported as well, as Scored."""
+    """Whether the chances of the prompt's tokens are reported as well, as Scored, and of the one that ends the answer.
+
+    The latter as a Piece without text.
+    """
+
+
+class CompareKV(Struct, frozen=True, tag=True):
+    """Compare a prompt with the KV cache and with saved ones; answered by KVCompared or RequestFailed."""
+
+    id: int
+    parts: list[WirePart]
+    paths: list[bytes]
+    """The files of the saved ones."""
 
 
 class SaveKV(Struct, frozen=True, tag=True):
@@ -205,7 +236,20 @@ class Ping(Struct, frozen=True, tag=True):
     id: int = 0
 
 
-WorkerRequest = Load | AddPeers | Count | Generate | SaveKV | RestoreKV | TimeRun | Cancel | Ping
+WorkerRequest = (
+    Load
+    | AddPeers
+    | Count
+    | Tokenise
+    | Detokenise
+    | Generate
+    | CompareKV
+    | SaveKV
+    | RestoreKV
+    | TimeRun
+    | Cancel
+    | Ping
+)
 
 
 class Hello(Struct, frozen=True, tag=True):
@@ -264,6 +308,20 @@ class Counted(Struct, frozen=True, tag=True):
     total: int
 
 
+class Tokenised(Struct, frozen=True, tag=True):
+    """The tokens of a prompt."""
+
+    id: int
+    ids: tuple[int, ...]
+
+
+class Detokenised(Struct, frozen=True, tag=True):
+    """The text of tokens; bytes that are no character are replaced."""
+
+    id: int
+    text: str
+
+
 class Piece(Struct, frozen=True, tag=True, omit_defaults=True):
     """The next piece of the answer: complete characters, and the tokens that they come from."""
 
@@ -293,6 +351,17 @@ class Done(Struct, frozen=True, tag=True):
     timings: Timings
 
 
+class KVCompared(Struct, frozen=True, tag=True):
+    """How many tokens a prompt has, and how many of them, from the beginning, are in which KV cache."""
+
+    id: int
+    prompt: int
+    cached: int
+    """In that of the first slot."""
+    saved: list[int]
+    """In each of the files."""
+
+
 class KVTokens(Struct, frozen=True, tag=True):
     """The number of tokens that were saved or restored."""
 
@@ -312,7 +381,7 @@ class RunTimed(Struct, frozen=True, tag=True):
 class RequestFailed(Struct, frozen=True, tag=True):
     """The request failed.
 
-    `kind` is `load`, `peer`, `context`, `schema` or `decode`; `binding` means that the worker itself can't start.
+    `kind` is `load`, `peer`, `context`, `token`, `schema` or `decode`; `binding` means that the worker can't start.
     """
 
     id: int
@@ -331,7 +400,19 @@ class Pong(Struct, frozen=True, tag=True):
 
 
 RequestReply = (
-    WorkerProgress | Ready | PeersAdded | Counted | Scored | Piece | Done | KVTokens | RunTimed | RequestFailed
+    WorkerProgress
+    | Ready
+    | PeersAdded
+    | Counted
+    | Tokenised
+    | Detokenised
+    | Scored
+    | Piece
+    | Done
+    | KVCompared
+    | KVTokens
+    | RunTimed
+    | RequestFailed
 )
 WorkerReply = Hello | Pong | RequestReply
 

@@ -1,9 +1,10 @@
-"""Saved KV caches on disk, with which a resumed session is answered without prefilling it again.
+"""Saved KV caches on disk, with which nothing that was prefilled once is prefilled again: chats, files, long prompts.
 
-A file is valid for one cache key, model file, set of adapters, rope scaling, KV type and llama.cpp version; its name
-is a hash of them. A sidecar stores its length and checksum, because llama.cpp would load a damaged file and answer
-nonsense. The folder is limited in bytes: the least recently used files are deleted first. Nothing here makes a turn
-fail: a file that can't be read or written is ignored.
+A file belongs to one cache key and is valid for one model file, set of adapters, rope scaling, KV type and llama.cpp
+version; its name is a hash of the key and one of the rest. It serves any prompt that begins as its own did. A sidecar
+stores its length and checksum, because llama.cpp would load a damaged file and answer nonsense. The folder is limited
+in bytes: the least recently used files are deleted first. Nothing here makes a turn fail: a file that can't be read or
+written is ignored.
 """
 
 import os
@@ -23,6 +24,8 @@ from qwenchat.paths import private_folder
 
 WORTH_SAVING = 256
 """Tokens; prefilling fewer takes less time than writing a file."""
+WORTH_READING = 128
+"""Tokens; prefilling fewer takes less time than reading a file."""
 
 
 class ExactPrefix(msgspec.Struct, frozen=True):
@@ -52,9 +55,18 @@ class SavedKV:
 
     def path(self, cache_key: str, plan: LoadPlan, binding: str) -> Path:
         """Return the file for a cache key and a model loaded by this plan."""
-        loras = [(lora.path, _stamp(lora.path), lora.scale) for lora in plan.loras]
-        valid_for = (plan.identity, loras, plan.yarn_factor, plan.native_ctx, plan.kv_type, binding)
-        return self.folder / f"{_digest(cache_key)}-{_digest(valid_for)}.kv"
+        return self.folder / f"{_digest(cache_key)}-{_validity(plan, binding)}.kv"
+
+    def complete(self, plan: LoadPlan, binding: str) -> dict[Path, int]:
+        """Return the bytes of each file, of any cache key, for a model loaded by this plan; others are removed.
+
+        What is in the files is not looked at; `check` does that.
+        """
+        found: dict[Path, int] = {}
+        for file in self.folder.glob(f"*-{_validity(plan, binding)}.kv"):
+            if sidecar := self._sidecar(file):
+                found[file] = sidecar.size
+        return found
 
     def forget_session(self, session: str) -> None:
         """Remove all files of a session that is deleted forever: they contain its text as tokens. Its id is the key."""
@@ -86,16 +98,25 @@ class SavedKV:
 
     def check(self, path: Path) -> ExactPrefix | None:
         """Return the exact prefix of a file; None if there is no intact file. A damaged one is removed."""
+        if (sidecar := self._sidecar(path)) is None:
+            return None
+        with suppress(OSError):
+            if _crc32(path) == sidecar.crc32:
+                os.utime(path)
+                return sidecar.exact
+        self.remove(path)
+        return None
+
+    def _sidecar(self, path: Path) -> Sidecar | None:
+        """Return the sidecar of a file of the right length; None if there is no such file. Another one is removed."""
         try:
             sidecar = msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=Sidecar)
-            is_intact = path.stat().st_size == sidecar.size and _crc32(path) == sidecar.crc32
-            os.utime(path)
+            if path.stat().st_size == sidecar.size:
+                return sidecar
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError):
-            is_intact = False
-        if is_intact:
-            return sidecar.exact
+            pass
         self.remove(path)
         return None
 
@@ -136,6 +157,12 @@ def _crc32(path: Path) -> int:
         while block := file.read(1 << 20):
             checksum = zlib.crc32(block, checksum)
     return checksum
+
+
+def _validity(plan: LoadPlan, binding: str) -> str:
+    """Return a hash of what a file is valid for, apart from its cache key."""
+    loras = [(lora.path, _stamp(lora.path), lora.scale) for lora in plan.loras]
+    return _digest((plan.identity, loras, plan.yarn_factor, plan.native_ctx, plan.kv_type, binding))
 
 
 def _stamp(path: bytes) -> tuple[int, int]:

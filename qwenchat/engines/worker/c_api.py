@@ -15,6 +15,10 @@ class DecodeFailed(Exception):
     """llama.cpp could not compute."""
 
 
+class UnknownToken(Exception):
+    """A prompt contains a token that the model does not have."""
+
+
 def bindings() -> Any:
     """Return the C bindings without the other imports of their package, which cost 0.2 s and 23 MB."""
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")

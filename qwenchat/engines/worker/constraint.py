@@ -76,6 +76,8 @@ def call_grammar(calls: Calls, marker: Callable[[str], str]) -> str:
         if tool.bare:
             rules.append(f"bare_{place}[lazy]: /{tool.bare}/")
             starts.append(f"bare_{place} WHITE arguments_{place} bare_end")
+    if calls.is_required:
+        starts = [f"{begin} call (WHITE {begin} call)* tail"]
     rules += [f"start: {' | '.join(starts)}", f"call: ({' | '.join(tools)}) {end}", f"tail: {' | '.join(tails)}"]
     return "\n".join((*rules, r"bare_end: /[ \n]*\}[ \n]*(```)?/"))
 

@@ -30,7 +30,7 @@ from qwenchat.engines.worker.c_api import DecodeFailed
 from qwenchat.engines.worker.cache_slot import EXACT_STEP, CacheSlot
 from qwenchat.engines.worker.chances import Chances
 from qwenchat.engines.worker.detokenizer import Detokenizer
-from qwenchat.engines.worker.llama import FIRST_CHUNK, MOST_OUTPUTS, LlamaModel, Step, chunk_size
+from qwenchat.engines.worker.llama import MOST_OUTPUTS, LlamaModel, Step
 from qwenchat.engines.worker.sampler import Sampler
 from qwenchat.engines.worker.speculation import Speculation
 
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 BATCH_S = 0.03
 """Seconds for which tokens are collected before they are sent."""
+FIRST_STEP = 32
+"""Tokens of the first step after a model was loaded, from which the parent learns how fast the next ones will be."""
 SHARED_STEP = 64
 """The most tokens of a prefill in one step while other jobs decode, which wait as long."""
 
@@ -135,28 +137,33 @@ class GenerationJob:
         total = len(self._prompt) - cached
         self._report(WorkerProgress(self.id, 0, total, 0.0))
         while done < len(self._prompt):
-            step = Step(self.slot, self._next_chunk(done), self._is_scored)
-            began = time.perf_counter()
+            step = Step(self.slot, self._next_chunk(done), self._is_scored, self._is_exact)
             output = yield step
             if output is None:
                 return None
-            now = time.perf_counter()
             if chances and self._is_scored:
                 self._report_scores(chances, step, output)
             done += len(step.tokens)
-            if len(step.tokens) >= FIRST_CHUNK and self.is_alone:
-                self._model.prefill_tps = len(step.tokens) / (now - began)
-            self._report(WorkerProgress(self.id, done - cached, total, now - self._started))
+            self._model.has_prefilled = True
+            self._report(WorkerProgress(self.id, done - cached, total, time.perf_counter() - self._started))
         return output
 
     def _next_chunk(self, done: int) -> "array[int]":
-        """Return the tokens of the next step of the prefill."""
-        model, rest = self._model, len(self._prompt) - done
+        """Return the tokens of the next step of the prefill.
+
+        Steps are long, because a token costs less in them: what is slow gets no faster by shorter ones. llama.cpp can
+        be stopped within a step, and the parent estimates the progress in between.
+        """
+        model = self._model
         if self._is_exact:
-            size = min(EXACT_STEP, model.longest_step)
+            size = EXACT_STEP
+        elif not model.has_prefilled and len(self._prompt) - done > 2 * FIRST_STEP:
+            size = FIRST_STEP
         else:
-            size = chunk_size(rest, model.prefill_tps, model.longest_step if self.is_alone else SHARED_STEP)
-        return self._prompt[done : done + (min(size, MOST_OUTPUTS) if self._is_scored else size)]
+            size = model.prefill_step if self.is_alone else SHARED_STEP
+        if self._is_scored:
+            size = min(size, MOST_OUTPUTS)
+        return self._prompt[done : done + min(size, model.longest_step)]
 
     def _report_scores(self, chances: Chances, step: Step, output: int) -> None:
         """Report the chances of the tokens that follow those of a step, the last of which has its logits at `output`.
@@ -214,6 +221,7 @@ class GenerationJob:
             if not count:
                 self._first_token_s = time.perf_counter() - self._started
             if is_end(vocab, token):
+                self._report_end(token, chances)
                 return FinishReason.STOP, count
             count += 1
             is_decoded = speculation.confirms(token)
@@ -245,6 +253,12 @@ class GenerationJob:
         elif self._is_apart or (not is_decoded and time.perf_counter() - self._sent >= BATCH_S):
             self._send(apart=self._is_apart)
         self._is_after_marker = is_marker
+
+    def _report_end(self, token: int, chances: Chances | None) -> None:
+        """Report the chances of the token that ends the answer, where those of the prompt were asked for, too."""
+        if chances and self._is_scored:
+            self._send()
+            self._report(Piece(self.id, "", (token,), apart=True, chances=(chances.of(token),)))
 
     def _send(self, *, apart: bool = False) -> None:
         """Send the text that is complete; if `apart`, it must not be joined with other pieces."""

@@ -5,23 +5,24 @@ It prints nothing, samples nothing, and runs no Python inside a decode.
 """
 
 import ctypes
-import math
 import os
+import struct
 import time
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from qwenchat.engines.local.protocol import CHUNK, LoadPlan
 from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadFailed
-from qwenchat.engines.worker.cache_slot import EFFICIENT, CacheSlot
+from qwenchat.engines.worker.cache_slot import CacheSlot, common_prefix
 from qwenchat.engines.worker.ggml import Ggml
+from qwenchat.engines.worker.threads import DecodeThreads
 from qwenchat.engines.worker.vocabulary import Vocabulary
 
-FIRST_CHUNK = 32
-"""Tokens of the first step, which measures the model's speed, and the minimum for other steps."""
-_STEP_S, _LONG_STEP_S = 2, 4
+_PEERS_STEP = 64
+"""Tokens of a step of a prefill where peers compute, as they can't be stopped in the middle of one."""
 _KV_TYPES = {"f16": 1, "q8_0": 8}
 _FLASH_AUTO = -1
 _NO_SCALING, _YARN = 0, 2
@@ -29,6 +30,7 @@ _NO_SCALING, _YARN = 0, 2
 _ABORTED = 2
 _MMAP = 1
 """LLAMA_LOAD_MODE_MMAP; 0 reads the file."""
+_STATE_HEAD = struct.Struct("=III")
 MOST_OUTPUTS = 32
 """Tokens of a step with the logits of all of its tokens, each of which takes as many floats as the vocabulary has."""
 _COST_OF_A_TOKEN = 0.38
@@ -43,6 +45,8 @@ class Step:
     tokens: "array[int]"
     all_logits: bool = False
     """Whether the logits of all tokens are needed, not only those of the last."""
+    is_exact: bool = False
+    """Whether the result must be the same again, to the last bit."""
 
     @property
     def outputs(self) -> int:
@@ -98,10 +102,12 @@ class LlamaModel:
         """Tokens that one sequence may take."""
         self.longest_step: int = min(CHUNK, c.llama_n_batch(self.ctx))
         """Tokens; llama.cpp aborts on a larger batch."""
+        self.prefill_step = min(_PEERS_STEP if plan.peers else CHUNK, self.longest_step)
+        """Tokens of a step of a prefill, if nothing else limits it."""
+        self.has_prefilled = False
+        """Whether a prompt was prefilled, so that the parent knows how fast that is."""
         self.most_outputs = _most_outputs(plan)
-        """The most tokens of one batch whose logits can be computed."""
-        self.prefill_tps = 0.0
-        """Tokens per second of the last prefill step; 0 before the first."""
+        """How many tokens of a batch may have logits."""
         self.slots = tuple(CacheSlot(c, self._memory, number) for number in range(plan.parallel))
         self.can_draft = plan.drafts and not (
             c.llama_model_is_recurrent(self._model) or c.llama_model_is_hybrid(self._model)
@@ -109,6 +115,7 @@ class LlamaModel:
         """Whether several tokens may be guessed and decoded at once: the wrong ones must be removed from the memory."""
         self.step_costs = StepCosts()
         self._batch = c.llama_batch_init(self.longest_step, 0, 1)
+        self._threads = DecodeThreads(plan.threads, beside_screen=plan.beside_screen)
         self._add_loras(plan)
         c.llama_set_abort_callback(self.ctx, ctypes.cast(abort.callback, c.ggml_abort_callback), abort.data)
 
@@ -196,13 +203,20 @@ class LlamaModel:
             place += len(step.tokens)
             ends.append(place - 1)
         batch.n_tokens = place
-        is_alone = len(steps) == 1
+        used = self._threads.used
+        threads = self._threads.begin(place, exact=any(step.is_exact for step in steps))
+        if threads != used:  # each call writes a line to the log
+            self.c.llama_set_n_threads(self.ctx, threads, threads)
         started = time.perf_counter()
         code = self.c.llama_decode(self.ctx, batch)
         if code == 0:
             self.c.llama_synchronize(self.ctx)
+        seconds = time.perf_counter() - started
+        self._threads.end()
+        is_alone = len(steps) == 1
+        if code == 0:
             if is_alone and (place == 1 or steps[0].all_logits):
-                self.step_costs.learn(place, time.perf_counter() - started)
+                self.step_costs.learn(place, seconds)
             for step in steps:
                 step.slot.add(step.tokens, alone=is_alone)
             return ends
@@ -242,6 +256,22 @@ class LlamaModel:
         saved = self.c.llama_state_save_file(self.ctx, path, tokens, len(tokens))
         return len(tokens) if saved else 0
 
+    def saved_with(self, prompt: "array[int]", path: bytes) -> int:
+        """Return how many of the first tokens of a prompt are in a file that `save` wrote; 0 if it can't be restored.
+
+        llama.cpp's own function reads the whole file. Its `llama_context::state_save_file` writes three 32-bit numbers
+        first: a mark, a version, and how many tokens follow.
+        """
+        tokens = array("i")
+        try:
+            with Path(os.fsdecode(path)).open("rb") as file:
+                _mark, _version, count = _STATE_HEAD.unpack(file.read(_STATE_HEAD.size))
+                if count <= self.n_ctx:
+                    tokens.frombytes(file.read(tokens.itemsize * min(count, len(prompt))))
+        except (OSError, ValueError, struct.error):
+            return 0
+        return common_prefix(tokens, prompt)
+
     def restore(self, path: bytes, exact_tokens: int) -> int:
         """Read the first slot from a file and return its number of tokens, 0 if it could not be used.
 
@@ -260,17 +290,3 @@ class LlamaModel:
 def _most_outputs(plan: LoadPlan) -> int:
     """Return how many logits are computed at once: one of each sequence, and all of a step of one of them."""
     return plan.parallel + (MOST_OUTPUTS - 1 if plan.scores or plan.drafts else 0)
-
-
-def chunk_size(rest: int, tokens_per_second: float, most: int) -> int:
-    """Return how many of the `rest` tokens of a prefill to decode in one step, at most `most`.
-
-    `tokens_per_second` is the speed of the last step, 0 if it is unknown. A step takes about two seconds, so that
-    progress shows on slow machines too, and up to four if that makes it efficient. Steps are about equal, so that no
-    short one is left at the end.
-    """
-    if not tokens_per_second:
-        return min(most, FIRST_CHUNK if rest > 2 * FIRST_CHUNK else rest)
-    wanted = max(_STEP_S * tokens_per_second, min(EFFICIENT, _LONG_STEP_S * tokens_per_second), FIRST_CHUNK)
-    steps = math.ceil(rest / min(most, wanted))
-    return math.ceil(rest / steps)

@@ -27,10 +27,14 @@ from qwenchat.engines.local import protocol
 from qwenchat.engines.local.protocol import (
     AddPeers,
     Cancel,
+    CompareKV,
     Count,
     Counted,
+    Detokenise,
+    Detokenised,
     Generate,
     Hello,
+    KVCompared,
     KVTokens,
     Load,
     PeersAdded,
@@ -44,13 +48,15 @@ from qwenchat.engines.local.protocol import (
     SpecialText,
     TimeRun,
     TokenIds,
+    Tokenise,
+    Tokenised,
     WirePart,
     WorkerProgress,
     WorkerReply,
     frame,
 )
 from qwenchat.engines.schema.document import SchemaRefused
-from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadFailed, bindings, disable_core_dumps
+from qwenchat.engines.worker.c_api import Abort, DecodeFailed, LoadFailed, UnknownToken, bindings, disable_core_dumps
 from qwenchat.engines.worker.generation import BATCH_S, GenerationJob, time_run
 from qwenchat.engines.worker.ggml import Ggml, PeerRefused
 from qwenchat.engines.worker.llama import LlamaModel
@@ -126,7 +132,7 @@ class Worker:
         self._todo: queue.SimpleQueue[protocol.WorkerRequest] = queue.SimpleQueue()
         self._next: protocol.WorkerRequest | None = None
         """A request that waits until others have ended."""
-        self._to_count: queue.SimpleQueue[Count] = queue.SimpleQueue()
+        self._to_count: queue.SimpleQueue[Count | Tokenise | Detokenise] = queue.SimpleQueue()
         self._tokens: dict[WirePart, array[int]] = {}
         self._model: LlamaModel | None = None
         self._schedule: Schedule | None = None
@@ -196,7 +202,7 @@ class Worker:
                         self._abort.set()
             elif isinstance(request, Ping):
                 self._replies.put(Pong())
-            elif isinstance(request, Count):
+            elif isinstance(request, Count | Tokenise | Detokenise):
                 self._to_count.put(request)
             else:
                 self._todo.put(request)
@@ -211,7 +217,7 @@ class Worker:
                 self._generate(request)
                 return
             self._compute(request)
-        except (PeerRefused, LoadFailed, SchemaRefused, DecodeFailed) as error:
+        except (PeerRefused, LoadFailed, SchemaRefused, UnknownToken, DecodeFailed) as error:
             failure = error
         self._end(request.id, failure)
 
@@ -228,6 +234,11 @@ class Worker:
             self._load(request)
         elif isinstance(request, AddPeers):
             self._replies.put(PeersAdded(request.id, Ggml.beside(self._c).add_peers(request.peers)))
+        elif isinstance(request, CompareKV):
+            model, _schedule = self._ready()
+            prompt = self._prompt(request.parts)
+            saved = [model.saved_with(prompt, path) for path in request.paths]
+            self._replies.put(KVCompared(request.id, len(prompt), model.slots[0].shared_with(prompt), saved))
         elif isinstance(request, SaveKV):
             model, _schedule = self._ready()
             self._replies.put(KVTokens(request.id, model.save(request.path), model.slots[0].exact_tokens))
@@ -290,13 +301,18 @@ class Worker:
         while True:
             request = self._to_count.get()
             try:
-                tokens = {part: self._tokenise(part) for part in request.parts}
-                self._tokens = tokens
-                total = len(self._prompt(request.parts))
-            except (DecodeFailed, LoadFailed) as error:
-                self._replies.put(RequestFailed(request.id, "decode", str(error)))
-                continue
-            self._replies.put(Counted(request.id, [len(tokens[part]) for part in request.parts], total))
+                self._replies.put(self._counted(request))
+            except (DecodeFailed, LoadFailed, UnknownToken) as error:
+                self._replies.put(_failed(request.id, error))
+
+    def _counted(self, request: Count | Tokenise | Detokenise) -> WorkerReply:
+        if isinstance(request, Detokenise):
+            return Detokenised(request.id, self._vocabulary.text(request.ids))
+        if isinstance(request, Tokenise):
+            return Tokenised(request.id, tuple(self._prompt(request.parts)))
+        tokens = {part: self._tokenise(part) for part in request.parts}
+        self._tokens = tokens
+        return Counted(request.id, [len(tokens[part]) for part in request.parts], len(self._prompt(request.parts)))
 
     def _tokenise(self, part: WirePart) -> "array[int]":
         """Return a part's tokens, those of the last `Count` if it contained the part."""
@@ -304,7 +320,8 @@ class Worker:
         if known is not None:
             return known
         if isinstance(part, TokenIds):
-            return self._vocabulary.without_control(part.ids)
+            vocabulary = self._vocabulary
+            return vocabulary.known(part.ids) if part.with_control else vocabulary.without_control(part.ids)
         return self._vocabulary.tokenise(part.text, special=isinstance(part, SpecialText))
 
     def _prompt(self, parts: Sequence[WirePart]) -> "array[int]":
@@ -312,7 +329,8 @@ class Worker:
         tokens = array("i")
         for part in parts:
             tokens.extend(self._tokenise(part))
-        if c.llama_vocab_get_add_bos(vocab):
+        is_whole = isinstance(parts[0], TokenIds) and parts[0].with_control if parts else False
+        if c.llama_vocab_get_add_bos(vocab) and not is_whole:
             bos = c.llama_vocab_bos(vocab)
             if not tokens or tokens[0] != bos:
                 tokens.insert(0, bos)
@@ -328,6 +346,8 @@ def _failed(request_id: int, error: Exception) -> RequestFailed:
             return RequestFailed(request_id, "peer", str(error))
         case LoadFailed():
             return RequestFailed(request_id, "load", str(error))
+        case UnknownToken():
+            return RequestFailed(request_id, "token", str(error))
         case _:
             return RequestFailed(request_id, "decode", str(error))
 

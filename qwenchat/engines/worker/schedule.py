@@ -87,10 +87,11 @@ class Schedule:
         """Return the steps that are decoded together."""
         room, outputs, chosen = self._model.longest_step, self._model.most_outputs, []
         for each in self._running:
-            if each.next and len(each.next.tokens) <= room and each.next.outputs <= outputs:
-                room -= len(each.next.tokens)
-                outputs -= each.next.outputs
-                chosen.append((each, each.next))
+            step = each.next
+            if step and len(step.tokens) <= room and step.outputs <= outputs:
+                room -= len(step.tokens)
+                outputs -= step.outputs
+                chosen.append((each, step))
         return chosen
 
     def _wait(self) -> None:

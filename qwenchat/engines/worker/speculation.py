@@ -99,7 +99,7 @@ class Speculation:
         If `is_exact`, the drafts depend on the tokens alone, not on how fast this machine is: the number of tokens in a
         step changes the last bits of its results.
         """
-        self._slot, self._sampler = slot, sampler
+        self._slot, self._sampler, self._is_exact = slot, sampler, is_exact
         self._tokens = prompt[:]
         """The prompt, then the answer."""
         cost = estimated_cost if is_exact else model.step_costs.cost
@@ -116,7 +116,7 @@ class Speculation:
         draft = self._draft(max(0, min(most, LONGEST_DRAFT)))
         self._guesses.extend(draft)
         self.drafted += len(draft)
-        return Step(self._slot, self._tokens[-1:] + draft, all_logits=bool(draft))
+        return Step(self._slot, self._tokens[-1:] + draft, all_logits=bool(draft), is_exact=self._is_exact)
 
     def _draft(self, most: int) -> "array[int]":
         self._looked_up = 0

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, repeat
 from typing import Any
 
-from qwenchat.engines.worker.c_api import DecodeFailed
+from qwenchat.engines.worker.c_api import DecodeFailed, UnknownToken
 
 _USER_DEFINED = 16
 """LLAMA_TOKEN_ATTR_USER_DEFINED: llama.cpp recognises such a token in any text."""
@@ -102,6 +102,18 @@ class Vocabulary:
         }
         allowed |= known & self._generated
         return array("i", (token for token in ids if token in allowed))
+
+    def known(self, ids: Sequence[int]) -> "array[int]":
+        """Return tokens that a program chose, special ones included. Raises UnknownToken."""
+        for token in set(ids):
+            if not 0 <= token < self.size:
+                raise UnknownToken(token)
+        return array("i", ids)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Return the text of tokens, that of special ones included. Raises UnknownToken."""
+        pieces = (self.piece(token) or self.special(token).encode() for token in self.known(ids))
+        return b"".join(pieces).decode("utf-8", "replace")
 
     def piece(self, token: int) -> bytes:
         """Return the bytes of a token; control tokens have none, except for the reasoning markers."""

@@ -1,7 +1,11 @@
 """What can be done about the program itself: help, palette, settings, themes, leaving it. It leaves chats alone."""
 
+import os
+import sys
+
 from textual.screen import Screen
 
+from qwenchat.errors import WrongUse
 from qwenchat.i18n import _
 from qwenchat.tui import slash_commands
 from qwenchat.tui.actions import Action, Methods
@@ -58,7 +62,15 @@ class ProgramActions:
         self._screen.app.action_change_theme()
 
     def suspend(self) -> None:
-        """Put the program into the background."""
+        """Put the program into the background, from where a shell brings it back."""
+        if sys.platform != "win32" and os.getsid(0) == os.getpid():  # a terminal or a browser runs it, and no shell
+            self._context.notify_error(
+                WrongUse(
+                    _("There is no shell here that could bring the program back from the background."),
+                    _("Close it instead: everything is saved."),
+                )
+            )
+            return
         self._screen.app.action_suspend_process()
 
     async def quit(self) -> None:

@@ -1,0 +1,89 @@
+"""Decides whether a model that another program shares, such as `qwenchat serve`, is the one that is wanted here.
+
+It must be the same file, and loaded as the user has asked for explicitly; what the user has left open may differ.
+Nothing is loaded here.
+"""
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from qwenchat.engines.local.attached import AttachedWorker, SharedModel, shared_models
+from qwenchat.engines.local.loaded_model import PlannedModel
+from qwenchat.engines.local.protocol import LoadPlan
+from qwenchat.errors import QwenchatError
+from qwenchat.models import gguf
+from qwenchat.models.file_names import split_paths
+from qwenchat.runtime.load_planner import LoadOptions, load_warnings
+from qwenchat.runtime.model_choice import is_guide
+
+if TYPE_CHECKING:
+    from qwenchat.runtime.program import Program
+
+
+def may_attach(program: "Program", options: LoadOptions) -> bool:
+    """Return whether options and settings let a shared model be used."""
+    return options.attach and program.settings.server.attach
+
+
+async def shared_model(
+    program: "Program", model: str, options: LoadOptions
+) -> tuple[AttachedWorker, PlannedModel] | None:
+    """Return the worker of a program that shares a model as it is wanted, and how it is loaded there."""
+    try:
+        folder = program.paths.runtime
+    except OSError:
+        return None
+    async with aclosing(shared_models(folder)) as found:
+        async for worker in found:
+            planned = None
+            try:
+                planned = await asyncio.to_thread(_planned, program, model, options, worker.shared)
+            except QwenchatError:  # of the file; whoever loads it says so
+                return None
+            finally:
+                if planned is None:
+                    worker.kill()
+            if planned:
+                return worker, planned
+    return None
+
+
+def _planned(program: "Program", model: str, options: LoadOptions, shared: SharedModel) -> PlannedModel | None:
+    """Return how the model is loaded in another program; None if that is another model, or not as it is wanted.
+
+    Raises NotFound or FileError.
+    """
+    plan = shared.plan
+    if not agrees(options, plan) or not set(plan.peers) <= set(program.allowed_peers):
+        return None
+    path = program.model_file(model)
+    if gguf.identity(path) != plan.identity:
+        return None
+    return PlannedModel(
+        plan=plan,
+        reference=model,
+        name=program.model_name(model),
+        defaults=program.sampling.over(shared.advised),
+        advised=shared.advised,
+        warnings=load_warnings(plan),
+        files=tuple(split_paths(path)),
+        reads_history=not is_guide(model),
+    )
+
+
+def agrees(options: LoadOptions, plan: LoadPlan) -> bool:
+    """Return whether a model that was loaded by this plan is what the options ask for."""
+    asked = (
+        (options.ctx, plan.n_ctx),
+        (options.threads, plan.threads),
+        (options.gpu_layers, plan.gpu_layers),
+        (options.kv_type, plan.kv_type),
+    )
+    return (
+        all(wanted in (None, loaded) for wanted, loaded in asked)
+        and options.loras == plan.loras
+        and (options.with_peers or not plan.peers)
+        and not options.scores
+        and options.parallel <= plan.parallel
+    )

@@ -1,0 +1,1 @@
+"""The screen in a browser: who may open it, and one program for each tab."""

@@ -1,0 +1,217 @@
+"""The page with the terminal, and who may open it.
+
+The terminal is textual-serve's, and so are the messages between page and program. Its page and its server are not used:
+they fetch fonts from elsewhere, let any web page connect, start the program through a shell, and may end it before
+everything is saved.
+
+Whoever opens the page can do what the user can do in the screen. So every address begins with a secret, which other
+users of this machine and the pages of strangers do not know, and what a browser says about where a request comes from
+has to agree with it. Nothing is logged.
+"""
+
+import asyncio
+import html
+import json
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from qwenchat.errors import NetworkError
+from qwenchat.i18n import _, language
+from qwenchat.net.addresses import is_loopback, origin
+from qwenchat.web.tab import END_S, Size, Tab
+
+MOST_TABS = 16
+"""Tabs at the same time. Each is a program of its own, which may load a model."""
+_LONGEST_MESSAGE = 64 << 20
+"""Bytes of a message from the page; a paste is one."""
+_HEARTBEAT_S = 15.0
+"""Seconds after which a silent browser is asked whether it is still there; it has half as long to answer."""
+_SLOW_S = 10.0
+"""Seconds in which a browser takes a piece of what was drawn. One that does not is asleep or gone."""
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self'; img-src data:;"
+        " connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_PAGE = Path(__file__).parent / "page"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where the page is; both contain a secret."""
+
+    page: str
+    once: str
+    """Leads to the page, once. It is for the command line of a browser, which other users of the machine can see."""
+
+
+class WebServer:
+    """Serves the page, and starts a program for each tab that shows it."""
+
+    def __init__(self, command: Sequence[str], environ: Mapping[str, str]) -> None:
+        """`command` is the program, without a shell. Raises ModuleNotFoundError without textual-serve."""
+        self._command, self._environ = command, environ
+        self._terminal = Path(str(files("textual_serve"))) / "static"
+        self._secret, self._ticket = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
+        self._is_private = True
+        """Whether it listens at this machine alone."""
+        self._sockets: set[web.WebSocketResponse] = set()
+
+    async def serve(self, host: str, port: int, started: Callable[[Addresses], None]) -> None:
+        """Serve at an IP address of this machine until cancelled, and then until all programs have ended.
+
+        Port 0 is a free one. Raises NetworkError where the address can't be used.
+        """
+        self._is_private = is_loopback(host)
+        runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=END_S)
+        await runner.setup()
+        try:
+            port = await _listen(runner, host, port)
+            base = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+            started(Addresses(page=f"{base}/{self._secret}/", once=f"{base}/once/{self._ticket}"))
+            await asyncio.Event().wait()
+        finally:
+            await runner.cleanup()
+
+    def _application(self) -> web.Application:
+        app = web.Application(middlewares=[self._refuse_strangers])
+        app.router.add_get("/", _say_what_lacks)
+        app.router.add_get("/once/{ticket}", self._lead_to_page)
+        app.router.add_get(f"/{self._secret}/", _page)
+        app.router.add_get(f"/{self._secret}/ws", self._show)
+        app.router.add_static(f"/{self._secret}/page/", _PAGE)
+        app.router.add_static(f"/{self._secret}/terminal/", self._terminal)
+        app.on_response_prepare.append(_add_headers)
+        app.on_shutdown.append(self._end_all)
+        return app
+
+    @web.middleware
+    async def _refuse_strangers(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Refuse what another page sends, and a name that a stranger may have given to this machine."""
+        is_stranger = self._is_private and not is_loopback(origin(f"http://{request.host}")[1])
+        sender = request.headers.get("Origin")
+        if is_stranger or (sender is not None and sender.partition("://")[2] != request.host):
+            raise web.HTTPForbidden
+        return await handler(request)
+
+    async def _lead_to_page(self, request: web.Request) -> web.StreamResponse:
+        if request.match_info["ticket"] != self._ticket:
+            raise web.HTTPNotFound
+        self._ticket = secrets.token_urlsafe(24)
+        raise web.HTTPFound(f"/{self._secret}/")
+
+    async def _show(self, request: web.Request) -> web.StreamResponse:
+        """Start a program and pass on what it and the page say until one of them ends."""
+        socket = web.WebSocketResponse(heartbeat=_HEARTBEAT_S, max_msg_size=_LONGEST_MESSAGE, compress=False)
+        await socket.prepare(request)
+        self._sockets.add(socket)
+        try:
+            if len(self._sockets) > MOST_TABS:
+                await socket.send_bytes(
+                    _("{count} tabs are open, which is the limit.").format(count=MOST_TABS).encode()
+                )
+            else:
+                await self._connect(socket, _size(request.query.get("width", ""), request.query.get("height", "")))
+        finally:
+            self._sockets.discard(socket)
+            await socket.close()
+        return socket
+
+    async def _connect(self, socket: web.WebSocketResponse, size: Size) -> None:
+        try:
+            tab = await Tab.open(self._command, self._environ, size)
+        except OSError as error:
+            await socket.send_bytes(_("The screen can't be started: {reason}.").format(reason=error.strerror).encode())
+            return
+        both = [asyncio.create_task(_draw(tab, socket)), asyncio.create_task(_type(tab, socket))]
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in both:
+                task.cancel()
+            await tab.close()
+        for ended in await asyncio.gather(*both, return_exceptions=True):
+            if isinstance(ended, Exception):
+                raise ended
+
+    async def _end_all(self, _app: web.Application) -> None:
+        """Close every tab, so that its program saves everything and ends."""
+        await asyncio.gather(*(socket.close(code=WSCloseCode.GOING_AWAY) for socket in self._sockets))
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int) -> int:
+    """Listen, and return the port."""
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        raise NetworkError(
+            _("Can't serve at {host}:{port}: {reason}.").format(host=host, port=port, reason=error.strerror),
+            _("Choose another port, or another address of this computer."),
+        ) from error
+    listening: int = runner.addresses[0][1]
+    return listening
+
+
+async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(_HEADERS)
+
+
+async def _say_what_lacks(_request: web.Request) -> web.StreamResponse:
+    return web.Response(status=404, text=_("Open the whole address that `qwenchat web` has printed."))
+
+
+async def _page(_request: web.Request) -> web.StreamResponse:
+    """Return the page, in the user's language."""
+    words = {
+        "language": language().replace("_", "-"),
+        "ended": _("This screen has ended. Everything is saved."),
+        "again": _("Open it again"),
+        "unusable": _("This browser can't draw the screen: it has no WebGL, or no scripts."),
+    }
+    page = Template((_PAGE / "page.html").read_text("utf-8"))
+    text = page.substitute({name: html.escape(word) for name, word in words.items()})
+    return web.Response(text=text, content_type="text/html")
+
+
+async def _draw(tab: Tab, socket: web.WebSocketResponse) -> None:
+    """Send what the program draws, until it ends or the browser does not take it."""
+    with suppress(ConnectionError, TimeoutError):
+        while written := await tab.read():
+            async with asyncio.timeout(_SLOW_S):
+                await socket.send_bytes(written)
+
+
+async def _type(tab: Tab, socket: web.WebSocketResponse) -> None:
+    """Do what the page says, until it is gone. What it does not know is ignored."""
+    async for message in socket:
+        if message.type is not WSMsgType.TEXT:
+            continue
+        try:
+            said = json.loads(message.data)
+        except (ValueError, RecursionError):
+            continue
+        match said:
+            case ["stdin", str(keys)]:
+                await tab.write(keys.encode("utf-8", "replace"))
+            case ["resize", {"width": int(columns), "height": int(rows)}]:
+                tab.resize(Size.of(columns, rows))
+            case ["ping", str(sent)]:
+                await socket.send_json(["pong", sent])
+
+
+def _size(columns: str, rows: str) -> Size:
+    """Return the size that the page's address gives."""
+    return Size.of(int(columns) if columns.isdecimal() else 80, int(rows) if rows.isdecimal() else 24)

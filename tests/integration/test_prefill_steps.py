@@ -1,0 +1,82 @@
+"""In which steps a prompt is prefilled: long ones, unless something else is promised."""
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from qwenchat.chat.sampling import Sampling
+from qwenchat.engines.local.protocol import CHUNK, Generate, WorkerReply
+from qwenchat.engines.worker.c_api import Abort, bindings
+from qwenchat.engines.worker.cache_slot import EXACT_STEP
+from qwenchat.engines.worker.generation import FIRST_STEP, SHARED_STEP, GenerationJob
+from qwenchat.engines.worker.llama import MOST_OUTPUTS, LlamaModel
+from tests.fakes.engines import planned
+
+FREE = Sampling(temperature=1.0, max_tokens=1)
+
+
+@pytest.fixture(scope="module")
+def model(tiny: Path) -> Iterator[LlamaModel]:
+    yield LlamaModel(bindings(), planned(tiny, n_ctx=2048, scores=True).plan, Abort(), lambda fraction: True)
+
+
+def steps(model: LlamaModel, count: int, request: Generate, *, beside: bool = False) -> list[int]:
+    """Prefill `count` tokens, and return the tokens of each step."""
+    replies: list[WorkerReply] = []
+    model.slots[0].truncate(0)
+    job = GenerationJob(
+        model, model.slots[0], request, array("i", [token % 300 for token in range(count)]), report=replies.append
+    )
+    running = job.run()
+    found: list[int] = []
+    job.is_alone = not beside
+    step = next(running)
+    while step and sum(found) < count:
+        found.append(len(step.tokens))
+        (output,) = model.decode(step)
+        try:
+            step = running.send(output)
+        except StopIteration:
+            break
+    running.close()
+    return found
+
+
+def test_the_first_step_after_loading_is_short_and_all_others_are_long(model: LlamaModel) -> None:
+    model.has_prefilled = False
+    request = Generate(1, [], FREE)
+    assert steps(model, 2 * FIRST_STEP, request) == [2 * FIRST_STEP]
+    model.has_prefilled = False
+    assert steps(model, 1100, request) == [FIRST_STEP, CHUNK, CHUNK, 1100 - FIRST_STEP - 2 * CHUNK]
+    assert steps(model, 1100, request) == [CHUNK, CHUNK, 1100 - 2 * CHUNK]
+
+
+def test_what_is_promised_needs_shorter_steps(model: LlamaModel) -> None:
+    assert steps(model, 200, Generate(1, [], FREE), beside=True) == [SHARED_STEP] * 3 + [200 - 3 * SHARED_STEP]
+    model.has_prefilled = False  # which makes no difference to a repeatable answer
+    repeatable = replace(FREE, temperature=0.0)
+    assert steps(model, 300, Generate(1, [], repeatable)) == [EXACT_STEP, EXACT_STEP, 300 - 2 * EXACT_STEP]
+    scored = Generate(1, [], FREE, is_scored=True)
+    assert steps(model, 70, scored) == [MOST_OUTPUTS, MOST_OUTPUTS, 70 - 2 * MOST_OUTPUTS]
+
+
+def test_steps_are_short_where_peers_compute_which_can_not_be_stopped_within_one(tiny: Path) -> None:
+    plan = msgspec.structs.replace(planned(tiny, n_ctx=1024).plan, peers=("host:1",))
+    with_peers = LlamaModel(bindings(), plan, Abort(), lambda fraction: True)
+    assert max(steps(with_peers, 500, Generate(1, [], FREE))) == 64
+
+
+def test_a_step_is_stopped_in_the_middle(model: LlamaModel) -> None:
+    model.abort.set()
+    running = GenerationJob(
+        model, model.slots[0], Generate(1, [], FREE), array("i", range(300)), report=lambda reply: None
+    ).run()
+    model.slots[0].truncate(0)
+    step = next(running)
+    assert step and model.decode(step) == [] and not model.slots[0].cached
+    model.abort.clear()
+    running.close()
